@@ -1,0 +1,51 @@
+"""dmml: learns from whole-slide histology and bulk RNA-seq together, predicts from histology alone."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dmml._version import __version__
+
+if TYPE_CHECKING:
+    from dmml.callbacks.coordination import GradientCoordination
+    from dmml.data.module import MultimodalDataModule
+    from dmml.store import FeatureStore
+    from dmml.tasks import Classification, Survival
+    from dmml.training.student import SubspaceStudent
+    from dmml.training.teacher import SubspaceTeacher
+    from dmml.types import Bag, Batch
+
+_HOMES = {
+    "Bag": "dmml.types",
+    "Batch": "dmml.types",
+    "Classification": "dmml.tasks",
+    "FeatureStore": "dmml.store",
+    "GradientCoordination": "dmml.callbacks.coordination",
+    "MultimodalDataModule": "dmml.data.module",
+    "SubspaceStudent": "dmml.training.student",
+    "SubspaceTeacher": "dmml.training.teacher",
+    "Survival": "dmml.tasks",
+}
+
+__all__ = [
+    "Bag",
+    "Batch",
+    "Classification",
+    "FeatureStore",
+    "GradientCoordination",
+    "MultimodalDataModule",
+    "SubspaceStudent",
+    "SubspaceTeacher",
+    "Survival",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import dmml` itself costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dmml' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,116 @@
+"""`dmml`: finds the command, and imports no more than it needs. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from dmml._version import __version__
+from dmml.errors import InputError
+
+TRAINER = {
+    "fit": "train a teacher or a student: dmml fit --config configs/luad.yaml",
+    "validate": "evaluate a checkpoint on the inner validation patients",
+    "test": "test a checkpoint on a cohort: dmml test --ckpt_path P --config COHORT",
+    "predict": "as test, for patients without outcome",
+}
+TOOLS = {
+    "demo": ("dmml.commands.demo", "from nothing to a report of a histology-only model, in minutes"),
+    "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
+    "cohort expression": ("dmml.commands.cohort_expression", "RNA files to one table of patients by genes"),
+    "cohort split": ("dmml.commands.cohort_split", "patient-level folds, stratified or site-preserved"),
+    "extract": ("dmml.commands.extract", "slides to features, resumable"),
+    "features": ("dmml.commands.features", "list or verify a feature store"),
+    "predict-slide": ("dmml.commands.predict_slide", "one raw slide to an answer and pictures"),
+    "report": ("dmml.commands.report", "one HTML file from one or several runs"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other message of dmml."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments after `dmml`; those of the process when None.
+
+    Returns:
+        0 when it went well, 2 when something given was wrong, 130 when interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # A console script does not see modules in the working directory; classes of the user's own live there.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return _dispatch(argv)
+    except InputError as error:
+        print(f"dmml: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dmml: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(f"dmml {__version__}")
+        return 0
+    if argv[0] in TRAINER:
+        # Everything that can be wrong in the input is looked for before Lightning is imported, which takes seconds.
+        request = import_module("dmml.commands.preflight").check(argv)
+        return import_module("dmml.cli").run(request)
+    name, rest = _find_tool(argv)
+    module = import_module(TOOLS[name][0])
+    parser = _Parser(prog=f"dmml {name}", description=TOOLS[name][1])
+    module.add_arguments(parser)
+    args = parser.parse_args(rest)
+    if name == "demo":
+        module.run(args, dispatch=main)
+    else:
+        module.run(args)
+    return 0
+
+
+def _find_tool(argv: list[str]) -> tuple[str, list[str]]:
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if name in TOOLS:
+            return name, argv[words:]
+    known = [*TRAINER, *TOOLS]
+    nested = [name for name in TOOLS if name.startswith(f"{argv[0]} ")]
+    if nested:
+        raise InputError(f"`dmml {argv[0]}` needs one of: {', '.join(name.split(' ', 1)[1] for name in nested)}")
+    near = difflib.get_close_matches(argv[0], known, n=1)
+    hint = f"did you mean `dmml {near[0]}`?" if near else "`dmml --help` lists the commands"
+    raise InputError(f"there is no command {argv[0]!r}; {hint}")
+
+
+def _help() -> str:
+    lines = [
+        f"dmml {__version__}: learns from slides and RNA together, predicts from slides alone",
+        "",
+        "usage: dmml COMMAND ...    (dmml COMMAND --help tells more)",
+        "",
+        "train and test (PyTorch Lightning)",
+        *(f"  {name:<18} {text}" for name, text in TRAINER.items()),
+        "",
+        "prepare and look",
+        *(f"  {name:<18} {text}" for name, (_, text) in TOOLS.items()),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

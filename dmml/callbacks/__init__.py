@@ -1,0 +1,1 @@
+"""Callbacks; they know a model only through `dmml.types.HasSubspaces`."""

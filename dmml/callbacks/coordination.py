@@ -1,0 +1,115 @@
+"""Confidence-guided gradient coordination as a callback."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dmml.errors import InputError
+from dmml.functional.coordination import RULES, coordinate
+from dmml.types import HasSubspaces
+
+SCOPES = ("classifier", "shared")
+CONFIDENCES = ("likelihood", "probability")
+
+
+class GradientCoordination(Callback):
+    """Where the two subspaces pull apart, the less confident one gives way.
+
+    Confidence of a subspace is exp(mean log-likelihood of what was observed under its logits alone), summed over the
+    micro-batches and ranks of a step: a proper score that respects censoring. It acts after all-reduce, accumulation
+    and unscaling, and before clipping, so one edit is made of the very gradient that is applied, the same on every
+    rank. (The released code lets each rank judge by its own batch.)
+
+    Args:
+        scope: "classifier" (the paper's): class rows of each head's tumor columns against its TME columns, at
+            `on_before_optimizer_step`. "shared": where both subspaces read the same tokens, patient by patient, inside
+            the backward pass, with the confidences of the previous optimiser step (none at the first).
+        rule: "project", or "reflect" (the released code's).
+        confidence: "likelihood", or "probability" (the paper's mean probability of what was observed).
+
+    Logged each step: `coordination/conflict` (share of rows in conflict), `coordination/cosine` (their mean cosine),
+    `coordination/confidence_tumor`, `coordination/confidence_tme`.
+
+    Refused by name: models without `HasSubspaces`, manual optimisation, FSDP and DeepSpeed (gradients are sharded), and
+    a fused optimiser under 16-bit precision (gradients are still scaled when a callback sees them).
+    """
+
+    def __init__(self, scope: str = "classifier", rule: str = "project", confidence: str = "likelihood"):
+        for name, value, accepted in (("scope", scope, SCOPES), ("rule", rule, RULES), ("confidence", confidence, CONFIDENCES)):
+            if value not in accepted:
+                raise ValueError(f"{name} must be one of {', '.join(accepted)}; got {value!r}")
+        self.scope, self.rule, self.confidence = scope, rule, confidence
+        self._previous: Tensor | None = None
+        self._seen: list[Tensor] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what cannot be supported."""
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, HasSubspaces):
+            raise InputError(f"GradientCoordination needs a model with subspaces (dmml.types.HasSubspaces); {type(pl_module).__name__} is none")
+        if not pl_module.automatic_optimization:
+            raise InputError("GradientCoordination does not support manual optimisation")
+        strategy = type(trainer.strategy).__name__
+        if any(word in strategy.lower() for word in ("fsdp", "deepspeed", "modelparallel")):
+            raise InputError(f"GradientCoordination does not support {strategy}, which shards gradients; use strategy=ddp")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse scaled gradients; install the rule of the shared scope."""
+        fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)
+        if trainer.precision == "16-mixed" and fused:
+            raise InputError("GradientCoordination does not support a fused optimiser with 16-mixed precision; use fused=False or bf16-mixed")
+        pl_module.take_confidence()
+        if self.scope == "shared":
+            pl_module.set_shared_rule(self._coordinate_shared)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the model as it was."""
+        pl_module.set_shared_rule(None)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Judge the step's confidences, and edit the heads' gradients in the classifier scope."""
+        sums = trainer.strategy.reduce(pl_module.take_confidence().to(pl_module.device), reduce_op="sum")
+        confidences = self._confidences(sums)  # (heads, 2)
+        if self.scope == "classifier":
+            for (weight, tumor, tme), own in zip(pl_module.subspace_heads(), confidences, strict=True):
+                if weight.grad is not None:
+                    self._coordinate_head(weight.grad, tumor, tme, own)
+        overall = self._confidences(sums.sum(0, keepdim=True))[0]
+        self._previous = overall if bool(sums[:, 4].sum() > 0) else self._previous
+        self._log(pl_module, overall)
+
+    def _confidences(self, sums: Tensor) -> Tensor:
+        """(rows, 5) sums → (rows, 2) confidences of tumor and TME."""
+        count = sums[:, 4:].clamp_min(1)
+        return (sums[:, :2] / count).exp() if self.confidence == "likelihood" else sums[:, 2:4] / count
+
+    def _coordinate_head(self, grad: Tensor, tumor: slice, tme: slice, confidence: Tensor) -> None:
+        new_tumor, new_tme, conflict = coordinate(grad[:, tumor], grad[:, tme], *confidence, rule=self.rule)
+        self._remember(grad[:, tumor], grad[:, tme], conflict)
+        # In place: under DDP the gradient is a view into a bucket.
+        grad[:, tumor].copy_(new_tumor)
+        grad[:, tme].copy_(new_tme)
+
+    def _coordinate_shared(self, grad_tumor: Tensor, grad_tme: Tensor) -> tuple[Tensor, Tensor]:
+        if self._previous is None:
+            return grad_tumor, grad_tme
+        tumor, tme = grad_tumor.flatten(1), grad_tme.flatten(1)  # (B, N·d): a patient's whole gradient is a row
+        new_tumor, new_tme, conflict = coordinate(tumor, tme, *self._previous, rule=self.rule)
+        self._remember(tumor, tme, conflict)
+        return new_tumor.view_as(grad_tumor), new_tme.view_as(grad_tme)
+
+    def _remember(self, a: Tensor, b: Tensor, conflict: Tensor) -> None:
+        cosine = torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=1)
+        self._seen.append(torch.stack([conflict.float().mean(), cosine.mean()]).detach())
+
+    def _log(self, pl_module: LightningModule, confidence: Tensor) -> None:
+        values = {"coordination/confidence_tumor": confidence[0], "coordination/confidence_tme": confidence[1]}
+        if self._seen:
+            conflict, cosine = torch.stack(self._seen).mean(0)
+            values |= {"coordination/conflict": conflict, "coordination/cosine": cosine}
+        self._seen = []
+        pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1)

@@ -1,0 +1,142 @@
+"""The Lightning CLI of dmml: `fit`, `validate`, `test`, `predict`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+# Classes that a config may name by their short names are those imported here.
+from dmml.callbacks.collection import CollectPredictions
+from dmml.callbacks.coordination import GradientCoordination
+from dmml.commands.preflight import Request
+from dmml.data.module import MultimodalDataModule
+from dmml.errors import InputError
+from dmml.experiment.reference import add_training_reference
+from dmml.experiment.results import write_predictions, write_test
+from dmml.experiment.run_folder import RunFolder, run_of_checkpoint
+from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
+from dmml.tasks import Classification, Survival
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+
+__all__ = [
+    "Classification", "DeformableFusion", "GatedPoolFusion", "GradientCoordination", "MultimodalDataModule",
+    "SubspaceStudent", "SubspaceTeacher", "Survival", "run",
+]  # fmt: skip
+
+TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0, "enable_model_summary": False}
+PATIENCE = 12
+"""Epochs without a better inner validation loss after which training stops."""
+
+
+class DMMLCLI(LightningCLI):
+    """A stock LightningCLI but for three things: the model may come from the checkpoint, results go to the run folder,
+    and the default loggers and checkpoints are dmml's.
+    """
+
+    request: Request
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """As the stock CLI, with a model that `test` and `predict` need not name."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True, required=False)
+        parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True, required=True)
+
+    def before_instantiate_classes(self) -> None:
+        """Lay out the run folder, refuse to overwrite a finished run, go on with an unfinished one."""
+        config = self.config[self.subcommand]
+        if config.get("model") is None:
+            raise InputError("the checkpoint names no model; give one written by `dmml fit`")
+        root = config["trainer"].get("default_root_dir")
+        if self.subcommand == "fit":
+            self.folder = RunFolder(root or Path("runs") / (self.request.config["data"].get("name") or "run"))
+            resume = self.folder.claim(self.request.digest, self.request.overwrite, self.request.command)
+            if resume is not None and config.get("ckpt_path") is None:
+                config["ckpt_path"] = str(resume)
+                print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
+        else:
+            self.folder = RunFolder(root or run_of_checkpoint(config["ckpt_path"]))
+        config["trainer"]["default_root_dir"] = str(self.folder.path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add dmml's loggers and callbacks where the config brings none of the kind."""
+        trainer_config = self._get(self.config_init, "trainer", default={})
+        callbacks = list(trainer_config.get("callbacks") or [])
+        fit = self.subcommand == "fit"
+
+        def lacks(kind: type) -> bool:
+            return not any(isinstance(callback, kind) for callback in callbacks)
+
+        extra: list[Any] = [CollectPredictions()] if lacks(CollectPredictions) else []
+        if fit and lacks(ModelCheckpoint) and trainer_config.get("enable_checkpointing") is not False:
+            extra.append(
+                ModelCheckpoint(
+                    dirpath=self.folder.checkpoints, filename="best", monitor="val/loss", save_last=True,
+                    enable_version_counter=False,
+                )  # fmt: skip
+            )
+        if fit and lacks(EarlyStopping):
+            extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
+        if not fit:
+            kwargs["logger"] = False
+        elif trainer_config.get("logger") in (None, True):
+            place = {"save_dir": self.folder.path, "name": "", "version": ""}
+            kwargs["logger"] = [TensorBoardLogger(**place), CSVLogger(**place)]
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Keep what is fitted on the training patients' predictions; mark the run as finished."""
+        if self.trainer.interrupted or not self.trainer.is_global_zero:
+            return
+        add_training_reference(self.trainer, self.model, self.datamodule)
+        self.folder.finish(self.model, self.datamodule)
+        print(f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}")
+
+    def after_test(self) -> None:
+        """Write the tested cohort's predictions, metrics, plots and report."""
+        if self.trainer.is_global_zero:
+            write_test(self.folder, self._collected(), self.model, self.datamodule, self.request.command)
+
+    def after_predict(self) -> None:
+        """Write the predictions."""
+        if self.trainer.is_global_zero:
+            write_predictions(self.folder, self._collected(), self.datamodule)
+
+    def _collected(self) -> CollectPredictions:
+        return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))
+
+
+def run(request: Request) -> int:
+    """Run a checked request.
+
+    Returns:
+        0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
+    """
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    sys.argv = sys.argv[:1]  # LightningCLI warns about left-overs when it is given arguments
+    kind = type("_DMMLCLI", (DMMLCLI,), {"request": request})
+    try:
+        cli = kind(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            save_config_callback=SaveConfigCallback if request.verb == "fit" else None,
+            save_config_kwargs={"overwrite": True},
+            args=request.argv,
+        )
+    except SystemExit as stop:  # the parser prints its own message
+        return int(stop.code or 0)
+    return 130 if cli.trainer.interrupted else 0

@@ -1,0 +1,1 @@
+"""Who: patients, outcomes, covariates, splits, RNA tables and gene sets. Files in, tables out; no torch."""

@@ -1,0 +1,183 @@
+"""Patients, their slides, outcomes and covariates from one table with a row a slide or a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
+from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
+from dmml.errors import InputError
+
+SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi")
+
+
+@dataclass
+class Clinical:
+    """Who the patients are."""
+
+    patients: pd.DataFrame
+    """index patient_id (str, in file order); `time` (days) and `event` (1 = happened) or `label`, where an outcome was
+    named; `site` where the table has one; NaN or None where unknown"""
+    covariates: pd.DataFrame
+    """same index; float64 where every known value is a number, else str"""
+    slides: dict[str, list[str]]
+    """patient → slide ids, empty where the table names none"""
+    source: str
+    names_slides: bool = False
+    """whether the table has a column of slides"""
+    site_conflicts: list[str] = field(default_factory=list)
+    """patients whose rows name several sites"""
+
+    @property
+    def kind(self) -> str | None:
+        """`survival`, `classification`, or None without an outcome."""
+        return "survival" if "time" in self.patients else "classification" if "label" in self.patients else None
+
+    @property
+    def observed(self) -> pd.Series:
+        """Whether the outcome of each patient is known."""
+        if self.kind is None:
+            return pd.Series(False, index=self.patients.index)
+        return self.patients["time" if self.kind == "survival" else "label"].notna()
+
+    @property
+    def classes(self) -> list[str]:
+        """Labels that occur, sorted."""
+        return sorted(self.patients["label"].dropna().unique()) if self.kind == "classification" else []
+
+    def match_slides(self, available: Iterable[str]) -> dict[str, list[str]]:
+        """The slides of each patient that are really there.
+
+        Where the table names slides, these; otherwise a slide whose id is the patient's or begins with it and a
+        separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`), the longest such patient id winning.
+
+        Args:
+            available: Slide ids, of a feature store for one.
+
+        Returns:
+            Every patient → slide ids in the table's (or sorted) order.
+        """
+        there = set(available)
+        if self.names_slides:
+            return {patient: [slide for slide in slides if slide in there] for patient, slides in self.slides.items()}
+        matched: dict[str, list[str]] = {patient: [] for patient in self.patients.index}
+        for slide in sorted(there):
+            ends = [len(slide), *(i for i in range(len(slide) - 1, 0, -1) if slide[i] in "-_. ")]
+            patient = next((slide[:end] for end in ends if slide[:end] in matched), None)
+            if patient is not None:
+                matched[patient].append(slide)
+        return matched
+
+
+def read_clinical(
+    path: str | Path,
+    patient_id: str = "patient_id",
+    slide_id: str | None = "slide_id",
+    site: str | None = "site",
+    outcome: Mapping[str, str] | None = None,
+    covariates: Sequence[str] | None = None,
+) -> Clinical:
+    """Read a clinical table.
+
+    Args:
+        path: CSV or TSV, also zipped or gzipped; one row a slide or a patient.
+        patient_id: Column of the patient.
+        slide_id: Column of the slide (an id or a file name), optional under its default name; None for none.
+        site: Column of the site, optional under its default name; None for none.
+        outcome: See `parse_outcome`; None reads none.
+        covariates: Columns that clinical models use.
+
+    Raises:
+        InputError: A column is missing (those that are there are listed), a value is not what it should be (line
+            named), rows of a patient contradict each other in the outcome, or a slide is of two patients.
+    """
+    table = open_table(path)
+    require_column(table, patient_id, "patient_id")
+    slide_id = _optional(table, slide_id, "slide_id")
+    site = _optional(table, site, "site")
+    parsed = Outcome() if outcome is None else parse_outcome(outcome)
+    for column in covariates or []:
+        require_column(table, column, "covariates")
+    for column in parsed.columns:
+        require_column(table, column, "outcome")
+    wanted = [patient_id, slide_id, site, *parsed.columns, *(covariates or [])]
+    rows = read_rows(table, list(dict.fromkeys(name for name in wanted if name is not None)))
+    if rows.empty:
+        raise InputError(f"{path}: has a header but no patient; at least one row is wanted")
+    if rows[patient_id].isna().any():
+        line = table.line_of(rows.index[rows[patient_id].isna()][0])
+        raise InputError(f"{path}: line {line} has no {patient_id}; fill it or drop the row")
+    patient = rows[patient_id]
+    ids = pd.Index(patient.unique(), dtype=object, name="patient_id")
+    patients = pd.DataFrame(index=ids)
+    if outcome is not None:
+        patients = _one_a_patient(table, patient, read_outcome(table, rows, parsed), parsed).reindex(ids)
+    conflicts: list[str] = []
+    if site is not None:
+        patients["site"] = rows.groupby(patient, sort=False)[site].first().reindex(ids)
+        several = rows.groupby(patient, sort=False)[site].nunique() > 1
+        conflicts = [str(name) for name in several.index[several]]
+    return Clinical(
+        patients=patients,
+        covariates=_covariates(rows, patient, list(covariates or [])).reindex(ids),
+        slides=_slides(table, rows, patient, slide_id),
+        source=str(path),
+        names_slides=slide_id is not None,
+        site_conflicts=conflicts,
+    )
+
+
+def slide_stem(name: str) -> str:
+    """Id of a slide from an id or a file name: the last part of a path, without a slide's file ending."""
+    name = PurePosixPath(name.replace("\\", "/")).name
+    return name[: name.rindex(".")] if name.lower().endswith(SLIDE_SUFFIXES) else name
+
+
+def _optional(table: TextTable, column: str | None, option: str) -> str | None:
+    """A column that may be absent under its default name (the option's), not under a name that the user gave."""
+    if column is None or (column == option and column not in table.columns):
+        return None
+    return require_column(table, column, option)
+
+
+def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    """The known outcome of each patient, refused where rows contradict each other."""
+    grouped = rows.groupby(patient, sort=False)
+    several = grouped.nunique() > 1
+    for column in rows.columns:
+        if several[column].any():
+            who = several.index[several[column]][0]
+            values = rows.loc[patient == who, column].dropna().unique()[:2]
+            named = {"time": outcome.time, "event": outcome.event or outcome.censored, "label": outcome.label}[column]
+            shown = " and ".join(f"{value:g}" if isinstance(value, float) else repr(value) for value in values)
+            days = " days" if column == "time" else " (1 = happened)" if column == "event" else ""
+            raise InputError(f"{table.path}: patient {who} has both {shown}{days} in {named!r}; correct one row")
+    return grouped.first()
+
+
+def _covariates(rows: pd.DataFrame, patient: pd.Series, columns: list[str]) -> pd.DataFrame:
+    """First known value of each patient; numbers where all are."""
+    first = rows.groupby(patient, sort=False)[columns].first() if columns else pd.DataFrame(index=patient.unique())
+    for column in columns:
+        numbers = pd.to_numeric(first[column], errors="coerce")
+        if numbers.notna().sum() == first[column].notna().sum():
+            first[column] = numbers.astype(float)
+    return first
+
+
+def _slides(table: TextTable, rows: pd.DataFrame, patient: pd.Series, column: str | None) -> dict[str, list[str]]:
+    slides: dict[str, list[str]] = {str(name): [] for name in patient.unique()}
+    owner: dict[str, str] = {}
+    for who, name in zip(patient, rows[column] if column else [None] * len(rows), strict=True):
+        if name is None:
+            continue
+        stem = slide_stem(name)
+        if owner.setdefault(stem, who) != who:
+            raise InputError(f"{table.path}: slide {stem} is of both {owner[stem]} and {who}; a slide has one patient")
+        if stem not in slides[who]:
+            slides[who].append(stem)
+    return slides

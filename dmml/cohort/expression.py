@@ -1,0 +1,226 @@
+"""RNA of a cohort as one table: patients × gene symbols, its scale, and where every number came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from dmml._version import __version__
+from dmml.cohort.matrix import merge_symbols, read_matrix
+from dmml.cohort.parquet import read_parquet, write_parquet
+from dmml.cohort.samples import average_patients, patients_of_samples, read_patient_map
+from dmml.cohort.scale import SCALES, settle_scale, to_model_scale
+from dmml.cohort.star_counts import combine, find_star_counts, is_star_counts, read_star_counts
+from dmml.cohort.tables import open_table
+from dmml.errors import InputError
+
+
+@dataclass
+class Expression:
+    """RNA of many patients."""
+
+    table: pd.DataFrame
+    """(patients × gene symbols) float32, index `patient_id`, NaN where unknown"""
+    scale: str
+    """`tpm`, `counts`, `fpkm`, `log2` or `zscore`"""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """sources with hashes, how the scale is known, what was merged and dropped"""
+
+    @property
+    def patients(self) -> list[str]:
+        """Patient ids, in the order of the rows."""
+        return list(self.table.index)
+
+
+def model_values(expression: Expression) -> pd.DataFrame:
+    """The table on the scale that models see: log2(x + 1) of TPM, FPKM or counts per million; log2 and z-scores as is."""
+    values = to_model_scale(expression.table.to_numpy(), expression.scale)
+    return pd.DataFrame(values, index=expression.table.index, columns=expression.table.columns)
+
+
+def build_expression(
+    inputs: Sequence[str | Path],
+    scale: str | None = None,
+    patients: str | Path | None = None,
+    patient_id: str | None = None,
+    suffix: str | None = None,
+    all_genes: bool = False,
+) -> Expression:
+    """Read RNA files of one cohort into one table.
+
+    Args:
+        inputs: STAR-counts files, folders of them, or matrices (genes × samples or patients × genes).
+        scale: The unit; found out where None. Of STAR-counts files it names the column (default `tpm`).
+        patients: CSV `sample,patient_id` or a GDC sample sheet; default: TCGA barcodes are cut to the patient and
+            normal tissue left out, other names are patient ids.
+        patient_id: Column of the patient ids, for patients × genes.
+        suffix: What ends the names of gene columns in a wider table.
+        all_genes: Of STAR-counts files, keep other genes than those of proteins and immune receptors too.
+
+    Returns:
+        One row a patient (several samples of one patient are averaged, and counted), one column a gene symbol.
+
+    Raises:
+        InputError: A file is missing or unreadable, the scale is unknown or differs between inputs, no patient is left.
+    """
+    if not inputs:
+        raise InputError("no RNA file was named; give STAR-counts files, a folder of them, or a matrix")
+    if scale is not None and scale not in SCALES:
+        raise InputError(f"unknown --scale {scale!r}; one of {', '.join(SCALES)}")
+    mapping = None if patients is None else read_patient_map(Path(patients))
+    star, matrices, ignored = _sort_inputs([Path(path) for path in inputs])
+    parts = [_from_star_counts(star, scale or "tpm", all_genes)] if star else []
+    parts += [_from_matrix(path, scale, patient_id, suffix) for path in matrices]
+    scales = sorted({part.scale for part in parts})
+    if len(scales) > 1:
+        raise InputError(f"the inputs are on different scales ({', '.join(scales)}); build one table a scale")
+    table, notes = _stack([part.table for part in parts])
+    names, dropped = patients_of_samples(list(table.index), mapping)
+    kept = [name for name in names if name is not None]
+    table, averaged = average_patients(table[[name is not None for name in names]], kept)
+    counts = Counter({"files_ignored": ignored})
+    for more in (*(part.notes for part in parts), notes, dropped, averaged):
+        counts.update(more)
+    provenance = {
+        "dmml": __version__,
+        "sources": [_source(path, "star_counts") for path in star] + [_source(path, "matrix") for path in matrices],
+        "counts": {reason: count for reason, count in counts.items() if count},
+        "scale_stated": scale is not None,
+        "scale": scales[0],
+        "patients": len(table),
+        "genes": table.shape[1],
+    }
+    return Expression(table, scales[0], provenance)
+
+
+def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
+    """Read a cohort's RNA table.
+
+    Args:
+        spec: A path: parquet written by `dmml cohort expression`, or whatever `build_expression` reads. Or
+            `{path, patient_id, suffix, scale, patients}`, all but `path` optional, to pick columns of a wider table.
+
+    Raises:
+        InputError: See `build_expression`.
+    """
+    options = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
+    unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients"}
+    if unknown or not options.get("path"):
+        raise InputError(
+            f"expression: {('unknown key ' + repr(sorted(unknown)[0])) if unknown else 'no path'}; "
+            "give a path, or {path, patient_id, suffix, scale, patients}"
+        )
+    path = Path(options.pop("path"))
+    if path.suffix == ".parquet":
+        return _from_parquet(path, options.get("scale"), options.get("patient_id"))
+    return build_expression([path], **options)
+
+
+def refuse_output(out: Path, overwrite: bool) -> None:
+    """Refuse a name for the table before any input is read.
+
+    Raises:
+        InputError: `out` does not end with `.parquet`, or is there and may not be overwritten.
+    """
+    if out.suffix != ".parquet":
+        raise InputError(f"{out}: the table is written as parquet; name it {out.with_suffix('.parquet')}")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: is there already; add --overwrite, or name another file")
+
+
+def write_expression(expression: Expression, out: str | Path, overwrite: bool = False) -> Path:
+    """Write the table as parquet, its provenance inside the file and beside it (`<out>.json`).
+
+    Raises:
+        InputError: `out` does not end with `.parquet`, or is there and may not be overwritten.
+    """
+    out = Path(out)
+    refuse_output(out, overwrite)
+    write_parquet(expression.table, {**expression.provenance, "scale": expression.scale}, out)
+    return out
+
+
+def _from_parquet(path: Path, scale: str | None, patient_id: str | None) -> Expression:
+    """A table that `write_expression` wrote as it is; one of another writer named and checked like any matrix."""
+    matrix, provenance = read_parquet(path, patient_id)
+    known = provenance.get("scale")
+    settled = known if known and scale in (None, known) else settle_scale(matrix.values, scale, str(path))
+    if known:
+        index = pd.Index(matrix.samples, dtype=object, name="patient_id")
+        return Expression(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), settled, provenance)
+    table, notes = merge_symbols(matrix, settled)
+    counts = {reason: count for reason, count in notes.items() if count}
+    provenance = {"sources": [_source(path, "parquet")], "scale": settled, "counts": counts}
+    return Expression(table.rename_axis("patient_id"), settled, provenance)
+
+
+def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[Path], int]:
+    """STAR-counts files, matrices, and how many files of folders are neither."""
+    star: list[Path] = []
+    matrices: list[Path] = []
+    ignored = 0
+    for path in paths:
+        if path.is_dir():
+            found, other = find_star_counts(path)
+            if not found:
+                raise InputError(
+                    f"{path}: no STAR-counts file in this folder ({other} other files); name a matrix by its path"
+                )
+            star += found
+            ignored += other
+        elif path.is_file() and is_star_counts(path):
+            star.append(path)
+        else:
+            open_table(path)  # a missing file is refused before any is read
+            matrices.append(path)
+    return star, matrices, ignored
+
+
+class _Part(NamedTuple):
+    """What one input gave: (samples × symbols), its scale, and counts of what was merged and dropped."""
+
+    table: pd.DataFrame
+    scale: str
+    notes: dict[str, int]
+
+
+def _from_star_counts(paths: list[Path], scale: str, all_genes: bool) -> _Part:
+    progress = tqdm(paths, desc="STAR-counts", unit="file", disable=None)
+    table, notes = combine((read_star_counts(path, scale, all_genes) for path in progress), str(paths[0].parent))
+    return _Part(table, scale, notes)
+
+
+def _from_matrix(path: Path, scale: str | None, patient_id: str | None, suffix: str | None) -> _Part:
+    matrix = read_matrix(path, patient_id, suffix)
+    scale = settle_scale(matrix.values, scale, str(path))
+    table, notes = merge_symbols(matrix, scale)
+    notes |= matrix.notes
+    if scale == "tpm":  # background subtraction leaves small negatives
+        notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
+        table = table.clip(lower=0)
+    return _Part(table, scale, notes)
+
+
+def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Samples of all inputs, with the genes that every input has."""
+    if len(tables) == 1:
+        return tables[0], {}
+    stacked = pd.concat(tables, join="inner")
+    if stacked.shape[1] == 0:
+        raise InputError("the inputs have no gene in common; are some in symbols of another species?")
+    if stacked.index.has_duplicates:
+        raise InputError(f"sample {stacked.index[stacked.index.duplicated()][0]!r} is in two inputs; leave one out")
+    every = set().union(*(table.columns for table in tables))
+    return stacked, {"genes_not_in_every_input_dropped": len(every) - stacked.shape[1]}
+
+
+def _source(path: Path, form: str) -> dict[str, str]:
+    with path.open("rb") as file:
+        return {"file": path.name, "form": form, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

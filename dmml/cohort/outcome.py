@@ -1,0 +1,135 @@
+"""What happened to a patient, whatever the source calls it: days with event 1 = happened, or a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.tables import TextTable, require_column
+from dmml.errors import InputError
+
+DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
+_YES = {"1", "1.0", "true", "yes"}
+_NO = {"0", "0.0", "false", "no"}
+# Words that say what happened, so that they mean the same under any column name. Not for `censored`.
+_HAPPENED = {"dead", "deceased", "died"}
+_NOT_HAPPENED = {"alive", "living"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Columns that hold the outcome: `time` with `event` or `censored`, or `label`."""
+
+    time: str | None = None
+    event: str | None = None
+    censored: str | None = None
+    unit: str = "days"
+    label: str | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns it names."""
+        return [name for name in (self.time, self.event, self.censored, self.label) if name is not None]
+
+
+def parse_outcome(spec: Mapping[str, str]) -> Outcome:
+    """Check `{time, event, unit}`, `{time, censored, unit}` or `{label}` and name what is wrong.
+
+    Without `unit`, times are days; a time column whose name says months or years must state its unit.
+    """
+    unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label"})
+    if unknown:
+        raise InputError(f"outcome: unknown key {unknown[0]!r}; it takes time, event or censored, and unit; or label")
+    given = {key: value for key, value in spec.items() if value is not None}
+    if "label" in given:
+        if len(given) > 1:
+            raise InputError(
+                f"outcome: label and {sorted(set(given) - {'label'})[0]}; give one outcome: a label, or a time and an event"
+            )
+        return Outcome(label=given["label"])
+    if "time" not in given or ("event" in given) == ("censored" in given):
+        raise InputError("outcome: give {time, event} (1 = happened), {time, censored} (1 = censored), or {label}")
+    unit = given.get("unit")
+    named = next((word for word in ("month", "year") if word in given["time"].lower()), None)
+    if unit is None and named:
+        raise InputError(
+            f"outcome: the time column {given['time']!r} sounds like {named}s; say unit: {named}s (or unit: days)"
+        )
+    if unit not in (None, *DAYS):
+        raise InputError(f"outcome: unknown unit {unit!r}; one of {', '.join(DAYS)}")
+    return Outcome(**{**given, "unit": unit or "days"})
+
+
+def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    """Outcome of each row.
+
+    A time without an event, or an event without a time, is unknown. A time of 0 is kept: it lies in the first interval.
+
+    Args:
+        table: Where the rows come from, for messages.
+        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
+        outcome: Which columns.
+
+    Returns:
+        `time` (float64 days) and `event` (float64 0/1), or `label` (str); NaN or None where unknown.
+
+    Raises:
+        InputError: A time is negative or no number, or an event not 0 or 1; names the line.
+    """
+    for key, column in (
+        ("time", outcome.time),
+        ("event", outcome.event),
+        ("censored", outcome.censored),
+        ("label", outcome.label),
+    ):
+        if column is not None:
+            require_column(table, column, f"outcome: {key}")
+    if outcome.label is not None:
+        return pd.DataFrame({"label": rows[outcome.label].astype(object)})
+    time = _numbers(table, rows[outcome.time]) * DAYS[outcome.unit]
+    if (time < 0).any():
+        index = time.index[time < 0][0]
+        raise InputError(
+            f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct or empty it"
+        )
+    column = outcome.event or outcome.censored
+    flag = rows[column].map(lambda word: _flag(word, words=outcome.event is not None))
+    junk = flag.isna() & rows[column].notna()
+    if junk.any():
+        index = junk.idxmax()
+        raise InputError(
+            f"{table.path}: line {table.line_of(index)}: {rows[column][index]!r} in {column!r} is not 0 or 1 "
+            f"({'1 = happened' if outcome.event else '1 = censored'}); correct or empty it"
+        )
+    event = flag.astype(float) if outcome.event else 1.0 - flag.astype(float)
+    known = time.notna() & event.notna()
+    return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
+
+
+def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    junk = (numbers.isna() & column.notna()) | np.isinf(numbers)
+    if junk.any():
+        index = junk.idxmax()
+        raise InputError(
+            f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} is no number; correct or empty it"
+        )
+    return numbers
+
+
+def _flag(word: str | None, words: bool) -> float | None:
+    """1 or 0 of a word, NaN of anything else; cBioPortal writes `1:DECEASED`."""
+    if word is None:
+        return np.nan
+    word = word.strip().lower()
+    coded = re.fullmatch(r"([01]):.*", word)
+    word = coded[1] if coded else word
+    if word in _YES or (words and word in _HAPPENED):
+        return 1.0
+    if word in _NO or (words and word in _NOT_HAPPENED):
+        return 0.0
+    return np.nan

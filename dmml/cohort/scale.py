@@ -1,0 +1,104 @@
+"""The unit of an RNA table: found out or refused, and carried to the model's scale."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmml.errors import InputError
+
+SCALES = ("tpm", "counts", "fpkm", "log2", "zscore")
+LINEAR = ("tpm", "counts", "fpkm")
+
+# Bounds of the detection. A table is named only where one scale fits and the others do not; else the user is asked.
+_TPM_TOTAL = (0.7e6, 1.2e6)  # a TPM table of coding genes alone keeps most of its million
+_LOG2_MAXIMUM = (6.0, 25.0)  # microarrays end at 16, log2(TPM + 1) at 20; below 6 it may be log10
+_ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z-scores reach thousands
+_FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
+
+
+def detect_scale(values: np.ndarray) -> str | None:
+    """The scale of a table, or None where it cannot be told.
+
+    `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes centred on 0 with unit spread.
+    `log2`: non-negative with a maximum that no linear table has. FPKM cannot be told from a part of a TPM table.
+
+    Args:
+        values: (samples, genes), NaN where unknown.
+    """
+    known = values[np.isfinite(values)]
+    if known.size == 0 or values.shape[1] < _FEWEST_GENES:
+        return None
+    lowest, highest = float(known.min()), float(known.max())
+    if lowest >= 0 and highest > 50 and np.all(known == np.rint(known)):
+        return "counts"
+    total = float(np.median(np.nansum(values, axis=1)))
+    if _TPM_TOTAL[0] <= total <= _TPM_TOTAL[1] and highest > 50:
+        return "tpm"
+    if lowest < 0:
+        return "zscore" if len(values) >= _FEWEST_SAMPLES and _is_centred(values) else None
+    return "log2" if _LOG2_MAXIMUM[0] <= highest <= _LOG2_MAXIMUM[1] else None
+
+
+def _is_centred(values: np.ndarray) -> bool:
+    """Whether most genes have mean 0 and standard deviation 1, whatever a few do; 500 genes tell as much as all."""
+    values = values[:, :: max(1, values.shape[1] // 500)]
+    with np.errstate(invalid="ignore"):
+        mean = np.nanmedian(np.abs(np.nanmedian(values, axis=0)))
+        low, high = np.nanquantile(values, [0.1587, 0.8413], axis=0)  # ± one standard deviation of a normal
+    return bool(mean <= _ZSCORE_MEAN and _ZSCORE_SD[0] <= np.nanmedian((high - low) / 2) <= _ZSCORE_SD[1])
+
+
+def settle_scale(values: np.ndarray, stated: str | None, source: str) -> str:
+    """The stated scale if the values allow it, else the detected one.
+
+    Args:
+        values: (samples, genes).
+        stated: What the user said, or None.
+        source: The table's name, for the message.
+
+    Raises:
+        InputError: The scale is unknown, or the values contradict what was stated.
+    """
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        raise InputError(f"{source}: holds no number; check that it is an RNA table")
+    reach = f"values from {known.min():.4g} to {known.max():.4g}"
+    if stated is None:
+        detected = detect_scale(values)
+        if detected is None:
+            raise InputError(
+                f"{source}: unknown scale ({reach}, samples sum to {np.median(np.nansum(values, axis=1)):.4g}); "
+                f"say --scale {'|'.join(SCALES)} (in a config: expression: {{path: …, scale: …}})"
+            )
+        return detected
+    if stated not in SCALES:
+        raise InputError(f"{source}: unknown scale {stated!r}; one of {', '.join(SCALES)}")
+    negative = float(np.mean(known < 0))
+    if stated == "counts" and negative > 0:
+        raise InputError(f"{source}: stated as counts but has negative numbers ({reach}); state the true --scale")
+    if stated in ("tpm", "fpkm") and negative > 0 and detect_scale(values) != "tpm":
+        raise InputError(
+            f"{source}: stated as {stated} but {negative:.0%} are negative ({reach}); state the true --scale"
+        )
+    if stated == "log2" and known.max() > 60:
+        raise InputError(f"{source}: stated as log2 but {reach}; state the true --scale (tpm, counts or fpkm?)")
+    if stated == "zscore" and negative == 0:
+        raise InputError(f"{source}: stated as zscore but has no negative number ({reach}); state the true --scale")
+    return stated
+
+
+def to_model_scale(values: np.ndarray, scale: str) -> np.ndarray:
+    """Linear scales as log2(x + 1), counts per million first; log2 and z-scores as they are.
+
+    Args:
+        values: (samples, genes); for counts all genes measured, since their sum is the library size.
+        scale: One of `SCALES`.
+    """
+    if scale not in LINEAR:
+        return values.astype(np.float32)
+    # Background subtraction leaves small negative TPM; there is no less than nothing.
+    linear = np.maximum(values.astype(np.float64), 0.0)
+    if scale == "counts":
+        total = np.nansum(linear, axis=1, keepdims=True)
+        linear = 1e6 * linear / np.where(total > 0, total, 1.0)
+    return np.log2(linear + 1.0).astype(np.float32)

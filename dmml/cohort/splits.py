@@ -1,0 +1,225 @@
+"""Splits that others made: a CSV of folds, folders of `splits_<k>.csv`, CLAM's forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from dmml.cohort.clinical import Clinical, slide_stem
+from dmml.cohort.folds import make_folds
+from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
+from dmml.errors import InputError
+
+_PARTS = ("train", "val", "test")
+
+
+@dataclass
+class Fold:
+    """Patients of one fold, each in one part."""
+
+    train: list[str]
+    test: list[str]
+    """the outer test"""
+    validation: list[str] | None = None
+    """the inner validation where the source names one; else it is carved from `train`"""
+
+
+@dataclass
+class Split:
+    """Folds by number."""
+
+    folds: dict[int, Fold]
+    source: str
+    unknown: list[str] = field(default_factory=list)
+    """ids of the source that are no patient (or slide) of the clinical table"""
+    unused: list[str] = field(default_factory=list)
+    """patients of the clinical table that are in no fold"""
+    by_site: bool = False
+    """whether sites are kept whole, so that the inner validation keeps them whole too"""
+
+    def fold(self, k: int) -> tuple[list[str], list[str]]:
+        """Patients to train on and to test on in fold k.
+
+        Raises:
+            InputError: There is no fold k.
+        """
+        chosen = self[k]
+        return [*chosen.train, *(chosen.validation or [])], chosen.test
+
+    def __getitem__(self, k: int) -> Fold:
+        """Fold k with its parts."""
+        if k not in self.folds:
+            raise InputError(f"fold: {k}; {self.source} has the folds {', '.join(map(str, sorted(self.folds)))}")
+        return self.folds[k]
+
+
+def split_of_folds(folds: pd.Series, source: str, by_site: bool = False) -> Split:
+    """A split in which each fold in turn is the outer test.
+
+    Args:
+        folds: patient id → fold, as `make_folds` gives it.
+        source: What messages call it.
+        by_site: Whether sites are whole.
+    """
+    numbers = sorted(int(k) for k in folds.unique())
+    if len(numbers) < 2:
+        raise InputError(f"{source}: only one fold ({numbers[0]}); at least two are needed, one to test on")
+    parts = {k: Fold(list(folds.index[folds != k]), list(folds.index[folds == k])) for k in numbers}
+    return Split(parts, source, by_site=by_site)
+
+
+def read_split(path: str | Path, clinical: Clinical) -> Split:
+    """Read a published split.
+
+    Args:
+        path: A CSV `patient_id,fold`; or a folder of `splits_<k>.csv` (or one such file) with columns `train,val` of ids
+            (`val` is the outer test), or CLAM's `train,val,test` of ids or of True and False.
+        clinical: The cohort; slide ids in the files become their patients.
+
+    Raises:
+        InputError: A patient is in two folds, or in two parts of one fold; a file is missing or of no known form; or it
+            shares no patient with the clinical table.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = _split_files(path)
+        split = Split({k: _read_parts(file, open_table(file), clinical) for k, file in files.items()}, str(path))
+        _refuse_repeated_tests(split, files)
+    else:
+        table = open_table(path)
+        if "fold" in table.columns:
+            split = split_of_folds(_read_folds(table, clinical), str(path))
+        else:
+            number = re.search(r"(\d+)(?:_bool)?$", path.stem)
+            split = Split({int(number[1]) if number else 0: _read_parts(path, table, clinical)}, str(path))
+    return _known_only(split, clinical)
+
+
+def carve_validation(
+    clinical: Clinical, train: Sequence[str], folds: int = 5, seed: int = 0, site: bool = False
+) -> tuple[list[str], list[str]]:
+    """Carve an inner validation, one stratified fold of several, from training patients.
+
+    Args:
+        clinical: The cohort.
+        train: Training patients of the outer fold.
+        folds: The validation gets 1/folds of them.
+        seed: Of the shuffling.
+        site: Keep sites whole, where there are enough of them.
+
+    Returns:
+        (training, validation) patient ids.
+    """
+    if site:
+        known = clinical.patients["site"].loc[list(train)] if "site" in clinical.patients else pd.Series(dtype=object)
+        site = known.nunique() >= folds and not set(clinical.site_conflicts) & set(train)
+    if len(train) < folds:
+        raise InputError(
+            f"{clinical.source}: {len(train)} training patients are too few to carve a validation set from"
+        )
+    assigned = make_folds(clinical, folds, stratify=True, site=site, seed=seed, patients=train)
+    return list(assigned.index[assigned != 0]), list(assigned.index[assigned == 0])
+
+
+def _split_files(folder: Path) -> dict[int, Path]:
+    """{k: splits_<k>.csv}; CLAM's boolean twins are read only where the plain file is missing."""
+    files: dict[int, Path] = {}
+    for file in sorted(folder.glob("splits_*.csv")):
+        number = re.fullmatch(r"splits_(\d+)(_bool)?", file.stem)
+        if number and (number[2] is None or int(number[1]) not in files):
+            files[int(number[1])] = file
+    if not files:
+        raise InputError(
+            f"{folder}: no splits_<k>.csv in this folder; name a folder that has them, or a CSV patient_id,fold"
+        )
+    return files
+
+
+def _read_folds(table: TextTable, clinical: Clinical) -> pd.Series:
+    require_column(table, "patient_id", "split")
+    rows = read_rows(table, ["patient_id", "fold"])
+    assigned: dict[str, int] = {}
+    for index, who, fold in rows.itertuples():
+        if who is None or fold is None or not re.fullmatch(r"\d+(\.0)?", fold):
+            raise InputError(
+                f"{table.path}: line {table.line_of(index)}: a patient_id and a fold number are wanted, not {who!r}, {fold!r}"
+            )
+        number = int(float(fold))
+        if assigned.setdefault(who, number) != number:
+            raise InputError(
+                f"{table.path}: patient {who} is in fold {assigned[who]} and in fold {number}; leave it in one"
+            )
+    if not assigned:
+        raise InputError(f"{table.path}: holds no patient; at least one row is wanted")
+    return pd.Series(assigned, dtype=int)
+
+
+def _read_parts(path: Path, table: TextTable, clinical: Clinical) -> Fold:
+    """One fold from columns of ids, or of True and False beside ids in the first column."""
+    parts = [part for part in _PARTS if part in table.columns]
+    if "train" not in parts or len(parts) < 2:
+        raise InputError(
+            f"{path}: columns train and val (and test), or patient_id and fold, are wanted; there are: {', '.join(table.columns)}"
+        )
+    rows = read_rows(table, None)
+    values = {word.lower() for part in parts for word in rows[part].dropna().unique()}
+    if values and values <= {"true", "false"}:
+        ids = rows.iloc[:, 0]
+        members = {part: list(ids[rows[part].str.lower() == "true"]) for part in parts}
+    else:
+        members = {part: list(rows[part].dropna()) for part in parts}
+    owner = {slide: patient for patient, slides in clinical.slides.items() for slide in slides}
+    known = set(clinical.patients.index)
+    part_of: dict[str, str] = {}
+    for part in parts:
+        for name in members[part]:
+            who = name if name in known else owner.get(slide_stem(name), name)
+            if part_of.setdefault(who, part) != part:
+                raise InputError(f"{path}: patient {who} is in both {part_of[who]} and {part}; leave it in one")
+    by_part = {part: [who for who, own in part_of.items() if own == part] for part in parts}
+    if "test" in by_part:
+        return Fold(by_part["train"], by_part["test"], by_part.get("val"))
+    return Fold(by_part["train"], by_part["val"])
+
+
+def _refuse_repeated_tests(split: Split, files: dict[int, Path]) -> None:
+    """Cross-validation tests each patient once; repeated random splits (with an own validation) may test it again."""
+    tested: dict[str, int] = {}
+    for k, fold in split.folds.items():
+        for who in fold.test if fold.validation is None else []:
+            if tested.setdefault(who, k) != k:
+                raise InputError(
+                    f"{files[k]}: patient {who} is in the test part of fold {tested[who]} and of fold {k}; leave it in one"
+                )
+
+
+def _known_only(split: Split, clinical: Clinical) -> Split:
+    """Leave out ids that the clinical table lacks, and say how many they are."""
+    known = set(clinical.patients.index)
+    mentioned: dict[str, None] = {}
+
+    def keep(ids: Iterable[str] | None) -> list[str] | None:
+        if ids is None:
+            return None
+        ids = list(ids)
+        mentioned.update(dict.fromkeys(ids))
+        return [who for who in ids if who in known]
+
+    folds = {k: Fold(keep(f.train) or [], keep(f.test) or [], keep(f.validation)) for k, f in split.folds.items()}
+    if not known & set(mentioned):
+        first, ours = next(iter(mentioned), "none"), next(iter(clinical.patients.index))
+        raise InputError(
+            f"{split.source}: no patient of {clinical.source} is in this split ({first!r} there, {ours!r} here); use the ids of the clinical table"
+        )
+    for k, fold in folds.items():
+        if not fold.train or not fold.test:
+            raise InputError(
+                f"{split.source}: fold {k} has no {'training' if not fold.train else 'test'} patient of {clinical.source}"
+            )
+    unknown = [who for who in mentioned if who not in known]
+    unused = [who for who in clinical.patients.index if who not in mentioned]
+    return Split(folds, split.source, unknown, unused, split.by_site)

@@ -1,0 +1,123 @@
+"""Genes on a common footing: mean and spread of training patients, robust to the outliers of published tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dmml.errors import InputError
+
+CLIP = 3.0
+"""Standardised values are held to ± this: some published z-scores reach 7,377."""
+_TAILS = (0.01, 0.99)
+_FENCE = 5.0  # robust standard deviations from the median beyond which a value does not shape the statistics
+
+
+@dataclass(frozen=True)
+class GeneStatistics:
+    """Mean and standard deviation a gene, in plain lists so that a checkpoint can keep them."""
+
+    genes: list[str]
+    mean: list[float]
+    std: list[float]
+    """1 where the gene is constant"""
+    scale: str
+    """scale of the table they come from; a table on another scale does not fit"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GeneStatistics:
+        """The inverse of `to_dict`."""
+        return cls(**values)
+
+
+def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> GeneStatistics:
+    """Statistics of genes over patients, of values drawn in to the 1st and 99th percentile and to ± 5 robust SD.
+
+    Args:
+        values: (training patients × genes) on the model's scale, see `model_values`; NaN is left out.
+        genes: Which genes, in which order.
+        scale: Scale of the table.
+
+    Raises:
+        InputError: A gene is not in the table, or there is no patient.
+    """
+    missing = [gene for gene in genes if gene not in values.columns]
+    if missing:
+        raise InputError(
+            f"{len(missing)} gene(s) are not in the RNA table ({_some(missing)}); take them from its columns"
+        )
+    if values.empty:
+        raise InputError(
+            "no training patient has RNA; check that the RNA table and the clinical table share patient ids"
+        )
+    x = values[list(genes)].to_numpy(np.float64)
+    quantile = np.nanquantile if np.isnan(x).any() else np.quantile
+    with np.errstate(all="ignore"):
+        low, median, high = quantile(x, [_TAILS[0], 0.5, _TAILS[1]], axis=0)
+        spread = 1.4826 * quantile(np.abs(x - median), 0.5, axis=0)
+        fence = np.where(spread > 0, _FENCE * spread, np.inf)  # most patients equal: the tails alone must do
+        x = np.clip(x, np.maximum(low, median - fence), np.minimum(high, median + fence))
+        known = np.isfinite(x)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, x, 0.0).sum(axis=0) / count
+        std = np.sqrt(np.where(known, (x - mean) ** 2, 0.0).sum(axis=0) / count)
+    std = np.where(std > 1e-6, std, 1.0)
+    return GeneStatistics(list(genes), mean.tolist(), std.tolist(), scale)
+
+
+def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression") -> np.ndarray:
+    """Standardise: z = (x − mean) / std, held to ±3; genes or values that are not there are 0, the training mean.
+
+    Args:
+        values: (patients × genes) on the model's scale, any order of genes.
+        statistics: Of the training patients.
+        scale: Scale of the table.
+        source: What the message calls the table.
+
+    Returns:
+        (patients, genes of the statistics) float32.
+
+    Raises:
+        InputError: The scale is another than in training, or more than half of the genes are absent.
+    """
+    check_fit(values.columns, statistics, scale, source)
+    columns = values.columns.get_indexer(statistics.genes)
+    x = values.to_numpy()[:, columns].astype(np.float64)
+    z = (x - np.asarray(statistics.mean)) / np.asarray(statistics.std)
+    z[:, columns < 0] = 0.0
+    return np.nan_to_num(np.clip(z, -CLIP, CLIP), nan=0.0).astype(np.float32)
+
+
+def check_fit(
+    genes: Sequence[str] | pd.Index, statistics: GeneStatistics, scale: str, source: str = "expression"
+) -> list[str]:
+    """The genes of the statistics that a table lacks; refuses a table that does not fit.
+
+    Raises:
+        InputError: The scale is another than in training, or more than half of the genes are absent.
+    """
+    if scale != statistics.scale:
+        raise InputError(
+            f"{source}: is on the scale {scale}, the model was trained on {statistics.scale}; "
+            f"give a {statistics.scale} table (or leave expression out and predict from slides alone)"
+        )
+    there = set(genes)
+    absent = [gene for gene in statistics.genes if gene not in there]
+    if len(absent) > len(statistics.genes) / 2:
+        raise InputError(
+            f"{source}: {len(absent)} of the model's {len(statistics.genes)} genes are absent ({_some(absent)}); "
+            "give a table with gene symbols that has at least half of them"
+        )
+    return absent
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

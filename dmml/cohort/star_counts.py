@@ -1,0 +1,130 @@
+"""Gene quantifications of the GDC: one STAR-counts file a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from dmml.cohort.gene_names import current_symbol, gene_symbol
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.tables import open_text
+from dmml.errors import InputError
+
+COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded", "fpkm": "fpkm_unstranded"}
+_SUMMARY_ROWS = {"N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"}
+_KEPT_TYPES = r"protein_coding|(?:IG|TR)_[CDJV]_gene"
+_ENDINGS = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
+
+
+@dataclass
+class StarCounts:
+    """One sample."""
+
+    sample: str
+    """file name up to its first dot"""
+    values: pd.Series
+    """indexed by gene symbol, each once, float64"""
+    notes: dict[str, int]
+    """how many rows were merged or dropped, by reason"""
+
+
+def is_star_counts(path: Path) -> bool:
+    """Whether a file begins like a STAR-counts file (its comment line, or its header)."""
+    if not path.name.lower().endswith(_ENDINGS):
+        return False
+    try:
+        with open_text(path) as text:
+            first = text.readline()
+            header = text.readline() if first.startswith("# gene-model") else first
+    except InputError:
+        return False
+    return header.startswith("gene_id\tgene_name\tgene_type\t")
+
+
+def find_star_counts(folder: Path) -> tuple[list[Path], int]:
+    """STAR-counts files anywhere under a folder (gdc-client makes a folder a file), sorted, and how many are not."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = [path for path in files if is_star_counts(path)]
+    return found, len(files) - len(found)
+
+
+def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) -> StarCounts:
+    """Read one file; the counting summary (`N_…`) is no gene, and rows of one symbol are summed.
+
+    Pseudo-autosomal genes stand twice, the copy on Y marked `_PAR_Y`, and some symbols cover several Ensembl ids:
+    all of these are transcripts of one name, so their TPM add up. A row without a name takes the index's symbol.
+
+    Args:
+        path: The file.
+        scale: `tpm`, `counts` or `fpkm`: which column is read.
+        all_genes: Keep every gene. Else genes of proteins and of immune receptors stay (and those of the shipped sets):
+            a third of the 60,000, and all that gene sets usually name.
+
+    Raises:
+        InputError: The file lacks the column, is cut off, or has a value that is no number.
+    """
+    if scale not in COLUMNS:
+        raise InputError(f"{path}: STAR-counts files give {', '.join(COLUMNS)}, not {scale}; change --scale")
+    wanted = ["gene_id", "gene_name", "gene_type", COLUMNS[scale]]
+    with open_text(path) as text:
+        try:
+            table = pd.read_csv(text, sep="\t", comment="#", usecols=wanted, dtype=str, keep_default_na=False)
+        except (ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{path}: no STAR-counts file ({str(error).splitlines()[0]}); fetch it again") from None
+    par_y = table["gene_id"].str.endswith("_PAR_Y")
+    summary = table["gene_id"].isin(_SUMMARY_ROWS)
+    genes = table[~summary]
+    numbers = pd.to_numeric(genes[COLUMNS[scale]], errors="coerce")
+    if genes.empty or numbers.isna().any():
+        where = "no gene" if genes.empty else f"gene {genes['gene_id'][numbers.isna()].iloc[0]!r} without a number"
+        raise InputError(f"{path}: {where} in column {COLUMNS[scale]}; the file is cut off or damaged, fetch it again")
+    symbols = [
+        current_symbol(name) if name else gene_symbol(identifier)
+        for identifier, name in zip(genes["gene_id"], genes["gene_name"], strict=True)
+    ]
+    values = pd.Series(numbers.to_numpy(float), index=pd.Index(symbols, name="gene"))
+    wanted_type = genes["gene_type"].str.fullmatch(_KEPT_TYPES).to_numpy() | values.index.isin(_shipped_genes())
+    kept = values if all_genes else values[wanted_type]
+    named = kept[kept.index.notna()]
+    merged = named.groupby(level=0, sort=True).sum()
+    notes = {
+        "summary_rows_skipped": int(summary.sum()),
+        "par_y_rows_summed": int(par_y.sum()),
+        "rows_merged_into_a_symbol": len(named) - len(merged),
+        "rows_of_other_gene_types_dropped": len(values) - len(kept),
+        "rows_without_symbol_dropped": len(kept) - len(named),
+    }
+    return StarCounts(path.name.split(".")[0], merged, notes)
+
+
+@cache
+def _shipped_genes() -> frozenset[str]:
+    return frozenset(gene for programs in read_gene_sets().values() for gene in genes_of(programs))
+
+
+def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Samples side by side: (samples × genes) float32, genes that all have, and the largest count of each note.
+
+    Raises:
+        InputError: Two files give one sample name, or no gene is in all of them.
+    """
+    columns: dict[str, pd.Series] = {}
+    notes: dict[str, int] = {}
+    for sample in samples:
+        if sample.sample in columns:
+            raise InputError(
+                f"{source}: two files are called {sample.sample!r}; remove one, or map both with --patients"
+            )
+        columns[sample.sample] = sample.values.astype("float32")
+        for reason, count in sample.notes.items():
+            notes[reason] = max(notes.get(reason, 0), count)
+    table = pd.DataFrame(columns).T
+    complete = table.dropna(axis=1)
+    if complete.shape[1] == 0:
+        raise InputError(f"{source}: no gene is in all of the {len(table)} files; they are of different gene models")
+    notes["genes_not_in_every_file_dropped"] = table.shape[1] - complete.shape[1]
+    return complete, notes

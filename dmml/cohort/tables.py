@@ -1,0 +1,169 @@
+"""Text tables as hospitals and portals give them: CSV, TSV, zipped or gzipped, with comment lines and missing words."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+
+from dmml.errors import InputError
+
+# What the tables of GDC, cBioPortal, Xena, R and pandas write where a value is not known; compared in lower case.
+# "unknown" and "none" are left out: a label column may mean them.
+MISSING = frozenset(
+    "|na|n/a|nan|null|<na>|#n/a|--|'--|.|?|not reported|not available|not applicable"
+    "|[not available]|[not applicable]|[not evaluated]|[unknown]|[discrepancy]|[completed]|[pending]".split("|")
+)
+
+
+@dataclass
+class TextTable:
+    """A text table whose header was read."""
+
+    path: Path
+    separator: str
+    header_line: int
+    """number of the header's line in the file, from 1"""
+    columns: list[str]
+
+    def line_of(self, index: int) -> int:
+        """Line in the file of the row with this index in a frame from `read_rows`."""
+        return self.header_line + 1 + index
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """Open a text file, `.gz` or a `.zip` of one file, as UTF-8.
+
+    Raises:
+        InputError: There is no such file, or it is not what its ending says, or no text.
+    """
+    try:
+        with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+            yield text
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; check the path (relative paths start at the working directory)"
+        ) from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, a table is wanted here; name the file in it") from None
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError):
+        raise InputError(f"{path}: damaged or not compressed as its name says; fetch it again") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8 encoding") from None
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix != ".zip":
+        return path.open("rb")
+    archive = zipfile.ZipFile(path)
+    members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+    if len(members) != 1:
+        raise InputError(f"{path}: holds {len(members)} files; a zipped table must be alone in its archive")
+    return archive.open(members[0])
+
+
+def open_table(path: str | Path) -> TextTable:
+    """Read a table's header: its separator (tab, comma or semicolon), where it stands and its column names.
+
+    Lines before the header that start with `#` are passed over. A header one name shorter than the rows (as R
+    writes row names) gets an empty first name.
+    """
+    path = Path(path)
+    with open_text(path) as text:
+        number, line = 0, ""
+        for number, line in enumerate(text, start=1):  # noqa: B007 - the header's number is used below
+            if line.strip() and not line.startswith("#"):
+                break
+        else:
+            raise InputError(f"{path}: is empty; a table with a header line is wanted")
+        separator = max("\t,;", key=line.count)
+        columns = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+        following = next(csv.reader([text.readline()], delimiter=separator), [])
+    if len(following) == len(columns) + 1:
+        columns = ["", *columns]
+    return TextTable(path, separator, number, columns)
+
+
+def require_column(table: TextTable, column: str, option: str) -> str:
+    """The column's name, if the table has it once.
+
+    Args:
+        table: Where it should stand.
+        column: Its name.
+        option: What named it, for the message.
+
+    Raises:
+        InputError: It is not there, or there twice; the message lists what is there, the nearest name first.
+    """
+    found = table.columns.count(column)
+    if found == 1:
+        return column
+    if found > 1:
+        raise InputError(f"{table.path}: {found} columns are called {column!r} ({option}); rename all but one")
+    near = difflib.get_close_matches(column, table.columns, n=3, cutoff=0.4)
+    listed = [*near, *(name for name in table.columns if name and name not in near)]
+    shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
+    raise InputError(f"{table.path}: no column {column!r} ({option}); there are: {shown}")
+
+
+def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int | None = None) -> pd.DataFrame:
+    """Read columns of a table; lines without any value are dropped, the index keeps their place (`line_of`).
+
+    Args:
+        table: From `open_table`.
+        columns: Names of the columns wanted; None for all, in which case names may repeat.
+        names: None reads every column as stripped text, None where the value is missing. A position (among the
+            columns read) keeps that column text, with its leading zeros, and lets the others be numbers.
+    """
+    place = {name: i for i, name in enumerate(table.columns)}
+    positions = list(range(len(table.columns))) if columns is None else [place[name] for name in columns]
+    options: dict = {"dtype": str, "keep_default_na": False}
+    if names is not None:
+        options = {"dtype": {positions[names]: str}, "na_values": _spellings(), "low_memory": False}
+    with open_text(table.path) as handle:
+        for _ in range(table.header_line):
+            handle.readline()
+        try:
+            frame = pd.read_csv(
+                handle,
+                sep=table.separator,
+                header=None,
+                names=range(len(table.columns)),
+                usecols=positions,
+                index_col=False,
+                skip_blank_lines=False,
+                **options,
+            )
+        except pd.errors.EmptyDataError:
+            frame = pd.DataFrame(columns=positions, dtype=object)
+        except pd.errors.ParserError as error:
+            raise InputError(
+                f"{table.path}: cannot be read as a table ({str(error).strip()}); check its rows"
+            ) from None
+    frame = frame[positions]
+    if names is None:
+        frame = frame.apply(_strip)
+    frame = frame[frame.notna().any(axis=1)]
+    frame.columns = [table.columns[position] for position in positions]
+    return frame
+
+
+def _strip(column: pd.Series) -> pd.Series:
+    stripped = column.fillna("").astype(object).map(str.strip)
+    return stripped.where(~stripped.str.lower().isin(MISSING), None)
+
+
+def _spellings() -> list[str]:
+    return sorted({spelling for word in MISSING for spelling in (word, word.title(), word.upper())})

@@ -1,0 +1,52 @@
+"""Turn RNA files into one table, patients × genes, with its provenance.
+
+Reads STAR-counts files of the GDC (or folders of them) and matrices: genes × samples or patients × genes, gene symbols or
+Ensembl ids, CSV or TSV, also zipped or gzipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="STAR-counts files, folders of them, or a matrix"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="E.parquet", help="table to write; provenance goes beside it"
+    )
+    parser.add_argument(
+        "--scale", help="tpm, counts, fpkm, log2 or zscore; found out where not given, refused where unclear"
+    )
+    parser.add_argument(
+        "--patients", type=Path, metavar="CSV", help="columns sample,patient_id, or a sample sheet of the GDC"
+    )
+    parser.add_argument("--patient-id", metavar="COLUMN", help="column of the patient ids in a patients × genes table")
+    parser.add_argument("--suffix", help="what ends the names of gene columns in a wider table, e.g. _rnaseq")
+    parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes of STAR-counts files too")
+    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Build the table, write it and say what was read, merged and left out."""
+    from dmml.cohort.expression import build_expression, refuse_output, write_expression
+
+    refuse_output(args.out, args.overwrite)
+    expression = build_expression(
+        args.inputs,
+        scale=args.scale,
+        patients=args.patients,
+        patient_id=args.patient_id,
+        suffix=args.suffix,
+        all_genes=args.all_genes,
+    )
+    write_expression(expression, args.out, overwrite=args.overwrite)
+    known = "as stated" if expression.provenance["scale_stated"] else "found out"
+    print(
+        f"{args.out}: {len(expression.table)} patients × {expression.table.shape[1]} genes, {expression.scale} ({known})"
+    )
+    for reason, count in expression.provenance["counts"].items():
+        print(f"  {reason.replace('_', ' ')}: {count}")

@@ -1,0 +1,34 @@
+"""One self-contained HTML file from one or several runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dmml.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `dmml report`."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        type=Path,
+        help="run folder (runs/demo: every cohort it was tested on) or one test folder (runs/demo/test/held_out); "
+        "runs tested on the same cohort are compared patient by patient",
+    )
+    parser.add_argument("--out", type=Path, help="the file to write (default: report.html in the last RUN)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check the folders, then write the page and say where it is."""
+    from dmml.evaluation.runs import find_tests
+
+    tests = find_tests(args.runs)
+    if args.out is not None and args.out.is_dir():
+        raise InputError(f"--out {args.out} is a folder; name a file, e.g. {args.out / 'report.html'}")
+    from dmml.evaluation.report import write_report
+
+    path = write_report(args.runs, args.out)
+    print(f"{path} ({len(tests)} test{'s' if len(tests) != 1 else ''}, {path.stat().st_size / 1e6:.1f} MB)")

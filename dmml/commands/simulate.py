@@ -1,0 +1,72 @@
+"""Simulate two cohorts with known truth: rendered slides (or token features), RNA, outcomes.
+
+Writes OUT/development and OUT/held_out, each with clinical.csv, truth.csv and, by default, slides/ and rna/; with
+--features-only, features.zarr and expression.parquet instead. The held-out cohort has other sites, another stain and
+another RNA batch, but the same biology.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from dmml.errors import InputError
+from dmml.simulate.plan import Plan
+from dmml.simulate.target_folder import claim
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, help="folder for the cohorts; new, empty, or of the same simulation"
+    )
+    parser.add_argument("--patients", type=int, default=60, help="patients of the development cohort (default: 60)")
+    parser.add_argument("--held-out", type=int, default=40, help="patients of the held-out cohort (default: 40)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed gives other patients of the same world (default: 0)"
+    )
+    parser.add_argument(
+        "--features-only", action="store_true", help="token features and an expression table, no slides"
+    )
+    parser.add_argument(
+        "--dim", type=int, default=64, help="width of the token features, with --features-only (default: 64)"
+    )
+    parser.add_argument(
+        "--visibility",
+        type=float,
+        default=None,
+        help="correlation of each factor with what a slide shows, above 0 up to 1 (default: 0.8 for features, 0.95 for slides)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a simulation with other arguments in OUT")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Simulate, and say what was made."""
+    _check(args)
+    plan = Plan(args.out, args.patients, args.held_out, args.seed, args.features_only, args.dim, args.visibility)
+    if not claim(plan.out, plan.arguments(), args.overwrite):
+        print(f"{args.out}: is there already with the same arguments; nothing to do")
+        return
+    from dmml.simulate.simulation import simulate, summary
+
+    for cohort, patients in simulate(plan).items():
+        print(f"{args.out / cohort}: {summary(patients)}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be simulated before anything heavy is imported."""
+    for option, value, least in (
+        ("--patients", args.patients, 1),
+        ("--held-out", args.held_out, 1),
+        ("--seed", args.seed, 0),
+        ("--dim", args.dim, 8),
+    ):
+        if value < least:
+            raise InputError(f"{option}: {value} is too small; give {least} or more")
+    if args.visibility is not None and not 0 < args.visibility <= 1:
+        raise InputError(f"--visibility: {args.visibility} is no correlation; give a number above 0 and up to 1")
+    if not args.features_only:
+        for module in ("tifffile", "imagecodecs"):
+            if importlib.util.find_spec(module) is None:
+                raise InputError(f"rendering slides needs {module}: pip install 'dmml[demo]', or give --features-only")

@@ -1,0 +1,160 @@
+"""Patients as items: read, join the slides of a patient, pad a list of patients into a `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dmml.store import FeatureStore
+from dmml.types import Bag, Batch
+
+
+@dataclass
+class Patient:
+    """One patient, unpadded."""
+
+    patient_id: str
+    features: dict[int, np.ndarray]
+    """{m: (N_m, D) float16}"""
+    position: dict[int, np.ndarray]
+    """{m: (N_m, 2) float32 µm}"""
+    slide: dict[int, np.ndarray]
+    """{m: (N_m,) int64}"""
+    parent: np.ndarray
+    """(N_fine,) int64, row in the coarse bag, −1 = none"""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the arrays take."""
+        parts = (self.features, self.position, self.slide)
+        return self.parent.nbytes + sum(array.nbytes for part in parts for array in part.values())
+
+
+class PatientReader:
+    """Reads patients from a store, and keeps what fits into a budget of memory.
+
+    Args:
+        store: The features, or None for a cohort without.
+        slides: {patient_id: [slide_id, …]}; slides that the store lacks are passed over.
+        magnifications: Magnifications to read, the coarsest first.
+        cache_gib: Memory for patients that were read once.
+    """
+
+    def __init__(
+        self, store: FeatureStore | None, slides: dict[str, list[str]], magnifications: Sequence[int], cache_gib: float = 2.0
+    ):
+        self.store, self.magnifications = store, sorted(magnifications)
+        there = set() if store is None else set(store.slides())
+        self.slides = {patient: [s for s in ids if s in there] for patient, ids in slides.items()}
+        self._cache: dict[str, Patient] = {}
+        self._left = int(cache_gib * 2**30)
+
+    def read(self, patient_id: str) -> Patient:
+        """All slides of a patient side by side; each is its own frame of coordinates."""
+        if patient_id in self._cache:
+            return self._cache[patient_id]
+        coarse, fine = self.magnifications[0], self.magnifications[-1]
+        features, position, slide = ({m: [] for m in self.magnifications} for _ in range(3))
+        parents, before = [], 0
+        for index, slide_id in enumerate(self.slides.get(patient_id, [])):
+            bags = {m: self.store.read(slide_id, m) for m in self.magnifications}
+            for m, bag in bags.items():
+                if bag is None:
+                    continue
+                features[m].append(bag.features)
+                position[m].append(bag.position)
+                slide[m].append(np.full(len(bag.features), index))
+            if bags[fine] is not None and fine != coarse:
+                parent = bags[fine].parent
+                rows = np.full(len(bags[fine].features), -1) if parent is None or bags[coarse] is None else parent.astype(np.int64)
+                parents.append(np.where(rows >= 0, rows + before, -1))
+            before += 0 if bags[coarse] is None else len(bags[coarse].features)
+        patient = Patient(
+            patient_id=patient_id,
+            features={m: np.concatenate(x) for m, x in features.items() if x},
+            position={m: np.concatenate(x) for m, x in position.items() if x},
+            slide={m: np.concatenate(x) for m, x in slide.items() if x},
+            parent=np.concatenate(parents) if parents else np.zeros(0, dtype=np.int64),
+        )
+        if patient.nbytes <= self._left:
+            self._left -= patient.nbytes
+            self._cache[patient_id] = patient
+        return patient
+
+
+class PatientDataset(Dataset):
+    """Items are patients in the order given."""
+
+    def __init__(self, reader: PatientReader, patient_ids: Sequence[str]):
+        self.reader, self.patient_ids = reader, list(patient_ids)
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.patient_ids)
+
+    def __getitem__(self, index: int) -> Patient:
+        """Read one."""
+        return self.reader.read(self.patient_ids[index])
+
+
+class Collate:
+    """Pads patients into a `Batch` and lays expression and targets beside them.
+
+    Args:
+        magnifications: Keys of the bags; one that no patient of a batch has is left out of the batch.
+        patient_ids: Patients in the order of the rows of what follows.
+        expression: {subspace: (patients, G)}.
+        has_expression: (patients,) bool.
+        target: {name: (patients,)} or empty.
+    """
+
+    def __init__(
+        self,
+        magnifications: Sequence[int],
+        patient_ids: Sequence[str],
+        expression: dict[str, Tensor],
+        has_expression: Tensor,
+        target: dict[str, Tensor],
+    ):
+        self.magnifications = sorted(magnifications)
+        self.row = {patient: row for row, patient in enumerate(patient_ids)}
+        self.expression, self.has_expression, self.target = expression, has_expression, target
+
+    def __call__(self, patients: list[Patient]) -> Batch:
+        """Pad with zeros to the longest bag of the batch."""
+        rows = torch.tensor([self.row[patient.patient_id] for patient in patients])
+        bags = {m: self._bag(patients, m) for m in self.magnifications if any(m in p.features for p in patients)}
+        return Batch(
+            patient_id=[patient.patient_id for patient in patients],
+            bags=bags,
+            parent=_pad([p.parent for p in patients], fill=-1).long(),
+            expression={s: values[rows] for s, values in self.expression.items()},
+            has_expression=self.has_expression[rows],
+            target={name: values[rows] for name, values in self.target.items()},
+        )
+
+    @staticmethod
+    def _bag(patients: list[Patient], m: int) -> Bag:
+        width = next(p.features[m].shape[1] for p in patients if m in p.features)
+        empty = np.zeros((0, width), dtype=np.float16)
+        nowhere, no_slide = np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.int64)
+        return Bag(
+            features=_pad([p.features.get(m, empty) for p in patients]),
+            position=_pad([p.position.get(m, nowhere) for p in patients]),
+            mask=_pad([np.ones(len(p.features.get(m, empty)), dtype=bool) for p in patients]),
+            slide=_pad([p.slide.get(m, no_slide) for p in patients]).long(),
+        )
+
+
+def _pad(arrays: list[np.ndarray], fill: int = 0) -> Tensor:
+    """[(N_i, …)] → (B, max N_i, …)."""
+    longest = max(len(array) for array in arrays)
+    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return torch.from_numpy(padded)

@@ -1,0 +1,266 @@
+"""The data module: a cohort's tables and features → batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from dmml.cohort.cohort import Cohort, read_cohort
+from dmml.cohort.expression import model_values
+from dmml.cohort.standardise import GeneStatistics, fit_statistics, standardise
+from dmml.data.dataset import Collate, PatientDataset, PatientReader
+from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
+from dmml.data.samplers import EpochShuffle
+from dmml.errors import InputError
+from dmml.store import FeatureStore
+from dmml.types import SUBSPACES
+
+OUTCOME = ("time", "event", "label")
+"""Columns of an outcome as the cohort names them, whatever the source called them."""
+
+
+class MultimodalDataModule(LightningDataModule):
+    """Slides' features and RNA of a cohort's patients, patient by patient, with whatever each has.
+
+    It owns tables; what was fitted to training patients belongs to the model, and is asked of it when a loader is made.
+    Paths are relative to the working directory.
+
+    Args:
+        clinical: Table with one row a slide or a patient.
+        name: Names the cohort in results; default: the clinical file's folder.
+        patient_id: Column of the patient's id.
+        slide_id: Column of the slide's id (file stem), where there is one.
+        outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
+        covariates: Clinical columns kept for comparison; they never enter a network.
+        expression: Table of RNA, or {path, patient_id, suffix, scale}; None = no RNA.
+        gene_sets: {tumor: path, tme: path}; None = shipped lists.
+        features: Feature store; None = no slides.
+        split: {folds, stratify, site, seed}, a CSV `patient_id,fold`, or a folder of `splits_<k>.csv`; None: `test`
+            and `predict` use all patients and `fit` carves its inner validation from all.
+        fold: Which fold of the split is the outer test fold.
+        magnifications: Magnifications to read.
+        batch_size: Patients a batch.
+        num_workers: Processes that read ahead; 0 reads in the training process, and caches.
+        cache_gib: Memory for patients that were read once (only with `num_workers=0`).
+        seed: Of the order of the training patients.
+    """
+
+    def __init__(
+        self,
+        clinical: str,
+        name: str | None = None,
+        patient_id: str = "patient_id",
+        slide_id: str = "slide_id",
+        outcome: dict | None = None,
+        covariates: list[str] | None = None,
+        expression: str | dict | None = None,
+        gene_sets: str | dict | None = None,
+        features: str | None = None,
+        split: str | dict | None = None,
+        fold: int = 0,
+        magnifications: list[int] | tuple[int, ...] = (10, 20),
+        batch_size: int = 8,
+        num_workers: int = 0,
+        cache_gib: float = 2.0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if features is None and expression is None:
+            raise InputError("data names neither features nor expression; give at least one of them")
+        self.section = {
+            "clinical": clinical,
+            "name": name,
+            "patient_id": patient_id,
+            "slide_id": slide_id,
+            "outcome": outcome,
+            "covariates": covariates,
+            "expression": expression,
+            "features": features,
+            "gene_sets": gene_sets,
+            "split": split,
+            "fold": fold,
+        }
+        self.features, self.magnifications = features, tuple(magnifications)
+        self.batch_size, self.num_workers, self.cache_gib, self.seed = batch_size, num_workers, cache_gib, seed
+        self.cohort: Cohort | None = None
+
+    # ---- tables ------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Read the tables and open the store; say aloud what can be used."""
+        if self.cohort is not None:
+            return
+        self.cohort = read_cohort(self.section)
+        self.name = self.cohort.name
+        self.store = None if self.features is None else FeatureStore(self.features)
+        slides = {} if self.store is None else self.cohort.clinical.match_slides(self._slides_of_store())
+        self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
+        self._values = None if self.cohort.expression is None else model_values(self.cohort.expression)
+        train, val, test = self.cohort.partition("fit" if stage in ("fit", "validate") else "test")
+        self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
+        self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
+        observed = self.cohort.clinical.observed
+        self._parts["val"] = [patient for patient in self._parts["val"] if observed[patient]]
+        for part in ("train", "val") if stage == "fit" else ("test",):
+            self._say(part)
+
+    def _slides_of_store(self) -> list[str]:
+        offered = list(self.store.attributes["magnifications"])
+        if not set(offered) & set(self.magnifications):
+            raise InputError(f"{self.features}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications")
+        return self.store.slides()
+
+    @rank_zero_only
+    def _say(self, part: str) -> None:
+        counts = {name.replace("_", " "): n for name, n in self.counts(part).items()}
+        print(f"{self.name}, {part}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+
+    def patients(self, part: str) -> list[str]:
+        """Ids of "train", "val" (inner validation), "test", or "outer_test" (empty without a split)."""
+        return self._parts[part]
+
+    def _usable(self, patients: Iterable[str]) -> list[str]:
+        return [patient for patient in patients if self.has_tissue(patient) or self.has_expression(patient)]
+
+    def has_tissue(self, patient: str) -> bool:
+        """Whether the store holds a slide of the patient."""
+        return bool(self.reader.slides.get(patient))
+
+    def has_expression(self, patient: str) -> bool:
+        """Whether the patient has RNA."""
+        return self._values is not None and patient in self._values.index
+
+    def counts(self, part: str) -> dict[str, int]:
+        """How many patients of a part there are, and how many of each kind."""
+        used, outcome = self._parts[part], self.outcome(self._parts[part])
+        counts = {
+            "patients": len(used),
+            "with_slides": sum(map(self.has_tissue, used)),
+            "with_rna": sum(map(self.has_expression, used)),
+            "with_outcome": int(self.cohort.clinical.observed[used].sum()),
+        }
+        if "event" in outcome:
+            counts["events"] = int(np.nansum(outcome["event"].astype(float)))
+        counts["left_out"] = len(self._listed[part]) - len(used)
+        return counts
+
+    # ---- what the model asks for at fit ------------------------------------------------------------------------
+
+    @property
+    def n_features(self) -> int:
+        """Width D of the features; 0 for a cohort without slides."""
+        return 0 if self.store is None else self.store.n_features
+
+    def programs(self) -> dict[str, dict[str, list[str]]]:
+        """Gene sets restricted to the genes of the table; empty without RNA."""
+        return {} if self._values is None else self.cohort.usable_gene_sets()
+
+    def outcome(self, patients: list[str]) -> dict[str, np.ndarray]:
+        """{time, event} or {label} of patients, NaN or None where unknown."""
+        table = self.cohort.clinical.patients.loc[patients]
+        return {name: table[name].to_numpy() for name in OUTCOME if name in table}
+
+    def training_outcome(self) -> dict[str, np.ndarray]:
+        """Outcomes of the training patients, and of no others."""
+        outcome = self.outcome(self.patients("train"))
+        if not outcome:
+            raise InputError(f"{self.section['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}")
+        return outcome
+
+    def fitted(self, genes: dict[str, list[str]]) -> dict[str, Any]:
+        """Everything else that is fitted on training patients, in plain Python: see `SubspaceModule.fitted`."""
+        train = self.patients("train")
+        with_rna = [p for p in train if self.has_expression(p)]
+        statistics = {}
+        for s in SUBSPACES if self._values is not None else ():
+            if genes.get(s):
+                statistics[s] = fit_statistics(self._values.loc[with_rna], genes[s], self.cohort.expression.scale).to_dict()
+        outcome = self.outcome(train)
+        return {
+            "gene_statistics": statistics,
+            "encoder": {} if self.store is None else self.store.attributes["encoder"],
+            "censoring": censoring_curve(outcome) if "time" in outcome else None,
+            "horizons": horizons_reached(outcome) if "time" in outcome else None,
+            "cohort": self.name,
+            "n_training": len(train),
+            "hashes": content_hashes(self.section, self._parts),
+        }
+
+    def check(self, module: Any) -> None:
+        """Refuse a cohort that a trained model cannot read.
+
+        Raises:
+            InputError: The features come from another encoder, or the RNA has too few of the model's genes.
+        """
+        theirs, ours = module.fitted.get("encoder") or {}, self.store.attributes["encoder"] if self.store is not None else {}
+        if self.store is not None and module.n_features and self.n_features != module.n_features:
+            raise InputError(
+                f"{self.features}: {self.n_features} features a tile by {ours.get('name')}, the model was trained on "
+                f"{module.n_features} by {theirs.get('name')}; extract the slides with that encoder"
+            )
+        for key in ("name", "weights"):
+            if theirs and ours and theirs.get(key) != ours.get(key):
+                raise InputError(
+                    f"{self.features}: encoder {key} is {ours.get(key)}, the model was trained on {theirs.get(key)}; "
+                    "extract the slides with that encoder"
+                )
+
+    # ---- loaders -----------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        """Training patients, in a new order every epoch."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Inner validation patients, who choose the epoch."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """The outer test fold, or all patients of a cohort without a split."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """As `test_dataloader`, without targets."""
+        return self._loader("test", with_target=False)
+
+    def train_patients_in_order(self) -> DataLoader:
+        """Training patients as they stand, e.g. for the median risk of a trained model."""
+        return self._loader("train", with_target=False)
+
+    def _loader(self, part: str, shuffle: bool = False, with_target: bool = True) -> DataLoader:
+        patients = self.patients(part)
+        if not patients:
+            raise InputError(f"{self.section['clinical']}: no patient for {part} has slides in the store or RNA; see data.features and data.expression")
+        dataset = PatientDataset(self.reader, patients)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EpochShuffle(len(dataset), self.seed) if shuffle else None,
+            collate_fn=self.collate(patients, with_target),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def collate(self, patients: list[str], with_target: bool = True) -> Collate:
+        """Standardise and label with what the trainer's model owns."""
+        module = self.trainer.lightning_module
+        expression, has_expression = {}, torch.zeros(len(patients), dtype=torch.bool)
+        statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
+        if self._values is not None and statistics:
+            has_expression = torch.tensor([self.has_expression(p) for p in patients])
+            rows = self._values.reindex(patients)
+            for s, kept in statistics.items():
+                values = standardise(rows, GeneStatistics.from_dict(kept), self.cohort.expression.scale)
+                expression[s] = torch.from_numpy(np.nan_to_num(values))
+        target = {}
+        if with_target and self.cohort.clinical.kind is not None:
+            target = module.task.encode(self.outcome(patients))
+        return Collate(self.magnifications, patients, expression, has_expression, target)
+

@@ -1,0 +1,1 @@
+"""Predictions → metrics with intervals, comparisons, calibration, plots, report."""

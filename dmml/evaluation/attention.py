@@ -1,0 +1,163 @@
+"""Where each subspace looks: attention of a few slides over their thumbnails, as small images."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmml.errors import InputError
+from dmml.evaluation.plots import SUBSPACE_COLOR, VERMILLION
+
+LONG_SIDE = 420
+"""Pixels of an image's longer side: sharp on a phone, and four slides stay well under a megabyte."""
+STRONGEST = 0.99
+"""Quantile of attention that gets the full colour, so that one tile does not pale all others."""
+_PAPER, _TILE = 244, 222
+"""Grey of glass and of tiles where there is no thumbnail."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image: `pixels` (H, W, 3) uint8, with its `title` and `caption`."""
+
+    name: str
+    title: str
+    caption: str
+    pixels: NDArray[np.uint8]
+
+    def jpeg(self) -> bytes:
+        """The image, compressed for a page."""
+        return self._encoded("JPEG", quality=82)
+
+    def png(self) -> bytes:
+        """The image without loss."""
+        return self._encoded("PNG")
+
+    def _encoded(self, kind: str, **options: Any) -> bytes:
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels).save(buffer, kind, **options)
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class AttentionSlide:
+    """The images of one slide, with what is known of its patient."""
+
+    facts: dict
+    panels: list[Panel]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Pixels of a slide's picture: `gray` (H, W) background, `mpp` µm a pixel, `origin` (x, y) µm of its corner.
+
+    `empty`: there is no thumbnail, so that only the tiles themselves show where tissue is.
+    """
+
+    gray: NDArray[np.float64]
+    mpp: float
+    origin: NDArray[np.float64]
+    empty: bool = False
+
+
+def attention_slides(path: Path) -> list[AttentionSlide]:
+    """Images of every slide in `attention.npz`; none where the file is absent.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            facts = json.loads(str(arrays.get("meta", "[]")))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}); run `dmml test` again") from None
+    return [AttentionSlide(fact, _panels(arrays, index, fact)) for index, fact in enumerate(facts)]
+
+
+def _panels(arrays: dict[str, NDArray], index: int, fact: dict) -> list[Panel]:
+    prefix = f"attention_{index}_"
+    maps = sorted(
+        (tuple(name.removeprefix(prefix).split("_", 1)) for name in arrays if name.startswith(prefix)),
+        key=lambda key: (int(key[0]), key[1] != "tumor"),
+    )
+    maps = [(m, s) for m, s in maps if len(arrays[f"position_{index}_{m}"])]
+    if not maps:
+        return []
+    tile = {str(m): float(um) for m, um in (fact.get("tile_um") or {}).items()}
+    positions = {m: np.asarray(arrays[f"position_{index}_{m}"], float) for m, _ in maps}
+    tile = {m: tile.get(m) or _spacing(position) for m, position in positions.items()}
+    low = np.min([position.min(0) - tile[m] for m, position in positions.items()], axis=0)
+    high = np.max([position.max(0) + tile[m] for m, position in positions.items()], axis=0)
+    frame, plain = _background(arrays.get(f"thumbnail_{index}"), fact.get("thumbnail_mpp"), low, high)
+    panels = [] if plain is None else [Panel(f"attention_{index}_slide", "slide", "", plain)]
+    for m, subspace in maps:
+        weight = np.asarray(arrays[f"attention_{index}_{m}_{subspace}"], float)
+        pixels, strongest = _overlay(frame, positions[m], weight, tile[m], SUBSPACE_COLOR.get(subspace, VERMILLION))
+        name = {"tumor": "tumor", "tme": "TME"}.get(subspace, subspace)
+        caption = f"full colour: {strongest:.1f} × the slide's average tile" if strongest else "no attention"
+        panels.append(Panel(f"attention_{index}_{m}x_{subspace}", f"{name}, {m}×", caption, pixels))
+    return panels
+
+
+def _background(
+    thumbnail: NDArray | None, mpp: float | None, low: NDArray, high: NDArray
+) -> tuple[_Frame, NDArray[np.uint8] | None]:
+    """The part of the slide that holds tiles, in pale grey to paint on, and in its own colours (None without)."""
+    from PIL import Image
+
+    if thumbnail is None or not mpp:
+        scale = float((high - low).max()) / LONG_SIDE
+        width, height = np.maximum(np.ceil((high - low) / scale).astype(int), 1)
+        return _Frame(np.full((height, width), float(_PAPER)), scale, low, empty=True), None
+    left, top = np.maximum(np.floor(low / mpp), 0).astype(int)
+    right, bottom = np.ceil(high / mpp).astype(int)
+    cut = np.ascontiguousarray(thumbnail[top:bottom, left:right, :3]).astype(np.uint8)
+    if not cut.size:  # positions and thumbnail do not belong together
+        return _background(None, None, low, high)
+    scale = LONG_SIDE / max(cut.shape[:2])
+    size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
+    image = Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    gray = 0.45 * np.asarray(image.convert("L"), float) + 0.55 * 255
+    return _Frame(gray, mpp / scale, np.array([left, top]) * mpp), np.asarray(image)
+
+
+def _overlay(
+    frame: _Frame, position: NDArray, weight: NDArray, tile_um: float, color: str
+) -> tuple[NDArray[np.uint8], float]:
+    """Each tile painted over the background, the stronger its attention the fuller its colour.
+
+    Returns:
+        (H, W, 3), and what the full colour stands for, in multiples of the average tile's attention.
+    """
+    share = weight * len(weight) / weight.sum() if weight.sum() > 0 else np.zeros(len(weight))
+    strongest = float(np.quantile(share, STRONGEST)) or float(share.max())
+    opacity = 0.9 * np.clip(share / strongest, 0, 1) if strongest else share
+    corner = (position - tile_um / 2 - frame.origin) / frame.mpp
+    first = np.round(corner).astype(int).clip(0)
+    last = np.maximum(np.round(corner + tile_um / frame.mpp).astype(int), first + 1)
+    alpha, gray = np.zeros(frame.gray.shape), frame.gray.copy()
+    for (x0, y0), (x1, y1), value in zip(first, last, opacity, strict=True):
+        alpha[y0:y1, x0:x1] = value
+        if frame.empty:
+            gray[y0:y1, x0:x1] = _TILE
+    paint = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], float)
+    mixed = (1 - alpha[..., None]) * gray[..., None] + alpha[..., None] * paint
+    return mixed.round().astype(np.uint8), strongest
+
+
+def _spacing(position: NDArray) -> float:
+    """Side of a tile, from the smallest step between tile centres, where the file does not say it."""
+    steps = np.concatenate([np.diff(np.unique(position[:, axis])) for axis in (0, 1)])
+    return float(steps[steps > 1].min()) if (steps > 1).any() else 224.0

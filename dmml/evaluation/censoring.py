@@ -1,0 +1,77 @@
+"""The censoring distribution: what inverse-probability weights are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class CensoringCurve:
+    """G(t) = P(censored later than t), a right-continuous step function; 1 before the first step, flat after the last.
+
+    Args:
+        time: (K,) increasing days.
+        survival: (K,) G at and after each of them.
+    """
+
+    time: NDArray[np.float64]
+    survival: NDArray[np.float64]
+
+    def at(self, day: ArrayLike) -> NDArray[np.float64]:
+        """G(t), the chance of being still under observation after `day`."""
+        return self._padded()[np.searchsorted(self.time, np.asarray(day, float), side="right")]
+
+    def before(self, day: ArrayLike) -> NDArray[np.float64]:
+        """G(t−), the chance of being still under observation when `day` begins: what an event at `day` needs."""
+        return self._padded()[np.searchsorted(self.time, np.asarray(day, float), side="left")]
+
+    def last_day_above(self, share: float) -> float:
+        """The first day at which G falls to `share` or below; infinity when it never does."""
+        low = np.flatnonzero(self.survival <= share)
+        return float(self.time[low[0]]) if len(low) else float("inf")
+
+    def _padded(self) -> NDArray[np.float64]:
+        return np.concatenate([[1.0], self.survival])
+
+
+def censoring_curve(time: ArrayLike, event: ArrayLike) -> CensoringCurve:
+    """Kaplan–Meier estimate of the censoring distribution.
+
+    Censoring is the event here. Who dies on the day on which another is censored is no longer at risk of being
+    censored that day: the mirror of the usual rule, by which deaths come before censorings.
+
+    Args:
+        time: (n,) days.
+        event: (n,) 1 = happened, 0 = censored.
+    """
+    time, event = np.asarray(time, float), np.asarray(event, float) > 0
+    days = np.unique(time)
+    ordered = np.sort(time)
+    at_risk = len(time) - np.searchsorted(ordered, days, side="left")
+    deaths = _count(time[event], days)
+    censored = _count(time[~event], days)
+    steps = 1.0 - censored / np.maximum(at_risk - deaths, 1)
+    return CensoringCurve(days, np.cumprod(steps))
+
+
+def as_censoring(
+    censoring: CensoringCurve | tuple[ArrayLike, ArrayLike] | None, time: ArrayLike, event: ArrayLike
+) -> CensoringCurve:
+    """The curve given (from training patients), or the one of the data themselves when None."""
+    if censoring is None:
+        return censoring_curve(time, event)
+    if isinstance(censoring, CensoringCurve):
+        return censoring
+    days, survival = (np.asarray(part, float) for part in censoring)
+    if days.shape != survival.shape or days.ndim != 1:
+        raise ValueError(f"censoring needs two lists of one length, got shapes {days.shape} and {survival.shape}")
+    order = np.argsort(days, kind="stable")
+    return CensoringCurve(days[order], survival[order])
+
+
+def _count(values: NDArray, days: NDArray) -> NDArray:
+    ordered = np.sort(values)
+    return np.searchsorted(ordered, days, side="right") - np.searchsorted(ordered, days, side="left")

@@ -1,0 +1,105 @@
+"""Models side by side on one cohort: paired differences on the patients that both have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from dmml.evaluation import classification, weighted
+from dmml.evaluation.bootstrap import Difference, holm, resamples, weighted_difference
+from dmml.evaluation.tested import Tested
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How two models differ on the patients that both predicted.
+
+    Attributes:
+        a: The one.
+        b: The other.
+        difference: Primary metric of a minus that of b.
+        p_holm: p adjusted for the number of pairs; the primary comparison (student against teacher) stands outside.
+        primary: It is that comparison.
+        n: Patients in common whose outcome is known.
+        events: Of these (None for classes).
+        refused: Why the two cannot be compared, else empty.
+    """
+
+    a: Tested
+    b: Tested
+    difference: Difference
+    p_holm: float
+    primary: bool
+    n: int
+    events: int | None
+    refused: str = ""
+
+
+def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
+    """Tests grouped by cohort and task, in the order in which they were given."""
+    groups: dict[tuple[str, bool], list[Tested]] = {}
+    for test in tests:
+        groups.setdefault((test.cohort, test.survival), []).append(test)
+    return list(groups.values())
+
+
+def paired(tests: list[Tested]) -> list[Pair]:
+    """Every pair of a cohort's models; the student against a teacher comes first and is the primary comparison."""
+    pairs = [_compare(*_student_first(a, b)) for a, b in combinations(tests, 2)]
+    pairs.sort(key=lambda pair: not _is_distillation(pair.a, pair.b))
+    if not pairs:
+        return []
+    primary = _is_distillation(pairs[0].a, pairs[0].b) or len(pairs) == 1
+    rest = pairs[1:] if primary else pairs
+    adjusted = holm([pair.difference.p for pair in rest])
+    first = [_with(pairs[0], pairs[0].difference.p, True)] if primary else []
+    return first + [_with(pair, float(p), False) for pair, p in zip(rest, adjusted, strict=True)]
+
+
+def _student_first(a: Tested, b: Tested) -> tuple[Tested, Tested]:
+    return (b, a) if b.model == "student" and a.model != "student" else (a, b)
+
+
+def _is_distillation(a: Tested, b: Tested) -> bool:
+    return (a.model, b.model) == ("student", "teacher")
+
+
+def _with(pair: Pair, p_holm: float, primary: bool) -> Pair:
+    return Pair(pair.a, pair.b, pair.difference, p_holm, primary, pair.n, pair.events, pair.refused)
+
+
+def _compare(a: Tested, b: Tested) -> Pair:
+    outcome = ["time", "event"] if a.survival else ["label"]
+    both = a.known.merge(b.known, on="patient_id", suffixes=("_a", "_b"))
+    events = int((both["event_a"] > 0).sum()) if a.survival else None
+    if refused := _refusal(a, b, both, outcome):
+        return Pair(a, b, Difference(*[float("nan")] * 4), float("nan"), False, len(both), events, refused)
+    if a.survival:
+        time, event = both["time_a"].to_numpy(float), both["event_a"].to_numpy(float)
+        metric_a, metric_b = (weighted.harrell(time, event, both[name]) for name in ("risk_a", "risk_b"))
+        strata = event
+    else:
+        strata = both["label_a"].map({name: index for index, name in enumerate(a.classes)}).to_numpy(int)
+        metric_a, metric_b = (
+            classification.macro_auc(strata, both[[f"prob_{name}_{side}" for name in a.classes]].to_numpy(float))
+            for side in "ab"
+        )
+    difference = weighted_difference(metric_a, metric_b, resamples(len(both), strata))
+    return Pair(a, b, difference, float("nan"), False, len(both), events)
+
+
+def _refusal(a: Tested, b: Tested, both: pd.DataFrame, outcome: list[str]) -> str:
+    if both.empty:
+        return "they have no patient with a known outcome in common"
+    if not a.survival and a.classes != b.classes:
+        return "they predict different classes"
+    for name in outcome:
+        left, right = both[f"{name}_a"], both[f"{name}_b"]
+        # Tables may carry times with different rounding; a hundredth of a day is no other outcome.
+        differs = ~np.isclose(left, right, rtol=1e-6, atol=0.01) if a.survival else (left != right).to_numpy()
+        if differs.any():
+            return f"they were tested on different outcomes (patient {both['patient_id'][differs].iloc[0]})"
+    return ""

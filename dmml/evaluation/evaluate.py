@@ -1,0 +1,191 @@
+"""Predictions → metrics with intervals: what `metrics.json` holds.
+
+Each metric is {value, low, high, n, events}: the estimate, its 95 % patient-bootstrap interval (drawn within events or
+classes), the patients and events it rests on. Undefined is null with a `reason`, never 0 or 0.5.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmml.errors import InputError
+from dmml.evaluation import classification, weighted
+from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
+from dmml.evaluation.censoring import CensoringCurve, as_censoring
+from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
+from dmml.evaluation.weighted import Weighted
+
+HORIZONS = (365.0, 1095.0, 1825.0)
+MIN_EVENTS = 2
+MIN_CENSORING = 0.1
+"""Inverse-probability weights stop where fewer than this share is still under observation: a weight never exceeds 10."""
+BRIER_STEPS = 100
+
+
+def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+    """All metrics of one model on one cohort.
+
+    Args:
+        predictions: `predictions.csv`: `patient_id`, then `time` (days), `event`, `risk`, `survival_<days>`; or `label`,
+            `prob_<class>`. Patients whose outcome is unknown are left out.
+        context: `context.json`; every key may be absent. Used here: `horizons`, `end` (days), `censoring` (of the
+            training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`.
+
+    Returns:
+        {metric: {value, low, high, n, events}}; where undefined `value` is None and `reason` says why. A `tau` says up
+        to which day an inverse-probability weighted metric looks, a `note` what to keep in mind.
+
+    Raises:
+        InputError: The predictions hold neither a risk nor class probabilities.
+    """
+    if "risk" in predictions:
+        return _survival(predictions, context)
+    if any(name.startswith("prob_") for name in predictions):
+        return _classification(predictions, context)
+    raise InputError("predictions.csv has neither a column risk nor columns prob_<class>; write it with `dmml test`")
+
+
+def write_evaluation(folder: str | Path) -> dict[str, dict]:
+    """Judge a test folder in place: predictions.csv and context.json → metrics.json, plots/ and report.html.
+
+    Args:
+        folder: `runs/<run>/test/<cohort>`.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: The folder or what it holds is unusable; nothing is written then.
+    """
+    from dmml.evaluation.report import write_test  # here: pictures cost seconds to import, metrics do not
+
+    return write_test(folder)
+
+
+def training_censoring(context: dict, time: NDArray, event: NDArray) -> CensoringCurve:
+    """Censoring distribution of the training patients, or of these patients where the context holds none."""
+    given = context.get("censoring")
+    return as_censoring((given["time"], given["survival"]) if given else None, time, event)
+
+
+def horizons(context: dict, time: NDArray) -> list[float]:
+    """Days at which to judge: those of the context, or 1, 3, 5 years where 10 % of these patients are at risk."""
+    given = context.get("horizons")
+    if given is None:
+        return [day for day in HORIZONS if len(time) and np.mean(time >= day) >= 0.1]
+    return [float(day) for day in given]
+
+
+def _survival(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+    known = known_outcome(predictions)
+    time, event, risk = (known[name].to_numpy(float) for name in ("time", "event", "risk"))
+    n, events = len(known), int((event > 0).sum())
+    days = horizons(context, time)
+    names = ["c_index", "c_index_ipcw", "ibs", *(f"auc_{day:g}" for day in days)]
+    if events < MIN_EVENTS:
+        reason = f"{events} of {n} patients with known outcome had the event; at least {MIN_EVENTS} are needed"
+        return {name: undefined(reason, n, events) for name in names}
+    counts = resamples(n, event)
+    censoring = training_censoring(context, time, event)
+    tau = _tau(context, time, censoring)
+    results = {"c_index": entry(weighted.harrell(time, event, risk), counts, n, events)}
+    if np.ptp(risk) == 0:
+        results["c_index"]["note"] = "every patient has the same risk: the model tells nobody apart"
+    uno = entry(weighted.uno(time, event, risk, censoring, tau), counts, n, events)
+    results["c_index_ipcw"] = {**uno, "tau": tau}
+    results["ibs"] = _brier(known, tau, censoring, counts)
+    for day in days:
+        by_day = int(((event > 0) & (time <= day)).sum())
+        metric = weighted.dynamic_auc(time, event, risk, day, censoring)
+        reason = f"no patient is known to have died by day {day:g}, or none is known to be alive after it"
+        results[f"auc_{day:g}"] = entry(metric, counts, n, by_day, reason)
+    return results | _oracle(known, context)
+
+
+def _tau(context: dict, time: NDArray, censoring: CensoringCurve) -> float:
+    """The last day at which inverse-probability weighted metrics look."""
+    end = context.get("end")
+    return float(min(math.inf if end is None else end, time.max(), censoring.last_day_above(MIN_CENSORING)))
+
+
+def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve, counts: NDArray) -> dict:
+    time, event = known["time"].to_numpy(float), known["event"].to_numpy(float)
+    n, events = len(known), int((event > 0).sum())
+    days = survival_days(known)
+    if not days:
+        return undefined("the model gives no survival curve", n, events)
+    tau = min(tau, days[-1])
+    # Just before tau: at tau itself the censoring distribution may already have dropped below its floor.
+    times = np.linspace(0, tau, BRIER_STEPS + 1) * (1 - 1e-9)
+    metric = weighted.brier(time, event, curve_at(known, times), times, censoring)
+    return {**entry(metric, counts, n, events), "tau": tau}
+
+
+def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:
+    """The best possible: concordance of the true risk, and the model's share of its excess over chance."""
+    truth = {str(patient): risk for patient, risk in (context.get("oracle_risk") or {}).items()}
+    known = known[known["patient_id"].isin(truth)]
+    if known.empty:
+        return {}
+    time, event, risk = (known[name].to_numpy(float) for name in ("time", "event", "risk"))
+    n, events = len(known), int((event > 0).sum())
+    best = weighted.harrell(time, event, known["patient_id"].map(truth).to_numpy(float))
+    mine = weighted.harrell(time, event, risk)
+    counts = resamples(n, event)
+    oracle = entry(best, counts, n, events)
+    if oracle["value"] is None or oracle["low"] <= 0.5:
+        reason = "the true risk itself is not told from chance on these patients"
+        return {"c_index_oracle": oracle, "share_of_oracle": undefined(reason, n, events)}
+
+    def share(weights: NDArray) -> NDArray[np.float64]:
+        return weighted.divide(mine(weights) - 0.5, best(weights) - 0.5)
+
+    return {"c_index_oracle": oracle, "share_of_oracle": entry(share, counts, n, events)}
+
+
+def _classification(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+    classes = class_names(predictions, context)
+    label, probability = known_labels(predictions, classes)
+    n = len(label)
+    ordered = context.get("ordered")
+    ordered = classification.looks_ordered(classes) if ordered is None else bool(ordered)
+    metrics = {
+        "auc": classification.macro_auc,
+        "accuracy": classification.accuracy,
+        "balanced_accuracy": classification.balanced_accuracy,
+        "f1_macro": classification.macro_f1,
+        **({"kappa_quadratic": classification.quadratic_kappa} if ordered else {}),
+        "ece": classification.calibration_error,
+    }
+    if not n:
+        return {name: undefined("no patient has a known label", 0, None) for name in metrics}
+    counts = resamples(n, label)
+    one_class = f"all {n} patients with a known label are of one class"
+    results = {name: entry(metric(label, probability), counts, n, None, one_class) for name, metric in metrics.items()}
+    absent = [name for index, name in enumerate(classes) if not (label == index).any()]
+    if absent:
+        note = f"classes without a patient, left out of the mean: {', '.join(absent)}"
+        for name in ("auc", "balanced_accuracy"):
+            results[name]["note"] = note
+    return results
+
+
+def entry(
+    metric: Weighted, counts: NDArray, n: int, events: int | None, reason: str = "no comparable patients"
+) -> dict:
+    """One metric with its interval as `metrics.json` holds it."""
+    result: Interval = weighted_interval(metric, counts)
+    if not np.isfinite(result.value):
+        return undefined(reason, n, events)
+    low, high = (None if np.isnan(end) else float(end) for end in (result.low, result.high))
+    return {"value": float(result.value), "low": low, "high": high, "n": n, "events": events}
+
+
+def undefined(reason: str, n: int, events: int | None) -> dict:
+    """A metric that cannot be given, and why."""
+    return {"value": None, "low": None, "high": None, "n": n, "events": events, "reason": reason}

@@ -1,0 +1,96 @@
+"""Metrics of survival predictions as plain numbers. Days, event 1 = happened, higher risk = worse, NaN = undefined."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from dmml.evaluation import weighted
+from dmml.evaluation.censoring import CensoringCurve, as_censoring, censoring_curve
+from dmml.functional.survival import concordance_index, survival_at
+
+__all__ = [
+    "auc_at",
+    "censoring_curve",
+    "concordance_index",
+    "concordance_ipcw",
+    "concordance_within",
+    "integrated_brier",
+    "survival_at",
+]
+
+Censoring = CensoringCurve | tuple[ArrayLike, ArrayLike] | None
+"""Days and G(t) on training patients (`CensoringCurve` or a pair of lists); None takes it from the data given."""
+
+
+def concordance_ipcw(
+    time: ArrayLike, event: ArrayLike, risk: ArrayLike, censoring: Censoring = None, tau: float | None = None
+) -> float:
+    """Uno's concordance, which does not depend on how many were censored when.
+
+    Σ 1(t_i < t_j, t_i < tau, event_i) G(t_i−)⁻² [r_i > r_j] / the same without [r_i > r_j]; tied risks count half.
+
+    Args:
+        time: (n,) days.
+        event: (n,) 1 = happened.
+        risk: (n,) higher = worse.
+        censoring: See `Censoring`.
+        tau: Pairs whose earlier time is at or after this day are left out; None leaves none out.
+
+    Returns:
+        1 = perfect, 0.5 = chance; NaN without comparable pairs, or where G is 0 at an event that counts.
+
+    Source: Uno et al. 2011.
+    """
+    metric = weighted.uno(time, event, risk, as_censoring(censoring, time, event), tau)
+    return weighted.estimate(metric, len(_sized(time)))
+
+
+def concordance_within(time: ArrayLike, event: ArrayLike, group: ArrayLike, risk: ArrayLike) -> float:
+    """Harrell's concordance over pairs of the same group only: risks of two folds' models are not comparable."""
+    return weighted.estimate(weighted.harrell(time, event, risk, group), len(_sized(time)))
+
+
+def auc_at(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censoring: Censoring = None) -> float:
+    """Cumulative/dynamic AUC at `day`: does the risk tell who dies by then from who lives on?
+
+    Those dead by `day` count 1 / G(t_i−) each; those censored before it are known to neither side and take no part.
+
+    Args:
+        time: (n,) days.
+        event: (n,) 1 = happened.
+        risk: (n,) higher = worse.
+        day: Horizon, days.
+        censoring: See `Censoring`.
+
+    Returns:
+        1 = perfect, 0.5 = chance; NaN where one side is empty.
+
+    Source: Uno et al. 2007; Hung & Chiang 2010.
+    """
+    metric = weighted.dynamic_auc(time, event, risk, day, as_censoring(censoring, time, event))
+    return weighted.estimate(metric, len(_sized(time)))
+
+
+def integrated_brier(
+    time: ArrayLike, event: ArrayLike, survival: ArrayLike, times: ArrayLike, censoring: Censoring = None
+) -> float:
+    """Integrated Brier score: mean squared error of the survival curve over `times`, lower is better.
+
+    Args:
+        time: (n,) days.
+        event: (n,) 1 = happened.
+        survival: (n, T) predicted survival at `times`.
+        times: (T,) increasing days; the score is averaged from the first to the last (trapezoid rule).
+        censoring: See `Censoring`.
+
+    Returns:
+        0 = perfect; a constant prediction of 0.5 gives 0.25. NaN where a prediction is undefined.
+
+    Source: Graf et al. 1999.
+    """
+    metric = weighted.brier(time, event, survival, times, as_censoring(censoring, time, event))
+    return weighted.estimate(metric, len(_sized(time)))
+
+
+def _sized(values: ArrayLike) -> ArrayLike:
+    return values if hasattr(values, "__len__") else list(values)

@@ -1,0 +1,71 @@
+"""Finds test results on disk. Standard library only, so that a wrong path is told at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmml.errors import InputError
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """Where `dmml test` wrote: `folder` holds predictions.csv, `run` the run whose checkpoint was tested."""
+
+    folder: Path
+    run: Path
+
+
+def find_tests(paths: Iterable[str | Path]) -> list[ResultFolder]:
+    """Test folders of the runs given, in their order, each once.
+
+    Args:
+        paths: Run folders (`runs/demo`: all its tested cohorts) or single test folders (`runs/demo/test/held_out`).
+
+    Raises:
+        InputError: A folder is missing, or holds no finished test.
+    """
+    found: dict[Path, ResultFolder] = {}
+    for path in map(Path, paths):
+        for test in _tests_of(path):
+            found.setdefault(test.folder.resolve(), test)
+    return list(found.values())
+
+
+def read_context(folder: Path) -> dict:
+    """`context.json` of a test folder; empty where there is none.
+
+    Raises:
+        InputError: It is no JSON object.
+    """
+    path = folder / "context.json"
+    if not path.exists():
+        return {}
+    try:
+        context = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
+    if not isinstance(context, dict):
+        raise InputError(f"{path} holds no JSON object; run `dmml test` again")
+    return context
+
+
+def _tests_of(path: Path) -> list[ResultFolder]:
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder; train a model first with `dmml fit --config CONFIG`, then `dmml test`")
+    if (path / "predictions.csv").is_file():
+        return [ResultFolder(path, path.parent.parent if path.parent.name == "test" else path.parent)]
+    folders = sorted(folder.parent for folder in (path / "test").glob("*/predictions.csv"))
+    if not folders:
+        checkpoint = path / "checkpoints" / "best.ckpt"
+        if not checkpoint.is_file() and (path / "config.yaml").is_file():
+            raise InputError(
+                f"{path} has no checkpoints/best.ckpt: its training did not finish; "
+                f"run `dmml fit --config {path / 'config.yaml'}` again, then `dmml test`"
+            )
+        raise InputError(
+            f"{path} holds no test result; run `dmml test --config COHORT.yaml --ckpt_path {checkpoint}` first"
+        )
+    return [ResultFolder(folder, path) for folder in folders]

@@ -1,0 +1,98 @@
+"""Kaplan–Meier curves of the patients that a model calls high and low risk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A Kaplan–Meier curve: a step function with its 95 % band (log-log Greenwood).
+
+    Attributes:
+        name: Of the group.
+        n: Patients.
+        events: Of these.
+        time: (K,) days, from 0.
+        survival: (K,) share event-free after each.
+        low: (K,) lower end of the band.
+        high: (K,) upper end.
+        times: (n,) every patient's day, for the numbers at risk.
+        censored: (c,) days of the censored.
+    """
+
+    name: str
+    n: int
+    events: int
+    time: NDArray[np.float64]
+    survival: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    times: NDArray[np.float64]
+    censored: NDArray[np.float64]
+
+    def at_risk(self, days: ArrayLike) -> list[int]:
+        """Patients still followed when each day begins."""
+        return [int((self.times >= day).sum()) for day in np.atleast_1d(days)]
+
+    def at(self, day: float) -> tuple[float, float, float]:
+        """(survival, low, high) at `day`; NaN once the last patient was censored before it."""
+        if day > self.times.max() and self.survival[-1] > 0:
+            return float("nan"), float("nan"), float("nan")
+        index = np.searchsorted(self.time, day, side="right") - 1
+        return float(self.survival[index]), float(self.low[index]), float(self.high[index])
+
+
+@dataclass(frozen=True)
+class RiskGroups:
+    """Low- and high-risk curves, where they were cut, and how surely they differ.
+
+    Attributes:
+        curves: Low risk first; a group without patients is absent.
+        cut: Risk above which a patient is high risk.
+        from_training: The cut is the training patients' median, not these patients'.
+        p: Log-rank test; NaN with one group or no event.
+    """
+
+    curves: list[Curve]
+    cut: float
+    from_training: bool
+    p: float
+
+
+def kaplan_meier(time: ArrayLike, event: ArrayLike, name: str = "") -> Curve:
+    """Kaplan–Meier estimate by lifelines."""
+    from lifelines import KaplanMeierFitter
+
+    time, event = np.asarray(time, float), np.asarray(event, float) > 0
+    fitted = KaplanMeierFitter().fit(time, event)
+    band = fitted.confidence_interval_survival_function_.to_numpy(float)
+    survival = fitted.survival_function_.iloc[:, 0].to_numpy(float)
+    # Past a drop to 0 lifelines has no band; the estimate itself stands in, so that the drawn band ends there.
+    band = np.where(np.isnan(band), survival[:, None], band)
+    days = fitted.survival_function_.index.to_numpy(float)
+    return Curve(name, len(time), int(event.sum()), days, survival, band[:, 0], band[:, 1], time, np.sort(time[~event]))
+
+
+def risk_groups(known: pd.DataFrame, median_risk: float | None) -> RiskGroups:
+    """Splits patients at the training patients' median risk, which no test outcome has touched.
+
+    Args:
+        known: `time` (days), `event`, `risk`; at least one patient.
+        median_risk: Of the training patients; None cuts at these patients' own median, and says so.
+    """
+    from lifelines.statistics import logrank_test
+
+    cut = float(known["risk"].median() if median_risk is None else median_risk)
+    high = known["risk"].to_numpy(float) > cut
+    parts = [("low risk", known[~high]), ("high risk", known[high])]
+    curves = [kaplan_meier(part["time"], part["event"], name) for name, part in parts if len(part)]
+    p = float("nan")
+    if len(curves) == 2 and known["event"].sum() > 0:
+        low, high = (part for _, part in parts)
+        p = float(logrank_test(low["time"], high["time"], low["event"], high["event"]).p_value)
+    return RiskGroups(curves, cut, median_risk is not None, p)

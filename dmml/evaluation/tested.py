@@ -1,0 +1,83 @@
+"""One model on one cohort: everything that its test folder says, loaded and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.predictions import class_names, known_labels, known_outcome, read_predictions
+from dmml.evaluation.runs import ResultFolder, read_context
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Predictions of one run on one cohort with their context and metrics."""
+
+    folder: Path
+    run_folder: Path
+    predictions: pd.DataFrame
+    context: dict
+    metrics: dict[str, dict]
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+        return str(self.context.get("run") or self.run_folder.resolve().name)
+
+    @property
+    def cohort(self) -> str:
+        """Name of the tested cohort."""
+        return str(self.context.get("cohort") or self.folder.resolve().name)
+
+    @property
+    def survival(self) -> bool:
+        """Whether the task is survival (else classification)."""
+        return "risk" in self.predictions
+
+    @property
+    def model(self) -> str:
+        """teacher, student, or whatever the context calls it."""
+        return str(self.context.get("model") or "model")
+
+    @property
+    def primary(self) -> str:
+        """The metric that is compared: concordance, or macro AUC."""
+        return "c_index" if self.survival else "auc"
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the model's order."""
+        return class_names(self.predictions, self.context)
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Patients whose outcome is known."""
+        if self.survival:
+            return known_outcome(self.predictions)
+        if "label" not in self.predictions:
+            return self.predictions.iloc[:0].assign(label=[])
+        return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+
+    @cached_property
+    def labels(self) -> tuple:
+        """Class index (n,) and probabilities (n, C) of the patients in `known`."""
+        return known_labels(self.predictions, self.classes)
+
+    def count(self, column: str) -> int | None:
+        """Patients for whom `column` is above 0; None where the predictions lack it."""
+        return int((self.predictions[column] > 0).sum()) if column in self.predictions else None
+
+
+def load_test(test: ResultFolder) -> Tested:
+    """Read and judge a test folder.
+
+    Raises:
+        InputError: A file in it is damaged.
+    """
+    predictions = read_predictions(test.folder / "predictions.csv")
+    context = read_context(test.folder)
+    return Tested(test.folder, test.run, predictions, context, evaluate(predictions, context))

@@ -1,0 +1,77 @@
+"""What `metrics.csv` of a run tells: losses, validation metrics, and how the two subspaces got along."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from dmml.evaluation.plots import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, Picture, small_figure, style
+from dmml.evaluation.words import metric_name
+
+COORDINATION = ("conflict", "cosine", "confidence")
+"""Words by which a column is known as a diagnostic of gradient coordination."""
+_COLOR = {"train": BLUE, "val": VERMILLION, **SUBSPACE_COLOR}
+
+
+def training_series(path: Path) -> dict[str, pd.Series]:
+    """Column → values by epoch (mean over the steps logged in it), from the sparse rows of Lightning's CSVLogger.
+
+    Columns logged per step and per epoch keep the epoch's value; constant bookkeeping columns are left out.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return {}
+    table = pd.read_csv(path)
+    if "epoch" not in table:
+        return {}
+    series = {}
+    for column in table.columns.drop(["epoch", "step"], errors="ignore"):
+        if column.endswith("_step") and f"{column.removesuffix('_step')}_epoch" in table:
+            continue
+        values = pd.to_numeric(table[column], errors="coerce")
+        by_epoch = values.groupby(table["epoch"]).mean().dropna()
+        if len(by_epoch):
+            series[column.removesuffix("_epoch")] = by_epoch
+    return series
+
+
+def training_pictures(path: Path) -> tuple[list[Picture], list[Picture]]:
+    """Small pictures, one a quantity: (training and validation, gradient coordination)."""
+    series = {name: values for name, values in training_series(path).items() if not name.startswith("test")}
+    coordination = {name for name in series if any(word in name.lower() for word in COORDINATION)}
+    panels: dict[str, dict[str, pd.Series]] = {}
+    for name in series:
+        if name not in coordination:
+            stage, _, quantity = name.partition("/") if "/" in name else ("", "", name)
+            panels.setdefault(quantity, {})[stage or name] = series[name]
+    shared: dict[str, dict[str, pd.Series]] = {}
+    for name in sorted(coordination):
+        word = next(word for word in COORDINATION if word in name.lower())
+        shared.setdefault(word, {})[_short(name, word)] = series[name]
+    # What has a validation curve comes first: it is what training is judged by.
+    ordered = sorted(panels.items(), key=lambda item: (item[0] != "loss", "val" not in item[1]))
+    return (
+        [_panel(quantity, lines) for quantity, lines in ordered],
+        [_panel(word, lines) for word, lines in shared.items()],
+    )
+
+
+def _short(name: str, word: str) -> str:
+    rest = re.sub(rf"^(train|coordination)/|{word}|rate", "", name, flags=re.IGNORECASE)
+    return re.sub(r"[\s_/]+", " ", rest).strip() or word
+
+
+def _panel(title: str, lines: dict[str, pd.Series]) -> Picture:
+    with style():
+        figure, axes = small_figure()
+        for color, (name, values) in zip(PALETTE * 4, lines.items(), strict=False):
+            marker = "o" if len(values) < 12 else None
+            axes.plot(values.index, values, color=_COLOR.get(name, color), label=name, marker=marker, markersize=3)
+        axes.set_title(metric_name(title)[0].replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) > 1:
+            axes.legend()
+    last = ", ".join(f"{name} {values.iloc[-1]:.3g}" for name, values in lines.items())
+    return Picture(f"training_{title}", title, "", f"{title} by epoch; at the end: {last}", figure)

@@ -1,0 +1,1 @@
+"""What spans rooms: results of a test, raw slide to answer."""

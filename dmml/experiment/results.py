@@ -1,0 +1,121 @@
+"""From what a test collected to the cohort's folder: predictions, context, attention; then metrics, plots, report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmml._version import __version__
+from dmml.callbacks.collection import CollectPredictions
+from dmml.experiment.run_folder import RunFolder, now, write_json
+
+
+def write_test(folder: RunFolder, collected: CollectPredictions, model: Any, data: Any, command: str) -> Path:
+    """Write `test/<cohort>/` whole.
+
+    Returns:
+        The folder.
+    """
+    from dmml.evaluation.evaluate import write_evaluation
+
+    out = folder.path / "test" / data.name
+    write_table(out / "predictions.csv", collected.rows)
+    write_json(out / "context.json", _context(folder, model, data, command))
+    _write_attention(out / "attention.npz", collected, data)
+    metrics = write_evaluation(out)
+    for name, entry in metrics.items():
+        if isinstance(entry, dict) and entry.get("value") is not None:
+            low, high = entry.get("low"), entry.get("high")
+            interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
+            print(f"  {name:<18} {entry['value']:.3f}{interval}")
+    print(f"{out / 'report.html'}: {len(collected.rows)} patients of {data.name}")
+    return out
+
+
+def write_predictions(folder: RunFolder, collected: CollectPredictions, data: Any) -> Path:
+    """Write `predict/<cohort>/predictions.csv`."""
+    out = folder.path / "predict" / data.name / "predictions.csv"
+    write_table(out, collected.rows)
+    print(f"{out}: {len(collected.rows)} patients")
+    return out
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV, whole or not at all; unknown values are empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: "" if _unknown(value) else value for name, value in row.items()})
+    part.replace(path)
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str, Any]:
+    fitted = model.fitted
+    return {
+        "run": folder.name,
+        "model": type(model).__name__.removeprefix("Subspace").lower(),
+        "cohort": data.name,
+        **model.task.context(),
+        "horizons": fitted.get("horizons"),
+        "censoring": fitted.get("censoring"),
+        "median_risk": fitted.get("median_risk"),
+        "training_cohort": fitted.get("cohort"),
+        "n_training": fitted.get("n_training"),
+        "counts": data.counts("test"),
+        "oracle_risk": _oracle_risk(Path(data.section["clinical"]).parent / "truth.csv"),
+        "command": command,
+        "created": now(),
+        "versions": {"dmml": __version__},
+    }
+
+
+def _oracle_risk(truth: Path) -> dict[str, float] | None:
+    """True risk of simulated patients, where the cohort has it; nothing is fitted to it."""
+    if not truth.is_file():
+        return None
+    with truth.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {row["patient_id"]: float(row["risk"]) for row in rows} if rows and "risk" in rows[0] else None
+
+
+def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> None:
+    """Token maps of a few patients, slide by slide, with the slides' thumbnails: plain arrays and a JSON text."""
+    arrays: dict[str, np.ndarray] = {}
+    meta: list[dict[str, Any]] = []
+    rows = {row["patient_id"]: row for row in collected.rows}
+    for maps in collected.attention:
+        for index, slide_id in enumerate(data.reader.slides.get(maps["patient_id"], [])):
+            i = len(meta)
+            for m, bag in maps["bags"].items():
+                own = bag["slide"] == index
+                arrays[f"position_{i}_{m}"] = bag["position"][own]
+                for s, attention in bag["attention"].items():
+                    arrays[f"attention_{i}_{m}_{s}"] = attention[own]
+            thumbnail = data.store.thumbnail(slide_id)
+            if thumbnail is not None:
+                arrays[f"thumbnail_{i}"] = thumbnail
+            store = data.store.attributes
+            meta.append(
+                {key: value for key, value in rows[maps["patient_id"]].items() if not key.startswith("survival_")}
+                | {
+                    "slide_id": slide_id,
+                    "thumbnail_mpp": data.store.slide_attributes(slide_id).get("thumbnail_mpp"),
+                    "tile_um": {str(m): store["tile_px"] * mpp for m, mpp in store["magnifications"].items()},
+                }
+            )
+    part = path.with_name(f".{path.stem}.part.npz")
+    np.savez_compressed(part, meta=np.array(json.dumps(meta)), **arrays)
+    part.replace(path)

@@ -1,0 +1,114 @@
+"""A run's folder: who owns it, whether it is finished, and what it was made from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dmml._version import __version__
+from dmml.errors import InputError
+
+PACKAGES = ("torch", "lightning", "torchmetrics", "timm", "zarr", "numpy", "pandas")
+
+
+class RunFolder:
+    """`runs/<name>`: config.yaml, checkpoints/{best,last}.ckpt, metrics.csv, provenance.json, test/<cohort>/.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.best, self.last = self.checkpoints / "best.ckpt", self.checkpoints / "last.ckpt"
+        self._provenance = self.path / "provenance.json"
+
+    @property
+    def name(self) -> str:
+        """Name of the run in results."""
+        return self.path.resolve().name
+
+    def provenance(self) -> dict[str, Any]:
+        """What is written of the run; empty where there is none."""
+        try:
+            return json.loads(self._provenance.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def claim(self, digest: str, overwrite: bool, command: str) -> Path | None:
+        """Begin a run here.
+
+        Args:
+            digest: Of the configuration.
+            overwrite: Whether what is there may be deleted.
+            command: As typed.
+
+        Returns:
+            The checkpoint to go on from, if an unfinished run of the same configuration is here.
+
+        Raises:
+            InputError: A finished run, or an unfinished one of another configuration, is here.
+        """
+        there = self.provenance()
+        if overwrite:
+            for part in (self.checkpoints, self.path / "test", self.path / "predict"):
+                shutil.rmtree(part, ignore_errors=True)
+            for file in (self.path / "metrics.csv", self._provenance, *self.path.glob("events.out.tfevents.*")):
+                file.unlink(missing_ok=True)
+        elif there.get("finished"):
+            raise InputError(f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir")
+        elif there and self.last.is_file():
+            if there.get("digest") != digest:
+                raise InputError(
+                    f"{self.path}: holds an unfinished run of another configuration ({there.get('command')}); "
+                    "run that one again to finish it, or give --overwrite"
+                )
+            return self.last
+        self._write({"digest": digest, "command": command, "started": now(), "finished": None})
+        return None
+
+    def finish(self, model: Any, data: Any) -> None:
+        """Mark the run as finished, with versions and hashes of what went in."""
+        self._write(
+            self.provenance()
+            | {
+                "finished": now(),
+                "versions": {"dmml": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+                "seed": getattr(data, "seed", None),
+                "model": type(model).__name__,
+                "cohort": getattr(data, "name", None),
+                "counts": {part: data.counts(part) for part in ("train", "val")} if hasattr(data, "counts") else {},
+                "encoder": model.fitted.get("encoder"),
+                "hashes": model.fitted.get("hashes"),
+            }
+        )
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_json(self._provenance, content)
+
+
+def run_of_checkpoint(checkpoint: str | Path) -> Path:
+    """The run that owns a checkpoint: the parent of `checkpoints/`, else the checkpoint's own folder."""
+    folder = Path(checkpoint).resolve().parent
+    folder = folder.parent if folder.name == "checkpoints" else folder
+    here = Path.cwd().resolve()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""The equations of the method, each a pure function on tensors."""

@@ -1,0 +1,113 @@
+"""Inter-magnification consistency: both magnifications must tell the same transcriptomic signal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def expression_consistency(
+    predicted_10: Tensor, predicted_20: Tensor, measured: Tensor | None = None, has_expression: Tensor | None = None
+) -> Tensor:
+    """Disagreement of the expression that two magnifications predict, and with the measured one where it is known.
+
+    mean_p (p_10 − p_20)² + [RNA known] · mean over both scales of mean_p (p_m − measured)². The first term alone could
+    be met by two constants; the second forbids it.
+
+    Args:
+        predicted_10: (B, P) program scores.
+        predicted_20: (B, P).
+        measured: (B, P), or None; rows of patients without RNA are ignored.
+        has_expression: (B,) bool; None means that all are known.
+
+    Returns:
+        (B,) float32; zeros where P = 0.
+
+    Source: contribution 2 of the paper, on expression. Departs from the released code, which rewards equal diagonals
+    of a batch's similarity (`batch_similarity_variance`): NaN at one patient, met by any constant.
+    """
+    predicted_10, predicted_20 = predicted_10.float(), predicted_20.float()
+    if predicted_10.shape[1] == 0:
+        return predicted_10.new_zeros(len(predicted_10))
+    loss = (predicted_10 - predicted_20).square().mean(1)
+    if measured is None:
+        return loss
+    measured = measured.float()
+    known = torch.ones_like(loss, dtype=torch.bool) if has_expression is None else has_expression
+    # A NaN in an ignored row must not reach the gradient, so the rows are cleaned before the difference is taken.
+    measured = torch.where(known[:, None], measured, 0.0)
+    anchored = ((predicted_10 - measured).square().mean(1) + (predicted_20 - measured).square().mean(1)) / 2
+    return loss + anchored * known
+
+
+def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Tensor, mask_10: Tensor) -> Tensor:
+    """Jensen–Shannon divergence of where two magnifications look.
+
+    Attention on 20x tiles is summed onto their parents (tiles without a parent are left out) and renormalised, then
+    compared with the 10x attention.
+
+    Args:
+        attention_10: (B, N10).
+        attention_20: (B, N20).
+        parent: (B, N20) row of the parent in the 10x bag, −1 = none.
+        mask_10: (B, N10) bool.
+
+    Returns:
+        (B,) nats, between 0 and ln 2; 0 where a bag is empty.
+    """
+    attention_10, attention_20 = attention_10.float(), attention_20.float()
+    if attention_10.shape[1] == 0 or attention_20.shape[1] == 0:
+        return attention_10.new_zeros(len(attention_10))
+    known = (parent >= 0) & (parent < attention_10.shape[1])
+    summed = torch.zeros_like(attention_10).scatter_add(1, parent.clamp(0, attention_10.shape[1] - 1), attention_20 * known)
+    p, q = attention_10 * mask_10, summed * mask_10
+    mass_p, mass_q = p.sum(1, keepdim=True), q.sum(1, keepdim=True)
+    there = ((mass_p > 0) & (mass_q > 0)).squeeze(1)
+    p, q = p / mass_p.clamp_min(1e-12), q / mass_q.clamp_min(1e-12)
+    middle = (p + q) / 2
+    divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+    return divergence.clamp_min(0) * there
+
+
+def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
+    """Σ p log(p / q) with 0 log 0 = 0 and a finite gradient at 0. (B, N), (B, N) → (B,)."""
+    tiny = torch.finfo(p.dtype).tiny
+    return (p * (p.clamp_min(tiny).log() - q.clamp_min(tiny).log())).sum(1)
+
+
+def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
+    """The paper's form: 10⁴ · unbiased variance of the diagonal of the row-normalised a bᵀ.
+
+    Args:
+        a: (B, F) of one magnification.
+        b: (B, F) of the other.
+
+    Returns:
+        Scalar; 0 for B < 2, where the released code gives NaN.
+
+    Source: `OmicDomainScaleLoss` of the released code.
+    """
+    a, b = a.float(), b.float()
+    if len(a) < 2:
+        return (a.sum() + b.sum()) * 0
+    similarity = torch.nn.functional.normalize(a @ b.T, dim=1)  # (B, B), rows to unit length
+    return 1e4 * similarity.diagonal().var(unbiased=True)
+
+
+def decorrelation(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared correlation between the coordinates of two embeddings over a batch: what both subspaces tell.
+
+    Args:
+        a: (B, d) of one subspace.
+        b: (B, d) of the other.
+
+    Returns:
+        Scalar between 0 and 1; 0 for B < 2.
+    """
+    a, b = a.float(), b.float()
+    if len(a) < 2:
+        return (a.sum() + b.sum()) * 0
+    a, b = a - a.mean(0), b - b.mean(0)
+    covariance = a.T @ b / (len(a) - 1)
+    scale = a.var(0).unsqueeze(1) * b.var(0).unsqueeze(0)
+    return (covariance.square() / (scale + 1e-6)).mean()

@@ -1,0 +1,64 @@
+"""Confidence-guided gradient coordination: where two subspaces pull apart, the less confident one gives way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RULES = ("project", "reflect")
+
+
+def coordinate(
+    grad_tumor: Tensor,
+    grad_tme: Tensor,
+    confidence_tumor: Tensor | float,
+    confidence_tme: Tensor | float,
+    rule: str = "project",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take out of the less confident side's gradient what opposes the other's, row by row.
+
+    For a pair of rows with u·v < 0, where u belongs to the less confident side, with p = (u·v / v·v) v:
+    `project`: u ← u − p, which leaves u·v = 0. `reflect`: u ← ‖u − p‖ · (u − 2p) / ‖u − 2p‖, the released code's rule
+    (it subtracts the projection twice, which over-corrects to u·v > 0).
+
+    Args:
+        grad_tumor: (C, d).
+        grad_tme: (C, d).
+        confidence_tumor: Scalar, or (C,) one a row; must be the same on every rank.
+        confidence_tme: As `confidence_tumor`.
+        rule: "project" or "reflect".
+
+    Returns:
+        The two gradients (C, d) and conflict (C,) bool, True where u·v < 0. Equal confidences, zero rows and rows
+        without conflict come back bit-identical.
+
+    Raises:
+        ValueError: Unknown rule.
+
+    Source: contribution 1 of the paper; PCGrad (Yu et al. 2020) for the single projection.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}; got {rule!r}")
+    tumor, tme = grad_tumor.float(), grad_tme.float()
+    tumor_confidence = torch.as_tensor(confidence_tumor, dtype=torch.float32, device=tumor.device).reshape(-1, 1)
+    tme_confidence = torch.as_tensor(confidence_tme, dtype=torch.float32, device=tumor.device).reshape(-1, 1)
+    dot = (tumor * tme).sum(1, keepdim=True)  # (C, 1)
+    conflict = dot < 0
+    new_tumor = _yield(tumor, tme, dot, rule)
+    new_tme = _yield(tme, tumor, dot, rule)
+    return (
+        torch.where(conflict & (tumor_confidence < tme_confidence), new_tumor.to(grad_tumor.dtype), grad_tumor),
+        torch.where(conflict & (tme_confidence < tumor_confidence), new_tme.to(grad_tme.dtype), grad_tme),
+        conflict.squeeze(1),
+    )
+
+
+def _yield(u: Tensor, v: Tensor, dot: Tensor, rule: str) -> Tensor:
+    """Rows of u without (project) or mirrored off (reflect) their component along v. (C, d) → (C, d)."""
+    projection = dot / (v * v).sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny) * v
+    kept = u - projection
+    if rule == "project":
+        return kept
+    mirrored = kept - projection
+    length = mirrored.norm(dim=1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
+    return kept.norm(dim=1, keepdim=True) * mirrored / length

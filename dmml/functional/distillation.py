@@ -1,0 +1,58 @@
+"""Softened divergences between a teacher's and a student's predictions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import log_softmax, logsigmoid
+
+
+def softened_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """T² · mean_i Σ_c p_t log(p_t / p_s) with p = softmax(logits / T).
+
+    Args:
+        student_logits: (B, C).
+        teacher_logits: (B, C); gradients reach it unless it is detached.
+        temperature: T.
+
+    Returns:
+        Scalar; 0 for an empty batch.
+
+    Source: Hinton et al. 2015; the paper's distillation loss with T = 2.
+    """
+    return temperature**2 * _mean(categorical_divergence(student_logits, teacher_logits, temperature))
+
+
+def softened_bernoulli_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """The same for independent hazards: T² · mean_i Σ_k KL(Bernoulli(σ(t_k / T)) ‖ Bernoulli(σ(s_k / T))).
+
+    Args:
+        student_logits: (B, K) of hazards.
+        teacher_logits: (B, K) of hazards.
+        temperature: T.
+
+    Returns:
+        Scalar; 0 for an empty batch.
+
+    Departs from the released code, which takes a softmax over hazard logits: they are no distribution.
+    """
+    return temperature**2 * _mean(bernoulli_divergence(student_logits, teacher_logits, temperature))
+
+
+def categorical_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Σ_c p_t log(p_t / p_s) of each sample, before the factor T². (B, C), (B, C) → (B,)."""
+    student = log_softmax(student_logits.float() / temperature, dim=1)
+    teacher = log_softmax(teacher_logits.float() / temperature, dim=1)
+    return (teacher.exp() * (teacher - student)).sum(1)
+
+
+def bernoulli_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Σ_k KL of independent Bernoulli variables of each sample, before the factor T². (B, K), (B, K) → (B,)."""
+    s, t = student_logits.float() / temperature, teacher_logits.float() / temperature
+    p = t.sigmoid()
+    hit = p * (logsigmoid(t) - logsigmoid(s))
+    miss = (1 - p) * (logsigmoid(-t) - logsigmoid(-s))
+    return (hit + miss).sum(1)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean() if len(values) else values.sum()

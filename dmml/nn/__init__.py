@@ -1,0 +1,1 @@
+"""Parts of the networks: no Lightning, no files."""

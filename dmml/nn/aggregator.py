@@ -1,0 +1,84 @@
+"""The student's reading of one magnification: merge informative tokens, let them attend to each other, pool."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dmml.nn.merger import cluster_tissue, merge_informative
+from dmml.nn.pooling import GatedPool
+from dmml.types import SUBSPACES, Bag
+
+
+class TokenAggregator(nn.Module):
+    """Informative token aggregation for both subspaces of one magnification.
+
+    One clustering of the tissue, shared; each subspace weighs the members of a cluster by its own light score, so a
+    subspace keeps what is informative to it. Attention runs among the K merged tokens only.
+
+    Args:
+        width: d.
+        n_merged: K merged tokens a subspace (the paper's: 1); None leaves the tokens as they are, which makes the
+            attention quadratic in tokens.
+        heads: Attention heads.
+        dropout: In the attention block.
+
+    Shape:
+        tokens {s: (B, N, d)} → embeddings {s: (B, d)}, attention {s: (B, N)}.
+
+    Source: contribution 4 of the paper (`ClusterMergeNet` in the released code).
+    """
+
+    def __init__(self, width: int, n_merged: int | None = 8, heads: int = 4, dropout: float = 0.1):
+        super().__init__()
+        if n_merged is not None and not 1 <= n_merged <= 32:
+            raise ValueError(f"n_merged must be between 1 and 32, or None for no merging; got {n_merged}")
+        self.n_merged = n_merged
+        self.score = nn.ModuleDict({s: nn.Linear(width, 1) for s in SUBSPACES})
+        self.attend = nn.ModuleDict({s: _AttentionBlock(width, heads, dropout) for s in SUBSPACES})
+        self.pool = nn.ModuleDict({s: GatedPool(width) for s in SUBSPACES})
+
+    def forward(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Aggregate."""
+        if self.n_merged is None:
+            return self._without_merging(tokens, bag)
+        assignment = cluster_tissue(tokens[SUBSPACES[0]], bag, self.n_merged)  # (B, N)
+        filled = bag.mask.new_zeros(len(assignment), self.n_merged + 1)
+        filled = filled.scatter(1, assignment.masked_fill(~bag.mask, self.n_merged), True)[:, :-1]  # (B, K)
+        embeddings, attention = {}, {}
+        for s in SUBSPACES:
+            score = self.score[s](tokens[s]).squeeze(-1)
+            merged, share = merge_informative(tokens[s], score, assignment, self.n_merged)  # (B, K, d), (B, N)
+            merged = self.attend[s](merged, filled)
+            embeddings[s], over_merged = self.pool[s](merged, filled)
+            attention[s] = over_merged.gather(1, assignment.clamp_min(0)) * share * bag.mask
+        return embeddings, attention
+
+    def _without_merging(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        embeddings, attention = {}, {}
+        for s in SUBSPACES:
+            weighed = tokens[s] * self.score[s](tokens[s]).sigmoid()
+            embeddings[s], attention[s] = self.pool[s](self.attend[s](weighed, bag.mask), bag.mask)
+        return embeddings, attention
+
+
+class _AttentionBlock(nn.Module):
+    """Pre-norm self-attention and a small feed-forward net, each with a residual. (B, K, d), (B, K) → (B, K, d)."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = (
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in self.qkv(self.norm_attention(tokens)).chunk(3, -1)
+        )
+        # A patient without tokens sees its (zero) slots instead of nothing: a softmax over nothing is NaN.
+        visible = (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
+        attended = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=visible, dropout_p=self.dropout if self.training else 0.0
+        )
+        tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
+        return tokens + self.feed(self.norm_feed(tokens))

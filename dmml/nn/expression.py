@@ -1,0 +1,49 @@
+"""RNA of one subspace → an embedding, with a learned stand-in for RNA that is missing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ExpressionEncoder(nn.Module):
+    """Self-normalising network (SELU + AlphaDropout), strongly regularised.
+
+    Departs from the released code: SELU instead of ELU, which AlphaDropout assumes, and no ReLU at the end, which
+    there zeroes half of the embedding and its gradient.
+
+    Args:
+        n_genes: G; 0 for a model without RNA.
+        width: d of the embedding.
+        hidden: Widths of the hidden layers.
+        dropout: AlphaDropout after each hidden layer.
+        input_dropout: Share of genes set to their training mean (0) in training.
+
+    Shape:
+        expression (B, G), known (B,) bool → (B, d); rows that are not known give the learned vector `missing`.
+
+    Source: Klambauer et al. 2017.
+    """
+
+    def __init__(
+        self, n_genes: int, width: int, hidden: tuple[int, ...] = (64,), dropout: float = 0.25, input_dropout: float = 0.2
+    ):
+        super().__init__()
+        self.missing = nn.Parameter(torch.randn(width) * 0.02)
+        layers: list[nn.Module] = [nn.Dropout(input_dropout)]
+        for n_in, n_out in zip((n_genes, *hidden), hidden, strict=False):
+            layers += [nn.Linear(n_in, n_out), nn.SELU(), nn.AlphaDropout(dropout)]
+        layers.append(nn.Linear(hidden[-1], width))
+        self.net = nn.Sequential(*layers) if n_genes else None
+        for layer in layers:
+            if isinstance(layer, nn.Linear) and layer.in_features:
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # LeCun: what SELU's fixed point needs
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, expression: Tensor, known: Tensor) -> Tensor:
+        """Encode the known rows; every row runs through the network, so that no rank of a DDP run skips it."""
+        missing = self.missing.expand(len(known), -1)
+        if self.net is None:
+            return missing
+        encoded = self.net(torch.where(known.unsqueeze(1), expression, 0.0))
+        return torch.where(known.unsqueeze(1), encoded, missing.to(encoded.dtype))

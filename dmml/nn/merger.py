@@ -1,0 +1,118 @@
+"""Informative token aggregation: many tokens of a slide → K merged tokens, linear in tokens and deterministic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmml.functional.aggregation import dpc_knn, merge_tokens
+from dmml.types import Bag
+
+WINDOW = 64
+"""Tokens of neighbouring tissue that are clustered together; the exact clustering costs WINDOW² a window."""
+
+
+def neighbourhood_order(bag: Bag, cell_um: float = 112.0) -> Tensor:
+    """Order in which a bag's tokens are cut into windows: slide by slide, along a Z-order curve, padding last.
+
+    Args:
+        bag: positions (B, N, 2) µm, mask, slide.
+        cell_um: Step of the curve's lattice in µm.
+
+    Returns:
+        (B, N) int64 permutation; it does not depend on the order of the tokens given, but for tokens at one place.
+    """
+    lattice = (bag.position.nan_to_num() / cell_um).round().long().clamp(0, 2**20 - 1)
+    code = torch.zeros_like(bag.slide)
+    for bit in range(20):
+        code |= ((lattice[..., 0] >> bit) & 1) << (2 * bit)
+        code |= ((lattice[..., 1] >> bit) & 1) << (2 * bit + 1)
+    code = code + (bag.slide << 42)
+    return code.masked_fill(~bag.mask, torch.iinfo(torch.long).max).argsort(dim=1, stable=True)
+
+
+def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Tensor:
+    """Windowed exact DPC-kNN: windows of neighbouring tokens are merged, again and again, until K are left.
+
+    Args:
+        tokens: (B, N, d).
+        bag: mask, positions, slides.
+        n_clusters: K ≤ WINDOW.
+        k: Neighbours for the density.
+
+    Returns:
+        (B, N) int64, cluster of each token, −1 for masked tokens. Patients with fewer than K tokens get one each.
+    """
+    with torch.no_grad():
+        order = neighbourhood_order(bag)
+        points = tokens.detach().float().gather(1, order.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        mask = bag.mask.gather(1, order)
+        weight = mask.float()
+        member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
+        while points.shape[1] > WINDOW:
+            points, weight, mask, member = _merge_windows(points, weight, mask, member, max(WINDOW // 8, n_clusters), k)
+        assignment, _ = dpc_knn(points, mask, n_clusters, k)
+        last = assignment.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
+        return torch.full_like(last, -1).scatter(1, order, last)
+
+
+def _merge_windows(
+    points: Tensor, weight: Tensor, mask: Tensor, member: Tensor, n_clusters: int, k: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One round: every window of WINDOW points becomes at most `n_clusters` points, the empty ones moved to the end.
+
+    Args:
+        points: (B, M, d), real ones first.
+        weight: (B, M) tokens that a point stands for.
+        mask: (B, M).
+        member: (B, N) point of each token, −1 = none.
+        n_clusters: Clusters a window.
+        k: Neighbours for the density.
+
+    Returns:
+        The same four after the round.
+    """
+    batch, m, dim = points.shape
+    n_clusters = min(n_clusters, WINDOW // 2)
+    windows = -(-m // WINDOW)
+    spare = windows * WINDOW - m
+    points = torch.nn.functional.pad(points, (0, 0, 0, spare)).view(batch * windows, WINDOW, dim)
+    weight = torch.nn.functional.pad(weight, (0, spare)).view(batch * windows, WINDOW)
+    mask = torch.nn.functional.pad(mask, (0, spare)).view(batch * windows, WINDOW)
+    assignment, _ = dpc_knn(points, mask, n_clusters, k)
+    merged = merge_tokens(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
+    total = weight.new_zeros(batch * windows, n_clusters).scatter_add(1, assignment.clamp_min(0), weight * mask)
+    total = total.view(batch, -1)
+    there = total > 0  # of two centres with equal features one stays without tokens
+
+    window = torch.arange(windows, device=points.device).repeat_interleave(WINDOW)
+    slot = assignment.view(batch, -1).clamp_min(0) + window * n_clusters  # (B, windows · WINDOW)
+    compact = (~there).long().argsort(dim=1, stable=True)
+    rank = torch.empty_like(compact).scatter(1, compact, torch.arange(compact.shape[1], device=points.device).expand_as(compact))
+    moved = rank.gather(1, slot)[:, :m]
+    member = moved.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
+    merged = merged.gather(1, compact.unsqueeze(-1).expand(-1, -1, dim))
+    return merged, total.gather(1, compact), there.gather(1, compact), member
+
+
+def merge_informative(tokens: Tensor, score: Tensor, assignment: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
+    """Merge each cluster with weights softmax(score) within the cluster.
+
+    Args:
+        tokens: (B, N, d).
+        score: (B, N), how informative a token is to the subspace.
+        assignment: (B, N), −1 = none.
+        n_clusters: K.
+
+    Returns:
+        Merged tokens (B, K, d) and each token's share of its cluster (B, N). Departs from the released code's
+        exp(score), which overflows.
+    """
+    there = assignment >= 0
+    slot = assignment.clamp_min(0)
+    score = score.float().masked_fill(~there, float("-inf"))
+    top = score.detach().new_full((len(score), n_clusters), float("-inf")).scatter_reduce(1, slot, score.detach(), "amax")
+    weight = (score - top.masked_fill(top.isinf(), 0).gather(1, slot)).exp()
+    total = weight.new_zeros(len(score), n_clusters).scatter_add(1, slot, weight)
+    share = weight / total.gather(1, slot).clamp_min(torch.finfo(weight.dtype).tiny)
+    return merge_tokens(tokens, weight, assignment, n_clusters), share

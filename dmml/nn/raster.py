@@ -1,0 +1,77 @@
+"""Tokens of a slide as a small map: a raster of means that keeps every token, and bilinear reading from it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def slide_frame(position: Tensor, mask: Tensor, slide: Tensor, n_slides: int) -> Tensor:
+    """Positions within the square that bounds the tissue of their own slide, [−1, 1]².
+
+    Args:
+        position: (B, N, 2) µm.
+        mask: (B, N) bool.
+        slide: (B, N) index of the slide.
+        n_slides: S, at least 1 + the largest index.
+
+    Returns:
+        (B, N, 2); 0 for masked tokens and for a slide of one place.
+    """
+    batch = len(position)
+    index = slide.unsqueeze(-1).expand(-1, -1, 2)
+    position = position.float()
+    low = position.new_full((batch, n_slides, 2), float("inf"))
+    low = low.scatter_reduce(1, index, position.masked_fill(~mask.unsqueeze(-1), float("inf")), "amin")
+    high = position.new_full((batch, n_slides, 2), float("-inf"))
+    high = high.scatter_reduce(1, index, position.masked_fill(~mask.unsqueeze(-1), float("-inf")), "amax")
+    centre, half = (low + high) / 2, ((high - low) / 2).amax(-1, keepdim=True)  # (B, S, 2), (B, S, 1)
+    relative = position - centre.gather(1, index)
+    scale = half.gather(1, slide.unsqueeze(-1)).clamp_min(1e-6)
+    return torch.where(mask.unsqueeze(-1), relative / scale, 0.0).clamp(-1, 1)
+
+
+def rasterise(tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, n_slides: int, cells: int) -> tuple[Tensor, Tensor]:
+    """Sum of the tokens of every cell, and their number. Linear in tokens, and every token takes part.
+
+    Args:
+        tokens: (B, N, d).
+        place: (B, N, 2) in [−1, 1], from `slide_frame`.
+        mask: (B, N) bool.
+        slide: (B, N).
+        n_slides: S.
+        cells: Side of the raster.
+
+    Returns:
+        (B·S, d, cells, cells) sums and (B·S, 1, cells, cells) counts; axes are y, x.
+    """
+    batch, _, dim = tokens.shape
+    cell = ((place + 1) / 2 * cells).long().clamp(0, cells - 1)  # (B, N, 2) as x, y
+    index = (slide * cells + cell[..., 1]) * cells + cell[..., 0]  # (B, N)
+    real = mask.to(tokens.dtype).unsqueeze(-1)
+    size = n_slides * cells * cells
+    sums = tokens.new_zeros(batch, size, dim).scatter_add(1, index.unsqueeze(-1).expand(-1, -1, dim), tokens * real)
+    counts = tokens.new_zeros(batch, size, 1).scatter_add(1, index.unsqueeze(-1), real)
+    shape = (batch * n_slides, cells, cells, -1)
+    return sums.view(*shape).permute(0, 3, 1, 2), counts.view(*shape).permute(0, 3, 1, 2)
+
+
+def sample(sums: Tensor, counts: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the tissue around any place of the raster, and whether there is any.
+
+    Bilinear in sums and counts alike, then divided: empty cells and the border take nothing away, they only weigh 0.
+
+    Args:
+        sums: (F, d, cells, cells).
+        counts: (F, 1, cells, cells).
+        where: (F, M, 2) in [−1, 1] as x, y.
+
+    Returns:
+        (F, M, d) and (F, M) bool.
+    """
+    grid = where.unsqueeze(1).to(sums.dtype)  # (F, 1, M, 2)
+    both = torch.nn.functional.grid_sample(torch.cat([sums, counts], 1), grid, padding_mode="zeros", align_corners=False)
+    both = both.squeeze(2).transpose(1, 2)  # (F, M, d + 1)
+    weight = both[..., -1:]
+    there = weight > 1e-3
+    return torch.where(there, both[..., :-1] / weight.clamp_min(1e-3), 0.0), there.squeeze(-1)

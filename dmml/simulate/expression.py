@@ -1,0 +1,195 @@
+"""RNA-seq counts of simulated patients: programs follow their own subspace's factors, genes follow their programs.
+
+log-mean of gene g in patient i = base_g + loading_g · mean over its programs of (w_p · f_i + noise_ip) + noise_ig
++ shifts of cohort and site, plus the log of the library size; counts are negative binomial with drop-outs. Genes of no
+program follow nuisance components (degradation, purity and the like) that say nothing of the outcome.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.gene_sets import SHIPPED, genes_of, read_gene_sets
+from dmml.simulate.truth import COHORTS, FACTORS, SITES, WORLD_SEED, Patient
+
+LEADING = {
+    "proliferation": "E2F_TARGETS G2M_CHECKPOINT MYC_TARGETS_V1 MYC_TARGETS_V2 MITOTIC_SPINDLE DNA_REPAIR MTORC1_SIGNALING",
+    "pleomorphism": "P53_PATHWAY UNFOLDED_PROTEIN_RESPONSE GLYCOLYSIS HYPOXIA REACTIVE_OXYGEN_SPECIES_PATHWAY APOPTOSIS",
+    "architecture": "WNT_BETA_CATENIN_SIGNALING NOTCH_SIGNALING HEDGEHOG_SIGNALING KRAS_SIGNALING_UP KRAS_SIGNALING_DN",
+    "lymphocytes": "ALLOGRAFT_REJECTION INTERFERON_GAMMA_RESPONSE INTERFERON_ALPHA_RESPONSE IL2_STAT5_SIGNALING ESTIMATE_IMMUNE",
+    "fibrosis": "EPITHELIAL_MESENCHYMAL_TRANSITION TGF_BETA_SIGNALING ESTIMATE_STROMAL",
+    "vessels": "ANGIOGENESIS COAGULATION COMPLEMENT",
+}
+"""Programs that follow one factor above all; the others mix their subspace's three."""
+LEADING_WEIGHT = 0.9
+MIXED_WEIGHT = 0.25
+PROGRAM_NOISE = 0.45
+GENE_NOISE = 0.50
+COHORT_SHIFT = {"development": 0.10, "held_out": 0.30}
+SITE_SHIFT = 0.08
+LIBRARY = {"development": 1.0, "held_out": 0.6}
+LIBRARY_SPREAD = 0.30
+DISPERSION = 0.12
+N_NUISANCE = 1500
+N_NUISANCE_COMPONENTS = 4
+N_PSEUDOAUTOSOMAL = 2
+UNPLACED_ID = 970_000_000
+"""Ensembl numbers from here on are in no release: for listed symbols that the shipped index does not know."""
+
+
+@dataclass(frozen=True)
+class GeneWorld:
+    """What is fixed of every gene. G genes in the order of Ensembl ids, P programs."""
+
+    symbols: np.ndarray
+    """(G,) unique"""
+    ensembl: np.ndarray
+    """(G,) versioned ids"""
+    length: np.ndarray
+    """(G,) effective length in kb"""
+    base: np.ndarray
+    """(G,) log of the mean count in a library of the usual size"""
+    membership: np.ndarray
+    """(G, P) rows sum to 1 for genes of programs, 0 for nuisance genes"""
+    loading: np.ndarray
+    """(G,) change of the log-mean per unit of the gene's programs"""
+    nuisance: np.ndarray
+    """(G, components)"""
+    program_weights: np.ndarray
+    """(P, 6) a program has weight on its own subspace's factors alone"""
+    shifts: dict[str, np.ndarray]
+    """(G,) log shift per cohort and per site"""
+
+
+@functools.cache
+def gene_world() -> GeneWorld:
+    """The genes of the simulated world, the same for every cohort and seed."""
+    rng = np.random.default_rng([WORLD_SEED, 1])
+    programs = read_gene_sets(None)
+    names = [(subspace, program) for subspace in FACTORS for program in sorted(programs[subspace])]
+    listed = [gene for subspace in FACTORS for gene in genes_of(programs[subspace])]
+    symbols, ensembl = _identify(listed, rng)
+    n_genes = len(symbols)
+    column = {program: k for k, (_, program) in enumerate(names)}
+    row = {symbol: k for k, symbol in enumerate(symbols)}
+    membership = np.zeros((n_genes, len(names)))
+    for subspace, program in names:
+        membership[[row[gene] for gene in programs[subspace][program]], column[program]] = 1.0
+    of_program = membership.any(axis=1)
+    membership /= np.maximum(membership.sum(axis=1, keepdims=True), 1.0)
+    sign = np.where(rng.random(n_genes) < 0.08, -1.0, 1.0)
+    return GeneWorld(
+        symbols=symbols,
+        ensembl=ensembl,
+        length=np.clip(rng.lognormal(0.9, 0.6, n_genes), 0.3, 15.0),
+        base=rng.normal(4.3, 1.9, n_genes),
+        membership=membership,
+        loading=np.where(of_program, sign * rng.gamma(6.0, 0.09, n_genes), 0.0),
+        nuisance=rng.normal(0.0, np.where(of_program, 0.10, 0.35)[:, None], (n_genes, N_NUISANCE_COMPONENTS)),
+        program_weights=np.stack([_program_weights(subspace, program, rng) for subspace, program in names]),
+        shifts={
+            **{cohort: rng.normal(0.0, COHORT_SHIFT[cohort], n_genes) for cohort in COHORTS},
+            **{site: rng.normal(0.0, SITE_SHIFT, n_genes) for sites in SITES.values() for site in sites},
+        },
+    )
+
+
+def _program_weights(subspace: str, program: str, rng: np.random.Generator) -> np.ndarray:
+    """(6,) weights of a program on the factors; those of the other subspace are 0."""
+    own = np.abs(rng.normal(0.0, 1.0, 3))
+    own /= np.linalg.norm(own)
+    bare = program.removeprefix("HALLMARK_")
+    for k, factor in enumerate(FACTORS[subspace]):
+        if bare in LEADING[factor].split():
+            own = MIXED_WEIGHT * own + LEADING_WEIGHT * np.eye(3)[k]
+    weights = np.zeros(6)
+    start = 3 * list(FACTORS).index(subspace)
+    weights[start : start + 3] = own
+    return weights
+
+
+def _identify(listed: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols (the listed ones and nuisance genes) and versioned Ensembl ids, in the order of the ids."""
+    index = pd.read_csv(SHIPPED / "ensembl_gene_index.csv.gz", dtype=str).dropna()
+    index = index.sort_values("ensembl_gene_id").drop_duplicates("symbol").set_index("symbol")["ensembl_gene_id"]
+    plain = re.compile(r"(?!LINC|MIR|SNOR|RNU|RNA|TRA|TRB|IGH|IGK|IGL|OR\d)[A-Z][A-Z]+\d{0,2}[A-Z]?")
+    others = sorted(symbol for symbol in index.index if plain.fullmatch(symbol) and not re.search(r"P\d*$", symbol))
+    others = sorted(set(others) - set(listed))
+    symbols = np.array(sorted(listed) + sorted(rng.choice(others, N_NUISANCE, replace=False)), dtype=object)
+    versions = rng.integers(1, 20, len(symbols))
+    stable = [index.get(symbol, f"ENSG{UNPLACED_ID + k:011d}") for k, symbol in enumerate(symbols)]
+    ensembl = np.array([f"{gene}.{version}" for gene, version in zip(stable, versions, strict=True)], dtype=object)
+    order = np.argsort(ensembl.astype(str))
+    return symbols[order], ensembl[order]
+
+
+def draw_counts(patient: Patient) -> np.ndarray:
+    """(G,) int64 counts of a patient's tumor, in the order of `gene_world().symbols`."""
+    world = gene_world()
+    rng = patient.generator("expression")
+    n_genes, n_programs = world.membership.shape
+    programs = world.program_weights @ patient.factors + PROGRAM_NOISE * rng.standard_normal(n_programs)
+    log_mean = (
+        world.base
+        + world.loading * (world.membership @ programs)
+        + world.nuisance @ rng.standard_normal(N_NUISANCE_COMPONENTS)
+        + GENE_NOISE * rng.standard_normal(n_genes)
+        + world.shifts[patient.cohort]
+        + world.shifts[patient.site]
+    )
+    mean = np.exp(log_mean) * LIBRARY[patient.cohort] * rng.lognormal(0.0, LIBRARY_SPREAD)
+    counts = rng.poisson(mean * rng.gamma(1 / DISPERSION, DISPERSION, n_genes))
+    counts[rng.random(n_genes) < 0.5 * np.exp(-mean / 3.0)] = 0
+    return counts
+
+
+def tpm(counts: np.ndarray) -> np.ndarray:
+    """Transcripts per million: counts by length in kb, scaled to a sum of a million over the genes.
+
+    Args:
+        counts: (..., G)
+
+    Returns:
+        (..., G)
+    """
+    rate = counts / gene_world().length
+    return 1e6 * rate / rate.sum(axis=-1, keepdims=True)
+
+
+def star_counts(patient: Patient) -> str:
+    """Text of a patient's file in the form in which the GDC gives STAR counts."""
+    world = gene_world()
+    counts = draw_counts(patient)
+    rng = patient.generator("strands")
+    first = rng.binomial(counts, 0.5)
+    fpkm = 1e9 * counts / (1e3 * world.length * counts.sum())
+    fpkm_uq = 1e9 * counts / (1e3 * world.length * np.quantile(counts[counts > 0], 0.75) * len(counts))
+    table = pd.DataFrame(
+        {
+            "gene_id": world.ensembl,
+            "gene_name": world.symbols,
+            "gene_type": "protein_coding",
+            "unstranded": counts,
+            "stranded_first": first,
+            "stranded_second": counts - first,
+            "tpm_unstranded": tpm(counts).round(4),
+            "fpkm_unstranded": fpkm.round(4),
+            "fpkm_uq_unstranded": fpkm_uq.round(4),
+        }
+    )
+    # Genes of the pseudoautosomal region stand twice in such files; all reads are given to the copy on X.
+    twice = table.iloc[[len(table) // 3, 2 * len(table) // 3][:N_PSEUDOAUTOSOMAL]].copy()
+    twice["gene_id"] += "_PAR_Y"
+    twice[table.columns[3:]] = 0
+    table = pd.concat([table, twice]).sort_values("gene_id")
+    total = int(counts.sum())
+    lines = ["# gene-model: GENCODE v36", "\t".join(table.columns)]
+    for name, share in (("unmapped", 0.04), ("multimapping", 0.07), ("noFeature", 0.05), ("ambiguous", 0.02)):
+        three = rng.poisson(share * total * np.array([1.0, 1.3, 1.3]))
+        lines.append("\t".join([f"N_{name}", "", "", *map(str, three), "", "", ""]))
+    return "\n".join(lines) + "\n" + table.to_csv(sep="\t", header=False, index=False, lineterminator="\n")

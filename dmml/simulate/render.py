@@ -1,0 +1,52 @@
+"""One slide of a patient, from tissue types to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmml.simulate.artefacts import damage, mark, record
+from dmml.simulate.cells import lay_cells
+from dmml.simulate.ground import lay_ground
+from dmml.simulate.stain import STAINS, develop
+from dmml.simulate.tissue_map import SLIDE, draw_map
+from dmml.simulate.truth import FACTOR_NAMES, Patient, shown_factors
+from dmml.simulate.vessels import lay_vessels
+
+
+def render_slide(patient: Patient, slide: int, visibility: float) -> tuple[np.ndarray, np.ndarray]:
+    """Render a slide at 0.5 µm per pixel.
+
+    Args:
+        patient: Whose slide.
+        slide: Index of the slide within the patient.
+        visibility: Correlation of what the slide shows with each factor, in (0, 1].
+
+    Returns:
+        (rows, columns, 3) uint8 picture, and (rows / 8, columns / 8) uint8 labels of the tissue.
+    """
+    shown = shown_factors(patient, slide, visibility)
+    return render_factors(shown, patient.site, patient.generator(f"pixels{slide}"))
+
+
+def render_factors(shown: np.ndarray, site: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Render a slide that shows given factors, in the stain of a site; returns what `render_slide` does.
+
+    Args:
+        shown: (6,) in the order of `FACTOR_NAMES`, standard deviations.
+        site: One of `STAINS`.
+        rng: Source of chance.
+    """
+    shown = np.clip(shown, -2.6, 2.6)
+    tissue = draw_map(shown, rng)
+    ground = lay_ground(tissue, shown, rng)
+    lay_vessels(ground, float(shown[FACTOR_NAMES.index("vessels")]), rng)
+    lay_cells(ground, shown, rng)
+    damage(ground, rng)
+    stain = STAINS[site]
+    picture = np.empty((SLIDE, SLIDE, 3), dtype=np.float32)
+    picture[:] = stain.white
+    top, left = tissue.origin
+    rows, columns = tissue.labels.shape
+    picture[top : top + rows, left : left + columns] = develop(ground.hematoxylin, ground.eosin, ground.red, stain, rng)
+    mark(picture, rng)
+    return record(picture, rng), tissue.small

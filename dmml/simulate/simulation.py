@@ -1,0 +1,127 @@
+"""A simulated study on disk: two cohorts with clinical tables, truth, RNA, and slides or token features."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from dmml._version import __version__
+from dmml.cohort.expression import Expression, write_expression
+from dmml.simulate.expression import draw_counts, gene_world, star_counts, tpm
+from dmml.simulate.label_picture import write_label_key, write_labels
+from dmml.simulate.plan import Plan
+from dmml.simulate.target_folder import claim, finish, write_whole
+from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients
+
+
+def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
+    """Write the cohorts of a plan; what is there already from an interrupted run with the same plan is kept.
+
+    Returns:
+        The patients of each cohort.
+
+    Raises:
+        InputError: The folder holds something else.
+    """
+    cohorts = {cohort: draw_patients(cohort, n, plan.seed) for cohort, n in plan.sizes.items()}
+    if not claim(plan.out, plan.arguments(), overwrite):
+        return cohorts
+    for cohort, patients in cohorts.items():
+        folder = plan.out / cohort
+        _write_tables(folder, patients)
+        if plan.features_only:
+            _write_expression(folder, patients)
+            _write_features(folder, patients, plan)
+        else:
+            from dmml.simulate.slide_file import write_slides  # needs tifffile, which features alone do not
+
+            _write_star_counts(folder, patients)
+            write_slides(folder, patients, plan.shown)
+    finish(plan.out, plan.arguments())
+    return cohorts
+
+
+def summary(patients: list[Patient]) -> str:
+    """One line on a cohort: how many of what."""
+    events = sum(patient.event for patient in patients)
+    slides = sum(len(patient.slides) for patient in patients)
+    without = sum(not patient.has_expression for patient in patients)
+    grades = Counter(patient.grade for patient in patients)
+    sites = sorted({patient.site for patient in patients})
+    return (
+        f"{len(patients)} patients, {slides} slides, {events} deaths, {without} without RNA, "
+        f"grades {', '.join(f'{grade} {grades[grade]}' for grade in sorted(grades))}, sites {', '.join(sites)}"
+    )
+
+
+def _write_tables(folder: Path, patients: list[Patient]) -> None:
+    clinical = pd.DataFrame(
+        [
+            {
+                "patient_id": patient.patient_id,
+                "slide_id": slide,
+                "site": patient.site,
+                "os_days": patient.days,
+                "os_event": patient.event,
+                "grade": patient.grade,
+                "age": patient.age,
+                "sex": patient.sex,
+                "stage": patient.stage,
+            }
+            for patient in patients
+            for slide in patient.slides
+        ]
+    )
+    truth = pd.DataFrame(np.stack([patient.factors for patient in patients]), columns=list(FACTOR_NAMES))
+    truth.insert(0, "patient_id", [patient.patient_id for patient in patients])
+    truth["risk"] = [patient.risk for patient in patients]
+    write_whole(folder / "clinical.csv", clinical.to_csv(index=False))
+    write_whole(folder / "truth.csv", truth.round(6).to_csv(index=False))
+
+
+def _write_expression(folder: Path, patients: list[Patient]) -> None:
+    """Patients × genes in TPM, with its provenance beside it."""
+    measured = [patient for patient in patients if patient.has_expression]
+    values = np.stack([tpm(draw_counts(patient)) for patient in _progress(measured, f"{folder.name}: RNA")])
+    index = pd.Index([patient.patient_id for patient in measured], name="patient_id")
+    table = pd.DataFrame(values.astype(np.float32), index=index, columns=list(gene_world().symbols))
+    provenance = {"dmml": __version__, "source": "dmml simulate --features-only", "scale": "tpm"}
+    provenance |= {"patients": len(table), "genes": table.shape[1]}
+    write_expression(Expression(table, "tpm", provenance), folder / "expression.parquet", overwrite=True)
+
+
+def _write_features(folder: Path, patients: list[Patient], plan: Plan) -> None:
+    """Token features into `features.zarr`, tissue labels into `truth/`."""
+    from dmml.simulate.tokens import TILE_UM, draw_tokens, token_world
+    from dmml.store import FeatureStore
+
+    encoder = {"name": "simulated", "weights": token_world(plan.dim).digest(), "dim": plan.dim, "preprocessing": {}}
+    store = FeatureStore.create(folder / "features.zarr", encoder, {m: um / 224 for m, um in TILE_UM.items()})
+    done = set(store.slides())
+    for patient in _progress(patients, f"{folder.name}: features"):
+        for slide, slide_id in enumerate(patient.slides):
+            if slide_id in done:
+                continue
+            bags, labels = draw_tokens(patient, slide, plan.dim, plan.shown)
+            write_labels(folder / "truth" / f"{slide_id}.png", labels)
+            dimensions = [int(side * TILE_UM[20] / 0.5) for side in labels.shape[::-1]]
+            store.write(
+                slide_id, bags, {"source": "simulated", "dimensions": dimensions, "mpp": 0.5, "mpp_source": "simulated"}
+            )
+    write_label_key(folder / "truth" / "labels.json", TILE_UM[20])
+
+
+def _write_star_counts(folder: Path, patients: list[Patient]) -> None:
+    """One file a patient with RNA, in the form of the GDC."""
+    for patient in _progress([p for p in patients if p.has_expression], f"{folder.name}: RNA"):
+        path = folder / "rna" / f"{patient.patient_id}.tsv"
+        if not path.is_file():
+            write_whole(path, star_counts(patient))
+
+
+def _progress(patients: list[Patient], description: str) -> tqdm:
+    return tqdm(patients, desc=description, unit="patient", disable=None, leave=False)

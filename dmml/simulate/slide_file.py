@@ -1,0 +1,73 @@
+"""Slides on disk: JPEG-compressed tiled TIFF pyramids that OpenSlide opens as generic-tiff, with their scale."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from tqdm import tqdm
+
+from dmml.simulate.label_picture import write_label_key, write_labels
+from dmml.simulate.render import render_slide
+from dmml.simulate.tissue_map import CELL, UM_PER_PIXEL
+from dmml.simulate.truth import Patient
+
+LEVELS = 3
+TILE = 256
+QUALITY = 88
+
+
+def write_slides(folder: Path, patients: list[Patient], visibility: float) -> None:
+    """Render the slides of a cohort into `slides/` and their labels into `truth/`; what is there is kept.
+
+    Args:
+        folder: Of the cohort.
+        patients: Whose slides.
+        visibility: Correlation of what a slide shows with each factor, in (0, 1].
+    """
+    (folder / "slides").mkdir(parents=True, exist_ok=True)
+    wanted = [(patient, k, slide_id) for patient in patients for k, slide_id in enumerate(patient.slides)]
+    for patient, k, slide_id in tqdm(wanted, desc=f"{folder.name}: slides", unit="slide", disable=None, leave=False):
+        path = folder / "slides" / f"{slide_id}.tif"
+        if path.is_file():
+            continue
+        picture, labels = render_slide(patient, k, visibility)
+        write_labels(folder / "truth" / f"{slide_id}.png", labels)
+        write_pyramid(path, picture)
+    write_label_key(folder / "truth" / "labels.json", CELL * UM_PER_PIXEL)
+
+
+def write_pyramid(path: Path, picture: np.ndarray) -> None:
+    """Write a picture as a pyramid; the file is there whole or not at all.
+
+    Args:
+        path: Of the TIFF.
+        picture: (rows, columns, 3) uint8 at 0.5 µm per pixel.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with tifffile.TiffWriter(part) as tiff:
+        for level in range(LEVELS):
+            per_cm = 1e4 / (UM_PER_PIXEL * 2**level)
+            tiff.write(
+                picture,
+                photometric="rgb",
+                tile=(TILE, TILE),
+                compression="jpeg",
+                compressionargs={"level": QUALITY},
+                subfiletype=1 if level else 0,
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+                software=False,
+            )
+            picture = _halve(picture)
+    os.replace(part, path)
+
+
+def _halve(picture: np.ndarray) -> np.ndarray:
+    """Half the resolution: mean of blocks of 2 × 2 pixels."""
+    rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
+    blocks = picture[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
+    return (blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5).astype(np.uint8)

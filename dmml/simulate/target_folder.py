@@ -1,0 +1,95 @@
+"""The folder that a simulation fills: started, complete, or somebody else's. Standard library only.
+
+`simulation.json` stands in the folder from the first moment, with the arguments and a state; a run that was killed is
+taken up again with the same arguments, a complete one is left alone, and other arguments need `--overwrite`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dmml.errors import InputError
+
+MARKER = "simulation.json"
+FORMAT = 1
+"""Raised when the same arguments would give other cohorts than before."""
+
+
+def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> bool:
+    """Make sure that `out` may be filled with a simulation of these arguments.
+
+    Args:
+        out: Folder; made when it is not there.
+        arguments: What the simulation depends on, JSON-able.
+        overwrite: Remove another simulation that stands there. Never removes anything else.
+
+    Returns:
+        False when just this simulation is there and complete.
+
+    Raises:
+        InputError: `out` holds something else, or a simulation with other arguments and `overwrite` is off.
+    """
+    wanted = {"format": FORMAT, "arguments": dict(arguments)}
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file, not a folder; name another folder for the simulated cohorts")
+    present = _read_marker(out)
+    if present is None and out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out}: holds files that no simulation wrote; name a new or empty folder")
+    if present is not None and {key: present.get(key) for key in wanted} != wanted:
+        if not overwrite:
+            raise InputError(
+                f"{out}: holds a simulation with {_difference(present, wanted)}; name another folder or give --overwrite"
+            )
+        for cohort in ("development", "held_out"):
+            shutil.rmtree(out / cohort, ignore_errors=True)
+    elif present is not None and present.get("state") == "complete":
+        return False
+    out.mkdir(parents=True, exist_ok=True)
+    _write_marker(out, {**wanted, "state": "running"})
+    return True
+
+
+def finish(out: Path, arguments: Mapping[str, Any]) -> None:
+    """Say that the simulation in `out` is complete."""
+    _write_marker(out, {"format": FORMAT, "arguments": dict(arguments), "state": "complete"})
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _read_marker(out: Path) -> dict[str, Any] | None:
+    path = out / MARKER
+    if not path.is_file():
+        return None
+    try:
+        marker = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        marker = None
+    if not isinstance(marker, dict) or "arguments" not in marker:
+        raise InputError(
+            f"{path}: cannot be read as the marker of a simulation; remove the folder {out} and start again"
+        )
+    return marker
+
+
+def _write_marker(out: Path, marker: Mapping[str, Any]) -> None:
+    write_whole(out / MARKER, json.dumps(marker, indent=2) + "\n")
+
+
+def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Names what differs, e.g. `seed = 0 (asked: 1)`."""
+    there, asked = present["arguments"], wanted["arguments"]
+    keys = [key for key in asked if there.get(key) != asked[key]]
+    if not keys:
+        return f"format {present.get('format')} of another version of dmml"
+    return ", ".join(f"{key} = {there.get(key)} (asked: {asked[key]})" for key in keys)

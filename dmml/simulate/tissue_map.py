@@ -1,0 +1,69 @@
+"""A slide's tissue at full resolution: which tissue each pixel belongs to, and how solid it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from dmml.simulate.regions import GLASS, TISSUE_NAMES, island, lay_tissue
+from dmml.simulate.texture import cut, enlarge, grain
+
+UM_PER_PIXEL = 0.5
+SLIDE = 1568
+"""Side of a slide in pixels: seven 20x tiles."""
+WINDOW = 1280
+"""Side of the square that holds all tissue."""
+CELL = 8
+"""Pixels per pixel of the label picture (4 µm)."""
+RADIUS = (2.15, 2.40)
+"""Half height and half width of the tissue in 20x tiles; with this about 23 of them and 9 of 10x hold tissue."""
+TILE = 224
+
+
+@dataclass(frozen=True)
+class TissueMap:
+    """Tissue of one slide."""
+
+    origin: tuple[int, int]
+    """row, column of the window in the slide"""
+    labels: np.ndarray
+    """(WINDOW, WINDOW) uint8, constants of `regions`"""
+    cover: np.ndarray
+    """(WINDOW, WINDOW) float32, 1 = tissue, 0 = glass, soft at the edge"""
+    small: np.ndarray
+    """(SLIDE / CELL, SLIDE / CELL) uint8 labels of the whole slide"""
+
+
+def draw_map(shown: np.ndarray, rng: np.random.Generator) -> TissueMap:
+    """Lay out the tissue of one slide.
+
+    Args:
+        shown: (6,) what the slide shows of the factors.
+        rng: Source of chance.
+    """
+    middle = (SLIDE - WINDOW) // 2
+    origin = tuple(int(middle + CELL * step) for step in rng.integers(-3, 4, 2))
+    cells = (WINDOW // CELL, WINDOW // CELL)
+    radius = rng.uniform(*RADIUS, 2) * TILE / CELL
+    mask = island(cells, tuple(radius), roughness=0.07, rng=rng)
+    labels = lay_tissue(mask, scale=12.0, shown=shown, rng=rng)
+    small = np.zeros((SLIDE // CELL, SLIDE // CELL), dtype=np.uint8)
+    top, left = (side // CELL for side in origin)
+    small[top : top + cells[0], left : left + cells[1]] = labels
+
+    size = (WINDOW, WINDOW)
+    best = np.full(size, -1.0, dtype=np.float32)
+    full = np.zeros(size, dtype=np.uint8)
+    for tissue in range(1, len(TISSUE_NAMES)):
+        share = enlarge(gaussian_filter((labels == tissue).astype(np.float32), 1.2), size)
+        wins = share > best
+        full[wins] = tissue
+        best[wins] = share[wins]
+    cover = enlarge(gaussian_filter(mask.astype(np.float32), 1.3), size) - 0.5
+    # A frayed edge: what a knife leaves is never a smooth curve.
+    cover += 0.13 * cut(grain(10.0), size, rng) + 0.07 * cut(grain(3.0), size, rng)
+    cover = np.clip(cover * 7.0, 0.0, 1.0)
+    full[cover <= 0] = GLASS
+    return TissueMap(origin=origin, labels=full, cover=cover, small=small)

@@ -1,0 +1,114 @@
+"""Token features drawn directly, without pixels: what an encoder might say of a slide, in milliseconds.
+
+A token = prototype of its tissue + directions of the factors that its tissue can show + shift of its site + noise.
+Tumor tokens show the tumor factors, stroma and lymphoid tokens the TME factors, normal tissue none. Both
+magnifications tell the same story, each in its own directions; a 10x token is the mean of the tissue under it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from dmml.simulate.regions import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, island, lay_tissue
+from dmml.simulate.truth import SITES, WORLD_SEED, Patient, shown_factors
+from dmml.store import SlideFeatures
+
+TILE_UM = {10: 224.0, 20: 112.0}
+CELLS = (5, 8)
+"""Fewest and most 10x cells along a side of the tissue."""
+MARGIN = 1
+"""10x cells of glass around it."""
+PROTOTYPE_SIZE = 4.0
+FACTOR_SIZE = 1.3
+SITE_SIZE = {"development": 0.5, "held_out": 0.9}
+TOKEN_NOISE = 1.0
+SHOWS = {TUMOR: (1, 1, 1, 0, 0, 0), STROMA: (0, 0, 0, 0.7, 1, 1), NORMAL: (0,) * 6, LYMPHOID: (0, 0, 0, 1, 0.3, 0.3)}
+"""How far a tissue shows each factor."""
+
+
+@dataclass(frozen=True)
+class TokenWorld:
+    """Fixed directions in feature space, per magnification."""
+
+    prototypes: dict[int, np.ndarray]
+    """{m: (5, D)} by tissue; glass is 0"""
+    directions: dict[int, np.ndarray]
+    """{m: (6, D)} by factor"""
+    sites: dict[str, np.ndarray]
+    """{site: (D,)}"""
+
+    def digest(self) -> str:
+        """Hash that stands where an encoder's weights have theirs."""
+        arrays = [array for m in TILE_UM for array in (self.prototypes[m], self.directions[m])]
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
+@functools.cache
+def token_world(dim: int) -> TokenWorld:
+    """Directions for features of width `dim`, the same for every cohort and seed."""
+    rng = np.random.default_rng([WORLD_SEED, 2, dim])
+
+    def directions(count: int, size: float) -> np.ndarray:
+        vectors = rng.standard_normal((count, dim))
+        return size * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    prototypes = {m: directions(5, PROTOTYPE_SIZE) for m in TILE_UM}
+    for array in prototypes.values():
+        array[GLASS] = 0.0
+    return TokenWorld(
+        prototypes=prototypes,
+        directions={m: directions(6, FACTOR_SIZE) for m in TILE_UM},
+        sites={site: directions(1, SITE_SIZE[cohort])[0] for cohort, names in SITES.items() for site in names},
+    )
+
+
+def draw_tokens(
+    patient: Patient, slide: int, dim: int, visibility: float
+) -> tuple[dict[int, SlideFeatures], np.ndarray]:
+    """Features of one slide at 10x and 20x, and the tissue they come from.
+
+    Args:
+        patient: Whose slide.
+        slide: Index of the slide within the patient.
+        dim: Width of the features.
+        visibility: Correlation of what the slide shows with each factor, in (0, 1].
+
+    Returns:
+        {10: …, 20: …} with nested positions and parents, and (rows, columns) uint8 labels, one a 20x tile.
+    """
+    rng = patient.generator(f"tokens{slide}")
+    shown = shown_factors(patient, slide, visibility)
+    cells = rng.integers(CELLS[0], CELLS[1] + 1, 2)
+    shape = tuple(2 * (cells + 2 * MARGIN))
+    mask = island(shape, radius=tuple(0.9 * cells), roughness=0.12, rng=rng)
+    labels = lay_tissue(mask, scale=2.0, shown=shown, rng=rng)
+
+    fine = np.argwhere(labels != GLASS)  # (N20, 2) row, column
+    coarse, parent = np.unique(fine // 2, axis=0, return_inverse=True)
+    parent = parent.reshape(-1)
+    world = token_world(dim)
+    shows = np.zeros((5, 6))
+    for tissue, factors in SHOWS.items():
+        shows[tissue] = factors
+    tissue = labels[fine[:, 0], fine[:, 1]]
+    one_hot = np.eye(5)[tissue]
+    content = np.concatenate([one_hot, one_hot @ shows * shown], axis=1)  # (N20, 5 + 6)
+    merged = np.zeros((len(coarse), content.shape[1]))
+    np.add.at(merged, parent, content)
+    merged /= np.bincount(parent, minlength=len(coarse))[:, None]
+
+    bags = {}
+    for m, grid, what in ((10, coarse, merged), (20, fine, content)):
+        basis = np.concatenate([world.prototypes[m], world.directions[m]])
+        features = what @ basis + world.sites[patient.site]
+        features += TOKEN_NOISE * rng.standard_normal(features.shape)
+        bags[m] = SlideFeatures(
+            features=features.astype(np.float16),
+            position=((grid[:, ::-1] + 0.5) * TILE_UM[m]).astype(np.float32),
+            parent=parent.astype(np.int32) if m == 20 else None,
+        )
+    return bags, labels

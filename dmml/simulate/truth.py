@@ -1,0 +1,183 @@
+"""The latent model: what is true of a simulated patient before anything is measured.
+
+Three tumor factors and three TME factors, standard normal and modestly correlated, drive the hazard (with one
+interaction between the groups), the grade, the RNA and what the slide shows. The model is the same for every cohort
+and seed; only patients differ. Every draw comes from a generator of the patient's own, so patient 7 of seed 0 is the
+same however many others are asked for and in whatever order they are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FACTORS = {
+    "tumor": ("proliferation", "pleomorphism", "architecture"),
+    "tme": ("lymphocytes", "fibrosis", "vessels"),
+}
+"""Per subspace; high architecture means solid growth, low means well-formed glands."""
+FACTOR_NAMES = FACTORS["tumor"] + FACTORS["tme"]
+
+CORRELATION = np.array(
+    [
+        [1.00, 0.30, 0.25, 0.10, 0.00, 0.15],
+        [0.30, 1.00, 0.30, 0.00, 0.10, 0.10],
+        [0.25, 0.30, 1.00, -0.15, 0.15, 0.00],
+        [0.10, 0.00, -0.15, 1.00, -0.20, 0.10],
+        [0.00, 0.10, 0.15, -0.20, 1.00, -0.10],
+        [0.15, 0.10, 0.00, 0.10, -0.10, 1.00],
+    ]
+)
+"""Of the factors, in the order of `FACTOR_NAMES`."""
+
+HAZARD = np.array([0.75, 0.55, 0.50, -0.80, 0.60, 0.50])
+"""Log-hazard ratio of each factor per standard deviation."""
+INTERACTION = -0.50
+"""Log-hazard of proliferation × lymphocytes: what divides fast is what an immune infiltrate holds back most."""
+AGE_EFFECT = 0.15
+"""Log-hazard per standard deviation of age: known to the clinic, written in no tissue."""
+
+GRADE = np.array([0.65, 0.75, 0.80, -0.25, 0.30, 0.20])
+GRADE_NOISE = 0.45
+GRADES = ("G2", "G3", "G4")
+GRADE_CUTS = (-0.45, 0.55)
+"""In standard deviations of the grade score."""
+
+WEIBULL_SHAPE = 1.35
+MEDIAN_DAYS = 700.0
+FOLLOW_UP_DAYS = (500.0, 4000.0)
+FIRST_DAY = 30
+"""Who dies before is not in a cohort."""
+
+SITES = {
+    "development": ("Aspen", "Birch", "Cedar", "Dogwood", "Elm", "Fir"),
+    "held_out": ("Hazel", "Juniper", "Larch"),
+}
+COHORTS = tuple(SITES)
+SECOND_SLIDE = 0.10
+WITHOUT_RNA = {"development": 0.10, "held_out": 0.0}
+
+WORLD_SEED = 20_260
+"""Seeds everything that is the same for all cohorts: loadings of genes, directions of features, stains of sites."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One simulated patient, wholly known."""
+
+    patient_id: str
+    cohort: str
+    index: int
+    seed: int
+    site: str
+    factors: np.ndarray
+    """(6,) in the order of `FACTOR_NAMES`"""
+    risk: float
+    """log-hazard; higher is worse"""
+    days: int
+    event: int
+    """1 = died at `days`, 0 = alive when last seen"""
+    grade: str
+    age: int
+    sex: str
+    stage: str
+    slides: tuple[str, ...]
+    has_expression: bool
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A generator that only this patient's `purpose` uses."""
+        return patient_generator(self.seed, self.cohort, self.index, purpose)
+
+
+def patient_generator(seed: int, cohort: str, index: int, purpose: str) -> np.random.Generator:
+    """Generator for one purpose of one patient; independent of every other patient and purpose."""
+    return np.random.default_rng([WORLD_SEED, seed, COHORTS.index(cohort), index, *purpose.encode()])
+
+
+def draw_patients(cohort: str, n: int, seed: int) -> list[Patient]:
+    """The first `n` patients of a cohort.
+
+    Args:
+        cohort: `"development"` or `"held_out"`.
+        n: Number of patients.
+        seed: Of the cohort; another seed gives other patients of the same world.
+    """
+    return [_draw_patient(cohort, index, seed) for index in range(n)]
+
+
+def _draw_patient(cohort: str, index: int, seed: int) -> Patient:
+    rng = patient_generator(seed, cohort, index, "truth")
+    factors = np.linalg.cholesky(CORRELATION) @ rng.standard_normal(len(FACTOR_NAMES))
+    age_score = float(np.clip(rng.standard_normal(), -2.6, 2.2))
+    risk = log_hazard(factors) + AGE_EFFECT * age_score
+    days, event = _outcome(risk, rng)
+    patient_id = f"SIM{seed}-{cohort[0].upper()}{index + 1:04d}"
+    n_slides = 1 + int(rng.random() < SECOND_SLIDE)
+    return Patient(
+        patient_id=patient_id,
+        cohort=cohort,
+        index=index,
+        seed=seed,
+        site=SITES[cohort][rng.integers(len(SITES[cohort]))],
+        factors=factors,
+        risk=float(risk),
+        days=days,
+        event=event,
+        grade=_grade(factors, rng),
+        age=round(64 + 10.5 * age_score),
+        sex="female" if rng.random() < 0.48 else "male",
+        stage=_stage(risk, rng),
+        slides=tuple(f"{patient_id}-S{k + 1}" for k in range(n_slides)),
+        has_expression=bool(rng.random() >= WITHOUT_RNA[cohort]),
+    )
+
+
+def log_hazard(factors: np.ndarray) -> np.ndarray:
+    """Log-hazard that the factors give: `factors @ HAZARD + INTERACTION · proliferation · lymphocytes`.
+
+    Args:
+        factors: (..., 6) in the order of `FACTOR_NAMES`.
+
+    Returns:
+        (...)
+    """
+    proliferation = factors[..., FACTOR_NAMES.index("proliferation")]
+    lymphocytes = factors[..., FACTOR_NAMES.index("lymphocytes")]
+    return factors @ HAZARD + INTERACTION * proliferation * lymphocytes
+
+
+def _outcome(risk: float, rng: np.random.Generator) -> tuple[int, int]:
+    """Weibull time under proportional hazards, cut off by the end of follow-up."""
+    scale = MEDIAN_DAYS / np.log(2) ** (1 / WEIBULL_SHAPE)
+    death = scale * (rng.exponential() / np.exp(risk)) ** (1 / WEIBULL_SHAPE)
+    last_seen = rng.uniform(*FOLLOW_UP_DAYS)
+    return FIRST_DAY + round(min(death, last_seen - FIRST_DAY)), int(death <= last_seen - FIRST_DAY)
+
+
+def _grade(factors: np.ndarray, rng: np.random.Generator) -> str:
+    score = factors @ GRADE + GRADE_NOISE * rng.standard_normal()
+    spread = np.sqrt(GRADE @ CORRELATION @ GRADE + GRADE_NOISE**2)
+    return GRADES[int(np.searchsorted(GRADE_CUTS, score / spread))]
+
+
+def _stage(risk: float, rng: np.random.Generator) -> str:
+    """Stage knows something of the risk, and much else."""
+    spread = np.sqrt(HAZARD @ CORRELATION @ HAZARD)
+    score = 0.45 * risk / spread + 0.9 * rng.standard_normal()
+    return ("I", "II", "III", "IV")[int(np.searchsorted((-0.1, 0.6, 1.3), score))]
+
+
+def shown_factors(patient: Patient, slide: int, visibility: float) -> np.ndarray:
+    """What one slide of a patient shows: each factor through noise, `v · f + √(1 − v²) · noise`.
+
+    Args:
+        patient: Whose slide.
+        slide: Index of the slide within the patient; each has its own noise, as two blocks of one tumor have.
+        visibility: Correlation v of what is shown with the factor, in (0, 1].
+
+    Returns:
+        (6,) in the order of `FACTOR_NAMES`, standard normal over patients.
+    """
+    noise = patient.generator(f"shown{slide}").standard_normal(len(FACTOR_NAMES))
+    return visibility * patient.factors + np.sqrt(1 - visibility**2) * noise

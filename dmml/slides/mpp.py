@@ -1,0 +1,116 @@
+"""How many µm a pixel of a slide spans. Read from what the slide says of itself, never guessed from an objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dmml.errors import InputError
+
+LOWEST, HIGHEST = 0.05, 5.0
+"""µm/px between which a scan of tissue is believed; 72 dpi, the default of many writers, would be 353 µm/px"""
+SQUARE = 0.01
+"""Largest relative difference between µm/px across and down; below it their mean is taken"""
+
+
+class SlideError(InputError):
+    """A slide that cannot be used; `state` is the one word for it in `failures.csv`."""
+
+    def __init__(self, state: str, message: str):
+        super().__init__(message)
+        self.state = state
+
+
+@dataclass(frozen=True)
+class Scale:
+    """µm per pixel of a slide's finest level, and the property it was read from."""
+
+    mpp: float
+    source: str
+
+
+def resolve_mpp(name: str, properties: Mapping[str, str], given: float | None = None) -> Scale:
+    """Find the µm per pixel of a slide: its metadata, then its vendor's keys, then what the user gave.
+
+    Args:
+        name: Slide, for messages.
+        properties: What OpenSlide (or another reader) tells of the slide.
+        given: µm/px from the user; used only where the slide tells none that can be believed.
+
+    Raises:
+        SlideError: No believable value (state `no_mpp`), or pixels that are not square (`not_square`).
+    """
+    rejected = []
+    for key, across, down in _candidates(properties):
+        if not all(math.isfinite(value) and LOWEST <= value <= HIGHEST for value in (across, down)):
+            rejected.append(f"{key} says {across:.4g} µm/px, outside {LOWEST}–{HIGHEST}")
+            continue
+        if abs(across - down) > SQUARE * max(across, down):
+            raise SlideError(
+                "not_square", f"{name}: pixels are not square ({key}: {across:.4g} × {down:.4g} µm); resample the slide"
+            )
+        return Scale((across + down) / 2, key)
+    if given is not None:
+        return Scale(check_given(given), "--mpp")
+    tried = "; ".join(rejected) or f"none of {', '.join(KEYS_TRIED)} is there"
+    raise SlideError("no_mpp", f"{name}: µm per pixel unknown ({tried}); give it with --mpp, e.g. --mpp 0.25")
+
+
+def check_given(mpp: float) -> float:
+    """Refuse a µm/px from the user that no scan of tissue has.
+
+    Raises:
+        InputError: The value lies outside 0.05–5.
+    """
+    if not (math.isfinite(mpp) and LOWEST <= mpp <= HIGHEST):
+        raise InputError(
+            f"--mpp {mpp:g}: µm per pixel must lie in {LOWEST}–{HIGHEST}; a 20x scan has about 0.5, a 40x scan 0.25"
+        )
+    return float(mpp)
+
+
+def _micrometres(text: str) -> float:
+    return float(text)
+
+
+def _pixels_per_cm(text: str) -> float:
+    return 1e4 / float(text)
+
+
+def _millimetres(text: str) -> float:
+    return 1e3 * float(text.split()[0].strip('"'))
+
+
+_DIRECT = (
+    ("openslide.mpp-x", "openslide.mpp-y", _micrometres),
+    ("aperio.MPP", "aperio.MPP", _micrometres),
+    ("hamamatsu.XResolution", "hamamatsu.YResolution", _pixels_per_cm),
+    ("ventana.ScanRes", "ventana.ScanRes", _micrometres),
+    ("philips.DICOM_PIXEL_SPACING", "philips.DICOM_PIXEL_SPACING", _millimetres),
+    (
+        "mirax.LAYER_0_LEVEL_0_SECTION.MICROMETER_PER_PIXEL_X",
+        "mirax.LAYER_0_LEVEL_0_SECTION.MICROMETER_PER_PIXEL_Y",
+        _micrometres,
+    ),
+)
+_TIFF_UNITS = {"centimeter": 1e4, "inch": 25400.0}
+KEYS_TRIED = (*(across for across, _, _ in _DIRECT), "tiff.XResolution")
+
+
+def _candidates(properties: Mapping[str, str]):
+    """(key, µm/px across, µm/px down) of every key that is there and holds a number, in order of trust."""
+    for across, down, convert in _DIRECT:
+        if across in properties:
+            try:
+                x = convert(properties[across])
+                yield across, x, convert(properties[down]) if down in properties else x
+            except (ValueError, ZeroDivisionError, IndexError):
+                continue
+    unit = _TIFF_UNITS.get(properties.get("tiff.ResolutionUnit", ""))
+    if unit and "tiff.XResolution" in properties:
+        try:
+            x = unit / float(properties["tiff.XResolution"])
+            yield "tiff.XResolution", x, unit / float(properties.get("tiff.YResolution", properties["tiff.XResolution"]))
+        except (ValueError, ZeroDivisionError):
+            return

@@ -1,0 +1,208 @@
+"""Opens a slide and reads it in µm: no level, no downsample and no objective power leaves this file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dmml.slides.mpp import Scale, SlideError, check_given, resolve_mpp
+
+PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+PLAIN_LIMIT = 20_000 * 20_000
+"""Pixels up to which a plain image is read: it has to be held in memory whole"""
+_TOLERANCE = 1.01
+_BLOCK = 2048
+
+
+class _PlainImage:
+    """A single-level image behind the few calls of OpenSlide that the reader needs."""
+
+    def __init__(self, path: Path):
+        # Our own limit, checked before a pixel is decoded, takes the place of Pillow's warning.
+        Image.MAX_IMAGE_PIXELS = None
+        self._image = Image.open(path)
+        if math.prod(self._image.size) > PLAIN_LIMIT:
+            raise ValueError(f"{self._image.size} pixels without a pyramid; convert it to a tiled TIFF")
+        self.dimensions = self._image.size
+        self.level_dimensions = (self._image.size,)
+        self.level_downsamples = (1.0,)
+        self.properties: dict[str, str] = {}
+        self._loaded = False
+
+    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        if not self._loaded:
+            self._image = self._image.convert("RGB")
+            self._loaded = True
+        return self._image.crop((*location, location[0] + size[0], location[1] + size[1]))
+
+    def close(self) -> None:
+        self._image.close()
+
+
+class Slide:
+    """A slide, read by µm. Usable as a context manager; `read` may be called from any one thread at a time.
+
+    Args:
+        path: Any file that OpenSlide reads, or a plain image if `mpp` is given.
+        mpp: µm per pixel, used only where the slide tells none.
+
+    Attributes:
+        dimensions: (width, height) in pixels of the finest level.
+        mpp: µm per pixel of the finest level.
+        mpp_source: Property that told it.
+        reader: `openslide:<vendor>` or `pillow`.
+
+    Raises:
+        SlideError: Missing, cannot be opened, no mpp, or pixels that are not square.
+    """
+
+    def __init__(self, path: str | Path, mpp: float | None = None):
+        self.path = Path(path)
+        if mpp is not None:
+            check_given(mpp)
+        if not self.path.exists():
+            raise SlideError("missing", f"{self.path}: no such file; check the path")
+        self._handle = self._open(mpp)
+        try:
+            scale = self._scale(mpp)
+        except SlideError:
+            self.close()
+            raise
+        self.mpp, self.mpp_source = scale.mpp, scale.source
+        self.dimensions: tuple[int, int] = self._handle.dimensions
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._handle.close()
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height, µm."""
+        return self.dimensions[0] * self.mpp, self.dimensions[1] * self.mpp
+
+    @property
+    def series(self) -> str | None:
+        """Id of the DICOM series, of which every file opens the same slide; None for other formats."""
+        return self._handle.properties.get("dicom.SeriesInstanceUID")
+
+    def read(self, x_um: float, y_um: float, width: int, height: int, mpp: float) -> np.ndarray:
+        """Read a rectangle, resampled from the nearest level that is at least as fine.
+
+        Args:
+            x_um: Left edge, µm from the slide's origin; the place is kept to a fraction of a pixel.
+            y_um: Upper edge.
+            width: Pixels wanted.
+            height: Pixels wanted.
+            mpp: µm per pixel wanted.
+
+        Returns:
+            (height, width, 3) uint8; what lies outside the slide is white.
+
+        Raises:
+            SlideError: The file cannot be decoded there (state `unreadable`).
+        """
+        level, step = self._level(mpp)  # step: µm per pixel of the level
+        box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
+        margin = math.ceil(2 * mpp / step) + 1  # what the resampling filter sees beyond the box
+        left, top = math.floor(box[0]) - margin, math.floor(box[1]) - margin
+        size = (math.ceil(box[2]) + margin - left, math.ceil(box[3]) + margin - top)
+        region, (left, top) = self._region(level, left, top, *size)
+        box = [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
+        image = region.resize((width, height), Image.Resampling.BICUBIC, box=tuple(box), reducing_gap=3.0)
+        return np.asarray(image)
+
+    def overview(self, mpp: float) -> np.ndarray:
+        """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
+
+        Returns:
+            (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
+        """
+        width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
+        _, step = self._level(mpp)
+        block = max(1, int(_BLOCK * step / mpp))
+        picture = np.full((height, width, 3), 255, np.uint8)
+        for top in range(0, height, block):
+            for left in range(0, width, block):
+                h, w = min(block, height - top), min(block, width - left)
+                picture[top : top + h, left : left + w] = self.read(left * mpp, top * mpp, w, h, mpp)
+        return picture
+
+    def _level(self, mpp: float) -> tuple[int, float]:
+        """The coarsest level that is at least as fine as `mpp`, and its µm/px; the finest if none is."""
+        # Not OpenSlide's own downsamples, which average both axes after rounding: pyramids round their sizes down.
+        width = self.dimensions[0]
+        steps = [self.mpp * round(width / w * 64) / 64 for w, _ in self._handle.level_dimensions]
+        fine = [i for i, step in enumerate(steps) if step <= mpp * _TOLERANCE]
+        level = max(fine, key=lambda i: steps[i]) if fine else 0
+        return level, steps[level]
+
+    def _region(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Image.Image, tuple[float, float]]:
+        """Pixels of a level on white, and the place of their corner in that level, which is not quite what was asked."""
+        white = Image.new("RGB", (width, height), "white")
+        across, down = self._handle.level_dimensions[level]
+        # OpenSlide lays regions that begin before the slide's origin up to a pixel off, so it is asked for none.
+        x, y = max(left, 0), max(top, 0)
+        inside = (min(left + width, across) - x, min(top + height, down) - y)
+        if min(inside) <= 0:
+            return white, (left, top)
+        # The corner is given in pixels of level 0 and divided by OpenSlide's own downsample: rounding it shifts a
+        # coarse level by a fraction of its pixel, and the caller's box is laid on what was really read.
+        ratio = self._handle.level_downsamples[level]
+        corner = (round(x * ratio), round(y * ratio))
+        try:
+            region = self._handle.read_region(corner, level, inside)
+        except Exception as error:
+            # OpenSlide answers every later call with the same error; only a new handle reads on.
+            self._handle.close()
+            self._handle = self._open(self.mpp)
+            raise SlideError("unreadable", f"{self.path}: cannot be decoded ({_reason(error)})") from error
+        white.paste(region, (x - left, y - top), mask=region.getchannel("A") if region.mode == "RGBA" else None)
+        return white, (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
+
+    def _open(self, mpp: float | None):
+        import openslide
+
+        try:
+            handle = openslide.OpenSlide(self.path)
+            self.reader = f"openslide:{handle.properties.get('openslide.vendor', 'unknown')}"
+            return handle
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            if self.path.suffix.lower() not in PLAIN_SUFFIXES:
+                raise SlideError(
+                    "unopenable", f"{self.path}: OpenSlide does not know this format; convert it to a tiled TIFF"
+                ) from error
+        except Exception as error:
+            raise SlideError(
+                "unopenable", f"{self.path}: OpenSlide cannot open it ({_reason(error)}); fetch or convert it again"
+            ) from error
+        return self._open_plain(mpp)
+
+    def _open_plain(self, mpp: float | None) -> _PlainImage:
+        if mpp is None:
+            raise SlideError(
+                "no_mpp", f"{self.path}: a plain image does not tell its µm per pixel; give it with --mpp, e.g. --mpp 0.5"
+            )
+        try:
+            handle = _PlainImage(self.path)
+        except Exception as error:
+            raise SlideError(
+                "unopenable", f"{self.path}: neither OpenSlide nor Pillow can open it ({_reason(error)})"
+            ) from error
+        self.reader = "pillow"
+        return handle
+
+    def _scale(self, given: float | None) -> Scale:
+        return resolve_mpp(str(self.path), self._handle.properties, given)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

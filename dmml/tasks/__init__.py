@@ -1,0 +1,7 @@
+"""What is predicted: everything that depends on the endpoint."""
+
+from dmml.tasks.base import Task
+from dmml.tasks.classification import Classification
+from dmml.tasks.survival import Survival
+
+__all__ = ["Classification", "Survival", "Task"]

@@ -1,0 +1,97 @@
+"""What a task is: all that depends on the endpoint stands behind these methods and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+COMBINATIONS = ("mean", "max_confidence")
+
+
+class Task:
+    """An endpoint. Models know a task only through these methods; one of the user's own subclasses it.
+
+    Args:
+        combination: How magnifications are combined: "mean" of class probabilities or of survival curves, worked in
+            log space; "max_confidence", the paper's: the magnification with the larger top softmax probability, the
+            finer one where they tie.
+
+    Attributes:
+        kind: Short name, written into results.
+        n_outputs: C.
+        outcome: Columns of a patient's outcome that the task needs, as the cohort names them.
+    """
+
+    kind: str
+    n_outputs: int
+    outcome: tuple[str, ...]
+
+    def __init__(self, combination: str = "mean"):
+        if combination not in COMBINATIONS:
+            raise ValueError(f"combination must be one of {', '.join(COMBINATIONS)}; got {combination!r}")
+        self.combination = combination
+
+    def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
+        """Take from the outcomes of the training patients, and of no others, what was not given."""
+        raise NotImplementedError
+
+    def init_args(self) -> dict[str, Any]:
+        """Constructor arguments, fitted values included, in plain Python: what a checkpoint keeps."""
+        raise NotImplementedError
+
+    def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+        """Outcomes of patients → `Batch.target`, with `observed` False where the outcome is unknown."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """(B, C) → (B,) loss to train with; 0 for patients who are not observed."""
+        raise NotImplementedError
+
+    def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """(B, C) → (B,) log-likelihood of what was observed, a proper score; 0 for patients who are not observed."""
+        raise NotImplementedError
+
+    def paper_confidence(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """(B, C) → (B,) likelihood of what was observed; 0 for patients who are not observed."""
+        return self.log_likelihood(logits, target).exp() * target["observed"]
+
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        """Softened divergence of two (B, C) → scalar."""
+        raise NotImplementedError
+
+    def combine(self, logits: Tensor, available: Tensor) -> Tensor:
+        """(M, B, C) of the magnifications, finer last, and (M, B) bool → (B, C).
+
+        Magnifications that are not available to a patient are left out, unless none is.
+        """
+        available = available | ~available.any(0, keepdim=True)
+        if self.combination == "mean":
+            return self._mean(logits.float(), available.float().log())
+        top = logits.float().softmax(-1).amax(-1).masked_fill(~available, -1.0)  # (M, B)
+        finest_best = len(top) - 1 - top.flip(0).argmax(0)  # argmax takes the first: flipped, the finer one
+        return logits.gather(0, finest_best[None, :, None].expand(1, -1, logits.shape[-1])).squeeze(0)
+
+    def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+        """Logits of the mean prediction; `log_weight` (M, B) is 0 or −inf."""
+        raise NotImplementedError
+
+    def metrics(self) -> MetricCollection:
+        """Metrics that are followed while training; updated with (logits, target) of observed patients."""
+        raise NotImplementedError
+
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """(B, C) → {column: (B,)} as they stand in `predictions.csv`."""
+        raise NotImplementedError
+
+    def context(self) -> dict[str, Any]:
+        """What evaluation must know of the task, in plain Python."""
+        raise NotImplementedError
+
+
+def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
+    """log Σ_m w_m exp(v_m), finite with finite gradients where at least one weight is not 0. (M, …), (M, …) → (…)."""
+    return torch.logsumexp(log_values + log_weight, 0)

@@ -1,0 +1,158 @@
+"""One of several classes: diagnosis, grade, subtype."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.functional.classification import multiclass_auroc
+from torchmetrics.utilities import dim_zero_cat
+
+from dmml.errors import InputError
+from dmml.functional.distillation import softened_kl
+from dmml.tasks.base import Task, masked_log_mean
+
+
+class Classification(Task):
+    """Classes that exclude each other.
+
+    Args:
+        classes: Names in their order (grades ascending); the training patients' labels, sorted, when None.
+        class_weights: Weight of each class in the loss; None = 1 each; "balanced" = inversely proportional to the
+            training patients of a class, with mean 1 over them.
+        combination: See `Task`.
+    """
+
+    kind = "classification"
+    outcome = ("label",)
+
+    def __init__(
+        self,
+        classes: list[str] | None = None,
+        class_weights: list[float] | str | None = None,
+        combination: str = "mean",
+    ):
+        super().__init__(combination)
+        if isinstance(class_weights, str) and class_weights != "balanced":
+            raise ValueError(f'class_weights must be a list, "balanced" or None; got {class_weights!r}')
+        if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+            raise ValueError(f"classes must be at least two different names; got {classes}")
+        self.classes = None if classes is None else [str(name) for name in classes]
+        self.class_weights = class_weights
+
+    @property
+    def n_outputs(self) -> int:  # type: ignore[override]
+        """Number of classes C."""
+        if self.classes is None:
+            raise RuntimeError("Classification has no classes yet: give them, or call fit() with the training labels")
+        return len(self.classes)
+
+    def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
+        """Class names and balanced weights from the training patients' labels."""
+        labels = [str(label) for label in outcome["label"] if _known(label)]
+        if self.classes is None:
+            self.classes = sorted(set(labels))
+            if len(self.classes) < 2:
+                raise InputError(f"training labels hold {len(self.classes)} class(es) ({self.classes}); at least two are needed")
+        if self.class_weights == "balanced":
+            counts = [labels.count(name) for name in self.classes]
+            empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+            if empty:
+                raise InputError(f"no training patient has the label {', '.join(empty)}; give the classes that are there")
+            self.class_weights = [len(labels) / (len(counts) * count) for count in counts]
+
+    def init_args(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {name: getattr(self, name) for name in ("classes", "class_weights", "combination")}
+
+    def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+        """Names → `label` and `observed`.
+
+        Raises:
+            InputError: A label is none of the classes.
+        """
+        index = {name: i for i, name in enumerate(self.classes or ())}
+        labels = [str(label) if _known(label) else None for label in outcome["label"]]
+        strange = sorted({label for label in labels if label is not None and label not in index})
+        if strange:
+            raise InputError(
+                f"label {', '.join(strange)}: not among the model's classes ({', '.join(index)}); "
+                "leave the label of such patients empty to use them without outcome"
+            )
+        return {
+            "label": torch.tensor([index.get(label, 0) for label in labels], dtype=torch.long),
+            "observed": torch.tensor([label is not None for label in labels]),
+        }
+
+    def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy, weighted by class."""
+        weight = None
+        if isinstance(self.class_weights, list):
+            weight = torch.tensor(self.class_weights, device=logits.device)
+        return cross_entropy(logits.float(), target["label"], weight=weight, reduction="none") * target["observed"]
+
+    def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """See `Task`."""
+        value = log_softmax(logits.float(), 1).gather(1, target["label"].unsqueeze(1)).squeeze(1)
+        return value * target["observed"]
+
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        """Softmax form."""
+        return softened_kl(student_logits, teacher_logits, temperature)
+
+    def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+        """log of the mean class probability."""
+        share = log_weight - torch.logsumexp(log_weight, 0)
+        return masked_log_mean(log_softmax(logits, -1), share.unsqueeze(-1))
+
+    def metrics(self) -> MetricCollection:
+        """Macro AUC over the classes that are there."""
+        return MetricCollection({"auc": MacroAUC(self.n_outputs)})
+
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Probability of each class."""
+        probability = logits.double().softmax(1)
+        return {f"prob_{name}": probability[:, i] for i, name in enumerate(self.classes or ())}
+
+    def context(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {"task": self.kind, "classes": self.classes}
+
+
+class MacroAUC(Metric):
+    """One-versus-rest AUC averaged over the classes that have patients on both sides; NaN where none has."""
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        self.n_classes = n_classes
+        for name in ("logits", "label"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, target: Mapping[str, Tensor]) -> None:
+        """Keep logits and labels."""
+        self.logits.append(logits.float())
+        self.label.append(target["label"])
+
+    def compute(self) -> Tensor:
+        """Over all patients seen."""
+        if not len(self.logits):
+            return torch.tensor(float("nan"))
+        logits, label = dim_zero_cat(self.logits), dim_zero_cat(self.label)
+        there = torch.bincount(label, minlength=self.n_classes)
+        defined = (there > 0) & (there < len(label))
+        if not defined.any():
+            return torch.tensor(float("nan"), device=self.device)
+        values = multiclass_auroc(logits.softmax(1), label, self.n_classes, average="none")
+        return values[defined].mean()
+
+
+def _known(label: Any) -> bool:
+    """Whether a label is there: None, NaN and empty text are not."""
+    return label is not None and label == label and str(label).strip() != ""

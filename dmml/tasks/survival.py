@@ -1,0 +1,167 @@
+"""Time to an event, in discrete intervals, under right censoring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
+
+from dmml.errors import InputError
+from dmml.functional.distillation import softened_bernoulli_kl
+from dmml.functional.survival import (
+    concordance_index,
+    discrete_time_nll,
+    interval_edges,
+    risk_score,
+    survival_at,
+    survival_curve,
+    time_to_interval,
+)
+from dmml.tasks.base import Task, masked_log_mean
+
+HORIZONS = (365.0, 1095.0, 1825.0)
+"""1, 3 and 5 years in days: where survival is reported, if the training patients reach that far."""
+
+
+class Survival(Task):
+    """Discrete-time survival.
+
+    Args:
+        n_intervals: K intervals of time.
+        edges: K − 1 days between them; quantiles of the training patients' event times when None.
+        end: Day at which the last interval ends; the largest training time when None. Beyond it survival is undefined.
+        alpha: Share by which censored patients count less in the loss.
+        combination: See `Task`.
+
+    Raises:
+        ValueError: `edges` does not fit `n_intervals`.
+    """
+
+    kind = "survival"
+    outcome = ("time", "event")
+
+    def __init__(
+        self,
+        n_intervals: int = 4,
+        edges: list[float] | None = None,
+        end: float | None = None,
+        alpha: float = 0.0,
+        combination: str = "mean",
+    ):
+        super().__init__(combination)
+        if n_intervals < 1:
+            raise ValueError(f"n_intervals must be at least 1; got {n_intervals}")
+        if edges is not None and len(edges) != n_intervals - 1:
+            raise ValueError(f"{n_intervals} intervals need {n_intervals - 1} edges; got {len(edges)}")
+        self.n_intervals = self.n_outputs = n_intervals
+        self.edges = None if edges is None else [float(edge) for edge in edges]
+        self.end = None if end is None else float(end)
+        self.alpha = alpha
+
+    def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
+        """Edges and end from the training patients' times (days) and events."""
+        time, event = (np.asarray(outcome[name], dtype=float) for name in self.outcome)
+        known = ~(np.isnan(time) | np.isnan(event))
+        time, event = time[known], event[known]
+        if self.edges is None:
+            if event.sum() < self.n_intervals:
+                raise InputError(
+                    f"{int(event.sum())} training patients have the event, fewer than the {self.n_intervals} intervals; "
+                    "check the outcome's event column (1 = happened), or lower n_intervals"
+                )
+            self.edges = interval_edges(torch.as_tensor(time), torch.as_tensor(event), self.n_intervals).tolist()
+        if self.end is None:
+            self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
+
+    def init_args(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {name: getattr(self, name) for name in ("n_intervals", "edges", "end", "alpha", "combination")}
+
+    def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+        """Days and events → `time`, `event`, `observed`."""
+        time, event = (torch.as_tensor(np.asarray(outcome[name], dtype=float)) for name in self.outcome)
+        observed = ~(time.isnan() | event.isnan())
+        return {
+            "time": time.nan_to_num().float(),
+            "event": event.nan_to_num().float(),
+            "observed": observed,
+        }
+
+    def _nll(self, logits: Tensor, target: Mapping[str, Tensor], alpha: float) -> Tensor:
+        if self.edges is None:
+            raise RuntimeError("Survival has no edges yet: give them, or call fit() with the training patients' outcomes")
+        edges = torch.tensor(self.edges, dtype=torch.float64, device=logits.device)
+        interval = time_to_interval(target["time"], edges)
+        return discrete_time_nll(logits, interval, target["event"], alpha) * target["observed"]
+
+    def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Discrete-time negative log-likelihood."""
+        return self._nll(logits, target, self.alpha)
+
+    def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """See `Task`."""
+        return -self._nll(logits, target, 0.0)
+
+    def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        """Bernoulli form, hazard by hazard."""
+        return softened_bernoulli_kl(student_logits, teacher_logits, temperature)
+
+    def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+        """Hazard logits of the mean survival curve.
+
+        With S̄_k = Σ_m w_m S_{m,k}, the mean's hazard is Σ w S_{k−1} h_k / Σ w S_{k−1}, so its logit is the log of
+        Σ w S_{k−1} h_k over Σ w S_{k−1} (1 − h_k): two logsumexps, finite for logits of ±1e4.
+        """
+        log_alive = logsigmoid(-logits)  # (M, B, K)
+        before = log_alive.cumsum(-1) - log_alive + log_weight.unsqueeze(-1)  # log w S_{k-1}
+        return masked_log_mean(before, logsigmoid(logits)) - masked_log_mean(before, log_alive)
+
+    def metrics(self) -> MetricCollection:
+        """Concordance and mean negative log-likelihood."""
+        return MetricCollection({"c_index": Concordance()})
+
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Risk, and survival at the edges, the end, and the horizons before it."""
+        curve = survival_curve(logits)
+        columns = {"risk": risk_score(logits).double()}
+        if self.edges is not None and self.end is not None:
+            days = sorted({*self.edges, self.end, *(day for day in HORIZONS if day < self.end)})
+            edges = torch.tensor(self.edges, dtype=torch.float64)
+            survival = survival_at(curve, edges, self.end, torch.tensor(days, dtype=torch.float64))
+            columns |= {f"survival_{day:g}": survival[:, i] for i, day in enumerate(days)}
+        return columns
+
+    def context(self) -> dict[str, Any]:
+        """See `Task`."""
+        return {"task": self.kind, "edges": self.edges, "end": self.end}
+
+
+class Concordance(Metric):
+    """Harrell's concordance of the risk of (B, K) hazard logits; NaN where no pair is comparable."""
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self):
+        super().__init__()
+        for name in ("time", "event", "risk"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, target: Mapping[str, Tensor]) -> None:
+        """Keep what the pairs are made of."""
+        self.time.append(target["time"])
+        self.event.append(target["event"])
+        self.risk.append(risk_score(logits))
+
+    def compute(self) -> Tensor:
+        """Over all patients seen."""
+        if not len(self.time):
+            return torch.tensor(float("nan"))
+        value = concordance_index(*(dim_zero_cat(x) for x in (self.time, self.event, self.risk)))
+        return torch.tensor(value, device=self.device)

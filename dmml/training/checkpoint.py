@@ -1,0 +1,69 @@
+"""Reading checkpoints without trusting them, and what makes a module's own checkpoint plain."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dmml.errors import InputError
+from dmml.tasks import Task
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint with `weights_only=True`.
+
+    Raises:
+        InputError: There is no file, it is no checkpoint, or not one of dmml's.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for files that are not its own
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"{path}: not a checkpoint that can be read safely ({reason}); use one written by `dmml fit`") from error
+    if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint or "state_dict" not in checkpoint:
+        raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
+    return checkpoint
+
+
+def class_config(value: Any) -> Any:
+    """An object or factory as `{class_path, init_args}`, which `weights_only` loads and a config can hold.
+
+    A `Task` gives its own arguments; a class or `functools.partial` of one, its path and keyword arguments.
+    """
+    if isinstance(value, Task):
+        return {"class_path": _path(type(value)), "init_args": value.init_args()}
+    if isinstance(value, functools.partial):
+        return {"class_path": _path(value.func), "init_args": dict(value.keywords)}
+    if isinstance(value, type):
+        return {"class_path": _path(value)}
+    return value
+
+
+def _path(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[str, Any]:
+    """Salted hashes of patient ids: a checkpoint can tell whether it saw a patient, but not whom it saw."""
+    salt = salt or secrets.token_hex(8)
+    return {"salt": salt, "hashes": sorted(_hash(salt, patient) for patient in patient_ids)}
+
+
+def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) -> list[str]:
+    """Those of the patients whose hash is in the list."""
+    if not hashed:
+        return []
+    seen = set(hashed["hashes"])
+    return [patient for patient in patient_ids if _hash(hashed["salt"], patient) in seen]
+
+
+def _hash(salt: str, patient: str) -> str:
+    return hashlib.sha256(f"{salt}:{patient}".encode()).hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""Loss terms of an output: each reads a batch under its masks and gives one scalar."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmml.functional.consistency import attention_consistency, batch_similarity_variance, expression_consistency
+from dmml.tasks import Task
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+CONSISTENCIES = ("expression", "attention", "batch")
+
+
+def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tensor) -> Tensor:
+    """Mean over observed patients of the mean loss of their magnifications (of all, where a patient has none).
+
+    Args:
+        task: Gives the loss of logits.
+        output: Of the batch.
+        batch: Its targets.
+        available: (M, B) bool, which magnifications a patient has tokens at.
+
+    Departs from the released code, which sums over slides: here patients weigh the same whatever a batch holds.
+    """
+    use = (available | ~available.any(0, keepdim=True)).float()
+    loss = torch.stack([task.loss(logits, batch.target) for logits in output.logits_by_magnification.values()])  # (M, B)
+    by_patient = (loss * use).sum(0) / use.sum(0)
+    return by_patient.sum() / batch.target["observed"].sum().clamp_min(1)
+
+
+def consistency_loss(form: str, output: SubspaceOutput, batch: Batch, available: Tensor) -> Tensor:
+    """Inter-magnification consistency of the coarsest and the finest magnification, summed over subspaces.
+
+    Args:
+        form: "expression", "attention" or "batch".
+        output: Of the batch.
+        batch: Its parents and masks.
+        available: (M, B) bool; patients who lack one of the two are left out.
+    """
+    magnifications = list(output.logits_by_magnification)
+    coarse, fine = magnifications[0], magnifications[-1]
+    both = available[0] & available[-1]
+    values = []
+    for s in SUBSPACES:
+        if form == "batch":
+            values.append(batch_similarity_variance(output.embeddings[coarse, s][both], output.embeddings[fine, s][both]))
+            continue
+        if form == "expression":
+            value = expression_consistency(output.programs[coarse, s], output.programs[fine, s])
+        elif coarse in batch.bags and fine in batch.bags:
+            looked = output.attention[coarse, s], output.attention[fine, s]
+            value = attention_consistency(*looked, batch.parent, batch.bags[coarse].mask)
+        else:
+            value = torch.zeros_like(both, dtype=torch.float32)
+        values.append((value * both).sum() / both.sum().clamp_min(1))
+    return torch.stack(values).sum()
+
+
+def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Tensor) -> Tensor:
+    """Distance of predicted to measured programs: what ties each subspace to its biology.
+
+    The second term of `expression_consistency`, magnification by magnification, so that it also holds for patients who
+    have only one.
+
+    Args:
+        output: Of the batch.
+        measured: {subspace: (B, P)}.
+        known: (M, B) bool, patients with RNA and with tokens at the magnification.
+    """
+    values = [
+        expression_consistency(output.programs[m, s], output.programs[m, s], measured[s], known[i]).sum()
+        for i, m in enumerate(output.logits_by_magnification)
+        for s in SUBSPACES
+    ]
+    return torch.stack(values).sum() / known.sum().clamp_min(1)

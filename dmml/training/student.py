@@ -1,0 +1,225 @@
+"""The student: histology alone at the input, taught by a teacher that also saw the RNA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, mse_loss
+
+from dmml.errors import InputError
+from dmml.nn.aggregator import TokenAggregator
+from dmml.nn.projection import fork
+from dmml.tasks import Survival, Task
+from dmml.training.checkpoint import patients_among, read_checkpoint
+from dmml.training.subspace_module import SubspaceModule
+from dmml.training.teacher import SubspaceTeacher
+from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
+
+
+class SubspaceStudent(SubspaceModule):
+    """Transcriptome-agnostic student: token aggregation per subspace, and distillation from a teacher.
+
+    Args:
+        n_features: D of the encoder; None = from the data at fit.
+        task: What is predicted; a teacher's edges or classes are taken over where none are given.
+        width: d.
+        magnifications: The magnifications that the model reads.
+        teacher: Checkpoint of a `SubspaceTeacher`; None = task loss (and programs, where there is RNA) alone.
+        genes: As in `SubspaceTeacher`; a teacher's lists are taken over where none are given.
+        programs: As in `SubspaceTeacher`.
+        n_merged: Merged tokens a subspace and magnification (the paper's: 1); None turns aggregation off.
+        temperature: T of the softened predictions.
+        prediction_weight: Weight of the softened divergence from the teacher's predictions.
+        feature_weight: Weight of the distance to the teacher's embeddings, subspace by subspace.
+        teacher_program_weight: Weight of the distance to the teacher's predicted programs.
+        consistency: As in `SubspaceTeacher`.
+        consistency_weight: As in `SubspaceTeacher`.
+        program_weight: As in `SubspaceTeacher`.
+        decorrelation_weight: As in `SubspaceTeacher`.
+        token_dropout: Dropout of the tokens.
+        lr: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        init_from: Checkpoint to take weights from: a student pre-trained without a teacher, or fine-tuning.
+        fitted: Filled at fit and kept in the checkpoint; leave it empty.
+
+    Source: contributions 3 and 4 of the paper.
+    """
+
+    def __init__(
+        self,
+        n_features: int | None = None,
+        task: Task | None = None,
+        width: int = 128,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        teacher: str | None = None,
+        genes: dict | None = None,
+        programs: dict | None = None,
+        n_merged: int | None = 8,
+        temperature: float = 2.0,
+        prediction_weight: float = 1.0,
+        feature_weight: float = 0.3,
+        teacher_program_weight: float = 0.3,
+        consistency: str = "expression",
+        consistency_weight: float = 0.1,
+        program_weight: float = 0.3,
+        decorrelation_weight: float = 0.05,
+        token_dropout: float = 0.1,
+        lr: float = 5e-4,
+        weight_decay: float = 0.01,
+        init_from: str | None = None,
+        fitted: dict | None = None,
+    ):
+        task = task or Survival()
+        super().__init__(
+            n_features=n_features,
+            genes=genes,
+            task=task,
+            width=width,
+            magnifications=magnifications,
+            programs=programs,
+            consistency=consistency,
+            consistency_weight=consistency_weight,
+            program_weight=program_weight,
+            decorrelation_weight=decorrelation_weight,
+            token_dropout=token_dropout,
+            lr=lr,
+            weight_decay=weight_decay,
+            init_from=init_from,
+            fitted=fitted,
+        )
+        self.save_hyperparameters(logger=False)
+        self.n_merged, self.temperature = n_merged, temperature
+        self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
+        self.teacher_program_weight = teacher_program_weight
+        self.teacher_path = teacher
+        self._teacher: tuple[SubspaceTeacher, ...] = ()  # in a tuple, so that it is no part of this module's state
+        self._build_if_known()
+        self._keep_hparams()
+
+    def _build_if_known(self) -> None:
+        """As in the base; without a Trainer, a student that has neither genes nor a teacher has no programs."""
+        alone = self._trainer is None and self.teacher_path is None and self.init_from is None
+        if alone and self.genes is None and self.n_features is not None:
+            self.genes = {}
+            super()._build_if_known()
+            self.genes = None
+        else:
+            super()._build_if_known()
+
+    def _build_parts(self) -> None:
+        if not self.n_features:
+            raise InputError("a student reads tissue, and the data names no features; give data.features a feature store")
+        self.aggregator = nn.ModuleDict({f"{m}x": TokenAggregator(self.width, self.n_merged) for m in self.magnifications})
+
+    def forward(self, batch: Batch) -> SubspaceOutput:
+        """See `SubspaceOutput`; reads tissue alone."""
+        embeddings, attention, programs = {}, {}, {}
+        for m in self.magnifications:
+            bag = self._bag(batch, m)
+            tokens = dict(zip(SUBSPACES, fork(self.projection[f"{m}x"](bag.features, bag.mask), self._shared_rule), strict=True))
+            tissue, shares = self.aggregator[f"{m}x"](tokens, bag)
+            there = bag.mask.any(1, keepdim=True)
+            for s in SUBSPACES:
+                embeddings[m, s], attention[m, s] = tissue[s] * there, shares[s]
+                programs[m, s] = self.program_heads[f"{m}x_{s}"](tokens[s], bag.mask)
+        return self._finish(batch, embeddings, attention, programs)
+
+    # ---- distillation ------------------------------------------------------------------------------------------
+
+    def _inherit(self) -> None:
+        """Load the teacher, refuse one that would leak, and take its lists and edges."""
+        super()._inherit()
+        if self.teacher_path is None:
+            return
+        hparams = read_checkpoint(self.teacher_path)["hyper_parameters"]
+        if not str(hparams.get("_class_path", "")).endswith(SubspaceTeacher.__name__) and "fusion" not in hparams:
+            raise InputError(f"{self.teacher_path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
+        teacher = SubspaceTeacher.load_from_checkpoint(self.teacher_path, map_location="cpu", weights_only=True)
+        self._teacher = (teacher.eval().requires_grad_(False),)
+        self._adopt(dict(hparams))
+        self._refuse_other_task(teacher)
+
+    def _refuse_other_task(self, teacher: SubspaceTeacher) -> None:
+        own, theirs = self.task.init_args(), teacher.task.init_args()
+        differ = [name for name in ("edges", "classes", "n_intervals") if own.get(name) != theirs.get(name)]
+        if type(self.task) is not type(teacher.task) or differ:
+            raise InputError(
+                f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {theirs}, the student's {self.task.kind} {own}; "
+                "give the student's task no edges or classes of its own, or train a teacher for it"
+            )
+
+    def _fit_to(self, data: Any) -> None:
+        self._refuse_leak(data)
+        super()._fit_to(data)
+        if self._teacher:
+            # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
+            self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
+
+    def _refuse_leak(self, data: Any) -> None:
+        """A teacher must not have been fitted on patients that choose the student's epoch or test it."""
+        if not self._teacher:
+            return
+        seen = self._teacher[0].fitted.get("patients", {})
+        trained = patients_among([*data.patients("val"), *data.patients("outer_test")], seen.get("train"))
+        chosen = patients_among(data.patients("outer_test"), seen.get("val"))
+        if trained or chosen:
+            raise InputError(
+                f"{self.teacher_path}: the teacher was fitted on {len(set(trained + chosen))} of the student's validation or "
+                f"test patients (first: {(trained + chosen)[0]}); fit it with the same split and fold as the student"
+            )
+
+    def losses(self, batch: Batch) -> LossTerms:
+        """Task, programs, consistency, and what the teacher says."""
+        return self._terms(batch, self(batch))
+
+    def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
+        terms = super()._terms(batch, output)
+        if self.teacher_path is None:
+            return terms
+        if not self._teacher:
+            raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
+        teacher = self._teacher[0].to(output.logits.device)
+        with torch.no_grad():
+            told = teacher(batch)
+        shared = [m for m in self.magnifications if m in told.logits_by_magnification]
+        available = self._available(batch)
+        rows = {m: available[self.magnifications.index(m)] for m in shared}
+        parts = {"distill_prediction": self._prediction_distance(output, told, shared, rows)}
+        total = terms.total + self.prediction_weight * parts["distill_prediction"]
+        pairs = [(m, s) for m in shared for s in SUBSPACES]
+        if self.width == teacher.width and self.feature_weight:
+            parts["distill_features"] = torch.stack(
+                [_feature_distance(output.embeddings[p][rows[p[0]]], told.embeddings[p][rows[p[0]]]) for p in pairs]
+            ).mean()
+            total = total + self.feature_weight * parts["distill_features"]
+        if self.teacher_program_weight and any(self.scores.sizes.values()):
+            values = [
+                mse_loss(output.programs[p][rows[p[0]]], told.programs[p][rows[p[0]]], reduction="sum")
+                / max(1, output.programs[p].shape[1])
+                / rows[p[0]].sum().clamp_min(1)
+                for p in pairs
+            ]
+            parts["distill_programs"] = torch.stack(values).mean()
+            total = total + self.teacher_program_weight * parts["distill_programs"]
+        return LossTerms(total, terms.parts | parts)
+
+    def _prediction_distance(
+        self, output: SubspaceOutput, told: SubspaceOutput, shared: list[int], rows: dict[int, Tensor]
+    ) -> Tensor:
+        """Softened divergence from the teacher, magnification by magnification and combined."""
+        seen = torch.stack(list(rows.values())).any(0)
+        values = [self.task.divergence(output.logits[seen], told.logits[seen], self.temperature)]
+        for m in shared:
+            own, theirs = output.logits_by_magnification[m][rows[m]], told.logits_by_magnification[m][rows[m]]
+            values.append(self.task.divergence(own, theirs, self.temperature))
+        return torch.stack(values).mean()
+
+
+def _feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared distance of two embeddings after layer norm: direction is taught, scale is not. → scalar."""
+    if len(student) == 0:
+        return student.sum()
+    width = student.shape[1:]
+    return mse_loss(layer_norm(student.float(), width), layer_norm(teacher.float(), width))

@@ -1,0 +1,288 @@
+"""What teacher and student share: parts per magnification and subspace, steps, loss terms, and what was fitted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from dmml.errors import InputError
+from dmml.functional.consistency import decorrelation
+from dmml.nn.heads import ProgramHead, SubspaceHead
+from dmml.nn.projection import TokenProjection
+from dmml.tasks import Task
+from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint
+from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
+from dmml.training.programs import ProgramScores
+from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
+
+
+class SubspaceModule(LightningModule):
+    """Base of `SubspaceTeacher` and `SubspaceStudent`; they document the arguments and save them.
+
+    The module owns what was fitted on training patients (gene lists and statistics, the task's edges or classes,
+    encoder identity, ...) as plain hyper-parameters; the data module asks for it when a loader is made.
+    """
+
+    def __init__(
+        self,
+        n_features: int | None,
+        genes: dict | None,
+        task: Task,
+        width: int,
+        magnifications: tuple[int, ...] | list[int],
+        programs: dict | None,
+        consistency: str,
+        consistency_weight: float,
+        program_weight: float,
+        decorrelation_weight: float,
+        token_dropout: float,
+        lr: float,
+        weight_decay: float,
+        init_from: str | None,
+        fitted: dict | None,
+    ):
+        super().__init__()
+        if consistency not in CONSISTENCIES:
+            raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
+        self.n_features, self.genes, self.programs = n_features, genes, programs
+        self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
+        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        self.consistency, self.consistency_weight = consistency, consistency_weight
+        self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
+        self.token_dropout, self.lr, self.weight_decay = token_dropout, lr, weight_decay
+        self.init_from = init_from
+        self.fitted = dict(fitted or {})
+        self._built = False
+        self._shared_rule: GradientRule | None = None
+        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
+        self._confidence = torch.zeros(len(self.magnifications), 5)
+
+    # ---- building, and what is taken from the data -------------------------------------------------------------
+
+    def _build_if_known(self) -> None:
+        """Build the parts as soon as every dimension is known: at once, or in `setup("fit")`."""
+        known = self.n_features is not None and self.genes is not None
+        if self._built or not known or getattr(self.task, "classes", ()) is None:
+            return
+        if self.n_features:
+            self.projection = nn.ModuleDict(
+                {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
+            )
+        self._build_programs()
+        self.heads = nn.ModuleDict({f"{m}x": SubspaceHead(self.width, self.task.n_outputs) for m in self.magnifications})
+        self.validation_metrics = self.task.metrics().clone(prefix="val/")
+        self._build_parts()
+        self._built = True
+
+    def _build_programs(self) -> None:
+        self.scores = ProgramScores(self.genes, self.programs)
+        self.program_heads = nn.ModuleDict(
+            {f"{m}x_{s}": ProgramHead(self.width, self.scores.sizes[s]) for m in self.magnifications for s in SUBSPACES}
+        )
+
+    def _build_parts(self) -> None:
+        """Build what only teacher or student has."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """At fit, take from the training data what was not given; otherwise check that the cohort fits the model."""
+        trainer = self._trainer
+        data = None if trainer is None else getattr(trainer, "datamodule", None)
+        if stage == "fit":
+            self._inherit()
+            if data is not None:
+                self._fit_to(data)
+            if self._built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
+                self._build_programs()  # built without gene lists, before the data brought some
+            self._build_if_known()
+            if self.init_from:
+                self._start_from(self.init_from)
+        elif data is not None and hasattr(data, "check"):
+            data.check(self)
+        if not self._built:
+            raise InputError(
+                "the model's dimensions are not known: give n_features, genes and the task's classes, fit with a "
+                "MultimodalDataModule, or load a checkpoint"
+            )
+        self._keep_hparams()
+
+    def _inherit(self) -> None:
+        """Take lists and edges from the checkpoint that the module starts from, where none were given."""
+        if self.init_from:
+            self._adopt(read_checkpoint(self.init_from)["hyper_parameters"])
+
+    def _adopt(self, hparams: dict[str, Any]) -> None:
+        """Use another model's gene lists, programs and task arguments where this one has none of its own."""
+        if self.genes is None:
+            self.genes, self.programs = hparams.get("genes"), hparams.get("programs")
+        given = self.task.init_args()
+        for name, value in (hparams["task"].get("init_args") or {}).items():
+            if given.get(name) is None and value is not None:
+                setattr(self.task, name, value)
+
+    def _fit_to(self, data: Any) -> None:
+        """Fit everything that is fitted, on the training patients of the data module."""
+        if self.n_features is None:
+            self.n_features = data.n_features
+        elif data.n_features not in (0, self.n_features):
+            raise InputError(f"the model takes {self.n_features} features a tile, {data.features} holds {data.n_features}")
+        if self.genes is None:
+            self.programs = data.programs()
+            self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in self.programs.items()}
+        self.task.fit(data.training_outcome())
+        self.fitted |= data.fitted(self.genes)
+        self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
+
+    def _start_from(self, path: str) -> None:
+        """Copy the weights of a checkpoint that have the same name and shape."""
+        source, own = read_checkpoint(path)["state_dict"], self.state_dict()
+        same = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
+        if not same:
+            raise InputError(f"{path}: no weight fits this model (init_from); check width, encoder and class of the model")
+        self.load_state_dict(same, strict=False)
+
+    def _keep_hparams(self) -> None:
+        """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""
+        self.hparams.update(n_features=self.n_features, genes=self.genes, programs=self.programs, fitted=self.fitted)
+        for name in ("task", "fusion"):
+            if name in self.hparams:
+                self.hparams[name] = class_config(self.task if name == "task" else self.hparams[name])
+        self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+
+    # ---- the parts of a forward pass ---------------------------------------------------------------------------
+
+    def _bag(self, batch: Batch, magnification: int) -> Bag:
+        """The batch's bag with at least one (padding) token, so that every branch runs whatever a batch lacks."""
+        bag = batch.bags.get(magnification)
+        if bag is None or bag.features.shape[1] == 0:
+            size, device = len(batch.patient_id), batch.has_expression.device
+            index = torch.zeros(size, 1, dtype=torch.long, device=device)
+            features, position = index.new_zeros(size, 1, self.n_features or 0), index.new_zeros(size, 1, 2)
+            return Bag(features.float(), position.float(), index.bool(), index)
+        if self.n_features and bag.features.shape[2] != self.n_features:
+            raise ValueError(
+                f"features at {magnification}x are {bag.features.shape[2]} wide, the model was built for {self.n_features}; "
+                "use the encoder that it was trained with"
+            )
+        return Bag(bag.features, bag.position, bag.mask, bag.slide.masked_fill(~bag.mask, 0))
+
+    def _finish(
+        self,
+        batch: Batch,
+        embeddings: dict[tuple[int, str], Tensor],
+        attention: dict[tuple[int, str], Tensor],
+        programs: dict[tuple[int, str], Tensor],
+    ) -> SubspaceOutput:
+        """Heads and combination."""
+        subspace_logits, by_magnification = {}, {}
+        for m in self.magnifications:
+            parts = self.heads[f"{m}x"]({s: embeddings[m, s] for s in SUBSPACES})
+            subspace_logits |= {(m, s): part for s, part in parts.items()}
+            by_magnification[m] = sum(parts.values())
+            n = batch.bags[m].features.shape[1] if m in batch.bags else 0
+            for s in SUBSPACES:  # the padding token of an absent bag is not the caller's
+                attention[m, s] = attention[m, s][:, :n]
+        logits = self.task.combine(torch.stack([by_magnification[m] for m in self.magnifications]), self._available(batch))
+        return SubspaceOutput(logits, by_magnification, subspace_logits, embeddings, attention, programs)
+
+    def _available(self, batch: Batch) -> Tensor:
+        """(M, B) bool: whether a patient has tokens at a magnification."""
+        none = torch.zeros_like(batch.has_expression)
+        return torch.stack([batch.bags[m].mask.any(1) if m in batch.bags else none for m in self.magnifications])
+
+    # ---- losses ------------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch) -> LossTerms:
+        """Every loss term of a batch; plain PyTorch, no Trainer needed."""
+        return self._terms(batch, self(batch))
+
+    def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
+        available = self._available(batch)
+        parts = {"task": task_loss(self.task, output, batch, available)}
+        weights = {"task": 1.0}
+        if self.consistency_weight and len(self.magnifications) > 1:
+            parts["consistency"] = consistency_loss(self.consistency, output, batch, available)
+            weights["consistency"] = self.consistency_weight
+        if self.program_weight:
+            measured = self.scores(batch.expression, batch.has_expression)
+            parts["programs"] = program_loss(output, measured, batch.has_expression & available)
+            weights["programs"] = self.program_weight
+        if self.decorrelation_weight:
+            pairs = [(output.embeddings[m, "tumor"], output.embeddings[m, "tme"]) for m in self.magnifications]
+            parts["decorrelation"] = torch.stack([decorrelation(a, b) for a, b in pairs]).mean()
+            weights["decorrelation"] = self.decorrelation_weight
+        return LossTerms(sum(weights[name] * value for name, value in parts.items()), parts)
+
+    # ---- HasSubspaces ------------------------------------------------------------------------------------------
+
+    def subspace_heads(self) -> Iterable[tuple[Parameter, slice, slice]]:
+        """See `dmml.types.HasSubspaces`."""
+        for m in self.magnifications:
+            head = self.heads[f"{m}x"]
+            yield head.linear.weight, head.columns["tumor"], head.columns["tme"]
+
+    def take_confidence(self) -> Tensor:
+        """See `dmml.types.HasSubspaces`."""
+        taken, self._confidence = self._confidence, torch.zeros_like(self._confidence)
+        return taken
+
+    def set_shared_rule(self, rule: GradientRule | None) -> None:
+        """See `dmml.types.HasSubspaces`."""
+        self._shared_rule = rule
+
+    def _count_confidence(self, batch: Batch, output: SubspaceOutput) -> None:
+        rows = []
+        with torch.no_grad():
+            for m in self.magnifications:
+                logits = [output.subspace_logits[m, s] for s in SUBSPACES]
+                sums = [self.task.log_likelihood(x, batch.target).sum() for x in logits]
+                sums += [self.task.paper_confidence(x, batch.target).sum() for x in logits]
+                rows.append(torch.stack([*sums, batch.target["observed"].sum().to(sums[0].dtype)]))
+            self._confidence = self._confidence.to(rows[0].device) + torch.stack(rows)
+
+    # ---- steps -------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One micro-batch."""
+        output = self(batch)
+        terms = self._terms(batch, output)
+        self._count_confidence(batch, output)
+        size = len(batch.patient_id)
+        self.log("train/loss", terms.total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
+        for name, value in terms.parts.items():
+            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
+        return terms.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Task loss of the combined logits, and the task's metrics, over observed patients."""
+        logits, observed = self(batch).logits, batch.target["observed"]
+        loss = self.task.loss(logits, batch.target).sum() / observed.sum().clamp_min(1)
+        self.log("val/loss", loss, on_epoch=True, batch_size=max(1, int(observed.sum())), prog_bar=True, sync_dist=True)
+        if observed.any():
+            self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics over the whole of the validation patients."""
+        self.log_dict(self.validation_metrics.compute(), prog_bar=True)
+        self.validation_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Predictions as they stand in `predictions.csv`, and attention."""
+        return self.predict_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """`{"predictions": {column: (B,)}, "output": SubspaceOutput}`."""
+        output = self(batch)
+        return {"predictions": self.task.predictions(output.logits), "output": output}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; not fused, so that gradients are unscaled when a callback sees them."""
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+

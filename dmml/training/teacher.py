@@ -1,0 +1,123 @@
+"""The teacher: histology and RNA together, in two subspaces at every magnification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dmml.nn.expression import ExpressionEncoder
+from dmml.nn.fusion import DeformableFusion, Fusion
+from dmml.nn.projection import fork
+from dmml.tasks import Survival, Task
+from dmml.training.subspace_module import SubspaceModule
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+
+class SubspaceTeacher(SubspaceModule):
+    """Multi-modal teacher.
+
+    Args:
+        n_features: D of the encoder; None = from the data at fit, 0 = no slides.
+        genes: {"tumor": [...], "tme": [...]}; None = from the data at fit, {} = no RNA.
+        task: What is predicted; its classes or edges are fitted on the training patients where they are not given.
+        width: d.
+        magnifications: The magnifications that the model reads, e.g. [10, 20].
+        programs: {subspace: {program: [gene, …]}}; None = from the data when the genes are, else the genes themselves.
+        fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
+        expression_hidden: Widths of the expression encoder's hidden layers.
+        expression_dropout: Share of patients whose RNA is hidden in a training step, so that one model serves patients
+            with and without RNA.
+        consistency: "expression" (default), "attention" over parent tiles, or "batch" (the paper's form).
+        consistency_weight: Weight of the inter-magnification consistency; 0 removes it.
+        program_weight: Weight of the anchor that ties predicted programs to measured ones. With the expression form and
+            equal weights the two terms are `functional.consistency.expression_consistency`.
+        decorrelation_weight: Weight of the decorrelation of the two embeddings.
+        token_dropout: Dropout of the tokens.
+        lr: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        init_from: Checkpoint to take weights from, e.g. for fine-tuning.
+        fitted: Filled at fit and kept in the checkpoint; leave it empty.
+    """
+
+    def __init__(
+        self,
+        n_features: int | None = None,
+        genes: dict | None = None,
+        task: Task | None = None,
+        width: int = 128,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        programs: dict | None = None,
+        fusion: Callable[[int], Fusion] = DeformableFusion,
+        expression_hidden: tuple[int, ...] | list[int] = (64,),
+        expression_dropout: float = 0.2,
+        consistency: str = "expression",
+        consistency_weight: float = 0.1,
+        program_weight: float = 0.3,
+        decorrelation_weight: float = 0.05,
+        token_dropout: float = 0.1,
+        lr: float = 5e-4,
+        weight_decay: float = 0.01,
+        init_from: str | None = None,
+        fitted: dict | None = None,
+    ):
+        task = task or Survival()
+        super().__init__(
+            n_features=n_features,
+            genes=genes,
+            task=task,
+            width=width,
+            magnifications=magnifications,
+            programs=programs,
+            consistency=consistency,
+            consistency_weight=consistency_weight,
+            program_weight=program_weight,
+            decorrelation_weight=decorrelation_weight,
+            token_dropout=token_dropout,
+            lr=lr,
+            weight_decay=weight_decay,
+            init_from=init_from,
+            fitted=fitted,
+        )
+        self.save_hyperparameters(logger=False)
+        self._fusion_factory = fusion
+        self.expression_hidden, self.expression_dropout = tuple(expression_hidden), expression_dropout
+        self._build_if_known()
+        self._keep_hparams()
+
+    def _build_parts(self) -> None:
+        self.expression = nn.ModuleDict(
+            {s: ExpressionEncoder(len(self.genes.get(s, [])), self.width, self.expression_hidden) for s in SUBSPACES}
+        )
+        if self.n_features:
+            keys = [f"{m}x_{s}" for m in self.magnifications for s in SUBSPACES]
+            self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in keys})
+
+    def forward(self, batch: Batch) -> SubspaceOutput:
+        """See `SubspaceOutput`."""
+        known = batch.has_expression
+        if self.training and self.expression_dropout:
+            known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
+        expression = {s: self._encode_expression(s, batch, known) for s in SUBSPACES}
+        embeddings, attention, programs = {}, {}, {}
+        for m in self.magnifications:
+            bag = self._bag(batch, m)
+            if not self.n_features:
+                for s in SUBSPACES:
+                    embeddings[m, s], attention[m, s] = expression[s], bag.mask.float() * 0
+                    programs[m, s] = expression[s].new_zeros(len(known), self.scores.sizes[s])
+                continue
+            tokens = self.projection[f"{m}x"](bag.features, bag.mask)
+            for s, own in zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True):
+                tissue, attention[m, s] = self.fusion[f"{m}x_{s}"](own, bag, expression[s])
+                embeddings[m, s] = expression[s] + tissue * bag.mask.any(1, keepdim=True)
+                programs[m, s] = self.program_heads[f"{m}x_{s}"](own, bag.mask)
+        return self._finish(batch, embeddings, attention, programs)
+
+    def _encode_expression(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
+        """(B, d); a batch without the subspace's RNA reads as patients without RNA."""
+        values = batch.expression.get(subspace)
+        if values is None:
+            values, known = torch.zeros(len(known), len(self.genes.get(subspace, [])), device=known.device), known & False
+        return self.expression[subspace](values, known)

@@ -1,0 +1,279 @@
+"""Matrices of every kind into patients × symbols, scales found or refused."""
+
+import gzip
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.cohort.expression import Expression, build_expression, model_values, read_expression, write_expression
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.scale import detect_scale, settle_scale
+from dmml.errors import InputError
+
+GENES = genes_of(read_gene_sets()["tumor"])[:60]
+
+
+def tpm_table(samples=10, genes=GENES, seed=0):
+    values = np.random.default_rng(seed).gamma(0.5, size=(samples, len(genes)))
+    return pd.DataFrame(
+        1e6 * values / values.sum(1, keepdims=True), index=[f"p{i}" for i in range(samples)], columns=genes
+    )
+
+
+def test_both_ways_round_give_one_table():
+    table = tpm_table()
+    table.to_csv("patients.csv", index_label="patient_id")
+    table.T.to_csv("genes.tsv", sep="\t", index_label="Hugo_Symbol")
+    table.T.to_csv("zipped.csv.zip")
+    with_entrez = table.T.rename_axis("Hugo_Symbol").reset_index()
+    with_entrez.insert(1, "Entrez_Gene_Id", range(len(GENES)))
+    with_entrez.to_csv("cbioportal.txt", sep="\t", index=False)
+    r_style = table.T.to_csv(sep="\t").split("\t", 1)[1]
+    with open("r.txt", "w") as file:  # R leaves the name of the row names out
+        file.write(r_style)
+    for name in ("patients.csv", "genes.tsv", "zipped.csv.zip", "cbioportal.txt", "r.txt"):
+        expression = build_expression([name])
+        assert expression.scale == "tpm", name
+        assert expression.patients == list(table.index), name
+        np.testing.assert_allclose(expression.table[sorted(GENES)], table[sorted(GENES)], rtol=1e-6, err_msg=name)
+        assert expression.table.dtypes.unique().tolist() == [np.float32]
+
+
+def test_ids_keep_leading_zeros_and_other_columns_are_passed_by():
+    table = tpm_table()
+    table.index = [f"00{i}" for i in range(10)]
+    table.insert(0, "age", 60)
+    table.to_csv("e.csv", index_label="case")
+    expression = read_expression({"path": "e.csv", "patient_id": "case"})
+    assert expression.patients[:2] == ["000", "001"]
+    assert "age" not in expression.table
+    assert expression.provenance["counts"] == {"other_columns_passed_by": 1}
+
+
+def test_ensembl_rows_of_one_symbol_are_summed_on_a_linear_scale_and_averaged_on_log2():
+    rows = {"ENSG00000141510.18": 3e5, "ENSG00000141510.99": 1e5, "ENSG00000111640": 6e5, "ENSG00000999999": 7.0}
+    others = {gene: 0.5 for gene in GENES if gene not in ("TP53", "GAPDH")}
+    frame = pd.DataFrame({"s1": rows | others, "s2": rows | others})
+    frame.to_csv("e.csv", index_label="gene")
+    linear = build_expression(["e.csv"])
+    assert linear.table.loc["s1", "TP53"] == 4e5
+    assert linear.provenance["counts"] == {"genes_without_symbol_dropped": 1, "rows_merged_into_a_symbol": 1}
+    np.log2(frame + 1).to_csv("l.csv", index_label="gene")
+    logged = build_expression(["l.csv"])
+    assert logged.scale == "log2"
+    assert logged.table.loc["s2", "TP53"] == pytest.approx((np.log2(3e5 + 1) + np.log2(1e5 + 1)) / 2)
+
+
+def test_tcga_barcodes_are_cut_normal_tissue_left_out_and_samples_averaged():
+    table = tpm_table(4)
+    table.index = ["TCGA-05-4249-01A-01R", "TCGA-05-4249-02A", "TCGA-05-4250-11A", "TCGA-05-4382-01"]
+    table.T.to_csv("e.csv")
+    expression = build_expression(["e.csv"])
+    assert expression.patients == ["TCGA-05-4249", "TCGA-05-4382"]
+    np.testing.assert_allclose(expression.table.loc["TCGA-05-4249", GENES], table.iloc[:2][GENES].mean(), rtol=1e-5)
+    assert expression.provenance["counts"] == {"normal_samples_dropped": 1, "patients_with_samples_averaged": 1}
+
+
+def test_equal_rows_of_a_patient_are_one():
+    table = tpm_table(3)
+    table.insert(0, "case", ["a", "b", "a"])
+    table.iloc[2, 1:] = table.iloc[0, 1:]
+    table.to_csv("e.csv", index=False)
+    expression = read_expression({"path": "e.csv", "patient_id": "case"})
+    assert expression.patients == ["a", "b"]
+    np.testing.assert_allclose(
+        expression.table.loc["a", GENES].astype(float), table.iloc[0][GENES].astype(float), rtol=1e-6
+    )
+
+
+def test_patient_map():
+    tpm_table(3).T.to_csv("e.csv")
+    with open("map.csv", "w") as file:
+        file.write("sample,patient_id\np0,one\np2,two\n")
+    expression = build_expression(["e.csv"], patients="map.csv")
+    assert expression.patients == ["one", "two"]
+    assert expression.provenance["counts"] == {"samples_not_in_map_dropped": 1}
+    with open("map.csv", "w") as file:
+        file.write("sample,patient_id\np0,one\np0,two\n")
+    with pytest.raises(InputError, match="sample 'p0' is given to both one and two"):
+        build_expression(["e.csv"], patients="map.csv")
+    with open("map.csv", "w") as file:
+        file.write("sample,patient_id\nother,one\n")
+    with pytest.raises(InputError, match=r"none of the 3 samples .* stands in the patient map"):
+        build_expression(["e.csv"], patients="map.csv")
+
+
+def test_scales_are_told_apart():
+    rng = np.random.default_rng(0)
+    tpm = tpm_table(12).to_numpy()
+    assert detect_scale(tpm) == "tpm"
+    assert detect_scale(rng.negative_binomial(2, 0.01, size=(12, 60)).astype(float)) == "counts"
+    assert detect_scale(np.log2(tpm + 1)) == "log2"
+    z = rng.normal(size=(40, 60))
+    z[0, :5] = 7000  # as published tables have them
+    assert detect_scale(z) == "zscore"
+    assert detect_scale(tpm * 0.3) is None  # FPKM, or a part of a TPM table: who knows
+    assert detect_scale(np.log2(tpm + 0.001)) is None  # Xena's log2 with an offset
+    assert detect_scale(np.log10(tpm + 1) / 3) is None
+    assert detect_scale(z[:4]) is None
+    assert detect_scale(np.full((3, 60), np.nan)) is None
+
+
+def test_unknown_scale_is_refused_within_a_second():
+    table = tpm_table(30) * 0.3
+    table.to_csv("e.csv", index_label="patient_id")
+    start = time.process_time()
+    with pytest.raises(InputError, match=r"e.csv: unknown scale .* say --scale tpm\|counts\|fpkm\|log2\|zscore"):
+        build_expression(["e.csv"])
+    assert time.process_time() - start < 0.5  # the rest of the second is imports
+    assert build_expression(["e.csv"], scale="fpkm").scale == "fpkm"
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "message"),
+    [
+        (-5.0, "counts", "stated as counts but has negative numbers"),
+        (-1e4, "fpkm", "stated as fpkm but .* are negative"),
+        (0.0, "log2", "stated as log2 but values"),
+        (0.0, "zscore", "stated as zscore but has no negative"),
+        (0.0, "rpkm", "unknown --scale 'rpkm'"),
+    ],
+)
+def test_stated_scale_must_be_possible(shift, scale, message):
+    (tpm_table() + shift).to_csv("e.csv", index_label="patient_id")
+    with pytest.raises(InputError, match=message):
+        build_expression(["e.csv"], scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("probe,s1\n1007_s_at,5\n1053_at,6\n", "no gene names recognised"),
+        ("gene,s1,s2\nTP53,5,high\nEGFR,1,2\n", "line 2, column 's2': 'high' is no number"),
+        ("gene,s1\nTP53,inf\nEGFR,1\n", "line 2: infinite value in column 's1'"),
+        ("gene,s1\nTP53,\nEGFR,NA\n", "holds no number"),
+        ("!Series_title\tx\n", "a GEO series matrix names probes"),
+        ("", "is empty"),
+    ],
+)
+def test_tables_that_are_none(text, message):
+    with open("e.csv", "w") as file:
+        file.write(text)
+    with pytest.raises(InputError, match=message):
+        build_expression(["e.csv"])
+
+
+def test_wide_table_options():
+    with open("e.csv", "w") as file:
+        file.write("case_id,age,TP53_rnaseq\na,1,2\n")
+    with pytest.raises(InputError, match="no column ends with '_rna'"):
+        read_expression({"path": "e.csv", "patient_id": "case_id", "suffix": "_rna"})
+    with pytest.raises(InputError, match=r"no column 'case'.*there are: case_id"):
+        read_expression({"path": "e.csv", "patient_id": "case", "suffix": "_rnaseq"})
+    with pytest.raises(InputError, match="unknown key 'sufix'"):
+        read_expression({"path": "e.csv", "sufix": "_rnaseq"})
+
+
+def test_parquet_keeps_table_scale_and_provenance():
+    table = tpm_table()
+    table.iloc[0, 0] = np.nan
+    table.to_csv("e.csv", index_label="patient_id")
+    expression = build_expression(["e.csv"], scale="fpkm")
+    write_expression(expression, "folder/e.parquet")
+    read = read_expression("folder/e.parquet")
+    pd.testing.assert_frame_equal(read.table, expression.table)
+    assert read.scale == "fpkm"
+    assert read.provenance == expression.provenance == json.loads(open("folder/e.parquet.json").read())
+    with pytest.raises(InputError, match="is there already; add --overwrite"):
+        write_expression(expression, "folder/e.parquet")
+    write_expression(expression, "folder/e.parquet", overwrite=True)
+    with pytest.raises(InputError, match=r"name it e.parquet"):
+        write_expression(expression, "e.csv")
+    with open("bad.parquet", "w") as file:
+        file.write("no parquet")
+    with pytest.raises(InputError, match=r"bad.parquet: no parquet file"):
+        read_expression("bad.parquet")
+    with pytest.raises(InputError, match="make it with `dmml cohort expression"):
+        read_expression("none.parquet")
+
+
+def test_foreign_parquet_is_read_with_detection():
+    table = tpm_table().rename(columns={GENES[5]: "ENSG00000164032.12"})
+    table.rename_axis("patient_id").reset_index().to_parquet("e.parquet")
+    read = read_expression("e.parquet")
+    assert read.scale == "tpm"
+    np.testing.assert_allclose(read.table["H2AZ1"], table["ENSG00000164032.12"], rtol=1e-6)
+    pd.concat([table, table]).rename_axis("patient_id").reset_index().to_parquet("g.parquet")
+    with pytest.raises(InputError, match="patient 'p0' stands in two rows"):
+        read_expression("g.parquet")
+    (tpm_table() * 0.3).rename_axis("patient_id").reset_index().to_parquet("f.parquet")
+    with pytest.raises(InputError, match="unknown scale"):
+        read_expression("f.parquet")
+
+
+def test_reading_a_cohort_loads_no_torch():
+    """Commands check their input before anything heavy is imported."""
+    code = "import sys, dmml.cohort.cohort; print([m for m in ('torch', 'lightning', 'zarr', 'pyarrow') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() in ("[]", "['pyarrow']")  # some releases of pandas load pyarrow
+
+
+def test_model_scale():
+    table = pd.DataFrame([[1.0, 3.0], [0.0, 7.0]], columns=["A", "B"], dtype=np.float32)
+    np.testing.assert_allclose(model_values(Expression(table, "tpm")), [[1, 2], [0, 3]])
+    np.testing.assert_allclose(model_values(Expression(table, "log2")), table)
+    np.testing.assert_allclose(model_values(Expression(table, "zscore")), table)
+    counts = model_values(Expression(table, "counts"))
+    np.testing.assert_allclose(counts, np.log2([[250001, 750001], [1, 1000001]]), rtol=1e-6)
+
+
+def test_several_matrices_must_share_scale_and_genes():
+    tpm_table(8).to_csv("a.csv", index_label="patient_id")
+    other = tpm_table(8, GENES[:50], seed=1)
+    other.index = [f"q{i}" for i in range(8)]
+    other.to_csv("b.csv", index_label="patient_id")
+    both = build_expression(["a.csv", "b.csv"])
+    assert both.table.shape == (16, 50)
+    assert both.provenance["counts"] == {"genes_not_in_every_input_dropped": 10}
+    np.log2(other + 1).to_csv("b.csv", index_label="patient_id")
+    with pytest.raises(InputError, match=r"different scales \(log2, tpm\)"):
+        build_expression(["a.csv", "b.csv"])
+    with pytest.raises(InputError, match="is in two inputs"):
+        build_expression(["a.csv", "a.csv"])
+
+
+def test_luad_and_gbmlgg_tables(shared_data):
+    path = shared_data / "tcga_luad/mcat_luad_all_clean.csv.zip"
+    spec = {"path": path, "patient_id": "case_id", "suffix": "_rnaseq"}
+    luad = read_expression(spec)
+    assert (luad.table.shape, luad.scale) == ((453, 2812), "zscore")
+    raw = pd.read_csv(path, usecols=["case_id", "AAK1_rnaseq"]).drop_duplicates("case_id").set_index("case_id")
+    np.testing.assert_allclose(luad.table["AAK1"], raw["AAK1_rnaseq"].loc[luad.patients], rtol=1e-6)
+    assert luad.table.max().max() > 7000
+    assert luad.provenance["counts"]["patients_with_equal_rows_merged"] == 21
+    with pytest.raises(InputError, match="stated as log2"):
+        settle_scale(luad.table.to_numpy(), "log2", "luad")
+    gbmlgg = read_expression({**spec, "path": shared_data / "tcga_gbmlgg/porpoise_gbmlgg_all_clean.csv.zip"})
+    assert (gbmlgg.table.shape, gbmlgg.scale) == ((569, 1544), "zscore")
+
+
+def test_real_matrices(shared_data):
+    """A background-subtracted TPM table with negatives, and a microarray in log2."""
+    tpm = read_expression(shared_data / "bulk_tpm_8_samples.tsv")
+    assert (tpm.table.shape, tpm.scale) == ((8, 19373), "tpm")
+    raw = pd.read_csv(shared_data / "bulk_tpm_8_samples.tsv", sep="\t", index_col=0)
+    assert tpm.provenance["counts"]["negative_values_set_to_0"] == (raw < 0).sum().sum()
+    np.testing.assert_allclose(tpm.table["A1BG"], raw.loc["A1BG"], rtol=1e-6)
+    log2 = read_expression(shared_data / "gse29016/GSE29016_log2_symbols.csv.gz")
+    assert (log2.table.shape, log2.scale) == ((25, 19236), "log2")
+    with gzip.open(shared_data / "gse29016/GSE29016_log2_symbols.csv.gz", "rt") as file:
+        file.readline()
+        gene, first, *_ = file.readline().strip().split(",")
+    assert log2.table.loc["GSM718902", gene] == np.float32(first)
+    with pytest.raises(InputError, match="a GEO series matrix names probes"):
+        read_expression(shared_data / "gse29016/GSE29016_series_matrix.txt.gz")

@@ -1,0 +1,87 @@
+"""Class metrics against scikit-learn and torchmetrics."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from dmml.evaluation import classification as ours
+from dmml.evaluation.weighted import estimate
+
+
+def draw(n=120, classes=3, seed=0):
+    generator = np.random.default_rng(seed)
+    label = generator.integers(0, classes, n)
+    logits = generator.normal(size=(n, classes)).round(1)
+    logits[np.arange(n), label] += 0.8
+    return label, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_every_metric_is_scikit_learns(classes):
+    label, probability = draw(classes=classes)
+    n, predicted = len(label), probability.argmax(1)
+    expected = {
+        ours.accuracy: sk.accuracy_score(label, predicted),
+        ours.balanced_accuracy: sk.balanced_accuracy_score(label, predicted),
+        ours.macro_f1: sk.f1_score(label, predicted, average="macro"),
+        ours.quadratic_kappa: sk.cohen_kappa_score(label, predicted, weights="quadratic"),
+        ours.macro_auc: sk.roc_auc_score(label, probability, multi_class="ovr")
+        if classes > 2
+        else sk.roc_auc_score(label, probability[:, 1]),
+    }
+    for metric, value in expected.items():
+        assert estimate(metric(label, probability), n) == pytest.approx(value), metric.__name__
+    assert (ours.confusion(label, probability) == sk.confusion_matrix(label, predicted)).all()
+
+
+def test_weights_are_repetitions():
+    label, probability = draw()
+    counts = np.random.default_rng(1).multinomial(len(label), np.full(len(label), 1 / len(label)))[None]
+    drawn = np.repeat(np.arange(len(label)), counts[0])
+    for metric in (ours.macro_auc, ours.macro_f1, ours.balanced_accuracy, ours.quadratic_kappa):
+        repeated = estimate(metric(label[drawn], probability[drawn]), len(drawn))
+        assert metric(label, probability)(counts.astype(np.float32))[0] == pytest.approx(repeated, rel=1e-5)
+
+
+def test_calibration_error_is_torchmetrics_for_many_patients_and_a_loop_for_few():
+    label, probability = draw(n=500)
+    reference = multiclass_calibration_error(
+        torch.tensor(probability), torch.tensor(label), num_classes=3, n_bins=15, norm="l1"
+    )
+    assert estimate(ours.calibration_error(label, probability), 500) == pytest.approx(float(reference), abs=1e-6)
+    label, probability = draw(n=60)
+    probability = 0.9 * probability + 0.1 * np.random.default_rng(2).dirichlet([1, 1, 1], 60)  # no ties
+    confidence, hit = probability.max(1), probability.argmax(1) == label
+    order = np.argsort(confidence)
+    loop = sum(abs(hit[part].mean() - confidence[part].mean()) * len(part) / 60 for part in np.array_split(order, 3))
+    assert estimate(ours.calibration_error(label, probability), 60) == pytest.approx(loop)
+
+
+def test_absent_class_is_left_out_and_one_class_is_undefined():
+    label, probability = draw(classes=3)
+    keep = label < 2
+    label, probability = label[keep], probability[keep]
+    parts = [sk.roc_auc_score(label == c, probability[:, c]) for c in range(2)]
+    assert estimate(ours.macro_auc(label, probability), len(label)) == pytest.approx(np.mean(parts))
+    assert np.isnan(estimate(ours.macro_auc(np.zeros(5, int), probability[:5]), 5))
+    table = ours.per_class(label, probability, ["a", "b", "c"])
+    assert table["patients"].tolist() == [(label == 0).sum(), (label == 1).sum(), 0]
+    assert np.isnan(table["recall"][2])
+    assert np.isnan(table["auc"][2])
+
+
+@pytest.mark.parametrize(
+    ("classes", "ordered"),
+    [
+        (["G2", "G3", "G4"], True),
+        (["I", "II", "III", "IV"], True),
+        (["stage 1", "stage 2", "stage 3"], True),
+        (["GBM-IDHwt", "Astrocytoma-IDHmut", "Oligodendroglioma"], False),
+        (["G4", "G3", "G2"], False),
+        (["G2", "G3"], False),
+    ],
+)
+def test_ordered_classes_are_known_by_their_names(classes, ordered):
+    assert ours.looks_ordered(classes) is ordered

@@ -1,0 +1,140 @@
+"""Kaplan–Meier, log-rank, calibration, attention images and training curves against hand counts and known truth."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2
+
+from dmml.errors import InputError
+from dmml.evaluation.attention import attention_slides
+from dmml.evaluation.calibration import calibration_at, reliability
+from dmml.evaluation.facts import attention_facts
+from dmml.evaluation.plots import horizon_name, time_axis
+from dmml.evaluation.survival_curves import kaplan_meier, risk_groups
+from dmml.evaluation.training_curves import training_pictures, training_series
+
+
+def test_kaplan_meier_counted_by_hand():
+    curve = kaplan_meier([1, 2, 2, 3, 5], [1, 1, 0, 1, 0])
+    assert [curve.at(day)[0] for day in (0.5, 1, 2.5, 3, 5)] == pytest.approx([1, 0.8, 0.6, 0.3, 0.3])
+    assert np.isnan(curve.at(5.1)[0])  # the last patient was censored on day 5: beyond it nothing is known
+    assert curve.at_risk([0, 2, 4, 6]) == [5, 4, 1, 0]
+    assert curve.censored.tolist() == [2, 5]
+
+
+def slow_log_rank(time, event, high):
+    observed = expected = variance = 0.0
+    for day in np.unique(time[event == 1]):
+        at_risk, dead = time >= day, (time == day) & (event == 1)
+        n, n_high, d = at_risk.sum(), (at_risk & high).sum(), dead.sum()
+        observed += (dead & high).sum()
+        expected += d * n_high / n
+        if n > 1:
+            variance += d * (n_high / n) * (1 - n_high / n) * (n - d) / (n - 1)
+    return chi2.sf((observed - expected) ** 2 / variance, 1)
+
+
+def test_groups_are_cut_at_the_training_median_and_tested(cohort):
+    known = pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate})
+    groups = risk_groups(known, -7.2)
+    high = cohort.log_rate > -7.2
+    assert [curve.n for curve in groups.curves] == [(~high).sum(), high.sum()]
+    assert groups.from_training
+    assert groups.p == pytest.approx(slow_log_rank(cohort.time, cohort.event, high), rel=1e-6)
+    alone = risk_groups(known, 99.0)
+    assert [curve.name for curve in alone.curves] == ["low risk"]
+    assert np.isnan(alone.p)
+    assert not risk_groups(known, None).from_training
+
+
+def test_calibration_tells_right_from_too_extreme(make):
+    cohort = make.cohort(1500, seed=4)
+    known = pd.DataFrame({"time": cohort.time, "event": cohort.event})
+    right = calibration_at(known.assign(**make.predicted(cohort.log_rate)), 1095)
+    assert right.slope == pytest.approx(1, abs=0.15)
+    assert right.slope_low < 1 < right.slope_high
+    assert right.predicted == pytest.approx(right.observed, abs=0.03)
+    assert right.groups["predicted"].to_numpy() == pytest.approx(right.groups["observed"].to_numpy(), abs=0.08)
+    assert right.groups["n"].sum() == 1500
+    centre = cohort.log_rate.mean()
+    extreme = calibration_at(known.assign(**make.predicted(centre + 2 * (cohort.log_rate - centre))), 1095)
+    assert extreme.slope == pytest.approx(0.5, abs=0.1)
+    late = calibration_at(known.assign(**make.predicted(cohort.log_rate + 1)), 1095)
+    assert late.predicted < late.observed - 0.1
+
+
+def test_calibration_that_cannot_be_is_none(cohort, make):
+    known = pd.DataFrame({"time": cohort.time, "event": cohort.event})
+    assert calibration_at(known, 365) is None
+    full = known.assign(**make.predicted(cohort.log_rate))
+    assert calibration_at(full, make.end + 1) is None
+    assert calibration_at(full.iloc[:20], 365) is None
+    same = calibration_at(known.assign(**make.predicted(np.full(60, -7.0))), 365)
+    assert np.isnan(same.slope)
+    assert np.isfinite(same.observed)
+
+
+def test_reliability_counts_every_patient_once():
+    probability = np.random.default_rng(0).dirichlet([1, 1, 1], 100)
+    label = np.zeros(100, int)
+    table = reliability(label, probability)
+    assert table["n"].sum() == 100
+    assert (table["n"] * table["hit_rate"]).sum() == pytest.approx((probability.argmax(1) == 0).sum())
+
+
+@pytest.mark.parametrize("thumbnail", [True, False])
+def test_attention_is_painted_where_the_tile_lies(tmp_path, thumbnail):
+    position = np.array([[336.0, 336], [560, 336], [336, 560]])
+    arrays = {"position_0_10": position, "attention_0_10_tumor": np.array([0.0, 1.0, 0.0])}
+    if thumbnail:
+        arrays["thumbnail_0"] = np.full((100, 120, 3), 200, np.uint8)
+    meta = json.dumps([{"patient_id": "A", "thumbnail_mpp": 8.0, "tile_um": {"10": 224}}])
+    np.savez(tmp_path / "attention.npz", meta=meta, **arrays)
+    [slide] = attention_slides(tmp_path / "attention.npz")
+    assert [panel.title for panel in slide.panels] == (["slide"] if thumbnail else []) + ["tumor, 10×"]
+    pixels = slide.panels[-1].pixels.astype(int)
+    assert max(pixels.shape) == 420
+    # The picture spans 112 µm (half a tile and more) around the tiles; colour is where red and blue part.
+    colored = (pixels[..., 0] - pixels[..., 2]) > 60
+    rows, columns = np.nonzero(colored)
+    um = (560 + 224 - 112) / 420
+    assert columns.mean() * um + 112 == pytest.approx(560, abs=15)
+    assert rows.mean() * um + 112 == pytest.approx(336, abs=15)
+    assert colored.sum() * um**2 == pytest.approx(224**2, rel=0.05)
+
+
+def test_attention_without_file_tokens_or_sense(tmp_path):
+    path = tmp_path / "attention.npz"
+    assert attention_slides(path) == []
+    empty = {"position_0_10": np.zeros((0, 2)), "attention_0_10_tumor": np.zeros(0)}
+    np.savez(path, meta=json.dumps([{"patient_id": "A"}]), **empty)
+    assert attention_slides(path)[0].panels == []
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(InputError, match="cannot be read"):
+        attention_slides(path)
+
+
+def test_facts_of_a_slide_leave_out_what_is_unknown():
+    fact = {"patient_id": "A", "slide_id": "A-1", "risk": -1.234, "time": 812.0, "event": 1}
+    assert attention_facts(fact) == "patient A, slide A-1, risk −1.23, event after 2.2 years"
+    unknown = {"patient_id": "A", "slide_id": "A", "time": float("nan"), "event": float("nan"), "label": ""}
+    assert attention_facts(unknown) == "patient A"
+
+
+def test_training_series_join_sparse_rows(tmp_path, make):
+    make.training(tmp_path / "run", epochs=4)
+    series = training_series(tmp_path / "run" / "metrics.csv")
+    assert "train/loss_step" not in series
+    assert series["train/loss"].to_numpy() == pytest.approx(1.5 * np.exp(-np.arange(4) / 8))
+    assert series["val/c_index"].tolist() == [0.6] * 4
+    curves, coordination = training_pictures(tmp_path / "run" / "metrics.csv")
+    assert [picture.title for picture in curves] == ["loss", "c_index", "consistency", "task"]
+    assert [picture.title for picture in coordination] == ["confidence", "conflict", "cosine"]
+    assert training_pictures(tmp_path / "nothing.csv") == ([], [])
+
+
+def test_words_for_days():
+    assert [horizon_name(day) for day in (365, 1095, 200)] == ["1 year", "3 years", "200 days"]
+    assert [time_axis(days)[1] for days in (3000, 400, 60)] == ["years", "months", "days"]

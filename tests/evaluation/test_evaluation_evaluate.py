@@ -1,0 +1,152 @@
+"""predictions.csv and context.json → metrics: names, values, what is left out and what is said to be undefined."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lifelines.utils import concordance_index as lifelines_concordance
+
+from dmml.errors import InputError
+from dmml.evaluation import metrics
+from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.predictions import curve_at, read_predictions
+from dmml.functional.survival import survival_at
+
+
+@pytest.fixture
+def test_folder(tmp_path, cohort, make):
+    return make.survival(tmp_path / "runs" / "demo", cohort)
+
+
+def load(folder):
+    return read_predictions(folder / "predictions.csv"), json.loads((folder / "context.json").read_text())
+
+
+def test_survival_metrics_have_the_names_and_values(test_folder):
+    table, context = load(test_folder)
+    result = evaluate(table, context)
+    assert list(result) == [
+        "c_index", "c_index_ipcw", "ibs", "auc_365", "auc_1095", "c_index_oracle", "share_of_oracle",
+    ]  # fmt: skip
+    for entry in result.values():
+        assert {"value", "low", "high", "n", "events"} <= set(entry)
+        assert entry["low"] < entry["value"] < entry["high"]
+        assert entry["n"] == 60
+    time, event, risk = table["time"], table["event"], table["risk"]
+    assert result["c_index"]["value"] == pytest.approx(lifelines_concordance(time, -risk, event))
+    assert result["c_index"]["events"] == event.sum()
+    assert result["auc_365"]["events"] == ((time <= 365) & (event == 1)).sum()
+    given = (context["censoring"]["time"], context["censoring"]["survival"])
+    assert result["auc_1095"]["value"] == pytest.approx(metrics.auc_at(time, event, risk, 1095, given))
+    tau = result["ibs"]["tau"]
+    assert tau <= min(context["end"], time.max())
+    times = np.linspace(0, tau * 0.999999, 400)
+    fine = metrics.integrated_brier(time, event, curve_at(table, times), times, given)
+    assert result["ibs"]["value"] == pytest.approx(fine, abs=5e-3)
+    json.dumps(result, allow_nan=False)
+
+
+def test_censoring_of_the_training_patients_is_used(test_folder):
+    table, context = load(test_folder)
+    other = context | {"censoring": {"time": [200, 900, 1800], "survival": [0.8, 0.4, 0.2]}}
+    assert evaluate(table, other)["auc_1095"]["value"] != evaluate(table, context)["auc_1095"]["value"]
+    assert evaluate(table, other)["c_index"] == evaluate(table, context)["c_index"]
+    without = {key: value for key, value in context.items() if key != "censoring"}
+    assert evaluate(table, without)["auc_1095"]["value"] == pytest.approx(
+        metrics.auc_at(table["time"], table["event"], table["risk"], 1095)
+    )
+
+
+def test_oracle_has_all_of_what_is_possible_and_a_flipped_model_less_than_nothing(test_folder, cohort):
+    table, context = load(test_folder)
+    perfect = evaluate(table.assign(risk=cohort.log_rate), context)
+    assert perfect["share_of_oracle"]["value"] == pytest.approx(1)
+    assert perfect["c_index"]["value"] == perfect["c_index_oracle"]["value"]
+    assert evaluate(table.assign(risk=-cohort.log_rate), context)["share_of_oracle"]["value"] == pytest.approx(-1)
+    c, best = (evaluate(table, context)[name]["value"] for name in ("c_index", "c_index_oracle"))
+    share = evaluate(table, context)["share_of_oracle"]["value"]
+    assert share == pytest.approx((c - 0.5) / (best - 0.5))
+
+
+def test_unknown_outcomes_are_left_out(test_folder):
+    table, context = load(test_folder)
+    hidden = table.copy()
+    hidden.loc[:9, ["time", "event"]] = np.nan
+    assert evaluate(hidden, context)["c_index"] == evaluate(table.iloc[10:].reset_index(drop=True), context)["c_index"]
+    nobody = evaluate(table.assign(time=np.nan, event=np.nan), context)
+    assert all(entry["value"] is None and entry["n"] == 0 for entry in nobody.values())
+
+
+def test_undefined_is_null_with_a_reason(test_folder):
+    table, context = load(test_folder)
+    one = evaluate(table.assign(event=(table.index == 3).astype(int)), context)
+    assert one["c_index"]["value"] is None
+    assert "1 of 60 patients with known outcome had the event" in one["c_index"]["reason"]
+    late = evaluate(table, context | {"horizons": [1]})["auc_1"]
+    assert late["value"] is None
+    assert "known to have died by day 1" in late["reason"]
+    coxlike = evaluate(table.drop(columns=[name for name in table if name.startswith("survival_")]), context)
+    assert coxlike["ibs"]["reason"] == "the model gives no survival curve"
+    assert coxlike["c_index"]["value"] is not None
+    flat = evaluate(table.assign(risk=-2.0), context)
+    assert flat["c_index"]["value"] == 0.5
+    assert "same risk" in flat["c_index"]["note"]
+
+
+def test_empty_context_is_enough(test_folder):
+    table, _ = load(test_folder)
+    assert {"c_index", "c_index_ipcw", "ibs", "auc_365"} <= set(evaluate(table, {}))
+
+
+def test_class_metrics_and_when_kappa_is_given(tmp_path, make):
+    table, context = load(make.classes(tmp_path / "runs" / "grade"))
+    result = evaluate(table, context)
+    assert list(result) == ["auc", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece"]
+    predicted = table[["prob_G2", "prob_G3", "prob_G4"]].to_numpy().argmax(1)
+    truth = table["label"].map({"G2": 0, "G3": 1, "G4": 2})
+    assert result["accuracy"]["value"] == pytest.approx((predicted == truth).mean())
+    assert "kappa_quadratic" not in evaluate(table, context | {"ordered": False})
+    hidden = table.assign(label=table["label"].where(table["label"] != "G4"))
+    part = evaluate(hidden, context)
+    assert part["auc"]["n"] == (table["label"] != "G4").sum()
+    assert part["auc"]["note"] == "classes without a patient, left out of the mean: G4"
+    nobody = evaluate(table.drop(columns="label"), context)
+    assert nobody["auc"]["reason"] == "no patient has a known label"
+    alone = evaluate(table[table["label"] == "G2"], context)
+    assert alone["auc"]["value"] is None
+    assert "of one class" in alone["auc"]["reason"]
+
+
+def test_two_column_curves_are_what_the_task_says_they_are(make):
+    """The columns hold the model's curve at edges, end and horizons: between them nothing may be lost."""
+    generator = np.random.default_rng(0)
+    curve = torch.tensor(np.cumprod(generator.uniform(0.5, 0.99, (5, 4)), axis=1))
+    edges, end = torch.tensor(make.edges), make.end
+    columns = torch.tensor([*make.edges, end, 365.0, 1095.0])
+    values = survival_at(curve, edges, end, columns).numpy()
+    table = pd.DataFrame({f"survival_{day:g}": values[:, k] for k, day in enumerate(columns.tolist())})
+    days = np.linspace(0, 3200, 77)
+    expected = survival_at(curve, edges, end, torch.tensor(days)).numpy()
+    assert curve_at(table, days) == pytest.approx(expected, nan_ok=True, abs=1e-9)
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    path = tmp_path / "predictions.csv"
+    for text, message in [
+        ("patient,risk\nA,1\n", "no column patient_id"),
+        ("patient_id,risk\nA,1\nA,2\n", "patient A stands there twice"),
+        ("patient_id,risk\nA,1\nB,\n", "patient B has no number in risk"),
+        ("", "cannot be read as a table"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_predictions(path)
+    path.write_text("patient_id,label,prob_a,prob_b\n007,b,0.5,0.5\nNA,x,0.5,0.5\n")
+    table = read_predictions(path)
+    assert table["patient_id"].tolist() == ["007", "NA"]
+    with pytest.raises(InputError, match="patient NA has the label 'x'"):
+        evaluate(table, {})
+    with pytest.raises(InputError, match="neither a column risk nor columns prob_"):
+        evaluate(table[["patient_id"]], {})

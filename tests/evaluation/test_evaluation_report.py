@@ -1,0 +1,233 @@
+"""The report: files, self-containment, agreement with metrics.json, comparison of models, refusals."""
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.commands import report as command
+from dmml.errors import InputError
+from dmml.evaluation import metrics
+from dmml.evaluation.bootstrap import paired_difference
+from dmml.evaluation.comparison import paired
+from dmml.evaluation.evaluate import write_evaluation
+from dmml.evaluation.report import write_report
+from dmml.evaluation.runs import find_tests
+from dmml.evaluation.tested import load_test
+from dmml.evaluation.words import summary
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects ids, links and text, and checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.words, self.open = [], [], [], []
+        self.feed(text)
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "data", "action"):
+                self.links.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+def run_command(*arguments):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture(scope="module")
+def written(survival_runs):
+    """What `dmml report` printed for both runs; the page stands in the last of them."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        run_command(*survival_runs)
+    return output.getvalue()
+
+
+def test_command_writes_one_self_contained_page(survival_runs, written):
+    path = survival_runs[-1] / "report.html"
+    assert written.startswith(f"{path} (2 tests, ")
+    text = path.read_text()
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids)) > 100
+    targets = [link for link in page.links if link.startswith("#")]
+    assert {target[1:] for target in targets} <= set(page.ids)
+    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert "<script" not in text
+    assert path.stat().st_size < 3e6
+    assert "prefers-color-scheme: dark" in text
+    assert text.count("data:image/jpeg") == 2 * 2 * 5
+    for word in ("Kaplan–Meier", "Calibration", "Paired differences", "gene coverage", "conflict", "best possible"):
+        assert word.lower() in text.lower()
+    assert "dmml test --config configs/held_out.yaml" in page.text
+    assert not list(survival_runs[-1].glob(".*"))
+
+
+def test_figures_in_the_page_are_those_of_the_models(survival_runs, written):
+    tests = [load_test(found) for found in find_tests(survival_runs)]
+    page = Page((survival_runs[-1] / "report.html").read_text())
+    for test in tests:
+        for name in ("c_index", "ibs", "share_of_oracle"):
+            assert f"{test.metrics[name]['value']:.3f}" in page.text
+    teacher, student = (test.known for test in tests)
+    expected = paired_difference(
+        metrics.concordance_index, student["risk"], teacher["risk"], student["time"], student["event"],
+        strata=student["event"],
+    )  # fmt: skip
+    [pair] = paired(tests)
+    assert (pair.a.model, pair.b.model, pair.primary, pair.n) == ("student", "teacher", True, 60)
+    assert pair.difference == pytest.approx(expected, abs=1e-6)
+    first, second, third, fourth = summary(tests, [pair])
+    assert "held_out (60 patients, 42 events), the student, which sees slides only" in first
+    assert f"{tests[1].metrics['c_index']['value']:.2f} (95 % interval" in first
+    assert second.startswith("The teacher, which also sees the RNA of ")
+    assert f"{abs(expected.estimate):.3f}" in third
+    assert "the true risk itself reaches" in fourth
+    assert all(sentence in page.text for sentence in (first, second, third, fourth))
+
+
+def test_write_evaluation_writes_what_the_run_folder_promises(survival_runs):
+    folder = survival_runs[1] / "test" / "held_out"
+    inputs = [folder / name for name in ("predictions.csv", "context.json", "attention.npz")]
+    before = {path: path.read_bytes() for path in inputs}
+    result = write_evaluation(folder)
+    assert json.loads((folder / "metrics.json").read_text()) == result
+    names = {path.name for path in (folder / "plots").iterdir()}
+    assert {"kaplan_meier.png", "kaplan_meier.svg", "calibration.png", "calibration.svg"} <= names
+    assert "attention_0_20x_tme.png" in names
+    Page((folder / "report.html").read_text())
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_classes_are_reported(tmp_path, make):
+    folders = [
+        make.classes(tmp_path / "runs" / name, model=model, strength=strength, seed=seed)
+        for name, model, strength, seed in (
+            ("t", "teacher", 2.5, 3),
+            ("s", "student", 0.7, 4),
+            ("x", "late_fusion", 1, 5),
+        )
+    ]
+    (folders[0] / "plots").mkdir()
+    (folders[0] / "plots" / "stale.png").write_bytes(b"")
+    assert set(write_evaluation(folders[0])) >= {"auc", "kappa_quadratic"}
+    assert "stale.png" not in {path.name for path in (folders[0] / "plots").iterdir()}
+    page = Page(write_report(folders, tmp_path / "all.html").read_text())
+    for word in ("Class by class", "Confusion", "ROC curves", "balanced accuracy", "adjusted by Holm's method"):
+        assert word in page.text
+    pairs = paired([load_test(found) for found in find_tests(folders)])
+    assert [(pair.a.run, pair.b.run, pair.primary) for pair in pairs] == [
+        ("s", "t", True), ("t", "x", False), ("s", "x", False),
+    ]  # fmt: skip
+    assert pairs[0].difference.high < 0
+    assert pairs[1].p_holm >= pairs[1].difference.p
+
+
+def test_models_tested_on_other_outcomes_are_not_compared(tmp_path, cohort, make):
+    a = make.survival(tmp_path / "a", cohort)
+    b = make.survival(tmp_path / "b", cohort, model="teacher")
+    table = pd.read_csv(b / "predictions.csv")
+    table.loc[4, "time"] += 30
+    table.to_csv(b / "predictions.csv", index=False)
+    tests = [load_test(found) for found in find_tests([a, b])]
+    [pair] = paired(tests)
+    assert pair.refused == "they were tested on different outcomes (patient P004)"
+    assert "a and b are not compared: they were tested on different outcomes" in " ".join(summary(tests, [pair]))
+    Page(write_report([a, b], tmp_path / "out.html").read_text())
+
+
+def test_cohorts_are_kept_apart_and_each_is_reported(tmp_path, make):
+    run = tmp_path / "demo"
+    make.survival(run, make.cohort(50, seed=1), name="north")
+    make.survival(run, make.cohort(40, seed=2), name="south", oracle_risk=None)
+    page = Page(write_report([run]).read_text())
+    assert "On the cohort north (50 patients" in page.text
+    assert "On the cohort south (40 patients" in page.text
+    assert "Paired differences" not in page.text
+
+
+def test_poor_inputs_still_give_a_page(tmp_path, make):
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "test" / "<b>odd & cohort"
+    folder.mkdir(parents=True)
+    pd.DataFrame(
+        {
+            "patient_id": ["<script>a", "b", "c"],
+            "time": [5.0, np.nan, 7],
+            "event": [1, np.nan, 0],
+            "risk": generator.random(3),
+        }
+    ).to_csv(folder / "predictions.csv", index=False)
+    result = write_evaluation(folder)
+    assert result["c_index"]["value"] is None
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert "cannot be judged: 1 of 2 patients with known outcome had the event" in page.text
+    assert "<b>odd & cohort" in page.text
+    assert "<script" not in text
+    pd.read_csv(folder / "predictions.csv").drop(columns=["time", "event"]).to_csv(folder / "predictions.csv")
+    assert write_evaluation(folder)["c_index"]["n"] == 0
+
+
+def test_what_is_missing_is_named_with_the_way_out(tmp_path, cohort, make):
+    with pytest.raises(InputError, match=r"nowhere is no folder; train a model first with `dmml fit"):
+        run_command("nowhere")
+    run = tmp_path / "runs" / "demo"
+    run.mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=r"holds no test result; run `dmml test --config COHORT.yaml --ckpt_path .*best"
+    ):
+        run_command(run)
+    (run / "config.yaml").write_text("{}")
+    with pytest.raises(InputError, match=r"its training did not finish; run `dmml fit --config .*config.yaml"):
+        run_command(run)
+    folder = make.survival(run, cohort)
+    with pytest.raises(InputError, match=r"--out .* is a folder; name a file"):
+        run_command(run, "--out", tmp_path)
+    (folder / "context.json").write_text("{half")
+    with pytest.raises(InputError, match=r"context.json is not valid JSON"):
+        write_evaluation(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["context.json", "predictions.csv"]
+
+
+def test_a_missing_run_is_told_before_anything_heavy_is_imported():
+    code = (
+        "import sys, argparse\nfrom dmml.commands import report\np = argparse.ArgumentParser()\n"
+        "report.add_arguments(p)\ntry:\n    report.run(p.parse_args(['nowhere']))\nexcept ValueError:\n"
+        "    heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'lifelines', 'lightning'} & set(sys.modules)\n"
+        "    print('heavy:', heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "heavy: set()\n"

@@ -1,0 +1,201 @@
+"""Rendered slides: read back by OpenSlide, of the right size and colours, and following the factors."""
+
+import argparse
+
+import numpy as np
+import openslide
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dmml.cohort.expression import build_expression
+from dmml.commands.simulate import add_arguments, run
+from dmml.simulate import render, slide_file
+from dmml.simulate.expression import draw_counts, gene_world, tpm
+from dmml.simulate.regions import LYMPHOID, NORMAL, STROMA, TUMOR
+from dmml.simulate.render import render_factors
+from dmml.simulate.stain import STAINS, develop
+from dmml.simulate.tissue_map import draw_map
+from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients
+
+
+def simulate(*arguments):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def factors(**values):
+    return np.array([values.get(name, 0.0) for name in FACTOR_NAMES])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    out = tmp_path_factory.mktemp("slides") / "study"
+    simulate(out, "--patients", 1, "--held-out", 1)
+    return out
+
+
+def test_files_of_a_cohort(study):
+    for cohort in SITES:
+        clinical = pd.read_csv(study / cohort / "clinical.csv")
+        assert {p.stem for p in (study / cohort / "slides").glob("*.tif")} == set(clinical["slide_id"])
+        assert {p.stem for p in (study / cohort / "rna").glob("*.tsv")} <= set(clinical["patient_id"])
+        assert {p.stem for p in (study / cohort / "truth").glob("*.png")} == set(clinical["slide_id"])
+        assert not list(study.rglob("*.part"))
+
+
+def test_the_files_of_rna_are_read_as_the_counts_that_were_drawn(study):
+    """Through the reader that users' own STAR-counts go through."""
+    expression = build_expression([study / "held_out" / "rna"])
+    patient = draw_patients("held_out", 1, seed=0)[0]
+    drawn = dict(zip(gene_world().symbols, tpm(draw_counts(patient)), strict=True))
+    assert expression.scale == "tpm"
+    assert list(expression.table.index) == [patient.patient_id]
+    assert set(expression.table.columns) == set(drawn)
+    read = expression.table.loc[patient.patient_id]
+    np.testing.assert_allclose(read, [drawn[gene] for gene in read.index], rtol=1e-4, atol=1e-4)
+
+
+def test_openslide_reads_scale_and_levels(study):
+    path = next((study / "held_out" / "slides").glob("*.tif"))
+    with openslide.OpenSlide(path) as slide:
+        assert slide.properties["openslide.vendor"] == "generic-tiff"
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+        assert float(slide.properties["openslide.mpp-y"]) == pytest.approx(0.5)
+        assert slide.level_dimensions == ((1568, 1568), (784, 784), (392, 392))
+        assert slide.level_downsamples == pytest.approx((1, 2, 4))
+        small = np.asarray(slide.read_region((0, 0), 2, (392, 392)).convert("RGB"), dtype=float)
+        whole = np.asarray(slide.read_region((0, 0), 0, (1568, 1568)).convert("RGB"), dtype=float)
+    assert np.abs(whole.reshape(392, 4, 392, 4, 3).mean(axis=(1, 3)) - small).mean() < 4.0
+
+
+def test_labels_lie_on_the_tissue(study):
+    for path in (study / "development" / "slides").glob("*.tif"):
+        with openslide.OpenSlide(path) as slide:
+            picture = np.asarray(slide.read_region((0, 0), 2, (392, 392)).convert("RGB"), dtype=float)
+        labels = np.asarray(Image.open(study / "development" / "truth" / f"{path.stem}.png"))
+        labels = np.repeat(np.repeat(labels, 2, axis=0), 2, axis=1)
+        darkness = 245 - picture.mean(axis=-1)
+        assert darkness[labels == LYMPHOID].mean() > darkness[labels == STROMA].mean() + 10
+        assert darkness[labels == TUMOR].mean() > darkness[labels == 0].mean() + 20
+        saturation = picture.max(axis=-1) - picture.min(axis=-1)
+        assert (saturation[labels > 0] > 20).mean() > 0.75
+        assert np.median(saturation[labels == 0]) < 10
+
+
+def test_a_slide_that_is_there_is_not_rendered_again(study, tmp_path, monkeypatch):
+    """Killed between two slides, the rerun renders only what is missing."""
+    rendered = []
+
+    def count(*arguments):
+        rendered.append(arguments[0].patient_id)
+        if len(rendered) == 2:
+            raise KeyboardInterrupt
+        return render.render_slide(*arguments)
+
+    monkeypatch.setattr(slide_file, "render_slide", count)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path / "out", "--patients", 1, "--held-out", 1)
+    assert not list((tmp_path / "out" / "held_out").rglob("*.tif"))
+    rendered.clear()
+    simulate(tmp_path / "out", "--patients", 1, "--held-out", 1)
+    assert rendered == ["SIM0-H0001"]
+    for path in (tmp_path / "out").rglob("*.tif"):  # and the same patient gives the same bytes in another study
+        assert path.read_bytes() == (study / path.relative_to(tmp_path / "out")).read_bytes()
+
+
+def test_few_enough_tiles_hold_tissue():
+    """At most 35 tiles of both magnifications, counted on the labels by the rule of the grid."""
+    for seed in range(20):
+        labels = draw_map(factors(), np.random.default_rng(seed)).small
+        tissue = np.repeat(np.repeat(labels > 0, 8, axis=0), 8, axis=1)
+        fine = [
+            (row, column)
+            for row in range(7)
+            for column in range(7)
+            if tissue[224 * row : 224 * row + 224, 224 * column : 224 * column + 224].mean() >= 0.25
+        ]
+        coarse = {(row // 2, column // 2) for row, column in fine}
+        assert len(fine) >= 16
+        assert len(fine) + len(coarse) <= 35
+        assert {TUMOR, STROMA, NORMAL, LYMPHOID} <= set(np.unique(labels))
+
+
+@pytest.fixture(scope="module")
+def average_slide():
+    return render_factors(factors(), "Aspen", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("factor", "value", "measure"),
+    [
+        ("lymphocytes", 2.0, "dark"),
+        ("vessels", 2.0, "red"),
+        ("architecture", -2.0, "white"),
+        ("fibrosis", 2.0, "pink"),
+        ("proliferation", 2.0, "purple"),
+    ],
+)
+def test_factors_are_seen(average_slide, factor, value, measure):
+    """Against an average slide of the same tissue, what the factor stands for must be more."""
+    amounts = []
+    for picture, labels in (
+        average_slide,
+        render_factors(factors(**{factor: value}), "Aspen", np.random.default_rng(0)),
+    ):
+        r, g, b = (picture[..., k].astype(float) for k in range(3))
+        large = np.repeat(np.repeat(labels, 8, axis=0), 8, axis=1)
+        amounts.append(
+            {
+                "dark": ((r < 110) & (g < 110))[large > 0].mean(),
+                "red": ((r > 180) & (g < 130) & (b < r - 80))[large > 0].mean(),
+                "white": ((r > 225) & (g > 225))[large == TUMOR].mean(),
+                "pink": -g[large == STROMA].mean() / 255,
+                "purple": (r < 170)[large == TUMOR].mean(),
+            }[measure]
+        )
+    assert amounts[1] > amounts[0] + 0.01, amounts
+
+
+def test_pleomorphism_spreads_the_size_of_nuclei():
+    from dmml.simulate import cells
+
+    def spread(value):
+        rng = np.random.default_rng(0)
+        mask = np.ones((600, 600), dtype=bool)
+        ground = argparse.Namespace(epithelium=mask, gland=np.full(mask.shape, -200.0, dtype=np.float32))
+        shown = dict(zip(FACTOR_NAMES, factors(pleomorphism=value), strict=True))
+        resting, _ = cells._tumor_cells(ground, shown, rng)
+        return np.log(resting.radius).std(), np.median(resting.radius), np.median(resting.irregularity)
+
+    low, high = spread(-1.5), spread(1.5)
+    assert all(more > 1.2 * less for less, more in zip(low, high, strict=True))
+
+
+def test_light_follows_beer_and_lambert():
+    """Without blur, the logarithm of the light is linear in the amount of dye."""
+    from dataclasses import replace
+
+    site = replace(STAINS["Aspen"], blur=1e-6)
+    empty = np.zeros((8, 8), dtype=np.float32)
+
+    def density(amount):
+        picture = develop(empty + np.float32(amount), empty, empty, site, np.random.default_rng(0))
+        return -np.log(picture[4, 4] / np.array(site.white))
+
+    np.testing.assert_allclose(density(1.2), 3 * density(0.4), rtol=1e-4)
+    assert density(1.0)[0] > density(1.0)[2]
+
+
+def test_every_site_has_a_stain_and_held_out_ones_lie_apart():
+    assert set(STAINS) == {site for sites in SITES.values() for site in sites}
+
+    def colour(site):
+        ones = np.full((4, 4), 0.6, dtype=np.float32)
+        return develop(ones, ones, 0 * ones, STAINS[site], np.random.default_rng(0))[2, 2]
+
+    development = np.stack([colour(site) for site in SITES["development"]])
+    radius = np.linalg.norm(development - development.mean(0), axis=1).mean()
+    held_out = [np.linalg.norm(colour(site) - development.mean(0)) for site in SITES["held_out"]]
+    assert np.mean(held_out) > 1.3 * radius
