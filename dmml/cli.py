@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ class DMMLCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As the stock CLI, with a model that `test` and `predict` need not name."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True, required=False)
         parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True, required=True)
 
@@ -89,7 +92,7 @@ class DMMLCLI(LightningCLI):
         elif trainer_config.get("logger") in (None, True):
             place = {"save_dir": self.folder.path, "name": "", "version": ""}
             kwargs["logger"] = [TensorBoardLogger(**place), CSVLogger(**place)]
-        self.trainer_defaults = {**self.trainer_defaults, "callbacks": extra}
+        self.trainer_defaults = {"callbacks": extra}
         return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:
@@ -120,6 +123,7 @@ def run(request: Request) -> int:
     Returns:
         0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
     """
+    _hush()
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     sys.argv = sys.argv[:1]  # LightningCLI warns about left-overs when it is given arguments
     kind = type("_DMMLCLI", (DMMLCLI,), {"request": request})
@@ -131,7 +135,6 @@ def run(request: Request) -> int:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            trainer_defaults=dict(TRAINER_DEFAULTS),
             parser_kwargs={"parser_mode": "omegaconf+"},
             save_config_callback=SaveConfigCallback if request.verb == "fit" else None,
             save_config_kwargs={"overwrite": True},
@@ -140,3 +143,18 @@ def run(request: Request) -> int:
     except SystemExit as stop:  # the parser prints its own message
         return int(stop.code or 0)
     return 130 if cli.trainer.interrupted else 0
+
+
+def _hush() -> None:
+    """Leave out what a user can do nothing about; dmml says itself what it reads, resumes and writes."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*does not have many workers.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*Experiment logs directory.*exists and is not empty.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+        ".*is smaller than the logging interval.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

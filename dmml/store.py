@@ -39,6 +39,20 @@ class SlideFeatures:
     """(N,) int32 row in the next coarser magnification, -1 = none; None where there is no coarser one"""
 
 
+def is_store(path: str | Path) -> bool:
+    """Whether there is a zarr group at a folder or fsspec URL, of whatever kind."""
+    location = _location(path)
+    if "://" not in location:
+        return (Path(location) / "zarr.json").is_file()
+    try:
+        zarr.open_group(location, mode="r")
+    except (FileNotFoundError, ValueError, KeyError):
+        return False
+    except ImportError as error:
+        raise InputError(f"{path}: this kind of URL needs another package ({error})") from error
+    return True
+
+
 class FeatureStore:
     """Reads and writes a store of tile features.
 
@@ -51,17 +65,19 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | Path, mode: str = "r"):
-        self.path = str(path)
-        if "://" not in self.path and not (Path(self.path) / "zarr.json").is_file():
+        self.path = _location(path)
+        if not is_store(path):
             raise InputError(f"{path}: no feature store here; make one with `dmml extract SLIDES --out {path}`")
         try:
             self._root = zarr.open_group(self.path, mode=mode)
         except (FileNotFoundError, ValueError, OSError) as error:
-            raise InputError(f"{path}: cannot be opened as a feature store ({error}); make one with `dmml extract`") from error
+            raise InputError(
+                f"{path}: cannot be opened as a feature store ({error}); make one with `dmml extract`"
+            ) from error
         if self._root.attrs.get("format") != FORMAT:
             raise InputError(
-                f"{path}: a zarr group but no dmml feature store (format {self._root.attrs.get('format')!r}, expected {FORMAT!r}); "
-                "make one with `dmml extract`"
+                f"{path}: a zarr group but no dmml feature store (format {self._root.attrs.get('format')!r}, expected "
+                f"{FORMAT!r}); make one with `dmml extract`"
             )
 
     @classmethod
@@ -85,15 +101,10 @@ class FeatureStore:
             "tile_px": tile_px,
             "magnifications": {str(m): float(mpp) for m, mpp in magnifications.items()},
         }
-        local = "://" not in str(path)
-        if not local or not (Path(path) / "zarr.json").is_file():
-            try:
-                return cls(path, mode="r+")
-            except InputError:
-                group = zarr.open_group(str(path), mode="a")
-                group.attrs.update(attributes)
-                group.require_group("slides")
-                return cls(path, mode="r+")
+        if not is_store(path):
+            # Attributes come with the group itself: a writer that dies here leaves a whole, empty store or none.
+            zarr.open_group(_location(path), mode="w-", attributes=attributes).require_group("slides")
+            return cls(path, mode="r+")
         store = cls(path, mode="r+")
         for name, wanted in attributes.items():
             if store._root.attrs.get(name) != wanted:
@@ -117,11 +128,12 @@ class FeatureStore:
 
     def slides(self) -> list[str]:
         """Ids of the slides that are complete, sorted."""
-        return sorted(name for name, group in self._root["slides"].groups() if group.attrs.get("complete"))
+        slides = self._root.get("slides")
+        return [] if slides is None else sorted(n for n, group in slides.groups() if group.attrs.get("complete"))
 
     def __contains__(self, slide_id: str) -> bool:
         """Whether the slide is there and complete."""
-        group = self._root["slides"].get(slide_id)
+        group = self._root.get(f"slides/{slide_id}")
         return group is not None and bool(group.attrs.get("complete"))
 
     def slide_attributes(self, slide_id: str) -> dict[str, Any]:
@@ -158,7 +170,7 @@ class FeatureStore:
         Features are stored as one uncompressed chunk: half-precision features barely compress, and reading is
         what training waits for.
         """
-        group = self._root["slides"].create_group(slide_id, overwrite=True)
+        group = self._root.require_group("slides").create_group(slide_id, overwrite=True)
         for magnification, bag in bags.items():
             scale = group.create_group(f"{magnification}x")
             _write_array(scale, "features", np.asarray(bag.features, dtype=np.float16))
@@ -171,8 +183,15 @@ class FeatureStore:
 
     def _group(self, slide_id: str) -> zarr.Group:
         if slide_id not in self:
-            raise InputError(f"{self.path}: no slide {slide_id!r}; `dmml features list {self.path}` shows those that are there")
+            raise InputError(
+                f"{self.path}: no slide {slide_id!r}; `dmml features list {self.path}` shows those that are there"
+            )
         return self._root["slides"][slide_id]
+
+
+def _location(path: str | Path) -> str:
+    """A folder where the path or URL means a local one, the URL otherwise."""
+    return str(path).removeprefix("file://")
 
 
 def _write_array(group: zarr.Group, name: str, values: np.ndarray) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -14,7 +13,7 @@ from dmml.types import Batch
 class CollectPredictions(Callback):
     """Keeps predictions of all patients, and the token attention of the first few.
 
-    Steps return `{"predictions": {column: (B,)}, "output": SubspaceOutput}`. Under several processes the rows are
+    Steps return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`. Under several processes the rows are
     gathered, and a patient whom the sampler dealt twice stands there once.
 
     Args:
@@ -31,13 +30,11 @@ class CollectPredictions(Callback):
 
     def _collect(self, outputs: dict[str, Any], batch: Batch) -> None:
         columns = {name: values.detach().cpu().double().numpy() for name, values in outputs["predictions"].items()}
-        observed = batch.target["observed"].cpu().numpy() if batch.target else np.zeros(len(batch.patient_id), dtype=bool)
-        targets = {name: values.cpu().numpy() for name, values in batch.target.items() if name != "observed"}
         tokens = {m: bag.mask.sum(1).cpu().numpy() for m, bag in batch.bags.items()}
         magnifications = outputs["output"].logits_by_magnification
         for i, patient in enumerate(batch.patient_id):
             row: dict[str, Any] = {"patient_id": patient}
-            row |= {name: values[i].item() if observed[i] else None for name, values in targets.items()}
+            row |= {name: values[i] for name, values in outputs["outcome"].items()}
             row |= {name: float(values[i]) for name, values in columns.items()}
             row["has_expression"] = int(batch.has_expression[i])
             row |= {f"n_tokens_{m}x": int(tokens[m][i]) if m in tokens else 0 for m in magnifications}

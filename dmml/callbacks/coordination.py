@@ -57,6 +57,15 @@ class GradientCoordination(Callback):
         if any(word in strategy.lower() for word in ("fsdp", "deepspeed", "modelparallel")):
             raise InputError(f"GradientCoordination does not support {strategy}, which shards gradients; use strategy=ddp")
 
+    def state_dict(self) -> dict[str, list[float]]:
+        """The confidences that the shared scope goes by at the next step, so that a resumed run is the same run."""
+        return {} if self._previous is None else {"previous": self._previous.tolist()}
+
+    def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
+        """See `state_dict`."""
+        if "previous" in state_dict:
+            self._previous = torch.tensor(state_dict["previous"])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse scaled gradients; install the rule of the shared scope."""
         fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)

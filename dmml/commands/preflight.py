@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def check(argv: list[str]) -> Request:
     if request.verb != "fit" and checkpoint is None:
         raise InputError(f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`")
     _check_files(request, configs)
+    for path in _checkpoints(request):
+        check_checkpoint(path)
     _check_cohort(request)
     return request
 
@@ -160,15 +163,38 @@ def _check_files(request: Request, configs: list[str]) -> None:
     """Every file that is named must be there; all that are missing are said at once."""
     from dmml.cohort.cohort import named_files
 
-    model = init_args(request.config.get("model")) if request.verb == "fit" else {}
     named = {f"data.{option}": str(path) for option, path in named_files(init_args(request.config["data"])).items()}
-    named |= {"--ckpt_path": request.config.get("ckpt_path")}
-    named |= {f"model.{option}": model.get(option) for option in ("teacher", "init_from")}
+    named |= _named_checkpoints(request)
     missing = [f"{path} ({option})" for option, path in named.items() if _is_missing(path)]
     if missing:
         page = next(filter(None, map(_page, configs)), None)
         hint = f"; {page} tells how to get them" if page else "; correct the paths, which are relative to the working directory"
         raise InputError(f"missing: {', '.join(missing)}{hint}")
+
+
+def check_checkpoint(path: Any) -> None:
+    """Refuse what cannot be a checkpoint, before torch is imported; nothing in the file is executed or unpickled.
+
+    Raises:
+        InputError: There is no file, or it is no archive as `dmml fit` writes them.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: not a checkpoint that can be read safely; use one written by `dmml fit`")
+
+
+def _named_checkpoints(request: Request) -> dict[str, Any]:
+    """{option: path} of the checkpoints that a command or its config names."""
+    model = init_args(request.config.get("model")) if request.verb == "fit" else {}
+    named = {"--ckpt_path": request.config.get("ckpt_path")}
+    return named | {f"model.{option}": model.get(option) for option in ("teacher", "init_from")}
+
+
+def _checkpoints(request: Request) -> list[str]:
+    """Of these the local files; a word of Lightning's such as `last`, or a URL, is none."""
+    paths = _named_checkpoints(request).values()
+    return [path for path in paths if isinstance(path, str) and Path(path).is_file()]
 
 
 def _is_missing(path: Any) -> bool:

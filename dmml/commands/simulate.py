@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--visibility",
         type=float,
         default=None,
-        help="correlation of each factor with what a slide shows, above 0 up to 1 (default: 0.8 for features, 0.95 for slides)",
+        help="correlation of each factor with what a slide shows, above 0 up to 1 (default: 0.8 for features, 0.9 for slides)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a simulation with other arguments in OUT")
 

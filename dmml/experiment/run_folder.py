@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,4 +111,4 @@ def write_json(path: Path, content: Any) -> None:
 
 def now() -> str:
     """The time, to the second, in UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")

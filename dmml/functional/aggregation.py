@@ -31,14 +31,15 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         return mask.new_zeros((batch, 0), dtype=torch.long), mask.new_full((batch, n_clusters), -1, dtype=torch.long)
     with torch.no_grad():
         # Masked tokens are set to 0, so that not even a NaN in padding reaches a distance.
-        x = torch.where(mask.unsqueeze(-1), tokens.detach().float(), 0.0)
+        x = torch.where(mask.unsqueeze(-1), _at_least_float32(tokens.detach()), 0.0)
         distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / dim**0.5  # (B, N, N)
         pair = mask.unsqueeze(1) & mask.unsqueeze(2)
         far = distance.masked_fill(~pair, float("inf"))
         nearest = far.square().topk(min(k, n), dim=2, largest=False).values  # (B, N, k), sorted: equal tokens sum alike
         finite = nearest.isfinite()
         mean = nearest.masked_fill(~finite, 0).sum(2) / finite.sum(2).clamp_min(1)
-        density = (-mean).exp().masked_fill(~mask, -1.0)  # (B, N)
+        # log ρ in place of ρ: the order is the same, and exp(−mean) is 0 for every token of far-apart features.
+        density = (-mean).masked_fill(~mask, float("-inf"))  # (B, N)
 
         # "Denser" with ties broken by index is a strict order, so each sample has exactly one densest token.
         index = torch.arange(n, device=tokens.device)
@@ -48,10 +49,11 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         largest = distance.masked_fill(~pair, 0).amax((1, 2)).unsqueeze(1)
         delta = torch.where(to_denser.isinf(), largest, to_denser)
 
-        score = (density * delta).masked_fill(~mask, -1.0)
+        # log ρδ, −∞ for repeats of a token (δ = 0) raised above what is masked.
+        score = (density + delta.log()).clamp_min(torch.finfo(x.dtype).min).masked_fill(~mask, float("-inf"))
         take = min(n_clusters, n)
         order = score.sort(dim=1, descending=True, stable=True)
-        centres = order.indices[:, :take].masked_fill(order.values[:, :take] < 0, -1)
+        centres = order.indices[:, :take].masked_fill(order.values[:, :take].isinf(), -1)
         if take < n_clusters:
             centres = torch.nn.functional.pad(centres, (0, n_clusters - take), value=-1)
         to_centre = far.gather(2, centres.clamp_min(0).unsqueeze(1).expand(-1, n, -1))  # (B, N, n_clusters)
@@ -72,11 +74,16 @@ def merge_tokens(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters:
     Returns:
         (B, n_clusters, d); 0 for a cluster without tokens or without weight.
     """
-    batch, n, dim = tokens.shape
+    batch, _, dim = tokens.shape
     there = assignment >= 0
-    weight = torch.where(there, weight.float(), 0.0)
-    values = torch.where(there.unsqueeze(-1), tokens.float(), 0.0) * weight.unsqueeze(-1)
+    weight = torch.where(there, _at_least_float32(weight), 0.0)
+    values = torch.where(there.unsqueeze(-1), _at_least_float32(tokens), 0.0) * weight.unsqueeze(-1)
     slot = torch.where(there, assignment, 0)
     total = weight.new_zeros(batch, n_clusters).scatter_add(1, slot, weight)
     merged = values.new_zeros(batch, n_clusters, dim).scatter_add(1, slot.unsqueeze(-1).expand(-1, -1, dim), values)
     return (merged / total.clamp_min(torch.finfo(total.dtype).tiny).unsqueeze(-1)).to(tokens.dtype)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is raised to single; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

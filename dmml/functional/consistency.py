@@ -21,19 +21,19 @@ def expression_consistency(
         has_expression: (B,) bool; None means that all are known.
 
     Returns:
-        (B,) float32; zeros where P = 0.
+        (B,), at least float32; zeros where P = 0.
 
     Source: contribution 2 of the paper, on expression. Departs from the released code, which rewards equal diagonals
     of a batch's similarity (`batch_similarity_variance`): NaN at one patient, met by any constant.
     """
-    predicted_10, predicted_20 = predicted_10.float(), predicted_20.float()
+    predicted_10, predicted_20 = _at_least_float32(predicted_10), _at_least_float32(predicted_20)
     if predicted_10.shape[1] == 0:
         return predicted_10.new_zeros(len(predicted_10))
     loss = (predicted_10 - predicted_20).square().mean(1)
     if measured is None:
         return loss
-    measured = measured.float()
-    known = torch.ones_like(loss, dtype=torch.bool) if has_expression is None else has_expression
+    measured = _at_least_float32(measured)
+    known = torch.ones_like(loss, dtype=torch.bool) if has_expression is None else has_expression.bool()
     # A NaN in an ignored row must not reach the gradient, so the rows are cleaned before the difference is taken.
     measured = torch.where(known[:, None], measured, 0.0)
     anchored = ((predicted_10 - measured).square().mean(1) + (predicted_20 - measured).square().mean(1)) / 2
@@ -55,7 +55,7 @@ def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Te
     Returns:
         (B,) nats, between 0 and ln 2; 0 where a bag is empty.
     """
-    attention_10, attention_20 = attention_10.float(), attention_20.float()
+    attention_10, attention_20 = _at_least_float32(attention_10), _at_least_float32(attention_20)
     if attention_10.shape[1] == 0 or attention_20.shape[1] == 0:
         return attention_10.new_zeros(len(attention_10))
     known = (parent >= 0) & (parent < attention_10.shape[1])
@@ -87,10 +87,11 @@ def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
 
     Source: `OmicDomainScaleLoss` of the released code.
     """
-    a, b = a.float(), b.float()
+    a, b = _at_least_float32(a), _at_least_float32(b)
     if len(a) < 2:
         return (a.sum() + b.sum()) * 0
-    similarity = torch.nn.functional.normalize(a @ b.T, dim=1)  # (B, B), rows to unit length
+    with torch.autocast(a.device.type, enabled=False):  # the factor of 10⁴ shows what half precision would lose
+        similarity = torch.nn.functional.normalize(a @ b.T, dim=1)  # (B, B), rows to unit length
     return 1e4 * similarity.diagonal().var(unbiased=True)
 
 
@@ -104,10 +105,16 @@ def decorrelation(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Scalar between 0 and 1; 0 for B < 2.
     """
-    a, b = a.float(), b.float()
+    a, b = _at_least_float32(a), _at_least_float32(b)
     if len(a) < 2:
         return (a.sum() + b.sum()) * 0
     a, b = a - a.mean(0), b - b.mean(0)
-    covariance = a.T @ b / (len(a) - 1)
+    with torch.autocast(a.device.type, enabled=False):
+        covariance = a.T @ b / (len(a) - 1)
     scale = a.var(0).unsqueeze(1) * b.var(0).unsqueeze(0)
     return (covariance.square() / (scale + 1e-6)).mean()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is raised to single; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

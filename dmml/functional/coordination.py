@@ -39,9 +39,9 @@ def coordinate(
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got {rule!r}")
-    tumor, tme = grad_tumor.float(), grad_tme.float()
-    tumor_confidence = torch.as_tensor(confidence_tumor, dtype=torch.float32, device=tumor.device).reshape(-1, 1)
-    tme_confidence = torch.as_tensor(confidence_tme, dtype=torch.float32, device=tumor.device).reshape(-1, 1)
+    tumor, tme = _at_least_float32(grad_tumor), _at_least_float32(grad_tme)
+    tumor_confidence = torch.as_tensor(confidence_tumor, dtype=tumor.dtype, device=tumor.device).reshape(-1, 1)
+    tme_confidence = torch.as_tensor(confidence_tme, dtype=tumor.dtype, device=tumor.device).reshape(-1, 1)
     dot = (tumor * tme).sum(1, keepdim=True)  # (C, 1)
     conflict = dot < 0
     new_tumor = _yield(tumor, tme, dot, rule)
@@ -62,3 +62,8 @@ def _yield(u: Tensor, v: Tensor, dot: Tensor, rule: str) -> Tensor:
     mirrored = kept - projection
     length = mirrored.norm(dim=1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
     return kept.norm(dim=1, keepdim=True) * mirrored / length
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is raised to single; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

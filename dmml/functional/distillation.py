@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
@@ -40,19 +41,23 @@ def softened_bernoulli_kl(student_logits: Tensor, teacher_logits: Tensor, temper
 
 def categorical_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Σ_c p_t log(p_t / p_s) of each sample, before the factor T². (B, C), (B, C) → (B,)."""
-    student = log_softmax(student_logits.float() / temperature, dim=1)
-    teacher = log_softmax(teacher_logits.float() / temperature, dim=1)
+    student = log_softmax(_at_least_float32(student_logits) / temperature, dim=1)
+    teacher = log_softmax(_at_least_float32(teacher_logits) / temperature, dim=1)
     return (teacher.exp() * (teacher - student)).sum(1)
 
 
 def bernoulli_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Σ_k KL of independent Bernoulli variables of each sample, before the factor T². (B, K), (B, K) → (B,)."""
-    s, t = student_logits.float() / temperature, teacher_logits.float() / temperature
-    p = t.sigmoid()
-    hit = p * (logsigmoid(t) - logsigmoid(s))
-    miss = (1 - p) * (logsigmoid(-t) - logsigmoid(-s))
+    s, t = (_at_least_float32(logits) / temperature for logits in (student_logits, teacher_logits))
+    hit = t.sigmoid() * (logsigmoid(t) - logsigmoid(s))
+    miss = (-t).sigmoid() * (logsigmoid(-t) - logsigmoid(-s))
     return (hit + miss).sum(1)
 
 
 def _mean(values: Tensor) -> Tensor:
     return values.mean() if len(values) else values.sum()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is raised to single; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -6,6 +6,7 @@ of the hazards h_k = P(event in interval k | alive before it). Higher risk is wo
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -24,12 +25,12 @@ def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: fl
         alpha: Share by which censored patients count less.
 
     Returns:
-        (B,) float32.
+        (B,) float32, or float64 where the logits are.
 
     Source: Zadeh & Schmid 2021, eq. 4; the form used by MCAT and by the paper's released code (there clamped at 1e-7,
     which has no gradient once saturated).
     """
-    logits = logits.float()
+    logits = _at_least_float32(logits)
     event = event.to(logits.dtype)
     steps = torch.arange(logits.shape[1], device=logits.device)
     index = interval.long().unsqueeze(1)  # (B, 1)
@@ -42,7 +43,7 @@ def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: fl
 
 def survival_curve(logits: Tensor) -> Tensor:
     """S_k = Π_{j ≤ k} (1 − h_j), the probability of being event-free at the end of interval k. (B, K) → (B, K)."""
-    return logsigmoid(-logits.float()).cumsum(1).exp()
+    return logsigmoid(-_at_least_float32(logits)).cumsum(1).exp()
 
 
 def risk_score(logits: Tensor) -> Tensor:
@@ -73,6 +74,8 @@ def interval_edges(time: Tensor, event: Tensor, n_intervals: int) -> Tensor:
 
 def time_to_interval(time: Tensor, edges: Tensor) -> Tensor:
     """Interval of a time = number of edges ≤ time. (B,), (K − 1,) → (B,) int64."""
+    # Compared in the precision of the times: an edge is one of them, and must fall into the interval that it opens.
+    time = time if time.is_floating_point() else time.double()
     return torch.searchsorted(edges.to(time.dtype), time.contiguous(), right=True)
 
 
@@ -101,7 +104,7 @@ def survival_at(curve: Tensor, edges: Tensor, end: float, days: Tensor) -> Tenso
     return value.masked_fill((days > end) | (days < 0), float("nan"))
 
 
-def concordance_index(time, event, risk) -> float:  # noqa: ANN001 - tensors, arrays and lists alike
+def concordance_index(time, event, risk) -> float:
     """Harrell's concordance: the share of comparable pairs in which the patient who dies first has the higher risk.
 
     A pair (i, j) is comparable when i has the event and t_i < t_j, or t_i = t_j with j censored. Tied risks count half.
@@ -114,7 +117,7 @@ def concordance_index(time, event, risk) -> float:  # noqa: ANN001 - tensors, ar
 
     Source: Harrell et al. 1982; agrees with `lifelines.utils.concordance_index(time, -risk, event)`.
     """
-    time, event, risk = (torch.as_tensor(x).detach().double().cpu().flatten() for x in (time, event, risk))
+    time, event, risk = (_as_double(x) for x in (time, event, risk))
     order = torch.argsort(time, stable=True)
     time, event, risk = time[order], event[order], risk[order]
     concordant = pairs = 0.0
@@ -125,3 +128,14 @@ def concordance_index(time, event, risk) -> float:  # noqa: ANN001 - tensors, ar
         concordant += ((r > risk) & comparable).sum().item() + 0.5 * ((r == risk) & comparable).sum().item()
         pairs += comparable.sum().item()
     return concordant / pairs if pairs else float("nan")
+
+
+def _as_double(x) -> Tensor:
+    """(B,) float64 on the CPU; an array is copied, since it may be read-only or run backwards."""
+    x = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
+    return x.double().cpu().flatten()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is raised to single; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -117,19 +117,20 @@ class DeformableFusion(Fusion):
 
     def forward(self, tokens: Tensor, bag: Bag, condition: Tensor) -> tuple[Tensor, Tensor]:
         """See `Fusion.forward`."""
-        n_slides = int(bag.slide.max()) + 1 if bag.slide.numel() else 1
-        place = slide_frame(bag.position, bag.mask, bag.slide, n_slides)
+        slide = bag.slide.masked_fill(~bag.mask, 0)
+        n_slides = int(slide.max()) + 1 if slide.numel() else 1
+        place = slide_frame(bag.position, bag.mask, slide, n_slides)
         normed = self.norm(tokens)
-        keys, where, there = self._anchors(normed, place, bag, condition, n_slides)
-        tokens = tokens + self._attend(normed, place, bag.slide, condition, keys, where, there)
+        keys, where, there = self._anchors(normed, place, bag.mask, slide, condition, n_slides)
+        tokens = tokens + self._attend(normed, place, slide, condition, keys, where, there)
         return self.pool(tokens, bag.mask, condition)
 
     def _anchors(
-        self, tokens: Tensor, place: Tensor, bag: Bag, condition: Tensor, n_slides: int
+        self, tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, condition: Tensor, n_slides: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tissue around the moved anchors: (B, S, M + 1, d), their places (B, S, M + 1, 2), and whether any is there."""
         batch, m = len(tokens), len(self.grid)
-        sums, counts = rasterise(tokens, place, bag.mask, bag.slide, n_slides, self.cells)
+        sums, counts = rasterise(tokens, place, mask, slide, n_slides, self.cells)
         rest = self.grid.expand(batch * n_slides, -1, -1)
         seen, _ = sample(sums, counts, rest)  # (B·S, M, d)
         asked = condition.repeat_interleave(n_slides, 0).unsqueeze(1).expand(-1, m, -1)

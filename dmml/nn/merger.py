@@ -11,28 +11,33 @@ from dmml.types import Bag
 WINDOW = 64
 """Tokens of neighbouring tissue that are clustered together; the exact clustering costs WINDOW² a window."""
 
+_Round = tuple[Tensor, Tensor, Tensor, Tensor]
+"""State between rounds: points (B, M, d), tokens that each stands for (B, M), which are real (B, M), and the point of
+each token (B, N), −1 = none."""
 
-def neighbourhood_order(bag: Bag, cell_um: float = 112.0) -> Tensor:
+
+def neighbourhood_order(bag: Bag, cell_um: float = 14.0) -> Tensor:
     """Order in which a bag's tokens are cut into windows: slide by slide, along a Z-order curve, padding last.
 
     Args:
         bag: positions (B, N, 2) µm, mask, slide.
-        cell_um: Step of the curve's lattice in µm.
+        cell_um: Step of the curve's lattice in µm, far below a tile (112 µm at 20x), so that no two tiles share a cell;
+            a power of two of them to a tile keeps windows square.
 
     Returns:
         (B, N) int64 permutation; it does not depend on the order of the tokens given, but for tokens at one place.
     """
-    lattice = (bag.position.nan_to_num() / cell_um).round().long().clamp(0, 2**20 - 1)
+    lattice = (bag.position.nan_to_num() / cell_um).floor().long().clamp(0, 2**20 - 1)
     code = torch.zeros_like(bag.slide)
     for bit in range(20):
         code |= ((lattice[..., 0] >> bit) & 1) << (2 * bit)
         code |= ((lattice[..., 1] >> bit) & 1) << (2 * bit + 1)
-    code = code + (bag.slide << 42)
+    code = code + (bag.slide.masked_fill(~bag.mask, 0) << 42)
     return code.masked_fill(~bag.mask, torch.iinfo(torch.long).max).argsort(dim=1, stable=True)
 
 
 def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Tensor:
-    """Windowed exact DPC-kNN: windows of neighbouring tokens are merged, again and again, until K are left.
+    """Windowed exact DPC-kNN: windows of neighbouring tokens are merged until one window is left, then that into K.
 
     Args:
         tokens: (B, N, d).
@@ -50,7 +55,9 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         weight = mask.float()
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
         while points.shape[1] > WINDOW:
-            points, weight, mask, member = _merge_windows(points, weight, mask, member, max(WINDOW // 8, n_clusters), k)
+            merged = _merge_windows(points, weight, mask, member, max(WINDOW // 8, n_clusters), k)
+            # A patient who fits into one window waits for the others: batch mates and padding change nothing.
+            points, weight, mask, member = _where_large(mask, merged, (points, weight, mask, member))
         assignment, _ = dpc_knn(points, mask, n_clusters, k)
         last = assignment.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
         return torch.full_like(last, -1).scatter(1, order, last)
@@ -93,6 +100,28 @@ def _merge_windows(
     member = moved.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
     merged = merged.gather(1, compact.unsqueeze(-1).expand(-1, -1, dim))
     return merged, total.gather(1, compact), there.gather(1, compact), member
+
+
+def _where_large(mask: Tensor, merged: _Round, before: _Round) -> _Round:
+    """The state after a round for patients with more than WINDOW points, the state before it for the others.
+
+    Args:
+        mask: (B, M) points before the round, real ones first.
+        merged: What `_merge_windows` returned.
+        before: What it was given.
+    """
+    large = mask.sum(1) > WINDOW  # (B,)
+    width = max(WINDOW, merged[0].shape[1])
+    points, weight, there = (
+        torch.where(large.view(-1, *[1] * (new.dim() - 1)), _resize(new, width), _resize(old, width))
+        for new, old in zip(merged[:3], before[:3], strict=True)
+    )
+    return points, weight, there, torch.where(large.unsqueeze(1), merged[3], before[3])
+
+
+def _resize(x: Tensor, width: int) -> Tensor:
+    """Cut, or padded with zeros, to a width. (B, M, …) → (B, width, …)."""
+    return torch.cat([x[:, :width], x.new_zeros(len(x), max(0, width - x.shape[1]), *x.shape[2:])], 1)
 
 
 def merge_informative(tokens: Tensor, score: Tensor, assignment: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,10 @@ class TokenProjection(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Project."""
-        tokens = self.dropout(nn.functional.gelu(self.norm(self.linear(features.to(self.linear.weight.dtype)))))
+        features = features.to(self.linear.weight.dtype)
+        if torch.is_grad_enabled() and not bool(mask.all()):  # a NaN in padding reaches the weight's gradient as 0 · NaN
+            features = features.masked_fill(~mask.unsqueeze(-1), 0)
+        tokens = self.dropout(nn.functional.gelu(self.norm(self.linear(features))))
         return torch.where(mask.unsqueeze(-1), tokens, 0.0)
 
 
@@ -36,12 +39,12 @@ class _Fork(torch.autograd.Function):
     """Identity with two outlets. After backward only the sum of the two gradients is left, so a rule must act here."""
 
     @staticmethod
-    def forward(ctx, tokens: Tensor, rule: GradientRule | None) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+    def forward(ctx, tokens: Tensor, rule: GradientRule | None) -> tuple[Tensor, Tensor]:
         ctx.rule = rule
         return tokens.view_as(tokens), tokens.view_as(tokens)
 
     @staticmethod
-    def backward(ctx, grad_tumor: Tensor, grad_tme: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001
+    def backward(ctx, grad_tumor: Tensor, grad_tme: Tensor) -> tuple[Tensor, None]:
         if ctx.rule is not None:
             grad_tumor, grad_tme = ctx.rule(grad_tumor, grad_tme)
         return grad_tumor + grad_tme, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-VISIBILITY = {"features": 0.8, "slides": 0.95}
+VISIBILITY = {"features": 0.8, "slides": 0.9}
 """Default correlation of each factor with what a slide shows; pixels and encoder blur what is shown once more."""
 
 

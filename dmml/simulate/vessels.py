@@ -14,7 +14,7 @@ PER_MM2 = 65.0
 """Vessels per mm² of stroma where the factor is 0."""
 RADIUS_UM = 9.0
 SPREAD = 0.45
-LEAKED = 260.0
+LEAKED = 400.0
 """Red cells per mm² of stroma outside of vessels where the factor is 0."""
 RED_CELL_UM = 3.1
 
@@ -32,12 +32,12 @@ def lay_vessels(ground: Ground, vessels: float, rng: np.random.Generator) -> Non
     area = len(candidates) * 64 * (UM_PER_PIXEL / 1000) ** 2
     if not len(candidates):
         return
-    count = min(len(candidates), rng.poisson(PER_MM2 * area * np.exp(0.85 * np.clip(vessels, -2.5, 2.2))))
+    count = min(len(candidates), rng.poisson(PER_MM2 * area * np.exp(0.95 * np.clip(vessels, -2.5, 2.2))))
     for centre in candidates[rng.choice(len(candidates), count, replace=False)]:
         radius = RADIUS_UM * np.exp(0.12 * vessels + SPREAD * rng.standard_normal()) / UM_PER_PIXEL
         _lay_vessel(ground, centre, float(np.clip(radius, 7.0, 70.0)), rng)
     # Red cells that left their vessels, more of them where vessels are many and frail.
-    leaked = rng.poisson(LEAKED * area * np.exp(0.85 * np.clip(vessels, -2.5, 2.2)))
+    leaked = rng.poisson(LEAKED * area * np.exp(0.95 * np.clip(vessels, -2.5, 2.2)))
     free = np.argwhere(ground.stroma)
     points = free[rng.integers(0, len(free), leaked)] + rng.random((leaked, 2))
     red = population(points, rng, 0.9 * RED_CELL_UM, 0.08, (1.0, 1.4), 0.05, density=1.0, coarseness=0.0)

@@ -88,7 +88,11 @@ def tissue_share(mask: np.ndarray, mask_mpp: float, tile: float, size_um: tuple[
 
 
 def lay_tiles(
-    share: np.ndarray, judged_at: int, magnifications: Sequence[int], least: float = LEAST_TISSUE, tile_px: int = TILE_PX
+    share: np.ndarray,
+    judged_at: int,
+    magnifications: Sequence[int],
+    least: float = LEAST_TISSUE,
+    tile_px: int = TILE_PX,
 ) -> dict[int, Tiles]:
     """Keep tiles by their share of tissue and number them row by row.
 

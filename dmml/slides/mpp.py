@@ -111,6 +111,10 @@ def _candidates(properties: Mapping[str, str]):
     if unit and "tiff.XResolution" in properties:
         try:
             x = unit / float(properties["tiff.XResolution"])
-            yield "tiff.XResolution", x, unit / float(properties.get("tiff.YResolution", properties["tiff.XResolution"]))
+            yield (
+                "tiff.XResolution",
+                x,
+                unit / float(properties.get("tiff.YResolution", properties["tiff.XResolution"])),
+            )
         except (ValueError, ZeroDivisionError):
             return

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from dmml.slides.grid import pixel_um
 from dmml.slides.mpp import Scale, SlideError, check_given, resolve_mpp
 
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 PLAIN_LIMIT = 20_000 * 20_000
 """Pixels up to which a plain image is read: it has to be held in memory whole"""
+COARSEST = 1.25
+"""A slide is refused where its pixels are larger than wanted by more than this: what was not scanned is not made up"""
 _TOLERANCE = 1.01
 _BLOCK = 2048
 
@@ -94,6 +98,21 @@ class Slide:
         """Id of the DICOM series, of which every file opens the same slide; None for other formats."""
         return self._handle.properties.get("dicom.SeriesInstanceUID")
 
+    def check_scale(self, magnifications: Sequence[int]) -> None:
+        """Refuse a slide that was scanned too coarsely for the finest magnification.
+
+        Raises:
+            SlideError: State `too_coarse`.
+        """
+        finest = max(magnifications)
+        if self.mpp > COARSEST * pixel_um(finest):
+            usable = [m for m in (5, 10, 20) if self.mpp <= COARSEST * pixel_um(m)]
+            hint = f"--magnifications {usable[-1]}" if usable else "a finer scan"
+            raise SlideError(
+                "too_coarse",
+                f"{self.path}: scanned at {self.mpp:.3g} µm/px, too coarse for {finest}x ({pixel_um(finest):g} µm/px); use {hint}",
+            )
+
     def read(self, x_um: float, y_um: float, width: int, height: int, mpp: float) -> np.ndarray:
         """Read a rectangle, resampled from the nearest level that is at least as fine.
 
@@ -145,7 +164,9 @@ class Slide:
         level = max(fine, key=lambda i: steps[i]) if fine else 0
         return level, steps[level]
 
-    def _region(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Image.Image, tuple[float, float]]:
+    def _region(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> tuple[Image.Image, tuple[float, float]]:
         """Pixels of a level on white, and the place of their corner in that level, which is not quite what was asked."""
         white = Image.new("RGB", (width, height), "white")
         across, down = self._handle.level_dimensions[level]
@@ -189,7 +210,8 @@ class Slide:
     def _open_plain(self, mpp: float | None) -> _PlainImage:
         if mpp is None:
             raise SlideError(
-                "no_mpp", f"{self.path}: a plain image does not tell its µm per pixel; give it with --mpp, e.g. --mpp 0.5"
+                "no_mpp",
+                f"{self.path}: a plain image does not tell its µm per pixel; give it with --mpp, e.g. --mpp 0.5",
             )
         try:
             handle = _PlainImage(self.path)

@@ -2,7 +2,7 @@
 
 Glass is colourless at any brightness and stained tissue is not, so what is thresholded is the colourfulness of the
 optical density, OD_c = −log10(I_c / glass_c): max_c OD_c − min_c OD_c. Ink is told from stain by its hue: eosin and
-haematoxylin take most of the green light away, blue, green and black pens do not.
+haematoxylin take green light away most, blue and green inks red light, black ink all of it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ MASK_MPP = 8.0
 """µm/px at which tissue is looked for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.10
 """Bounds on Otsu's threshold: below is glass with JPEG noise, above is tissue even where all is tissue"""
-PEN_HUE, PEN_STRENGTH = 0.75, 0.30
-"""Ink: OD_green < 0.75 · OD_red, and a colourfulness of at least 0.30"""
+PEN_STRENGTH, PEN_EDGE = 0.25, 0.10
+"""Colourfulness from which a hue makes a pixel ink, and from which it makes one next to ink so, as a stroke's soft edge"""
+GREEN_INK = 0.75
+"""Green and cyan ink: OD_green < 0.75 · OD_red. Stained tissue, averaged over a mask pixel, has 0.98 and more"""
+BLUE_INK = (0.97, 0.30)
+"""Blue ink: OD_green < 0.97 · OD_red and OD_blue < 0.30 · OD_green; haematoxylin has 1.08 and 0.41"""
 BLACK_DENSITY, BLACK_COLOUR = 0.80, 0.35
 """Black ink or an unscanned area: every channel's OD ≥ 0.80, with little colour"""
 
@@ -25,7 +29,7 @@ def tissue_mask(
     mpp: float = MASK_MPP,
     smallest_um2: float = 4_000.0,
     largest_hole_um2: float = 12_000.0,
-    smallest_pen_um2: float = 20_000.0,
+    smallest_pen_um2: float = 3_000.0,
 ) -> np.ndarray:
     """Mark the tissue on a small picture of a slide.
 
@@ -83,10 +87,13 @@ def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
     """Ink and black areas of at least `smallest` pixels, with a margin of one pixel. (H, W, 3) OD → (H, W) bool."""
     red, green, blue = np.moveaxis(density, 2, 0)
     colour = density.max(axis=2) - density.min(axis=2)
-    ink = (green < PEN_HUE * np.maximum(red, 1e-6)) & (colour >= PEN_STRENGTH)
+    blue_ink = (green < BLUE_INK[0] * red) & (blue < BLUE_INK[1] * green)
+    hue = (green < GREEN_INK * red) | blue_ink
+    square = np.ones((3, 3), bool)
+    ink = ndimage.binary_propagation(hue & (colour >= PEN_STRENGTH), square, mask=hue & (colour >= PEN_EDGE))
     black = (np.minimum(np.minimum(red, green), blue) >= BLACK_DENSITY) & (colour <= BLACK_COLOUR)
     pen = _keep_large(ink | black, smallest)
-    return ndimage.binary_dilation(pen, structure=np.ones((3, 3), bool))
+    return ndimage.binary_dilation(pen, structure=square)
 
 
 def _keep_large(mask: np.ndarray, smallest: float) -> np.ndarray:

@@ -47,6 +47,14 @@ class Task:
         """Outcomes of patients → `Batch.target`, with `observed` False where the outcome is unknown."""
         raise NotImplementedError
 
+    def decode(self, target: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+        """The way back: columns of the outcome as they stand in `predictions.csv`, None where it is unknown."""
+        observed = target["observed"].tolist()
+        return {
+            name: [value if known else None for value, known in zip(target[name].tolist(), observed, strict=True)]
+            for name in self.outcome
+        }
+
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """(B, C) → (B,) loss to train with; 0 for patients who are not observed."""
         raise NotImplementedError
@@ -93,5 +101,5 @@ class Task:
 
 
 def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
-    """log Σ_m w_m exp(v_m), finite with finite gradients where at least one weight is not 0. (M, …), (M, …) → (…)."""
+    """Log Σ_m w_m exp(v_m), finite with finite gradients where at least one weight is not 0. (M, …), (M, …) → (…)."""
     return torch.logsumexp(log_values + log_weight, 0)

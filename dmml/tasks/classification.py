@@ -41,6 +41,8 @@ class Classification(Task):
             raise ValueError(f'class_weights must be a list, "balanced" or None; got {class_weights!r}')
         if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
             raise ValueError(f"classes must be at least two different names; got {classes}")
+        if classes is not None and isinstance(class_weights, list) and len(class_weights) != len(classes):
+            raise ValueError(f"{len(classes)} classes need {len(classes)} class_weights; got {len(class_weights)}")
         self.classes = None if classes is None else [str(name) for name in classes]
         self.class_weights = class_weights
 
@@ -88,6 +90,11 @@ class Classification(Task):
             "observed": torch.tensor([label is not None for label in labels]),
         }
 
+    def decode(self, target: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+        """Labels as names."""
+        labels = super().decode(target)["label"]
+        return {"label": [None if label is None else self.classes[label] for label in labels]}
+
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy, weighted by class."""
         weight = None
@@ -105,7 +112,7 @@ class Classification(Task):
         return softened_kl(student_logits, teacher_logits, temperature)
 
     def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
-        """log of the mean class probability."""
+        """Log of the mean class probability."""
         share = log_weight - torch.logsumexp(log_weight, 0)
         return masked_log_mean(log_softmax(logits, -1), share.unsqueeze(-1))
 

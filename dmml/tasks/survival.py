@@ -40,7 +40,7 @@ class Survival(Task):
         combination: See `Task`.
 
     Raises:
-        ValueError: `edges` does not fit `n_intervals`.
+        ValueError: `edges` does not fit `n_intervals`, does not ascend, or ends behind `end`.
     """
 
     kind = "survival"
@@ -59,6 +59,10 @@ class Survival(Task):
             raise ValueError(f"n_intervals must be at least 1; got {n_intervals}")
         if edges is not None and len(edges) != n_intervals - 1:
             raise ValueError(f"{n_intervals} intervals need {n_intervals - 1} edges; got {len(edges)}")
+        if edges is not None and list(edges) != sorted(edges):
+            raise ValueError(f"edges must ascend; got {edges}")
+        if end is not None and edges and end < edges[-1]:
+            raise ValueError(f"end must not lie before the last edge, {edges[-1]:g} days; got {end:g}")
         self.n_intervals = self.n_outputs = n_intervals
         self.edges = None if edges is None else [float(edge) for edge in edges]
         self.end = None if end is None else float(end)
@@ -77,6 +81,8 @@ class Survival(Task):
                 )
             self.edges = interval_edges(torch.as_tensor(time), torch.as_tensor(event), self.n_intervals).tolist()
         if self.end is None:
+            if not len(time):
+                raise InputError("no training patient has a time and an event; check the outcome's columns")
             self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
 
     def init_args(self) -> dict[str, Any]:

@@ -49,5 +49,6 @@ class ProgramScores(nn.Module):
             if weight.shape[1] == 0 or s not in expression:
                 scores[s] = weight.new_zeros(len(known), weight.shape[1])
             else:
-                scores[s] = torch.where(known.unsqueeze(1), expression[s].float(), 0.0) @ weight
+                with torch.autocast(weight.device.type, enabled=False):  # a target: not to be rounded to half precision
+                    scores[s] = torch.where(known.unsqueeze(1), expression[s].float(), 0.0) @ weight
         return scores

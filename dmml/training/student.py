@@ -139,6 +139,13 @@ class SubspaceStudent(SubspaceModule):
         teacher = SubspaceTeacher.load_from_checkpoint(self.teacher_path, map_location="cpu", weights_only=True)
         self._teacher = (teacher.eval().requires_grad_(False),)
         self._adopt(dict(hparams))
+        if self.genes == teacher.genes and self.programs is None:
+            self.programs = teacher.programs
+        if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):
+            raise InputError(
+                f"{self.teacher_path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
+                "leave them out, and the student takes the teacher's"
+            )
         self._refuse_other_task(teacher)
 
     def _refuse_other_task(self, teacher: SubspaceTeacher) -> None:

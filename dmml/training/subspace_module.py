@@ -18,6 +18,7 @@ from dmml.nn.projection import TokenProjection
 from dmml.tasks import Task
 from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
+from dmml.training.packing import pack, unpack
 from dmml.training.programs import ProgramScores
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 
@@ -50,14 +51,14 @@ class SubspaceModule(LightningModule):
         super().__init__()
         if consistency not in CONSISTENCIES:
             raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
-        self.n_features, self.genes, self.programs = n_features, genes, programs
+        self.n_features, self.genes, self.programs = n_features, unpack(genes), unpack(programs)
         self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
         self.token_dropout, self.lr, self.weight_decay = token_dropout, lr, weight_decay
         self.init_from = init_from
-        self.fitted = dict(fitted or {})
+        self.fitted = unpack(fitted or {})
         self._built = False
         self._shared_rule: GradientRule | None = None
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
@@ -120,7 +121,7 @@ class SubspaceModule(LightningModule):
     def _adopt(self, hparams: dict[str, Any]) -> None:
         """Use another model's gene lists, programs and task arguments where this one has none of its own."""
         if self.genes is None:
-            self.genes, self.programs = hparams.get("genes"), hparams.get("programs")
+            self.genes, self.programs = unpack(hparams.get("genes")), unpack(hparams.get("programs"))
         given = self.task.init_args()
         for name, value in (hparams["task"].get("init_args") or {}).items():
             if given.get(name) is None and value is not None:
@@ -149,7 +150,8 @@ class SubspaceModule(LightningModule):
 
     def _keep_hparams(self) -> None:
         """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""
-        self.hparams.update(n_features=self.n_features, genes=self.genes, programs=self.programs, fitted=self.fitted)
+        lists = pack({"genes": self.genes, "programs": self.programs, "fitted": self.fitted})
+        self.hparams.update(n_features=self.n_features, **lists)
         for name in ("task", "fusion"):
             if name in self.hparams:
                 self.hparams[name] = class_config(self.task if name == "task" else self.hparams[name])
@@ -278,9 +280,10 @@ class SubspaceModule(LightningModule):
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """`{"predictions": {column: (B,)}, "output": SubspaceOutput}`."""
+        """`{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`."""
         output = self(batch)
-        return {"predictions": self.task.predictions(output.logits), "output": output}
+        outcome = self.task.decode(batch.target) if batch.target else {}
+        return {"predictions": self.task.predictions(output.logits), "outcome": outcome, "output": output}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; not fused, so that gradients are unscaled when a callback sees them."""

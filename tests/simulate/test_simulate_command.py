@@ -158,3 +158,22 @@ def test_the_summary_counts_what_was_made():
     assert line.startswith("50 patients, ")
     assert f"{sum(p.event for p in patients)} deaths" in line
     assert f"{sum(not p.has_expression for p in patients)} without RNA" in line
+
+
+def test_arguments_are_checked_before_anything_heavy_is_imported(tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import argparse, sys\n"
+        "from dmml.commands.simulate import add_arguments, run\n"
+        "from dmml.errors import InputError\n"
+        "parser = argparse.ArgumentParser(); add_arguments(parser)\n"
+        "(open('mine.txt', 'w')).close()\n"
+        "try:\n    run(parser.parse_args(['.', '--features-only']))\n"
+        "except InputError as error:\n    print(error)\n"
+        "print(sorted({'numpy', 'pandas', 'torch', 'zarr', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[0].startswith(".: holds files that no simulation wrote")
+    assert done.stdout.splitlines()[1] == "[]"

@@ -1,0 +1,63 @@
+"""One raw slide to an answer and pictures: risk or class, how sure, where each subspace looks, predicted programs.
+
+Each slide is a patient of its own, unless `--one-patient` says that they belong together. For research, not for diagnosis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "slides", metavar="SLIDE", nargs="+", help="slide files, and folders that are searched for slides"
+    )
+    parser.add_argument(
+        "--ckpt_path", required=True, metavar="P", help="checkpoint of a student or a teacher, from `dmml fit`"
+    )
+    parser.add_argument("--out", required=True, metavar="D", help="folder; the answer goes to D/<slide>/")
+    parser.add_argument("--mpp", type=float, help="µm per pixel, used only for slides that do not tell theirs")
+    parser.add_argument("--weights", metavar="PATH", help="local weights of the encoder that the model was trained on")
+    parser.add_argument("--one-patient", action="store_true", help="the slides are one patient's")
+    parser.add_argument("--overwrite", action="store_true", help="replace an answer that is there")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check what was given, then predict slide by slide and say each answer."""
+    from dmml.commands.preflight import check_checkpoint
+    from dmml.experiment.slide_input import check_input
+
+    check_checkpoint(args.ckpt_path)
+    options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
+    check_input(args.slides, args.out, **options)
+
+    from tqdm import tqdm
+
+    from dmml.experiment.predict_slide import Predicted, predict_slides
+
+    with tqdm(desc="tiles", unit="tile", disable=None, leave=False) as bar:
+
+        def progress(slide: str, n: int, total: int) -> None:
+            if n < bar.n or bar.total != total:
+                bar.reset(total)
+                bar.set_description(slide[:30])
+            bar.update(n - bar.n)
+
+        def say(predicted: Predicted) -> None:
+            bar.clear()
+            print(*predicted.lines, predicted.folder / "report.html", sep="\n", flush=True)
+
+        source = {"slides": args.slides, "checkpoint": args.ckpt_path, "out": args.out, "command": _command(args)}
+        predict_slides(**source, **options, progress=progress, done=say)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command as it can be typed again."""
+    words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
+    words += [
+        part for name in ("mpp", "weights") if getattr(args, name) for part in (f"--{name}", str(getattr(args, name)))
+    ]
+    words += [f"--{name.replace('_', '-')}" for name in ("one_patient", "overwrite") if getattr(args, name)]
+    return shlex.join(words)

@@ -1,0 +1,187 @@
+"""From raw slides to answers: tiles, features, one forward pass, and a folder of numbers, pictures and a page."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dmml._version import __version__
+from dmml.data.dataset import Collate, PatientReader
+from dmml.errors import InputError
+from dmml.experiment import slide_words
+from dmml.experiment.run_folder import now, write_json
+from dmml.experiment.slide_answer import Answer, plain, read_answer
+from dmml.experiment.slide_input import PREDICTION, Case, check_input, check_scales
+from dmml.experiment.slide_model import CheckpointModel, load_its_encoder, load_model
+from dmml.slides.mpp import SlideError
+from dmml.slides.tokens import tokens_of_slide
+
+if TYPE_CHECKING:
+    from dmml.slides.encoders import Encoder
+    from dmml.store import SlideFeatures
+    from dmml.types import Batch
+
+Progress = Callable[[str, int, int], None]
+"""(slide, tiles done, tiles of the slide)"""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One answer, and the folder that it was written to."""
+
+    folder: Path
+    answer: Answer
+    record: dict[str, Any]
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The answer in two lines."""
+        tiles = " + ".join(
+            f"{sum(slide['tiles'].get(str(m), 0) for slide in self.record['slides'])} tiles at {m}x"
+            for m in sorted(self.answer.by_magnification)
+        )
+        first = f"{self.record['patient']}: {slide_words.headline(self.answer, self.record['model'])}"
+        return first, f"  {slide_words.outlook(self.answer)}; {tiles}".replace("×", "x")
+
+
+class _Encoded:
+    """Encoded slides in memory, behind the two calls by which a feature store is read."""
+
+    def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
+        self._slides = slides
+
+    def slides(self) -> list[str]:
+        return list(self._slides)
+
+    def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
+        return self._slides[slide_id].get(magnification)
+
+
+def predict_slides(
+    slides: Sequence[str | Path],
+    checkpoint: str | Path,
+    out: str | Path,
+    mpp: float | None = None,
+    weights: str | Path | None = None,
+    one_patient: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Progress | None = None,
+    done: Callable[[Predicted], None] | None = None,
+) -> list[Predicted]:
+    """Predict raw slides with a teacher or a student.
+
+    Args:
+        slides: Files, and folders that are searched for slides.
+        checkpoint: Written by `dmml fit`.
+        out: Folder; each patient's answer goes to a folder in it that has the (first) slide's name.
+        mpp: µm per pixel, used only where a slide tells none.
+        weights: Local weights of the model's encoder.
+        one_patient: The slides are one patient's; else each is a patient.
+        overwrite: Replace answers that are there.
+        command: What was typed, for the record.
+        progress: Called while a slide is encoded.
+        done: Called with every answer as soon as it is written.
+
+    Returns:
+        The answers in the order of the slides.
+
+    Raises:
+        InputError: Something given cannot be used. Of several slides, one without tissue or that cannot be decoded is
+            named after the others were predicted.
+    """
+    cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
+    model = load_model(checkpoint)
+    check_scales(cases, mpp, model.module.magnifications)
+    encoder = load_its_encoder(model, weights)
+    answers, failures = [], []
+    for case in cases:
+        try:
+            answers.append(_predict(case, model, encoder, mpp, command, progress))
+        except SlideError as error:
+            failures.append(str(error))
+            continue
+        if done:
+            done(answers[-1])
+    if failures:
+        others = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
+        written = f"; the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
+        raise InputError(f"{failures[0]}{others}{written}")
+    return answers
+
+
+def _predict(
+    case: Case, model: CheckpointModel, encoder: Encoder, mpp: float | None, command: str, progress: Progress | None
+) -> Predicted:
+    from dmml.experiment.slide_pictures import SlidePicture
+
+    encoded, pictures, sources = {}, [], []
+    for path in case.slides:
+        watch = None if progress is None else lambda n, total, name=path.stem: progress(name, n, total)
+        bags, thumbnail, attributes = tokens_of_slide(path, encoder, mpp, model.module.magnifications, progress=watch)
+        encoded[path.stem] = bags
+        pictures.append(SlidePicture(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
+        sources.append({"slide_id": path.stem, **attributes})
+    batch = _batch(case.name, encoded, model.module.magnifications)
+    answer, output = read_answer(model.module, batch)
+    record = _record(case, model, encoder, answer, sources, command)
+    _write(case.folder, answer, record, pictures, batch, output)
+    return Predicted(case.folder, answer, record)
+
+
+def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnifications: Sequence[int]) -> Batch:
+    """One patient without RNA and without outcome, joined and padded as in training."""
+    reader = PatientReader(_Encoded(slides), {patient: list(slides)}, magnifications, cache_gib=0)  # type: ignore[arg-type]
+    collate = Collate(magnifications, [patient], {}, torch.zeros(1, dtype=torch.bool), {})
+    return collate([reader.read(patient)])
+
+
+def _record(
+    case: Case, model: CheckpointModel, encoder: Encoder, answer: Answer, slides: list[dict[str, Any]], command: str
+) -> dict[str, Any]:
+    """Content of `prediction.json`."""
+    return {
+        "format": "dmml-prediction-1",
+        "patient": case.name,
+        "answer": [slide_words.headline(answer, model.identity), slide_words.outlook(answer)],
+        **plain(answer),
+        "notes": slide_words.notes(answer, slides, model.reads_rna),
+        "use": slide_words.RESEARCH_USE,
+        "slides": slides,
+        "model": model.identity,
+        "encoder": encoder.identity,
+        "command": command,
+        "created": now(),
+        "versions": {"dmml": __version__, "torch": torch.__version__},
+    }
+
+
+def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list, batch: Batch, output: Any) -> None:
+    """The folder, whole or not at all."""
+    from dmml.experiment.slide_page import write_page
+    from dmml.experiment.slide_pictures import attention_maps, outcome_picture, save_png
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        maps = attention_maps(pictures, batch, output)
+        for attention in maps:
+            (part / f"{attention.name}.png").write_bytes(attention.png())
+        outcome = outcome_picture(answer)
+        if outcome is not None:
+            save_png(outcome, part)
+        write_page(part / "report.html", answer, record, pictures, maps, outcome)
+        write_json(part / PREDICTION, record)
+        part.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,189 @@
+"""What a model says of one patient's slides, as plain numbers: predictions, how sure, whose part, programs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+if TYPE_CHECKING:
+    from dmml.training.subspace_module import SubspaceModule
+
+HEADLINE_DAY = 1095.0
+"""Survival is told at the last known horizon up to 3 years"""
+FEW_TILES = 20
+"""Below so many tiles at the coarsest magnification the answer says that it stands on little tissue"""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one number that views of a model are compared by: a column of the predictions."""
+
+    column: str
+    day: float | None = None
+    """of a survival; None for other tasks"""
+    label: str | None = None
+    """of a class; None for other tasks"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says. Every `dict[str, float]` has the columns of `predictions.csv`.
+
+    Attributes:
+        kind: Of the task.
+        prediction: All magnifications and both subspaces together.
+        by_magnification: {m: prediction from that magnification alone}.
+        by_subspace: {s: prediction if a subspace's part of the logits were all; half of the head's constant each}.
+        by_part: {(m, s): the same at one magnification}.
+        headline: See there.
+        median_risk: Of the training patients; None for tasks without risk, or where the checkpoint does not tell.
+        programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
+        programs_by_magnification: {(m, s): {program: score}}.
+        curve: (days, survival, {m: survival}) for drawing; None for other tasks.
+    """
+
+    kind: str
+    prediction: dict[str, float]
+    by_magnification: dict[int, dict[str, float]]
+    by_subspace: dict[str, dict[str, float]]
+    by_part: dict[tuple[int, str], dict[str, float]]
+    headline: Headline
+    median_risk: float | None
+    programs: dict[str, dict[str, float]]
+    programs_by_magnification: dict[tuple[int, str], dict[str, float]]
+    curve: tuple[list[float], list[float], dict[int, list[float]]] | None
+
+    @property
+    def above_median(self) -> bool | None:
+        """Whether the risk lies above the training patients' median; None where that is unknown."""
+        return None if self.median_risk is None else self.prediction["risk"] > self.median_risk
+
+    @property
+    def value(self) -> float:
+        """The headline's value, of everything together."""
+        return self.prediction[self.headline.column]
+
+    @property
+    def spread(self) -> float | None:
+        """Largest minus smallest headline value of the magnifications; None with one."""
+        values = [view[self.headline.column] for view in self.by_magnification.values()]
+        return max(values) - min(values) if len(values) > 1 else None
+
+
+@torch.inference_mode()
+def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOutput]:
+    """One forward pass of a batch of one patient.
+
+    Args:
+        model: In eval mode.
+        batch: B = 1.
+    """
+    output = model(batch)
+    task, available = model.task, torch.ones(len(model.magnifications), 1, dtype=torch.bool)
+    available[:, 0] = torch.tensor([m in batch.bags and bool(batch.bags[m].mask.any()) for m in model.magnifications])
+    parts = output.subspace_logits
+
+    def columns(logits: Tensor) -> dict[str, float]:
+        return {name: float(value[0]) for name, value in task.predictions(logits).items()}
+
+    seen = [m for i, m in enumerate(model.magnifications) if available[i, 0]]
+    prediction = columns(output.logits)
+    programs = {
+        (m, s): dict(zip(model.scores.names[s], output.programs[m, s][0].tolist(), strict=True))
+        for m in seen
+        for s in SUBSPACES
+        if model.scores.names[s]
+    }
+    answer = Answer(
+        kind=task.kind,
+        prediction=prediction,
+        by_magnification={m: columns(output.logits_by_magnification[m]) for m in seen},
+        by_subspace={
+            s: columns(task.combine(torch.stack([parts[m, s] for m in model.magnifications]), available))
+            for s in SUBSPACES
+        },
+        by_part={(m, s): columns(parts[m, s]) for m in seen for s in SUBSPACES},
+        headline=_headline(task, prediction, model.fitted.get("horizons")),
+        median_risk=model.fitted.get("median_risk") if "risk" in prediction else None,
+        programs={s: _mean([programs[m, s] for m in seen if (m, s) in programs]) for s in SUBSPACES},
+        programs_by_magnification=programs,
+        curve=_curve(task, output, seen) if task.kind == "survival" else None,
+    )
+    return answer, output
+
+
+def _headline(task: Any, prediction: dict[str, float], horizons: list[float] | None) -> Headline:
+    if task.kind == "survival":
+        days = sorted(float(name.removeprefix("survival_")) for name in prediction if name.startswith("survival_"))
+        # Where no horizon was reached by enough training patients, the day in the middle of what was learnt.
+        known = [day for day in horizons or [] if day in days and day <= HEADLINE_DAY]
+        day = known[-1] if known else days[len(days) // 2 - 1] if len(days) > 1 else days[0]
+        return Headline(f"survival_{day:g}", day=day)
+    if task.kind == "classification":
+        column = max((name for name in prediction if name.startswith("prob_")), key=prediction.__getitem__)
+        return Headline(column, label=column.removeprefix("prob_"))
+    return Headline(next(iter(prediction)))
+
+
+def _curve(
+    task: Any, output: SubspaceOutput, seen: list[int]
+) -> tuple[list[float], list[float], dict[int, list[float]]]:
+    from dmml.functional.survival import survival_at, survival_curve
+
+    days = torch.linspace(0, task.end, 121, dtype=torch.float64)
+    edges = torch.tensor(task.edges, dtype=torch.float64)
+
+    def line(logits: Tensor) -> list[float]:
+        return survival_at(survival_curve(logits), edges, task.end, days)[0].tolist()
+
+    return days.tolist(), line(output.logits), {m: line(output.logits_by_magnification[m]) for m in seen}
+
+
+def _mean(views: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(view[name] for view in views) / len(views) for name in views[0]} if views else {}
+
+
+def extremes(scores: dict[str, float], n: int = 5) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+    """The highest scores, falling, and the lowest, rising; no program is in both."""
+    order = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    n = min(n, math.ceil(len(order) / 2))
+    low = order[n:][-n:] if len(order) > n else []
+    return order[:n], low[::-1]
+
+
+def plain(answer: Answer) -> dict[str, Any]:
+    """The answer as it stands in `prediction.json`; days are in the names of columns, and of `headline`."""
+    side = None if answer.above_median is None else "above" if answer.above_median else "below"
+    return {
+        "task": answer.kind,
+        "prediction": answer.prediction,
+        "headline": {"column": answer.headline.column, "value": answer.value, "day": answer.headline.day}
+        | ({"class": answer.headline.label} if answer.headline.label else {}),
+        "training_patients": {"median_risk": answer.median_risk, "risk_is": side},
+        "how_sure": {
+            "by_magnification": {f"{m}x": view for m, view in answer.by_magnification.items()},
+            "spread_between_magnifications": answer.spread,
+            "reading": "spread between views of one model on one slide; no confidence interval",
+        },
+        "subspaces": {
+            "together": answer.by_subspace,
+            "by_magnification": {f"{m}x_{s}": view for (m, s), view in answer.by_part.items()},
+            "reading": "the prediction if a subspace's part of the logits were all, half of the constant in each",
+        },
+        "programs": {
+            s: {
+                "highest": dict(extremes(scores)[0]),
+                "lowest": dict(extremes(scores)[1]),
+                "all": scores,
+                "by_magnification": {f"{m}x": v for (m, k), v in answer.programs_by_magnification.items() if k == s},
+            }
+            for s, scores in answer.programs.items()
+            if scores
+        },
+    }

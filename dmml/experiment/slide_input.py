@@ -1,0 +1,119 @@
+"""What `predict-slide` was given, checked before torch is imported: slides open, have a scale, nothing is overwritten."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmml.errors import InputError
+from dmml.slides.mpp import SlideError, check_given
+from dmml.slides.reader import Slide
+from dmml.slides.survey import find_slides
+
+PREDICTION = "prediction.json"
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient to predict: slides, and the folder that the answer goes to."""
+
+    slides: tuple[Path, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What the patient is called: the stem of the first slide."""
+        return self.slides[0].stem
+
+
+def check_input(
+    slides: Sequence[str | Path],
+    out: str | Path,
+    mpp: float | None = None,
+    weights: str | Path | None = None,
+    one_patient: bool = False,
+    overwrite: bool = False,
+) -> list[Case]:
+    """Find the slides and refuse, all at once, those that cannot be used.
+
+    Args:
+        slides: Files, and folders that are searched for slides.
+        out: Folder of the answers.
+        mpp: µm per pixel, used only where a slide tells none.
+        weights: Local weights of the encoder.
+        one_patient: The slides are one patient's.
+        overwrite: An answer that is there may be replaced.
+
+    Returns:
+        A case a slide, or one with all of them.
+
+    Raises:
+        InputError: A file is missing, does not open or has no scale; two slides have one name; an answer is there.
+    """
+    if mpp is not None:
+        check_given(mpp)
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"--weights {weights}: no such file")
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; name a folder, e.g. --out predictions")
+    paths, _ = find_slides(slides)
+    _refuse_same_names(paths)
+    problems = [problem for path in paths if (problem := _problem(path, mpp))]
+    if problems:
+        more = f"; {len(problems) - 1} more of {len(paths)} cannot be used either" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}")
+    cases = [Case(tuple(paths), out / paths[0].stem)] if one_patient else [Case((p,), out / p.stem) for p in paths]
+    there = [str(case.folder) for case in cases if case.folder.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        raise InputError(
+            f"{', '.join(there[:_NAMED])}{more}: there already; give --overwrite to replace, or another --out"
+        )
+    foreign = [case.folder for case in cases if case.folder.exists() and not _is_answer(case.folder)]
+    if foreign:
+        raise InputError(f"{foreign[0]}: holds no prediction of dmml, so it is not overwritten; give another --out")
+    return cases
+
+
+def check_scales(cases: Sequence[Case], mpp: float | None, magnifications: Sequence[int]) -> None:
+    """Refuse slides that were scanned too coarsely for the model, before any of them is encoded.
+
+    Raises:
+        SlideError: State `too_coarse`.
+    """
+    for case in cases:
+        for path in case.slides:
+            with Slide(path, mpp) as slide:
+                finest = max(magnifications)
+                try:
+                    slide.check_scale([finest])
+                except SlideError as error:
+                    reason = (
+                        f"{path}: scanned at {slide.mpp:.3g} µm/px, too coarse for the model, which reads {finest}x"
+                    )
+                    raise SlideError(error.state, f"{reason}; a finer scan is needed") from error
+
+
+def _refuse_same_names(paths: Sequence[Path]) -> None:
+    for stem, count in Counter(path.stem for path in paths).items():
+        if count > 1:
+            twins = ", ".join(str(path) for path in paths if path.stem == stem)
+            raise InputError(
+                f"{twins}: have one name, which names the folder of the answer; rename one, or predict them apart"
+            )
+
+
+def _problem(path: Path, mpp: float | None) -> str | None:
+    try:
+        Slide(path, mpp).close()
+    except SlideError as error:
+        return str(error)
+    return None
+
+
+def _is_answer(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / PREDICTION).is_file() or not any(folder.iterdir()))

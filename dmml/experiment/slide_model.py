@@ -1,0 +1,136 @@
+"""The model of a checkpoint, and the encoder that it was trained on, without trusting either file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import InputError
+from dmml.experiment.run_folder import run_of_checkpoint
+from dmml.training.checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from dmml.slides.encoders import Encoder
+    from dmml.training.subspace_module import SubspaceModule
+
+_INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module")
+
+
+@dataclass(frozen=True)
+class CheckpointModel:
+    """A model ready for inference, and where it came from."""
+
+    module: SubspaceModule
+    path: Path
+    identity: dict[str, Any]
+    """`checkpoint`, `sha256` (first 16 digits), `run`, `class`, `epoch`, `training_cohort`, `n_training`"""
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """Identity of the encoder that the model was trained on: `name`, `weights` (hash), `dim`, `preprocessing`."""
+        return self.module.fitted.get("encoder") or {}
+
+    @property
+    def reads_rna(self) -> bool:
+        """Whether the model takes RNA where there is some: teachers do."""
+        return hasattr(self.module, "expression")
+
+
+def load_model(path: str | Path) -> CheckpointModel:
+    """Load a teacher or a student for inference.
+
+    Raises:
+        InputError: No checkpoint, not one of dmml's, of a class that is none of dmml's models or cannot be imported, or
+            of a model that reads no slides.
+    """
+    checkpoint = read_checkpoint(path)
+    hparams = checkpoint["hyper_parameters"]
+    encoder = (hparams.get("fitted") or {}).get("encoder") or {}
+    if not hparams.get("n_features") or not encoder.get("name"):
+        raise InputError(
+            f"{path}: its model was trained without slides; give a checkpoint of a model that reads slides"
+        )
+    kind = _model_class(path, hparams)
+    try:
+        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        raise InputError(
+            f"{path}: does not fit {kind.__name__} ({reason}); use the dmml version that wrote it"
+        ) from error
+    module.eval().requires_grad_(False)
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    identity = {
+        "checkpoint": str(path),
+        "sha256": digest,
+        "run": run_of_checkpoint(path).resolve().name,
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "epoch": checkpoint.get("epoch"),
+        "training_cohort": module.fitted.get("cohort"),
+        "n_training": module.fitted.get("n_training"),
+    }
+    return CheckpointModel(module, Path(path), identity)
+
+
+def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModule]:
+    """The class that a checkpoint names; a class of the user's own must be importable and build on dmml's."""
+    from dmml.training.subspace_module import SubspaceModule
+
+    name = str(hparams.get("_class_path"))
+    module, _, attribute = name.rpartition(".")
+    try:
+        kind = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{path}: its model class {name} cannot be imported; run the command in the folder that holds the class"
+        ) from error
+    # Lightning calls what `_instantiator` names: a checkpoint from elsewhere must not choose that.
+    if (
+        not (isinstance(kind, type) and issubclass(kind, SubspaceModule))
+        or hparams.get("_instantiator") not in _INSTANTIATORS
+    ):
+        raise InputError(
+            f"{path}: holds a {name}, no SubspaceStudent or SubspaceTeacher; use one written by `dmml fit`"
+        )
+    return kind
+
+
+def load_its_encoder(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:
+    """Load the encoder that a model was trained on, and make sure that it is the same, tensor by tensor.
+
+    Args:
+        model: As `load_model` gives it.
+        weights: Local weights; needed where they come with no package and there is no network.
+
+    Raises:
+        InputError: It cannot be made, or its weights or preprocessing are others.
+    """
+    from dmml.slides.encoders import load_encoder
+
+    wanted = model.encoder
+    try:
+        encoder = load_encoder(wanted["name"], weights)
+    except InputError as error:
+        way_out = "give other --weights" if weights else "give its weights with --weights FILE"
+        raise InputError(
+            f"{model.path}: the model reads features of the encoder {wanted['name']}, which cannot be loaded; {way_out} ({error})"
+        ) from error
+    if encoder.weights != wanted.get("weights"):
+        raise InputError(
+            f"{model.path}: the model was trained on {wanted['name']} with weights {_short(wanted.get('weights'))}, "
+            f"{'--weights ' + str(weights) if weights else 'those found here'} are {_short(encoder.weights)}; "
+            "give the weights that the features were extracted with: --weights FILE"
+        )
+    if wanted.get("preprocessing") and encoder.preprocessing != wanted["preprocessing"]:
+        raise InputError(
+            f"{model.path}: the model was trained on {wanted['name']} with preprocessing {wanted['preprocessing']}, here it is "
+            f"{encoder.preprocessing}; use the timm version that the features were extracted with"
+        )
+    return encoder
+
+
+def _short(digest: str | None) -> str:
+    return f"{digest[:12]}…" if digest else "unknown"

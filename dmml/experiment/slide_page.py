@@ -1,0 +1,152 @@
+"""The answer on one patient's slides as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import dmml.evaluation
+from dmml.evaluation.plots import SUBSPACE_COLOR, Picture
+from dmml.evaluation.words import number
+from dmml.experiment import slide_words
+from dmml.experiment.slide_answer import Answer, extremes
+from dmml.experiment.slide_pictures import AttentionMap, SlidePicture, encoded
+
+_SUBSPACES = (("tumor", "Tumor"), ("tme", "Tumor microenvironment (TME)"))
+
+
+def write_page(
+    path: Path,
+    answer: Answer,
+    record: dict[str, Any],
+    pictures: list[SlidePicture],
+    maps: list[AttentionMap],
+    outcome: Picture | None,
+) -> None:
+    """Render the page.
+
+    Args:
+        path: File to write.
+        answer: What the model says.
+        record: Content of `prediction.json`.
+        pictures: The slides.
+        maps: Their overlays.
+        outcome: Survival curve or classes.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Path(dmml.evaluation.__file__).parent / "report.css"
+    page = environment.get_template("slide_page.html").render(
+        title=record["patient"],
+        css=style.read_text(encoding="utf-8"),
+        headline=slide_words.headline(answer, record["model"]),
+        outlook=slide_words.outlook(answer),
+        notes=record["notes"],
+        research_use=slide_words.RESEARCH_USE,
+        # Markup is safe here: matplotlib escapes every text that it draws.
+        outcome=outcome and {"svg": Markup(outcome.inline_svg("c")), "alt": outcome.alt, "caption": outcome.caption},
+        slides=[_slide(picture, [m for m in maps if m.slide_id == picture.slide_id]) for picture in pictures],
+        how_sure=slide_words.how_sure(answer),
+        subspaces=slide_words.subspaces(answer),
+        views=_views(answer),
+        programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
+        facts=_facts(record),
+        command=record["command"],
+        version=record["versions"]["dmml"],
+        written=record["created"],
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _slide(picture: SlidePicture, maps: list[AttentionMap]) -> dict[str, Any]:
+    plain = encoded(Image.fromarray(picture.thumbnail), "JPEG", quality=85)
+    panels = [
+        {
+            "uri": _uri(encoded(m.image, "JPEG", quality=88), "jpeg"),
+            "title": m.title,
+            "caption": f"last colour: {m.strongest:.2g} × the average tile",
+        }
+        for m in maps
+    ]
+    return {"name": picture.slide_id, "plain": _uri(plain, "jpeg"), "panels": panels}
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+
+
+def _views(answer: Answer) -> dict[str, Any]:
+    """Table of the headline's value: magnifications by tumor alone, TME alone, both."""
+    column = answer.headline.column
+
+    def cell(view: dict[str, float]) -> str:
+        return number(view[column], 2)
+
+    rows = [
+        {"name": f"{m}×", "cells": [cell(answer.by_part[m, s]) for s, _ in _SUBSPACES] + [cell(view)]}
+        for m, view in sorted(answer.by_magnification.items())
+    ]
+    together = [cell(answer.by_subspace[s]) for s, _ in _SUBSPACES] + [cell(answer.prediction)]
+    return {"what": _column_words(answer), "rows": [*rows, {"name": "together", "cells": together}]}
+
+
+def _column_words(answer: Answer) -> str:
+    from dmml.evaluation.plots import horizon_name
+
+    if answer.headline.day is not None:
+        return f"Chance of being event-free after {horizon_name(answer.headline.day)}"
+    return f"Probability of {answer.headline.label}" if answer.headline.label else answer.headline.column
+
+
+def _programs(subspace: str, title: str, scores: dict[str, float]) -> dict[str, Any]:
+    """The highest and lowest programs with the place of their bars, percent of the widest."""
+    high, low = extremes(scores)
+    shown = [*high, *reversed(low)]
+    widest = max(max(abs(score) for _, score in shown), 1e-9)
+    rows = [
+        {
+            "name": slide_words.program_name(name),
+            "full": name,
+            "value": number(score, 2) if score < 0 else f"+{score:.2f}",
+            "left": 50 + min(0.0, 50 * score / widest),
+            "width": 50 * abs(score) / widest,
+        }
+        for name, score in shown
+    ]
+    return {"title": title, "color": SUBSPACE_COLOR[subspace], "rows": rows, "n": len(scores), "gap": len(high)}
+
+
+def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+    model, encoder = record["model"], record["encoder"]
+    rows = []
+    for slide in record["slides"]:
+        prefix = f"{slide['slide_id']}: " if len(record["slides"]) > 1 else ""
+        tiles = ", ".join(f"{n} at {m}×" for m, n in slide["tiles"].items())
+        rows += [
+            (f"{prefix}file", slide["source"]),
+            (f"{prefix}size", f"{slide['dimensions'][0]:,} × {slide['dimensions'][1]:,} px"),
+            (f"{prefix}µm per pixel", f"{slide['mpp']:.4g}, from {slide['mpp_source']}"),
+            (f"{prefix}opened by", slide["reader"]),
+            (f"{prefix}tissue", f"{slide['tissue_mm2']:.3g} mm²"),
+            (f"{prefix}tiles", tiles),
+        ]
+    return [
+        *rows,
+        ("run", model["run"]),
+        ("checkpoint", f"{Path(model['checkpoint']).name}, sha256 {model['sha256']}…"),
+        ("model", model["class"].rsplit(".", 1)[-1]),
+        ("trained on", f"{model['training_cohort'] or 'unknown'}, {model['n_training'] or 'unknown'} patients"),
+        ("encoder", encoder["name"]),
+        ("encoder weights", f"sha256 {encoder['weights'][:16]}…, the same as in training"),
+    ]

@@ -1,0 +1,140 @@
+"""The answer on a slide in words: what a reader may take home, and what not."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dmml.evaluation.plots import horizon_name
+from dmml.evaluation.words import number, percent
+from dmml.experiment.slide_answer import FEW_TILES, Answer
+
+RESEARCH_USE = (
+    "For research use only. This is not a diagnosis, and no decision on a patient may rest on it: the model was fitted to "
+    "one cohort, and how well it holds elsewhere has to be shown by testing it there (dmml test)."
+)
+CLOSE = 0.05
+"""Difference of two probabilities up to which views are said to agree"""
+_ABBREVIATIONS = {
+    "DNA", "RNA", "UV", "MYC", "KRAS", "TGF", "TNFA", "NFKB", "WNT", "JAK", "STAT", "MTOR", "AKT", "TSV", "UPR", "DN", "UP",
+}  # fmt: skip
+
+
+def headline(answer: Answer, model: dict[str, Any]) -> str:
+    """The answer in a few words: 'Above the median risk of the 80 training patients of luad'."""
+    if answer.kind == "classification":
+        return f"{answer.headline.label}, with a probability of {percent(answer.value)}"
+    if "risk" not in answer.prediction:
+        return f"{answer.headline.column}: {number(answer.value, 3)}"
+    if answer.above_median is None:
+        return f"Risk {number(answer.prediction['risk'])}; the checkpoint does not tell the training patients' median"
+    return f"{'Above' if answer.above_median else 'Below'} the median risk of {_training(model)}"
+
+
+def outlook(answer: Answer) -> str:
+    """The second sentence: survival at the headline's day, or the classes behind the first."""
+    views = _views(answer)
+    if answer.kind == "classification":
+        rest = sorted(((v, k) for k, v in answer.prediction.items() if k != answer.headline.column), reverse=True)
+        others = ", ".join(f"{name.removeprefix('prob_')} {percent(value)}" for value, name in rest[:4])
+        return (
+            f"Behind it: {others}"
+            if not views
+            else f"Behind it: {others}. {answer.headline.label} by magnification: {views}"
+        )
+    if answer.headline.day is not None:
+        text = f"{percent(answer.value)} chance of being event-free after {horizon_name(answer.headline.day)}"
+        return text if not views else f"{text} ({views})"
+    return ", ".join(f"{name} {number(value, 3)}" for name, value in answer.prediction.items())
+
+
+def _views(answer: Answer) -> str:
+    if answer.spread is None:
+        return ""
+    return ", ".join(f"{m}×: {_value(answer, view)}" for m, view in answer.by_magnification.items())
+
+
+def _value(answer: Answer, view: dict[str, float]) -> str:
+    value = view[answer.headline.column]
+    probability = answer.headline.day is not None or answer.headline.label is not None
+    return percent(value) if probability else number(value, 3)
+
+
+def _training(model: dict[str, Any]) -> str:
+    n = f"the {model['n_training']} training patients" if model.get("n_training") else "the training patients"
+    return f"{n} of {model['training_cohort']}" if model.get("training_cohort") else n
+
+
+def how_sure(answer: Answer) -> list[str]:
+    """Sentences on agreement between the model's own views, and what that does not mean."""
+    if answer.spread is None:
+        return ["The model reads one magnification, so there is no second view that could agree or disagree."]
+    coarse, fine = (f"{m}×" for m in sorted(answer.by_magnification)[:: len(answer.by_magnification) - 1])
+    sentences = []
+    if answer.headline.day is not None or answer.headline.label is not None:
+        points = f"{100 * answer.spread:.0f} percentage points"
+        agree = (
+            "agree closely" if answer.spread <= CLOSE else "differ" if answer.spread <= 4 * CLOSE else "differ strongly"
+        )
+        sentences.append(f"The views at {coarse} and {fine} {agree}: they lie {points} apart.")
+    if answer.kind == "classification":
+        sentences.append(_same_class(answer))
+    elif answer.median_risk is not None:
+        sides = {view["risk"] > answer.median_risk for view in answer.by_magnification.values()}
+        same = "the same side" if len(sides) == 1 else "different sides"
+        sentences.append(f"Each alone, they lie on {same} of the median risk.")
+    sentences.append(
+        "These are two views of one model on one slide, and both can be wrong together: their spread is a sign of how "
+        "steady the answer is, not a confidence interval."
+    )
+    return sentences
+
+
+def _same_class(answer: Answer) -> str:
+    chosen = {max(view, key=view.__getitem__).removeprefix("prob_") for view in answer.by_magnification.values()}
+    if len(chosen) == 1:
+        return f"Each alone, they choose the same class, {chosen.pop()}."
+    return f"Each alone, they choose different classes: {' and '.join(sorted(chosen))}."
+
+
+def subspaces(answer: Answer) -> str:
+    """What the tumor's and the microenvironment's part say by themselves."""
+    parts = {s: _value(answer, view) for s, view in answer.by_subspace.items()}
+    what = "the value"
+    if answer.headline.day is not None:
+        what = f"being event-free after {horizon_name(answer.headline.day)}"
+    elif answer.headline.label is not None:
+        what = f"class {answer.headline.label}"
+    return (
+        f"If the tumor's part of the prediction were all there is, {what} would stand at {parts['tumor']}; if the "
+        f"microenvironment's (TME) part were, at {parts['tme']}. The answer adds up both."
+    )
+
+
+def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list[str]:
+    """What a reader must know of this one answer."""
+    found = []
+    if reads_rna:
+        found.append(
+            "The model is a teacher, which also reads RNA; none was given, so it answers from the slide alone."
+        )
+    coarsest = min(answer.by_magnification, default=0)
+    tiles = sum(slide["tiles"].get(str(coarsest), 0) for slide in slides)
+    if tiles < FEW_TILES:
+        found.append(f"Little tissue: the answer stands on {tiles} tile{'s' * (tiles != 1)} at {coarsest}×.")
+    for slide in slides:
+        if slide["tiles_unreadable"]:
+            found.append(f"{slide['source']}: {slide['tiles_unreadable']} tiles could not be decoded and are left out.")
+        if slide["mpp_source"] == "--mpp":
+            found.append(f"{slide['source']} does not tell its scale; {slide['mpp']:g} µm per pixel was given by hand.")
+    return found
+
+
+def program_name(name: str) -> str:
+    """HALLMARK_E2F_TARGETS → E2F targets; names without underscores, such as genes, stay as they are."""
+    if "_" not in name:
+        return name
+    words = re.sub(r"^(HALLMARK|REACTOME|KEGG|GOBP|BIOCARTA)_", "", name).split("_")
+    words = [w if w in _ABBREVIATIONS or any(c.isdigit() for c in w) else w.lower() for w in words]
+    words[0] = words[0] if words[0].isupper() else words[0].capitalize()
+    return " ".join(words)

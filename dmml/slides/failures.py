@@ -1,0 +1,81 @@
+"""What was not extracted, and why: `failures.csv` beside the store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+COLUMNS = ("file", "state", "reason")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file without features: `state` is one word, `reason` a line for a person."""
+
+    file: str
+    state: str
+    reason: str
+
+
+def beside(store: str | Path, name: str) -> str:
+    """Path or URL of a file in the folder that holds the store."""
+    text = str(store).rstrip("/")
+    return f"{text.rpartition('/')[0]}/{name}" if "://" in text else str(Path(text).parent / name)
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file whole or not at all, local or by URL."""
+    if "://" in path:
+        import fsspec
+
+        with fsspec.open(path, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    part = Path(f"{path}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8", newline="")
+    part.replace(path)
+
+
+def read_failures(path: str) -> list[Failure]:
+    """Failures of earlier runs; none where there is no such file or it has other columns."""
+    try:
+        if "://" in path:
+            import fsspec
+
+            with fsspec.open(path, "r", encoding="utf-8", newline="") as file:
+                text = file.read()
+        else:
+            text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    rows = csv.DictReader(io.StringIO(text))
+    if tuple(rows.fieldnames or ()) != COLUMNS:
+        return []
+    return [Failure(*(row[column] or "" for column in COLUMNS)) for row in rows]
+
+
+def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[str]) -> list[Failure]:
+    """Replace what the file says of the files of this run, keep what it says of others, and write it.
+
+    Args:
+        path: Path or URL of `failures.csv`.
+        failures: Of this run.
+        looked_at: Every file of this run, so that one that now works leaves the list.
+
+    Returns:
+        All that the file now holds, sorted by file.
+    """
+    seen = set(looked_at)
+    kept = [failure for failure in read_failures(path) if failure.file not in seen]
+    rows = sorted([*kept, *failures], key=lambda failure: failure.file)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(astuple(row) for row in rows)
+    write_text(path, text.getvalue())
+    return rows

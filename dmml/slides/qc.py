@@ -1,0 +1,146 @@
+"""`qc.html`: one page on which a wrong tissue mask, an empty slide or a wrong scale is seen before training."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dmml.slides.failures import Failure, write_text
+
+if TYPE_CHECKING:
+    from dmml.store import FeatureStore
+
+MOST_CARDS = 400
+"""Slides shown; beyond it, the ones with the fewest tiles, where masks go wrong"""
+_CARD_PX = 300
+_LINE = (0, 110, 90)
+
+_STYLE = """
+:root{color-scheme:light}body{font:15px/1.45 system-ui,sans-serif;color:#222;background:#f6f6f4;margin:0 auto;
+max-width:1240px;padding:28px 20px}h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:32px 0 8px}
+p.lead{margin:0 0 20px;color:#555}.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:16px}
+.card{background:#fff;border:1px solid #e3e3df;border-radius:8px;padding:12px;display:flex;flex-direction:column}
+.card .picture{height:230px;display:flex;align-items:center;justify-content:center;margin-bottom:10px}
+.card img{max-width:100%;max-height:230px}.card b{overflow-wrap:anywhere}.card span{color:#555;font-size:13px}
+.card.few{border-color:#c9702a}table{border-collapse:collapse;background:#fff;width:100%}td,th{text-align:left;
+padding:6px 10px;border:1px solid #e3e3df;vertical-align:top;overflow-wrap:anywhere}td:nth-child(2){white-space:nowrap}th{background:#efefeb}
+code{background:#efefeb;border-radius:4px;padding:1px 4px}
+"""
+
+
+def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str:
+    """Write the contact sheet of a store.
+
+    Args:
+        store: The store.
+        failures: What was not extracted.
+        path: Path or URL of the page.
+
+    Returns:
+        `path`.
+    """
+    attributes = store.attributes
+    fine = max(attributes["magnifications"])
+    counts = {slide: store.n_tokens(slide, fine) for slide in store.slides()}
+    shown = sorted(sorted(counts, key=lambda slide: counts[slide])[:MOST_CARDS])
+    few = np.percentile(list(counts.values()), 25) / 4 if counts else 0
+    cards = [_card(store, slide, fine, counts[slide] < few) for slide in shown]
+    left_out = "" if len(shown) == len(counts) else f" Shown are the {len(shown)} with the fewest tiles."
+    scales = ", ".join(f"{m}x ({mpp:g} µm/px)" for m, mpp in sorted(attributes["magnifications"].items()))
+    lead = (
+        f"{len(counts)} slides, {sum(counts.values()):,} tiles at {fine}x, {len(failures)} files not extracted. "
+        f"Encoder <code>{escape(attributes['encoder']['name'])}</code>, {store.n_features} features; {scales}. "
+        f"The line encloses the tiles that were kept; slides with far fewer than the others have an orange frame.{left_out}"
+    )
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Slides of {escape(Path(store.path).name)}</title><style>{_STYLE}</style></head><body>"
+        f'<h1>Slides of {escape(Path(store.path).name)}</h1><p class="lead">{lead}</p>'
+        f'{_failure_table(failures)}<h2>Extracted</h2><div class="cards">{"".join(cards)}</div></body></html>\n'
+    )
+    write_text(path, page)
+    return path
+
+
+def outlined(thumbnail: np.ndarray, mpp: float, position: np.ndarray, tile_um: float, longest: int) -> Image.Image:
+    """The slide with a line around the tiles that were kept.
+
+    Args:
+        thumbnail: (H, W, 3) uint8.
+        mpp: Its µm per pixel.
+        position: (N, 2) µm, centres of the tiles.
+        tile_um: Side of a tile, µm.
+        longest: Long side of the result, px.
+    """
+    picture = Image.fromarray(thumbnail)
+    scale = min(1.0, longest / max(picture.size))
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    cells = {(round(x / tile_um - 0.5), round(y / tile_um - 0.5)) for x, y in position.tolist()}
+    step = tile_um / mpp * scale
+    for x, y in cells:
+        left, top, right, bottom = x * step, y * step, (x + 1) * step, (y + 1) * step
+        for neighbour, line in (
+            ((x - 1, y), (left, top, left, bottom)),
+            ((x + 1, y), (right, top, right, bottom)),
+            ((x, y - 1), (left, top, right, top)),
+            ((x, y + 1), (left, bottom, right, bottom)),
+        ):
+            if neighbour not in cells:
+                draw.line(line, fill=_LINE, width=2)
+    return picture
+
+
+def _card(store: FeatureStore, slide: str, fine: int, few: bool) -> str:
+    known = store.slide_attributes(slide)
+    scales = store.attributes["magnifications"]
+    counts = ", ".join(f"{store.n_tokens(slide, m)} at {m}x" for m in sorted(scales))
+    lines = [f"{counts} tiles", _scale_line(known)]
+    if known.get("tiles_unreadable"):
+        lines.append(f"{known['tiles_unreadable']} tiles could not be decoded")
+    if "tissue_mm2" in known:
+        lines.append(f"{known['tissue_mm2']:.2f} mm² of tissue")
+    thumbnail = store.thumbnail(slide)
+    picture = "<span>no picture</span>"
+    if thumbnail is not None and "thumbnail_mpp" in known:
+        bag = store.read(slide, fine)
+        side = scales[fine] * store.attributes["tile_px"]
+        picture = f'<img alt="{escape(slide)}" src="{_data_uri(outlined(thumbnail, known["thumbnail_mpp"], bag.position, side, _CARD_PX))}">'
+    details = "<br>".join(escape(line) for line in lines if line)
+    return (
+        f'<div class="card{" few" if few else ""}"><div class="picture">{picture}</div>'
+        f"<b>{escape(slide)}</b><span>{details}</span></div>"
+    )
+
+
+def _scale_line(known: dict[str, Any]) -> str:
+    if "mpp" not in known:
+        return ""
+    size = " × ".join(f"{side:,}" for side in known.get("dimensions", []))
+    return (
+        f"{known['mpp']:.4g} µm/px ({known.get('mpp_source', 'source unknown')}){', ' + size + ' px' if size else ''}"
+    )
+
+
+def _failure_table(failures: Sequence[Failure]) -> str:
+    if not failures:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(f.file)}</td><td>{escape(f.state)}</td><td>{escape(f.reason)}</td></tr>" for f in failures
+    )
+    return f"<h2>Not extracted</h2><table><tr><th>file</th><th>state</th><th>reason</th></tr>{rows}</table>"
+
+
+def _data_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=72, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

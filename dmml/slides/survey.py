@@ -1,0 +1,140 @@
+"""Looks at what a user gave before anything expensive: which files are slides, do they open, is their scale known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dmml.errors import InputError
+from dmml.slides.failures import Failure
+from dmml.slides.mpp import SlideError
+from dmml.slides.reader import Slide
+
+SUFFIXES = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
+)  # fmt: skip
+"""What is taken for a slide in a folder; a plain image has to be named itself, since folders hold many that are none"""
+_THREADS = 4
+
+
+@dataclass
+class Survey:
+    """What came of the files given."""
+
+    usable: list[Path] = field(default_factory=list)
+    """Slides that open, have a scale, and are fine enough"""
+    done: list[Path] = field(default_factory=list)
+    """Slides that need not be looked at again"""
+    failures: list[Failure] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
+    """Files in the folders given that are no slides"""
+
+    def looked_at(self) -> list[str]:
+        """Every file that was taken for a slide."""
+        return [str(path) for path in (*self.usable, *self.done)] + [failure.file for failure in self.failures]
+
+
+def find_slides(inputs: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
+    """Slides among files and folders (searched to their depth), and the files that were ignored.
+
+    Raises:
+        InputError: A path does not exist, or no slide is among them.
+    """
+    slides: dict[Path, Path] = {}
+    ignored: list[Path] = []
+    for given in map(Path, inputs):
+        if not given.exists():
+            raise InputError(f"{given}: no such file or folder")
+        for path in _inside(given) if given.is_dir() else [given]:
+            if path == given or path.suffix.lower() in SUFFIXES:
+                slides.setdefault(path.resolve(), path)
+            else:
+                ignored.append(path)
+    if not slides:
+        raise InputError(
+            f"{', '.join(map(str, inputs))}: no slide found ({describe_ignored(ignored) or 'the folder is empty'}); "
+            f"known in folders: {' '.join(SUFFIXES)}"
+        )
+    return list(slides.values()), ignored
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+
+
+def describe_ignored(ignored: Sequence[Path]) -> str:
+    """One line on the files ignored, by suffix, with the first of them by name."""
+    if not ignored:
+        return ""
+    counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)
+    kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6))
+    names = ", ".join(path.name for path in ignored[:3]) + (", …" if len(ignored) > 3 else "")
+    return f"ignored {len(ignored)} files that are no slides: {kinds} ({names})"
+
+
+def survey(
+    inputs: Sequence[str | Path],
+    mpp: float | None,
+    magnifications: Sequence[int],
+    is_done: Callable[[Path], bool] = lambda path: False,
+) -> Survey:
+    """Find the slides, refuse stems that occur twice, and open each that is not done.
+
+    Args:
+        inputs: Files and folders.
+        mpp: µm per pixel from the user, where a slide tells none.
+        magnifications: As `check_magnifications` returns them.
+        is_done: Whether a slide need not be looked at; may raise `SlideError`.
+
+    Raises:
+        InputError: A path is missing, or there is no slide at all.
+    """
+    from tqdm import tqdm
+
+    slides, ignored = find_slides(inputs)
+    result = Survey(ignored=ignored)
+    stems = Counter(path.stem for path in slides)
+    unique = []
+    for path in slides:
+        if stems[path.stem] > 1:
+            others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
+            reason = f"{path}: same name {path.stem!r} as {others}; a slide's id is its file name, so rename one"
+            result.failures.append(Failure(str(path), "duplicate_stem", reason))
+        else:
+            unique.append(path)
+    series: dict[str, Path] = {}
+
+    def look(path: Path) -> tuple[Path, str | None, Failure | None, bool]:
+        try:
+            if is_done(path):
+                return path, None, None, True
+            with Slide(path, mpp) as slide:
+                slide.check_scale(magnifications)
+                return path, slide.series, None, False
+        except SlideError as error:
+            return path, None, Failure(str(path), error.state, str(error)), False
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        looks = tqdm(
+            pool.map(look, unique), total=len(unique), desc="checking slides", unit="slide", disable=None, leave=False
+        )
+        for path, its_series, failure, done in looks:
+            if failure:
+                result.failures.append(failure)
+            elif done:
+                result.done.append(path)
+            elif its_series and its_series in series:
+                # Every file of a DICOM series opens the whole slide; one of them is enough.
+                result.ignored.append(path)
+            else:
+                if its_series:
+                    series[its_series] = path
+                result.usable.append(path)
+    return result

@@ -1,0 +1,43 @@
+"""Each contribution goes with one line of a config, and the line changes what is learned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dmml.__main__ import main
+
+REMOVED = {
+    "coordination": ("teacher", {"trainer": {"callbacks": []}}),
+    "consistency": ("teacher", {"model": {"consistency_weight": 0.0}}),
+    "distillation": ("student", {"model": {"teacher": None}}),
+    "aggregation": ("student", {"model": {"n_merged": None}}),
+}
+
+
+def weights(checkpoint: str) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def fit(journey, name: str, kind: str, **more) -> dict[str, torch.Tensor]:
+    """Fit with the journey's config of teacher or student, changed by `more`, and return the weights."""
+    changed = {**more, "model": {**({"teacher": journey.best("teacher")} if kind == "student" else {}), **more.get("model", {})}}
+    config = journey.config(name, f"Subspace{kind.title()}", **changed)
+    assert main(["fit", "--config", str(config)]) == 0
+    return weights(journey.best(name))
+
+
+def test_the_same_config_gives_the_same_weights(journey):
+    again = fit(journey, "again", "student")
+    for name, value in weights(journey.best("student")).items():
+        assert torch.equal(value, again[name]), name
+
+
+@pytest.mark.parametrize("contribution", REMOVED)
+def test_removing_a_contribution_changes_the_result(journey, contribution):
+    kind, line = REMOVED[contribution]
+    without = fit(journey, f"without_{contribution}", kind, **line)
+    whole = weights(journey.best(kind))
+    shared = [name for name in whole if name in without and whole[name].shape == without[name].shape and name.startswith("heads")]
+    assert shared
+    assert any(not torch.equal(whole[name], without[name]) for name in shared)

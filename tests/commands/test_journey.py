@@ -1,0 +1,120 @@
+"""From a cohort to a tested student, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+
+from dmml.__main__ import main
+from dmml.evaluation.metrics import concordance_index
+
+
+def test_fit_leaves_a_complete_run_folder(journey):
+    for name in ("teacher", "student"):
+        folder = journey.run(name)
+        assert {"config.yaml", "metrics.csv", "provenance.json", "checkpoints"} <= {p.name for p in folder.iterdir()}
+        assert list(folder.glob("events.out.tfevents.*"))
+        assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        provenance = json.loads((folder / "provenance.json").read_text())
+        assert provenance["finished"]
+        assert {"clinical", "expression", "partition"} <= set(provenance["hashes"])
+
+
+def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
+    checkpoint = torch.load(journey.best("student"), weights_only=True)
+    hparams = checkpoint["hyper_parameters"]
+    assert len(hparams["task"]["init_args"]["edges"]) == 3
+    assert hparams["genes"]["tumor"].startswith("strings| ")
+    assert hparams["fitted"]["encoder"]["name"] == "simulated"
+    assert hparams["fitted"]["median_risk"] < 0
+    assert not any("teacher" in name for name in checkpoint["state_dict"])
+    teacher = torch.load(journey.best("teacher"), weights_only=True)["hyper_parameters"]
+    assert teacher["task"]["init_args"]["edges"] == hparams["task"]["init_args"]["edges"]
+    assert "SIM0" not in str(hparams["fitted"]["patients"])  # ids are hashed
+
+
+def test_student_is_tested_on_a_cohort_with_the_training_files_gone(journey, tmp_path):
+    lonely = tmp_path / "elsewhere"
+    shutil.copytree(journey.root / "held_out", lonely / "held_out")
+    shutil.copytree(journey.run("student"), lonely / "runs" / "student")
+    elsewhere = type(journey)(lonely)
+    # No RNA in this cohort, no teacher, no training cohort anywhere near.
+    config = elsewhere.config("held_out", cohort="held_out", data={"expression": None})
+    assert main(["test", "--ckpt_path", elsewhere.best("student"), "--config", str(config)]) == 0
+    out = elsewhere.run("student") / "test" / "held_out"
+    predictions = pd.read_csv(out / "predictions.csv")
+    clinical = pd.read_csv(lonely / "held_out" / "clinical.csv").drop_duplicates("patient_id").set_index("patient_id")
+    joined = predictions.set_index("patient_id").join(clinical)
+    assert len(predictions) == predictions["patient_id"].nunique() == 20
+    assert (joined["time"] == joined["os_days"]).all()
+    assert (predictions["has_expression"] == 0).all()
+    assert (predictions["n_tokens_20x"] > 0).all()
+    metrics = json.loads((out / "metrics.json").read_text())
+    expected = concordance_index(joined["os_days"].to_numpy(), joined["os_event"].to_numpy(), joined["risk"].to_numpy())
+    assert metrics["c_index"]["value"] == pytest.approx(expected)
+    assert {"value", "low", "high", "n", "events"} <= set(metrics["c_index"])
+    assert (out / "report.html").stat().st_size > 10_000
+    assert not (elsewhere.run("student") / "test" / "held_out" / "config.yaml").exists()
+
+
+def test_teacher_reads_patients_without_rna_and_cohorts_with_one_magnification(journey):
+    config = journey.config("one", cohort="held_out", data={"magnifications": [10], "expression": None, "name": "one"})
+    before = (journey.run("teacher") / "config.yaml").read_bytes()
+    assert main(["test", "--ckpt_path", journey.best("teacher"), "--config", str(config)]) == 0
+    predictions = pd.read_csv(journey.run("teacher") / "test" / "one" / "predictions.csv")
+    assert (predictions["n_tokens_20x"] == 0).all()
+    assert predictions["risk"].notna().all()
+    assert (journey.run("teacher") / "config.yaml").read_bytes() == before
+
+
+def test_predict_needs_no_outcome(journey):
+    config = journey.config("unknown", cohort="held_out", data={"outcome": None, "name": "unknown"})
+    assert main(["predict", "--ckpt_path", journey.best("student"), "--config", str(config)]) == 0
+    table = pd.read_csv(journey.run("student") / "predict" / "unknown" / "predictions.csv")
+    assert len(table) == 20
+    assert "time" not in table
+
+
+def test_validate_runs_on_the_inner_validation_patients(journey, capsys):
+    config = journey.config("validate")
+    assert main(["validate", "--ckpt_path", journey.best("student"), "--config", str(config)]) == 0
+    assert "val/loss" in capsys.readouterr().out
+
+
+def test_report_compares_runs_on_the_same_patients(journey, tmp_path):
+    config = journey.config("held", cohort="held_out")
+    for name in ("teacher", "student"):
+        assert main(["test", "--ckpt_path", journey.best(name), "--config", str(config)]) == 0
+    out = tmp_path / "both.html"
+    assert main(["report", str(journey.run("teacher")), str(journey.run("student")), "--out", str(out)]) == 0
+    page = out.read_text()
+    assert "teacher" in page
+    assert "student" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_finished_run_is_not_overwritten(journey, capsys):
+    config = journey.root / "teacher.yaml"
+    before = (journey.run("teacher") / "checkpoints" / "best.ckpt").read_bytes()
+    assert main(["fit", "--config", str(config)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (journey.run("teacher") / "checkpoints" / "best.ckpt").read_bytes() == before
+
+
+def test_classification_from_features_to_metrics(cohorts):
+    task = {"class_path": "Classification", "init_args": {"classes": ["G2", "G3", "G4"], "class_weights": "balanced"}}
+    config = cohorts.config("grade", "SubspaceTeacher", outcome={"label": "grade"}, model={"task": task})
+    assert main(["fit", "--config", str(config)]) == 0
+    held = cohorts.config("grade_held", cohort="held_out", outcome={"label": "grade"})
+    assert main(["test", "--ckpt_path", cohorts.best("grade"), "--config", str(held)]) == 0
+    out = cohorts.run("grade") / "test" / "held_out"
+    table = pd.read_csv(out / "predictions.csv")
+    assert table[["prob_G2", "prob_G3", "prob_G4"]].sum(axis=1).to_numpy() == pytest.approx(1.0)
+    metrics = json.loads((out / "metrics.json").read_text())
+    names = ["G2", "G3", "G4"]
+    accuracy = (table[[f"prob_{n}" for n in names]].to_numpy().argmax(1) == [names.index(x) for x in table["label"]]).mean()
+    assert metrics["accuracy"]["value"] == pytest.approx(accuracy)

@@ -1,0 +1,86 @@
+"""Windowed clustering of a slide's tokens."""
+
+import pytest
+import torch
+from batches import make_bag, shuffle_bag
+
+from dmml.functional.aggregation import dpc_knn
+from dmml.nn.merger import WINDOW, cluster_tissue, merge_informative, neighbourhood_order
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 64, 65, 200, 1000])
+@pytest.mark.parametrize("n_clusters", [1, 4, 8, 32])
+def test_every_token_has_one_of_at_most_k_clusters(n, n_clusters):
+    bag = make_bag([n, 9], 8)
+    assignment = cluster_tissue(bag.features, bag, n_clusters)
+    assert assignment.shape == bag.mask.shape
+    assert (assignment[~bag.mask] == -1).all()
+    real = assignment[0][bag.mask[0]]
+    assert ((real >= 0) & (real < n_clusters)).all()
+    assert len(real.unique()) == min(n, n_clusters), "tokens that all differ fill every cluster there is a token for"
+    assert torch.equal(assignment, cluster_tissue(bag.features, bag, n_clusters)), "deterministic"
+
+
+def test_one_window_is_the_exact_clustering():
+    bag = make_bag([WINDOW], 8)
+    order = neighbourhood_order(bag)
+    exact, _ = dpc_knn(bag.features[:, order[0]], bag.mask, 5)
+    assert torch.equal(cluster_tissue(bag.features, bag, 5)[:, order[0]], exact)
+
+
+@pytest.mark.parametrize("tile_um", [112.0, 224.0, 100.0, 448.0])
+def test_order_of_the_tokens_given_changes_nothing(tile_um):
+    bag = make_bag([400], 8, tile_um=tile_um)
+    order = torch.randperm(400)
+    assert torch.equal(cluster_tissue(bag.features, bag, 8)[:, order], cluster_tissue(bag.features[:, order], shuffle_bag(bag, order), 8))
+
+
+def test_neighbourhood_order_keeps_slides_together_and_windows_compact():
+    bag = make_bag([256, 100], 2, slides=[1, 3])
+    order = neighbourhood_order(bag)
+    assert sorted(order[0].tolist()) == list(range(256))
+    slides = bag.slide[1, order[1, :100]]
+    assert torch.equal(slides, slides.sort().values)
+    assert not bag.mask[1, order[1, 100:]].any(), "padding last"
+    window = bag.position[0, order[0, :WINDOW]]
+    assert (window.amax(0) - window.amin(0)).tolist() == [7 * 112, 7 * 112], "64 neighbouring tiles are 8 x 8"
+
+
+def test_duplicates_and_constant_features():
+    bag = make_bag([200, 130], 8)
+    constant = torch.where(bag.mask.unsqueeze(-1), 1.0, 0.0).expand(-1, -1, 8)
+    assignment = cluster_tissue(constant, bag, 8)
+    assert (assignment[bag.mask] == 0).all(), "equal tokens are one cluster"
+    two = constant * torch.where(bag.position[..., :1] > 800, 5.0, -5.0)
+    assignment = cluster_tissue(two, bag, 8)
+    for b in range(2):
+        side = two[b, bag.mask[b], 0] > 0
+        assert len(assignment[b, bag.mask[b]][side].unique()) == 1
+        assert len(assignment[b, bag.mask[b]][~side].unique()) == 1
+
+
+def test_separate_tissues_are_found_across_windows():
+    """Four tissues scattered over a slide of many windows end in four clusters."""
+    bag, kind = make_bag([900], 8), torch.randint(0, 4, (900,))
+    centre = torch.eye(8)[:4] * 3
+    assignment = cluster_tissue(centre[kind].unsqueeze(0) + torch.randn(1, 900, 8) * 0.02, bag, 4)[0]
+    clusters = [set(assignment[kind == i].tolist()) for i in range(4)]
+    assert all(len(found) == 1 for found in clusters)
+    assert len(set.union(*clusters)) == 4
+
+
+def test_merging_by_information_is_a_softmax_within_the_cluster():
+    tokens, score = torch.randn(2, 9, 3), torch.randn(2, 9) * 3
+    assignment = torch.randint(0, 3, (2, 9))
+    assignment[1, 6:] = -1
+    merged, share = merge_informative(tokens, score, assignment, 4)
+    for b in range(2):
+        for c in range(4):
+            rows = (assignment[b] == c).nonzero().flatten()
+            weight = score[b, rows].softmax(0)
+            torch.testing.assert_close(share[b, rows], weight)
+            torch.testing.assert_close(merged[b, c], weight @ tokens[b, rows] if len(rows) else torch.zeros(3))
+    assert (share[1, 6:] == 0).all()
+    extreme, share = merge_informative(tokens, score * 1e4, assignment, 4)
+    assert extreme.isfinite().all()
+    assert share.isfinite().all()

@@ -1,0 +1,162 @@
+"""Parts against slow forms: pools, heads, fork, raster, expression encoder, fusion."""
+
+import pytest
+import torch
+from batches import make_bag
+
+from dmml.nn.expression import ExpressionEncoder
+from dmml.nn.fusion import DeformableFusion
+from dmml.nn.heads import ProgramHead, SubspaceHead
+from dmml.nn.pooling import GatedPool, masked_softmax
+from dmml.nn.projection import TokenProjection, fork
+from dmml.nn.raster import rasterise, sample, slide_frame
+from dmml.types import Bag
+
+
+def test_masked_softmax():
+    scores, mask = torch.randn(5, 8) * 5, torch.rand(5, 8) < 0.6
+    mask[0], mask[1] = False, True
+    weights = masked_softmax(scores, mask)
+    for row, there, given in zip(scores, mask, weights, strict=True):
+        expected = torch.zeros(8)
+        expected[there] = row[there].softmax(0)
+        torch.testing.assert_close(given, expected)
+    extreme = masked_softmax(torch.tensor([[1e30, -1e30, 0.0]]), torch.tensor([[True, True, False]]))
+    torch.testing.assert_close(extreme, torch.tensor([[1.0, 0, 0]]))
+    assert masked_softmax(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0)
+
+
+def test_gated_pool_is_ilse_with_a_condition():
+    pool = GatedPool(6, hidden=4, conditioned=True)
+    tokens, condition = torch.randn(1, 5, 6), torch.randn(1, 6)
+    pooled, attention = pool(tokens, torch.ones(1, 5, dtype=torch.bool), condition)
+    v, u = pool.gate.weight.chunk(2)
+    bv, bu = pool.gate.bias.chunk(2)
+    scores = []
+    for h in tokens[0]:
+        gate = torch.sigmoid(u @ h + bu + pool.condition.weight @ condition[0])
+        scores.append((pool.score.weight[0] * torch.tanh(v @ h + bv) * gate).sum())
+    expected = torch.stack(scores).softmax(0)
+    torch.testing.assert_close(attention[0], expected)
+    torch.testing.assert_close(pooled[0], expected @ tokens[0])
+
+
+def test_subspace_head_parts_sum_to_one_linear_map():
+    head = SubspaceHead(5, 3)
+    tumor, tme = torch.randn(4, 5), torch.randn(4, 5)
+    parts = head({"tumor": tumor, "tme": tme})
+    torch.testing.assert_close(parts["tumor"] + parts["tme"], head.linear(torch.cat([tumor, tme], 1)))
+    torch.testing.assert_close(parts["tumor"], tumor @ head.linear.weight[:, :5].T + head.linear.bias / 2)
+    torch.testing.assert_close(head.linear.weight[:, head.columns["tme"]], head.linear.weight[:, 5:])
+
+
+def test_program_head_of_no_programs():
+    assert ProgramHead(5, 0)(torch.randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)).shape == (2, 0)
+
+
+def test_projection_ignores_what_padding_holds_in_values_and_gradients():
+    layer = TokenProjection(6, 4).eval()
+    features, mask = torch.randn(2, 5, 6), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    expected = layer(features, mask)
+    expected.square().sum().backward()
+    gradient = layer.linear.weight.grad.clone()
+    layer.zero_grad()
+    for garbage in (float("nan"), float("inf"), 1e30):
+        values = layer(features.masked_fill(~mask.unsqueeze(-1), garbage), mask)
+        assert torch.equal(values, expected)
+        values.square().sum().backward()
+        torch.testing.assert_close(layer.linear.weight.grad, gradient)
+        layer.zero_grad()
+    assert (expected[1, 2:] == 0).all()
+    assert layer(features.half(), mask).dtype == torch.float32, "features are stored in half precision"
+
+
+def test_fork_hands_both_gradients_to_the_rule():
+    tokens = torch.randn(2, 3, 4, requires_grad=True)
+    seen = []
+
+    def rule(tumor, tme):
+        seen.append((tumor.clone(), tme.clone()))
+        return tumor * 10, tme * 0
+
+    a, b = fork(tokens, rule)
+    assert torch.equal(a, tokens)
+    assert torch.equal(b, tokens)
+    (2 * a.sum() + 5 * b.sum()).backward()
+    assert torch.equal(seen[0][0], torch.full((2, 3, 4), 2.0))
+    assert torch.equal(seen[0][1], torch.full((2, 3, 4), 5.0))
+    assert torch.equal(tokens.grad, torch.full((2, 3, 4), 20.0))
+    tokens.grad = None
+    a, b = fork(tokens, None)
+    (2 * a.sum() + 5 * b.sum()).backward()
+    assert torch.equal(tokens.grad, torch.full((2, 3, 4), 7.0))
+
+
+def test_slide_frame_is_per_slide_and_keeps_the_aspect():
+    position = torch.tensor([[[0.0, 0], [400, 0], [0, 100], [5000, 5000], [9e9, 9e9]]])
+    mask = torch.tensor([[True, True, True, True, False]])
+    slide = torch.tensor([[0, 0, 0, 1, 0]])
+    expected = torch.tensor([[[-1.0, -0.25], [1, -0.25], [-1, 0.25], [0, 0], [0, 0]]])
+    torch.testing.assert_close(slide_frame(position, mask, slide, 2), expected)
+
+
+def test_raster_holds_every_token_once_and_sampling_gives_means():
+    bag = make_bag([50, 20], 3, slides=[2, 1])
+    place = slide_frame(bag.position, bag.mask, bag.slide, 2)
+    sums, counts = rasterise(bag.features, place, bag.mask, bag.slide, 2, 4)
+    assert counts.view(2, -1).sum(1).tolist() == [50, 20]
+    torch.testing.assert_close(sums.view(2, 2, 3, -1).sum((1, 3)), bag.features.sum(1), atol=1e-4, rtol=1e-4)
+    one = Bag(torch.tensor([[[2.0, 4.0]]]), torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long))
+    sums, counts = rasterise(one.features, torch.tensor([[[0.9, -0.9]]]), one.mask, one.slide, 1, 4)
+    near, there = sample(sums, counts, torch.tensor([[[0.75, -0.75], [0.6, -0.6], [-0.9, 0.9]]]))
+    torch.testing.assert_close(near[0, :2], torch.tensor([[2.0, 4.0], [2.0, 4.0]]))  # a mean, however little is near
+    assert there[0].tolist() == [True, True, False]
+    assert (near[0, 2] == 0).all()
+
+
+def test_expression_encoder_stands_in_for_missing_rna():
+    encoder = ExpressionEncoder(6, 4).eval()
+    expression, known = torch.randn(3, 6), torch.tensor([True, False, True])
+    encoded = encoder(expression, known)
+    torch.testing.assert_close(encoded[1], encoder.missing)
+    assert not torch.allclose(encoded[0], encoded[2])
+    poisoned = expression.clone()
+    poisoned[1] = float("nan")
+    again = encoder(poisoned, known)
+    assert torch.equal(again, encoded)
+    again.sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+    torch.testing.assert_close(ExpressionEncoder(0, 4)(torch.zeros(2, 0), torch.ones(2, dtype=torch.bool)).shape, (2, 4))
+
+
+def test_deformable_fusion_reads_its_condition_its_place_and_its_own_slide():
+    fusion = DeformableFusion(16).eval()
+    bag, condition = make_bag([60], 16, slides=[2]), torch.randn(1, 16)
+    base, _ = fusion(bag.features, bag, condition)
+    assert not torch.allclose(base, fusion(bag.features, bag, condition + 1)[0], atol=1e-4)
+    moved = Bag(bag.features, bag.position.flip(1), bag.mask, bag.slide)
+    assert not torch.allclose(base, fusion(bag.features, moved, condition)[0], atol=1e-5)
+    shifted = Bag(bag.features, bag.position + bag.slide.unsqueeze(-1) * 1e4, bag.mask, bag.slide)
+    torch.testing.assert_close(base, fusion(bag.features, shifted, condition)[0], atol=1e-4, rtol=1e-4)
+    swapped = Bag(bag.features, bag.position, bag.mask, 1 - bag.slide)
+    torch.testing.assert_close(base, fusion(bag.features, swapped, condition)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_tokens_of_another_slide_are_not_seen():
+    """With all of a pool's weight on one token, what it attends to is its own slide alone."""
+    fusion = DeformableFusion(16).eval()
+    bag = make_bag([40], 16, slides=[2])
+    slide = 2
+    fusion.pool.forward = lambda tokens, mask, condition: (tokens[:, 0], mask.float())
+    base, _ = fusion(bag.features, bag, torch.zeros(1, 16))
+    other = bag.features.clone()
+    other[:, 1::slide] += torch.randn(1, 20, 16)
+    torch.testing.assert_close(fusion(other, bag, torch.zeros(1, 16))[0], base, atol=1e-6, rtol=0)
+    own = bag.features.clone()
+    own[:, 2::slide] += torch.randn(1, 19, 16)
+    assert not torch.allclose(fusion(own, bag, torch.zeros(1, 16))[0], base, atol=1e-4)
+
+
+def test_deformable_fusion_refuses_a_width_that_does_not_divide():
+    with pytest.raises(ValueError, match="width=10, heads=4"):
+        DeformableFusion(10)

@@ -1,0 +1,104 @@
+"""The tissue mask, on painted pictures whose truth is known and on a real slide."""
+
+import numpy as np
+import pytest
+
+from dmml.slides.reader import Slide
+from dmml.slides.tissue import otsu, tissue_mask
+
+
+@pytest.fixture
+def picture(paint):
+    return paint(200, 160, [(60, 40, 80, 70)])
+
+
+def inside(shape, box):
+    mask = np.zeros(shape, bool)
+    x, y, w, h = box
+    mask[y : y + h, x : x + w] = True
+    return mask
+
+
+def agreement(mask, truth):
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+def test_tissue_is_found_and_glass_is_not(picture):
+    assert agreement(tissue_mask(picture), inside(picture.shape[:2], (60, 40, 80, 70))) > 0.93
+
+
+@pytest.mark.parametrize("glass", [(0.90, 0.95, 1.0), (1.0, 0.97, 0.88), (0.85, 0.85, 0.85)])
+def test_tinted_or_dim_glass_changes_nothing(picture, glass):
+    tinted = (picture * np.array(glass)).astype(np.uint8)
+    assert agreement(tissue_mask(tinted), tissue_mask(picture)) > 0.97
+
+
+@pytest.mark.parametrize(
+    "ink",
+    [(79, 89, 207), (40, 60, 190), (60, 150, 90), (20, 120, 60), (30, 30, 35)],
+    ids=["blue", "strong blue", "green", "dark green", "black"],
+)
+def test_pen_is_left_out(picture, ink):
+    truth = tissue_mask(picture)
+    marked = picture.copy()
+    marked[20:140, 10:18] = ink
+    mask = tissue_mask(marked)
+    assert not mask[:, :30].any()
+    assert agreement(mask, truth) > 0.97
+
+
+@pytest.mark.parametrize("stain", [(120, 70, 150), (90, 70, 150), (235, 205, 225), (200, 60, 110)])
+def test_stains_from_dark_haematoxylin_to_pale_eosin_are_tissue(picture, stain):
+    stained = picture.copy()
+    stained[60:90, 80:120] = stain
+    assert tissue_mask(stained)[60:90, 80:120].all()
+
+
+def test_small_holes_are_filled_and_large_ones_are_not(picture):
+    holed = picture.copy()
+    holed[50:60, 70:80] = 243  # 100 pixels of 64 µm² = 6,400 µm²
+    holed[70:100, 85:115] = 243  # 57,600 µm²
+    mask = tissue_mask(holed)
+    assert mask[50:60, 70:80].all()
+    assert not mask[73:97, 88:112].any()
+
+
+def test_specks_are_dropped(picture):
+    dusty = picture.copy()
+    dusty[10:14, 10:14] = (214, 140, 180)
+    assert not tissue_mask(dusty)[:30, :30].any()
+
+
+def test_empty_glass_and_grey_dirt_hold_no_tissue(paint):
+    glass = paint(200, 160, [])
+    assert not tissue_mask(glass).any()
+    glass[30:80, 30:90] = 150
+    assert not tissue_mask(glass).any()
+
+
+def test_a_slide_that_is_all_tissue_is_all_tissue(paint):
+    assert tissue_mask(paint(120, 100, [(0, 0, 120, 100)])).mean() > 0.99
+
+
+def test_otsu_is_the_best_of_all_thresholds():
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.normal(0.1, 0.03, 700), rng.normal(0.6, 0.1, 300)])
+
+    def between(threshold):
+        low, high = values[values < threshold], values[values >= threshold]
+        return len(low) * len(high) * (low.mean() - high.mean()) ** 2
+
+    best = max(np.linspace(0.05, 0.8, 400), key=between)
+    assert between(otsu(values)) > 0.999 * between(best)
+
+
+def test_a_real_slide_agrees_with_saturation(shared_data):
+    """Against a mask made another way: HSV saturation of the full slide, averaged over each mask pixel."""
+    from PIL import Image
+
+    with Slide(shared_data / "slides" / "cmu_small_region.svs") as slide:
+        picture = slide.overview(8.0)
+    saturation = np.asarray(Image.fromarray(picture).convert("HSV"))[..., 1]
+    mask = tissue_mask(picture)
+    assert agreement(mask, saturation > 40) > 0.85
+    assert 0.28 < mask.mean() < 0.40
