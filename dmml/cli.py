@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -13,10 +14,12 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Classes that a config may name by their short names are those imported here.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
+from dmml.commands.config_mistakes import in_one_line
 from dmml.commands.preflight import Request
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
@@ -25,6 +28,7 @@ from dmml.experiment.results import write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder, run_of_checkpoint
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.tasks import Classification, Survival
+from dmml.training.checkpoint import read_checkpoint
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
@@ -39,8 +43,9 @@ PATIENCE = 12
 
 
 class DMMLCLI(LightningCLI):
-    """A stock LightningCLI but for three things: the model may come from the checkpoint, results go to the run folder,
-    and the default loggers and checkpoints are dmml's.
+    """A LightningCLI whose model may come from the checkpoint, and whose results go to the run folder.
+
+    Where a config brings no loggers, checkpoints or early stopping of its own, dmml's are added.
     """
 
     request: Request
@@ -60,13 +65,28 @@ class DMMLCLI(LightningCLI):
         root = config["trainer"].get("default_root_dir")
         if self.subcommand == "fit":
             self.folder = RunFolder(root or Path("runs") / (self.request.config["data"].get("name") or "run"))
-            resume = self.folder.claim(self.request.digest, self.request.overwrite, self.request.command)
+            resume = self._claim()
             if resume is not None and config.get("ckpt_path") is None:
                 config["ckpt_path"] = str(resume)
                 print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
         else:
             self.folder = RunFolder(root or run_of_checkpoint(config["ckpt_path"]))
         config["trainer"]["default_root_dir"] = str(self.folder.path)
+
+    def _claim(self) -> Path | None:
+        """Begin the run, or find the checkpoint to go on from; only the first process of a multi-GPU run writes."""
+        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+            return self.folder.last if self.folder.last.is_file() else None
+        return self.folder.claim(self.request.digest, self.request.overwrite, self.request.command)
+
+    def instantiate_classes(self) -> None:
+        """As the stock CLI; what a constructor refuses in the config is the user's to mend, without a traceback."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(in_one_line(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add dmml's loggers and callbacks where the config brings none of the kind."""
@@ -79,12 +99,8 @@ class DMMLCLI(LightningCLI):
 
         extra: list[Any] = [CollectPredictions()] if lacks(CollectPredictions) else []
         if fit and lacks(ModelCheckpoint) and trainer_config.get("enable_checkpointing") is not False:
-            extra.append(
-                ModelCheckpoint(
-                    dirpath=self.folder.checkpoints, filename="best", monitor="val/loss", save_last=True,
-                    enable_version_counter=False,
-                )  # fmt: skip
-            )
+            keep = {"dirpath": self.folder.checkpoints, "filename": "best", "monitor": "val/loss", "save_last": True}
+            extra.append(ModelCheckpoint(**keep, enable_version_counter=False))
         if fit and lacks(EarlyStopping):
             extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
         if not fit:
@@ -97,9 +113,11 @@ class DMMLCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Keep what is fitted on the training patients' predictions; mark the run as finished."""
-        if self.trainer.interrupted or not self.trainer.is_global_zero:
+        if self.trainer.interrupted:
             return
         add_training_reference(self.trainer, self.model, self.datamodule)
+        if not self.trainer.is_global_zero:
+            return
         self.folder.finish(self.model, self.datamodule)
         print(f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}")
 
@@ -124,6 +142,9 @@ def run(request: Request) -> int:
         0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
     """
     _hush()
+    checkpoint = request.config.get("ckpt_path")
+    if isinstance(checkpoint, str) and Path(checkpoint).is_file():
+        read_checkpoint(checkpoint)  # refuses with one line what the CLI would with a traceback
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     sys.argv = sys.argv[:1]  # LightningCLI warns about left-overs when it is given arguments
     kind = type("_DMMLCLI", (DMMLCLI,), {"request": request})
@@ -135,12 +156,14 @@ def run(request: Request) -> int:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf+"},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
             save_config_callback=SaveConfigCallback if request.verb == "fit" else None,
             save_config_kwargs={"overwrite": True},
             args=request.argv,
         )
-    except SystemExit as stop:  # the parser prints its own message
+    except jsonargparse.ArgumentError as error:
+        raise InputError(in_one_line(str(error))) from error
+    except SystemExit as stop:  # after --help and --print_config
         return int(stop.code or 0)
     return 130 if cli.trainer.interrupted else 0
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from dmml.commands.config_mistakes import misspelt_class
 from dmml.errors import InputError
 
 
@@ -69,6 +70,8 @@ def check(argv: list[str]) -> Request:
         raise InputError(f"{request.verb} needs data: dmml {request.verb} --config COHORT with a `data:` section, as in configs/demo.yaml")
     if request.verb != "fit" and checkpoint is None:
         raise InputError(f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`")
+    if mistake := misspelt_class(request.config):
+        raise InputError(mistake)
     _check_files(request, configs)
     for path in _checkpoints(request):
         check_checkpoint(path)
@@ -214,4 +217,11 @@ def _check_cohort(request: Request) -> None:
     data = request.config["data"]
     if isinstance(data, dict) and str(data.get("class_path", "MultimodalDataModule")).split(".")[-1] != "MultimodalDataModule":
         return  # a data module of the user's own reads what it likes
+    model = request.config.get("model")
+    kind = str(model.get("class_path")) if request.verb == "fit" and isinstance(model, dict) else ""
+    if kind.split(".")[-1] == "SubspaceStudent" and not init_args(data).get("features"):
+        raise InputError(
+            "data.features: a student reads slides, and the config names none; make a store with "
+            "`dmml extract SLIDES --out F.zarr` and name it, or fit a SubspaceTeacher, which takes RNA alone"
+        )
     read_cohort(init_args(data)).partition(request.verb)

@@ -34,6 +34,8 @@ def add_training_reference(trainer: Trainer, model: LightningModule, data: Any) 
     if not risks:
         return None
     median = float(np.median(risks))
+    if not trainer.is_global_zero:
+        return median
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
     checkpoint["hyper_parameters"]["fitted"]["median_risk"] = median
     part = Path(best).with_suffix(".part")

@@ -39,8 +39,9 @@ class Answer:
         kind: Of the task.
         prediction: All magnifications and both subspaces together.
         by_magnification: {m: prediction from that magnification alone}.
-        by_subspace: {s: prediction if a subspace's part of the logits were all; half of the head's constant each}.
-        by_part: {(m, s): the same at one magnification}.
+        without: {s: prediction with a subspace's part W_s z_s of the logits left out, as if it had seen no tissue}.
+        without_by_magnification: {(m, s): the same at one magnification}.
+        subspace_logits: {(m, s): (C,) the part that a subspace contributes, half of the head's constant included}.
         headline: See there.
         median_risk: Of the training patients; None for tasks without risk, or where the checkpoint does not tell.
         programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
@@ -51,8 +52,9 @@ class Answer:
     kind: str
     prediction: dict[str, float]
     by_magnification: dict[int, dict[str, float]]
-    by_subspace: dict[str, dict[str, float]]
-    by_part: dict[tuple[int, str], dict[str, float]]
+    without: dict[str, dict[str, float]]
+    without_by_magnification: dict[tuple[int, str], dict[str, float]]
+    subspace_logits: dict[tuple[int, str], list[float]]
     headline: Headline
     median_risk: float | None
     programs: dict[str, dict[str, float]]
@@ -85,15 +87,15 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
         batch: B = 1.
     """
     output = model(batch)
-    task, available = model.task, torch.ones(len(model.magnifications), 1, dtype=torch.bool)
+    task, available = model.task, torch.zeros(len(model.magnifications), 1, dtype=torch.bool)
     available[:, 0] = torch.tensor([m in batch.bags and bool(batch.bags[m].mask.any()) for m in model.magnifications])
-    parts = output.subspace_logits
 
     def columns(logits: Tensor) -> dict[str, float]:
         return {name: float(value[0]) for name, value in task.predictions(logits).items()}
 
     seen = [m for i, m in enumerate(model.magnifications) if available[i, 0]]
     prediction = columns(output.logits)
+    without = _without(model, output)
     programs = {
         (m, s): dict(zip(model.scores.names[s], output.programs[m, s][0].tolist(), strict=True))
         for m in seen
@@ -104,11 +106,12 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
         kind=task.kind,
         prediction=prediction,
         by_magnification={m: columns(output.logits_by_magnification[m]) for m in seen},
-        by_subspace={
-            s: columns(task.combine(torch.stack([parts[m, s] for m in model.magnifications]), available))
+        without={
+            s: columns(task.combine(torch.stack([without[m, s] for m in model.magnifications]), available))
             for s in SUBSPACES
         },
-        by_part={(m, s): columns(parts[m, s]) for m in seen for s in SUBSPACES},
+        without_by_magnification={(m, s): columns(without[m, s]) for m in seen for s in SUBSPACES},
+        subspace_logits={(m, s): output.subspace_logits[m, s][0].tolist() for m in seen for s in SUBSPACES},
         headline=_headline(task, prediction, model.fitted.get("horizons")),
         median_risk=model.fitted.get("median_risk") if "risk" in prediction else None,
         programs={s: _mean([programs[m, s] for m in seen if (m, s) in programs]) for s in SUBSPACES},
@@ -116,6 +119,15 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
         curve=_curve(task, output, seen) if task.kind == "survival" else None,
     )
     return answer, output
+
+
+def _without(model: SubspaceModule, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
+    """{(m, s): (1, C)} logits of a magnification less W_s z_s: what they are where a subspace's embedding is 0."""
+    left = {}
+    for m, (weight, *slices) in zip(model.magnifications, model.subspace_heads(), strict=True):
+        for s, part in zip(SUBSPACES, slices, strict=True):
+            left[m, s] = output.logits_by_magnification[m] - output.embeddings[m, s] @ weight[:, part].T
+    return left
 
 
 def _headline(task: Any, prediction: dict[str, float], horizons: list[float] | None) -> Headline:
@@ -172,9 +184,10 @@ def plain(answer: Answer) -> dict[str, Any]:
             "reading": "spread between views of one model on one slide; no confidence interval",
         },
         "subspaces": {
-            "together": answer.by_subspace,
-            "by_magnification": {f"{m}x_{s}": view for (m, s), view in answer.by_part.items()},
-            "reading": "the prediction if a subspace's part of the logits were all, half of the constant in each",
+            "without": answer.without,
+            "without_by_magnification": {f"{m}x_{s}": view for (m, s), view in answer.without_by_magnification.items()},
+            "logits": {f"{m}x_{s}": part for (m, s), part in answer.subspace_logits.items()},
+            "reading": "without: the prediction with a subspace's part left out; logits: its part, half of the constant in it",
         },
         "programs": {
             s: {

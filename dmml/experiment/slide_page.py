@@ -50,15 +50,15 @@ def write_page(
     page = environment.get_template("slide_page.html").render(
         title=record["patient"],
         css=style.read_text(encoding="utf-8"),
-        headline=slide_words.headline(answer, record["model"]),
-        outlook=slide_words.outlook(answer),
+        headline=_unbroken(slide_words.headline(answer, record["model"])),
+        outlook=_unbroken(slide_words.outlook(answer)),
         notes=record["notes"],
         research_use=slide_words.RESEARCH_USE,
         # Markup is safe here: matplotlib escapes every text that it draws.
         outcome=outcome and {"svg": Markup(outcome.inline_svg("c")), "alt": outcome.alt, "caption": outcome.caption},
         slides=[_slide(picture, [m for m in maps if m.slide_id == picture.slide_id]) for picture in pictures],
         how_sure=slide_words.how_sure(answer),
-        subspaces=slide_words.subspaces(answer),
+        subspaces=_unbroken(slide_words.subspaces(answer)),
         views=_views(answer),
         programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
         facts=_facts(record),
@@ -69,13 +69,18 @@ def write_page(
     path.write_text(page, encoding="utf-8")
 
 
+def _unbroken(text: str) -> str:
+    """A number and its % stay on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _slide(picture: SlidePicture, maps: list[AttentionMap]) -> dict[str, Any]:
     plain = encoded(Image.fromarray(picture.thumbnail), "JPEG", quality=85)
     panels = [
         {
-            "uri": _uri(encoded(m.image, "JPEG", quality=88), "jpeg"),
+            "uri": _uri(encoded(m.plain, "JPEG", quality=88), "jpeg"),
             "title": m.title,
-            "caption": f"last colour: {m.strongest:.2g} × the average tile",
+            "caption": f"yellow: {m.strongest:.1f} × the average tile",
         }
         for m in maps
     ]
@@ -87,17 +92,17 @@ def _uri(content: bytes, kind: str) -> str:
 
 
 def _views(answer: Answer) -> dict[str, Any]:
-    """Table of the headline's value: magnifications by tumor alone, TME alone, both."""
+    """Table of the headline's value: magnifications by what is left out."""
     column = answer.headline.column
 
     def cell(view: dict[str, float]) -> str:
         return number(view[column], 2)
 
     rows = [
-        {"name": f"{m}×", "cells": [cell(answer.by_part[m, s]) for s, _ in _SUBSPACES] + [cell(view)]}
+        {"name": f"{m}×", "cells": [cell(answer.without_by_magnification[m, s]) for s, _ in _SUBSPACES] + [cell(view)]}
         for m, view in sorted(answer.by_magnification.items())
     ]
-    together = [cell(answer.by_subspace[s]) for s, _ in _SUBSPACES] + [cell(answer.prediction)]
+    together = [cell(answer.without[s]) for s, _ in _SUBSPACES] + [cell(answer.prediction)]
     return {"what": _column_words(answer), "rows": [*rows, {"name": "together", "cells": together}]}
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STRONGEST = 99
 """Percentile of the tiles' attention that gets the last colour"""
+LEAST_RANGE = 2.0
+"""The colours reach at least to twice the average tile, so that even attention looks even"""
 _NAMES = {"tumor": "tumor", "tme": "TME"}
 _DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
 
@@ -43,6 +45,8 @@ class AttentionMap:
     title: str
     strongest: float
     image: Image
+    plain: Image
+    """the same without its title"""
 
     def png(self) -> bytes:
         """The image without loss."""
@@ -63,24 +67,19 @@ def attention_maps(slides: list[SlidePicture], batch: Batch, output: SubspaceOut
     maps = []
     for index, slide in enumerate(slides):
         for m, bag in sorted(batch.bags.items()):
-            own = (bag.mask[0] & (bag.slide[0] == index)).numpy()
-            if not own.any():
-                continue
-            for s in SUBSPACES:
-                share = output.attention[m, s][0].double().numpy() * int(bag.mask[0].sum())
-                strongest = max(float(np.percentile(share[bag.mask[0].numpy()], STRONGEST)), 1e-6)
-                picture = overlay(
-                    slide.thumbnail,
-                    slide.mpp,
-                    bag.position[0].numpy()[own],
-                    share[own],
-                    tile_um(m),
-                    title=f"{_NAMES[s]}, {m}×: attention, average tile = 1",
-                    limits=(0.0, strongest),
+            real = bag.mask[0].numpy()
+            own = real & (bag.slide[0].numpy() == index)
+            for s in SUBSPACES if own.any() else ():
+                share = output.attention[m, s][0].double().numpy() * real.sum()
+                strongest = max(float(np.percentile(share[real], STRONGEST)), LEAST_RANGE)
+                title = f"{_NAMES[s]}, {m}x: attention, average tile = 1"
+                place = (bag.position[0].numpy()[own], share[own], tile_um(m))
+                titled, plain = (
+                    overlay(slide.thumbnail, slide.mpp, *place, title=words, limits=(0.0, strongest))
+                    for words in (title, "")
                 )
-                middle = f"{slide.slide_id}_" if len(slides) > 1 else ""
-                title = f"{_NAMES[s]}, {m}×"
-                maps.append(AttentionMap(f"overlay_{middle}{m}x_{s}", slide.slide_id, title, strongest, picture))
+                name = f"overlay_{slide.slide_id}_{m}x_{s}" if len(slides) > 1 else f"overlay_{m}x_{s}"
+                maps.append(AttentionMap(name, slide.slide_id, f"{_NAMES[s]}, {m}×", strongest, titled, plain))
     return maps
 
 

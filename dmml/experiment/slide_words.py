@@ -77,12 +77,12 @@ def how_sure(answer: Answer) -> list[str]:
             "agree closely" if answer.spread <= CLOSE else "differ" if answer.spread <= 4 * CLOSE else "differ strongly"
         )
         sentences.append(f"The views at {coarse} and {fine} {agree}: they lie {points} apart.")
-    if answer.kind == "classification":
-        sentences.append(_same_class(answer))
+    if disagreement := _sides(answer):
+        sentences.append(f"They disagree: {disagreement}.")
+    elif answer.kind == "classification":
+        sentences.append("Each alone, they choose the same class.")
     elif answer.median_risk is not None:
-        sides = {view["risk"] > answer.median_risk for view in answer.by_magnification.values()}
-        same = "the same side" if len(sides) == 1 else "different sides"
-        sentences.append(f"Each alone, they lie on {same} of the median risk.")
+        sentences.append("Each alone, they lie on the same side of the median risk.")
     sentences.append(
         "These are two views of one model on one slide, and both can be wrong together: their spread is a sign of how "
         "steady the answer is, not a confidence interval."
@@ -90,24 +90,13 @@ def how_sure(answer: Answer) -> list[str]:
     return sentences
 
 
-def _same_class(answer: Answer) -> str:
-    chosen = {max(view, key=view.__getitem__).removeprefix("prob_") for view in answer.by_magnification.values()}
-    if len(chosen) == 1:
-        return f"Each alone, they choose the same class, {chosen.pop()}."
-    return f"Each alone, they choose different classes: {' and '.join(sorted(chosen))}."
-
-
 def subspaces(answer: Answer) -> str:
-    """What the tumor's and the microenvironment's part say by themselves."""
-    parts = {s: _value(answer, view) for s, view in answer.by_subspace.items()}
-    what = "the value"
-    if answer.headline.day is not None:
-        what = f"being event-free after {horizon_name(answer.headline.day)}"
-    elif answer.headline.label is not None:
-        what = f"class {answer.headline.label}"
+    """What the answer would be without the tumor's, and without the microenvironment's part."""
+    left = {s: _value(answer, view) for s, view in answer.without.items()}
     return (
-        f"If the tumor's part of the prediction were all there is, {what} would stand at {parts['tumor']}; if the "
-        f"microenvironment's (TME) part were, at {parts['tme']}. The answer adds up both."
+        f"Both subspaces add up to the answer, {_value(answer, answer.prediction)}. With the tumor's part left out it would "
+        f"be {left['tumor']}, with the part of the microenvironment (TME) left out {left['tme']}: the farther from the "
+        "answer, the more that part counted."
     )
 
 
@@ -118,6 +107,8 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
         found.append(
             "The model is a teacher, which also reads RNA; none was given, so it answers from the slide alone."
         )
+    if disagreement := _sides(answer):
+        found.append(f"The answer is not steady: {disagreement}.")
     coarsest = min(answer.by_magnification, default=0)
     tiles = sum(slide["tiles"].get(str(coarsest), 0) for slide in slides)
     if tiles < FEW_TILES:
@@ -128,6 +119,20 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
         if slide["mpp_source"] == "--mpp":
             found.append(f"{slide['source']} does not tell its scale; {slide['mpp']:g} µm per pixel was given by hand.")
     return found
+
+
+def _sides(answer: Answer) -> str:
+    """How the magnifications disagree on the side of the median or the class; empty where they do not."""
+    if answer.kind == "classification":
+        sides = {
+            m: max(view, key=view.__getitem__).removeprefix("prob_") for m, view in answer.by_magnification.items()
+        }
+    elif answer.median_risk is not None:
+        above = {m: view["risk"] > answer.median_risk for m, view in answer.by_magnification.items()}
+        sides = {m: f"{'above' if high else 'below'} the median risk" for m, high in above.items()}
+    else:
+        return ""
+    return ", ".join(f"{side} by {m}× alone" for m, side in sides.items()) if len(set(sides.values())) > 1 else ""
 
 
 def program_name(name: str) -> str:

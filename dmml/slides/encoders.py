@@ -99,7 +99,7 @@ class Encoder:
 
         with torch.inference_mode():
             # (n, H, W, 3) seen as (n, 3, H, W) is channels-last as it lies.
-            x = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device).permute(0, 3, 1, 2)
+            x = torch.tensor(tiles).to(self.device).permute(0, 3, 1, 2)
             x = x.to(torch.float32).mul_(self._scale).add_(self._shift)
             size = int(self.preprocessing["size"])
             if x.shape[-2:] != (size, size):

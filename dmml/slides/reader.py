@@ -18,7 +18,9 @@ PLAIN_LIMIT = 20_000 * 20_000
 COARSEST = 1.25
 """A slide is refused where its pixels are larger than wanted by more than this: what was not scanned is not made up"""
 _TOLERANCE = 1.01
-_BLOCK = 2048
+_BLOCK, _SMALLEST_BLOCK = 2048, 128
+MOST_UNREADABLE = 0.2
+"""Share of a slide that may fail to decode before it is refused"""
 
 
 class _PlainImage:
@@ -142,17 +144,36 @@ class Slide:
     def overview(self, mpp: float) -> np.ndarray:
         """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
 
+        A place that cannot be decoded stays white.
+
         Returns:
             (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
+
+        Raises:
+            SlideError: More than a fifth of the slide cannot be decoded.
         """
         width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
         _, step = self._level(mpp)
-        block = max(1, int(_BLOCK * step / mpp))
+        side = max(1, int(_BLOCK * step / mpp))
         picture = np.full((height, width, 3), 255, np.uint8)
-        for top in range(0, height, block):
-            for left in range(0, width, block):
-                h, w = min(block, height - top), min(block, width - left)
+        blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]
+        lost = 0
+        while blocks:
+            left, top, side = blocks.pop()
+            h, w = min(side, height - top), min(side, width - left)
+            if h <= 0 or w <= 0:
+                continue
+            try:
                 picture[top : top + h, left : left + w] = self.read(left * mpp, top * mpp, w, h, mpp)
+            except SlideError:
+                half = side // 2
+                if half * mpp / step < _SMALLEST_BLOCK:
+                    lost += h * w
+                    if lost > MOST_UNREADABLE * width * height:
+                        raise
+                else:
+                    half = -(-side // 2)
+                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
         return picture
 
     def _level(self, mpp: float) -> tuple[int, float]:

@@ -34,7 +34,8 @@ class Survey:
 
     def looked_at(self) -> list[str]:
         """Every file that was taken for a slide."""
-        return [str(path) for path in (*self.usable, *self.done)] + [failure.file for failure in self.failures]
+        files = [str(path) for path in (*self.usable, *self.done)] + [failure.file for failure in self.failures]
+        return sorted(set(files))
 
 
 def find_slides(inputs: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
@@ -76,7 +77,7 @@ def describe_ignored(ignored: Sequence[Path]) -> str:
     counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6))
     names = ", ".join(path.name for path in ignored[:3]) + (", …" if len(ignored) > 3 else "")
-    return f"ignored {len(ignored)} files that are no slides: {kinds} ({names})"
+    return f"ignored {len(ignored)} files that are no slides of their own: {kinds} ({names})"
 
 
 def survey(

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 MASK_MPP = 8.0
 """µm/px at which tissue is looked for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.10
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.055
 """Bounds on Otsu's threshold: below is glass with JPEG noise, above is tissue even where all is tissue"""
 PEN_STRENGTH, PEN_EDGE = 0.25, 0.10
 """Colourfulness from which a hue makes a pixel ink, and from which it makes one next to ink so, as a stroke's soft edge"""

@@ -26,15 +26,13 @@ from dmml.slides.grid import (
     tissue_share,
 )
 from dmml.slides.mpp import SlideError
-from dmml.slides.reader import Slide
+from dmml.slides.reader import MOST_UNREADABLE, Slide
 from dmml.slides.tissue import MASK_MPP, tissue_mask
 
 if TYPE_CHECKING:
     from dmml.slides.encoders import Encoder
     from dmml.store import SlideFeatures
 
-MOST_UNREADABLE = 0.2
-"""Share of tiles that may fail to decode before the slide is refused"""
 THUMBNAIL_PX = 512
 _AHEAD = 4
 _END = object()

@@ -113,6 +113,14 @@ class SubspaceStudent(SubspaceModule):
             raise InputError("a student reads tissue, and the data names no features; give data.features a feature store")
         self.aggregator = nn.ModuleDict({f"{m}x": TokenAggregator(self.width, self.n_merged) for m in self.magnifications})
 
+    def _build_programs(self) -> None:
+        super()._build_programs()
+        # What the tissue says of expression is learned from every gene's measurement, the outcome from one number a
+        # patient: the predicted programs are the surer ground for the embedding to stand on.
+        self.from_programs = nn.ModuleDict(
+            {key: nn.Linear(self.scores.sizes[key.split("_")[1]], self.width, bias=False) for key in self.program_heads}
+        )
+
     def forward(self, batch: Batch) -> SubspaceOutput:
         """See `SubspaceOutput`; reads tissue alone."""
         embeddings, attention, programs = {}, {}, {}
@@ -122,8 +130,9 @@ class SubspaceStudent(SubspaceModule):
             tissue, shares = self.aggregator[f"{m}x"](tokens, bag)
             there = bag.mask.any(1, keepdim=True)
             for s in SUBSPACES:
-                embeddings[m, s], attention[m, s] = tissue[s] * there, shares[s]
                 programs[m, s] = self.program_heads[f"{m}x_{s}"](tokens[s], bag.mask)
+                embeddings[m, s] = tissue[s] * there + self.from_programs[f"{m}x_{s}"](programs[m, s])
+                attention[m, s] = shares[s]
         return self._finish(batch, embeddings, attention, programs)
 
     # ---- distillation ------------------------------------------------------------------------------------------
@@ -179,14 +188,14 @@ class SubspaceStudent(SubspaceModule):
 
     def losses(self, batch: Batch) -> LossTerms:
         """Task, programs, consistency, and what the teacher says."""
+        if self.teacher_path is not None and not self._teacher:
+            raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
         return self._terms(batch, self(batch))
 
     def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
         terms = super()._terms(batch, output)
         if self.teacher_path is None:
             return terms
-        if not self._teacher:
-            raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
         teacher = self._teacher[0].to(output.logits.device)
         with torch.no_grad():
             told = teacher(batch)

@@ -66,7 +66,13 @@ def small_encoder():
 
     torch.manual_seed(1)
     model = timm.create_model("test_efficientnet", num_classes=0)
-    return Encoder("test_efficientnet", model, {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 160}, device="cpu")
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    model.train()(torch.randn(8, 3, 96, 96))  # statistics of its own, without which the features vanish
+    config = model.pretrained_cfg
+    preprocessing = {"mean": list(config["mean"]), "std": list(config["std"]), "size": 96}
+    return Encoder("test_efficientnet", model, preprocessing, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,9 @@ from dmml.slides.tissue import tissue_mask
 from dmml.slides.tokens import tokens_of_slide
 from dmml.store import FeatureStore
 
+LARGE = {"size": (2816, 2048), "boxes": ((224, 224, 2240, 1568),)}
+"""A slide with 10 × 7 tiles of 20x, in 256-px JPEG tiles, 11 a row"""
+
 
 def command(*argv):
     parser = argparse.ArgumentParser()
@@ -84,19 +87,20 @@ def test_kept_tiles_hold_tissue_by_another_measure(shared_data, small_encoder):
         for x in range(9):
             share = coloured[round(y * side) : round((y + 1) * side), round(x * side) : round((x + 1) * side)].mean()
             centre = (x * 112 + 56.0, y * 112 + 56.0)
-            if share > 0.4:
+            if share > 0.6:
                 assert centre in kept
             if share < 0.1:
                 assert centre not in kept
 
 
-def test_a_pyramid_gives_the_same_grid_and_almost_the_same_features(shared_data, lite0):
+def test_a_pyramid_gives_the_same_grid_and_features(shared_data, small_encoder):
     names = ("cmu_small_region.svs", "cmu_small_pyramid.tif")
-    one, two = (tokens_of_slide(shared_data / "slides" / name, lite0, magnifications=(10,))[0][10] for name in names)
-    np.testing.assert_array_equal(one.position, two.position)
-    a, b = one.features.astype(np.float32), two.features.astype(np.float32)
-    cosine = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    assert cosine.min() > 0.99
+    one, two = (tokens_of_slide(shared_data / "slides" / name, small_encoder)[0] for name in names)
+    np.testing.assert_array_equal(one[20].parent, two[20].parent)
+    for m in (10, 20):
+        np.testing.assert_array_equal(one[m].position, two[m].position)
+        a, b = one[m].features.astype(np.float32), two[m].features.astype(np.float32)
+        assert np.abs(a - b).max() < 0.01 * a.std()
 
 
 def test_tokens_are_the_encoder_on_the_tile_s_own_pixels(make_slide, small_encoder):
@@ -118,8 +122,8 @@ def test_tokens_are_the_encoder_on_the_tile_s_own_pixels(make_slide, small_encod
 def test_the_result_does_not_depend_on_the_batch_size(make_slide, small_encoder):
     path = make_slide("a.tif")
     bags = [tokens_of_slide(path, small_encoder, batch_size=n)[0][20].features for n in (1, 5, 64)]
-    np.testing.assert_allclose(bags[0], bags[1], atol=2e-3)
-    np.testing.assert_allclose(bags[0], bags[2], atol=2e-3)
+    for other in bags[1:]:  # half precision: a last bit may differ
+        np.testing.assert_allclose(bags[0], other, atol=2e-3, rtol=2e-3)
 
 
 def test_bad_slides_are_recorded_and_the_rest_goes_on(make_slide, small_encoder, shared_data, tmp_path):
@@ -192,12 +196,16 @@ def test_a_file_that_changed_is_done_again_and_another_of_the_name_is_refused(ma
     assert extract(["in"], "f.zarr", small_encoder).written == ["a"]
     assert FeatureStore("f.zarr").n_tokens("a", 20) == 4
     make_slide("other/a.tiff")
-    extract(["in", "other/a.tiff"], "f.zarr", small_encoder)
+    with pytest.raises(InputError, match=r"the store holds 'a' from a\.tif"):
+        extract(["other/a.tiff"], "f.zarr", small_encoder)
+    with pytest.raises(InputError, match=r"none of the 2 slides can be used \(duplicate_stem\)"):
+        extract(["in", "other/a.tiff"], "f.zarr", small_encoder)
     assert states() == {"a.tif": "duplicate_stem", "a.tiff": "duplicate_stem"}
+    assert FeatureStore("f.zarr").slides() == ["a"]
 
 
 def test_killed_in_the_middle_the_rerun_ends_the_same(make_slide, small_encoder, monkeypatch):
-    for name in "abc":
+    for name in "ab":
         make_slide(f"in/{name}.tif")
     extract(["in"], "whole.zarr", small_encoder)
     calls = []
@@ -209,39 +217,50 @@ def test_killed_in_the_middle_the_rerun_ends_the_same(make_slide, small_encoder,
             raise KeyboardInterrupt
         return real(self, tiles)
 
-    monkeypatch.setattr(type(small_encoder), "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
-        extract(["in"], "cut.zarr", small_encoder, batch_size=8)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(small_encoder), "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            extract(["in"], "cut.zarr", small_encoder, batch_size=8)
     done = FeatureStore("cut.zarr").slides()
-    assert len(done) < 3
+    assert done == ["a"]  # 18 tiles a slide: the fourth batch of 8 is the first of the second slide
     result = extract(["in"], "cut.zarr", small_encoder, batch_size=8)
-    assert sorted([*done, *result.written]) == ["a", "b", "c"]
-    for name in "abc":
+    assert (result.passed_over, result.written) == (["a"], ["b"])
+    for name in "ab":
         for m in (10, 20):
             a, b = (FeatureStore(store).read(name, m) for store in ("whole.zarr", "cut.zarr"))
-            np.testing.assert_allclose(a.features, b.features, atol=2e-3)
+            np.testing.assert_allclose(a.features, b.features, atol=2e-3, rtol=2e-3)
             np.testing.assert_array_equal(a.position, b.position)
 
 
 def test_a_tile_that_cannot_be_decoded_is_dropped_and_counted(make_slide, break_tile, small_encoder):
-    path = make_slide("a.tif")
+    path = make_slide("a.tif", **LARGE)
     whole, _, _ = tokens_of_slide(path, small_encoder)
-    break_tile(path, 7 * 1 + 1)  # 256-px JPEG tile at (256, 256): under the first kept 20x tile
+    break_tile(path, 11 * 2 + 2)  # the 256-px JPEG tile at (512, 512), under four 20x tiles of two 10x tiles
     bags, _, known = tokens_of_slide(path, small_encoder)
     lost = len(whole[20].features) - len(bags[20].features)
-    assert 0 < lost < 6
+    assert 4 <= lost <= 9
     assert known["tiles_unreadable"] == lost + len(whole[10].features) - len(bags[10].features)
     alive = bags[20].parent >= 0
     offset = np.abs(bags[20].position[alive] - bags[10].position[bags[20].parent[alive]])
     assert (offset == 56).all()
 
 
+def test_a_broken_place_without_a_pyramid_is_left_white(make_slide, break_tile, small_encoder):
+    path = make_slide("a.tif", levels=(1,), **LARGE)
+    break_tile(
+        path, 11 * 2 + 2
+    )  # px 512 to 768: all of the 20x tile whose centre is at 280 µm lies within or beside it
+    bags, thumbnail, _ = tokens_of_slide(path, small_encoder)
+    assert [280.0, 280.0] not in bags[20].position.tolist()
+    assert 70 - 9 <= len(bags[20].features) <= 70 - 4
+    assert thumbnail[..., 1].min() < 150  # the rest of the tissue is in the picture
+
+
 def test_a_slide_with_many_broken_tiles_is_refused(make_slide, break_tile, small_encoder):
     path = make_slide("a.tif")
     for index in range(7, 28):
         break_tile(path, index)
-    with pytest.raises(InputError, match=r"a\.tif: .*tiles cannot be decoded") as caught:
+    with pytest.raises(InputError, match=r"a\.tif: .*cannot be decoded") as caught:
         tokens_of_slide(path, small_encoder)
     assert caught.value.state == "unreadable"
 

@@ -1,0 +1,45 @@
+"""A small simulated cohort on disk, made once a test session whoever asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dmml.data.module import MultimodalDataModule
+from dmml.simulate.plan import Plan
+from dmml.simulate.simulation import simulate
+
+DIM = 16
+GENE_SETS = {"tumor": 3, "tme": 3}
+"""Programs of each subspace that the small gene sets keep."""
+
+
+def simulated(factory: pytest.TempPathFactory) -> Path:
+    """Folder with `development` (30 patients) and `held_out` (8), token features of width 16, and small gene sets."""
+    out = factory.getbasetemp() / "simulated"
+    if not (out / "sets").is_dir():
+        simulate(Plan(out=out, patients=30, held_out=8, features_only=True, dim=DIM))
+        import dmml.cohort.gene_sets as shipped
+
+        (out / "sets").mkdir()
+        for subspace, sets in shipped.read_gene_sets().items():
+            lines = ["\t".join([name, "-", *genes[:12]]) for name, genes in list(sets.items())[:3]]
+            (out / "sets" / f"{subspace}.gmt").write_text("\n".join(lines) + "\n")
+    return out
+
+
+def data_of(folder: Path, cohort: str = "development", **changes: Any) -> MultimodalDataModule:
+    """Data module of one of its cohorts; by default survival, three folds, both magnifications."""
+    own = folder / cohort
+    section = {
+        "clinical": str(own / "clinical.csv"),
+        "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
+        "expression": str(own / "expression.parquet"),
+        "gene_sets": {s: str(folder / "sets" / f"{s}.gmt") for s in ("tumor", "tme")},
+        "features": str(own / "features.zarr"),
+        "split": {"folds": 3, "seed": 0} if cohort == "development" else None,
+        "batch_size": 6,
+    }
+    return MultimodalDataModule(**(section | changes))

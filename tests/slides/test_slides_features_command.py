@@ -1,0 +1,116 @@
+"""`dmml features list` and `verify`: a sound store passes, and every kind of damage is found by name."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+from dmml.commands import features
+from dmml.errors import InputError
+from dmml.store import FeatureStore, SlideFeatures
+
+ENCODER = {"name": "net", "weights": "0", "dim": 4, "preprocessing": {}}
+
+
+def command(*argv):
+    parser = argparse.ArgumentParser()
+    features.add_arguments(parser)
+    features.run(parser.parse_args([str(word) for word in argv]))
+
+
+def sound():
+    """Four 20x tiles in two 10x tiles."""
+    coarse = SlideFeatures(np.ones((2, 4)), np.array([[112.0, 112.0], [336.0, 112.0]]))
+    fine = np.array([[56.0, 56.0], [168.0, 56.0], [280.0, 56.0], [392.0, 168.0]])
+    return {10: coarse, 20: SlideFeatures(np.ones((4, 4)), fine, np.array([0, 0, 1, 1]))}
+
+
+@pytest.fixture
+def store():
+    made = FeatureStore.create("f.zarr", ENCODER, {10: 1.0, 20: 0.5})
+    made.write("good", sound(), {"mpp": 0.25, "mpp_source": "aperio.MPP", "source": "good.svs"})
+    return made
+
+
+def test_list_is_a_table_with_counts(store, capsys):
+    store.write("bare", {20: sound()[20]}, {})
+    command("list", "f.zarr")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["bare", "0", "4", "?", "?", "?"]
+    assert lines[2] == ["good", "2", "4", "0.25", "aperio.MPP", "good.svs"]
+    assert " ".join(lines[3]) == "2 slides, 2 tiles at 10x, 8 tiles at 20x; net, 4 features"
+
+
+def test_a_sound_store_passes(store, capsys):
+    orphan = sound()
+    orphan[20].parent[1] = -1
+    store.write("orphan", orphan, {}, np.zeros((4, 4, 3), np.uint8))
+    command("verify", "f.zarr")
+    assert "2 slides, all sound" in capsys.readouterr().out
+
+
+def damage(name, bags):
+    fine, coarse = bags[20], bags[10]
+    if name == "nan":
+        fine.features[2, 1] = np.nan
+    elif name == "zeros":
+        fine.features[3] = 0
+    elif name == "width":
+        coarse.features = np.ones((2, 5))
+    elif name == "rows":
+        fine.position = fine.position[:3]
+    elif name == "twice":
+        fine.position[1] = fine.position[0]
+    elif name == "no parent":
+        fine.parent[0] = 2
+    elif name == "outside":
+        fine.parent[2] = 0
+    elif name == "no coarse":
+        del bags[10]
+    elif name == "empty":
+        for m in bags:
+            bags[m] = SlideFeatures(np.ones((0, 4)), np.ones((0, 2)), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("nan", "20x: 1 tiles hold NaN or infinity, first row 2"),
+        ("zeros", "20x: 1 tiles hold zeros only"),
+        ("width", r"10x: features are \(2, 5\), not \(N, 4\)"),
+        ("rows", r"20x: positions are \(3, 2\), not \(4, 2\)"),
+        ("twice", "20x: 1 tiles lie where another lies"),
+        ("no parent", "20x: parent 2 of row 0 does not exist"),
+        ("outside", "20x: 1 tiles lie outside their parent, first row 2"),
+        ("no coarse", "20x: has parents, but the coarser magnification is missing"),
+        ("empty", "has no tiles"),
+    ],
+)
+def test_every_damage_is_found(store, capsys, name, found):
+    import re
+
+    bags = sound()
+    damage(name, bags)
+    store.write("bad", bags, {})
+    with pytest.raises(InputError, match=r"f\.zarr: 1 of 2 slides are damaged \(bad\)"):
+        command("verify", "f.zarr")
+    assert re.search(f"^bad: {found}", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_truncated_file_is_found(store, tmp_path, capsys):
+    store.write("cut", sound(), {})
+    chunk = tmp_path / "f.zarr/slides/cut/20x/features/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"damaged \(cut\)"):
+        command("verify", "f.zarr")
+    chunk.unlink()
+    with pytest.raises(InputError, match=r"damaged \(cut\)"):
+        command("verify", "f.zarr")
+
+
+def test_an_empty_store_and_none_at_all_are_no_success(store):
+    FeatureStore.create("empty.zarr", ENCODER, {20: 0.5})
+    with pytest.raises(InputError, match="no complete slide"):
+        command("verify", "empty.zarr")
+    with pytest.raises(InputError, match=r"none\.zarr: no feature store"):
+        command("list", "none.zarr")

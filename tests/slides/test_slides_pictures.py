@@ -1,0 +1,98 @@
+"""Heat maps and the contact sheet: colours where the numbers are, pages that stand alone."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dmml.errors import InputError
+from dmml.slides.failures import Failure
+from dmml.slides.overlay import overlay
+from dmml.slides.qc import outlined, write_qc
+from dmml.store import FeatureStore, SlideFeatures
+
+GLASS = np.full((300, 400, 3), 235, np.uint8)
+CENTRES = np.array([[56.0 + 112 * x, 56.0 + 112 * y] for y in (1, 2) for x in (1, 2, 3)], np.float32)
+
+
+def colourfulness(pixels):
+    return pixels.max(axis=-1).astype(int) - pixels.min(axis=-1)
+
+
+def test_heat_is_where_the_tiles_are():
+    picture = np.asarray(overlay(GLASS, 2.0, CENTRES, np.arange(6.0), 112.0))
+    assert picture.shape[1] == 800  # below 512 px a thumbnail is enlarged
+    scale = 1.0  # µm per pixel after that
+    for x, y in CENTRES:
+        assert colourfulness(picture[round(float(y) / scale), round(float(x) / scale)]) > 30
+    assert colourfulness(picture[:100]).max() == 0
+    assert colourfulness(picture[113:333, :110]).max() == 0
+
+
+def test_higher_is_brighter_and_limits_are_kept():
+    weight = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 100.0])
+    picture = np.asarray(overlay(GLASS, 1.0, CENTRES, weight, 112.0, limits=(0.0, 4.0)).convert("L"), float)
+    frame = (picture.shape[1] - 800) // 2
+    level = [picture[round(float(y)) * 2, frame + round(float(x)) * 2] for x, y in CENTRES]
+    assert level == sorted(level)
+    assert level[4] == level[5]
+
+
+def test_tissue_stays_visible_under_the_colours():
+    striped = GLASS.copy()
+    striped[:, ::4] = 90
+    picture = np.asarray(overlay(striped, 1.0, CENTRES, np.arange(6.0), 112.0).convert("L"), float)
+    assert np.abs(np.diff(picture[2 * 168, 2 * 130 : 2 * 200])).max() > 15
+
+
+@pytest.mark.parametrize("weight", [np.zeros(6), np.full(6, 0.3)])
+def test_equal_weights_and_no_tiles_are_drawn(weight):
+    assert overlay(GLASS, 1.0, CENTRES, weight, 112.0, title="attention").mode == "RGB"
+    assert overlay(GLASS, 1.0, np.zeros((0, 2)), np.zeros(0), 112.0).mode == "RGB"
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    with pytest.raises(InputError, match="NaN"):
+        overlay(GLASS, 1.0, CENTRES, np.full(6, np.nan), 112.0)
+    with pytest.raises(ValueError, match="5 weights"):
+        overlay(GLASS, 1.0, CENTRES, np.zeros(5), 112.0)
+
+
+def test_the_line_runs_around_the_tiles_and_not_between_them():
+    pixels = np.asarray(outlined(GLASS, 1.0, CENTRES, 112.0, 400)).astype(int)
+    line = np.abs(pixels - 235).sum(axis=2) > 100
+    assert line[112:336, 111:114].any(axis=1).all()  # left edge of the block of 3 × 2 tiles
+    assert line[111:114, 112:400].any(axis=0).all()
+    assert not line[116:220, 220:230].any()  # the seam between two tiles
+    assert not line[:108].any()
+
+
+def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
+    store = FeatureStore.create(
+        tmp_path / "f.zarr", {"name": "net<1>", "weights": "0", "dim": 4, "preprocessing": {}}, {10: 1.0, 20: 0.5}
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (512, 400, 3), np.uint8)
+    for name, n in (("a&b", 6), ("c", 6), ("d", 6), ("few", 1)):
+        bag = SlideFeatures(np.ones((n, 4)), CENTRES[:n], np.zeros(n))
+        coarse = SlideFeatures(np.ones((1, 4)), np.array([[112.0, 112.0]]))
+        known = {"mpp": 0.2525, "mpp_source": "aperio.MPP", "thumbnail_mpp": 2.0, "dimensions": [9000, 8000]}
+        store.write(name, {10: coarse, 20: bag}, known, noise)
+    path = write_qc(store, [Failure("x/bad.svs", "no_mpp", "x/bad.svs: <unknown>")], str(tmp_path / "qc.html"))
+    page = open(path, encoding="utf-8").read()
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert max(Image.open(io.BytesIO(base64.b64decode(picture))).size) == 300
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    for text in (
+        "a&amp;b",
+        "net&lt;1&gt;",
+        "x/bad.svs: &lt;unknown&gt;",
+        "1 at 10x, 6 at 20x tiles",
+        "0.2525 µm/px (aperio.MPP)",
+    ):
+        assert text in page
+    assert page.count('class="card few"') == 1

@@ -1,0 +1,115 @@
+"""Combination of magnifications against float64 means, and at the ends of what logits can be."""
+
+import pytest
+import torch
+
+from dmml.functional.survival import survival_curve
+from dmml.tasks import Classification, Survival
+
+TASKS = {
+    "survival": lambda **k: Survival(n_intervals=3, edges=[100.0, 500.0], end=900.0, **k),
+    "classification": lambda **k: Classification(classes=["a", "b", "c"], **k),
+}
+
+
+@pytest.fixture(params=TASKS)
+def kind(request):
+    return request.param
+
+
+def prediction(kind, logits):
+    """What is averaged: class probabilities or survival curves, in float64."""
+    logits = logits.double()
+    return logits.softmax(-1) if kind == "classification" else torch.cumprod(1 - logits.sigmoid(), -1)
+
+
+@pytest.mark.parametrize("n_magnifications", [1, 2, 3])
+def test_mean_is_the_mean_of_predictions(kind, n_magnifications):
+    logits = torch.randn(n_magnifications, 8, 3) * 3
+    combined = TASKS[kind]().combine(logits, torch.ones(n_magnifications, 8, dtype=torch.bool))
+    torch.testing.assert_close(prediction(kind, combined), prediction(kind, logits).mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_a_magnification_without_tokens_weighs_nothing(kind):
+    logits = torch.randn(2, 4, 3)
+    available = torch.tensor([[True, True, False, False], [True, False, True, False]])
+    p = prediction(kind, TASKS[kind]().combine(logits, available))
+    each = prediction(kind, logits)
+    torch.testing.assert_close(p[0], each[:, 0].mean(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(p[1], each[0, 1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(p[2], each[1, 2], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(p[3], each[:, 3].mean(0), atol=1e-6, rtol=1e-5)
+    hidden = logits.clone()
+    hidden[1, 1], hidden[0, 2] = 1e4, -1e4
+    for combination in ("mean", "max_confidence"):
+        task = TASKS[kind](combination=combination)
+        torch.testing.assert_close(task.combine(hidden, available)[1:3], task.combine(logits, available)[1:3])
+
+
+@pytest.mark.parametrize("combination", ["mean", "max_confidence"])
+@pytest.mark.parametrize("value", [1e4, -1e4])
+def test_extreme_logits_stay_finite_with_finite_gradients(kind, combination, value):
+    task = TASKS[kind](combination=combination)
+    for other in (value, -value, 0.0):
+        logits = torch.full((2, 4, 3), value)
+        logits[1] = other
+        logits[0, :, 1] = -value
+        logits.requires_grad_()
+        available = torch.tensor([[True, True, False, False], [True, False, True, False]])
+        combined = task.combine(logits, available)
+        target = task.encode(
+            {"time": [50.0, 200, 600, 50], "event": [1, 0, 1, 0]} if kind == "survival" else {"label": ["a", "b", "c", None]}
+        )
+        loss = task.loss(combined, target)
+        loss.sum().backward()
+        assert combined.isfinite().all()
+        assert loss.isfinite().all()
+        assert logits.grad.isfinite().all()
+        assert torch.stack(list(task.predictions(combined.detach()).values())).isfinite().all()
+
+
+def test_extreme_curves_average_as_they_should():
+    """One magnification is sure of death, the other of survival: the mean curve is a half."""
+    logits = torch.stack([torch.full((1, 3), 1e4), torch.full((1, 3), -1e4)])
+    combined = TASKS["survival"]().combine(logits, torch.ones(2, 1, dtype=torch.bool))
+    torch.testing.assert_close(survival_curve(combined), torch.full((1, 3), 0.5))
+
+
+def test_one_magnification_comes_back_as_it_is(kind):
+    logits = torch.randn(1, 5, 3)
+    combined = TASKS[kind]().combine(logits, torch.ones(1, 5, dtype=torch.bool))
+    expected = logits[0] if kind == "survival" else logits[0].log_softmax(-1)
+    torch.testing.assert_close(combined, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_max_confidence_takes_the_surer_and_the_finer_on_a_tie(kind):
+    task = TASKS[kind](combination="max_confidence")
+    sure, unsure = torch.tensor([4.0, 0, 0]), torch.tensor([0.1, 0, 0])
+    tied = torch.tensor([0.0, 4, 0])  # the same top probability, another class
+    logits = torch.stack([torch.stack([sure, unsure, sure, sure]), torch.stack([unsure, sure, tied, sure])])
+    available = torch.ones(2, 4, dtype=torch.bool)
+    available[1, 3] = False
+    expected = torch.stack([sure, sure, tied, sure])
+    assert torch.equal(task.combine(logits, available), expected)
+
+
+def test_combine_takes_an_empty_batch_and_a_gradient_check(kind):
+    task = TASKS[kind]()
+    assert task.combine(torch.zeros(2, 0, 3), torch.ones(2, 0, dtype=torch.bool)).shape == (0, 3)
+    logits = torch.randn(2, 2, 3, requires_grad=True)
+    available = torch.tensor([[True, False], [True, True]])
+    combined = task.combine(logits, available)
+    combined[:, 0].sum().backward()
+    step = 1e-2
+    for index in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (0, 1, 0)):
+        moved = logits.detach().clone()
+        moved[index] += step
+        there = task.combine(moved, available)[:, 0].sum()
+        moved[index] -= 2 * step
+        slope = (there - task.combine(moved, available)[:, 0].sum()) / (2 * step)
+        assert logits.grad[index].item() == pytest.approx(slope.item(), abs=2e-3)
+
+
+def test_an_unknown_combination_is_named():
+    with pytest.raises(ValueError, match="median"):
+        Survival(combination="median")

@@ -1,0 +1,143 @@
+"""The feature store: what is written is read, only whole slides are seen, and another store is never mixed in."""
+
+import numpy as np
+import pytest
+import zarr
+
+from dmml.errors import InputError
+from dmml.store import FeatureStore, SlideFeatures, is_store
+
+ENCODER = {"name": "net", "weights": "0" * 64, "dim": 6, "preprocessing": {"mean": [0.5], "std": [0.5], "size": 224}}
+SCALES = {10: 1.0, 20: 0.5}
+
+
+def bags(n=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        10: SlideFeatures(rng.normal(size=(n, 6)), rng.random((n, 2)) * 1e4),
+        20: SlideFeatures(rng.normal(size=(2 * n, 6)), rng.random((2 * n, 2)) * 1e4, np.arange(2 * n) // 2),
+    }
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def path(request, tmp_path):
+    return {
+        "folder": str(tmp_path / "f.zarr"),
+        "file": f"file://{tmp_path}/f.zarr",
+        "memory": f"memory://{tmp_path}/f.zarr",
+    }[request.param]
+
+
+def test_what_is_written_is_read(path):
+    store = FeatureStore.create(path, ENCODER, SCALES)
+    assert store.slides() == []
+    written = bags()
+    picture = np.random.default_rng(1).integers(0, 255, (5, 7, 3), np.uint8)
+    store.write("S.1", written, {"mpp": 0.25, "source": "S.1.svs"}, picture)
+    store.write("A", {20: bags()[20]}, {})
+    read = FeatureStore(path)
+    assert read.slides() == ["A", "S.1"]
+    assert "S.1" in read
+    assert "S" not in read
+    for m, bag in written.items():
+        got = read.read("S.1", m)
+        np.testing.assert_array_equal(got.features, bag.features.astype(np.float16))
+        np.testing.assert_array_equal(got.position, bag.position.astype(np.float32))
+        assert (got.features.dtype, got.position.dtype) == (np.float16, np.float32)
+        assert read.n_tokens("S.1", m) == len(bag.features)
+    assert read.read("S.1", 10).parent is None
+    assert read.read("S.1", 20).parent.tolist() == [0, 0, 1, 1, 2, 2]
+    assert read.read("S.1", 20).parent.dtype == np.int32
+    np.testing.assert_array_equal(read.thumbnail("S.1"), picture)
+    assert read.slide_attributes("S.1")["mpp"] == 0.25
+    assert read.read("A", 10) is None
+    assert read.n_tokens("A", 10) == 0
+    assert read.thumbnail("A") is None
+    assert read.n_features == 6
+    assert read.attributes["magnifications"] == SCALES
+    assert read.attributes["encoder"] == ENCODER
+    assert read.attributes["tile_px"] == 224
+
+
+def test_a_slide_of_which_one_magnification_is_empty(path):
+    store = FeatureStore.create(path, ENCODER, SCALES)
+    store.write("A", {10: SlideFeatures(np.zeros((0, 6)), np.zeros((0, 2)))}, {})
+    assert FeatureStore(path).read("A", 10).features.shape == (0, 6)
+
+
+def test_a_slide_is_replaced_whole(path):
+    store = FeatureStore.create(path, ENCODER, SCALES)
+    store.write("A", bags(5), {"mpp": 1.0}, np.zeros((4, 4, 3), np.uint8))
+    store.write("A", {20: bags(2)[20]}, {})
+    read = FeatureStore(path)
+    assert read.read("A", 10) is None
+    assert read.n_tokens("A", 20) == 4
+    assert read.thumbnail("A") is None
+    assert "mpp" not in read.slide_attributes("A")
+
+
+@pytest.mark.parametrize("dies_at", [0, 1, 2, 3, 4, 5])
+def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at):
+    """Stopped before any of the six arrays of a slide; a writer that then goes on ends with the whole."""
+    import dmml.store
+
+    path = tmp_path / "f.zarr"
+    FeatureStore.create(path, ENCODER, SCALES).write("done", bags(), {})
+    calls = []
+    real = zarr.Group.create_array
+
+    def dies(self, *args, **options):
+        if len(calls) == dies_at:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dmml.store.zarr.Group, "create_array", dies)
+        store = FeatureStore(path, mode="r+")
+        with pytest.raises(KeyboardInterrupt):
+            store.write("cut", bags(), {"mpp": 1.0}, np.zeros((4, 4, 3), np.uint8))
+    read = FeatureStore(path)
+    assert read.slides() == ["done"]
+    assert "cut" not in read
+    with pytest.raises(InputError, match=r"no slide 'cut'.*features list"):
+        read.read("cut", 10)
+    FeatureStore(path, mode="r+").write("cut", bags(), {})
+    assert FeatureStore(path).slides() == ["cut", "done"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"encoder": {**ENCODER, "weights": "1" * 64}}, "encoder"),
+        ({"magnifications": {20: 0.5}}, "magnifications"),
+        ({"tile_px": 256}, "tile_px"),
+    ],
+)
+def test_a_store_made_otherwise_is_refused(path, changes, named):
+    arguments = {"encoder": ENCODER, "magnifications": SCALES, "tile_px": 224}
+    FeatureStore.create(path, **arguments).write("A", bags(), {})
+    assert FeatureStore.create(path, **arguments).slides() == ["A"]
+    with pytest.raises(InputError, match=f"with {named} = .*another --out"):
+        FeatureStore.create(path, **{**arguments, **changes})
+    assert FeatureStore(path).slides() == ["A"]
+
+
+def test_what_is_no_store_is_named(path, tmp_path):
+    assert not is_store(path)
+    with pytest.raises(InputError, match=r"no feature store here.*dmml extract"):
+        FeatureStore(path)
+    zarr.open_group(str(tmp_path / "other.zarr"), mode="w", attributes={"format": "other"})
+    with pytest.raises(InputError, match=r"no dmml feature store.*'other'"):
+        FeatureStore(tmp_path / "other.zarr")
+    with pytest.raises(InputError, match="no dmml feature store"):
+        FeatureStore.create(tmp_path / "other.zarr", ENCODER, SCALES)
+
+
+def test_features_lie_as_they_are_in_one_file(tmp_path):
+    """The promise that lets a reader map the file: one chunk, uncompressed, little-endian float16, row by row."""
+    path = tmp_path / "f.zarr"
+    written = bags(50)
+    FeatureStore.create(path, ENCODER, SCALES).write("A", written, {})
+    raw = np.fromfile(path / "slides/A/20x/features/c/0/0", "<f2").reshape(100, 6)
+    np.testing.assert_array_equal(raw, written[20].features.astype(np.float16))

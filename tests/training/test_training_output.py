@@ -1,0 +1,283 @@
+"""The contract of `SubspaceOutput` for teacher and student, whatever a batch lacks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from batches import DIM, GENES, make_batch, one_patient, pad_batch, shuffle_batch
+
+from dmml.tasks import Classification, Survival
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+from dmml.types import SUBSPACES, Bag, HasSubspaces
+
+PROGRAMS = {"tumor": {"A": ["T0", "T1"], "B": ["T2", "T3", "T4", "T5"]}, "tme": {"C": ["E0"], "D": ["E1", "E4"], "E": ["E2"]}}
+KEYS = {(m, s) for m in (10, 20) for s in SUBSPACES}
+
+
+def task_of(kind):
+    if kind == "classification":
+        return Classification(classes=["a", "b", "c"])
+    return Survival(edges=[300.0, 700, 1300], end=2000.0)
+
+
+def build(name, kind="survival", **changes):
+    model = {"teacher": SubspaceTeacher, "student": SubspaceStudent}[name]
+    return model(**{"n_features": DIM, "genes": GENES, "task": task_of(kind), "width": 16} | changes).eval()
+
+
+@pytest.fixture(params=["teacher", "student"])
+def name(request):
+    return request.param
+
+
+def close(a, b, tolerance=1e-5):
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
+def same(a, b, rows=slice(None), rows_b=slice(None)):
+    """Everything but the attention, which has another width where the padding differs."""
+    close(a.logits[rows], b.logits[rows_b])
+    for field in ("logits_by_magnification", "subspace_logits", "embeddings", "programs"):
+        for key, values in getattr(a, field).items():
+            close(values[rows], getattr(b, field)[key][rows_b])
+
+
+@pytest.mark.parametrize("kind", ["survival", "classification"])
+def test_keys_and_shapes(name, kind):
+    batch = make_batch(kind=kind)
+    model = build(name, kind, programs=PROGRAMS)
+    output, c = model(batch), 4 if kind == "survival" else 3
+    assert output.logits.shape == (4, c)
+    assert set(output.logits_by_magnification) == {10, 20}
+    assert set(output.subspace_logits) == set(output.embeddings) == set(output.attention) == set(output.programs) == KEYS
+    for m in (10, 20):
+        assert output.logits_by_magnification[m].shape == (4, c)
+        close(output.subspace_logits[m, "tumor"] + output.subspace_logits[m, "tme"], output.logits_by_magnification[m])
+        for s, n_programs in (("tumor", 2), ("tme", 3)):
+            assert output.embeddings[m, s].shape == (4, 16)
+            assert output.attention[m, s].shape == batch.bags[m].mask.shape
+            assert output.programs[m, s].shape == (4, n_programs)
+            close(output.attention[m, s].sum(1), torch.ones(4))
+            assert (output.attention[m, s][~batch.bags[m].mask] == 0).all()
+    close(output.logits, model.task.combine(torch.stack([output.logits_by_magnification[m] for m in (10, 20)]), torch.ones(2, 4, dtype=torch.bool)))
+
+
+def test_a_patient_alone_padded_or_shuffled_is_the_same_patient(name):
+    batch = make_batch((5, 70, 1, 300), (20, 200, 3, 90), known=[True, False, True, False], slides=[1, 3, 1, 2])
+    model = build(name, programs=PROGRAMS)
+    output = model(batch)
+    for i in range(4):
+        same(output, model(one_patient(batch, i)), slice(i, i + 1))
+    for garbage in (None, float("nan")):
+        padded = model(pad_batch(batch, 75, garbage))
+        same(output, padded)
+        close(padded.attention[10, "tme"][:, :300], output.attention[10, "tme"])
+    shuffled, orders = shuffle_batch(batch)
+    again = model(shuffled)
+    same(output, again)
+    close(again.attention[20, "tumor"], output.attention[20, "tumor"][:, orders[20]])
+
+
+def test_padding_cannot_poison_a_gradient(name):
+    model, batch = build(name), make_batch()
+    model.losses(pad_batch(batch, 9, float("nan"))).total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_missing_rna_reads_the_same_however_it_is_missing(name):
+    batch = make_batch(known=[True, False, True, False])
+    model = build(name)
+    output, losses = model(batch), model.losses(batch)
+    poisoned = {s: values.masked_fill(~batch.has_expression.unsqueeze(1), float("nan")) for s, values in batch.expression.items()}
+    same(output, model(replace(batch, expression=poisoned)))
+    terms = model.losses(replace(batch, expression=poisoned))
+    for part, value in terms.parts.items():
+        close(value, losses.parts[part])
+    terms.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    nobody = replace(batch, has_expression=batch.has_expression & False)
+    without = replace(nobody, expression={})
+    same(model(nobody), model(without))
+    same(output, model(without), [1, 3], [1, 3])
+    if name == "student":
+        same(output, model(without))  # reads tissue alone
+    else:
+        assert not torch.allclose(output.logits[0], model(without).logits[0])
+
+
+@pytest.mark.parametrize("lacking", [10, 20])
+def test_a_magnification_may_be_missing(name, lacking):
+    batch = make_batch()
+    model = build(name)
+    there = 30 - lacking
+    empty = Bag(*(x[:, :0] for x in (batch.bags[lacking].features, batch.bags[lacking].position, batch.bags[lacking].mask, batch.bags[lacking].slide)))
+    masked = replace(batch.bags[lacking], mask=batch.bags[lacking].mask & False)
+    parent = batch.parent[:, :0] if lacking == 20 else batch.parent * 0 - 1
+    outputs = []
+    for bags, width in (({there: batch.bags[there]}, 0), ({there: batch.bags[there], lacking: empty}, 0), (dict(batch.bags) | {lacking: masked}, masked.mask.shape[1])):
+        lacking_batch = replace(batch, bags=bags, parent=batch.parent * 0 - 1 if width else parent)
+        output = model(lacking_batch)
+        outputs.append(output)
+        assert set(output.attention) == KEYS
+        assert output.attention[lacking, "tumor"].shape == (4, width)
+        assert not output.attention[lacking, "tumor"].any()
+        assert not output.programs[lacking, "tme"].any()
+        expected = output.logits_by_magnification[there]
+        close(output.logits, expected)
+        terms = model.losses(lacking_batch)
+        assert terms.parts["consistency"] == 0
+        terms.total.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    same(outputs[0], outputs[1])
+    same(outputs[0], outputs[2])
+    if name == "teacher":
+        encoded = model.expression["tumor"](batch.expression["tumor"], batch.has_expression)
+        close(outputs[0].embeddings[lacking, "tumor"], encoded)
+    else:
+        assert not outputs[0].embeddings[lacking, "tumor"].any()
+
+
+def test_a_patient_without_any_tissue_averages_all_magnifications():
+    batch = make_batch((5, 0), (20, 0))
+    model = build("teacher")
+    output = model(batch)
+    combined = model.task.combine(torch.stack(list(output.logits_by_magnification.values())), torch.ones(2, 2, dtype=torch.bool))
+    close(output.logits[1], combined[1])
+    assert all(not output.attention[key][1].any() for key in KEYS)
+
+
+def test_rna_alone_tissue_alone_and_one_magnification():
+    batch = make_batch()
+    rna = build("teacher", n_features=0)
+    output = rna(replace(batch, bags={}, parent=batch.parent[:, :0]))
+    assert output.attention[10, "tumor"].shape == (4, 0)
+    assert all(not value.any() for value in output.programs.values())
+    close(output.embeddings[10, "tme"], output.embeddings[20, "tme"])
+    rna.losses(replace(batch, bags={}, parent=batch.parent[:, :0])).total.backward()
+    same(output, rna(batch))  # tissue that the model does not read changes nothing
+    for name in ("teacher", "student"):
+        tissue = build(name, genes={})
+        seen = tissue(replace(batch, expression={}, has_expression=batch.has_expression & False))
+        assert seen.programs[10, "tumor"].shape == (4, 0)
+        same(seen, tissue(batch))
+        assert tissue.losses(batch).parts["programs"] == 0
+        single = build(name, magnifications=(20,))
+        output = single(batch)
+        assert set(output.logits_by_magnification) == {20}
+        assert set(output.embeddings) == {(20, "tumor"), (20, "tme")}
+        assert "consistency" not in single.losses(batch).parts
+
+
+def test_a_student_without_teacher_and_genes_has_no_programs():
+    student = SubspaceStudent(n_features=DIM, task=task_of("survival"), width=16).eval()
+    assert student(make_batch()).programs[20, "tme"].shape == (4, 0)
+    assert student.losses(make_batch()).total.isfinite()
+
+
+def test_programs_none_means_the_genes_themselves(name):
+    batch = make_batch(known=[True, False, True, True])
+    scores = build(name).scores(batch.expression, batch.has_expression)
+    close(scores["tumor"], batch.expression["tumor"])
+    scores = build(name, programs=PROGRAMS).scores(batch.expression, batch.has_expression)
+    close(scores["tumor"][:, 1], batch.expression["tumor"][:, 2:6].mean(1))
+    close(scores["tme"][:, 1], batch.expression["tme"][:, [1, 4]].mean(1))
+    assert not scores["tme"][1].any()
+
+
+def test_loss_parts_add_up_and_each_weight_takes_its_part_out(name):
+    batch = make_batch(known=[True, False, True, True])
+    weights = {"consistency": 0.5, "program": 0.7, "decorrelation": 0.9}
+    model = build(name, **{f"{part}_weight": w for part, w in weights.items()})
+    terms = model.losses(batch)
+    assert set(terms.parts) == {"task", "consistency", "programs", "decorrelation"}
+    p = terms.parts
+    close(terms.total, p["task"] + 0.5 * p["consistency"] + 0.7 * p["programs"] + 0.9 * p["decorrelation"])
+    for part in weights:
+        without = build(name, **{f"{part}_weight": 0.0}).losses(batch)
+        assert len(without.parts) == 3
+        assert ("programs" if part == "program" else part) not in without.parts
+
+
+def test_task_loss_is_a_mean_over_observed_patients_and_their_magnifications(name):
+    batch = make_batch((5, 0, 4, 3), (20, 6, 0, 9))
+    batch.target["observed"][3] = False
+    model = build(name)
+    output = model(batch)
+    by = {m: model.task.loss(x, batch.target) for m, x in output.logits_by_magnification.items()}
+    expected = ((by[10][0] + by[20][0]) / 2 + by[20][1] + by[10][2]) / 3
+    close(model.losses(batch).parts["task"], expected)
+    nobody = dict(batch.target, observed=batch.target["observed"] & False)
+    assert model.losses(replace(batch, target=nobody)).parts["task"] == 0
+
+
+@pytest.mark.parametrize("form", ["expression", "attention", "batch"])
+def test_every_form_of_consistency_moves_the_model(name, form):
+    model = build(name, consistency=form, program_weight=0.0, decorrelation_weight=0.0, consistency_weight=1.0)
+    terms = model.losses(make_batch())
+    assert terms.parts["consistency"] > 0
+    terms.parts["consistency"].backward()
+    assert model.projection["10x"].linear.weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="pixels"):
+        build(name, consistency="pixels")
+
+
+def test_expression_terms_are_the_published_formula_at_equal_weights(name):
+    from dmml.functional.consistency import expression_consistency
+
+    model, batch = build(name), make_batch(known=[True, False, True, True])
+    output, parts = model(batch), model.losses(batch).parts
+    values = {}
+    for known in (batch.has_expression, batch.has_expression & False):
+        values[bool(known.any())] = sum(
+            expression_consistency(output.programs[10, s], output.programs[20, s], batch.expression[s], known).sum() for s in SUBSPACES
+        )
+    close(parts["consistency"], values[False] / 4)
+    close(parts["programs"], (values[True] - values[False]) / 3)
+
+
+def test_protocol_of_subspaces(name):
+    model, batch = build(name), make_batch()
+    assert isinstance(model, HasSubspaces)
+    heads = list(model.subspace_heads())
+    assert len(heads) == 2
+    for weight, tumor, tme in heads:
+        assert weight.shape == (4, 32)
+        assert weight[:, tumor].shape == weight[:, tme].shape == (4, 16)
+    assert model.take_confidence().shape == (2, 5)
+    model.losses(batch)
+    assert not model.take_confidence().any(), "only training_step counts"
+    model.log = lambda *a, **k: None
+    batch.target["observed"][2] = False
+    model.training_step(batch, 0)
+    model.training_step(batch, 1)
+    output, taken = model(batch), model.take_confidence()
+    for row, m in zip(taken, (10, 20), strict=True):
+        for column, s in enumerate(SUBSPACES):
+            logs = model.task.log_likelihood(output.subspace_logits[m, s], batch.target)
+            close(row[column], 2 * logs.sum())
+            close(row[2 + column], 2 * logs.exp()[batch.target["observed"]].sum())
+        assert row[4] == 6
+    assert not model.take_confidence().any()
+
+
+def test_features_of_another_width_are_refused_in_words(name):
+    with pytest.raises(ValueError, match="the model was built for 9"):
+        build(name, n_features=9)(make_batch())
+
+
+def test_bfloat16_autocast_trains(name):
+    model, batch = build(name), make_batch((5, 0, 300), (20, 0, 90), known=[True, False, True])
+    with torch.autocast("cpu", torch.bfloat16):
+        total = model.losses(batch).total
+    total.backward()
+    assert total.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_no_rank_skips_a_parameter_whatever_its_batch_lacks(name):
+    """DDP waits for every parameter's gradient: each has one also where RNA and tissue are missing."""
+    batch = make_batch(known=[False] * 4)
+    model = build(name, programs=PROGRAMS).train()
+    model.losses(replace(batch, bags={}, parent=batch.parent[:, :0], expression={})).total.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
