@@ -66,6 +66,7 @@ class FeatureStore:
 
     def __init__(self, path: str | Path, mode: str = "r"):
         self.path = _location(path)
+        self._groups: dict[str, zarr.Group] = {}  # opened once: each opening reads metadata files
         if not is_store(path):
             raise InputError(f"{path}: no feature store here; make one with `dmml extract SLIDES --out {path}`")
         try:
@@ -170,6 +171,7 @@ class FeatureStore:
         Features are stored as one uncompressed chunk: half-precision features barely compress, and reading is
         what training waits for.
         """
+        self._groups.pop(slide_id, None)
         group = self._root.require_group("slides").create_group(slide_id, overwrite=True)
         for magnification, bag in bags.items():
             scale = group.create_group(f"{magnification}x")
@@ -182,11 +184,13 @@ class FeatureStore:
         group.attrs.update({**attributes, "complete": True})
 
     def _group(self, slide_id: str) -> zarr.Group:
-        if slide_id not in self:
-            raise InputError(
-                f"{self.path}: no slide {slide_id!r}; `dmml features list {self.path}` shows those that are there"
-            )
-        return self._root["slides"][slide_id]
+        if slide_id not in self._groups:
+            if slide_id not in self:
+                raise InputError(
+                    f"{self.path}: no slide {slide_id!r}; `dmml features list {self.path}` shows those that are there"
+                )
+            self._groups[slide_id] = self._root[f"slides/{slide_id}"]
+        return self._groups[slide_id]
 
 
 def _location(path: str | Path) -> str:

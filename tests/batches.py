@@ -76,7 +76,9 @@ def pad_bag(bag: Bag, extra: int, garbage: float | None = None) -> Bag:
 
 def pad_batch(batch: Batch, extra: int, garbage: float | None = None) -> Batch:
     """Every bag of the batch padded with rubbish; parents of the rubbish are −1."""
-    parent = torch.cat([batch.parent, torch.full((len(batch.parent), extra), -1)], 1) if 20 in batch.bags else batch.parent
+    parent = (
+        torch.cat([batch.parent, torch.full((len(batch.parent), extra), -1)], 1) if 20 in batch.bags else batch.parent
+    )
     return replace(batch, bags={m: pad_bag(bag, extra, garbage) for m, bag in batch.bags.items()}, parent=parent)
 
 

@@ -15,6 +15,10 @@ NAMES = (
 )  # fmt: skip
 """Classes of dmml that a config may name without their module"""
 _LONGEST = 300
+_NOISE = re.compile(
+    r"([Pp]arser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path|Expected a <class 'NoneType'>)"
+)
+"""Lines that tell how the parser works, not what is wrong"""
 
 
 def misspelt_class(section: Any, where: str = "") -> str | None:
@@ -54,23 +58,27 @@ def in_one_line(message: str) -> str:
     Returns:
         One line: the key, what is wrong, what to do.
     """
-    key = _found(r'Parser key "([^"]+)"', message) or _found(r'Key "([^"]+)"', message)
+    keys = re.findall(r'[Pp]arser key "([^"]+)"', message) or re.findall(r'Key "([^"]+)"', message)[:1]
+    key = ".".join(dict.fromkeys(keys))
     start = f"config, {key}: " if key else "config: "
     if option := _found(r"Option '([^']+)' is not accepted", message):
         kind = _found(r"Problem with given class_path '([^']+)'", message)
         return f"{start}{_short(kind) or 'it'} takes no {option!r}{_nearest(option, _arguments(kind))}"
+    if option := _found(r"does not accept option '([^']+)'", message):
+        known = _arguments("lightning.pytorch.Trainer") if option.startswith("trainer.") else []
+        return f"config: there is no option {option!r}{_nearest(_short(option), known)}"
     if name := _found(r"Expected a dot import path string: (\S+)", message):
         return f"{start}there is no class {name!r}{_nearest(name, NAMES)}; a class of your own needs its path, as my_module.{name}"
     if module := _found(r"No module named '([^']+)'", message):
         return f"{start}there is no module {module!r}; run the command in the folder that holds it, or correct the class_path"
-    expected = re.findall(r"Expected a <class '([^']+)'>", message)
-    value = _found(r"Given value: (.+)", message)
-    if expected and value:
-        kinds = " or ".join(dict.fromkeys(_short(name).replace("NoneType", "null") for name in expected))
-        return f"{start}{_cut(value, 80)} is no {kinds}; correct the value"
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    telling = [line for line in lines if not re.match(r"(Parser key|Does not validate|Subtypes:|Errors:|Given value)", line)]
-    return _cut(f"{start}{'; '.join(telling or lines)}", _LONGEST)
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip()]
+    telling = [line for line in lines if not _NOISE.match(line)]
+    expected = [kind for line in telling for kind in re.findall(r"^Expected an? <class '([^']+)'>", line)]
+    telling = [line for line in telling if not line.startswith("Expected a")]
+    if telling:
+        return _cut(f"{start}{'; '.join(telling)}", _LONGEST)
+    kinds = " or ".join(dict.fromkeys(map(_short, expected))) or "valid value"
+    return f"{start}{_cut(_found(r'Given value: (.+)', message), 80)} is no {kinds}; correct the value"
 
 
 def _found(pattern: str, message: str) -> str:
@@ -88,18 +96,17 @@ def _cut(text: str, length: int) -> str:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` with the nearest of the words known, or all of them where they are few."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; it takes {', '.join(known)}" if 0 < len(known) <= 12 else ""
+    """`; did you mean …?` with the nearest of the words known, if any is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _arguments(path: str) -> list[str]:
     """Names of what a class takes; it was imported already, since the parser looked at its arguments."""
     module, _, name = path.rpartition(".")
     try:
-        return [p for p in inspect.signature(getattr(import_module(module), name)).parameters if p not in ("args", "kwargs")]
+        return [
+            p for p in inspect.signature(getattr(import_module(module), name)).parameters if p not in ("args", "kwargs")
+        ]
     except (ImportError, AttributeError, ValueError, TypeError):
         return []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+_INPUTS = 128
+"""Genes up to which the first layer learns like any other."""
+
 
 class ExpressionEncoder(nn.Module):
     """Self-normalising network (SELU + AlphaDropout), strongly regularised.
@@ -19,6 +22,10 @@ class ExpressionEncoder(nn.Module):
         dropout: AlphaDropout after each hidden layer.
         input_dropout: Share of genes set to their training mean (0) in training.
 
+    The genes are scaled by √(128 / G) and the first weights drawn as for 128 inputs, which leaves the function at the
+    start as it is. Adam moves every weight by about the learning rate whatever their number: without it two thousand
+    genes together learn the training patients by heart within a few steps.
+
     Shape:
         expression (B, G), known (B,) bool → (B, d); rows that are not known give the learned vector `missing`.
 
@@ -30,14 +37,16 @@ class ExpressionEncoder(nn.Module):
     ):
         super().__init__()
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
+        self.scale = min(1.0, (_INPUTS / n_genes) ** 0.5) if n_genes else 1.0
         layers: list[nn.Module] = [nn.Dropout(input_dropout)]
         for n_in, n_out in zip((n_genes, *hidden), hidden, strict=False):
             layers += [nn.Linear(n_in, n_out), nn.SELU(), nn.AlphaDropout(dropout)]
         layers.append(nn.Linear(hidden[-1], width))
         self.net = nn.Sequential(*layers) if n_genes else None
-        for layer in layers:
+        for i, layer in enumerate(layers):
             if isinstance(layer, nn.Linear) and layer.in_features:
-                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)  # LeCun: what SELU's fixed point needs
+                n_in = min(_INPUTS, n_genes) if i == 1 else layer.in_features
+                nn.init.normal_(layer.weight, std=n_in**-0.5)  # LeCun: what SELU's fixed point needs
                 nn.init.zeros_(layer.bias)
 
     def forward(self, expression: Tensor, known: Tensor) -> Tensor:
@@ -45,5 +54,5 @@ class ExpressionEncoder(nn.Module):
         missing = self.missing.expand(len(known), -1)
         if self.net is None:
             return missing
-        encoded = self.net(torch.where(known.unsqueeze(1), expression, 0.0))
+        encoded = self.net(torch.where(known.unsqueeze(1), expression, 0.0) * self.scale)
         return torch.where(known.unsqueeze(1), encoded, missing.to(encoded.dtype))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +30,30 @@ def write_slides(folder: Path, patients: list[Patient], visibility: float) -> No
         visibility: Correlation of what a slide shows with each factor, in (0, 1].
     """
     (folder / "slides").mkdir(parents=True, exist_ok=True)
-    wanted = [(patient, k, slide_id) for patient in patients for k, slide_id in enumerate(patient.slides)]
-    for patient, k, slide_id in tqdm(wanted, desc=f"{folder.name}: slides", unit="slide", disable=None, leave=False):
-        path = folder / "slides" / f"{slide_id}.tif"
-        if path.is_file():
-            continue
-        picture, labels = render_slide(patient, k, visibility)
-        write_labels(folder / "truth" / f"{slide_id}.png", labels)
-        write_pyramid(path, picture)
+    wanted = [(folder, patient, k, visibility) for patient in patients for k in range(len(patient.slides))]
+    missing = [job for job in wanted if not _path(folder, job[1], job[2]).is_file()]
+    bar = {"desc": f"{folder.name}: slides", "unit": "slide", "disable": None, "leave": False}
+    bar |= {"total": len(wanted), "initial": len(wanted) - len(missing)}
+    workers = min(os.cpu_count() or 1, len(missing) // 4)
+    if workers > 1:  # a slide is a patient's own draw, so that the processes may share the work in any order
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_write_slide, *job) for job in missing]
+            for job in tqdm(as_completed(jobs), **bar):
+                job.result()
+    else:
+        for job in tqdm(missing, **bar):
+            _write_slide(*job)
     write_label_key(folder / "truth" / "labels.json", CELL * UM_PER_PIXEL)
+
+
+def _write_slide(folder: Path, patient: Patient, k: int, visibility: float) -> None:
+    picture, labels = render_slide(patient, k, visibility)
+    write_labels(folder / "truth" / f"{patient.slides[k]}.png", labels)
+    write_pyramid(_path(folder, patient, k), picture)
+
+
+def _path(folder: Path, patient: Patient, k: int) -> Path:
+    return folder / "slides" / f"{patient.slides[k]}.tif"
 
 
 def write_pyramid(path: Path, picture: np.ndarray) -> None:

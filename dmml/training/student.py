@@ -66,7 +66,7 @@ class SubspaceStudent(SubspaceModule):
         program_weight: float = 0.3,
         decorrelation_weight: float = 0.05,
         token_dropout: float = 0.1,
-        lr: float = 5e-4,
+        lr: float = 2e-4,
         weight_decay: float = 0.01,
         init_from: str | None = None,
         fitted: dict | None = None,

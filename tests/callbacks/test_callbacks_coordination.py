@@ -7,15 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from cohorts import data_of
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
 from dmml.functional.coordination import coordinate
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
 
-QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "enable_checkpointing": False}
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+    "enable_checkpointing": False,
+}
 
 
 class Tiny(LightningModule):
@@ -199,27 +209,33 @@ def test_refusals_name_what_they_refuse():
         def configure_optimizers(self):
             return torch.optim.AdamW(self.parameters(), fused=True)
 
+    half = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(InputError, match="fused"):
-        fit(Fused(), precision="16-mixed")
+        fit(Fused(), plugins=[half])
     fit(Fused())
 
 
-def test_real_models_train_under_it(cohort):
-    from cohorts import data_of
+@pytest.mark.parametrize(
+    ("kind", "scope"), [(SubspaceTeacher, "classifier"), (SubspaceTeacher, "shared"), (SubspaceStudent, "shared")]
+)
+def test_the_line_in_a_config_changes_a_real_model(cohort, kind, scope):
+    weights = []
+    for callbacks in ([], [GradientCoordination(scope=scope)]):
+        torch.manual_seed(1)
+        model = kind(width=16)
+        trainer = Trainer(max_epochs=2, callbacks=callbacks, **QUIET)
+        trainer.fit(model, data_of(cohort))
+        weights.append([p.detach().clone() for p in model.parameters()])
+    assert trainer.callback_metrics["coordination/conflict"] > 0
+    assert any(not torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    assert all(p.isfinite().all() for p in weights[1])
 
-    from dmml.training.student import SubspaceStudent
-    from dmml.training.teacher import SubspaceTeacher
 
-    for kind in (SubspaceTeacher, SubspaceStudent):
-        weights = []
-        for callbacks in ([], [GradientCoordination()], [GradientCoordination(scope="shared")]):
-            torch.manual_seed(0)
-            model = kind(width=16)
-            Trainer(max_epochs=2, callbacks=callbacks, **QUIET).fit(model, data_of(cohort))
-            weights.append([p.detach().clone() for p in model.parameters()])
-        for other in weights[1:]:
-            assert any(not torch.equal(a, b) for a, b in zip(weights[0], other, strict=True)), "the line changes the result"
-            assert all(p.isfinite().all() for p in other)
+def test_scaled_gradients_are_judged_unscaled():
+    """Half precision with a gradient scaler gives the steps of single precision, but for rounding."""
+    half = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
+    single, scaled = train([GradientCoordination()])[0], train([GradientCoordination()], plugins=[half])[0]
+    assert 0 < distance(single, scaled) < 0.01
 
 
 SCRIPT = """

@@ -121,7 +121,9 @@ def test_merging_is_the_weighted_mean_of_a_cluster():
             rows = [i for i in range(10) if assignment[b, i] == c and weight[b, i] > 0]
             total = sum(weight[b, i].double() for i in rows)
             expected = sum((tokens[b, i].double() * weight[b, i].double() for i in rows), torch.zeros(4).double())
-            torch.testing.assert_close(merged[b, c].double(), expected / total if rows else expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                merged[b, c].double(), expected / total if rows else expected, atol=1e-5, rtol=1e-5
+            )
 
 
 def test_merging_gradients_and_padding():
@@ -132,5 +134,13 @@ def test_merging_gradients_and_padding():
     poisoned = torch.where((assignment < 0).unsqueeze(-1), float("nan"), tokens.detach()).requires_grad_()
     merge_tokens(poisoned, weight.detach(), assignment, 3).sum().backward()
     assert poisoned.grad.isfinite().all()
-    assert merge_tokens(torch.zeros(0, 4, 2), torch.zeros(0, 4), torch.zeros(0, 4, dtype=torch.long), 2).shape == (0, 2, 2)
-    assert merge_tokens(torch.zeros(2, 0, 2), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.long), 2).shape == (2, 2, 2)
+    assert merge_tokens(torch.zeros(0, 4, 2), torch.zeros(0, 4), torch.zeros(0, 4, dtype=torch.long), 2).shape == (
+        0,
+        2,
+        2,
+    )
+    assert merge_tokens(torch.zeros(2, 0, 2), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.long), 2).shape == (
+        2,
+        2,
+        2,
+    )

@@ -75,7 +75,9 @@ def test_attention_consistency_against_scipy_with_orphans_and_padding():
     mask[2] = False
     a10[2] = 0
     parent[3] = -1
-    value = attention_consistency(a10 / a10.sum(1, keepdim=True).clamp_min(1e-9), a20 / a20.sum(1, keepdim=True), parent, mask)
+    value = attention_consistency(
+        a10 / a10.sum(1, keepdim=True).clamp_min(1e-9), a20 / a20.sum(1, keepdim=True), parent, mask
+    )
     for i in range(5):
         expected = slow_attention_consistency(a10[i].tolist(), a20[i].tolist(), parent[i].tolist(), mask[i].tolist())
         assert value[i].item() == pytest.approx(expected, abs=1e-6)
@@ -90,7 +92,9 @@ def test_attention_consistency_at_its_ends():
     apart = attention_consistency(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.5, 0.5]]), parent, mask)
     assert same.item() == pytest.approx(0, abs=1e-7)
     assert apart.item() == pytest.approx(math.log(2), abs=1e-6)
-    no_fine = attention_consistency(torch.ones(2, 3), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
+    no_fine = attention_consistency(
+        torch.ones(2, 3), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool)
+    )
     assert no_fine.tolist() == [0, 0]
 
 

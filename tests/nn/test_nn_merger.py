@@ -32,7 +32,10 @@ def test_one_window_is_the_exact_clustering():
 def test_order_of_the_tokens_given_changes_nothing(tile_um):
     bag = make_bag([400], 8, tile_um=tile_um)
     order = torch.randperm(400)
-    assert torch.equal(cluster_tissue(bag.features, bag, 8)[:, order], cluster_tissue(bag.features[:, order], shuffle_bag(bag, order), 8))
+    assert torch.equal(
+        cluster_tissue(bag.features, bag, 8)[:, order],
+        cluster_tissue(bag.features[:, order], shuffle_bag(bag, order), 8),
+    )
 
 
 def test_neighbourhood_order_keeps_slides_together_and_windows_compact():

@@ -106,7 +106,12 @@ def test_raster_holds_every_token_once_and_sampling_gives_means():
     sums, counts = rasterise(bag.features, place, bag.mask, bag.slide, 2, 4)
     assert counts.view(2, -1).sum(1).tolist() == [50, 20]
     torch.testing.assert_close(sums.view(2, 2, 3, -1).sum((1, 3)), bag.features.sum(1), atol=1e-4, rtol=1e-4)
-    one = Bag(torch.tensor([[[2.0, 4.0]]]), torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long))
+    one = Bag(
+        torch.tensor([[[2.0, 4.0]]]),
+        torch.zeros(1, 1, 2),
+        torch.ones(1, 1, dtype=torch.bool),
+        torch.zeros(1, 1, dtype=torch.long),
+    )
     sums, counts = rasterise(one.features, torch.tensor([[[0.9, -0.9]]]), one.mask, one.slide, 1, 4)
     near, there = sample(sums, counts, torch.tensor([[[0.75, -0.75], [0.6, -0.6], [-0.9, 0.9]]]))
     torch.testing.assert_close(near[0, :2], torch.tensor([[2.0, 4.0], [2.0, 4.0]]))  # a mean, however little is near
@@ -126,7 +131,9 @@ def test_expression_encoder_stands_in_for_missing_rna():
     assert torch.equal(again, encoded)
     again.sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters())
-    torch.testing.assert_close(ExpressionEncoder(0, 4)(torch.zeros(2, 0), torch.ones(2, dtype=torch.bool)).shape, (2, 4))
+    torch.testing.assert_close(
+        ExpressionEncoder(0, 4)(torch.zeros(2, 0), torch.ones(2, dtype=torch.bool)).shape, (2, 4)
+    )
 
 
 def test_deformable_fusion_reads_its_condition_its_place_and_its_own_slide():

@@ -19,7 +19,9 @@ def test_fit_takes_classes_and_balanced_weights_from_labels():
     task.fit({"label": LABELS})
     assert task.classes == ["G2", "G3", "G4"]
     assert task.class_weights == pytest.approx([5 / 3, 5 / 9, 5 / 3])
-    assert sum(task.class_weights[task.classes.index(x)] for x in ("G2", "G3", "G3", "G3", "G4")) / 5 == pytest.approx(1)
+    assert sum(task.class_weights[task.classes.index(x)] for x in ("G2", "G3", "G3", "G3", "G4")) / 5 == pytest.approx(
+        1
+    )
     assert Classification(**task.init_args()).init_args() == task.init_args()
     ordered = Classification(classes=["G4", "G3", "G2"])
     ordered.fit({"label": LABELS})
@@ -77,7 +79,9 @@ def test_metric_is_the_macro_auc_over_classes_that_are_there():
     metric.reset()
     label = label % 2
     metric.update(logits, {"label": label})
-    expected = (roc_auc_score(label == 0, logits.softmax(1)[:, 0]) + roc_auc_score(label == 1, logits.softmax(1)[:, 1])) / 2
+    expected = (
+        roc_auc_score(label == 0, logits.softmax(1)[:, 0]) + roc_auc_score(label == 1, logits.softmax(1)[:, 1])
+    ) / 2
     assert metric.compute()["auc"].item() == pytest.approx(expected, abs=1e-6)
     metric.reset()
     metric.update(logits[:3], {"label": torch.zeros(3, dtype=torch.long)})

@@ -58,7 +58,9 @@ def test_extreme_logits_stay_finite_with_finite_gradients(kind, combination, val
         available = torch.tensor([[True, True, False, False], [True, False, True, False]])
         combined = task.combine(logits, available)
         target = task.encode(
-            {"time": [50.0, 200, 600, 50], "event": [1, 0, 1, 0]} if kind == "survival" else {"label": ["a", "b", "c", None]}
+            {"time": [50.0, 200, 600, 50], "event": [1, 0, 1, 0]}
+            if kind == "survival"
+            else {"label": ["a", "b", "c", None]}
         )
         loss = task.loss(combined, target)
         loss.sum().backward()

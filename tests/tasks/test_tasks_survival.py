@@ -63,7 +63,9 @@ def test_loss_and_likelihood_are_the_written_ones_and_zero_for_the_unobserved():
     expected = discrete_time_nll(logits, interval, target["event"], 0.5)
     loss = task.loss(logits, target)
     torch.testing.assert_close(loss[:4], expected[:4])
-    torch.testing.assert_close(task.log_likelihood(logits, target)[:4], -discrete_time_nll(logits, interval, target["event"])[:4])
+    torch.testing.assert_close(
+        task.log_likelihood(logits, target)[:4], -discrete_time_nll(logits, interval, target["event"])[:4]
+    )
     assert loss[4] == 0
     assert task.log_likelihood(logits, target)[4] == 0
     assert task.paper_confidence(logits, target)[4] == 0

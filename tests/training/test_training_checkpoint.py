@@ -30,7 +30,11 @@ def fit(model, data, path, epochs=1):
 
 def by_hand(model, path):
     """A checkpoint as a plain script writes one."""
-    kept = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "pytorch-lightning_version": "2.6.0"}
+    kept = {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "pytorch-lightning_version": "2.6.0",
+    }
     torch.save(kept, path)
     return str(path)
 
@@ -78,7 +82,9 @@ def test_a_fitted_model_is_whole_in_its_checkpoint(teacher_path, cohort):
     teacher = SubspaceTeacher.load_from_checkpoint(teacher_path, weights_only=True)
     trainer = Trainer(**QUIET)
     first = trainer.predict(teacher, data_of(cohort, "held_out"))
-    again = Trainer(**QUIET).predict(SubspaceTeacher.load_from_checkpoint(teacher_path, weights_only=True), data_of(cohort, "held_out"))
+    again = Trainer(**QUIET).predict(
+        SubspaceTeacher.load_from_checkpoint(teacher_path, weights_only=True), data_of(cohort, "held_out")
+    )
     assert torch.equal(first[0]["predictions"]["risk"], again[0]["predictions"]["risk"])
 
 
@@ -95,9 +101,13 @@ def test_classification_takes_its_classes_from_training_labels(cohort, tmp_path)
 
 
 def test_rna_only_and_slides_only_fit(cohort, tmp_path):
-    rna = SubspaceTeacher.load_from_checkpoint(fit(SubspaceTeacher(width=16), data_of(cohort, features=None), tmp_path / "r.ckpt"), weights_only=True)
+    rna = SubspaceTeacher.load_from_checkpoint(
+        fit(SubspaceTeacher(width=16), data_of(cohort, features=None), tmp_path / "r.ckpt"), weights_only=True
+    )
     assert rna.n_features == 0
-    tissue = SubspaceTeacher.load_from_checkpoint(fit(SubspaceTeacher(width=16), data_of(cohort, expression=None), tmp_path / "s.ckpt"), weights_only=True)
+    tissue = SubspaceTeacher.load_from_checkpoint(
+        fit(SubspaceTeacher(width=16), data_of(cohort, expression=None), tmp_path / "s.ckpt"), weights_only=True
+    )
     assert not any(tissue.genes.values())
 
 
@@ -106,7 +116,9 @@ def test_rna_only_and_slides_only_fit(cohort, tmp_path):
 
 def plain_pair(tmp_path, **changes):
     teacher = SubspaceTeacher(n_features=DIM, genes=GENES, task=survival(), width=16).eval()
-    student = SubspaceStudent(n_features=DIM, task=survival(), width=16, teacher=by_hand(teacher, tmp_path / "t.ckpt"), **changes)
+    student = SubspaceStudent(
+        n_features=DIM, task=survival(), width=16, teacher=by_hand(teacher, tmp_path / "t.ckpt"), **changes
+    )
     return teacher, student
 
 
@@ -123,7 +135,9 @@ def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):
     weights |= {"distill_features": student.feature_weight, "distill_programs": student.teacher_program_weight}
     torch.testing.assert_close(terms.total, sum(weights[name] * value for name, value in terms.parts.items()))
     own, told = student(batch), teacher(batch)
-    pairs = [(own.logits, told.logits)] + [(own.logits_by_magnification[m], told.logits_by_magnification[m]) for m in (10, 20)]
+    pairs = [(own.logits, told.logits)] + [
+        (own.logits_by_magnification[m], told.logits_by_magnification[m]) for m in (10, 20)
+    ]
     expected = torch.stack([student.task.divergence(a, b, student.temperature) for a, b in pairs]).mean()
     torch.testing.assert_close(terms.parts["distill_prediction"], expected)
     assert student.genes == GENES
@@ -179,7 +193,7 @@ def test_a_student_takes_the_teachers_programs_for_the_same_genes_and_refuses_ot
 
 
 def test_teachers_that_do_not_fit_are_refused_in_words(tmp_path):
-    teacher, student = plain_pair(tmp_path)
+    _, student = plain_pair(tmp_path)
     other = SubspaceStudent(n_features=DIM, task=survival(), width=16, teacher=by_hand(student, tmp_path / "s.ckpt"))
     with pytest.raises(InputError, match="no SubspaceTeacher"):
         other.setup("fit")
@@ -191,7 +205,7 @@ def test_teachers_that_do_not_fit_are_refused_in_words(tmp_path):
     with pytest.raises(InputError, match="no such checkpoint"):
         SubspaceStudent(n_features=DIM, task=survival(), teacher="nowhere.ckpt").setup("fit")
     (tmp_path / "x.ckpt").write_text("rubbish")
-    with pytest.raises(InputError, match="cannot|not a checkpoint"):
+    with pytest.raises(InputError, match="not a checkpoint"):
         SubspaceStudent(n_features=DIM, task=survival(), teacher=str(tmp_path / "x.ckpt")).setup("fit")
     inherits = SubspaceStudent(n_features=DIM, task=Survival(), width=16, teacher=path)
     inherits.setup("fit")
@@ -212,12 +226,18 @@ def test_a_student_fits_under_a_teacher_of_the_same_split(teacher_path, cohort, 
 
 @pytest.mark.parametrize("changes", [{"fold": 1}, {"split": {"folds": 3, "seed": 5}}, {"split": None}])
 def test_a_teacher_that_saw_the_students_validation_or_test_patients_is_refused(teacher_path, cohort, changes):
-    with pytest.raises(InputError, match="the teacher was fitted on .* validation or test patients"):
-        Trainer(max_epochs=1, enable_checkpointing=False, **QUIET).fit(SubspaceStudent(width=16, teacher=teacher_path), data_of(cohort, **changes))
+    with pytest.raises(InputError, match=r"the teacher was fitted on .* validation or test patients"):
+        Trainer(max_epochs=1, enable_checkpointing=False, **QUIET).fit(
+            SubspaceStudent(width=16, teacher=teacher_path), data_of(cohort, **changes)
+        )
 
 
 def test_fine_tuning_starts_from_weights_and_lists(teacher_path, cohort, tmp_path):
-    path = fit(SubspaceTeacher(width=16, init_from=teacher_path, lr=0.0, weight_decay=0.0), data_of(cohort, fold=1), tmp_path / "f.ckpt")
+    path = fit(
+        SubspaceTeacher(width=16, init_from=teacher_path, lr=0.0, weight_decay=0.0),
+        data_of(cohort, fold=1),
+        tmp_path / "f.ckpt",
+    )
     start, end = (torch.load(x, weights_only=True) for x in (teacher_path, path))
     assert start["hyper_parameters"]["genes"] == end["hyper_parameters"]["genes"]
     assert all(torch.equal(value, end["state_dict"][name]) for name, value in start["state_dict"].items())

@@ -76,7 +76,9 @@ def test_values_of_validation_and_test_patients_change_nothing_that_is_fitted(co
     same_statistics(other.pop("gene_statistics"), base["gene_statistics"])
     assert other == {name: value for name, value in base.items() if name != "gene_statistics"}
     # The same change in training patients is seen: the comparison above can fail.
-    seen = fitted(data_of(other_values(cohort, tmp_path / "seen", parts["train"][:4]), split=split, outcome=outcome), task())
+    seen = fitted(
+        data_of(other_values(cohort, tmp_path / "seen", parts["train"][:4]), split=split, outcome=outcome), task()
+    )
     with pytest.raises(AssertionError):
         same_statistics(seen["gene_statistics"], base["gene_statistics"])
     if kind == "survival":

@@ -11,7 +11,10 @@ from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import SUBSPACES, Bag, HasSubspaces
 
-PROGRAMS = {"tumor": {"A": ["T0", "T1"], "B": ["T2", "T3", "T4", "T5"]}, "tme": {"C": ["E0"], "D": ["E1", "E4"], "E": ["E2"]}}
+PROGRAMS = {
+    "tumor": {"A": ["T0", "T1"], "B": ["T2", "T3", "T4", "T5"]},
+    "tme": {"C": ["E0"], "D": ["E1", "E4"], "E": ["E2"]},
+}
 KEYS = {(m, s) for m in (10, 20) for s in SUBSPACES}
 
 
@@ -50,7 +53,9 @@ def test_keys_and_shapes(name, kind):
     output, c = model(batch), 4 if kind == "survival" else 3
     assert output.logits.shape == (4, c)
     assert set(output.logits_by_magnification) == {10, 20}
-    assert set(output.subspace_logits) == set(output.embeddings) == set(output.attention) == set(output.programs) == KEYS
+    assert (
+        set(output.subspace_logits) == set(output.embeddings) == set(output.attention) == set(output.programs) == KEYS
+    )
     for m in (10, 20):
         assert output.logits_by_magnification[m].shape == (4, c)
         close(output.subspace_logits[m, "tumor"] + output.subspace_logits[m, "tme"], output.logits_by_magnification[m])
@@ -60,7 +65,12 @@ def test_keys_and_shapes(name, kind):
             assert output.programs[m, s].shape == (4, n_programs)
             close(output.attention[m, s].sum(1), torch.ones(4))
             assert (output.attention[m, s][~batch.bags[m].mask] == 0).all()
-    close(output.logits, model.task.combine(torch.stack([output.logits_by_magnification[m] for m in (10, 20)]), torch.ones(2, 4, dtype=torch.bool)))
+    close(
+        output.logits,
+        model.task.combine(
+            torch.stack([output.logits_by_magnification[m] for m in (10, 20)]), torch.ones(2, 4, dtype=torch.bool)
+        ),
+    )
 
 
 def test_a_patient_alone_padded_or_shuffled_is_the_same_patient(name):
@@ -89,7 +99,10 @@ def test_missing_rna_reads_the_same_however_it_is_missing(name):
     batch = make_batch(known=[True, False, True, False])
     model = build(name)
     output, losses = model(batch), model.losses(batch)
-    poisoned = {s: values.masked_fill(~batch.has_expression.unsqueeze(1), float("nan")) for s, values in batch.expression.items()}
+    poisoned = {
+        s: values.masked_fill(~batch.has_expression.unsqueeze(1), float("nan"))
+        for s, values in batch.expression.items()
+    }
     same(output, model(replace(batch, expression=poisoned)))
     terms = model.losses(replace(batch, expression=poisoned))
     for part, value in terms.parts.items():
@@ -111,11 +124,25 @@ def test_a_magnification_may_be_missing(name, lacking):
     batch = make_batch()
     model = build(name)
     there = 30 - lacking
-    empty = Bag(*(x[:, :0] for x in (batch.bags[lacking].features, batch.bags[lacking].position, batch.bags[lacking].mask, batch.bags[lacking].slide)))
+    empty = Bag(
+        *(
+            x[:, :0]
+            for x in (
+                batch.bags[lacking].features,
+                batch.bags[lacking].position,
+                batch.bags[lacking].mask,
+                batch.bags[lacking].slide,
+            )
+        )
+    )
     masked = replace(batch.bags[lacking], mask=batch.bags[lacking].mask & False)
     parent = batch.parent[:, :0] if lacking == 20 else batch.parent * 0 - 1
     outputs = []
-    for bags, width in (({there: batch.bags[there]}, 0), ({there: batch.bags[there], lacking: empty}, 0), (dict(batch.bags) | {lacking: masked}, masked.mask.shape[1])):
+    for bags, width in (
+        ({there: batch.bags[there]}, 0),
+        ({there: batch.bags[there], lacking: empty}, 0),
+        (dict(batch.bags) | {lacking: masked}, masked.mask.shape[1]),
+    ):
         lacking_batch = replace(batch, bags=bags, parent=batch.parent * 0 - 1 if width else parent)
         output = model(lacking_batch)
         outputs.append(output)
@@ -142,7 +169,9 @@ def test_a_patient_without_any_tissue_averages_all_magnifications():
     batch = make_batch((5, 0), (20, 0))
     model = build("teacher")
     output = model(batch)
-    combined = model.task.combine(torch.stack(list(output.logits_by_magnification.values())), torch.ones(2, 2, dtype=torch.bool))
+    combined = model.task.combine(
+        torch.stack(list(output.logits_by_magnification.values())), torch.ones(2, 2, dtype=torch.bool)
+    )
     close(output.logits[1], combined[1])
     assert all(not output.attention[key][1].any() for key in KEYS)
 
@@ -230,7 +259,8 @@ def test_expression_terms_are_the_published_formula_at_equal_weights(name):
     values = {}
     for known in (batch.has_expression, batch.has_expression & False):
         values[bool(known.any())] = sum(
-            expression_consistency(output.programs[10, s], output.programs[20, s], batch.expression[s], known).sum() for s in SUBSPACES
+            expression_consistency(output.programs[10, s], output.programs[20, s], batch.expression[s], known).sum()
+            for s in SUBSPACES
         )
     close(parts["consistency"], values[False] / 4)
     close(parts["programs"], (values[True] - values[False]) / 3)

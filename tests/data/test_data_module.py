@@ -1,0 +1,187 @@
+"""The data module: who is in which part, whose statistics are used, what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cohorts import DIM, data_of
+
+from dmml.data.fitting import censoring_curve, horizons_reached
+from dmml.errors import InputError
+from dmml.tasks import Classification, Survival
+
+
+class Model:
+    """As much of a model as a data module asks for."""
+
+    def __init__(self, data=None, task=None):
+        self.task, self.fitted, self.n_features = task or Survival(edges=[300.0, 700, 1300], end=2000.0), {}, DIM
+        if data is not None:
+            programs = data.programs()
+            self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in programs.items()}
+            self.fitted = data.fitted(self.genes)
+
+
+class Trained:
+    """As much of a trainer."""
+
+    def __init__(self, model):
+        self.lightning_module = model
+
+
+@pytest.fixture(scope="module")
+def fitted(cohort):
+    data = data_of(cohort)
+    data.setup("fit")
+    return data, Model(data)
+
+
+def test_parts_of_a_split_and_of_none(cohort, fitted):
+    data, _ = fitted
+    everybody = set(pd.read_csv(cohort / "development" / "clinical.csv").patient_id)
+    parts = {part: set(data.patients(part)) for part in ("train", "val", "test")}
+    assert set.union(*parts.values()) == everybody
+    assert sum(map(len, parts.values())) == len(everybody)
+    assert set(data.patients("outer_test")) == parts["test"]
+    held = data_of(cohort, "held_out")
+    held.setup("test")
+    assert len(held.patients("test")) == 8
+    assert held.patients("train") == held.patients("outer_test") == []
+    carved = data_of(cohort, split=None)
+    carved.setup("fit")
+    assert set(carved.patients("train")) | set(carved.patients("val")) == everybody
+    folds = []
+    for fold in range(3):
+        other = data_of(cohort, fold=fold)
+        other.setup("fit")
+        folds += other.patients("test")
+    assert sorted(folds) == sorted(everybody)
+
+
+def test_gene_statistics_are_the_models_not_the_cohorts(cohort, fitted):
+    _, model = fitted
+    held = data_of(cohort, "held_out")
+    held.setup("test")
+    held.trainer = Trained(model)
+    batch = next(iter(held.test_dataloader()))
+    kept = model.fitted["gene_statistics"]["tumor"]
+    raw = pd.read_parquet(cohort / "held_out" / "expression.parquet").set_index("patient_id")
+    for i, patient in enumerate(batch.patient_id):
+        row = batch.expression["tumor"][i].numpy()
+        assert bool(batch.has_expression[i]) == (patient in raw.index)
+        if patient not in raw.index:
+            assert not row.any()
+            continue
+        z = (np.log2(raw.loc[patient, kept["genes"]].to_numpy(float) + 1) - kept["mean"]) / kept["std"]
+        np.testing.assert_allclose(row, np.clip(z, -3, 3), atol=1e-4)
+    doubled = Model()
+    doubled.fitted = {
+        "gene_statistics": {
+            s: dict(v, std=[2 * x for x in v["std"]]) for s, v in model.fitted["gene_statistics"].items()
+        }
+    }
+    held.trainer = Trained(doubled)
+    other = next(iter(held.test_dataloader()))
+    assert not torch.allclose(other.expression["tumor"], batch.expression["tumor"])
+
+
+def test_training_statistics_standardise_the_training_patients(fitted):
+    data, model = fitted
+    data.trainer = Trained(model)
+    values = torch.cat([b.expression["tme"][b.has_expression] for b in data.train_dataloader()])
+    assert values.mean(0).abs().median() < 0.15
+    assert 0.7 < values.std(0).median() < 1.3
+    assert values.abs().max() <= 3
+
+
+def test_loaders_and_their_targets(cohort, fitted):
+    data, model = fitted
+    data.trainer = Trained(model)
+    batches = list(data.train_dataloader())
+    assert sum(len(b.patient_id) for b in batches) == len(data.patients("train"))
+    table = pd.read_csv(cohort / "development" / "clinical.csv").drop_duplicates("patient_id").set_index("patient_id")
+    for b in batches:
+        assert b.target["time"].tolist() == table.os_days[b.patient_id].tolist()
+        assert b.target["event"].tolist() == table.os_event[b.patient_id].tolist()
+        assert set(b.bags) == {10, 20}
+        assert b.parent.shape == b.bags[20].mask.shape
+    assert all(b.target == {} for b in data.predict_dataloader())
+    assert [p for b in data.test_dataloader() for p in b.patient_id] == data.patients("test")
+    grade = data_of(cohort, outcome={"label": "grade"})
+    grade.setup("fit")
+    grade.trainer = Trained(Model(grade, Classification(classes=["G2", "G3", "G4"])))
+    b = next(iter(grade.val_dataloader()))
+    assert [["G2", "G3", "G4"][i] for i in b.target["label"]] == table.grade[b.patient_id].tolist()
+    grade.trainer = Trained(Model(grade, Classification(classes=["G2", "G3"])))
+    with pytest.raises(InputError, match="G4"):
+        list(grade.train_dataloader())
+
+
+def test_one_part_alone(cohort):
+    rna = data_of(cohort, features=None)
+    rna.setup("fit")
+    rna.trainer = Trained(Model(rna))
+    batch = next(iter(rna.train_dataloader()))
+    assert batch.bags == {}
+    assert rna.n_features == 0
+    tissue = data_of(cohort, expression=None)
+    tissue.setup("fit")
+    tissue.trainer = Trained(Model(tissue))
+    batch = next(iter(tissue.train_dataloader()))
+    assert batch.expression == {}
+    assert not batch.has_expression.any()
+    single = data_of(cohort, magnifications=(20,))
+    single.setup("fit")
+    single.trainer = Trained(Model(single))
+    assert set(next(iter(single.train_dataloader())).bags) == {20}
+    with pytest.raises(InputError, match="neither"):
+        data_of(cohort, features=None, expression=None)
+    with pytest.raises(InputError, match=r"holds tiles at \[10, 20\]"):
+        data_of(cohort, magnifications=(5,)).setup("fit")
+
+
+def test_a_cohort_of_another_encoder_is_refused(cohort, fitted):
+    _, model = fitted
+    held = data_of(cohort, "held_out")
+    held.setup("test")
+    held.check(model)
+    other = Model()
+    other.fitted = model.fitted | {"encoder": model.fitted["encoder"] | {"name": "uni"}}
+    with pytest.raises(InputError, match="encoder name"):
+        held.check(other)
+    other.n_features = 9
+    with pytest.raises(InputError, match="features a tile"):
+        held.check(other)
+
+
+def test_censoring_curve_by_hand():
+    # Days 1 died, 2 censored, 3 died and censored (the death first), 4 censored.
+    outcome = {"time": np.array([1.0, 2, 3, 3, 4, np.nan]), "event": np.array([1.0, 0, 1, 0, 0, 1])}
+    curve = censoring_curve(outcome)
+    assert curve["time"] == [1, 2, 3, 4]
+    assert curve["survival"] == pytest.approx([1, 3 / 4, 3 / 8, 0])
+
+
+def test_censoring_curve_agrees_with_lifelines_where_days_differ():
+    from lifelines import KaplanMeierFitter
+
+    random = np.random.default_rng(0)
+    time, event = random.permutation(60) + 1.0, random.integers(0, 2, 60).astype(float)
+    curve = censoring_curve({"time": time, "event": event})
+    reference = KaplanMeierFitter().fit(time, 1 - event).survival_function_at_times(curve["time"])
+    np.testing.assert_allclose(curve["survival"], reference, atol=1e-12)
+
+
+def test_horizons_need_a_tenth_of_the_patients():
+    time = np.array([100.0] * 8 + [400.0, 2000.0])
+    assert horizons_reached({"time": time, "event": np.ones(10)}) == [365.0, 1095.0, 1825.0]
+    assert horizons_reached({"time": np.append(time, 100.0), "event": np.ones(11)}) == [365.0]
+
+
+def test_batches_pin_whole(fitted):
+    data, model = fitted
+    data.trainer = Trained(model)
+    batch = next(iter(data.train_dataloader()))
+    assert hasattr(batch, "pin_memory")
+    if torch.cuda.is_available():
+        assert batch.pin_memory().bags[10].features.is_pinned()

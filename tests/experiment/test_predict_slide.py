@@ -1,0 +1,193 @@
+"""From raw slides to answers, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dmml.__main__ import main
+from dmml.data.dataset import Collate, Patient
+from dmml.experiment.slide_answer import read_answer
+from dmml.experiment.slide_model import load_model
+from dmml.store import FeatureStore
+
+
+def predict(*argv) -> int:
+    return main(["predict-slide", *[str(word) for word in argv]])
+
+
+def record(folder) -> dict:
+    return json.loads((folder / "prediction.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+
+
+def test_the_answer_is_that_of_extract_and_predict(models, whole_slide, through_a_cohort):
+    row = through_a_cohort("student", {models.svs: "P1"}, "0.5")
+    answer = whole_slide.record
+    for name, value in answer["prediction"].items():
+        assert row[name] == pytest.approx(value, abs=1e-5)
+    assert set(answer["prediction"]) == {n for n in row.index if n == "risk" or n.startswith("survival_")}
+    assert answer["slides"][0]["tiles"] == {"10": row["n_tokens_10x"], "20": row["n_tokens_20x"]}
+    assert answer["slides"][0]["mpp"] == pytest.approx(0.499)
+    assert answer["slides"][0]["mpp_source"] == "openslide.mpp-x"
+
+
+def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_path):
+    twin = tmp_path / "twin.jpg"
+    Image.open(models.plain).transpose(Image.Transpose.ROTATE_180).save(twin, quality=95)
+    argv = (models.plain, twin, "--mpp", 0.5, "--ckpt_path", models.best("grade"), "--out", tmp_path / "o")
+    assert predict(*argv, "--one-patient") == 0
+    answer = record(tmp_path / "o" / "histo_500x300")
+    row = through_a_cohort("grade", {models.plain: "P1", str(twin): "P1"}, "0.5")
+    for name in ("prob_G2", "prob_G3", "prob_G4"):
+        assert answer["prediction"][name] == pytest.approx(row[name], abs=1e-5)
+    assert answer["headline"]["class"] == max(("G2", "G3", "G4"), key=lambda name: row[f"prob_{name}"])
+    names = {path.name for path in (tmp_path / "o" / "histo_500x300").iterdir()}
+    maps = {
+        f"overlay_{slide}_{m}x_{s}.png"
+        for slide in ("histo_500x300", "twin")
+        for m in (10, 20)
+        for s in ("tumor", "tme")
+    }
+    assert names == maps | {"classes.png", "prediction.json", "report.html"}
+
+
+def test_what_is_written(models, whole_slide):
+    answer, folder = whole_slide.record, whole_slide.folder
+    maps = {f"overlay_{m}x_{s}.png" for m in (10, 20) for s in ("tumor", "tme")}
+    assert {path.name for path in folder.iterdir()} == maps | {"survival.png", "prediction.json", "report.html"}
+    assert all(max(Image.open(folder / name).size) >= 512 for name in maps)
+    median = torch.load(models.best("student"), weights_only=True)["hyper_parameters"]["fitted"]["median_risk"]
+    above = answer["prediction"]["risk"] > median
+    assert answer["training_patients"] == {"median_risk": median, "risk_is": "above" if above else "below"}
+    views = [view["survival_1095"] for view in answer["how_sure"]["by_magnification"].values()]
+    assert answer["headline"] == {
+        "column": "survival_1095",
+        "day": 1095,
+        "value": answer["prediction"]["survival_1095"],
+    }
+    assert answer["how_sure"]["spread_between_magnifications"] == pytest.approx(abs(views[0] - views[1]))
+    assert min(views) <= answer["headline"]["value"] <= max(views)
+    names = load_model(models.best("student")).module.scores.names
+    for s in ("tumor", "tme"):
+        programs = answer["programs"][s]
+        assert set(programs["all"]) == set(names[s])
+        low, high = sorted(programs["all"].values())[:5], sorted(programs["all"].values())[-5:]
+        assert sorted(programs["lowest"].values()) == low
+        assert sorted(programs["highest"].values()) == high
+    assert answer["encoder"]["name"] == "tf_efficientnet_lite0"
+    assert answer["model"]["run"] == "student"
+    assert not answer["notes"] or "RNA" not in " ".join(answer["notes"])
+
+
+def test_page_stands_alone_and_says_what_it_is_for(whole_slide):
+    page = (whole_slide.folder / "report.html").read_text()
+    assert whole_slide.record["answer"][0] in page
+    assert "research use only" in page
+    assert "not a diagnosis" in page
+    assert page.count('src="data:image/jpeg;base64,') == 5
+    outside = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"|url\((?!#)([^)]*)\)|(https?://(?!www\.w3\.org)\S+)', page)
+    assert outside == []
+
+
+def test_each_slide_is_a_patient_and_the_answer_is_said(models, tmp_path, capsys):
+    twin = tmp_path / "twin.jpg"
+    shutil.copy(models.plain, twin)
+    assert (
+        predict(models.plain, twin, "--mpp", 0.5, "--ckpt_path", models.best("teacher"), "--out", tmp_path / "o") == 0
+    )
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 6
+    assert re.match(r"twin: (Above|Below) the median risk of the \d+ training patients of development", said[3])
+    assert re.search(
+        r"\d+ % chance of being event-free after 3 years \(10x: .*\); 1 tiles? at 10x \+ 2 tiles at 20x", said[4]
+    )
+    assert said[5] == str(tmp_path / "o" / "twin" / "report.html")
+    first, second = record(tmp_path / "o" / "histo_500x300"), record(tmp_path / "o" / "twin")
+    assert first["prediction"] == second["prediction"]
+    assert any("none was given" in note for note in first["notes"])  # a teacher without RNA says so
+    assert any("Little tissue" in note for note in first["notes"])
+    assert any("given by hand" in note for note in first["notes"])
+
+
+def test_without_a_subspace_is_the_head_on_a_zero_embedding(models):
+    model = load_model(models.best("student")).module
+    store = FeatureStore(models.root / "held_out" / "features.zarr")
+    slide = store.slides()[0]
+    bags = {m: store.read(slide, m) for m in (10, 20)}
+    patient = Patient(
+        "P1",
+        {m: bag.features for m, bag in bags.items()},
+        {m: bag.position for m, bag in bags.items()},
+        {m: np.zeros(len(bag.features), dtype=np.int64) for m, bag in bags.items()},
+        bags[20].parent.astype(np.int64),
+    )
+    batch = Collate((10, 20), ["P1"], {}, torch.zeros(1, dtype=torch.bool), {})([patient])
+    answer, output = read_answer(model, batch)
+    for s, other in (("tumor", "tme"), ("tme", "tumor")):
+        logits = []
+        for m in (10, 20):
+            kept = output.embeddings[m, other]
+            parts = model.heads[f"{m}x"]({s: torch.zeros_like(kept), other: kept})
+            logits.append(parts["tumor"] + parts["tme"])
+            alone = model.task.predictions(logits[-1])["risk"].item()
+            assert answer.without_by_magnification[m, s]["risk"] == pytest.approx(alone, abs=1e-5)
+        together = model.task.combine(torch.stack(logits), torch.ones(2, 1, dtype=torch.bool))
+        assert answer.without[s]["risk"] == pytest.approx(model.task.predictions(together)["risk"].item(), abs=1e-5)
+        assert answer.without[s]["risk"] != pytest.approx(answer.prediction["risk"], abs=1e-4)
+
+
+def test_one_bad_slide_does_not_keep_the_others_back(models, tmp_path, capsys):
+    Image.new("RGB", (700, 700), "white").save(tmp_path / "glass.png")
+    argv = (
+        tmp_path / "glass.png",
+        models.plain,
+        "--mpp",
+        0.5,
+        "--ckpt_path",
+        models.best("grade"),
+        "--out",
+        tmp_path / "o",
+    )
+    assert predict(*argv) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "glass.png" in told
+    assert "the other 1 of 2" in told
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["histo_500x300"]
+
+
+def test_an_answer_is_replaced_only_when_asked(models, tmp_path, capsys):
+    argv = (models.plain, "--mpp", 0.5, "--ckpt_path", models.best("grade"), "--out", tmp_path / "o")
+    assert predict(*argv) == 0
+    folder = tmp_path / "o" / "histo_500x300"
+    (folder / "prediction.json").write_text("{}")
+    assert predict(*argv) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (folder / "prediction.json").read_text() == "{}"
+    assert predict(*argv, "--overwrite") == 0
+    assert record(folder)["task"] == "classification"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    assert predict(*argv, "--overwrite") == 2
+    assert "holds no prediction" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
+    import dmml.experiment.slide_page as slide_page
+
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(slide_page, "write_page", fail)
+    argv = (models.plain, "--mpp", 0.5, "--ckpt_path", models.best("grade"), "--out", tmp_path / "o")
+    with pytest.raises(OSError, match="no space"):
+        predict(*argv)
+    assert list((tmp_path / "o").iterdir()) == []

@@ -1,0 +1,120 @@
+"""Checkpoints and slides that do not fit each other are refused in one line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from dmml.__main__ import main
+from dmml.errors import InputError
+from dmml.experiment.slide_input import check_input
+from dmml.experiment.slide_model import load_its_encoder, load_model
+
+
+def fitted(models, name: str) -> dict:
+    return torch.load(models.best(name), weights_only=True)["hyper_parameters"]["fitted"]
+
+
+def test_encoder_with_other_weights_names_both(models, tmp_path):
+    old = fitted(models, "student")
+    path = models.changed(
+        "student", tmp_path / "c.ckpt", fitted=old | {"encoder": old["encoder"] | {"weights": "ab" * 32}}
+    )
+    with pytest.raises(InputError, match="abababababab") as refused:
+        load_its_encoder(load_model(path))
+    assert old["encoder"]["weights"][:12] in str(refused.value)
+    assert "--weights" in str(refused.value)
+
+
+def test_encoder_with_other_preprocessing(models, tmp_path):
+    old = fitted(models, "student")
+    other = old["encoder"]["preprocessing"] | {"mean": [0.1, 0.1, 0.1]}
+    path = models.changed(
+        "student", tmp_path / "c.ckpt", fitted=old | {"encoder": old["encoder"] | {"preprocessing": other}}
+    )
+    with pytest.raises(InputError, match="preprocessing"):
+        load_its_encoder(load_model(path))
+
+
+def test_encoder_of_the_checkpoint_is_accepted(models):
+    model = load_model(models.best("student"))
+    assert load_its_encoder(model).identity == model.encoder
+
+
+@pytest.mark.parametrize(
+    "name", ["torch.nn.Linear", "os.system", "gone.module.Student", "Student", "dmml.training.student.Gone"]
+)
+def test_class_that_is_no_model_of_dmml(models, tmp_path, name):
+    path = models.changed("student", tmp_path / "c.ckpt", _class_path=name)
+    with pytest.raises(InputError, match=name):
+        load_model(path)
+
+
+def test_instantiator_of_the_checkpoints_own_choice(models, tmp_path):
+    path = models.changed("student", tmp_path / "c.ckpt", _instantiator="os.system")
+    with pytest.raises(InputError, match="SubspaceStudent or SubspaceTeacher"):
+        load_model(path)
+
+
+def test_class_of_the_users_own_is_loaded(models, tmp_path, monkeypatch):
+    (tmp_path / "own_student.py").write_text(
+        "from dmml import SubspaceStudent\n\n\nclass Mine(SubspaceStudent):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = load_model(models.changed("student", tmp_path / "c.ckpt", _class_path="own_student.Mine"))
+    assert type(model.module).__name__ == "Mine"
+    assert not model.module.training
+
+
+def test_model_without_slides(models, tmp_path):
+    path = models.changed("teacher", tmp_path / "c.ckpt", n_features=0)
+    with pytest.raises(InputError, match="without slides"):
+        load_model(path)
+
+
+def test_weights_that_do_not_fit_the_class(models, tmp_path):
+    path = models.changed("student", tmp_path / "c.ckpt", width=24)
+    with pytest.raises(InputError, match="does not fit SubspaceStudent") as refused:
+        load_model(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_slide_too_coarse_for_the_model(models, tmp_path, capsys):
+    argv = [
+        "predict-slide",
+        models.plain,
+        "--mpp",
+        "2",
+        "--ckpt_path",
+        models.best("grade"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(argv) == 2
+    told = capsys.readouterr().err
+    assert "too coarse" in told
+    assert "20x" in told
+    assert not (tmp_path / "o").exists()
+
+
+def test_slides_of_one_name_and_several_bad_ones(models, tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (300, 300)).save(tmp_path / "a" / "histo_500x300.png")
+    with pytest.raises(InputError, match="have one name"):
+        check_input([models.plain, tmp_path / "a" / "histo_500x300.png"], tmp_path / "o", mpp=0.5)
+    Image.new("RGB", (300, 300)).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match="1 more of 2 cannot be used either"):
+        check_input([models.plain, tmp_path / "b.png"], tmp_path / "o")
+
+
+def test_cases_are_patients(models, tmp_path):
+    cases = check_input([models.plain, models.svs], tmp_path / "o", mpp=0.5)
+    assert [case.folder.name for case in cases] == ["histo_500x300", "cmu_small_region"]
+    [case] = check_input([models.plain, models.svs], tmp_path / "o", mpp=0.5, one_patient=True)
+    assert [path.name for path in case.slides] == ["histo_500x300.jpg", "cmu_small_region.svs"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        check_input([models.svs], tmp_path / "file")
+    with pytest.raises(InputError, match="--weights"):
+        check_input([models.svs], tmp_path / "o", weights=tmp_path / "gone.pt")

@@ -1,0 +1,133 @@
+"""What the answer says in words, from numbers made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dmml.experiment import slide_words
+from dmml.experiment.slide_answer import Answer, Headline, extremes, plain
+
+SURVIVAL = Answer(
+    kind="survival",
+    prediction={"risk": -2.0, "survival_1095": 0.61},
+    by_magnification={10: {"risk": -1.9, "survival_1095": 0.58}, 20: {"risk": -2.1, "survival_1095": 0.64}},
+    without={"tumor": {"risk": -2.5, "survival_1095": 0.7}, "tme": {"risk": -2.0, "survival_1095": 0.6}},
+    without_by_magnification={},
+    subspace_logits={},
+    headline=Headline("survival_1095", day=1095.0),
+    median_risk=-2.2,
+    programs={"tumor": {"A": 0.1}, "tme": {}},
+    programs_by_magnification={},
+    curve=None,
+)
+MODEL = {"n_training": 80, "training_cohort": "luad"}
+SLIDE = {
+    "source": "a.svs",
+    "tiles": {"10": 300, "20": 1100},
+    "tiles_unreadable": 0,
+    "mpp": 0.25,
+    "mpp_source": "aperio.MPP",
+}
+
+
+def test_side_of_the_median():
+    assert slide_words.headline(SURVIVAL, MODEL) == "Above the median risk of the 80 training patients of luad"
+    assert slide_words.headline(replace(SURVIVAL, median_risk=-1.0), MODEL).startswith("Below")
+    unknown = replace(SURVIVAL, median_risk=None)
+    assert "does not tell" in slide_words.headline(unknown, MODEL)
+    assert plain(unknown)["training_patients"] == {"median_risk": None, "risk_is": None}
+
+
+def test_outlook_gives_both_views():
+    assert slide_words.outlook(SURVIVAL) == "61 % chance of being event-free after 3 years (10×: 58 %, 20×: 64 %)"
+    alone = replace(SURVIVAL, by_magnification={10: {"risk": -2.0, "survival_1095": 0.61}})
+    assert slide_words.outlook(alone) == "61 % chance of being event-free after 3 years"
+    assert "one magnification" in slide_words.how_sure(alone)[0]
+
+
+def test_how_sure_says_disagreement_and_what_it_is_not():
+    agree = " ".join(slide_words.how_sure(SURVIVAL))
+    assert "6 percentage points apart" in agree
+    assert "same side" in agree
+    assert "not a confidence interval" in agree
+    apart = replace(SURVIVAL, median_risk=-2.0)
+    assert "above the median risk by 10× alone, below the median risk by 20× alone" in " ".join(
+        slide_words.how_sure(apart)
+    )
+    assert any("not steady" in note for note in slide_words.notes(apart, [SLIDE], False))
+    assert slide_words.notes(SURVIVAL, [SLIDE], False) == []
+
+
+def test_classes():
+    views = {10: {"prob_G2": 0.6, "prob_G3": 0.4}, 20: {"prob_G2": 0.2, "prob_G3": 0.8}}
+    answer = replace(
+        SURVIVAL,
+        kind="classification",
+        prediction={"prob_G2": 0.4, "prob_G3": 0.6},
+        by_magnification=views,
+        headline=Headline("prob_G3", label="G3"),
+        median_risk=None,
+    )
+    assert slide_words.headline(answer, MODEL) == "G3, with a probability of 60 %"
+    assert slide_words.outlook(answer) == "Behind it: G2 40 %. G3 by magnification: 10×: 40 %, 20×: 80 %"
+    assert "G2 by 10× alone, G3 by 20× alone" in " ".join(slide_words.how_sure(answer))
+
+
+def test_a_task_of_the_users_own_is_told_in_its_columns():
+    answer = replace(
+        SURVIVAL,
+        kind="dose",
+        prediction={"dose": 1.25, "doubt": 0.5},
+        by_magnification={10: {"dose": 1.2, "doubt": 0.5}, 20: {"dose": 1.3, "doubt": 0.5}},
+        without={"tumor": {"dose": 1.0}, "tme": {"dose": 1.1}},
+        headline=Headline("dose"),
+        median_risk=None,
+    )
+    assert slide_words.headline(answer, MODEL) == "dose: 1.250"
+    assert slide_words.outlook(answer) == "dose 1.250, doubt 0.500"
+    assert slide_words.how_sure(answer)
+    assert "1.000" in slide_words.subspaces(answer)
+
+
+def test_subspaces_name_what_the_answer_would_be_without():
+    text = slide_words.subspaces(SURVIVAL)
+    assert "61 %" in text
+    assert "tumor's part left out it would be 70 %" in text
+    assert "60 %" in text
+
+
+def test_notes_on_tissue_scale_and_rna():
+    slide = SLIDE | {"tiles": {"10": 3, "20": 9}, "tiles_unreadable": 2, "mpp_source": "--mpp"}
+    notes = " ".join(slide_words.notes(SURVIVAL, [slide], True))
+    assert "3 tiles at 10×" in notes
+    assert "2 tiles could not be decoded" in notes
+    assert "0.25 µm per pixel was given by hand" in notes
+    assert "RNA" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("HALLMARK_E2F_TARGETS", "E2F targets"),
+        ("HALLMARK_TNFA_SIGNALING_VIA_NFKB", "TNFA signaling via NFKB"),
+        ("ESTIMATE_STROMAL", "Estimate stromal"),
+        ("TP53", "TP53"),
+    ],
+)
+def test_program_names(name, words):
+    assert slide_words.program_name(name) == words
+
+
+def test_extremes_share_no_program():
+    scores = {str(i): float(i) for i in range(7)}
+    high, low = extremes(scores, n=5)
+    assert [name for name, _ in high] == ["6", "5", "4", "3"]
+    assert [name for name, _ in low] == ["0", "1", "2"]
+    assert extremes({"a": 1.0}) == ([("a", 1.0)], [])
+    high, low = extremes({str(i): float(i) for i in range(30)}, n=5)
+    assert ([name for name, _ in high], [name for name, _ in low]) == (
+        ["29", "28", "27", "26", "25"],
+        ["0", "1", "2", "3", "4"],
+    )

@@ -1,0 +1,43 @@
+"""A slide that is broken in places: what can be read is kept, what cannot is counted, too much of it is refused."""
+
+import numpy as np
+import pytest
+
+from dmml.errors import InputError
+from dmml.slides.tokens import tokens_of_slide
+
+LARGE = {"size": (2816, 2048), "boxes": ((224, 224, 2240, 1568),)}
+"""A slide with 10 × 7 tiles of 20x, in 256-px JPEG tiles, 11 a row"""
+
+
+def test_a_tile_that_cannot_be_decoded_is_dropped_and_counted(make_slide, break_tile, small_encoder):
+    path = make_slide("a.tif", **LARGE)
+    whole, _, _ = tokens_of_slide(path, small_encoder)
+    break_tile(path, 11 * 2 + 2)  # the 256-px JPEG tile at (512, 512), under four 20x tiles of two 10x tiles
+    bags, _, known = tokens_of_slide(path, small_encoder)
+    lost = len(whole[20].features) - len(bags[20].features)
+    assert 4 <= lost <= 9
+    assert known["tiles_unreadable"] == lost + len(whole[10].features) - len(bags[10].features)
+    alive = bags[20].parent >= 0
+    offset = np.abs(bags[20].position[alive] - bags[10].position[bags[20].parent[alive]])
+    assert (offset == 56).all()
+
+
+def test_a_broken_place_without_a_pyramid_is_left_white(make_slide, break_tile, small_encoder):
+    path = make_slide("a.tif", levels=(1,), **LARGE)
+    break_tile(
+        path, 11 * 2 + 2
+    )  # px 512 to 768: all of the 20x tile whose centre is at 280 µm lies within or beside it
+    bags, thumbnail, _ = tokens_of_slide(path, small_encoder)
+    assert [280.0, 280.0] not in bags[20].position.tolist()
+    assert 70 - 9 <= len(bags[20].features) <= 70 - 4
+    assert thumbnail[..., 1].min() < 150  # the rest of the tissue is in the picture
+
+
+def test_a_slide_with_many_broken_tiles_is_refused(make_slide, break_tile, small_encoder):
+    path = make_slide("a.tif")
+    for index in range(7, 28):
+        break_tile(path, index)
+    with pytest.raises(InputError, match=r"a\.tif: .*cannot be decoded") as caught:
+        tokens_of_slide(path, small_encoder)
+    assert caught.value.state == "unreadable"

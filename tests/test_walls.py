@@ -1,0 +1,156 @@
+"""The walls of the house: a room imports only from rooms above it, files stay short, names say what is inside."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOMS = (
+    "errors", "types", "functional", "store", "cohort", "slides", "nn", "tasks", "data", "training", "callbacks",
+    "evaluation", "experiment", "simulate", "commands", "cli", "__main__",
+)  # fmt: skip
+ANYWHERE = {"_version", "errors"}
+"""No room: what every room may import."""
+BARRED = {
+    "callbacks": {"training", "data"},  # they know a model only through HasSubspaces
+    "data": {"nn", "slides"},
+}
+"""Rooms above that are closed all the same."""
+FOREIGN = {
+    "errors": {"torch", "lightning", "numpy", "pandas"},
+    "functional": {"lightning", "pandas", "zarr", "torchmetrics"},
+    "nn": {"lightning", "pandas", "zarr", "torchmetrics"},
+    "store": {"torch", "lightning", "pandas"},
+    "cohort": {"torch", "lightning"},
+    "types": {"lightning"},
+    "tasks": {"lightning"},
+}
+"""Packages that a room does without."""
+
+
+def package(repository: Path) -> list[Path]:
+    files = sorted((repository / "dmml").rglob("*.py"))
+    assert len(files) > 50
+    return files
+
+
+def room_of(file: Path, repository: Path) -> str:
+    return file.relative_to(repository / "dmml").parts[0].removesuffix(".py")
+
+
+def imported(source: str, own: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Dotted names of everything that a module imports, anywhere in it but under TYPE_CHECKING; also by import_module."""
+    tree, found = ast.parse(source), set()
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = own[: len(own) - node.level] if node.level else ()
+            base += tuple((node.module or "").split(".")) if node.module else ()
+            found |= {(*base, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
+            found |= {
+                tuple(a.value.split(".")) for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+            }
+    return found
+
+
+def breaches(source: str, room: str, own: tuple[str, ...]) -> list[str]:
+    wrong = []
+    for name in sorted(imported(source, own)):
+        if name[0] == "dmml" and len(name) > 1 and name[1] in ROOMS:
+            other = name[1]
+            if other in ANYWHERE or other == room:
+                continue
+            if ROOMS.index(other) > ROOMS.index(room) or other in BARRED.get(room, ()):
+                wrong.append(".".join(name))
+        elif name[0] == "dmml" and name[1:2] not in [(), *((n,) for n in ANYWHERE | {"__version__"})]:
+            wrong.append(f"{'.'.join(name)} (a public name of the package, or no room)")
+        elif name[0] in FOREIGN.get(room, ()):
+            wrong.append(".".join(name))
+    return wrong
+
+
+def test_every_file_stands_in_a_room(repository):
+    rooms = {room_of(file, repository) for file in package(repository)} - {"__init__", "_version"}
+    assert rooms <= set(ROOMS), f"no room of the house: {rooms - set(ROOMS)}"
+    names = {part.removesuffix(".py") for file in package(repository) for part in file.relative_to(repository).parts}
+    assert not names & {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def test_rooms_import_only_from_rooms_above(repository):
+    wrong = []
+    for file in package(repository):
+        room = room_of(file, repository)
+        if room not in ROOMS:
+            continue
+        own = ("dmml", *file.relative_to(repository / "dmml").with_suffix("").parts)
+        wrong += [f"{file.relative_to(repository)} imports {name}" for name in breaches(file.read_text(), room, own)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("functional", "from dmml.nn.heads import SubspaceHead"),
+        ("nn", "from dmml.training.teacher import SubspaceTeacher"),
+        ("callbacks", "from dmml.training.teacher import SubspaceTeacher"),
+        ("callbacks", "def f():\n    import dmml.data.module"),
+        ("data", "from dmml import nn"),
+        ("data", "import importlib\nimportlib.import_module('dmml.slides.grid')"),
+        ("tasks", "from ..training.teacher import SubspaceTeacher"),
+        ("nn", "import lightning.pytorch as L"),
+        ("functional", "from lightning import Callback"),
+        ("experiment", "from dmml.commands import preflight"),
+        ("evaluation", "from dmml import SubspaceTeacher"),
+    ],
+)
+def test_the_walls_hold_something_out(room, line):
+    assert breaches(line, room, ("dmml", room, "x"))
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("training", "from dmml.nn.heads import SubspaceHead"),
+        ("errors", "import argparse"),
+        ("store", "from dmml.errors import InputError"),
+        ("evaluation", "from dmml import __version__"),
+        ("nn", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dmml.training import teacher"),
+    ],
+)
+def test_the_doors_are_open(room, line):
+    assert breaches(line, room, ("dmml", room, "x")) == []
+
+
+def test_files_are_short(repository):
+    long = {
+        str(f.relative_to(repository)): n for f in package(repository) if (n := len(f.read_text().splitlines())) > 300
+    }
+    assert long == {}
+
+
+def test_package_inits_are_light(repository):
+    for file in (repository / "dmml").glob("*/__init__.py"):
+        statements = [node for node in ast.parse(file.read_text()).body if not isinstance(node, ast.Expr)]
+        assert len(statements) <= 5, file
+
+
+def test_nothing_unpickles(repository):
+    for file in package(repository):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                assert not {"pickle", "joblib", "dill", "cloudpickle"} & {name.split(".")[0] for name in names}, file
+            if isinstance(node, ast.keyword) and node.arg in ("weights_only", "allow_pickle"):
+                safe = node.arg == "weights_only"
+                assert isinstance(node.value, ast.Constant), file
+                assert node.value.value is safe, file
