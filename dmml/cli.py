@@ -58,20 +58,23 @@ class DMMLCLI(LightningCLI):
         parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True, required=True)
 
     def before_instantiate_classes(self) -> None:
-        """Lay out the run folder, refuse to overwrite a finished run, go on with an unfinished one."""
+        """Find the run folder, and refuse what holds no model."""
         config = self.config[self.subcommand]
         if config.get("model") is None:
             raise InputError("the checkpoint names no model; give one written by `dmml fit`")
         root = config["trainer"].get("default_root_dir")
         if self.subcommand == "fit":
             self.folder = RunFolder(root or Path("runs") / (self.request.config["data"].get("name") or "run"))
-            resume = self._claim()
-            if resume is not None and config.get("ckpt_path") is None:
-                config["ckpt_path"] = str(resume)
-                print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
         else:
             self.folder = RunFolder(root or run_of_checkpoint(config["ckpt_path"]))
         config["trainer"]["default_root_dir"] = str(self.folder.path)
+
+    def before_fit(self) -> None:
+        """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
+        config, resume = self.config_init[self.subcommand], self._claim()
+        if resume is not None and config.get("ckpt_path") is None:
+            config["ckpt_path"] = str(resume)
+            print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
 
     def _claim(self) -> Path | None:
         """Begin the run, or find the checkpoint to go on from; only the first process of a multi-GPU run writes."""

@@ -17,6 +17,7 @@ from lifelines.utils import concordance_index
 
 from dmml.__main__ import main
 from dmml.training.checkpoint import patients_among
+from dmml.training.packing import unpack
 
 
 def write_config(name: str, task: dict, section: dict, epochs: int) -> str:
@@ -105,7 +106,7 @@ def test_luad_overall_survival_from_rna_on_the_published_folds(shared_data, tmp_
     assert predictions["risk"].nunique() > len(predictions) / 2  # it read the RNA: without it all risks are one
 
     fitted = torch.load(best, weights_only=True)["hyper_parameters"]
-    seen = fitted["fitted"]["patients"]
+    seen = unpack(fitted["fitted"]["patients"])
     for part in ("train", "val"):  # neither training nor the choice of the epoch met a patient of the outer test
         assert patients_among(published(split, "val"), seen[part]) == []
         assert len(patients_among(published(split, "train"), seen[part])) == len(seen[part]["hashes"]) > 0

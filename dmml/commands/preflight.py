@@ -18,6 +18,7 @@ import yaml
 
 from dmml.commands.config_mistakes import misspelt_class
 from dmml.errors import InputError
+from dmml.experiment.run_folder import RunFolder
 
 
 @dataclass
@@ -72,6 +73,9 @@ def check(argv: list[str]) -> Request:
         raise InputError(f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`")
     if mistake := misspelt_class(request.config):
         raise InputError(mistake)
+    root = (request.config.get("trainer") or {}).get("default_root_dir")
+    if request.verb == "fit" and root and not request.overwrite:
+        RunFolder(root).refuse_taken(request.digest)
     _check_files(request, configs)
     for path in _checkpoints(request):
         check_checkpoint(path)

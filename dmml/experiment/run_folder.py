@@ -55,23 +55,31 @@ class RunFolder:
         Raises:
             InputError: A finished run, or an unfinished one of another configuration, is here.
         """
-        there = self.provenance()
         if overwrite:
             for part in (self.checkpoints, self.path / "test", self.path / "predict"):
                 shutil.rmtree(part, ignore_errors=True)
             for file in (self.path / "metrics.csv", self._provenance, *self.path.glob("events.out.tfevents.*")):
                 file.unlink(missing_ok=True)
-        elif there.get("finished"):
-            raise InputError(f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir")
-        elif there and self.last.is_file():
-            if there.get("digest") != digest:
-                raise InputError(
-                    f"{self.path}: holds an unfinished run of another configuration ({there.get('command')}); "
-                    "run that one again to finish it, or give --overwrite"
-                )
+        self.refuse_taken(digest)
+        if self.provenance() and self.last.is_file():
             return self.last
         self._write({"digest": digest, "command": command, "started": now(), "finished": None})
         return None
+
+    def refuse_taken(self, digest: str) -> None:
+        """Refuse to begin a run where a finished one is, or an unfinished one of another configuration.
+
+        Raises:
+            InputError: As said.
+        """
+        there = self.provenance()
+        if there.get("finished"):
+            raise InputError(f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir")
+        if there and self.last.is_file() and there.get("digest") != digest:
+            raise InputError(
+                f"{self.path}: holds an unfinished run of another configuration ({there.get('command')}); "
+                "run that one again to finish it, or give --overwrite"
+            )
 
     def finish(self, model: Any, data: Any) -> None:
         """Mark the run as finished, with versions and hashes of what went in."""

@@ -90,7 +90,7 @@ def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModu
     # Lightning calls what `_instantiator` names: a checkpoint from elsewhere must not choose that.
     if (
         not (isinstance(kind, type) and issubclass(kind, SubspaceModule))
-        
+        or hparams.get("_instantiator") not in _INSTANTIATORS
     ):
         raise InputError(
             f"{path}: holds a {name}, no SubspaceStudent or SubspaceTeacher; use one written by `dmml fit`"

@@ -14,17 +14,19 @@ class SubspaceHead(nn.Module):
     Args:
         width: d of an embedding.
         n_outputs: C.
+        dropout: Share of an embedding's entries dropped in training; it keeps few patients from making it sure of itself.
     """
 
-    def __init__(self, width: int, n_outputs: int):
+    def __init__(self, width: int, n_outputs: int, dropout: float = 0.0):
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(2 * width, n_outputs)
         self.columns = {s: slice(i * width, (i + 1) * width) for i, s in enumerate(SUBSPACES)}
 
     def forward(self, embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
         """{subspace: (B, d)} → {subspace: (B, C)}."""
         weight, bias = self.linear.weight, self.linear.bias / 2
-        return {s: nn.functional.linear(embeddings[s], weight[:, self.columns[s]], bias) for s in SUBSPACES}
+        return {s: nn.functional.linear(self.dropout(embeddings[s]), weight[:, self.columns[s]], bias) for s in SUBSPACES}
 
 
 class ProgramHead(nn.Module):

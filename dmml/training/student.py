@@ -39,6 +39,7 @@ class SubspaceStudent(SubspaceModule):
         program_weight: As in `SubspaceTeacher`.
         decorrelation_weight: As in `SubspaceTeacher`.
         token_dropout: Dropout of the tokens.
+        embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
         init_from: Checkpoint to take weights from: a student pre-trained without a teacher, or fine-tuning.
@@ -66,6 +67,7 @@ class SubspaceStudent(SubspaceModule):
         program_weight: float = 0.3,
         decorrelation_weight: float = 0.05,
         token_dropout: float = 0.1,
+        embedding_dropout: float = 0.25,
         lr: float = 2e-4,
         weight_decay: float = 0.01,
         init_from: str | None = None,
@@ -84,6 +86,7 @@ class SubspaceStudent(SubspaceModule):
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
             token_dropout=token_dropout,
+            embedding_dropout=embedding_dropout,
             lr=lr,
             weight_decay=weight_decay,
             init_from=init_from,

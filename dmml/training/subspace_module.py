@@ -43,6 +43,7 @@ class SubspaceModule(LightningModule):
         program_weight: float,
         decorrelation_weight: float,
         token_dropout: float,
+        embedding_dropout: float,
         lr: float,
         weight_decay: float,
         init_from: str | None,
@@ -56,7 +57,8 @@ class SubspaceModule(LightningModule):
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
-        self.token_dropout, self.lr, self.weight_decay = token_dropout, lr, weight_decay
+        self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
+        self.lr, self.weight_decay = lr, weight_decay
         self.init_from = init_from
         self.fitted = unpack(fitted or {})
         self._built = False
@@ -76,7 +78,7 @@ class SubspaceModule(LightningModule):
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
         self._build_programs()
-        self.heads = nn.ModuleDict({f"{m}x": SubspaceHead(self.width, self.task.n_outputs) for m in self.magnifications})
+        self.heads = nn.ModuleDict({f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout) for m in self.magnifications})
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
         self._built = True

@@ -35,6 +35,7 @@ class SubspaceTeacher(SubspaceModule):
             equal weights the two terms are `functional.consistency.expression_consistency`.
         decorrelation_weight: Weight of the decorrelation of the two embeddings.
         token_dropout: Dropout of the tokens.
+        embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
         init_from: Checkpoint to take weights from, e.g. for fine-tuning.
@@ -57,6 +58,7 @@ class SubspaceTeacher(SubspaceModule):
         program_weight: float = 0.3,
         decorrelation_weight: float = 0.05,
         token_dropout: float = 0.1,
+        embedding_dropout: float = 0.25,
         lr: float = 2e-4,
         weight_decay: float = 0.01,
         init_from: str | None = None,
@@ -75,6 +77,7 @@ class SubspaceTeacher(SubspaceModule):
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
             token_dropout=token_dropout,
+            embedding_dropout=embedding_dropout,
             lr=lr,
             weight_decay=weight_decay,
             init_from=init_from,

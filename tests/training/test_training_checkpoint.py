@@ -145,7 +145,7 @@ def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):
 
 
 def test_the_teacher_is_frozen_in_eval_mode_and_nowhere_in_the_student(tmp_path):
-    teacher, student = plain_pair(tmp_path)
+    _, student = plain_pair(tmp_path)
     student.setup("fit")
     student.train()
     batch = make_batch()

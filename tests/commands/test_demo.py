@@ -1,0 +1,54 @@
+"""The demo's plan: each step once, in order, and nothing that is done is done again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+from dmml.commands import demo
+from dmml.errors import InputError
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    return parser.parse_args([])
+
+
+def finish(argv: list[str]) -> None:
+    """Leave behind what tells the demo that a step is done."""
+    if argv[0] == "fit":
+        folder = demo.STUDENT if "student" in argv[2] else demo.TEACHER
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "best.ckpt").touch()
+        (folder / "provenance.json").write_text(json.dumps({"finished": "now"}))
+    elif argv[0] == "test":
+        folder = (demo.STUDENT if "student" in argv[2] else demo.TEACHER) / "test" / "held_out"
+        folder.mkdir(parents=True)
+        (folder / "report.html").touch()
+        (folder / "metrics.json").touch()
+    elif argv[0] == "report":
+        demo.REPORT.touch()
+
+
+def test_steps_run_in_order_and_a_finished_step_is_not_run_again():
+    ran: list[list[str]] = []
+
+    def dispatch(argv):
+        ran.append(list(argv))
+        finish(ran[-1])
+        return 0
+
+    demo.run(arguments(), dispatch)
+    verbs = [argv[0] for argv in ran]
+    assert verbs == ["simulate", "extract", "cohort", "extract", "cohort", "fit", "fit", "test", "test", "report"]
+    ran.clear()
+    demo.run(arguments(), dispatch)
+    assert not {"fit", "test", "report"} & {argv[0] for argv in ran}
+
+
+def test_a_step_that_fails_stops_the_demo_and_is_named():
+    with pytest.raises(InputError, match="extract"):
+        demo.run(arguments(), lambda argv: int(argv[0] == "extract"))
