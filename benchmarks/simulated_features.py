@@ -63,7 +63,9 @@ def fit(model, cohort: MultimodalDataModule, folder: Path, seed: int, epochs: in
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     callbacks = [keep, EarlyStopping("val/loss", patience=12), GradientCoordination()]
     seed_everything(seed, verbose=False)
-    Trainer(max_epochs=epochs, gradient_clip_val=1.0, callbacks=callbacks, default_root_dir=folder, **quiet).fit(model, cohort)
+    Trainer(max_epochs=epochs, gradient_clip_val=1.0, callbacks=callbacks, default_root_dir=folder, **quiet).fit(
+        model, cohort
+    )
     return keep.best_model_path
 
 
@@ -85,7 +87,9 @@ def one_seed(root: Path, patients: int, held_out: int, seed: int, epochs: int) -
     truth = pd.read_csv(root / "cohorts" / "held_out" / "truth.csv").set_index("patient_id")
     table = pd.DataFrame({"oracle": truth["risk"]})
     for suffix, clinical in (("", "clinical.csv"), ("_permuted", permute_outcomes(development, seed))):
-        teacher = fit(SubspaceTeacher(task=Survival()), data(development, clinical), root / f"teacher{suffix}", seed, epochs)
+        teacher = fit(
+            SubspaceTeacher(task=Survival()), data(development, clinical), root / f"teacher{suffix}", seed, epochs
+        )
         taught = SubspaceStudent(task=Survival(), teacher=teacher)
         student = fit(taught, data(development, clinical), root / f"student{suffix}", seed, epochs)
         predicted = test(SubspaceTeacher, teacher, tested)
@@ -110,7 +114,9 @@ def summarise(tables: dict[int, pd.DataFrame]) -> dict:
         }
         result["seeds"][seed] = {
             "c_index": {name: {"value": x.value, "low": x.low, "high": x.high} for name, x in scores.items()},
-            "paired": {name: {"difference": x.estimate, "low": x.low, "high": x.high, "p": x.p} for name, x in pairs.items()},
+            "paired": {
+                name: {"difference": x.estimate, "low": x.low, "high": x.high, "p": x.p} for name, x in pairs.items()
+            },
         }
     return result
 

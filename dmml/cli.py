@@ -122,7 +122,9 @@ class DMMLCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         self.folder.finish(self.model, self.datamodule)
-        print(f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}")
+        print(
+            f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}"
+        )
 
     def after_test(self) -> None:
         """Write the tested cohort's predictions, metrics, plots and report."""

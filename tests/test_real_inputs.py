@@ -23,7 +23,7 @@ from dmml.training.packing import unpack
 def write_config(name: str, task: dict, section: dict, epochs: int) -> str:
     """A config for an RNA-only teacher, in the working directory."""
     content = {
-        "model": {"class_path": "SubspaceTeacher", "init_args": {"width": 32, "task": task}},
+        "model": {"class_path": "SubspaceTeacher", "init_args": {"width": 32, "lr": 0.002, "task": task}},
         "data": {
             "class_path": "MultimodalDataModule",
             "init_args": {"name": name, "features": None, "fold": 0, "batch_size": 32} | section,

@@ -38,7 +38,11 @@ class GradientCoordination(Callback):
     """
 
     def __init__(self, scope: str = "classifier", rule: str = "project", confidence: str = "likelihood"):
-        for name, value, accepted in (("scope", scope, SCOPES), ("rule", rule, RULES), ("confidence", confidence, CONFIDENCES)):
+        for name, value, accepted in (
+            ("scope", scope, SCOPES),
+            ("rule", rule, RULES),
+            ("confidence", confidence, CONFIDENCES),
+        ):
             if value not in accepted:
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}; got {value!r}")
         self.scope, self.rule, self.confidence = scope, rule, confidence
@@ -50,12 +54,16 @@ class GradientCoordination(Callback):
         if stage != "fit":
             return
         if not isinstance(pl_module, HasSubspaces):
-            raise InputError(f"GradientCoordination needs a model with subspaces (dmml.types.HasSubspaces); {type(pl_module).__name__} is none")
+            raise InputError(
+                f"GradientCoordination needs a model with subspaces (dmml.types.HasSubspaces); {type(pl_module).__name__} is none"
+            )
         if not pl_module.automatic_optimization:
             raise InputError("GradientCoordination does not support manual optimisation")
         strategy = type(trainer.strategy).__name__
         if any(word in strategy.lower() for word in ("fsdp", "deepspeed", "modelparallel")):
-            raise InputError(f"GradientCoordination does not support {strategy}, which shards gradients; use strategy=ddp")
+            raise InputError(
+                f"GradientCoordination does not support {strategy}, which shards gradients; use strategy=ddp"
+            )
 
     def state_dict(self) -> dict[str, list[float]]:
         """The confidences that the shared scope goes by at the next step, so that a resumed run is the same run."""
@@ -70,7 +78,9 @@ class GradientCoordination(Callback):
         """Refuse scaled gradients; install the rule of the shared scope."""
         fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)
         if trainer.precision == "16-mixed" and fused:
-            raise InputError("GradientCoordination does not support a fused optimiser with 16-mixed precision; use fused=False or bf16-mixed")
+            raise InputError(
+                "GradientCoordination does not support a fused optimiser with 16-mixed precision; use fused=False or bf16-mixed"
+            )
         pl_module.take_confidence()
         if self.scope == "shared":
             pl_module.set_shared_rule(self._coordinate_shared)

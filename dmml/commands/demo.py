@@ -38,7 +38,9 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
         if dispatch(argv):
             raise InputError(f"the step `{line}` failed; mend what it says and run the demo again, which goes on there")
     minutes = (time.monotonic() - started) / 60
-    print(f"\nThe report of a model that sees slides alone, on a cohort it was never trained on: {REPORT}   ({minutes:.1f} min)")
+    print(
+        f"\nThe report of a model that sees slides alone, on a cohort it was never trained on: {REPORT}   ({minutes:.1f} min)"
+    )
 
 
 def steps(args: argparse.Namespace) -> list[tuple[Callable[[], bool], list[str]]]:

@@ -68,9 +68,13 @@ def check(argv: list[str]) -> Request:
     if request.verb == "fit" and not isinstance(request.config.get("model"), dict):
         raise InputError("fit needs a model: dmml fit --config CONFIG with a `model:` section, as in configs/demo.yaml")
     if not isinstance(request.config.get("data"), dict):
-        raise InputError(f"{request.verb} needs data: dmml {request.verb} --config COHORT with a `data:` section, as in configs/demo.yaml")
+        raise InputError(
+            f"{request.verb} needs data: dmml {request.verb} --config COHORT with a `data:` section, as in configs/demo.yaml"
+        )
     if request.verb != "fit" and checkpoint is None:
-        raise InputError(f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`")
+        raise InputError(
+            f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`"
+        )
     if mistake := misspelt_class(request.config):
         raise InputError(mistake)
     root = (request.config.get("trainer") or {}).get("default_root_dir")
@@ -105,7 +109,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line") from error
+        raise InputError(
+            f"{path}{where}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no sections (model, data, trainer); see configs/demo.yaml")
     return content
@@ -163,7 +169,9 @@ def init_args(section: Any) -> dict[str, Any]:
     """Arguments of a section, written with or without `class_path`."""
     if not isinstance(section, dict):
         return {}
-    return section.get("init_args") or {key: value for key, value in section.items() if key not in ("class_path", "init_args")}
+    return section.get("init_args") or {
+        key: value for key, value in section.items() if key not in ("class_path", "init_args")
+    }
 
 
 def _check_files(request: Request, configs: list[str]) -> None:
@@ -175,7 +183,11 @@ def _check_files(request: Request, configs: list[str]) -> None:
     missing = [f"{path} ({option})" for option, path in named.items() if _is_missing(path)]
     if missing:
         page = next(filter(None, map(_page, configs)), None)
-        hint = f"; {page} tells how to get them" if page else "; correct the paths, which are relative to the working directory"
+        hint = (
+            f"; {page} tells how to get them"
+            if page
+            else "; correct the paths, which are relative to the working directory"
+        )
         raise InputError(f"missing: {', '.join(missing)}{hint}")
 
 
@@ -205,7 +217,12 @@ def _checkpoints(request: Request) -> list[str]:
 
 
 def _is_missing(path: Any) -> bool:
-    return isinstance(path, str) and "://" not in path and path not in ("best", "last", "hpc", "registry") and not Path(path).exists()
+    return (
+        isinstance(path, str)
+        and "://" not in path
+        and path not in ("best", "last", "hpc", "registry")
+        and not Path(path).exists()
+    )
 
 
 def _page(config: str) -> str | None:
@@ -219,7 +236,10 @@ def _check_cohort(request: Request) -> None:
     from dmml.cohort.cohort import read_cohort
 
     data = request.config["data"]
-    if isinstance(data, dict) and str(data.get("class_path", "MultimodalDataModule")).split(".")[-1] != "MultimodalDataModule":
+    if (
+        isinstance(data, dict)
+        and str(data.get("class_path", "MultimodalDataModule")).split(".")[-1] != "MultimodalDataModule"
+    ):
         return  # a data module of the user's own reads what it likes
     model = request.config.get("model")
     kind = str(model.get("class_path")) if request.verb == "fit" and isinstance(model, dict) else ""

@@ -46,7 +46,11 @@ class PatientReader:
     """
 
     def __init__(
-        self, store: FeatureStore | None, slides: dict[str, list[str]], magnifications: Sequence[int], cache_gib: float = 2.0
+        self,
+        store: FeatureStore | None,
+        slides: dict[str, list[str]],
+        magnifications: Sequence[int],
+        cache_gib: float = 2.0,
     ):
         self.store, self.magnifications = store, sorted(magnifications)
         there = set() if store is None else set(store.slides())
@@ -69,9 +73,9 @@ class PatientReader:
                 features[m].append(bag.features)
                 position[m].append(bag.position)
                 slide[m].append(np.full(len(bag.features), index))
-            if bags[fine] is not None and fine != coarse:
-                parent = bags[fine].parent
-                rows = np.full(len(bags[fine].features), -1) if parent is None or bags[coarse] is None else parent.astype(np.int64)
+            if bags[fine] is not None:
+                parent, alone = bags[fine].parent, fine == coarse or bags[coarse] is None
+                rows = np.full(len(bags[fine].features), -1) if parent is None or alone else parent.astype(np.int64)
                 parents.append(np.where(rows >= 0, rows + before, -1))
             before += 0 if bags[coarse] is None else len(bags[coarse].features)
         patient = Patient(

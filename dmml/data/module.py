@@ -93,27 +93,29 @@ class MultimodalDataModule(LightningDataModule):
     # ---- tables ------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Read the tables and open the store; say aloud what can be used."""
-        if self.cohort is not None:
-            return
-        self.cohort = read_cohort(self.section)
-        self.name = self.cohort.name
-        self.store = None if self.features is None else FeatureStore(self.features)
-        slides = {} if self.store is None else self.cohort.clinical.match_slides(self._slides_of_store())
-        self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
-        self._values = None if self.cohort.expression is None else model_values(self.cohort.expression)
-        train, val, test = self.cohort.partition("fit" if stage in ("fit", "validate") else "test")
+        """Read the tables and open the store, once; part the patients as the stage asks, and say aloud who can be used."""
+        if self.cohort is None:
+            self.cohort = read_cohort(self.section)
+            self.name = self.cohort.name
+            self.store = None if self.features is None else FeatureStore(self.features)
+            slides = {} if self.store is None else self.cohort.clinical.match_slides(self._slides_of_store())
+            cache_gib = 0 if self.num_workers else self.cache_gib
+            self.reader = PatientReader(self.store, slides, self.magnifications, cache_gib)
+            self._values = None if self.cohort.expression is None else model_values(self.cohort.expression)
+        train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
         observed = self.cohort.clinical.observed
         self._parts["val"] = [patient for patient in self._parts["val"] if observed[patient]]
-        for part in ("train", "val") if stage == "fit" else ("test",):
+        for part in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self._say(part)
 
     def _slides_of_store(self) -> list[str]:
         offered = list(self.store.attributes["magnifications"])
         if not set(offered) & set(self.magnifications):
-            raise InputError(f"{self.features}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications")
+            raise InputError(
+                f"{self.features}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications"
+            )
         return self.store.slides()
 
     @rank_zero_only
@@ -170,7 +172,9 @@ class MultimodalDataModule(LightningDataModule):
         """Outcomes of the training patients, and of no others."""
         outcome = self.outcome(self.patients("train"))
         if not outcome:
-            raise InputError(f"{self.section['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}")
+            raise InputError(
+                f"{self.section['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
+            )
         return outcome
 
     def fitted(self, genes: dict[str, list[str]]) -> dict[str, Any]:
@@ -180,7 +184,9 @@ class MultimodalDataModule(LightningDataModule):
         statistics = {}
         for s in SUBSPACES if self._values is not None else ():
             if genes.get(s):
-                statistics[s] = fit_statistics(self._values.loc[with_rna], genes[s], self.cohort.expression.scale).to_dict()
+                statistics[s] = fit_statistics(
+                    self._values.loc[with_rna], genes[s], self.cohort.expression.scale
+                ).to_dict()
         outcome = self.outcome(train)
         return {
             "gene_statistics": statistics,
@@ -198,7 +204,10 @@ class MultimodalDataModule(LightningDataModule):
         Raises:
             InputError: The features come from another encoder, or the RNA has too few of the model's genes.
         """
-        theirs, ours = module.fitted.get("encoder") or {}, self.store.attributes["encoder"] if self.store is not None else {}
+        theirs, ours = (
+            module.fitted.get("encoder") or {},
+            self.store.attributes["encoder"] if self.store is not None else {},
+        )
         if self.store is not None and module.n_features and self.n_features != module.n_features:
             raise InputError(
                 f"{self.features}: {self.n_features} features a tile by {ours.get('name')}, the model was trained on "
@@ -236,7 +245,9 @@ class MultimodalDataModule(LightningDataModule):
     def _loader(self, part: str, shuffle: bool = False, with_target: bool = True) -> DataLoader:
         patients = self.patients(part)
         if not patients:
-            raise InputError(f"{self.section['clinical']}: no patient for {part} has slides in the store or RNA; see data.features and data.expression")
+            raise InputError(
+                f"{self.section['clinical']}: no patient for {part} has slides in the store or RNA; see data.features and data.expression"
+            )
         dataset = PatientDataset(self.reader, patients)
         return DataLoader(
             dataset,
@@ -263,4 +274,3 @@ class MultimodalDataModule(LightningDataModule):
         if with_target and self.cohort.clinical.kind is not None:
             target = module.task.encode(self.outcome(patients))
         return Collate(self.magnifications, patients, expression, has_expression, target)
-

@@ -29,7 +29,9 @@ def add_training_reference(trainer: Trainer, model: LightningModule, data: Any) 
     if not best or not hasattr(data, "train_patients_in_order"):
         return None
     collector = next(callback for callback in trainer.callbacks if isinstance(callback, CollectPredictions))
-    trainer.predict(model, dataloaders=data.train_patients_in_order(), ckpt_path=best, return_predictions=False, weights_only=True)
+    trainer.predict(
+        model, dataloaders=data.train_patients_in_order(), ckpt_path=best, return_predictions=False, weights_only=True
+    )
     risks = [row["risk"] for row in collector.rows if "risk" in row]
     if not risks:
         return None

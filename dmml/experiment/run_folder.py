@@ -74,7 +74,9 @@ class RunFolder:
         """
         there = self.provenance()
         if there.get("finished"):
-            raise InputError(f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir")
+            raise InputError(
+                f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir"
+            )
         if there and self.last.is_file() and there.get("digest") != digest:
             raise InputError(
                 f"{self.path}: holds an unfinished run of another configuration ({there.get('command')}); "
@@ -87,7 +89,8 @@ class RunFolder:
             self.provenance()
             | {
                 "finished": now(),
-                "versions": {"dmml": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+                "versions": {"dmml": __version__, "python": platform.python_version()}
+                | {p: version(p) for p in PACKAGES},
                 "seed": getattr(data, "seed", None),
                 "model": type(model).__name__,
                 "cohort": getattr(data, "name", None),

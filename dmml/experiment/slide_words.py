@@ -78,7 +78,7 @@ def how_sure(answer: Answer) -> list[str]:
         )
         sentences.append(f"The views at {coarse} and {fine} {agree}: they lie {points} apart.")
     if disagreement := _sides(answer):
-        sentences.append(f"They disagree: {disagreement}.")
+        sentences.append(f"They fall on different sides: {disagreement}.")
     elif answer.kind == "classification":
         sentences.append("Each alone, they choose the same class.")
     elif answer.median_risk is not None:
@@ -108,7 +108,7 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
             "The model is a teacher, which also reads RNA; none was given, so it answers from the slide alone."
         )
     if disagreement := _sides(answer):
-        found.append(f"The answer is not steady: {disagreement}.")
+        found.append(f"The answer is not clear-cut: {disagreement}.")
     coarsest = min(answer.by_magnification, default=0)
     tiles = sum(slide["tiles"].get(str(coarsest), 0) for slide in slides)
     if tiles < FEW_TILES:

@@ -59,7 +59,9 @@ def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Te
     if attention_10.shape[1] == 0 or attention_20.shape[1] == 0:
         return attention_10.new_zeros(len(attention_10))
     known = (parent >= 0) & (parent < attention_10.shape[1])
-    summed = torch.zeros_like(attention_10).scatter_add(1, parent.clamp(0, attention_10.shape[1] - 1), attention_20 * known)
+    summed = torch.zeros_like(attention_10).scatter_add(
+        1, parent.clamp(0, attention_10.shape[1] - 1), attention_20 * known
+    )
     p, q = attention_10 * mask_10, summed * mask_10
     mass_p, mass_q = p.sum(1, keepdim=True), q.sum(1, keepdim=True)
     there = ((mass_p > 0) & (mass_q > 0)).squeeze(1)

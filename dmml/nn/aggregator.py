@@ -69,11 +69,14 @@ class _AttentionBlock(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (
-            x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in self.qkv(self.norm_attention(tokens)).chunk(3, -1)
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x in self.qkv(self.norm_attention(tokens)).chunk(3, -1)
         )
         # A patient without tokens sees its (zero) slots instead of nothing: a softmax over nothing is NaN.
         visible = (mask | ~mask.any(1, keepdim=True))[:, None, None, :]

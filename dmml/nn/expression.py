@@ -18,7 +18,7 @@ class ExpressionEncoder(nn.Module):
     Args:
         n_genes: G; 0 for a model without RNA.
         width: d of the embedding.
-        hidden: Widths of the hidden layers.
+        hidden: Widths of the hidden layers, at least one.
         dropout: AlphaDropout after each hidden layer.
         input_dropout: Share of genes set to their training mean (0) in training.
 
@@ -33,9 +33,16 @@ class ExpressionEncoder(nn.Module):
     """
 
     def __init__(
-        self, n_genes: int, width: int, hidden: tuple[int, ...] = (64,), dropout: float = 0.25, input_dropout: float = 0.2
+        self,
+        n_genes: int,
+        width: int,
+        hidden: tuple[int, ...] = (64,),
+        dropout: float = 0.25,
+        input_dropout: float = 0.2,
     ):
         super().__init__()
+        if not hidden:
+            raise ValueError("hidden must name at least one width; got none")
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
         self.scale = min(1.0, (_INPUTS / n_genes) ** 0.5) if n_genes else 1.0
         layers: list[nn.Module] = [nn.Dropout(input_dropout)]

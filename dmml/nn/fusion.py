@@ -145,7 +145,14 @@ class DeformableFusion(Fusion):
         return around.view(*split, -1), where.view(*split, 2), there.view(split)
 
     def _attend(
-        self, tokens: Tensor, place: Tensor, slide: Tensor, condition: Tensor, keys: Tensor, where: Tensor, there: Tensor
+        self,
+        tokens: Tensor,
+        place: Tensor,
+        slide: Tensor,
+        condition: Tensor,
+        keys: Tensor,
+        where: Tensor,
+        there: Tensor,
     ) -> Tensor:
         """Attention of every token to the anchors of its own slide. → (B, N, d)."""
         batch, n_slides, m = there.shape

@@ -26,7 +26,9 @@ class SubspaceHead(nn.Module):
     def forward(self, embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
         """{subspace: (B, d)} → {subspace: (B, C)}."""
         weight, bias = self.linear.weight, self.linear.bias / 2
-        return {s: nn.functional.linear(self.dropout(embeddings[s]), weight[:, self.columns[s]], bias) for s in SUBSPACES}
+        return {
+            s: nn.functional.linear(self.dropout(embeddings[s]), weight[:, self.columns[s]], bias) for s in SUBSPACES
+        }
 
 
 class ProgramHead(nn.Module):

@@ -95,7 +95,9 @@ def _merge_windows(
     window = torch.arange(windows, device=points.device).repeat_interleave(WINDOW)
     slot = assignment.view(batch, -1).clamp_min(0) + window * n_clusters  # (B, windows · WINDOW)
     compact = (~there).long().argsort(dim=1, stable=True)
-    rank = torch.empty_like(compact).scatter(1, compact, torch.arange(compact.shape[1], device=points.device).expand_as(compact))
+    rank = torch.empty_like(compact).scatter(
+        1, compact, torch.arange(compact.shape[1], device=points.device).expand_as(compact)
+    )
     moved = rank.gather(1, slot)[:, :m]
     member = moved.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
     merged = merged.gather(1, compact.unsqueeze(-1).expand(-1, -1, dim))
@@ -140,7 +142,9 @@ def merge_informative(tokens: Tensor, score: Tensor, assignment: Tensor, n_clust
     there = assignment >= 0
     slot = assignment.clamp_min(0)
     score = score.float().masked_fill(~there, float("-inf"))
-    top = score.detach().new_full((len(score), n_clusters), float("-inf")).scatter_reduce(1, slot, score.detach(), "amax")
+    top = (
+        score.detach().new_full((len(score), n_clusters), float("-inf")).scatter_reduce(1, slot, score.detach(), "amax")
+    )
     weight = (score - top.masked_fill(top.isinf(), 0).gather(1, slot)).exp()
     total = weight.new_zeros(len(score), n_clusters).scatter_add(1, slot, weight)
     share = weight / total.gather(1, slot).clamp_min(torch.finfo(weight.dtype).tiny)

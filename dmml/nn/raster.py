@@ -31,7 +31,9 @@ def slide_frame(position: Tensor, mask: Tensor, slide: Tensor, n_slides: int) ->
     return torch.where(mask.unsqueeze(-1), relative / scale, 0.0).clamp(-1, 1)
 
 
-def rasterise(tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, n_slides: int, cells: int) -> tuple[Tensor, Tensor]:
+def rasterise(
+    tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, n_slides: int, cells: int
+) -> tuple[Tensor, Tensor]:
     """Sum of the tokens of every cell, and their number. Linear in tokens, and every token takes part.
 
     Args:
@@ -70,7 +72,9 @@ def sample(sums: Tensor, counts: Tensor, where: Tensor) -> tuple[Tensor, Tensor]
         (F, M, d) and (F, M) bool.
     """
     grid = where.unsqueeze(1).to(sums.dtype)  # (F, 1, M, 2)
-    both = torch.nn.functional.grid_sample(torch.cat([sums, counts], 1), grid, padding_mode="zeros", align_corners=False)
+    both = torch.nn.functional.grid_sample(
+        torch.cat([sums, counts], 1), grid, padding_mode="zeros", align_corners=False
+    )
     both = both.squeeze(2).transpose(1, 2)  # (F, M, d + 1)
     weight = both[..., -1:]
     there = weight > 1e-3

@@ -59,12 +59,16 @@ class Classification(Task):
         if self.classes is None:
             self.classes = sorted(set(labels))
             if len(self.classes) < 2:
-                raise InputError(f"training labels hold {len(self.classes)} class(es) ({self.classes}); at least two are needed")
+                raise InputError(
+                    f"training labels hold {len(self.classes)} class(es) ({self.classes}); at least two are needed"
+                )
         if self.class_weights == "balanced":
             counts = [labels.count(name) for name in self.classes]
             empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
             if empty:
-                raise InputError(f"no training patient has the label {', '.join(empty)}; give the classes that are there")
+                raise InputError(
+                    f"no training patient has the label {', '.join(empty)}; give the classes that are there"
+                )
             self.class_weights = [len(labels) / (len(counts) * count) for count in counts]
 
     def init_args(self) -> dict[str, Any]:

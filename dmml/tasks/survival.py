@@ -101,7 +101,9 @@ class Survival(Task):
 
     def _nll(self, logits: Tensor, target: Mapping[str, Tensor], alpha: float) -> Tensor:
         if self.edges is None:
-            raise RuntimeError("Survival has no edges yet: give them, or call fit() with the training patients' outcomes")
+            raise RuntimeError(
+                "Survival has no edges yet: give them, or call fit() with the training patients' outcomes"
+            )
         edges = torch.tensor(self.edges, dtype=torch.float64, device=logits.device)
         interval = time_to_interval(target["time"], edges)
         return discrete_time_nll(logits, interval, target["event"], alpha) * target["observed"]

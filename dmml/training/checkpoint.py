@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for files that are not its own
         reason = str(error).splitlines()[0][:120]
-        raise InputError(f"{path}: not a checkpoint that can be read safely ({reason}); use one written by `dmml fit`") from error
+        raise InputError(
+            f"{path}: not a checkpoint that can be read safely ({reason}); use one written by `dmml fit`"
+        ) from error
     if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint or "state_dict" not in checkpoint:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
     return checkpoint
@@ -63,6 +65,29 @@ def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) ->
         return []
     seen = set(hashed["hashes"])
     return [patient for patient in patient_ids if _hash(hashed["salt"], patient) in seen]
+
+
+def refuse_leak(path: str | Path, fitted: Mapping[str, Any], patients: Callable[[str], list[str]]) -> None:
+    """A model that another learns from must not know the patients that choose the other's epoch, or test it.
+
+    Its inner validation may be the other's: neither learns from it, and the same split gives both the same.
+
+    Args:
+        path: Of the model's checkpoint.
+        fitted: What was fitted with it, its patients' hashes among that.
+        patients: Gives the other's "val" and "outer_test" patients.
+
+    Raises:
+        InputError: It was fitted on some of them.
+    """
+    seen = fitted.get("patients") or {}
+    known = patients_among([*patients("val"), *patients("outer_test")], seen.get("train"))
+    known += patients_among(patients("outer_test"), seen.get("val"))
+    if known:
+        raise InputError(
+            f"{path}: this model was fitted on {len(set(known))} of the validation or test patients (first: {known[0]}); "
+            "use one that was fitted with the same split and fold"
+        )
 
 
 def _hash(salt: str, patient: str) -> str:

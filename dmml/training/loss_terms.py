@@ -24,7 +24,9 @@ def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tenso
     Departs from the released code, which sums over slides: here patients weigh the same whatever a batch holds.
     """
     use = (available | ~available.any(0, keepdim=True)).float()
-    loss = torch.stack([task.loss(logits, batch.target) for logits in output.logits_by_magnification.values()])  # (M, B)
+    loss = torch.stack(
+        [task.loss(logits, batch.target) for logits in output.logits_by_magnification.values()]
+    )  # (M, B)
     by_patient = (loss * use).sum(0) / use.sum(0)
     return by_patient.sum() / batch.target["observed"].sum().clamp_min(1)
 
@@ -44,7 +46,9 @@ def consistency_loss(form: str, output: SubspaceOutput, batch: Batch, available:
     values = []
     for s in SUBSPACES:
         if form == "batch":
-            values.append(batch_similarity_variance(output.embeddings[coarse, s][both], output.embeddings[fine, s][both]))
+            values.append(
+                batch_similarity_variance(output.embeddings[coarse, s][both], output.embeddings[fine, s][both])
+            )
             continue
         if form == "expression":
             value = expression_consistency(output.programs[coarse, s], output.programs[fine, s])

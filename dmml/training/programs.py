@@ -26,12 +26,16 @@ class ProgramScores(nn.Module):
         self.names: dict[str, list[str]] = {}
         for s in SUBSPACES:
             columns = {gene: i for i, gene in enumerate(genes.get(s, []))}
-            sets = {gene: [gene] for gene in columns} if programs is None else (programs.get(s) or {} if columns else {})
+            sets = (
+                {gene: [gene] for gene in columns} if programs is None else (programs.get(s) or {} if columns else {})
+            )
             weight = torch.zeros(len(columns), len(sets))
             for p, (name, members) in enumerate(sets.items()):
                 rows = [columns[gene] for gene in members if gene in columns]
                 if not rows:
-                    raise InputError(f"program {name!r} ({s}) has none of the model's genes; check gene_sets against the RNA table")
+                    raise InputError(
+                        f"program {name!r} ({s}) has none of the model's genes; check gene_sets against the RNA table"
+                    )
                 weight[rows, p] = 1 / len(rows)
             self.names[s] = list(sets)
             self.register_buffer(f"weight_{s}", weight, persistent=False)  # follows from the lists, which are kept

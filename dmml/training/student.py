@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from dmml.errors import InputError
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import patients_among, read_checkpoint
+from dmml.training.checkpoint import read_checkpoint, refuse_leak
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
@@ -23,7 +24,8 @@ class SubspaceStudent(SubspaceModule):
 
     Args:
         n_features: D of the encoder; None = from the data at fit.
-        task: What is predicted; a teacher's edges or classes are taken over where none are given.
+        task: What is predicted; None = the teacher's task, else survival. A teacher's edges or classes are taken over
+            where none are given.
         width: d.
         magnifications: The magnifications that the model reads.
         teacher: Checkpoint of a `SubspaceTeacher`; None = task loss (and programs, where there is RNA) alone.
@@ -73,6 +75,7 @@ class SubspaceStudent(SubspaceModule):
         init_from: str | None = None,
         fitted: dict | None = None,
     ):
+        task_given = task is not None
         task = task or Survival()
         super().__init__(
             n_features=n_features,
@@ -97,6 +100,7 @@ class SubspaceStudent(SubspaceModule):
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
         self.teacher_program_weight = teacher_program_weight
         self.teacher_path = teacher
+        self._task_given = task_given
         self._teacher: tuple[SubspaceTeacher, ...] = ()  # in a tuple, so that it is no part of this module's state
         self._build_if_known()
         self._keep_hparams()
@@ -113,8 +117,12 @@ class SubspaceStudent(SubspaceModule):
 
     def _build_parts(self) -> None:
         if not self.n_features:
-            raise InputError("a student reads tissue, and the data names no features; give data.features a feature store")
-        self.aggregator = nn.ModuleDict({f"{m}x": TokenAggregator(self.width, self.n_merged) for m in self.magnifications})
+            raise InputError(
+                "a student reads tissue, and the data names no features; give data.features a feature store"
+            )
+        self.aggregator = nn.ModuleDict(
+            {f"{m}x": TokenAggregator(self.width, self.n_merged) for m in self.magnifications}
+        )
 
     def _build_programs(self) -> None:
         super()._build_programs()
@@ -129,7 +137,9 @@ class SubspaceStudent(SubspaceModule):
         embeddings, attention, programs = {}, {}, {}
         for m in self.magnifications:
             bag = self._bag(batch, m)
-            tokens = dict(zip(SUBSPACES, fork(self.projection[f"{m}x"](bag.features, bag.mask), self._shared_rule), strict=True))
+            tokens = dict(
+                zip(SUBSPACES, fork(self.projection[f"{m}x"](bag.features, bag.mask), self._shared_rule), strict=True)
+            )
             tissue, shares = self.aggregator[f"{m}x"](tokens, bag)
             there = bag.mask.any(1, keepdim=True)
             for s in SUBSPACES:
@@ -147,9 +157,13 @@ class SubspaceStudent(SubspaceModule):
             return
         hparams = read_checkpoint(self.teacher_path)["hyper_parameters"]
         if not str(hparams.get("_class_path", "")).endswith(SubspaceTeacher.__name__) and "fusion" not in hparams:
-            raise InputError(f"{self.teacher_path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
+            raise InputError(
+                f"{self.teacher_path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)"
+            )
         teacher = SubspaceTeacher.load_from_checkpoint(self.teacher_path, map_location="cpu", weights_only=True)
         self._teacher = (teacher.eval().requires_grad_(False),)
+        if not self._task_given:
+            self.task = copy.deepcopy(teacher.task)
         self._adopt(dict(hparams))
         if self.genes == teacher.genes and self.programs is None:
             self.programs = teacher.programs
@@ -170,24 +184,12 @@ class SubspaceStudent(SubspaceModule):
             )
 
     def _fit_to(self, data: Any) -> None:
-        self._refuse_leak(data)
+        if self._teacher:
+            refuse_leak(self.teacher_path, self._teacher[0].fitted, data.patients)
         super()._fit_to(data)
         if self._teacher:
             # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
             self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
-
-    def _refuse_leak(self, data: Any) -> None:
-        """A teacher must not have been fitted on patients that choose the student's epoch or test it."""
-        if not self._teacher:
-            return
-        seen = self._teacher[0].fitted.get("patients", {})
-        trained = patients_among([*data.patients("val"), *data.patients("outer_test")], seen.get("train"))
-        chosen = patients_among(data.patients("outer_test"), seen.get("val"))
-        if trained or chosen:
-            raise InputError(
-                f"{self.teacher_path}: the teacher was fitted on {len(set(trained + chosen))} of the student's validation or "
-                f"test patients (first: {(trained + chosen)[0]}); fit it with the same split and fold as the student"
-            )
 
     def losses(self, batch: Batch) -> LossTerms:
         """Task, programs, consistency, and what the teacher says."""

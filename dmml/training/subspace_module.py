@@ -16,7 +16,8 @@ from dmml.functional.consistency import decorrelation
 from dmml.nn.heads import ProgramHead, SubspaceHead
 from dmml.nn.projection import TokenProjection
 from dmml.tasks import Task
-from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint
+from dmml.training.bags import bag_of
+from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
 from dmml.training.packing import pack, unpack
 from dmml.training.programs import ProgramScores
@@ -78,7 +79,12 @@ class SubspaceModule(LightningModule):
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
         self._build_programs()
-        self.heads = nn.ModuleDict({f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout) for m in self.magnifications})
+        self.heads = nn.ModuleDict(
+            {
+                f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout)
+                for m in self.magnifications
+            }
+        )
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
         self._built = True
@@ -131,10 +137,15 @@ class SubspaceModule(LightningModule):
 
     def _fit_to(self, data: Any) -> None:
         """Fit everything that is fitted, on the training patients of the data module."""
+        if self.init_from:
+            fitted = unpack(read_checkpoint(self.init_from)["hyper_parameters"].get("fitted") or {})
+            refuse_leak(self.init_from, fitted, data.patients)
         if self.n_features is None:
             self.n_features = data.n_features
         elif data.n_features not in (0, self.n_features):
-            raise InputError(f"the model takes {self.n_features} features a tile, {data.features} holds {data.n_features}")
+            raise InputError(
+                f"the model takes {self.n_features} features a tile, {data.features} holds {data.n_features}"
+            )
         if self.genes is None:
             self.programs = data.programs()
             self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in self.programs.items()}
@@ -147,7 +158,9 @@ class SubspaceModule(LightningModule):
         source, own = read_checkpoint(path)["state_dict"], self.state_dict()
         same = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
         if not same:
-            raise InputError(f"{path}: no weight fits this model (init_from); check width, encoder and class of the model")
+            raise InputError(
+                f"{path}: no weight fits this model (init_from); check width, encoder and class of the model"
+            )
         self.load_state_dict(same, strict=False)
 
     def _keep_hparams(self) -> None:
@@ -163,19 +176,7 @@ class SubspaceModule(LightningModule):
     # ---- the parts of a forward pass ---------------------------------------------------------------------------
 
     def _bag(self, batch: Batch, magnification: int) -> Bag:
-        """The batch's bag with at least one (padding) token, so that every branch runs whatever a batch lacks."""
-        bag = batch.bags.get(magnification)
-        if bag is None or bag.features.shape[1] == 0:
-            size, device = len(batch.patient_id), batch.has_expression.device
-            index = torch.zeros(size, 1, dtype=torch.long, device=device)
-            features, position = index.new_zeros(size, 1, self.n_features or 0), index.new_zeros(size, 1, 2)
-            return Bag(features.float(), position.float(), index.bool(), index)
-        if self.n_features and bag.features.shape[2] != self.n_features:
-            raise ValueError(
-                f"features at {magnification}x are {bag.features.shape[2]} wide, the model was built for {self.n_features}; "
-                "use the encoder that it was trained with"
-            )
-        return Bag(bag.features, bag.position, bag.mask, bag.slide.masked_fill(~bag.mask, 0))
+        return bag_of(batch, magnification, self.n_features or 0)
 
     def _finish(
         self,
@@ -193,7 +194,9 @@ class SubspaceModule(LightningModule):
             n = batch.bags[m].features.shape[1] if m in batch.bags else 0
             for s in SUBSPACES:  # the padding token of an absent bag is not the caller's
                 attention[m, s] = attention[m, s][:, :n]
-        logits = self.task.combine(torch.stack([by_magnification[m] for m in self.magnifications]), self._available(batch))
+        logits = self.task.combine(
+            torch.stack([by_magnification[m] for m in self.magnifications]), self._available(batch)
+        )
         return SubspaceOutput(logits, by_magnification, subspace_logits, embeddings, attention, programs)
 
     def _available(self, batch: Batch) -> Tensor:
@@ -290,4 +293,3 @@ class SubspaceModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; not fused, so that gradients are unscaled when a callback sees them."""
         return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-

@@ -122,5 +122,8 @@ class SubspaceTeacher(SubspaceModule):
         """(B, d); a batch without the subspace's RNA reads as patients without RNA."""
         values = batch.expression.get(subspace)
         if values is None:
-            values, known = torch.zeros(len(known), len(self.genes.get(subspace, [])), device=known.device), known & False
+            values, known = (
+                torch.zeros(len(known), len(self.genes.get(subspace, [])), device=known.device),
+                known & False,
+            )
         return self.expression[subspace](values, known)

@@ -21,7 +21,10 @@ def weights(checkpoint: str) -> dict[str, torch.Tensor]:
 
 def fit(journey, name: str, kind: str, **more) -> dict[str, torch.Tensor]:
     """Fit with the journey's config of teacher or student, changed by `more`, and return the weights."""
-    changed = {**more, "model": {**({"teacher": journey.best("teacher")} if kind == "student" else {}), **more.get("model", {})}}
+    changed = {
+        **more,
+        "model": {**({"teacher": journey.best("teacher")} if kind == "student" else {}), **more.get("model", {})},
+    }
     config = journey.config(name, f"Subspace{kind.title()}", **changed)
     assert main(["fit", "--config", str(config)]) == 0
     return weights(journey.best(name))
@@ -38,6 +41,10 @@ def test_removing_a_contribution_changes_the_result(journey, contribution):
     kind, line = REMOVED[contribution]
     without = fit(journey, f"without_{contribution}", kind, **line)
     whole = weights(journey.best(kind))
-    shared = [name for name in whole if name in without and whole[name].shape == without[name].shape and name.startswith("heads")]
+    shared = [
+        name
+        for name in whole
+        if name in without and whole[name].shape == without[name].shape and name.startswith("heads")
+    ]
     assert shared
     assert any(not torch.equal(whole[name], without[name]) for name in shared)

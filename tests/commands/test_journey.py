@@ -116,5 +116,7 @@ def test_classification_from_features_to_metrics(cohorts):
     assert table[["prob_G2", "prob_G3", "prob_G4"]].sum(axis=1).to_numpy() == pytest.approx(1.0)
     metrics = json.loads((out / "metrics.json").read_text())
     names = ["G2", "G3", "G4"]
-    accuracy = (table[[f"prob_{n}" for n in names]].to_numpy().argmax(1) == [names.index(x) for x in table["label"]]).mean()
+    accuracy = (
+        table[[f"prob_{n}" for n in names]].to_numpy().argmax(1) == [names.index(x) for x in table["label"]]
+    ).mean()
     assert metrics["accuracy"]["value"] == pytest.approx(accuracy)

@@ -56,7 +56,7 @@ def test_how_sure_says_disagreement_and_what_it_is_not():
     assert "above the median risk by 10× alone, below the median risk by 20× alone" in " ".join(
         slide_words.how_sure(apart)
     )
-    assert any("not steady" in note for note in slide_words.notes(apart, [SLIDE], False))
+    assert any("not clear-cut" in note for note in slide_words.notes(apart, [SLIDE], False))
     assert slide_words.notes(SURVIVAL, [SLIDE], False) == []
 
 

@@ -226,7 +226,7 @@ def test_a_student_fits_under_a_teacher_of_the_same_split(teacher_path, cohort, 
 
 @pytest.mark.parametrize("changes", [{"fold": 1}, {"split": {"folds": 3, "seed": 5}}, {"split": None}])
 def test_a_teacher_that_saw_the_students_validation_or_test_patients_is_refused(teacher_path, cohort, changes):
-    with pytest.raises(InputError, match=r"the teacher was fitted on .* validation or test patients"):
+    with pytest.raises(InputError, match=r"this model was fitted on .* validation or test patients"):
         Trainer(max_epochs=1, enable_checkpointing=False, **QUIET).fit(
             SubspaceStudent(width=16, teacher=teacher_path), data_of(cohort, **changes)
         )
@@ -235,12 +235,17 @@ def test_a_teacher_that_saw_the_students_validation_or_test_patients_is_refused(
 def test_fine_tuning_starts_from_weights_and_lists(teacher_path, cohort, tmp_path):
     path = fit(
         SubspaceTeacher(width=16, init_from=teacher_path, lr=0.0, weight_decay=0.0),
-        data_of(cohort, fold=1),
+        data_of(cohort),
         tmp_path / "f.ckpt",
     )
     start, end = (torch.load(x, weights_only=True) for x in (teacher_path, path))
     assert start["hyper_parameters"]["genes"] == end["hyper_parameters"]["genes"]
     assert all(torch.equal(value, end["state_dict"][name]) for name, value in start["state_dict"].items())
+
+
+def test_fine_tuning_on_a_fold_whose_test_patients_the_weights_know_is_refused(teacher_path, cohort, tmp_path):
+    with pytest.raises(InputError, match="same split and fold"):
+        fit(SubspaceTeacher(width=16, init_from=teacher_path), data_of(cohort, fold=1), tmp_path / "f.ckpt")
 
 
 def test_an_unfitted_model_says_what_it_needs():

@@ -4,29 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import DIM, GENES, make_batch, one_patient, pad_batch, shuffle_batch
+from batches import DIM, make_batch, one_patient, pad_batch, shuffle_batch
+from models import PROGRAMS, build, task_of
 
-from dmml.tasks import Classification, Survival
 from dmml.training.student import SubspaceStudent
-from dmml.training.teacher import SubspaceTeacher
-from dmml.types import SUBSPACES, Bag, HasSubspaces
+from dmml.types import SUBSPACES, Bag
 
-PROGRAMS = {
-    "tumor": {"A": ["T0", "T1"], "B": ["T2", "T3", "T4", "T5"]},
-    "tme": {"C": ["E0"], "D": ["E1", "E4"], "E": ["E2"]},
-}
 KEYS = {(m, s) for m in (10, 20) for s in SUBSPACES}
-
-
-def task_of(kind):
-    if kind == "classification":
-        return Classification(classes=["a", "b", "c"])
-    return Survival(edges=[300.0, 700, 1300], end=2000.0)
-
-
-def build(name, kind="survival", **changes):
-    model = {"teacher": SubspaceTeacher, "student": SubspaceStudent}[name]
-    return model(**{"n_features": DIM, "genes": GENES, "task": task_of(kind), "width": 16} | changes).eval()
 
 
 @pytest.fixture(params=["teacher", "student"])
@@ -214,100 +198,6 @@ def test_programs_none_means_the_genes_themselves(name):
     assert not scores["tme"][1].any()
 
 
-def test_loss_parts_add_up_and_each_weight_takes_its_part_out(name):
-    batch = make_batch(known=[True, False, True, True])
-    weights = {"consistency": 0.5, "program": 0.7, "decorrelation": 0.9}
-    model = build(name, **{f"{part}_weight": w for part, w in weights.items()})
-    terms = model.losses(batch)
-    assert set(terms.parts) == {"task", "consistency", "programs", "decorrelation"}
-    p = terms.parts
-    close(terms.total, p["task"] + 0.5 * p["consistency"] + 0.7 * p["programs"] + 0.9 * p["decorrelation"])
-    for part in weights:
-        without = build(name, **{f"{part}_weight": 0.0}).losses(batch)
-        assert len(without.parts) == 3
-        assert ("programs" if part == "program" else part) not in without.parts
-
-
-def test_task_loss_is_a_mean_over_observed_patients_and_their_magnifications(name):
-    batch = make_batch((5, 0, 4, 3), (20, 6, 0, 9))
-    batch.target["observed"][3] = False
-    model = build(name)
-    output = model(batch)
-    by = {m: model.task.loss(x, batch.target) for m, x in output.logits_by_magnification.items()}
-    expected = ((by[10][0] + by[20][0]) / 2 + by[20][1] + by[10][2]) / 3
-    close(model.losses(batch).parts["task"], expected)
-    nobody = dict(batch.target, observed=batch.target["observed"] & False)
-    assert model.losses(replace(batch, target=nobody)).parts["task"] == 0
-
-
-@pytest.mark.parametrize("form", ["expression", "attention", "batch"])
-def test_every_form_of_consistency_moves_the_model(name, form):
-    model = build(name, consistency=form, program_weight=0.0, decorrelation_weight=0.0, consistency_weight=1.0)
-    terms = model.losses(make_batch())
-    assert terms.parts["consistency"] > 0
-    terms.parts["consistency"].backward()
-    assert model.projection["10x"].linear.weight.grad.abs().sum() > 0
-    with pytest.raises(ValueError, match="pixels"):
-        build(name, consistency="pixels")
-
-
-def test_expression_terms_are_the_published_formula_at_equal_weights(name):
-    from dmml.functional.consistency import expression_consistency
-
-    model, batch = build(name), make_batch(known=[True, False, True, True])
-    output, parts = model(batch), model.losses(batch).parts
-    values = {}
-    for known in (batch.has_expression, batch.has_expression & False):
-        values[bool(known.any())] = sum(
-            expression_consistency(output.programs[10, s], output.programs[20, s], batch.expression[s], known).sum()
-            for s in SUBSPACES
-        )
-    close(parts["consistency"], values[False] / 4)
-    close(parts["programs"], (values[True] - values[False]) / 3)
-
-
-def test_protocol_of_subspaces(name):
-    model, batch = build(name), make_batch()
-    assert isinstance(model, HasSubspaces)
-    heads = list(model.subspace_heads())
-    assert len(heads) == 2
-    for weight, tumor, tme in heads:
-        assert weight.shape == (4, 32)
-        assert weight[:, tumor].shape == weight[:, tme].shape == (4, 16)
-    assert model.take_confidence().shape == (2, 5)
-    model.losses(batch)
-    assert not model.take_confidence().any(), "only training_step counts"
-    model.log = lambda *a, **k: None
-    batch.target["observed"][2] = False
-    model.training_step(batch, 0)
-    model.training_step(batch, 1)
-    output, taken = model(batch), model.take_confidence()
-    for row, m in zip(taken, (10, 20), strict=True):
-        for column, s in enumerate(SUBSPACES):
-            logs = model.task.log_likelihood(output.subspace_logits[m, s], batch.target)
-            close(row[column], 2 * logs.sum())
-            close(row[2 + column], 2 * logs.exp()[batch.target["observed"]].sum())
-        assert row[4] == 6
-    assert not model.take_confidence().any()
-
-
 def test_features_of_another_width_are_refused_in_words(name):
     with pytest.raises(ValueError, match="the model was built for 9"):
         build(name, n_features=9)(make_batch())
-
-
-def test_bfloat16_autocast_trains(name):
-    model, batch = build(name), make_batch((5, 0, 300), (20, 0, 90), known=[True, False, True])
-    with torch.autocast("cpu", torch.bfloat16):
-        total = model.losses(batch).total
-    total.backward()
-    assert total.isfinite()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_no_rank_skips_a_parameter_whatever_its_batch_lacks(name):
-    """DDP waits for every parameter's gradient: each has one also where RNA and tissue are missing."""
-    batch = make_batch(known=[False] * 4)
-    model = build(name, programs=PROGRAMS).train()
-    model.losses(replace(batch, bags={}, parent=batch.parent[:, :0], expression={})).total.backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None] == []
