@@ -78,7 +78,7 @@ def test(kind: type, checkpoint: str, cohort: MultimodalDataModule) -> pd.DataFr
     return pd.DataFrame(collect.rows).set_index("patient_id")
 
 
-def one_seed(root: Path, patients: int, held_out: int, seed: int, epochs: int) -> pd.DataFrame:
+def one_seed(root: Path, patients: int, held_out: int, seed: int, epochs: int, width: int) -> pd.DataFrame:
     """Risks of every model on the held-out patients of one simulated world."""
     size = ["--patients", str(patients), "--held-out", str(held_out), "--seed", str(seed)]
     if dmml(["simulate", str(root / "cohorts"), "--features-only", *size]):
@@ -88,14 +88,20 @@ def one_seed(root: Path, patients: int, held_out: int, seed: int, epochs: int) -
     table = pd.DataFrame({"oracle": truth["risk"]})
     for suffix, clinical in (("", "clinical.csv"), ("_permuted", permute_outcomes(development, seed))):
         teacher = fit(
-            SubspaceTeacher(task=Survival()), data(development, clinical), root / f"teacher{suffix}", seed, epochs
+            SubspaceTeacher(task=Survival(), width=width),
+            data(development, clinical),
+            root / f"teacher{suffix}",
+            seed,
+            epochs,
         )
-        taught = SubspaceStudent(task=Survival(), teacher=teacher)
+        taught = SubspaceStudent(task=Survival(), teacher=teacher, width=width)
         student = fit(taught, data(development, clinical), root / f"student{suffix}", seed, epochs)
         predicted = test(SubspaceTeacher, teacher, tested)
         table[["time", "event", f"teacher{suffix}"]] = predicted[["time", "event", "risk"]]
         table[f"student{suffix}"] = test(SubspaceStudent, student, tested)["risk"]
-    alone = fit(SubspaceStudent(task=Survival(), genes={}), data(development), root / "alone", seed, epochs)
+    alone = fit(
+        SubspaceStudent(task=Survival(), genes={}, width=width), data(development), root / "alone", seed, epochs
+    )
     table["student_undistilled"] = test(SubspaceStudent, alone, tested)["risk"]
     return table
 
@@ -153,6 +159,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -161,7 +168,9 @@ def main() -> None:
     tables = {}
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as root:
-            tables[seed] = one_seed(Path(root), arguments.patients, arguments.held_out, seed, arguments.epochs)
+            tables[seed] = one_seed(
+                Path(root), arguments.patients, arguments.held_out, seed, arguments.epochs, arguments.width
+            )
     result = summarise(tables)
     command = f"python benchmarks/simulated_features.py --patients {arguments.patients} --held-out {arguments.held_out} --seeds {arguments.seeds}"
     text = markdown(result, arguments, command)

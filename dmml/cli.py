@@ -116,11 +116,9 @@ class DMMLCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Keep what is fitted on the training patients' predictions; mark the run as finished."""
-        if self.trainer.interrupted:
+        if self.trainer.interrupted or not self.trainer.is_global_zero:
             return
         add_training_reference(self.trainer, self.model, self.datamodule)
-        if not self.trainer.is_global_zero:
-            return
         self.folder.finish(self.model, self.datamodule)
         print(
             f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}"

@@ -19,6 +19,8 @@ LONG_SIDE = 420
 """Pixels of an image's longer side: sharp on a phone, and four slides stay well under a megabyte."""
 STRONGEST = 0.99
 """Quantile of attention that gets the full colour, so that one tile does not pale all others."""
+LEAST_RANGE = 2.5
+"""Multiple of the average tile that the colours reach at least to, so that even attention looks even."""
 _PAPER, _TILE = 244, 222
 """Grey of glass and of tiles where there is no thumbnail."""
 
@@ -143,7 +145,8 @@ def _overlay(
     """
     share = weight * len(weight) / weight.sum() if weight.sum() > 0 else np.zeros(len(weight))
     strongest = float(np.quantile(share, STRONGEST)) or float(share.max())
-    opacity = 0.9 * np.clip(share / strongest, 0, 1) if strongest else share
+    strongest = max(strongest, LEAST_RANGE) if strongest else 0.0
+    opacity = 0.8 * np.clip(share / strongest, 0, 1) if strongest else share
     corner = (position - tile_um / 2 - frame.origin) / frame.mpp
     first = np.round(corner).astype(int).clip(0)
     last = np.maximum(np.round(corner + tile_um / frame.mpp).astype(int), first + 1)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
-
-from dmml.callbacks.collection import CollectPredictions
 
 
 def add_training_reference(trainer: Trainer, model: LightningModule, data: Any) -> float | None:
@@ -28,17 +26,17 @@ def add_training_reference(trainer: Trainer, model: LightningModule, data: Any) 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if not best or not hasattr(data, "train_patients_in_order"):
         return None
-    collector = next(callback for callback in trainer.callbacks if isinstance(callback, CollectPredictions))
-    trainer.predict(
-        model, dataloaders=data.train_patients_in_order(), ckpt_path=best, return_predictions=False, weights_only=True
-    )
-    risks = [row["risk"] for row in collector.rows if "risk" in row]
-    if not risks:
-        return None
-    median = float(np.median(risks))
-    if not trainer.is_global_zero:
-        return median
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+    model.load_state_dict(checkpoint["state_dict"])
+    model.to(trainer.strategy.root_device).eval()
+    risks = []
+    with torch.inference_mode():
+        for batch in data.train_patients_in_order():
+            predicted = model.predict_step(move_data_to_device(batch, model.device), 0)["predictions"]
+            if "risk" not in predicted:
+                return None
+            risks.append(predicted["risk"].cpu())
+    median = torch.cat(risks).quantile(0.5).item()
     checkpoint["hyper_parameters"]["fitted"]["median_risk"] = median
     part = Path(best).with_suffix(".part")
     torch.save(checkpoint, part)

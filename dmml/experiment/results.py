@@ -74,7 +74,7 @@ def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str
         "median_risk": fitted.get("median_risk"),
         "training_cohort": fitted.get("cohort"),
         "n_training": fitted.get("n_training"),
-        "counts": data.counts("test"),
+        "counts": {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]},
         "oracle_risk": _oracle_risk(Path(data.section["clinical"]).parent / "truth.csv"),
         "command": command,
         "created": now(),
