@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -149,7 +148,6 @@ def run(request: Request) -> int:
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
         read_checkpoint(checkpoint)  # refuses with one line what the CLI would with a traceback
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    sys.argv = sys.argv[:1]  # LightningCLI warns about left-overs when it is given arguments
     kind = type("_DMMLCLI", (DMMLCLI,), {"request": request})
     try:
         cli = kind(
@@ -182,5 +180,6 @@ def _hush() -> None:
         ".*Experiment logs directory.*exists and is not empty.*",
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*is smaller than the logging interval.*",
+        ".*args parameter is intended to run from within Python.*",  # sys.argv must stay: DDP starts its processes by it
     ):
         warnings.filterwarnings("ignore", message=message)

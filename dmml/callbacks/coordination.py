@@ -131,4 +131,4 @@ class GradientCoordination(Callback):
             conflict, cosine = torch.stack(self._seen).mean(0)
             values |= {"coordination/conflict": conflict, "coordination/cosine": cosine}
         self._seen = []
-        pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
+        pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)

@@ -262,9 +262,11 @@ class SubspaceModule(LightningModule):
         terms = self._terms(batch, output)
         self._count_confidence(batch, output)
         size = len(batch.patient_id)
-        self.log("train/loss", terms.total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
+        self.log(
+            "train/loss", terms.total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True
+        )
         for name, value in terms.parts.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size)
+            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return terms.total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -277,7 +279,7 @@ class SubspaceModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Metrics over the whole of the validation patients."""
-        self.log_dict(self.validation_metrics.compute(), prog_bar=True)
+        self.log_dict(self.validation_metrics.compute(), prog_bar=True, sync_dist=True)
         self.validation_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
