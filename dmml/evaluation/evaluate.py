@@ -7,7 +7,6 @@ classes), the patients and events it rests on. Undefined is null with a `reason`
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,23 +47,6 @@ def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
     if any(name.startswith("prob_") for name in predictions):
         return _classification(predictions, context)
     raise InputError("predictions.csv has neither a column risk nor columns prob_<class>; write it with `dmml test`")
-
-
-def write_evaluation(folder: str | Path) -> dict[str, dict]:
-    """Judge a test folder in place: predictions.csv and context.json → metrics.json, plots/ and report.html.
-
-    Args:
-        folder: `runs/<run>/test/<cohort>`.
-
-    Returns:
-        What metrics.json holds.
-
-    Raises:
-        InputError: The folder or what it holds is unusable; nothing is written then.
-    """
-    from dmml.evaluation.report import write_test  # here: pictures cost seconds to import, metrics do not
-
-    return write_test(folder)
 
 
 def training_censoring(context: dict, time: NDArray, event: NDArray) -> CensoringCurve:

@@ -27,7 +27,7 @@ MAX_SLIDES = 4
 """Slides with attention maps a test: enough to see a habit, and the page stays small."""
 
 
-def write_test(folder: str | Path) -> dict[str, dict]:
+def write_evaluation(folder: str | Path) -> dict[str, dict]:
     """Judge a test folder: reads predictions.csv and context.json, writes metrics.json, plots/ and report.html.
 
     Args:

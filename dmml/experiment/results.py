@@ -21,7 +21,7 @@ def write_test(folder: RunFolder, collected: CollectPredictions, model: Any, dat
     Returns:
         The folder.
     """
-    from dmml.evaluation.evaluate import write_evaluation
+    from dmml.evaluation.report import write_evaluation
 
     out = folder.path / "test" / data.name
     write_table(out / "predictions.csv", collected.rows)

@@ -18,8 +18,7 @@ from dmml.errors import InputError
 from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import paired
-from dmml.evaluation.evaluate import write_evaluation
-from dmml.evaluation.report import write_report
+from dmml.evaluation.report import write_evaluation, write_report
 from dmml.evaluation.runs import find_tests
 from dmml.evaluation.tested import load_test
 from dmml.evaluation.words import summary
