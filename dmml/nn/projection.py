@@ -29,9 +29,8 @@ class TokenProjection(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Project."""
         features = features.to(self.linear.weight.dtype)
-        if torch.is_grad_enabled() and not bool(
-            mask.all()
-        ):  # a NaN in padding reaches the weight's gradient as 0 · NaN
+        # A NaN in padding would reach the weight's gradient as 0 · NaN.
+        if torch.is_grad_enabled() and not bool(mask.all()):
             features = features.masked_fill(~mask.unsqueeze(-1), 0)
         tokens = self.dropout(nn.functional.gelu(self.norm(self.linear(features))))
         return torch.where(mask.unsqueeze(-1), tokens, 0.0)
