@@ -11,6 +11,7 @@ from dmml.cohort.clinical import Clinical, read_clinical
 from dmml.cohort.expression import Expression, read_expression
 from dmml.cohort.folds import make_folds
 from dmml.cohort.gene_sets import SUBSPACES, GeneSets, genes_of, read_gene_sets
+from dmml.cohort.named_files import refuse_missing
 from dmml.cohort.splits import Split, carve_validation, read_split, split_of_folds
 from dmml.errors import InputError
 
@@ -145,38 +146,6 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
         )
     name = section.get("name") or Path(section["clinical"]).resolve().parent.name
     return Cohort(name, clinical, expression, gene_sets, parts, fold)
-
-
-def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
-    """{option: path} of every local file or folder that a data section names."""
-    named: dict[str, Any] = {
-        option: section.get(option) for option in ("clinical", "expression", "features", "gene_sets", "split")
-    }
-    if isinstance(named["expression"], Mapping):
-        named["expression.patients"] = named["expression"].get("patients")
-        named["expression"] = named["expression"].get("path")
-    if isinstance(named["gene_sets"], Mapping):
-        named |= {f"gene_sets.{subspace}": named["gene_sets"].get(subspace) for subspace in SUBSPACES}
-        named["gene_sets"] = None
-    if isinstance(named["split"], Mapping):
-        named["split"] = None
-    return {option: Path(path) for option, path in named.items() if path and "://" not in str(path)}
-
-
-def refuse_missing(section: Mapping[str, Any]) -> None:
-    """Refuse a data section that names files which are not there, all of them in one message.
-
-    Raises:
-        InputError: No clinical table is named, or files are missing.
-    """
-    if not section.get("clinical"):
-        raise InputError("data: no clinical table is named; add clinical: path/to/clinical.csv")
-    missing = [f"{path} ({option})" for option, path in named_files(section).items() if not path.exists()]
-    if missing:
-        are = "is" if len(missing) == 1 else "are"
-        raise InputError(
-            f"{', '.join(missing)} {are} not there; put the data in place, or name other files in the config"
-        )
 
 
 def _site_column(split: Any, default: str | None) -> str | None:

@@ -176,7 +176,7 @@ def init_args(section: Any) -> dict[str, Any]:
 
 def _check_files(request: Request, configs: list[str]) -> None:
     """Every file that is named must be there; all that are missing are said at once."""
-    from dmml.cohort.cohort import named_files
+    from dmml.cohort.named_files import named_files
 
     named = {f"data.{option}": str(path) for option, path in named_files(init_args(request.config["data"])).items()}
     named |= _named_checkpoints(request)

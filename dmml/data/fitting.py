@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmml.cohort.cohort import named_files
+from dmml.cohort.named_files import named_files
 from dmml.tasks.survival import HORIZONS
 
 
