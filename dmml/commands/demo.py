@@ -17,8 +17,8 @@ REPORT = STUDENT / "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("--patients", type=int, default=96, help="patients of the development cohort (default: 96)")
-    parser.add_argument("--held-out", type=int, default=60, help="patients of the held-out cohort (default: 60)")
+    parser.add_argument("--patients", type=int, default=80, help="patients of the development cohort (default: 80)")
+    parser.add_argument("--held-out", type=int, default=50, help="patients of the held-out cohort (default: 50)")
 
 
 def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> None:
