@@ -1,0 +1,26 @@
+"""Every shipped config is one that the command line understands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dmml.__main__ import main
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_config_parses(config, capsys):
+    has_model = "model" in yaml.safe_load(config.read_text())
+    assert main(["fit" if has_model else "test", "--config", str(config), "--print_config"]) == 0
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    assert parsed["data"]["class_path"].endswith("MultimodalDataModule")
+    assert (parsed.get("model") is not None) == has_model
+
+
+def test_there_is_a_config_for_each_journey():
+    names = {path.stem for path in CONFIGS}
+    assert {"demo", "demo_student", "demo_grade", "demo_held_out", "luad", "luad_student", "luad_held_out"} <= names
