@@ -25,9 +25,6 @@ class CollectPredictions(Callback):
         self.rows: list[dict[str, Any]] = []
         self.attention: list[dict[str, Any]] = []
 
-    def _start(self) -> None:
-        self.rows, self.attention = [], []
-
     def _collect(self, outputs: dict[str, Any], batch: Batch) -> None:
         columns = {name: values.detach().cpu().double().numpy() for name, values in outputs["predictions"].items()}
         tokens = {m: bag.mask.sum(1).cpu().numpy() for m, bag in batch.bags.items()}
@@ -51,25 +48,9 @@ class CollectPredictions(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier run."""
-        self._start()
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier run."""
-        self._start()
+        self.rows, self.attention = [], []
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Collect a batch."""
-        self._collect(outputs, batch)
-
-    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
@@ -85,9 +66,7 @@ class CollectPredictions(Callback):
         """Bring the ranks together."""
         self._gather(trainer)
 
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the ranks together."""
-        self._gather(trainer)
+    on_predict_start, on_predict_batch_end, on_predict_epoch_end = on_test_start, on_test_batch_end, on_test_epoch_end
 
 
 def _token_maps(output: Any, batch: Batch, i: int) -> dict[str, Any]:

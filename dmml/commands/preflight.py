@@ -147,9 +147,15 @@ def _apply_options(config: dict[str, Any], argv: list[str]) -> None:
         if not isinstance(section, dict):
             continue
         for key in keys[1:-1]:
-            section = section.setdefault("init_args", section).setdefault(key, {}) if isinstance(section, dict) else {}
-        target = section.get("init_args", section) if isinstance(section, dict) else {}
-        target[keys[-1]] = parsed
+            inner = _arguments_of(section).setdefault(key, {})
+            section = inner if isinstance(inner, dict) else {}
+        _arguments_of(section)[keys[-1]] = parsed
+
+
+def _arguments_of(section: dict[str, Any]) -> dict[str, Any]:
+    """Where a section's arguments stand: under `init_args`, or in the section itself."""
+    inner = section.get("init_args")
+    return inner if isinstance(inner, dict) else section
 
 
 def _resolve(config: dict[str, Any]) -> dict[str, Any]:

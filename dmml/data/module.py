@@ -202,7 +202,7 @@ class MultimodalDataModule(LightningDataModule):
         """Refuse a cohort that a trained model cannot read.
 
         Raises:
-            InputError: The features come from another encoder, or the RNA has too few of the model's genes.
+            InputError: The features come from another encoder. (RNA that does not fit is refused by `standardise`.)
         """
         theirs, ours = (
             module.fitted.get("encoder") or {},
@@ -269,7 +269,7 @@ class MultimodalDataModule(LightningDataModule):
             rows = self._values.reindex(patients)
             for s, kept in statistics.items():
                 values = standardise(rows, GeneStatistics.from_dict(kept), self.cohort.expression.scale)
-                expression[s] = torch.from_numpy(np.nan_to_num(values))
+                expression[s] = torch.from_numpy(values)
         target = {}
         if with_target and self.cohort.clinical.kind is not None:
             target = module.task.encode(self.outcome(patients))

@@ -17,6 +17,7 @@ from dmml.evaluation.attention import AttentionSlide, attention_slides
 from dmml.evaluation.comparison import Pair, by_cohort, paired
 from dmml.evaluation.facts import attention_facts, commands, configuration, patient_counts, provenance
 from dmml.evaluation.figures import models_picture, pictures
+from dmml.evaluation.pages import page_environment
 from dmml.evaluation.plots import Picture
 from dmml.evaluation.runs import find_tests
 from dmml.evaluation.survival_plots import p_words
@@ -87,15 +88,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _page(tests: list[Tested], drawn: dict[int, list[Picture]], slides: dict[int, list[AttentionSlide]]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     svg = _Inliner()
     cohorts = []
     for group in by_cohort(tests):

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 import dmml.evaluation
+from dmml.evaluation.pages import page_environment
 from dmml.evaluation.plots import SUBSPACE_COLOR, Picture
 from dmml.evaluation.words import number
 from dmml.experiment import slide_words
@@ -36,16 +37,9 @@ def write_page(
         maps: Their overlays.
         outcome: Survival curve or classes.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     style = Path(dmml.evaluation.__file__).parent / "report.css"
     page = environment.get_template("slide_page.html").render(
         title=record["patient"],
