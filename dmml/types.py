@@ -29,10 +29,19 @@ class Bag:
     """(B, N) bool, True = real token"""
     slide: Tensor
     """(B, N) int64, index of the slide within the patient; each slide is its own frame of coordinates"""
+    n_slides: int | None = None
+    """Slides of the patient who has the most; None = counted when asked, for which the host waits for a GPU"""
+
+    def count_slides(self) -> int:
+        """`n_slides`, at least 1."""
+        if self.n_slides is not None:
+            return max(1, self.n_slides)
+        return int(self.slide.masked_fill(~self.mask, 0).max()) + 1 if self.slide.numel() else 1
 
     def pin_memory(self) -> Bag:
         """Pin every tensor; PyTorch's own pinning passes dataclasses by."""
-        return Bag(*(getattr(self, name).pin_memory() for name in ("features", "position", "mask", "slide")))
+        tensors = (getattr(self, name).pin_memory() for name in ("features", "position", "mask", "slide"))
+        return Bag(*tensors, n_slides=self.n_slides)
 
 
 @dataclass

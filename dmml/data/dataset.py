@@ -152,6 +152,7 @@ class Collate:
             position=_pad([p.position.get(m, nowhere) for p in patients]),
             mask=_pad([np.ones(len(p.features.get(m, empty)), dtype=bool) for p in patients]),
             slide=_pad([p.slide.get(m, no_slide) for p in patients]).long(),
+            n_slides=max(int(p.slide[m].max(initial=0)) + 1 for p in patients if m in p.slide),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dmml.nn.merger import cluster_tissue, merge_informative
+from dmml.nn.merger import LAST, cluster_tissue, merge_informative
 from dmml.nn.pooling import GatedPool
 from dmml.types import SUBSPACES, Bag
 
@@ -30,8 +30,8 @@ class TokenAggregator(nn.Module):
 
     def __init__(self, width: int, n_merged: int | None = 8, heads: int = 4, dropout: float = 0.1):
         super().__init__()
-        if n_merged is not None and not 1 <= n_merged <= 32:
-            raise ValueError(f"n_merged must be between 1 and 32, or None for no merging; got {n_merged}")
+        if n_merged is not None and not 1 <= n_merged <= LAST // 2:
+            raise ValueError(f"n_merged must be between 1 and {LAST // 2}, or None for no merging; got {n_merged}")
         self.n_merged = n_merged
         self.score = nn.ModuleDict({s: nn.Linear(width, 1) for s in SUBSPACES})
         self.attend = nn.ModuleDict({s: _AttentionBlock(width, heads, dropout) for s in SUBSPACES})

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dmml.nn.pooling import GatedPool
+from dmml.nn.pooling import GatedPool, masked_softmax
 from dmml.nn.raster import rasterise, sample, slide_frame
 from dmml.types import Bag
 
@@ -64,24 +64,28 @@ class DeformableFusion(Fusion):
     """Deformable cross-attention at true slide coordinates, then a gated pool; linear in tokens.
 
     1. All tokens of a slide → a raster of means (`rasterise`), so that every token takes part.
-    2. Anchors on a grid, each moved by an offset that is read from the raster at its place and from the condition.
+    2. Anchors on a grid, each moved by an offset that is read from the raster at its place and from the condition c.
     3. Keys and values are the tissue around the moved anchors; an anchor over empty glass is masked. One more key, the
        mean of the slide, is always there.
-    4. Each token asks with q = W_q h + W_z c: position-dependent queries. The position enters the logits as an inner
-       product of learned Fourier features; so do mask and slide, so no tokens × anchors tensor is built outside of
-       `scaled_dot_product_attention`.
-    5. h + W_o attended goes through a gated pool moved by the condition.
+    4. Each token asks with q = W_q h + W_c c: position-dependent queries. The condition, the position (an inner product
+       of learned Fourier features), the slide and the emptiness enter the logits as further coordinates of q and k, so
+       no tokens × anchors tensor is built outside of `scaled_dot_product_attention`.
+    5. What a token was told, t, moves its gate, and is pooled with it:
+       a = softmax_n( w · (tanh(V h + V' t) ⊙ σ(U h + U' t + Z c)) ), z = Σ a_n h_n + W_o Σ a_n t_n.
+       By linearity this is the pool of h + W_o t, without the product for every token.
 
     Departs from the released code, whose queries are one gene vector repeated at every position, whose anchors come
     from a square of list positions, and which reads 19 % of the tokens.
 
     Args:
-        width: d, a multiple of `heads`.
+        width: d.
+        inner: Width of queries, keys and values; a multiple of `heads`.
         heads: Attention heads.
         cells: Side of the raster.
         anchors: Side of the grid of anchors.
         reach: Largest offset, in anchor spacings.
         frequencies: Learned Fourier features of the position.
+        hidden: Width of the gate.
 
     Source: Xia et al. 2022 (deformable attention); contribution 1 of the paper.
     """
@@ -91,39 +95,47 @@ class DeformableFusion(Fusion):
     def __init__(
         self,
         width: int,
+        inner: int = 64,
         heads: int = 4,
         cells: int = 12,
         anchors: int = 6,
         reach: float = 1.0,
-        frequencies: int = 8,
+        frequencies: int = 4,
+        hidden: int = 64,
     ):
         super().__init__(width)
-        if width % heads:
-            raise ValueError(f"width must be a multiple of heads; got width={width}, heads={heads}")
-        self.heads, self.cells, self.reach = heads, cells, 2 * reach / anchors
+        if inner % heads:
+            raise ValueError(f"inner must be a multiple of heads; got inner={inner}, heads={heads}")
+        self.inner, self.heads, self.cells, self.reach = inner, heads, cells, 2 * reach / anchors
         steps = (torch.arange(anchors) + 0.5) / anchors * 2 - 1
         grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).view(-1, 2)
         self.register_buffer("grid", grid, persistent=False)  # (M, 2) as x, y
-        self.norm = nn.LayerNorm(width)
-        self.query, self.ask = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width)
+        self.read = nn.Linear(width, inner + 2 * hidden)  # query and gate: one product over the tokens
+        self.ask, self.condition = nn.Linear(width, inner, bias=False), nn.Linear(width, hidden, bias=False)
+        self.norm, self.key_value = nn.LayerNorm(width), nn.Linear(width, 2 * inner)
         self.offset = nn.Sequential(nn.Linear(2 * width, 32), nn.GELU(), nn.Linear(32, 2))
         nn.init.normal_(self.offset[-1].weight, std=0.01)
         nn.init.zeros_(self.offset[-1].bias)
         self.frequency = nn.Parameter(torch.randn(2, frequencies) * 2)
         self.locality = nn.Parameter(torch.zeros(heads))
-        self.out = nn.Linear(width, width)
-        self.pool = GatedPool(width, conditioned=True)
+        self.look = nn.Linear(inner, 2 * hidden, bias=False)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        self.out = nn.Linear(inner, width)
 
     def forward(self, tokens: Tensor, bag: Bag, condition: Tensor) -> tuple[Tensor, Tensor]:
         """See `Fusion.forward`."""
-        slide = bag.slide.masked_fill(~bag.mask, 0)
-        n_slides = int(slide.max()) + 1 if slide.numel() else 1
+        slide, n_slides = bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()
         place = slide_frame(bag.position, bag.mask, slide, n_slides)
-        normed = self.norm(tokens)
-        keys, where, there = self._anchors(normed, place, bag.mask, slide, condition, n_slides)
-        tokens = tokens + self._attend(normed, place, slide, condition, keys, where, there)
-        return self.pool(tokens, bag.mask, condition)
+        query, gate = self.read(tokens).split([self.inner, 2 * self.score.in_features], -1)
+        keys, where, there = self._anchors(tokens, place, bag.mask, slide, condition, n_slides)
+        told = self._attend(query, place, slide, condition, keys, where, there)  # (B, N, inner)
+        value, gate = (gate + self.look(told)).chunk(2, -1)
+        gate = gate + self.condition(condition).unsqueeze(1)
+        attention = masked_softmax(self.score(value.tanh() * gate.sigmoid()).squeeze(-1), bag.mask)
+        share = attention.to(tokens.dtype).unsqueeze(1)  # (B, 1, N)
+        there = bag.mask.any(1, keepdim=True)
+        embedding = (share @ tokens).squeeze(1) + self.out((share.to(told.dtype) @ told).squeeze(1)) * there
+        return embedding, attention
 
     def _anchors(
         self, tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, condition: Tensor, n_slides: int
@@ -142,11 +154,11 @@ class DeformableFusion(Fusion):
         where = torch.cat([where, where.new_zeros(len(where), 1, 2)], 1)
         there = torch.cat([there, total > 0], 1)
         split = (batch, n_slides, m + 1)
-        return around.view(*split, -1), where.view(*split, 2), there.view(split)
+        return self.norm(around).view(*split, -1), where.view(*split, 2), there.view(split)
 
     def _attend(
         self,
-        tokens: Tensor,
+        query: Tensor,
         place: Tensor,
         slide: Tensor,
         condition: Tensor,
@@ -154,28 +166,27 @@ class DeformableFusion(Fusion):
         where: Tensor,
         there: Tensor,
     ) -> Tensor:
-        """Attention of every token to the anchors of its own slide. → (B, N, d)."""
+        """Attention of every token to the anchors of its own slide. (B, N, inner), … → (B, N, inner)."""
         batch, n_slides, m = there.shape
-        query = self._split(self.query(tokens) + self.ask(condition).unsqueeze(1))  # (B, H, N, d_h)
         key, value = self.key_value(keys.flatten(1, 2)).chunk(2, -1)
-        key, value = self._split(key), self._split(value)  # (B, H, S·M, d_h)
+        query, key, value = self._split(query), self._split(key), self._split(value)  # (B, H, N or S·M, d_h)
+        asked = (key @ self._split(self.ask(condition).unsqueeze(1)).transpose(2, 3)) / math.sqrt(key.shape[-1])
 
         # Everything beyond q·k is appended to q and k as further coordinates. Position, per head:
-        near = self.locality.exp().view(-1, 1, 1).sqrt()
-        query = torch.cat([query / math.sqrt(query.shape[-1]), near * self._waves(place).unsqueeze(1)], -1)
-        key = torch.cat([key, near * self._waves(where.flatten(1, 2)).unsqueeze(1)], -1)
-        # Slide and emptiness: -_OUT at anchors of another slide or over glass, exactly 0 otherwise.
+        near = self.locality.exp().view(-1, 1, 1)
+        nearby = near * self._waves(where.flatten(1, 2)).unsqueeze(1)  # (B, H, S·M, 2F)
+        # Slide and emptiness: -_OUT at anchors of another slide or over glass, otherwise what the condition asks.
+        of = torch.eye(n_slides, device=slide.device, dtype=query.dtype).repeat_interleave(m, 0)  # (S·M, S)
+        seen = (of * there.flatten(1).unsqueeze(-1)).unsqueeze(1)  # (B, 1, S·M, S)
+        told = asked * seen + self._OUT * (seen - 1)
+        key = torch.cat([key / math.sqrt(key.shape[-1]), nearby.to(key.dtype), told], -1)
         own = nn.functional.one_hot(slide, n_slides).to(query.dtype)  # (B, N, S)
-        of = torch.eye(n_slides, device=slide.device, dtype=query.dtype).repeat_interleave(m, 0) - 1  # (S·M, S)
-        empty = -(~there).flatten(1).to(query.dtype).unsqueeze(-1)  # (B, S·M, 1)
-        barred = torch.cat([of.expand(batch, -1, -1), empty], -1) * self._OUT
-        seen = torch.cat([own, torch.ones_like(own[..., :1])], -1)
-        query = torch.cat([query, seen.unsqueeze(1).expand(-1, self.heads, -1, -1)], -1)
-        key = torch.cat([key, barred.unsqueeze(1).expand(-1, self.heads, -1, -1)], -1)
+        extra = torch.cat([self._waves(place).to(query.dtype), own], -1)
+        query = torch.cat([query, extra.unsqueeze(1).expand(-1, self.heads, -1, -1)], -1)
         # Values as wide as the keys: the kernels that keep no tokens × anchors tensor ask for equal widths.
-        wide = nn.functional.pad(value.to(query.dtype), (0, query.shape[-1] - value.shape[-1]))
+        wide = nn.functional.pad(value, (0, query.shape[-1] - value.shape[-1]))
         attended = nn.functional.scaled_dot_product_attention(query, key, wide, scale=1.0)[..., : value.shape[-1]]
-        return self.out(attended.transpose(1, 2).flatten(2).to(tokens.dtype))
+        return attended.transpose(1, 2).flatten(2)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

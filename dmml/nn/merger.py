@@ -8,8 +8,10 @@ from torch import Tensor
 from dmml.functional.aggregation import dpc_knn, merge_tokens
 from dmml.types import Bag
 
-WINDOW = 64
+WINDOW = 32
 """Tokens of neighbouring tissue that are clustered together; the exact clustering costs WINDOW² a window."""
+LAST = 64
+"""Points that need no windows any more: they are clustered at once."""
 
 _Round = tuple[Tensor, Tensor, Tensor, Tensor]
 """State between rounds: points (B, M, d), tokens that each stands for (B, M), which are real (B, M), and the point of
@@ -28,21 +30,31 @@ def neighbourhood_order(bag: Bag, cell_um: float = 14.0) -> Tensor:
         (B, N) int64 permutation; it does not depend on the order of the tokens given, but for tokens at one place.
     """
     lattice = (bag.position.nan_to_num() / cell_um).floor().long().clamp(0, 2**20 - 1)
-    code = torch.zeros_like(bag.slide)
-    for bit in range(20):
-        code |= ((lattice[..., 0] >> bit) & 1) << (2 * bit)
-        code |= ((lattice[..., 1] >> bit) & 1) << (2 * bit + 1)
+    code = _spread_bits(lattice[..., 0]) | (_spread_bits(lattice[..., 1]) << 1)
     code = code + (bag.slide.masked_fill(~bag.mask, 0) << 42)
     return code.masked_fill(~bag.mask, torch.iinfo(torch.long).max).argsort(dim=1, stable=True)
 
 
+def _spread_bits(x: Tensor) -> Tensor:
+    """Bits of numbers below 2**20 moved to the even places, by halving the blocks that move together."""
+    for shift, keep in (
+        (16, 0x0000FFFF0000FFFF),
+        (8, 0x00FF00FF00FF00FF),
+        (4, 0x0F0F0F0F0F0F0F0F),
+        (2, 0x3333333333333333),
+        (1, 0x5555555555555555),
+    ):
+        x = (x | (x << shift)) & keep
+    return x
+
+
 def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Tensor:
-    """Windowed exact DPC-kNN: windows of neighbouring tokens are merged until one window is left, then that into K.
+    """Windowed exact DPC-kNN: windows of neighbouring tokens are merged until at most LAST are left, then those into K.
 
     Args:
         tokens: (B, N, d).
         bag: mask, positions, slides.
-        n_clusters: K ≤ WINDOW.
+        n_clusters: K ≤ LAST / 2.
         k: Neighbours for the density.
 
     Returns:
@@ -50,13 +62,13 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
     """
     with torch.no_grad():
         order = neighbourhood_order(bag)
-        points = tokens.detach().float().gather(1, order.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        points = _take(tokens.detach().float(), order)
         mask = bag.mask.gather(1, order)
         weight = mask.float()
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
-        while points.shape[1] > WINDOW:
-            merged = _merge_windows(points, weight, mask, member, max(WINDOW // 8, n_clusters), k)
-            # A patient who fits into one window waits for the others: batch mates and padding change nothing.
+        while points.shape[1] > LAST:
+            merged = _merge_windows(points, weight, mask, member, min(max(WINDOW // 4, n_clusters), WINDOW // 2), k)
+            # A patient who has few enough waits for the others: batch mates and padding change nothing.
             points, weight, mask, member = _where_large(mask, merged, (points, weight, mask, member))
         assignment, _ = dpc_knn(points, mask, n_clusters, k)
         last = assignment.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
@@ -80,13 +92,12 @@ def _merge_windows(
         The same four after the round.
     """
     batch, m, dim = points.shape
-    n_clusters = min(n_clusters, WINDOW // 2)
     windows = -(-m // WINDOW)
     spare = windows * WINDOW - m
     points = torch.nn.functional.pad(points, (0, 0, 0, spare)).view(batch * windows, WINDOW, dim)
     weight = torch.nn.functional.pad(weight, (0, spare)).view(batch * windows, WINDOW)
     mask = torch.nn.functional.pad(mask, (0, spare)).view(batch * windows, WINDOW)
-    assignment, _ = dpc_knn(points, mask, n_clusters, k)
+    assignment = _in_chunks(points, mask, n_clusters, k)
     merged = merge_tokens(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
     total = weight.new_zeros(batch * windows, n_clusters).scatter_add(1, assignment.clamp_min(0), weight * mask)
     total = total.view(batch, -1)
@@ -100,20 +111,32 @@ def _merge_windows(
     )
     moved = rank.gather(1, slot)[:, :m]
     member = moved.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
-    merged = merged.gather(1, compact.unsqueeze(-1).expand(-1, -1, dim))
-    return merged, total.gather(1, compact), there.gather(1, compact), member
+    return _take(merged, compact), total.gather(1, compact), there.gather(1, compact), member
+
+
+def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 32) -> Tensor:
+    """`dpc_knn` of many windows, so many at once that its distances stay small: memory is flat in tokens. → (W, M)."""
+    parts = zip(points.split(at_once), mask.split(at_once), strict=True)
+    return torch.cat([dpc_knn(some, there, n_clusters, k)[0] for some, there in parts])
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows by index, whole rows at a time: (B, M, d), (B, N) → (B, N, d)."""
+    batch, m, dim = x.shape
+    first = torch.arange(batch, device=x.device).unsqueeze(1) * m
+    return x.reshape(-1, dim).index_select(0, (index + first).flatten()).view(batch, -1, dim)
 
 
 def _where_large(mask: Tensor, merged: _Round, before: _Round) -> _Round:
-    """The state after a round for patients with more than WINDOW points, the state before it for the others.
+    """The state after a round for patients with more than LAST points, the state before it for the others.
 
     Args:
         mask: (B, M) points before the round, real ones first.
         merged: What `_merge_windows` returned.
         before: What it was given.
     """
-    large = mask.sum(1) > WINDOW  # (B,)
-    width = max(WINDOW, merged[0].shape[1])
+    large = mask.sum(1) > LAST  # (B,)
+    width = max(LAST, merged[0].shape[1])
     points, weight, there = (
         torch.where(large.view(-1, *[1] * (new.dim() - 1)), _resize(new, width), _resize(old, width))
         for new, old in zip(merged[:3], before[:3], strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmml.functional.padding import clear_padding
 from dmml.types import GradientRule
 
 
@@ -14,7 +15,8 @@ class TokenProjection(nn.Module):
     Args:
         n_features: D of the encoder.
         width: d of the tokens.
-        dropout: Share of a token's entries dropped in training.
+        dropout: Share of channels dropped in training, the same for all tokens of a patient: noise that is drawn anew
+            for each token averages out over a slide.
 
     Shape:
         features (B, N, D), mask (B, N) → (B, N, d), 0 at masked tokens.
@@ -29,11 +31,12 @@ class TokenProjection(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Project."""
         features = features.to(self.linear.weight.dtype)
-        # A NaN in padding would reach the weight's gradient as 0 · NaN.
-        if torch.is_grad_enabled() and not bool(mask.all()):
-            features = features.masked_fill(~mask.unsqueeze(-1), 0)
-        tokens = self.dropout(nn.functional.gelu(self.norm(self.linear(features))))
-        return torch.where(mask.unsqueeze(-1), tokens, 0.0)
+        if torch.is_grad_enabled():  # a NaN in padding would reach the weight's gradient as 0 · NaN
+            features = clear_padding(features, mask)
+        tokens = nn.functional.gelu(self.norm(self.linear(features)))
+        if self.training and self.dropout.p:
+            tokens = tokens * self.dropout(tokens.new_ones(len(tokens), 1, tokens.shape[-1]))
+        return clear_padding(tokens, mask)
 
 
 class _Fork(torch.autograd.Function):

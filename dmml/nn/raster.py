@@ -50,10 +50,12 @@ def rasterise(
     batch, _, dim = tokens.shape
     cell = ((place + 1) / 2 * cells).long().clamp(0, cells - 1)  # (B, N, 2) as x, y
     index = (slide * cells + cell[..., 1]) * cells + cell[..., 0]  # (B, N)
-    real = mask.to(tokens.dtype).unsqueeze(-1)
     size = n_slides * cells * cells
-    sums = tokens.new_zeros(batch, size, dim).scatter_add(1, index.unsqueeze(-1).expand(-1, -1, dim), tokens * real)
-    counts = tokens.new_zeros(batch, size, 1).scatter_add(1, index.unsqueeze(-1), real)
+    index = index + torch.arange(batch, device=slide.device).unsqueeze(1) * size
+    index = index.masked_fill(~mask, batch * size).flatten()  # padding falls into one row too many
+    flat = tokens.float().reshape(-1, dim)
+    sums = flat.new_zeros(batch * size + 1, dim).index_add(0, index, flat)[:-1]
+    counts = flat.new_zeros(batch * size + 1).index_add(0, index, flat.new_ones(len(index)))[:-1]
     shape = (batch * n_slides, cells, cells, -1)
     return sums.view(*shape).permute(0, 3, 1, 2), counts.view(*shape).permute(0, 3, 1, 2)
 

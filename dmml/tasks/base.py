@@ -39,6 +39,17 @@ class Task:
         """Take from the outcomes of the training patients, and of no others, what was not given."""
         raise NotImplementedError
 
+    def check_batch(self, batch_size: int, outcome: Mapping[str, Sequence[Any]]) -> None:
+        """Refuse a batch size with which the loss cannot be learned; by default none is.
+
+        Args:
+            batch_size: Patients that one call of `loss` sees: of a micro-batch, on one process.
+            outcome: Of the training patients, as given to `fit`.
+
+        Raises:
+            InputError: A batch holds too little of what the loss compares.
+        """
+
     def init_args(self) -> dict[str, Any]:
         """Constructor arguments, fitted values included, in plain Python: what a checkpoint keeps."""
         raise NotImplementedError

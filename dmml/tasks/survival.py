@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from dmml.errors import InputError
+from dmml.functional.cox import cox_partial_nll, log_cumulative_hazard
 from dmml.functional.distillation import softened_bernoulli_kl
 from dmml.functional.survival import (
     concordance_index,
@@ -27,10 +29,18 @@ from dmml.tasks.base import Task, masked_log_mean
 
 HORIZONS = (365.0, 1095.0, 1825.0)
 """1, 3 and 5 years in days: where survival is reported, if the training patients reach that far."""
+LIKELIHOODS = ("discrete", "cox")
+MIN_EVENTS = 4
+"""Events that a batch must hold on average for its partial likelihood to be worth a step."""
 
 
 class Survival(Task):
     """Discrete-time survival.
+
+    The loss is the discrete-time likelihood. With `likelihood="cox"` the partial likelihood of the batch is added, of
+    the log-risk η = log(−Σ_k log(1 − h_k)): it compares patients with each other, and the discrete-time likelihood
+    sets the level of the curves, which the partial likelihood leaves free. Both are sums of log-likelihoods over the
+    same patients, so they need no weight between them. Confidences and `log_likelihood` stay the discrete ones.
 
     Args:
         n_intervals: K intervals of time.
@@ -38,9 +48,10 @@ class Survival(Task):
         end: Day at which the last interval ends; the largest training time when None. Beyond it survival is undefined.
         alpha: Share by which censored patients count less in the loss.
         combination: See `Task`.
+        likelihood: "discrete", or "cox", which needs batches of several events (see `check_batch`).
 
     Raises:
-        ValueError: `edges` does not fit `n_intervals`, does not ascend, or ends behind `end`.
+        ValueError: `likelihood` is unknown; `edges` does not fit `n_intervals`, does not ascend, or ends behind `end`.
     """
 
     kind = "survival"
@@ -53,8 +64,11 @@ class Survival(Task):
         end: float | None = None,
         alpha: float = 0.0,
         combination: str = "mean",
+        likelihood: str = "discrete",
     ):
         super().__init__(combination)
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}; got {likelihood!r}")
         if n_intervals < 1:
             raise ValueError(f"n_intervals must be at least 1; got {n_intervals}")
         if edges is not None and len(edges) != n_intervals - 1:
@@ -66,7 +80,7 @@ class Survival(Task):
         self.n_intervals = self.n_outputs = n_intervals
         self.edges = None if edges is None else [float(edge) for edge in edges]
         self.end = None if end is None else float(end)
-        self.alpha = alpha
+        self.alpha, self.likelihood = alpha, likelihood
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Edges and end from the training patients' times (days) and events."""
@@ -85,9 +99,33 @@ class Survival(Task):
                 raise InputError("no training patient has a time and an event; check the outcome's columns")
             self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
 
+    def check_batch(self, batch_size: int, outcome: Mapping[str, Sequence[Any]]) -> None:
+        """Refuse the Cox likelihood where a batch holds fewer than 4 events on average.
+
+        Expected events = min(batch_size, n) · events / n over the n training patients, those without outcome included.
+
+        Raises:
+            InputError: See above; the batch size that would do is named.
+        """
+        if self.likelihood != "cox":
+            return
+        time, event = (np.asarray(outcome[name], dtype=float) for name in self.outcome)
+        n, events = len(time), int((event[~np.isnan(time)] > 0).sum())
+        expected = min(batch_size, n) * events / max(n, 1)
+        if expected >= MIN_EVENTS:
+            return
+        way = "set likelihood: discrete"
+        if events >= MIN_EVENTS:
+            way = f"set data.batch_size to {math.ceil(MIN_EVENTS * n / events)} or more, or likelihood: discrete"
+        raise InputError(
+            f"likelihood: cox needs {MIN_EVENTS} events a batch; batch_size {batch_size} holds {expected:.1f} on average "
+            f"({events} events among {n} training patients); {way}"
+        )
+
     def init_args(self) -> dict[str, Any]:
         """See `Task`."""
-        return {name: getattr(self, name) for name in ("n_intervals", "edges", "end", "alpha", "combination")}
+        names = ("n_intervals", "edges", "end", "alpha", "combination", "likelihood")
+        return {name: getattr(self, name) for name in names}
 
     def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
         """Days and events → `time`, `event`, `observed`."""
@@ -109,8 +147,13 @@ class Survival(Task):
         return discrete_time_nll(logits, interval, target["event"], alpha) * target["observed"]
 
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """Discrete-time negative log-likelihood."""
-        return self._nll(logits, target, self.alpha)
+        """Discrete-time negative log-likelihood; with "cox", the partial one of each event within the batch on top."""
+        loss = self._nll(logits, target, self.alpha)
+        if self.likelihood == "cox":
+            loss = loss + cox_partial_nll(
+                log_cumulative_hazard(logits), *(target[name] for name in ("time", "event", "observed"))
+            )
+        return loss
 
     def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """See `Task`."""

@@ -23,10 +23,10 @@ def bag_of(batch: Batch, magnification: int, n_features: int) -> Bag:
         size, device = len(batch.patient_id), batch.has_expression.device
         index = torch.zeros(size, 1, dtype=torch.long, device=device)
         nowhere = torch.zeros(size, 1, 2, device=device)
-        return Bag(torch.zeros(size, 1, n_features, device=device), nowhere, index.bool(), index)
+        return Bag(torch.zeros(size, 1, n_features, device=device), nowhere, index.bool(), index, n_slides=1)
     if n_features and bag.features.shape[2] != n_features:
         raise ValueError(
             f"features at {magnification}x are {bag.features.shape[2]} wide, the model was built for {n_features}; "
             "use the encoder that it was trained with"
         )
-    return Bag(bag.features, bag.position, bag.mask, bag.slide.masked_fill(~bag.mask, 0))
+    return Bag(bag.features, bag.position, bag.mask, bag.slide.masked_fill(~bag.mask, 0), bag.n_slides)

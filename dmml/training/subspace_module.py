@@ -293,5 +293,6 @@ class SubspaceModule(LightningModule):
         return {"predictions": self.task.predictions(output.logits), "outcome": outcome, "output": output}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; not fused, so that gradients are unscaled when a callback sees them."""
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        """AdamW; under mixed precision not fused: a fused one unscales inside its step, behind callbacks and clipping."""
+        mixed = self._trainer is not None and "mixed" in str(self._trainer.precision)
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=not mixed)

@@ -150,20 +150,21 @@ def test_deformable_fusion_reads_its_condition_its_place_and_its_own_slide():
 
 
 def test_tokens_of_another_slide_are_not_seen():
-    """With all of a pool's weight on one token, what it attends to is its own slide alone."""
+    """What a token is told comes from its own slide alone."""
     fusion = DeformableFusion(16).eval()
-    bag = make_bag([40], 16, slides=[2])
-    slide = 2
-    fusion.pool.forward = lambda tokens, mask, condition: (tokens[:, 0], mask.float())
-    base, _ = fusion(bag.features, bag, torch.zeros(1, 16))
-    other = bag.features.clone()
-    other[:, 1::slide] += torch.randn(1, 20, 16)
-    torch.testing.assert_close(fusion(other, bag, torch.zeros(1, 16))[0], base, atol=1e-6, rtol=0)
-    own = bag.features.clone()
-    own[:, 2::slide] += torch.randn(1, 19, 16)
-    assert not torch.allclose(fusion(own, bag, torch.zeros(1, 16))[0], base, atol=1e-4)
+    bag, told, condition = make_bag([40], 16, slides=[2]), [], torch.zeros(1, 16)
+    fusion.look.register_forward_hook(lambda module, given, result: told.append(given[0][0]))
+    other, own = bag.features.clone(), bag.features.clone()
+    other[:, 1::2] += torch.randn(1, 20, 16)
+    own[:, 2::2] += torch.randn(1, 19, 16)
+    for features in (bag.features, other, own):
+        fusion(features, bag, condition)
+    base, with_other, with_own = told
+    torch.testing.assert_close(with_other[::2], base[::2], atol=1e-6, rtol=0)
+    assert not torch.allclose(with_other[1::2], base[1::2], atol=1e-4)
+    assert not torch.allclose(with_own[0], base[0], atol=1e-4)
 
 
 def test_deformable_fusion_refuses_a_width_that_does_not_divide():
-    with pytest.raises(ValueError, match="width=10, heads=4"):
-        DeformableFusion(10)
+    with pytest.raises(ValueError, match="inner=10, heads=4"):
+        DeformableFusion(16, inner=10)

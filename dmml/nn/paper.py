@@ -1,0 +1,215 @@
+"""The paper's variants of two slots, as its released code computes them: what the defaults are compared with.
+
+Own code after the description of the method. What is kept on purpose, because it is what the variant is compared for:
+a query that is the same at every place, offsets that follow from it, no residual from the tissue, an attention step
+with one key, a mean over the places. What is mended is what would crash, or would depend on the order of a list.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dmml.functional.padding import clear_padding
+from dmml.nn.expression import MaskedEncoder
+from dmml.nn.fusion import Fusion
+from dmml.nn.raster import rasterise, slide_frame
+from dmml.types import Bag
+
+
+class PaperExpressionEncoder(MaskedEncoder):
+    """Layers of ELU and AlphaDropout, the embedding's own among them, and a ReLU at the end.
+
+    Kept: ELU where AlphaDropout assumes SELU; a ReLU that zeroes about half of the embedding and its gradient. The
+    head of its own that no loss trains is left out; missing RNA has a learned vector, as in `ExpressionEncoder`.
+
+    Args:
+        n_genes: G; 0 for a model without RNA.
+        width: d of the embedding.
+        hidden: Widths of the hidden layers.
+        dropout: AlphaDropout after every layer.
+    """
+
+    def __init__(self, n_genes: int, width: int, hidden: tuple[int, ...] = (64, 48, 32), dropout: float = 0.1):
+        super().__init__(width)
+        if not n_genes:
+            return
+        layers: list[nn.Module] = []
+        for n_in, n_out in zip((n_genes, *hidden), (*hidden, width), strict=True):
+            linear = nn.Linear(n_in, n_out)
+            nn.init.normal_(linear.weight, std=n_in**-0.5)
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.ELU(), nn.AlphaDropout(dropout)]
+        self.net = nn.Sequential(*layers, nn.ReLU())
+
+
+class PaperFusion(Fusion):
+    """Deformable cross-attention whose query is the expression alone, and a mean over the places.
+
+    1. Query: the expression embedding z, repeated at every place; q = W_q LN(z), group by group of channels.
+    2. Offsets: a grid of anchors, moved per group by tanh(W gelu(a ⊙ q + b)) · reach. The query being the same
+       everywhere, so is the offset: the anchors of a group move as one (in the released code all but those at the
+       border, which see its zero padding).
+    3. Keys and values: a group's channels of the tissue, bilinear at its moved anchors.
+    4. Attention of a place p to an anchor v: q·k / √d_h + MLP(sign(p − v) log(1 + |p − v|)), one MLP for all groups,
+       evaluated on a lattice and read bilinearly.
+    5. x = z + attended, y = W x; s = LN(y) + V LN(z), which is what attention with one key comes to, its query and key
+       projections being dead; f = tanh(W' mean over places of LN(s)); the embedding is tanh(W'' LN(f)).
+
+    Departs from the released code where that would crash or depends on the order of a list: tokens lie at their true
+    places on a raster of their slide instead of in a square of √N × √N list positions; those of one cell are averaged,
+    so that nearly all are read instead of a fifth; empty cells weigh nothing, anchors over empty glass are masked, and
+    a group whose anchors all miss the tissue reads the slide's mean. The released code joins both subspaces in y; here
+    each subspace has a fusion of its own, so y reads its own part alone. As the query knows nothing of a token but its
+    place, it is asked once a raster cell, which weighs as it has tokens: beyond filling the raster, tokens cost
+    nothing.
+
+    The attention returned is the share that each token has in what was read: bilinear weights of the anchors times the
+    attention that they got, averaged over places and groups. The tokens of one cell get the same, as they are read as
+    one; a token that no anchor reads gets 0.
+
+    Args:
+        width: d, a multiple of `heads`.
+        heads: Groups of channels, one attention head each.
+        head_width: Channels d_h of a head's queries, keys and values.
+        cells: Side of the raster.
+        anchors: Side of the grid of anchors.
+        reach: Largest offset, in anchor spacings.
+        position_hidden: Width of the two hidden layers of the position MLP.
+        dropout: Of the attention.
+
+    Source: contribution 1 of the paper; its offsets and log-spaced position MLP go back to Xia et al. 2022 and
+    Liu et al. 2022 (Swin V2).
+    """
+
+    _LATTICE = 64
+    """Side of the lattice on which the position MLP is evaluated."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        head_width: int = 64,
+        cells: int = 24,
+        anchors: int = 12,
+        reach: float = 4.0,
+        position_hidden: int = 32,
+        dropout: float = 0.1,
+    ):
+        super().__init__(width)
+        if width % heads:
+            raise ValueError(f"width must be a multiple of heads; got width={width}, heads={heads}")
+        self.heads, self.cells, self.anchors, self.reach = heads, cells, anchors, 2 * reach / anchors
+        self.norm = nn.LayerNorm(width)  # one for expression, tissue and what is joined, as in the released code
+        bound = (width // heads) ** -0.5
+        self.query, self.key, self.value = (
+            nn.Parameter(torch.empty(heads, width // heads, head_width).uniform_(-bound, bound)) for _ in range(3)
+        )
+        # A depthwise convolution over an image that is the same everywhere is a factor and a shift per channel.
+        self.offset_scale = nn.Parameter(torch.empty(head_width).uniform_(-1, 1))
+        self.offset_shift = nn.Parameter(torch.empty(head_width).uniform_(-1 / 6, 1 / 6))
+        self.offset = nn.Linear(head_width, 2, bias=False)
+        self.position = nn.Sequential(
+            nn.Linear(2, position_hidden),
+            nn.ReLU(),
+            nn.Linear(position_hidden, position_hidden),
+            nn.ReLU(),
+            nn.Linear(position_hidden, 1, bias=False),  # a softmax does not see a bias
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.out, self.join = nn.Linear(heads * head_width, width), nn.Linear(width, width)
+        self.single_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width))
+        self.norm_step, self.norm_pooled = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.pooled, self.last = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, bag: Bag, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Fusion.forward`."""
+        slide, n_slides = bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()
+        place = slide_frame(bag.position, bag.mask, slide, n_slides)
+        normed = self.norm(clear_padding(tokens, bag.mask))
+        sums, counts = rasterise(normed, place, bag.mask, slide, n_slides, self.cells)
+        size = bag.mask.sum(1).clamp_min(1).repeat_interleave(n_slides)  # (F,), F = B·S
+        counts = counts.squeeze(1).float()  # (F, c, c)
+        weight = counts / size[:, None, None]  # of a place among all places of its patient
+
+        asked = self.norm(condition).repeat_interleave(n_slides, 0)  # (F, d)
+        with torch.autocast(counts.device.type, enabled=False):  # shares of counted tokens must add up to 1
+            attended, share = self._attend(asked.float(), sums.float(), counts, weight)
+        joined = self.join(condition.repeat_interleave(n_slides, 0)[:, None] + attended)  # (F, c², d)
+        step = self.norm(joined) + self.single_key(asked)[:, None]
+        by_slide = (self.norm_step(step).float() * weight.flatten(1).unsqueeze(-1)).sum(1)  # (F, d)
+        mean = by_slide.unflatten(0, (len(tokens), n_slides)).sum(1)  # (B, d)
+        embedding = self.last(self.norm_pooled(self.pooled(mean).tanh())).tanh()
+
+        cell = ((place + 1) / 2 * self.cells).long().clamp(0, self.cells - 1)  # (B, N, 2) as x, y; as in `rasterise`
+        index = (slide * self.cells + cell[..., 1]) * self.cells + cell[..., 0]
+        attention = share.reshape(len(tokens), -1).gather(1, index) * bag.mask
+        return embedding * bag.mask.any(1, keepdim=True), attention
+
+    def _attend(self, asked: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention of every place of the raster to the moved anchors.
+
+        Args:
+            asked: (F, d) normed expression.
+            sums: (F, d, c, c) of the tissue.
+            counts: (F, c, c) tokens.
+            weight: (F, c, c) of the places among their patient's.
+
+        Returns:
+            (F, c², d), and (F, c, c) the share of each single token of a cell in what was read.
+        """
+        query = torch.einsum("fhg,hge->fhe", asked.unflatten(1, (self.heads, -1)), self.query)
+        move = self.offset(nn.functional.gelu(query * self.offset_scale + self.offset_shift)).tanh() * self.reach
+        where = _centres(self.anchors, counts) + move.float().unsqueeze(-1)  # (F, H, 2, A), along x and along y
+        across, down = _hats((where + 1) / 2 * self.cells - 0.5, self.cells).unbind(2)  # (F, H, A, c) each
+
+        met = torch.einsum("fhay,fyx,fhbx->fhab", down, counts, across).flatten(2)  # (F, H, M) tokens, bilinear
+        tissue = sums.unflatten(1, (self.heads, -1))  # (F, H, g, c, c)
+        around = torch.einsum("fhay,fhgyx,fhbx->fhabg", down, tissue, across).flatten(2, 3)
+        there = met > 1e-3
+        around = around / met.clamp_min(1e-3).unsqueeze(-1)
+        total = counts.sum((1, 2)).clamp_min(1)
+        mean = tissue.sum((3, 4)) / total[:, None, None]  # stands in where all anchors of a group miss the tissue
+        around = torch.cat([around, mean.unsqueeze(2)], 2)  # (F, H, M + 1, g)
+        there = torch.cat([there, ~there.any(2, keepdim=True)], 2)
+
+        key, value = (torch.einsum("fhmg,hge->fhme", around, w) for w in (self.key, self.value))
+        content = torch.einsum("fhe,fhme->fhm", query, key) / math.sqrt(key.shape[-1])
+        logits = content.unsqueeze(2) + nn.functional.pad(self._position(where), (0, 1))  # (F, H, c², M + 1)
+        attention = logits.float().masked_fill(~there.unsqueeze(2), float("-inf")).softmax(-1)
+        attended = self.out((self.dropout(attention).to(value.dtype) @ value).transpose(1, 2).flatten(2))
+
+        read = torch.einsum("fhqm,fq->fhm", attention, weight.flatten(1)) / self.heads
+        per_token = (read[..., :-1] / met.clamp_min(1e-3)).unflatten(2, (self.anchors, self.anchors))
+        share = torch.einsum("fhay,fhab,fhbx->fyx", down, per_token, across)
+        return attended, share + (read[..., -1].sum(1) / total)[:, None, None]
+
+    def _position(self, where: Tensor) -> Tensor:
+        """Position bias of every place of the raster against every anchor. (F, H, 2, A) → (F, H, c², A²).
+
+        The MLP is a function of two numbers: it is evaluated on a lattice and read bilinearly, which is two products
+        with sparse weights, one along each axis.
+        """
+        limit = math.log1p(2 + self.reach)  # of sign(p − v) log(1 + |p − v|)
+        line = torch.linspace(-limit, limit, self._LATTICE, device=where.device)
+        down, across = torch.meshgrid(line, line, indexing="ij")
+        table = self.position(torch.stack([across, down], -1)).squeeze(-1)  # (R, R) as y, x
+        apart = _centres(self.cells, where).unsqueeze(-1) - where.unsqueeze(3)  # (F, H, 2, c, A)
+        spaced = apart.sign() * apart.abs().log1p()
+        hats = _hats((spaced / limit + 1) / 2 * (self._LATTICE - 1), self._LATTICE)  # (F, H, 2, c, A, R)
+        along_x, along_y = (axis.flatten(2, 3) for axis in hats.unbind(2))  # (F, H, c·A, R)
+        bias = along_y @ table.to(hats.dtype) @ along_x.transpose(2, 3)  # (F, H, c·A, c·A)
+        bias = bias.unflatten(3, (self.cells, self.anchors)).unflatten(2, (self.cells, self.anchors))
+        return bias.transpose(3, 4).flatten(4).flatten(2, 3)  # (F, H, c, A, c, A) → (F, H, c², A²)
+
+
+def _centres(n: int, like: Tensor) -> Tensor:
+    """Centres of n equal parts of [−1, 1]. → (n,)."""
+    return (torch.arange(n, device=like.device) + 0.5) / n * 2 - 1
+
+
+def _hats(index: Tensor, n: int) -> Tensor:
+    """Weights of linear interpolation between n points, 0 beyond them: max(0, 1 − |index − i|). (…) → (…, n)."""
+    return (1 - (index.unsqueeze(-1) - torch.arange(n, device=index.device)).abs()).clamp_min(0)

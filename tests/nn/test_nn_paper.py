@@ -1,0 +1,280 @@
+"""The paper's variants: against a loop over places and anchors, and under everything that a fusion must bear."""
+
+import math
+
+import pytest
+import torch
+from batches import make_bag, make_batch, pad_bag, shuffle_bag
+from models import build
+from torch.nn.functional import gelu, grid_sample
+
+from dmml.nn.expression import ExpressionEncoder
+from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
+from dmml.types import Bag
+
+WIDTH = 16
+CELLS, ANCHORS, HEADS = 6, 3, 4
+
+
+def small(**changes):
+    sizes = {"heads": HEADS, "head_width": 8, "cells": CELLS, "anchors": ANCHORS}
+    return PaperFusion(WIDTH, **sizes | changes).eval()
+
+
+@pytest.fixture(params=["small", "default"])
+def fusion(request):
+    return small() if request.param == "small" else PaperFusion(WIDTH).eval()
+
+
+def rows(bag: Bag, i: int) -> Bag:
+    return Bag(*(getattr(bag, name)[i : i + 1, bag.mask[i]] for name in ("features", "position", "mask", "slide")))
+
+
+def close(a, b, atol=1e-5):
+    torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
+
+
+def slow(part: PaperFusion, bag: Bag, condition):
+    """One patient with one slide: place by place, group by group, anchor by anchor, the position MLP at every pair."""
+    low, high = bag.position[0].amin(0), bag.position[0].amax(0)
+    place = (bag.position[0] - (low + high) / 2) / ((high - low) / 2).amax()
+    normed, asked = part.norm(bag.features[0]), part.norm(condition[0])
+    sums, counts = torch.zeros(WIDTH, CELLS, CELLS), torch.zeros(CELLS, CELLS)
+    cells = [tuple(min(CELLS - 1, int((v + 1) / 2 * CELLS)) for v in p.tolist()) for p in place]
+    for (x, y), token in zip(cells, normed, strict=True):
+        sums[:, y, x] += token
+        counts[y, x] += 1
+    group, outputs, share = WIDTH // HEADS, [], torch.zeros(len(place))
+    queried = [(x, y) for y in range(CELLS) for x in range(CELLS) if counts[y, x]]
+    for x, y in queried:
+        p = torch.tensor([(x + 0.5) / CELLS * 2 - 1, (y + 0.5) / CELLS * 2 - 1])
+        told = []
+        for h in range(HEADS):
+            own = slice(h * group, (h + 1) * group)
+            q = asked[own] @ part.query[h]
+            move = part.offset(gelu(q * part.offset_scale + part.offset_shift)).tanh() * part.reach
+            logits, values, weights = [], [], []
+            for row in range(ANCHORS):
+                for column in range(ANCHORS):
+                    v = torch.tensor([(i + 0.5) / ANCHORS * 2 - 1 for i in (column, row)]) + move
+                    stack = torch.cat([sums[own], counts[None]])[None]
+                    read = grid_sample(stack, v.view(1, 1, 1, 2), align_corners=False).flatten()
+                    if read[-1] < 1e-3:
+                        continue
+                    unit = torch.eye(CELLS * CELLS).view(1, -1, CELLS, CELLS)
+                    of_cell = grid_sample(unit, v.view(1, 1, 1, 2), align_corners=False).view(CELLS, CELLS)
+                    mean, apart = read[:-1] / read[-1], p - v
+                    bias = part.position(apart.sign() * apart.abs().log1p())
+                    logits.append(q @ (mean @ part.key[h]) / math.sqrt(len(q)) + bias)
+                    values.append(mean @ part.value[h])
+                    weights.append(torch.stack([of_cell[cy, cx] for cx, cy in cells]) / read[-1])
+            attention = torch.cat(logits).softmax(0)
+            told.append(attention @ torch.stack(values))
+            share += (attention @ torch.stack(weights)) / HEADS * counts[y, x] / len(place)
+        joined = part.norm(part.join(condition[0] + part.out(torch.cat(told))))
+        outputs.append(part.norm_step(joined + part.single_key(asked)) * counts[y, x] / len(place))
+    return part.last(part.norm_pooled(part.pooled(sum(outputs)).tanh())).tanh(), share
+
+
+def test_agrees_with_the_loop_over_places_groups_and_anchors():
+    part, bag, condition = small(reach=1.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
+    part._LATTICE = 2001  # the loop asks the MLP itself
+    with torch.no_grad():
+        embedding, attention = part(bag.features, bag, condition)
+        expected, share = slow(part, bag, condition)
+    close(embedding[0], expected)
+    close(attention[0], share)
+
+
+def test_position_lattice_is_the_mlp_to_the_third_digit():
+    """At the start, at the default resolution; the offsets reach as far as they may."""
+    part = PaperFusion(WIDTH)
+    where = (torch.rand(1, 8, 2, 1) * 2 - 1) * part.reach + torch.linspace(-11 / 12, 11 / 12, 12)
+    with torch.no_grad():
+        bias = part._position(where)  # (1, H, c², A²)
+        places = torch.linspace(-23 / 24, 23 / 24, 24)
+        p = torch.stack(torch.meshgrid(places, places, indexing="ij")[::-1], -1).view(-1, 1, 2)
+        for h in range(8):
+            v = torch.stack(torch.meshgrid(where[0, h, 1], where[0, h, 0], indexing="ij")[::-1], -1).view(1, -1, 2)
+            exact = part.position((p - v).sign() * (p - v).abs().log1p()).squeeze(-1)
+            assert (bias[0, h] - exact).abs().max() < 2e-3
+            assert exact.std() > 5e-3
+
+
+@pytest.mark.parametrize("extra", [1, 300])
+def test_padding_changes_nothing(fusion, extra):
+    bag, condition = make_bag([40, 150, 1], WIDTH, slides=[1, 3, 1]), torch.randn(3, WIDTH)
+    embedding, attention = fusion(bag.features, bag, condition)
+    for garbage in (None, float("nan")):
+        padded = pad_bag(bag, extra, garbage)
+        other, seen = fusion(padded.features, padded, condition)
+        close(other, embedding)
+        close(seen[:, :150], attention)
+        assert (seen[:, 150:] == 0).all()
+
+
+def test_order_of_tokens_changes_nothing(fusion):
+    bag, condition = make_bag([300, 70], WIDTH, slides=[2, 1]), torch.randn(2, WIDTH)
+    order = torch.randperm(300)
+    embedding, attention = fusion(bag.features, bag, condition)
+    shuffled = shuffle_bag(bag, order)
+    other, seen = fusion(shuffled.features, shuffled, condition)
+    close(other, embedding)
+    close(seen, attention[:, order])
+
+
+def test_batch_mates_change_nothing(fusion):
+    counts = [3, 50, 65, 100, 1, 400]
+    bag, condition = make_bag(counts, WIDTH, slides=[1, 1, 3, 2, 1, 3]), torch.randn(6, WIDTH)
+    together, attention = fusion(bag.features, bag, condition)
+    for i, n in enumerate(counts):
+        own = rows(bag, i)
+        alone, seen = fusion(own.features, own, condition[i : i + 1])
+        close(alone[0], together[i])
+        close(seen[0], attention[i, :n])
+
+
+def test_slides_are_frames_of_their_own(fusion):
+    """A slide that is moved by a metre changes nothing; its tokens in the frame of the other slide do."""
+    bag, condition = make_bag([80], WIDTH, slides=[2]), torch.randn(1, WIDTH)
+    embedding, _ = fusion(bag.features, bag, condition)
+    second = (bag.slide == 1).unsqueeze(-1)
+    moved = Bag(bag.features, bag.position + second * 1e6, bag.mask, bag.slide)
+    close(fusion(moved.features, moved, condition)[0], embedding, atol=1e-3)
+    one = Bag(moved.features, moved.position, bag.mask, bag.slide * 0)
+    assert (fusion(one.features, one, condition)[0] - embedding).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 450, 2000])
+def test_any_number_of_tokens_gives_a_distribution(fusion, count):
+    """No square is needed; with offsets that push whole grids of anchors off the tissue, too."""
+    bag = make_bag([count, 0, 30], WIDTH)
+    for size in (1.0, 30.0):
+        embedding, attention = fusion(bag.features, bag, torch.randn(3, WIDTH))
+        close(attention.sum(1), torch.tensor([1.0, 0, 1]))
+        assert (attention >= 0).all()
+        assert (attention[~bag.mask] == 0).all()
+        assert (embedding[1] == 0).all()
+        assert embedding.isfinite().all()
+        with torch.no_grad():
+            fusion.offset.weight.mul_(size * 10)
+
+
+def test_anchors_that_all_miss_the_tissue_read_its_mean():
+    part, bag, condition = small(reach=50.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
+    with torch.no_grad():
+        part.offset.weight.mul_(1e3)  # every group's anchors end far off the slide
+    embedding, attention = part(bag.features, bag, condition)
+    close(attention, torch.full((1, 50), 1 / 50))
+    dealt = part(bag.features[:, torch.randperm(50)], bag, condition)[0]
+    close(dealt, embedding)
+    part.reach = 0.1
+    assert (part(bag.features, bag, condition)[0] - embedding).abs().max() > 1e-3
+
+
+def test_a_teacher_is_built_with_it_by_name_of_the_class():
+    teacher = build("teacher", fusion=PaperFusion)
+    terms = teacher.losses(make_batch(coarse=(5, 0, 7, 4), fine=(20, 0, 28, 0), known=(True, True, False, True)))
+    terms.total.backward()
+    assert terms.total.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in teacher.fusion.parameters())
+
+
+def test_every_parameter_learns_and_none_is_skipped_when_bags_are_empty(fusion):
+    bag, condition = make_bag([60, 30], WIDTH, slides=[2, 1]), torch.randn(2, WIDTH, requires_grad=True)
+    features = bag.features.requires_grad_()
+    embedding, attention = fusion(features, bag, condition)
+    (embedding[:, 0].sum() + attention.square().sum()).backward()
+    assert [name for name, p in fusion.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert (features.grad.abs().sum(-1)[bag.mask] > 0).float().mean() > 0.9
+    assert (features.grad[~bag.mask] == 0).all()
+    assert condition.grad.abs().sum(1).min() > 0
+    fusion.zero_grad(set_to_none=True)
+    empty = Bag(bag.features * float("nan"), bag.position, bag.mask & False, bag.slide)
+    embedding, attention = fusion(empty.features, empty, condition.detach())
+    assert (embedding == 0).all()
+    (embedding.sum() + attention.sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
+
+
+def test_bfloat16_autocast_is_finite_near_and_still_a_distribution(fusion):
+    bag, condition = make_bag([80, 0, 600], WIDTH, slides=[1, 1, 3]), torch.randn(3, WIDTH)
+    expected, _ = fusion(bag.features, bag, condition)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding, attention = fusion(bag.features, bag, condition)
+        embedding.float().square().sum().backward()
+    torch.testing.assert_close(embedding.float(), expected, atol=0.1, rtol=0.1)
+    close(attention.float().sum(1), torch.tensor([1.0, 0, 1]))
+    assert all(p.grad.isfinite().all() for p in fusion.parameters())
+
+
+def saved_bytes(part, n):
+    """Bytes of different tensors that a forward pass keeps for the backward pass."""
+    kept = {}
+    bag, condition = make_bag([n], WIDTH), torch.randn(1, WIDTH)
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = part(bag.features.requires_grad_(), bag, condition)
+    assert result[0].requires_grad
+    return sum(kept.values())
+
+
+def test_memory_is_a_few_floats_a_token_whatever_the_number_of_anchors():
+    part = PaperFusion(WIDTH)
+    small_bag, large_bag = saved_bytes(part, 2_000), saved_bytes(part, 42_000)
+    per_token = (large_bag - small_bag) / 40_000
+    assert 0 < per_token < 4 * 8 * WIDTH, "less than the logits of a token against the 144 anchors of a single head"
+
+
+def test_the_query_is_the_same_everywhere_which_is_what_is_kept():
+    """Without its position MLP every place reads the same, so only how many tokens lie in a cell can matter."""
+    part, bag, condition = small(), make_bag([200], WIDTH), torch.randn(1, WIDTH)
+    with torch.no_grad():
+        part.position[-1].weight.zero_()
+        asked = part.norm(condition)
+        sums, counts = torch.randn(1, WIDTH, CELLS, CELLS), torch.ones(1, CELLS, CELLS)
+        attended, _ = part._attend(asked, sums, counts, counts / CELLS**2)
+        close(attended, attended[:, :1].expand_as(attended))
+        part.position[-1].weight.normal_()
+        attended, _ = part._attend(asked, sums, counts, counts / CELLS**2)
+        assert attended.std(1).mean() > 1e-3
+    assert part(bag.features, bag, condition)[0].isfinite().all()
+
+
+def test_width_must_be_a_multiple_of_the_heads():
+    with pytest.raises(ValueError, match="multiple of heads; got width=12, heads=8"):
+        PaperFusion(12)
+
+
+def test_expression_encoder_is_its_layers_and_its_learned_vector():
+    encoder = PaperExpressionEncoder(30, WIDTH).eval()
+    expression, known = torch.randn(5, 30), torch.tensor([True, False, True, True, False])
+    expression[1] = float("nan")
+    x = expression
+    linear = [layer for layer in encoder.net if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in linear] == [64, 48, 32, WIDTH]
+    for layer in linear:
+        x = x @ layer.weight.T + layer.bias
+        x = torch.where(x > 0, x, x.exp() - 1)
+    out = encoder(expression, known)
+    close(out[known], x.clamp_min(0)[known])
+    close(out[~known], encoder.missing.expand(2, -1))
+    assert (out[known] == 0).float().mean() > 0.2
+    out.sum().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in encoder.parameters())
+    encoder.train()
+    assert not torch.equal(encoder(expression, known)[0], encoder(expression, known)[0])
+
+
+@pytest.mark.parametrize("kind", [PaperExpressionEncoder, ExpressionEncoder])
+def test_expression_encoders_without_genes_or_without_rna_give_the_learned_vector(kind):
+    none = kind(0, WIDTH)
+    close(none(torch.zeros(3, 0), torch.zeros(3).bool()), none.missing.expand(3, -1))
+    some = kind(7, WIDTH, (8, 8))
+    close(some(torch.randn(3, 7), torch.zeros(3).bool()), some.missing.expand(3, -1))
+    assert set(none.state_dict()) == {"missing"}
