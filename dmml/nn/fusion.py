@@ -95,8 +95,8 @@ class DeformableFusion(Fusion):
     def __init__(
         self,
         width: int,
-        inner: int = 64,
-        heads: int = 4,
+        inner: int = 32,
+        heads: int = 2,
         cells: int = 12,
         anchors: int = 6,
         reach: float = 1.0,

@@ -66,8 +66,10 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         mask = bag.mask.gather(1, order)
         weight = mask.float()
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
+        # More than LAST points fill two windows at least: together they leave enough for K.
+        kept = max(WINDOW // 8, -(-n_clusters // 2))
         while points.shape[1] > LAST:
-            merged = _merge_windows(points, weight, mask, member, min(max(WINDOW // 4, n_clusters), WINDOW // 2), k)
+            merged = _merge_windows(points, weight, mask, member, kept, k)
             # A patient who has few enough waits for the others: batch mates and padding change nothing.
             points, weight, mask, member = _where_large(mask, merged, (points, weight, mask, member))
         assignment, _ = dpc_knn(points, mask, n_clusters, k)

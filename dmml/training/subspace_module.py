@@ -150,6 +150,7 @@ class SubspaceModule(LightningModule):
             self.programs = data.programs()
             self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in self.programs.items()}
         self.task.fit(data.training_outcome())
+        self.task.check_batch(data.batch_size, data.training_outcome())
         self.fitted |= data.fitted(self.genes)
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
 
@@ -167,7 +168,7 @@ class SubspaceModule(LightningModule):
         """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""
         lists = pack({"genes": self.genes, "programs": self.programs, "fitted": self.fitted})
         self.hparams.update(n_features=self.n_features, **lists)
-        for name in ("task", "fusion"):
+        for name in ("task", "fusion", "expression_encoder"):
             if name in self.hparams:
                 self.hparams[name] = class_config(self.task if name == "task" else self.hparams[name])
         self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
@@ -270,9 +271,9 @@ class SubspaceModule(LightningModule):
         return terms.total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Task loss of the combined logits, and the task's metrics, over observed patients."""
+        """Mean negative log-likelihood of the combined logits, and the task's metrics, over observed patients."""
         logits, observed = self(batch).logits, batch.target["observed"]
-        loss = self.task.loss(logits, batch.target).sum() / observed.sum().clamp_min(1)
+        loss = -self.task.log_likelihood(logits, batch.target).sum() / observed.sum().clamp_min(1)
         self.log("val/loss", loss, on_epoch=True, batch_size=max(1, int(observed.sum())), prog_bar=True, sync_dist=True)
         if observed.any():
             self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})

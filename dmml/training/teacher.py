@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dmml.nn.expression import ExpressionEncoder
+from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion
 from dmml.nn.projection import fork
 from dmml.tasks import Survival, Task
@@ -26,7 +26,7 @@ class SubspaceTeacher(SubspaceModule):
         magnifications: The magnifications that the model reads, e.g. [10, 20].
         programs: {subspace: {program: [gene, …]}}; None = from the data when the genes are, else the genes themselves.
         fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
-        expression_hidden: Widths of the expression encoder's hidden layers.
+        expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every subspace.
         expression_dropout: Share of patients whose RNA is hidden in a training step, so that one model serves patients
             with and without RNA.
         consistency: "expression" (default), "attention" over parent tiles, or "batch" (the paper's form).
@@ -51,7 +51,7 @@ class SubspaceTeacher(SubspaceModule):
         magnifications: tuple[int, ...] | list[int] = (10, 20),
         programs: dict | None = None,
         fusion: Callable[[int], Fusion] = DeformableFusion,
-        expression_hidden: tuple[int, ...] | list[int] = (64,),
+        expression_encoder: Callable[[int, int], MaskedEncoder] = ExpressionEncoder,
         expression_dropout: float = 0.2,
         consistency: str = "expression",
         consistency_weight: float = 0.1,
@@ -84,14 +84,14 @@ class SubspaceTeacher(SubspaceModule):
             fitted=fitted,
         )
         self.save_hyperparameters(logger=False)
-        self._fusion_factory = fusion
-        self.expression_hidden, self.expression_dropout = tuple(expression_hidden), expression_dropout
+        self._fusion_factory, self._encoder_factory = fusion, expression_encoder
+        self.expression_dropout = expression_dropout
         self._build_if_known()
         self._keep_hparams()
 
     def _build_parts(self) -> None:
         self.expression = nn.ModuleDict(
-            {s: ExpressionEncoder(len(self.genes.get(s, [])), self.width, self.expression_hidden) for s in SUBSPACES}
+            {s: self._encoder_factory(len(self.genes.get(s, [])), self.width) for s in SUBSPACES}
         )
         if self.n_features:
             keys = [f"{m}x_{s}" for m in self.magnifications for s in SUBSPACES]

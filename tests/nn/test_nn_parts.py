@@ -166,5 +166,5 @@ def test_tokens_of_another_slide_are_not_seen():
 
 
 def test_deformable_fusion_refuses_a_width_that_does_not_divide():
-    with pytest.raises(ValueError, match="inner=10, heads=4"):
-        DeformableFusion(16, inner=10)
+    with pytest.raises(ValueError, match="inner=9, heads=2"):
+        DeformableFusion(16, inner=9)

@@ -1,0 +1,135 @@
+"""Simulated patients whose factors are known, held in memory: what the ablation trains on and measures against.
+
+All patients come from the sites of the development cohort, so a difference between two models is one of learning and
+not of transfer. The first are for training, then those of inner validation, the rest are tested once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from dmml.cohort.expression import Expression, model_values
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.standardise import fit_statistics, standardise
+from dmml.data.dataset import Collate, Patient
+from dmml.data.samplers import EpochShuffle
+from dmml.simulate.expression import draw_counts, gene_world, tpm
+from dmml.simulate.tokens import draw_tokens
+from dmml.simulate.truth import FACTORS, draw_patients, log_hazard, shown_factors
+from dmml.tasks import Classification, Survival, Task
+from dmml.types import SUBSPACES, Batch
+
+MAGNIFICATIONS = (10, 20)
+
+
+@dataclass
+class World:
+    """Patients with tissue, RNA, outcome and truth; rows in one order everywhere."""
+
+    items: list[Patient]
+    parts: dict[str, list[int]]
+    """Rows of "train", "val" and "test" """
+    programs: dict[str, dict[str, list[str]]]
+    genes: dict[str, list[str]]
+    expression: dict[str, torch.Tensor]
+    """{subspace: (patients, G)} standardised on the training patients"""
+    outcome: dict[str, np.ndarray]
+    factors: dict[str, np.ndarray]
+    """{subspace: (patients, 3)}"""
+    risk: np.ndarray
+    """(patients,) true log-hazard"""
+    shown_risk: np.ndarray
+    """(patients,) log-hazard of the factors as the slide shows them: the best that tissue allows"""
+
+    def task(self, kind: str = "survival", **arguments) -> Task:
+        """A task fitted on the training patients."""
+        task = Survival(**arguments) if kind == "survival" else Classification(**arguments)
+        task.fit({name: values[self.parts["train"]] for name, values in self.outcome.items()})
+        return task
+
+    def loader(self, part: str, task: Task, batch_size: int, seed: int = 0, shuffled_rna: bool = False) -> DataLoader:
+        """Batches of a part. `shuffled_rna` deals the RNA of the training patients among them: the control."""
+        rows = self.parts[part]
+        dealt = np.random.default_rng(seed).permutation(rows) if shuffled_rna else rows
+        items = [self.items[row] for row in rows]
+        collate = Collate(
+            MAGNIFICATIONS,
+            [item.patient_id for item in items],
+            {s: values[dealt] for s, values in self.expression.items()},
+            torch.ones(len(rows), dtype=torch.bool),
+            task.encode({name: values[rows] for name, values in self.outcome.items()}),
+        )
+        sampler = EpochShuffle(len(items), seed) if part == "train" else None
+        return DataLoader(items, batch_size, sampler=sampler, collate_fn=collate)
+
+    def batches(self, part: str, task: Task) -> list[Batch]:
+        """A part in its order."""
+        return list(self.loader(part, task, 32)) if part != "train" else list(self._in_order(task))
+
+    def _in_order(self, task: Task) -> DataLoader:
+        loader = self.loader("train", task, 32)
+        return DataLoader(loader.dataset, 32, collate_fn=loader.collate_fn)
+
+
+def build(
+    seed: int, train: int = 120, val: int = 30, test: int = 400, dim: int = 64, visibility: float = 0.8
+) -> World:
+    """Draw a world.
+
+    Args:
+        seed: Other seeds give other patients of the same biology.
+        train: Training patients.
+        val: Patients of inner validation.
+        test: Tested patients.
+        dim: Width of the token features.
+        visibility: Correlation of what a slide shows with each factor.
+    """
+    patients = draw_patients("development", train + val + test, seed)
+    programs = read_gene_sets(None)
+    table = pd.DataFrame(
+        np.stack([tpm(draw_counts(patient)) for patient in patients]).astype(np.float32),
+        index=[patient.patient_id for patient in patients],
+        columns=list(gene_world().symbols),
+    )
+    values = model_values(Expression(table, "tpm", {}))
+    genes, expression = {}, {}
+    for s in SUBSPACES:
+        listed = [gene for gene in genes_of(programs[s]) if gene in values.columns]
+        statistics = fit_statistics(values.iloc[:train], listed, "tpm")
+        genes[s], expression[s] = listed, torch.from_numpy(standardise(values, statistics, "tpm"))
+    factors = np.stack([patient.factors for patient in patients])
+    shown = np.stack([shown_factors(patient, 0, visibility) for patient in patients])
+    return World(
+        items=[_item(patient, dim, visibility) for patient in patients],
+        parts={
+            "train": list(range(train)),
+            "val": list(range(train, train + val)),
+            "test": list(range(train + val, train + val + test)),
+        },
+        programs=programs,
+        genes=genes,
+        expression=expression,
+        outcome={
+            "time": np.array([float(patient.days) for patient in patients]),
+            "event": np.array([float(patient.event) for patient in patients]),
+        },
+        factors={s: factors[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
+        risk=np.array([patient.risk for patient in patients]),
+        shown_risk=log_hazard(shown),
+    )
+
+
+def _item(patient, dim: int, visibility: float) -> Patient:
+    bags, _ = draw_tokens(patient, 0, dim, visibility)
+    return Patient(
+        patient_id=patient.patient_id,
+        features={m: bag.features for m, bag in bags.items()},
+        position={m: bag.position for m, bag in bags.items()},
+        slide={m: np.zeros(len(bag.features), dtype=np.int64) for m, bag in bags.items()},
+        parent=bags[20].parent.astype(np.int64),
+    )

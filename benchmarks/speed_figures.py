@@ -1,0 +1,110 @@
+"""The figures that are asked of the models' speed, beside what was measured; and the tables of `model_speed`."""
+
+from __future__ import annotations
+
+YARDSTICK = "gated ABMIL"
+LINEAR_WITHIN = 1.5
+"""Time a token may grow so much over the counts of tokens and still be called linear: large arrays miss the caches."""
+
+
+def _of(rows: list[dict], model: str, n_tokens: int | None = None) -> dict | None:
+    found = [row for row in rows if row["model"] == model and n_tokens in (None, row["tokens"])]
+    return found[0] if found else None
+
+
+def figures(result: dict) -> list[dict]:
+    """One row a figure: {"figure", "asked", "measured", "unit", "reached"}; None where it was not measured."""
+    training, inference, memory = result["training"], result["inference"], result["memory"]
+    million = result.get("million")
+    found = [
+        ("teacher's training step, × gated ABMIL", 2.5, _of(training, "teacher"), "ratio", "×"),
+        ("teacher's memory in training", 0.30, _of(memory, "teacher"), "gib", "GiB"),
+        ("student's training step, × gated ABMIL", 2.0, _of(training, "student"), "ratio", "×"),
+    ]
+    for n in (2500, 10_000, 100_000):
+        found.append(
+            (f"student's inference at {n:,} tokens, × gated ABMIL", 2.0, _of(inference, "student", n), "ratio", "×")
+        )
+    measured = [(name, asked, None if row is None else row[key], unit) for name, asked, row, key, unit in found]
+    growth = [per_thousand(row) for row in inference if row["model"] == "student"]
+    name = "student's time a token, largest over smallest count of tokens (linear)"
+    measured.append((name, LINEAR_WITHIN, growth[-1] / growth[0], "×"))
+    gib = million["gib"] if isinstance(million, dict) else None
+    measured.append(("student's inference at 1,000,000 tokens, beyond the features", 8.0, gib, "GiB"))
+    return [
+        {
+            "figure": name,
+            "asked": asked,
+            "measured": value,
+            "unit": unit,
+            "reached": None if value is None else value <= asked,
+        }
+        for name, asked, value, unit in measured
+    ]
+
+
+def per_thousand(row: dict) -> float:
+    """CPU ms for 1,000 tokens a scale."""
+    return 1e6 * row["cpu_s"] / row["tokens"]
+
+
+def markdown(result: dict) -> str:
+    """The page as it stands in docs/results."""
+    lines = [
+        "# Speed and memory of the models",
+        "",
+        "One thread, float32, one patient with as many tokens of 1,024 features at 10x as at 20x, width 128. A training "
+        "step is forward, all losses, backward, gradient coordination and AdamW. CPU and wall seconds are minima over "
+        f"{result['rounds']} rounds (at 100,000 tokens at most 5) in which all took turns; ratios are of CPU seconds.",
+        "",
+        f"    {result['command']}",
+        "",
+        f"torch {result['torch']}, {result['processor']}",
+        "",
+        "| figure | asked | measured | |",
+        "|---|---|---|---|",
+    ]
+    for row in result["figures"]:
+        value = "—" if row["measured"] is None else f"{row['measured']:.2f} {row['unit']}"
+        verdict = {None: "not measured", True: "reached", False: "**missed**"}[row["reached"]]
+        lines.append(f"| {row['figure']} | ≤ {row['asked']:g} {row['unit']} | {value} | {verdict} |")
+    lines += [
+        "",
+        "Training step",
+        "",
+        "| model | tokens a scale | CPU s | wall s | × gated ABMIL |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["training"]:
+        lines.append(
+            f"| {row['model']} | {row['tokens']:,} | {row['cpu_s']:.4f} | {row['wall_s']:.4f} | {row['ratio']:.2f} |"
+        )
+    lines += ["", "Inference", ""]
+    lines += [
+        "| model | tokens a scale | CPU s | wall s | × gated ABMIL | CPU ms per 1,000 tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result["inference"]:
+        lines.append(
+            f"| {row['model']} | {row['tokens']:,} | {row['cpu_s']:.4f} | {row['wall_s']:.4f} | {row['ratio']:.2f} | "
+            f"{per_thousand(row):.2f} |"
+        )
+    return "\n".join(lines + _memory(result)) + "\n"
+
+
+def _memory(result: dict) -> list[str]:
+    lines = ["", "Peak memory of three training steps above the process with model and data, GiB", ""]
+    lines += ["| model | tokens a scale | from the first step | after a step on 8 tokens |", "|---|---|---|---|"]
+    for row in result["memory"]:
+        warm = "—" if row["gib_warm"] is None else f"{row['gib_warm']:.3f}"
+        lines.append(f"| {row['model']} | {row['tokens']:,} | {row['gib']:.3f} | {warm} |")
+    million = result.get("million")
+    if isinstance(million, dict):
+        lines += [
+            "",
+            f"The {million['model']} on {million['tokens']:,} tokens a scale (float16 features, not counted): "
+            f"{million['gib']:.2f} GiB, {million['cpu_s']:.1f} CPU s, {million['wall_s']:.1f} s.",
+        ]
+    elif million:
+        lines += ["", f"1,000,000 tokens a scale: {million}"]
+    return lines

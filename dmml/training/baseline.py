@@ -1,0 +1,179 @@
+"""The networks that teacher and student are measured against, trained on the same batches in the same way."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from dmml.errors import InputError
+from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
+from dmml.tasks import Survival, Task
+from dmml.training.checkpoint import class_config, hash_patients
+from dmml.training.packing import pack, unpack
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+TISSUE, RNA = {"histology_mean", "histology_abmil"}, {"rna_network"}
+NETWORKS = ("histology_mean", "histology_abmil", "rna_network", "early_concat", "late_fusion")
+
+
+def build_network(
+    name: str, n_features: int, n_genes: dict[str, int], n_outputs: int, width: int, magnifications: tuple[int, ...]
+) -> nn.Module:
+    """One of `NETWORKS`, in the form in which it is a fair rival: as wide as the model, and regularised like it.
+
+    Args:
+        name: Of the network.
+        n_features: D; may be 0 for networks that read no tissue.
+        n_genes: {subspace: G}; may be empty for networks that read no RNA.
+        n_outputs: C.
+        width: d.
+        magnifications: Those that are read.
+    """
+
+    def slide() -> GatedABMIL:
+        return GatedABMIL(n_features, n_outputs, width, width, magnifications, dropout=0.25)
+
+    def rna() -> RNANetwork:
+        return RNANetwork(n_genes, n_outputs, (width, width))
+
+    if name == "histology_mean":
+        return MeanPool(n_features, n_outputs, width, magnifications, dropout=0.25)
+    if name == "histology_abmil":
+        return slide()
+    if name == "rna_network":
+        return rna()
+    if name == "early_concat":
+        return EarlyConcat(n_features, n_genes, n_outputs, width, width, magnifications, dropout=0.25)
+    return LateFusion(slide(), rna())
+
+
+class BaselineNetwork(LightningModule):
+    """One baseline's network with the task's loss; batches, optimiser and steps are those of the subspace models.
+
+    Args:
+        network: One of `NETWORKS`.
+        n_features: D of the encoder; None = from the data at fit.
+        genes: {"tumor": [...], "tme": [...]}; None = from the data at fit.
+        task: What is predicted; None = survival.
+        width: d.
+        magnifications: The magnifications that the network reads.
+        lr: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        fitted: Filled at fit and kept in the checkpoint; leave it empty.
+
+    Raises:
+        InputError: There is no such network, or the data lack what it reads.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        n_features: int | None = None,
+        genes: dict | None = None,
+        task: Task | None = None,
+        width: int = 128,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        lr: float = 2e-4,
+        weight_decay: float = 0.01,
+        fitted: dict | None = None,
+    ):
+        super().__init__()
+        if network not in NETWORKS:
+            raise InputError(f"network: there is no baseline {network!r}; one of {', '.join(NETWORKS)}")
+        task = task or Survival()
+        self.save_hyperparameters(logger=False)
+        self.kind, self.n_features, self.genes = network, n_features, unpack(genes)
+        self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
+        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        self.lr, self.weight_decay = lr, weight_decay
+        self.fitted = unpack(fitted or {})
+        self.network: nn.Module | None = None
+        self._build_if_known()
+        self._keep_hparams()
+
+    def _build_if_known(self) -> None:
+        if self.network is not None or None in (self.n_features, self.genes):
+            return
+        if getattr(self.task, "classes", ()) is None:
+            return
+        n_genes = {s: len(self.genes.get(s, [])) for s in SUBSPACES}
+        if self.kind not in TISSUE and not sum(n_genes.values()):
+            raise InputError(f"{self.kind} reads RNA, and the data name none; give data.expression, or leave it out")
+        if self.kind not in RNA and not self.n_features:
+            raise InputError(f"{self.kind} reads slides, and the data name none; give data.features, or leave it out")
+        size = self.n_features, n_genes, self.task.n_outputs, self.width, self.magnifications
+        self.network = build_network(self.kind, *size)
+        self.validation_metrics = self.task.metrics().clone(prefix="val/")
+
+    def setup(self, stage: str) -> None:
+        """At fit, take from the training patients what was not given; otherwise check that the cohort fits."""
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if stage == "fit" and data is not None:
+            self._fit_to(data)
+        elif data is not None and hasattr(data, "check"):
+            data.check(self)
+        self._build_if_known()
+        if self.network is None:
+            raise InputError("the network's dimensions are not known: give n_features, genes and the task's classes")
+        self._keep_hparams()
+
+    def _fit_to(self, data: Any) -> None:
+        if self.n_features is None:
+            self.n_features = 0 if self.kind in RNA else data.n_features
+        if self.genes is None:
+            sets = {} if self.kind in TISSUE else data.programs()
+            self.genes = {s: sorted({g for genes in p.values() for g in genes}) for s, p in sets.items()}
+        self.task.fit(data.training_outcome())
+        self.task.check_batch(data.batch_size, data.training_outcome())
+        self.fitted |= data.fitted(self.genes)
+        self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
+
+    def _keep_hparams(self) -> None:
+        lists = pack({"genes": self.genes, "fitted": self.fitted})
+        self.hparams.update(n_features=self.n_features, task=class_config(self.task), **lists)
+        self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+
+    def forward(self, batch: Batch) -> Tensor:
+        """→ (B, C)."""
+        return self.network(batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of the observed patients."""
+        loss = self.task.loss(self(batch), batch.target).sum() / batch.target["observed"].sum().clamp_min(1)
+        size = len(batch.patient_id)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Mean negative log-likelihood, and the task's metrics, over observed patients."""
+        logits, observed = self(batch), batch.target["observed"]
+        loss = -self.task.log_likelihood(logits, batch.target).sum() / observed.sum().clamp_min(1)
+        self.log("val/loss", loss, on_epoch=True, batch_size=max(1, int(observed.sum())), prog_bar=True, sync_dist=True)
+        if observed.any():
+            self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics over the whole of the validation patients."""
+        self.log_dict(self.validation_metrics.compute(), prog_bar=True, sync_dist=True)
+        self.validation_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Predictions as they stand in `predictions.csv`."""
+        return self.predict_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """`{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}` with logits alone."""
+        logits = self(batch).float()
+        outcome = self.task.decode(batch.target) if batch.target else {}
+        output = SubspaceOutput(logits, dict.fromkeys(self.magnifications, logits), {}, {}, {}, {})
+        return {"predictions": self.task.predictions(logits), "outcome": outcome, "output": output}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW, as the subspace models."""
+        mixed = self._trainer is not None and "mixed" in str(self._trainer.precision)
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=not mixed)

@@ -1,0 +1,151 @@
+"""The benchmarks' slides hold what they promise, and their steps and figures are what they are called."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch):
+    """Scripts import each other from their own folder, and ask for one thread."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def slides():
+    from rare_signal import Slides
+
+    return lambda share, strength=1000.0: Slides(share, strength, n_features=16, seed=3)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.01, 4), (0.05, 20), (0.5, 200)])
+def test_a_share_of_neighbouring_tiles_carries_the_class(slides, share, count):
+    world = slides(share)
+    batch = world.draw(6)
+    for scale, (tile, bag) in enumerate(zip((224.0, 112.0), batch.bags.values(), strict=True)):
+        for i, label in enumerate(batch.target["label"]):
+            likeness = bag.features[i] @ world.prototypes[scale].T / 1000  # (N, C)
+            planted = likeness[:, label] > 500
+            assert planted.sum() == count
+            cells = {tuple(c) for c in (bag.position[i] / tile - 0.5).round().int().tolist()}
+            assert len(cells) == 400, "every cell of the grid once"
+            there = bag.position[i][planted]
+            # A disc of `count` cells, cut by the slide's edge to a quarter at most, is no wider than this.
+            assert (there.amax(0) - there.amin(0)).max() <= tile * (2 * (4 * count / 3.14) ** 0.5 + 1)
+            others = bag.features[i][~planted]
+            assert others.abs().max() < 8, "the rest is noise"
+
+
+def test_parents_are_the_tiles_that_cover_them(slides):
+    batch = slides(0.05).draw(3)
+    coarse, fine = batch.bags[10].position, batch.bags[20].position
+    for i in range(3):
+        assert ((fine[i] - coarse[i][batch.parent[i]]).abs() == 56.0).all()
+
+
+def test_every_slide_is_new_and_the_seed_settles_them(slides):
+    one, again = slides(0.05), slides(0.05)
+    first, second, same = one.draw(2), one.draw(2), again.draw(2)
+    assert torch.equal(first.bags[10].features, same.bags[10].features)
+    assert not torch.equal(first.bags[10].features, second.bags[10].features)
+    assert not torch.equal(first.bags[10].position[0], first.bags[10].position[1]), "lists are in random order"
+
+
+def test_accuracy_counts_what_is_right(slides):
+    from rare_signal import accuracy
+
+    class Known(torch.nn.Module):
+        def forward(self, batch):
+            return torch.nn.functional.one_hot(batch.target["label"] % 3, 4).float()
+
+    test = [slides(0.05).draw(8) for _ in range(3)]
+    labels = torch.cat([batch.target["label"] for batch in test])
+    assert accuracy(Known(), test) == pytest.approx(float((labels < 3).float().mean()))
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "gated ABMIL"])
+def test_a_step_moves_every_weight(name):
+    import contenders
+    from token_batches import one_patient
+
+    network = contenders.build(name)
+    before = {key: value.clone() for key, value in network.named_parameters()}
+    step, batch = contenders.step_of(network), one_patient(70)
+    losses = [step(batch) for _ in range(3)]
+    assert torch.tensor(losses).isfinite().all()
+    still = [key for key, value in network.named_parameters() if torch.equal(value, before[key])]
+    assert [key for key in still if not key.endswith("missing")] == [], "RNA was known, so its stand-in stays"
+
+
+def test_tissue_of_a_speed_batch_is_nested():
+    from token_batches import nested_grids
+
+    places, parent = nested_grids(1003)
+    assert places[10].shape == places[20].shape == (1003, 2)
+    assert len(places[10].unique(dim=0)) == len(places[20].unique(dim=0)) == 1003
+    assert ((places[20] - places[10][parent]).abs() == 56.0).all()
+    assert parent.bincount().max() == 4
+
+
+def test_nystrom_attention_with_a_landmark_a_token_is_plain_attention():
+    from rivals import NystromAttention
+
+    layer = NystromAttention(32, heads=2, landmarks=64, iterations=30).double().eval()
+    tokens = torch.randn(1, 64, 32, dtype=torch.float64)
+    query, key, value = (x.unflatten(-1, (2, -1)).transpose(1, 2) for x in layer.qkv(tokens).chunk(3, -1))
+    attended = (query @ key.transpose(-1, -2) / 4).softmax(-1) @ value + layer.near(value)
+    expected = layer.out(attended.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(tokens), expected, atol=1e-10, rtol=0)
+
+
+def test_the_rivals_are_as_large_as_the_published_ones():
+    from contenders import build
+    from token_batches import one_patient
+
+    sizes = {name: sum(p.numel() for p in build(name).parameters()) for name in ("gated ABMIL", "MCAT-like")}
+    assert sizes == {"gated ABMIL": 329_738, "MCAT-like": 7_462_412}
+    batch = one_patient(300)
+    for name in ("MCAT-like", "TransMIL-like"):
+        logits = build(name)(batch)
+        assert logits.shape == (1, 4)
+        assert logits.isfinite().all()
+
+
+def test_a_figure_is_reached_missed_or_not_measured():
+    from speed_figures import figures, markdown
+
+    def row(model, tokens, cpu, ratio):
+        return {"model": model, "tokens": tokens, "cpu_s": cpu, "wall_s": cpu, "ratio": ratio}
+
+    result = {
+        "training": [row("teacher", 2500, 0.2, 2.6), row("student", 2500, 0.1, 1.9)],
+        "inference": [row("student", 2500, 0.025, 1.5), row("student", 10_000, 0.2, 2.1)],
+        "memory": [{"model": "teacher", "tokens": 2500, "gib": 0.2, "gib_warm": None}],
+        "million": "not run: 3.0 GiB free, 14 needed",
+        "command": "python benchmarks/model_speed.py",
+        "torch": "2",
+        "processor": "x",
+        "rounds": 5,
+    }
+    found = figures(result)
+    assert [f["reached"] for f in found] == [False, True, True, True, False, None, False, None]
+    assert found[6]["measured"] == pytest.approx(2.0)  # 10 ms a thousand, then 20
+    text = markdown(result | {"figures": found})
+    assert text.count("**missed**") == 3
+    assert text.count("not measured") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads and resets a mark that Linux alone keeps")
+def test_peak_memory_sees_what_was_taken_and_given_back():
+    from peak_memory import peak_above
+
+    def take():
+        torch.ones(50 * 2**20)  # 200 MiB
+
+    assert peak_above(take) == pytest.approx(200 / 1024, abs=0.01)
+    assert peak_above(lambda: None) < 0.01
