@@ -20,7 +20,7 @@ from dmml.data.dataset import Collate, Patient
 from dmml.data.samplers import EpochShuffle
 from dmml.simulate.expression import draw_counts, gene_world, tpm
 from dmml.simulate.tokens import draw_tokens
-from dmml.simulate.truth import FACTORS, draw_patients, log_hazard, shown_factors
+from dmml.simulate.truth import CORRELATION, FACTORS, draw_patients, log_hazard, shown_factors
 from dmml.tasks import Classification, Survival, Task
 from dmml.types import SUBSPACES, Batch
 
@@ -41,10 +41,12 @@ class World:
     outcome: dict[str, np.ndarray]
     factors: dict[str, np.ndarray]
     """{subspace: (patients, 3)}"""
+    shown: dict[str, np.ndarray]
+    """{subspace: (patients, 3)} factors as the slide shows them"""
     risk: np.ndarray
     """(patients,) true log-hazard"""
     shown_risk: np.ndarray
-    """(patients,) log-hazard of the factors as the slide shows them: the best that tissue allows"""
+    """(patients,) log-hazard to be expected of the factors that the slide shows: the best that tissue allows"""
 
     def task(self, kind: str = "survival", **arguments) -> Task:
         """A task fitted on the training patients."""
@@ -76,9 +78,7 @@ class World:
         return DataLoader(loader.dataset, 32, collate_fn=loader.collate_fn)
 
 
-def build(
-    seed: int, train: int = 120, val: int = 30, test: int = 400, dim: int = 64, visibility: float = 0.8
-) -> World:
+def build(seed: int, train: int = 120, val: int = 30, test: int = 400, dim: int = 64, visibility: float = 0.8) -> World:
     """Draw a world.
 
     Args:
@@ -119,9 +119,28 @@ def build(
             "event": np.array([float(patient.event) for patient in patients]),
         },
         factors={s: factors[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
+        shown={s: shown[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
         risk=np.array([patient.risk for patient in patients]),
-        shown_risk=log_hazard(shown),
+        shown_risk=expected_log_hazard(shown, visibility),
     )
+
+
+def expected_log_hazard(shown: np.ndarray, visibility: float) -> np.ndarray:
+    """E[log-hazard of the factors | what a slide shows of them].
+
+    Factors f ~ N(0, C) and shown = v f + √(1 − v²) noise make f given shown normal, with mean K shown and covariance
+    C − v K C, where K = v C (v² C + (1 − v²) I)⁻¹. The log-hazard is linear but for one product, whose expectation
+    adds the covariance of the two: the same for all patients, and left to `log_hazard` of the mean it only shifts.
+
+    Args:
+        shown: (n, 6) in the order of `FACTOR_NAMES`.
+        visibility: v in (0, 1].
+
+    Returns:
+        (n,), up to a constant.
+    """
+    spread = visibility**2 * CORRELATION + (1 - visibility**2) * np.eye(len(CORRELATION))
+    return log_hazard(shown @ np.linalg.solve(spread, visibility * CORRELATION))
 
 
 def _item(patient, dim: int, visibility: float) -> Patient:

@@ -25,6 +25,10 @@ TOOLS = {
     "cohort split": ("dmml.commands.cohort_split", "patient-level folds, stratified or site-preserved"),
     "extract": ("dmml.commands.extract", "slides to features, resumable"),
     "features": ("dmml.commands.features", "list or verify a feature store"),
+    "crossval": (
+        "dmml.commands.crossval",
+        "teacher, student and baselines on the same folds, with paired statistics",
+    ),
     "predict-slide": ("dmml.commands.predict_slide", "one raw slide to an answer and pictures"),
     "report": ("dmml.commands.report", "one HTML file from one or several runs"),
 }

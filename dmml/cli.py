@@ -25,20 +25,22 @@ from dmml.errors import InputError
 from dmml.experiment.reference import add_training_reference
 from dmml.experiment.results import write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder, run_of_checkpoint
+from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
+from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 from dmml.tasks import Classification, Survival
 from dmml.training.checkpoint import read_checkpoint
+from dmml.training.optimisation import PATIENCE
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
 __all__ = [
-    "Classification", "DeformableFusion", "GatedPoolFusion", "GradientCoordination", "MultimodalDataModule",
-    "SubspaceStudent", "SubspaceTeacher", "Survival", "run",
+    "Classification", "DeformableFusion", "ExpressionEncoder", "GatedPoolFusion", "GradientCoordination",
+    "MultimodalDataModule", "PaperExpressionEncoder", "PaperFusion", "SubspaceStudent", "SubspaceTeacher", "Survival",
+    "run",
 ]  # fmt: skip
 
 TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0, "enable_model_summary": False}
-PATIENCE = 12
-"""Epochs without a better inner validation loss after which training stops."""
 
 
 class DMMLCLI(LightningCLI):

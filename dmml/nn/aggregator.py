@@ -13,7 +13,9 @@ class TokenAggregator(nn.Module):
     """Informative token aggregation for both subspaces of one magnification.
 
     One clustering of the tissue, shared; each subspace weighs the members of a cluster by its own light score, so a
-    subspace keeps what is informative to it. Attention runs among the K merged tokens only.
+    subspace keeps what is informative to it. Attention runs among the K merged tokens only. A merged token enters the
+    pool with the logsumexp of its members' scores, so that before anything is learned of the merged tokens the pool is
+    the one over all tokens, softmax(score): rare tissue is not voted down by the size of the clusters.
 
     Args:
         width: d.
@@ -33,7 +35,7 @@ class TokenAggregator(nn.Module):
         if n_merged is not None and not 1 <= n_merged <= LAST // 2:
             raise ValueError(f"n_merged must be between 1 and {LAST // 2}, or None for no merging; got {n_merged}")
         self.n_merged = n_merged
-        self.score = nn.ModuleDict({s: nn.Linear(width, 1) for s in SUBSPACES})
+        self.score = nn.ModuleDict({s: nn.Linear(width, 1, bias=False) for s in SUBSPACES})
         self.attend = nn.ModuleDict({s: _AttentionBlock(width, heads, dropout) for s in SUBSPACES})
         self.pool = nn.ModuleDict({s: GatedPool(width) for s in SUBSPACES})
 
@@ -47,17 +49,18 @@ class TokenAggregator(nn.Module):
         embeddings, attention = {}, {}
         for s in SUBSPACES:
             score = self.score[s](tokens[s]).squeeze(-1)
-            merged, share = merge_informative(tokens[s], score, assignment, self.n_merged)  # (B, K, d), (B, N)
-            merged = self.attend[s](merged, filled)
-            embeddings[s], over_merged = self.pool[s](merged, filled)
+            merged, share, standing = merge_informative(tokens[s], score, assignment, self.n_merged)
+            merged = self.attend[s](merged, filled)  # (B, K, d)
+            embeddings[s], over_merged = self.pool[s](merged, filled, prior=standing.masked_fill(~filled, 0))
             attention[s] = over_merged.gather(1, assignment.clamp_min(0)) * share * bag.mask
         return embeddings, attention
 
     def _without_merging(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         embeddings, attention = {}, {}
         for s in SUBSPACES:
-            weighed = tokens[s] * self.score[s](tokens[s]).sigmoid()
-            embeddings[s], attention[s] = self.pool[s](self.attend[s](weighed, bag.mask), bag.mask)
+            attended = self.attend[s](tokens[s], bag.mask)
+            prior = self.score[s](tokens[s]).squeeze(-1)
+            embeddings[s], attention[s] = self.pool[s](attended, bag.mask, prior=prior)
         return embeddings, attention
 
 

@@ -167,7 +167,7 @@ class DeformableFusion(Fusion):
         there: Tensor,
     ) -> Tensor:
         """Attention of every token to the anchors of its own slide. (B, N, inner), … → (B, N, inner)."""
-        batch, n_slides, m = there.shape
+        _, n_slides, m = there.shape
         key, value = self.key_value(keys.flatten(1, 2)).chunk(2, -1)
         query, key, value = self._split(query), self._split(key), self._split(value)  # (B, H, N or S·M, d_h)
         asked = (key @ self._split(self.ask(condition).unsqueeze(1)).transpose(2, 3)) / math.sqrt(key.shape[-1])

@@ -151,7 +151,9 @@ def _resize(x: Tensor, width: int) -> Tensor:
     return torch.cat([x[:, :width], x.new_zeros(len(x), max(0, width - x.shape[1]), *x.shape[2:])], 1)
 
 
-def merge_informative(tokens: Tensor, score: Tensor, assignment: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
+def merge_informative(
+    tokens: Tensor, score: Tensor, assignment: Tensor, n_clusters: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Merge each cluster with weights softmax(score) within the cluster.
 
     Args:
@@ -161,8 +163,8 @@ def merge_informative(tokens: Tensor, score: Tensor, assignment: Tensor, n_clust
         n_clusters: K.
 
     Returns:
-        Merged tokens (B, K, d) and each token's share of its cluster (B, N). Departs from the released code's
-        exp(score), which overflows.
+        Merged tokens (B, K, d), each token's share of its cluster (B, N), and what a cluster stands for: the logsumexp
+        of its scores (B, K), −∞ for an empty one. Departs from the released code's exp(score), which overflows.
     """
     there = assignment >= 0
     slot = assignment.clamp_min(0)
@@ -170,7 +172,10 @@ def merge_informative(tokens: Tensor, score: Tensor, assignment: Tensor, n_clust
     top = (
         score.detach().new_full((len(score), n_clusters), float("-inf")).scatter_reduce(1, slot, score.detach(), "amax")
     )
-    weight = (score - top.masked_fill(top.isinf(), 0).gather(1, slot)).exp()
+    top = top.masked_fill(top.isinf(), 0)
+    weight = (score - top.gather(1, slot)).exp()
     total = weight.new_zeros(len(score), n_clusters).scatter_add(1, slot, weight)
-    share = weight / total.gather(1, slot).clamp_min(torch.finfo(weight.dtype).tiny)
-    return merge_tokens(tokens, weight, assignment, n_clusters), share
+    tiny = torch.finfo(weight.dtype).tiny
+    share = weight / total.gather(1, slot).clamp_min(tiny)
+    standing = torch.where(total > 0, top + total.clamp_min(tiny).log(), float("-inf"))
+    return merge_tokens(tokens, weight, assignment, n_clusters), share, standing

@@ -13,6 +13,7 @@ from dmml.errors import InputError
 from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
 from dmml.tasks import Survival, Task
 from dmml.training.checkpoint import class_config, hash_patients
+from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.packing import pack, unpack
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
@@ -61,8 +62,9 @@ class BaselineNetwork(LightningModule):
         task: What is predicted; None = survival.
         width: d.
         magnifications: The magnifications that the network reads.
-        lr: Learning rate of AdamW.
+        lr: Learning rate of AdamW at its height.
         weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
         fitted: Filled at fit and kept in the checkpoint; leave it empty.
 
     Raises:
@@ -79,6 +81,7 @@ class BaselineNetwork(LightningModule):
         magnifications: tuple[int, ...] | list[int] = (10, 20),
         lr: float = 2e-4,
         weight_decay: float = 0.01,
+        warmup: float = 0.1,
         fitted: dict | None = None,
     ):
         super().__init__()
@@ -89,7 +92,7 @@ class BaselineNetwork(LightningModule):
         self.kind, self.n_features, self.genes = network, n_features, unpack(genes)
         self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.fitted = unpack(fitted or {})
         self.network: nn.Module | None = None
         self._build_if_known()
@@ -173,7 +176,6 @@ class BaselineNetwork(LightningModule):
         output = SubspaceOutput(logits, dict.fromkeys(self.magnifications, logits), {}, {}, {}, {})
         return {"predictions": self.task.predictions(logits), "outcome": outcome, "output": output}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW, as the subspace models."""
-        mixed = self._trainer is not None and "mixed" in str(self._trainer.precision)
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=not mixed)
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
+        """As the subspace models."""
+        return adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup)

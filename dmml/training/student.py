@@ -42,8 +42,9 @@ class SubspaceStudent(SubspaceModule):
         decorrelation_weight: As in `SubspaceTeacher`.
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
-        lr: Learning rate of AdamW.
+        lr: Learning rate of AdamW at its height.
         weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
         init_from: Checkpoint to take weights from: a student pre-trained without a teacher, or fine-tuning.
         fitted: Filled at fit and kept in the checkpoint; leave it empty.
 
@@ -72,6 +73,7 @@ class SubspaceStudent(SubspaceModule):
         embedding_dropout: float = 0.25,
         lr: float = 2e-4,
         weight_decay: float = 0.01,
+        warmup: float = 0.1,
         init_from: str | None = None,
         fitted: dict | None = None,
     ):
@@ -92,6 +94,7 @@ class SubspaceStudent(SubspaceModule):
             embedding_dropout=embedding_dropout,
             lr=lr,
             weight_decay=weight_decay,
+            warmup=warmup,
             init_from=init_from,
             fitted=fitted,
         )

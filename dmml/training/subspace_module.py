@@ -19,6 +19,7 @@ from dmml.tasks import Task
 from dmml.training.bags import bag_of
 from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
+from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.packing import pack, unpack
 from dmml.training.programs import ProgramScores
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
@@ -47,6 +48,7 @@ class SubspaceModule(LightningModule):
         embedding_dropout: float,
         lr: float,
         weight_decay: float,
+        warmup: float,
         init_from: str | None,
         fitted: dict | None,
     ):
@@ -59,7 +61,7 @@ class SubspaceModule(LightningModule):
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
         self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.init_from = init_from
         self.fitted = unpack(fitted or {})
         self._built = False
@@ -293,7 +295,6 @@ class SubspaceModule(LightningModule):
         outcome = self.task.decode(batch.target) if batch.target else {}
         return {"predictions": self.task.predictions(output.logits), "outcome": outcome, "output": output}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; under mixed precision not fused: a fused one unscales inside its step, behind callbacks and clipping."""
-        mixed = self._trainer is not None and "mixed" in str(self._trainer.precision)
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=not mixed)
+    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
+        """AdamW with warm-up and cosine."""
+        return adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup)

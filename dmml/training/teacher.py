@@ -36,8 +36,9 @@ class SubspaceTeacher(SubspaceModule):
         decorrelation_weight: Weight of the decorrelation of the two embeddings.
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
-        lr: Learning rate of AdamW.
+        lr: Learning rate of AdamW at its height.
         weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
         init_from: Checkpoint to take weights from, e.g. for fine-tuning.
         fitted: Filled at fit and kept in the checkpoint; leave it empty.
     """
@@ -61,6 +62,7 @@ class SubspaceTeacher(SubspaceModule):
         embedding_dropout: float = 0.25,
         lr: float = 2e-4,
         weight_decay: float = 0.01,
+        warmup: float = 0.1,
         init_from: str | None = None,
         fitted: dict | None = None,
     ):
@@ -80,6 +82,7 @@ class SubspaceTeacher(SubspaceModule):
             embedding_dropout=embedding_dropout,
             lr=lr,
             weight_decay=weight_decay,
+            warmup=warmup,
             init_from=init_from,
             fitted=fitted,
         )

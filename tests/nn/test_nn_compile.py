@@ -1,6 +1,6 @@
 """`torch.compile` gives what eager PyTorch gives, on the CPU, for bags of any length and without a second compilation.
 
-The C++ of three parts takes about 100 CPU seconds when it is built for the first time, a quarter of that from its cache.
+The C++ of three parts takes about 100 CPU seconds when it is built for the first time, a third of that from its cache.
 """
 
 import os
@@ -84,7 +84,10 @@ def test_inductor_compiles_the_students_aggregation(compiler):
     with torch.no_grad():
         for n in (24, 50):
             bag = any_length(make_bag([n, n // 2], WIDTH))
-            check(part, compiled, {s: bag.features * (i + 1) for i, s in enumerate(SUBSPACES)}, bag)
+            tokens = {s: bag.features * (i + 1) for i, s in enumerate(SUBSPACES)}
+            for tensor in tokens.values():
+                torch._dynamo.mark_dynamic(tensor, 1)
+            check(part, compiled, tokens, bag)
     assert counters["stats"]["unique_graphs"] == 1
 
 

@@ -76,14 +76,15 @@ def test_merging_by_information_is_a_softmax_within_the_cluster():
     tokens, score = torch.randn(2, 9, 3), torch.randn(2, 9) * 3
     assignment = torch.randint(0, 3, (2, 9))
     assignment[1, 6:] = -1
-    merged, share = merge_informative(tokens, score, assignment, 4)
+    merged, share, standing = merge_informative(tokens, score, assignment, 4)
     for b in range(2):
         for c in range(4):
             rows = (assignment[b] == c).nonzero().flatten()
             weight = score[b, rows].softmax(0)
             torch.testing.assert_close(share[b, rows], weight)
+            torch.testing.assert_close(standing[b, c], score[b, rows].logsumexp(0))
             torch.testing.assert_close(merged[b, c], weight @ tokens[b, rows] if len(rows) else torch.zeros(3))
     assert (share[1, 6:] == 0).all()
-    extreme, share = merge_informative(tokens, score * 1e4, assignment, 4)
+    extreme, share, _ = merge_informative(tokens, score * 1e4, assignment, 4)
     assert extreme.isfinite().all()
     assert share.isfinite().all()

@@ -1,0 +1,130 @@
+"""The page of the ablation in docs/results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ablation_summary import words
+from ablation_variants import BY_NAME, STUDENT, TEACHER
+
+from dmml.types import SUBSPACES
+
+TITLES = {TEACHER: "Teacher: slides and RNA", STUDENT: "Student: slides alone"}
+YES_NO = {True: "yes", False: "**no**", None: "—"}
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The page as it stands in docs/results."""
+    return "\n".join(
+        [
+            *_head(summary),
+            *_figures(summary["figures"]),
+            *(line for kind in (TEACHER, STUDENT) for line in _variants(kind, summary["variants"])),
+            *_distillation(summary),
+            *(line for kind in (TEACHER, STUDENT) for line in _factors(kind, summary["variants"])),
+            "",
+        ]
+    )
+
+
+def _head(summary: dict[str, Any]) -> list[str]:
+    settings, seeds = summary["settings"], summary["seeds"]
+    lines = [
+        "# Each contribution alone",
+        "",
+        f"Simulated patients whose factors are known: {settings['train']} for training, {settings['val']} to choose the "
+        f"epoch, {settings['test']} tested once, anew for each of the seeds {', '.join(map(str, seeds))}; a slide shows "
+        f"every factor with a correlation of {settings['visibility']:g}. Width {settings['width']}, at most "
+        f"{settings['epochs']} epochs, batches of {settings['batch_size']}, all else as by default.",
+        "",
+        "Concordance is the mean over seeds. Intervals are 95 % of a paired bootstrap of the test patients, within seeds "
+        "and events; they do not hold the luck of a fit, which the seeds side by side show. `p` is adjusted (Holm) over "
+        "the table, but for the student without distillation, the primary comparison. A default is said to be better "
+        "only where adjusted p < 0.05, to be worse already where the interval of the difference lies above 0.",
+        "",
+        f"    {summary['command']}",
+        "",
+    ]
+    if len(summary["code"]) > 1:
+        lines += [f"The fits were made by {len(summary['code'])} states of the code: {', '.join(summary['code'])}.", ""]
+    return lines
+
+
+def _figures(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| asked | measured | reached |", "|---|---|---|"]
+    return [*lines, *(f"| {row['asked']} | {row['measured']} | {YES_NO[row['reached']]} |" for row in rows), ""]
+
+
+def _variants(kind: str, variants: dict[str, dict[str, Any]]) -> list[str]:
+    rows = {name: row for name, row in variants.items() if BY_NAME[name].kind == kind}
+    if not rows:
+        return []
+    lines = [
+        f"## {TITLES[kind]}",
+        "",
+        "| variant | what differs | concordance | minus the default | p | seed by seed | effect | epoch | s a fit |",
+        "|" + "---|" * 9,
+    ]
+    for name, row in rows.items():
+        found = row["difference"]
+        cells = [f"`{name}`", row["change"], _concordance(row), *_compared(found), row["effect"]]
+        lines.append("| " + " | ".join([*cells, f"{row['best_epoch']:.0f}", f"{row['seconds']:.0f}"]) + " |")
+    return [*lines, ""]
+
+
+def _concordance(row: dict[str, Any]) -> str:
+    if row["c_index"] is None:
+        return f"not finite (seed {', '.join(map(str, row['not_finite']))})"
+    return _range(row["c_index"])
+
+
+def _compared(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["", "", ""]
+    return [words(found), f"{found.get('p_holm', found['p']):.3f}", _seeds(found)]
+
+
+def _distillation(summary: dict[str, Any]) -> list[str]:
+    lines = ["## What distillation gives", "", "| reference | concordance |", "|---|---|"]
+    said = {
+        "oracle": "oracle: the true risk",
+        "slide-oracle": "slide oracle: the risk that the shown factors let expect",
+    }
+    lines += [f"| {said[name]} | {_range(found)} |" for name, found in summary["references"].items()]
+    pairs = {name: found for name, found in summary["distillation"].items() if name != "share_closed"}
+    lines += ["", "| pair | difference | p, unadjusted | seed by seed |", "|---|---|---|---|"]
+    lines += [f"| {name} | {words(found)} | {found['p']:.3f} | {_seeds(found)} |" for name, found in pairs.items()]
+    return [*lines, ""]
+
+
+def _factors(kind: str, variants: dict[str, dict[str, Any]]) -> list[str]:
+    rows = {name: row for name, row in variants.items() if BY_NAME[name].kind == kind and row["partial_r2"]}
+    if not rows:
+        return []
+    lines = [
+        f"## Factors in the embeddings: {kind}",
+        "",
+        "Partial R² of a subspace's own factors given the other's, and of the other's given its own, read by a "
+        "cross-validated ridge from the embeddings of the test patients; against the true factors, and against those "
+        "that the slide shows.",
+        "",
+        "| variant | tumor own | TME own | tumor other's | TME other's | shown: tumor own | TME own | tumor other's | TME other's |",
+        "|" + "---|" * 9,
+    ]
+    for name, row in rows.items():
+        cells = [
+            f"{row[which][s][of]:.2f}"
+            for which in ("partial_r2", "partial_r2_shown")
+            for of in ("own", "other")
+            for s in SUBSPACES
+        ]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _range(found: dict[str, Any]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
+
+
+def _seeds(found: dict[str, Any]) -> str:
+    return ", ".join(f"{value:+.3f}" for value in found["by_seed"])

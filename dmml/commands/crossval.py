@@ -1,0 +1,160 @@
+"""Nested cross-validation of teacher, student and baselines on the same folds, resumable, with paired statistics."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    from dmml.experiment.crossval_plan import Plan
+
+SAME = ("clinical", "patient_id", "slide_id", "outcome", "covariates", "expression", "gene_sets", "features", "split")
+"""Arguments of the data section in which a student's config must agree with the teacher's."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "--config", "-c", action="append", required=True, help="of a teacher's `dmml fit`; may be repeated"
+    )
+    parser.add_argument("--student", help="of a student's `dmml fit` (default: a student as wide as the teacher)")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: <default_root_dir>_crossval)")
+    parser.add_argument("--seeds", type=int, default=1, help="fits of each network a fold (default: 1)")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="times that the patients are dealt into folds (default: 1)"
+    )
+    parser.add_argument("--models", help="names, separated by commas (default: all that the data allow)")
+    parser.add_argument("--only-fold", type=int, metavar="K", help="fit only this fold, e.g. in a job array")
+    parser.add_argument(
+        "--collect", action="store_true", help="fit nothing; judge what is there, and say what is missing"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="folds fitted side by side (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds another one")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check, fit what is not finished, judge, and print."""
+    plan = make_plan(args)
+    if args.collect and not (plan.out / "plan.json").is_file():
+        raise InputError(f"{plan.out}: holds no cross-validation to collect; run it without --collect first")
+    plan.claim(args.overwrite)
+    from dmml.experiment.crossval import collect, fit
+
+    if not args.collect:
+        fit(plan, args.only_fold, args.jobs)
+    if args.only_fold is None:
+        print(collect(plan))
+    else:
+        print(f"{plan.out}: fold {args.only_fold} is finished; when all are: dmml crossval … --collect")
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Find what is wrong with options, configs and tables, before anything heavy is imported."""
+    from dmml.commands.preflight import init_args
+    from dmml.experiment.crossval_models import chosen, lacking, refuse_unknown
+
+    _check_options(args)
+    asked = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
+    refuse_unknown(asked or [])
+    config = _read(args.config)
+    data = dict(init_args(config["data"]))
+    student = _check_sections(config, _read([args.student]) if args.student else None, data)
+    named = {"RNA": data.get("expression"), "slides": data.get("features"), "covariates": data.get("covariates")}
+    has = {what for what, value in named.items() if value}
+    models = chosen(asked, has)
+    folds = _deal(args, data)
+    if asked is None and (absent := lacking(has)):
+        print(f"left out: {absent}")
+    from dmml.experiment.crossval_plan import Plan
+
+    trainer = config.get("trainer") or {}
+    root = trainer.get("default_root_dir") or f"runs/{data.get('name') or Path(data['clinical']).resolve().parent.name}"
+    seed = config.get("seed_everything")
+    return Plan(
+        out=args.out or Path(f"{root}_crossval"),
+        model=config["model"],
+        student=student["model"] if student else None,
+        data=data | {"fold": folds[0]},
+        trainer=trainer,
+        student_trainer=(student.get("trainer") or {}) if student else trainer,
+        student_batch_size=init_args(student["data"]).get("batch_size") if student else None,
+        models=models,
+        folds=folds,
+        seeds=args.seeds,
+        repeats=args.repeats,
+        base_seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else 0,
+    )
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    for option in ("seeds", "repeats", "jobs"):
+        if getattr(args, option) < 1:
+            raise InputError(f"--{option}: {getattr(args, option)} is too small; give 1 or more")
+    if args.collect and args.only_fold is not None:
+        raise InputError("--collect gathers all folds; leave out --only-fold")
+
+
+def _read(paths: Sequence[str]) -> dict[str, Any]:
+    """A config as `dmml fit` checks it, but for what is each fold's own: the run's folder and the student's teacher."""
+    from dmml.commands.preflight import check, init_args
+
+    words = [word for path in paths for word in ("--config", str(path))]
+    config = check(["fit", *words, "--model.teacher", "null", "--overwrite"]).config
+    if _class(config) != "SubspaceStudent":
+        init_args(config["model"]).pop("teacher", None)
+    return config
+
+
+def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
+    """Numbers of the folds; where the data section names no split, it gets the default one."""
+    from dmml.cohort.cohort import read_cohort
+    from dmml.experiment.crossval_plan import FOLDS
+
+    fold = data.get("fold", 0) if data.get("split") else 0
+    data["split"] = data.get("split") or FOLDS
+    if args.repeats > 1 and not isinstance(data["split"], dict):
+        raise InputError(
+            f"--repeats: {data['split']} is one division into folds; give data.split as {{folds: 5}} to repeat it"
+        )
+    # The RNA was read when the config was checked; folds need none of it.
+    without_rna = {"expression": None, "features": data.get("features") or data["clinical"], "fold": fold}
+    folds = sorted(read_cohort(data | without_rna).split.folds)
+    if args.only_fold is not None and args.only_fold not in folds:
+        raise InputError(f"--only-fold: there is no fold {args.only_fold}; there are {', '.join(map(str, folds))}")
+    return folds
+
+
+def _check_sections(
+    config: dict[str, Any], student: dict[str, Any] | None, data: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Refuse sections that cannot be cross-validated together; return the student's config, wherever it stands."""
+    from dmml.commands.preflight import init_args
+
+    kind = str(config["data"].get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
+    if kind != "MultimodalDataModule":
+        raise InputError(f"data: crossval deals patients into folds through MultimodalDataModule, not through {kind}")
+    if not data.get("outcome"):
+        raise InputError(
+            f"{data['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
+        )
+    if _class(config) == "SubspaceStudent":
+        if student is not None or data.get("expression"):
+            raise InputError("--config names a student; give the teacher's config there, and this one as --student")
+        student = config
+    elif student is not None and _class(student) != "SubspaceStudent":
+        raise InputError(f"--student names a {_class(student)}; give the config of a SubspaceStudent")
+    theirs = init_args(student["data"]) if student else data
+    for key in SAME:
+        if theirs.get(key) != data.get(key):
+            raise InputError(
+                f"--student: data.{key} is {theirs.get(key)}, in --config {data.get(key)}; both must name the same patients"
+            )
+    return student
+
+
+def _class(config: dict[str, Any]) -> str:
+    return str(config["model"].get("class_path", "")).rsplit(".", 1)[-1]

@@ -1,0 +1,95 @@
+"""One data module for all folds of a cross-validation: tables are read once, and slides stay in its cache."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from dmml.cohort.expression import model_values
+from dmml.cohort.splits import Split
+from dmml.cohort.standardise import GeneStatistics, standardise
+from dmml.data.module import MultimodalDataModule
+from dmml.tasks import Task
+from dmml.types import SUBSPACES
+
+
+class FoldData(MultimodalDataModule):
+    """The cohort, turned from fold to fold; arguments are those of `MultimodalDataModule`."""
+
+    _turn: tuple[int, int] | None = None
+
+    def read(self) -> Split:
+        """Read the tables, once.
+
+        Returns:
+            The split that the section names.
+        """
+        if self.cohort is None:
+            self._told: set[tuple[Any, str]] = set()
+            self.setup("fit")
+            self._named_split = self.cohort.split
+        return self._named_split
+
+    def turn_to(self, split: Split, fold: int, turn: tuple[int, int]) -> None:
+        """Let `fold` of `split` be the outer test from now on; the patients are parted as for `fit`.
+
+        Args:
+            split: Of a repeat.
+            fold: Its number there.
+            turn: Repeat and fold, for which the counts are printed once.
+        """
+        self.read()
+        self._turn = turn
+        self.cohort.split, self.cohort.fold, self.section["fold"] = split, fold, fold
+        self.setup("fit")
+        self._say("test")
+
+    def _say(self, part: str) -> None:
+        """Each fold's counts once, not once a model."""
+        if self._turn is not None and (self._turn, part) not in self._told:
+            self._told.add((self._turn, part))
+            super()._say(part)
+
+    def known(self, part: str) -> list[str]:
+        """Patients of a part whose outcome is known."""
+        observed = self.cohort.clinical.observed
+        return [patient for patient in self.patients(part) if observed[patient]]
+
+    @cached_property
+    def _rna(self) -> pd.DataFrame:
+        return model_values(self.cohort.expression)
+
+    def gene_statistics(self) -> GeneStatistics:
+        """Of the genes of both subspaces, on training patients with RNA."""
+        genes = {
+            s: sorted({gene for members in sets.values() for gene in members}) for s, sets in self.programs().items()
+        }
+        fitted = self.fitted(genes)["gene_statistics"]
+        both = {"genes": [], "mean": [], "std": []}
+        for s in SUBSPACES:
+            for name, values in both.items():
+                values += fitted[s][name]
+        return GeneStatistics(**both, scale=fitted[SUBSPACES[0]]["scale"])
+
+    def rna(self, patients: list[str], statistics: GeneStatistics) -> NDArray[np.float32]:
+        """(n, G) standardised; patients without RNA are the mean patient, all 0."""
+        return standardise(self._rna.reindex(patients), statistics, self.cohort.expression.scale)
+
+    def covariates(self, patients: list[str]) -> pd.DataFrame:
+        """(n × covariates)."""
+        return self.cohort.clinical.covariates.loc[patients]
+
+    def target(self, task: Task, patients: list[str]) -> dict[str, NDArray]:
+        """Outcomes of patients as the networks are given them, as arrays: `time` and `event`, or `label`."""
+        target = task.encode(self.outcome(patients))
+        return {name: target[name].numpy() for name in task.outcome}
+
+    def outcome_columns(self, task: Task, patients: list[str]) -> dict[str, list[Any]]:
+        """Outcomes as `predictions.csv` has them, None where unknown."""
+        with torch.no_grad():
+            return task.decode(task.encode(self.outcome(patients)))

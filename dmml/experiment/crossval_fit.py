@@ -1,0 +1,201 @@
+"""Fits one network of one fold as `dmml fit` does, and predicts its inner validation and its outer test patients."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+# Classes that a config may name by their short names are those imported here.
+from dmml.callbacks.collection import CollectPredictions
+from dmml.callbacks.coordination import GradientCoordination
+from dmml.errors import InputError
+from dmml.experiment.crossval_data import FoldData
+from dmml.experiment.reference import add_training_reference
+from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
+from dmml.tasks import Classification, Survival
+from dmml.training.baseline import NETWORKS, BaselineNetwork
+from dmml.training.optimisation import PATIENCE
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+
+__all__ = [
+    "BaselineNetwork", "Classification", "DeformableFusion", "GatedPoolFusion", "GradientCoordination",
+    "SubspaceStudent", "SubspaceTeacher", "Survival", "build", "build_data", "fit_network", "model_section",
+]  # fmt: skip
+
+DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
+SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
+"""Arguments of the teacher that a default student and the baselines' networks have, too."""
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def hush() -> None:
+    """Leave out what Lightning says at each fit, and a user can do nothing about."""
+    for name in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    for message in (
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*does not have many workers.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+        ".*is smaller than the logging interval.*",
+        ".*Initializing zero-element tensors.*",
+        ".*args parameter is intended to run from within Python.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def model_section(
+    name: str, model: Mapping[str, Any], student: Mapping[str, Any] | None, teacher: Path | None
+) -> dict[str, Any]:
+    """The config section of a network.
+
+    Args:
+        name: Of the model.
+        model: The teacher's section.
+        student: The student's section; None = a student with the teacher's `SHARED` arguments.
+        teacher: Checkpoint of the fold's teacher, for the student.
+    """
+    given = model.get("init_args") or {}
+    shared = {key: copy.deepcopy(given[key]) for key in SHARED if key in given}
+    if name == "teacher":
+        return copy.deepcopy(dict(model))
+    if name in NETWORKS:
+        return {"class_path": "dmml.training.baseline.BaselineNetwork", "init_args": shared | {"network": name}}
+    section = copy.deepcopy(dict(student)) if student else {"class_path": "SubspaceStudent", "init_args": shared}
+    section["init_args"] = dict(section.get("init_args") or {})
+    if name == "student":
+        section["init_args"]["teacher"] = str(teacher)
+    else:  # the same network without a teacher and without genes: the task's loss alone
+        section["init_args"] |= {"teacher": None, "genes": {}, "programs": None}
+    return section
+
+
+def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: int | None) -> dict[str, Any]:
+    """The config's trainer section for one network: dmml's callbacks where it has none, one device, results in `folder`."""
+    section = DEFAULTS | copy.deepcopy(dict(given)) | QUIET | {"default_root_dir": str(folder)}
+    section = {key: value for key, value in section.items() if key not in ("strategy", "num_nodes")}
+    section["devices"] = 1 if device is None else [device]
+    callbacks = section.get("callbacks") or []
+    callbacks = [callbacks] if isinstance(callbacks, Mapping) else list(callbacks)
+    keep = {"dirpath": str(folder / "checkpoints"), "filename": "best", "monitor": "val/loss"}
+    for callback in callbacks:
+        if _kind(callback) == "ModelCheckpoint":  # what is best is the user's to say, where it lies is not
+            keep |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
+    callbacks = [callback for callback in callbacks if _kind(callback) != "ModelCheckpoint"]
+    if name in NETWORKS:  # they have no subspaces to coordinate
+        callbacks = [callback for callback in callbacks if _kind(callback) != "GradientCoordination"]
+    if not any(_kind(callback) == "EarlyStopping" for callback in callbacks):
+        callbacks.append(_callback("EarlyStopping", monitor="val/loss", patience=PATIENCE))
+    callbacks.append(_callback("ModelCheckpoint", **keep, enable_version_counter=False))
+    section["callbacks"] = callbacks
+    return section
+
+
+def build(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> tuple[LightningModule, Trainer]:
+    """Model and trainer of config sections, through the parser that `dmml fit` uses.
+
+    Raises:
+        InputError: A section names what is not there, or a constructor refuses a value.
+    """
+    return _parse({"model": dict(model), "trainer": dict(trainer)})
+
+
+def build_data(arguments: Mapping[str, Any]) -> FoldData:
+    """The data module of the folds.
+
+    Raises:
+        InputError: It does not take an argument, or refuses a value.
+    """
+    try:
+        return FoldData(**arguments)
+    except TypeError as error:
+        raise InputError(f"data: {error}; see the data section of configs/luad.yaml") from error
+
+
+def _parse(content: dict[str, Any]) -> tuple[LightningModule, Trainer]:
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    try:
+        cli = LightningCLI(
+            LightningModule,
+            run=False,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=False,
+            save_config_callback=None,
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            args=content,
+        )
+    except (jsonargparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
+        if isinstance(error, InputError):
+            raise
+        told = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+        raise InputError(f"config: {' '.join(told)[:300]}; correct the config") from error
+    return cli.model, cli.trainer
+
+
+def fit_network(
+    name: str, model: Mapping[str, Any], trainer: Mapping[str, Any], data: FoldData, folder: Path, seed: int
+) -> tuple[LightningModule, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Fit, take the best epoch by inner validation, and predict.
+
+    Args:
+        name: Of the model.
+        model: Its section.
+        trainer: Its section, from `trainer_section`.
+        data: Turned to the fold.
+        folder: Where the checkpoint goes.
+        seed: Of weights, dropout and the order of the patients.
+
+    Returns:
+        The model with the best epoch's weights, and the rows of its inner validation and of its outer test patients.
+    """
+    seed_everything(seed, workers=True, verbose=False)
+    data.seed = seed
+    module, fitting = build(model, trainer)
+    _finish(fitting, lambda: fitting.fit(module, datamodule=data))
+    best = getattr(fitting.checkpoint_callback, "best_model_path", "")
+    if not best:
+        raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
+    add_training_reference(fitting, module, data)  # it loads the best epoch, too
+    collect = CollectPredictions(n_attention=0)
+    # The trainer's own callbacks have done their work; precision and device stay as they were in training.
+    fitting.callbacks[:] = [collect]
+    loader = data.val_dataloader()
+    _finish(fitting, lambda: fitting.predict(module, dataloaders=loader, return_predictions=False))
+    inner = collect.rows
+    _finish(fitting, lambda: fitting.test(module, datamodule=data, verbose=False))
+    outer = collect.rows
+    data.setup("fit")  # testing has parted the patients otherwise
+    return module, inner, outer
+
+
+def _finish(trainer: Trainer, step: Any) -> None:
+    """Run a step of the trainer; an interrupt, which it answers by exiting, goes on as one."""
+    try:
+        step()
+    except SystemExit as stop:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _kind(callback: Any) -> str:
+    """Last part of the class path of a callback section."""
+    path = callback.get("class_path", "") if isinstance(callback, Mapping) else str(callback)
+    return str(path).rsplit(".", 1)[-1]
+
+
+def _callback(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": arguments}

@@ -1,0 +1,159 @@
+"""Fits the models of a cross-validation, fold by fold; what is finished is never done again."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dmml._version import __version__
+from dmml.experiment.crossval_data import FoldData
+from dmml.experiment.crossval_fit import build, build_data, fit_network, hush, model_section, trainer_section
+from dmml.experiment.crossval_linear import Rows, predict_joined, predict_linear
+from dmml.experiment.crossval_models import JOINED, LINEAR
+from dmml.experiment.crossval_plan import Plan, Unit
+from dmml.experiment.results import write_table
+from dmml.experiment.run_folder import write_json
+from dmml.tasks import Task
+
+
+class Runner:
+    """One process that fits folds.
+
+    Args:
+        plan: What to fit.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        hush()
+
+    @cached_property
+    def data(self) -> FoldData:
+        """The data module of all folds; its tables are read when the first model needs them."""
+        return build_data(self.plan.data)
+
+    def check(self) -> None:
+        """Build each network that is missing once, so that a mistake in a config is found before an hour of fitting."""
+        for name in self.plan.missing():
+            if name in ("teacher", "student", "student_undistilled"):
+                build(*self._sections(name, self.plan.out, Path("unbuilt")))
+
+    def run(self, only_fold: int | None = None) -> None:
+        """Fit what is not finished."""
+        units = list(self.plan.units(only_fold))
+        for unit in units:
+            for name in self.plan.models:
+                place = self.plan.place(unit, name)
+                if (place / "done.json").is_file():
+                    continue
+                started = time.monotonic()
+                line = self._line(unit, name)
+                self._turn(unit)
+                if not _is_light(name):
+                    print(line, flush=True)
+                self._fit(unit, name, place)
+                print(f"{line} · {time.monotonic() - started:.1f} s", flush=True)
+
+    def _line(self, unit: Unit, name: str) -> str:
+        order = f"fold {self.plan.folds.index(unit.fold) + 1}/{len(self.plan.folds)}"
+        more = [f"repeat {unit.repeat + 1}/{self.plan.repeats}"] if self.plan.repeats > 1 else []
+        more += [f"seed {unit.seed + 1}/{self.plan.seeds}"] if self.plan.seeds > 1 else []
+        return " · ".join([*more, order, name])
+
+    def _turn(self, unit: Unit) -> None:
+        first = self.data.read()
+        split = self.plan.split_of(unit.repeat, self.data.cohort.clinical, first)
+        self.data.turn_to(split, unit.fold, (unit.repeat, unit.fold))
+
+    def _sections(self, name: str, folder: Path, teacher: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        own = self.plan.student_trainer if name.startswith("student") else self.plan.trainer
+        model = model_section(name, self.plan.model, self.plan.student, teacher)
+        return model, trainer_section(own, name, folder, self.plan.device)
+
+    @cached_property
+    def _unfitted(self) -> Task:
+        """The config's task."""
+        module, _ = build(model_section("rna_network", self.plan.model, None, None), {"logger": False})
+        return module.task
+
+    def _task(self) -> Task:
+        """The config's task, fitted on the fold's training patients."""
+        task = copy.deepcopy(self._unfitted)
+        task.fit(self.data.training_outcome())
+        return task
+
+    def _fit(self, unit: Unit, name: str, place: Path) -> None:
+        """Fit one model into a folder beside its place, and move it there when it is whole."""
+        part = place.with_name(f".{name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        seed = self.plan.seed_of(unit, name)
+        if _is_light(name):
+            task = self._task()
+            if name.endswith(JOINED):
+                folders = (self.plan.place(unit, other) for other in (name.removesuffix(JOINED), "clinical"))
+                inner, outer, fitted = predict_joined(*folders, self.data, task)
+            else:
+                inner, outer, fitted = predict_linear(name, self.data, task, str(unit))
+            fitted = self.data.fitted({}) | fitted
+        else:
+            teacher = self.plan.place(unit, "teacher") / "checkpoints" / "best.ckpt"
+            batch_size = self.plan.student_batch_size if name.startswith("student") else None
+            self.data.batch_size = batch_size or self.plan.data.get("batch_size", 8)
+            module, inner, outer = fit_network(name, *self._sections(name, part, teacher), self.data, part, seed)
+            task, fitted = module.task, module.fitted
+        self._write(part, unit, name, seed, inner, outer, task.context(), fitted)
+        shutil.rmtree(place, ignore_errors=True)  # a folder without its mark is no result
+        part.replace(place)
+
+    def _write(
+        self,
+        part: Path,
+        unit: Unit,
+        name: str,
+        seed: int,
+        inner: Rows,
+        outer: Rows,
+        task: dict[str, Any],
+        fitted: dict[str, Any],
+    ) -> None:
+        write_table(part / "inner.csv", inner)
+        write_table(part / "predictions.csv", outer)
+        told = ("horizons", "censoring", "median_risk", "penalty", "inputs", "weight_norm", "weights")
+        context = {"run": name, "model": name, "cohort": self.data.name, **task, "fold": str(unit)}
+        context |= {key: fitted[key] for key in told if key in fitted} | {"training_cohort": self.data.name}
+        counts = {each: len(self.data.patients(each)) for each in ("train", "val", "test")}
+        context |= {"n_training": counts["train"], "versions": {"dmml": __version__}}
+        write_json(part / "context.json", context)
+        write_json(part / "done.json", {"model": name, "unit": unit._asdict(), "seed": seed, "patients": counts})
+
+
+def _is_light(name: str) -> bool:
+    """Whether a model is a regression, not a network."""
+    return name in LINEAR or name.endswith(JOINED)
+
+
+def run_side_by_side(plan: Plan, jobs: int) -> None:
+    """Folds in processes of their own, `jobs` at a time; where there are several GPUs, each gets one in turn."""
+    import torch
+
+    devices = torch.cuda.device_count()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
+        waiting = [
+            pool.submit(_run_fold, replace(plan, device=i % devices if devices > 1 else None), fold)
+            for i, fold in enumerate(plan.folds)
+        ]
+        for done in waiting:
+            done.result()
+
+
+def _run_fold(plan: Plan, fold: int) -> None:
+    Runner(plan).run(fold)

@@ -1,0 +1,217 @@
+"""From the finished folds to `crossval.json` and `oof_predictions.csv`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmml.errors import InputError
+from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
+from dmml.evaluation.evaluate import evaluate, training_censoring
+from dmml.evaluation.pooled import Part, corrected_resampled_p, pooled_metric
+from dmml.evaluation.predictions import known_labels, known_outcome, read_predictions
+from dmml.evaluation.weighted import Weighted
+from dmml.experiment.crossval_added import added_value
+from dmml.experiment.crossval_models import JOINED, pairs
+from dmml.experiment.crossval_plan import Plan, Unit
+from dmml.experiment.run_folder import write_json
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one fold's model predicted, and how well.
+
+    Attributes:
+        unit: The fold.
+        predictions: Of its outer test patients.
+        context: What was fitted on its training patients.
+        patients: How many were trained on, chose the epoch, and were tested.
+    """
+
+    unit: Unit
+    predictions: pd.DataFrame
+    context: dict[str, Any]
+    patients: dict[str, int]
+
+    @cached_property
+    def metrics(self) -> dict[str, dict]:
+        """As `metrics.json` has them."""
+        return evaluate(self.predictions, self.context)
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Rows whose outcome is known."""
+        if "risk" in self.predictions:
+            return known_outcome(self.predictions)
+        return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+
+    def part(self, row_of: Mapping[str, int]) -> Part:
+        """As pooled metrics need it.
+
+        Args:
+            row_of: {patient: its number among all}.
+        """
+        index = self.known["patient_id"].map(row_of).to_numpy(int)
+        if "risk" not in self.predictions:
+            label, probability = known_labels(self.predictions, self.context["classes"])
+            return Part(index, label=label, probability=probability)
+        outcome = (self.known[name].to_numpy(float) for name in ("time", "event"))
+        defined = {name: entry for name, entry in self.metrics.items() if entry["value"] is not None}
+        tau = {name: entry.get("tau", math.inf) for name, entry in defined.items()}
+        return Part(index, self.known, training_censoring(self.context, *outcome), tau)
+
+
+def summarise(plan: Plan) -> dict[str, Any]:
+    """Judge every model that is finished in all folds, and write both files.
+
+    Returns:
+        The content of `crossval.json`.
+
+    Raises:
+        InputError: No model is finished in all folds.
+    """
+    lacking = plan.missing()
+    models = [name for name in plan.models if name not in lacking]
+    if not models:
+        first = next(iter(lacking.values()), ["every fold"])
+        raise InputError(f"{plan.out}: no model is finished in all folds (missing: {', '.join(first[:3])}); run them")
+    tested = {name: [_read(plan, unit, name) for unit in plan.units()] for name in models}
+    result = _judge(plan, tested)
+    if lacking:
+        result["missing"] = lacking
+    part = plan.out / ".oof_predictions.csv.part"
+    _out_of_fold(tested).to_csv(part, index=False)
+    part.replace(plan.out / "oof_predictions.csv")
+    write_json(plan.out / "crossval.json", result)
+    return result
+
+
+def _read(plan: Plan, unit: Unit, name: str) -> Tested:
+    place = plan.place(unit, name)
+    context, done = (json.loads((place / file).read_text(encoding="utf-8")) for file in ("context.json", "done.json"))
+    return Tested(unit, read_predictions(place / "predictions.csv"), context, done["patients"])
+
+
+def _out_of_fold(tested: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
+    tables = []
+    for name, folds in tested.items():
+        for test in folds:
+            where = {"model": name, "fold": test.unit.fold, "repeat": test.unit.repeat, "seed": test.unit.seed}
+            tables.append(test.predictions.assign(**where)[[*where, *test.predictions]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]:
+    first = next(iter(tested.values()))
+    survival = "risk" in first[0].predictions
+    patients = pd.concat([test.known.assign(fold=test.unit.fold, repeat=test.unit.repeat) for test in first])
+    ids = sorted(set(patients["patient_id"]))
+    row_of = {patient: i for i, patient in enumerate(ids)}
+    counts = resamples(len(ids), _strata(patients, ids, survival))
+    parts = {name: [test.part(row_of) for test in folds] for name, folds in tested.items()}
+    content: dict[str, Any] = {
+        "cohort": first[0].context["cohort"],
+        "task": first[0].context["task"],
+        "primary_metric": "c_index" if survival else "auc",
+        "patients": len(ids),
+        "events": int(patients.drop_duplicates("patient_id")["event"].sum()) if survival else None,
+        "units": [unit._asdict() for unit in plan.units()],
+        "models": {},
+    }
+    for name, folds in tested.items():
+        metrics = dict.fromkeys(metric for test in folds for metric in test.metrics)
+        content["models"][name] = {metric: _entry(metric, folds, parts[name], counts) for metric in metrics}
+    content["paired"] = _paired(content["primary_metric"], tested, parts, counts)
+    if "clinical" in tested:
+        content["added_to_clinical"] = _added(tested)
+    return content
+
+
+def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
+    """{model: likelihood-ratio test beside the clinical model}, on the first repeat and seed: a patient counts once."""
+    kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
+    classes = kept["clinical"][0].context.get("classes")
+    names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
+    clinical = [test.known for test in kept["clinical"]]
+    return {name: added_value(clinical, [test.known for test in kept[name]], classes) for name in names}
+
+
+def _strata(patients: pd.DataFrame, ids: list[str], survival: bool) -> NDArray[np.int64]:
+    """(N,) outcome within the fold in which each patient is tested; where there are several such folds, the outcome."""
+    outcome = "event" if survival else "label"
+    table = patients.groupby("patient_id").agg(
+        outcome=(outcome, "first"), fold=("fold", "first"), folds=("fold", "nunique"), repeats=("repeat", "nunique")
+    )
+    table = table.loc[ids]
+    once = (table["folds"] == 1).all() and (table["repeats"] == 1).all()
+    return table.groupby(["outcome", "fold"] if once else ["outcome"]).ngroup().to_numpy(int)
+
+
+def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: NDArray) -> dict[str, Any]:
+    """One metric of one model: fold by fold, their mean and spread, and pooled with its interval."""
+    absent = {"value": None, "reason": "too few training patients of this fold are at risk that late"}
+    entries = [test.metrics.get(metric, absent) for test in folds]
+    values = [entry["value"] for entry in entries]
+    defined = [value for value in values if value is not None]
+    pooled = weighted_interval(pooled_metric(metric, parts), counts)
+    content: dict[str, Any] = {
+        "folds": values,
+        "mean": _number(np.mean(defined)) if defined else None,
+        "sd": _number(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "pooled": {name: _number(value) for name, value in pooled._asdict().items()},
+    }
+    undefined = {
+        str(t.unit): e.get("reason", "undefined") for t, e in zip(folds, entries, strict=True) if e["value"] is None
+    }
+    return content | ({"undefined": undefined} if undefined else {})
+
+
+def _paired(
+    metric: str, tested: Mapping[str, Sequence[Tested]], parts: Mapping[str, Sequence[Part]], counts: NDArray
+) -> list[dict[str, Any]]:
+    """Differences of pooled metrics on the same draws of patients; the primary comparison stands outside Holm's family."""
+    primary, others = pairs(list(tested))
+    pooled: dict[str, Weighted] = {name: pooled_metric(metric, own) for name, own in parts.items()}
+    rows = []
+    for a, b in ([primary] if primary else []) + others:
+        found = weighted_difference(pooled[a], pooled[b], counts)
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "metric": metric,
+                "difference": _number(found.estimate),
+                "low": _number(found.low),
+                "high": _number(found.high),
+                "p": _number(found.p),
+                "p_resampled": _number(_resampled(metric, tested[a], tested[b])),
+                "primary": (a, b) == primary,
+            }
+        )
+    rest = [row for row in rows if not row["primary"]]
+    for row, p in zip(rest, holm([math.nan if row["p"] is None else row["p"] for row in rest]), strict=True):
+        row["p_holm"] = _number(p)
+    return rows
+
+
+def _resampled(metric: str, a: Sequence[Tested], b: Sequence[Tested]) -> float:
+    """Corrected resampled t-test over folds and repeats; seeds of one fold are averaged first."""
+    differences: dict[tuple[int, int], list[float]] = {}
+    for one, other in zip(a, b, strict=True):
+        values = [test.metrics.get(metric, {}).get("value") for test in (one, other)]
+        if None not in values:
+            differences.setdefault((one.unit.repeat, one.unit.fold), []).append(values[0] - values[1])
+    share = [test.patients["test"] / (test.patients["train"] + test.patients["val"]) for test in a]
+    return corrected_resampled_p([np.mean(values) for values in differences.values()], float(np.mean(share)))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

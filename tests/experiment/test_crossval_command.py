@@ -1,0 +1,296 @@
+"""`dmml crossval` whole: its files, its models, its seeds, jobs and collecting, and what it refuses."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from crossvals import LIGHT, parts_in_files, run, write_config
+
+from dmml.__main__ import main
+from dmml.errors import InputError
+from dmml.evaluation.metrics import concordance_within
+from dmml.experiment.crossval_models import NEEDS, chosen, offered, pairs
+from dmml.functional.survival import concordance_index
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """24 patients, token features of width 16."""
+    root = tmp_path_factory.mktemp("crossval")
+    assert main(["simulate", str(root), "--features-only", "--patients", "24", "--held-out", "4", "--dim", "16"]) == 0
+    return root / "development"
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, tmp_path_factory):
+    """Every model on two folds."""
+    root = tmp_path_factory.mktemp("whole")
+    config = write_config(root / "both.yaml", cohort)
+    run("--config", config)
+    return root / "runs" / "both_crossval"
+
+
+def result(folder):
+    return json.loads((folder / "crossval.json").read_text())
+
+
+def test_every_model_of_the_design_is_there(whole):
+    models = result(whole)["models"]
+    plain = {
+        "teacher", "student", "clinical", "rna_linear", "rna_network", "histology_mean", "histology_abmil",
+        "early_concat", "late_fusion", "student_undistilled",
+    }  # fmt: skip
+    assert set(models) == plain | {f"{name}+clinical" for name in plain - {"clinical"}}
+    for name, metrics in models.items():
+        assert {"c_index", "c_index_ipcw", "ibs"} <= set(metrics), name
+        for metric, entry in metrics.items():
+            assert len(entry["folds"]) == 2
+            assert {"mean", "sd", "pooled"} <= set(entry)
+            assert set(entry["pooled"]) == {"value", "low", "high"}
+            for i, value in enumerate(entry["folds"]):
+                assert (value is None) == (f"fold {i}" in entry.get("undefined", {})), (name, metric)
+
+
+def test_the_out_of_fold_table_reproduces_every_concordance(whole, cohort):
+    table, models = pd.read_csv(whole / "oof_predictions.csv"), result(whole)["models"]
+    clinical = pd.read_csv(cohort / "clinical.csv").drop_duplicates("patient_id").set_index("patient_id")
+    for name, entry in models.items():
+        own = table[table["model"] == name]
+        assert own["patient_id"].is_unique
+        assert set(own["patient_id"]) == set(clinical.index)
+        time, event = (clinical.loc[own["patient_id"], column].to_numpy(float) for column in ("os_days", "os_event"))
+        np.testing.assert_allclose(own["time"], time, rtol=1e-6)
+        folds = [
+            concordance_index(time[own["fold"] == k], event[own["fold"] == k], own["risk"][own["fold"] == k])
+            for k in (0, 1)
+        ]
+        assert entry["c_index"]["folds"] == pytest.approx(folds)
+        assert entry["c_index"]["mean"] == pytest.approx(np.mean(folds))
+        assert entry["c_index"]["sd"] == pytest.approx(np.std(folds, ddof=1))
+        pooled = concordance_within(time, event, own["fold"], own["risk"])
+        assert entry["c_index"]["pooled"]["value"] == pytest.approx(pooled)
+        assert entry["c_index"]["pooled"]["low"] <= pooled <= entry["c_index"]["pooled"]["high"]
+
+
+def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
+    content = result(whole)
+    assert [(row["a"], row["b"]) for row in content["paired"] if row["primary"]] == [("student", "histology_abmil")]
+    for row in content["paired"]:
+        a, b = (content["models"][row[side]]["c_index"]["pooled"]["value"] for side in "ab")
+        assert row["difference"] == pytest.approx(a - b)
+        assert row["low"] <= row["difference"] <= row["high"]
+        assert 0 < row["p"] <= 1
+        assert ("p_holm" in row) is not row["primary"]
+        assert row["p_resampled"] is None or 0 < row["p_resampled"] <= 1
+    assert {"teacher", "rna_linear"} <= set(content["added_to_clinical"])
+
+
+def test_a_student_learned_from_its_own_folds_teacher_and_the_undistilled_from_none(whole):
+    import torch
+
+    for fold in (0, 1):
+        folder = whole / f"fold_{fold}"
+        kept = {
+            name: torch.load(folder / name / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+            for name in ("student", "student_undistilled", "teacher")
+        }
+        assert kept["student"]["teacher"] == str(folder / "teacher" / "checkpoints" / "best.ckpt")
+        assert kept["student"]["task"] == kept["teacher"]["task"]
+        assert kept["student_undistilled"]["teacher"] is None
+        assert kept["student_undistilled"]["genes"] == {}
+        assert not list(folder.glob(".*"))  # nothing half-written is left
+
+
+def test_a_finished_one_is_only_read_again(whole, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("done.json")}
+    bytes_before = (whole / "crossval.json").read_bytes()
+    run("--config", whole.parent.parent / "both.yaml")
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("done.json")} == before
+    assert (whole / "crossval.json").read_bytes() == bytes_before
+    out = capsys.readouterr().out
+    assert "fold 1/2" not in out
+    assert "student − histology_abmil *" in out
+
+
+def test_another_config_or_cohort_in_the_same_folder_is_refused_with_the_difference(whole, cohort, tmp_path):
+    out = ("--out", whole)
+    other = write_config(tmp_path / "other.yaml", cohort, model={"width": 24})
+    with pytest.raises(InputError, match=r"another configuration or cohort \(model.width: 16 there, 24 now\)"):
+        run("--config", other, *out)
+    table = pd.read_csv(cohort / "clinical.csv")
+    table.loc[0, "age"] += 1
+    table.to_csv(tmp_path / "clinical.csv", index=False)
+    moved = write_config(tmp_path / "moved.yaml", cohort, clinical=str(tmp_path / "clinical.csv"))
+    with pytest.raises(InputError, match=r"data\.clinical: .* there"):
+        run("--config", moved, *out)
+    assert (whole / "crossval.json").is_file()
+
+
+def test_a_changed_file_of_the_same_name_is_refused(cohort, tmp_path):
+    table = pd.read_csv(cohort / "clinical.csv")
+    table.to_csv(tmp_path / "clinical.csv", index=False)
+    config = write_config(tmp_path / "c.yaml", cohort, clinical=str(tmp_path / "clinical.csv"))
+    run("--config", config, "--models", "clinical")
+    table.assign(age=table["age"] + 1).to_csv(tmp_path / "clinical.csv", index=False)
+    with pytest.raises(InputError, match="contents of clinical changed"):
+        run("--config", config, "--models", "clinical")
+    run("--config", config, "--models", "clinical", "--overwrite")
+
+
+def test_a_job_array_ends_as_one_process_does(cohort, tmp_path, capsys):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    run("--config", config, "--models", LIGHT, "--out", "one")
+    run("--config", config, "--models", LIGHT, "--out", "array", "--only-fold", 1)
+    capsys.readouterr()
+    with pytest.raises(InputError, match=r"no model is finished in all folds \(missing: fold 0\)"):
+        run("--config", config, "--models", LIGHT, "--out", "array", "--collect")
+    run("--config", config, "--models", "clinical", "--out", "array", "--only-fold", 0)
+    run("--config", config, "--models", LIGHT, "--out", "array", "--collect")
+    assert "missing: rna_network (fold 0)" in capsys.readouterr().out
+    assert set(result(tmp_path / "array")["missing"]) == {"rna_network", "rna_network+clinical"}
+    run("--config", config, "--models", LIGHT, "--out", "array", "--only-fold", 0)
+    run("--config", config, "--models", LIGHT, "--out", "array", "--collect")
+    for name in ("crossval.json", "oof_predictions.csv"):
+        assert (tmp_path / "array" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_jobs_side_by_side_end_as_one_process_does(cohort, tmp_path):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    run("--config", config, "--models", LIGHT, "--out", "one")
+    run("--config", config, "--models", LIGHT, "--out", "two", "--jobs", 2)
+    assert (tmp_path / "two" / "crossval.json").read_bytes() == (tmp_path / "one" / "crossval.json").read_bytes()
+
+
+def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    args = ("--config", config, "--models", "rna_network,rna_linear", "--out", "cv")
+    run(*args)
+    first = result(tmp_path / "cv")
+    stamp = (tmp_path / "cv" / "fold_0" / "rna_network" / "done.json").stat().st_mtime_ns
+    run(*args, "--seeds", 2, "--repeats", 2)
+    second = result(tmp_path / "cv")
+    assert (tmp_path / "cv" / "fold_0" / "rna_network" / "done.json").stat().st_mtime_ns == stamp
+    assert [tuple(unit.values()) for unit in second["units"]] == [
+        (repeat, fold, seed) for repeat in (0, 1) for fold in (0, 1) for seed in (0, 1)
+    ]
+    folds = second["models"]["rna_network"]["c_index"]["folds"]
+    assert len(folds) == 8
+    assert folds[0] == first["models"]["rna_network"]["c_index"]["folds"][0]
+    assert folds[0] != folds[1]  # another seed is another network
+    linear = second["models"]["rna_linear"]["c_index"]["folds"]
+    assert linear[0] == linear[1]
+    assert linear[:4:2] != linear[4::2]  # another repeat deals the patients anew
+    table = pd.read_csv(tmp_path / "cv" / "oof_predictions.csv")
+    assert (table.groupby(["model", "patient_id"]).size() == 4).all()
+
+
+def test_rna_alone_and_slides_alone_leave_out_what_they_lack(cohort, tmp_path, capsys):
+    run("--config", write_config(tmp_path / "rna.yaml", cohort, features=None))
+    assert set(result(tmp_path / "runs" / "rna_crossval")["models"]) == {
+        "teacher", "rna_linear", "rna_network", "clinical", "teacher+clinical", "rna_linear+clinical", "rna_network+clinical",
+    }  # fmt: skip
+    out = capsys.readouterr().out
+    assert "teacher − rna_linear *" in out
+    assert "left out: student, student_undistilled, histology_mean" in out
+    run("--config", write_config(tmp_path / "slides.yaml", cohort, expression=None, covariates=None))
+    content = result(tmp_path / "runs" / "slides_crossval")
+    assert set(content["models"]) == {"student_undistilled", "histology_mean", "histology_abmil"}
+    assert "added_to_clinical" not in content
+
+
+def test_classes_on_published_folds(cohort, tmp_path):
+    parts = parts_in_files(cohort, tmp_path / "splits")
+    task = {"class_path": "Classification", "init_args": {"class_weights": "balanced"}}
+    config = write_config(
+        tmp_path / "c.yaml", cohort, model={"task": task}, outcome={"label": "grade"}, split=str(tmp_path / "splits")
+    )
+    run("--config", config, "--models", "rna_network,rna_linear,clinical")
+    content = result(tmp_path / "runs" / "c_crossval")
+    assert content["primary_metric"] == "auc"
+    assert {"auc", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece"} <= set(
+        content["models"]["rna_linear"]
+    )
+    table = pd.read_csv(tmp_path / "runs" / "c_crossval" / "oof_predictions.csv")
+    assert set(table[table["fold"] == 0]["patient_id"]) == set(parts["test"])
+    probability = table[[name for name in table if name.startswith("prob_")]]
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
+    with pytest.raises(InputError, match=r"--repeats: .*splits is one division into folds"):
+        run("--config", config, "--repeats", 2)
+
+
+def test_a_students_config_is_used_and_must_name_the_same_patients(cohort, tmp_path):
+    import torch
+
+    config = write_config(tmp_path / "t.yaml", cohort)
+    student = yaml.safe_load(write_config(tmp_path / "s.yaml", cohort, batch_size=4).read_text())
+    own = {"width": 16, "n_merged": 2, "teacher": "runs/none/best.ckpt", "task": student["model"]["init_args"]["task"]}
+    student["model"] = {"class_path": "SubspaceStudent", "init_args": own}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(student))
+    run("--config", config, "--student", tmp_path / "s.yaml", "--models", "student", "--out", "cv", "--only-fold", 0)
+    kept = torch.load(tmp_path / "cv/fold_0/student/checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]
+    assert kept["n_merged"] == 2
+    student["data"]["init_args"]["split"] = {"folds": 3}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(student))
+    with pytest.raises(InputError, match=r"--student: data\.split is .*'folds': 3.* in --config .*'folds': 2"):
+        run("--config", config, "--student", tmp_path / "s.yaml")
+    with pytest.raises(InputError, match="--student names a SubspaceTeacher"):
+        run("--config", config, "--student", config)
+    with pytest.raises(InputError, match="--config names a student"):
+        run("--config", tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--models", "teecher"], "there is no model 'teecher'"),
+        (["--only-fold", "5"], "there is no fold 5; there are 0, 1"),
+        (["--seeds", "0"], "--seeds: 0 is too small"),
+        (["--collect", "--out", "nowhere"], "nowhere: holds no cross-validation to collect"),
+        (["--collect", "--only-fold", "0"], "leave out --only-fold"),
+    ],
+)
+def test_mistakes_are_said_in_one_line_and_nothing_is_written(cohort, tmp_path, argv, message):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    with pytest.raises(InputError, match=message) as error:
+        run("--config", config, *argv)
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml"]
+
+
+def test_a_mistake_in_the_model_is_found_before_anything_is_fitted(cohort, tmp_path):
+    config = write_config(tmp_path / "c.yaml", cohort, model={"widht": 16})
+    with pytest.raises(InputError, match="widht") as error:
+        run("--config", config)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("runs/c_crossval/fold_*"))
+    config = write_config(tmp_path / "d.yaml", cohort, expression=None)
+    with pytest.raises(InputError, match="--models: rna_linear needs RNA"):
+        run("--config", config, "--models", "rna_linear")
+
+
+def test_models_that_are_asked_for_bring_what_they_need():
+    everything = {"RNA", "slides", "covariates"}
+    assert chosen(["student"], everything) == ["teacher", "student"]
+    assert chosen(["rna_linear+clinical"], everything) == ["rna_linear", "clinical", "rna_linear+clinical"]
+    assert chosen(None, everything) == offered(everything)
+    assert chosen(["clinical"], everything) == ["clinical"]
+    assert set(offered({"RNA", "slides"})) == set(NEEDS) - {"clinical"}
+    primary, others = pairs(offered(everything))
+    assert primary == ("student", "histology_abmil")
+    assert primary not in others
+    assert pairs(["teacher", "rna_linear"])[0] == ("teacher", "rna_linear")
+    assert pairs(["clinical"]) == (None, [])
+
+
+def test_seeds_of_fits_do_not_depend_on_what_else_is_fitted(cohort, tmp_path):
+    from dmml.experiment.crossval_plan import Plan, Unit
+
+    plan = Plan(tmp_path, {}, None, {}, {}, {}, None, ["teacher"], [0, 1])
+    more = Plan(**(asdict(plan) | {"models": ["teacher", "student"], "seeds": 3, "folds": [0, 1, 2]}))
+    unit = Unit(0, 1, 0)
+    assert plan.seed_of(unit, "teacher") == more.seed_of(unit, "teacher")
+    seeds = {plan.seed_of(Unit(r, f, s), m) for r in (0, 1) for f in (0, 1) for s in (0, 1) for m in NEEDS}
+    assert len(seeds) == 8 * len(NEEDS)

@@ -1,0 +1,211 @@
+"""Linear baselines against lifelines and scikit-learn, and what their coding of covariates sees."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import CoxPHFitter
+from sklearn.linear_model import LogisticRegression
+
+from dmml.errors import InputError
+from dmml.experiment.baselines import breslow, fit_linear, join
+from dmml.experiment.covariates import CovariateCode
+from dmml.experiment.crossval_added import added_value
+from dmml.experiment.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
+from dmml.functional.survival import concordance_index
+from dmml.tasks import Classification, Survival
+
+
+def survival(n, p, seed=0, strength=1.0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p))
+    x = (x - x.mean(0)) / x.std(0, ddof=1)
+    beta = np.zeros(p)
+    beta[:2] = strength
+    time = rng.exponential(np.exp(-x @ beta)) * 500 + 1e-6 * np.arange(n)
+    censored = rng.exponential(800, n)
+    return x, np.minimum(time, censored), (time <= censored).astype(float)
+
+
+@pytest.mark.parametrize("penalty", [0.01, 0.3])
+def test_ridge_cox_is_the_one_of_lifelines(penalty):
+    x, time, event = survival(60, 4)
+    frame = pd.DataFrame(x).assign(time=time, event=event)
+    theirs = CoxPHFitter(penalizer=penalty, l1_ratio=0.0).fit(frame, "time", "event").params_.to_numpy()
+    np.testing.assert_allclose(fit_cox(x, time, event, penalty), theirs, atol=2e-4)
+
+
+def test_strata_are_those_of_lifelines():
+    x, time, event = survival(60, 2)
+    group = np.arange(60) % 3
+    frame = pd.DataFrame(x).assign(time=time, event=event, group=group)
+    fitted = CoxPHFitter(penalizer=1e-6).fit(frame, "time", "event", strata="group")
+    mine = fit_cox(x, time, event, 1e-6, group)
+    np.testing.assert_allclose(mine, fitted.params_.to_numpy(), atol=1e-4)
+    assert cox_log_likelihood(x @ mine, time, event, group) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
+
+
+def test_rotation_leaves_the_ridge_solution_where_it_is():
+    x, time, event = survival(20, 9)
+    turned = rotate(x)
+    assert rotate(survival(12, 50)[0]).rows.shape[1] <= 12
+    np.testing.assert_allclose(turned.rows @ turned.basis.T, x, atol=1e-10)
+    there = turned.basis @ fit_cox(turned.rows, time, event, 0.2)
+    np.testing.assert_allclose(there, fit_cox(x, time, event, 0.2), atol=1e-6)
+
+
+def test_centre_is_what_a_strong_penalty_leaves():
+    x, time, event = survival(30, 2)
+    np.testing.assert_allclose(fit_cox(x, time, event, 1e6, centre=0.3), 0.3, atol=1e-5)
+
+
+def test_ridge_logistic_is_the_one_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    label = (x @ rng.normal(size=(3, 3)) + rng.normal(size=(80, 3))).argmax(1)
+    penalty = 0.05
+    mine = fit_logistic(x, label, 3, penalty)
+    theirs = LogisticRegression(C=1 / (penalty * 80), tol=1e-10, max_iter=5000).fit(x, label)
+    np.testing.assert_allclose(mine[:-1].T, theirs.coef_, atol=1e-3)
+    np.testing.assert_allclose(mine[-1] - mine[-1].mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
+
+
+def test_breslow_is_the_one_of_lifelines():
+    x, time, event = survival(40, 2)
+    fitted = CoxPHFitter(penalizer=0.1, baseline_estimation_method="breslow").fit(
+        pd.DataFrame(x).assign(time=time, event=event), "time", "event"
+    )
+    beta = fitted.params_.to_numpy()
+    days, hazard = breslow(x @ beta, time, event)
+    theirs = fitted.baseline_cumulative_hazard_.iloc[:, 0]  # at the mean patient, who is 0 here
+    np.testing.assert_allclose(hazard, theirs.loc[days].to_numpy(), rtol=1e-4)
+
+
+def outcome_of(time, event):
+    return {"time": time, "event": event}
+
+
+def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
+    factor, time, event = survival(150, 2)
+    x = factor @ np.random.default_rng(1).normal(size=(2, 400)) + np.random.default_rng(2).normal(size=(150, 400))
+    train, val, test = slice(0, 80), slice(80, 110), slice(110, 150)
+    task = Survival(n_intervals=3)
+    task.fit(outcome_of(time[train], event[train]))
+    model = fit_linear(task, x[train], outcome_of(time[train], event[train]), x[val], outcome_of(time[val], event[val]))
+    columns = model.predictions(x[test], task)
+    assert concordance_index(time[test], event[test], columns["risk"]) > 0.6
+    days = sorted(float(name.split("_")[1]) for name in columns if name.startswith("survival_"))
+    assert {f"survival_{day:g}" for day in [*task.edges, task.end]} <= set(columns)  # the days of the networks
+    curve = np.column_stack([columns[f"survival_{day:g}"] for day in days])
+    assert ((curve > 0) & (curve <= 1)).all()
+    assert (np.diff(curve, axis=1) <= 0).all()
+    high, low = columns["risk"].argmax(), columns["risk"].argmin()
+    assert (curve[high] < curve[low]).all()
+
+
+def test_noise_gets_the_stronger_penalty():
+    def penalty(seed, strength):
+        x, time, event = survival(110, 20, seed, strength)
+        parts = [(x[cut], outcome_of(time[cut], event[cut])) for cut in (slice(0, 80), slice(80, 110))]
+        return fit_linear(Survival(), *parts[0], *parts[1]).penalty
+
+    noise, signal = ([penalty(seed, strength) for seed in range(9)] for strength in (0.0, 1.0))
+    assert np.median(noise) > 10 * np.median(signal)
+
+
+def test_without_a_known_outcome_in_validation_the_strongest_penalty_is_taken():
+    assert choose([1.0, 1.0, 0.5]) == 0
+    assert choose([float("nan"), 0.1, 0.2]) == 2
+    x, time, event = survival(40, 3)
+    none = {"time": np.zeros(0), "event": np.zeros(0)}
+    assert fit_linear(Survival(), x, outcome_of(time, event), x[:0], none).penalty == pytest.approx(PENALTIES[0])
+
+
+def test_no_event_and_one_class_are_refused():
+    x, time, event = survival(20, 2)
+    with pytest.raises(InputError, match="fold 2: no training patient has the event"):
+        fit_linear(Survival(), x, outcome_of(time, event * 0), x, outcome_of(time, event), "fold 2")
+    one = {"label": np.zeros(20, int)}
+    with pytest.raises(InputError, match="all of one class"):
+        fit_linear(Classification(classes=["a", "b"]), x, one, x, one)
+
+
+def test_joining_believes_the_one_that_knows():
+    rng = np.random.default_rng(1)
+    _, time, event = survival(120, 2)
+    knows = -np.log(time)[:, None]
+    knows = (knows - knows.mean()) / knows.std()
+    noise = rng.normal(size=(120, 1))
+    first = join(Survival(), knows, noise, outcome_of(time, event)).weight[:, 0]
+    second = join(Survival(), noise, knows, outcome_of(time, event)).weight[:, 0]
+    assert first[0] > 3 * abs(first[1])
+    assert second[1] > 3 * abs(second[0])
+    none = join(Survival(), knows[:0], noise[:0], outcome_of(time[:0], event[:0])).weight[:, 0]
+    np.testing.assert_allclose(none, 0.3)  # nobody to learn from: equal weights, not a constant risk
+
+
+def test_joining_classes_mixes_logits():
+    rng = np.random.default_rng(2)
+    label = rng.integers(0, 3, 150)
+    knows = np.eye(3)[label] * 2 + rng.normal(size=(150, 3)) * 0.5
+    noise = rng.normal(size=(150, 3))
+    task = Classification(classes=["a", "b", "c"])
+    weight = join(task, noise, knows, {"label": label}).weight
+    assert weight.shape == (6, 3)
+    assert weight[3, 0] > 3 * abs(weight[0, 0])
+    assert np.count_nonzero(weight) == 6
+
+
+def test_covariates_are_coded_by_training_patients_alone():
+    training = pd.DataFrame(
+        {
+            "age": [50.0, 60, 70, np.nan],
+            "sex": ["f", "m", "f", "f"],
+            "stage": ["I", None, "II", "II"],
+            "same": ["x"] * 4,
+        }
+    )
+    code = CovariateCode.fit(training)
+    x = code.encode(training)
+    assert x.shape == (4, 5)  # age, age unknown, sex m, stage I, stage unknown
+    filled = np.array([50, 60, 70, 60.0])
+    np.testing.assert_allclose(x[:, 0], (filled - filled.mean()) / filled.std())
+    np.testing.assert_array_equal(x[:, 1], [0, 0, 0, 1])
+    np.testing.assert_array_equal(x[:, 2], [0, 1, 0, 0])
+    other = pd.DataFrame({"age": [1000.0], "sex": ["divers"], "stage": ["IV"], "same": ["y"]})
+    assert code.encode(other)[0, 0] > 50  # by the training patients' scale
+    np.testing.assert_array_equal(code.encode(other)[0, 1:], 0)
+    assert CovariateCode.fit(training[["same"]]).encode(training).shape == (4, 0)
+
+
+def test_added_value_is_the_likelihood_ratio_of_lifelines():
+    x, time, event = survival(90, 2, strength=0.7)
+    table = pd.DataFrame({"time": time, "event": event, "a": x[:, 0], "b": x[:, 1], "fold": np.arange(90) % 3})
+    folds = [part for _, part in table.groupby("fold")]
+    found = added_value(
+        [part.rename(columns={"a": "risk"}) for part in folds],
+        [part.rename(columns={"b": "risk"}) for part in folds],
+        None,
+    )
+    for name in "ab":
+        table[name] = table.groupby("fold")[name].transform(lambda v: (v - v.mean()) / v.std(ddof=0))
+    fits = [
+        CoxPHFitter().fit(table[[*names, "time", "event", "fold"]], "time", "event", strata="fold")
+        for names in ("a", "ab")
+    ]
+    assert found["chi2"] == pytest.approx(2 * (fits[1].log_likelihood_ - fits[0].log_likelihood_), rel=1e-3)
+    assert found["coefficient"] == pytest.approx(fits[1].params_["b"], rel=1e-3)
+    assert found["p"] < 0.001
+
+
+def test_added_value_of_class_probabilities():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 100)
+    truth, noise = (label + rng.normal(size=100) * 0.8), rng.normal(size=100)
+
+    def tables(score):
+        p = 1 / (1 + np.exp(-score))
+        table = pd.DataFrame({"label": np.array(["a", "b"])[label], "prob_a": 1 - p, "prob_b": p})
+        return [table[:50], table[50:]]
+
+    assert added_value(tables(noise), tables(truth), ["a", "b"])["p"] < 1e-4
+    assert added_value(tables(truth), tables(noise), ["a", "b"])["p"] > 0.05

@@ -1,0 +1,107 @@
+"""What merging a slide's tokens saves, what it keeps, and what repeated tissue changes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from batches import make_batch
+from models import build
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dmml.types import Bag
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return out
+
+
+def largest_of_a_step(n_merged, n_tokens):
+    """Per token: 1 × the width where memory is linear."""
+    model = build("student", n_merged=n_merged, magnifications=[20]).train()
+    batch = make_batch((1,), (n_tokens,))
+    with Largest() as seen:
+        model.losses(batch).total.backward()
+    return seen.elements / n_tokens
+
+
+@pytest.mark.parametrize("n_merged", [1, 8, 32])
+def test_no_tensor_of_a_training_step_grows_faster_than_the_tokens(n_merged):
+    small, large = largest_of_a_step(n_merged, 1000), largest_of_a_step(n_merged, 4000)
+    assert large <= 1.05 * small
+    assert large <= 200, "elements a token, at width 16 and windows of 32"
+
+
+def test_without_merging_it_does():
+    assert largest_of_a_step(None, 1200) > 2.5 * largest_of_a_step(None, 400)
+
+
+@pytest.fixture
+def keeps(monkeypatch):
+    """The readings of `benchmarks/aggregation_keeps.py`."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import aggregation_keeps
+
+    return aggregation_keeps
+
+
+def test_eight_merged_tokens_keep_the_factors_that_all_tokens_show(keeps):
+    """Cross-validated R² of six factors; the most that is there is what the mean of each true tissue tells."""
+    slides = keeps.Slides(120)
+    bag, tissue = slides.bags[20], slides.tissue[20]
+    real = bag.mask.float()
+    known = keeps.factor_r2(keeps._of_each_tissue(bag.features, real, tissue), slides.factors)
+    assert known.min() > 0.9
+    prototypes = torch.stack([bag.features[tissue == kind].mean(0) for kind in keeps.TISSUES])
+    tokens, sizes = keeps.merged(bag, 8)
+    assert tokens.shape == (120, 8, keeps.DIM)
+    assert (sizes.sum(1) == bag.mask.sum(1)).all(), "every token stands in one cluster"
+    weighted = (tokens * (sizes / sizes.sum(1, keepdim=True)).unsqueeze(-1)).sum(1)
+    mean = (bag.features * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)
+    torch.testing.assert_close(weighted, mean, atol=1e-4, rtol=1e-4)
+    kept = keeps.factor_r2(keeps.readings(tokens, sizes, prototypes)["mean of each tissue"], slides.factors)
+    assert kept.mean() > 0.85 * known.mean(), f"{kept.round(2)} of {known.round(2)}"
+    shuffled = keeps.factor_r2(keeps.readings(tokens, sizes, prototypes)["mean"], slides.factors[torch.randperm(120)])
+    assert shuffled.mean() < 0.1, "the reading invents nothing"
+
+
+def repeated(batch, times):
+    """Every token so many times at its place."""
+    bags = {}
+    for m, bag in batch.bags.items():
+        tensors = (torch.cat([x] * times, 1) for x in (bag.features, bag.position, bag.mask, bag.slide))
+        bags[m] = Bag(*tensors)
+    return replace(batch, bags=bags, parent=torch.cat([batch.parent] * times, 1))
+
+
+MOVES = pytest.mark.xfail(
+    strict=True, reason="copies are each other's nearest neighbours: they change densities, windows and so the clusters"
+)
+
+
+@pytest.mark.parametrize("n_merged", [None, 1, pytest.param(4, marks=MOVES), pytest.param(8, marks=MOVES)])
+@pytest.mark.parametrize("times", [2, 3])
+def test_repeated_tissue_changes_nothing(n_merged, times):
+    student, batch = (
+        build("student", n_merged=n_merged),
+        make_batch((40, 9, 70, 0), (160, 33, 250, 7), slides=[1, 1, 2, 1]),
+    )
+    with torch.no_grad():
+        once, again = student(batch), student(repeated(batch, times))
+    torch.testing.assert_close(again.logits, once.logits, atol=1e-5, rtol=1e-5)
+    for key, embedding in once.embeddings.items():
+        torch.testing.assert_close(again.embeddings[key], embedding, atol=1e-5, rtol=1e-5)
+        n = once.attention[key].shape[1]
+        copies = again.attention[key].unflatten(1, (times, n))
+        torch.testing.assert_close(copies.sum(1), once.attention[key], atol=1e-5, rtol=1e-5)
