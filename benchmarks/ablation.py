@@ -106,6 +106,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, help=f"tested patients (default {Settings.test})")
     parser.add_argument("--width", type=int, help=f"of the models (default {Settings.width})")
     parser.add_argument("--epochs", type=int, help=f"at most (default {Settings.epochs})")
+    parser.add_argument("--easy", action="store_true", help="no nuisance on the slides, and follow-up to the end")
     parser.add_argument("--variants", help="comma-separated; with what they are compared with. Default: all")
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time, one thread each")
     parser.add_argument("--work", type=Path, help="where fits are kept (default runs/ablation)")
@@ -126,6 +127,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     given = {name: getattr(arguments, name) for name in ("test", "width", "epochs") if getattr(arguments, name)}
     if arguments.patients:
         given |= {"val": arguments.patients // 5, "train": arguments.patients - arguments.patients // 5}
+    if arguments.easy:
+        given |= {"nuisance": 0.0, "early_end": False}
     return Settings(**(asdict(QUICK_SETTINGS if arguments.quick else Settings()) | given))
 
 

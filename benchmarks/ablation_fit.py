@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from ablation_measures import partial_r2
 from ablation_variants import BY_NAME, TEACHER, TEACHING, Variant
-from known_factors import World, build
+from known_factors import FOLLOW_UP, World, build
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
@@ -40,7 +40,7 @@ MADE_BY = (
     *(f"{room}/*" for room in ("nn", "functional", "tasks", "training", "callbacks")),
     *(f"simulate/{name}" for name in ("truth", "tokens", "expression", "regions")),
 )
-"""Files of dmml whose code makes a fit what it is"""
+"""Files of dmml whose code makes a fit what it is; the rival networks' are left out"""
 
 
 DONE, MISSING, OTHER_SETTINGS, OTHER_CODE = "done", "missing", "other settings", "another state of the code"
@@ -57,6 +57,10 @@ class Settings:
     """Width of the token features"""
     visibility: float = 0.8
     """Correlation of what a slide shows with each factor"""
+    nuisance: float = 1.0
+    """How much else slides differ in"""
+    early_end: bool = True
+    """Whether follow-up ends early, so that a third of the patients has the event"""
     width: int = 64
     epochs: int = 30
     patience: int = 12
@@ -89,7 +93,7 @@ def digest(description: dict[str, Any]) -> str:
 
 def _code_state() -> str:
     sources = sorted(path for files in MADE_BY for path in Path(dmml.__file__).parent.glob(f"{files}.py"))
-    trees = [ast.parse(path.read_text()) for path in sources]
+    trees = [ast.parse(path.read_text()) for path in sources if not path.stem.startswith("baseline")]
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [part for part in node.body if not _is_text(part)]
@@ -133,7 +137,14 @@ def state_of(work: Path, variant: Variant, seed: int, settings: Settings) -> str
 @functools.lru_cache(maxsize=1)
 def _world(seed: int, settings: Settings) -> World:
     size = {"train": settings.train, "val": settings.val, "test": settings.test}
-    return build(seed, **size, dim=settings.features, visibility=settings.visibility)
+    return build(
+        seed,
+        **size,
+        dim=settings.features,
+        visibility=settings.visibility,
+        nuisance=settings.nuisance,
+        follow_up=FOLLOW_UP if settings.early_end else None,
+    )
 
 
 def _class_of(variant: Variant) -> type[SubspaceModule]:

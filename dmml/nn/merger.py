@@ -13,6 +13,9 @@ WINDOW = 32
 LAST = 64
 """Points that need no windows any more: they are clustered at once."""
 
+_LAST_PLACE = torch.iinfo(torch.long).max
+"""Code of what has no place: padding."""
+
 _Round = tuple[Tensor, Tensor, Tensor, Tensor]
 """State between rounds: points (B, M, d), tokens that each stands for (B, M), which are real (B, M), and the point of
 each token (B, N), −1 = none."""
@@ -29,10 +32,44 @@ def neighbourhood_order(bag: Bag, cell_um: float = 14.0) -> Tensor:
     Returns:
         (B, N) int64 permutation; it does not depend on the order of the tokens given, but for tokens at one place.
     """
+    return _by_slide(_place_code(bag, cell_um), bag, bag.mask)
+
+
+def _place_code(bag: Bag, cell_um: float = 14.0) -> Tensor:
+    """Place along a Z-order curve, whatever the slide; padding last. → (B, N) int64."""
     lattice = (bag.position.nan_to_num() / cell_um).floor().long().clamp(0, 2**20 - 1)
     code = _spread_bits(lattice[..., 0]) | (_spread_bits(lattice[..., 1]) << 1)
-    code = code + (bag.slide.masked_fill(~bag.mask, 0) << 42)
-    return code.masked_fill(~bag.mask, torch.iinfo(torch.long).max).argsort(dim=1, stable=True)
+    return code.masked_fill(~bag.mask, _LAST_PLACE)
+
+
+def _by_slide(code: Tensor, bag: Bag, mask: Tensor) -> Tensor:
+    """Tokens of a mask slide by slide along the curve, the others last. → (B, N) permutation."""
+    return (code + (bag.slide << 42)).masked_fill(~mask, _LAST_PLACE).argsort(dim=1, stable=True)
+
+
+def _first_copies(points: Tensor, code: Tensor) -> Tensor:
+    """The token that each token repeats, itself where it repeats none: same place, same features to rounding.
+
+    Copies would be each other's nearest neighbours, so that densities, windows and clusters would be those of the
+    copying. A slide that is given twice counts as copies, too.
+
+    Args:
+        points: (B, N, d).
+        code: (B, N) place of each token.
+
+    Returns:
+        (B, N) int64; among copies it is the one that stands first.
+    """
+    # One number tells features apart at one place: two tiles agree in it only if they agree in all.
+    weight = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype).cos()
+    mark, size = points @ weight, points.abs().amax(-1)
+    place, order = code.sort(dim=1, stable=True)
+    mark, size = mark.gather(1, order), size.gather(1, order)
+    same = (place[:, 1:] == place[:, :-1]) & (place[:, 1:] != _LAST_PLACE)
+    same &= (mark[:, 1:] - mark[:, :-1]).abs() <= 1e-4 * size[:, 1:]
+    index = torch.arange(code.shape[1], device=code.device).expand_as(order)
+    first = torch.cat([index[:, :1], index[:, 1:].masked_fill(same, 0)], 1).cummax(1).values
+    return torch.empty_like(order).scatter(1, order, order.gather(1, first))
 
 
 def _spread_bits(x: Tensor) -> Tensor:
@@ -61,9 +98,11 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         (B, N) int64, cluster of each token, −1 for masked tokens. Patients with fewer than K tokens get one each.
     """
     with torch.no_grad():
-        order = neighbourhood_order(bag)
-        points = _take(tokens.detach().float(), order)
-        mask = bag.mask.gather(1, order)
+        points, code = tokens.detach().float(), _place_code(bag)
+        original = _first_copies(points, code)
+        once = bag.mask & (original == torch.arange(tokens.shape[1], device=tokens.device))
+        order = _by_slide(code, bag, once)
+        points, mask = _take(points, order), once.gather(1, order)
         weight = mask.float()
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
         # More than LAST points fill two windows at least: together they leave enough for K.
@@ -74,7 +113,8 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
             points, weight, mask, member = _where_large(mask, merged, (points, weight, mask, member))
         assignment, _ = dpc_knn(points, mask, n_clusters, k)
         last = assignment.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
-        return torch.full_like(last, -1).scatter(1, order, last)
+        found = torch.full_like(last, -1).scatter(1, order, last)
+        return found.gather(1, original).masked_fill(~bag.mask, -1)
 
 
 def _merge_windows(

@@ -39,6 +39,22 @@ class TokenProjection(nn.Module):
         return clear_padding(tokens, mask)
 
 
+class Narrow(nn.Sequential):
+    """A line through few dimensions, (B, d) → (B, d): what the tissue may add to a subspace's embedding.
+
+    Both subspaces read the same tokens. Wide, each would carry all that the tissue shows, and a line would find the
+    other's factors in it; few dimensions are soon filled by what the subspace is for. It also keeps few patients from
+    being learned by heart.
+
+    Args:
+        width: d.
+        rank: Dimensions in between.
+    """
+
+    def __init__(self, width: int, rank: int):
+        super().__init__(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
+
+
 class _Fork(torch.autograd.Function):
     """Identity with two outlets. After backward only the sum of the two gradients is left, so a rule must act here."""
 

@@ -40,6 +40,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: As in `SubspaceTeacher`.
         program_weight: As in `SubspaceTeacher`.
         decorrelation_weight: As in `SubspaceTeacher`.
+        tissue_rank: Dimensions through which the tissue enters an embedding (`dmml.nn.projection.Narrow`).
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW at its height.
@@ -67,11 +68,12 @@ class SubspaceStudent(SubspaceModule):
         teacher_program_weight: float = 0.3,
         consistency: str = "expression",
         consistency_weight: float = 0.1,
-        program_weight: float = 0.3,
+        program_weight: float = 10.0,
         decorrelation_weight: float = 0.05,
+        tissue_rank: int = 4,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
-        lr: float = 2e-4,
+        lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         init_from: str | None = None,
@@ -90,6 +92,7 @@ class SubspaceStudent(SubspaceModule):
             consistency_weight=consistency_weight,
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
+            tissue_rank=tissue_rank,
             token_dropout=token_dropout,
             embedding_dropout=embedding_dropout,
             lr=lr,
@@ -147,7 +150,8 @@ class SubspaceStudent(SubspaceModule):
             there = bag.mask.any(1, keepdim=True)
             for s in SUBSPACES:
                 programs[m, s] = self.program_heads[f"{m}x_{s}"](tokens[s], bag.mask)
-                embeddings[m, s] = tissue[s] * there + self.from_programs[f"{m}x_{s}"](programs[m, s])
+                seen = self.narrow[f"{m}x_{s}"](tissue[s]) * there
+                embeddings[m, s] = seen + self.from_programs[f"{m}x_{s}"](programs[m, s])
                 attention[m, s] = shares[s]
         return self._finish(batch, embeddings, attention, programs)
 

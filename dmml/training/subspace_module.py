@@ -14,10 +14,11 @@ from torch.nn import Parameter
 from dmml.errors import InputError
 from dmml.functional.consistency import decorrelation
 from dmml.nn.heads import ProgramHead, SubspaceHead
-from dmml.nn.projection import TokenProjection
+from dmml.nn.projection import Narrow, TokenProjection
 from dmml.tasks import Task
 from dmml.training.bags import bag_of
 from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
+from dmml.training.confidence import confidence_sums
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.packing import pack, unpack
@@ -44,6 +45,7 @@ class SubspaceModule(LightningModule):
         consistency_weight: float,
         program_weight: float,
         decorrelation_weight: float,
+        tissue_rank: int,
         token_dropout: float,
         embedding_dropout: float,
         lr: float,
@@ -60,6 +62,7 @@ class SubspaceModule(LightningModule):
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
+        self.tissue_rank = tissue_rank
         self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.init_from = init_from
@@ -80,6 +83,7 @@ class SubspaceModule(LightningModule):
             self.projection = nn.ModuleDict(
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
+            self.narrow = nn.ModuleDict({key: Narrow(self.width, self.tissue_rank) for key in self._slots()})
         self._build_programs()
         self.heads = nn.ModuleDict(
             {
@@ -94,8 +98,12 @@ class SubspaceModule(LightningModule):
     def _build_programs(self) -> None:
         self.scores = ProgramScores(self.genes, self.programs)
         self.program_heads = nn.ModuleDict(
-            {f"{m}x_{s}": ProgramHead(self.width, self.scores.sizes[s]) for m in self.magnifications for s in SUBSPACES}
+            {key: ProgramHead(self.width, self.scores.sizes[key.split("_")[1]]) for key in self._slots()}
         )
+
+    def _slots(self) -> list[str]:
+        """Names of the parts that every magnification and subspace has for itself, e.g. `10x_tumor`."""
+        return [f"{m}x_{s}" for m in self.magnifications for s in SUBSPACES]
 
     def _build_parts(self) -> None:
         """Build what only teacher or student has."""
@@ -247,23 +255,13 @@ class SubspaceModule(LightningModule):
         """See `dmml.types.HasSubspaces`."""
         self._shared_rule = rule
 
-    def _count_confidence(self, batch: Batch, output: SubspaceOutput) -> None:
-        rows = []
-        with torch.no_grad():
-            for m in self.magnifications:
-                logits = [output.subspace_logits[m, s] for s in SUBSPACES]
-                sums = [self.task.log_likelihood(x, batch.target).sum() for x in logits]
-                sums += [self.task.paper_confidence(x, batch.target).sum() for x in logits]
-                rows.append(torch.stack([*sums, batch.target["observed"].sum().to(sums[0].dtype)]))
-            self._confidence = self._confidence.to(rows[0].device) + torch.stack(rows)
-
     # ---- steps -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch."""
         output = self(batch)
         terms = self._terms(batch, output)
-        self._count_confidence(batch, output)
+        self._confidence = self._confidence.to(terms.total.device) + confidence_sums(self.task, output, batch)
         size = len(batch.patient_id)
         self.log(
             "train/loss", terms.total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True

@@ -34,6 +34,7 @@ class SubspaceTeacher(SubspaceModule):
         program_weight: Weight of the anchor that ties predicted programs to measured ones. With the expression form and
             equal weights the two terms are `functional.consistency.expression_consistency`.
         decorrelation_weight: Weight of the decorrelation of the two embeddings.
+        tissue_rank: Dimensions through which the tissue enters an embedding (`dmml.nn.projection.Narrow`).
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW at its height.
@@ -56,11 +57,12 @@ class SubspaceTeacher(SubspaceModule):
         expression_dropout: float = 0.2,
         consistency: str = "expression",
         consistency_weight: float = 0.1,
-        program_weight: float = 0.3,
+        program_weight: float = 3.0,
         decorrelation_weight: float = 0.05,
+        tissue_rank: int = 4,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
-        lr: float = 2e-4,
+        lr: float = 5e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         init_from: str | None = None,
@@ -78,6 +80,7 @@ class SubspaceTeacher(SubspaceModule):
             consistency_weight=consistency_weight,
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
+            tissue_rank=tissue_rank,
             token_dropout=token_dropout,
             embedding_dropout=embedding_dropout,
             lr=lr,
@@ -97,8 +100,7 @@ class SubspaceTeacher(SubspaceModule):
             {s: self._encoder_factory(len(self.genes.get(s, [])), self.width) for s in SUBSPACES}
         )
         if self.n_features:
-            keys = [f"{m}x_{s}" for m in self.magnifications for s in SUBSPACES]
-            self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in keys})
+            self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
 
     def forward(self, batch: Batch) -> SubspaceOutput:
         """See `SubspaceOutput`."""
@@ -117,7 +119,7 @@ class SubspaceTeacher(SubspaceModule):
             tokens = self.projection[f"{m}x"](bag.features, bag.mask)
             for s, own in zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True):
                 tissue, attention[m, s] = self.fusion[f"{m}x_{s}"](own, bag, expression[s])
-                embeddings[m, s] = expression[s] + tissue * bag.mask.any(1, keepdim=True)
+                embeddings[m, s] = expression[s] + self.narrow[f"{m}x_{s}"](tissue) * bag.mask.any(1, keepdim=True)
                 programs[m, s] = self.program_heads[f"{m}x_{s}"](own, bag.mask)
         return self._finish(batch, embeddings, attention, programs)
 

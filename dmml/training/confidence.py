@@ -1,0 +1,31 @@
+"""How sure each subspace is of what was observed, as sums that add up over micro-batches and ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmml.tasks import Task
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+
+@torch.no_grad()
+def confidence_sums(task: Task, output: SubspaceOutput, batch: Batch) -> Tensor:
+    """What `HasSubspaces.take_confidence` hands out, of one batch.
+
+    Args:
+        task: Gives the likelihoods of logits.
+        output: Of the batch.
+        batch: Its targets.
+
+    Returns:
+        (magnifications, 5): summed log-likelihood under the tumor and under the TME logits alone, summed likelihood
+        under both, number of observed patients.
+    """
+    rows = []
+    for m in output.logits_by_magnification:
+        logits = [output.subspace_logits[m, s] for s in SUBSPACES]
+        sums = [task.log_likelihood(x, batch.target).sum() for x in logits]
+        sums += [task.paper_confidence(x, batch.target).sum() for x in logits]
+        rows.append(torch.stack([*sums, batch.target["observed"].sum().to(sums[0].dtype)]))
+    return torch.stack(rows)
