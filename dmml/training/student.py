@@ -70,7 +70,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: float = 0.1,
         program_weight: float = 10.0,
         decorrelation_weight: float = 0.05,
-        tissue_rank: int = 4,
+        tissue_rank: int = 8,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
         lr: float = 1e-3,
