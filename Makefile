@@ -31,8 +31,9 @@ format: install ## put the code into the project's format
 	@$(BIN)/ruff format dmml tests benchmarks
 	@$(BIN)/ruff check --fix --select I dmml tests benchmarks
 
-results: install ## measure again what stands in docs/results (about half an hour)
-	@$(BIN)/python benchmarks/simulated_features.py --out docs/results
+results: install ## measure again what stands in docs/results (about two hours)
+	@for script in model_speed rare_signal aggregation ablation simulated_features; do \
+		$(BIN)/python benchmarks/$$script.py --out docs/results || exit 1; done
 
 clean: ## remove the demo's data and runs, and caches
 	rm -rf demo runs .pytest_cache .ruff_cache build *.egg-info

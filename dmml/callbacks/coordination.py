@@ -98,7 +98,9 @@ class GradientCoordination(Callback):
                 if weight.grad is not None:
                     self._coordinate_head(weight.grad, tumor, tme, own)
         overall = self._confidences(sums.sum(0, keepdim=True))[0]
-        self._previous = overall if bool(sums[:, 4].sum() > 0) else self._previous
+        if self._previous is None:
+            self._previous = torch.ones_like(overall)  # equal: none gives way
+        self._previous = torch.where(sums[:, 4].sum() > 0, overall, self._previous.to(overall))
         self._log(pl_module, overall)
 
     def _confidences(self, sums: Tensor) -> Tensor:

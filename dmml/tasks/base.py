@@ -79,7 +79,7 @@ class Task:
         return self.log_likelihood(logits, target).exp() * target["observed"]
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-        """Softened divergence of two (B, C) → scalar."""
+        """Softened divergence of each patient from a teacher, factor T² included. (B, C), (B, C) → (B,)."""
         raise NotImplementedError
 
     def combine(self, logits: Tensor, available: Tensor) -> Tensor:

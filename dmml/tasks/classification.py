@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import multiclass_auroc
 from torchmetrics.utilities import dim_zero_cat
 
 from dmml.errors import InputError
-from dmml.functional.distillation import softened_kl
+from dmml.functional.distillation import categorical_divergence
 from dmml.tasks.base import Task, masked_log_mean
 
 
@@ -113,7 +113,7 @@ class Classification(Task):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
         """Softmax form."""
-        return softened_kl(student_logits, teacher_logits, temperature)
+        return temperature**2 * categorical_divergence(student_logits, teacher_logits, temperature)
 
     def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Log of the mean class probability."""

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from dmml.errors import InputError
 from dmml.functional.cox import cox_partial_nll, log_cumulative_hazard
-from dmml.functional.distillation import softened_bernoulli_kl
+from dmml.functional.distillation import bernoulli_divergence
 from dmml.functional.survival import (
     concordance_index,
     discrete_time_nll,
@@ -161,7 +161,7 @@ class Survival(Task):
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
         """Bernoulli form, hazard by hazard."""
-        return softened_bernoulli_kl(student_logits, teacher_logits, temperature)
+        return temperature**2 * bernoulli_divergence(student_logits, teacher_logits, temperature)
 
     def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Hazard logits of the mean survival curve.

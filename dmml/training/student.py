@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, mse_loss
+from torch.nn.functional import layer_norm
 
 from dmml.errors import InputError
+from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork
 from dmml.tasks import Survival, Task
@@ -214,20 +215,18 @@ class SubspaceStudent(SubspaceModule):
         shared = [m for m in self.magnifications if m in told.logits_by_magnification]
         available = self._available(batch)
         rows = {m: available[self.magnifications.index(m)] for m in shared}
+        pairs = [(m, s) for m in shared for s in SUBSPACES]
         parts = {"distill_prediction": self._prediction_distance(output, told, shared, rows)}
         total = terms.total + self.prediction_weight * parts["distill_prediction"]
-        pairs = [(m, s) for m in shared for s in SUBSPACES]
         if self.width == teacher.width and self.feature_weight:
-            parts["distill_features"] = torch.stack(
-                [_feature_distance(output.embeddings[p][rows[p[0]]], told.embeddings[p][rows[p[0]]]) for p in pairs]
-            ).mean()
+            values = [
+                _mean_over(_feature_distance(output.embeddings[p], told.embeddings[p]), rows[p[0]]) for p in pairs
+            ]
+            parts["distill_features"] = torch.stack(values).mean()
             total = total + self.feature_weight * parts["distill_features"]
         if self.teacher_program_weight and any(self.scores.sizes.values()):
             values = [
-                mse_loss(output.programs[p][rows[p[0]]], told.programs[p][rows[p[0]]], reduction="sum")
-                / max(1, output.programs[p].shape[1])
-                / rows[p[0]].sum().clamp_min(1)
-                for p in pairs
+                _mean_over(expression_consistency(output.programs[p], told.programs[p]), rows[p[0]]) for p in pairs
             ]
             parts["distill_programs"] = torch.stack(values).mean()
             total = total + self.teacher_program_weight * parts["distill_programs"]
@@ -237,17 +236,22 @@ class SubspaceStudent(SubspaceModule):
         self, output: SubspaceOutput, told: SubspaceOutput, shared: list[int], rows: dict[int, Tensor]
     ) -> Tensor:
         """Softened divergence from the teacher, magnification by magnification and combined."""
-        seen = torch.stack(list(rows.values())).any(0)
-        values = [self.task.divergence(output.logits[seen], told.logits[seen], self.temperature)]
+        values = [_mean_over(self._divergence(output.logits, told.logits), torch.stack(list(rows.values())).any(0))]
         for m in shared:
-            own, theirs = output.logits_by_magnification[m][rows[m]], told.logits_by_magnification[m][rows[m]]
-            values.append(self.task.divergence(own, theirs, self.temperature))
+            apart = self._divergence(output.logits_by_magnification[m], told.logits_by_magnification[m])
+            values.append(_mean_over(apart, rows[m]))
         return torch.stack(values).mean()
+
+    def _divergence(self, own: Tensor, theirs: Tensor) -> Tensor:
+        return self.task.divergence(own, theirs, self.temperature)
+
+
+def _mean_over(values: Tensor, rows: Tensor) -> Tensor:
+    """Mean of (B,) over the patients of a mask; 0 where it names none. By weights: an index would make a GPU wait."""
+    return (values * rows).sum() / rows.sum().clamp_min(1)
 
 
 def _feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared distance of two embeddings after layer norm: direction is taught, scale is not. → scalar."""
-    if len(student) == 0:
-        return student.sum()
+    """Mean squared distance of two embeddings after layer norm: direction is taught, scale is not. → (B,)."""
     width = student.shape[1:]
-    return mse_loss(layer_norm(student.float(), width), layer_norm(teacher.float(), width))
+    return (layer_norm(student.float(), width) - layer_norm(teacher.float(), width)).square().mean(1)

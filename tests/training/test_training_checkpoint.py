@@ -138,7 +138,7 @@ def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):
     pairs = [(own.logits, told.logits)] + [
         (own.logits_by_magnification[m], told.logits_by_magnification[m]) for m in (10, 20)
     ]
-    expected = torch.stack([student.task.divergence(a, b, student.temperature) for a, b in pairs]).mean()
+    expected = torch.stack([student.task.divergence(a, b, student.temperature).mean() for a, b in pairs]).mean()
     torch.testing.assert_close(terms.parts["distill_prediction"], expected)
     assert student.genes == GENES
     student.setup("fit")  # a second fit must do
