@@ -75,6 +75,9 @@ class _AttentionBlock(nn.Module):
         self.feed = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
         )
+        for last in (self.out, self.feed[-1]):  # begins as the identity: what is merged is pooled as it is
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (

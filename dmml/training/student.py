@@ -12,9 +12,10 @@ from torch.nn.functional import layer_norm
 from dmml.errors import InputError
 from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
-from dmml.nn.projection import fork
+from dmml.nn.projection import Narrow, fork
 from dmml.tasks import Survival, Task
 from dmml.training.checkpoint import read_checkpoint, refuse_leak
+from dmml.training.programs import ProgramScores
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
@@ -41,7 +42,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: As in `SubspaceTeacher`.
         program_weight: As in `SubspaceTeacher`.
         decorrelation_weight: As in `SubspaceTeacher`.
-        tissue_rank: Dimensions through which the tissue enters an embedding (`dmml.nn.projection.Narrow`).
+        tissue_rank: Dimensions through which the tissue enters an embedding where there are no programs.
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW at its height.
@@ -74,7 +75,7 @@ class SubspaceStudent(SubspaceModule):
         tissue_rank: int = 8,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         init_from: str | None = None,
@@ -132,11 +133,17 @@ class SubspaceStudent(SubspaceModule):
         )
 
     def _build_programs(self) -> None:
-        super()._build_programs()
+        self.scores = ProgramScores(self.genes, self.programs)
+        sizes = {key: self.scores.sizes[key.split("_")[1]] for key in self._slots()}
+        self.program_heads = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
         # What the tissue says of expression is learned from every gene's measurement, the outcome from one number a
-        # patient: the predicted programs are the surer ground for the embedding to stand on.
-        self.from_programs = nn.ModuleDict(
-            {key: nn.Linear(self.scores.sizes[key.split("_")[1]], self.width, bias=False) for key in self.program_heads}
+        # patient: where there are programs the embedding stands on them alone, and few patients cannot be learned by
+        # heart past them.
+        self.embed = nn.ModuleDict(
+            {
+                key: nn.Linear(size, self.width, bias=False) if size else Narrow(self.width, self.tissue_rank)
+                for key, size in sizes.items()
+            }
         )
 
     def forward(self, batch: Batch) -> SubspaceOutput:
@@ -150,9 +157,10 @@ class SubspaceStudent(SubspaceModule):
             tissue, shares = self.aggregator[f"{m}x"](tokens, bag)
             there = bag.mask.any(1, keepdim=True)
             for s in SUBSPACES:
-                programs[m, s] = self.program_heads[f"{m}x_{s}"](tokens[s], bag.mask)
-                seen = self.narrow[f"{m}x_{s}"](tissue[s]) * there
-                embeddings[m, s] = seen + self.from_programs[f"{m}x_{s}"](programs[m, s])
+                key = f"{m}x_{s}"
+                known = key in self.program_heads
+                programs[m, s] = self.program_heads[key](tissue[s]) * there if known else tissue[s][:, :0]
+                embeddings[m, s] = self.embed[key](programs[m, s] if known else tissue[s]) * there
                 attention[m, s] = shares[s]
         return self._finish(batch, embeddings, attention, programs)
 

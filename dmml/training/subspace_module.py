@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from dmml.errors import InputError
 from dmml.functional.consistency import decorrelation
 from dmml.nn.heads import ProgramHead, SubspaceHead
-from dmml.nn.projection import Narrow, TokenProjection
+from dmml.nn.projection import TokenProjection
 from dmml.tasks import Task
 from dmml.training.bags import bag_of
 from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
@@ -83,7 +83,6 @@ class SubspaceModule(LightningModule):
             self.projection = nn.ModuleDict(
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
-            self.narrow = nn.ModuleDict({key: Narrow(self.width, self.tissue_rank) for key in self._slots()})
         self._build_programs()
         self.heads = nn.ModuleDict(
             {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion
-from dmml.nn.projection import fork
+from dmml.nn.projection import Narrow, fork
 from dmml.tasks import Survival, Task
 from dmml.training.subspace_module import SubspaceModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
@@ -100,6 +100,7 @@ class SubspaceTeacher(SubspaceModule):
             {s: self._encoder_factory(len(self.genes.get(s, [])), self.width) for s in SUBSPACES}
         )
         if self.n_features:
+            self.narrow = nn.ModuleDict({key: Narrow(self.width, self.tissue_rank) for key in self._slots()})
             self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
 
     def forward(self, batch: Batch) -> SubspaceOutput:
