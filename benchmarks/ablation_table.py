@@ -34,7 +34,7 @@ def _head(summary: dict[str, Any]) -> list[str]:
         "",
         f"Simulated patients whose factors are known: {settings['train']} for training, {settings['val']} to choose the "
         f"epoch, {settings['test']} tested once, anew for each of the seeds {', '.join(map(str, seeds))}; a slide shows "
-        f"every factor with a correlation of {settings['visibility']:g}. Width {settings['width']}, at most "
+        f"every factor with a correlation of {settings['visibility']:g}{_hardness(settings)}. Width {settings['width']}, at most "
         f"{settings['epochs']} epochs, batches of {settings['batch_size']}, all else as by default.",
         "",
         "Concordance is the mean over seeds. Intervals are 95 % of a paired bootstrap of the test patients, within seeds "
@@ -48,6 +48,14 @@ def _head(summary: dict[str, Any]) -> list[str]:
     if len(summary["code"]) > 1:
         lines += [f"The fits were made by {len(summary['code'])} states of the code: {', '.join(summary['code'])}.", ""]
     return lines
+
+
+def _hardness(settings: dict[str, Any]) -> str:
+    """What else there is to a slide and to the follow-up."""
+    more = ""
+    if settings["nuisance"]:
+        more += ", and differs from others in 20 directions that tell nothing, too"
+    return more + ("; follow-up ends early, so that a third has the event" if settings["early_end"] else "")
 
 
 def _figures(rows: list[dict[str, Any]]) -> list[str]:
