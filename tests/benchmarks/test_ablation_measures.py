@@ -133,6 +133,7 @@ def test_summary_names_what_helps_what_harms_and_what_failed():
     )
     assert summary["distillation"]["share_closed"]["value"] == pytest.approx((own - low) / (oracle - low))
     settings = {"train": 1, "val": 1, "test": 80, "visibility": 0.8, "width": 1, "epochs": 1, "batch_size": 1}
+    settings |= {"nuisance": 1.0, "early_end": True}
     page = markdown({"command": "none", "settings": settings, **summary})
     assert "not finite (seed 0, 1)" in page
     assert "harms: better without" in page

@@ -27,9 +27,9 @@ class Reader(nn.Module):
             "unmerged": lambda: TokenAggregator(WIDTH, n_merged=None, dropout=0.0),
             "programs": lambda: ProgramHead(WIDTH, 7),
         }[kind]()
-        with torch.no_grad():  # offsets start near 0: give them something to do
+        with torch.no_grad():  # offsets start near 0, attention blocks at 0: give them something to do
             for name, parameter in self.part.named_parameters():
-                if "offset" in name:
+                if "offset" in name or not parameter.any():
                     parameter.normal_(std=0.3)
 
     def forward(self, bag: Bag, condition: torch.Tensor):
