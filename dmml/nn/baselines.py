@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from dmml.functional.padding import clear_padding
 from dmml.nn.pooling import masked_softmax
 from dmml.types import SUBSPACES, Batch
 
@@ -26,10 +27,7 @@ def _tissue(batch: Batch, magnification: int, n_features: int, dtype: torch.dtyp
             f"features at {magnification}x are {bag.features.shape[2]} wide, the network was built for {n_features}; "
             "use the encoder that it was trained with"
         )
-    features = bag.features.to(dtype)
-    if not bool(bag.mask.all()):  # a NaN in padding would reach sums as 0 · NaN
-        features = features.masked_fill(~bag.mask.unsqueeze(-1), 0)
-    return features, bag.mask
+    return clear_padding(bag.features.to(dtype), bag.mask), bag.mask
 
 
 def _mean_of_available(logits: Tensor, available: Tensor) -> Tensor:

@@ -22,36 +22,10 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return weight / weight.sum(-1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-class GatedScore(nn.Module):
-    """How much a token matters: w · (tanh(V h) ⊙ σ(U h + Z c)), optionally asked by a condition c.
-
-    Args:
-        width: d of the tokens and of the condition.
-        hidden: Width of the gate.
-        conditioned: Whether a condition c (B, d) moves the gate.
-
-    Shape:
-        tokens (B, N, d), condition (B, d) → (B, N).
-
-    Source: Ilse et al. 2018, eq. 9, with the condition added to the gate.
-    """
-
-    def __init__(self, width: int, hidden: int = 64, conditioned: bool = False):
-        super().__init__()
-        self.gate = nn.Linear(width, 2 * hidden)
-        self.weight = nn.Linear(hidden, 1, bias=False)
-        self.condition = nn.Linear(width, hidden, bias=False) if conditioned else None
-
-    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Score the tokens."""
-        value, gate = self.gate(tokens).chunk(2, dim=-1)  # (B, N, hidden) each
-        if self.condition is not None:
-            gate = gate + self.condition(condition).unsqueeze(1)
-        return self.weight(value.tanh() * gate.sigmoid()).squeeze(-1)
-
-
 class GatedPool(nn.Module):
-    """Gated attention pool: a = softmax_n(`GatedScore`), pooled = Σ a_n h_n.
+    """Gated attention pool, optionally asked a question by a condition.
+
+    a = softmax_n( w · (tanh(V h_n) ⊙ σ(U h_n + Z c)) ), pooled = Σ a_n h_n.
 
     Args:
         width: d of the tokens and of the condition.
@@ -61,16 +35,23 @@ class GatedPool(nn.Module):
     Shape:
         tokens (B, N, d), mask (B, N), condition (B, d), prior (B, N) → pooled (B, d), attention (B, N). A bag without
         tokens gives zeros. What a token stands for already, in log units, is its prior.
+
+    Source: Ilse et al. 2018, eq. 9, with the condition added to the gate.
     """
 
     def __init__(self, width: int, hidden: int = 64, conditioned: bool = False):
         super().__init__()
-        self.score = GatedScore(width, hidden, conditioned)
+        self.gate = nn.Linear(width, 2 * hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        self.condition = nn.Linear(width, hidden, bias=False) if conditioned else None
 
     def forward(
         self, tokens: Tensor, mask: Tensor, condition: Tensor | None = None, prior: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Pool the real tokens."""
-        scores = self.score(tokens, condition)
+        value, gate = self.gate(tokens).chunk(2, dim=-1)  # (B, N, hidden) each
+        if self.condition is not None:
+            gate = gate + self.condition(condition).unsqueeze(1)
+        scores = self.score(value.tanh() * gate.sigmoid()).squeeze(-1)  # (B, N)
         attention = masked_softmax(scores if prior is None else scores + prior, mask)
         return (attention.to(tokens.dtype).unsqueeze(1) @ tokens).squeeze(1), attention

@@ -30,12 +30,12 @@ def test_gated_pool_is_ilse_with_a_condition():
     pool = GatedPool(6, hidden=4, conditioned=True)
     tokens, condition = torch.randn(1, 5, 6), torch.randn(1, 6)
     pooled, attention = pool(tokens, torch.ones(1, 5, dtype=torch.bool), condition)
-    v, u = pool.score.gate.weight.chunk(2)
-    bv, bu = pool.score.gate.bias.chunk(2)
+    v, u = pool.gate.weight.chunk(2)
+    bv, bu = pool.gate.bias.chunk(2)
     scores = []
     for h in tokens[0]:
-        gate = torch.sigmoid(u @ h + bu + pool.score.condition.weight @ condition[0])
-        scores.append((pool.score.weight.weight[0] * torch.tanh(v @ h + bv) * gate).sum())
+        gate = torch.sigmoid(u @ h + bu + pool.condition.weight @ condition[0])
+        scores.append((pool.score.weight[0] * torch.tanh(v @ h + bv) * gate).sum())
     expected = torch.stack(scores).softmax(0)
     torch.testing.assert_close(attention[0], expected)
     torch.testing.assert_close(pooled[0], expected @ tokens[0])
