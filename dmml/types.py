@@ -88,6 +88,8 @@ class SubspaceOutput:
     """{(m, s): (B, N_m)}, sums to 1 over a patient's real tokens, 0 where there are none"""
     programs: dict[tuple[int, str], Tensor]
     """{(m, s): (B, P_s)}, expression scores predicted from the tissue alone; 0 (the training mean) without tissue"""
+    guided_programs: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    """{(m, s): (B, P_s)}, the same as a fusion reads them whose attention RNA guides; a teacher's inner step"""
 
 
 @dataclass

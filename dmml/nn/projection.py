@@ -58,6 +58,11 @@ class Narrow(nn.Sequential):
         nn.init.normal_(self[1].weight, std=2 * rank**-0.5)
 
 
+def program_embedding(n_programs: int, width: int, rank: int) -> nn.Module:
+    """Program scores (B, P) → their part of an embedding (B, d); without programs, the tissue (B, d) by a `Narrow`."""
+    return nn.Linear(n_programs, width, bias=False) if n_programs else Narrow(width, rank)
+
+
 class _Fork(torch.autograd.Function):
     """Identity with two outlets. After backward only the sum of the two gradients is left, so a rule must act here."""
 

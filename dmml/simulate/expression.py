@@ -36,6 +36,9 @@ LIBRARY = {"development": 1.0, "held_out": 0.6}
 LIBRARY_SPREAD = 0.30
 DISPERSION = 0.12
 N_NUISANCE = 1500
+STANDS_FOR = 11.0
+"""Unlisted genes that each nuisance gene stands for: a tumor expresses about 17,000 beside the listed ones. TPM sum to a
+million, so without this mass a rise of the tumor genes would press every TME gene down, far more than in real tables."""
 N_NUISANCE_COMPONENTS = 4
 N_PSEUDOAUTOSOMAL = 2
 UNPLACED_ID = 970_000_000
@@ -87,7 +90,7 @@ def gene_world() -> GeneWorld:
         symbols=symbols,
         ensembl=ensembl,
         length=np.clip(rng.lognormal(0.9, 0.6, n_genes), 0.3, 15.0),
-        base=rng.normal(4.3, 1.9, n_genes),
+        base=rng.normal(4.3, 1.9, n_genes) + np.where(of_program, 0.0, np.log(STANDS_FOR)),
         membership=membership,
         loading=np.where(of_program, sign * rng.gamma(6.0, 0.09, n_genes), 0.0),
         nuisance=rng.normal(0.0, np.where(of_program, 0.10, 0.35)[:, None], (n_genes, N_NUISANCE_COMPONENTS)),

@@ -65,16 +65,17 @@ def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Ten
     """Distance of predicted to measured programs: what ties each subspace to its biology.
 
     The second term of `expression_consistency`, magnification by magnification, so that it also holds for patients who
-    have only one.
+    have only one; a teacher's guided programs are held to the measured ones alike.
 
     Args:
         output: Of the batch.
         measured: {subspace: (B, P)}.
         known: (M, B) bool, patients with RNA and with tokens at the magnification.
     """
+    rows = dict(zip(output.logits_by_magnification, known, strict=True))
     values = [
-        expression_consistency(output.programs[m, s], output.programs[m, s], measured[s], known[i]).sum()
-        for i, m in enumerate(output.logits_by_magnification)
-        for s in SUBSPACES
+        expression_consistency(scores, scores, measured[s], rows[m]).sum()
+        for predicted in (output.programs, output.guided_programs)
+        for (m, s), scores in predicted.items()
     ]
     return torch.stack(values).sum() / known.sum().clamp_min(1)

@@ -12,9 +12,10 @@ from torch.nn.functional import layer_norm
 from dmml.errors import InputError
 from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
-from dmml.nn.projection import Narrow, fork
+from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
 from dmml.training.checkpoint import read_checkpoint, refuse_leak
+from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.programs import ProgramScores
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
@@ -135,15 +136,12 @@ class SubspaceStudent(SubspaceModule):
     def _build_programs(self) -> None:
         self.scores = ProgramScores(self.genes, self.programs)
         sizes = {key: self.scores.sizes[key.split("_")[1]] for key in self._slots()}
-        self.program_heads = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
+        self.reading = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
         # What the tissue says of expression is learned from every gene's measurement, the outcome from one number a
         # patient: where there are programs the embedding stands on them alone, and few patients cannot be learned by
         # heart past them.
         self.embed = nn.ModuleDict(
-            {
-                key: nn.Linear(size, self.width, bias=False) if size else Narrow(self.width, self.tissue_rank)
-                for key, size in sizes.items()
-            }
+            {key: program_embedding(size, self.width, self.tissue_rank) for key, size in sizes.items()}
         )
 
     def forward(self, batch: Batch) -> SubspaceOutput:
@@ -158,11 +156,17 @@ class SubspaceStudent(SubspaceModule):
             there = bag.mask.any(1, keepdim=True)
             for s in SUBSPACES:
                 key = f"{m}x_{s}"
-                known = key in self.program_heads
-                programs[m, s] = self.program_heads[key](tissue[s]) * there if known else tissue[s][:, :0]
+                known = key in self.reading
+                programs[m, s] = self.reading[key](tissue[s]) * there if known else tissue[s][:, :0]
                 embeddings[m, s] = self.embed[key](programs[m, s] if known else tissue[s]) * there
                 attention[m, s] = shares[s]
         return self._finish(batch, embeddings, attention, programs)
+
+    def setup(self, stage: str) -> None:
+        """As in the base; a student begins with the teacher's reading of tissue, and its way from programs to outcome."""
+        super().setup(stage)
+        if stage == "fit" and self.teacher_path is not None and not self.init_from:
+            self._start_from(self.teacher_path)
 
     # ---- distillation ------------------------------------------------------------------------------------------
 
@@ -206,6 +210,10 @@ class SubspaceStudent(SubspaceModule):
         if self._teacher:
             # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
             self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
+
+    def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
+        """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`."""
+        self._teacher = (teacher,)
 
     def losses(self, batch: Batch) -> LossTerms:
         """Task, programs, consistency, and what the teacher says."""

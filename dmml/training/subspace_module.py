@@ -23,6 +23,7 @@ from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_lo
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.packing import pack, unpack
 from dmml.training.programs import ProgramScores
+from dmml.training.weighting import Weighing, as_they_are
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 
 
@@ -69,6 +70,7 @@ class SubspaceModule(LightningModule):
         self.fitted = unpack(fitted or {})
         self._built = False
         self._shared_rule: GradientRule | None = None
+        self.weighing: Weighing = as_they_are
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
         self._confidence = torch.zeros(len(self.magnifications), 5)
 
@@ -259,20 +261,20 @@ class SubspaceModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch."""
         output = self(batch)
-        terms = self._terms(batch, output)
+        terms = self.weighing(self, self._terms(batch, output), batch)
         self._confidence = self._confidence.to(terms.total.device) + confidence_sums(self.task, output, batch)
         size = len(batch.patient_id)
-        self.log(
-            "train/loss", terms.total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True
-        )
+        how = {"on_step": False, "on_epoch": True, "batch_size": size, "sync_dist": True}
+        self.log("train/loss", terms.total, prog_bar=True, **how)
         for name, value in terms.parts.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+            self.log(f"train/{name}", value.detach(), **how)
         return terms.total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Mean negative log-likelihood of the combined logits, and the task's metrics, over observed patients."""
         logits, observed = self(batch).logits, batch.target["observed"]
         loss = -self.task.log_likelihood(logits, batch.target).sum() / observed.sum().clamp_min(1)
+        loss = loss if loss.device.type == "mps" else loss.double()  # processes add up the same, in whatever order
         self.log("val/loss", loss, on_epoch=True, batch_size=max(1, int(observed.sum())), prog_bar=True, sync_dist=True)
         if observed.any():
             self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})

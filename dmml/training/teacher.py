@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion
-from dmml.nn.projection import Narrow, fork
+from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
 from dmml.training.subspace_module import SubspaceModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+PROGRAM_SPREAD = 0.5
+"""Standard deviation of a program's score, a mean of correlated standardised genes, in simulated and in real tumors."""
 
 
 class SubspaceTeacher(SubspaceModule):
@@ -26,15 +30,20 @@ class SubspaceTeacher(SubspaceModule):
         magnifications: The magnifications that the model reads, e.g. [10, 20].
         programs: {subspace: {program: [gene, …]}}; None = from the data when the genes are, else the genes themselves.
         fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
-        expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every subspace.
+        expression_encoder: Class of the expression encoder, built as `expression_encoder(n_scores, width)` for every
+            subspace; it reads the measured program scores.
         expression_dropout: Share of patients whose RNA is hidden in a training step, so that one model serves patients
             with and without RNA.
         consistency: "expression" (default), "attention" over parent tiles, or "batch" (the paper's form).
         consistency_weight: Weight of the inter-magnification consistency; 0 removes it.
         program_weight: Weight of the anchor that ties predicted programs to measured ones. With the expression form and
-            equal weights the two terms are `functional.consistency.expression_consistency`.
+            equal weights the two terms are `functional.consistency.expression_consistency`, but that what the fusion
+            reads is anchored, too.
         decorrelation_weight: Weight of the decorrelation of the two embeddings.
-        tissue_rank: Dimensions through which the tissue enters an embedding (`dmml.nn.projection.Narrow`).
+        tissue_through_programs: Whether the fused tissue enters an embedding as programs that it was taught to read
+            (few patients, named programs) or as it is (also what RNA says nothing of, e.g. a rare tissue); None = as
+            programs where they are named.
+        tissue_rank: Dimensions through which tissue enters as it is (`dmml.nn.projection.Narrow`).
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW at its height.
@@ -57,12 +66,13 @@ class SubspaceTeacher(SubspaceModule):
         expression_dropout: float = 0.2,
         consistency: str = "expression",
         consistency_weight: float = 0.1,
-        program_weight: float = 1.0,
+        program_weight: float = 4.0,
         decorrelation_weight: float = 0.05,
+        tissue_through_programs: bool | None = None,
         tissue_rank: int = 8,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
-        lr: float = 5e-4,
+        lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         init_from: str | None = None,
@@ -91,25 +101,34 @@ class SubspaceTeacher(SubspaceModule):
         )
         self.save_hyperparameters(logger=False)
         self._fusion_factory, self._encoder_factory = fusion, expression_encoder
-        self.expression_dropout = expression_dropout
+        self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
         self._build_if_known()
         self._keep_hparams()
 
     def _build_parts(self) -> None:
-        self.expression = nn.ModuleDict(
-            {s: self._encoder_factory(len(self.genes.get(s, [])), self.width) for s in SUBSPACES}
+        sizes = self.scores.sizes
+        self.expression = nn.ModuleDict({s: self._encoder_factory(sizes[s], self.width) for s in SUBSPACES})
+        if not self.n_features:
+            return
+        self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
+        # A program's score is learned from the measurement of many genes: through it few patients cannot be learned by
+        # heart, and it carries no factor of the other subspace. Genes that are their own programs are no such summary.
+        through = self.programs is not None if self.tissue_through_programs is None else self.tissue_through_programs
+        slots = {key: sizes[key.split("_")[1]] * through for key in self._slots()}
+        self.reading = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in slots.items() if size})
+        self.embed = nn.ModuleDict(
+            {key: program_embedding(size, self.width, self.tissue_rank) for key, size in slots.items()}
         )
-        if self.n_features:
-            self.narrow = nn.ModuleDict({key: Narrow(self.width, self.tissue_rank) for key in self._slots()})
-            self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
 
     def forward(self, batch: Batch) -> SubspaceOutput:
         """See `SubspaceOutput`."""
         known = batch.has_expression
         if self.training and self.expression_dropout:
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
-        expression = {s: self._encode_expression(s, batch, known) for s in SUBSPACES}
-        embeddings, attention, programs = {}, {}, {}
+        measured = self.scores(batch.expression, batch.has_expression)
+        scale = 1.0 if self.programs is None else 1 / PROGRAM_SPREAD
+        expression = {s: self.expression[s](measured[s] * scale, known) for s in SUBSPACES}
+        embeddings, attention, programs, guided = {}, {}, {}, {}
         for m in self.magnifications:
             bag = self._bag(batch, m)
             if not self.n_features:
@@ -117,19 +136,12 @@ class SubspaceTeacher(SubspaceModule):
                     embeddings[m, s], attention[m, s] = expression[s], bag.mask.float() * 0
                     programs[m, s] = expression[s].new_zeros(len(known), self.scores.sizes[s])
                 continue
-            tokens = self.projection[f"{m}x"](bag.features, bag.mask)
+            tokens, there = self.projection[f"{m}x"](bag.features, bag.mask), bag.mask.any(1, keepdim=True)
             for s, own in zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True):
-                tissue, attention[m, s] = self.fusion[f"{m}x_{s}"](own, bag, expression[s])
-                embeddings[m, s] = expression[s] + self.narrow[f"{m}x_{s}"](tissue) * bag.mask.any(1, keepdim=True)
-                programs[m, s] = self.program_heads[f"{m}x_{s}"](own, bag.mask)
-        return self._finish(batch, embeddings, attention, programs)
-
-    def _encode_expression(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
-        """(B, d); a batch without the subspace's RNA reads as patients without RNA."""
-        values = batch.expression.get(subspace)
-        if values is None:
-            values, known = (
-                torch.zeros(len(known), len(self.genes.get(subspace, [])), device=known.device),
-                known & False,
-            )
-        return self.expression[subspace](values, known)
+                key = f"{m}x_{s}"
+                tissue, attention[m, s] = self.fusion[key](own, bag, expression[s])
+                if key in self.reading:
+                    tissue = guided[m, s] = self.reading[key](tissue) * there
+                embeddings[m, s] = expression[s] + self.embed[key](tissue) * there
+                programs[m, s] = self.program_heads[key](own, bag.mask)
+        return replace(self._finish(batch, embeddings, attention, programs), guided_programs=guided)

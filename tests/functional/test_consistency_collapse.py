@@ -79,9 +79,9 @@ def test_the_attention_form_is_satisfied_by_looking_everywhere():
     assert (attention_consistency(*looked, parent, mask) > 1e-3).all()
 
 
-def line_of(head):
-    """The last line of a program head: a teacher's has a pool before it."""
-    return getattr(head, "linear", head)
+def lines_of(model):
+    """{slot: the line that predicts its programs}; a teacher's has a pool of its own before it."""
+    return {key: getattr(head, "linear", head) for key, head in getattr(model, "program_heads", model.reading).items()}
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
@@ -89,12 +89,12 @@ def test_a_model_whose_programs_collapse_is_pushed_out_of_it(name):
     """With the defaults: heads that say one number of everybody have a gradient, though the scales agree."""
     batch, model = make_batch((5, 3, 7, 4) * 3, (20, 11, 28, 16) * 3), build(name)
     with torch.no_grad():
-        for head in model.program_heads.values():
-            line_of(head).weight.zero_()
+        for line in lines_of(model).values():
+            line.weight.zero_()
     terms = model.losses(batch)
     output = model(batch)
     assert output.programs[10, "tumor"].var(0).max() == 0
-    coarse, fine = (line_of(model.program_heads[f"{m}x_tumor"]) for m in (10, 20))
+    coarse, fine = (lines_of(model)[f"{m}x_tumor"] for m in (10, 20))
     with torch.no_grad():
         coarse.bias.zero_(), fine.bias.zero_()
     agree = model.losses(batch).parts["consistency"]
@@ -104,8 +104,8 @@ def test_a_model_whose_programs_collapse_is_pushed_out_of_it(name):
     assert fine.weight.grad.abs().max() > 1e-3
     alone = build(name, consistency="expression", program_weight=0.0, consistency_weight=1.0)
     with torch.no_grad():
-        for head in alone.program_heads.values():
-            line_of(head).weight.zero_(), line_of(head).bias.zero_()
+        for line in lines_of(alone).values():
+            line.weight.zero_(), line.bias.zero_()
     parts = alone.losses(batch).parts
     assert parts["consistency"] == 0, "without the anchor nothing would: it is part of the default"
     assert build(name).program_weight > 0

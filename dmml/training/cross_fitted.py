@@ -1,0 +1,81 @@
+"""Teachers that did not see the patient they teach about: targets for a student that are not learned by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dmml.errors import InputError
+from dmml.training.checkpoint import patients_among, refuse_leak
+from dmml.training.teacher import SubspaceTeacher
+from dmml.types import Batch, SubspaceOutput
+
+
+class CrossFittedTeachers:
+    """Takes the place of one teacher in a student's losses: each patient's row comes from a teacher fitted without them.
+
+    A teacher knows by salted hashes whom it was fitted on. Embeddings of teachers that were fitted apart lie in spaces of
+    their own, so a student learns their predictions and programs, and not their embeddings (`width` is None).
+
+    Args:
+        checkpoints: Of the teachers.
+        patients: Gives the student's "train", "val" and "outer_test" patients.
+
+    Raises:
+        InputError: A training patient of the student is in the training of every teacher, or a teacher knows a patient
+            that chooses the student's epoch or tests it.
+    """
+
+    width = None
+
+    def __init__(self, checkpoints: Sequence[str | Path], patients: Callable[[str], list[str]]):
+        self._teachers = []
+        train = patients("train")
+        self._teacher_of: dict[str, int] = {}
+        for index, path in enumerate(checkpoints):
+            teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+            refuse_leak(path, teacher.fitted, patients)
+            seen = set(patients_among(train, teacher.fitted["patients"]["train"]))
+            self._teacher_of |= {patient: index for patient in train if patient not in seen}
+            self._teachers.append(teacher.eval().requires_grad_(False))
+        if taught := [patient for patient in train if patient not in self._teacher_of]:
+            raise InputError(
+                f"cross-fitting: {len(taught)} training patients (first: {taught[0]}) were in the training of every teacher"
+            )
+
+    def to(self, device: torch.device) -> CrossFittedTeachers:
+        """Move all of them."""
+        self._teachers = [teacher.to(device) for teacher in self._teachers]
+        return self
+
+    def __call__(self, batch: Batch) -> SubspaceOutput:
+        """Each patient's row by the teacher that was fitted without them."""
+        who = torch.tensor([self._teacher_of[patient] for patient in batch.patient_id])
+        joined: SubspaceOutput | None = None
+        for index in who.unique().tolist():
+            told = self._teachers[index](batch)
+            mine = (who == index).to(told.logits.device)
+            joined = told if joined is None else _rows_of(mine, told, joined)
+        return joined
+
+
+def _rows_of(mine: Tensor, told: SubspaceOutput, other: SubspaceOutput) -> SubspaceOutput:
+    """Rows of a mask (B,) from one output, all others from another."""
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(mine[:, None], a, b)
+
+    def each(a: dict, b: dict) -> dict:
+        return {key: pick(a[key], b[key]) for key in a}
+
+    return SubspaceOutput(
+        logits=pick(told.logits, other.logits),
+        logits_by_magnification=each(told.logits_by_magnification, other.logits_by_magnification),
+        subspace_logits=each(told.subspace_logits, other.subspace_logits),
+        embeddings=each(told.embeddings, other.embeddings),
+        attention=each(told.attention, other.attention),
+        programs=each(told.programs, other.programs),
+    )

@@ -1,0 +1,89 @@
+"""Every patient weighs the same, however patients are dealt to batches, micro-batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from dmml.types import Batch, LossTerms
+
+Weighing = Callable[[Any, LossTerms, Batch], LossTerms]
+"""(module, terms of a batch, batch) → terms to be minimised"""
+_WEIGHTS = {
+    "consistency": "consistency_weight",
+    "programs": "program_weight",
+    "decorrelation": "decorrelation_weight",
+    "distill_prediction": "prediction_weight",
+    "distill_features": "feature_weight",
+    "distill_programs": "teacher_program_weight",
+}
+"""Attribute of a module that holds the weight of a part; the task's is 1"""
+
+
+def as_they_are(module: Any, terms: LossTerms, batch: Batch) -> LossTerms:
+    """No weighing: every term is the mean over those patients of the batch who have what it reads."""
+    return terms
+
+
+class PatientWeightedLoss(Callback):
+    """Sums over patients in place of means over those in a batch who have what a term reads.
+
+    A term is a mean over the patients of a batch who have RNA, or an outcome, or both magnifications; a batch with one
+    such patient pulls as hard as one with eight. Here a term is its sum over those patients, divided by how many a
+    batch has on average: the same expectation, and the gradient of a step no longer depends on how its patients are
+    dealt to micro-batches and processes. Worth having with `token_budget`, whose batches differ most, and where several
+    processes must do exactly what one does. A term that compares batch mates (decorrelation, the Cox likelihood, the
+    paper's batch form of the consistency) stays what it is.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the training patients, and install the weighing."""
+        data = trainer.datamodule
+        patients = data.patients("train")
+        batches = trainer.num_training_batches * trainer.world_size
+        tissue = [data.has_tissue(patient) for patient in patients]
+        rna = [data.has_expression(patient) for patient in patients]
+        counts = {
+            "task": data.counts("train")["with_outcome"],
+            "consistency": sum(tissue),
+            "programs": sum(a and b for a, b in zip(tissue, rna, strict=True)) * len(pl_module.magnifications),
+        }
+        distilled = dict.fromkeys(("distill_prediction", "distill_features", "distill_programs"), sum(tissue))
+        self._expected = {name: max(count, 1) / batches for name, count in (counts | distilled).items()}
+        pl_module.weighing = self._weigh
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the model as it was."""
+        pl_module.weighing = as_they_are
+
+    def _weigh(self, module: Any, terms: LossTerms, batch: Batch) -> LossTerms:
+        available = module._available(batch)  # (M, B)
+        counts = patients_of_terms(batch, available)
+        total = terms.total
+        for name, part in terms.parts.items():
+            if name in self._expected and name in counts:
+                weight = getattr(module, _WEIGHTS[name]) if name in _WEIGHTS else 1.0
+                total = total + weight * (counts[name] / self._expected[name] - 1) * part
+        return LossTerms(total, terms.parts)
+
+
+def patients_of_terms(batch: Batch, available: Tensor) -> Mapping[str, Tensor]:
+    """How many patients (of all magnifications, for programs) each term of a batch is a mean over.
+
+    Args:
+        batch: Patients.
+        available: (M, B) bool, which magnifications a patient has tokens at.
+    """
+    both, some = (available[0] & available[-1]).sum(), available.any(0).sum()
+    return {
+        "task": batch.target["observed"].sum(),
+        "consistency": both,
+        "programs": (batch.has_expression & available).sum(),
+        **dict.fromkeys(("distill_prediction", "distill_features", "distill_programs"), some),
+    }
