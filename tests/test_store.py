@@ -1,5 +1,8 @@
 """The feature store: what is written is read, only whole slides are seen, and another store is never mixed in."""
 
+import mmap
+import os
+
 import numpy as np
 import pytest
 import zarr
@@ -76,24 +79,28 @@ def test_a_slide_is_replaced_whole(path):
     assert "mpp" not in read.slide_attributes("A")
 
 
-@pytest.mark.parametrize("dies_at", [0, 1, 2, 3, 4, 5])
-def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at):
-    """Stopped before any of the six arrays of a slide; a writer that then goes on ends with the whole."""
-    import dmml.store
+@pytest.mark.parametrize("dies_at", [0, 1, 5, 9, 14])
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind):
+    """Stopped before any of the files of a slide; a writer that then goes on ends with the whole."""
+    from dmml.store import places
 
-    path = tmp_path / "f.zarr"
+    path = str(tmp_path / "f.zarr") if kind == "folder" else f"memory://{tmp_path}/f.zarr"
     FeatureStore.create(path, ENCODER, SCALES).write("done", bags(), {})
     calls = []
-    real = zarr.Group.create_array
 
-    def dies(self, *args, **options):
-        if len(calls) == dies_at:
-            raise KeyboardInterrupt
-        calls.append(1)
-        return real(self, *args, **options)
+    def dying(real):
+        def dies(*args, **options):
+            if len(calls) == dies_at:
+                raise KeyboardInterrupt
+            calls.append(1)
+            return real(*args, **options)
+
+        return dies
 
     with monkeypatch.context() as patch:
-        patch.setattr(dmml.store.zarr.Group, "create_array", dies)
+        patch.setattr(places, "_write", dying(places._write))
+        patch.setattr(places.Remote, "_put", dying(places.Remote._put))
         store = FeatureStore(path, mode="r+")
         with pytest.raises(KeyboardInterrupt):
             store.write("cut", bags(), {"mpp": 1.0}, np.zeros((4, 4, 3), np.uint8))
@@ -104,6 +111,101 @@ def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at):
         read.read("cut", 10)
     FeatureStore(path, mode="r+").write("cut", bags(), {})
     assert FeatureStore(path).slides() == ["cut", "done"]
+    assert FeatureStore(path).place.unfinished() == []
+
+
+@pytest.mark.parametrize("fails", ["rename", "last rename"])
+def test_a_replacement_that_dies_leaves_the_old_slide_or_none(tmp_path, monkeypatch, fails):
+    path = tmp_path / "f.zarr"
+    store = FeatureStore.create(path, ENCODER, SCALES)
+    store.write("A", bags(5), {})
+    calls, real = [], os.rename
+
+    def rename(a, b):
+        calls.append(b)
+        if len(calls) == (1 if fails == "rename" else 2):
+            raise KeyboardInterrupt
+        real(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            store.write("A", bags(2), {})
+    assert FeatureStore(path).slides() == (["A"] if fails == "rename" else [])
+    assert store.place.unfinished() == ["A"]
+    store.write("A", bags(2), {})
+    assert FeatureStore(path).n_tokens("A", 10) == 2
+    store.place.tidy()
+    assert sorted(p.name for p in path.iterdir()) == ["slides", "zarr.json"]
+
+
+def test_zarr_itself_reads_the_store_and_its_own_arrays_are_read(path):
+    """Written by hand for speed: plain zarr must see the same numbers, and what zarr writes must be readable."""
+    written, picture = bags(4), np.random.default_rng(1).integers(0, 255, (5, 7, 3), np.uint8)
+    FeatureStore.create(path, ENCODER, SCALES).write("A", written, {"mpp": 0.25}, picture)
+    group = zarr.open_group(path.removeprefix("file://"), mode="r+")
+    assert dict(group["slides/A"].attrs) == {"mpp": 0.25, "complete": True}
+    assert group.attrs["encoder"] == ENCODER
+    assert [name for name, _ in group["slides"].groups()] == ["A"]
+    np.testing.assert_array_equal(group["slides/A/20x/features"][:], written[20].features.astype(np.float16))
+    np.testing.assert_array_equal(group["slides/A/20x/parent"][:], written[20].parent)
+    np.testing.assert_array_equal(group["slides/A/thumbnail"][:], picture)
+    zipped = group["slides/A/10x"].create_array(
+        "features", data=written[10].features.astype(np.float16) + 1, chunks=(2, 3), overwrite=True
+    )
+    assert len(zipped.compressors) == 1
+    np.testing.assert_array_equal(FeatureStore(path).read("A", 10).features, written[10].features.astype("f2") + 1)
+    empty = group["slides/A/10x"].create_array(
+        "position", data=np.zeros((4, 2), "f4"), chunks=(4, 2), compressors=None, overwrite=True
+    )
+    assert empty.nchunks_initialized == 0
+    assert not FeatureStore(path).read("A", 10).position.any()
+
+
+def test_features_of_a_folder_are_mapped_and_a_short_file_is_named(tmp_path):
+    path = tmp_path / "f.zarr"
+    FeatureStore.create(path, ENCODER, SCALES).write("A", bags(20_000), {})
+    features = FeatureStore(path).read("A", 20).features
+    base = features
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    assert isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+    assert not features.flags.writeable
+    chunk = path / "slides/A/20x/features/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-2])
+    with pytest.raises(InputError, match=r"A/20x/features: 479,998 bytes instead of 480,000.*--overwrite"):
+        FeatureStore(path).read("A", 20)
+
+
+def test_a_slide_that_was_written_again_is_read_as_it_is_now(tmp_path):
+    path = tmp_path / "f.zarr"
+    writer = FeatureStore.create(path, ENCODER, SCALES)
+    writer.write("A", bags(5), {})
+    reader = FeatureStore(path)
+    assert len(reader.read("A", 20).features) == 10
+    assert reader.read("A", 10).parent is None
+    writer.write("A", bags(7), {})
+    for store in (reader, writer):
+        assert len(store.read("A", 20).features) == 14
+        assert len(store.read("A", 20).parent) == 14
+
+
+def test_two_that_make_a_store_at_once_end_with_one(tmp_path, monkeypatch):
+    """The second finds none, then one: what it wants is compared with what the first wrote."""
+    from dmml.store import feature_store
+
+    path = tmp_path / "f.zarr"
+    FeatureStore.create(path, ENCODER, SCALES)
+    monkeypatch.setattr(feature_store, "is_store", lambda path: False)
+    FeatureStore.create(path, ENCODER, SCALES)
+    with pytest.raises(InputError, match=r"encoder\.name: net there, other now"):
+        FeatureStore.create(path, {**ENCODER, "name": "other"}, SCALES)
+    assert [p.name for p in path.iterdir() if p.name.endswith(".part")] == []
+
+
+def test_unknown_and_unreachable_urls_are_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"nosuch://x/f\.zarr: this kind of URL needs another package"):
+        FeatureStore("nosuch://x/f.zarr")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +220,7 @@ def test_a_store_made_otherwise_is_refused(path, changes, named):
     arguments = {"encoder": ENCODER, "magnifications": SCALES, "tile_px": 224}
     FeatureStore.create(path, **arguments).write("A", bags(), {})
     assert FeatureStore.create(path, **arguments).slides() == ["A"]
-    with pytest.raises(InputError, match=f"with {named} = .*another --out"):
+    with pytest.raises(InputError, match=rf"{named}.* there, .* now.*another --out"):
         FeatureStore.create(path, **{**arguments, **changes})
     assert FeatureStore(path).slides() == ["A"]
 

@@ -7,37 +7,52 @@ on; qc.html beside the store shows every slide with its tiles.
 from __future__ import annotations
 
 import argparse
+import os
+from collections import Counter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument(
-        "slides", metavar="SLIDES", nargs="+", help="slide files, and folders that are searched for slides"
+    add = parser.add_argument
+    add("slides", metavar="SLIDES", nargs="+", help="slide files, and folders that are searched for slides")
+    add("--out", required=True, metavar="F.zarr", help="feature store to write or go on with: a folder or fsspec URL")
+    add("--manifest", metavar="CSV", help="which slides (column slide_id), and their µm per pixel (column mpp)")
+    add("--mpp", type=float, help="µm per pixel where neither the slide nor the manifest tells")
+    scales = {"type": int, "nargs": "+", "default": [10, 20], "metavar": "M"}
+    add("--magnifications", help="one, or a pair such as 10 20 (default)", **scales)
+    add("--dry-run", action="store_true", help="say how many slides, tiles, gigabytes and hours, and write nothing")
+    encoding = parser.add_argument_group("encoder")
+    encoding.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="timm name, hf-hub:owner/model, or resnet50, uni, uni2-h, virchow2, gigapath, h-optimus-1, … "
+        "(default: tf_efficientnet_lite0)",
     )
-    parser.add_argument("--out", required=True, metavar="F.zarr", help="feature store to write or go on with")
-    parser.add_argument(
-        "--encoder", metavar="NAME", help="timm name, or hf-hub:owner/model (default: tf_efficientnet_lite0)"
+    encoding.add_argument("--weights", metavar="PATH", help="its local weights: safetensors or a state dict")
+    encoding.add_argument("--precision", default="32", metavar="P", help="32 (default), bf16 or 16")
+    encoding.add_argument("--compile", action="store_true", help="run it through torch.compile")
+    encoding.add_argument("--batch-size", type=int, metavar="N", help="tiles a call (default: found by trial)")
+    tissue = parser.add_argument_group("tissue")
+    tissue.add_argument(
+        "--tissue", default="colour", metavar="WAY", help="colour (default), or module:function of your own"
     )
-    parser.add_argument("--weights", metavar="PATH", help="local weights of the encoder: safetensors or a state dict")
-    parser.add_argument("--mpp", type=float, help="µm per pixel, used only for slides that do not tell theirs")
-    parser.add_argument(
-        "--magnifications",
-        type=int,
-        nargs="+",
-        default=[10, 20],
-        metavar="M",
-        help="one, or a pair such as 10 20 (default)",
+    tissue.add_argument(
+        "--least-tissue", type=float, default=0.25, metavar="SHARE", help="of a tile that is kept (default: 0.25)"
     )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="tiles a call of the encoder (default: by machine)")
-    parser.add_argument("--strict", action="store_true", help="end with an error when any slide failed")
-    parser.add_argument("--overwrite", action="store_true", help="extract slides again that are in the store")
+    running = parser.add_argument_group("running")
+    running.add_argument("--readers", type=int, metavar="N", help="processes that read slides (default: by machine)")
+    running.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only the I-th of N disjoint parts; torchrun and srun ranks are found by themselves",
+    )
+    running.add_argument("--strict", action="store_true", help="end with an error when any slide failed")
+    running.add_argument("--overwrite", action="store_true", help="extract slides again that are in the store")
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract, and say what was used, passed over, ignored and why."""
-    from dmml.slides.extract import FAILURES, extract
-    from dmml.slides.failures import beside
-    from dmml.slides.survey import describe_ignored
+    from dmml.slides.extract import extract
 
     result = extract(
         args.slides,
@@ -46,18 +61,54 @@ def run(args: argparse.Namespace) -> None:
         weights=args.weights,
         magnifications=args.magnifications,
         mpp=args.mpp,
+        manifest=args.manifest,
         batch_size=args.batch_size,
+        precision=args.precision,
+        compiled=args.compile,
+        least_tissue=args.least_tissue,
+        tissue=args.tissue,
+        readers=_default_readers() if args.readers is None else args.readers,
+        shard=args.shard,
         strict=args.strict,
         overwrite=args.overwrite,
+        dry_run=args.dry_run,
     )
+    if result.estimate is not None:
+        print("\n".join([f"{args.out}: dry run, nothing is written", *result.estimate.lines()]))
+        if result.passed_over:
+            print(f"{len(result.passed_over)} more slides are there already")
+        return
+    _tell(args.out, result)
+
+
+def _tell(out: str, result) -> None:
+    """The final table, and what a person should know or do next."""
+    from dmml.slides.survey import describe_ignored
+
+    if result.shard is not None:
+        print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
     speed = f", {result.tiles:,} tiles at {result.tiles / result.seconds:.0f} a second" if result.seconds else ""
-    print(f"{args.out}: {len(result.written)} slides written{speed}; {len(result.passed_over)} were there already")
+    print(f"{out}: {len(result.written)} slides written{speed}; {len(result.passed_over)} were there already")
+    if result.changed:
+        print(f"{len(result.changed)} of them again, since their files have changed: {', '.join(result.changed[:5])}")
+    if result.elsewhere:
+        print(f"{len(result.elsewhere)} slides left to another process that is at them")
+    for warning in result.warnings:
+        print(f"warning: {warning}")
     if result.failures:
-        print(f"{len(result.failures)} files not extracted, listed in {beside(args.out, FAILURES)}:")
-        for failure in result.failures[:10]:
-            print(f"  {failure.state}: {failure.reason}")
-        if len(result.failures) > 10:
-            print(f"  … and {len(result.failures) - 10} more")
+        print(f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
+        for state, n in Counter(failure.state for failure in result.failures).most_common():
+            example = next(failure for failure in result.failures if failure.state == state)
+            print(f"  {state:<16} {n:>5}  e.g. {example.reason}")
+    if result.missing:
+        print(f"{len(result.missing)} slides of the manifest have no file, e.g. {result.missing[0]}")
     if result.ignored:
         print(describe_ignored(result.ignored))
-    print(f"look at {result.qc} before training")
+    if result.qc:
+        print(f"look at {result.qc} before training")
+
+
+def _default_readers() -> int:
+    """One reading process for four cores, at most eight: a GPU waits for pixels sooner than a CPU does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // 4))

@@ -1,4 +1,4 @@
-"""Look into a feature store (list), or check it slide by slide (verify)."""
+"""Look into a feature store (list), check it slide by slide (verify), or fill it from TRIDENT and CLAM (import)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,60 @@ from dmml.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{list,verify}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{list,verify,import}")
     for verb, text in (("list", "table of the slides in a store"), ("verify", "check a store, slide by slide")):
         verbs.add_parser(verb, help=text).add_argument("store", metavar="F.zarr", help="feature store, folder or URL")
+    taken = verbs.add_parser("import", help="features of TRIDENT, CLAM or others into a store")
+    taken.add_argument(
+        "inputs", metavar="FEATURES", nargs="+", help=".h5 and .pt files, folders of them, or a TRIDENT job folder"
+    )
+    taken.add_argument("--out", required=True, metavar="F.zarr", help="feature store to write or go on with")
+    taken.add_argument("--encoder", metavar="NAME", help="encoder that made them (default: TRIDENT's features_NAME)")
+    taken.add_argument("--coords", metavar="DIR", help="HDF5 files with coordinates, where features stand alone")
+    taken.add_argument("--mpp", type=float, help="true µm per pixel of the slides' finest level")
+    taken.add_argument("--magnification", type=int, metavar="M", help="of the tiles, where the files do not tell")
+    taken.add_argument("--patch-px", type=int, metavar="N", help="side of a tile at its magnification, likewise")
+    taken.add_argument("--level0-px", type=float, metavar="N", help="side of a tile in finest pixels, likewise")
 
 
 def run(args: argparse.Namespace) -> None:
     """Do what the verb says."""
+    if args.verb == "import":
+        return _import(args)
     from dmml.store import FeatureStore
 
     store = FeatureStore(args.store)
-    if args.verb == "list":
-        _list(store)
-    else:
-        _verify(store)
+    return _list(store) if args.verb == "list" else _verify(store)
+
+
+def _import(args: argparse.Namespace) -> None:
+    from dmml.slides.failures import beside
+    from dmml.slides.import_features import FAILURES, import_features
+
+    result = import_features(
+        args.inputs,
+        args.out,
+        encoder=args.encoder,
+        coords=args.coords,
+        magnification=args.magnification,
+        patch_px=args.patch_px,
+        level0_px=args.level0_px,
+        mpp=args.mpp,
+    )
+    scales = " and ".join(f"{m}x" for m in result.magnifications)
+    form = f"{scales}, nested" if len(result.magnifications) == 2 else f"{scales} alone"
+    print(
+        f"{args.out}: {len(result.written)} slides written, {len(result.passed_over)} were there already; {form}, "
+        f"tiles of {result.tile_px} px, {result.dim} features"
+    )
+    if result.not_nested:
+        print(f"one magnification only: {result.not_nested}")
+    if result.failures:
+        print(f"{len(result.failures)} files not imported, listed in {beside(args.out, FAILURES)}:")
+        for failure in result.failures[:10]:
+            print(f"  {failure.state}: {failure.reason}")
+    scales = ", ".join(map(str, result.magnifications))
+    print(f"train on it with `features: {args.out}` and `magnifications: [{scales}]` in the data section of a config")
 
 
 def _list(store) -> None:

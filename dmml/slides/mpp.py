@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dmml.errors import InputError
 
-LOWEST, HIGHEST = 0.05, 5.0
+LOWEST, HIGHEST = 0.1, 2.0
 """µm/px between which a scan of tissue is believed; 72 dpi, the default of many writers, would be 353 µm/px"""
 SQUARE = 0.01
 """Largest relative difference between µm/px across and down; below it their mean is taken"""
@@ -61,7 +61,7 @@ def check_given(mpp: float) -> float:
     """Refuse a µm/px from the user that no scan of tissue has.
 
     Raises:
-        InputError: The value lies outside 0.05–5.
+        InputError: The value lies outside 0.1–2.
     """
     if not (math.isfinite(mpp) and LOWEST <= mpp <= HIGHEST):
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -21,14 +22,15 @@ MOST_CARDS = 400
 """Slides shown; beyond it, the ones with the fewest tiles, where masks go wrong"""
 _CARD_PX = 300
 _LINE = (0, 110, 90)
+_TISSUE = (120, 170, 150)
 
 _STYLE = """
 :root{color-scheme:light}body{font:15px/1.45 system-ui,sans-serif;color:#222;background:#f6f6f4;margin:0 auto;
 max-width:1240px;padding:28px 20px}h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:32px 0 8px}
-p.lead{margin:0 0 20px;color:#555}.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(220px,1fr));gap:16px}
+p.lead{margin:0 0 20px;color:#555}.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:16px}
 .card{background:#fff;border:1px solid #e3e3df;border-radius:8px;padding:12px;display:flex;flex-direction:column}
-.card .picture{height:230px;display:flex;align-items:center;justify-content:center;margin-bottom:10px}
-.card img{max-width:100%;max-height:230px}.card b{overflow-wrap:anywhere}.card span{color:#555;font-size:13px}
+.card .picture{height:200px;display:flex;gap:6px;align-items:center;justify-content:center;margin-bottom:10px}
+.card img{max-width:49%;max-height:200px}.card img+img{outline:1px solid #e3e3df}.card em{color:#a4501a;font-style:normal;font-size:13px}.card b{overflow-wrap:anywhere}.card span{color:#555;font-size:13px}
 .card.few{border-color:#c9702a}table{border-collapse:collapse;background:#fff;width:100%}td,th{text-align:left;
 padding:6px 10px;border:1px solid #e3e3df;vertical-align:top;overflow-wrap:anywhere}td:nth-child(2){white-space:nowrap}th{background:#efefeb}
 code{background:#efefeb;border-radius:4px;padding:1px 4px}
@@ -51,13 +53,15 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
     counts = {slide: store.n_tokens(slide, fine) for slide in store.slides()}
     shown = sorted(sorted(counts, key=lambda slide: counts[slide])[:MOST_CARDS])
     few = np.percentile(list(counts.values()), 25) / 4 if counts else 0
-    cards = [_card(store, slide, fine, counts[slide] < few) for slide in shown]
+    usual = Counter(round(store.slide_attributes(slide).get("mpp", 0), 2) for slide in counts).most_common(1)
+    cards = [_card(store, slide, fine, few, usual[0][0]) for slide in shown]
     left_out = "" if len(shown) == len(counts) else f" Shown are the {len(shown)} with the fewest tiles."
     scales = ", ".join(f"{m}x ({mpp:g} µm/px)" for m, mpp in sorted(attributes["magnifications"].items()))
     lead = (
         f"{len(counts)} slides, {sum(counts.values()):,} tiles at {fine}x, {len(failures)} files not extracted. "
         f"Encoder <code>{escape(attributes['encoder']['name'])}</code>, {store.n_features} features; {scales}. "
-        f"The line encloses the tiles that were kept; slides with far fewer than the others have an orange frame.{left_out}"
+        f"Left: the slide, with a line around the tiles that were kept. Right: what was taken for tissue. What is odd about "
+        f"a slide stands in orange; slides with far fewer tiles than the others have an orange frame.{left_out}"
     )
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -100,26 +104,60 @@ def outlined(thumbnail: np.ndarray, mpp: float, position: np.ndarray, tile_um: f
     return picture
 
 
-def _card(store: FeatureStore, slide: str, fine: int, few: bool) -> str:
+def _card(store: FeatureStore, slide: str, fine: int, few: float, usual_mpp: float) -> str:
     known = store.slide_attributes(slide)
     scales = store.attributes["magnifications"]
+    n = store.n_tokens(slide, fine)
     counts = ", ".join(f"{store.n_tokens(slide, m)} at {m}x" for m in sorted(scales))
     lines = [f"{counts} tiles", _scale_line(known)]
-    if known.get("tiles_unreadable"):
-        lines.append(f"{known['tiles_unreadable']} tiles could not be decoded")
     if "tissue_mm2" in known:
         lines.append(f"{known['tissue_mm2']:.2f} mm² of tissue")
-    thumbnail = store.thumbnail(slide)
-    picture = "<span>no picture</span>"
+    odd = _odd(known, usual_mpp) + ([f"far fewer tiles than the others ({n})"] if n < few else [])
+    thumbnail, pictures = store.thumbnail(slide), "<span>no picture</span>"
     if thumbnail is not None and "thumbnail_mpp" in known:
         bag = store.read(slide, fine)
         side = scales[fine] * store.attributes["tile_px"]
-        picture = f'<img alt="{escape(slide)}" src="{_data_uri(outlined(thumbnail, known["thumbnail_mpp"], bag.position, side, _CARD_PX))}">'
+        picture = outlined(thumbnail, known["thumbnail_mpp"], bag.position, side, _CARD_PX)
+        pictures = _image(slide, picture)
+        mask = store.picture(slide, "tissue")
+        if mask is not None:
+            pictures += _image(f"tissue of {slide}", mask_picture(mask).resize(picture.size))
     details = "<br>".join(escape(line) for line in lines if line)
+    reasons = "".join(f"<em>{escape(reason)}</em>" for reason in odd)
     return (
-        f'<div class="card{" few" if few else ""}"><div class="picture">{picture}</div>'
-        f"<b>{escape(slide)}</b><span>{details}</span></div>"
+        f'<div class="card{" few" if n < few else ""}"><div class="picture">{pictures}</div>'
+        f"<b>{escape(slide)}</b><span>{details}</span>{reasons}</div>"
     )
+
+
+def _odd(known: dict[str, Any], usual_mpp: float) -> list[str]:
+    """What is odd about a slide, a line each."""
+    found = known.get("findings", {})
+    lines = []
+    if known.get("tiles_unreadable"):
+        lines.append(f"{known['tiles_unreadable']} tiles could not be decoded and are left out")
+    if "pen" in found:
+        lines.append(f"pen or black area, {found['pen']:.2f} mm², left out")
+    if "fold" in found:
+        lines.append(f"fold, {found['fold']:.2f} mm², left out")
+    if "border" in found:
+        lines.append("tissue reaches the edge of the scan")
+    if usual_mpp and "mpp" in known and round(known["mpp"], 2) != usual_mpp:
+        lines.append(f"scanned at {known['mpp']:.3g} µm/px, most others at {usual_mpp:g}")
+    if known.get("mpp_source") == "--mpp":
+        lines.append("µm per pixel were given, the slide does not tell them")
+    return lines
+
+
+def mask_picture(mask: np.ndarray) -> Image.Image:
+    """Tissue in green on white; (H, W) uint8, 255 = tissue."""
+    share = mask.astype(np.float32)[..., None] / 255
+    colours = 255 - share * (255 - np.array(_TISSUE, np.float32))
+    return Image.fromarray(colours.round().astype(np.uint8))
+
+
+def _image(title: str, picture: Image.Image) -> str:
+    return f'<img alt="{escape(title)}" title="{escape(title)}" src="{_data_uri(picture)}">'
 
 
 def _scale_line(known: dict[str, Any]) -> str:

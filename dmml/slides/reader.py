@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,9 @@ class _PlainImage:
     def __init__(self, path: Path):
         # Our own limit, checked before a pixel is decoded, takes the place of Pillow's warning.
         Image.MAX_IMAGE_PIXELS = None
-        self._image = Image.open(path)
+        with warnings.catch_warnings(action="ignore"):
+            self._image = Image.open(path)
+            _check_whole(self._image, path)
         if math.prod(self._image.size) > PLAIN_LIMIT:
             raise ValueError(f"{self._image.size} pixels without a pyramid; convert it to a tiled TIFF")
         self.dimensions = self._image.size
@@ -229,22 +232,33 @@ class Slide:
         return self._open_plain(mpp)
 
     def _open_plain(self, mpp: float | None) -> _PlainImage:
-        if mpp is None:
-            raise SlideError(
-                "no_mpp",
-                f"{self.path}: a plain image does not tell its µm per pixel; give it with --mpp, e.g. --mpp 0.5",
-            )
         try:
             handle = _PlainImage(self.path)
         except Exception as error:
             raise SlideError(
-                "unopenable", f"{self.path}: neither OpenSlide nor Pillow can open it ({_reason(error)})"
+                "unopenable",
+                f"{self.path}: neither OpenSlide nor Pillow can open it ({_reason(error)}); is the download whole?",
             ) from error
+        if mpp is None:
+            handle.close()
+            raise SlideError(
+                "no_mpp",
+                f"{self.path}: a plain image does not tell its µm per pixel; give it with --mpp, e.g. --mpp 0.5",
+            )
         self.reader = "pillow"
         return handle
 
     def _scale(self, given: float | None) -> Scale:
         return resolve_mpp(str(self.path), self._handle.properties, given)
+
+
+def _check_whole(image: Image.Image, path: Path) -> None:
+    """Refuse a TIFF that ends before its data, which Pillow would only find out pixel by pixel."""
+    tags = getattr(image, "tag_v2", {})
+    for offsets, sizes in ((324, 325), (273, 279)):  # of tiles, of strips
+        where, size = (np.atleast_1d(tags.get(tag, 0)) for tag in (offsets, sizes))
+        if len(where) == len(size) and int((where + size).max()) > path.stat().st_size:
+            raise ValueError("it ends before its data")
 
 
 def _reason(error: Exception) -> str:

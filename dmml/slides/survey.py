@@ -12,6 +12,7 @@ from dmml.errors import InputError
 from dmml.slides.failures import Failure
 from dmml.slides.mpp import SlideError
 from dmml.slides.reader import Slide
+from dmml.slides.shards import Shard
 
 SUFFIXES = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
@@ -31,6 +32,8 @@ class Survey:
     failures: list[Failure] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
     """Files in the folders given that are no slides"""
+    missing: list[str] = field(default_factory=list)
+    """Names in the manifest that no file has"""
 
     def looked_at(self) -> list[str]:
         """Every file that was taken for a slide."""
@@ -66,7 +69,8 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+        if (path.is_file() or (path.is_symlink() and not path.exists()))
+        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     )
 
 
@@ -82,17 +86,21 @@ def describe_ignored(ignored: Sequence[Path]) -> str:
 
 def survey(
     inputs: Sequence[str | Path],
-    mpp: float | None,
+    mpp_of: Callable[[Path], float | None],
     magnifications: Sequence[int],
     is_done: Callable[[Path], bool] = lambda path: False,
+    select: Callable[[Iterable[Path]], tuple[list[Path], list[str]]] = lambda slides: (list(slides), []),
+    shard: Shard | None = None,
 ) -> Survey:
     """Find the slides, refuse stems that occur twice, and open each that is not done.
 
     Args:
         inputs: Files and folders.
-        mpp: µm per pixel from the user, where a slide tells none.
+        mpp_of: µm per pixel from the user, where a slide tells none.
         magnifications: As `check_magnifications` returns them.
         is_done: Whether a slide need not be looked at; may raise `SlideError`.
+        select: Picks the slides that are meant, and names those that are missing.
+        shard: Only slides of this shard are looked at.
 
     Raises:
         InputError: A path is missing, or there is no slide at all.
@@ -100,28 +108,28 @@ def survey(
     from tqdm import tqdm
 
     slides, ignored = find_slides(inputs)
-    result = Survey(ignored=ignored)
-    stems = Counter(path.stem for path in slides)
-    unique = []
-    for path in slides:
-        if stems[path.stem] > 1:
-            others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
-            reason = f"{path}: same name {path.stem!r} as {others}; a slide's id is its file name, so rename one"
-            result.failures.append(Failure(str(path), "duplicate_stem", reason))
-        else:
-            unique.append(path)
-    series: dict[str, Path] = {}
+    slides, missing = select(slides)
+    if not slides:
+        raise InputError(f"none of the slides that the manifest names is there, e.g. {missing[0]}")
+    result = Survey(ignored=ignored, missing=missing)
+    own = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
+    unique = _without_twins(own, slides, result)
 
     def look(path: Path) -> tuple[Path, str | None, Failure | None, bool]:
         try:
-            if is_done(path):
+            done = is_done(path)
+            if done and path.suffix.lower() != ".dcm":
                 return path, None, None, True
-            with Slide(path, mpp) as slide:
+            with Slide(path, mpp_of(path)) as slide:
                 slide.check_scale(magnifications)
-                return path, slide.series, None, False
+                return path, slide.series, None, done
         except SlideError as error:
             return path, None, Failure(str(path), error.state, str(error)), False
+        except OSError as error:
+            reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
+            return path, None, Failure(str(path), "unreadable", reason), False
 
+    series: set[str] = set()
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = tqdm(
             pool.map(look, unique), total=len(unique), desc="checking slides", unit="slide", disable=None, leave=False
@@ -129,13 +137,26 @@ def survey(
         for path, its_series, failure, done in looks:
             if failure:
                 result.failures.append(failure)
-            elif done:
-                result.done.append(path)
-            elif its_series and its_series in series:
+            elif its_series in series:
                 # Every file of a DICOM series opens the whole slide; one of them is enough.
                 result.ignored.append(path)
             else:
-                if its_series:
-                    series[its_series] = path
-                result.usable.append(path)
+                series |= {its_series} - {None}
+                (result.done if done else result.usable).append(path)
     return result
+
+
+def _without_twins(own: list[Path], slides: list[Path], result: Survey) -> list[Path]:
+    """Slides whose name no other file has; the others are refused."""
+    stems = Counter(path.stem for path in slides)
+    for path in own:
+        if stems[path.stem] > 1:
+            others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
+            reason = f"{path}: same name {path.stem!r} as {others}; a slide's id is its file name, so rename one"
+            result.failures.append(Failure(str(path), "duplicate_stem", reason))
+    return [path for path in own if stems[path.stem] == 1]
+
+
+def _shard_name(path: Path) -> str:
+    """What decides on the shard: the slide's name; of DICOM the folder's, since several files are one slide."""
+    return path.absolute().parent.name if path.suffix.lower() == ".dcm" else path.stem

@@ -8,6 +8,9 @@ import numpy as np
 
 from dmml.store import FeatureStore, SlideFeatures
 
+TOLERANCE_UM = 0.05
+"""float32 at a few centimetres; imported tiles carry their own, since other tools round to pixels"""
+
 
 def verify(store: FeatureStore) -> Iterator[tuple[str, list[str]]]:
     """Look through every slide.
@@ -29,13 +32,15 @@ def verify(store: FeatureStore) -> Iterator[tuple[str, list[str]]]:
 def _problems(store: FeatureStore, slide: str) -> list[str]:
     scales = store.attributes["magnifications"]
     tile_px = store.attributes["tile_px"]
+    known = store.slide_attributes(slide)
     bags = {m: bag for m in sorted(scales) if (bag := store.read(slide, m)) is not None}
     problems = [] if any(len(bag.features) for bag in bags.values()) else ["has no tiles"]
     for magnification, bag in bags.items():
         problems += [f"{magnification}x: {problem}" for problem in _of_bag(bag, store.n_features)]
         if bag.parent is not None and not problems:
             coarse = bags.get(magnification // 2)
-            found = _of_parents(bag, coarse, scales[magnification] * tile_px)
+            side = known.get("tile_um", {}).get(str(magnification), scales[magnification] * tile_px)
+            found = _of_parents(bag, coarse, side, known.get("nested_within_um", TOLERANCE_UM))
             problems += [f"{magnification}x: {problem}" for problem in found]
     thumbnail = store.thumbnail(slide)
     if thumbnail is not None and (thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or thumbnail.dtype != np.uint8):
@@ -62,7 +67,7 @@ def _of_bag(bag: SlideFeatures, width: int) -> list[str]:
     return problems
 
 
-def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float) -> list[str]:
+def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, within: float) -> list[str]:
     """A tile of `side` µm lies inside its parent when its centre is half a side from the parent's on both axes."""
     n = len(bag.features)
     if bag.parent.shape != (n,):
@@ -74,6 +79,5 @@ def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float) -
         return [f"parent {bag.parent[outside[0]]} of row {outside[0]} does not exist ({len(coarse.features)} there)"]
     rows = np.flatnonzero(bag.parent >= 0)
     offset = np.abs(bag.position[rows] - coarse.position[bag.parent[rows]])
-    # The tolerance is float32 at a few centimetres, in µm.
-    wrong = rows[(np.abs(offset - side / 2) > 0.05).any(axis=1)]
+    wrong = rows[(np.abs(offset - side / 2) > within).any(axis=1)]
     return [f"{len(wrong)} tiles lie outside their parent, first row {wrong[0]}"] if len(wrong) else []

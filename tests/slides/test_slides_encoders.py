@@ -7,7 +7,8 @@ from PIL import Image
 
 from dmml.errors import InputError
 from dmml.slides import lite0_weights
-from dmml.slides.encoders import Encoder, fitting_tensors, load_encoder, read_tensors, tensor_hash
+from dmml.slides.encoder_weights import fitting_tensors, read_tensors, tensor_hash
+from dmml.slides.encoders import Encoder, load_encoder
 
 PALACE, DAISY = 698, 985
 

@@ -40,7 +40,7 @@ def test_given_value_fills_in_only_where_nothing_is_believable():
 
 
 def test_absurd_metadata_is_named():
-    with pytest.raises(InputError, match=r"352\.8 µm/px, outside 0\.05–5"):
+    with pytest.raises(InputError, match=r"352\.8 µm/px, outside 0\.1–2"):
         resolve_mpp("s", {"openslide.mpp-x": "352.8", "openslide.mpp-y": "352.8"})
 
 

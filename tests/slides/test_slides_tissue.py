@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmml.slides.reader import Slide
-from dmml.slides.tissue import otsu, tissue_mask
+from dmml.slides.tissue import find_tissue, mask_scale, otsu, tissue_mask
 
 
 @pytest.fixture
@@ -103,3 +103,43 @@ def test_a_real_slide_agrees_with_saturation(shared_data):
     assert agreement(mask, saturation > 25) > 0.85
     assert mask[saturation > 60].mean() > 0.98
     assert mask[saturation < 8].mean() < 0.03
+
+
+def test_a_fold_is_left_out_and_dense_nuclei_are_not(paint):
+    """Both dyes doubled in a strip is a fold; haematoxylin alone doubled, or a round dense patch, is tissue."""
+    picture = paint(200, 150, ((20, 20, 160, 110),))
+    glass = 243.0
+    folded, nuclei = picture.astype(float), picture.astype(float)
+    strip = np.s_[40:120, 90:96]
+    folded[strip] = glass * (folded[strip] / glass) ** 2.0
+    nuclei[strip] = glass * (nuclei[strip] / glass) * 10 ** -np.array([0.45, 0.30, 0.10])
+    fold = tissue_mask(folded.clip(0, 255).astype(np.uint8))
+    assert fold[strip].mean() < 0.3
+    assert fold[20:130, 20:85].mean() > 0.95
+    assert tissue_mask(picture)[strip].mean() > 0.95
+    assert tissue_mask(nuclei.clip(0, 255).astype(np.uint8))[strip].mean() > 0.95
+    mask, found = find_tissue("colour", folded.clip(0, 255).astype(np.uint8))
+    np.testing.assert_array_equal(mask, fold)
+    assert found["fold"] == pytest.approx(80 * 6 * 64 / 1e6, rel=0.4)
+
+
+def test_the_edge_of_a_cover_glass_and_a_bubble_are_no_tissue(paint):
+    picture = paint(200, 150, ((20, 20, 60, 60),)).astype(float)
+    picture[:, 120:122] *= (0.72, 0.66, 0.75)  # a tinted line across the whole slide
+    y, x = np.mgrid[:150, :200]
+    ring = np.abs(np.hypot(x - 160, y - 80) - 25) < 3
+    picture[ring] *= 0.45  # a grey ring
+    mask = tissue_mask(picture.clip(0, 255).astype(np.uint8))
+    assert mask[22:78, 22:78].mean() > 0.95
+    assert not mask[:, 85:].any()
+
+
+@pytest.mark.parametrize(("size", "tile", "scale"), [
+    ((1e4, 1e4), 112.0, 8.0),
+    ((5e4, 4e4), 112.0, 16.0),
+    ((5e4, 4e4), 56.0, 28.0),
+    ((1e6, 1e6), 112.0, 56.0),
+])  # fmt: skip
+def test_the_mask_of_a_large_slide_is_coarser_and_tiles_stay_whole_pixels(size, tile, scale):
+    assert mask_scale(size, tile) == scale
+    assert (tile / scale).is_integer()

@@ -1,0 +1,83 @@
+"""Who is working on which slide: a lock on one byte of a file beside the store.
+
+The kernel lets go of a lock when its process ends, however it ends, so there are no stale locks. It works between
+machines where the file system has POSIX locks (NFS, Lustre, GPFS). Behind a URL there are none: there `--shard` alone
+keeps processes apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_WHOLE = 2**62
+"""Byte that stands for the files beside the store; slides have lower ones"""
+
+
+class Claims:
+    """Locks of one store. Without a local store, or without POSIX locks, every claim is granted.
+
+    Args:
+        store: The store's path or URL.
+    """
+
+    def __init__(self, store: str):
+        self._file: int | None = None
+        if "://" not in store and fcntl is not None:
+            path = Path(store)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path.parent / f".{path.name}.claims", os.O_RDWR | os.O_CREAT, 0o666)
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def take(self, slide_id: str) -> bool:
+        """Claim a slide; False where another process has it."""
+        if self._file is None:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte_of(slide_id))
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return True
+        return True
+
+    def leave(self, slide_id: str) -> None:
+        """Let go of a slide."""
+        if self._file is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte_of(slide_id))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process is at the files beside the store."""
+        if self._file is None:
+            yield
+            return
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _WHOLE)
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _WHOLE)
+
+
+def byte_of(slide_id: str) -> int:
+    """The byte that stands for a slide, 0 to 2⁶² − 1."""
+    return int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:8], "big") >> 2

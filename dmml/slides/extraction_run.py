@@ -1,0 +1,151 @@
+"""The expensive part of an extraction: slides through readers and encoder into the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from dmml.slides.encoders import Encoder, load_encoder
+from dmml.slides.estimate import Estimate, estimate
+from dmml.slides.extract import Extraction, Options, open_for_writing
+from dmml.slides.failures import Failure
+from dmml.slides.known_encoders import seen_in_training
+from dmml.slides.layout import SlideRequest
+from dmml.slides.mpp import SlideError
+from dmml.slides.readers import Readers
+from dmml.slides.shards import Shard
+from dmml.slides.slide_writer import SlideWriter
+from dmml.slides.sources import is_same
+from dmml.slides.stream import EncodedSlide, encode_slides
+from dmml.store import is_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dmml.slides.claims import Claims
+    from dmml.slides.manifest import Manifest
+    from dmml.slides.survey import Survey
+    from dmml.store import FeatureStore
+
+
+def dry_run(found: Survey, out: str, chosen: Options, magnifications: tuple[int, ...], manifest: Manifest) -> Estimate:
+    """Say what an extraction would do."""
+    with Readers(chosen.readers) as readers:
+        if chosen.readers:
+            readers.start()
+        encoder = _encoder(chosen, None)
+        requests = [_request(path, chosen, magnifications, manifest) for path in found.usable]
+        return estimate(requests, encoder, readers, out)
+
+
+def extract_usable(
+    found: Survey,
+    out: str,
+    chosen: Options,
+    magnifications: tuple[int, ...],
+    manifest: Manifest,
+    claims: Claims,
+    result: Extraction,
+) -> FeatureStore | None:
+    """Encode the slides that passed the survey, write them, and fill in `result`.
+
+    Returns:
+        The store, or None if nothing was written and there was none.
+    """
+    with Readers(chosen.readers) as readers:
+        if chosen.readers:
+            readers.start()  # they import while the encoder is loaded
+        encoder = _encoder(chosen, result.shard)
+        own_batch = encoder.batch_size
+        encoder.batch_size = chosen.batch_size or own_batch
+        warning = seen_in_training(encoder.name, [path.stem for path in (*found.usable, *found.done)])
+        result.warnings += [warning] if warning else []
+
+        def written(slide: EncodedSlide) -> None:
+            result.written.append(slide.request.path.stem)
+            result.tiles += sum(len(bag.features) for bag in slide.bags.values())
+            claims.leave(slide.request.path.stem)
+
+        writer = SlideWriter(lambda: open_for_writing(out, encoder, magnifications, chosen), written)
+        if is_store(out):
+            writer.store = open_for_writing(out, encoder, magnifications, chosen)
+
+        def requests() -> Iterator[SlideRequest]:
+            for path in found.usable:
+                if not claims.take(path.stem):
+                    result.elsewhere.append(path.stem)
+                elif _done_meanwhile(path, writer.store, chosen):
+                    result.passed_over.append(path.stem)
+                    claims.leave(path.stem)
+                else:
+                    yield _request(path, chosen, magnifications, manifest)
+
+        start = time.perf_counter()
+        with tqdm(total=len(found.usable), desc="slides", unit="slide", disable=None) as bar:
+            try:
+                _run(requests(), encoder, readers, writer, result, bar)
+            except SlideError as error:  # the disk is full: what is written stays, and nothing more can be
+                result.failures.append(Failure(_file_of(str(error)), error.state, str(error)))
+            finally:
+                writer.close()
+                encoder.batch_size = own_batch  # the encoder may be the caller's
+        result.seconds = time.perf_counter() - start
+        return writer.store
+
+
+def _run(
+    requests: Iterator[SlideRequest],
+    encoder: Encoder,
+    readers: Readers,
+    writer: SlideWriter,
+    result: Extraction,
+    bar: tqdm,
+) -> None:
+    start, tiles = time.perf_counter(), 0
+
+    def progress(request: SlideRequest, done: int, total: int) -> None:
+        speed = (tiles + done) / max(time.perf_counter() - start, 1e-9)
+        bar.set_postfix_str(f"{request.path.stem[:24]} {done:,}/{total:,}, {speed:.0f} tiles/s", refresh=False)
+        bar.update(0)
+
+    for slide in encode_slides(requests, encoder, readers, progress):
+        if slide.error is not None:
+            result.failures.append(Failure(str(slide.request.path), slide.error.state, str(slide.error)))
+        else:
+            tiles += sum(len(bag.features) for bag in slide.bags.values())
+            writer.write(slide)
+        bar.update(1)
+    writer.finish()
+
+
+def _encoder(chosen: Options, shard: Shard | None) -> Encoder:
+    encoder = chosen.encoder
+    if isinstance(encoder, str):
+        import torch
+
+        device = None
+        if shard is not None and shard.source != "--shard" and torch.cuda.is_available():
+            device = f"cuda:{shard.local % torch.cuda.device_count()}"
+        encoder = load_encoder(encoder, chosen.weights, device, chosen.precision, chosen.compiled)
+    if chosen.batch_size is None:
+        encoder.find_batch_size()
+    return encoder
+
+
+def _request(path: Path, chosen: Options, magnifications: tuple[int, ...], manifest: Manifest) -> SlideRequest:
+    mpp = manifest.mpp_of(path.stem, chosen.mpp)
+    return SlideRequest(path, magnifications, mpp, chosen.least_tissue, chosen.tissue)
+
+
+def _done_meanwhile(path: Path, store: FeatureStore | None, chosen: Options) -> bool:
+    """Whether another process has written a slide since it was looked for."""
+    if store is None or chosen.overwrite or path.stem not in store:
+        return False
+    return is_same(path, store.slide_attributes(path.stem))
+
+
+def _file_of(reason: str) -> str:
+    return reason.split(": ", 1)[0]

@@ -1,0 +1,165 @@
+"""Reads tile features that other tools made: TRIDENT's and CLAM's HDF5 files, and plain tensors with their coordinates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmml.errors import InputError
+from dmml.slides.mpp import HIGHEST, LOWEST, SlideError
+
+FEATURE_NAMES = ("features", "feats")
+COORDINATE_NAMES = ("coords", "coordinates")
+PARAMETERS = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_(?P<patch>\d+)px_\d+px_overlap$")
+"""TRIDENT's name of the folder of one way of cutting: `20x_256px_0px_overlap`"""
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How tiles were cut, as far as files or the user tell; None = unknown."""
+
+    magnification: float | None = None
+    """10 / (µm per pixel of a tile), nominal"""
+    patch_px: int | None = None
+    """Side of a tile in pixels of its magnification"""
+    level0_px: float | None = None
+    """Side of a tile in pixels of the finest level"""
+    level0_mpp: float | None = None
+    """µm per pixel of the finest level"""
+    mpp_source: str = ""
+
+
+@dataclass(frozen=True)
+class ForeignSlide:
+    """Features of one slide as a file holds them."""
+
+    features: np.ndarray
+    """(N, D) float"""
+    corner: np.ndarray
+    """(N, 2) float64, upper left corner of each tile in pixels of the finest level"""
+    cutting: Cutting
+
+
+def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
+    """Read one file of features.
+
+    Args:
+        path: `.h5`, or `.pt` with a plain tensor (or a mapping of plain tensors).
+        coordinates: HDF5 file with the coordinates, where the features stand alone.
+
+    Raises:
+        SlideError: The file cannot be used; `state` says why in a word.
+    """
+    held, told = _read_tensors(path) if path.suffix.lower() in (".pt", ".pth") else _read_hdf5(path)
+    features = next((held[name] for name in FEATURE_NAMES if name in held), None)
+    if features is None:
+        raise SlideError(
+            "no_features", f"{path}: holds {sorted(held) or 'nothing'}, no features; name the folder of features"
+        )
+    corner = next((held[name] for name in COORDINATE_NAMES if name in held), None)
+    if corner is None:
+        if coordinates is None:
+            raise SlideError(
+                "no_coordinates", f"{path}: features without coordinates; name the folder that has them with --coords"
+            )
+        held, told = _read_hdf5(coordinates)
+        corner = next((held[name] for name in COORDINATE_NAMES if name in held), None)
+        if corner is None:
+            raise SlideError("no_coordinates", f"{coordinates}: holds {sorted(held) or 'nothing'}, no coords")
+    if features.ndim == 3 and features.shape[0] == 1:
+        features = features[0]
+    _check(path, features, corner)
+    return ForeignSlide(features, corner[:, :2].astype(np.float64), _cutting(path, told))
+
+
+def _check(path: Path, features: np.ndarray, corner: np.ndarray) -> None:
+    if features.ndim != 2 or features.dtype.kind not in "fiu":
+        raise SlideError("not_tiles", f"{path}: features are {features.shape}, not one row a tile; is it slide-level?")
+    if corner.ndim != 2 or corner.shape[1] < 2 or corner.dtype.kind not in "fiu":
+        raise SlideError("no_coordinates", f"{path}: coords are {corner.shape} {corner.dtype}, not (N, 2) pixels")
+    if len(features) != len(corner):
+        raise SlideError(
+            "mismatch", f"{path}: {len(features)} features but {len(corner)} coordinates; extract the slide again"
+        )
+    if not len(features):
+        raise SlideError("no_tissue", f"{path}: holds no tiles; leave it out")
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(features.astype(np.float16)).all()
+    if not finite:
+        raise SlideError("not_finite", f"{path}: features hold NaN or more than float16 holds; extract the slide again")
+    if not np.isfinite(corner).all():
+        raise SlideError("no_coordinates", f"{path}: coords hold NaN")
+
+
+def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Data sets, and all attributes of the file and of its coordinates."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(f"{path}: reading HDF5 needs a package: pip install h5py") from error
+    try:
+        with h5py.File(path, "r") as file:
+            wanted = [name for name in (*FEATURE_NAMES, *COORDINATE_NAMES) if isinstance(file.get(name), h5py.Dataset)]
+            told = dict(file.attrs)
+            for name in wanted:
+                told.update(file[name].attrs)
+            return {name: file[name][()] for name in wanted}, told
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise SlideError("unopenable", f"{path}: no whole HDF5 file ({reason}); extract the slide again") from error
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A PyTorch file of plain tensors; anything that would have to be unpickled is refused."""
+    import torch
+
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise SlideError(
+            "not_plain",
+            f"{path}: no file of plain tensors, and no other is ever loaded; save the features with torch.save(tensor)",
+        ) from error
+    if isinstance(held, torch.Tensor):
+        held = {"features": held}
+    if not isinstance(held, Mapping):
+        raise SlideError("not_plain", f"{path}: holds a {type(held).__name__}, no tensor; save the features alone")
+    tensors = {k: v for k, v in held.items() if isinstance(v, torch.Tensor)}
+    arrays = {str(k): (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in tensors.items()}
+    return arrays, {str(k): v for k, v in held.items() if isinstance(v, int | float | str)}
+
+
+def _cutting(path: Path, told: Mapping[str, Any]) -> Cutting:
+    """What attributes of TRIDENT, CLAM and others, and TRIDENT's folder name, tell of the tiles."""
+
+    def number(*names: str) -> float | None:
+        for name in names:
+            try:
+                value = float(np.asarray(told[name]).reshape(-1)[0])
+            except (KeyError, ValueError, TypeError, IndexError):
+                continue
+            if np.isfinite(value) and value > 0:
+                return value
+        return None
+
+    folder = next((found for part in reversed(path.parts[:-1]) if (found := PARAMETERS.match(part))), None)
+    magnification = number("target_magnification") or (float(folder["magnification"]) if folder else None)
+    patch, level0 = number("patch_size"), number("patch_size_level0")
+    if patch is None and folder:
+        patch = float(folder["patch"])
+    if level0 is None and patch is not None and magnification is None:
+        # CLAM: patch_size counts pixels of the level patch_level; only level 0 says how many of the finest these are.
+        level0 = (
+            patch * number("downsample") if number("downsample") else patch if told.get("patch_level") == 0 else None
+        )
+    mpp, source = number("level0_mpp", "mpp", "slide_mpp"), "attribute of the file"
+    if mpp is None and magnification and patch and level0:
+        mpp, source = 10.0 / magnification * patch / level0, "nominal, from the magnification"
+    if mpp is not None and not LOWEST <= mpp <= HIGHEST:
+        mpp = None
+    return Cutting(magnification, None if patch is None else int(patch), level0, mpp, source if mpp else "")

@@ -1,0 +1,275 @@
+"""Features of other tools into a store: nested magnifications where the coordinates allow, one magnification otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmml.errors import InputError
+from dmml.slides.failures import Failure, beside, record_failures
+from dmml.slides.foreign_features import PARAMETERS, Cutting, ForeignSlide, read_foreign
+from dmml.slides.mpp import SlideError, check_given
+from dmml.slides.nesting import parents_of, why_not_nested
+from dmml.store import FeatureStore, SlideFeatures, is_store
+
+SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
+FAILURES = "failures.csv"
+
+
+@dataclass
+class Import:
+    """What an import did."""
+
+    written: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    magnifications: tuple[int, ...] = ()
+    tile_px: int = 0
+    dim: int = 0
+    not_nested: str = ""
+    """Why only one of two magnifications was taken; empty where both were"""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A file that was looked at: what is known of its tiles, without the features, which may not fit into memory."""
+
+    path: Path
+    coordinates: Path | None
+    slide: ForeignSlide
+    dim: int
+
+
+_Plan = dict[str, dict[int, _Planned]]
+"""{slide_id: {magnification: file}}"""
+
+
+def import_features(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    encoder: str | None = None,
+    coords: str | Path | None = None,
+    magnification: int | None = None,
+    patch_px: int | None = None,
+    level0_px: float | None = None,
+    mpp: float | None = None,
+) -> Import:
+    """Write the features of other tools into a store.
+
+    Args:
+        inputs: Files (`.h5`, `.pt`), folders of them, or a TRIDENT job folder.
+        out: Store to write or go on with.
+        encoder: Name of the encoder; taken from TRIDENT's folder `features_<name>` when None.
+        coords: Folder of HDF5 files with coordinates, for features that stand alone.
+        magnification: 10 / (µm per pixel of a tile), where the files do not tell.
+        patch_px: Side of a tile in pixels of its magnification, where the files do not tell.
+        level0_px: Side of a tile in pixels of the finest level, where the files do not tell.
+        mpp: µm per pixel of the finest level; taken before what the files tell.
+
+    Raises:
+        InputError: Nothing can be imported, or the store was made otherwise.
+    """
+    if mpp is not None:
+        check_given(mpp)
+    found = _find(inputs, encoder)
+    given = Cutting(magnification, patch_px, level0_px, mpp, "--mpp" if mpp else "")
+    result = Import()
+    planned = _plan(found, coords, given, result)
+    if not planned:
+        raise InputError(_nothing(result.failures))
+    name = encoder or _encoder_name(found)
+    out = str(out).removeprefix("file://")
+    scales = sorted({m for files in planned.values() for m in files})
+    if len(scales) > 2:
+        raise InputError(f"{len(scales)} magnifications found ({scales}); name the folders of two, or of one")
+    if len(scales) == 2:
+        pairs = {s: tuple(files[m].slide for m in scales) for s, files in planned.items() if set(files) == set(scales)}
+        result.not_nested = why_not_nested(pairs, scales)
+        scales = scales[1:] if result.not_nested else scales
+    _keep_common(planned, result)
+    _write(planned, scales, out, name, result)
+    seen = [str(path) for files in found.values() for path in files]
+    record_failures(beside(out, FAILURES), result.failures, seen)
+    if not (result.written or result.passed_over):
+        raise InputError(_nothing(result.failures))
+    return result
+
+
+def _find(inputs: Sequence[str | Path], encoder: str | None) -> dict[str, list[Path]]:
+    """{slide_id: files}, one a magnification."""
+    files: dict[Path, Path] = {}
+    for given in map(Path, inputs):
+        if not given.exists():
+            raise InputError(f"{given}: no such file or folder")
+        for path in _inside(given, encoder) if given.is_dir() else [given]:
+            files.setdefault(path.resolve(), path)
+    if not files:
+        raise InputError(
+            f"{', '.join(map(str, inputs))}: no features found; give files or folders of {' '.join(SUFFIXES)}, "
+            "or a TRIDENT job folder"
+        )
+    found: dict[str, list[Path]] = {}
+    for path in files.values():
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _inside(folder: Path, encoder: str | None) -> list[Path]:
+    """Feature files in a folder; of a TRIDENT job those in `features_<encoder>`, of CLAM's HDF5 before tensors."""
+    cut = [path for path in (folder, *folder.rglob("*")) if path.is_dir() and PARAMETERS.match(path.name)]
+    if cut:
+        folders = [path for part in cut for path in part.glob("features_*") if path.is_dir()]
+        names = sorted({path.name.removeprefix("features_") for path in folders})
+        if encoder is None and len(names) > 1:
+            raise InputError(f"{folder}: features of {', '.join(names)}; choose one with --encoder, one store each")
+        if encoder is not None and names and encoder not in names:
+            raise InputError(f"{folder}: no features of {encoder}; there are {', '.join(names)}")
+        roots = [path for path in folders if encoder in (None, path.name.removeprefix("features_"))]
+    else:
+        roots = [folder / "h5_files"] if (folder / "h5_files").is_dir() else [folder]
+    return sorted(path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cutting, result: Import) -> _Plan:
+    """Look at every file; what fails is recorded."""
+    from tqdm import tqdm
+
+    planned: _Plan = {}
+    for slide_id, files in tqdm(found.items(), desc="checking", unit="slide", disable=None, leave=False):
+        for path in files:
+            try:
+                coordinates = _coordinates_of(path, coords)
+                held = read_foreign(path, coordinates)
+                cutting = _complete(path, held.cutting, given)
+                scale = int(cutting.magnification)
+                if scale in planned.get(slide_id, {}):
+                    other = planned[slide_id][scale].path
+                    raise SlideError("duplicate_stem", f"{path}: same slide and magnification as {other}; name one")
+                looked = ForeignSlide(held.features[:0], held.corner, cutting)
+                planned.setdefault(slide_id, {})[scale] = _Planned(path, coordinates, looked, held.features.shape[1])
+            except SlideError as error:
+                result.failures.append(Failure(str(path), error.state, str(error)))
+    return planned
+
+
+def _coordinates_of(path: Path, coords: str | Path | None) -> Path | None:
+    """The file of coordinates: in the folder given, or where CLAM and TRIDENT put it."""
+    folders = [Path(coords)] if coords is not None else [path.parent.parent / n for n in ("patches", "h5_files")]
+    names = [f"{path.stem}{ending}" for ending in (".h5", "_patches.h5")]
+    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+
+
+def _complete(path: Path, told: Cutting, given: Cutting) -> Cutting:
+    """Join what the file and the user tell, and work out what follows from it; nothing is guessed."""
+    mpp = given.level0_mpp or told.level0_mpp
+    level0 = told.level0_px or given.level0_px
+    if mpp is None:
+        raise SlideError(
+            "no_mpp", f"{path}: µm per pixel of the finest level unknown; give it with --mpp, e.g. --mpp 0.25"
+        )
+    if level0 is None:
+        raise SlideError(
+            "no_tile_size", f"{path}: side of a tile in pixels of the finest level unknown; give it with --level0-px"
+        )
+    patch = told.patch_px or given.patch_px
+    magnification = told.magnification or given.magnification
+    if magnification is None and patch:
+        magnification = 10.0 / (level0 * mpp / patch)
+    nominal = next((m for m in (5, 10, 20, 40) if magnification and abs(magnification / m - 1) < 0.15), None)
+    if nominal is None:
+        raise SlideError(
+            "no_magnification",
+            f"{path}: its magnification is unknown or none of 5, 10, 20, 40; give --magnification and --patch-px",
+        )
+    patch = patch or round(level0 * mpp / (10.0 / nominal))
+    source = given.mpp_source or told.mpp_source
+    return Cutting(nominal, patch, level0, mpp, source)
+
+
+def _keep_common(planned: _Plan, result: Import) -> None:
+    """Leave out what differs from most slides in width or tile size: a store holds one kind of features."""
+    every = [file for files in planned.values() for file in files.values()]
+    kinds = [(file.dim, file.slide.cutting.patch_px) for file in every]
+    common = max(kinds, key=kinds.count)
+    result.tile_px, result.dim = common[1], common[0]
+    for files in planned.values():
+        for scale, file in list(files.items()):
+            kind = (file.dim, file.slide.cutting.patch_px)
+            if kind != common:
+                del files[scale]
+                reason = f"{file.path}: {kind[0]} features of {kind[1]} px tiles, the others have {common[0]} of {common[1]} px"
+                result.failures.append(Failure(str(file.path), "other_kind", f"{reason}; import it to another --out"))
+
+
+def _write(planned: _Plan, scales: list[int], out: str, name: str, result: Import) -> None:
+    from tqdm import tqdm
+
+    encoder = {"name": name, "weights": "imported", "dim": result.dim, "preprocessing": {}}
+    magnifications = {m: 10.0 / m for m in scales}
+    result.magnifications = tuple(scales)
+    store = FeatureStore.create(out, encoder, magnifications, result.tile_px) if is_store(out) else None
+    for slide_id, files in tqdm(planned.items(), desc="importing", unit="slide", disable=None, leave=False):
+        files = {m: files[m] for m in scales if m in files}
+        if not files:
+            continue
+        known = _attributes(files)
+        if store and slide_id in store and store.slide_attributes(slide_id).get("imported") == known["imported"]:
+            result.passed_over.append(slide_id)
+            continue
+        bags = {m: _bag(file) for m, file in files.items()}
+        if len(files) == 2:
+            coarse, fine = (files[m].slide for m in scales)
+            bags[scales[1]].parent, worst = parents_of(fine, coarse)
+            known["nested_within_um"] = round(worst * fine.cutting.level0_mpp + 0.05, 3)
+        elif len(scales) == 2 and scales[1] in files:
+            bags[scales[1]].parent = np.full(len(bags[scales[1]].features), -1, np.int32)
+        store = store or FeatureStore.create(out, encoder, magnifications, result.tile_px)
+        store.write(slide_id, bags, known, durable=True)
+        result.written.append(slide_id)
+
+
+def _attributes(files: dict[int, _Planned]) -> dict[str, Any]:
+    """What the store keeps of where a slide's features came from."""
+    last = files[max(files)]
+    cuttings = {m: file.slide.cutting for m, file in files.items()}
+    return {
+        "source": last.path.name,
+        "imported": {
+            str(m): [file.path.name, file.path.stat().st_size, c.level0_px, c.level0_mpp]
+            for (m, file), c in zip(files.items(), cuttings.values(), strict=True)
+        },
+        "mpp": cuttings[max(files)].level0_mpp,
+        "mpp_source": cuttings[max(files)].mpp_source,
+        "tile_um": {str(m): c.level0_px * c.level0_mpp for m, c in cuttings.items()},
+        "tiles": {str(m): len(file.slide.corner) for m, file in files.items()},
+    }
+
+
+def _bag(file: _Planned) -> SlideFeatures:
+    cutting = file.slide.cutting
+    centre = (file.slide.corner + cutting.level0_px / 2) * cutting.level0_mpp
+    return SlideFeatures(read_foreign(file.path, file.coordinates).features, centre.astype(np.float32))
+
+
+def _encoder_name(found: dict[str, list[Path]]) -> str:
+    """TRIDENT's folder `features_<name>`.
+
+    Raises:
+        InputError: There is none, or several.
+    """
+    folders = {path.parent.name for files in found.values() for path in files}
+    names = {name.removeprefix("features_") for name in folders if name.startswith("features_")}
+    if len(names) != 1 or len(names) != len(folders):
+        raise InputError("which encoder made these features? say it with --encoder, e.g. --encoder uni_v1")
+    return names.pop()
+
+
+def _nothing(failures: list[Failure]) -> str:
+    if len(failures) == 1:
+        return failures[0].reason
+    states = ", ".join(sorted({failure.state for failure in failures}))
+    return f"none of the {len(failures)} files can be imported ({states}), e.g. {failures[0].reason}"

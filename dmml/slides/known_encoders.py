@@ -1,0 +1,222 @@
+"""Encoders by short name: how each is built, what it expects of pixels, what it was pre-trained on.
+
+Everything else is a name of timm's or `hf-hub:owner/model`. Tiles are 224 px of 0.5 or 1.0 µm, which is the field that
+most of these models crop their own input to, so nothing is cropped here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+INCEPTION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LUNIT = ((0.70322989, 0.53606487, 0.66096631), (0.21716536, 0.26081574, 0.20723464))
+OPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build an encoder.
+
+    Attributes:
+        hub: timm's name, `hf-hub:owner/model`, or `torchvision:<trunk>`.
+        options: Arguments of `timm.create_model`.
+        normalise: Mean and standard deviation of each channel; None: what the model's own configuration says.
+        pool: `None` for a model that gives a vector; `cls`, or `cls+mean` (class token beside the mean of the patch
+            tokens), for one that gives tokens.
+        prefix: Tokens before the patch tokens, class token included.
+        size: Side of its input in px; None: what the model's own configuration says.
+        trained_on: Public collections that it was pre-trained on.
+        gated: The hub asks for an account that was granted access.
+    """
+
+    hub: str
+    options: dict[str, Any] = field(default_factory=dict)
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    pool: str | None = None
+    prefix: int = 1
+    size: int | None = None
+    trained_on: tuple[str, ...] = ()
+    gated: bool = False
+
+    @property
+    def way_out(self) -> str:
+        """What to do when it cannot be built."""
+        if self.gated:
+            return "ask for access on its hub page and log in with `huggingface-cli login`, or give --weights FILE"
+        return "give a name of timm's or hf-hub:owner/model, and --weights FILE without a network"
+
+    def build(self, pretrained: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
+        """The network, and its preprocessing; `pretrained` fetches its weights."""
+        if self.hub.startswith("torchvision:"):
+            return _resnet50_trunk(pretrained), {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1]), "size": 224}
+        import timm
+
+        model = timm.create_model(
+            self.architecture(pretrained), pretrained=pretrained, **{"num_classes": 0, **self._options()}
+        )
+        config = model.pretrained_cfg
+        mean, std = self.normalise or (config["mean"], config["std"])
+        size = self.size or int(config["input_size"][-1])
+        if self.pool:
+            model = token_pool(model, self.pool, self.prefix)
+        return model, {"mean": list(mean), "std": list(std), "size": size}
+
+    def architecture(self, pretrained: bool) -> str:
+        """Timm's name; with local weights that of the bare architecture, for which no hub is asked."""
+        bare = self.options.get("architecture")
+        return bare if bare and not pretrained else self.hub
+
+    def _options(self) -> dict[str, Any]:
+        layers = {"swiglu_packed": lambda: _timm_layer("SwiGLUPacked"), "silu": _silu}
+        made = {key: value for key, value in self.options.items() if key != "architecture"}
+        return {
+            key: layers[value]() if isinstance(value, str) and value in layers else value for key, value in made.items()
+        }
+
+
+_VIT_L = {"architecture": "vit_large_patch16_224", "init_values": 1e-5, "dynamic_img_size": True}
+_UNI2 = {
+    "architecture": "vit_giant_patch14_224", "img_size": 224, "patch_size": 14, "depth": 24, "num_heads": 24,
+    "init_values": 1e-5, "embed_dim": 1536, "mlp_ratio": 2.66667 * 2, "no_embed_class": True,
+    "mlp_layer": "swiglu_packed", "act_layer": "silu", "reg_tokens": 8, "dynamic_img_size": True,
+}  # fmt: skip
+_VIRCHOW = {
+    "architecture": "vit_huge_patch14_224", "img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375,
+    "mlp_layer": "swiglu_packed", "act_layer": "silu", "dynamic_img_size": True, "global_pool": "",
+}  # fmt: skip
+_GIGAPATH = {
+    "architecture": "vit_giant_patch14_dinov2", "img_size": 224, "patch_size": 16, "init_values": 1e-5,
+    "embed_dim": 1536, "depth": 40, "num_heads": 24, "mlp_ratio": 5.33334, "global_pool": "token",
+}  # fmt: skip
+_OPTIMUS_VIT = {"architecture": "vit_giant_patch14_reg4_dinov2", "img_size": 224, "init_values": 1e-5}
+
+KNOWN: dict[str, Recipe] = {
+    "resnet50": Recipe("torchvision:resnet50"),
+    "uni": Recipe("hf-hub:MahmoodLab/UNI", _VIT_L, IMAGENET, size=224, trained_on=("GTEx",), gated=True),
+    "uni2-h": Recipe("hf-hub:MahmoodLab/UNI2-h", _UNI2, IMAGENET, size=224, trained_on=("GTEx",), gated=True),
+    "virchow": Recipe("hf-hub:paige-ai/Virchow", _VIRCHOW, IMAGENET, "cls+mean", 1, 224, (), True),
+    "virchow2": Recipe(
+        "hf-hub:paige-ai/Virchow2", {**_VIRCHOW, "reg_tokens": 4}, IMAGENET, "cls+mean", 5, 224, (), True
+    ),
+    "gigapath": Recipe("hf-hub:prov-gigapath/prov-gigapath", _GIGAPATH, IMAGENET, size=224, gated=True),
+    "h-optimus-0": Recipe("hf-hub:bioptimus/H-optimus-0", _OPTIMUS_VIT, OPTIMUS, size=224, gated=True),
+    "h-optimus-1": Recipe("hf-hub:bioptimus/H-optimus-1", _OPTIMUS_VIT, OPTIMUS, size=224, gated=True),
+    "phikon": Recipe(
+        "hf-hub:1aurent/vit_base_patch16_224.owkin_pancancer", {"architecture": "vit_base_patch16_224"},
+        IMAGENET, size=224, trained_on=("TCGA",),
+    ),
+    "lunit-vits8": Recipe(
+        "hf-hub:1aurent/vit_small_patch8_224.lunit_dino", {"architecture": "vit_small_patch8_224"},
+        LUNIT, size=224, trained_on=("TCGA",),
+    ),
+    "kaiko-vitb8": Recipe(
+        "hf-hub:1aurent/vit_base_patch8_224.kaiko_ai_towards_large_pathology_fms",
+        {"architecture": "vit_base_patch8_224", "dynamic_img_size": True}, INCEPTION, size=224, trained_on=("TCGA",),
+    ),
+}  # fmt: skip
+"""Short name → recipe. `resnet50` is torchvision's, cut after its third stage, 1,024 features: the paper's encoder"""
+
+_ALSO_TRAINED_ON = {
+    "ctranspath": ("TCGA",),
+    "lunit": ("TCGA",),
+    "kaiko": ("TCGA",),
+    "phikon": ("TCGA", "CPTAC", "GTEx"),
+}
+"""Part of a hub name → collections, for models that are named by their hub name"""
+_COLLECTIONS = {
+    "TCGA": re.compile(r"^TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}"),
+    "CPTAC": re.compile(r"^C3[LN]-\d{5}"),
+    "GTEx": re.compile(r"^GTEX-[A-Z0-9]{4,5}"),
+}
+"""Public collection → how the names of its slides begin"""
+
+
+def check_name(name: str) -> None:
+    """Refuse at once a name that is neither short nor could be timm's or a hub's but is close to a short one.
+
+    Raises:
+        InputError: Names the nearest.
+    """
+    near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.75)
+    if near and name not in KNOWN and (name.lower() == near[0] or name.replace("_", "-").lower() == near[0]):
+        raise InputError(f"--encoder {name}: did you mean {near[0]}?")
+
+
+def seen_in_training(name: str, slide_ids: Iterable[str]) -> str:
+    """A warning where an encoder was pre-trained on the collection that slides come from; empty if none is known.
+
+    Args:
+        name: Short or hub name of the encoder.
+        slide_ids: File names without ending.
+    """
+    hub = name.replace("hf_hub:", "hf-hub:")
+    recipe = KNOWN.get(name) or next((recipe for recipe in KNOWN.values() if recipe.hub == hub), None)
+    ids = list(slide_ids)
+    also = next((sources for part, sources in _ALSO_TRAINED_ON.items() if part in name.lower()), ())
+    for collection in recipe.trained_on if recipe else also:
+        pattern = _COLLECTIONS.get(collection)
+        seen = sum(bool(pattern.match(slide)) for slide in ids) if pattern else 0
+        if seen:
+            return (
+                f"{name} was pre-trained on {collection}, and {seen} of these {len(ids)} slides are from there: figures "
+                "on them are optimistic; test on another collection"
+            )
+    return ""
+
+
+def token_pool(model: torch.nn.Module, pool: str, prefix: int) -> torch.nn.Module:
+    """A model that gives tokens (n, T, d) → one that gives the class token, or it beside the mean of the patch tokens."""
+    import torch
+
+    class TokenPool(torch.nn.Module):
+        """Keeps the names of the tensors: weights are those of the model alone."""
+
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.model(x)  # (n, T, d)
+            if pool == "cls":
+                return tokens[:, 0]
+            return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(dim=1)], dim=-1)  # (n, 2d)
+
+        def state_dict(self, *args: Any, **options: Any) -> Any:
+            return self.model.state_dict(*args, **options)
+
+        def load_state_dict(self, state: Any, *args: Any, **options: Any) -> Any:
+            return self.model.load_state_dict(state, *args, **options)
+
+    return TokenPool()
+
+
+def _resnet50_trunk(pretrained: bool) -> torch.nn.Module:
+    """Torchvision's ResNet-50 up to its third stage and a mean over places: 1,024 features."""
+    import torch
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    model = resnet50(weights=ResNet50_Weights.IMAGENET1K_V1 if pretrained else None)
+    model.layer4, model.fc = torch.nn.Identity(), torch.nn.Identity()
+    return model
+
+
+def _timm_layer(name: str) -> Any:
+    import timm.layers
+
+    return getattr(timm.layers, name)
+
+
+def _silu() -> Any:
+    import torch
+
+    return torch.nn.SiLU

@@ -1,0 +1,107 @@
+"""Where the tiles of one slide lie: its tissue, the grid over it, and what is told of the slide, before a tile is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dmml.errors import InputError
+from dmml.slides.grid import JUDGED_AT, LEAST_TISSUE, Tiles, lay_tiles, tile_um, tissue_share
+from dmml.slides.mpp import SlideError
+from dmml.slides.reader import Slide
+from dmml.slides.sources import fingerprint
+from dmml.slides.tissue import DEFAULT_TISSUE, find_tissue, mask_scale
+
+THUMBNAIL_PX = 512
+MASK_PX = 256
+
+
+@dataclass(frozen=True)
+class SlideRequest:
+    """A slide that is to be encoded, and how; all that a reading process needs."""
+
+    path: Path
+    magnifications: tuple[int, ...]
+    mpp: float | None = None
+    """µm per pixel from the user, used only where the slide tells none"""
+    least_tissue: float = LEAST_TISSUE
+    tissue: str = DEFAULT_TISSUE
+    """Name of the function that finds tissue"""
+
+
+@dataclass
+class Layout:
+    """Where the tiles of a slide lie, before any of them is read."""
+
+    tiles: dict[int, Tiles]
+    thumbnail: np.ndarray
+    """(H, W, 3) uint8, long side at most 512 px"""
+    mask: np.ndarray
+    """(H, W) uint8, 255 = tissue, long side at most 256 px"""
+    attributes: dict[str, Any]
+    """What a store keeps of the slide"""
+
+
+def lay_out(slide: Slide, request: SlideRequest) -> Layout:
+    """Find the tissue of a slide and lay tiles on it.
+
+    Raises:
+        SlideError: No tile holds tissue (state `no_tissue`), or the function that finds it failed (`tissue_failed`).
+    """
+    judged_at = max(JUDGED_AT, *request.magnifications)
+    scale = mask_scale(slide.size_um, tile_um(judged_at))
+    picture = slide.overview(scale)
+    try:
+        mask, findings = find_tissue(request.tissue, picture, scale)
+    except InputError as error:
+        raise SlideError("tissue_failed", f"{slide.path}: {error}") from error
+    share = tissue_share(mask, scale, tile_um(judged_at), slide.size_um)
+    tiles = lay_tiles(share, judged_at, request.magnifications, request.least_tissue)
+    if not len(tiles[max(request.magnifications)]):
+        reason = f"none of {share.size} {judged_at}x tiles holds {request.least_tissue:.0%} tissue"
+        if not share.size:
+            reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {judged_at}x tile"
+        raise SlideError(
+            "no_tissue", f"{slide.path}: {reason}; leave it out, or check its µm per pixel ({slide.mpp:.4g})"
+        )
+    thumbnail, mpp = _thumbnail(slide, picture, scale)
+    attributes = {
+        "source": slide.path.name,
+        **fingerprint(slide.path),
+        "dimensions": list(slide.dimensions),
+        "mpp": slide.mpp,
+        "mpp_source": slide.mpp_source,
+        "reader": slide.reader,
+        "thumbnail_mpp": mpp,
+        "tissue_mm2": round(float(mask.sum()) * scale**2 / 1e6, 4),
+        "findings": findings,
+    }
+    return Layout(tiles, thumbnail, _small_mask(mask), attributes)
+
+
+def _small_mask(mask: np.ndarray) -> np.ndarray:
+    scale = min(1.0, MASK_PX / max(mask.shape))
+    size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
+
+
+def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[np.ndarray, float]:
+    """A picture of at most 512 px a side, and its µm/px; small slides keep the pixels of a finer reading."""
+    longest = max(slide.size_um)
+    mpp = max(longest / THUMBNAIL_PX, slide.mpp)
+    if mpp < picture_mpp:
+        return slide.overview(mpp), mpp
+    width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in slide.size_um)
+    box = (
+        0.0,
+        0.0,
+        min(width * mpp / picture_mpp, picture.shape[1]),
+        min(height * mpp / picture_mpp, picture.shape[0]),
+    )
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX, box=box)
+    return np.asarray(image), mpp

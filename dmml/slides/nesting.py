@@ -1,0 +1,54 @@
+"""Whether tiles of one magnification lie in the quarters of those of another, and which in which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dmml.slides.foreign_features import ForeignSlide
+
+TOLERANCE_PX = 1.5
+"""Pixels of the finest level by which a tile may miss its quarter: tools round positions to whole pixels of a level"""
+
+
+def parents_of(fine: ForeignSlide, coarse: ForeignSlide) -> tuple[np.ndarray, float]:
+    """Row of the coarse tile that holds each fine tile, and by how much the worst one misses its quarter.
+
+    A fine tile belongs to the coarse tile whose square holds its centre. It is nested when that centre lies a quarter
+    of the coarse side from the coarse centre on both axes.
+
+    Returns:
+        (N_fine,) int32, −1 where no coarse tile holds it, and the largest miss in pixels of the finest level.
+    """
+    from scipy.spatial import cKDTree
+
+    side = coarse.cutting.level0_px
+    centre = coarse.corner + side / 2
+    point = fine.corner + fine.cutting.level0_px / 2
+    distance, row = cKDTree(centre).query(point, p=np.inf)
+    inside = distance < side / 2 - 1e-6
+    miss = np.abs(np.abs(point[inside] - centre[row[inside]]) - side / 4)
+    worst = max(float(miss.max(initial=0.0)), abs(side - 2 * fine.cutting.level0_px))
+    return np.where(inside, row, -1).astype(np.int32), worst
+
+
+def why_not_nested(slides: Mapping[str, tuple[ForeignSlide, ForeignSlide]], scales: Sequence[int]) -> str:
+    """Why two magnifications cannot stand side by side in a store; empty if they can.
+
+    Args:
+        slides: {slide_id: (coarse, fine)} of the slides that have both.
+        scales: The coarse and the fine magnification.
+    """
+    coarse_scale, fine_scale = scales
+    if fine_scale != 2 * coarse_scale:
+        return f"{fine_scale}x is not twice {coarse_scale}x"
+    if not slides:
+        return f"no slide has both {coarse_scale}x and {fine_scale}x"
+    for slide_id, (coarse, fine) in slides.items():
+        worst = parents_of(fine, coarse)[1]
+        if worst > TOLERANCE_PX:
+            return f"{slide_id}: {fine_scale}x tiles do not lie in the quarters of {coarse_scale}x tiles, {worst:.0f} px off"
+    return ""

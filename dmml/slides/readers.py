@@ -1,0 +1,154 @@
+"""Readers of slides beside the encoder: processes, each behind a thread that waits for it, or one thread alone.
+
+A process can crash in a decoder, or hang on a network disk, without taking the run with it: the slide that it was
+reading is given up with a reason, and another process takes its place.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dmml.slides.layout import SlideRequest
+from dmml.slides.mpp import SlideError
+from dmml.slides.tile_reading import SlideSource
+
+PATIENCE_S = 900.0
+"""Seconds after which a reading process that does not answer is ended; no unit of tiles takes so long"""
+
+
+class Readers:
+    """Answers `plan` and `read` of `SlideSource`, in the background.
+
+    Args:
+        processes: Reading processes; 0: one thread of this process.
+        patience: Seconds after which a process that does not answer is ended.
+    """
+
+    def __init__(self, processes: int = 0, patience: float = PATIENCE_S):
+        self.processes, self.patience = processes, patience
+        self.width = max(1, processes)
+        self._threads = ThreadPoolExecutor(self.width, thread_name_prefix="tile-reader")
+        self._own = threading.local()
+        self._made: list[SlideSource | _Process] = []
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the processes now, while something else is being loaded."""
+        barrier = threading.Barrier(self.width)
+
+        def begin() -> None:
+            self._mine()
+            barrier.wait()
+
+        for _ in range(self.width):
+            self._threads.submit(begin)
+
+    def submit(self, call: str, request: SlideRequest, *arguments: Any) -> Future:
+        """Ask for `SlideSource.<call>(request, …)`; its future raises `SlideError` where the slide cannot be used."""
+        return self._threads.submit(self._answer, call, request, arguments)
+
+    def close(self) -> None:
+        """End all readers; what is not yet answered is dropped."""
+        self._threads.shutdown(wait=not self.processes, cancel_futures=True)
+        for reader in self._made:
+            reader.close()
+        self._threads.shutdown(wait=True)
+
+    def _mine(self) -> SlideSource | _Process:
+        if getattr(self._own, "reader", None) is None:
+            self._own.reader = _Process() if self.processes else SlideSource()
+            self._made.append(self._own.reader)
+        return self._own.reader
+
+    def _answer(self, call: str, request: SlideRequest, arguments: tuple) -> Any:
+        reader = self._mine()
+        if isinstance(reader, SlideSource):
+            try:
+                return getattr(reader, call)(request, *arguments)
+            except SlideError:
+                raise
+            except Exception as error:  # whatever a decoder throws concerns this slide, and the next one goes on
+                raise SlideError("unreadable", f"{request.path}: {_reason(error)}") from error
+        try:
+            return reader.ask(call, request, arguments, self.patience)
+        except _NoAnswer as error:
+            self._own.reader = None
+            raise SlideError(
+                error.state, f"{request.path}: the process that read it {error}; look at the file, or convert it"
+            ) from error
+
+
+class _NoAnswer(Exception):
+    def __init__(self, state: str, text: str):
+        super().__init__(text)
+        self.state = state
+
+
+class _Process:
+    """A process that reads."""
+
+    def __init__(self):
+        # A forked copy of a process that runs torch's threads can hang; a spawned one starts clean.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other,), name="tile-reader", daemon=True)
+        self._process.start()
+        other.close()
+
+    def ask(self, call: str, request: SlideRequest, arguments: tuple, patience: float) -> Any:
+        try:
+            self._pipe.send((call, request, arguments))
+            if not self._pipe.poll(patience):
+                self.close()
+                raise _NoAnswer("no_answer", f"did not answer for {patience:.0f} s")
+            kind, answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(5)
+            raise _NoAnswer("reader_died", f"died (exit code {self._process.exitcode})") from error
+        if kind == "refused":
+            raise SlideError(*answer)
+        if kind == "failed":
+            raise SlideError("unreadable", f"{request.path}: {answer}")
+        return answer
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join(5)
+        self._pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """Answer until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what an interruption means
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    source = SlideSource()
+    while True:
+        try:
+            call, request, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = ("done", getattr(source, call)(request, *arguments))
+        except SlideError as error:
+            answer = ("refused", (error.state, str(error)))
+        except Exception as error:  # whatever a decoder throws concerns this slide, and the next one goes on
+            answer = ("failed", _reason(error))
+        try:
+            pipe.send(answer)
+        except (BrokenPipeError, OSError):
+            return
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

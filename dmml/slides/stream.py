@@ -1,0 +1,221 @@
+"""Slides in, features out: batches run on across the ends of slides, so that the encoder never waits for one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dmml.errors import InputError
+from dmml.slides.grid import TILE_PX, Tiles
+from dmml.slides.layout import Layout, SlideRequest
+from dmml.slides.mpp import SlideError
+from dmml.slides.reader import MOST_UNREADABLE
+from dmml.slides.tile_reading import ReadTiles, Unit, units_of
+
+if TYPE_CHECKING:
+    from dmml.slides.encoders import Encoder
+    from dmml.slides.readers import Readers
+    from dmml.store import SlideFeatures
+
+_SLIDES_AHEAD = 2
+"""Slides that are laid out while an earlier one is encoded"""
+
+
+@dataclass
+class EncodedSlide:
+    """What came of a slide: its features, or why there are none."""
+
+    request: SlideRequest
+    bags: dict[int, SlideFeatures] = field(default_factory=dict)
+    layout: Layout | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    error: SlideError | None = None
+
+
+class _Work:
+    """A slide on its way."""
+
+    def __init__(self, request: SlideRequest, layout: Layout, dim: int):
+        self.request, self.layout = request, layout
+        self.units: Iterator[Unit] = units_of(layout.tiles)
+        self.features = {m: np.zeros((len(t), dim), np.float16) for m, t in layout.tiles.items()}
+        self.read = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}
+        self.total = sum(len(t) for t in layout.tiles.values())
+        self.handed = self.done = self.lost = 0
+        self.finished = False
+        self.error: SlideError | None = None
+
+    def take(self, tiles: ReadTiles) -> None:
+        """Note what was read."""
+        self.handed += len(tiles.row) + tiles.lost
+        self.lost += tiles.lost
+        self.done += tiles.lost
+        if self.lost > MOST_UNREADABLE * self.total:
+            self.error = SlideError(
+                "unreadable",
+                f"{self.request.path}: {self.lost} of the first {self.handed} tiles cannot be decoded; fetch it again",
+            )
+
+
+def encode_slides(
+    requests: Iterable[SlideRequest],
+    encoder: Encoder,
+    readers: Readers,
+    progress: Callable[[SlideRequest, int, int], None] | None = None,
+) -> Iterator[EncodedSlide]:
+    """Encode slides one after the other.
+
+    Args:
+        requests: Slides; drawn only a few ahead of what is encoded.
+        encoder: As `load_encoder` gives it.
+        readers: Where slides are read.
+        progress: Called with (slide, tiles of it done, tiles of it) after every batch.
+
+    Yields:
+        Each slide once, as soon as it is done.
+    """
+    flow = _Flow(iter(requests), encoder, readers, progress)
+    while flow.advance():
+        while flow.ready:
+            yield flow.ready.popleft()
+    while flow.ready:
+        yield flow.ready.popleft()
+
+
+class _Flow:
+    """The state of a stream: slides being laid out, units being read, tiles waiting for a full batch."""
+
+    def __init__(self, requests: Iterator[SlideRequest], encoder: Encoder, readers: Readers, progress):
+        self.requests, self.encoder, self.readers, self.progress = requests, encoder, readers, progress
+        self.planned: deque[tuple[SlideRequest, Future]] = deque()
+        self.current: _Work | None = None
+        self.reading: deque[tuple[_Work, Future]] = deque()
+        self.waiting: list[tuple[_Work, int, int]] = []
+        self.tiles = np.empty((encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
+        self.running: tuple[list[tuple[_Work, int, int]], Any] | None = None
+        self.ready: deque[EncodedSlide] = deque()
+
+    def advance(self) -> bool:
+        """Read one unit and encode what fills a batch; False when all is done."""
+        self._look_ahead()
+        if self.reading:
+            work, future = self.reading.popleft()
+            self._take(work, future)
+            return True
+        self._encode()
+        self._collect()
+        return bool(self.planned)
+
+    def _look_ahead(self) -> None:
+        """Keep the readers busy: lay out coming slides, ask for coming units."""
+        while len(self.planned) < _SLIDES_AHEAD and (request := next(self.requests, None)) is not None:
+            self.planned.append((request, self.readers.submit("plan", request)))
+        while len(self.reading) < 2 * self.readers.width + 1:
+            unit = None if self.current is None else next(self.current.units, None)
+            if self.current is not None and unit is not None and self.current.error is None:
+                self.reading.append((self.current, self.readers.submit("read", self.current.request, unit)))
+                continue
+            self.current = None
+            if not self.planned or not (self.planned[0][1].done() or not self.reading):
+                return
+            self._begin(*self.planned.popleft())
+            if (request := next(self.requests, None)) is not None:
+                self.planned.append((request, self.readers.submit("plan", request)))
+
+    def _begin(self, request: SlideRequest, future: Future) -> None:
+        try:
+            self.current = _Work(request, future.result(), self.encoder.dim)
+        except SlideError as error:
+            self.ready.append(EncodedSlide(request, error=error))
+
+    def _take(self, work: _Work, future: Future) -> None:
+        if work.error is not None:
+            future.cancel()
+            return
+        try:
+            tiles: ReadTiles = future.result()
+            work.take(tiles)
+        except SlideError as error:
+            work.error = error
+        if work.error is not None:
+            self.ready.append(EncodedSlide(work.request, error=work.error))
+            return
+        for magnification, row, pixels in zip(
+            tiles.magnification.tolist(), tiles.row.tolist(), tiles.pixels, strict=True
+        ):
+            self.tiles[len(self.waiting)] = pixels
+            self.waiting.append((work, magnification, row))
+            if len(self.waiting) == len(self.tiles):
+                self._encode()
+        if work.done == work.total:  # its last tiles were lost, and there is no batch to wait for
+            self._finish(work)
+
+    def _encode(self) -> None:
+        """Hand a batch to the encoder, and take what it made of the one before."""
+        started = self.encoder.start(self.tiles[: len(self.waiting)]) if self.waiting else None
+        self._collect()
+        if started is not None:
+            self.running = (self.waiting, started)
+            self.waiting = []
+            if len(self.tiles) != self.encoder.batch_size:  # memory did not suffice for the old size
+                self.tiles = np.empty((self.encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
+
+    def _collect(self) -> None:
+        if self.running is None:
+            return
+        (whose, started), self.running = self.running, None
+        values = self.encoder.finish(started)
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float16)
+        finished = []
+        for (work, magnification, row), value in zip(whose, values, strict=True):
+            work.features[magnification][row] = value
+            work.read[magnification][row] = True
+            work.done += 1
+            if work.done == work.total:
+                finished.append(work)
+        if not np.isfinite(values).all():
+            bad = whose[int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])][0]
+            raise InputError(
+                f"--encoder {self.encoder.name}: gave NaN or more than float16 holds for a tile of {bad.request.path}"
+            )
+        if self.progress:
+            last = whose[-1][0]
+            self.progress(last.request, last.done, last.total)
+        for work in finished:
+            if work.error is None:
+                self._finish(work)
+
+    def _finish(self, work: _Work) -> None:
+        if work.finished:
+            return
+        work.finished = True
+        bags = _bags(work.layout.tiles, work.features, work.read)
+        attributes = {
+            **work.layout.attributes,
+            "tiles": {str(m): len(bag.features) for m, bag in bags.items()},
+            "tiles_unreadable": work.lost,
+        }
+        self.ready.append(EncodedSlide(work.request, bags, work.layout, attributes))
+
+
+def _bags(
+    tiles: dict[int, Tiles], features: dict[int, np.ndarray], read: dict[int, np.ndarray]
+) -> dict[int, SlideFeatures]:
+    """Leave out the tiles that were not read; a fine tile whose parent is gone has parent −1."""
+    from dmml.store import SlideFeatures
+
+    bags = {}
+    for magnification, kept in read.items():
+        parent = tiles[magnification].parent
+        if parent is not None:
+            alive = read[magnification // 2]
+            row = np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32)
+            parent = row[parent][kept]
+        bags[magnification] = SlideFeatures(features[magnification][kept], tiles[magnification].position[kept], parent)
+    return bags

@@ -1,0 +1,236 @@
+"""Where files lie: a folder, or whatever fsspec finds behind a URL. A group of files appears there whole or not at all."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer
+
+    from fsspec import AbstractFileSystem
+
+Files = Iterable[tuple[str, "bytes | memoryview"]]
+"""(name within the group, content), the file that makes the group visible last"""
+_WORTH_MAPPING = 1 << 18
+"""Bytes from which mapping a file costs less than copying it"""
+WRITING = ".writing"
+"""Folder within a local store in which a group is put together before it is moved to its place"""
+
+
+def place_of(path: str | Path) -> Folder | Remote:
+    """The folder or URL.
+
+    Raises:
+        InputError: The URL is of a kind that fsspec does not know, or that needs another package.
+    """
+    text = str(path).removeprefix("file://")
+    if "://" not in text:
+        return Folder(text)
+    import fsspec
+
+    try:
+        return Remote(*fsspec.core.url_to_fs(text))
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{path}: this kind of URL needs another package ({error})") from error
+
+
+class Folder:
+    """A local folder."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file, None where there is none."""
+        try:
+            with open(f"{self.path}/{name}", "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def view(self, name: str) -> Buffer:
+        """A file mapped into memory as it lies, or nothing where there is none; a small one is read."""
+        try:
+            with open(f"{self.path}/{name}", "rb") as file:
+                if os.fstat(file.fileno()).st_size < _WORTH_MAPPING:
+                    return file.read()
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            return b""
+
+    def folders(self, name: str) -> list[str]:
+        """Names of the folders within one."""
+        try:
+            with os.scandir(f"{self.path}/{name}") as entries:
+                return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+        except FileNotFoundError:
+            return []
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file that is not there yet; False where somebody else was first."""
+        path = f"{self.path}/{name}"
+        part = f"{self.path}/{WRITING}/{name.replace('/', '-')}.{platform.node()}.{os.getpid()}.part"
+        for folder in (os.path.dirname(path), os.path.dirname(part)):
+            _make(folder)
+        _write(part, content, durable=True)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            if os.path.exists(path):
+                return False
+            os.replace(part, path)
+            return True
+        finally:
+            Path(part).unlink(missing_ok=True)
+        return True
+
+    def write_group(self, parent: str, name: str, files: Files, durable: bool) -> None:
+        """Put a group together aside and move it to its place, where one of that name is replaced.
+
+        Args:
+            parent: Folder of the group.
+            name: Of the group.
+            files: What it holds.
+            durable: Wait until all is on the disk, so that not even a power cut leaves a group with holes.
+        """
+        aside, old, final = f"{self.path}/{WRITING}/{name}", f"{self.path}/{WRITING}/{name}.old", ""
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            made = set()
+            for file, content in files:
+                path = f"{aside}/{file}"
+                folder = os.path.dirname(path)
+                if folder not in made:
+                    _make(folder)
+                    made.add(folder)
+                _write(path, content, durable)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)  # a full disk shall not stay full of this
+            raise
+        final = f"{self.path}/{parent}/{name}"
+        if os.path.isdir(final):
+            os.rename(final, old)
+        os.rename(aside, final)
+        shutil.rmtree(old, ignore_errors=True)
+        if durable:
+            _sync_folder(f"{self.path}/{parent}")
+
+    def unfinished(self) -> list[str]:
+        """Names of the groups that a writer left half-written."""
+        return sorted({name.removesuffix(".old") for name in self.folders(WRITING)})
+
+    def tidy(self, name: str | None = None) -> None:
+        """Remove what was left of a half-written group, or files of processes that are gone and an empty folder."""
+        folder = Path(self.path, WRITING)
+        if name is not None:
+            for leftover in (name, f"{name}.old"):
+                shutil.rmtree(folder / leftover, ignore_errors=True)
+        for part in folder.glob(f"*.{platform.node()}.*.part"):
+            if not _is_running(int(part.name.split(".")[-2])):
+                part.unlink(missing_ok=True)
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+class Remote:
+    """A place behind a URL, by fsspec. There is no moving here: a group is made visible by its last file."""
+
+    def __init__(self, files: AbstractFileSystem, path: str):
+        self.files, self.path = files, path.rstrip("/")
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file, None where there is none."""
+        try:
+            return self.files.cat_file(f"{self.path}/{name}")
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+
+    def view(self, name: str) -> Buffer:
+        """Content of a file, or nothing where there is none."""
+        return self.read(name) or b""
+
+    def folders(self, name: str) -> list[str]:
+        """Names of the folders within one."""
+        self.files.invalidate_cache()
+        try:
+            entries = self.files.ls(f"{self.path}/{name}", detail=True)
+        except FileNotFoundError:
+            return []
+        return [e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory"]
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file that is not there yet; False where somebody else was first."""
+        if self.read(name) is not None:
+            return False
+        self._put(name, content)
+        return True
+
+    def write_group(self, parent: str, name: str, files: Files, durable: bool) -> None:
+        """Write the files in their order; a group of that name is taken away first, its last file before the others."""
+        folder = f"{parent}/{name}"
+        if self.files.exists(f"{self.path}/{folder}"):
+            if self.read(f"{folder}/zarr.json") is not None:
+                self.files.rm_file(f"{self.path}/{folder}/zarr.json")
+            self.files.rm(f"{self.path}/{folder}", recursive=True)
+        for file, content in files:
+            self._put(f"{folder}/{file}", bytes(content))
+
+    def unfinished(self) -> list[str]:
+        """Nothing is put together aside."""
+        return []
+
+    def tidy(self, name: str | None = None) -> None:
+        """Nothing is put together aside."""
+
+    def _put(self, name: str, content: bytes) -> None:
+        path = f"{self.path}/{name}"
+        self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self.files.pipe_file(path, content)
+
+
+def _make(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except FileNotFoundError:  # another process has tidied the folder above away in between
+        os.makedirs(folder, exist_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write(path: str, content: bytes | memoryview, durable: bool) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_folder(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        return  # some network file systems do not sync folders
+    finally:
+        os.close(handle)

@@ -1,0 +1,113 @@
+"""Encoders by short name, in other precisions, and where memory does not suffice."""
+
+import numpy as np
+import pytest
+import torch
+
+from dmml.errors import InputError
+from dmml.slides.encoders import Encoder, load_encoder
+from dmml.slides.known_encoders import KNOWN, check_name, seen_in_training, token_pool
+
+PARAMETERS = {
+    "uni": (303.35, 1024), "uni2-h": (681.39, 1536), "virchow": (631.23, 2560), "virchow2": (631.24, 2560),
+    "gigapath": (1134.95, 1536), "h-optimus-0": (1134.77, 1536), "h-optimus-1": (1134.77, 1536),
+    "phikon": (85.80, 768), "lunit-vits8": (21.67, 384), "kaiko-vitb8": (85.81, 768),
+}  # fmt: skip
+"""Millions of numbers in the published weights, and features"""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_pathology_models_have_the_published_shape(name):
+    """Built without memory or weights: the number of parameters and the width of what comes out."""
+    with torch.device("meta"), torch.inference_mode():
+        model, preprocessing = KNOWN[name].build(pretrained=False)
+        features = model(torch.zeros(1, 3, preprocessing["size"], preprocessing["size"], device="meta"))
+    millions, width = PARAMETERS[name]
+    assert sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6 == pytest.approx(millions, abs=0.01)
+    assert features.shape == (1, width)
+    assert len(preprocessing["mean"]) == len(preprocessing["std"]) == 3
+
+
+def test_tokens_are_pooled_and_tensors_keep_their_names():
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.arange(12.0).view(1, 6, 2))
+
+        def forward(self, x):
+            return self.weight.expand(len(x), -1, -1)
+
+    both = token_pool(Tokens(), "cls+mean", 3)
+    assert list(both.state_dict()) == ["weight"]
+    # Class token (0, 1), beside the mean of the tokens after three of prefix: (6, 7), (8, 9), (10, 11).
+    assert both(torch.zeros(2, 3, 4, 4)).tolist() == [[0.0, 1.0, 8.0, 9.0]] * 2
+    assert token_pool(Tokens(), "cls", 1)(torch.zeros(1)).tolist() == [[0.0, 1.0]]
+
+
+def test_the_paper_s_resnet_is_cut_after_its_third_stage(tmp_path):
+    """Against torchvision's own network, stage by stage, from a file of the whole network's weights."""
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    whole = resnet50(weights=None).eval()
+    torch.save(whole.state_dict(), tmp_path / "resnet50.pth")
+    encoder = load_encoder("resnet50", tmp_path / "resnet50.pth", device="cpu")
+    tiles = np.random.default_rng(0).integers(0, 255, (2, 224, 224, 3), np.uint8)
+    mean, std = (torch.tensor(encoder.preprocessing[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        x = (torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255 - mean) / std
+        for part in (whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1, whole.layer2, whole.layer3):
+            x = part(x)
+    np.testing.assert_allclose(encoder(tiles), x.mean(dim=(2, 3)).numpy(), rtol=2e-4, atol=2e-5)
+    assert encoder.dim == 1024
+
+
+def test_a_warning_where_the_encoder_has_seen_the_cohort():
+    slides = ["TCGA-05-4244-01Z-00-DX1.d4ff32cd", "C3L-00001-21", "mine"]
+    assert "pre-trained on TCGA, and 1 of these 3 slides" in seen_in_training("phikon", slides)
+    assert "TCGA" in seen_in_training("hf-hub:1aurent/swin_tiny_patch4_window7_224.CTransPath", slides)
+    assert "TCGA" in seen_in_training(KNOWN["kaiko-vitb8"].hub, slides)
+    assert seen_in_training("phikon", ["mine"]) == ""
+    for other in ("uni2-h", "tf_efficientnet_lite0", "resnet50"):
+        assert seen_in_training(other, slides) == ""
+
+
+@pytest.mark.parametrize("name", ["UNI", "uni2_h", "H-Optimus-0"])
+def test_a_short_name_written_otherwise_is_pointed_at(name):
+    with pytest.raises(InputError, match=f"--encoder {name}: did you mean"):
+        check_name(name)
+    check_name("resnet50.a1_in1k")
+
+
+class Greedy(torch.nn.Module):
+    """Runs out of memory for more than three tiles."""
+
+    def forward(self, x):
+        if len(x) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return x.mean(dim=(2, 3))
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does():
+    encoder = Encoder("greedy", Greedy(), {"mean": [0.0] * 3, "std": [1.0] * 3, "size": 224}, device="cpu")
+    encoder.batch_size = 16
+    tiles = np.random.default_rng(0).integers(0, 255, (21, 224, 224, 3), np.uint8)
+    np.testing.assert_allclose(encoder(tiles), tiles.mean(axis=(1, 2)) / 255, atol=1e-5)
+    assert encoder.batch_size == 2
+
+
+def test_half_precision_is_near_and_kept_apart(small_encoder):
+    tiles = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), np.uint8)
+    half = Encoder("x", small_encoder._model, small_encoder.preprocessing, device="cpu", precision="bf16")
+    a, b = small_encoder(tiles), half(tiles)
+    assert b.dtype == np.float32
+    assert 0 < np.abs(a - b).max() < 0.1 * np.abs(a).max()
+    with pytest.raises(InputError, match="--precision 8"):
+        Encoder("x", small_encoder._model, small_encoder.preprocessing, device="cpu", precision="8")
+
+
+def test_features_are_the_same_bit_for_bit_whatever_is_encoded_with_them(small_encoder):
+    tiles = np.random.default_rng(0).integers(0, 255, (11, 224, 224, 3), np.uint8)
+    together = small_encoder(tiles)
+    np.testing.assert_array_equal(together[4:5], small_encoder(tiles[4:5]))
+    np.testing.assert_array_equal(together[::-1], small_encoder(tiles[::-1]))
