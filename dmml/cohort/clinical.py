@@ -9,10 +9,13 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
+from dmml.cohort.plausibility import refuse_contradiction, refuse_direction, refuse_unit
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi")
+_BARCODE = r"^TCGA-(\w{2})-\w{4}$"
+_MOSTLY = 0.8  # share of numbers from which a column's other words are taken for mistakes
 
 
 @dataclass
@@ -87,7 +90,7 @@ def read_clinical(
         path: CSV or TSV, also zipped or gzipped; one row a slide or a patient.
         patient_id: Column of the patient.
         slide_id: Column of the slide (an id or a file name), optional under its default name; None for none.
-        site: Column of the site, optional under its default name; None for none.
+        site: Column of the site, optional under its default name; without it, TCGA barcodes tell their source site.
         outcome: See `parse_outcome`; None reads none.
         covariates: Columns that clinical models use.
 
@@ -100,6 +103,7 @@ def read_clinical(
     slide_id = _optional(table, slide_id, "slide_id")
     site = _optional(table, site, "site")
     parsed = Outcome() if outcome is None else parse_outcome(outcome)
+    refuse_direction(parsed)
     for column in covariates or []:
         require_column(table, column, "covariates")
     for column in parsed.columns:
@@ -115,20 +119,33 @@ def read_clinical(
     ids = pd.Index(patient.unique(), dtype=object, name="patient_id")
     patients = pd.DataFrame(index=ids)
     if outcome is not None:
-        patients = _one_a_patient(table, patient, read_outcome(table, rows, parsed), parsed).reindex(ids)
+        found = read_outcome(table, rows, parsed)
+        if parsed.time is not None:
+            refuse_unit(path, parsed, found["time"])
+            refuse_contradiction(table, parsed, found["event"])
+        patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
     conflicts: list[str] = []
-    if site is not None:
+    if site is None:
+        _add_source_sites(patients)
+    else:
         patients["site"] = rows.groupby(patient, sort=False)[site].first().reindex(ids)
         several = rows.groupby(patient, sort=False)[site].nunique() > 1
         conflicts = [str(name) for name in several.index[several]]
     return Clinical(
         patients=patients,
-        covariates=_covariates(rows, patient, list(covariates or [])).reindex(ids),
+        covariates=_covariates(table, rows, patient, list(covariates or [])).reindex(ids),
         slides=_slides(table, rows, patient, slide_id),
         source=str(path),
         names_slides=slide_id is not None,
         site_conflicts=conflicts,
     )
+
+
+def _add_source_sites(patients: pd.DataFrame) -> None:
+    """The tissue source site, the second field of a TCGA barcode, where all ids are such and no column tells."""
+    codes = patients.index.to_series().str.extract(_BARCODE, expand=False)
+    if codes.notna().all():
+        patients["site"] = codes
 
 
 def slide_stem(name: str) -> str:
@@ -159,13 +176,21 @@ def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, out
     return grouped.first()
 
 
-def _covariates(rows: pd.DataFrame, patient: pd.Series, columns: list[str]) -> pd.DataFrame:
-    """First known value of each patient; numbers where all are."""
+def _covariates(table: TextTable, rows: pd.DataFrame, patient: pd.Series, columns: list[str]) -> pd.DataFrame:
+    """First known value of each patient; numbers where all are, words where most are none."""
     first = rows.groupby(patient, sort=False)[columns].first() if columns else pd.DataFrame(index=patient.unique())
     for column in columns:
         numbers = pd.to_numeric(first[column], errors="coerce")
-        if numbers.notna().sum() == first[column].notna().sum():
+        known, numeric = int(first[column].notna().sum()), int(numbers.notna().sum())
+        if numeric == known:
             first[column] = numbers.astype(float)
+        elif numeric >= _MOSTLY * known:
+            word = first[column][numbers.isna() & first[column].notna()].iloc[0]
+            line = table.line_of(rows.index[rows[column] == word][0])
+            raise InputError(
+                f"{table.path}: line {line}: {word!r} in {column!r} (covariates), where {numeric} others are numbers; "
+                "correct or empty it"
+            )
     return first
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dmml.cohort.clinical import Clinical, read_clinical
 from dmml.cohort.expression import Expression, read_expression
 from dmml.cohort.folds import make_folds
+from dmml.cohort.gene_preset import split_preset
 from dmml.cohort.gene_sets import SUBSPACES, GeneSets, genes_of, read_gene_sets
 from dmml.cohort.named_files import refuse_missing
 from dmml.cohort.splits import Split, carve_validation, read_split, split_of_folds
@@ -35,6 +36,12 @@ class Cohort:
     """{subspace: {program: [genes]}} as named, whether or not the RNA table has the genes"""
     split: Split | None = None
     fold: int = 0
+    features: str | None = None
+    """where its tiles' features are"""
+    preset: str | None = None
+    """of the number of genes, chosen on training patients (`gene_preset`); None keeps all"""
+    members: list[Cohort] = field(default_factory=list)
+    """the cohorts that it was joined from; empty for one that stands alone"""
 
     def partition(self, stage: str = "fit") -> Partition:
         """Patients to train, validate and test on.
@@ -113,13 +120,19 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
 
     Args:
         section: `clinical`, and optionally `name`, `patient_id`, `slide_id`, `site`, `outcome`, `covariates`,
-            `expression`, `gene_sets`, `features` (only looked for), `split`, `fold`; other keys are not read here.
+            `expression`, `gene_sets`, `features` (only looked for), `split`, `fold`, and `also`: further sections, whose
+            cohorts are joined to this one; other keys are not read here.
 
     Raises:
         InputError: Files are missing (all of them in one message, each with the option that names it), neither
             expression nor features is named, RNA and clinical table share no patient, or a reader refuses.
     """
     refuse_missing(section)
+    if section.get("also"):
+        from dmml.cohort.joined import join_cohorts
+
+        own = {key: value for key, value in section.items() if key != "also"}
+        return join_cohorts([read_cohort(one) for one in (own, *(_as_first(own, other) for other in section["also"]))])
     if not section.get("expression") and not section.get("features"):
         raise InputError(
             f"{section['clinical']}: neither expression nor features is named; a cohort needs at least one"
@@ -137,7 +150,8 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
     parts = None if split is None else _read_or_make_split(split, clinical)
     if parts is not None:
         parts.fold(fold)  # a fold out of range is refused before the RNA is read
-    gene_sets = read_gene_sets(section.get("gene_sets"))
+    lists, preset = split_preset(section.get("gene_sets"))
+    gene_sets = read_gene_sets(lists)
     expression = read_expression(section["expression"]) if section.get("expression") else None
     if expression is not None and not set(expression.patients) & set(clinical.patients.index):
         raise InputError(
@@ -145,7 +159,19 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
             f"({clinical.patients.index[0]!r}, …); use the same ids in both, or map samples with `dmml cohort expression --patients`"
         )
     name = section.get("name") or Path(section["clinical"]).resolve().parent.name
-    return Cohort(name, clinical, expression, gene_sets, parts, fold)
+    features = section.get("features")
+    features = None if features is None else str(features)
+    return Cohort(name, clinical, expression, gene_sets, parts, fold, features, preset)
+
+
+def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A further section with what all cohorts share; folds that a rule deals are dealt in each by the same rule."""
+    shared = {key: first.get(key) for key in ("gene_sets", "fold")}
+    split = other.get("split")
+    if split is None and isinstance(first.get("split"), Mapping):
+        split = {key: value for key, value in first["split"].items() if not isinstance(value, str)}
+        split |= {"site": True} if isinstance(first["split"].get("site"), str) else {}
+    return {**other, **shared, "split": split}
 
 
 def _site_column(split: Any, default: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ from tqdm import tqdm
 from dmml._version import __version__
 from dmml.cohort.matrix import merge_symbols, read_matrix
 from dmml.cohort.parquet import read_parquet, write_parquet
+from dmml.cohort.probes import ProbeMap, read_probe_map
 from dmml.cohort.samples import average_patients, patients_of_samples, read_patient_map
-from dmml.cohort.scale import SCALES, settle_scale, to_model_scale
+from dmml.cohort.scale import SCALES, settle_scale, to_model_scale, undo_small_offset
 from dmml.cohort.star_counts import combine, find_star_counts, is_star_counts, read_star_counts
 from dmml.cohort.tables import open_table
 from dmml.errors import InputError
@@ -32,6 +33,8 @@ class Expression:
     """`tpm`, `counts`, `fpkm`, `log2` or `zscore`"""
     provenance: dict[str, Any] = field(default_factory=dict)
     """sources with hashes, how the scale is known, what was merged and dropped"""
+    on_model_scale: bool = False
+    """whether the table holds what models see already, as one joined from several cohorts does"""
 
     @property
     def patients(self) -> list[str]:
@@ -41,6 +44,8 @@ class Expression:
 
 def model_values(expression: Expression) -> pd.DataFrame:
     """The table on the scale that models see: log2(x + 1) of TPM, FPKM or counts per million; log2 and z-scores as is."""
+    if expression.on_model_scale:
+        return expression.table
     values = to_model_scale(expression.table.to_numpy(), expression.scale)
     return pd.DataFrame(values, index=expression.table.index, columns=expression.table.columns)
 
@@ -52,6 +57,7 @@ def build_expression(
     patient_id: str | None = None,
     suffix: str | None = None,
     all_genes: bool = False,
+    probes: str | Path | None = None,
 ) -> Expression:
     """Read RNA files of one cohort into one table.
 
@@ -63,6 +69,7 @@ def build_expression(
         patient_id: Column of the patient ids, for patients × genes.
         suffix: What ends the names of gene columns in a wider table.
         all_genes: Of STAR-counts files, keep other genes than those of proteins and immune receptors too.
+        probes: What the rows' names mean where they are no genes: a platform's annotation, or Entrez numbers and symbols.
 
     Returns:
         One row a patient (several samples of one patient are averaged, and counted), one column a gene symbol.
@@ -77,7 +84,8 @@ def build_expression(
     mapping = None if patients is None else read_patient_map(Path(patients))
     star, matrices, ignored = _sort_inputs([Path(path) for path in inputs])
     parts = [_from_star_counts(star, scale or "tpm", all_genes)] if star else []
-    parts += [_from_matrix(path, scale, patient_id, suffix) for path in matrices]
+    meaning = None if probes is None else read_probe_map(probes)
+    parts += [_from_matrix(path, scale, patient_id, suffix, meaning) for path in matrices]
     scales = sorted({part.scale for part in parts})
     if len(scales) > 1:
         raise InputError(f"the inputs are on different scales ({', '.join(scales)}); build one table a scale")
@@ -90,7 +98,8 @@ def build_expression(
         counts.update(more)
     provenance = {
         "dmml": __version__,
-        "sources": [_source(path, "star_counts") for path in star] + [_source(path, "matrix") for path in matrices],
+        "sources": [file_source(path, "star_counts") for path in star]
+        + [file_source(path, "matrix") for path in matrices],
         "counts": {reason: count for reason, count in counts.items() if count},
         "scale_stated": scale is not None,
         "scale": scales[0],
@@ -105,21 +114,21 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
 
     Args:
         spec: A path: parquet written by `dmml cohort expression`, or whatever `build_expression` reads. Or
-            `{path, patient_id, suffix, scale, patients}`, all but `path` optional, to pick columns of a wider table.
+            `{path, patient_id, suffix, scale, patients, probes}`, all but `path` optional, to pick columns of a wider table.
 
     Raises:
         InputError: See `build_expression`.
     """
     options = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
-    unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients"}
+    unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients", "probes"}
     if unknown or not options.get("path"):
         raise InputError(
             f"expression: {('unknown key ' + repr(sorted(unknown)[0])) if unknown else 'no path'}; "
-            "give a path, or {path, patient_id, suffix, scale, patients}"
+            "give a path, or {path, patient_id, suffix, scale, patients, probes}"
         )
     path = Path(options.pop("path"))
-    if path.suffix == ".parquet":
-        return _from_parquet(path, options.get("scale"), options.get("patient_id"))
+    if path.suffix == ".parquet" and (own := _own_parquet(path, options.get("scale"))):
+        return own
     return build_expression([path], **options)
 
 
@@ -147,18 +156,15 @@ def write_expression(expression: Expression, out: str | Path, overwrite: bool = 
     return out
 
 
-def _from_parquet(path: Path, scale: str | None, patient_id: str | None) -> Expression:
-    """A table that `write_expression` wrote as it is; one of another writer named and checked like any matrix."""
-    matrix, provenance = read_parquet(path, patient_id)
+def _own_parquet(path: Path, scale: str | None) -> Expression | None:
+    """A table that `write_expression` wrote; None for one of another writer, which is read like any matrix."""
+    matrix, provenance = read_parquet(path)
     known = provenance.get("scale")
-    settled = known if known and scale in (None, known) else settle_scale(matrix.values, scale, str(path))
-    if known:
-        index = pd.Index(matrix.samples, dtype=object, name="patient_id")
-        return Expression(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), settled, provenance)
-    table, notes = merge_symbols(matrix, settled)
-    counts = {reason: count for reason, count in notes.items() if count}
-    provenance = {"sources": [_source(path, "parquet")], "scale": settled, "counts": counts}
-    return Expression(table.rename_axis("patient_id"), settled, provenance)
+    if not known:
+        return None
+    settled = known if scale in (None, known) else settle_scale(matrix.values, scale, str(path))
+    index = pd.Index(matrix.samples, dtype=object, name="patient_id")
+    return Expression(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), settled, provenance)
 
 
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[Path], int]:
@@ -178,7 +184,8 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[Path], int]:
         elif path.is_file() and is_star_counts(path):
             star.append(path)
         else:
-            open_table(path)  # a missing file is refused before any is read
+            if path.suffix != ".parquet":
+                open_table(path)  # a missing file is refused before any is read
             matrices.append(path)
     return star, matrices, ignored
 
@@ -197,14 +204,22 @@ def _from_star_counts(paths: list[Path], scale: str, all_genes: bool) -> _Part:
     return _Part(table, scale, notes)
 
 
-def _from_matrix(path: Path, scale: str | None, patient_id: str | None, suffix: str | None) -> _Part:
-    matrix = read_matrix(path, patient_id, suffix)
-    scale = settle_scale(matrix.values, scale, str(path))
-    table, notes = merge_symbols(matrix, scale)
-    notes |= matrix.notes
+def _from_matrix(
+    path: Path, scale: str | None, patient_id: str | None, suffix: str | None, probes: ProbeMap | None
+) -> _Part:
+    if path.suffix == ".parquet":
+        matrix = read_parquet(path, patient_id)[0]
+    else:
+        matrix = read_matrix(path, patient_id, suffix, probes)
+    values, notes = undo_small_offset(matrix.values, scale, str(path))
+    scale = settle_scale(values, scale, str(path), matrix.samples)
+    table, merged = merge_symbols(replace(matrix, values=values), scale)
+    notes |= merged | matrix.notes
     if scale == "tpm":  # background subtraction leaves small negatives
         notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
         table = table.clip(lower=0)
+    elif scale == "zscore":  # held to ± 3 where a model reads them
+        notes["values_beyond_10_standard_deviations"] = int((table.abs() > 10).to_numpy().sum())
     return _Part(table, scale, notes)
 
 
@@ -221,6 +236,7 @@ def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
     return stacked, {"genes_not_in_every_input_dropped": len(every) - stacked.shape[1]}
 
 
-def _source(path: Path, form: str) -> dict[str, str]:
+def file_source(path: Path, form: str) -> dict[str, str]:
+    """Name, form and SHA-256 of a file that a table was made from."""
     with path.open("rb") as file:
         return {"file": path.name, "form": form, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

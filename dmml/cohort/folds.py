@@ -72,12 +72,14 @@ def site_overlap(clinical: Clinical, folds: pd.Series) -> pd.DataFrame:
     """Per fold: patients, and those whose site is in another fold too; 0 where sites are kept whole.
 
     Returns:
-        Index fold; columns `patients`, `events` (of survival), `sites`, `patients_with_shared_site`.
+        Index fold; columns `patients`, `events` (of survival) or each class, `sites`, `patients_with_shared_site`.
     """
     patients = clinical.patients.loc[folds.index]
     table = pd.DataFrame({"patients": folds.groupby(folds).size()})
     if clinical.kind == "survival":
         table["events"] = patients["event"].groupby(folds).sum().astype(int)
+    for label in clinical.classes:
+        table[label] = (patients["label"] == label).groupby(folds).sum().astype(int)
     if "site" in patients:
         spread = folds.groupby(patients["site"]).nunique()
         shared = patients["site"].map(spread).gt(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 INDEX = Path(__file__).parent / "genesets" / "ensembl_gene_index.csv.gz"
 _ENSEMBL = re.compile(r"(ENSG\d{11})(?:\.\d+)?(?:_PAR_Y)?")
 _CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+")  # genes that go by the clone they were found on, AC004086.1
+_DATE = re.compile(r"\d{1,2}-(Mar|Sep|Dec)|(Mar|Sep|Dec)-\d{1,2}", re.IGNORECASE)
 
 # Symbols of the shipped sets that HGNC has renamed since; a table may carry either name.
 RENAMED = {
@@ -70,13 +71,14 @@ def gene_symbol(name: str) -> str | None:
     """A gene's symbol from what a table calls it: a symbol, `SYMBOL|entrez`, or an Ensembl id with or without version.
 
     Returns:
-        The current symbol; None where the name is an Ensembl id outside the index, or empty.
+        The current symbol; None where the name is an Ensembl id outside the index, empty, or a date that a spreadsheet
+        made of a symbol (1-Mar may have been MARCH1 or MARC1).
     """
     name = str(name).strip().split("|")[0]
     ensembl = _ENSEMBL.fullmatch(name)
     if ensembl:
         name = ensembl_index().get(ensembl[1], "")
-    return current_symbol(name) if name not in ("", "?") else None
+    return current_symbol(name) if name not in ("", "?") and not _DATE.fullmatch(name) else None
 
 
 def is_gene(name: str) -> bool:

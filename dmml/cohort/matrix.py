@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.gene_names import gene_symbol, is_gene, share_of_genes
+from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
 from dmml.cohort.scale import LINEAR
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
@@ -40,42 +41,62 @@ class Matrix:
     notes: dict[str, int] = field(default_factory=dict)
 
 
-def read_matrix(path: str | Path, patient_id: str | None = None, suffix: str | None = None) -> Matrix:
+def read_matrix(
+    path: str | Path, patient_id: str | None = None, suffix: str | None = None, probes: ProbeMap | None = None
+) -> Matrix:
     """Read an RNA table, whichever way round it stands.
 
     Args:
-        path: CSV or TSV, also zipped or gzipped.
+        path: CSV or TSV, also zipped or gzipped; a series matrix of GEO.
         patient_id: Column of the patient ids, which says that rows are patients. None: the axis that holds gene names
             is found out.
         suffix: What ends the names of the gene columns in a wider table (`_rnaseq`); other columns are passed by.
+        probes: What the rows' names mean, where they are no genes.
 
     Raises:
         InputError: No axis holds gene names, a column is missing, or a value is no number.
     """
     table = open_table(path)
-    if table.columns[0].startswith("!"):
-        raise InputError(
-            f"{path}: a GEO series matrix names probes, not genes; map the probes to gene symbols with the platform's "
-            "annotation first, and give genes × samples as CSV"
-        )
-    if suffix is not None:
+    platform = None
+    if is_series_matrix(table):
+        table, platform = open_series_matrix(Path(path))
+        table, frame = series_values(table)
+    elif suffix is not None:
         return _read_wide(table, patient_id, suffix)
-    if patient_id is not None:
+    elif patient_id is not None:
         require_column(table, patient_id, "expression: patient_id")
         position = table.columns.index(patient_id)
         return _patients_by_genes(table, read_rows(table, names=position), position)
-    frame = read_rows(table, names=0)
+    else:
+        frame = read_rows(table, names=0)
+    if probes is not None:
+        return _mapped(table, frame, probes)
     header = share_of_genes(table.columns[1:])
     name_shares = [_share_of_names(frame.iloc[:, i]) for i in range(min(_NAME_COLUMNS, frame.shape[1]))]
     rows = max(name_shares, default=0.0)
     if max(header, rows) < _FEWEST_KNOWN:
-        raise InputError(
-            f"{path}: no gene names recognised, neither in the header ({_examples(table.columns[1:])}) nor in the first "
-            f"column ({_examples(frame.iloc[:, 0] if frame.shape[1] else [])}); symbols or Ensembl ids are wanted"
-        )
+        names = frame.iloc[:, 0] if frame.shape[1] else []
+        raise InputError(unknown_names(Path(path), table.columns[1:], list(names), platform))
     if rows >= header:
         return _genes_by_samples(table, frame, name_shares.index(rows))
     return _patients_by_genes(table, frame, 0)
+
+
+def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:
+    """Genes × samples whose first column holds probes."""
+    symbols, notes = probes.rename(list(frame.iloc[:, 0]))
+    if not notes["probes_mapped"]:
+        raise InputError(
+            f"{table.path}: none of its rows ({', '.join(map(str, frame.iloc[:3, 0]))}, …) is in the map of probes; "
+            "give the annotation of this table's platform"
+        )
+    kept = (
+        frame.assign(**{frame.columns[0]: symbols})
+        if frame.columns[0]
+        else frame.set_axis(["name", *frame.columns[1:]], axis=1).assign(name=symbols)
+    )
+    read = _genes_by_samples(table, kept[[symbol is not None for symbol in symbols]], 0)
+    return Matrix(read.values, read.samples, read.genes, read.notes | notes)
 
 
 def merge_symbols(matrix: Matrix, scale: str) -> tuple[pd.DataFrame, dict[str, int]]:

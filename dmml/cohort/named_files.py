@@ -15,6 +15,7 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
         option: section.get(option) for option in ("clinical", "expression", "features", "gene_sets", "split")
     }
     if isinstance(named["expression"], Mapping):
+        named["expression.probes"] = named["expression"].get("probes")
         named["expression.patients"] = named["expression"].get("patients")
         named["expression"] = named["expression"].get("path")
     if isinstance(named["gene_sets"], Mapping):
@@ -22,7 +23,10 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
         named["gene_sets"] = None
     if isinstance(named["split"], Mapping):
         named["split"] = None
-    return {option: Path(path) for option, path in named.items() if path and "://" not in str(path)}
+    found = {option: Path(path) for option, path in named.items() if path and "://" not in str(path)}
+    for number, other in enumerate(section.get("also") or [], start=1):
+        found |= {f"also[{number}].{option}": path for option, path in named_files(other).items()}
+    return found
 
 
 def refuse_missing(section: Mapping[str, Any]) -> None:
@@ -31,7 +35,7 @@ def refuse_missing(section: Mapping[str, Any]) -> None:
     Raises:
         InputError: No clinical table is named, or files are missing.
     """
-    if not section.get("clinical"):
+    if not all(one.get("clinical") for one in (section, *(section.get("also") or []))):
         raise InputError("data: no clinical table is named; add clinical: path/to/clinical.csv")
     missing = [f"{path} ({option})" for option, path in named_files(section).items() if not path.exists()]
     if missing:

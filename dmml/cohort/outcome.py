@@ -29,6 +29,8 @@ class Outcome:
     censored: str | None = None
     unit: str = "days"
     label: str | None = None
+    checked: bool = False
+    """whether the user says that the columns mean what they are named as, whatever speaks against it"""
 
     @property
     def columns(self) -> list[str]:
@@ -41,10 +43,14 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
 
     Without `unit`, times are days; a time column whose name says months or years must state its unit.
     """
-    unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label"})
+    if not isinstance(spec, Mapping):
+        raise InputError(f"outcome: {spec!r} names no columns; give {{time, event, unit}}, or {{label}}")
+    unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label", "checked"})
     if unknown:
         raise InputError(f"outcome: unknown key {unknown[0]!r}; it takes time, event or censored, and unit; or label")
-    given = {key: value for key, value in spec.items() if value is not None}
+    given = {key: value for key, value in spec.items() if value is not None and key != "checked"}
+    if wrong := next((key for key, value in given.items() if not isinstance(value, str)), None):
+        raise InputError(f"outcome: {wrong} is {given[wrong]!r}; it names a column (put quotes around a number)")
     if "label" in given:
         if len(given) > 1:
             raise InputError(
@@ -61,7 +67,7 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
         )
     if unit not in (None, *DAYS):
         raise InputError(f"outcome: unknown unit {unit!r}; one of {', '.join(DAYS)}")
-    return Outcome(**{**given, "unit": unit or "days"})
+    return Outcome(**{**given, "unit": unit or "days"}, checked=bool(spec.get("checked")))
 
 
 def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from dmml.errors import InputError
 # TCGA-<site>-<participant>-<sample type and vial>…; types 01-09 are tumor, 10-19 normal, 20-29 controls.
 _BARCODE = re.compile(r"(TCGA-\w{2}-\w{4})-(\d{2})[A-Z]?(?:-.*)?")
 _SAMPLE_COLUMNS = ("sample", "file", "sample_id", "file_name", "File Name")
+_TISSUE_COLUMNS = ("Sample Type", "Tissue Type")  # the portal's sheets before and since 2024
 _PATIENT_COLUMNS = ("patient_id", "case_id", "Case ID")
 
 
@@ -33,7 +34,7 @@ def read_patient_map(path: Path) -> dict[str, str | None]:
             f"{path}: a patient map needs the columns sample and patient_id (or File Name and Case ID of a GDC sample "
             f"sheet); there are: {', '.join(table.columns)}"
         )
-    tissue = ["Sample Type"] if "Sample Type" in table.columns else []
+    tissue = [name for name in _TISSUE_COLUMNS if name in table.columns]
     rows = read_rows(table, [sample, patient, *tissue])
     mapping: dict[str, str | None] = {}
     for index, row in rows.iterrows():
@@ -41,7 +42,7 @@ def read_patient_map(path: Path) -> dict[str, str | None]:
             raise InputError(
                 f"{path}: line {table.line_of(index)} lacks {sample} or {patient}; fill it or drop the row"
             )
-        normal = bool(tissue) and "normal" in (row["Sample Type"] or "").lower()
+        normal = any("normal" in (row[name] or "").lower() for name in tissue)
         # The sheet of a file with two cases names both, separated by a comma: they are the same patient.
         who = None if normal else row[patient].split(",")[0].strip()
         for name in {row[sample], row[sample].split(".")[0]}:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dmml.errors import InputError
@@ -14,6 +16,10 @@ _TPM_TOTAL = (0.7e6, 1.2e6)  # a TPM table of coding genes alone keeps most of i
 _LOG2_MAXIMUM = (6.0, 25.0)  # microarrays end at 16, log2(TPM + 1) at 20; below 6 it may be log10
 _ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z-scores reach thousands
 _FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
+_OFFSET = 0.001
+"""UCSC Xena stores log2(x + 0.001): nothing measured is −9.9658, and no other scale has that smallest value"""
+_MIXED_GENES, _MIXED_GAP = 50, 20.0  # fewer genes, or groups of samples that lie nearer, say nothing
+_LOG_MAXIMUM = 25.0
 
 
 def detect_scale(values: np.ndarray) -> str | None:
@@ -48,31 +54,121 @@ def _is_centred(values: np.ndarray) -> bool:
     return bool(mean <= _ZSCORE_MEAN and _ZSCORE_SD[0] <= np.nanmedian((high - low) / 2) <= _ZSCORE_SD[1])
 
 
-def settle_scale(values: np.ndarray, stated: str | None, source: str) -> str:
-    """The stated scale if the values allow it, else the detected one.
+def undo_small_offset(values: np.ndarray, stated: str | None, source: str) -> tuple[np.ndarray, dict[str, int]]:
+    """Take log2(x + 0.001) back to x; other tables stay as they are.
 
     Args:
         values: (samples, genes).
         stated: What the user said, or None.
         source: The table's name, for the message.
 
+    Returns:
+        The values, and a count of those taken back.
+
     Raises:
-        InputError: The scale is unknown, or the values contradict what was stated.
+        InputError: The table was stated as log2, which means log2(x + 1) or a microarray's.
+    """
+    floor = np.log2(_OFFSET)
+    lowest = np.nanmin(values, initial=np.inf)
+    at_floor = np.abs(values - floor) < 1e-3
+    if abs(lowest - floor) > 1e-3 or at_floor.sum() < 2 or stated == "zscore":
+        return values, {}
+    if stated == "log2":
+        raise InputError(
+            f"{source}: stated as log2, but its smallest value {lowest:.4f} is log2(0.001), so it is UCSC Xena's "
+            "log2(x + 0.001); leave --scale out, or say of what: tpm or fpkm"
+        )
+    linear = np.where(at_floor, 0.0, np.maximum(np.exp2(values) - _OFFSET, 0.0))
+    return linear, {"values_taken_back_from_log2_of_x_plus_0.001": int(np.isfinite(values).sum())}
+
+
+def refuse_mixed(values: np.ndarray, source: str, samples: Sequence[str] | None = None) -> None:
+    """Refuse a table whose samples are on different scales, with the samples and values that show it.
+
+    Args:
+        values: (samples, genes).
+        source: The table's name, for the message.
+        samples: Names of the rows.
+
+    Raises:
+        InputError: Some samples look logarithmic and some linear, some centred and some not, or some are whole numbers.
+    """
+    if values.shape[1] < _MIXED_GENES or len(values) < 2:
+        return
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(values)
+        negative = (values < 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        whole = ((values == np.rint(values)) | ~known).all(axis=1)
+    highest = np.where(known, values, -np.inf).max(axis=1)
+    kinds = {
+        "centred on 0": negative > 0.1,
+        "logarithmic": (negative == 0) & ~whole & (highest <= _LOG_MAXIMUM),
+        "whole numbers": (negative == 0) & whole & (highest > 50),
+        "linear": (negative == 0) & ~whole & (highest > 100),
+    }
+    there = [name for name, rows in kinds.items() if rows.any()]
+    for i, one in enumerate(there):
+        for other in there[i + 1 :]:
+            near = one == "logarithmic" and highest[kinds[other]].min() < _MIXED_GAP * highest[kinds[one]].max()
+            if near:
+                continue
+            told = " and ".join(_rows_told(name, kinds[name], highest, samples) for name in (one, other))
+            raise InputError(
+                f"{source}: its samples are on different scales: {told}; bring them to one, or split the table"
+            )
+
+
+def _rows_told(kind: str, rows: np.ndarray, highest: np.ndarray, samples: Sequence[str] | None) -> str:
+    first = [str(samples[i]) if samples is not None else f"row {i + 1}" for i in np.flatnonzero(rows)[:2]]
+    more = ", …" if rows.sum() > 2 else ""
+    return f"{int(rows.sum())} {kind} ({', '.join(first)}{more}; up to {highest[rows].max():.4g})"
+
+
+def settle_scale(values: np.ndarray, stated: str | None, source: str, samples: Sequence[str] | None = None) -> str:
+    """The stated scale if the values allow it, else the detected one.
+
+    Args:
+        values: (samples, genes).
+        stated: What the user said, or None.
+        source: The table's name, for the message.
+        samples: Names of the rows, for the message.
+
+    Raises:
+        InputError: The scale is unknown, differs between samples, or the values contradict what was stated.
     """
     known = values[np.isfinite(values)]
     if known.size == 0:
         raise InputError(f"{source}: holds no number; check that it is an RNA table")
+    refuse_mixed(values, source, samples)
     reach = f"values from {known.min():.4g} to {known.max():.4g}"
     if stated is None:
         detected = detect_scale(values)
         if detected is None:
             raise InputError(
-                f"{source}: unknown scale ({reach}, samples sum to {np.median(np.nansum(values, axis=1)):.4g}); "
+                f"{source}: unknown scale ({evidence(values)}); "
                 f"say --scale {'|'.join(SCALES)} (in a config: expression: {{path: …, scale: …}})"
             )
         return detected
     if stated not in SCALES:
         raise InputError(f"{source}: unknown scale {stated!r}; one of {', '.join(SCALES)}")
+    _refuse_contradiction(values, known, stated, source, reach)
+    return stated
+
+
+def evidence(values: np.ndarray) -> str:
+    """What the detection looks at, in words: range, sums, shares of negative and of whole numbers, spread of genes."""
+    known = values[np.isfinite(values)]
+    total = np.median(np.nansum(values, axis=1))
+    with np.errstate(all="ignore"):
+        centre = np.nanmedian(np.abs(np.nanmedian(values, axis=0)))
+    return (
+        f"values from {known.min():.4g} to {known.max():.4g}, {np.mean(known < 0):.0%} negative, "
+        f"{np.mean(known == np.rint(known)):.0%} whole numbers, samples sum to {total:.4g} over {values.shape[1]} genes, "
+        f"genes lie {centre:.2g} from 0"
+    )
+
+
+def _refuse_contradiction(values: np.ndarray, known: np.ndarray, stated: str, source: str, reach: str) -> None:
     negative = float(np.mean(known < 0))
     if stated == "counts" and negative > 0:
         raise InputError(f"{source}: stated as counts but has negative numbers ({reach}); state the true --scale")
@@ -84,7 +180,6 @@ def settle_scale(values: np.ndarray, stated: str | None, source: str) -> str:
         raise InputError(f"{source}: stated as log2 but {reach}; state the true --scale (tpm, counts or fpkm?)")
     if stated == "zscore" and negative == 0:
         raise InputError(f"{source}: stated as zscore but has no negative number ({reach}); state the true --scale")
-    return stated
 
 
 def to_model_scale(values: np.ndarray, scale: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from dmml.errors import InputError
 
 CLIP = 3.0
 """Standardised values are held to ± this: some published z-scores reach 7,377."""
+FEWEST_WITHIN = 30
+"""patients that a cohort needs to be standardised within itself"""
 _TAILS = (0.01, 0.99)
 _FENCE = 5.0  # robust standard deviations from the median beyond which a value does not shape the statistics
 
@@ -58,7 +60,8 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
         raise InputError(
             "no training patient has RNA; check that the RNA table and the clinical table share patient ids"
         )
-    x = values[list(genes)].to_numpy(np.float64)
+    # One layout in memory, whatever the table's: sums then run in one order, and agree to the last bit.
+    x = np.ascontiguousarray(values[list(genes)].to_numpy(np.float64))
     quantile = np.nanquantile if np.isnan(x).any() else np.quantile
     with np.errstate(all="ignore"):
         low, median, high = quantile(x, [_TAILS[0], 0.5, _TAILS[1]], axis=0)
@@ -71,6 +74,35 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
         std = np.sqrt(np.where(known, (x - mean) ** 2, 0.0).sum(axis=0) / count)
     std = np.where(std > 1e-6, std, 1.0)
     return GeneStatistics(list(genes), mean.tolist(), std.tolist(), scale)
+
+
+def statistics_within(
+    values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression"
+) -> GeneStatistics:
+    """Statistics of a tested cohort's own patients, for a table of another platform than the training patients'.
+
+    This is transductive: a patient's values then depend on the other patients tested.
+
+    Args:
+        values: (all patients of the cohort with RNA × genes) on the model's scale.
+        statistics: Of the training patients; genes that the table lacks keep theirs.
+        scale: Scale of the table.
+        source: What the message calls it.
+
+    Raises:
+        InputError: Fewer than 30 patients have RNA, or more than half of the genes are absent.
+    """
+    if len(values) < FEWEST_WITHIN:
+        raise InputError(
+            f"{source}: {len(values)} patients have RNA, too few to standardise a cohort within itself "
+            f"({FEWEST_WITHIN} are needed); leave standardise out and give a {statistics.scale} table"
+        )
+    absent = set(check_fit(values.columns, replace(statistics, scale=scale), scale, source))
+    own = fit_statistics(values, [gene for gene in statistics.genes if gene not in absent], scale)
+    known = dict(zip(own.genes, zip(own.mean, own.std, strict=True), strict=True))
+    kept = zip(statistics.genes, zip(statistics.mean, statistics.std, strict=True), strict=True)
+    pairs = [known.get(gene, theirs) for gene, theirs in kept]
+    return GeneStatistics(statistics.genes, [mean for mean, _ in pairs], [std for _, std in pairs], scale)
 
 
 def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression") -> np.ndarray:
@@ -107,7 +139,8 @@ def check_fit(
     if scale != statistics.scale:
         raise InputError(
             f"{source}: is on the scale {scale}, the model was trained on {statistics.scale}; "
-            f"give a {statistics.scale} table (or leave expression out and predict from slides alone)"
+            f"give a {statistics.scale} table, or leave expression out and predict from slides alone, or standardise the "
+            "cohort within itself (data: standardise: within_cohort, 30 patients or more)"
         )
     there = set(genes)
     absent = [gene for gene in statistics.genes if gene not in there]

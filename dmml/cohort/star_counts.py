@@ -15,6 +15,7 @@ from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 
 COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded", "fpkm": "fpkm_unstranded"}
+_LAST_COLUMN = "fpkm_uq_unstranded"
 _SUMMARY_ROWS = {"N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"}
 _KEPT_TYPES = r"protein_coding|(?:IG|TR)_[CDJV]_gene"
 _ENDINGS = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
@@ -72,12 +73,17 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
     wanted = ["gene_id", "gene_name", "gene_type", COLUMNS[scale]]
     with open_text(path) as text:
         try:
-            table = pd.read_csv(text, sep="\t", comment="#", usecols=wanted, dtype=str, keep_default_na=False)
+            reads = {"sep": "\t", "comment": "#", "dtype": str, "keep_default_na": False}
+            table = pd.read_csv(text, usecols=lambda name: name in {*wanted, _LAST_COLUMN}, **reads)
         except (ValueError, pd.errors.ParserError) as error:
             raise InputError(f"{path}: no STAR-counts file ({str(error).splitlines()[0]}); fetch it again") from None
+    if absent := [name for name in wanted if name not in table]:
+        raise InputError(f"{path}: no STAR-counts file (no column {absent[0]}); fetch it again")
     par_y = table["gene_id"].str.endswith("_PAR_Y")
     summary = table["gene_id"].isin(_SUMMARY_ROWS)
     genes = table[~summary]
+    if _LAST_COLUMN in genes and len(genes) and not genes[_LAST_COLUMN].iloc[-1]:
+        raise InputError(f"{path}: its last line breaks off; the file is cut off, fetch it again")
     numbers = pd.to_numeric(genes[COLUMNS[scale]], errors="coerce")
     if genes.empty or numbers.isna().any():
         where = "no gene" if genes.empty else f"gene {genes['gene_id'][numbers.isna()].iloc[0]!r} without a number"

@@ -137,7 +137,7 @@ def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int
             handle.readline()
         try:
             frame = pd.read_csv(
-                handle,
+                _FieldCounter(handle, table),
                 sep=table.separator,
                 header=None,
                 names=range(len(table.columns)),
@@ -158,6 +158,38 @@ def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int
     frame = frame[frame.notna().any(axis=1)]
     frame.columns = [table.columns[position] for position in positions]
     return frame
+
+
+class _FieldCounter:
+    """A text that pandas reads, in which a line with more fields than the header is refused, not cut to its length.
+
+    Empty fields at a line's end are what spreadsheets leave there, and tell nothing.
+    """
+
+    def __init__(self, handle: IO[str], table: TextTable):
+        self._handle, self._table = handle, table
+        self._line, self._rest = table.header_line, ""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._handle)
+
+    def read(self, size: int = -1) -> str:
+        chunk = self._handle.read(size)
+        *lines, self._rest = (self._rest + chunk).split("\n") if chunk else [self._rest, ""]
+        most = len(self._table.columns) - 1
+        for line in lines:
+            self._line += 1
+            if line.count(self._table.separator) > most and line.count('"') % 2 == 0:
+                self._refuse_surplus(line)
+        return chunk
+
+    def _refuse_surplus(self, line: str) -> None:
+        fields = next(csv.reader([line.rstrip("\r")], delimiter=self._table.separator))
+        if any(field.strip() for field in fields[len(self._table.columns) :]):
+            raise InputError(
+                f"{self._table.path}: line {self._line} has {len(fields)} fields, the header "
+                f"{len(self._table.columns)}; is a text with the separator in it not in quotes?"
+            )
 
 
 def _strip(column: pd.Series) -> pd.Series:

@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--patient-id", metavar="COLUMN", help="column of the patient ids in a patients × genes table")
     parser.add_argument("--suffix", help="what ends the names of gene columns in a wider table, e.g. _rnaseq")
+    parser.add_argument(
+        "--probes",
+        type=Path,
+        metavar="CSV",
+        help="what row names mean that are no genes: columns probe,symbol, or a GPL table",
+    )
     parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes of STAR-counts files too")
     parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
 
@@ -42,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
         patient_id=args.patient_id,
         suffix=args.suffix,
         all_genes=args.all_genes,
+        probes=args.probes,
     )
     write_expression(expression, args.out, overwrite=args.overwrite)
     known = "as stated" if expression.provenance["scale_stated"] else "found out"

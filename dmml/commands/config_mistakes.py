@@ -9,11 +9,19 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from dmml.errors import InputError
+
 NAMES = (
     "SubspaceTeacher", "SubspaceStudent", "MultimodalDataModule", "GradientCoordination", "Survival", "Classification",
     "DeformableFusion", "GatedPoolFusion",
 )  # fmt: skip
 """Classes of dmml that a config may name without their module"""
+DATA = (
+    "clinical", "name", "patient_id", "slide_id", "outcome", "covariates", "expression", "gene_sets", "features", "split",
+    "fold", "magnifications", "batch_size", "num_workers", "cache_gib", "seed", "standardise", "also",
+    "recalibrate", "max_tokens", "token_budget", "pack", "balance",
+)  # fmt: skip
+"""Arguments of `MultimodalDataModule` (a test compares them with its signature)"""
 _LONGEST = 300
 _NOISE = re.compile(
     r"([Pp]arser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path|Expected a <class 'NoneType'>)"
@@ -47,6 +55,19 @@ def misspelt_class(section: Any, where: str = "") -> str | None:
         if found := misspelt_class(value, name.replace(".init_args", "")):
             return found
     return None
+
+
+def misspelt_data(section: dict[str, Any], where: str = "data") -> None:
+    """Refuse an argument of a data section that there is not; nothing heavy is imported to know them.
+
+    Raises:
+        InputError: With the nearest argument that there is.
+    """
+    for key in section:
+        if key not in DATA:
+            raise InputError(f"{where}: MultimodalDataModule takes no {key!r}{_nearest(str(key), DATA)}")
+    for number, other in enumerate(section.get("also") or [], start=1):
+        misspelt_data(other, f"data[{number}]")
 
 
 def in_one_line(message: str) -> str:

@@ -1,7 +1,6 @@
 """Light checks of `fit`, `validate`, `test` and `predict`, before anything heavy is imported.
 
-Reads the configuration as the Lightning CLI will, as far as checks need it: several `--config` files on top of each
-other, then `--section.key value`. What it cannot understand it leaves to the CLI.
+What it cannot understand it leaves to the CLI.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dmml.commands.config_mistakes import misspelt_class
+from dmml.commands.config_mistakes import misspelt_class, misspelt_data
+from dmml.commands.config_reading import init_args, option_values, read_config, spell_out_cohorts
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
+
+__all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
 
 
 @dataclass
@@ -29,8 +29,11 @@ class Request:
     """for the Lightning CLI, without dmml's own options"""
     config: dict[str, Any] = field(default_factory=dict)
     overwrite: bool = False
+    resume: bool = False
     digest: str = ""
     """of the configuration: an unfinished run goes on only under the same"""
+    typed: list[str] = field(default_factory=list)
+    """as `argv` was before a list of cohorts was spelt out"""
 
     @property
     def verb(self) -> str:
@@ -45,7 +48,7 @@ class Request:
     @property
     def command(self) -> str:
         """The command as it was typed."""
-        return " ".join(["dmml", *self.argv])
+        return " ".join(["dmml", *(self.typed or self.argv)])
 
 
 def check(argv: list[str]) -> Request:
@@ -55,14 +58,13 @@ def check(argv: list[str]) -> Request:
         InputError: A file is missing or cannot be parsed, a table lacks a column, a patient stands in two splits, the
             run is finished, ...
     """
-    request = Request([word for word in argv if word != "--overwrite"], overwrite="--overwrite" in argv)
+    words = [word for word in argv if word not in ("--overwrite", "--resume")]
+    request = Request(words, overwrite="--overwrite" in argv, resume="--resume" in argv, typed=words)
     if request.wants_help:
         return request
-    configs = _values(request.argv, "--config", "-c")
-    for path in configs:
-        _merge(request.config, _read_yaml(Path(path)))
-    _apply_options(request.config, request.argv)
-    request.config = _resolve(request.config)
+    configs = option_values(request.argv, "--config", "-c")
+    request.config = read_config(request.argv)
+    request.argv = spell_out_cohorts(request.argv)
     request.digest = hashlib.sha256(json.dumps(request.config, sort_keys=True, default=str).encode()).hexdigest()[:16]
     checkpoint = request.config.get("ckpt_path")
     if request.verb == "fit" and not isinstance(request.config.get("model"), dict):
@@ -79,105 +81,12 @@ def check(argv: list[str]) -> Request:
         raise InputError(mistake)
     root = (request.config.get("trainer") or {}).get("default_root_dir")
     if request.verb == "fit" and root and not request.overwrite:
-        RunFolder(root).refuse_taken(request.digest)
+        RunFolder(root).refuse_taken(request.digest, request.resume)
     _check_files(request, configs)
     for path in _checkpoints(request):
         check_checkpoint(path)
     _check_cohort(request)
     return request
-
-
-def _values(argv: list[str], *options: str) -> list[str]:
-    """Values of an option, given as `--option value` or `--option=value`."""
-    values = []
-    for i, word in enumerate(argv):
-        name, equals, value = word.partition("=")
-        if name in options:
-            if not equals and i + 1 >= len(argv):
-                raise InputError(f"{name} needs a file")
-            values.append(value if equals else argv[i + 1])
-    return values
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        near = sorted(str(p) for p in Path("configs").glob("*.yaml")) if Path("configs").is_dir() else []
-        hint = f"; there are {', '.join(near)}" if near else ""
-        raise InputError(f"{path}: no such config file{hint}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{path}{where}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no sections (model, data, trainer); see configs/demo.yaml")
-    return content
-
-
-def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Lay a config over another; sections with the same class are merged key by key."""
-    for key, value in more.items():
-        old = into.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("class_path", 0) == old.get("class_path", 0):
-            _merge(old, value)
-        else:
-            into[key] = value
-
-
-def _apply_options(config: dict[str, Any], argv: list[str]) -> None:
-    """`--data held.yaml`, `--data.clinical x`, `--data.init_args.clinical x`, `--ckpt_path x`."""
-    for i, word in enumerate(argv[1:], 1):
-        name, equals, value = word.partition("=")
-        if not name.startswith("--") or name in ("--config", "-c"):
-            continue
-        if not equals:
-            if i + 1 >= len(argv) or argv[i + 1].startswith("--"):
-                continue
-            value = argv[i + 1]
-        keys = [key for key in name[2:].split(".") if key != "init_args"]
-        parsed = yaml.safe_load(value) if value else value
-        if len(keys) == 1:
-            is_file = keys[0] in ("data", "model", "trainer") and str(value).endswith((".yaml", ".yml"))
-            config[keys[0]] = _read_yaml(Path(value)) if is_file else parsed
-            continue
-        section = config.setdefault(keys[0], {})
-        if not isinstance(section, dict):
-            continue
-        for key in keys[1:-1]:
-            inner = _arguments_of(section).setdefault(key, {})
-            section = inner if isinstance(inner, dict) else {}
-        _arguments_of(section)[keys[-1]] = parsed
-
-
-def _arguments_of(section: dict[str, Any]) -> dict[str, Any]:
-    """Where a section's arguments stand: under `init_args`, or in the section itself."""
-    inner = section.get("init_args")
-    return inner if isinstance(inner, dict) else section
-
-
-def _resolve(config: dict[str, Any]) -> dict[str, Any]:
-    """Fill in `${...}`, as the CLI does."""
-    if "${" not in json.dumps(config, default=str):
-        return config
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"config: {str(error).splitlines()[0]}; check the ${{...}} it names") from error
-
-
-def init_args(section: Any) -> dict[str, Any]:
-    """Arguments of a section, written with or without `class_path`."""
-    if not isinstance(section, dict):
-        return {}
-    return section.get("init_args") or {
-        key: value for key, value in section.items() if key not in ("class_path", "init_args")
-    }
 
 
 def _check_files(request: Request, configs: list[str]) -> None:
@@ -247,11 +156,26 @@ def _check_cohort(request: Request) -> None:
         and str(data.get("class_path", "MultimodalDataModule")).split(".")[-1] != "MultimodalDataModule"
     ):
         return  # a data module of the user's own reads what it likes
-    model = request.config.get("model")
-    kind = str(model.get("class_path")) if request.verb == "fit" and isinstance(model, dict) else ""
-    if kind.split(".")[-1] == "SubspaceStudent" and not init_args(data).get("features"):
+    misspelt_data(init_args(data))
+    if request.verb == "fit":
+        refuse_blind_student(request.config)
+    cohort = read_cohort(init_args(data))
+    cohort.partition(request.verb)
+    if request.verb == "fit" and cohort.expression is not None:
+        cohort.usable_gene_sets()
+
+
+def refuse_blind_student(config: dict[str, Any]) -> None:
+    """Refuse a student without slides.
+
+    Raises:
+        InputError: The model is a student, and the data name no features.
+    """
+    model = config.get("model")
+    kind = str(model.get("class_path")).split(".")[-1] if isinstance(model, dict) else ""
+    data = init_args(config.get("data"))
+    if kind == "SubspaceStudent" and not any(one.get("features") for one in (data, *(data.get("also") or []))):
         raise InputError(
             "data.features: a student reads slides, and the config names none; make a store with "
             "`dmml extract SLIDES --out F.zarr` and name it, or fit a SubspaceTeacher, which takes RNA alone"
         )
-    read_cohort(init_args(data)).partition(request.verb)

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dmml.data.samplers import Request
+from dmml.data.token_draw import draw_tokens
+from dmml.errors import InputError
 from dmml.store import FeatureStore
 from dmml.types import Bag, Batch
 
@@ -80,30 +83,93 @@ class PatientReader:
             before += 0 if bags[coarse] is None else len(bags[coarse].features)
         patient = Patient(
             patient_id=patient_id,
-            features={m: np.concatenate(x) for m, x in features.items() if x},
-            position={m: np.concatenate(x) for m, x in position.items() if x},
-            slide={m: np.concatenate(x) for m, x in slide.items() if x},
-            parent=np.concatenate(parents) if parents else np.zeros(0, dtype=np.int64),
+            features={m: _join(x) for m, x in features.items() if x},
+            position={m: _join(x) for m, x in position.items() if x},
+            slide={m: _join(x) for m, x in slide.items() if x},
+            parent=_join(parents) if parents else np.zeros(0, dtype=np.int64),
         )
+        self._keep(patient)
+        return patient
+
+    def _keep(self, patient: Patient) -> None:
         if patient.nbytes <= self._left:
             self._left -= patient.nbytes
-            self._cache[patient_id] = patient
-        return patient
+            for part in (patient.features, patient.position):  # in memory, not in a mapped file that may lie far away
+                part.update({m: np.array(values) for m, values in part.items()})
+            self._cache[patient.patient_id] = patient
+
+    def sizes(self, patient_id: str) -> dict[int, int]:
+        """Tokens of a patient at each magnification, without reading them."""
+        ids = self.slides.get(patient_id, [])
+        return {m: sum(self.store.n_tokens(slide, m) for slide in ids) for m in self.magnifications}
 
 
 class PatientDataset(Dataset):
-    """Items are patients in the order given."""
+    """Items are patients in the order given, or whole batches of them.
 
-    def __init__(self, reader: PatientReader, patient_ids: Sequence[str]):
+    Args:
+        reader: Reads a patient.
+        patient_ids: Whose rows are asked for.
+        max_tokens: In a training epoch, most tokens of a patient at a magnification; None = all.
+        seed: Of the draw.
+    """
+
+    def __init__(self, reader: PatientReader, patient_ids: Sequence[str], max_tokens: int | None = None, seed: int = 0):
+        if max_tokens is not None and max_tokens < 1:
+            raise InputError(f"data.max_tokens must be at least 1; got {max_tokens}")
         self.reader, self.patient_ids = reader, list(patient_ids)
+        self.max_tokens, self.seed = max_tokens, seed
 
     def __len__(self) -> int:
         """Number of patients."""
         return len(self.patient_ids)
 
-    def __getitem__(self, index: int) -> Patient:
-        """Read one."""
-        return self.reader.read(self.patient_ids[index])
+    def __getitem__(self, asked: int | Request) -> Patient | list[Patient]:
+        """Read one patient whole, or those of a request with the tokens that its epoch draws."""
+        if not isinstance(asked, Request):
+            return self.reader.read(self.patient_ids[asked])
+        patients = [self.reader.read(self.patient_ids[row]) for row in asked.rows]
+        if asked.epoch is None or self.max_tokens is None:
+            return patients
+        return [take_part(patient, self.max_tokens, (self.seed, asked.epoch)) for patient in patients]
+
+    def sizes(self, look: bool, training: bool) -> np.ndarray:
+        """(patients, M) tokens that a batch will hold of each patient.
+
+        Args:
+            look: Ask the store; otherwise everyone counts 1.
+            training: Whether `max_tokens` holds.
+        """
+        if not look or self.reader.store is None:
+            return np.ones((len(self), len(self.reader.magnifications)), dtype=np.int64)
+        sizes = np.array([list(self.reader.sizes(patient).values()) for patient in self.patient_ids], dtype=np.int64)
+        return np.minimum(sizes, self.max_tokens) if training and self.max_tokens else sizes
+
+
+def take_part(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patient:
+    """At most `max_tokens` of a patient's tokens at each magnification, parents with all their children."""
+    counts = {m: len(values) for m, values in patient.features.items()}
+    rows = draw_tokens(counts, patient.parent, max_tokens, seed, patient.patient_id)
+    if not rows:
+        return patient
+    coarse, fine = min(counts), max(counts)
+    parent = patient.parent
+    if fine in rows:
+        parent = parent[rows[fine]]
+    if coarse in rows and coarse != fine:
+        renumbered = np.full(counts[coarse], -1)
+        renumbered[rows[coarse]] = np.arange(len(rows[coarse]))
+        parent = np.where(parent >= 0, renumbered[np.maximum(parent, 0)], -1)
+
+    def kept(part: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        return {m: values[rows[m]] if m in rows else values for m, values in part.items()}
+
+    return Patient(patient.patient_id, kept(patient.features), kept(patient.position), kept(patient.slide), parent)
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    """Side by side; a single one is left where it lies, which may be a mapped file."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 class Collate:

@@ -12,11 +12,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from dmml.cohort.cohort import Cohort, read_cohort
-from dmml.cohort.expression import model_values
-from dmml.cohort.standardise import GeneStatistics, fit_statistics, standardise
-from dmml.data.dataset import Collate, PatientDataset, PatientReader
+from dmml.cohort.plausibility import outcome_doubts
+from dmml.data.dataset import Collate, PatientReader
+from dmml.data.encoder_match import refuse_other_encoder
 from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
-from dmml.data.samplers import EpochShuffle
+from dmml.data.joined_store import JoinedStore
+from dmml.data.loading import Loading
+from dmml.data.rna import STANDARDISE, CohortRna, told
 from dmml.errors import InputError
 from dmml.store import FeatureStore
 from dmml.types import SUBSPACES
@@ -39,7 +41,8 @@ class MultimodalDataModule(LightningDataModule):
         outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
         covariates: Clinical columns kept for comparison; they never enter a network.
         expression: Table of RNA, or {path, patient_id, suffix, scale}; None = no RNA.
-        gene_sets: {tumor: path, tme: path}; None = shipped lists.
+        gene_sets: {tumor: path, tme: path}; None = shipped lists; {preset: paper} = as many genes as the paper uses, chosen
+            on training patients.
         features: Feature store; None = no slides.
         split: {folds, stratify, site, seed}, a CSV `patient_id,fold`, or a folder of `splits_<k>.csv`; None: `test`
             and `predict` use all patients and `fit` carves its inner validation from all.
@@ -49,6 +52,12 @@ class MultimodalDataModule(LightningDataModule):
         num_workers: Processes that read ahead; 0 reads in the training process, and caches.
         cache_gib: Memory for patients that were read once (only with `num_workers=0`).
         seed: Of the order of the training patients.
+        max_tokens, token_budget, pack, balance: See `dmml.data.loading.Loading`.
+        standardise: `training`: by the mean and spread that the model was fitted with. `within_cohort`: a tested cohort by
+            its own, for RNA of another platform; transductive, so that its results carry `_transductive` in their name.
+        also: Further cohorts trained together with this one, as arguments of this class; a config lists their sections.
+        recalibrate: Share of a tested cohort, above 0 and below 1, on which predictions are recalibrated; the others are
+            judged before and after in `recalibrated.json`, apart from the headline. None = nobody.
     """
 
     def __init__(
@@ -69,8 +78,17 @@ class MultimodalDataModule(LightningDataModule):
         num_workers: int = 0,
         cache_gib: float = 2.0,
         seed: int = 0,
+        max_tokens: int | None = None,
+        token_budget: int | None = None,
+        pack: int = 1,
+        balance: bool = False,
+        standardise: str = "training",
+        also: list | None = None,
+        recalibrate: float | None = None,
     ):
         super().__init__()
+        if standardise not in STANDARDISE:
+            raise InputError(f"data.standardise: {standardise!r}; one of {', '.join(STANDARDISE)}")
         if features is None and expression is None:
             raise InputError("data names neither features nor expression; give at least one of them")
         self.section = {
@@ -85,23 +103,26 @@ class MultimodalDataModule(LightningDataModule):
             "gene_sets": gene_sets,
             "split": split,
             "fold": fold,
+            "also": also,
         }
+        if recalibrate is not None and not 0 < recalibrate < 1:
+            raise InputError(
+                f"data.recalibrate: {recalibrate} is no share of a cohort; give one between 0 and 1, or null"
+            )
+        self.standardise, self.recalibrate = standardise, recalibrate
         self.features, self.magnifications = features, tuple(magnifications)
         self.batch_size, self.num_workers, self.cache_gib, self.seed = batch_size, num_workers, cache_gib, seed
+        self.loading = {"max_tokens": max_tokens, "token_budget": token_budget, "pack": pack, "balance": balance}
         self.cohort: Cohort | None = None
 
     # ---- tables ------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Read the tables and open the store, once; part the patients as the stage asks, and say aloud who can be used."""
+        if self.standardise != STANDARDISE[0] and stage in ("fit", "validate"):
+            raise InputError(f"data.standardise: {self.standardise} is for test and predict; leave it out of {stage}")
         if self.cohort is None:
-            self.cohort = read_cohort(self.section)
-            self.name = self.cohort.name
-            self.store = None if self.features is None else FeatureStore(self.features)
-            slides = {} if self.store is None else self.cohort.clinical.match_slides(self._slides_of_store())
-            cache_gib = 0 if self.num_workers else self.cache_gib
-            self.reader = PatientReader(self.store, slides, self.magnifications, cache_gib)
-            self._values = None if self.cohort.expression is None else model_values(self.cohort.expression)
+            self._read()
         train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
@@ -110,13 +131,32 @@ class MultimodalDataModule(LightningDataModule):
         for part in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self._say(part)
 
-    def _slides_of_store(self) -> list[str]:
-        offered = list(self.store.attributes["magnifications"])
+    def _read(self) -> None:
+        self.cohort = read_cohort(self.section)
+        self.name = self.cohort.name + ("" if self.standardise == STANDARDISE[0] else "_transductive")
+        members = self.cohort.members or [self.cohort]
+        stores = {member.features: FeatureStore(member.features) for member in members if member.features}
+        self.store = None if not stores else next(iter(stores.values())) if len(stores) == 1 else JoinedStore(stores)
+        slides: dict[str, list[str]] = {}
+        for member in members:
+            if member.features:
+                slides |= member.clinical.match_slides(self._slides_of(member.features, stores[member.features]))
+        self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
+        self.rna = None if self.cohort.expression is None else CohortRna(self.cohort, self.standardise)
+        for doubt in outcome_doubts(self.cohort.clinical.patients):
+            self._tell(f"doubtful outcome: {doubt}")
+
+    def _slides_of(self, path: str, store: FeatureStore) -> list[str]:
+        offered = list(store.attributes["magnifications"])
         if not set(offered) & set(self.magnifications):
             raise InputError(
-                f"{self.features}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications"
+                f"{path}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications"
             )
-        return self.store.slides()
+        return store.slides()
+
+    @rank_zero_only
+    def _tell(self, what: str) -> None:
+        print(f"{self.name}: {what}")
 
     @rank_zero_only
     def _say(self, part: str) -> None:
@@ -136,7 +176,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def has_expression(self, patient: str) -> bool:
         """Whether the patient has RNA."""
-        return self._values is not None and patient in self._values.index
+        return self.rna is not None and patient in self.rna
 
     def counts(self, part: str) -> dict[str, int]:
         """How many patients of a part there are, and how many of each kind."""
@@ -160,8 +200,8 @@ class MultimodalDataModule(LightningDataModule):
         return 0 if self.store is None else self.store.n_features
 
     def programs(self) -> dict[str, dict[str, list[str]]]:
-        """Gene sets restricted to the genes of the table; empty without RNA."""
-        return {} if self._values is None else self.cohort.usable_gene_sets()
+        """Gene sets restricted to the genes of the table, or to those that a preset chooses; empty without RNA."""
+        return {} if self.rna is None else self.rna.programs(self.patients("train"))
 
     def outcome(self, patients: list[str]) -> dict[str, np.ndarray]:
         """{time, event} or {label} of patients, NaN or None where unknown."""
@@ -180,13 +220,8 @@ class MultimodalDataModule(LightningDataModule):
     def fitted(self, genes: dict[str, list[str]]) -> dict[str, Any]:
         """Everything else that is fitted on training patients, in plain Python: see `SubspaceModule.fitted`."""
         train = self.patients("train")
-        with_rna = [p for p in train if self.has_expression(p)]
-        statistics = {}
-        for s in SUBSPACES if self._values is not None else ():
-            if genes.get(s):
-                statistics[s] = fit_statistics(
-                    self._values.loc[with_rna], genes[s], self.cohort.expression.scale
-                ).to_dict()
+        used = [s for s in SUBSPACES if self.rna is not None and genes.get(s)]
+        statistics = {s: self.rna.fit(train, genes[s]) for s in used}
         outcome = self.outcome(train)
         return {
             "gene_statistics": statistics,
@@ -194,31 +229,26 @@ class MultimodalDataModule(LightningDataModule):
             "censoring": censoring_curve(outcome) if "time" in outcome else None,
             "horizons": horizons_reached(outcome) if "time" in outcome else None,
             "cohort": self.name,
+            "gene_preset": self.cohort.preset,
             "n_training": len(train),
             "hashes": content_hashes(self.section, self._parts),
         }
 
     def check(self, module: Any) -> None:
-        """Refuse a cohort that a trained model cannot read.
+        """Refuse a cohort that a trained model cannot read; say what is done to RNA that it can read in part.
 
         Raises:
-            InputError: The features come from another encoder. (RNA that does not fit is refused by `standardise`.)
+            InputError: The features come from another encoder, or the RNA is on another scale or lacks too many genes.
         """
-        theirs, ours = (
-            module.fitted.get("encoder") or {},
-            self.store.attributes["encoder"] if self.store is not None else {},
-        )
-        if self.store is not None and module.n_features and self.n_features != module.n_features:
-            raise InputError(
-                f"{self.features}: {self.n_features} features a tile by {ours.get('name')}, the model was trained on "
-                f"{module.n_features} by {theirs.get('name')}; extract the slides with that encoder"
-            )
-        for key in ("name", "weights"):
-            if theirs and ours and theirs.get(key) != ours.get(key):
-                raise InputError(
-                    f"{self.features}: encoder {key} is {ours.get(key)}, the model was trained on {theirs.get(key)}; "
-                    "extract the slides with that encoder"
-                )
+        if self.store is not None:
+            refuse_other_encoder(self.features or self.store.path, self.store, module.n_features, module.fitted)
+        if facts := self.rna_facts(module):
+            self._tell(line) if (line := told(facts)) else None
+
+    def rna_facts(self, module: Any) -> dict[str, Any]:
+        """How this cohort's RNA was made the model's, see `CohortRna.facts`; empty where either has none."""
+        statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
+        return {} if self.rna is None or not statistics else self.rna.facts(statistics)
 
     # ---- loaders -----------------------------------------------------------------------------------------------
 
@@ -240,23 +270,19 @@ class MultimodalDataModule(LightningDataModule):
 
     def train_patients_in_order(self) -> DataLoader:
         """Training patients as they stand, e.g. for the median risk of a trained model."""
-        return self._loader("train", with_target=False)
+        return self._loader("train", with_target=False, sharded=False)
 
-    def _loader(self, part: str, shuffle: bool = False, with_target: bool = True) -> DataLoader:
+    def _loader(self, part: str, shuffle: bool = False, with_target: bool = True, sharded: bool = True) -> DataLoader:
         patients = self.patients(part)
         if not patients:
             raise InputError(
                 f"{self.section['clinical']}: no patient for {part} has slides in the store or RNA; see data.features and data.expression"
             )
-        dataset = PatientDataset(self.reader, patients)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=EpochShuffle(len(dataset), self.seed) if shuffle else None,
-            collate_fn=self.collate(patients, with_target),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+        loading = Loading(self.batch_size, self.num_workers, self.seed, **self.loading)
+        collate, outcome = self.collate(patients, with_target), self.outcome(patients)
+        groups = outcome.get("event", outcome.get("label"))
+        return loading.loader(
+            self.reader, patients, collate, self.trainer if sharded else None, groups, training=shuffle
         )
 
     def collate(self, patients: list[str], with_target: bool = True) -> Collate:
@@ -264,12 +290,9 @@ class MultimodalDataModule(LightningDataModule):
         module = self.trainer.lightning_module
         expression, has_expression = {}, torch.zeros(len(patients), dtype=torch.bool)
         statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
-        if self._values is not None and statistics:
+        if self.rna is not None and statistics:
             has_expression = torch.tensor([self.has_expression(p) for p in patients])
-            rows = self._values.reindex(patients)
-            for s, kept in statistics.items():
-                values = standardise(rows, GeneStatistics.from_dict(kept), self.cohort.expression.scale)
-                expression[s] = torch.from_numpy(values)
+            expression = {s: torch.from_numpy(self.rna.rows(patients, kept)) for s, kept in statistics.items()}
         target = {}
         if with_target and self.cohort.clinical.kind is not None:
             target = module.task.encode(self.outcome(patients))

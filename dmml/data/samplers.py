@@ -1,15 +1,23 @@
-"""Order of the training patients."""
+"""Which patients make a batch, in which order, on which process: from seed and epoch alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, Sampler
+
+from dmml.errors import InputError
+
+TRIES = 20
+"""Orders that are tried for one that needs no more batches than an epoch has"""
 
 
 class EpochShuffle(Sampler[int]):
-    """A new order every epoch that follows from seed and epoch alone, so that a resumed run meets the same batches.
+    """A new order every epoch that follows from seed and epoch alone, so that a resumed run meets the same patients.
 
     Args:
         size: Number of items.
@@ -31,3 +39,174 @@ class EpochShuffle(Sampler[int]):
     def __len__(self) -> int:
         """Number of items."""
         return self.size
+
+
+class Request(NamedTuple):
+    """What a loader asks of the dataset: a batch of patients, as one epoch draws their tokens."""
+
+    epoch: int | None
+    """None: all tokens"""
+    rows: list[int]
+
+
+class PatientBatches(DistributedSampler):
+    """Whole batches, the same plan on every process, each process taking its share.
+
+    A training epoch has as many batches as every other and on every process as many as on every other, so that a
+    schedule over the steps is right and no process waits for one that has finished; where they do not divide, batches
+    are split before any patient is repeated. Batches that are not for training are dealt as they are: nobody is
+    repeated, and a batch holds whom it would hold with one process.
+
+    A run that is resumed meets the batches that it would have met.
+
+    Args:
+        sizes: (patients, M) tokens at each magnification.
+        batch_size: Most patients a batch.
+        seed: Of the order.
+        training: A new order every epoch.
+        pack: Patients of `pack` batches are sorted by size before they are cut into batches, which saves padding; 1
+            leaves them in random order.
+        token_budget: Most tokens a batch, padding counted; a patient with more is alone. None = no limit.
+        weights: (patients,) how often to draw a patient in training, relative to the others; None = everyone once.
+        rank: Of this process.
+        world: Number of processes.
+
+    Raises:
+        InputError: There are fewer patients than processes.
+    """
+
+    def __init__(
+        self,
+        sizes: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        training: bool = False,
+        pack: int = 1,
+        token_budget: int | None = None,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        super().__init__(range(len(sizes)), num_replicas=world, rank=rank, shuffle=training, seed=seed)
+        if len(sizes) < world:
+            raise InputError(
+                f"{len(sizes)} patients for {world} processes: one of them would have none; take fewer trainer.devices"
+            )
+        if batch_size < 1 or pack < 1 or (token_budget is not None and token_budget < 1):
+            raise InputError("data.batch_size, data.pack and data.token_budget must be at least 1")
+        self.sizes, self.batch_size, self.pack, self.token_budget = np.asarray(sizes), batch_size, pack, token_budget
+        self.training, self.weights, self.world = training, weights, world
+        self._begin_with = (0, 0)
+        self._count = self._epoch_length()
+
+    def resume(self, epoch: int, done: int) -> None:
+        """Begin in an epoch of which so many batches were done."""
+        self.epoch, self._begin_with = epoch, (epoch, done)
+
+    def __len__(self) -> int:
+        """Batches of this process in an epoch."""
+        return len(range(self.rank, self._count, self.world))
+
+    def __iter__(self) -> Iterator[Request]:
+        """The batches of this process."""
+        epoch, done = self._begin_with
+        batches = self.plan(self.epoch)[self.rank :: self.world]
+        for batch in batches[done if epoch == self.epoch else 0 :]:
+            yield Request(self.epoch if self.training else None, batch)
+
+    # ---- the plan ----------------------------------------------------------------------------------------------
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """Rows of all batches of all processes in an epoch."""
+        if not self.training:
+            return _split(self._cut(np.arange(len(self.sizes))), self._count, repeat=False)
+        for turn in range(TRIES):
+            batches = self._cut(self._order(epoch, turn))
+            if len(batches) <= self._count:
+                break
+        else:  # no order is shorter than by size
+            batches = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
+        batches = _split(batches, self._count, repeat=True)
+        generator = np.random.default_rng([self.seed, epoch, TRIES])
+        return [batches[i] for i in generator.permutation(len(batches))] if self.pack > 1 else batches
+
+    def padding(self, epoch: int = 0) -> float:
+        """Share of an epoch's tokens that are padding."""
+        batches = self.plan(epoch)
+        real = sum(int(self.sizes[batch].sum()) for batch in batches)
+        return 1 - real / max(1, sum(self._padded(self.sizes[batch].max(0), len(batch)) for batch in batches))
+
+    def _epoch_length(self) -> int:
+        if not self.training:
+            return max(self.world, len(self._cut(np.arange(len(self.sizes)))))
+        by_size = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
+        needed = max(len(self._cut(self._order(0, 0))), len(by_size))
+        if self.token_budget is not None and self.weights is None:
+            needed += len(range(0, needed, 50))  # other orders may need a few more
+        return -(-needed // self.world) * self.world
+
+    def _order(self, epoch: int, turn: int) -> np.ndarray:
+        n = len(self.sizes)
+        if self.weights is not None:
+            order = np.random.default_rng([self.seed, epoch]).choice(n, n, p=self.weights / self.weights.sum())
+        else:
+            shuffle = EpochShuffle(n, self.seed)
+            shuffle.set_epoch(epoch + turn * 100_003)
+            order = np.array(list(shuffle))
+        if self.pack > 1:
+            pool, total = self.pack * self.batch_size, self.sizes.sum(1)
+            parts = [order[i : i + pool] for i in range(0, n, pool)]
+            order = np.concatenate([part[np.argsort(total[part], kind="stable")] for part in parts])
+        return order
+
+    def _cut(self, order: np.ndarray) -> list[list[int]]:
+        """Cut an order into batches of at most `batch_size` patients and `token_budget` tokens."""
+        if self.token_budget is None:
+            return [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
+        batches: list[list[int]] = []
+        longest = np.zeros(self.sizes.shape[1], dtype=np.int64)
+        for row in order.tolist():
+            grown = np.maximum(longest, self.sizes[row])
+            full = batches and len(batches[-1]) == self.batch_size
+            if not batches or full or self._padded(grown, len(batches[-1]) + 1) > self.token_budget:
+                batches.append([])
+                grown = self.sizes[row]
+            batches[-1].append(row)
+            longest = grown
+        return batches
+
+    @staticmethod
+    def _padded(longest: np.ndarray, patients: int) -> int:
+        return int(longest.sum()) * patients
+
+
+def _split(batches: Sequence[list[int]], count: int, repeat: bool) -> list[list[int]]:
+    """Halve the largest batches until there are `count`; then, if that is asked, begin again from the first."""
+    heap = [(-len(batch), -i) for i, batch in enumerate(batches)]  # of equals the last
+    heapq.heapify(heap)
+    parts, following = dict(enumerate(batches)), len(batches)
+    while len(parts) < count and -heap[0][0] > 1:
+        i = -heapq.heappop(heap)[1]
+        middle = (len(parts[i]) + 1) // 2
+        parts[following] = parts[i][middle:]
+        parts[i] = parts[i][:middle]
+        for j in (i, following):
+            heapq.heappush(heap, (-len(parts[j]), -j))
+        following += 1
+    split = [parts[i] for i in range(following)]
+    return split + split[: count - len(split)] if repeat else split
+
+
+def balanced_weights(groups: Sequence[object]) -> np.ndarray:
+    """(patients,) weights under which each group of patients (a class, deaths, those followed up) weighs the same.
+
+    Args:
+        groups: Group of each patient; None or NaN = unknown, whose patients weigh as the average.
+    """
+    known = [None if g is None or g != g else str(g) for g in groups]
+    names = sorted({g for g in known if g is not None})
+    weights = np.ones(len(known))
+    for i, group in enumerate(known):
+        if group is not None:
+            weights[i] = sum(g is not None for g in known) / (len(names) * known.count(group))
+    return weights

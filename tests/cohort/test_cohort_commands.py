@@ -54,5 +54,5 @@ def test_split(capsys):
     run(cohort_split, "--clinical", "c.csv", "--out", "plain.csv")
     assert "not stratified" in capsys.readouterr().out
     with pytest.raises(InputError, match="no column 'weeks'"):
-        run(cohort_split, "--clinical", "c.csv", "--out", "x.csv", "--time", "weeks", "--event", "cens")
+        run(cohort_split, "--clinical", "c.csv", "--out", "x.csv", "--time", "weeks", "--censored", "cens")
     assert not Path("x.csv").exists()

@@ -157,7 +157,12 @@ def test_stated_scale_must_be_possible(shift, scale, message):
         ("gene,s1,s2\nTP53,5,high\nEGFR,1,2\n", "line 2, column 's2': 'high' is no number"),
         ("gene,s1\nTP53,inf\nEGFR,1\n", "line 2: infinite value in column 's1'"),
         ("gene,s1\nTP53,\nEGFR,NA\n", "holds no number"),
-        ("!Series_title\tx\n", "a GEO series matrix names probes"),
+        ("!Series_title\tx\n", "a GEO series matrix without a table"),
+        (
+            "!a\tx\n!Series_platform_id\tGPL1\n!series_matrix_table_begin\nID_REF\tG1\n7_at\t1\n8_at\t2\n",
+            "names probes of GPL1",
+        ),
+        ("gene,s1\n7157,5\n1956,6\n", "the first column holds Entrez numbers"),
         ("", "is empty"),
     ],
 )

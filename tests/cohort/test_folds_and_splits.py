@@ -61,6 +61,8 @@ def test_labels_are_stratified():
     clinical = read_clinical("c.csv", outcome={"label": "grade"})
     per_fold = pd.crosstab(clinical.patients["label"], make_folds(clinical, 4))
     assert (per_fold.max(axis=1) - per_fold.min(axis=1)).max() <= 1
+    shown = site_overlap(clinical, make_folds(clinical, 4))
+    assert (shown[list(per_fold.index)].to_numpy() == per_fold.T.to_numpy()).all()
 
 
 def test_sites_stay_whole_and_folds_balanced():

@@ -109,6 +109,9 @@ def test_damaged_and_missing_files():
     path = star("a.tsv")
     whole = path.read_text().rstrip("\n")
     path.write_text(whole[: whole.rindex("\t0.75\t")].rsplit("\t", 1)[0] + "\n")  # cut inside the last line
+    with pytest.raises(InputError, match="its last line breaks off"):
+        read_star_counts(path)
+    path.write_text(whole.replace("\t20.0\t", "\t\t", 1) + "\n")
     with pytest.raises(InputError, match="without a number in column tpm_unstranded"):
         read_star_counts(path)
     star("b.tsv", rows=[])

@@ -1,0 +1,208 @@
+"""A cohort from the GDC's downloads: sample sheet, RNA folders and clinical export joined, and who fell out and why."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from dmml._version import __version__
+from dmml.cohort.expression import Expression, file_source, write_expression
+from dmml.cohort.gdc_clinical import read_gdc_clinical
+from dmml.cohort.samples import average_patients
+from dmml.cohort.star_counts import StarCounts, combine, find_star_counts, read_star_counts
+from dmml.cohort.tables import open_table, read_rows
+from dmml.errors import InputError
+
+FILES = ("clinical.csv", "expression.parquet", "left_out.csv")
+"""What a cohort from the GDC is written as"""
+_RNA = "Gene Expression Quantification"
+
+
+@dataclass
+class GdcCohort:
+    """What was joined."""
+
+    clinical: pd.DataFrame
+    """see `read_gdc_clinical`"""
+    expression: Expression
+    left_out: pd.DataFrame
+    """`patient_id`, `what` (RNA, clinical, outcome), `file`, `reason`: everything that is missing, one line each"""
+
+
+def read_gdc(
+    rna: str | Path, sheet: str | Path, clinical: Sequence[str | Path], scale: str = "tpm", all_genes: bool = False
+) -> GdcCohort:
+    """Join the GDC's downloads.
+
+    A patient with primary tumor samples is described by these alone, averaged; recurrent and metastatic samples stand in
+    only where there is no other. A file that is cut off or damaged is left out by name, not the cohort.
+
+    Args:
+        rna: Folder of downloaded STAR-counts files, as `gdc-client` leaves it.
+        sheet: Sample sheet of the cart.
+        clinical: See `read_gdc_clinical`.
+        scale: Column of the files: `tpm`, `counts` or `fpkm`.
+        all_genes: Keep other genes than those of proteins and immune receptors too.
+
+    Raises:
+        InputError: A file is missing or of another form, or no patient is left.
+    """
+    table, reasons = read_gdc_clinical(clinical)
+    listed = _read_sheet(Path(sheet))
+    if not Path(rna).is_dir():
+        raise InputError(f"{rna}: no such folder; name the one that gdc-client downloaded the RNA files into")
+    lost: list[dict[str, str]] = []
+    samples, files = _read_samples(Path(rna), listed, scale, all_genes, lost)
+    if not samples:
+        first = f" ({lost[0]['file']}: {lost[0]['reason']})" if lost else ""
+        raise InputError(f"{rna}: no RNA file of the sheet can be used{first}; is it the sheet of these files?")
+    matrix, notes = combine(samples, str(rna))
+    patients = [listed.loc[sample, "patient"] for sample in matrix.index]
+    averaged, counts = average_patients(matrix, patients)
+    with_rna = set(averaged.index)
+    for patient in sorted({*listed["patient"]} - with_rna):
+        if not any(entry["patient_id"] == patient for entry in lost):
+            lost.append(_entry(patient, "RNA", "", "no RNA file in the sample sheet"))
+    lost += [
+        _entry(p, "RNA", "", "no RNA file in the sample sheet") for p in table.index if p not in {*listed["patient"]}
+    ]
+    lost += [_entry(p, "clinical", "", "no case in the clinical export") for p in sorted(with_rna - {*table.index})]
+    lost += [_entry(patient, "outcome", "", reason) for patient, reason in reasons.items()]
+    if not with_rna & {*table.index}:
+        raise InputError(
+            f"{sheet}: none of its {len(with_rna)} patients ({min(with_rna)}, …) is in the clinical export "
+            f"({table.index[0]}, …); export both from one cart"
+        )
+    provenance = {
+        "dmml": __version__,
+        "sources": [file_source(path, "star_counts") for path in files],
+        "counts": {reason: count for reason, count in {**notes, **counts}.items() if count},
+        "scale_stated": True,
+        "patients": len(averaged),
+        "genes": averaged.shape[1],
+    }
+    left_out = pd.DataFrame(lost, columns=["patient_id", "what", "file", "reason"])
+    return GdcCohort(
+        table, Expression(averaged, scale, provenance), left_out.sort_values(["patient_id", "what", "file"])
+    )
+
+
+def refuse_there(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds a cohort.
+
+    Raises:
+        InputError: One of the files is there and may not be replaced.
+    """
+    there = [name for name in FILES if (out / name).exists()]
+    if there and not overwrite:
+        raise InputError(f"{out / there[0]}: is there already; add --overwrite, or name another folder")
+
+
+def write_gdc(cohort: GdcCohort, out: Path) -> None:
+    """Write the three files, each whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in (("left_out.csv", cohort.left_out.set_index("patient_id")), ("clinical.csv", cohort.clinical)):
+        temporary = out / f".{name}.{os.getpid()}"
+        temporary.write_text(table.to_csv(), encoding="utf-8")
+        os.replace(temporary, out / name)
+    write_expression(cohort.expression, out / "expression.parquet", overwrite=True)
+
+
+def summary(cohort: GdcCohort) -> list[str]:
+    """Who is there, and how many fell out for which reason."""
+    clinical, rna = cohort.clinical, set(cohort.expression.patients)
+    known = clinical["os_days"].notna()
+    both = known & clinical.index.isin(rna)
+    lines = [
+        f"{len(clinical)} patients with clinical data, {int(known.sum())} with outcome, "
+        f"{int(clinical['os_event'].sum())} died",
+        f"{len(rna)} patients with RNA, {cohort.expression.table.shape[1]} genes, {cohort.expression.scale}",
+        f"{int(both.sum())} patients with both",
+    ]
+    reasons = Counter((what, reason.split(":")[0]) for what, reason in cohort.left_out[["what", "reason"]].to_numpy())
+    return lines + [f"  {count} without {what}: {reason}" for (what, reason), count in sorted(reasons.items())]
+
+
+def _entry(patient: str, what: str, file: str, reason: str) -> dict[str, str]:
+    return {"patient_id": patient, "what": what, "file": file, "reason": reason}
+
+
+def _read_sheet(path: Path) -> pd.DataFrame:
+    """RNA rows of a sample sheet, by file name up to its first dot: `file`, `patient`, `normal`, `primary`."""
+    table = open_table(path)
+    absent = [name for name in ("File Name", "Case ID") if name not in table.columns]
+    if absent:
+        raise InputError(
+            f"{path}: no column {absent[0]!r} (there are: {', '.join(table.columns[:8])}); it must be the sample sheet of the "
+            "cart (button Sample Sheet), not the manifest"
+        )
+    optional = [
+        name for name in ("Data Type", "Sample Type", "Tissue Type", "Tumor Descriptor") if name in table.columns
+    ]
+    rows = read_rows(table, ["File Name", "Case ID", *optional])
+    if "Data Type" in rows:
+        rows = rows[rows["Data Type"] == _RNA]
+    rows = rows.dropna(subset=["File Name", "Case ID"])
+    if rows.empty:
+        raise InputError(f"{path}: lists no RNA file ({_RNA}); save the sheet of the RNA cart")
+    kind = rows.reindex(columns=["Sample Type", "Tissue Type", "Tumor Descriptor"]).fillna("").agg(" ".join, axis=1)
+    listed = pd.DataFrame(
+        {
+            "file": rows["File Name"],
+            "patient": rows["Case ID"].str.split(",").str[0].str.strip(),
+            "normal": kind.str.contains("normal", case=False),
+            "primary": kind.str.contains("primary", case=False) | ~kind.str.contains(r"recurr|metast", case=False),
+        }
+    )
+    listed.index = listed["file"].str.split(".").str[0]
+    if listed.index.has_duplicates:
+        raise InputError(f"{path}: file {listed.index[listed.index.duplicated()][0]} is listed twice; remove one row")
+    return listed
+
+
+def _read_samples(
+    folder: Path, listed: pd.DataFrame, scale: str, all_genes: bool, lost: list[dict[str, str]]
+) -> tuple[list[StarCounts], list[Path]]:
+    """Samples that describe their patients; what cannot be used is added to `lost`."""
+    found = {
+        path.name.split(".")[0]: path for path in find_star_counts(folder)[0] if not path.name.endswith(".partial")
+    }
+    named = {path.name for path in folder.rglob("*") if path.is_file()}
+    lost += [
+        _entry("", "clinical", path.name, "RNA file that the sample sheet does not list")
+        for sample, path in found.items()
+        if sample not in listed.index
+    ]
+    has_primary = set(listed["patient"][listed["primary"] & ~listed["normal"] & listed.index.isin(list(found))])
+    read: list[tuple[StarCounts, Path]] = []
+    for sample, row in tqdm(listed.iterrows(), total=len(listed), desc="STAR-counts", unit="file", disable=None):
+        reason = None
+        if row["normal"]:
+            reason = "normal tissue"
+        elif sample not in found:
+            partial = any(name.startswith(sample) and name.endswith(".partial") for name in named)
+            empty = row["file"] in named
+            reason = "download was broken off" if partial else "no STAR-counts file" if empty else "not downloaded"
+        elif not row["primary"] and row["patient"] in has_primary:
+            reason = "recurrent or metastatic, and the patient has a primary tumor sample"
+        else:
+            try:
+                read.append((read_star_counts(found[sample], scale, all_genes), found[sample]))
+            except InputError as error:
+                reason = f"damaged: {error}"
+        if reason:
+            lost.append(_entry(row["patient"], "RNA", row["file"], reason))
+    sizes = Counter(len(one.values) for one, _ in read)
+    usual = sizes.most_common(1)[0][0] if sizes else 0
+    for one, path in read:
+        if len(one.values) < usual:
+            reason = f"damaged: {len(one.values)} genes, where the other files have {usual}; fetch it again"
+            lost.append(_entry(listed.loc[one.sample, "patient"], "RNA", path.name, reason))
+    whole = [(one, path) for one, path in read if len(one.values) >= usual]
+    return [one for one, _ in whole], [path for _, path in whole]

@@ -1,0 +1,198 @@
+"""Clinical data as the GDC exports it (TSV, JSON, or the archive of TSVs): one row a patient, outcome in days."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dmml.cohort.tables import MISSING, open_table, read_rows
+from dmml.errors import InputError
+
+# The portal has renamed its columns over the years; JSON has the same words, nested.
+FIELDS = {
+    "patient_id": ("case_submitter_id", "cases.submitter_id", "submitter_id", "bcr_patient_barcode"),
+    "project": ("project_id", "project.project_id", "cases.project.project_id"),
+    "vital": ("vital_status", "demographic.vital_status"),
+    "death": ("days_to_death", "demographic.days_to_death"),
+    "last": (
+        "days_to_last_follow_up", "diagnoses.days_to_last_follow_up", "days_to_follow_up", "follow_ups.days_to_follow_up",
+    ),
+    "age": ("age_at_index", "demographic.age_at_index"),
+    "age_days": ("age_at_diagnosis", "diagnoses.age_at_diagnosis"),
+    "sex": ("gender", "demographic.gender", "sex_at_birth", "demographic.sex_at_birth"),
+    "stage": ("ajcc_pathologic_stage", "diagnoses.ajcc_pathologic_stage", "figo_stage", "diagnoses.figo_stage"),
+    "grade": ("tumor_grade", "diagnoses.tumor_grade"),
+    "diagnosis": ("primary_diagnosis", "diagnoses.primary_diagnosis"),
+    "primary": ("diagnosis_is_primary_disease", "diagnoses.diagnosis_is_primary_disease"),
+}  # fmt: skip
+_PER_DIAGNOSIS = ("stage", "grade", "diagnosis", "age_days")
+_ARCHIVED = ("clinical.tsv", "follow_up.tsv")
+_UNSAID = {"unknown", "not allowed to collect", "gx", "not reported", "unspecified"}
+
+
+def read_gdc_clinical(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Read what the portal's buttons "TSV" and "JSON" give, one file or several of the same cases.
+
+    Time is days from diagnosis to death, or to the latest follow-up that any row names.
+
+    Args:
+        paths: `clinical.tsv`, `follow_up.tsv`, the `.tar.gz` they come in, or a JSON of cases.
+
+    Returns:
+        Rows by patient_id with `project`, `site` (of a TCGA barcode), `os_days`, `os_event` (1 = died; both empty where
+        unknown), `age` (years), `sex`, `stage` (0, I to IV), `grade`, `diagnosis`; and {patient: why the outcome is
+        unknown}.
+
+    Raises:
+        InputError: A file is missing, or is none of these.
+    """
+    told: dict[str, dict[str, list[tuple[bool, str]]]] = defaultdict(lambda: defaultdict(list))
+    for path in map(Path, paths):
+        for row in _rows(path):
+            fields = {name: _first(row, columns) for name, columns in FIELDS.items()}
+            if fields["patient_id"] is None:
+                continue
+            primary = (fields["primary"] or "true").lower() == "true"
+            for name, value in fields.items():
+                if value is not None:
+                    told[fields["patient_id"]][name].append((primary, value))
+    if not told:
+        raise InputError(f"{', '.join(map(str, paths))}: no case in it; export the cart's clinical data again")
+    records, reasons = [], {}
+    for patient, fields in told.items():
+        days, event, reason = _outcome(fields)
+        records.append({"patient_id": patient, **_describe(patient, fields), "os_days": days, "os_event": event})
+        if reason:
+            reasons[patient] = reason
+    order = ["patient_id", "project", "site", "os_days", "os_event", "age", "sex", "stage", "grade", "diagnosis"]
+    return pd.DataFrame(records)[order].set_index("patient_id").sort_index(), reasons
+
+
+def _outcome(fields: dict[str, list[tuple[bool, str]]]) -> tuple[float | None, float | None, str]:
+    """Days, event, and why both are unknown."""
+    vital = {value.lower() for _, value in fields["vital"]} & {"alive", "dead"}
+    if len(vital) != 1:
+        return None, None, "vital status is not given" if not vital else "rows say both alive and dead"
+    if vital == {"dead"}:
+        days, what = _latest(fields["death"]), "died, but days_to_death is empty"
+    else:
+        days, what = _latest(fields["last"]), "alive, but no follow-up is given"
+    if days is None:
+        return None, None, what
+    if days < 0:
+        return None, None, f"{'death' if vital == {'dead'} else 'last follow-up'} {-days:.0f} days before diagnosis"
+    return days, float(vital == {"dead"}), ""
+
+
+def _describe(patient: str, fields: dict[str, list[tuple[bool, str]]]) -> dict[str, Any]:
+    """Covariates: of the primary diagnosis where rows say which it is."""
+    first = {name: values[0][1] for name, values in fields.items() if values}
+    for name in _PER_DIAGNOSIS:
+        primary = [value for is_primary, value in fields[name] if is_primary]
+        if primary:
+            first[name] = primary[0]
+    stage = re.match(r"Stage (0|IV|I{1,3})", first.get("stage", ""), re.IGNORECASE)
+    site = re.fullmatch(r"TCGA-(\w{2})-\w{4}", patient)
+    age = _number(first.get("age"))
+    if age is None and _number(first.get("age_days")) is not None:
+        age = float(int(_number(first["age_days"]) / 365.25))
+    return {
+        "project": first.get("project"),
+        "site": site[1] if site else None,
+        "age": age,
+        "sex": first["sex"].lower() if "sex" in first else None,
+        "stage": stage[1].upper() if stage else None,
+        "grade": first.get("grade"),
+        "diagnosis": first.get("diagnosis"),
+    }
+
+
+def _latest(values: Iterable[tuple[bool, str]]) -> float | None:
+    return max((number for _, value in values if (number := _number(value)) is not None), default=None)
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None
+
+
+def _first(row: dict[str, str], columns: Iterable[str]) -> str | None:
+    """The first of several columns that says something."""
+    for column in columns:
+        value = str(row.get(column) or "").strip()
+        if value.lower() not in MISSING | _UNSAID:
+            return value
+    return None
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    if path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        yield from _archived(path)
+    elif path.suffix == ".json":
+        yield from _cases(path)
+    else:
+        table = open_table(path)
+        if not set(table.columns) & set(FIELDS["patient_id"]):
+            raise InputError(
+                f"{path}: no column {FIELDS['patient_id'][0]} (there are: {', '.join(table.columns[:8])}, …); export the "
+                "cart's clinical data as TSV or JSON"
+            )
+        wanted = [column for columns in FIELDS.values() for column in columns if table.columns.count(column) == 1]
+        yield from read_rows(table, wanted).to_dict("records")
+
+
+def _archived(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with tarfile.open(path) as archive:
+            members = [m for m in archive.getmembers() if m.isfile() and Path(m.name).name in _ARCHIVED]
+            texts = [archive.extractfile(member).read().decode("utf-8-sig") for member in members]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no readable archive ({error}); fetch it again") from None
+    if not texts:
+        raise InputError(f"{path}: holds no clinical.tsv; export the cart's clinical data as TSV or JSON")
+    for text in filter(str.strip, texts):  # a cart without follow-ups has an empty file of them
+        try:
+            frame = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
+        except pd.errors.ParserError as error:
+            raise InputError(f"{path}: a table in it cannot be read ({str(error).strip()}); fetch it again") from None
+        yield from frame.to_dict("records")
+
+
+def _cases(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a JSON of cases: one of the case, one of each diagnosis and of each follow-up."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no valid JSON ({error}); fetch it again") from None
+    if not isinstance(content, list) or not all(isinstance(case, dict) for case in content):
+        raise InputError(f"{path}: no list of cases; export the cart's clinical data as JSON")
+    for case in content:
+        patient = {"submitter_id": case.get("submitter_id")}
+        yield {**patient, **_flat(case.get("project"), "project."), **_flat(case.get("demographic"), "demographic.")}
+        for kind in ("diagnoses", "follow_ups"):
+            for entry in case.get(kind) or []:
+                yield {**patient, **_flat(entry, f"{kind}.")}
+
+
+def _flat(entry: Any, prefix: str) -> dict[str, str]:
+    if not isinstance(entry, dict):
+        return {}
+    return {
+        f"{prefix}{key}": str(value)
+        for key, value in entry.items()
+        if value is not None and not isinstance(value, (dict, list))
+    }

@@ -1,0 +1,183 @@
+"""Several cohorts as one: patients side by side, genes that all measure, folds number by number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from dmml.cohort.clinical import Clinical
+from dmml.cohort.cohort import Cohort
+from dmml.cohort.expression import Expression, model_values
+from dmml.cohort.gene_sets import SUBSPACES, genes_of
+from dmml.cohort.splits import Fold, Split, carve_validation
+from dmml.errors import InputError
+
+_FEWEST_SHARED = 0.5  # of a subspace's genes that some cohort measures: below, the poorest table rules the others
+
+
+def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
+    """Join cohorts that are trained on together.
+
+    Genes are those that every cohort with RNA measures; what others measure besides is counted and dropped. Sites are
+    told apart by their cohort. Fold k of the whole is fold k of each.
+
+    Args:
+        cohorts: With the same kind of outcome and the same covariates.
+
+    Raises:
+        InputError: A patient is in two cohorts, outcomes or covariates differ in kind, RNA differs in scale or was
+            standardised cohort by cohort under a label, too few genes are shared, or the folds differ.
+    """
+    names = _distinct_names(cohorts)
+    _refuse_clash(cohorts, names)
+    clinical = _join_clinical(cohorts, names)
+    return Cohort(
+        name="+".join(names),
+        clinical=clinical,
+        expression=_join_expression(cohorts, names),
+        gene_sets=cohorts[0].gene_sets,
+        split=_join_splits(cohorts, names),
+        fold=cohorts[0].fold,
+        preset=cohorts[0].preset,
+        members=list(cohorts),
+    )
+
+
+def confounded_classes(cohort: Cohort) -> list[str]:
+    """Classes of a joined cohort that come from one member only: a model can tell them by the laboratory."""
+    if cohort.clinical.kind != "classification" or len(cohort.members) < 2:
+        return []
+    found = Counter(label for member in cohort.members for label in member.clinical.classes)
+    return sorted(label for label, count in found.items() if count == 1)
+
+
+def _distinct_names(cohorts: Sequence[Cohort]) -> list[str]:
+    names = [cohort.name for cohort in cohorts]
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise InputError(f"data: two cohorts are called {twice!r}; give each a name of its own (data: name)")
+    return names
+
+
+def _refuse_clash(cohorts: Sequence[Cohort], names: Sequence[str]) -> None:
+    owner: dict[str, str] = {}
+    for cohort, name in zip(cohorts, names, strict=True):
+        both = [patient for patient in cohort.clinical.patients.index if patient in owner]
+        if both:
+            raise InputError(
+                f"data: {len(both)} patient(s) are in both {owner[both[0]]} and {name} (first: {both[0]}); leave them in "
+                "one table, or give different people different ids"
+            )
+        owner |= dict.fromkeys(cohort.clinical.patients.index, name)
+
+
+def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
+    tables = [cohort.clinical for cohort in cohorts]
+    kinds = {table.kind for table in tables}
+    if len(kinds) > 1:
+        told = ", ".join(f"{name}: {table.kind or 'none'}" for name, table in zip(names, tables, strict=True))
+        raise InputError(f"data: cohorts trained together share one task, but their outcomes are {told}; name the same")
+    _refuse_covariates(tables, names)
+    patients = []
+    for name, table in zip(names, tables, strict=True):
+        own = table.patients.copy()
+        if "site" in own:
+            own["site"] = own["site"].map(lambda site, name=name: f"{name}/{site}", na_action="ignore")
+        patients.append(own)
+    return Clinical(
+        patients=pd.concat(patients),
+        covariates=pd.concat([table.covariates for table in tables]),
+        slides={patient: slides for table in tables for patient, slides in table.slides.items()},
+        source=" + ".join(table.source for table in tables),
+        names_slides=all(table.names_slides for table in tables),
+        site_conflicts=[patient for table in tables for patient in table.site_conflicts],
+    )
+
+
+def _refuse_covariates(tables: Sequence[Clinical], names: Sequence[str]) -> None:
+    first = tables[0].covariates
+    for name, table in zip(names[1:], tables[1:], strict=True):
+        apart = set(first.columns) ^ set(table.covariates.columns)
+        if apart:
+            raise InputError(
+                f"data: the covariate {min(apart)!r} is named in one of {names[0]} and {name} only; name the same in both"
+            )
+        for column in first:
+            numeric = [pd.api.types.is_numeric_dtype(one[column]) for one in (first, table.covariates)]
+            if numeric[0] != numeric[1]:
+                raise InputError(
+                    f"data: the covariate {column!r} holds numbers in {names[0 if numeric[0] else names.index(name)]} and "
+                    "words in the other; code both alike"
+                )
+
+
+def _join_expression(cohorts: Sequence[Cohort], names: Sequence[str]) -> Expression | None:
+    measured = [(name, cohort) for name, cohort in zip(names, cohorts, strict=True) if cohort.expression is not None]
+    if not measured:
+        return None
+    scales = {cohort.expression.scale for _, cohort in measured}
+    if len(scales) > 1:
+        told = ", ".join(f"{name}: {cohort.expression.scale}" for name, cohort in measured)
+        raise InputError(f"data: RNA on different scales ({told}); what tells them apart would be the scale, give one")
+    if scales == {"zscore"} and len(measured) > 1 and cohorts[0].clinical.kind == "classification":
+        raise InputError(
+            "data: RNA tables that were z-scored one by one hide what tells the cohorts' classes apart and fake the rest; "
+            "give tables of one linear or log2 scale"
+        )
+    tables = [model_values(cohort.expression) for _, cohort in measured]
+    shared = set(tables[0].columns).intersection(*(table.columns for table in tables[1:]))
+    every = set().union(*(table.columns for table in tables))
+    for subspace in SUBSPACES:
+        wanted = set(genes_of(cohorts[0].gene_sets[subspace])) & every
+        if len(wanted & shared) < _FEWEST_SHARED * len(wanted):
+            poorest = min(measured, key=lambda pair: len(wanted & set(pair[1].expression.table.columns)))[0]
+            raise InputError(
+                f"data: of {len(wanted)} {subspace} genes only {len(wanted & shared)} are in every cohort ({poorest} has "
+                "the fewest); leave that cohort's expression out, or give a table with more genes"
+            )
+    columns = [gene for gene in tables[0].columns if gene in shared]
+    joined = pd.concat([table[columns] for table in tables])
+    provenance = {
+        "sources": [source for _, cohort in measured for source in cohort.expression.provenance.get("sources", [])],
+        "scale": scales.copy().pop(),
+        "counts": {"genes_not_in_every_cohort_dropped": len(every) - len(shared)},
+    }
+    return Expression(joined.rename_axis("patient_id"), scales.pop(), provenance, on_model_scale=True)
+
+
+def _join_splits(cohorts: Sequence[Cohort], names: Sequence[str]) -> Split | None:
+    splits = [cohort.split for cohort in cohorts]
+    if all(split is None for split in splits):
+        return None
+    for name, split in zip(names, splits, strict=True):
+        if split is None or set(split.folds) != set(next(filter(None, splits)).folds):
+            raise InputError(
+                f"data: {name} has {'no split' if split is None else f'the folds {sorted(split.folds)}'}, another cohort "
+                "has others; every cohort needs the same fold numbers, or all {folds: n}"
+            )
+    folds = {}
+    for k in splits[0].folds:
+        own = [split[k] for split in splits]
+        named = any(fold.validation is not None for fold in own)
+        parts = [
+            _with_validation(cohort, fold, split.by_site) if named else fold
+            for cohort, fold, split in zip(cohorts, own, splits, strict=True)
+        ]
+        folds[k] = Fold(
+            [patient for fold in parts for patient in fold.train],
+            [patient for fold in parts for patient in fold.test],
+            [patient for fold in parts for patient in fold.validation] if named else None,
+        )
+    unknown = [patient for split in splits for patient in split.unknown]
+    unused = [patient for split in splits for patient in split.unused]
+    source = " + ".join(split.source for split in splits)
+    return Split(folds, source, unknown, unused, by_site=all(split.by_site for split in splits))
+
+
+def _with_validation(cohort: Cohort, fold: Fold, by_site: bool) -> Fold:
+    """A fold whose inner validation is named, carved where the source names none."""
+    if fold.validation is not None:
+        return fold
+    train, validation = carve_validation(cohort.clinical, fold.train, site=by_site)
+    return Fold(train, fold.test, validation)

@@ -1,0 +1,155 @@
+"""Tables whose rows are no gene names: probes of a microarray, Entrez numbers; mapped by a table that the user gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.gene_names import is_gene
+from dmml.cohort.tables import MISSING, TextTable, open_table, open_text, read_rows
+from dmml.errors import InputError
+
+_PROBE_COLUMNS = (
+    "probe",
+    "ID",
+    "ID_REF",
+    "PROBE_ID",
+    "Probe Set ID",
+    "entrez",
+    "Entrez_Gene_Id",
+    "ENTREZID",
+    "NCBI Gene ID",
+)
+_SYMBOL_COLUMNS = (
+    "symbol", "Symbol", "Gene Symbol", "GENE_SYMBOL", "Gene symbol", "ILMN_Gene", "Hugo_Symbol", "SYMBOL", "Approved symbol",
+)  # fmt: skip
+_ENTREZ = re.compile(r"\d+(_at)?(\.0)?")
+_SEVERAL = re.compile(r"\s*(?:///|;|\|)\s*")
+_TABLE = "!series_matrix_table_begin"
+
+
+@dataclass
+class ProbeMap:
+    """{probe: symbol}; a probe of several genes is none's."""
+
+    symbols: dict[str, str]
+    ambiguous: int
+    """probes that name several genes"""
+
+    def rename(self, names: Sequence[str]) -> tuple[list[str | None], dict[str, int]]:
+        """The symbol of each name, None where there is none, with counts."""
+        symbols = [self.symbols.get(str(name).strip().removesuffix(".0")) for name in names]
+        lost = sum(symbol is None for symbol in symbols)
+        return symbols, {"probes_mapped": len(symbols) - lost, "probes_without_one_gene_dropped": lost}
+
+
+def read_probe_map(path: str | Path) -> ProbeMap:
+    """Read a platform's annotation, or any table of names and symbols.
+
+    Args:
+        path: Columns `probe` (or ID, Entrez_Gene_Id, …) and `symbol` (or Gene Symbol, Hugo_Symbol, …); lines before the
+            header that start with `#`, `^` or `!` are passed over.
+
+    Raises:
+        InputError: One of the columns is missing, or no symbol in it is a gene.
+    """
+    table = _annotation(Path(path))
+    probe = next((name for name in _PROBE_COLUMNS if name in table.columns), None)
+    symbol = next((name for name in _SYMBOL_COLUMNS if name in table.columns), None)
+    if probe is None or symbol is None:
+        raise InputError(
+            f"{path}: a map of probes needs the columns probe and symbol (or ID and Gene Symbol of the platform's "
+            f"annotation); there are: {', '.join(table.columns[:12])}"
+        )
+    symbols: dict[str, str] = {}
+    ambiguous = 0
+    for name, value in read_rows(table, [probe, symbol]).itertuples(index=False):
+        if name is None or value is None:
+            continue
+        genes = list(dict.fromkeys(gene for gene in _SEVERAL.split(value) if gene))
+        if len(genes) == 1:
+            symbols[name.removesuffix(".0")] = genes[0]
+        ambiguous += len(genes) > 1
+    if not any(is_gene(gene) for gene in symbols.values()):
+        raise InputError(
+            f"{path}: no known gene in column {symbol!r}; give the platform's annotation with gene symbols"
+        )
+    return ProbeMap(symbols, ambiguous)
+
+
+def is_series_matrix(table: TextTable) -> bool:
+    """Whether a table begins as GEO's series matrices do."""
+    return table.columns[0].startswith("!")
+
+
+def open_series_matrix(path: Path) -> tuple[TextTable, str]:
+    """The table inside a GEO series matrix, and its platform.
+
+    Raises:
+        InputError: The file has no table.
+    """
+    platform = "unknown"
+    with open_text(path) as text:
+        for number, line in enumerate(text, start=1):
+            if line.startswith("!Series_platform_id"):
+                platform = line.split("\t")[1].strip().strip('"') if "\t" in line else platform
+            if line.startswith(_TABLE):
+                columns = [name.strip().strip('"') for name in text.readline().rstrip("\r\n").split("\t")]
+                if len([name for name in columns if name]) < 2:
+                    break
+                return TextTable(path, "\t", number + 1, columns), platform
+    raise InputError(f"{path}: a GEO series matrix without a table of values; fetch the series' expression data")
+
+
+def series_values(table: TextTable) -> tuple[TextTable, pd.DataFrame]:
+    """Header and rows of a series matrix, without its last line and the tabs that spreadsheets leave at line ends."""
+    named = [name for name in table.columns if name]
+    frame = read_rows(table, named, names=0)
+    return replace(table, columns=named), frame[~frame.iloc[:, 0].astype(str).str.startswith("!")]
+
+
+def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platform: str | None = None) -> str:
+    """What to say of a table without gene names."""
+    names = [str(name).strip() for name in rows if str(name).strip().lower() not in MISSING]
+    if platform:
+        return (
+            f"{path}: a GEO series matrix names probes of {platform} ({_examples(names)}), not genes; give "
+            "--probes with the platform's annotation (columns ID and Gene Symbol)"
+        )
+    for what, own in (("first column", names), ("header", [str(name) for name in header])):
+        if len(own) > 1 and np.mean([bool(_ENTREZ.fullmatch(name)) for name in own]) > 0.9:
+            return (
+                f"{path}: the {what} holds Entrez numbers ({_examples(own)}), for which dmml ships no table; give --probes "
+                "with a table of the columns Entrez_Gene_Id and Hugo_Symbol, or a table with symbols or Ensembl ids"
+            )
+    return (
+        f"{path}: no gene names recognised, neither in the header ({_examples(list(header))}) nor in the first "
+        f"column ({_examples(names)}); symbols or Ensembl ids are wanted, or --probes with a table that maps them"
+    )
+
+
+def _annotation(path: Path) -> TextTable:
+    """The header of an annotation; those of GEO begin with lines of `^` and `!`."""
+    with open_text(path) as text:
+        skipped = 0
+        for line in text:
+            if not line.startswith(("^", "!", "#")):
+                break
+            skipped += 1
+        else:
+            raise InputError(f"{path}: is empty; a table of probes and symbols is wanted")
+    if not skipped:
+        return open_table(path)
+    separator = max("\t,;", key=line.count)
+    return TextTable(
+        path, separator, skipped + 1, [name.strip().strip('"') for name in line.rstrip("\r\n").split(separator)]
+    )
+
+
+def _examples(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join(map(str, names[:count])) + (", …" if len(names) > count else "")

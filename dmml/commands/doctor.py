@@ -1,0 +1,109 @@
+"""Check machine and inputs before anything expensive: what joins with what, what is missing, which folds are too small."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    from dmml.experiment.doctor import Examination, Finding
+
+_WIDTH = 108
+_MARKS = {"ok": "ok", "look": "look", "blocks": "BLOCKS"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--config", "-c", action="append", metavar="C.yaml", help="of a fit or a test; may be repeated")
+    parser.add_argument("--ckpt_path", metavar="P", help="checkpoint that is to be tested on the cohort")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Examine and print.
+
+    Raises:
+        InputError: Something would stop a run.
+    """
+    from dmml.experiment.doctor import Examination, examine
+
+    config = _read(args.config)
+    found = examine(_section(config)) if config else Examination()
+    _config(found, config)
+    if args.ckpt_path:
+        _checkpoint(found, args.ckpt_path, _section(config) if config else {})
+    if not found.blocking:
+        _machine(found, config)
+    print("\n".join(_lines(found.findings)))
+    if found.folds is not None:
+        print("\n" + found.folds.to_string())
+    if found.blocking:
+        first = found.blocking[0]
+        raise InputError(f"{len(found.blocking)} finding(s) block a run; the first: {first.part}: {first.text}")
+    look = sum(finding.state == "look" for finding in found.findings)
+    print(f"\nnothing blocks a run{f'; {look} finding(s) to look at' if look else ''}")
+
+
+def _read(paths: list[str] | None) -> dict[str, Any]:
+    """The config that would be run; nothing where none was named."""
+    if not paths:
+        return {}
+    from dmml.commands.config_reading import read_config
+
+    config = read_config(["fit", *(word for path in paths for word in ("--config", path))])
+    if not isinstance(config.get("data"), dict):
+        raise InputError(f"{paths[0]}: has no `data:` section to examine; see configs/demo.yaml")
+    return config
+
+
+def _section(config: dict[str, Any]) -> dict[str, Any]:
+    from dmml.commands.config_reading import init_args
+
+    return init_args(config["data"])
+
+
+def _config(found: Examination, config: dict[str, Any]) -> None:
+    """What the model's part of a config would be refused for."""
+    from dmml.commands.config_mistakes import misspelt_class, misspelt_data
+    from dmml.commands.config_reading import init_args
+    from dmml.commands.preflight import check_checkpoint, refuse_blind_student
+
+    found.attempt("config", lambda: misspelt_data(_section(config)) if config else None)
+    if mistake := misspelt_class(config):
+        found.add("config", mistake, "blocks")
+    model = init_args(config.get("model"))
+    found.attempt("model", lambda: refuse_blind_student(config))
+    for option in ("teacher", "init_from"):
+        if isinstance(model.get(option), str):
+            found.attempt("model", lambda path=model[option]: check_checkpoint(path))
+
+
+def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
+    from dmml.commands.preflight import check_checkpoint
+
+    before = len(found.blocking)
+    found.attempt("checkpoint", lambda: check_checkpoint(path))
+    if len(found.blocking) == before:
+        from dmml.experiment.doctor_checkpoint import examine_checkpoint
+
+        examine_checkpoint(found, path, found.cohort, section)
+
+
+def _machine(found: Examination, config: dict[str, Any]) -> None:
+    from dmml.experiment.doctor import machine
+
+    found.add("machine", machine((config.get("trainer") or {}).get("default_root_dir") or "runs"))
+
+
+def _lines(findings: Iterable[Finding]) -> list[str]:
+    """Aligned lines; what blocks comes last, where it is seen."""
+    ordered = sorted(findings, key=lambda finding: finding.state == "blocks")
+    lines = []
+    for finding in ordered:
+        first, *more = textwrap.wrap(finding.text, _WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+        lines.append(f"{finding.part:<11} {_MARKS[finding.state]:<7} {first}")
+        lines += [f"{'':<19} {line}" for line in more]
+    return lines

@@ -1,0 +1,38 @@
+"""Whether a cohort's features come from the encoder that a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dmml.data.joined_store import JoinedStore
+from dmml.errors import InputError
+from dmml.store import FeatureStore
+
+
+def refuse_other_encoder(
+    path: str, store: FeatureStore | JoinedStore, n_features: int | None, fitted: Mapping[str, Any]
+) -> None:
+    """Refuse features of another width, encoder or weights than the model's.
+
+    Args:
+        path: What the message calls the store.
+        store: The cohort's features.
+        n_features: Width that the model reads; 0 or None where it reads no slides.
+        fitted: What was fitted with the model, its encoder among that.
+
+    Raises:
+        InputError: As said.
+    """
+    theirs, ours = fitted.get("encoder") or {}, store.attributes["encoder"]
+    if n_features and store.n_features != n_features:
+        raise InputError(
+            f"{path}: {store.n_features} features a tile by {ours.get('name')}, the model was trained on "
+            f"{n_features} by {theirs.get('name')}; extract the slides with that encoder"
+        )
+    for key in ("name", "weights"):
+        if theirs and ours and theirs.get(key) != ours.get(key):
+            raise InputError(
+                f"{path}: encoder {key} is {ours.get(key)}, the model was trained on {theirs.get(key)}; "
+                "extract the slides with that encoder"
+            )

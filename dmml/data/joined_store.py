@@ -1,0 +1,71 @@
+"""The feature stores of several cohorts, read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dmml.errors import InputError
+from dmml.store import FeatureStore, SlideFeatures
+
+
+class JoinedStore:
+    """Slides of several stores under one roof, each read from its own; what reads a `FeatureStore` reads this.
+
+    Args:
+        stores: {path: store}, made with one encoder on one grid.
+
+    Raises:
+        InputError: Two stores differ in encoder, tile or magnifications, or hold a slide of the same id.
+    """
+
+    def __init__(self, stores: Mapping[str, FeatureStore]):
+        (self.path, first), *_ = stores.items()
+        self.attributes = first.attributes
+        self.n_features = first.n_features
+        self._store: dict[str, FeatureStore] = {}
+        owner: dict[str, str] = {}
+        for path, store in stores.items():
+            self._refuse_other_maker(path, store)
+            for slide in store.slides():
+                if slide in owner:
+                    raise InputError(f"{path}: slide {slide} is in {owner[slide]} too; a slide belongs to one cohort")
+                owner[slide], self._store[slide] = path, store
+
+    def _refuse_other_maker(self, path: str, store: FeatureStore) -> None:
+        ours, theirs = self.attributes, store.attributes
+        same = {key: ours["encoder"].get(key) == theirs["encoder"].get(key) for key in ("name", "weights", "dim")}
+        same |= {key: ours[key] == theirs[key] for key in ("tile_px", "magnifications")}
+        apart = next((key for key, equal in same.items() if not equal), None)
+        if apart is not None:
+            told = [one["encoder"].get(apart, one.get(apart)) for one in (ours, theirs)]
+            raise InputError(
+                f"{path}: made with {apart} {told[1]}, {self.path} with {told[0]}; cohorts trained together need one "
+                "encoder and grid, extract one of them again"
+            )
+
+    def slides(self) -> list[str]:
+        """Ids of all slides, sorted."""
+        return sorted(self._store)
+
+    def __contains__(self, slide_id: str) -> bool:
+        """Whether one of the stores holds the slide."""
+        return slide_id in self._store
+
+    def slide_attributes(self, slide_id: str) -> dict[str, Any]:
+        """See `FeatureStore.slide_attributes`."""
+        return self._store[slide_id].slide_attributes(slide_id)
+
+    def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
+        """See `FeatureStore.read`."""
+        return self._store[slide_id].read(slide_id, magnification)
+
+    def n_tokens(self, slide_id: str, magnification: int) -> int:
+        """See `FeatureStore.n_tokens`."""
+        return self._store[slide_id].n_tokens(slide_id, magnification)
+
+    def thumbnail(self, slide_id: str) -> np.ndarray | None:
+        """See `FeatureStore.thumbnail`."""
+        return self._store[slide_id].thumbnail(slide_id)

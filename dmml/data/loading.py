@@ -1,0 +1,90 @@
+"""A loader of patients: batches by plan, processes that read ahead, and what the plan costs in padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from dmml.data.dataset import PatientDataset, PatientReader
+from dmml.data.samplers import PatientBatches, balanced_weights
+
+
+@dataclass
+class Loading:
+    """How patients become batches; the arguments of `MultimodalDataModule` of the same names."""
+
+    batch_size: int = 8
+    """most patients a batch"""
+    num_workers: int = 0
+    """processes that read ahead"""
+    seed: int = 0
+    """of the order of the patients, and of the draw of their tokens"""
+    max_tokens: int | None = None
+    """most tokens of a patient at a magnification in training: parents with all their children, drawn anew each epoch;
+    validation and test read all"""
+    token_budget: int | None = None
+    """most tokens a batch, padding counted; a patient with more is alone"""
+    pack: int = 1
+    """patients of so many batches are sorted by size before they are cut into batches, which saves padding"""
+    balance: bool = False
+    """draw classes, or deaths and those followed up, equally often"""
+
+    def loader(
+        self,
+        reader: PatientReader,
+        patients: list[str],
+        collate: Callable[..., Any],
+        trainer: Trainer | None,
+        groups: list[Any] | None = None,
+        training: bool = False,
+    ) -> DataLoader:
+        """The loader of a part.
+
+        Args:
+            reader: Reads them.
+            patients: Their ids.
+            collate: Makes a batch of them.
+            trainer: Says which process this is, and where a resumed run stands.
+            groups: Class or event of each patient, for `balance`.
+            training: Whether they are learned from.
+        """
+        dataset = PatientDataset(reader, patients, self.max_tokens, self.seed)
+        sampler = PatientBatches(
+            dataset.sizes(self._needs_sizes(), training),
+            self.batch_size,
+            self.seed,
+            training,
+            self.pack,
+            self.token_budget,
+            balanced_weights(groups) if training and self.balance and groups is not None else None,
+            rank=getattr(trainer, "global_rank", 0),
+            world=getattr(trainer, "world_size", 1),
+        )
+        ahead = {"prefetch_factor": 2, "persistent_workers": True} if self.num_workers else {}
+        return DataLoader(
+            dataset,
+            batch_size=None,  # the sampler hands out whole batches
+            sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),  # a loader draws a seed; not from the run's generator
+            **ahead,
+        )
+
+    def _needs_sizes(self) -> bool:
+        return self.pack > 1 or self.token_budget is not None
+
+
+def padding_words(loader: DataLoader) -> str:
+    """What the batches of the first epoch cost in padding; empty where sizes were not looked up."""
+    sampler = loader.sampler
+    if not isinstance(sampler, PatientBatches) or np.all(sampler.sizes == sampler.sizes[:1]):
+        return ""
+    return f"{len(sampler)} batches an epoch, {sampler.padding():.0%} of their tokens are padding"

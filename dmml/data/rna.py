@@ -1,0 +1,112 @@
+"""A cohort's RNA as a model reads it: on its scale, standardised by what was fitted, with an account of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.cohort import Cohort
+from dmml.cohort.expression import model_values
+from dmml.cohort.gene_preset import choose_genes
+from dmml.cohort.gene_sets import GeneSets
+from dmml.cohort.standardise import (
+    CLIP,
+    GeneStatistics,
+    check_fit,
+    fit_statistics,
+    standardise,
+    statistics_within,
+)
+from dmml.errors import InputError
+
+STANDARDISE = ("training", "within_cohort")
+"""Whose mean and spread standardise a tested cohort: the training patients', or its own (transductive)"""
+
+
+class CohortRna:
+    """RNA of a cohort's patients.
+
+    Args:
+        cohort: With an RNA table.
+        how: One of `STANDARDISE`.
+    """
+
+    def __init__(self, cohort: Cohort, how: str = STANDARDISE[0]):
+        self.cohort, self.how = cohort, how
+        self.scale = cohort.expression.scale
+        self.values: pd.DataFrame = model_values(cohort.expression)
+        """(patients × genes) on the model's scale"""
+
+    def __contains__(self, patient: str) -> bool:
+        """Whether the patient has RNA."""
+        return patient in self.values.index
+
+    def programs(self, train: Sequence[str]) -> GeneSets:
+        """Gene sets as far as the table has them; under a preset narrowed by the training patients with RNA."""
+        usable = self.cohort.usable_gene_sets()
+        if self.cohort.preset is None:
+            return usable
+        known = [patient for patient in train if patient in self]
+        if not known:
+            raise InputError(f"gene_sets: no training patient has RNA to choose the preset {self.cohort.preset!r} by")
+        return choose_genes(usable, self.values.loc[known], self.cohort.preset)
+
+    def fit(self, train: Sequence[str], genes: Sequence[str]) -> dict[str, Any]:
+        """Statistics of the training patients with RNA, as plain lists."""
+        known = [patient for patient in train if patient in self]
+        return fit_statistics(self.values.loc[known], genes, self.scale).to_dict()
+
+    def rows(self, patients: Sequence[str], statistics: Mapping[str, Any]) -> np.ndarray:
+        """(patients, G) standardised float32; 0 for patients without RNA and for genes that are not there."""
+        fitted = self._statistics(GeneStatistics.from_dict(statistics))
+        return standardise(self.values.reindex(patients), fitted, self.scale)
+
+    def _statistics(self, fitted: GeneStatistics) -> GeneStatistics:
+        return fitted if self.how == STANDARDISE[0] else statistics_within(self._own(), fitted, self.scale)
+
+    def _own(self) -> pd.DataFrame:
+        """Rows of the patients of the clinical table."""
+        return self.values.loc[[patient for patient in self.cohort.clinical.patients.index if patient in self]]
+
+    def facts(self, statistics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What was done to the RNA of a tested cohort.
+
+        Args:
+            statistics: {subspace: statistics of the model}.
+
+        Returns:
+            `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names}, `values_held`
+            (how many standardised values lie beyond ± 3 and were drawn in to it).
+        """
+        imputed, held = {}, 0
+        own = self._own()
+        for subspace, kept in statistics.items():
+            fitted = self._statistics(GeneStatistics.from_dict(kept))
+            imputed[subspace] = check_fit(self.values.columns, fitted, self.scale)
+            held += int((np.abs(standardise(own, fitted, self.scale)) >= CLIP).sum())
+        return {
+            "scale": self.scale,
+            "model_scale": next((kept["scale"] for kept in statistics.values()), None),
+            "standardised_by": self.how,
+            "transductive": self.how != STANDARDISE[0],
+            "genes_imputed": imputed,
+            "values_held": held,
+        }
+
+
+def told(facts: Mapping[str, Any]) -> str:
+    """The facts in a line; empty where nothing was done that a reader must know."""
+    said = []
+    if facts["transductive"]:
+        said.append(
+            f"RNA ({facts['scale']}, the model's is {facts['model_scale']}) is standardised within this cohort: "
+            "transductive, a patient's answer depends on the other patients tested"
+        )
+    for subspace, genes in facts["genes_imputed"].items():
+        if genes:
+            named = ", ".join(genes[:5]) + (", …" if len(genes) > 5 else "")
+            said.append(f"{len(genes)} {subspace} genes are not measured and count as the training mean ({named})")
+    return "; ".join(said)

@@ -1,0 +1,281 @@
+"""What a cohort is made of and what of it joins with what, found out before anything expensive begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dmml.cohort.clinical import Clinical
+from dmml.cohort.cohort import Cohort, read_cohort
+from dmml.cohort.gene_sets import SUBSPACES, genes_of
+from dmml.cohort.joined import confounded_classes
+from dmml.cohort.named_files import named_files
+from dmml.cohort.plausibility import outcome_doubts
+from dmml.errors import InputError
+
+FEWEST_EVENTS = {"train": 20, "val": 3, "test": 5}
+"""events of a part below which a fold is called small"""
+FEWEST_OF_CLASS = {"train": 5, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the doctor's table."""
+
+    part: str
+    text: str
+    state: str = "ok"
+    """`ok`, `look` (it will run, but look at it) or `blocks`"""
+
+
+@dataclass
+class Examination:
+    """Everything that was found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    folds: pd.DataFrame | None = None
+    """a row a fold: patients and events (or patients of each class) of its train, val and test"""
+    cohort: Cohort | None = None
+    """what could be read of it"""
+
+    def add(self, part: str, text: str, state: str = "ok") -> None:
+        """Add a line."""
+        self.findings.append(Finding(part, text, state))
+
+    def attempt(self, part: str, step: Callable[[], Any]) -> Any:
+        """The result of a step; what it refuses becomes a line that blocks, and the result None."""
+        try:
+            return step()
+        except InputError as error:
+            self.add(part, str(error), "blocks")
+            return None
+
+    @property
+    def blocking(self) -> list[Finding]:
+        """Lines that stop a run."""
+        return [finding for finding in self.findings if finding.state == "blocks"]
+
+
+def examine(section: Mapping[str, Any]) -> Examination:
+    """Examine the cohort that a data section names, or each of several and then what they are together.
+
+    Args:
+        section: Arguments of `MultimodalDataModule`.
+    """
+    found = Examination()
+    missing = {option: path for option, path in named_files(section).items() if not path.exists()}
+    for option, path in missing.items():
+        found.add(option, f"{path} is not there", "blocks")
+    cohort = None if missing else _read(found, section)
+    if cohort is None:
+        return found
+    found.cohort = cohort
+    for member in cohort.members or [cohort]:
+        _clinical(found, member)
+        _expression(found, member)
+    _together(found, cohort)
+    _join(found, cohort, _slides(found, cohort, section))
+    _sites(found, cohort)
+    found.folds = found.attempt("folds", lambda: _folds(found, cohort))
+    return found
+
+
+def _read(found: Examination, section: Mapping[str, Any]) -> Cohort | None:
+    """The cohort; where it cannot be read, what is left of it without its RNA, or without its split too."""
+    without_rna = {**section, "expression": None, "features": section.get("features") or section.get("clinical")}
+    told: set[str] = set()
+    for part, attempt in {"cohort": section, "RNA": without_rna, "split": {**without_rna, "split": None}}.items():
+        try:
+            cohort = read_cohort(attempt)
+        except InputError as error:
+            if str(error) not in told:
+                found.add("cohort", str(error), "blocks")
+            told.add(str(error))
+            continue
+        if part != "cohort" and not section.get("features"):
+            cohort.features = None
+        return cohort
+    return None
+
+
+def _clinical(found: Examination, cohort: Cohort) -> None:
+    clinical = cohort.clinical
+    patients, observed = clinical.patients, clinical.observed
+    told = f"{clinical.source}: {len(patients)} patients"
+    if clinical.kind is None:
+        found.add("outcome", f"{told}, no outcome named: enough for predict, not for fit or test", "look")
+        return
+    if clinical.kind == "survival":
+        time = patients["time"].dropna()
+        years = f"{time.median() / 365.25:.1f} (longest {time.max() / 365.25:.1f})" if len(time) else "none"
+        told += f", {int(patients['event'].sum())} events, median time {years} years"
+    else:
+        sizes = patients["label"].value_counts().sort_index()
+        told += ", " + ", ".join(f"{label}: {size}" for label, size in sizes.items())
+    unknown = int((~observed).sum())
+    found.add("outcome", f"{told}, {unknown} without outcome" if unknown else told)
+    for doubt in outcome_doubts(patients):
+        found.add("outcome", doubt, "look")
+    for column in clinical.covariates:
+        known = clinical.covariates[column].dropna()
+        kind = "numbers" if pd.api.types.is_numeric_dtype(known) else f"{known.nunique()} levels"
+        gaps = len(patients) - len(known)
+        many = kind != "numbers" and known.nunique() > max(10, len(known) / 5)
+        state = "look" if many or gaps > len(patients) / 2 else "ok"
+        found.add("covariate", f"{column}: {kind}, {gaps} unknown", state)
+
+
+def _expression(found: Examination, cohort: Cohort) -> None:
+    rna = cohort.expression
+    if rna is None:
+        return
+    counts = rna.provenance.get("counts", {})
+    notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
+    found.add("RNA", f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{notes}")
+    usable = found.attempt("gene sets", cohort.usable_gene_sets)
+    for subspace in SUBSPACES if usable else ():
+        listed, measured = len(genes_of(cohort.gene_sets[subspace])), len(genes_of(usable[subspace]))
+        programs = f"{len(usable[subspace])} programs"
+        state = "look" if measured < listed / 2 else "ok"
+        found.add("gene sets", f"{subspace}: {measured} of {listed} genes measured, {programs}", state)
+
+
+def _together(found: Examination, cohort: Cohort) -> None:
+    if cohort.members:
+        genes = "" if cohort.expression is None else f", {cohort.expression.table.shape[1]} genes in all"
+        found.add("together", f"{cohort.name}: {len(cohort.clinical.patients)} patients{genes}")
+    if classes := confounded_classes(cohort):
+        found.add(
+            "together",
+            f"{', '.join(classes)}: patients of one cohort only, so that a model may learn the laboratory",
+            "look",
+        )
+
+
+def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> set[str]:
+    """Patients with features; says what the stores hold and whose it is."""
+    with_slides: set[str] = set()
+    for member in cohort.members or [cohort]:
+        if not member.features:
+            continue
+        from dmml.store import FeatureStore
+
+        store = found.attempt("features", lambda path=member.features: FeatureStore(path))
+        if store is None:
+            continue
+        there = store.slides()
+        matched = member.clinical.match_slides(there)
+        used = {slide for slides in matched.values() for slide in slides}
+        with_slides |= {patient for patient, slides in matched.items() if slides}
+        encoder, offered = store.attributes["encoder"], list(store.attributes["magnifications"])
+        found.add(
+            "features", f"{member.features}: {len(there)} slides at {offered}, {encoder['name']}, {encoder['dim']} wide"
+        )
+        wanted = list(section.get("magnifications") or (10, 20))
+        if lacking := [m for m in wanted if m not in offered]:
+            state = "blocks" if len(lacking) == len(wanted) else "look"
+            found.add("features", f"{member.features}: no tiles at {lacking} (data.magnifications: {wanted})", state)
+        if strangers := sorted(set(there) - used):
+            state = "look" if used else "blocks"
+            found.add("features", f"{len(strangers)} slides of no patient of the table ({strangers[0]}, …)", state)
+        if named := sum(slide not in set(there) for slides in member.clinical.slides.values() for slide in slides):
+            found.add("features", f"{named} slides that the table names are not in the store", "look")
+    return with_slides
+
+
+def _join(found: Examination, cohort: Cohort, with_slides: set[str]) -> None:
+    """How many patients have which of slides and RNA, and an outcome."""
+    patients = cohort.clinical.patients.index
+    rna = set() if cohort.expression is None else set(cohort.expression.patients)
+    observed = cohort.clinical.observed
+    kinds = {
+        "slides and RNA": [p for p in patients if p in rna and p in with_slides],
+        "RNA, no slides": [p for p in patients if p in rna and p not in with_slides],
+        "slides, no RNA": [p for p in patients if p not in rna and p in with_slides],
+        "neither (not used)": [p for p in patients if p not in rna and p not in with_slides],
+    }
+    for kind, own in kinds.items():
+        if own:
+            known = f", {int(observed[own].sum())} with outcome" if cohort.clinical.kind else ""
+            found.add("join", f"{kind}: {len(own)} patients{known}", "look" if kind.startswith("neither") else "ok")
+    if len(kinds["neither (not used)"]) == len(patients):
+        found.add("join", "no patient has slides or RNA; do the tables use the same ids?", "blocks")
+    if strangers := rna - set(patients):
+        found.add("join", f"RNA of {len(strangers)} patients who are not in the clinical table (not used)", "look")
+
+
+def _sites(found: Examination, cohort: Cohort) -> None:
+    if "site" not in cohort.clinical.patients or cohort.split is None:
+        return
+    site = cohort.clinical.patients["site"]
+    test = cohort.split[cohort.fold].test
+    train = cohort.split[cohort.fold].train
+    shared = site[test].dropna().isin(set(site[train].dropna()))
+    told = f"{site.nunique()} sites; {int(shared.sum())} of {len(test)} test patients share one with training patients"
+    found.add("sites", told, "look" if shared.any() else "ok")
+
+
+def _folds(found: Examination, cohort: Cohort) -> pd.DataFrame:
+    """Parts of every fold; folds that are too small to train or to judge are said."""
+    rows = {}
+    numbers = [cohort.fold] if cohort.split is None else sorted(cohort.split.folds)
+    chosen, small = cohort.fold, []
+    for k in numbers:
+        cohort.fold = k
+        parts = cohort.partition("fit")._asdict()
+        rows[k] = {f"{part} {what}": n for part, own in parts.items() for what, n in _sizes(cohort.clinical, own)}
+        for part, own in parts.items():
+            small += [(k, part, told) for told in _too_small(cohort.clinical, part, own)]
+    cohort.fold = chosen
+    blocking = [one for one in small if one[2].startswith("no ") and one[1] == "train"]
+    for k, part, told in small:
+        found.add("folds", f"fold {k}, {part}: {told}", "blocks" if (k, part, told) in blocking else "look")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fold")
+
+
+def _sizes(clinical: Clinical, own: list[str]) -> list[tuple[str, int]]:
+    patients = clinical.patients.loc[own]
+    if clinical.kind == "survival":
+        return [("patients", len(own)), ("events", int(patients["event"].sum()))]
+    if clinical.kind == "classification":
+        counts = patients["label"].value_counts()
+        return [("patients", len(own)), *((label, int(counts.get(label, 0))) for label in clinical.classes)]
+    return [("patients", len(own))]
+
+
+def _too_small(clinical: Clinical, part: str, own: list[str]) -> list[str]:
+    limits = FEWEST_EVENTS if clinical.kind == "survival" else FEWEST_OF_CLASS
+    noun = "event" if clinical.kind == "survival" else None
+    told = []
+    for what, n in _sizes(clinical, own)[1:]:
+        if n < limits[part]:
+            name = noun or f"patient of class {what}"
+            told.append(
+                f"no {name}" if n == 0 else f"{n} {name}{'s' if n > 1 and noun else ''} only, figures of it vary"
+            )
+    return told
+
+
+def machine(root: str | Path) -> str:
+    """The machine in a line: versions, processors, accelerators, memory, and room where runs are written."""
+    from importlib.metadata import version
+
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    place = Path(root).resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    processors = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} processors"
+    return (
+        f"torch {torch.__version__}, lightning {version('lightning')}, {processors}, {', '.join(gpus) or 'no GPU'}, "
+        f"{memory:.0f} GiB memory, {free:.0f} GiB free under {root}"
+    )

@@ -1,0 +1,121 @@
+"""From the GDC's downloads to a cohort: values, outcomes, and everybody who fell out with the reason."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pandas as pd
+import pytest
+from gdc_downloads import Downloads, cart, star_text
+
+from dmml.cohort.cohort import read_cohort
+from dmml.cohort.expression import read_expression
+from dmml.commands import cohort_gdc
+from dmml.errors import InputError
+
+LOST = {
+    ("TCGA-05-0002", "RNA"): "recurrent or metastatic",
+    ("TCGA-44-0004", "RNA"): "normal tissue",
+    ("TCGA-44-0005", "RNA"): "not downloaded",
+    ("TCGA-44-0006", "RNA"): "damaged",
+    ("TCGA-44-0007", "RNA"): "damaged: 4 genes, where the other files have 5",
+    ("TCGA-44-0008", "RNA"): "download was broken off",
+    ("TCGA-44-0009", "clinical"): "no case in the clinical export",
+    ("TCGA-44-0010", "RNA"): "no RNA file in the sample sheet",
+    ("TCGA-44-0011", "outcome"): "died, but days_to_death is empty",
+    ("TCGA-44-0012", "outcome"): "vital status is not given",
+    ("TCGA-44-0013", "outcome"): "last follow-up 3 days before diagnosis",
+    ("TCGA-44-0014", "outcome"): "alive, but no follow-up is given",
+    ("", "clinical"): "RNA file that the sample sheet does not list",
+}
+
+
+def command(*argv):
+    parser = argparse.ArgumentParser()
+    cohort_gdc.add_arguments(parser)
+    cohort_gdc.run(parser.parse_args([str(word) for word in argv]))
+
+
+def exported(made: Downloads, form: str) -> list:
+    if form == "json":
+        return [made.write_json()]
+    return [made.write_archive()] if form == "archive" else made.write_tsv(old=form == "old tsv")
+
+
+@pytest.mark.parametrize(("form", "new"), [("json", True), ("archive", True), ("new tsv", True), ("old tsv", False)])
+def test_every_form_of_export_gives_one_cohort_and_names_who_fell_out(tmp_path, capsys, form, new):
+    made = cart(tmp_path / "gdc", new_sheet=new)
+    if form == "old tsv":  # the portal's old columns say nothing of the primary diagnosis: the first row counts
+        for case in made.cases:
+            case["diagnoses"] = case["diagnoses"][1:]
+    command(made.rna, "--sample-sheet", made.write_sheet(), "--clinical", *exported(made, form), "--out", "out")
+    said = capsys.readouterr().out
+
+    clinical = pd.read_csv("out/clinical.csv", dtype={"patient_id": str, "site": str}).set_index("patient_id")
+    assert sorted(clinical.index) == sorted(case["submitter_id"] for case in made.cases)
+    assert clinical.loc["TCGA-05-0001", ["os_days", "os_event"]].tolist() == [400, 1]
+    assert clinical.loc["TCGA-05-0002", ["os_days", "os_event"]].tolist() == [900, 0]  # the latest follow-up
+    assert clinical.loc[["TCGA-44-0011", "TCGA-44-0012", "TCGA-44-0013"], "os_days"].isna().all()
+    assert clinical.loc["TCGA-05-0001", ["site", "age", "sex", "stage"]].tolist() == ["05", 61, "female", "II"]
+    assert pd.isna(clinical.loc["TCGA-05-0002", "stage"])
+
+    rna = read_expression("out/expression.parquet")
+    assert rna.scale == "tpm"
+    assert rna.patients == [
+        "TCGA-05-0001", "TCGA-05-0002", "TCGA-44-0003", "TCGA-44-0009", "TCGA-44-0011", "TCGA-44-0012",
+        "TCGA-44-0013", "TCGA-44-0014",
+    ]  # fmt: skip
+    tpm = {row["File Name"]: row["Case ID"] for row in made.sheet}
+    own = sorted(path for path in made.rna.rglob("*.tsv") if tpm.get(path.name) == "TCGA-05-0002")[:2]
+    values = [float(next(line for line in path.open() if "\tTP53\t" in line).split("\t")[6]) for path in own]
+    assert rna.table.loc["TCGA-05-0002", "TP53"] == pytest.approx(np.mean(values))
+    assert "H2AZ1" in rna.table  # the current symbol
+
+    left_out = pd.read_csv("out/left_out.csv", dtype=str, keep_default_na=False)
+    found = {(row.patient_id, row.what): row.reason for row in left_out.itertuples()}
+    assert found.keys() == LOST.keys()
+    assert all(reason in found[key] for key, reason in LOST.items())
+    assert "13 patients with clinical data, 9 with outcome, 2 died" in said
+    assert "3 patients with both" in said
+    assert "1 without RNA: not downloaded" in said
+
+    cohort = read_cohort(
+        {
+            "clinical": "out/clinical.csv",
+            "outcome": {"time": "os_days", "event": "os_event"},
+            "expression": "out/expression.parquet",
+        }
+    )
+    assert cohort.summary()["patients with outcome"] == 9
+    with pytest.raises(InputError, match="is there already; add --overwrite"):
+        command(made.rna, "--sample-sheet", "x", "--clinical", "x", "--out", "out")
+
+
+@pytest.mark.parametrize("kind", ["manifest", "slides", "strangers", "no folder", "text for JSON", "no cases"])
+def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
+    made = Downloads(tmp_path / "gdc")
+    made.sample("TCGA-05-0001", text=star_text(1))
+    made.case("TCGA-05-0001", last=5)
+    sheet, clinical, rna = made.write_sheet(), made.write_json(), made.rna
+    told = {
+        "manifest": "sample sheet of the cart",
+        "slides": "lists no RNA file",
+        "strangers": "is in the clinical export",
+        "no folder": "no such folder",
+        "text for JSON": "no valid JSON",
+        "no cases": "no case in it",
+    }[kind]
+    if kind == "manifest":
+        sheet.write_text("id\tfilename\tmd5\tsize\tstate\nx\ty\tz\t1\tok\n")
+    elif kind == "slides":
+        sheet.write_text(sheet.read_text().replace("Gene Expression Quantification", "Slide Image"))
+    elif kind == "strangers":
+        clinical.write_text(clinical.read_text().replace("TCGA-05-0001", "TCGA-05-9999"))
+    elif kind == "no folder":
+        rna = tmp_path / "none"
+    else:
+        clinical.write_text("nothing" if kind == "text for JSON" else "[]")
+    with pytest.raises(InputError, match=told):
+        command(rna, "--sample-sheet", sheet, "--clinical", clinical, "--out", "out")
+    assert not (tmp_path / "out").exists()

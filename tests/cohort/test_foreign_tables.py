@@ -1,0 +1,153 @@
+"""Tables as portals give them: GEO probes, Entrez numbers, Xena's offset, either way round in parquet, samples mixed."""
+
+import gzip
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.cohort.expression import build_expression, model_values, read_expression
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.errors import InputError
+
+GENES = genes_of(read_gene_sets()["tumor"])[:80]
+TPM = np.random.default_rng(0).gamma(0.5, size=(12, 80))
+TPM[TPM < 0.05] = 0
+TPM *= 1e6 / TPM.sum(1, keepdims=True)
+BARCODES = [f"TCGA-05-{i:04d}-01" for i in range(12)]
+
+
+def by_genes(values=TPM, samples=BARCODES, genes=GENES):
+    return pd.DataFrame(values.T, index=pd.Index(genes, name="gene"), columns=samples)
+
+
+def test_one_table_in_every_wrapping_is_one_table():
+    table = by_genes()
+    table.to_csv("g.csv")
+    table.to_csv("g.tsv", sep="\t")
+    table.to_csv("g.csv.gz")
+    with zipfile.ZipFile("g.csv.zip", "w") as archive:
+        archive.write("g.csv")
+    table.reset_index().to_parquet("g.parquet")
+    table.T.rename_axis("patient_id").to_csv("p.csv")
+    table.T.rename_axis("patient_id").reset_index().to_parquet("p.parquet")
+    table.T.to_parquet("index.parquet")
+    first = read_expression("g.csv")
+    assert first.patients == [name[:12] for name in BARCODES]
+    assert first.scale == "tpm"
+    np.testing.assert_allclose(first.table[GENES], TPM, rtol=1e-6)
+    for name in ("g.tsv", "g.csv.gz", "g.csv.zip", "g.parquet", "p.csv", "p.parquet", "index.parquet"):
+        pd.testing.assert_frame_equal(read_expression(name).table, first.table)
+
+
+def test_cbioportal_rows_have_two_names():
+    table = by_genes().reset_index(names="Hugo_Symbol")
+    table.insert(1, "Entrez_Gene_Id", range(100, 180))
+    table.loc[3, "Hugo_Symbol"] = ""
+    table.to_csv("data_mrna.txt", sep="\t", index=False)
+    read = build_expression(["data_mrna.txt"])
+    assert set(read.table.columns) == set(GENES) - {GENES[3]}
+    assert read.provenance["counts"]["rows_without_gene_name_dropped"] == 1
+    np.testing.assert_allclose(read.table[GENES[0]], TPM[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["7157", "7157.0", "7157_at"])
+def test_entrez_numbers_are_mapped_by_a_table_or_refused(name):
+    numbers = [name.replace("7157", str(100 + i)) for i in range(80)]
+    by_genes(genes=numbers).to_csv("e.csv")
+    with pytest.raises(InputError, match=r"Entrez numbers .* ships no table; give --probes"):
+        build_expression(["e.csv"])
+    keys = [number.removesuffix(".0") for number in numbers]
+    pd.DataFrame({"Entrez_Gene_Id": keys[1:], "Hugo_Symbol": GENES[1:]}).to_csv("map.csv", index=False)
+    read = build_expression(["e.csv"], probes="map.csv")
+    assert read.provenance["counts"]["probes_without_one_gene_dropped"] == 1
+    np.testing.assert_allclose(read.table[GENES[1:]], TPM[:, 1:], rtol=1e-6)
+
+
+def test_geo_series_matrix_with_the_platforms_annotation(shared_data, tmp_path):
+    path = shared_data / "gse29016" / "GSE29016_series_matrix.txt.gz"
+    with pytest.raises(InputError, match=r"names probes of GPL6947 \(ILMN_1343291, .*--probes"):
+        read_expression(path)
+    with gzip.open(path, "rt") as file:
+        lines = file.read().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("!series_matrix_table_begin"))
+    rows = [line.split("\t") for line in lines[at + 2 : at + 62]]
+    genes = dict(zip([row[0] for row in rows], GENES, strict=False))
+    text = ["^PLATFORM", "!x", "ID\tGene Symbol", *(f"{probe}\t{gene}" for probe, gene in genes.items())]
+    first, second, third = list(genes)[:3]
+    text[3] = f"{first}\t{GENES[0]} /// TP53"  # speaks for two genes, so for none
+    text[5] = f"{third}\t{genes[second]}"  # two probes of one gene
+    (tmp_path / "GPL.annot").write_text("\n".join(text) + "\n")
+    read = read_expression({"path": path, "probes": tmp_path / "GPL.annot", "scale": "fpkm"})
+    assert read.table.shape == (25, 58)
+    values = {row[0]: np.array(row[1:26], dtype=float) for row in rows}
+    np.testing.assert_allclose(read.table[genes[second]], values[second] + values[third], rtol=1e-5)
+    (tmp_path / "wrong.csv").write_text("probe,symbol\nx,TP53\n")
+    with pytest.raises(InputError, match=r"none of its rows .* is in the map of probes"):
+        read_expression({"path": path, "probes": tmp_path / "wrong.csv"})
+
+
+def test_xenas_offset_is_taken_back():
+    xena = np.log2(TPM + 0.001).round(4)
+    by_genes(xena).to_csv("x.tsv", sep="\t")
+    read = read_expression("x.tsv")
+    assert read.scale == "tpm"
+    assert read.provenance["counts"]["values_taken_back_from_log2_of_x_plus_0.001"] == TPM.size
+    np.testing.assert_allclose(read.table[GENES], TPM, rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(model_values(read)[GENES], np.log2(TPM + 1), atol=1e-3)
+    with pytest.raises(InputError, match=r"-9.9658 is log2\(0.001\), so it is UCSC Xena"):
+        read_expression({"path": "x.tsv", "scale": "log2"})
+    by_genes(np.log2(TPM * 0.3 + 0.001).round(4)).to_csv("f.tsv", sep="\t")
+    with pytest.raises(InputError, match=r"unknown scale \(values from 0 to .* samples sum to 3e\+05"):
+        read_expression("f.tsv")
+    fpkm = read_expression({"path": "f.tsv", "scale": "fpkm"})
+    np.testing.assert_allclose(fpkm.table[GENES], TPM * 0.3, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (lambda x: np.log2(x + 1), "6 logarithmic .* and 6 linear"),
+        (lambda x: (x - x.mean(0)) / (x.std(0) + 1e-9), "6 centred on 0 .* and 6 linear"),
+        (np.rint, "6 whole numbers .* and 6 linear"),
+    ],
+)
+@pytest.mark.parametrize("stated", [None, "tpm"])
+def test_samples_on_different_scales_are_shown(other, told, stated):
+    values = np.concatenate([other(TPM[:6]), TPM[6:] + 0.1])
+    by_genes(values).to_csv("m.csv")
+    with pytest.raises(InputError, match=f"samples are on different scales: {told}.*bring them to one"):
+        read_expression({"path": "m.csv", "scale": stated})
+
+
+def test_a_table_of_one_scale_is_not_called_mixed(shared_data):
+    rng = np.random.default_rng(1)
+    by_genes(TPM * rng.uniform(0.75, 1.15, (12, 1))).to_csv("t.csv")
+    assert read_expression("t.csv").scale == "tpm"
+    counts = rng.negative_binomial(2, 0.01, size=(12, 80)) * np.array([1, 50] * 6)[:, None]
+    by_genes(counts).to_csv("c.csv")
+    assert read_expression("c.csv").scale == "counts"
+
+
+def test_dates_of_a_spreadsheet_are_dropped_and_extreme_values_counted():
+    z = np.random.default_rng(0).normal(size=(12, 80))
+    z[2, 3], z[4, 5] = 7377, -40
+    by_genes(z, genes=["1-Mar", "2-Sep", *GENES[2:]]).to_csv("z.csv")
+    read = read_expression("z.csv")
+    assert read.table.shape == (12, 78)
+    assert read.provenance["counts"]["genes_without_symbol_dropped"] == 2
+    assert read.provenance["counts"]["values_beyond_10_standard_deviations"] == 2
+
+
+def test_sample_sheets_before_and_since_2024_leave_normal_tissue_out():
+    by_genes(samples=[f"f{i}" for i in range(12)]).to_csv("g.csv")
+    for column, words in (
+        ("Sample Type", ["Primary Tumor", "Solid Tissue Normal"]),
+        ("Tissue Type", ["Tumor", "Normal"]),
+    ):
+        rows = [(f"f{i}", f"p{i}", words[i % 2]) for i in range(12)]
+        pd.DataFrame(rows, columns=["File Name", "Case ID", column]).to_csv("sheet.tsv", sep="\t", index=False)
+        read = build_expression(["g.csv"], patients="sheet.tsv")
+        assert read.patients == [f"p{i}" for i in range(0, 12, 2)]
+        assert read.provenance["counts"]["normal_samples_dropped"] == 6

@@ -1,0 +1,104 @@
+"""Outcomes that cannot be what their columns are said to be, on made and on real follow-up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.cohort.clinical import read_clinical
+from dmml.cohort.plausibility import outcome_doubts
+from dmml.errors import InputError
+
+
+def table(**columns):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"patient_id": [f"p{i}" for i in range(30)], "t": rng.integers(30, 900, 30)})
+    frame.assign(**{"e": rng.integers(0, 2, 30)} | columns).to_csv("c.csv", index=False)
+    return "c.csv"
+
+
+@pytest.mark.parametrize("name", ["censorship", "Censored", "is_censored", "cens"])
+def test_a_column_of_censoring_is_no_event_unless_it_is_said(name):
+    path = table(**{name: [0, 1] * 15})
+    with pytest.raises(InputError, match=f"whose name says that 1 means censored; write censored: {name}"):
+        read_clinical(path, outcome={"time": "t", "event": name})
+    right = read_clinical(path, outcome={"time": "t", "censored": name}).patients["event"]
+    said = read_clinical(path, outcome={"time": "t", "event": name, "checked": True}).patients["event"]
+    assert (right == 1 - said).all()
+
+
+@pytest.mark.parametrize("name", ["OS", "os_event", "death", "Died", "vital_status_code", "relapse", "PFI"])
+def test_a_column_of_events_is_no_censoring(name):
+    path = table(**{name: [0, 1] * 15})
+    with pytest.raises(InputError, match=f"whose name says that 1 means it happened; write event: {name}"):
+        read_clinical(path, outcome={"time": "t", "censored": name})
+    read_clinical(path, outcome={"time": "t", "event": name})
+
+
+@pytest.mark.parametrize("words", [("Alive", "Dead"), ("LIVING", "DECEASED"), ("0:LIVING", "1:DECEASED")])
+@pytest.mark.parametrize("column", ["vital_status", "OS_STATUS", "demographic.vital_status", "Vital Status"])
+def test_an_event_against_the_vital_status(words, column):
+    event = np.random.default_rng(1).integers(0, 2, 30)
+    vital = [words[e] for e in event]
+    read_clinical(table(e=event, **{column: vital}), outcome={"time": "t", "event": "e"})
+    some = [words[1 - e] if i % 3 == 0 else words[e] for i, e in enumerate(event)]  # progression is not death
+    read_clinical(table(e=event, **{column: some}), outcome={"time": "t", "event": "e"})
+    with pytest.raises(InputError, match=rf"'e' says the opposite of '{column}' for 30 of 30 patients.*censored: e"):
+        read_clinical(table(e=1 - event, **{column: vital}), outcome={"time": "t", "event": "e"})
+    with pytest.raises(InputError, match="says the opposite"):
+        read_clinical(table(e=event, **{column: vital}), outcome={"time": "t", "censored": "e"})
+
+
+def test_times_that_nobody_lives():
+    path = table(t=np.arange(30) * 100)
+    with pytest.raises(InputError, match="is 242 years if it counts months; state the true unit"):
+        read_clinical(path, outcome={"time": "t", "event": "e", "unit": "months"})
+    assert read_clinical(path, outcome={"time": "t", "event": "e"}).patients["time"].max() == 2900
+
+
+def test_a_few_doubts_are_said():
+    rng = np.random.default_rng(0)
+    time, event = rng.exponential(20, 60), rng.integers(0, 2, 60).astype(float)
+    assert "longer than" in outcome_doubts(pd.DataFrame({"time": time, "event": event}))[0]
+    assert outcome_doubts(pd.DataFrame({"time": time * 30, "event": event})) == []
+    assert outcome_doubts(pd.DataFrame({"time": time, "event": 0.0})) == ["all 60 patients are censored"]
+    assert outcome_doubts(pd.DataFrame({"time": time, "event": 1.0})) == ["all 60 patients have the event"]
+    assert outcome_doubts(pd.DataFrame({"label": ["a", "b"]})) == []
+    assert outcome_doubts(pd.DataFrame({"time": [np.nan], "event": [np.nan]})) == ["no patient has a known outcome"]
+
+
+@pytest.mark.parametrize("outcome", ["os", "dss", "pfi"])
+def test_real_follow_up_is_believed_and_its_opposite_is_not(shared_data, outcome):
+    luad = pd.read_csv(shared_data / "tcga_luad" / "clinical.csv")
+    right = pd.DataFrame({"time": luad[f"{outcome}_days"], "event": luad[f"{outcome}_event"]})
+    assert outcome_doubts(right) == []
+    assert "exchanged" in outcome_doubts(right.assign(event=1 - right["event"]))[0]
+
+
+def test_the_published_table_with_its_censoring_taken_for_an_event(shared_data):
+    path = shared_data / "tcga_luad" / "mcat_luad_all_clean.csv.zip"
+    wrong = {"time": "survival_months", "event": "censorship", "unit": "months"}
+    with pytest.raises(InputError, match="write censored: censorship"):
+        read_clinical(path, patient_id="case_id", outcome=wrong)
+    forced = read_clinical(path, patient_id="case_id", outcome=wrong | {"checked": True})
+    assert "exchanged" in outcome_doubts(forced.patients)[0]
+
+
+def test_source_sites_of_barcodes_stand_in_for_a_column(shared_data):
+    plain = pd.read_csv(shared_data / "tcga_luad" / "clinical.csv", dtype=str)
+    plain.drop(columns="site").to_csv("c.csv", index=False)
+    read = read_clinical("c.csv").patients["site"]
+    assert (read == plain.set_index("patient_id")["site"].str.zfill(2)).all()
+    assert "site" not in read_clinical(table()).patients
+
+
+def test_covariates_with_gaps_and_strays():
+    ages = [str(age) for age in range(40, 70)]
+    gaps = read_clinical(table(age=["[Not Available]", "--", "NA", *ages[3:]]), covariates=["age"]).covariates["age"]
+    assert gaps.dtype == float
+    assert gaps.isna().sum() == 3
+    with pytest.raises(InputError, match=r"line 7: '>89' in 'age' \(covariates\), where 29 others are numbers"):
+        read_clinical(table(age=[*ages[:5], ">89", *ages[6:]]), covariates=["age"])
+    grades = read_clinical(table(grade=["1", "2", "3", "high", "low", "X"] * 5), covariates=["grade"]).covariates[
+        "grade"
+    ]
+    assert set(grades) == {"1", "2", "3", "high", "low", "X"}  # half of them are words: it is a category

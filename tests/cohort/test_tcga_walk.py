@@ -1,0 +1,92 @@
+"""docs/tcga.md, step by step, on a made cart: its commands exist as they are written, and lead to a model."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import yaml
+from gdc_downloads import Downloads, star_text
+
+from dmml.__main__ import TRAINER
+from dmml.cohort.gene_names import ensembl_index
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.commands.preflight import check
+
+COMMANDS = {
+    "cohort gdc": "cohort_gdc", "cohort expression": "cohort_expression", "cohort split": "cohort_split",
+    "doctor": "doctor", "extract": "extract",
+}  # fmt: skip
+
+
+def parsed(words: list[str]) -> tuple[object, argparse.Namespace]:
+    """A command and its arguments; argparse exits where they are none of its."""
+    name = next(name for name in COMMANDS if words[: name.count(" ") + 1] == name.split())
+    module = import_module(f"dmml.commands.{COMMANDS[name]}")
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module, parser.parse_args(words[name.count(" ") + 1 :])
+
+
+def written(repository) -> list[list[str]]:
+    """The page's commands, as words."""
+    blocks = re.findall(r"```bash\n(.*?)```", (repository / "docs" / "tcga.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("dmml ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def test_every_command_of_the_page_is_one(repository):
+    commands = written(repository)
+    assert {" ".join(words[:2]) for words in commands} >= {"cohort gdc", "cohort split", "doctor --config"}
+    for words in commands:
+        if words[0] in TRAINER:
+            assert (repository / words[words.index("--config") + 1]).is_file()
+        else:
+            parsed(words)
+
+
+def test_from_a_cart_to_a_model(repository, tmp_path, capsys):
+    made = Downloads(tmp_path / "cart")
+    identifiers = {symbol: identifier for identifier, symbol in ensembl_index().items()}
+    sets = read_gene_sets()
+    genes = [(f"{identifiers[g]}.1", g) for s in sets for g in genes_of(sets[s])[:40] if g in identifiers]
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        patient = f"TCGA-{'05 44 49 55 64'.split()[i % 5]}-{i:04d}"
+        dead, days = bool(rng.integers(2)), int(rng.integers(50, 3000))
+        made.sample(patient, text=star_text(i, genes))
+        made.case(patient, "Dead" if dead else "Alive", days if dead else None, days)
+    sheet, clinical = made.write_sheet(), made.write_archive()
+
+    gdc, split = (
+        next(words for words in written(repository) if words[:2] == ["cohort", name]) for name in ("gdc", "split")
+    )
+    own = {"data/luad/rna": made.rna, "gdc_sample_sheet.tsv": sheet, "clinical.cart.tar.gz": clinical}
+    for words in (gdc, split):
+        module, args = parsed([str(own.get(word, word)) for word in words])
+        module.run(args)
+    table = pd.read_csv("data/luad/clinical.csv", dtype={"patient_id": str, "site": str}).set_index("patient_id")
+    folds = pd.read_csv("data/luad/folds.csv").set_index("patient_id")["fold"]
+    out = capsys.readouterr().out
+    assert "40 patients with both" in out
+    assert (folds.groupby(table["site"]).nunique() == 1).all()  # whole sites
+    for k, row in folds.groupby(folds):  # patients, events and sites of each fold, as printed
+        own_rows = table.loc[row.index]
+        counts = [len(row), int(own_rows["os_event"].sum()), own_rows["site"].nunique(), 0]
+        assert re.search(rf"^{k} +" + " +".join(map(str, counts)) + "$", out, re.MULTILINE)
+
+    config = yaml.safe_load((repository / "configs" / "luad.yaml").read_text())
+    config["data"]["init_args"] |= {"features": None, "split": "data/luad/folds.csv", "batch_size": 16}
+    config["model"]["init_args"]["width"] = 16
+    config["trainer"] |= {"max_epochs": 1, "precision": "32-true", "enable_progress_bar": False}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    module, args = parsed(["doctor", "--config", "c.yaml"])
+    module.run(args)
+    out = capsys.readouterr().out
+    assert "RNA, no slides: 40 patients, 40 with outcome" in out
+    assert "5 sites; 0 of 8 test patients share one with training patients" in out
+    assert check(["fit", "--config", "c.yaml"]).config["data"]["init_args"]["name"] == "luad"  # `fit` takes it

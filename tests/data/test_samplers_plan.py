@@ -1,0 +1,128 @@
+"""Batches by plan: everybody once, budgets kept, processes level, padding saved, tokens drawn with their parents."""
+
+import numpy as np
+import pytest
+
+from dmml.data.dataset import Patient, PatientDataset, PatientReader, take_part
+from dmml.data.samplers import PatientBatches, Request, balanced_weights
+from dmml.data.token_draw import draw_tokens
+from dmml.errors import InputError
+
+
+def sizes_of(n, seed=0):
+    fine = np.random.default_rng(seed).integers(40, 4000, n)
+    return np.stack([fine // 4, fine], 1)
+
+
+def padded(sizes, batch):
+    return sizes[batch].max(0).sum() * len(batch)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("options", [{}, {"pack": 4}, {"token_budget": 9000}, {"pack": 8, "token_budget": 9000}])
+@pytest.mark.parametrize("n", [7, 53])
+def test_everybody_once_and_processes_level(n, options, world):
+    sizes = sizes_of(n)
+    for epoch in range(6):
+        samplers = [PatientBatches(sizes, 4, 1, True, rank=rank, world=world, **options) for rank in range(world)]
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        asked = [list(sampler) for sampler in samplers]
+        assert {len(mine) for mine in asked} == {len(samplers[0])}
+        assert all(request.epoch == epoch for mine in asked for request in mine)
+        rows = [row for mine in asked for request in mine for row in request.rows]
+        assert set(rows) == set(range(n))
+        batches = [request.rows for mine in asked for request in mine]
+        assert len(rows) == n or min(map(len, batches)) == max(map(len, batches)) == 1  # nothing left to split
+        assert max(map(len, batches)) <= 4
+        if "token_budget" in options:
+            assert all(len(batch) == 1 or padded(sizes, batch) <= 9000 for batch in batches)
+
+
+def test_validation_is_dealt_as_it_is():
+    sizes = sizes_of(23)
+    one = [request.rows for request in PatientBatches(sizes, 5)]
+    two = [[request.rows for request in PatientBatches(sizes, 5, rank=rank, world=2)] for rank in range(2)]
+    assert two == [one[::2], one[1::2]]
+    assert [row for batch in one for row in batch] == list(range(23))
+    few = [list(PatientBatches(sizes[:3], 5, rank=rank, world=3)) for rank in range(3)]
+    assert sorted(request.rows for mine in few for request in mine) == [[0], [1], [2]]
+    with pytest.raises(InputError, match=r"trainer\.devices"):
+        PatientBatches(sizes[:2], 5, world=3)
+
+
+def test_packing_saves_padding_and_orders_stay_random():
+    sizes = sizes_of(400)
+    plain, packed = (PatientBatches(sizes, 8, 0, True, pack=pack) for pack in (1, 16))
+    by_hand = 1 - sizes.sum() / sum(padded(sizes, batch) for batch in plain.plan(0))
+    assert plain.padding() == pytest.approx(by_hand)
+    assert plain.padding() > 0.35
+    assert packed.padding() < 0.1
+    assert packed.plan(0) != packed.plan(1)
+    means = [sizes[batch, 1].mean() for batch in packed.plan(0)]
+    assert abs(np.corrcoef(np.arange(len(means)), means)[0, 1]) < 0.4  # not from small to large
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped():
+    sizes = sizes_of(40)
+    whole, resumed = (PatientBatches(sizes, 4, 3, True, pack=2) for _ in range(2))
+    whole.set_epoch(5)
+    resumed.resume(5, 4)
+    assert list(resumed) == list(whole)[4:]
+    resumed.set_epoch(6)
+    whole.set_epoch(6)
+    assert list(resumed) == list(whole)
+
+
+def test_rare_groups_are_drawn_as_often():
+    groups = [1.0] * 5 + [0.0] * 44 + [float("nan")]
+    weights = balanced_weights(groups)
+    assert weights[:5].sum() == pytest.approx(weights[5:49].sum())
+    sampler = PatientBatches(sizes_of(50), 5, 0, True, weights=weights)
+    rows = np.array([row for epoch in range(40) for batch in sampler.plan(epoch) for row in batch])
+    assert (rows < 5).mean() == pytest.approx(0.5, abs=0.05)
+    assert (rows == 49).mean() == pytest.approx(1 / 50, abs=0.01)
+
+
+def grid(side=12, orphans=5):
+    """A patient of `side`² parents with one to four children each, and some children without."""
+    generator = np.random.default_rng(1)
+    parent = np.repeat(np.arange(side * side), generator.integers(1, 5, side * side))
+    parent = generator.permutation(np.concatenate([parent, np.full(orphans, -1)]))
+    features = {10: np.arange(side * side)[:, None].astype(np.float16), 20: parent[:, None].astype(np.float16)}
+    place = {m: np.zeros((len(x), 2), np.float32) for m, x in features.items()}
+    return Patient("P", features, place, {m: np.zeros(len(x), int) for m, x in features.items()}, parent)
+
+
+def test_parents_come_with_all_their_children():
+    patient = grid()
+    seen = []
+    for epoch in range(5):
+        part = take_part(patient, 100, (0, epoch))
+        again = take_part(patient, 100, (0, epoch))
+        assert all(np.array_equal(part.features[m], again.features[m]) for m in (10, 20))
+        kept = part.features[10][:, 0].astype(int)
+        assert 60 < len(part.parent) <= 100
+        for new, old in enumerate(kept):
+            assert (part.parent == new).sum() == (patient.parent == old).sum()
+        inside = part.parent >= 0
+        assert np.array_equal(part.features[20][inside, 0], part.features[10][part.parent[inside], 0])
+        seen.append(set(kept))
+    assert len(set.union(*seen)) > 1.5 * len(seen[0])  # anew each epoch
+    assert take_part(patient, 10_000, (0, 0)) is patient
+
+
+def test_one_magnification_and_a_giant_parent():
+    assert len(draw_tokens({20: 50}, np.full(50, -1), 7, (0, 0), "P")[20]) == 7
+    rows = draw_tokens({10: 1, 20: 30}, np.zeros(30, int), 7, (0, 0), "P")
+    assert len(rows[20]) == 30  # a parent is never cut
+
+
+def test_a_dataset_draws_in_training_alone():
+    reader = PatientReader(None, {"P": []}, (10, 20))
+    reader._cache["P"] = grid()
+    dataset = PatientDataset(reader, ["P"], max_tokens=50)
+    assert len(dataset[Request(0, [0])][0].parent) <= 50
+    assert dataset[Request(None, [0])][0] is reader._cache["P"]
+    with pytest.raises(InputError, match="max_tokens"):
+        PatientDataset(reader, ["P"], max_tokens=0)
