@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Classes that a config may name by their short names are those imported here.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
+from dmml.callbacks.metrics_table import MetricsTable
+from dmml.callbacks.nan_guard import NanGuard
+from dmml.callbacks.patient_rows import CollectRows
+from dmml.callbacks.progress import Progress
+from dmml.callbacks.resumable import Resumable
+from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config_mistakes import in_one_line
 from dmml.commands.preflight import Request
 from dmml.data.module import MultimodalDataModule
@@ -72,16 +77,12 @@ class DMMLCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
-        config, resume = self.config_init[self.subcommand], self._claim()
+        asked, config = self.request, self.config_init[self.subcommand]
+        resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
+        config["weights_only"] = True
         if resume is not None and config.get("ckpt_path") is None:
             config["ckpt_path"] = str(resume)
             print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
-
-    def _claim(self) -> Path | None:
-        """Begin the run, or find the checkpoint to go on from; only the first process of a multi-GPU run writes."""
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            return self.folder.last if self.folder.last.is_file() else None
-        return self.folder.claim(self.request.digest, self.request.overwrite, self.request.command)
 
     def instantiate_classes(self) -> None:
         """As the stock CLI; what a constructor refuses in the config is the user's to mend, without a traceback."""
@@ -102,16 +103,24 @@ class DMMLCLI(LightningCLI):
             return not any(isinstance(callback, kind) for callback in callbacks)
 
         extra: list[Any] = [CollectPredictions()] if lacks(CollectPredictions) else []
+        if self.subcommand == "test" and lacks(CollectRows):
+            extra.append(CollectRows())
         if fit and lacks(ModelCheckpoint) and trainer_config.get("enable_checkpointing") is not False:
-            keep = {"dirpath": self.folder.checkpoints, "filename": "best", "monitor": "val/loss", "save_last": True}
+            keep = {"dirpath": self.folder.checkpoints, "filename": "best", "monitor": "val/loss"}
             extra.append(ModelCheckpoint(**keep, enable_version_counter=False))
+        if fit and lacks(Resumable) and trainer_config.get("enable_checkpointing") is not False:
+            extra.append(Resumable(str(self.folder.checkpoints)))
+        if fit and lacks(NanGuard):
+            extra.append(NanGuard())
+        if fit and lacks(ProgressBar) and trainer_config.get("enable_progress_bar") is not False:
+            extra.append(Progress())
         if fit and lacks(EarlyStopping):
             extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
         if not fit:
             kwargs["logger"] = False
         elif trainer_config.get("logger") in (None, True):
             place = {"save_dir": self.folder.path, "name": "", "version": ""}
-            kwargs["logger"] = [TensorBoardLogger(**place), CSVLogger(**place)]
+            kwargs["logger"] = [TensorBoardLogger(**place), MetricsTable(self.folder.path / "metrics.csv")]
         self.trainer_defaults = {"callbacks": extra}
         return super().instantiate_trainer(**kwargs)
 
@@ -128,7 +137,8 @@ class DMMLCLI(LightningCLI):
     def after_test(self) -> None:
         """Write the tested cohort's predictions, metrics, plots and report."""
         if self.trainer.is_global_zero:
-            write_test(self.folder, self._collected(), self.model, self.datamodule, self.request.command)
+            rows = next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectRows)).rows
+            write_test(self.folder, self._collected(), self.model, self.datamodule, self.request.command, rows)
 
     def after_predict(self) -> None:
         """Write the predictions."""
@@ -166,6 +176,9 @@ def run(request: Request) -> int:
         )
     except jsonargparse.ArgumentError as error:
         raise InputError(in_one_line(str(error))) from error
+    except TrainingStopped as stop:
+        print(f"dmml: {stop}; the same command with --resume goes on there")
+        return 128 + stop.signum
     except SystemExit as stop:  # after --help and --print_config
         return int(stop.code or 0)
     return 130 if cli.trainer.interrupted else 0

@@ -11,19 +11,24 @@ from dmml.types import Batch
 
 
 class CollectPredictions(Callback):
-    """Keeps predictions of all patients, and the token attention of the first few.
+    """Keeps predictions and predicted programs of all patients, and token attention of as many as memory allows.
 
     Steps return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`. Under several processes the rows are
     gathered, and a patient whom the sampler dealt twice stands there once.
 
     Args:
-        n_attention: Patients whose attention is kept.
+        attention_mib: Memory for token attention, from which the report chooses patients once all are predicted.
     """
 
-    def __init__(self, n_attention: int = 6):
-        self.n_attention = n_attention
+    def __init__(self, attention_mib: float = 256):
+        self.attention_mib = attention_mib
+        self._forget()
+
+    def _forget(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.attention: list[dict[str, Any]] = []
+        self.programs: dict[str, dict[tuple[int, str], Any]] = {}  # {patient: {(magnification, subspace): (P,)}}
+        self._room = self.attention_mib * 2**20
 
     def _collect(self, outputs: dict[str, Any], batch: Batch) -> None:
         columns = {name: values.detach().cpu().double().numpy() for name, values in outputs["predictions"].items()}
@@ -36,19 +41,25 @@ class CollectPredictions(Callback):
             row["has_expression"] = int(batch.has_expression[i])
             row |= {f"n_tokens_{m}x": int(tokens[m][i]) if m in tokens else 0 for m in magnifications}
             self.rows.append(row)
-            if len(self.attention) < self.n_attention and any(counts[i] for counts in tokens.values()):
+            if self._room > 0 and any(counts[i] for counts in tokens.values()):
                 self.attention.append(_token_maps(outputs["output"], batch, i))
+                self._room -= _size(self.attention[-1])
+            told = outputs["output"].programs.items()
+            self.programs[patient] = {
+                (m, s): scores[i].float().cpu().numpy() for (m, s), scores in told if m in tokens and tokens[m][i]
+            }
 
     def _gather(self, trainer: Trainer) -> None:
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, self.rows)
-            self.rows = [row for rows in gathered for row in rows]
+            torch.distributed.all_gather_object(gathered, (self.rows, self.programs))
+            self.rows = [row for rows, _ in gathered for row in rows]
+            self.programs = {patient: scores for _, programs in gathered for patient, scores in programs.items()}
         self.rows = list({row["patient_id"]: row for row in self.rows}.values())
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier run."""
-        self.rows, self.attention = [], []
+        self._forget()
 
     def on_test_batch_end(
         self,
@@ -80,3 +91,9 @@ def _token_maps(output: Any, batch: Batch, i: int) -> dict[str, Any]:
             "attention": {s: a[i][real].float().cpu().numpy() for (k, s), a in output.attention.items() if k == m},
         }
     return maps
+
+
+def _size(maps: dict[str, Any]) -> int:
+    """Bytes of a patient's token maps."""
+    bags = maps["bags"].values()
+    return sum(a.nbytes for bag in bags for a in (bag["position"], bag["slide"], *bag["attention"].values()))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -41,46 +43,65 @@ class RunFolder:
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
 
-    def claim(self, digest: str, overwrite: bool, command: str) -> Path | None:
-        """Begin a run here.
+    def claim(self, digest: str, overwrite: bool, command: str, resume: bool = False) -> Path | None:
+        """Begin a run here, or go on with one.
+
+        Only the first of several processes writes; the others come to the same answer.
 
         Args:
             digest: Of the configuration.
             overwrite: Whether what is there may be deleted.
             command: As typed.
+            resume: Whether to go on with an unfinished run.
 
         Returns:
-            The checkpoint to go on from, if an unfinished run of the same configuration is here.
+            The checkpoint to go on from; None for a new run.
 
         Raises:
-            InputError: A finished run, or an unfinished one of another configuration, is here.
+            InputError: See `refuse_taken`.
         """
+        if not is_first_process():
+            return self.last if resume and not overwrite and self.last.is_file() else None
         if overwrite:
             for part in (self.checkpoints, self.path / "test", self.path / "predict"):
                 shutil.rmtree(part, ignore_errors=True)
             for file in (self.path / "metrics.csv", self._provenance, *self.path.glob("events.out.tfevents.*")):
                 file.unlink(missing_ok=True)
-        self.refuse_taken(digest)
-        if self.provenance() and self.last.is_file():
+        self.refuse_taken(digest, resume)
+        if self.last.is_file():
+            there = self.provenance()
+            self._write(there | {"resumed": [*there.get("resumed", []), now()]})
             return self.last
         self._write({"digest": digest, "command": command, "started": now(), "finished": None})
         return None
 
-    def refuse_taken(self, digest: str) -> None:
-        """Refuse to begin a run where a finished one is, or an unfinished one of another configuration.
+    def refuse_taken(self, digest: str, resume: bool = False) -> None:
+        """Refuse to begin a run where another one is.
+
+        Args:
+            digest: Of the configuration.
+            resume: Whether to go on with an unfinished run.
 
         Raises:
-            InputError: As said.
+            InputError: A finished run is here, or one of another configuration, or an unfinished one that nobody asked
+                to go on with.
         """
         there = self.provenance()
         if there.get("finished"):
             raise InputError(
                 f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir"
             )
-        if there and self.last.is_file() and there.get("digest") != digest:
+        if not self.last.is_file():
+            return
+        if there.get("digest") != digest:
             raise InputError(
                 f"{self.path}: holds an unfinished run of another configuration ({there.get('command')}); "
-                "run that one again to finish it, or give --overwrite"
+                "run that one with --resume to finish it, or give --overwrite"
+            )
+        if not resume and is_first_process():
+            raise InputError(
+                f"{self.path}: holds an unfinished run, saved {_age(self.last)} ago; the same command with --resume goes "
+                "on with it, with --overwrite begins anew"
             )
 
     def finish(self, model: Any, data: Any) -> None:
@@ -110,6 +131,18 @@ def run_of_checkpoint(checkpoint: str | Path) -> Path:
     folder = folder.parent if folder.name == "checkpoints" else folder
     here = Path.cwd().resolve()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of several that writes; by what torchrun, SLURM and Lightning tell their processes."""
+    ranks = (os.environ.get(name, "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return int(next(filter(None, ranks), 0)) == 0
+
+
+def _age(path: Path) -> str:
+    """How long ago a file was written, in words."""
+    minutes = int((time.time() - path.stat().st_mtime) // 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
 
 
 def write_json(path: Path, content: Any) -> None:

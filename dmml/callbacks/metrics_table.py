@@ -1,0 +1,76 @@
+"""`metrics.csv`: one row a step that something was logged at; a resumed run goes on in it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class MetricsTable(Logger):
+    """A logger whose table survives a restart; Lightning's CSVLogger deletes what is there.
+
+    Args:
+        path: The CSV file.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__()
+        self.path = Path(path)
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the logger; no folder of its own."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """As `name`."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Folder of the table."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They stand in `config.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add to the row of a step."""
+        self._rows.setdefault(len(self._rows) if step is None else int(step), {}).update(metrics)
+
+    @rank_zero_only
+    def go_on_before(self, step: int) -> None:
+        """Take over the rows of the table that a run left here, but those of `step` and later: they are made again."""
+        if not self.path.is_file():
+            return
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("step")]
+        kept = {int(row["step"]): row for row in rows if int(row["step"]) < step}
+        for number, row in kept.items():
+            self._rows[number] = {name: value for name, value in row.items() if name != "step" and value != ""}
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the table, whole or not at all."""
+        if not self._rows:
+            return
+        names = sorted({name for row in self._rows.values() for name in row} - {"epoch"})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".{self.path.name}.part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["epoch", "step", *names])
+            writer.writeheader()
+            writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
+        part.replace(self.path)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what was logged last."""
+        self.save()

@@ -1,0 +1,99 @@
+"""Stops at the first loss that is no number, names the patients, and keeps the batch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from dmml.errors import InputError
+from dmml.types import Batch
+
+
+class NanGuard(Callback):
+    """Looks at a loss a step later, when the device has computed it, so that the loop does not wait for it.
+
+    A loss that is no number ends the run with the names of the patients of its batch, which is written beside the
+    checkpoints as plain arrays (`numpy.load` reads it). `last.ckpt` of the epoch before is untouched by what
+    the loss did to the weights. Under 16-mixed precision a gradient that overflows is the scaler's to skip, and is none
+    of this guard's business; a loss is.
+
+    Args:
+        folder: Where the batch goes; None = `default_root_dir`.
+        every: Look at the loss of every so many steps.
+    """
+
+    def __init__(self, folder: str | None = None, every: int = 1):
+        if every < 1:
+            raise ValueError(f"every must be at least 1; got {every}")
+        self.folder, self.every = folder, every
+        self._before: tuple[Tensor, Batch, int] | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss of the step before; keep this one's for the next look."""
+        self._look(trainer)
+        if batch_idx % self.every == 0 and outputs is not None:
+            loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+            self._before = loss.detach(), batch, batch_idx  # read a step later, when the device has long been done
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the last loss, before anything is saved."""
+        self._look(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """As at the end of an epoch: a validation may write `best.ckpt`."""
+        self._look(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let the batch go."""
+        self._before = None
+
+    def _look(self, trainer: Trainer) -> None:
+        if self._before is None:
+            return
+        (loss, batch, batch_idx), self._before = self._before, None
+        value = float(loss)
+        if math.isfinite(value):
+            return
+        folder = Path(self.folder or trainer.default_root_dir)
+        path = folder / f"nan_batch_epoch{trainer.current_epoch}_{batch_idx}_rank{trainer.global_rank}.npz"
+        write_batch(path, batch)
+        raise InputError(
+            f"{', '.join(batch.patient_id)}: the loss of this batch is {value} (epoch {trainer.current_epoch}, batch "
+            f"{batch_idx}); it is kept in {path}{_suspect(batch)}"
+        )
+
+
+def write_batch(path: Path, batch: Batch) -> None:
+    """Write a batch as plain arrays, whole or not at all; `numpy.load(path, allow_pickle=False)` reads it."""
+    arrays: dict[str, Any] = {"patient_id": np.array(batch.patient_id), "parent": batch.parent}
+    for m, bag in batch.bags.items():
+        arrays |= {f"{m}x_{name}": getattr(bag, name) for name in ("features", "position", "mask", "slide")}
+    arrays |= {f"expression_{s}": values for s, values in batch.expression.items()}
+    arrays |= {f"target_{name}": values for name, values in batch.target.items()}
+    arrays["has_expression"] = batch.has_expression
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.part.npz")
+    np.savez(part, **{name: x.cpu().numpy() if isinstance(x, Tensor) else x for name, x in arrays.items()})
+    part.replace(path)
+
+
+def _suspect(batch: Batch) -> str:
+    """Where in the batch a value is no number, if it is in the data."""
+    for m, bag in batch.bags.items():
+        bad = (~bag.features.isfinite().all(2) & bag.mask).any(1)
+        if bad.any():
+            names = [patient for patient, is_bad in zip(batch.patient_id, bad.tolist(), strict=True) if is_bad]
+            return f"; features at {m}x of {', '.join(names)} are not finite: extract these slides again"
+    for s, values in batch.expression.items():
+        bad = ~values.isfinite().all(1)
+        if bad.any():
+            names = [patient for patient, is_bad in zip(batch.patient_id, bad.tolist(), strict=True) if is_bad]
+            return f"; RNA ({s}) of {', '.join(names)} is not finite: look at its values"
+    return "; the data are finite, so lower model.lr or clip with trainer.gradient_clip_val"

@@ -1,0 +1,72 @@
+"""What went into a model, one row a patient: mean tile features and standardised genes, to tell cohorts apart later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+
+from dmml.types import Batch
+
+Rows = dict[str, dict[str, NDArray[np.float32]]]
+"""{"10x" | "20x" | "tumor" | "tme": {patient: (D,)}}, without the patients who lack it"""
+
+
+def patient_rows(batch: Batch) -> Rows:
+    """Mean over a patient's tokens a magnification, and the genes a subspace.
+
+    Args:
+        batch: On any device.
+    """
+    rows: Rows = {}
+    for m, bag in batch.bags.items():
+        count = bag.mask.sum(1)
+        total = torch.einsum("bnd,bn->bd", bag.features.float(), bag.mask.float())
+        mean = (total / count.clamp_min(1).unsqueeze(1)).cpu().numpy()
+        there = (count > 0).tolist()
+        rows[f"{m}x"] = {p: mean[i] for i, p in enumerate(batch.patient_id) if there[i]}
+    measured = batch.has_expression.tolist()
+    for s, values in batch.expression.items():
+        values = values.float().cpu().numpy()
+        rows[s] = {p: values[i] for i, p in enumerate(batch.patient_id) if measured[i]}
+    return rows
+
+
+def join_rows(into: Rows, more: Rows) -> None:
+    """Add the patients of another batch, or process; one who is there twice stands there once."""
+    for name, patients in more.items():
+        into.setdefault(name, {}).update(patients)
+
+
+class CollectRows(Callback):
+    """Keeps the rows of all patients that are tested; of a tile nothing is kept but its part in the mean."""
+
+    def __init__(self):
+        self.rows: Rows = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier run."""
+        self.rows = {}
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect a batch."""
+        join_rows(self.rows, patient_rows(batch))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the ranks together."""
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, self.rows)
+            for rows in gathered:
+                join_rows(self.rows, rows)

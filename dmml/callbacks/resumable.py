@@ -1,0 +1,229 @@
+"""No work is lost: a checkpoint at every epoch and at a signal, from which a run goes on bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging
+
+from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
+from dmml.callbacks.metrics_table import MetricsTable
+from dmml.callbacks.stop_signals import StopSignals, TrainingStopped, requeue
+from dmml.errors import InputError
+
+_PASSED = ("ready", "started", "processed", "completed")
+
+
+class Resumable(Checkpoint):
+    """Writes `last.ckpt` when an epoch is over and when the run is asked to stop, and makes going on exact.
+
+    The random generators of every process are seeded anew at the start of each epoch, from the run's seed, the epoch
+    and the rank; a run resumed at an epoch therefore is the undisturbed one, and the order of the patients follows
+    from the epoch as well (`dmml.data.samplers`). At a signal (SIGTERM, Ctrl-C, SIGUSR1, SIGUSR2) the step is finished,
+    the state of the generators and the sums of the epoch's metrics are written with the checkpoint, and
+    `TrainingStopped` is raised; the resumed run leaves out the batches that the epoch has had.
+
+    Args:
+        folder: Where `last.ckpt` goes; None = `<default_root_dir>/checkpoints`.
+        every: With several processes, ask each other for signals every so many batches: asking costs a round trip.
+    """
+
+    def __init__(self, folder: str | None = None, every: int = 10):
+        if every < 1:
+            raise ValueError(f"every must be at least 1; got {every}")
+        self.folder, self.every = folder, every
+        self.signals = StopSignals()
+        self._seed: int | None = None
+        self._within: dict[str, Any] = {}  # of a checkpoint within an epoch: random, sums
+        self._resumed: dict[str, Any] = {}
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's seed, and where the epoch stands."""
+        return {"seed": self._seed, "within": self._within}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self._seed, self._resumed = state_dict["seed"], dict(state_dict["within"])
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Whether early stopping has spoken stands in no other state."""
+        checkpoint["dmml_stopping"] = bool(trainer.should_stop)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other data; stop where the run had stopped."""
+        fitted = checkpoint.get("hyper_parameters", {}).get("fitted") or {}
+        before, now = fitted.get("hashes") or {}, (getattr(pl_module, "fitted", None) or {}).get("hashes") or {}
+        changed = [name for name in before if before[name] != now.get(name)]
+        if trainer.state.fn == "fit" and before and changed:
+            raise InputError(
+                f"{', '.join(changed)}: changed since the run began, so it cannot be resumed; bring the old data back, "
+                "or give --overwrite to begin anew"
+            )
+        trainer.should_stop = trainer.should_stop or bool(checkpoint.get("dmml_stopping"))
+
+    # ---- the course of a run -----------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checkpoints, this one's and others', are written whole or not at all."""
+        if stage == "fit" and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if stage == "fit" and any(type(callback) is EMAWeightAveraging for callback in trainer.callbacks):
+            raise InputError(
+                "trainer.callbacks: EMAWeightAveraging copies the model before the data has told its size; name "
+                "dmml.callbacks.weight_average.EMA, which is the same at the right time"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals; take up the thread of a resumed run."""
+        self.signals.install()
+        if self._seed is None:
+            self._seed = torch.initial_seed() % 2**63
+        loop = trainer.fit_loop
+        if not loop.is_resuming:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsTable):
+                logger.go_on_before(loop.epoch_loop._batches_that_stepped + bool(self._resumed))
+        if self._resumed:
+            _set_random_state(self._resumed["random"][trainer.global_rank])
+        else:
+            loop.restarting = False  # a whole epoch is over: the next one begins as it always does
+        # The loader was made, and its workers began to read, before Lightning knew where the run stands.
+        done = loop.epoch_loop.batch_progress.current.ready if self._resumed else 0
+        for loader in loop._combined_loader.flattened:
+            if hasattr(loader.sampler, "resume"):
+                loader.sampler.resume(loop.epoch_progress.current.processed, done)
+        iter(loop._data_fetcher)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the epoch that is over, and seed the one that begins."""
+        if trainer.fit_loop.epoch_loop._batches_that_stepped:
+            self._save(trainer)
+            self._stop_if_asked(trainer)
+        self._resumed = {}
+        _seed_all(f"{self._seed}:{trainer.current_epoch}:{trainer.global_rank}")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore an epoch's sums as they come up; stop if asked to, and gradients are not half-way."""
+        if self._resumed:
+            _add_sums(trainer, self._resumed["sums"][trainer.global_rank])
+        loop = trainer.fit_loop
+        if loop._should_accumulate() or loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        if trainer.world_size > 1 and (batch_idx + 1) % self.every:
+            return
+        if signum := self.signals.anywhere(trainer):
+            mine = {"random": _random_state(), "sums": _sums(trainer)}
+            states = _gather(trainer, mine)
+            self._within = {key: [state[key] for state in states] for key in mine}
+            self._save(trainer)
+            self._stop(trainer, signum)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last epoch."""
+        self.signals.remove()
+        if trainer.fit_loop.epoch_loop._batches_that_stepped:
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the signals as they were."""
+        self.signals.remove()
+
+    # ---- writing -----------------------------------------------------------------------------------------------
+
+    def path(self, trainer: Trainer) -> Path:
+        """Of `last.ckpt`."""
+        return Path(self.folder or Path(trainer.default_root_dir) / "checkpoints") / "last.ckpt"
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        progress = trainer.fit_loop.epoch_progress
+        kept = [dict(vars(part)) for part in (progress.total, progress.current)]
+        if not self._within:  # between two epochs: the next has not begun
+            for part in (progress.total, progress.current):
+                vars(part).update(dict.fromkeys(_PASSED, part.processed))
+        try:
+            trainer.save_checkpoint(self.path(trainer))
+        finally:
+            for part, values in zip((progress.total, progress.current), kept, strict=True):
+                vars(part).update(values)
+            self._within = {}
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        if signum := self.signals.anywhere(trainer):
+            self._stop(trainer, signum)
+
+    def _stop(self, trainer: Trainer, signum: int) -> None:
+        if trainer.is_global_zero and (job := requeue(signum)):
+            print(f"job {job} was requeued")
+        raise TrainingStopped(signum, str(self.path(trainer)))
+
+
+def _seed_all(text: str) -> None:
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries and classes of a user's own may draw from the legacy generator
+
+
+def _random_state() -> dict[str, Any]:
+    """Of every generator, in a form that `weights_only` reads."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _sums(trainer: Trainer) -> dict[str, list[torch.Tensor]]:
+    """Value and weight of every mean that the epoch is gathering."""
+    results = trainer.fit_loop.epoch_loop._results
+    found = {}
+    for name, metric in results.items():
+        if metric.meta.on_epoch and metric.is_tensor and metric.meta.is_mean_reduction:
+            found[name] = [metric.value.detach().cpu().clone(), metric.cumulated_batch_size.detach().cpu().clone()]
+    return found
+
+
+def _add_sums(trainer: Trainer, kept: dict[str, list[torch.Tensor]]) -> None:
+    """Put what was kept before what was gathered since, and forget it; what is not logged yet waits."""
+    results = trainer.fit_loop.epoch_loop._results
+    for name in [name for name in kept if name in results]:
+        metric, (value, weight) = results[name], kept.pop(name)
+        metric.value = value.to(metric.value) + metric.value
+        metric.cumulated_batch_size = weight.to(metric.value.device) + metric.cumulated_batch_size
+
+
+def _gather(trainer: Trainer, mine: Any) -> list[Any]:
+    if trainer.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone

@@ -1,0 +1,43 @@
+"""Lightning's exponential moving average of the weights, for models that take their size from the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+
+class EMA(EMAWeightAveraging):
+    """`EMAWeightAveraging`, begun when the model is built.
+
+    Lightning's copies the model before the model's own `setup`, where a model of dmml learns how many genes and
+    features there are; its copy would be empty. Validation, checkpoints and the end of training use the average.
+
+    Args:
+        decay: Share of the average that a step keeps.
+        update_every_n_steps: Steps between two updates.
+        update_starting_at_step: First step of the average; None = the first.
+    """
+
+    def __init__(self, decay: float = 0.999, update_every_n_steps: int = 1, update_starting_at_step: int | None = None):
+        super().__init__(
+            decay=decay, update_every_n_steps=update_every_n_steps, update_starting_at_step=update_starting_at_step
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Not yet: callbacks are set up before the model is."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Begin, and take over the average of a resumed run."""
+        self._begin(trainer, pl_module)
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self._begin(trainer, pl_module)
+        super().on_fit_start(trainer, pl_module)
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._average_model is None and trainer.state.fn == "fit":
+            super().setup(trainer, pl_module, "fit")

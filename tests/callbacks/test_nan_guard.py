@@ -1,0 +1,67 @@
+"""A loss that is no number names its patients, keeps the batch, and reaches no checkpoint. And the line an epoch."""
+
+import numpy as np
+import pytest
+import torch
+from cohorts import data_of
+from lightning.pytorch import Callback, Trainer
+
+from dmml.callbacks.nan_guard import NanGuard
+from dmml.callbacks.progress import Progress
+from dmml.errors import InputError
+from dmml.training.teacher import SubspaceTeacher
+
+QUIET = {"logger": False, "enable_model_summary": False, "accelerator": "cpu", "enable_checkpointing": False}
+
+
+class Poison(Callback):
+    """Writes a value that is no number into a batch."""
+
+    def __init__(self, at, where):
+        self.at, self.where, self.patients, self.left = at, where, None, at
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.left -= 1
+        if self.left == 0:
+            self.patients = list(batch.patient_id)
+            if self.where == "features":
+                batch.bags[20].features[1, 0, 0] = torch.nan
+            elif self.where == "rna":
+                batch.expression["tme"][0, 0] = torch.inf
+            else:
+                next(module.parameters()).data.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("where", "at", "told"),
+    [("features", 2, "features at 20x of {1}"), ("rna", 3, "RNA (tme) of {0}"), ("weights", 1, "lower model.lr")],
+)
+def test_the_patients_are_named_and_the_batch_is_kept(cohort, tmp_path, where, at, told):
+    poison = Poison(at, where)
+    torch.manual_seed(0)
+    trainer = Trainer(
+        max_epochs=2, callbacks=[poison, NanGuard()], default_root_dir=tmp_path, enable_progress_bar=False, **QUIET
+    )
+    with pytest.raises(InputError) as refused:
+        trainer.fit(SubspaceTeacher(width=16, expression_dropout=0.0), data_of(cohort))
+    message = str(refused.value)
+    assert message.startswith(", ".join(poison.patients))
+    assert told.format(*poison.patients) in message
+    path = next(tmp_path.glob("nan_batch_*.npz"))
+    assert str(path) in message
+    with np.load(path, allow_pickle=False) as kept:
+        assert kept["patient_id"].tolist() == poison.patients
+        assert kept["10x_features"].dtype == np.float16
+        assert {"parent", "20x_mask", "expression_tumor", "target_event", "has_expression"} <= set(kept)
+        assert np.isnan(kept["20x_features"]).any() == (where == "features")
+    assert trainer.current_epoch == 0  # also when the last batch of the epoch is the bad one
+
+
+def test_an_epoch_is_told_in_a_line(cohort, capsys):
+    trainer = Trainer(max_epochs=3, callbacks=[NanGuard(), Progress()], num_sanity_val_steps=0, **QUIET)
+    trainer.fit(SubspaceTeacher(width=16), data_of(cohort))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line[:12] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    assert all("train/loss" in line and "val/loss" in line and "val/c_index" in line for line in lines)
+    assert "left" in lines[0]
+    assert "left" not in lines[-1]

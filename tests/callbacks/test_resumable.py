@@ -1,0 +1,230 @@
+"""A run that was killed or stopped, wherever that was, and then resumed is the run that nobody disturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from cohorts import data_of
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
+
+from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
+from dmml.callbacks.coordination import GradientCoordination
+from dmml.callbacks.metrics_table import MetricsTable
+from dmml.callbacks.resumable import Resumable
+from dmml.callbacks.stop_signals import TrainingStopped
+from dmml.callbacks.weight_average import EMA
+from dmml.errors import InputError
+from dmml.training.teacher import SubspaceTeacher
+
+EPOCHS = 4
+
+
+class Killed(BaseException):
+    """Nothing but the test catches it, as nothing catches SIGKILL."""
+
+
+class Kill(Callback):
+    """Dies, or is sent a signal, at the n-th time that a hook of some name is called."""
+
+    def __init__(self, hook=None, at=0, signum=None):
+        self.left, self.signum = at, signum
+        if hook:
+            setattr(self, hook, self._strike)
+
+    def _strike(self, *args, **kwargs):
+        self.left -= 1
+        if self.left == 0:
+            if self.signum is None:
+                raise Killed
+            os.kill(os.getpid(), self.signum)
+
+
+class Noise(Callback):
+    """Draws from every generator, so that its state shows in the weights."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        drawn = random.random() + np.random.random() + torch.rand(()).item()  # noqa: NPY002
+        batch.bags[10].features += 1e-3 * drawn
+
+
+def run(cohort, folder, kill=None, resume=False, kind=SubspaceTeacher, epochs=EPOCHS, extra=(), data=None, **more):
+    torch.manual_seed(7)
+    model = kind(width=16, lr=5e-3)
+    callbacks = [
+        Noise(),
+        GradientCoordination(scope="shared"),
+        EarlyStopping("val/loss", patience=2),
+        ModelCheckpoint(folder / "checkpoints", "best", monitor="val/loss", enable_version_counter=False),
+        Resumable(),
+        *extra,
+        *([kill] if kill else []),
+    ]
+    trainer = Trainer(
+        max_epochs=epochs,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=MetricsTable(folder / "metrics.csv"),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        **more,
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.fit(model, data_of(cohort, **(data or {})), ckpt_path=last if resume else None)
+    return trainer
+
+
+def outcome(folder):
+    """Everything that a run leaves, to be compared bit by bit."""
+    kept = {"metrics": (folder / "metrics.csv").read_text().splitlines()}
+    for name in ("best", "last"):
+        checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        kept[name] = [checkpoint[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks")]
+        kept[name].append((checkpoint["epoch"], checkpoint["global_step"]))
+    return kept
+
+
+def differences(a, b, where=""):
+    """Places where two nested states are not bit by bit the same; paths of the two folders aside."""
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [where]
+    if isinstance(a, dict):
+        if set(a) != set(b):
+            return [f"{where}: {sorted(map(str, set(a) ^ set(b)))}"]
+        keys = [key for key in a if not str(key).endswith(("path", "dirpath", "best_k_models"))]
+        return [place for key in keys for place in differences(a[key], b[key], f"{where}.{key}")]
+    if isinstance(a, list | tuple):
+        pairs = zip(a, b, strict=True)
+        return [place for i, (x, y) in enumerate(pairs) for place in differences(x, y, f"{where}.{i}")]
+    return [] if a == b else [f"{where}: {a} or {b}"]
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, tmp_path_factory):
+    """The undisturbed run."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = run(cohort, folder)
+    assert trainer.current_epoch == EPOCHS
+    assert trainer.num_training_batches == 3  # the points below lie where they say
+    return outcome(folder)
+
+
+KILLS = [
+    ("on_train_batch_end", 5),
+    ("on_validation_end", 2),
+    ("on_train_epoch_start", 3),
+    ("on_train_end", 1),
+]
+
+
+@pytest.mark.parametrize(("hook", "at"), KILLS)
+def test_killed_and_resumed(cohort, tmp_path, whole, hook, at):
+    with pytest.raises(Killed):
+        run(cohort, tmp_path, Kill(hook, at))
+    run(cohort, tmp_path, resume=True)
+    assert differences(outcome(tmp_path), whole) == []
+
+
+@pytest.mark.parametrize(
+    ("hook", "at", "accumulate"),
+    [("on_train_batch_start", 2, 1), ("on_train_batch_end", 6, 1), ("on_train_batch_end", 6, 2)],
+)
+def test_stopped_by_a_signal_and_resumed(cohort, tmp_path, whole, hook, at, accumulate):
+    """Within an epoch, at its last batch, and while gradients are accumulated."""
+    if accumulate > 1:
+        run(cohort, tmp_path / "whole", accumulate_grad_batches=accumulate, data={"batch_size": 4})
+        whole = outcome(tmp_path / "whole")
+    more = {"accumulate_grad_batches": accumulate, "data": {"batch_size": 4 if accumulate > 1 else 6}}
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingStopped) as stopped:
+        run(cohort, tmp_path, Kill(hook, at, signal.SIGTERM), **more)
+    assert stopped.value.signum == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == handler
+    run(cohort, tmp_path, resume=True, **more)
+    assert differences(outcome(tmp_path), whole) == []
+
+
+def test_a_run_that_early_stopping_ended_does_not_go_on(cohort, tmp_path):
+    class Enough(EarlyStopping):
+        """Has enough after the second epoch."""
+
+        def _evaluate_stopping_criteria(self, current):
+            self.calls = getattr(self, "calls", 0) + 1
+            return self.calls == 2, None
+
+    run(cohort, tmp_path, extra=[Enough("val/loss")])
+    before = outcome(tmp_path)
+    assert before["last"][-1] == (2, 6)
+    trainer = run(cohort, tmp_path, resume=True, extra=[Enough("val/loss")])
+    assert trainer.global_step == 6
+    assert differences(outcome(tmp_path), before) == []
+
+
+@pytest.mark.parametrize(
+    "averaging",
+    [
+        lambda: EMA(decay=0.7),
+        lambda: StochasticWeightAveraging(swa_lrs=1e-3, swa_epoch_start=1, annealing_epochs=1),
+    ],
+    ids=["EMA", "SWA"],
+)
+def test_lightnings_own_averages_of_weights(cohort, tmp_path, averaging):
+    plain = run(cohort, tmp_path / "plain", epochs=3)
+    run(cohort, tmp_path / "whole", epochs=3, extra=[averaging()])
+    with pytest.raises(Killed):
+        run(cohort, tmp_path / "killed", Kill("on_train_batch_end", 8), epochs=3, extra=[averaging()])
+    trainer = run(cohort, tmp_path / "killed", resume=True, epochs=3, extra=[averaging()])
+    whole, killed = (outcome(tmp_path / name)["last"][0] for name in ("whole", "killed"))
+    assert differences(killed, whole) == []
+    name = next(iter(trainer.lightning_module.state_dict()))
+    assert not torch.equal(whole[name], plain.lightning_module.state_dict()[name])
+
+
+def test_an_average_of_nothing_is_refused(cohort, tmp_path):
+    with pytest.raises(InputError, match=r"weight_average\.EMA"):
+        run(cohort, tmp_path, extra=[EMAWeightAveraging(decay=0.7)])
+
+
+def test_other_data_is_not_gone_on_with(cohort, tmp_path):
+    with pytest.raises(Killed):
+        run(cohort, tmp_path, Kill("on_train_batch_end", 4))
+    with pytest.raises(InputError, match="partition: changed since the run began"):
+        run(cohort, tmp_path, resume=True, data={"split": {"folds": 3, "seed": 1}})
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(cohort, tmp_path, monkeypatch):
+    run(cohort, tmp_path, epochs=1)
+    before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
+
+    def half(content, file):
+        file.write(b"half a check")
+        raise Killed
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(Killed):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "checkpoints" / "last.ckpt")
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_seeds_decide_and_epochs_differ(cohort, tmp_path):
+    """Two runs of one seed are the same bit by bit; what is drawn in two epochs is not the same."""
+    drawn = []
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            drawn.append((torch.rand(()).item(), random.random(), tuple(batch.patient_id)))
+
+    for name in "ab":
+        run(cohort, tmp_path / name, epochs=2, extra=[Look()])
+    assert drawn[:6] == drawn[6:]
+    assert len({row[0] for row in drawn}) == 6
+    assert {p for row in drawn[:3] for p in row[2]} == {p for row in drawn[3:6] for p in row[2]}
+    assert drawn[0][2] != drawn[3][2]
