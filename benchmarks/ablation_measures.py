@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold
 
-from dmml.evaluation.bootstrap import Difference, Interval, percentiles, resamples, two_sided_p
+from dmml.evaluation.bca import percentiles, two_sided_p
+from dmml.evaluation.bootstrap import Difference, Interval, resamples
 from dmml.evaluation.weighted import estimate, harrell
 from dmml.types import SUBSPACES
 

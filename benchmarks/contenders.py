@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rivals import McatLike, TransMilLike
 from steps import Step, distilled, network_step, subspace_step
-from token_batches import EDGES, END, GENES, PROGRAMS
+from token_batches import EDGES, END, GENES
 from torch import nn
 
 from dmml.nn.baselines import GatedABMIL
@@ -25,7 +25,7 @@ def task() -> Survival:
 
 def build(name: str) -> nn.Module:
     """A network by its name: width 128, 10x and 20x, everything that is on by default switched on."""
-    own = {"n_features": N_FEATURES, "genes": GENES, "programs": PROGRAMS, "task": task()}
+    own = {"n_features": N_FEATURES, "genes": GENES, "task": task()}
     if name == "teacher":
         return SubspaceTeacher(**own)
     if name == "student":

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 from steps import network_step, subspace_step
-from token_batches import GENES, PROGRAMS, TILE_UM
+from token_batches import GENES, TILE_UM
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -99,7 +99,7 @@ class Slides:
 
 def contenders(n_features: int, lr: float) -> dict[str, Callable[[], nn.Module]]:
     """The networks, with the defaults that a user gets; what else is asked of them stands in `model_speed`."""
-    own = {"n_features": n_features, "genes": GENES, "programs": PROGRAMS, "lr": lr, "task": task()}
+    own = {"n_features": n_features, "genes": GENES, "lr": lr, "task": task()}
     return {
         "teacher": lambda: SubspaceTeacher(**own),
         "teacher, GatedPoolFusion": lambda: SubspaceTeacher(**own, fusion=GatedPoolFusion),
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--strength", type=float, default=STRENGTH, help="length of a class's prototype")
     parser.add_argument("--n-features", type=int, default=1024)
-    parser.add_argument("--quick", action="store_true", help=f"one share ({ASKED_SHARE:.0%}), one seed")
+    parser.add_argument("--quick", action="store_true", help=f"one share ({ASKED_SHARE:g}), one seed")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     if arguments.quick:

@@ -8,8 +8,8 @@ from torch import Tensor
 from dmml.types import Bag, Batch
 
 TILE_UM = {10: 224.0, 20: 112.0}
+# The sizes of the paper's lists; each gene is its own program.
 GENES = {"tumor": [f"T{i}" for i in range(59)], "tme": [f"E{i}" for i in range(361)]}
-PROGRAMS = {s: {f"{s}{i}": genes[i::10] for i in range(10)} for s, genes in GENES.items()}
 EDGES = [365.0, 1095.0, 1825.0]
 END = 4000.0
 

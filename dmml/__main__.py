@@ -23,8 +23,13 @@ TOOLS = {
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
     "cohort expression": ("dmml.commands.cohort_expression", "RNA files to one table of patients by genes"),
     "cohort split": ("dmml.commands.cohort_split", "patient-level folds, stratified or site-preserved"),
+    "cohort gdc": ("dmml.commands.cohort_gdc", "the GDC's downloads to a cohort, and who fell out and why"),
+    "doctor": (
+        "dmml.commands.doctor",
+        "what joins with what and what would stop a run, before anything expensive",
+    ),
     "extract": ("dmml.commands.extract", "slides to features, resumable"),
-    "features": ("dmml.commands.features", "list or verify a feature store"),
+    "features": ("dmml.commands.features", "list, verify or import a feature store"),
     "crossval": (
         "dmml.commands.crossval",
         "teacher, student and baselines on the same folds, with paired statistics",

@@ -30,7 +30,9 @@ def simulated(factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def data_of(folder: Path, cohort: str = "development", **changes: Any) -> MultimodalDataModule:
+def data_of(
+    folder: Path, cohort: str = "development", kind: type[MultimodalDataModule] = MultimodalDataModule, **changes: Any
+) -> MultimodalDataModule:
     """Data module of one of its cohorts; by default survival, three folds, both magnifications."""
     own = folder / cohort
     section = {
@@ -42,4 +44,4 @@ def data_of(folder: Path, cohort: str = "development", **changes: Any) -> Multim
         "split": {"folds": 3, "seed": 0} if cohort == "development" else None,
         "batch_size": 6,
     }
-    return MultimodalDataModule(**(section | changes))
+    return kind(**(section | changes))

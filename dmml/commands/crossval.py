@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats", type=int, default=1, help="times that the patients are dealt into folds (default: 1)"
     )
     parser.add_argument("--models", help="names, separated by commas (default: all that the data allow)")
+    parser.add_argument(
+        "--cross-fit",
+        action="store_true",
+        help="students learn from teachers that did not see the patient: three more teachers a fold",
+    )
     parser.add_argument("--only-fold", type=int, metavar="K", help="fit only this fold, e.g. in a job array")
     parser.add_argument(
         "--collect", action="store_true", help="fit nothing; judge what is there, and say what is missing"
@@ -42,12 +47,14 @@ def run(args: argparse.Namespace) -> None:
     if args.collect and not (plan.out / "plan.json").is_file():
         raise InputError(f"{plan.out}: holds no cross-validation to collect; run it without --collect first")
     plan.claim(args.overwrite)
+    from dmml.evaluation.crossval_report import write_crossval_report
     from dmml.experiment.crossval import collect, fit
 
     if not args.collect:
         fit(plan, args.only_fold, args.jobs)
     if args.only_fold is None:
         print(collect(plan))
+        print(write_crossval_report(plan.out))
     else:
         print(f"{plan.out}: fold {args.only_fold} is finished; when all are: dmml crossval … --collect")
 
@@ -66,6 +73,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     named = {"RNA": data.get("expression"), "slides": data.get("features"), "covariates": data.get("covariates")}
     has = {what for what, value in named.items() if value}
     models = chosen(asked, has)
+    if args.cross_fit and "student" not in models:
+        raise InputError(
+            "--cross-fit: no student is among the models; it needs RNA and slides, or leave the option out"
+        )
     folds = _deal(args, data)
     if asked is None and (absent := lacking(has)):
         print(f"left out: {absent}")
@@ -86,6 +97,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         folds=folds,
         seeds=args.seeds,
         repeats=args.repeats,
+        cross_fit=args.cross_fit,
         base_seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else 0,
     )
 

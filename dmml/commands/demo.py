@@ -53,8 +53,8 @@ def steps(args: argparse.Namespace) -> list[tuple[Callable[[], bool], list[str]]
         store, table = folder / "features.zarr", folder / "expression.parquet"
         plan.append((_same_slides(folder / "slides", store), ["extract", str(folder / "slides"), "--out", str(store)]))
         plan.append((table.is_file, ["cohort", "expression", str(folder / "rna"), "--out", str(table)]))
-    plan.append((_finished(TEACHER), ["fit", "--config", "configs/demo.yaml"]))
-    plan.append((_finished(STUDENT), ["fit", "--config", "configs/demo_student.yaml"]))
+    plan.append((_finished(TEACHER), ["fit", "--config", "configs/demo.yaml", "--resume"]))
+    plan.append((_finished(STUDENT), ["fit", "--config", "configs/demo_student.yaml", "--resume"]))
     for run_folder in (TEACHER, STUDENT):
         best = run_folder / "checkpoints" / "best.ckpt"
         report = run_folder / "test" / "held_out" / "report.html"

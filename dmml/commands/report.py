@@ -16,18 +16,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=Path,
         help="run folder (runs/demo: every cohort it was tested on) or one test folder (runs/demo/test/held_out); "
-        "runs tested on the same cohort are compared patient by patient",
+        "runs tested on the same cohort are compared patient by patient; or the folder of one cross-validation",
     )
     parser.add_argument("--out", type=Path, help="the file to write (default: report.html in the last RUN)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Check the folders, then write the page and say where it is."""
+    from dmml.evaluation.crossval_results import is_crossval, read_crossval
     from dmml.evaluation.runs import find_tests
 
-    tests = find_tests(args.runs)
     if args.out is not None and args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; name a file, e.g. {args.out / 'report.html'}")
+    crossvals = [path for path in args.runs if is_crossval(path)]
+    if crossvals:
+        if len(args.runs) > 1:
+            raise InputError(f"{crossvals[0]} is a cross-validation, which has a report of its own; give it alone")
+        read_crossval(crossvals[0])
+        from dmml.evaluation.crossval_report import write_crossval_report
+
+        path = write_crossval_report(crossvals[0], args.out)
+        print(f"{path} (cross-validation, {path.stat().st_size / 1e6:.1f} MB)")
+        return
+    tests = find_tests(args.runs)
     from dmml.evaluation.report import write_report
 
     path = write_report(args.runs, args.out)

@@ -1,23 +1,30 @@
-"""Patient bootstrap: intervals of one model, paired differences of two models on the same patients."""
+"""Patient bootstrap: intervals of one model, paired differences of two models on the same patients.
+
+Drawing n of n patients within strata makes intervals too narrow where a stratum, such as the events, is small: here
+m − 1 of its m are drawn and weigh m / (m − 1) (Rao & Wu 1988). Ends are bias-corrected and accelerated (Efron 1987):
+plain percentiles held an AUC of 0.86 on 90 patients in 92.9 % of cohorts, one of 0.97 in 89 %. What both reach is
+measured by `benchmarks/bootstrap_coverage.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dmml.evaluation.bca import Correction, correction, left_out, percentiles, two_sided_p
 from dmml.evaluation.weighted import Weighted, estimate
 
 RESAMPLES = 2000
 SEED = 0
-COVERAGE = 0.95
 
 
 class Interval(NamedTuple):
-    """An estimate and its percentile interval; NaN where undefined."""
+    """An estimate and its 95 % interval; NaN where undefined."""
 
     value: float
     low: float
@@ -25,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Metric of a minus metric of b, its percentile interval, and the two-sided bootstrap p of no difference."""
+    """Metric of a minus metric of b, its 95 % interval, and the two-sided bootstrap p of no difference."""
 
     estimate: float
     low: float
@@ -33,8 +40,10 @@ class Difference(NamedTuple):
     p: float
 
 
-def resamples(n: int, strata: ArrayLike | None = None, n_resamples: int = RESAMPLES, seed: int = SEED) -> NDArray:
-    """How often each patient is drawn, with replacement and within strata.
+def resamples(
+    n: int, strata: ArrayLike | None = None, n_resamples: int = RESAMPLES, seed: int = SEED, whole: bool = False
+) -> NDArray:
+    """How much each patient weighs in each resample, drawn with replacement and within strata.
 
     Strata (the event, the class) keep every resample as informative as the cohort: none is without events.
 
@@ -43,9 +52,11 @@ def resamples(n: int, strata: ArrayLike | None = None, n_resamples: int = RESAMP
         strata: (n,) labels; None is one stratum.
         n_resamples: R.
         seed: The same seed gives the same draws, whatever the metric.
+        whole: Draw m of the m patients of a stratum, so that weights are whole numbers; otherwise m − 1, each with the
+            weight m / (m − 1), which gives the right variance in small strata.
 
     Returns:
-        (R, n) float32 counts; each row sums to n.
+        (R, n) float32 weights; each row sums to n.
     """
     generator = np.random.default_rng(seed)
     counts = np.zeros((n_resamples, n), np.float32)
@@ -54,14 +65,19 @@ def resamples(n: int, strata: ArrayLike | None = None, n_resamples: int = RESAMP
         raise ValueError(f"strata has {len(labels)} labels for {n} patients")
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        counts[:, members] = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), n_resamples)
+        m = len(members)
+        drawn = m if whole else max(1, m - 1)
+        counts[:, members] = generator.multinomial(drawn, np.full(m, 1 / m), n_resamples) * (m / drawn)
     return counts
 
 
 def weighted_interval(metric: Weighted, counts: NDArray) -> Interval:
     """Estimate and interval of a metric that takes weights, from ready-made resamples (R, n)."""
     value = estimate(metric, counts.shape[1])
-    return Interval(value, *percentiles(metric(counts))) if np.isfinite(value) else Interval(value, np.nan, np.nan)
+    if not np.isfinite(value):
+        return Interval(value, np.nan, np.nan)
+    draws = metric(counts)
+    return Interval(value, *_ends(value, draws, correction(value, draws, metric(left_out(counts.shape[1])))))
 
 
 def interval(
@@ -82,12 +98,11 @@ def interval(
         seed: Seed of the draws.
 
     Returns:
-        Estimate and 95 % percentile interval.
+        Estimate and 95 % interval.
     """
     arrays = _same_length(data)
-    counts = resamples(len(arrays[0]), strata, n_resamples, seed)
-    value, draws = _values(metric, counts, *arrays)
-    return Interval(value, *percentiles(draws))
+    weighted = _weighted(metric, *arrays)
+    return weighted_interval(weighted, _draws(weighted, len(arrays[0]), strata, n_resamples, seed))
 
 
 def paired_difference(
@@ -113,40 +128,22 @@ def paired_difference(
         seed: Seed of the draws.
 
     Returns:
-        Estimate, 95 % percentile interval, two-sided p (see `two_sided_p`).
+        Estimate, 95 % interval, two-sided p (see `two_sided_p`).
     """
     *outcome, a, b = _same_length((*outcome, a, b))
-    counts = resamples(len(a), strata, n_resamples, seed)
-    value_a, draws_a = _values(metric, counts, *outcome, a)
-    value_b, draws_b = _values(metric, counts, *outcome, b)
-    return _difference(value_a - value_b, draws_a - draws_b)
+    forms = [_weighted(metric, *outcome, prediction) for prediction in (a, b)]
+    return weighted_difference(*forms, _draws(forms[0], len(a), strata, n_resamples, seed))
 
 
 def weighted_difference(a: Weighted, b: Weighted, counts: NDArray) -> Difference:
     """`paired_difference` of two metrics that take weights, from ready-made resamples (R, n)."""
     n = counts.shape[1]
-    return _difference(estimate(a, n) - estimate(b, n), a(counts) - b(counts))
-
-
-def percentiles(draws: NDArray) -> tuple[float, float]:
-    """Ends of the 95 % percentile interval; undefined draws are left out, NaN when fewer than half are defined."""
-    draws = draws[np.isfinite(draws)] if np.isfinite(draws).sum() * 2 >= len(draws) else draws[:0]
-    if not len(draws):
-        return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
-
-
-def two_sided_p(draws: NDArray) -> float:
-    """Twice the smaller share of resampled differences on one side of 0, ties on both, with one added to each count.
-
-    It agrees with the percentile interval: p < 0.05 where the 95 % interval leaves 0 out.
-    """
-    draws = draws[np.isfinite(draws)]
-    if not len(draws):
-        return float("nan")
-    below, above = ((draws <= 0).sum() + 1) / (len(draws) + 1), ((draws >= 0).sum() + 1) / (len(draws) + 1)
-    return float(min(1.0, 2 * min(below, above)))
+    value = estimate(a, n) - estimate(b, n)
+    if not np.isfinite(value):
+        return Difference(float("nan"), float("nan"), float("nan"), float("nan"))
+    draws, without = a(counts) - b(counts), left_out(n)
+    how = correction(value, draws, a(without) - b(without))
+    return Difference(value, *_ends(value, draws, how), two_sided_p(draws, how))
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -163,21 +160,34 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def _difference(value: float, draws: NDArray) -> Difference:
-    if not np.isfinite(value):
-        return Difference(float("nan"), float("nan"), float("nan"), float("nan"))
-    return Difference(float(value), *percentiles(draws), two_sided_p(draws))
+def _ends(value: float, draws: NDArray, how: Correction) -> tuple[float, float]:
+    """The interval, which holds the estimate: half of few, tied draws may lie wholly beside it."""
+    low, high = percentiles(draws, how)
+    return (min(low, value), max(high, value)) if np.isfinite(low) else (low, high)
 
 
-def _values(metric: Callable[..., float], counts: NDArray, *arrays: NDArray) -> tuple[float, NDArray[np.float64]]:
-    fast = _weighted_form(metric, arrays)
-    if fast is not None:
-        return estimate(fast, counts.shape[1]), fast(counts)
-    draws = np.empty(len(counts))
-    for index, row in enumerate(counts):
-        drawn = np.repeat(np.arange(len(row)), row.astype(int))
-        draws[index] = metric(*(array[drawn] for array in arrays))
-    return float(metric(*arrays)), draws
+def _draws(weighted: Weighted, n: int, strata: ArrayLike | None, n_resamples: int, seed: int) -> NDArray:
+    return resamples(n, strata, n_resamples, seed, whole=isinstance(weighted, _Repeated))
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """Any metric of arrays as one that takes weights: patients are repeated as often as they weigh, whole numbers."""
+
+    metric: Callable[..., float]
+    arrays: tuple[NDArray, ...]
+
+    def __call__(self, weights: NDArray) -> NDArray[np.float64]:
+        values = np.empty(len(weights))
+        for index, row in enumerate(weights):
+            drawn = np.repeat(np.arange(len(row)), row.astype(int))
+            values[index] = self.metric(*(array[drawn] for array in self.arrays))
+        return values
+
+
+def _weighted(metric: Callable[..., float], *arrays: NDArray) -> Weighted:
+    """The metric as a few matrix products where it has that form, otherwise one call a resample."""
+    return _weighted_form(metric, arrays) or _Repeated(metric, arrays)
 
 
 def _weighted_form(metric: Callable[..., float], arrays: tuple[NDArray, ...]) -> Weighted | None:

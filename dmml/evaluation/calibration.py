@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dmml.evaluation.classification import confidence_bins
 from dmml.evaluation.predictions import curve_at, survival_days
 from dmml.evaluation.survival_curves import kaplan_meier
 
+GND_GROUPS, GND_EVENTS, GND_LEFT = 10, 15, 8
+"""Groups of the formal test at most; events, and patients followed to the day, that each must have."""
 GROUP_SIZE = 12
 """Patients a risk group at least."""
 MAX_GROUPS = 5
@@ -31,6 +34,14 @@ class Calibration:
             = predictions too extreme, NaN where it cannot be fitted.
         slope_low: Lower end of its 95 % interval.
         slope_high: Upper end.
+        intercept: log(observed / expected events up to the day), 0 = as it should be, above 0 = more events than
+            predicted; NaN without an event.
+        intercept_low: Lower end of its 95 % interval.
+        intercept_high: Upper end.
+        chi2: Greenwood–Nam–D'Agostino statistic over risk groups; NaN where it cannot be tested.
+        df: Its degrees of freedom.
+        p: Of the hypothesis that the predictions are right; small = they are not.
+        reason: Why there is no test.
     """
 
     day: float
@@ -40,6 +51,18 @@ class Calibration:
     slope: float
     slope_low: float
     slope_high: float
+    intercept: float = float("nan")
+    intercept_low: float = float("nan")
+    intercept_high: float = float("nan")
+    chi2: float = float("nan")
+    df: int = 0
+    p: float = float("nan")
+    reason: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """For a file: {name: number or None}, the groups as a list of rows."""
+        content = {name: _number(value) for name, value in vars(self).items() if name != "groups"}
+        return content | {"groups": [{k: _number(v) for k, v in row.items()} for row in self.groups.to_dict("records")]}
 
 
 def calibration_at(known: pd.DataFrame, day: float) -> Calibration | None:
@@ -63,7 +86,88 @@ def calibration_at(known: pd.DataFrame, day: float) -> Calibration | None:
         mean = predicted[group == index].mean()
         rows.append({"n": len(part), "predicted": mean, "observed": observed, "low": low, "high": high})
     overall = kaplan_meier(known["time"], known["event"]).at(day)[0]
-    return Calibration(day, pd.DataFrame(rows), float(predicted.mean()), overall, *_slope(known, predicted, day))
+    return Calibration(
+        float(day),
+        pd.DataFrame(rows),
+        float(predicted.mean()),
+        overall,
+        *_slope(known, predicted, day),
+        *_intercept(known, day),
+        *greenwood_test(known["time"], known["event"], predicted, day),
+    )
+
+
+def greenwood_test(
+    time: ArrayLike, event: ArrayLike, predicted: ArrayLike, day: float
+) -> tuple[float, int, float, str]:
+    """Greenwood–Nam–D'Agostino test that predicted survival at a day is right.
+
+    χ² = Σ_groups (KM_g(day) − mean predicted_g)² / Greenwood variance of KM_g(day), with as many degrees of freedom as
+    groups, since nothing was fitted to these patients. Ten groups of equal size by prediction, each joined to the next
+    until it has `GND_EVENTS` events by the day and `GND_LEFT` patients still followed then: with fewer the variance is
+    too uncertain, and a right model is refused too often.
+
+    Args:
+        time: (n,) days.
+        event: (n,) 1 = happened.
+        predicted: (n,) survival at `day`.
+        day: Horizon, days.
+
+    Returns:
+        (χ², degrees of freedom, p, ""), or (NaN, 0, NaN, why not).
+
+    Source: Demler, Paynter & Cook 2015.
+    """
+    from scipy.stats import chi2 as distribution
+
+    time, event, predicted = (np.asarray(values, float) for values in (time, event, predicted))
+    order = np.argsort(predicted, kind="stable")
+    by_day = (event > 0) & (time <= day)
+    groups: list[NDArray] = []
+    waiting = np.zeros(0, int)
+    for part in np.array_split(order, GND_GROUPS):
+        waiting = np.concatenate([waiting, part])
+        if by_day[waiting].sum() >= GND_EVENTS and (time[waiting] >= day).sum() >= GND_LEFT:
+            groups.append(waiting)
+            waiting = np.zeros(0, int)
+    if len(waiting) and groups:  # the last have too few of their own
+        groups[-1] = np.concatenate([groups[-1], waiting])
+    if len(groups) < 2:
+        reason = (
+            f"no two risk groups have {GND_EVENTS} events by day {day:g} and {GND_LEFT} patients still followed then"
+        )
+        return float("nan"), 0, float("nan"), reason
+    total = 0.0
+    for members in groups:
+        observed, variance = _greenwood(time[members], event[members] > 0, day)
+        total += (observed - predicted[members].mean()) ** 2 / variance
+    return float(total), len(groups), float(distribution.sf(total, len(groups))), ""
+
+
+def _greenwood(time: NDArray, event: NDArray, day: float) -> tuple[float, float]:
+    """Kaplan–Meier survival at a day to which some are followed, and its variance S² Σ d / (n (n − d))."""
+    days = np.unique(time[event & (time <= day)])
+    at_risk = (time >= days[:, None]).sum(1)
+    deaths = ((time == days[:, None]) & event).sum(1)
+    survival = np.prod(1 - deaths / at_risk)
+    return float(survival), float(survival**2 * (deaths / (at_risk * (at_risk - deaths))).sum())
+
+
+def _intercept(known: pd.DataFrame, day: float) -> tuple[float, float, float]:
+    """log(O / E) with O events up to the day and E = Σ −log S_i(min(t_i, day)); its error is that of a Poisson count.
+
+    Source: Crowson, Atkinson & Therneau 2016.
+    """
+    time, event = known["time"].to_numpy(float), known["event"].to_numpy(float) > 0
+    followed = np.minimum(time, day)
+    observed = int((event & (time <= day)).sum())
+    days, where = np.unique(followed, return_inverse=True)
+    survival = curve_at(known, days)[np.arange(len(known)), where]
+    expected = float(-np.log(np.clip(survival, 1e-12, 1)).sum())
+    if observed == 0 or not expected > 0:
+        return (float("nan"),) * 3
+    value, error = np.log(observed / expected), 1.96 / np.sqrt(observed)
+    return float(value), float(value - error), float(value + error)
 
 
 def _slope(known: pd.DataFrame, predicted: NDArray, day: float) -> tuple[float, float, float]:
@@ -95,3 +199,10 @@ def reliability(label: NDArray[np.int64], probability: NDArray[np.float64]) -> p
     return pd.DataFrame(
         {"n": grouped.size(), "confidence": grouped["confidence"].mean(), "hit_rate": grouped["hit"].mean()}
     ).reset_index(drop=True)
+
+
+def _number(value: Any) -> Any:
+    """NaN is None in a file."""
+    if isinstance(value, str | int):
+        return value
+    return float(value) if np.isfinite(value) else None

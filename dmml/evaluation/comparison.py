@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,18 @@ class Pair:
     events: int | None
     refused: str = ""
 
+    @property
+    def name(self) -> str:
+        """The two in short: the runs, or the cohorts of one run."""
+        if self.a.cohort == self.b.cohort:
+            return f"{self.a.run} − {self.b.run}"
+        return f"{self.a.run} on {self.a.cohort} − on {self.b.cohort}"
+
+    @property
+    def where(self) -> str:
+        """The cohort, or both."""
+        return " and ".join(dict.fromkeys([self.a.cohort, self.b.cohort]))
+
 
 def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
     """Tests grouped by cohort and task, in the order in which they were given."""
@@ -57,6 +70,22 @@ def paired(tests: list[Tested]) -> list[Pair]:
     adjusted = holm([pair.difference.p for pair in rest])
     first = [_with(pairs[0], pairs[0].difference.p, True)] if primary else []
     return first + [_with(pair, float(p), False) for pair, p in zip(rest, adjusted, strict=True)]
+
+
+def across_cohorts(tests: list[Tested]) -> list[Pair]:
+    """A run on two cohorts that share patients, e.g. the same patients without RNA: the later one minus the first.
+
+    Cohorts without a patient in common, or with other outcomes of the same patients, are no pair.
+    """
+    runs: dict[Path, list[Tested]] = {}
+    for test in tests:
+        runs.setdefault(test.run_folder.resolve(), []).append(test)
+    pairs = []
+    for own in runs.values():
+        rest = [test for test in own[1:] if test.survival == own[0].survival]
+        pairs += [pair for test in rest if not (pair := _compare(test, own[0])).refused]
+    adjusted = holm([pair.difference.p for pair in pairs])
+    return [_with(pair, float(p), False) for pair, p in zip(pairs, adjusted, strict=True)]
 
 
 def _student_first(a: Tested, b: Tested) -> tuple[Tested, Tested]:

@@ -149,11 +149,14 @@ def _classification(predictions: pd.DataFrame, context: dict) -> dict[str, dict]
     counts = resamples(n, label)
     one_class = f"all {n} patients with a known label are of one class"
     results = {name: entry(metric(label, probability), counts, n, None, one_class) for name, metric in metrics.items()}
+    if len(np.unique(label)) == 1:  # a recall of one class is no mean over classes, though it can be computed
+        results |= {name: undefined(one_class, n, None) for name in ("balanced_accuracy", "f1_macro")}
     absent = [name for index, name in enumerate(classes) if not (label == index).any()]
     if absent:
         note = f"classes without a patient, left out of the mean: {', '.join(absent)}"
         for name in ("auc", "balanced_accuracy"):
-            results[name]["note"] = note
+            if results[name]["value"] is not None:
+                results[name]["note"] = note
     return results
 
 

@@ -30,7 +30,7 @@ def patient_counts(test: Tested) -> list[tuple[str, str]]:
             rows.append((f"with tissue at {magnification}", f"{test.count(column)} of {n}{median}"))
     for key in ("counts", "gene_coverage"):
         if (value := test.context.get(key)) is not None:
-            rows += _flat(value, "" if key == "counts" else key)
+            rows += flat(value, "" if key == "counts" else key)
     return rows
 
 
@@ -39,11 +39,11 @@ def provenance(test: Tested) -> list[tuple[str, str]]:
     rows = [("run folder", str(test.run_folder)), ("test folder", str(test.folder))]
     for key in ("training_cohort", "n_training", "median_risk", "edges", "end", "horizons", "created", "versions"):
         if (value := test.context.get(key)) is not None:
-            rows += _flat(value, key)
+            rows += flat(value, key)
     path = test.run_folder / "provenance.json"
     if path.is_file():
         try:
-            rows += _flat(json.loads(path.read_text(encoding="utf-8")), "run")
+            rows += flat(json.loads(path.read_text(encoding="utf-8")), "run")
         except ValueError:
             rows.append(("provenance.json", "not readable"))
     return [
@@ -95,14 +95,14 @@ def _days(days: float) -> str:
     return horizon_name(round(days)) if days < 730 else f"{days / 365.25:.1f} years"
 
 
-def _flat(value: object, name: str) -> list[tuple[str, str]]:
+def flat(value: object, name: str) -> list[tuple[str, str]]:
     """Nested dictionaries as dotted names in words; short lists as text."""
     if isinstance(value, dict):
-        return [row for key, part in value.items() for row in _flat(part, f"{name}, {key}" if name else str(key))]
+        return [row for key, part in value.items() for row in flat(part, f"{name}, {key}" if name else str(key))]
     if isinstance(value, float):
         text = f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
     elif isinstance(value, list):
-        text = ", ".join(_flat(part, "")[0][1] if not isinstance(part, dict | list) else "…" for part in value)
+        text = ", ".join(flat(part, "")[0][1] if not isinstance(part, dict | list) else "…" for part in value)
     else:
         text = "none" if value is None else str(value)
     return [(name.replace("_", " "), text)]

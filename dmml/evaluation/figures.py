@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dmml.evaluation.calibration import calibration_at
+from dataclasses import replace
+
+import numpy as np
+
 from dmml.evaluation.classification_plots import confusion_picture, reliability_picture, roc_picture
-from dmml.evaluation.evaluate import horizons
-from dmml.evaluation.plots import Picture
+from dmml.evaluation.comparison import Pair
+from dmml.evaluation.forests import differences_forest, models_forest
+from dmml.evaluation.plots import Picture, file_name
 from dmml.evaluation.survival_curves import risk_groups
-from dmml.evaluation.survival_plots import calibration_picture, forest_picture, kaplan_meier_picture
+from dmml.evaluation.survival_plots import calibration_picture, kaplan_meier_picture
 from dmml.evaluation.tested import Tested
 
 
@@ -23,19 +27,52 @@ def pictures(test: Tested) -> list[Picture]:
             reliability_picture(label, probability),
         ]
     found = [kaplan_meier_picture(risk_groups(test.known, test.context.get("median_risk")))]
-    days = horizons(test.context, test.known["time"].to_numpy(float))
-    calibrations = [result for day in days if (result := calibration_at(test.known, day)) is not None]
-    return found + ([calibration_picture(calibrations)] if calibrations else [])
+    return found + ([calibration_picture(test.calibrations)] if test.calibrations else [])
 
 
 def models_picture(tests: list[Tested]) -> Picture | None:
-    """All models of a cohort by their primary metric, with the best possible where it is known."""
+    """All models of a cohort by their primary metric, with the best possible where it is known; None for fewer than two."""
     rows = [(test.run, test.metrics[test.primary]) for test in tests]
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
     if oracle:
         rows.append(("best possible", oracle))
-    if sum(entry["value"] is not None for _, entry in rows) < 2:
+    picture = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), 0.5)
+    return replace(picture, name=file_name(f"models_{tests[0].cohort}")) if picture else None
+
+
+def tests_picture(groups: list[list[Tested]]) -> Picture | None:
+    """All tests of a report by their primary metric; None for fewer than two. Of two tasks, the first one's."""
+    if len(groups) == 1:
+        return models_picture(groups[0])
+    tests = [test for group in groups for test in group if test.survival == groups[0][0].survival]
+    runs = {test.run for test in tests}
+    rows = [
+        (test.cohort if len(runs) == 1 else f"{test.run} on {test.cohort}", test.metrics[test.primary])
+        for test in tests
+    ]
+    title = f"{next(iter(runs))} on {len(groups)} cohorts" if len(runs) == 1 else "Models and cohorts"
+    return models_forest(rows, title, _axis(tests[0]), 0.5)
+
+
+def differences_picture(pairs: list[Pair]) -> Picture | None:
+    """Paired differences around 0; None for fewer than two."""
+    rows = [
+        (
+            pair.name.replace(" − ", "\n− ") + (" *" if pair.primary else ""),
+            pair.difference._asdict() | {"p": pair.p_holm},
+        )
+        for pair in pairs
+        if not pair.refused and np.isfinite(pair.difference.estimate)
+    ]
+    shown = [(name, row | {"difference": row["estimate"]} | _ends(row)) for name, row in rows]
+    if len(shown) < 2:
         return None
-    survival = tests[0].survival
-    label = "concordance" if survival else "macro AUC"
-    return forest_picture(rows, f"Models on {tests[0].cohort}", label, 0.5)
+    return differences_forest(shown, f"difference of {_axis(pairs[0].a)}")
+
+
+def _ends(row: dict) -> dict:
+    return {end: float(row[end]) if np.isfinite(row[end]) else None for end in ("low", "high", "p")}
+
+
+def _axis(test: Tested) -> str:
+    return "concordance" if test.survival else "macro AUC"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from dmml._version import __version__
+from dmml.evaluation.plots import Picture
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+HERE = Path(__file__).parent
 
 
 def page_environment(folder: Path) -> Environment:
@@ -20,3 +27,73 @@ def page_environment(folder: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def report_page(template: str, title: str, **content: Any) -> str:
+    """A report as one file that needs no other: style and script are part of it.
+
+    Args:
+        template: Its file, one that extends `base.html`.
+        title: Of the page.
+        content: What the template asks for.
+    """
+    style, script = ((HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return (
+        page_environment(HERE)
+        .get_template(template)
+        .render(
+            title=title,
+            css=style,
+            script=script,
+            version=__version__,
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            **content,
+        )
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] | None = None) -> None:
+    """Replace a folder of pictures by these, each as PNG and SVG, and by `more` {file name: content}."""
+    import shutil
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".plots-", dir=folder.parent))
+    for picture in pictures:
+        picture.save(partial)
+    for name, content in (more or {}).items():
+        (partial / name).write_bytes(content)
+    partial.chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+
+
+class Inliner:
+    """Turns pictures into what a template shows, with ids that no other picture on the page has."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, picture: Picture) -> dict[str, Any]:
+        """Values for the macro `picture`."""
+        from markupsafe import Markup
+
+        self._count += 1
+        # Markup is safe here: matplotlib escapes every text that it draws, and `with_words` what it adds.
+        svg = Markup(picture.inline_svg(f"f{self._count}"))
+        told = {"title": picture.title, "caption": picture.caption, "alt": picture.alt}
+        layers = list(dict.fromkeys(picture.layers.values()))
+        return {
+            "svg": svg,
+            "layers": layers if len(layers) > 1 else [],
+            "readout": picture.readout.told() if picture.readout else "",
+            **told,
+        }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dmml.evaluation.interactive import Readout, with_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,8 @@ PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
 """Okabe & Ito 2008: told apart under every common form of colour blindness."""
 SUBSPACE_COLOR = {"tumor": VERMILLION, "tme": BLUE}
 
+PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+"""Of the page: no wider than DejaVu Sans, by which the figure was laid out."""
 _THEMED = {INK: "currentColor", MUTED: "var(--muted)", BLUE: "var(--blue)", VERMILLION: "var(--vermillion)"}
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -48,22 +52,37 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: `name` of its files, `title` and `caption` in words, what it shows to who cannot see (`alt`)."""
+    """A drawn figure: `name` of its files, `title` and `caption` in words, what it shows to who cannot see (`alt`).
+
+    Attributes:
+        words: {gid of an artist: what it says under the pointer}.
+        layers: {gid of an artist: the layer it belongs to}, of which a page shows one or all.
+        readout: Curves whose values a page says under the pointer.
+    """
 
     name: str
     title: str
     caption: str
     alt: str
     figure: Figure
+    words: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, str] = field(default_factory=dict)
+    readout: Readout | None = None
 
     def inline_svg(self, prefix: str) -> str:
         """SVG for a page: ink and lines in the page's colours, ids made unique by `prefix`."""
+        import matplotlib
+
         buffer = io.StringIO()
-        with style():
+        # Text stays text: it can be searched and read aloud, and is a fifth of the size of its outlines.
+        with style(), matplotlib.rc_context({"svg.fonttype": "none"}):
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        self._keep_layout()
         svg = buffer.getvalue()
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        svg = svg.replace("'DejaVu Sans'", PAGE_FONT)
+        svg = with_words(svg, self.words, self.layers)
         svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
         svg = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{prefix}-", svg)
         for color, themed in _THEMED.items():
@@ -77,6 +96,11 @@ class Picture:
             for suffix in ("png", "svg"):
                 metadata = {"Date": None} if suffix == "svg" else {"Software": None}
                 self.figure.savefig(folder / f"{self.name}.{suffix}", dpi=160, facecolor="white", metadata=metadata)
+                self._keep_layout()
+
+    def _keep_layout(self) -> None:
+        """What was laid out once is not laid out again: that is half of the time of drawing."""
+        self.figure.set_layout_engine("none")
 
 
 def style() -> AbstractContextManager:
@@ -119,6 +143,11 @@ def horizon_name(day: float) -> str:
     if abs(years - round(years)) < 0.01 and round(years) > 0:
         return f"{round(years)} year{'s' if round(years) > 1 else ''}"
     return f"{day:g} days"
+
+
+def file_name(text: str) -> str:
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "_", text).strip("_") or "picture"
 
 
 def zero_to_one(axes: Axes) -> None:

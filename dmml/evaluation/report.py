@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dmml._version import __version__
 from dmml.evaluation import words
 from dmml.evaluation.attention import AttentionSlide, attention_slides
-from dmml.evaluation.comparison import Pair, by_cohort, paired
-from dmml.evaluation.facts import attention_facts, commands, configuration, patient_counts, provenance
-from dmml.evaluation.figures import models_picture, pictures
-from dmml.evaluation.pages import page_environment
-from dmml.evaluation.plots import Picture
+from dmml.evaluation.beside import Part, beside
+from dmml.evaluation.comparison import Pair, across_cohorts, by_cohort, paired
+from dmml.evaluation.facts import commands
+from dmml.evaluation.figures import differences_picture, models_picture, pictures, tests_picture
+from dmml.evaluation.pages import Inliner, report_page, save_pictures, write_text
+from dmml.evaluation.plots import Picture, file_name
 from dmml.evaluation.runs import find_tests
-from dmml.evaluation.survival_plots import p_words
+from dmml.evaluation.sections import differences_table, models_table, run_section, test_section
 from dmml.evaluation.tested import Tested, load_test
-from dmml.evaluation.training_curves import training_pictures
 
-MAX_SLIDES = 4
-"""Slides with attention maps a test: enough to see a habit, and the page stays small."""
+NOTE = (
+    "Intervals: 95 %, 2000 patient-bootstrap resamples drawn within events or classes, bias-corrected and "
+    "accelerated, fixed seed. "
+    "Survival is judged patient by patient; what lies beyond the training follow-up is not predicted."
+)
 
 
 def write_evaluation(folder: str | Path) -> dict[str, dict]:
@@ -41,30 +39,24 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
         InputError: The folder or what it holds is unusable; nothing is written then.
     """
     [found] = find_tests([folder])
-    test = load_test(found)
-    drawn = pictures(test)
-    slides = attention_slides(test.folder / "attention.npz")
-    page = _page([test], {id(test): drawn}, {id(test): slides})
-    plots = Path(tempfile.mkdtemp(prefix=".plots-", dir=test.folder))
-    for picture in drawn:
-        picture.save(plots)
-    for slide in slides:
-        for panel in slide.panels:
-            (plots / f"{panel.name}.png").write_bytes(panel.png())
-    plots.chmod(0o755)
-    shutil.rmtree(test.folder / "plots", ignore_errors=True)
-    plots.replace(test.folder / "plots")
+    shown = _show(load_test(found))
+    page, _, training = _page([shown])
+    test, slides = shown.test, shown.slides
+    panels = {f"{panel.name}.png": panel.png() for slide in slides for panel in slide.panels}
+    beside_it = [picture for part in shown.parts for picture in part.pictures]
+    curves = [picture for pictures in training.values() for picture in pictures]
+    save_pictures([*shown.pictures, *beside_it, *curves], test.folder / "plots", panels)
     write_text(test.folder / "report.html", page)
     write_text(test.folder / "metrics.json", json.dumps(test.metrics, indent=2, allow_nan=False) + "\n")
     return test.metrics
 
 
 def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> Path:
-    """One page from one or several runs.
+    """One page from one or several runs, and beside it the pictures that are no single test's.
 
     Args:
         paths: Run folders, or single test folders.
-        out: The page; default: report.html in the last of `paths`.
+        out: The page; default: report.html in the last of `paths`. Pictures go to `<its name>_plots`.
 
     Returns:
         Where it was written.
@@ -73,158 +65,99 @@ def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> 
         InputError: A run is missing or not finished.
     """
     paths = [Path(path) for path in paths]
-    tests = [load_test(found) for found in find_tests(paths)]
+    shown = [_show(load_test(found)) for found in find_tests(paths)]
     out = Path(out) if out is not None else paths[-1] / "report.html"
-    write_text(out, _page(tests, {}, {}))
+    page, compared, training = _page(shown)
+    curves = [
+        replace(picture, name=file_name(f"{run}_{picture.name}"))
+        for run, pictures in training.items()
+        for picture in pictures
+    ]
+    if compared or curves:
+        save_pictures([*compared, *curves], out.with_name(f"{out.stem}_plots"))
+    write_text(out, page)
     return out
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+@dataclass(frozen=True)
+class _Shown:
+    """A test with all that is drawn of it: its pictures, what stands beside it, its attention maps."""
+
+    test: Tested
+    pictures: list[Picture]
+    parts: list[Part]
+    slides: list[AttentionSlide]
 
 
-def _page(tests: list[Tested], drawn: dict[int, list[Picture]], slides: dict[int, list[AttentionSlide]]) -> str:
-    environment = page_environment(Path(__file__).parent)
-    svg = _Inliner()
+def _show(test: Tested) -> _Shown:
+    return _Shown(test, pictures(test), beside(test), attention_slides(test.folder / "attention.npz"))
+
+
+def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Picture]]]:
+    """The page, the pictures that compare its tests, and the training curves of each run."""
+    svg = Inliner()
+    tests = [one.test for one in shown]
+    drawn = {id(one.test): one for one in shown}
+    groups = by_cohort(tests)
+    by_group = [paired(group) for group in groups]
+    across = across_cohorts(tests)
+    all_pairs = [pair for pairs in by_group for pair in pairs] + across
+    # One picture opens the page: all tests side by side, or the first picture of the only one.
+    compared = [picture for picture in [tests_picture(groups)] if picture]
+    lead = next(iter(compared or shown[0].pictures), None)
     cohorts = []
-    for group in by_cohort(tests):
-        pairs = paired(group)
-        models = models_picture(group)
-        sections = [_test(test, drawn.get(id(test)), slides.get(id(test)), svg) for test in group]
+    for number, group in enumerate(groups, start=1):
+        models = models_picture(group) if len(groups) > 1 else None
+        compared += [models] if models else []
+        sections = [
+            test_section(
+                test,
+                f"t{number}-{index}",
+                [picture for picture in drawn[id(test)].pictures if picture is not lead],
+                drawn[id(test)].parts,
+                drawn[id(test)].slides,
+                svg,
+            )
+            for index, test in enumerate(group, start=1)
+        ]
         cohorts.append(
             {
                 "name": group[0].cohort,
-                "summary": words.summary(group, pairs),
-                "picture": svg(models) if models else (sections[0]["pictures"] or [None])[0],
-                "pairs": [_pair(pair) for pair in pairs],
-                "models": _models(group) if len(group) > 1 else [],
+                "models": models_table(group),
+                "picture": svg(models) if models else None,
                 "tests": sections,
-                "lead_is_first": models is None,
             }
         )
+    forest = differences_picture(all_pairs)
     first = {test.run_folder.resolve(): test for test in reversed(tests)}
-    return environment.get_template("report.html").render(
-        title=f"{' and '.join(dict.fromkeys(test.run for test in tests))} on "
-        f"{' and '.join(dict.fromkeys(test.cohort for test in tests))}",
-        css=(Path(__file__).parent / "report.css").read_text(encoding="utf-8"),
+    runs = [run_section(test, svg) for test in reversed(first.values())]
+    page = report_page(
+        "report.html",
+        f"{' and '.join(dict.fromkeys(test.run for test in tests))} on "
+        f"{', '.join(dict.fromkeys(test.cohort for test in tests))}",
+        lead_sentences=_sentences(groups, by_group, across),
+        lead_picture=svg(lead) if lead else None,
         cohorts=cohorts,
-        runs=[_run(test, svg) for test in reversed(first.values())],
+        differences=_differences(all_pairs, forest, svg),
+        runs=[section for section, _ in runs],
         commands=commands(tests),
-        version=__version__,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        note=NOTE,
     )
+    curves = {section["name"]: pictures for section, pictures in runs}
+    return page, [*compared, *([forest] if forest else [])], curves
 
 
-class _Inliner:
-    """Turns pictures into what the template shows, with ids that no other picture on the page has."""
-
-    def __init__(self):
-        self._count = 0
-
-    def __call__(self, picture: Picture) -> dict:
-        from markupsafe import Markup
-
-        self._count += 1
-        # Markup is safe here: matplotlib escapes every text that it draws.
-        svg = Markup(picture.inline_svg(f"f{self._count}"))
-        return {"svg": svg, "title": picture.title, "caption": picture.caption, "alt": picture.alt}
+def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: list[Pair]) -> list[str]:
+    found = []
+    for number, (group, pairs) in enumerate(zip(groups, by_group, strict=True)):
+        found += words.summary(group, pairs, oracle=number == 0)
+    return found + words.across_words(across)
 
 
-def _test(test: Tested, drawn: list[Picture] | None, slides: list[AttentionSlide] | None, svg: _Inliner) -> dict:
-    slides = attention_slides(test.folder / "attention.npz") if slides is None else slides
-    return {
-        "run": test.run,
-        "model": words.model_words(test),
-        "metrics": [_metric(name, entry) for name, entry in test.metrics.items()],
-        "events": test.survival,
-        "pictures": [svg(picture) for picture in (pictures(test) if drawn is None else drawn)],
-        "classes": _classes(test),
-        "slides": [_slide(slide) for slide in slides[:MAX_SLIDES] if slide.panels],
-        "counts": patient_counts(test),
-    }
-
-
-def _metric(name: str, entry: dict) -> dict:
-    label, hint = words.metric_name(name)
-    notes = [entry.get("reason"), entry.get("note"), f"up to day {entry['tau']:.0f}" if "tau" in entry else None]
-    interval = "—" if entry["value"] is not None else ""
-    if entry["low"] is not None:
-        # A dash between numbers of which one may be negative would read as a minus.
-        between = "–" if entry["low"] >= 0 else " to "
-        interval = f"{words.number(entry['low'], 3)}{between}{words.number(entry['high'], 3)}"
-    return {
-        "key": name,
-        "name": label,
-        "hint": "; ".join([hint] * (entry["value"] is not None) + [note for note in notes if note]),
-        "value": words.number(entry["value"], 3),
-        "interval": interval,
-        "n": entry["n"],
-        "events": "" if entry["events"] is None else entry["events"],
-    }
-
-
-def _models(group: list[Tested]) -> dict:
-    names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
-    rows = []
-    for test in group:
-        cells = [(words.number(test.metrics[name]["value"]), _short_interval(test.metrics[name])) for name in names]
-        rows.append({"run": test.run, "model": test.model, "cells": cells})
-    return {"names": [words.metric_name(name)[0] for name in names], "rows": rows}
-
-
-def _short_interval(entry: dict) -> str:
-    return "" if entry["low"] is None else f"{words.number(entry['low'])}–{words.number(entry['high'])}"
-
-
-def _pair(pair: Pair) -> dict:
-    difference = pair.difference
-    return {
-        "a": pair.a.run,
-        "b": pair.b.run,
-        "metric": words.metric_name(pair.a.primary)[0],
-        "estimate": words.number(difference.estimate, 3),
-        "interval": pair.refused or f"{words.number(difference.low, 3)} to {words.number(difference.high, 3)}",
-        "p": p_words(pair.p_holm).removeprefix("= "),
-        "primary": pair.primary,
-        "n": pair.n,
-    }
-
-
-def _classes(test: Tested) -> list[dict]:
-    if test.survival or test.known.empty:
-        return []
-    from dmml.evaluation.classification import per_class
-
-    label, probability = test.labels
-    rows = per_class(label, probability, test.classes).to_dict("records")
-    shown = ("precision", "recall", "f1", "auc")
-    return [{**row, **{name: words.number(row[name]) for name in shown}} for row in rows]
-
-
-def _slide(slide: AttentionSlide) -> dict:
-    panels = [
-        {
-            "title": panel.title,
-            "caption": panel.caption,
-            "uri": "data:image/jpeg;base64," + base64.b64encode(panel.jpeg()).decode(),
-            "height": panel.pixels.shape[0],
-            "width": panel.pixels.shape[1],
-        }
-        for panel in slide.panels
-    ]
-    return {"facts": attention_facts(slide.facts), "panels": panels}
-
-
-def _run(test: Tested, svg: _Inliner) -> dict:
-    curves, coordination = training_pictures(test.run_folder / "metrics.csv")
-    return {
-        "name": test.run,
-        "curves": [svg(picture) for picture in curves],
-        "coordination": [svg(picture) for picture in coordination],
-        "provenance": provenance(test),
-        "config": configuration(test),
-    }
+def _differences(pairs: list[Pair], forest: Picture | None, svg: Inliner) -> dict | None:
+    if not pairs:
+        return None
+    adjusted = sum(not pair.primary and not pair.refused for pair in pairs)
+    note = "Both sides are judged on the same resampled patients"
+    note += "; p of all but the primary comparison is adjusted by Holm's method." if adjusted > 1 else "."
+    return {"table": differences_table(pairs), "picture": svg(forest) if forest else None, "note": note}

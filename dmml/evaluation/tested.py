@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.calibration import Calibration, calibration_at
+from dmml.evaluation.evaluate import evaluate, horizons
 from dmml.evaluation.predictions import class_names, known_labels, known_outcome, read_predictions
 from dmml.evaluation.runs import ResultFolder, read_context
 
@@ -61,6 +62,14 @@ class Tested:
         if "label" not in self.predictions:
             return self.predictions.iloc[:0].assign(label=[])
         return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+
+    @cached_property
+    def calibrations(self) -> list[Calibration]:
+        """At every horizon where survival is predicted; none for classes."""
+        if not self.survival or self.known.empty:
+            return []
+        days = horizons(self.context, self.known["time"].to_numpy(float))
+        return [told for day in days if (told := calibration_at(self.known, day)) is not None]
 
     @cached_property
     def labels(self) -> tuple:

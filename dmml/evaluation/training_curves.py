@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmml.evaluation.plots import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, Picture, small_figure, style
+from dmml.evaluation.interactive import Line, Readout
+from dmml.evaluation.plots import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, Picture, file_name, small_figure, style
 from dmml.evaluation.words import metric_name
 
 COORDINATION = ("conflict", "cosine", "confidence")
@@ -74,4 +75,6 @@ def _panel(title: str, lines: dict[str, pd.Series]) -> Picture:
         if len(lines) > 1:
             axes.legend()
     last = ", ".join(f"{name} {values.iloc[-1]:.3g}" for name, values in lines.items())
-    return Picture(f"training_{title}", title, "", f"{title} by epoch; at the end: {last}", figure)
+    alt = f"{title} by epoch; at the end: {last}"
+    told = [Line(name, values.index.to_numpy(float), values.to_numpy(float)) for name, values in lines.items()]
+    return Picture(file_name(f"training_{title}"), title, "", alt, figure, readout=Readout(axes, "epoch {}", told))

@@ -63,13 +63,13 @@ def model_words(test: Tested) -> str:
     return f"the teacher, which also sees the RNA of {with_rna} of {n} patients"
 
 
-def summary(tests: list[Tested], pairs: list[Pair]) -> list[str]:
-    """Sentences on one cohort's tests: how well, against which rival, how much of what is possible."""
+def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list[str]:
+    """Sentences on one cohort's tests: how well, against which rival, and with `oracle` how much of what is possible."""
     head, *others = sorted(tests, key=lambda test: (test.model != "student", test.model != "teacher"))
     sentences = [_opening(head)]
     sentences += [_other(test) for test in others]
     sentences += [_difference(pair) for pair in pairs if pair.primary or pair.refused]
-    return [*sentences, *_oracle([head, *others])]
+    return [*sentences, *(_oracle([head, *others]) if oracle else [])]
 
 
 def _opening(test: Tested) -> str:
@@ -139,6 +139,23 @@ def _difference(pair: Pair) -> str:
         f"Paired on {pair.n} patients, the {metric} of {a} minus that of {b} is {number(difference.estimate, 3)} "
         f"(95 % interval {number(difference.low, 3)} to {number(difference.high, 3)}, p {p_words(difference.p)}){verdict}."
     )
+
+
+def across_words(pairs: list[Pair]) -> list[str]:
+    """One sentence a run that met the same patients in several cohorts: what the change of input costs."""
+    found = []
+    for pair in pairs:
+        difference = pair.difference
+        if difference.estimate != difference.estimate:
+            continue
+        metric = "concordance" if pair.a.survival else "AUC"
+        verdict = "" if difference.low > 0 or difference.high < 0 else "; these patients do not tell them apart"
+        found.append(
+            f"On the {pair.n} patients that {pair.a.cohort} shares with {pair.b.cohort}, the {metric} of {pair.a.run} "
+            f"changes by {number(difference.estimate, 3)} (95 % interval {number(difference.low, 3)} to "
+            f"{number(difference.high, 3)}){verdict}."
+        )
+    return found
 
 
 def _oracle(tests: list[Tested]) -> list[str]:

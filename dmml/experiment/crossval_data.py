@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,30 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dmml.cohort.expression import model_values
 from dmml.cohort.splits import Split
-from dmml.cohort.standardise import GeneStatistics, standardise
+from dmml.cohort.standardise import GeneStatistics
 from dmml.data.module import MultimodalDataModule
 from dmml.tasks import Task
-from dmml.types import SUBSPACES
 
 
 class FoldData(MultimodalDataModule):
     """The cohort, turned from fold to fold; arguments are those of `MultimodalDataModule`."""
 
     _turn: tuple[int, int] | None = None
+    without: frozenset[str] | set[str] = frozenset()
+    """Training patients that are left out: see `crossval_teachers`"""
+    fixed: Mapping[str, Any] = MappingProxyType({})
+    """What is not fitted anew, in place of what would be"""
+
+    def setup(self, stage: str) -> None:
+        """As the base, less the training patients that are left out."""
+        super().setup(stage)
+        if self.without:
+            self._parts["train"] = [patient for patient in self._parts["train"] if patient not in self.without]
+
+    def fitted(self, genes: dict[str, list[str]]) -> dict[str, Any]:
+        """As the base, but for what is fixed."""
+        return super().fitted(genes) | dict(self.fixed)
 
     def read(self) -> Split:
         """Read the tables, once.
@@ -60,25 +73,17 @@ class FoldData(MultimodalDataModule):
         observed = self.cohort.clinical.observed
         return [patient for patient in self.patients(part) if observed[patient]]
 
-    @cached_property
-    def _rna(self) -> pd.DataFrame:
-        return model_values(self.cohort.expression)
-
     def gene_statistics(self) -> GeneStatistics:
         """Of the genes of both subspaces, on training patients with RNA."""
         genes = {
             s: sorted({gene for members in sets.values() for gene in members}) for s, sets in self.programs().items()
         }
-        fitted = self.fitted(genes)["gene_statistics"]
-        both = {"genes": [], "mean": [], "std": []}
-        for s in SUBSPACES:
-            for name, values in both.items():
-                values += fitted[s][name]
-        return GeneStatistics(**both, scale=fitted[SUBSPACES[0]]["scale"])
+        both = sorted({gene for members in genes.values() for gene in members})
+        return GeneStatistics.from_dict(self.rna.fit(self.patients("train"), both))
 
-    def rna(self, patients: list[str], statistics: GeneStatistics) -> NDArray[np.float32]:
+    def genes(self, patients: list[str], statistics: GeneStatistics) -> NDArray[np.float32]:
         """(n, G) standardised; patients without RNA are the mean patient, all 0."""
-        return standardise(self._rna.reindex(patients), statistics, self.cohort.expression.scale)
+        return self.rna.rows(patients, statistics.to_dict())
 
     def covariates(self, patients: list[str]) -> pd.DataFrame:
         """(n × covariates)."""

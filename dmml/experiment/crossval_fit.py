@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -30,6 +30,7 @@ from dmml.training.teacher import SubspaceTeacher
 __all__ = [
     "BaselineNetwork", "Classification", "DeformableFusion", "GatedPoolFusion", "GradientCoordination",
     "SubspaceStudent", "SubspaceTeacher", "Survival", "build", "build_data", "fit_network", "model_section",
+    "predict_fold",
 ]  # fmt: skip
 
 DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
@@ -144,9 +145,15 @@ def _parse(content: dict[str, Any]) -> tuple[LightningModule, Trainer]:
 
 
 def fit_network(
-    name: str, model: Mapping[str, Any], trainer: Mapping[str, Any], data: FoldData, folder: Path, seed: int
-) -> tuple[LightningModule, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Fit, take the best epoch by inner validation, and predict.
+    name: str,
+    model: Mapping[str, Any],
+    trainer: Mapping[str, Any],
+    data: FoldData,
+    folder: Path,
+    seed: int,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[LightningModule, Trainer]:
+    """Fit, and take the best epoch by inner validation.
 
     Args:
         name: Of the model.
@@ -155,28 +162,43 @@ def fit_network(
         data: Turned to the fold.
         folder: Where the checkpoint goes.
         seed: Of weights, dropout and the order of the patients.
+        callbacks: More than the section has.
 
     Returns:
-        The model with the best epoch's weights, and the rows of its inner validation and of its outer test patients.
+        The model with the best epoch's weights, and its trainer.
     """
     seed_everything(seed, workers=True, verbose=False)
     data.seed = seed
     module, fitting = build(model, trainer)
+    fitting.callbacks[:0] = callbacks
     _finish(fitting, lambda: fitting.fit(module, datamodule=data))
     best = getattr(fitting.checkpoint_callback, "best_model_path", "")
     if not best:
         raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
-    add_training_reference(fitting, module, data)  # it loads the best epoch, too
-    collect = CollectPredictions(n_attention=0)
+    add_training_reference(fitting, module, data, shift=False)  # it loads the best epoch, too
+    return module, fitting
+
+
+def predict_fold(
+    module: LightningModule, trainer: Trainer, data: FoldData
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of the inner validation and of the outer test patients.
+
+    Args:
+        module: Fitted.
+        trainer: That fitted it.
+        data: Turned to the fold.
+    """
+    collect = CollectPredictions(attention_mib=0)
     # The trainer's own callbacks have done their work; precision and device stay as they were in training.
-    fitting.callbacks[:] = [collect]
+    trainer.callbacks[:] = [collect]
     loader = data.val_dataloader()
-    _finish(fitting, lambda: fitting.predict(module, dataloaders=loader, return_predictions=False))
+    _finish(trainer, lambda: trainer.predict(module, dataloaders=loader, return_predictions=False))
     inner = collect.rows
-    _finish(fitting, lambda: fitting.test(module, datamodule=data, verbose=False))
+    _finish(trainer, lambda: trainer.test(module, datamodule=data, verbose=False))
     outer = collect.rows
     data.setup("fit")  # testing has parted the patients otherwise
-    return module, inner, outer
+    return inner, outer
 
 
 def _finish(trainer: Trainer, step: Any) -> None:

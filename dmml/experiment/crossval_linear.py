@@ -38,7 +38,7 @@ def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[R
         statistics = data.gene_statistics()
 
         def design(patients: list[str]) -> NDArray:
-            return data.rna(patients, statistics)
+            return data.genes(patients, statistics)
 
     else:
         code = CovariateCode.fit(data.covariates(parts["train"]))

@@ -70,6 +70,7 @@ class Plan:
         seeds: How many.
         repeats: How many.
         base_seed: `seed_everything` of the config.
+        cross_fit: Whether students learn from teachers that did not see the patient.
     """
 
     out: Path
@@ -84,6 +85,7 @@ class Plan:
     seeds: int = 1
     repeats: int = 1
     base_seed: int = 0
+    cross_fit: bool = False
     device: int | None = field(default=None, compare=False)
 
     def units(self, only_fold: int | None = None) -> Iterator[Unit]:
@@ -141,6 +143,7 @@ class Plan:
             "student trainer": {key: value for key, value in self.student_trainer.items() if key not in _RUNNING},
             "student batch_size": self.student_batch_size,
             "seed_everything": self.base_seed,
+            "cross_fit": self.cross_fit or None,
             "file": {option: hash_of(path) for option, path in named_files(self.data).items()},
         }
         return json.loads(json.dumps(sections, default=str))

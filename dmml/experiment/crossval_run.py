@@ -14,10 +14,19 @@ from typing import Any
 
 from dmml._version import __version__
 from dmml.experiment.crossval_data import FoldData
-from dmml.experiment.crossval_fit import build, build_data, fit_network, hush, model_section, trainer_section
+from dmml.experiment.crossval_fit import (
+    build,
+    build_data,
+    fit_network,
+    hush,
+    model_section,
+    predict_fold,
+    trainer_section,
+)
 from dmml.experiment.crossval_linear import Rows, predict_joined, predict_linear
 from dmml.experiment.crossval_models import JOINED, LINEAR
 from dmml.experiment.crossval_plan import Plan, Unit
+from dmml.experiment.crossval_teachers import LearnFrom, parts_of, same_outputs, without
 from dmml.experiment.results import write_table
 from dmml.experiment.run_folder import write_json
 from dmml.tasks import Task
@@ -107,11 +116,39 @@ class Runner:
             teacher = self.plan.place(unit, "teacher") / "checkpoints" / "best.ckpt"
             batch_size = self.plan.student_batch_size if name.startswith("student") else None
             self.data.batch_size = batch_size or self.plan.data.get("batch_size", 8)
-            module, inner, outer = fit_network(name, *self._sections(name, part, teacher), self.data, part, seed)
+            learn = [self._cross_fit(unit, teacher)] if name == "student" and self.plan.cross_fit else []
+            sections = self._sections(name, part, teacher)
+            module, trainer = fit_network(name, *sections, self.data, part, seed, learn)
+            inner, outer = predict_fold(module, trainer, self.data)
             task, fitted = module.task, module.fitted
         self._write(part, unit, name, seed, inner, outer, task.context(), fitted)
         shutil.rmtree(place, ignore_errors=True)  # a folder without its mark is no result
         part.replace(place)
+
+    def _cross_fit(self, unit: Unit, teacher: Path) -> LearnFrom:
+        """Fit the teachers that each leave out a part of the training patients, those that are not there yet."""
+        places = []
+        for i, patients in enumerate(parts_of(self.data, self.plan.seed_of(unit, "parts"))):
+            name = f"teacher_without_{i}"
+            place = self.plan.place(unit, name)
+            places.append(place / "checkpoints" / "best.ckpt")
+            if (place / "done.json").is_file():
+                continue
+            print(self._line(unit, name), flush=True)
+            part = place.with_name(f".{name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            model, trainer = self._sections("teacher", part, teacher)
+            seed, batch_size = self.plan.seed_of(unit, name), self.data.batch_size
+            self.data.batch_size = self.plan.data.get("batch_size", 8)
+            with without(self.data, patients, teacher):
+                fit_network("teacher", same_outputs(model, teacher), trainer, self.data, part, seed)
+            self.data.batch_size = batch_size
+            write_json(
+                part / "done.json", {"model": name, "unit": unit._asdict(), "seed": seed, "left_out": len(patients)}
+            )
+            shutil.rmtree(place, ignore_errors=True)
+            part.replace(place)
+        return LearnFrom(places, self.data.patients)
 
     def _write(
         self,

@@ -12,21 +12,41 @@ import numpy as np
 
 from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
+from dmml.callbacks.patient_rows import Rows
+from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
 
 
-def write_test(folder: RunFolder, collected: CollectPredictions, model: Any, data: Any, command: str) -> Path:
+def write_test(
+    folder: RunFolder, collected: CollectPredictions, model: Any, data: Any, command: str, rows: Rows | None = None
+) -> Path:
     """Write `test/<cohort>/` whole.
+
+    Args:
+        folder: Of the run.
+        collected: Predictions and attention.
+        model: What was tested.
+        data: On what.
+        command: As typed.
+        rows: What the model was given, a patient a row; None leaves out the comparison with training.
 
     Returns:
         The folder.
     """
     from dmml.evaluation.report import write_evaluation
+    from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = folder.path / "test" / data.name
     write_table(out / "predictions.csv", collected.rows)
-    write_json(out / "context.json", _context(folder, model, data, command))
+    context = _context(folder, model, data, command)
+    write_json(out / "context.json", context)
     _write_attention(out / "attention.npz", collected, data)
+    if table := program_rows(collected.programs, rows or {}, model):
+        write_table(out / "programs.csv", table)
+    if rows is not None:
+        write_shift(out, rows, model, data, context)
+    write_calibration(out, context)
+    write_recalibrated(out, context, getattr(data, "recalibrate", None))
     metrics = write_evaluation(out)
     for name, entry in metrics.items():
         if isinstance(entry, dict) and entry.get("value") is not None:
@@ -92,11 +112,15 @@ def _oracle_risk(truth: Path) -> dict[str, float] | None:
 
 
 def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> None:
-    """Token maps of a few patients, slide by slide, with the slides' thumbnails: plain arrays and a JSON text."""
+    """Token maps of patients told right and wrong, with the slides' thumbnails: plain arrays and a JSON text."""
+    from dmml.evaluation.examples import choose_examples
+
     arrays: dict[str, np.ndarray] = {}
     meta: list[dict[str, Any]] = []
     rows = {row["patient_id"]: row for row in collected.rows}
-    for maps in collected.attention:
+    by_patient = {maps["patient_id"]: maps for maps in collected.attention}
+    for patient, verdict in choose_examples(collected.rows, list(by_patient)).items():
+        maps = by_patient[patient]
         for index, slide_id in enumerate(data.reader.slides.get(maps["patient_id"], [])):
             i = len(meta)
             for m, bag in maps["bags"].items():
@@ -110,6 +134,7 @@ def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> No
             store = data.store.attributes
             meta.append(
                 {key: value for key, value in rows[maps["patient_id"]].items() if not key.startswith("survival_")}
+                | verdict
                 | {
                     "slide_id": slide_id,
                     "thumbnail_mpp": data.store.slide_attributes(slide_id).get("thumbnail_mpp"),

@@ -4,9 +4,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
-from dmml.evaluation import metrics
-from dmml.evaluation.bootstrap import holm, interval, paired_difference, percentiles, resamples, two_sided_p
+from dmml.evaluation import metrics, weighted
+from dmml.evaluation.bca import Correction, left_out, percentiles, two_sided_p
+from dmml.evaluation.bootstrap import holm, interval, paired_difference, resamples
+from dmml.evaluation.censoring import as_censoring
 
 
 def draw(n=60, seed=0):
@@ -21,28 +24,68 @@ def test_resamples_keep_the_strata_and_the_seed():
     strata = np.array([0] * 10 + [1] * 5 + [2])
     counts = resamples(16, strata, 300)
     assert counts.shape == (300, 16)
-    assert (counts[:, :10].sum(1) == 10).all()
-    assert (counts[:, 10:15].sum(1) == 5).all()
+    np.testing.assert_allclose(counts[:, :10].sum(1), 10, rtol=1e-6)
+    np.testing.assert_allclose(counts[:, 10:15].sum(1), 5, rtol=1e-6)
     assert (counts[:, 15] == 1).all()
     assert counts[:, :10].std() > 0.8  # drawn, not left as they are
     assert (counts == resamples(16, strata, 300)).all()
     assert (counts != resamples(16, strata, 300, seed=1)).any()
+    whole = resamples(16, strata, 300, whole=True)
+    assert (whole == whole.round()).all()
+    assert (whole[:, 10:15].sum(1) == 5).all()
+
+
+@pytest.mark.parametrize("size", [2, 5, 40])
+def test_the_mean_of_a_small_stratum_varies_as_the_textbook_says(size):
+    values = np.random.default_rng(size).normal(size=size)
+    means = resamples(size, None, 40_000) @ values / size
+    assert means.var() == pytest.approx(values.var(ddof=1) / size, rel=0.04)
 
 
 def test_matrix_form_equals_one_call_per_resample():
     time, event, a, b = draw()
     censoring = (np.sort(time), np.linspace(1, 0.3, len(time)))
-    for metric in (
-        metrics.concordance_index,
-        partial(metrics.concordance_ipcw, censoring=censoring, tau=1500.0),
-        partial(metrics.auc_at, day=400.0, censoring=censoring),
+    curve = as_censoring(censoring, time, event)
+    for metric, form in (
+        (metrics.concordance_index, weighted.harrell(time, event, a)),
+        (
+            partial(metrics.concordance_ipcw, censoring=censoring, tau=1500.0),
+            weighted.uno(time, event, a, curve, 1500.0),
+        ),
+        (partial(metrics.auc_at, day=400.0, censoring=censoring), weighted.dynamic_auc(time, event, a, 400.0, curve)),
     ):
-        fast = paired_difference(metric, a, b, time, event, strata=event, n_resamples=60)
-        slow = paired_difference(lambda *data, m=metric: m(*data), a, b, time, event, strata=event, n_resamples=60)
-        assert fast == pytest.approx(slow, abs=1e-6)
-        assert interval(metric, time, event, a, n_resamples=60) == pytest.approx(
-            interval(lambda *data, m=metric: m(*data), time, event, a, n_resamples=60), abs=1e-6
-        )
+        counts = resamples(len(time), event, 40, whole=True)
+        rows = [np.repeat(np.arange(len(time)), row.astype(int)) for row in counts]
+        assert form(counts) == pytest.approx([metric(time[row], event[row], a[row]) for row in rows], abs=1e-6)
+        fast = paired_difference(metric, a, b, time, event, strata=event)
+        slow = paired_difference(lambda *data, m=metric: m(*data), a, b, time, event, strata=event, n_resamples=400)
+        assert fast == pytest.approx(slow, abs=0.03)
+        assert fast.estimate == pytest.approx(slow.estimate, abs=1e-6)
+
+
+def test_corrected_interval_is_scipys():
+    values = np.random.default_rng(3).exponential(size=40)
+    ours = interval(lambda x: float(x.mean()), values, n_resamples=20_000)
+    theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", random_state=0).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert ours.low > percentiles(np.random.default_rng(0).choice(values, (20_000, 40)).mean(1))[0] + 0.01
+
+
+def test_left_out_groups_hold_every_patient_once():
+    assert (left_out(5) == 1 - np.eye(5)).all()
+    groups = left_out(1000)
+    assert groups.shape == (200, 1000)
+    assert ((1 - groups).sum(0) == 1).all()
+    assert ((1 - groups).sum(1) == 5).all()
+
+
+@pytest.mark.parametrize("how", [Correction(0.3, 0.05), Correction(-0.8, -0.1), Correction(0.0, 0.12)])
+def test_corrected_p_and_interval_tell_the_same(how):
+    for mean in np.linspace(-3.5, 3.5, 57):
+        draws = np.random.default_rng(0).normal(mean, 1, 4000)
+        low, high = percentiles(draws, how)
+        if min(abs(low), abs(high)) > 0.02:
+            assert (low > 0 or high < 0) == (two_sided_p(draws, how) < 0.05)
 
 
 def test_interval_of_a_mean_has_the_textbook_width():

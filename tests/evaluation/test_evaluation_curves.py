@@ -10,6 +10,7 @@ from scipy.stats import chi2
 from dmml.errors import InputError
 from dmml.evaluation.attention import attention_slides
 from dmml.evaluation.calibration import calibration_at, reliability
+from dmml.evaluation.coordination_words import coordination_words
 from dmml.evaluation.facts import attention_facts
 from dmml.evaluation.plots import horizon_name, time_axis
 from dmml.evaluation.survival_curves import kaplan_meier, risk_groups
@@ -138,3 +139,21 @@ def test_training_series_join_sparse_rows(tmp_path, make):
 def test_words_for_days():
     assert [horizon_name(day) for day in (365, 1095, 200)] == ["1 year", "3 years", "200 days"]
     assert [time_axis(days)[1] for days in (3000, 400, 60)] == ["years", "months", "days"]
+
+
+def test_coordination_is_told_in_a_sentence(tmp_path):
+    pd.DataFrame(
+        {
+            "epoch": [0, 0, 1],
+            "step": [0, 1, 3],
+            "coordination/conflict": [0.2, 0.4, 0.5],  # a mean of 0.3 in the first epoch
+            "coordination/cosine": [-0.1, -0.1, 0.3],
+            "coordination/confidence_tumor": [0.3, 0.3, 0.31],
+            "coordination/confidence_tme": [0.3, 0.3, 0.42],
+        }
+    ).to_csv(tmp_path / "metrics.csv", index=False)
+    assert coordination_words(tmp_path / "metrics.csv") == (
+        "On average 40 % of the rows were in conflict and the mean cosine was 0.10; at the end the TME subspace was the "
+        "surer one (0.31 tumor, 0.42 TME)."
+    )
+    assert coordination_words(tmp_path / "absent.csv") == ""

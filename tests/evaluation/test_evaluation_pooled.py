@@ -68,7 +68,7 @@ def test_pooled_concordance_is_a_loop_over_pairs_of_one_fold(cohort):
 
 
 def test_a_resample_counts_a_patient_as_often_as_drawn(cohort):
-    counts = resamples(N, cohort["fold"] * 2 + cohort["event"], 5, seed=1)
+    counts = resamples(N, cohort["fold"] * 2 + cohort["event"], 5, seed=1, whole=True)
     values = pooled_metric("c_index", parts_of(cohort))(counts)
     expected = [loop(drawn(cohort, row)) for row in counts]
     # Two copies of one patient are a pair only for a loop over rows: same day, both dead, so not comparable.
@@ -126,7 +126,7 @@ def test_a_fold_in_which_a_metric_is_undefined_takes_no_part(cohort):
 
 def test_a_patient_tested_by_two_seeds_is_drawn_once(cohort):
     first, again = parts_of(cohort), parts_of(cohort.assign(risk=-cohort["risk"]))
-    counts = resamples(N, None, 7)
+    counts = resamples(N, None, 7, whole=True)
     both = pooled_metric("c_index", [*first, *again])(counts)
     np.testing.assert_allclose(both, 0.5, atol=1e-6)  # opposite risks cancel in each draw only with the same patients
 
@@ -160,7 +160,7 @@ def test_accuracy_is_that_of_all_patients():
         Part(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k]) for k in (0, 1)
     ]
     assert estimate(pooled_metric("accuracy", parts), N) == pytest.approx((probability.argmax(1) == label).mean())
-    weights = resamples(N, None, 3)
+    weights = resamples(N, None, 3, whole=True)
     hits = (probability.argmax(1) == label).astype(float)
     np.testing.assert_allclose(pooled_metric("accuracy", parts)(weights), weights @ hits / N, rtol=1e-6)
 

@@ -20,7 +20,7 @@ def poisoned(cohort, target, patients):
     shutil.copytree(cohort, target)
     table = pd.read_csv(target / "clinical.csv", dtype={"patient_id": str})
     rows = table["patient_id"].isin(patients)
-    table.loc[rows, "os_days"] = 99_999
+    table.loc[rows, "os_days"] = 30_000
     table.loc[rows, "os_event"] = 1 - table.loc[rows, "os_event"]
     table.loc[rows, "age"] = 4_000
     table.loc[rows, "stage"] = "IV"

@@ -1,0 +1,176 @@
+"""Does training wait for data? And does its memory grow, and what does packing save?
+
+    python benchmarks/training_throughput.py [--patients 200] [--tokens 10000] [--workers 1] [--out docs/results]
+
+Writes patients of `tokens` tiles at 20x and a quarter of that at 10x to a store, trains a teacher for some epochs, and
+tells the share of the time that the loop waited for a batch, peak memory by epoch, and the padding of batches with
+and without packing.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import argparse
+import tempfile
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from dmml.data.dataset import Collate, PatientReader
+from dmml.data.loading import Loading
+from dmml.data.samplers import PatientBatches
+from dmml.store import FeatureStore, SlideFeatures
+from dmml.tasks import Survival
+from dmml.training.teacher import SubspaceTeacher
+
+GENES = {"tumor": [f"T{i}" for i in range(200)], "tme": [f"E{i}" for i in range(200)]}
+
+
+class Watch(Callback):
+    """Time in steps and between them, and resident memory at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.waited, self.worked, self.memory, self._then = 0.0, 0.0, [], None
+
+    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
+        """Begin anew."""
+        self._then = None  # the first batch of an epoch is waited for in any case
+
+    def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        """The batch is here."""
+        now = time.perf_counter()
+        if self._then is not None:
+            self.waited += now - self._then
+        self._start = now
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """From here on the loop waits."""
+        self._then = time.perf_counter()
+        self.worked += self._then - self._start
+
+    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        """Look at the memory."""
+        pages = int(Path("/proc/self/statm").read_text().split()[2])  # of mapped files, which the system takes back
+        resident = int(Path("/proc/self/statm").read_text().split()[1])
+        self.memory.append((resident - pages) * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+
+def write_store(folder: Path, patients: int, tokens: int, dim: int) -> FeatureStore:
+    """One slide a patient: tiles on a nested grid, random features."""
+    generator = np.random.default_rng(0)
+    store = FeatureStore.create(folder / "f.zarr", {"name": "random", "dim": dim}, {10: 1.0, 20: 0.5})
+    block = generator.standard_normal((tokens, dim)).astype(np.float16)
+    for i in range(patients):
+        side = int((tokens // 4) ** 0.5) + 1
+        parent = np.repeat(np.arange(tokens // 4), 4).astype(np.int32)
+        at = np.stack([parent % side, parent // side], 1).astype(np.float32) * 224
+        coarse = SlideFeatures(np.roll(block, i, 0)[: tokens // 4], at[::4])
+        store.write(f"P{i}", {10: coarse, 20: SlideFeatures(np.roll(block, i, 1)[: len(parent)], at, parent)}, {})
+    return store
+
+
+def measure(patients: int, tokens: int, dim: int, workers: int, epochs: int) -> dict[str, Any]:
+    """Train, and watch."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = write_store(Path(folder), patients, tokens, dim)
+        names = [f"P{i}" for i in range(patients)]
+        reader = PatientReader(store, {name: [name] for name in names}, (10, 20), cache_gib=0)
+        known = torch.ones(patients, dtype=torch.bool)
+        target = {
+            "time": torch.rand(patients) * 2000 + 1,
+            "event": (torch.rand(patients) < 0.5).float(),
+            "observed": known,
+        }
+        expression = {s: torch.randn(patients, len(genes)) for s, genes in GENES.items()}
+        collate = Collate((10, 20), names, expression, known, target)
+        place = types.SimpleNamespace(global_rank=0, world_size=1)
+        loader = Loading(batch_size=1, num_workers=workers).loader(reader, names, collate, place, training=True)
+        watch = Watch()
+        model = SubspaceTeacher(n_features=dim, genes=GENES, task=Survival(edges=[365.0, 730.0, 1460.0], end=3000.0))
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="auto",
+            devices=1,
+            callbacks=[watch],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(model, loader)
+    total = watch.waited + watch.worked
+    return {
+        "waiting": watch.waited / total,
+        "patients_per_second": patients * epochs / total,
+        "memory_mib": [round(value) for value in watch.memory],
+    }
+
+
+def padding() -> list[tuple[str, float, int]]:
+    """(way, share of padding, batches) for 2,000 patients whose tokens spread as those of real slides do."""
+    fine = np.random.default_rng(0).lognormal(8.8, 0.8, 2000).astype(int) + 16  # median 6,600, a tenth above 18,000
+    sizes = np.stack([fine // 4, fine], 1)
+    ways = {
+        "batches of 8": {"pack": 1},
+        "batches of 8, `pack: 8`": {"pack": 8},
+        "batches of 8, `pack: 32`": {"pack": 32},
+        "`token_budget: 100000`": {"pack": 1, "token_budget": 100_000},
+        "`token_budget: 100000`, `pack: 32`": {"pack": 32, "token_budget": 100_000},
+    }
+    samplers = {way: PatientBatches(sizes, 8, 0, True, **options) for way, options in ways.items()}
+    return [(way, sampler.padding(), len(sampler)) for way, sampler in samplers.items()]
+
+
+def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argparse.Namespace) -> str:
+    """The result page."""
+    command = f"python benchmarks/training_throughput.py --patients {args.patients} --tokens {args.tokens} --workers {args.workers}"
+    memory = found["memory_mib"]
+    lines = [f"| {way} | {share:.0%} | {batches:,} |" for way, share, batches in rows]
+    return "\n".join(
+        [
+            "# What training waits for",
+            "",
+            f"`{command}`",
+            "",
+            f"{args.patients} patients of {args.tokens:,} tiles at 20x and {args.tokens // 4:,} at 10x ({args.dim} features), one a "
+            f"batch, {args.workers} reading process(es), width 128: the loop waits for a batch {found['waiting']:.1%} of the time "
+            f"and does {found['patients_per_second']:.2f} patients a second. Memory of the process without mapped files, at the end "
+            f"of each epoch: {', '.join(f'{value:,}' for value in memory)} MiB.",
+            "",
+            "Padding of an epoch's batches, 2,000 patients of 40 to some 100,000 tiles:",
+            "",
+            "| way | padding | batches |",
+            "|---|---|---|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--patients", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=10_000)
+    parser.add_argument("--dim", type=int, default=1024)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    found = measure(args.patients, args.tokens, args.dim, args.workers, args.epochs)
+    text = page(found, padding(), args)
+    print(text)
+    if args.out:
+        (args.out / "training_throughput.md").write_text(text)
+
+
+if __name__ == "__main__":
+    run()

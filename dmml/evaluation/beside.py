@@ -1,0 +1,155 @@
+"""What stands beside a test's figures in its folder: shift against training, recalibration, predicted programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dmml.errors import InputError
+from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
+from dmml.evaluation.plots import Picture, horizon_name
+from dmml.evaluation.programs import programs_part
+from dmml.evaluation.survival_plots import p_words
+from dmml.evaluation.tested import Tested
+from dmml.evaluation.words import metric_name, number
+
+_CALIBRATION = {
+    "predicted": "predicted event-free",
+    "slope": "calibration slope",
+    "intercept": "log observed / expected",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One heading of the report with what stands below it; `small`: the sentences are a note."""
+
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    small: bool = False
+
+
+def beside(test: Tested) -> list[Part]:
+    """Every part whose file is there.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    parts = [calibration_part(test), shift_part(test.folder), recalibrated_part(test.folder)]
+    title, sentences, pictures, tables = programs_part(test)
+    return [*(part for part in parts if part), *([Part(title, sentences, pictures, tables)] if sentences else [])]
+
+
+def shift_part(folder: Path) -> Part | None:
+    """How far the cohort lies from the training patients, what was missing, and the figures of its subgroups."""
+    content = read_json(folder / "shift.json")
+    if not content:
+        return None
+    from dmml.evaluation.shift_plots import shift_pictures
+
+    tables = [table for table in (_missing(content), _subgroups(content)) if table]
+    sentences = [str(sentence) for sentence in content.get("words") or []]
+    return Part("How far from training", sentences, shift_pictures(folder), tables)
+
+
+def _missing(content: Mapping[str, Any]) -> Table | None:
+    rows = [
+        [Cell(str(what)), Cell(str(entry["n"]), order=entry["n"]), Cell(str(entry["of"]), order=entry["of"])]
+        for what, entry in (content.get("missing") or {}).items()
+    ]
+    return Table("What was missing", ["what", "missing", "of"], rows, frozenset({1, 2}), wide=True) if rows else None
+
+
+def _subgroups(content: Mapping[str, Any]) -> Table | None:
+    rows = [
+        [
+            Cell(f"{row['column']}: {row['level']}", str(row.get("reason") or "")),
+            value_cell(row["value"], strong=True),
+            Cell(interval(row), order=row["low"]),
+            Cell(str(row["n"]), order=row["n"]),
+            Cell("" if row.get("events") is None else str(row["events"]), order=row.get("events")),
+        ]
+        for row in content.get("subgroups") or []
+    ]
+    if not rows:
+        return None
+    name = metric_name(content["subgroups"][0]["metric"])[0]
+    columns = ["group", name, "95 % interval", "patients", "events"]
+    return Table("By site and within groups that the clinical table tells", columns, rows, frozenset({1, 2, 3, 4}))
+
+
+def recalibrated_part(folder: Path) -> Part | None:
+    """Predictions recalibrated on a share of the cohort, judged on the rest; never the headline."""
+    content = read_json(folder / "recalibrated.json")
+    if not content:
+        return None
+    rows = []
+    for name, both in (content.get("metrics") or {}).items():
+        cells = [estimate_cell(both[when], digits=3) for when in ("before", "after")]
+        rows.append([Cell(metric_name(name)[0], metric_name(name)[1], code=name), *cells])
+    for day, both in (content.get("calibration") or {}).items():
+        for key in ("predicted", "slope", "intercept"):
+            label = f"{horizon_name(float(day))}: {_CALIBRATION[key]}"
+            rows.append([Cell(label), *(value_cell(both[when].get(key)) for when in ("before", "after"))])
+    tables = [Table("The same patients before and after", ["figure", "before", "after"], rows, frozenset({1, 2}))]
+    sentences = [str(sentence) for sentence in content.get("words") or []]
+    if content.get("method"):
+        told = ", ".join(f"{name} {number(value)}" for name, value in (content.get("coefficients") or {}).items())
+        share = f"{100 * content['share']:.0f} % of the cohort ({content['n_used']} patients)"
+        sentences.append(f"Fitted on {share}: {content['method']}; {told}.")
+    return Part("Recalibrated on a share of the cohort, apart from the headline", sentences, [], tables if rows else [])
+
+
+def calibration_part(test: Tested) -> Part | None:
+    """Calibration at the horizons as numbers, with a formal test; None for classes."""
+    rows = []
+    for told in test.calibrations:
+        ends = {"low": _known(told.slope_low), "high": told.slope_high}
+        between = {"low": _known(told.intercept_low), "high": told.intercept_high}
+        formal = "" if math.isnan(told.chi2) else f"χ² {told.chi2:.1f}, {told.df} df"
+        rows.append(
+            [
+                Cell(horizon_name(told.day), told.reason, told.day),
+                value_cell(_known(told.observed), 2, strong=True),
+                value_cell(_known(told.predicted), 2),
+                value_cell(_known(told.slope), 2, interval(ends, 2)),
+                value_cell(_known(told.intercept), 2, interval(between, 2)),
+                Cell(p_words(told.p).removeprefix("= "), formal, _known(told.p)),
+            ]
+        )
+    if not rows:
+        return None
+    sentence = (
+        "Slope: 1 is right, below 1 too extreme. Log ratio: log of observed over expected events, 0 is right, above 0 more "
+        "events than predicted. p: Greenwood–Nam–D'Agostino test over risk groups; a small p says that predictions are off."
+    )
+    columns = ["horizon", "observed event-free", "predicted", "slope", "log ratio", "p"]
+    table = Table("Calibration at the horizons, with 95 % intervals", columns, rows, frozenset(range(1, 6)))
+    return Part("Calibration in numbers", [sentence], [], [table], small=True)
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object beside the test; empty where there is no such file.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; run `dmml test` again")
+    return content

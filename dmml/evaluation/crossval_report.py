@@ -1,0 +1,233 @@
+"""A cross-validation's folder → `report.html` and its pictures in `plots/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dmml.evaluation import words
+from dmml.evaluation.crossval_plots import (
+    calibration_of,
+    differences,
+    fold_dots,
+    models_by,
+    shown_models,
+    thirds_picture,
+)
+from dmml.evaluation.crossval_results import JOINED, CrossvalResult, read_crossval
+from dmml.evaluation.crossval_words import label, summary
+from dmml.evaluation.facts import flat
+from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
+from dmml.evaluation.pages import Inliner, report_page, save_pictures, write_text
+from dmml.evaluation.plots import Picture
+from dmml.evaluation.predictions import known_labels
+from dmml.evaluation.survival_plots import p_words
+
+NOTE = (
+    "Intervals: 95 %, 2000 patient-bootstrap resamples, a patient drawn as a whole over folds, repeats and seeds; "
+    "bias-corrected and accelerated, fixed seed. Inner validation patients chose the epoch; the patients of a fold were tested once."
+)
+
+
+def write_crossval_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """One page from a collected cross-validation; its pictures lie in `plots/` (or `<name of out>_plots`) beside it.
+
+    Args:
+        folder: With `crossval.json` and `oof_predictions.csv`.
+        out: The page; default: `report.html` in the folder.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        InputError: The cross-validation was not collected yet, or a file is damaged.
+    """
+    folder = Path(folder)
+    result = read_crossval(folder)
+    page, pictures = _page(result)
+    path = folder / "report.html" if out is None else Path(out)
+    save_pictures(pictures, folder / "plots" if out is None else path.with_name(f"{path.stem}_plots"))
+    write_text(path, page)
+    return path
+
+
+def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
+    svg = Inliner()
+    metrics = list(dict.fromkeys(metric for own in result.models.values() for metric in own))
+    metrics.sort(key=lambda metric: metric != result.metric)
+    by_metric = {metric: picture for metric in metrics if (picture := models_by(result, metric))}
+    shown = shown_models(result)
+    drawn = {
+        "differences": [picture for picture in [differences(result)] if picture],
+        "folds": [picture for picture in [fold_dots(result)] if picture],
+        "thirds": [picture for name in shown if (picture := thirds_picture(result, name))],
+        "calibration": [picture for name in shown[:2] if (picture := calibration_of(result, name))],
+        "classes": _class_pictures(result, shown[0]),
+    }
+    lead = by_metric.get(result.metric)
+    inlined = {name: [svg(picture) for picture in pictures] for name, pictures in drawn.items()}
+    page = report_page(
+        "crossval.html",
+        f"Cross-validation on {result.cohort}",
+        cohort=result.cohort,
+        sentences=summary(result),
+        lead_picture=svg(lead) if lead else None,
+        models=models_table(result, metrics),
+        by_metric=[(words.metric_name(m)[0], svg(p)) for m, p in by_metric.items() if m != result.metric],
+        undefined=_undefined(result),
+        differences=_differences(result, inlined["differences"]),
+        added=added_table(result),
+        folds=next(iter(inlined["folds"]), None),
+        fold_table=fold_table(result),
+        thirds=inlined["thirds"],
+        calibration=inlined["calibration"],
+        classes=inlined["classes"],
+        origin=_origin(result),
+        config=_configuration(result),
+        commands=[_command(result), f"dmml report {result.folder}"],
+        note=NOTE,
+    )
+    return page, [*by_metric.values(), *(picture for pictures in drawn.values() for picture in pictures)]
+
+
+def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
+    """Every model by every metric, pooled, the primary metric first with its mean over folds."""
+    first = words.metric_name(result.metric)[0]
+    rows = []
+    for name, own in result.models.items():
+        entry = own[result.metric]
+        spread = "" if entry["sd"] is None else f"± {words.number(entry['sd'], 3)}"
+        cells = [estimate_cell(own[m]["pooled"]) if m in own else Cell("—") for m in metrics]
+        rows.append([Cell(label(name)), cells[0], value_cell(entry["mean"], hint=spread), *cells[1:]])
+    columns = ["model", first, "mean of folds", *(words.metric_name(m)[0] for m in metrics[1:])]
+    caption = "Out-of-fold figures of every model, pooled within folds, with 95 % intervals"
+    return Table(caption, columns, rows, frozenset(range(1, len(columns))))
+
+
+def fold_table(result: CrossvalResult) -> Table:
+    """The primary metric of every model in every fold."""
+    units = result.content["units"]
+    more = [what for what in ("repeat", "seed") if result.several(what) > 1]
+    names = [", ".join([f"fold {unit['fold']}", *(f"{what} {unit[what]}" for what in more)]) for unit in units]
+    rows = [
+        [Cell(label(name)), *(value_cell(value) for value in own[result.metric]["folds"])]
+        for name, own in result.models.items()
+    ]
+    caption = f"{words.metric_name(result.metric)[0]} in every fold"
+    return Table(caption, ["model", *names], rows, frozenset(range(1, len(names) + 1)), wide=True)
+
+
+def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[str, Any] | None:
+    rows = result.content["paired"]
+    if not rows:
+        return None
+    cells = [
+        [
+            Cell(f"{label(row['a'])} − {label(row['b'])}", "primary comparison" if row.get("primary") else ""),
+            value_cell(row["difference"], strong=True),
+            Cell(interval(row), order=row["low"]),
+            _p(row["p"]),
+            _p(row.get("p_holm")),
+            _p(row.get("p_resampled")),
+        ]
+        for row in rows
+    ]
+    columns = ["first − second", "difference", "95 % interval", "p", "p, Holm", "p, resampled t"]
+    caption = f"Differences of {words.metric_name(result.metric)[0]}, pooled, on the same resampled patients"
+    note = (
+        "p: patient bootstrap. Holm: adjusted over all comparisons but the primary one. Resampled t: over folds and "
+        "repeats, corrected for training patients that the folds share (Nadeau and Bengio 2003)."
+    )
+    table = Table(caption, columns, cells, frozenset(range(1, 6)))
+    return {"table": table, "picture": next(iter(drawn), None), "note": note}
+
+
+def added_table(result: CrossvalResult) -> Table | None:
+    """Likelihood-ratio tests beside the clinical covariates; None where there are none."""
+    added = result.content.get("added_to_clinical") or {}
+    rows = [
+        [
+            Cell(label(name)),
+            value_cell(found["chi2"], 2),
+            _p(found["p"]),
+            value_cell(found["coefficient"], 2),
+            Cell(str(found["n"]), order=found["n"]),
+        ]
+        for name, found in added.items()
+    ]
+    if not rows:
+        return None
+    columns = ["model", "χ², 1 degree of freedom", "p", "coefficient per SD", "patients"]
+    caption = "What a model's out-of-fold score adds to that of the clinical covariates: likelihood-ratio tests"
+    return Table(caption, columns, rows, frozenset({1, 2, 3, 4}))
+
+
+def _p(value: float | None) -> Cell:
+    return Cell("" if value is None else p_words(value).removeprefix("= "), order=value)
+
+
+def _class_pictures(result: CrossvalResult, model: str) -> list[Picture]:
+    """Confusion and reliability of the first model; none for survival."""
+    if result.survival:
+        return []
+    from dataclasses import replace
+
+    from dmml.evaluation.classification_plots import confusion_picture, reliability_picture
+
+    rows = result.once(model)
+    classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
+    known, probability = known_labels(rows, classes)
+    if not len(known):
+        return []
+    found = [confusion_picture(known, probability, classes), reliability_picture(known, probability)]
+    return [replace(picture, title=f"{picture.title}: {label(model)}") for picture in found]
+
+
+def _undefined(result: CrossvalResult) -> list[str]:
+    """What is left out or undefined, each reason once."""
+    told: dict[str, list[str]] = {}
+    for name, own in result.models.items():
+        for unit, reason in (own[result.metric].get("undefined") or {}).items():
+            told.setdefault(f"undefined in {unit}: {reason}", []).append(label(name))
+    missing = result.content.get("missing") or {}
+    return [f"{words.metric_name(result.metric)[0]} {text} ({', '.join(names)})." for text, names in told.items()] + [
+        f"{label(name)} is left out: not finished in {', '.join(units[:5])}." for name, units in missing.items()
+    ]
+
+
+def _origin(result: CrossvalResult) -> list[tuple[str, str]]:
+    rows = [("folder", str(result.folder)), ("patients with known outcome", str(result.content["patients"]))]
+    if result.content.get("events") is not None:
+        rows.append(("events", str(result.content["events"])))
+    several = {what: result.several(what) for what in ("repeat", "seed")}
+    rows += [("folds, over all repeats", str(result.folds)), *((f"{what}s", str(n)) for what, n in several.items())]
+    kept = {key: result.plan[key] for key in ("dmml", "seed_everything") if key in result.plan}
+    rows += flat(kept, "") + flat(result.plan.get("file") or {}, "hash of")
+    record = {key: value for key, value in result.record.items() if key not in ("command", "digest")}
+    return rows + flat(record, "")
+
+
+def _configuration(result: CrossvalResult) -> str:
+    """The config's sections as they were run, for `--config`; empty where the plan is lost."""
+    if "data" not in result.plan:
+        return ""
+    import yaml
+
+    sections = {
+        key: result.plan[key]
+        for key in ("model", "student", "data", "trainer", "student trainer")
+        if result.plan.get(key)
+    }
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+
+
+def _command(result: CrossvalResult) -> str:
+    if result.record.get("command"):
+        return str(result.record["command"])
+    student = " --student STUDENT.yaml" if result.plan.get("student") else ""
+    numbers = "".join(
+        f" --{what}s {result.several(what)}" for what in ("seed", "repeat") if result.several(what) > 1
+    )  # fmt: skip
+    numbers += " --cross-fit" if result.plan.get("cross_fit") else ""
+    plain = [name for name in result.models if not name.endswith(JOINED)]
+    return f"dmml crossval --config CONFIG.yaml{student}{numbers} --models {','.join(plain)} --out {result.folder}"

@@ -1,0 +1,154 @@
+"""A finished cross-validation as it lies on disk: `crossval.json`, `oof_predictions.csv`, and what it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+JOINED = "+clinical"
+AGAIN = "run `dmml crossval … --collect` again"
+
+
+@dataclass(frozen=True)
+class CrossvalResult:
+    """Figures and out-of-fold predictions of every model.
+
+    Attributes:
+        folder: Where they lie.
+        content: `crossval.json`.
+        plan: `plan.json`: the sections of the configs and the hashes of the files; empty where it is lost.
+        record: `provenance.json`: the command and its versions; empty where there is none.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+    plan: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort."""
+        return str(self.content["cohort"])
+
+    @property
+    def survival(self) -> bool:
+        """Whether the task is survival (else classification)."""
+        return self.content["primary_metric"] == "c_index"
+
+    @property
+    def metric(self) -> str:
+        """The metric that is compared."""
+        return str(self.content["primary_metric"])
+
+    @property
+    def models(self) -> dict[str, dict[str, dict]]:
+        """{model: {metric: {folds, mean, sd, pooled}}}."""
+        return self.content["models"]
+
+    @property
+    def folds(self) -> int:
+        """Number of folds, over all repeats."""
+        return len({(unit["repeat"], unit["fold"]) for unit in self.content["units"]})
+
+    def several(self, what: str) -> int:
+        """How many repeats or seeds there are: `what` is "repeat" or "seed"."""
+        return len({unit[what] for unit in self.content["units"]})
+
+    def pooled(self, model: str) -> dict[str, Any]:
+        """{value, low, high} of the primary metric."""
+        return self.models[model][self.metric]["pooled"]
+
+    def pair(self, a: str, b: str) -> dict[str, Any] | None:
+        """The comparison a − b, where it was made."""
+        return next((row for row in self.content["paired"] if (row["a"], row["b"]) == (a, b)), None)
+
+    @property
+    def reads(self) -> set[str]:
+        """What the cohort has, of "RNA" and "slides"."""
+        data = self.plan.get("data", {})
+        named = {"RNA": "expression", "slides": "features"}
+        there = {what for what, key in named.items() if data.get(key)}
+        if "data" in self.plan:
+            return there
+        by_model = {"RNA": {"rna_linear", "rna_network"}, "slides": {"histology_abmil", "histology_mean"}}
+        return {what for what, names in by_model.items() if names & set(self.models)}
+
+    @property
+    def covariates(self) -> list[str]:
+        """Names of the clinical columns."""
+        return [str(name) for name in self.plan.get("data", {}).get("covariates") or []]
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """`oof_predictions.csv`, patient ids and labels as text.
+
+        Raises:
+            InputError: It cannot be read or lacks a column.
+        """
+        import pandas as pd
+
+        path = self.folder / "oof_predictions.csv"
+        text = {name: str for name in ("model", "patient_id", "label")}
+        try:
+            table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"label": [""]})
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a table ({error}); {AGAIN}") from None
+        if absent := {"model", "fold", "patient_id"} - set(table):
+            raise InputError(f"{path} has no column {min(absent)}; {AGAIN}")
+        for name in table.columns.difference([*text]):
+            table[name] = pd.to_numeric(table[name], errors="coerce")
+        return table
+
+    def once(self, model: str) -> pd.DataFrame:
+        """Predictions of a model's first repeat and seed, in which a patient stands once."""
+        rows = self.predictions[self.predictions["model"] == model]
+        for column in ("repeat", "seed"):
+            if column in rows:
+                rows = rows[rows[column] == rows[column].min()]
+        return rows.dropna(axis="columns", how="all").reset_index(drop=True)
+
+
+def is_crossval(folder: Path) -> bool:
+    """Whether a folder holds a cross-validation, finished or not."""
+    return (folder / "crossval.json").is_file() or (folder / "plan.json").is_file()
+
+
+def read_crossval(folder: Path) -> CrossvalResult:
+    """Read a cross-validation's folder.
+
+    Raises:
+        InputError: It was not collected yet, or a file is damaged.
+    """
+    path = folder / "crossval.json"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no crossval.json: not all folds are finished; {AGAIN}")
+    content = _read(path)
+    needed = {"cohort": str, "primary_metric": str, "models": dict, "units": list, "paired": list}
+    for key, kind in needed.items():
+        if not isinstance(content.get(key), kind):
+            raise InputError(f"{path} has no {key}; {AGAIN}")
+    if not content["models"] or content["primary_metric"] not in next(iter(content["models"].values())):
+        raise InputError(f"{path} names no model with the metric {content['primary_metric']}; {AGAIN}")
+    plan, record = (
+        _read(folder / name) if (folder / name).is_file() else {} for name in ("plan.json", "provenance.json")
+    )
+    return CrossvalResult(folder, dict(content), dict(plan), dict(record))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; {AGAIN}")
+    return content

@@ -1,0 +1,180 @@
+"""A cross-validation in words: who is best, what RNA adds, what slides add, and what both add to the clinic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dmml.evaluation.crossval_results import JOINED, CrossvalResult
+from dmml.evaluation.survival_plots import p_words
+from dmml.evaluation.words import number, with_interval
+
+LABELS = {
+    "teacher": "teacher",
+    "student": "student",
+    "student_undistilled": "student, undistilled",
+    "clinical": "clinical covariates",
+    "rna_linear": "RNA, linear",
+    "rna_network": "RNA, network",
+    "histology_mean": "slides, mean pool",
+    "histology_abmil": "slides, gated ABMIL",
+    "early_concat": "early concatenation",
+    "late_fusion": "late fusion",
+}
+"""Names of the models for people."""
+ALIKE = "these patients do not tell the two apart"
+SMALL_P = 0.05
+
+
+def label(model: str) -> str:
+    """Name of a model in tables and pictures."""
+    plain = model.removesuffix(JOINED)
+    return LABELS.get(plain, plain) + (" + clinical" if model.endswith(JOINED) else "")
+
+
+def described(model: str, reads: set[str]) -> str:
+    """A model in a sentence, with what it sees."""
+    plain = model.removesuffix(JOINED)
+    sees = " and ".join(sorted(reads, key=("slides", "RNA").index)) or "its inputs"
+    words = {
+        "teacher": f"the teacher, which sees {sees}",
+        "student": "the student, which sees slides alone",
+        "student_undistilled": "the student without a teacher, on slides alone",
+        "clinical": "the clinical covariates",
+        "rna_linear": "a linear model of the RNA",
+        "rna_network": "a network on the RNA",
+        "histology_mean": "the mean of the tiles' features",
+        "histology_abmil": "gated ABMIL on slides alone",
+        "early_concat": "early concatenation of slides and RNA",
+        "late_fusion": "late fusion of slides and RNA",
+    }.get(plain, f"the model {plain}")
+    if not model.endswith(JOINED):
+        return words
+    return f"{words}{',' if ',' in words else ''} joined with the clinical covariates"
+
+
+def summary(result: CrossvalResult) -> list[str]:
+    """Sentences on a cross-validation, the most important first."""
+    found = [_opening(result), *_primary(result), *_clinical(result)]
+    found += _added(result, "teacher", "histology_abmil", "What RNA adds to slides", both=True)
+    found += _added(result, "teacher", "rna_linear", "What slides add to RNA", both=True)
+    found += _added(result, "student", "teacher", "What is lost without RNA at the time of prediction", both=True)
+    found += _added(result, "student", "student_undistilled", "What the teacher passed on", both=True)
+    return [*found, *_bar(result), _adjustment(result)]
+
+
+def _opening(result: CrossvalResult) -> str:
+    metric = _metric(result)
+    events = result.content.get("events")
+    people = f"{result.content['patients']} patients" + ("" if events is None else f", {events} events")
+    ranked = [name for name in result.models if result.pooled(name)["value"] is not None]
+    start = f"On the cohort {result.cohort} ({people}) each patient was judged only by models that never saw them"
+    if not ranked:
+        return f"{start}; the {metric} is undefined for every model."
+    best = max(ranked, key=lambda name: result.pooled(name)["value"])
+    words = described(best, result.reads)
+    entry = result.pooled(best)
+    told = f"{start}. The highest {metric}, {with_interval(entry)}, is that of {words}"
+    if len(ranked) == 1:
+        return f"{told}."
+    return f"{told}, the best of {len(ranked)} models, so this figure leans to the bright side."
+
+
+def _primary(result: CrossvalResult) -> list[str]:
+    row = next((row for row in result.content["paired"] if row.get("primary")), None)
+    if row is None:
+        return []
+    return [
+        f"The one comparison fixed beforehand: the {_metric(result)} of {described(row['a'], result.reads)}, "
+        f"minus that of {described(row['b'], result.reads)}, is {_difference(row)}: {_verdict(row)}."
+    ]
+
+
+def _clinical(result: CrossvalResult) -> list[str]:
+    if "clinical" not in result.models:
+        return []
+    named = result.covariates
+    who = f" ({', '.join(named)})" if named else ""
+    found = [f"The clinical covariates alone{who} reach {with_interval(result.pooled('clinical'))}."]
+    sees = " and ".join(sorted(result.reads, key=("slides", "RNA").index))
+    adders = (
+        ("rna_linear", "RNA beside them (a linear model)"),
+        ("teacher", f"the teacher beside them ({sees})"),
+        ("histology_abmil", "slides beside them (gated ABMIL)"),
+        ("student", "the student beside them (slides alone)"),
+    )
+    for name, words in adders:
+        row = result.pair(f"{name}{JOINED}", "clinical")
+        if row is None or row["difference"] is None:
+            continue
+        test = (result.content.get("added_to_clinical") or {}).get(name)
+        p = test.get("p") if test else None
+        likelihood = "" if p is None else f"; likelihood-ratio test p {p_words(p)}"
+        verdict = _verdict(row)
+        if verdict == ALIKE and p is not None and p < SMALL_P:
+            verdict = f"the score adds to the fit, but these patients show no gain in {_metric(result)}"
+        found.append(
+            f"With {words}: {with_interval(result.pooled(row['a']))}, "
+            f"a difference of {_difference(row)}{likelihood}: {verdict}."
+        )
+    return found
+
+
+def _added(result: CrossvalResult, a: str, b: str, lead: str, both: bool) -> list[str]:
+    """One comparison behind a lead; the primary one was told already."""
+    row = result.pair(a, b)
+    if row is None or row.get("primary") or row["difference"] is None or (both and len(result.reads) < 2):
+        return []
+    return [f"{lead} ({label(a)} − {label(b)}): {_difference(row)}: {_verdict(row)}."]
+
+
+def _bar(result: CrossvalResult) -> list[str]:
+    """A network that a linear model reaches is no result: say so."""
+    values = {name: result.pooled(name)["value"] for name in ("teacher", "rna_linear") if name in result.models}
+    if len(values) < 2 or None in values.values() or values["teacher"] > values["rna_linear"]:
+        return []
+    return [
+        "The linear model of the RNA does at least as well as the teacher: these data make no case for the network."
+    ]
+
+
+def _adjustment(result: CrossvalResult) -> str:
+    others = sum(not row.get("primary") for row in result.content["paired"])
+    plural = "s" if result.folds > 1 else ""
+    more = "".join(
+        f", {result.several(what)} {what}s" for what in ("repeat", "seed") if result.several(what) > 1
+    )  # fmt: skip
+    told = f"Nested cross-validation of {result.folds} fold{plural}{more}; pairs of patients are counted within a fold"
+    if result.plan.get("cross_fit"):
+        told += "; students learned from teachers that had not seen the patient"
+    if others > 1:
+        apart = "the primary comparison stands apart, and " if others < len(result.content["paired"]) else ""
+        told += f"; {apart}p of the {others} others is adjusted by Holm's method" if apart else (
+            f"; p of the {others} comparisons is adjusted by Holm's method"
+        )  # fmt: skip
+    return f"{told}."
+
+
+def _metric(result: CrossvalResult) -> str:
+    return "concordance" if result.survival else "AUC"
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return "undefined"
+    p = row["p"] if row.get("primary") else row.get("p_holm", row["p"])
+    kind = "" if row.get("primary") or row.get("p_holm") is None else " by Holm"
+    sign = "+" if row["difference"] > 0 else ""
+    interval = "" if row["low"] is None else f"95 % interval {number(row['low'], 3)} to {number(row['high'], 3)}, "
+    return f"{sign}{number(row['difference'], 3)} ({interval}p {p_words(p)}{kind})"
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["difference"] is None or row["low"] is None:
+        return "it cannot be told"
+    p = row["p"] if row.get("primary") else row.get("p_holm", row["p"])
+    apart = row["low"] > 0 or row["high"] < 0
+    if not apart:
+        return ALIKE
+    if p is not None and p >= SMALL_P:
+        return "the interval leaves 0 out, but not after adjustment for the number of comparisons"
+    return "a gain that these patients show" if row["difference"] > 0 else "a loss that these patients show"

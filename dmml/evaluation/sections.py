@@ -1,0 +1,152 @@
+"""What the report says of one test and of one run, ready for the template."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from dmml.evaluation import words
+from dmml.evaluation.attention import AttentionSlide
+from dmml.evaluation.beside import Part
+from dmml.evaluation.comparison import Pair
+from dmml.evaluation.coordination_words import coordination_words
+from dmml.evaluation.facts import attention_facts, configuration, patient_counts, provenance
+from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
+from dmml.evaluation.pages import Inliner
+from dmml.evaluation.plots import Picture
+from dmml.evaluation.survival_plots import p_words
+from dmml.evaluation.tested import Tested
+from dmml.evaluation.training_curves import training_pictures
+
+MAX_SLIDES = 4
+"""Slides with attention maps a test: enough to see a habit, and the page stays small."""
+
+
+def test_section(
+    test: Tested, name: str, drawn: list[Picture], parts: list[Part], slides: list[AttentionSlide], svg: Inliner
+) -> dict[str, Any]:
+    """One model on one cohort.
+
+    Args:
+        test: What was tested.
+        name: The section's id.
+        drawn: Its pictures.
+        parts: What stands beside it.
+        slides: Its attention maps.
+        svg: Of the page.
+    """
+    shown = [slide for slide in slides if slide.panels][:MAX_SLIDES]
+    return {
+        "id": name,
+        "run": test.run,
+        "model": words.model_words(test),
+        "metrics": metrics_table(test),
+        "pictures": [svg(picture) for picture in drawn],
+        "classes": class_table(test),
+        "beside": [{**vars(part), "pictures": [svg(picture) for picture in part.pictures]} for part in parts],
+        "slides": [_slide(slide) for slide in shown],
+        "slides_words": next((slide.facts["chosen"] for slide in shown if slide.facts.get("chosen")), ""),
+        "counts": patient_counts(test),
+    }
+
+
+def metrics_table(test: Tested) -> Table:
+    """Every metric with its interval and what it rests on."""
+    columns = ["metric", "value", "95 % interval", "patients", *(["events"] if test.survival else [])]
+    rows = []
+    for name, entry in test.metrics.items():
+        label, hint = words.metric_name(name)
+        notes = [entry.get("reason"), entry.get("note"), f"up to day {entry['tau']:.0f}" if "tau" in entry else None]
+        told = "; ".join([hint] * (entry["value"] is not None) + [note for note in notes if note])
+        ends = interval(entry) or ("—" if entry["value"] is not None else "")
+        row = [
+            Cell(label, told, code=name),
+            value_cell(entry["value"], strong=True),
+            Cell(ends, order=entry["low"]),
+            Cell(str(entry["n"]), order=entry["n"]),
+        ]
+        events = entry["events"]
+        rows.append(row + ([Cell("" if events is None else str(events), order=events)] if test.survival else []))
+    return Table("Metrics with 95 % intervals", columns, rows, frozenset({1, 2, 3, 4}))
+
+
+def class_table(test: Tested) -> Table | None:
+    """Class by class; None for survival or without labels."""
+    if test.survival or test.known.empty:
+        return None
+    from dmml.evaluation.classification import per_class
+
+    label, probability = test.labels
+    rows = [
+        [Cell(row["class"])]
+        + [Cell(str(row[name]), order=row[name]) for name in ("patients", "predicted")]
+        + [value_cell(row[name], 2) for name in ("precision", "recall", "f1", "auc")]
+        for row in per_class(label, probability, test.classes).to_dict("records")
+    ]
+    columns = ["class", "patients", "predicted", "precision", "recall", "F1", "AUC"]
+    return Table("Class by class", columns, rows, frozenset(range(1, 7)))
+
+
+def models_table(group: list[Tested]) -> Table | None:
+    """Models of one cohort side by side; None for one."""
+    if len(group) < 2:
+        return None
+    names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
+    rows = [[Cell(test.run, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in group]
+    columns = ["model", *(words.metric_name(name)[0] for name in names)]
+    return Table(f"Models on {group[0].cohort}, with 95 % intervals", columns, rows, frozenset(range(1, len(columns))))
+
+
+def differences_table(pairs: list[Pair]) -> Table:
+    """Every paired difference of a report."""
+    rows = []
+    for pair in pairs:
+        difference = pair.difference
+        ends = {"low": None if pair.refused else difference.low, "high": difference.high}
+        rows.append(
+            [
+                Cell(pair.name, pair.refused or ("primary comparison" if pair.primary else "")),
+                Cell(pair.where),
+                Cell(words.metric_name(pair.a.primary)[0]),
+                value_cell(difference.estimate, strong=True),
+                Cell(interval(ends), order=_known(difference.low)),
+                Cell(p_words(pair.p_holm).removeprefix("= "), order=_known(pair.p_holm)),
+                Cell(str(pair.n), order=pair.n),
+            ]
+        )
+    columns = ["first − second", "cohort", "metric", "difference", "95 % interval", "p", "patients"]
+    return Table("Differences on the same patients", columns, rows, frozenset({3, 4, 5, 6}))
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
+
+
+def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Picture]]:
+    """Training and provenance of one run, and its training curves."""
+    curves, coordination = training_pictures(test.run_folder / "metrics.csv")
+    section = {
+        "name": test.run,
+        "curves": [svg(picture) for picture in curves],
+        "coordination": [svg(picture) for picture in coordination],
+        "coordination_words": coordination_words(test.run_folder / "metrics.csv"),
+        "provenance": provenance(test),
+        "config": configuration(test),
+    }
+    return section, [*curves, *coordination]
+
+
+def _slide(slide: AttentionSlide) -> dict[str, Any]:
+    panels = [
+        {
+            "title": panel.title,
+            "caption": panel.caption,
+            "uri": "data:image/jpeg;base64," + base64.b64encode(panel.jpeg()).decode(),
+            "height": panel.pixels.shape[0],
+            "width": panel.pixels.shape[1],
+        }
+        for panel in slide.panels
+    ]
+    verdict = str(slide.facts.get("verdict") or "")
+    kind = "right" if verdict.startswith("right") else "wrong"
+    return {"facts": attention_facts(slide.facts), "verdict": verdict, "kind": kind, "panels": panels}

@@ -1,0 +1,59 @@
+"""Pictures of how far a tested cohort lies from the training patients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmml.errors import InputError
+from dmml.evaluation.plots import BLUE, MUTED, VERMILLION, Picture, new_figure, style
+from dmml.evaluation.shift_words import compared
+
+COLUMNS = 3
+
+
+def shift_pictures(folder: Path) -> list[Picture]:
+    """One picture with a panel for each kind of input that was compared; none where `shift.json` holds none.
+
+    Args:
+        folder: `test/<cohort>`.
+
+    Raises:
+        InputError: `shift.json` is damaged.
+    """
+    path = folder / "shift.json"
+    if not path.is_file():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        shown = {name: found for name, found in compared(content).items() if "map" in found}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}); run `dmml test` again") from None
+    return [_maps(shown)] if shown else []
+
+
+def _maps(shown: dict[str, Any]) -> Picture:
+    columns = min(COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    with style():
+        figure, axes = new_figure(rows, columns, width=0.6 + 2.5 * columns, height=0.5 + 2.6 * rows, squeeze=False)
+        for place, (name, found) in zip(axes.flat, shown.items(), strict=False):
+            for side, color, marker in (("training", MUTED, "o"), ("cohort", VERMILLION, "^")):
+                points = np.array(found["map"][side])
+                place.scatter(*points.T, s=14, color=color, marker=marker, alpha=0.75, linewidths=0, label=side)
+                place.scatter(*points.mean(0), s=90, color=BLUE if side == "training" else VERMILLION, marker="+")
+            place.set_title(f"{name}\nAUC {found['auc']:.2f}")
+            place.set(xlabel="training  ←  score  →  cohort", ylabel="principal axis")
+        for place in axes.flat[len(shown) :]:
+            place.set_visible(False)
+        axes.flat[0].legend(loc="best", handletextpad=0.2)
+    caption = (
+        "A point is a patient: grey, training patients that were not used to find the axes; red, this cohort. To the right: "
+        "the score of a classifier between the two that was not fitted to the patient; its AUC of 0.5 means that they are "
+        "not told apart. Upwards: the axis along which training patients differ most."
+    )
+    alt = "; ".join(f"{name}: AUC {found['auc']:.2f}" for name, found in shown.items())
+    return Picture("shift", "Shift against the training patients", caption, f"{caption} {alt}.", figure)

@@ -1,0 +1,60 @@
+"""What `shift.json` says, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
+SMALL_P = 0.05
+
+
+def shift_words(content: Mapping[str, Any]) -> list[str]:
+    """Sentences on what was missing, how far each kind of input lies from training, and the weakest subgroup."""
+    gaps = [f"{entry['n']} of {entry['of']} {what}" for what, entry in content["missing"].items() if entry["n"]]
+    sentences = [f"Missing: {'; '.join(gaps)}." if gaps else "Nothing that the model reads was missing."]
+    if "reason" in content:
+        sentences.append(f"The shift against training cannot be told: {content['reason']}.")
+    for name, found in compared(content).items():
+        sentences.append(_sentence(name, found))
+    return sentences + _subgroups(content.get("subgroups") or [])
+
+
+def compared(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """{name for people: comparison} of everything in `shift.json` that was compared with training."""
+    found = {f"tile features at {name}": entry for name, entry in (content.get("features") or {}).items()}
+    if "stain" in content:
+        found["stain"] = content["stain"]
+    return found | {NAMES.get(name, name): entry for name, entry in (content.get("expression") or {}).items()}
+
+
+def _sentence(name: str, found: Mapping[str, Any]) -> str:
+    start = f"{name[0].upper()}{name[1:]}: "
+    if found.get("median_shift") is None:
+        return f"{start}not compared ({found.get('reason', 'no value is known')})."
+    text = (
+        f"{start}the typical column lies {found['median_shift']:.2f} training standard deviations from the training mean "
+        f"({found['expected_shift']:.2f} by chance), {100 * found['share_shifted']:.0f} % of them more than 0.5"
+    )
+    if "auc" not in found:
+        return f"{text}; {found.get('reason', 'whole patients are not compared')}."
+    p = "p < 0.001" if found["p"] < 0.0015 else f"p = {found['p']:.3f}"
+    verdict = (
+        "the cohort is told from training" if found["p"] < SMALL_P else "the cohort is not told from training patients"
+    )
+    return f"{text}; {verdict} (energy test {p}, classifier AUC {found['auc']:.2f}, 0.5 = not told apart)."
+
+
+def _subgroups(rows: list[Mapping[str, Any]]) -> list[str]:
+    known = [row for row in rows if row.get("value") is not None]
+    if len(known) < 2:
+        return []
+    worst, best = (pick(known, key=lambda row: row["value"]) for pick in (min, max))
+    metric = "concordance" if worst["metric"] == "c_index" else "AUC"
+    told = [
+        f"{row['column']} {row['level']} ({row['n']} patients) {row['value']:.2f}"
+        + ("" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})")
+        for row in (worst, best)
+    ]
+    return [f"Of {len(known)} subgroups the {metric} is lowest in {told[0]} and highest in {told[1]}; with so many "
+            "groups some differ by chance."]  # fmt: skip

@@ -1,0 +1,73 @@
+"""Cross-fitting of one fold: teachers that each left out a part of the training patients, for its student to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from dmml.cohort.folds import make_folds
+from dmml.errors import InputError
+from dmml.experiment.crossval_data import FoldData
+from dmml.training.checkpoint import read_checkpoint
+from dmml.training.cross_fitted import CrossFittedTeachers
+from dmml.training.packing import unpack
+
+PARTS = 3
+"""Parts of the training patients; each is left out by one teacher, which then sees two thirds of them."""
+
+
+class LearnFrom(Callback):
+    """Gives a student cross-fitted teachers once it has taken lists and edges from the fold's own teacher.
+
+    Args:
+        checkpoints: Of the teachers.
+        patients: See `CrossFittedTeachers`.
+    """
+
+    def __init__(self, checkpoints: Sequence[Path], patients: Callable[[str], list[str]]):
+        self.checkpoints, self.patients = checkpoints, patients
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After `setup("fit")`, which loads the fold's own teacher."""
+        pl_module.use_teacher(CrossFittedTeachers(self.checkpoints, self.patients))
+
+
+def parts_of(data: FoldData, seed: int) -> list[list[str]]:
+    """The training patients in `PARTS` parts, stratified as folds are."""
+    train = data.patients("train")
+    dealt = make_folds(data.cohort.clinical, PARTS, True, False, seed, patients=train)
+    return [[patient for patient in train if dealt[patient] == part] for part in range(PARTS)]
+
+
+@contextmanager
+def without(data: FoldData, patients: Sequence[str], teacher: Path) -> Iterator[None]:
+    """Data whose training patients lack a part; the RNA is standardised as for the fold's own teacher.
+
+    Mean and spread of genes know no outcome, and teachers whose inputs differ would not tell the student one thing.
+    """
+    fitted = unpack(read_checkpoint(teacher)["hyper_parameters"]["fitted"])
+    if fitted.get("gene_preset"):
+        raise InputError(
+            f"--cross-fit: the preset {fitted['gene_preset']!r} chooses other genes for each teacher; name gene_sets"
+        )
+    data.without, data.fixed = set(patients), {"gene_statistics": fitted.get("gene_statistics", {})}
+    data.setup("fit")
+    try:
+        yield
+    finally:
+        data.without, data.fixed = set(), {}
+        data.setup("fit")
+
+
+def same_outputs(section: dict[str, Any], teacher: Path) -> dict[str, Any]:
+    """The teacher's section with the edges and the end, or the classes, of the fold's own teacher."""
+    task = read_checkpoint(teacher)["hyper_parameters"]["task"]
+    given = dict(section.get("init_args") or {})
+    own = given.get("task")
+    arguments = dict(own.get("init_args") or {}) if isinstance(own, dict) else {}
+    given["task"] = {"class_path": task["class_path"], "init_args": arguments | dict(task["init_args"])}
+    return {**section, "init_args": given}

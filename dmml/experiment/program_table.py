@@ -1,0 +1,46 @@
+"""Predicted and measured programs of the tested patients: `programs.csv`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dmml.callbacks.patient_rows import Rows
+
+
+def program_rows(programs: dict[str, dict[tuple[int, str], Any]], rows: Rows, model: Any) -> list[dict[str, Any]]:
+    """A row a patient: `patient_id`, `<subspace>|<magnification>x|<program>`, `<subspace>|measured|<program>`.
+
+    Args:
+        programs: {patient: {(magnification, subspace): (P,)}} predicted from the tissue.
+        rows: Standardised genes of the patients with RNA, by subspace.
+        model: Its `scores` map genes to measured programs, and name them.
+
+    Returns:
+        Empty where the model predicts no programs.
+    """
+    names: dict[str, list[str]] = model.scores.names
+    measured = {s: _measured(rows.get(s, {}), s, model) for s in names}
+    table = []
+    for patient, predicted in programs.items():
+        row: dict[str, Any] = {}
+        for (m, s), scores in predicted.items():
+            row |= {f"{s}|{m}x|{name}": float(value) for name, value in zip(names[s], scores, strict=True)}
+        for s, scores in measured.items():
+            if patient in scores:
+                pairs = zip(names[s], scores[patient], strict=True)
+                row |= {f"{s}|measured|{name}": float(value) for name, value in pairs}
+        table.append({"patient_id": patient, **row})
+    return table if any(len(row) > 1 for row in table) else []
+
+
+def _measured(genes: dict[str, np.ndarray], subspace: str, model: Any) -> dict[str, np.ndarray]:
+    if not genes or not model.scores.names[subspace]:
+        return {}
+    device = next(model.parameters()).device
+    expression = {subspace: torch.from_numpy(np.stack(list(genes.values()))).to(device)}
+    with torch.no_grad():
+        scores = model.scores(expression, torch.ones(len(genes), dtype=torch.bool, device=device))[subspace]
+    return dict(zip(genes, scores.cpu().numpy(), strict=True))

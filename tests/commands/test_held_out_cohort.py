@@ -1,0 +1,142 @@
+"""What `dmml test` says of another cohort: every printed figure can be made again, gaps and shift are told, as is recalibration."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+from dmml.__main__ import main
+from dmml.evaluation.bootstrap import interval
+from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.metrics import concordance_index
+
+PRINTED = re.compile(r"^  (\w+) +(-?[\d.]+)(?:   95 % interval (-?[\d.]+) to (-?[\d.]+))?$", re.MULTILINE)
+
+
+def results_of(journey, name, root, **data):
+    """Folder of a test of the held-out cohort whose results go to `root`."""
+    config = journey.config(name, cohort="held_out", data={"name": name, "covariates": ["age", "sex"], **data})
+    argv = [
+        "test",
+        "--ckpt_path",
+        journey.best("teacher"),
+        "--config",
+        str(config),
+        "--trainer.default_root_dir",
+        str(root),
+    ]
+    assert main(argv) == 0
+    return root / "test" / name
+
+
+def said(folder, what):
+    return json.loads((folder / f"{what}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def plain(journey, tmp_path_factory):
+    """The cohort as it is: where its results are, and what was printed."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        folder = results_of(journey, "plain", tmp_path_factory.mktemp("plain"))
+    return folder, out.getvalue()
+
+
+@pytest.fixture
+def holes(journey, tmp_path):
+    """The cohort's RNA without 5 patients and 30 genes; which genes went."""
+    table = pd.read_parquet(journey.root / "held_out" / "expression.parquet")
+    genes = [name for name in table.columns if name != "patient_id"]
+    gone = genes[::100][:30]
+    table.drop(columns=gone).iloc[5:].to_parquet(tmp_path / "holes.parquet")
+    return {"path": str(tmp_path / "holes.parquet"), "scale": "tpm"}, gone
+
+
+def test_predictions_joined_to_the_clinical_table_give_every_printed_figure_again(journey, plain):
+    folder, out = plain
+    printed = {name: numbers for name, *numbers in PRINTED.findall(out)}
+    assert {"c_index", "c_index_ipcw", "ibs"} <= set(printed)
+    predictions = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str})
+    clinical = pd.read_csv(journey.root / "held_out" / "clinical.csv", dtype={"patient_id": str})
+    clinical = clinical.drop_duplicates("patient_id")[["patient_id", "os_days", "os_event"]]
+    assert predictions["patient_id"].is_unique
+    assert set(predictions["patient_id"]) == set(clinical["patient_id"])
+    joined = predictions.drop(columns=["time", "event"]).merge(clinical, on="patient_id", validate="one_to_one")
+    joined = joined.rename(columns={"os_days": "time", "os_event": "event"})
+    context = said(folder, "context")
+    again = evaluate(joined, context)
+    for name, numbers in printed.items():
+        entry = again[name]
+        for text, value in zip(numbers, (entry["value"], entry["low"], entry["high"]), strict=True):
+            assert text == ("" if value is None else f"{value:.3f}"), name
+    # The same by the public functions, from the two tables alone.
+    time, event, risk = (joined[name].to_numpy(float) for name in ("time", "event", "risk"))
+    whole = interval(concordance_index, time, event, risk, strata=event)
+    assert printed["c_index"] == [f"{whole.value:.3f}", f"{whole.low:.3f}", f"{whole.high:.3f}"]
+
+
+@pytest.fixture
+def moved(journey, tmp_path):
+    """The cohort's features with an offset on every one at 20x, as from another scanner."""
+    store = tmp_path / "moved.zarr"
+    shutil.copytree(journey.root / "held_out" / "features.zarr", store)
+    for _, slide in zarr.open_group(store=str(store), mode="r+")["slides"].groups():
+        slide["20x/features"][:] = slide["20x/features"][:] + np.float16(1.5)
+    return str(store)
+
+
+def test_gaps_are_counted_genes_that_lack_are_named_and_a_shift_is_told(journey, holes, moved, plain, tmp_path):
+    expression, gone = holes
+    folder = results_of(journey, "holes", tmp_path / "run", expression=expression, features=moved)
+    shift, base = said(folder, "shift"), said(plain[0], "shift")
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert shift["missing"]["patients without RNA"] == {"n": 5, "of": 20}
+    assert shift["missing"]["patients without RNA"]["n"] == (predictions["has_expression"] == 0).sum()
+    assert base["missing"]["patients without RNA"] == {"n": 0, "of": 20}
+    model = {gene for entry in shift["genes"].values() for gene in entry["imputed"]}
+    assert model
+    assert model <= set(gone)
+    named = [row["name"] for one in shift["expression"].values() for row in one["largest"]]
+    assert not set(named) & set(gone)
+    for one in (*shift["features"].values(), *shift["expression"].values()):
+        assert one["n_training"] > 20
+        assert 0 <= one["auc"] <= 1
+        assert 0 < one["p"] <= 1
+    assert shift["features"]["20x"]["n"] == 20
+    assert shift["expression"]["tumor"]["n"] == 15
+    assert "stain" not in shift  # token features were drawn: there are no pictures
+    assert shift["features"]["20x"]["median_shift"] > base["features"]["20x"]["median_shift"] + 1
+    assert shift["features"]["20x"]["auc"] > 0.95
+    assert shift["features"]["10x"] == base["features"]["10x"]
+    groups = {row["column"] for row in shift["subgroups"]}
+    assert {"site", "age", "sex"} & groups
+    assert all((row["value"] is None) == ("reason" in row) for row in shift["subgroups"])
+    assert any("5 of 20 patients without RNA" in word for word in shift["words"])
+
+
+def test_recalibration_stands_apart_and_leaves_the_headline_as_it_was(journey, plain, tmp_path):
+    folder = results_of(journey, "recalibrated", tmp_path / "run", recalibrate=0.9)
+    assert (folder / "metrics.json").read_text() == (plain[0] / "metrics.json").read_text()
+    assert not (plain[0] / "recalibrated.json").exists()
+    content = said(folder, "recalibrated")
+    assert content["n_used"] + content["n"] == 20
+    if "reason" not in content:
+        judged = pd.read_csv(folder / "recalibrated.csv")
+        assert len(judged) == content["n"]
+    assert said(folder, "calibration")["log_rank"]["cut"] == said(folder, "context")["median_risk"]
+    assert said(folder, "calibration")["log_rank"]["cut_from_training"]
+
+
+@pytest.mark.parametrize("share", [0, 1.5])
+def test_a_share_that_is_none_is_refused(journey, tmp_path, share, capsys):
+    config = journey.config("no_share", cohort="held_out", data={"recalibrate": share})
+    assert main(["test", "--ckpt_path", journey.best("teacher"), "--config", str(config)]) == 2
+    assert "recalibrate" in capsys.readouterr().err

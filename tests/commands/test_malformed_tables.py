@@ -1,0 +1,195 @@
+"""Forty tables as they should not be: each is refused in one line, within a second, before Lightning is imported."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from dmml.__main__ import main
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+
+PATIENTS = [f"p{i:02d}" for i in range(24)]
+GENES = genes_of(read_gene_sets()["tumor"])[:60] + genes_of(read_gene_sets()["tme"])[:40]
+OUTCOME = {"time": "days", "event": "died", "unit": "days"}
+
+
+def clinical(**columns) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "patient_id": PATIENTS,
+            "days": rng.integers(30, 2000, 24),
+            "died": rng.integers(0, 2, 24),
+            "grade": rng.choice(["G2", "G3"], 24),
+            "age": rng.integers(40, 80, 24),
+            "site": rng.choice(list("abcd"), 24),
+        }
+    )
+    return table.assign(**columns)
+
+
+def rna(patients=PATIENTS, genes=GENES) -> pd.DataFrame:
+    values = np.random.default_rng(1).gamma(0.5, size=(len(patients), len(genes)))
+    return pd.DataFrame(1e6 * values / values.sum(1, keepdims=True), index=list(patients), columns=list(genes))
+
+
+def csv(table: pd.DataFrame, name: str, **options) -> None:
+    table.to_csv(name, index=name == "rna.csv", index_label="patient_id" if name == "rna.csv" else None, **options)
+
+
+def text(name: str, content: str | bytes) -> None:
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def at(column: str, row: int, value) -> pd.DataFrame:
+    table = clinical().astype({column: object})
+    table.loc[row, column] = value
+    return table
+
+
+def spoilt_rna(row: int, gene: int, value) -> pd.DataFrame:
+    table = rna().astype(object)
+    table.iloc[row, gene] = value
+    return table
+
+
+def half_logarithmic() -> pd.DataFrame:
+    table = rna()
+    table.iloc[:12] = np.log2(table.iloc[:12] + 1)
+    return table
+
+
+def clinical_with(**columns):
+    return lambda: csv(clinical(**columns), "clinical.csv")
+
+
+def cell(column: str, row: int, value):
+    return lambda: csv(at(column, row, value), "clinical.csv")
+
+
+def rna_is(make):
+    return lambda: csv(make(), "rna.csv")
+
+
+def file(name: str, content: str | bytes):
+    return lambda: text(name, content)
+
+
+def folds(rows) -> None:
+    pd.DataFrame(rows, columns=["patient_id", "fold"]).to_csv("folds.csv", index=False)
+
+
+EVERY = [(patient, i % 3) for i, patient in enumerate(PATIENTS)]
+
+# name: (what is spoilt, changes of the data section, what the line must tell)
+TABLES = {
+    # the clinical table
+    "empty file": (file("clinical.csv", ""), {}, r"clinical.csv: is empty"),
+    "header alone": (file("clinical.csv", "patient_id,days,died\n"), {}, r"has a header but no patient"),
+    "no column of patients": (lambda: csv(clinical().rename(columns={"patient_id": "case"}), "clinical.csv"), {}, r"no column 'patient_id'.*case"),
+    "a patient column twice": (lambda: text("clinical.csv", "patient_id,patient_id,days,died\na,a,1,1\n"), {}, r"2 columns are called 'patient_id'"),
+    "a row without patient": (cell("patient_id", 4, ""), {}, r"line 6 has no patient_id"),
+    "time in words": (cell("days", 2, "two years"), {}, r"line 4: 'two years' in 'days' is no number"),
+    "negative time": (cell("days", 3, -5), {}, r"line 5: negative time -5"),
+    "infinite time": (cell("days", 3, "inf"), {}, r"line 5: 'inf' in 'days' is no number"),
+    "time of a date": (cell("days", 1, "2019-03-01"), {}, r"line 3: '2019-03-01' in 'days' is no number"),
+    "time of centuries": (clinical_with(), {"outcome": {**OUTCOME, "unit": "months"}}, r"is 1\d\d years if it counts months"),
+    "event of 2": (cell("died", 5, 2), {}, r"line 7: '2' in 'died' is not 0 or 1"),
+    "event in other words": (cell("died", 5, "perhaps"), {}, r"'perhaps' in 'died' is not 0 or 1"),
+    "two times of a patient": (lambda: csv(pd.concat([clinical(), clinical(days=9999)[:1]]), "clinical.csv"), {}, r"patient p00 has both .* days in 'days'"),
+    "two labels of a patient": (lambda: csv(pd.concat([clinical(grade="G2"), clinical(grade="G3")[:1]]), "clinical.csv"), {"outcome": {"label": "grade"}}, r"p00 has both 'G2' and 'G3'"),
+    "censoring named as event": (lambda: csv(clinical().rename(columns={"died": "censorship"}), "clinical.csv"), {"outcome": {"time": "days", "event": "censorship"}}, r"write censored: censorship"),
+    "event named as censoring": (clinical_with(), {"outcome": {"time": "days", "censored": "died"}}, r"write event: died"),
+    "event against the vital status": (lambda: csv(clinical().assign(vital_status=lambda t: t.died.map({0: "Dead", 1: "Alive"})), "clinical.csv"), {}, r"'died' says the opposite of 'vital_status' for 24 of 24"),
+    "months without a unit": (lambda: csv(clinical().rename(columns={"days": "os_months"}), "clinical.csv"), {"outcome": {"time": "os_months", "event": "died"}}, r"sounds like months; say unit"),
+    "age with a stray word": (cell("age", 7, ">89"), {"covariates": ["age"]}, r"line 9: '>89' in 'age' \(covariates\)"),
+    "a slide of two patients": (clinical_with(slide_id="s1"), {}, r"slide s1 is of both p00 and p01"),
+    "Latin-1 text": (file("clinical.csv", "patient_id,days,died\nJosé,1,1\n".encode("latin-1")), {}, r"is not UTF-8 text"),
+    "a zip that is none": (file("clinical.csv.zip", b"no zip"), {"clinical": "clinical.csv.zip"}, r"clinical.csv.zip: damaged or not compressed"),
+    "a row too long": (file("clinical.csv", "patient_id,days,died\np00,1,1\np01,2,0,x,y\n"), {}, r"line 3 has 5 fields, the header 3"),
+    "a comma too many": (file("clinical.csv", "patient_id,days,died\np00,1,1\nSmith, J,2,0\n"), {}, r"line 3 has 4 fields, the header 3"),
+    # the RNA table
+    "RNA without genes": (rna_is(lambda: rna(genes=[f"gene{i}" for i in range(100)])), {}, r"no gene names recognised.*gene0"),
+    "RNA of Entrez numbers": (lambda: rna(genes=range(100, 200)).T.to_csv("rna.csv"), {}, r"Entrez numbers"),
+    "RNA of probes": (lambda: rna(genes=[f"{i}_s_at" for i in range(100)]).T.to_csv("rna.csv"), {}, r"no gene names recognised.*0_s_at"),
+    "RNA with a word": (rna_is(lambda: spoilt_rna(3, 5, "high")), {}, r"rna.csv: line 5, column .*: 'high' is no number"),
+    "RNA with infinity": (rna_is(lambda: spoilt_rna(3, 5, np.inf)), {}, r"line 5: infinite value"),
+    "RNA without numbers": (rna_is(lambda: rna() * np.nan), {}, r"holds no number"),
+    "RNA of unknown scale": (rna_is(lambda: rna() * 0.3), {}, r"unknown scale \(values from .* samples sum to"),
+    "RNA half in log2": (rna_is(half_logarithmic), {}, r"different scales: 12 logarithmic .* and 12 linear"),
+    "RNA of counts with negatives": (rna_is(lambda: rna() - 5000), {"expression": {"path": "rna.csv", "scale": "counts"}}, r"stated as counts but has negative"),
+    "RNA of strangers": (rna_is(lambda: rna([f"q{i}" for i in range(24)])), {}, r"no patient of the RNA table"),
+    "RNA of none of the genes": (rna_is(lambda: rna(genes=["TP53", *(f"OR{i}A1" for i in range(1, 13)), *(f"KRTAP{i}-1" for i in range(1, 30))])), {"expression": {"path": "rna.csv", "scale": "tpm"}}, r"none of the \d+ (tumor|tme) genes"),
+    "parquet that is none": (file("rna.parquet", b"PAR0 nothing"), {"expression": "rna.parquet"}, r"rna.parquet: no parquet file"),
+    # gene sets
+    "a gene in both subspaces": (lambda: [text(f"{s}.txt", "TP53\nEGFR\n") for s in ("tumor", "tme")], {"gene_sets": {"tumor": "tumor.txt", "tme": "tme.txt"}}, r"2 gene\(s\) stand in both"),
+    "a gene set of commas": (lambda: [text("t.gmt", "SET,desc,TP53\n"), text("e.gmt", "SET\td\tEGFR\n")], {"gene_sets": {"tumor": "t.gmt", "tme": "e.gmt"}}, r"t.gmt: line 1 is no gene set"),
+    "a preset that is not": (clinical_with(), {"gene_sets": {"preset": "papier"}}, r"no preset 'papier'; there is paper"),
+    # splits
+    "a patient in two folds": (lambda: folds([*EVERY, ("p00", 2)]), {"split": "folds.csv"}, r"patient p00 is in fold 0 and in fold 2"),
+    "one fold": (lambda: folds([(p, 0) for p in PATIENTS]), {"split": "folds.csv"}, r"only one fold"),
+    "folds of strangers": (lambda: folds([("x", 0), ("y", 1)]), {"split": "folds.csv"}, r"no patient of clinical.csv is in this split"),
+    "folds in words": (lambda: folds([("p00", "first"), ("p01", "second")]), {"split": "folds.csv"}, r"line 2: a patient_id and a fold number"),
+    "sites that cannot fill the folds": (clinical_with(site="a"), {"split": {"folds": 5, "site": True}}, r"1 sites cannot fill 5 folds"),
+    "more folds than patients": (clinical_with(), {"split": {"folds": 50}}, r"24 patients cannot fill 50 folds"),
+    # two cohorts
+    "a patient in two cohorts": (clinical_with(), [{"name": "a"}, {"name": "b"}], r"24 patient\(s\) are in both a and b \(first: p00\)"),
+    "two cohorts of one name": (clinical_with(), [{}, {}], r"two cohorts are called"),
+}  # fmt: skip
+
+
+def test_there_are_forty():
+    assert len(TABLES) >= 40
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_is_told_in_one_line_before_anything_heavy(name, capsys, monkeypatch):
+    spoil, change, told = TABLES[name]
+    csv(clinical(), "clinical.csv")
+    csv(rna(), "rna.csv")
+    spoil()
+    section = {"clinical": "clinical.csv", "outcome": OUTCOME, "expression": "rna.csv"}
+    several = isinstance(change, list)
+    data = [section | one for one in change] if several else section | change
+    content = {"model": {"class_path": "SubspaceTeacher"}, "data": data, "trainer": {"default_root_dir": "runs/x"}}
+    Path("c.yaml").write_text(yaml.safe_dump(content))
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setitem(sys.modules, "dmml.cli", None)  # an import of the Lightning CLI would raise
+    start = time.process_time()
+    assert main(["fit", "--config", "c.yaml"]) == 2
+    seconds = time.process_time() - start
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"dmml: error: [^\n]+\n", err), err
+    assert re.search(told, err), err
+    assert len(err) < 600, err
+    assert out == ""
+    assert sorted(Path().rglob("*")) == before  # nothing was written
+    assert seconds < 1.0
+
+
+def test_the_tables_are_good_where_they_are_not_spoilt(monkeypatch):
+    """What is refused above is refused for its fault: unspoilt, the same config reaches the Lightning CLI."""
+    csv(clinical(), "clinical.csv")
+    csv(rna(), "rna.csv")
+    section = {"clinical": "clinical.csv", "outcome": OUTCOME, "expression": "rna.csv", "covariates": ["age"]}
+    content = {"model": {"class_path": "SubspaceTeacher"}, "data": section | {"split": {"folds": 3, "site": True}}}
+    Path("c.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setitem(sys.modules, "dmml.cli", None)
+    with pytest.raises(ImportError):
+        main(["fit", "--config", "c.yaml"])
+
+
+def test_arguments_of_the_data_module_are_known_without_importing_it():
+    import inspect
+
+    from dmml.commands.config_mistakes import DATA
+    from dmml.data.module import MultimodalDataModule
+
+    assert set(DATA) == set(inspect.signature(MultimodalDataModule.__init__).parameters) - {"self"}

@@ -1,0 +1,220 @@
+"""What a data section can ask for beyond one table: several cohorts, another platform, fewer genes; and that nothing leaks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from dmml.__main__ import main
+from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.training.packing import unpack
+
+SETS = read_gene_sets()
+GENES = genes_of(SETS["tumor"])[::6] + genes_of(SETS["tme"])[::3]
+
+
+def hospital(folder: Path, prefix: str, n: int = 60, genes=GENES, seed: int = 0) -> Path:
+    """A cohort with RNA in TPM; half of its hazard is in the first genes."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    ids = [f"{prefix}{i:03d}" for i in range(n)]
+    x = rng.gamma(0.5, size=(n, len(genes))) + 1e-3
+    rna = pd.DataFrame(1e6 * x / x.sum(1, keepdims=True), index=pd.Index(ids, name="patient_id"), columns=genes)
+    time = rng.exponential(900 * np.exp(-0.3 * np.log2(rna.iloc[:, 0] + 1) / 4))
+    end = rng.uniform(200, 3000, n)
+    table = pd.DataFrame(
+        {"patient_id": ids, "days": np.minimum(time, end).round() + 1, "died": (time <= end).astype(int)}
+    )
+    table["age"] = rng.integers(40, 80, n)
+    table["site"] = rng.choice(list("abc"), n)
+    table.to_csv(folder / "clinical.csv", index=False)
+    rna.to_csv(folder / "rna.csv")
+    return folder
+
+
+def section(folder: Path, **more) -> dict:
+    return {
+        "name": folder.name,
+        "clinical": str(folder / "clinical.csv"),
+        "outcome": {"time": "days", "event": "died", "unit": "days"},
+        "covariates": ["age"],
+        "expression": str(folder / "rna.csv"),
+    } | more
+
+
+def config(name: str, data, **trainer) -> str:
+    content = {
+        "seed_everything": 1,
+        "model": {"class_path": "SubspaceTeacher", "init_args": {"width": 16, "task": {"class_path": "Survival"}}},
+        "data": data,
+        "trainer": {
+            "default_root_dir": f"runs/{name}",
+            "max_epochs": 1,
+            "enable_progress_bar": False,
+            "accelerator": "cpu",
+        }
+        | trainer,
+    }
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return f"{name}.yaml"
+
+
+def fit(name: str, data, **trainer) -> dict:
+    """The best checkpoint's hyper-parameters and weights."""
+    assert main(["fit", "--config", config(name, data, **trainer)]) == 0
+    return torch.load(f"runs/{name}/checkpoints/best.ckpt", weights_only=True)
+
+
+def results_of(name: str, data: dict, cohort: str) -> tuple[pd.DataFrame, dict]:
+    Path("test.yaml").write_text(yaml.safe_dump({"data": data}))
+    assert main(["test", "--config", "test.yaml", "--ckpt_path", f"runs/{name}/checkpoints/best.ckpt"]) == 0
+    out = Path("runs") / name / "test" / cohort
+    return pd.read_csv(out / "predictions.csv", dtype={"patient_id": str}), json.loads(
+        (out / "metrics.json").read_text()
+    )
+
+
+def test_two_cohorts_are_trained_together(tmp_path, capsys):
+    one = hospital(tmp_path / "one", "a")
+    two = hospital(tmp_path / "two", "b", 45, genes=GENES[40:], seed=1)
+    folds = {"folds": 3, "seed": 0, "site": "site"}
+    both = [section(one, split=folds, batch_size=32, fold=1), section(two)]
+    kept = fit("both", both)
+    hparams = kept["hyper_parameters"]
+    fitted = unpack(hparams["fitted"])
+    genes = {gene for s in ("tumor", "tme") for gene in fitted["gene_statistics"][s]["genes"]}
+    assert genes <= set(GENES[40:])
+    assert len(genes) > 0.8 * len(GENES[40:])
+    assert set(fitted["hashes"]) == {"clinical", "expression", "also[1].clinical", "also[1].expression", "partition"}
+    said = capsys.readouterr().out
+    assert "one+two, train: " in said
+
+    predictions, metrics = results_of("both", both, "one+two")
+    clinical = pd.concat(pd.read_csv(folder / "clinical.csv") for folder in (one, two)).set_index("patient_id")
+    ids = predictions["patient_id"]
+    assert 30 <= len(ids) <= 40
+    assert {name[0] for name in ids} == {"a", "b"}  # the outer test fold of each
+    np.testing.assert_allclose(predictions["time"], clinical.loc[ids, "days"])
+    assert metrics["c_index"]["n"] == len(ids)
+    saved = yaml.safe_load(Path("runs/both/config.yaml").read_text())  # and the saved config runs again
+    assert [one["name"] for one in saved["data"]["init_args"]["also"]] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"outcome": {"label": "site"}}, "one: survival, two: classification"),
+        ({"covariates": []}, "covariate 'age' is named in one of one and two only"),
+        ({"expression": {"path": "two/rna.csv", "scale": "fpkm"}}, r"different scales (one: tpm, two: fpkm)"),
+        ({"expression": "two/few.csv"}, "two has the fewest"),
+        ({"split": {"folds": 4}}, "the folds [0, 1, 2, 3]"),
+        ({"fold": 2}, "cohorts name different fold (1, 2)"),
+        ({"class_path": "Other", "init_args": {}}, "leave class_path out"),
+    ],
+)
+def test_cohorts_that_do_not_go_together_are_refused(tmp_path, capsys, change, told):
+    one, two = hospital(tmp_path / "one", "a"), hospital(tmp_path / "two", "b", seed=1)
+    few = pd.read_csv(two / "rna.csv", index_col=0)
+    few.iloc[:, :30].mul(1e6 / few.iloc[:, :30].sum(axis=1), axis=0).to_csv(two / "few.csv")
+    both = [section(one, split={"folds": 3}, fold=1), section(two) | change]
+    assert main(["fit", "--config", config("x", both)]) == 2
+    assert told in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, capsys):
+    home = hospital(tmp_path / "home", "a")
+    fit("home", section(home, split={"folds": 3}))
+    away = hospital(tmp_path / "away", "x", 40, seed=2)
+    rna = pd.read_csv(away / "rna.csv", index_col=0)
+    absent = sorted(set(GENES))[::3]
+    array = (np.log2(rna + 1) * 0.7 + 4).drop(columns=absent)  # a microarray that lacks a third of the genes
+    array.to_csv(away / "array.csv")
+    other = section(away, expression={"path": str(away / "array.csv"), "scale": "log2"})
+    Path("test.yaml").write_text(yaml.safe_dump({"data": other}))
+    checkpoint = "runs/home/checkpoints/best.ckpt"
+    assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 2
+    assert "standardise: within_cohort" in capsys.readouterr().err
+
+    shifted, metrics = results_of("home", other | {"standardise": "within_cohort"}, "away_transductive")
+    said = capsys.readouterr().out
+    assert "transductive" in said
+    lost = [gene for gene in absent if gene in genes_of(SETS["tumor"])]
+    assert f"{len(lost)} tumor genes are not measured and count as the training mean ({lost[0]}, {lost[1]}, " in said
+    assert metrics["c_index"]["n"] == 40
+    assert not Path("runs/home/test/away").exists()  # never where the headline stands
+    # It undoes the platform: the same patients' TPM, standardised within, give the same answers.
+    rna.drop(columns=absent).to_csv(away / "tpm.csv")
+    tpm = other | {"expression": {"path": str(away / "tpm.csv"), "scale": "tpm"}, "standardise": "within_cohort"}
+    Path("test.yaml").write_text(yaml.safe_dump({"data": tpm}))
+    assert main(["predict", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
+    again = pd.read_csv("runs/home/predict/away_transductive/predictions.csv")
+    np.testing.assert_allclose(again["risk"], shifted["risk"], atol=1e-4)
+
+    array.iloc[:29].to_csv(away / "array.csv")
+    Path("test.yaml").write_text(yaml.safe_dump({"data": other | {"standardise": "within_cohort"}}))
+    assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 2
+    assert (
+        "29 patients have RNA, too few to standardise a cohort within itself (30 are needed)" in capsys.readouterr().err
+    )
+    assert main(["fit", "--config", config("y", section(home, standardise="within_cohort"))]) == 2
+    assert "is for test and predict" in capsys.readouterr().err
+
+
+def spoil(folder: Path, patients: list[str], target: Path) -> Path:
+    """A copy in which RNA, outcome and covariates of some patients are absurd."""
+    target.mkdir()
+    table = pd.read_csv(folder / "clinical.csv")
+    rows = table["patient_id"].isin(patients)
+    assert rows.sum() == len(patients) > 0
+    table.loc[rows, "days"] = 9_999
+    table.loc[rows, "died"] = 1 - table.loc[rows, "died"]
+    table.loc[rows, "age"] = 400
+    table.to_csv(target / "clinical.csv", index=False)
+    rna = pd.read_csv(folder / "rna.csv", index_col=0)
+    rna.loc[patients] = rna.loc[patients].to_numpy()[:, ::-1] * 1.1
+    rna.to_csv(target / "rna.csv")
+    return target
+
+
+def bits(kept: dict) -> dict[str, object]:
+    """Everything in a checkpoint that was fitted, and every weight, but for hashes of files and of ids."""
+    fitted = {
+        k: v for k, v in unpack(kept["hyper_parameters"]["fitted"]).items() if k not in ("hashes", "patients", "cohort")
+    }
+    weights = {name: values.numpy().tobytes() for name, values in kept["state_dict"].items()}
+    hparams = {k: kept["hyper_parameters"][k] for k in ("genes", "programs", "task")}
+    return {"fitted": fitted, "weights": weights, "hparams": hparams}
+
+
+def test_test_patients_change_no_fitted_number_and_no_weight_bit_for_bit(tmp_path):
+    home = hospital(tmp_path / "home", "a")
+    (tmp_path / "splits").mkdir()
+    ids = list(pd.read_csv(home / "clinical.csv")["patient_id"])
+    parts = {"train": ids[:34], "val": ids[34:45], "test": ids[45:]}
+    columns = {part: pd.Series(own) for part, own in parts.items()}
+    pd.DataFrame(columns).to_csv(tmp_path / "splits" / "splits_0.csv", index=False)
+    common = {"split": str(tmp_path / "splits"), "gene_sets": {"preset": "paper"}, "name": "home", "batch_size": 8}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runs = {"base": home}
+        runs["unseen"] = spoil(home, parts["test"], tmp_path / "unseen")
+        runs["seen"] = spoil(home, parts["train"][:3], tmp_path / "seen")
+        kept = {name: fit(name, section(folder) | common, max_epochs=2) for name, folder in runs.items()}
+    finally:
+        torch.set_num_threads(threads)
+    base, unseen, seen = (bits(kept[name]) for name in ("base", "unseen", "seen"))
+    assert base == unseen
+    assert base["weights"] != seen["weights"]  # the comparison can fail
+    assert base["fitted"] != seen["fitted"]
+    genes = unpack(kept["base"]["hyper_parameters"]["genes"])
+    assert {s: len(own) for s, own in genes.items()} == {"tumor": 59, "tme": 361}
+    assert genes != unpack(kept["seen"]["hyper_parameters"]["genes"])
+    assert unpack(kept["base"]["hyper_parameters"]["fitted"])["gene_preset"] == "paper"

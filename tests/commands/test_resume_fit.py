@@ -1,0 +1,45 @@
+"""`dmml fit` on an unfinished run says how to go on, and does so when asked."""
+
+import json
+
+import pytest
+import torch
+
+from dmml.__main__ import main
+from dmml.training.subspace_module import SubspaceModule
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_an_unfinished_run_says_how_to_go_on(cohorts, capsys, monkeypatch):
+    trainer = {"max_epochs": 3}
+    config = str(cohorts.config("whole", "SubspaceTeacher", trainer=trainer))
+    assert main(["fit", "--config", config]) == 0
+    config = str(cohorts.config("cut", "SubspaceTeacher", trainer=trainer))
+    step, steps = SubspaceModule.training_step, []
+
+    def training_step(self, *args):
+        steps.append(1)
+        if len(steps) == 8:
+            raise Killed
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SubspaceModule, "training_step", training_step)
+        with pytest.raises(Killed):
+            main(["fit", "--config", config])
+    capsys.readouterr()
+    assert main(["fit", "--config", config]) == 2
+    assert "--resume goes on with it, with --overwrite begins anew" in capsys.readouterr().err
+    assert main(["fit", "--config", config, "--model.lr", "0.1", "--resume"]) == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert main(["fit", "--config", config, "--resume"]) == 0
+    assert "goes on from last.ckpt" in capsys.readouterr().out
+    assert json.loads((cohorts.run("cut") / "provenance.json").read_text())["resumed"]
+    whole, cut = (torch.load(cohorts.best(name), weights_only=True)["state_dict"] for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert (cohorts.run("whole") / "metrics.csv").read_bytes() == (cohorts.run("cut") / "metrics.csv").read_bytes()
+    assert main(["fit", "--config", config, "--resume"]) == 2
+    assert "finished run" in capsys.readouterr().err

@@ -1,0 +1,247 @@
+"""The report of a cross-validation: its words, its figures, its thirds; hostile names and damaged folders."""
+
+import argparse
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from html_page import Page
+from lifelines.statistics import multivariate_logrank_test
+
+from dmml.commands import report as command
+from dmml.errors import InputError
+from dmml.evaluation.crossval_plots import models_by, sees, shown_models, thirds_picture
+from dmml.evaluation.crossval_report import write_crossval_report
+from dmml.evaluation.crossval_results import read_crossval
+from dmml.evaluation.crossval_words import summary
+
+FOLDS = 3
+POOLED = {
+    "teacher": (0.70, 0.61, 0.78),
+    "rna_linear": (0.72, 0.63, 0.80),
+    "histology_abmil": (0.58, 0.49, 0.67),
+    "clinical": (0.66, 0.57, 0.75),
+    "rna_linear+clinical": (0.75, 0.66, 0.83),
+}
+
+
+def entry(value, low, high):
+    folds = [value - 0.02, value, value + 0.02]
+    return {"folds": folds, "mean": value, "sd": 0.02, "pooled": {"value": value, "low": low, "high": high}}
+
+
+def pair(a, b, difference, low, high, p, holm=None):
+    row = {"a": a, "b": b, "metric": "c_index", "difference": difference, "low": low, "high": high, "p": p}
+    row |= {"p_resampled": 0.4, "primary": holm is None}
+    return row if holm is None else row | {"p_holm": holm}
+
+
+def content(cohort="luad", models=POOLED, more=("ibs",)):
+    return {
+        "cohort": cohort,
+        "task": "survival",
+        "primary_metric": "c_index",
+        "patients": 90,
+        "events": 47,
+        "units": [{"repeat": 0, "fold": fold, "seed": 0} for fold in range(FOLDS)],
+        "models": {
+            name: {"c_index": entry(*told)} | {m: entry(0.2, 0.15, 0.25) for m in more} for name, told in models.items()
+        },
+        "paired": [
+            pair("teacher", "rna_linear", -0.02, -0.06, 0.02, 0.31),
+            pair("teacher", "histology_abmil", 0.12, 0.03, 0.21, 0.01, 0.02),
+            pair("rna_linear+clinical", "clinical", 0.09, 0.01, 0.17, 0.03, 0.06),
+        ],
+        "added_to_clinical": {"rna_linear": {"chi2": 15.2, "p": 0.0001, "coefficient": 0.6, "n": 90}},
+    }
+
+
+def write_crossval(folder, cohort, told=None, plan=None):
+    """A collected cross-validation whose risks of fold k live on a scale of their own."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(2)
+    fold = np.arange(len(cohort.time)) % FOLDS
+    tables = []
+    for name in (told or content())["models"]:
+        risk = cohort.log_rate + generator.normal(size=len(fold)) + 100.0 * fold
+        table = pd.DataFrame({"model": name, "fold": fold, "repeat": 0, "seed": 0, "patient_id": cohort.patient_id})
+        tables.append(table.assign(time=cohort.time, event=cohort.event, risk=risk, survival_365=0.7))
+    pd.concat(tables).to_csv(folder / "oof_predictions.csv", index=False)
+    (folder / "crossval.json").write_text(json.dumps(told or content()))
+    data = {"expression": "e.parquet", "features": "f.zarr", "covariates": ["age", "stage"]}
+    (folder / "plan.json").write_text(json.dumps(plan or {"dmml": "0.1.0", "data": data, "file": {"clinical": "ab12"}}))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, make):
+    return write_crossval(tmp_path / "cv", make.cohort(90, seed=5))
+
+
+def run_command(*arguments):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_summary_says_who_is_best_and_what_each_input_adds(folder):
+    told = summary(read_crossval(folder))
+    assert "On the cohort luad (90 patients, 47 events)" in told[0]
+    assert "0.75 (95 % interval 0.66 to 0.83), is that of a linear model of the RNA joined with the clinical" in told[0]
+    assert "the best of 5 models" in told[0]
+    assert "the teacher, which sees slides and RNA, minus that of a linear model of the RNA, is −0.020" in told[1]
+    assert told[1].endswith("these patients do not tell the two apart.")
+    assert told[2] == "The clinical covariates alone (age, stage) reach 0.66 (95 % interval 0.57 to 0.75)."
+    assert told[3].startswith("With RNA beside them (a linear model): 0.75 (95 % interval 0.66 to 0.83), a difference")
+    assert "a difference of +0.090 (95 % interval 0.010 to 0.170" in told[3]
+    assert "p = 0.060 by Holm" in told[3]
+    assert "likelihood-ratio test p < 0.001" in told[3]
+    assert told[3].endswith("but not after adjustment for the number of comparisons.")
+    assert told[4].startswith("What RNA adds to slides (teacher − slides, gated ABMIL): +0.120")
+    assert "a gain that these patients show" in told[4]
+    assert "make no case for the network" in told[5]
+    assert "p of the 2 others is adjusted by Holm's method" in told[-1]
+
+
+def test_a_score_that_adds_to_the_fit_alone_is_said_to_do_so(tmp_path, make):
+    told = content()
+    told["paired"][2] |= {"low": -0.01, "p": 0.09, "p_holm": 0.18}
+    words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
+    assert words[3].endswith("the score adds to the fit, but these patients show no gain in concordance.")
+    told["added_to_clinical"]["rna_linear"]["p"] = 0.3
+    words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
+    assert words[3].endswith("these patients do not tell the two apart.")
+
+
+def test_what_rna_and_slides_add_is_not_said_where_one_of_them_is_absent(tmp_path, make):
+    plan = {"data": {"expression": "e.parquet"}}
+    told = " ".join(summary(read_crossval(write_crossval(tmp_path / "rna", make.cohort(90), plan=plan))))
+    assert "What RNA adds" not in told
+    assert "the teacher, which sees RNA, minus" in told
+    assert sees("teacher", {"RNA"}) == "RNA"
+    assert sees("teacher", {"RNA", "slides"}) == "slides and RNA"
+
+
+def test_page_holds_every_figure_and_the_pictures_stand_beside_it(folder, capsys):
+    run_command(folder)
+    path = folder / "report.html"
+    assert capsys.readouterr().out.startswith(f"{path} (cross-validation, ")
+    page = Page(path.read_text()).check()
+    assert path.stat().st_size < 1e6
+    for name, (value, low, high) in POOLED.items():
+        assert f"{value:.2f} {low:.2f}–{high:.2f}" in page.text, name
+    by_caption = {table["caption"]: table["rows"] for table in page.tables}
+    rows = next(rows for caption, rows in by_caption.items() if caption.startswith("Differences of"))
+    assert [row[1] for row in rows[1:]] == ["−0.020", "0.120", "0.090"]
+    assert [row[4] for row in rows[1:]] == ["", "0.020", "0.060"]
+    rows = next(rows for caption, rows in by_caption.items() if caption.endswith("in every fold"))
+    assert rows[1] == ["teacher", "0.680", "0.700", "0.720"]
+    assert "dmml crossval --config CONFIG.yaml --models teacher,rna_linear,histology_abmil,clinical" in page.text
+    assert "ab12" in page.text
+    assert "RNA, linear, fold 1: 0.720" in page.titles
+    names = {file.name for file in (folder / "plots").iterdir()}
+    pictures = {"models_c_index", "models_ibs", "differences", "folds", "thirds_teacher", "thirds_rna_linear"}
+    assert {f"{name}.{kind}" for name in pictures for kind in ("png", "svg")} <= names
+    assert not list(folder.glob(".*"))
+
+
+def test_a_recorded_command_is_repeated_as_it_was(folder):
+    (folder / "provenance.json").write_text(json.dumps({"command": "dmml crossval --config my.yaml", "finished": "x"}))
+    page = Page(write_crossval_report(folder, folder / "other.html").read_text())
+    assert "dmml crossval --config my.yaml" in page.text
+    assert "CONFIG.yaml" not in page.text
+    assert (folder / "other_plots" / "folds.svg").is_file()
+
+
+def test_thirds_are_cut_within_each_fold(folder):
+    result = read_crossval(folder)
+    rows = pd.read_csv(folder / "oof_predictions.csv").query("model == 'teacher'").reset_index(drop=True)
+    third = np.zeros(len(rows), int)
+    for fold in range(FOLDS):
+        members = rows.index[rows["fold"] == fold]
+        ordered = sorted(members, key=lambda row: rows.loc[row, "risk"])
+        for place, row in enumerate(ordered):
+            third[row] = 3 * place // len(ordered)
+    expected = multivariate_logrank_test(rows["time"], third, rows["event"]).p_value
+    picture = thirds_picture(result, "teacher")
+    counts = [(int((third == k).sum()), int(rows["event"][third == k].sum())) for k in range(3)]
+    for (n, events), name in zip(counts, ("low risk", "middle", "high risk"), strict=True):
+        assert f"{n} {name} ({events} events)" in picture.caption
+    assert expected < 0.01
+    assert "log-rank p < 0.001" in picture.alt if expected < 0.001 else f"= {expected:.3f}" in picture.alt
+    assert [line.name for line in picture.readout.lines] == ["low risk", "middle", "high risk"]
+
+
+def test_models_alone_and_joined_share_a_row(folder):
+    picture = models_by(read_crossval(folder), "c_index")
+    labels = [text.get_text() for text in picture.figure.axes[0].get_yticklabels()]
+    assert labels == ["teacher", "RNA, linear", "slides, gated ABMIL", "clinical covariates"]
+    assert "RNA, linear + clinical: 0.750 (0.660 to 0.830)" in picture.words.values()
+    assert shown_models(read_crossval(folder))[:3] == ["rna_linear+clinical", "teacher", "rna_linear"]
+
+
+def test_undefined_figures_are_said(tmp_path, make):
+    told = content(models={name: POOLED[name] for name in ("teacher", "histology_abmil")}, more=())
+    told["paired"] = told["paired"][1:2]
+    nothing = {"value": None, "low": None, "high": None}
+    told["models"]["histology_abmil"]["c_index"] = {
+        "folds": [None] * FOLDS, "mean": None, "sd": None, "pooled": nothing, "undefined": {"fold 0": "no event"},
+    }  # fmt: skip
+    told["paired"][0] |= {"difference": None, "low": None, "high": None, "p": None, "p_holm": None}
+    told["missing"] = {"late_fusion": ["fold 2"]}
+    page = Page(write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), told)).read_text()).check()
+    assert "undefined in fold 0: no event (slides, gated ABMIL)" in page.text
+    assert "late fusion is left out: not finished in fold 2." in page.text
+    assert "What RNA adds to slides" not in page.text
+
+
+def test_names_from_files_are_text_and_nothing_else(tmp_path, make):
+    bad = '<img src=x onerror="alert(1)">'
+    told = content("<script>alert(1)</script>", {"clinical": POOLED["clinical"], bad: (0.6, 0.5, 0.7)}, ())
+    told["paired"] = [pair(bad, "clinical", 0.2, 0.1, 0.3, 0.01, 0.01)]
+    told["models"][bad]["c_index"]["undefined"] = {bad: bad}
+    plan = {"data": {"expression": bad, "covariates": [bad]}, "file": {bad: bad}}
+    text = write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), told, plan)).read_text()
+    page = Page(text).check()  # an element or handler of theirs would be met here
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert any(bad in title for title in page.titles)
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_classes_are_reported(tmp_path):
+    generator = np.random.default_rng(0)
+    told = content()
+    told |= {"primary_metric": "auc", "events": None, "task": "classification", "paired": [], "added_to_clinical": {}}
+    told["models"] = {"teacher": {"auc": entry(0.8, 0.7, 0.9)}}
+    folder = tmp_path / "cv"
+    folder.mkdir()
+    (folder / "crossval.json").write_text(json.dumps(told))
+    probability = generator.dirichlet([1, 1], 30)
+    table = pd.DataFrame({"model": "teacher", "fold": np.arange(30) % 3, "patient_id": [f"P{i}" for i in range(30)]})
+    table = table.assign(label=generator.choice(["NA", "G4"], 30), prob_NA=probability[:, 0], prob_G4=probability[:, 1])
+    table.to_csv(folder / "oof_predictions.csv", index=False)
+    page = Page(write_crossval_report(folder).read_text()).check()
+    assert "The highest AUC, 0.80" in page.text
+    assert "Confusion: teacher" in page.text
+    assert (folder / "plots" / "confusion.png").is_file()
+
+
+def test_unusable_folders_are_told_in_one_line(folder, tmp_path, make):
+    with pytest.raises(InputError, match=r"is a cross-validation, which has a report of its own; give it alone"):
+        run_command(folder, tmp_path)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "plan.json").write_text("{}")
+    with pytest.raises(InputError, match=r"begun holds no crossval.json: not all folds are finished"):
+        run_command(begun)
+    (folder / "oof_predictions.csv").write_text("model,fold\nteacher,0\n")
+    with pytest.raises(InputError, match=r"oof_predictions.csv has no column patient_id"):
+        run_command(folder)
+    for text, words in (("{half", "is not valid JSON"), ("[]", "holds no JSON object"), ("{}", "has no cohort")):
+        (folder / "crossval.json").write_text(text)
+        with pytest.raises(InputError, match=words) as told:
+            run_command(folder)
+        assert "\n" not in str(told.value)
+    assert not (folder / "report.html").exists()

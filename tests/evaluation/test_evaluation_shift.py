@@ -1,0 +1,154 @@
+"""Shift against training, stain, and subgroups: known shifts are found, none is found where there is none."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import energy_distance
+from sklearn.metrics import roc_auc_score
+
+from dmml.errors import InputError
+from dmml.evaluation.metrics import concordance_index
+from dmml.evaluation.shift import compare, energy_test, fit_reference, told_apart
+from dmml.evaluation.shift_plots import shift_pictures
+from dmml.evaluation.shift_words import shift_words
+from dmml.evaluation.stain import NAMES, stain_of
+from dmml.evaluation.subgroups import by_subgroup
+
+LOADINGS = np.random.default_rng(7).normal(size=(4, 30))
+
+
+def patients(n, seed, offset=0.0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, 4)) @ LOADINGS + generator.normal(size=(n, 30)) + offset
+
+
+def test_columns_are_counted_by_hand():
+    reference = fit_reference([[0.0, 10.0], [2.0, 14.0], [4.0, np.nan]], ["a", "b"])
+    assert reference["mean"] == [2, 12]
+    assert reference["std"] == pytest.approx([2, np.sqrt(8)], rel=1e-3)
+    found = compare(reference, [[4.0, np.nan], [8.0, np.nan]])
+    assert found["n_training"] == 3
+    assert found["largest"] == [{"name": "a", "shift": 2.0, "spread": pytest.approx(np.sqrt(2))}]  # b is nowhere known
+    assert found["share_shifted"] == 1
+    assert "fewer than 20 training patients" in found["reason"]
+    assert "auc" not in found
+    assert "nobody" in compare(reference, np.zeros((0, 2)))["reason"]
+
+
+def test_the_same_population_is_not_told_apart_and_its_p_is_uniform():
+    found = [compare(fit_reference(patients(50, s)), patients(30, 1000 + s)) for s in range(60)]
+    p = np.array([one["p"] for one in found])
+    assert (p < 0.05).mean() <= 0.13
+    assert 0.38 < p.mean() < 0.62
+    assert np.mean([one["auc"] for one in found]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([one["median_shift"] for one in found]) == pytest.approx(found[0]["expected_shift"], rel=0.25)
+    assert np.mean([one["median_spread"] for one in found]) == pytest.approx(1, abs=0.04)
+
+
+@pytest.mark.parametrize("direction", ["along the axes", "across them"])
+def test_a_shift_is_found_in_any_direction(direction):
+    offset = 2.2 * LOADINGS[0] if direction == "along the axes" else 1.2 * np.random.default_rng(5).normal(size=30)
+    found = compare(fit_reference(patients(60, 0)), patients(40, 1, offset))
+    assert found["p"] <= 0.002
+    assert found["auc"] > 0.85
+    assert len(found["map"]["training"]) == 30  # the half that did not make the axes
+    assert len(found["map"]["cohort"]) == 40
+
+
+def test_energy_is_scipys_in_one_dimension_and_zero_for_a_sample_with_itself():
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(25, 1)), generator.normal(0.7, 1, size=(35, 1))
+    value, p = energy_test(a, b, permutations=199)
+    across = np.abs(a - b.T).mean()
+    assert value == pytest.approx(energy_distance(a[:, 0], b[:, 0]) ** 2 / (2 * across), rel=1e-6)
+    assert 0 < p < 0.1
+    assert energy_test(a, a, permutations=99) == (pytest.approx(0, abs=1e-12), 1.0)
+
+
+def test_classifier_is_scored_on_patients_it_was_not_fitted_to():
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(40, 60)), generator.normal(size=(40, 60))  # more columns than it can fit
+    assert told_apart(*noise)[0] == pytest.approx(0.5, abs=0.15)
+    a, b = generator.normal(size=(60, 3)), generator.normal(size=(60, 3)) + np.array([1.5, 0, 0])
+    auc, low, high = told_apart(a, b)
+    expected = roc_auc_score(np.repeat([0, 1], 60), np.concatenate([a[:, 0], b[:, 0]]))
+    assert auc == pytest.approx(expected, abs=0.06)
+    assert low.mean() < 0 < high.mean()
+
+
+def test_a_reference_is_plain_and_names_nobody():
+    reference = fit_reference(patients(40, 3))
+    assert json.loads(json.dumps(reference)) == reference
+    rows = patients(40, 3)
+    assert not any(np.isclose(rows, value, atol=1e-9).any() for value in reference["sample"])
+
+
+def test_stain_unmixes_what_was_mixed():
+    dyes = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+    dyes /= np.linalg.norm(dyes, axis=1, keepdims=True)
+    generator = np.random.default_rng(0)
+    amounts = generator.uniform(0.3, 0.9, size=(40 * 40, 2))
+    pixels = (256 * 10 ** -(amounts @ dyes) - 1).clip(0, 255).reshape(40, 40, 3).round().astype(np.uint8)
+    slide = np.full((60, 60, 3), 245, np.uint8)
+    slide[:40, :40] = pixels
+    found = dict(zip(NAMES, stain_of(slide), strict=True))
+    assert found["haematoxylin, mean"] == pytest.approx(amounts[:, 0].mean(), abs=0.01)
+    assert found["eosin, mean"] == pytest.approx(amounts[:, 1].mean(), abs=0.01)
+    assert found["eosin, spread"] == pytest.approx(amounts[:, 1].std(), abs=0.01)
+    assert found["residual, mean"] == pytest.approx(0, abs=0.02)
+    assert stain_of(np.full((60, 60, 3), 245, np.uint8)) is None
+
+
+def test_subgroups_are_the_metric_of_these_patients_alone(cohort):
+    table = pd.DataFrame(
+        {"patient_id": cohort.patient_id, "time": cohort.time, "event": cohort.event, "risk": cohort.log_rate}
+    )
+    table.loc[3, "time"] = np.nan
+    n = len(table)
+    groups = pd.DataFrame(
+        {
+            "site": ["A"] * 30 + ["B"] * 22 + ["C"] * 7 + ["D"],
+            "age": np.arange(n, dtype=float),
+            "same": ["x"] * n,
+            "id": cohort.patient_id,
+        },
+        index=cohort.patient_id,
+    )
+    rows = {(row["column"], row["level"]): row for row in by_subgroup(table, {}, groups)}
+    assert list(rows) == [("site", "A"), ("site", "B"), ("site", "C"), ("age", "above 29.5"), ("age", "up to 29.5")]
+    first = table.iloc[[i for i in range(30) if i != 3]]
+    assert rows["site", "A"]["value"] == pytest.approx(concordance_index(first["time"], first["event"], first["risk"]))
+    assert rows["site", "A"]["n"] == 29
+    assert rows["site", "C"]["value"] is None
+    assert rows["site", "C"]["reason"].startswith("7 patients")
+    assert rows["age", "above 29.5"]["n"] == 30
+
+
+def test_words_and_picture_of_a_file(tmp_path):
+    found = compare(fit_reference(patients(60, 0)), patients(40, 1, 1.0))
+    content = {
+        "missing": {"patients without RNA": {"n": 4, "of": 40}, "patients without tissue at 10x": {"n": 0, "of": 40}},
+        "features": {"20x": found},
+        "stain": {"n_training": 60, "n": 0, "reason": "nobody in this cohort has it"},
+        "subgroups": [
+            {"column": "sex", "level": "f", "metric": "c_index", "value": 0.6, "low": 0.5, "high": 0.7, "n": 20, "events": 9},
+            {"column": "sex", "level": "m", "metric": "c_index", "value": 0.7, "low": 0.6, "high": 0.8, "n": 20, "events": 9},
+        ],
+    }  # fmt: skip
+    told = " ".join(shift_words(content))
+    assert "Missing: 4 of 40 patients without RNA." in told
+    assert "Tile features at 20x" in told
+    assert "is told from training (energy test p < 0.001" in told
+    assert "Stain: not compared (nobody in this cohort has it)" in told
+    assert "lowest in sex f (20 patients) 0.60" in told
+    assert shift_pictures(tmp_path) == []
+    (tmp_path / "shift.json").write_text(json.dumps(content))
+    [picture] = shift_pictures(tmp_path)
+    assert "tile features at 20x: AUC" in picture.alt
+    picture.save(tmp_path)
+    assert (tmp_path / "shift.png").stat().st_size > 5000
+    (tmp_path / "shift.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        shift_pictures(tmp_path)

@@ -1,0 +1,86 @@
+"""Undefined is said: never 0 or 0.5 where nothing can be known, and always with a reason."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.evaluation.evaluate import evaluate
+
+NAMES = ["G2", "G3", "G4"]
+
+
+def survivors(make, n=40, **columns):
+    cohort = make.cohort(n)
+    table = pd.DataFrame({"patient_id": cohort.patient_id, "time": cohort.time, "event": cohort.event})
+    return table.assign(**make.predicted(cohort.log_rate)).assign(**columns)
+
+
+def assert_undefined(results, names):
+    for name in names:
+        entry = results[name]
+        assert entry["value"] is None, name
+        assert entry["low"] is entry["high"] is None
+        assert len(entry["reason"]) > 10, name
+
+
+@pytest.mark.parametrize("events", [0, 1])
+def test_without_events_nothing_is_told(make, events):
+    event = np.zeros(40)
+    event[:events] = 1
+    results = evaluate(survivors(make, event=event), {"horizons": [365, 1095]})
+    assert set(results) >= {"c_index", "c_index_ipcw", "ibs", "auc_365", "auc_1095"}
+    assert_undefined(results, results)
+
+
+def test_without_outcomes_nothing_is_told(make):
+    assert_undefined(results := evaluate(survivors(make, time=np.nan), {"horizons": [365]}), results)
+
+
+def test_a_day_that_nobody_reached_or_before_any_death_has_no_auc(make):
+    table = survivors(make)
+    table["time"] = table["time"].clip(upper=300) + 10.0
+    results = evaluate(table, {"horizons": [5.0, 900.0]})
+    assert_undefined(results, ["auc_5", "auc_900"])
+    assert results["c_index"]["value"] > 0.6
+
+
+def test_when_all_die_on_one_day_there_is_no_order(make):
+    results = evaluate(survivors(make, time=100.0, event=1.0), {"horizons": [365]})
+    assert_undefined(results, ["c_index", "c_index_ipcw", "auc_365"])
+
+
+def test_one_risk_for_all_is_said_to_tell_nobody_apart(make):
+    table = survivors(make)
+    results = evaluate(table.assign(risk=1.0), {"horizons": [365]})
+    assert results["c_index"]["value"] == 0.5
+    assert "tells nobody apart" in results["c_index"]["note"]
+
+
+def test_a_model_without_curves_has_no_brier_score(make):
+    table = survivors(make)
+    results = evaluate(table[["patient_id", "time", "event", "risk"]], {"horizons": [365]})
+    assert_undefined(results, ["ibs"])
+    assert results["auc_365"]["value"] > 0.6
+
+
+def classified(labels):
+    probability = np.random.default_rng(0).dirichlet([2, 2, 2], len(labels))
+    table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(len(labels))], "label": labels})
+    return table.assign(**{f"prob_{name}": probability[:, k] for k, name in enumerate(NAMES)})
+
+
+def test_one_class_alone_has_accuracy_and_nothing_that_compares_classes():
+    results = evaluate(classified(["G3"] * 20), {"classes": NAMES})
+    assert_undefined(results, ["auc", "balanced_accuracy", "f1_macro"])
+    assert results["accuracy"]["value"] is not None
+    assert results["accuracy"]["n"] == 20
+
+
+def test_a_class_that_does_not_occur_is_named():
+    results = evaluate(classified(["G3", "G2"] * 15), {"classes": NAMES})
+    assert "G4" in results["auc"]["note"]
+    assert "G4" in results["balanced_accuracy"]["note"]
+
+
+def test_no_label_is_no_figure():
+    assert_undefined(results := evaluate(classified([np.nan] * 5), {"classes": NAMES}), results)

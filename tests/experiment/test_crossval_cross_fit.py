@@ -1,0 +1,109 @@
+"""Cross-fitting: each training patient is taught about by a teacher that was fitted without them."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from crossvals import run, write_config
+
+from dmml.__main__ import main
+from dmml.errors import InputError
+from dmml.experiment.crossval_fit import build_data
+from dmml.training.checkpoint import patients_among
+from dmml.training.cross_fitted import CrossFittedTeachers
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One fold of a cross-fitted student, beside one that is not."""
+    root = tmp_path_factory.mktemp("cross_fit")
+    assert main(["simulate", str(root), "--features-only", "--patients", "24", "--held-out", "4", "--dim", "16"]) == 0
+    config = write_config(root / "t.yaml", root / "development")
+    args = ("--config", config, "--models", "student", "--only-fold", 0)
+    run(*args, "--cross-fit", "--out", root / "crossed")
+    run(*args, "--out", root / "plain")
+    return root, args
+
+
+def kept(folder):
+    return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+
+
+def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(done):
+    root, _ = done
+    fold = root / "crossed" / "fold_0"
+    clinical = pd.read_csv(root / "development" / "clinical.csv", dtype=str)["patient_id"].drop_duplicates().tolist()
+    whole = set(patients_among(clinical, kept(fold / "teacher")["fitted"]["patients"]["train"]))
+    left_out = []
+    for i in range(3):
+        parts = kept(fold / f"teacher_without_{i}")["fitted"]["patients"]
+        seen = set(patients_among(clinical, parts["train"]))
+        assert seen < whole
+        left_out += sorted(whole - seen)
+    assert sorted(left_out) == sorted(whole)
+    tested = set(pd.read_csv(fold / "student" / "predictions.csv")["patient_id"])
+    assert not tested & whole
+
+
+def test_all_teachers_speak_of_the_same_intervals_on_the_same_scale_of_genes(done):
+    root, _ = done
+    own, *others = (
+        kept(root / "crossed" / "fold_0" / name)
+        for name in ("teacher", "teacher_without_0", "teacher_without_1", "teacher_without_2")
+    )
+    for other in others:
+        assert other["task"]["init_args"]["edges"] == own["task"]["init_args"]["edges"]
+        assert other["task"]["init_args"]["end"] == own["task"]["init_args"]["end"]
+        assert other["fitted"]["gene_statistics"] == own["fitted"]["gene_statistics"]
+        assert other["fitted"]["n_training"] < own["fitted"]["n_training"]
+
+
+def test_the_student_differs_and_everything_before_it_does_not(done):
+    root, args = done
+    plain, crossed = (root / name / "fold_0" for name in ("plain", "crossed"))
+    read = [pd.read_csv(folder / "teacher" / "predictions.csv")["risk"] for folder in (plain, crossed)]
+    assert read[0].tolist() == read[1].tolist()
+    read = [pd.read_csv(folder / "student" / "predictions.csv")["risk"] for folder in (plain, crossed)]
+    assert read[0].tolist() != read[1].tolist()
+    assert not list(plain.glob("teacher_without_*"))
+    assert json.loads((root / "crossed" / "plan.json").read_text())["cross_fit"] is True
+    with pytest.raises(InputError, match="cross_fit"):
+        run(*args, "--out", root / "crossed")
+
+
+def test_rows_come_from_the_teacher_that_left_the_patient_out(done):
+    root, _ = done
+    fold = root / "crossed" / "fold_0"
+    paths = [fold / f"teacher_without_{i}" / "checkpoints" / "best.ckpt" for i in range(3)]
+    section = json.loads((root / "crossed" / "plan.json").read_text())["data"]
+    data = build_data(section | {"fold": 0})
+    data.turn_to(data.read(), 0, (0, 0))
+    teachers = CrossFittedTeachers(paths, data.patients)
+    student = SubspaceStudent.load_from_checkpoint(fold / "student" / "checkpoints" / "best.ckpt", weights_only=True)
+    data.trainer = type("Trainer", (), {"lightning_module": student})()
+    batch = next(iter(data.train_patients_in_order()))
+    told = teachers(batch)
+    for i, path in enumerate(paths):
+        alone = SubspaceTeacher.load_from_checkpoint(path, weights_only=True).eval()
+        unseen = set(batch.patient_id) - set(
+            patients_among(batch.patient_id, kept(fold / f"teacher_without_{i}")["fitted"]["patients"]["train"])
+        )
+        assert unseen
+        rows = [batch.patient_id.index(patient) for patient in unseen]
+        with torch.no_grad():
+            expected = alone(batch)
+        torch.testing.assert_close(told.logits[rows], expected.logits[rows])
+        for key, values in expected.programs.items():
+            torch.testing.assert_close(told.programs[key][rows], values[rows])
+    with pytest.raises(InputError, match="were in the training of every teacher"):
+        CrossFittedTeachers(paths[:1], data.patients)
+
+
+def test_it_needs_a_student(done):
+    root, _ = done
+    config = write_config(root / "rna.yaml", root / "development", features=None)
+    with pytest.raises(InputError, match="--cross-fit: no student"):
+        run("--config", config, "--cross-fit", "--out", root / "rna")
