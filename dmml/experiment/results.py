@@ -13,6 +13,7 @@ import numpy as np
 from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import Rows
+from dmml.data.rna import told
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
 
@@ -83,7 +84,9 @@ def _unknown(value: Any) -> bool:
 
 
 def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str, Any]:
-    fitted = model.fitted
+    fitted, rna = model.fitted, data.rna_facts(model)
+    left_out = {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]}
+    said = told(rna) if rna else ""
     return {
         "run": folder.name,
         "model": type(model).__name__.removeprefix("Subspace").lower(),
@@ -94,7 +97,9 @@ def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str
         "median_risk": fitted.get("median_risk"),
         "training_cohort": fitted.get("cohort"),
         "n_training": fitted.get("n_training"),
-        "counts": {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]},
+        "counts": left_out | ({"RNA of this cohort": said} if said else {}),
+        "rna": rna,
+        "hashes": fitted.get("hashes"),
         "oracle_risk": _oracle_risk(Path(data.section["clinical"]).parent / "truth.csv"),
         "command": command,
         "created": now(),

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.store.places import Folder, Remote, place_of
+from dmml.store.places import Folder, Remote, is_plain_name, place_of
 from dmml.store.plain_arrays import array_files, describe, group_json, read_array
 
 FORMAT = "dmml-features-1"
@@ -211,10 +211,13 @@ class FeatureStore:
             durable: Wait until all is on the disk.
 
         Raises:
+            InputError: The name would lead out of the store.
             OSError: The disk is full, or the place cannot be written.
         """
         if self._mode == "r":
             raise ValueError(f"{self.path}: opened for reading")
+        if not is_plain_name(slide_id):
+            raise InputError(f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot")
         self._known.pop(slide_id, None)
         self._arrays = {
             name: known for name, known in self._arrays.items() if not name.startswith(f"slides/{slide_id}/")
@@ -227,7 +230,7 @@ class FeatureStore:
 
     def _look(self, slide_id: str) -> dict[str, Any] | None:
         """Attributes of a complete slide, as they are now."""
-        known = describe(self.place, f"slides/{slide_id}")
+        known = describe(self.place, f"slides/{slide_id}") if is_plain_name(slide_id) else None
         attributes = {} if known is None else known.get("attributes", {})
         return attributes if attributes.get("complete") else None
 

@@ -25,6 +25,11 @@ WRITING = ".writing"
 """Folder within a local store in which a group is put together before it is moved to its place"""
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name can be that of one folder within another: no path, not hidden, nothing above, no NUL."""
+    return bool(name) and not name.startswith(".") and not any(sign in name for sign in "/\\\0")
+
+
 def place_of(path: str | Path) -> Folder | Remote:
     """The folder or URL.
 
