@@ -127,7 +127,8 @@ class SubspaceTeacher(SubspaceModule):
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
         measured = self.scores(batch.expression, batch.has_expression)
         scale = 1.0 if self.programs is None else 1 / PROGRAM_SPREAD
-        expression = {s: self.expression[s](measured[s] * scale, known) for s in SUBSPACES}
+        # A batch without a subspace's RNA reads as patients without RNA, not as patients at the training mean.
+        expression = {s: self.expression[s](measured[s] * scale, known & (s in batch.expression)) for s in SUBSPACES}
         embeddings, attention, programs, guided = {}, {}, {}, {}
         for m in self.magnifications:
             bag = self._bag(batch, m)

@@ -201,3 +201,15 @@ def test_programs_none_means_the_genes_themselves(name):
 def test_features_of_another_width_are_refused_in_words(name):
     with pytest.raises(ValueError, match="the model was built for 9"):
         build(name, n_features=9)(make_batch())
+
+
+def test_a_batch_without_a_subspaces_rna_reads_as_patients_without_rna():
+    """Not as patients whose genes are all at the training mean."""
+    batch, model = make_batch(known=[True] * 4), build("teacher").eval()
+    for s in ("tumor", "tme"):
+        lacking = replace(batch, expression={k: v for k, v in batch.expression.items() if k != s})
+        nobody = model(replace(batch, has_expression=batch.has_expression & False)).embeddings
+        some = model(lacking).embeddings
+        torch.testing.assert_close(some[10, s], nobody[10, s])
+        other = "tme" if s == "tumor" else "tumor"
+        torch.testing.assert_close(some[10, other], model(batch).embeddings[10, other])
