@@ -43,7 +43,7 @@ def spell_out_cohorts(argv: list[str]) -> list[str]:
         path = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
         if name not in ("--config", "-c", "--data") or not Path(path).is_file():
             continue
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = _load(Path(path))
         section = content if name == "--data" or not isinstance(content, dict) else content.get("data")
         if _needs_spelling(section):
             text = json.dumps(_section_of(Path(path)) if name == "--data" else _read_yaml(path))
@@ -105,17 +105,22 @@ def _parse(path: Path) -> dict[str, Any]:
         near = sorted(str(p) for p in Path("configs").glob("*.yaml")) if Path("configs").is_dir() else []
         hint = f"; there are {', '.join(near)}" if near else ""
         raise InputError(f"{path}: no such config file{hint}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{path}{where}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
-        ) from error
+    content = _load(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no sections (model, data, trainer); see configs/demo.yaml")
     return content
+
+
+def _load(source: Path | str, where: str = "") -> Any:
+    """Plain values of a file, or of the text of the option `where`; a tag that asks for anything else is refused."""
+    try:
+        return yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark and not where else ""
+        raise InputError(
+            f"{where or source}{line}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
+        ) from error
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
@@ -139,7 +144,7 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
                 continue
             value = argv[i + 1]
         keys = [key for key in name[2:].split(".") if key != "init_args"]
-        parsed = yaml.safe_load(value) if value else value
+        parsed = _load(value, name) if value else value
         if len(keys) == 1:
             is_file = keys[0] in ("data", "model", "trainer") and str(value).endswith((".yaml", ".yml"))
             config[keys[0]] = _section_of(Path(value)) if is_file else parsed
@@ -155,7 +160,7 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
 
 def _section_of(path: Path) -> dict[str, Any]:
     """What stands in a file that an option names: a section, or a list of cohorts."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    content = _load(path) if path.is_file() else None
     if _needs_spelling(content):
         return joined_sections(content if isinstance(content, list) else [content])
     return _read_yaml(path)

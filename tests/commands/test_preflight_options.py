@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from dmml.__main__ import main
 from dmml.commands.config_reading import apply_options
 
 
@@ -13,3 +18,17 @@ def test_nested_options_reach_sections_with_and_without_init_args():
         "model": {"class_path": "X", "init_args": {"task": {"class_path": "Y", "n_intervals": 3}, "width": 8}},
         "trainer": {"max_epochs": 1, "logger": {"save_dir": "here"}},
     }
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [made]", "!!python/name:os.mkdir", "!mine {a: 1}"])
+@pytest.mark.parametrize("way", ["--config", "--data", "--data.name"])
+def test_a_tag_that_asks_for_more_than_plain_values_is_refused_in_one_line(way, tag, capsys):
+    Path("part.yaml").write_text(f"data:\n  clinical: {tag}\n" if way == "--config" else f"clinical: {tag}\n")
+    Path("whole.yaml").write_text("model: {class_path: SubspaceTeacher}\n")
+    given = [way, tag] if way == "--data.name" else [way, "part.yaml"]
+    assert main(["fit", "--config", "whole.yaml", *given]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert "no valid YAML" in said
+    assert ("--data.name" if way == "--data.name" else "part.yaml") in said
+    assert not Path("made").exists()
