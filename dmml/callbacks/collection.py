@@ -10,7 +10,39 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dmml.types import Batch
 
 
-class CollectPredictions(Callback):
+class PatientCollector(Callback):
+    """Collects something of every tested patient, over all processes.
+
+    A subclass says how to begin (`_forget`), what to take of a batch (`_collect`), what a process has (`_part`) and how
+    the parts of all processes become one (`_join`).
+    """
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier run."""
+        self._forget()
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect a batch."""
+        self._collect(outputs, batch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the ranks together."""
+        parts: list[Any] = [self._part()]
+        if trainer.world_size > 1:
+            parts = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, self._part())
+        self._join(parts)
+
+
+class CollectPredictions(PatientCollector):
     """Keeps predictions and predicted programs of all patients, and token attention of as many as memory allows.
 
     Steps return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`. Under several processes the rows are
@@ -49,35 +81,17 @@ class CollectPredictions(Callback):
                 (m, s): scores[i].float().cpu().numpy() for (m, s), scores in told if m in tokens and tokens[m][i]
             }
 
-    def _gather(self, trainer: Trainer) -> None:
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, (self.rows, self.programs))
-            self.rows = [row for rows, _ in gathered for row in rows]
-            self.programs = {patient: scores for _, programs in gathered for patient, scores in programs.items()}
-        self.rows = list({row["patient_id"]: row for row in self.rows}.values())
+    def _part(self) -> Any:
+        return self.rows, self.programs
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier run."""
-        self._forget()
+    def _join(self, parts: list[Any]) -> None:
+        rows = {row["patient_id"]: row for rows, _ in parts for row in rows}
+        self.rows = list(rows.values())
+        self.programs = {patient: scores for _, programs in parts for patient, scores in programs.items()}
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Collect a batch."""
-        self._collect(outputs, batch)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the ranks together."""
-        self._gather(trainer)
-
-    on_predict_start, on_predict_batch_end, on_predict_epoch_end = on_test_start, on_test_batch_end, on_test_epoch_end
+    on_predict_start = PatientCollector.on_test_start
+    on_predict_batch_end = PatientCollector.on_test_batch_end
+    on_predict_epoch_end = PatientCollector.on_test_epoch_end
 
 
 def _token_maps(output: Any, batch: Batch, i: int) -> dict[str, Any]:

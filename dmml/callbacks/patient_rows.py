@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
+from dmml.callbacks.collection import PatientCollector
 from dmml.types import Batch
 
 Rows = dict[str, dict[str, NDArray[np.float32]]]
@@ -41,32 +41,22 @@ def join_rows(into: Rows, more: Rows) -> None:
         into.setdefault(name, {}).update(patients)
 
 
-class CollectRows(Callback):
+class CollectRows(PatientCollector):
     """Keeps the rows of all patients that are tested; of a tile nothing is kept but its part in the mean."""
 
     def __init__(self):
+        self._forget()
+
+    def _forget(self) -> None:
         self.rows: Rows = {}
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier run."""
-        self.rows = {}
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Collect a batch."""
+    def _collect(self, outputs: Any, batch: Batch) -> None:
         join_rows(self.rows, patient_rows(batch))
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the ranks together."""
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, self.rows)
-            for rows in gathered:
-                join_rows(self.rows, rows)
+    def _part(self) -> Rows:
+        return self.rows
+
+    def _join(self, parts: list[Rows]) -> None:
+        self.rows = {}
+        for rows in parts:
+            join_rows(self.rows, rows)
