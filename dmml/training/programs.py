@@ -26,9 +26,11 @@ class ProgramScores(nn.Module):
         self.names: dict[str, list[str]] = {}
         for s in SUBSPACES:
             columns = {gene: i for i, gene in enumerate(genes.get(s, []))}
-            sets = (
-                {gene: [gene] for gene in columns} if programs is None else (programs.get(s) or {} if columns else {})
-            )
+            if programs is None:
+                self.names[s] = list(columns)
+                self.register_buffer(f"weight_{s}", None)  # thousands of genes need no product to stay what they are
+                continue
+            sets = programs.get(s) or {} if columns else {}
             weight = torch.zeros(len(columns), len(sets))
             for p, (name, members) in enumerate(sets.items()):
                 rows = [columns[gene] for gene in members if gene in columns]
@@ -49,10 +51,10 @@ class ProgramScores(nn.Module):
         """{s: (B, G_s)}, (B,) bool → {s: (B, P_s)}; 0 for rows that are not known."""
         scores = {}
         for s in SUBSPACES:
-            weight = self.get_buffer(f"weight_{s}")
-            if weight.shape[1] == 0 or s not in expression:
-                scores[s] = weight.new_zeros(len(known), weight.shape[1])
-            else:
-                with torch.autocast(weight.device.type, enabled=False):  # a target: not to be rounded to half precision
-                    scores[s] = torch.where(known.unsqueeze(1), expression[s].float(), 0.0) @ weight
+            if not self.names[s] or s not in expression:
+                scores[s] = known.new_zeros((len(known), len(self.names[s])), dtype=torch.float32)
+                continue
+            values, weight = torch.where(known.unsqueeze(1), expression[s].float(), 0.0), getattr(self, f"weight_{s}")
+            with torch.autocast(values.device.type, enabled=False):  # a target: not to be rounded to half precision
+                scores[s] = values if weight is None else values @ weight
         return scores

@@ -166,7 +166,7 @@ class SubspaceStudent(SubspaceModule):
         """As in the base; a student begins with the teacher's reading of tissue, and its way from programs to outcome."""
         super().setup(stage)
         if stage == "fit" and self.teacher_path is not None and not self.init_from:
-            self._start_from(self.teacher_path)
+            self._start_from(self.teacher_path, self._teacher[0].state_dict())
 
     # ---- distillation ------------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class SubspaceModule(LightningModule):
                 self._build_programs()  # built without gene lists, before the data brought some
             self._build_if_known()
             if self.init_from:
-                self._start_from(self.init_from)
+                self._start_from(self.init_from, read_checkpoint(self.init_from)["state_dict"])
         elif data is not None and hasattr(data, "check"):
             data.check(self)
         if not self._built:
@@ -165,9 +165,9 @@ class SubspaceModule(LightningModule):
         self.fitted |= data.fitted(self.genes)
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
 
-    def _start_from(self, path: str) -> None:
+    def _start_from(self, path: str, source: dict[str, Tensor]) -> None:
         """Copy the weights of a checkpoint that have the same name and shape."""
-        source, own = read_checkpoint(path)["state_dict"], self.state_dict()
+        own = self.state_dict()
         same = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
         if not same:
             raise InputError(
