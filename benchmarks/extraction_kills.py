@@ -19,18 +19,19 @@ import tempfile
 import time
 from pathlib import Path
 
-CHILD = """
+MEAN_COLOUR = """
 import sys, time
 import numpy as np
 from dmml.slides.extract import extract
 
 class MeanColour:
     # An encoder without a network, so that a process starts in a second and most of its life is extraction.
+    # What stands before this text says how many SECONDS a batch takes.
     name, dim, batch_size, precision = "mean-colour", 3, 8, "32"
     identity = {"name": "mean-colour", "weights": "none", "dim": 3, "preprocessing": {}}
 
     def start(self, tiles):
-        time.sleep(0.01)
+        time.sleep(SECONDS)
         return tiles.mean(axis=(1, 2), dtype=np.float64)
 
     def finish(self, started):
@@ -38,7 +39,10 @@ class MeanColour:
 
     def find_batch_size(self):
         return self.batch_size
-
+"""
+CHILD = f"""
+SECONDS = 0.01
+{MEAN_COLOUR}
 result = extract([sys.argv[1]], sys.argv[2], MeanColour(), readers=int(sys.argv[3]))
 print(len(result.written), len(result.passed_over))
 """

@@ -124,13 +124,7 @@ def read_clinical(
             refuse_unit(path, parsed, found["time"])
             refuse_contradiction(table, parsed, found["event"])
         patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
-    conflicts: list[str] = []
-    if site is None:
-        _add_source_sites(patients)
-    else:
-        patients["site"] = rows.groupby(patient, sort=False)[site].first().reindex(ids)
-        several = rows.groupby(patient, sort=False)[site].nunique() > 1
-        conflicts = [str(name) for name in several.index[several]]
+    conflicts = _add_sites(patients, rows, patient, site)
     return Clinical(
         patients=patients,
         covariates=_covariates(table, rows, patient, list(covariates or [])).reindex(ids),
@@ -141,11 +135,21 @@ def read_clinical(
     )
 
 
-def _add_source_sites(patients: pd.DataFrame) -> None:
-    """The tissue source site, the second field of a TCGA barcode, where all ids are such and no column tells."""
-    codes = patients.index.to_series().str.extract(_BARCODE, expand=False)
-    if codes.notna().all():
-        patients["site"] = codes
+def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, site: str | None) -> list[str]:
+    """Add the site; without a column the tissue source site, second field of a TCGA barcode, where all ids are such.
+
+    Returns:
+        Patients whose rows name several sites.
+    """
+    if site is None:
+        codes = patients.index.to_series().str.extract(_BARCODE, expand=False)
+        if codes.notna().all():
+            patients["site"] = codes
+        return []
+    by_patient = rows.groupby(patient, sort=False)[site]
+    patients["site"] = by_patient.first().reindex(patients.index)
+    several = by_patient.nunique() > 1
+    return [str(name) for name in several.index[several]]
 
 
 def slide_stem(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A loader of patients: batches by plan, processes that read ahead, and what the plan costs in padding."""
+"""A loader of patients: batches by plan, and processes that read ahead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
@@ -80,11 +79,3 @@ class Loading:
 
     def _needs_sizes(self) -> bool:
         return self.pack > 1 or self.token_budget is not None
-
-
-def padding_words(loader: DataLoader) -> str:
-    """What the batches of the first epoch cost in padding; empty where sizes were not looked up."""
-    sampler = loader.sampler
-    if not isinstance(sampler, PatientBatches) or np.all(sampler.sizes == sampler.sizes[:1]):
-        return ""
-    return f"{len(sampler)} batches an epoch, {sampler.padding():.0%} of their tokens are padding"

@@ -217,7 +217,9 @@ class FeatureStore:
         if self._mode == "r":
             raise ValueError(f"{self.path}: opened for reading")
         if not is_plain_name(slide_id):
-            raise InputError(f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot")
+            raise InputError(
+                f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot"
+            )
         self._known.pop(slide_id, None)
         self._arrays = {
             name: known for name, known in self._arrays.items() if not name.startswith(f"slides/{slide_id}/")

@@ -27,29 +27,6 @@ time.sleep(60)
 """
 
 
-MEAN_COLOUR = """
-import sys, time
-import numpy as np
-from dmml.slides.extract import extract
-
-class MeanColour:
-    # An encoder without a network, so that a process starts in a second: the mean colour of a tile.
-    name, dim, batch_size, precision = "mean-colour", 3, 4, "32"
-    identity = {"name": "mean-colour", "weights": "none", "dim": 3, "preprocessing": {}}
-
-    def start(self, tiles):
-        time.sleep(0.02)
-        return tiles.mean(axis=(1, 2), dtype=np.float64)
-
-    def finish(self, started):
-        return started
-
-    def find_batch_size(self):
-        return self.batch_size
-
-"""
-
-
 @pytest.fixture
 def holder(tmp_path):
     """Another process that has claimed the slides a and b."""
@@ -163,11 +140,14 @@ def test_the_encoder_never_waits_at_a_slide_s_end(make_slide, small_encoder, mon
     assert sizes == [7] * 10 + [2]
 
 
-def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path):
+def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, repository, monkeypatch):
     """The short form of benchmarks/extraction_kills.py: the command is killed, run again, and the store is the same."""
     for name in "abcd":
         make_slide(f"in/{name}.tif")
-    code = MEAN_COLOUR + "extract(['in'], sys.argv[1], MeanColour(), batch_size=4)\n"
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    from extraction_kills import MEAN_COLOUR
+
+    code = "SECONDS = 0.02\n" + MEAN_COLOUR + "extract(['in'], sys.argv[1], MeanColour(), batch_size=4)\n"
 
     def start(out):
         return subprocess.Popen([sys.executable, "-c", code, out], stderr=subprocess.DEVNULL)
