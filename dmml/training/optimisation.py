@@ -13,7 +13,11 @@ PATIENCE = 12
 
 
 def adamw_with_cosine(
-    module: LightningModule, lr: float, weight_decay: float, warmup: float
+    module: LightningModule,
+    lr: float,
+    weight_decay: float,
+    warmup: float,
+    stronger: dict[str, float] | None = None,
 ) -> torch.optim.Optimizer | dict[str, Any]:
     """What `configure_optimizers` returns.
 
@@ -22,6 +26,7 @@ def adamw_with_cosine(
         lr: Learning rate at its height.
         weight_decay: Of AdamW.
         warmup: Share of the steps in which the rate rises from 0; then it falls to 0 along a cosine.
+        stronger: {part of the module: its own weight decay}, for parts that the general one leaves too free.
 
     Departs from the released code, whose cosine is stepped per batch with a period of epochs: there the rate swings
     from its height to 0 and back every twenty batches.
@@ -29,13 +34,22 @@ def adamw_with_cosine(
     trainer = module._trainer
     # Under mixed precision not fused: a fused AdamW unscales inside its step, behind callbacks and clipping.
     mixed = trainer is not None and "mixed" in str(trainer.precision)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay, fused=not mixed)
+    groups = _groups(module, weight_decay, stronger or {})
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=not mixed)
     steps = trainer.estimated_stepping_batches if trainer is not None and trainer.state.fn == "fit" else math.inf
     if not math.isfinite(steps):
         return optimizer
     rise = max(1, round(warmup * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, rise, int(steps)))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _groups(module: LightningModule, weight_decay: float, stronger: dict[str, float]) -> list[dict[str, Any]]:
+    """Parameter groups, one for each weight decay; a group without parameters is left out."""
+    groups: dict[float, list[torch.nn.Parameter]] = {weight_decay: []}
+    for name, parameter in module.named_parameters():
+        groups.setdefault(stronger.get(name.split(".")[0], weight_decay), []).append(parameter)
+    return [{"params": params, "weight_decay": decay} for decay, params in groups.items() if params]
 
 
 def _share_of_rate(step: int, rise: int, steps: int) -> float:
