@@ -35,8 +35,8 @@ class Panel:
     pixels: NDArray[np.uint8]
 
     def jpeg(self) -> bytes:
-        """The image, compressed for a page."""
-        return self._encoded("JPEG", quality=82)
+        """The image, compressed for a page; `plots/` keeps it without loss."""
+        return self._encoded("JPEG", quality=60, optimize=True, progressive=True)
 
     def png(self) -> bytes:
         """The image without loss."""

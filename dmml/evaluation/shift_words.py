@@ -17,6 +17,8 @@ def shift_words(content: Mapping[str, Any]) -> list[str]:
         sentences.append(f"The shift against training cannot be told: {content['reason']}.")
     for name, found in compared(content).items():
         sentences.append(_sentence(name, found))
+    if content.get("reads_rna") is False and content.get("expression"):
+        sentences.append("The student reads no RNA: how far the genes lie from training touches no prediction.")
     return sentences + _subgroups(content.get("subgroups") or [])
 
 

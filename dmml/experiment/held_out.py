@@ -46,6 +46,7 @@ def write_shift(folder: Path, rows: Rows, model: Any, data: Any, context: dict[s
     content: dict[str, Any] = {
         "missing": missing(predictions, data, genes),
         "genes": genes,
+        "reads_rna": context.get("model") != "student",
         **_compared(rows, model, data, genes),
         "subgroups": by_subgroup(predictions, context, _groups(data)),
     }

@@ -143,6 +143,10 @@ def test_words_and_picture_of_a_file(tmp_path):
     assert "is told from training (energy test p < 0.001" in told
     assert "Stain: not compared (nobody in this cohort has it)" in told
     assert "lowest in sex f (20 patients) 0.60" in told
+    assert "reads no RNA" not in told
+    of_student = content | {"reads_rna": False, "expression": {"tumor": found}}
+    assert "The student reads no RNA" in " ".join(shift_words(of_student))
+    assert "reads no RNA" not in " ".join(shift_words(of_student | {"reads_rna": True}))
     assert shift_pictures(tmp_path) == []
     (tmp_path / "shift.json").write_text(json.dumps(content))
     [picture] = shift_pictures(tmp_path)
