@@ -131,6 +131,8 @@ def measure(kills: int, patients: int, epochs: int, seed: int = 0) -> dict[str, 
                 os.kill(child, signum)
                 wait(child)
                 done += 1
+                if done >= kills:
+                    break
             wait(start(config, run, "--resume"))
             after = result(run)
             apart += [f"{run.name}: {part}" for part in whole if not equal(after[part], whole[part])]

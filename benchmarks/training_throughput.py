@@ -14,6 +14,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import argparse
+import json
 import tempfile
 import time
 import types
@@ -166,9 +167,14 @@ def run() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(args.patients, args.tokens, args.dim, args.workers, args.epochs)
-    text = page(found, padding(), args)
+    rows = padding()
+    text = page(found, rows, args)
     print(text)
     if args.out:
+        ways = [{"way": way, "padding": share, "batches": batches} for way, share, batches in rows]
+        asked = {name: getattr(args, name) for name in ("patients", "tokens", "dim", "workers", "epochs")}
+        result = {"torch": torch.__version__, **asked, **found, "padding": ways}
+        (args.out / "training_throughput.json").write_text(json.dumps(result, indent=1) + "\n")
         (args.out / "training_throughput.md").write_text(text)
 
 

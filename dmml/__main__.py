@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dmml: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dmml: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        more = " with --resume" if argv[:1] == ["fit"] else ""
+        print(f"dmml: interrupted; the same command{more} goes on where it stopped", file=sys.stderr)
         return 130
 
 

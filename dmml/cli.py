@@ -19,6 +19,7 @@ from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.callbacks.metrics_table import MetricsTable
 from dmml.callbacks.nan_guard import NanGuard
+from dmml.callbacks.padding import Padding
 from dmml.callbacks.patient_rows import CollectRows
 from dmml.callbacks.progress import Progress
 from dmml.callbacks.resumable import Resumable
@@ -81,6 +82,7 @@ class DMMLCLI(LightningCLI):
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
         config["weights_only"] = True
         if resume is not None and config.get("ckpt_path") is None:
+            read_checkpoint(resume)  # refuses with one line what Lightning would with a traceback
             config["ckpt_path"] = str(resume)
             print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
 
@@ -112,6 +114,8 @@ class DMMLCLI(LightningCLI):
             extra.append(Resumable(str(self.folder.checkpoints)))
         if fit and lacks(NanGuard):
             extra.append(NanGuard())
+        if fit and lacks(Padding):
+            extra.append(Padding())
         if fit and lacks(ProgressBar) and trainer_config.get("enable_progress_bar") is not False:
             extra.append(Progress())
         if fit and lacks(EarlyStopping):

@@ -17,6 +17,7 @@ from dmml.commands.config_mistakes import misspelt_class, misspelt_data
 from dmml.commands.config_reading import init_args, option_values, read_config, spell_out_cohorts
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
+from dmml.store.places import is_plain_name
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
 
@@ -79,6 +80,7 @@ def check(argv: list[str]) -> Request:
         )
     if mistake := misspelt_class(request.config):
         raise InputError(mistake)
+    _refuse_sharding(request.config.get("trainer"))
     root = (request.config.get("trainer") or {}).get("default_root_dir")
     if request.verb == "fit" and root and not request.overwrite:
         RunFolder(root).refuse_taken(request.digest, request.resume)
@@ -157,12 +159,30 @@ def _check_cohort(request: Request) -> None:
     ):
         return  # a data module of the user's own reads what it likes
     misspelt_data(init_args(data))
+    name = init_args(data).get("name")
+    if name is not None and not is_plain_name(str(name)):
+        raise InputError(f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path")
     if request.verb == "fit":
         refuse_blind_student(request.config)
     cohort = read_cohort(init_args(data))
     cohort.partition(request.verb)
     if request.verb == "fit" and cohort.expression is not None:
         cohort.usable_gene_sets()
+
+
+def _refuse_sharding(trainer: Any) -> None:
+    """Refuse strategies that split a model over devices, with or without a callback that reads its gradients.
+
+    Raises:
+        InputError: The strategy is FSDP, DeepSpeed or the like.
+    """
+    strategy = trainer.get("strategy") if isinstance(trainer, dict) else None
+    name = str(strategy.get("class_path") if isinstance(strategy, dict) else strategy).split(".")[-1]
+    if any(word in name.lower() for word in ("fsdp", "deepspeed", "modelparallel")):
+        raise InputError(
+            f"trainer.strategy: {name} splits a model over devices, which a model of a few million weights does not need, "
+            "and hides the gradients that coordination compares; give strategy: ddp"
+        )
 
 
 def refuse_blind_student(config: dict[str, Any]) -> None:

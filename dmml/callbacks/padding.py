@@ -1,0 +1,39 @@
+"""How much of what a run computes is padding, told after the first epoch with what to turn on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+WORTH_TELLING = 0.25
+"""Share of padding from which a run is told how to save it"""
+
+
+class Padding(Callback):
+    """Logs `train/padding`, the share of an epoch's tokens that are padding, and says once what would lower it.
+
+    Patients of a batch are padded to the largest of them. The share is a mean over batches weighted by their places, on
+    the device, so that the loop does not wait for it and a resumed epoch goes on with what it had.
+    """
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add a batch."""
+        masks = [bag.mask for bag in batch.bags.values()]
+        if places := sum(mask.numel() for mask in masks):
+            share = 1 - torch.stack([mask.sum() for mask in masks]).sum() / places
+            pl_module.log("train/padding", share, on_step=False, on_epoch=True, batch_size=places, sync_dist=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After the first epoch of a run, say the share where it is large."""
+        if trainer.current_epoch or not trainer.is_global_zero:
+            return
+        share = float(trainer.callback_metrics.get("train/padding", 0.0))
+        if share > WORTH_TELLING:
+            print(
+                f"{share:.0%} of what the first epoch computed was padding; data.pack: 16 puts patients of like size "
+                "together, data.token_budget bounds a batch by tokens"
+            )
