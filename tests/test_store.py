@@ -139,6 +139,22 @@ def test_a_replacement_that_dies_leaves_the_old_slide_or_none(tmp_path, monkeypa
     assert sorted(p.name for p in path.iterdir()) == ["slides", "zarr.json"]
 
 
+def test_a_replaced_slide_does_not_touch_one_named_after_it(tmp_path):
+    """`A` is replaced while another process puts `A.old` together."""
+    store = FeatureStore.create(tmp_path / "f.zarr", ENCODER, SCALES)
+    store.write("A", bags(5), {})
+
+    def while_another_writes():
+        yield "10x/zarr.json", b"{}"
+        store.write("A", bags(3), {})
+        yield "zarr.json", b'{"attributes": {"complete": true}, "zarr_format": 3, "node_type": "group"}'
+
+    store.place.write_group("slides", "A.old", while_another_writes(), durable=False)
+    assert FeatureStore(store.path).slides() == ["A", "A.old"]
+    assert FeatureStore(store.path).n_tokens("A", 10) == 3
+    assert (tmp_path / "f.zarr" / "slides" / "A.old" / "10x" / "zarr.json").is_file()
+
+
 def test_zarr_itself_reads_the_store_and_its_own_arrays_are_read(path):
     """Written by hand for speed: plain zarr must see the same numbers, and what zarr writes must be readable."""
     written, picture = bags(4), np.random.default_rng(1).integers(0, 255, (5, 7, 3), np.uint8)

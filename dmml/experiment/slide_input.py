@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmml.errors import InputError
+from dmml.slides.file_names import check_name
 from dmml.slides.mpp import SlideError, check_given
 from dmml.slides.reader import Slide
 from dmml.slides.survey import find_slides
-from dmml.store.places import is_plain_name
 
 PREDICTION = "prediction.json"
 _NAMED = 3
@@ -63,8 +63,10 @@ def check_input(
         raise InputError(f"--out {out}: is a file; name a folder, e.g. --out predictions")
     paths, _ = find_slides(slides)
     for path in paths:
-        if not is_plain_name(path.stem):
-            raise InputError(f"{path}: {path.stem!r} cannot be the name of an answer's folder; rename the file")
+        try:
+            check_name(path)  # the answer's folder gets it
+        except SlideError as error:
+            raise InputError(str(error)) from error
     _refuse_same_names(paths)
     problems = [problem for path in paths if (problem := _problem(path, mpp))]
     if problems:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dmml.errors import InputError
 from dmml.slides.failures import Failure, beside, record_failures
+from dmml.slides.file_names import check_name, in_one_line
 from dmml.slides.foreign_features import PARAMETERS, Cutting, ForeignSlide, read_foreign
 from dmml.slides.mpp import SlideError, check_given
 from dmml.slides.nesting import parents_of, why_not_nested
@@ -92,7 +93,7 @@ def import_features(
         scales = scales[1:] if result.not_nested else scales
     _keep_common(planned, result)
     _write(planned, scales, out, name, result)
-    seen = [str(path) for files in found.values() for path in files]
+    seen = [in_one_line(path) for files in found.values() for path in files]
     record_failures(beside(out, FAILURES), result.failures, seen)
     if not (result.written or result.passed_over):
         raise InputError(_nothing(result.failures))
@@ -142,6 +143,7 @@ def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cuttin
     for slide_id, files in tqdm(found.items(), desc="checking", unit="slide", disable=None, leave=False):
         for path in files:
             try:
+                check_name(path)
                 coordinates = _coordinates_of(path, coords)
                 held = read_foreign(path, coordinates)
                 cutting = _complete(path, held.cutting, given)
@@ -152,7 +154,7 @@ def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cuttin
                 looked = ForeignSlide(held.features[:0], held.corner, cutting)
                 planned.setdefault(slide_id, {})[scale] = _Planned(path, coordinates, looked, held.features.shape[1])
             except SlideError as error:
-                result.failures.append(Failure(str(path), error.state, str(error)))
+                result.failures.append(Failure(in_one_line(path), error.state, str(error)))
     return planned
 
 

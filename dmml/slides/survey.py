@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dmml.errors import InputError
 from dmml.slides.failures import Failure
+from dmml.slides.file_names import check_name, in_one_line
 from dmml.slides.mpp import SlideError
 from dmml.slides.reader import Slide
 from dmml.slides.shards import Shard
@@ -80,7 +81,7 @@ def describe_ignored(ignored: Sequence[Path]) -> str:
         return ""
     counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6))
-    names = ", ".join(path.name for path in ignored[:3]) + (", …" if len(ignored) > 3 else "")
+    names = ", ".join(in_one_line(path.name) for path in ignored[:3]) + (", …" if len(ignored) > 3 else "")
     return f"ignored {len(ignored)} files that are no slides of their own: {kinds} ({names})"
 
 
@@ -112,6 +113,7 @@ def survey(
     if not slides:
         raise InputError(f"none of the slides that the manifest names is there, e.g. {missing[0]}")
     result = Survey(ignored=ignored, missing=missing)
+    slides = _with_names(slides, result)
     own = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
     unique = _without_twins(own, slides, result)
 
@@ -144,6 +146,18 @@ def survey(
                 series |= {its_series} - {None}
                 (result.done if done else result.usable).append(path)
     return result
+
+
+def _with_names(slides: list[Path], result: Survey) -> list[Path]:
+    """Slides whose name can be an id; the others are refused."""
+    named = []
+    for path in slides:
+        try:
+            check_name(path)
+            named.append(path)
+        except SlideError as error:
+            result.failures.append(Failure(in_one_line(path), error.state, str(error)))
+    return named
 
 
 def _without_twins(own: list[Path], slides: list[Path], result: Survey) -> list[Path]:

@@ -6,6 +6,7 @@ import mmap
 import os
 import platform
 import shutil
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +24,18 @@ _WORTH_MAPPING = 1 << 18
 """Bytes from which mapping a file costs less than copying it"""
 WRITING = ".writing"
 """Folder within a local store in which a group is put together before it is moved to its place"""
+_REPLACED = f"{WRITING}/.replaced"
+"""Where the group that is replaced waits until it may go: apart, so that no other group can have its name"""
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name can be that of one folder within another: no path, not hidden, nothing above, no NUL."""
-    return bool(name) and not name.startswith(".") and not any(sign in name for sign in "/\\\0")
+    """Whether a name can be that of one folder within another.
+
+    No path, not hidden, nothing above, not zarr's own file, no control character, and nothing that is no UTF-8.
+    """
+    if not name or name.startswith(".") or name == "zarr.json" or "/" in name or "\\" in name:
+        return False
+    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
 
 
 def place_of(path: str | Path) -> Folder | Remote:
@@ -108,7 +116,7 @@ class Folder:
             files: What it holds.
             durable: Wait until all is on the disk, so that not even a power cut leaves a group with holes.
         """
-        aside, old, final = f"{self.path}/{WRITING}/{name}", f"{self.path}/{WRITING}/{name}.old", ""
+        aside, old, final = f"{self.path}/{WRITING}/{name}", f"{self.path}/{_REPLACED}/{name}", ""
         for leftover in (aside, old):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
@@ -125,6 +133,7 @@ class Folder:
             raise
         final = f"{self.path}/{parent}/{name}"
         if os.path.isdir(final):
+            _make(f"{self.path}/{_REPLACED}")
             os.rename(final, old)
         os.rename(aside, final)
         shutil.rmtree(old, ignore_errors=True)
@@ -133,21 +142,22 @@ class Folder:
 
     def unfinished(self) -> list[str]:
         """Names of the groups that a writer left half-written."""
-        return sorted({name.removesuffix(".old") for name in self.folders(WRITING)})
+        return sorted({*self.folders(WRITING), *self.folders(_REPLACED)})
 
     def tidy(self, name: str | None = None) -> None:
         """Remove what was left of a half-written group, or files of processes that are gone and an empty folder."""
         folder = Path(self.path, WRITING)
         if name is not None:
-            for leftover in (name, f"{name}.old"):
-                shutil.rmtree(folder / leftover, ignore_errors=True)
+            for leftover in (folder / name, Path(self.path, _REPLACED, name)):
+                shutil.rmtree(leftover, ignore_errors=True)
         for part in folder.glob(f"*.{platform.node()}.*.part"):
             if not _is_running(int(part.name.split(".")[-2])):
                 part.unlink(missing_ok=True)
-        try:
-            folder.rmdir()
-        except OSError:
-            return
+        for empty in (Path(self.path, _REPLACED), folder):
+            try:
+                empty.rmdir()
+            except OSError:
+                continue
 
 
 class Remote:

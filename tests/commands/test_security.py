@@ -92,7 +92,8 @@ def test_slides_whose_names_are_paths_are_not_extracted(refused, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "...tif", "TIFF")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept.txt").write_text("kept")
-    assert "...tif" in refused("extract", "...tif", "--out", "out/f.zarr", "--mpp", "0.5")
+    message = refused("extract", "...tif", "--out", "out/f.zarr", "--mpp", "0.5")
+    assert "'..', which cannot be the id of a slide" in message
     assert files(tmp_path / "out").pop("kept.txt") == b"kept"
     assert not list(tmp_path.glob("out/*.zarr/slides/*/*"))
 
@@ -106,16 +107,15 @@ def test_features_whose_names_are_paths_are_not_imported(refused, tmp_path):
         file["coords"] = np.array([[0, 0], [512, 0], [0, 512], [512, 512]])
     scale = ["--encoder", "resnet50", "--mpp", "0.25", "--level0-px", "512", "--patch-px", "256"]
     message = refused("features", "import", "foreign", "--out", "f.zarr", *scale)
-    assert "'..' cannot be the id of a slide" in message
-    assert not [name for name in files(tmp_path) if not name.startswith(("f.zarr/", "foreign/"))]
-    assert FeatureStore("f.zarr").slides() == []
+    assert "'..', which cannot be the id of a slide" in message
+    assert not [name for name in files(tmp_path) if not name.startswith("foreign/")]
 
 
 def test_an_answer_is_not_written_over_the_folder_above(tmp_path):
     from dmml.experiment.slide_input import check_input
 
     Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / "...tif", "TIFF")
-    with pytest.raises(InputError, match=r"'\.\.' cannot be the name"):
+    with pytest.raises(InputError, match=r"'\.\.', which cannot be"):
         check_input([tmp_path / "...tif"], tmp_path / "o", mpp=0.5, one_patient=False, overwrite=True)
 
 

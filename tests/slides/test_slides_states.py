@@ -4,6 +4,7 @@ import csv
 import errno
 import gzip
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def bad_files(folder, make_slide, break_tile):
         "a_photo.tif": "no_mpp",
         "gone.svs": "missing",
     }
+
+
+def test_names_that_cannot_be_ids_are_states(make_slide, small_encoder, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("good.tif", "a\\b.tif", "two\nlines.tif", "zarr.json.tif", os.fsdecode(b"latin-\xe9.tif")):
+        shutil.copy(make_slide("one.tif", **SMALL), tmp_path / "in" / name)
+    shutil.copy(tmp_path / "one.tif", tmp_path / "...tif")  # hidden: found only where it is named
+    for _ in range(2):
+        extract(["in", "...tif"], "f.zarr", small_encoder)
+        assert FeatureStore("f.zarr").slides() == ["good"]
+        assert set(states().values()) == {"bad_name"}
+        assert sorted(states()) == ["...tif", "a\\b.tif", "latin-\\udce9.tif", "two\\nlines.tif", "zarr.json.tif"]
+    (tmp_path / "qc.html").read_text(encoding="utf-8")
 
 
 def test_thirty_kinds_of_bad_input(make_slide, break_tile, small_encoder, tmp_path):
