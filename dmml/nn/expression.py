@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_INPUTS = 128
-"""Genes up to which the first layer learns like any other."""
+_AS_MANY = 16
+"""Genes as many as which all of them together move the function."""
+_DRAWN_FOR = 128
+"""Genes up to which the first weights are drawn as for any layer."""
 
 
 class MaskedEncoder(nn.Module):
@@ -51,9 +53,10 @@ class ExpressionEncoder(MaskedEncoder):
         dropout: AlphaDropout after each hidden layer.
         input_dropout: Share of genes set to their training mean (0) in training.
 
-    The genes are scaled by √(128 / G) and the first weights drawn as for 128 inputs, which leaves the function at the
-    start as it is. Adam moves every weight by about the learning rate whatever their number: without it two thousand
-    genes together learn the training patients by heart within a few steps.
+    The genes are scaled by 16 / G where there are more. Adam moves every weight by about the learning rate whatever
+    their number, so two thousand genes as they are learn the training patients by heart within a few steps; scaled,
+    all of them together move the function by as much as sixteen would. It begins near 0 and grows first along what
+    many genes say together, which does what a ridge penalty does for a linear model.
 
     Shape:
         expression (B, G), known (B,) bool → (B, d); rows that are not known give the learned vector `missing`.
@@ -72,7 +75,7 @@ class ExpressionEncoder(MaskedEncoder):
         super().__init__(width)
         if not hidden:
             raise ValueError("hidden must name at least one width; got none")
-        self.scale = min(1.0, (_INPUTS / n_genes) ** 0.5) if n_genes else 1.0
+        self.scale = min(1.0, _AS_MANY / n_genes) if n_genes else 1.0
         layers: list[nn.Module] = [nn.Dropout(input_dropout)]
         for n_in, n_out in zip((n_genes, *hidden), hidden, strict=False):
             layers += [nn.Linear(n_in, n_out), nn.SELU(), nn.AlphaDropout(dropout)]
@@ -81,6 +84,6 @@ class ExpressionEncoder(MaskedEncoder):
             self.net = nn.Sequential(*layers)
         for i, layer in enumerate(layers):
             if isinstance(layer, nn.Linear) and layer.in_features:
-                n_in = min(_INPUTS, n_genes) if i == 1 else layer.in_features
+                n_in = min(_DRAWN_FOR, n_genes) if i == 1 else layer.in_features
                 nn.init.normal_(layer.weight, std=n_in**-0.5)  # LeCun: what SELU's fixed point needs
                 nn.init.zeros_(layer.bias)

@@ -26,7 +26,8 @@ def adamw_with_cosine(
         lr: Learning rate at its height.
         weight_decay: Of AdamW.
         warmup: Share of the steps in which the rate rises from 0; then it falls to 0 along a cosine.
-        stronger: {part of the module: its own weight decay}, for parts that the general one leaves too free.
+        stronger: {name of a part, e.g. `embed.10x_tumor`: its own weight decay}, where the general one leaves a part
+            too free.
 
     Departs from the released code, whose cosine is stepped per batch with a period of epochs: there the rate swings
     from its height to 0 and back every twenty batches.
@@ -48,7 +49,8 @@ def _groups(module: LightningModule, weight_decay: float, stronger: dict[str, fl
     """Parameter groups, one for each weight decay; a group without parameters is left out."""
     groups: dict[float, list[torch.nn.Parameter]] = {weight_decay: []}
     for name, parameter in module.named_parameters():
-        groups.setdefault(stronger.get(name.split(".")[0], weight_decay), []).append(parameter)
+        own = next((decay for part, decay in stronger.items() if name.startswith(f"{part}.")), weight_decay)
+        groups.setdefault(own, []).append(parameter)
     return [{"params": params, "weight_decay": decay} for decay, params in groups.items() if params]
 
 

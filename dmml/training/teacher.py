@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion
@@ -16,9 +16,6 @@ from dmml.tasks import Survival, Task
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.subspace_module import SubspaceModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
-
-PROGRAM_SPREAD = 0.5
-"""Standard deviation of a program's score, a mean of correlated standardised genes, in simulated and in real tumors."""
 
 
 class SubspaceTeacher(SubspaceModule):
@@ -32,8 +29,8 @@ class SubspaceTeacher(SubspaceModule):
         magnifications: The magnifications that the model reads, e.g. [10, 20].
         programs: {subspace: {program: [gene, …]}}; None = from the data when the genes are, else the genes themselves.
         fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
-        expression_encoder: Class of the expression encoder, built as `expression_encoder(n_scores, width)` for every
-            subspace; it reads the measured program scores.
+        expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every
+            subspace.
         expression_dropout: Share of patients whose RNA is hidden in a training step, so that one model serves patients
             with and without RNA.
         consistency: "expression" (default), "attention" over parent tiles, or "batch" (the paper's form).
@@ -50,8 +47,8 @@ class SubspaceTeacher(SubspaceModule):
         embedding_dropout: Dropout of the embeddings before the heads.
         lr: Learning rate of AdamW at its height.
         weight_decay: Weight decay of AdamW.
-        expression_weight_decay: Weight decay of the expression encoders; None = as the rest. Where RNA tells little of
-            the outcome, 10 makes them as good as a linear model with a ridge penalty; where it tells much, it costs.
+        tissue_weight_decay: Weight decay of the line by which tissue enters an embedding as programs. A strong one
+            lets tissue say what RNA leaves open, and keeps the other subspace's factors out; None = as the rest.
         warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
         init_from: Checkpoint to take weights from, e.g. for fine-tuning.
         fitted: Filled at fit and kept in the checkpoint; leave it empty.
@@ -78,7 +75,7 @@ class SubspaceTeacher(SubspaceModule):
         embedding_dropout: float = 0.25,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
-        expression_weight_decay: float | None = None,
+        tissue_weight_decay: float | None = 20.0,
         warmup: float = 0.1,
         init_from: str | None = None,
         fitted: dict | None = None,
@@ -107,13 +104,15 @@ class SubspaceTeacher(SubspaceModule):
         self.save_hyperparameters(logger=False)
         self._fusion_factory, self._encoder_factory = fusion, expression_encoder
         self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
-        self.expression_weight_decay = expression_weight_decay
+        self.tissue_weight_decay = tissue_weight_decay
         self._build_if_known()
         self._keep_hparams()
 
     def _build_parts(self) -> None:
-        sizes = self.scores.sizes
-        self.expression = nn.ModuleDict({s: self._encoder_factory(sizes[s], self.width) for s in SUBSPACES})
+        genes, sizes = self.genes or {}, self.scores.sizes
+        self.expression = nn.ModuleDict(
+            {s: self._encoder_factory(len(genes.get(s, [])), self.width) for s in SUBSPACES}
+        )
         if not self.n_features:
             return
         self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
@@ -131,10 +130,7 @@ class SubspaceTeacher(SubspaceModule):
         known = batch.has_expression
         if self.training and self.expression_dropout:
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
-        measured = self.scores(batch.expression, batch.has_expression)
-        scale = 1.0 if self.programs is None else 1 / PROGRAM_SPREAD
-        # A batch without a subspace's RNA reads as patients without RNA, not as patients at the training mean.
-        expression = {s: self.expression[s](measured[s] * scale, known & (s in batch.expression)) for s in SUBSPACES}
+        expression = {s: self._encode(s, batch, known) for s in SUBSPACES}
         embeddings, attention, programs, guided = {}, {}, {}, {}
         for m in self.magnifications:
             bag = self._bag(batch, m)
@@ -153,8 +149,15 @@ class SubspaceTeacher(SubspaceModule):
                 programs[m, s] = self.program_heads[key](own, bag.mask)
         return replace(self._finish(batch, embeddings, attention, programs), guided_programs=guided)
 
+    def _encode(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
+        """(B, d) of a subspace's genes; a batch without them reads as patients without RNA, not as at the mean."""
+        if subspace in batch.expression:
+            return self.expression[subspace](batch.expression[subspace], known)
+        nothing = torch.zeros(len(known), len((self.genes or {}).get(subspace, [])), device=known.device)
+        return self.expression[subspace](nothing, torch.zeros_like(known))
+
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
-        """AdamW with warm-up and cosine; the expression encoders under a weight decay of their own."""
-        own = self.expression_weight_decay
-        stronger = {} if own is None else {"expression": own}
+        """AdamW with warm-up and cosine; the line from tissue's programs under a weight decay of its own."""
+        own = self.tissue_weight_decay
+        stronger = {} if own is None or not self.n_features else {f"embed.{key}": own for key in self.reading}
         return adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup, stronger)
