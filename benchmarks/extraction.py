@@ -1,17 +1,21 @@
 """Extraction end to end against the encoder alone: tiles a second on the same threads, with tiles in memory.
 
 Slides are rendered pyramids of the simulated cohort. `alone` encodes tiles of theirs that are already in memory, in
-batches of the same size; `end to end` is `dmml extract` on the slides, from opening them to the store on the disk,
-without the loading of the encoder. Both are measured by turns and the middle of three is given. The second encoder is
-about ten times cheaper, so that reading has a tenth of the time. Memory is the largest of the main process.
+batches of the same size; `end to end` is what `dmml extract` does with the slides, from opening them to the store on
+the disk, without the loading of the encoder. Both are measured by turns and the middle is given. The second encoder
+is about ten times cheaper, so that reading has a tenth of the time. Memory is the largest of the main process and of
+its reading process, each in a run of `extract` of its own.
 
-    python benchmarks/extraction.py [--out docs/results]
+    python benchmarks/extraction.py [--part speed|memory] [--out docs/results]
+
+With --out, what an earlier run wrote of the other part stays on the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -22,12 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
+HERE = Path(__file__).parent
 TILES = 64
 READERS = 1
+CHEAP = "lite0 at 64 px"
 
 
 def cheap_encoder():
-    """A convolutional network of about a tenth of the default encoder's work."""
+    """The default encoder's network on pictures of 64 px: about a tenth of its work, and as many features."""
     import timm
     import torch
 
@@ -41,7 +47,7 @@ def cheap_encoder():
 def encoder_of(name: str):
     from dmml.slides.encoders import load_encoder
 
-    return load_encoder(device="cpu") if name == "lite0" else cheap_encoder()
+    return cheap_encoder() if name == CHEAP else load_encoder(device="cpu")
 
 
 def tiles_in_memory(slides: list[Path]) -> np.ndarray:
@@ -89,7 +95,7 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> tuple
     return tiles / seconds, tiles
 
 
-def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int = 3) -> dict:
+def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int) -> dict:
     """Both speeds, by turns."""
     encoder, tiles = encoder_of(name), tiles_in_memory(slides)
     alone(encoder, tiles, 1.0)
@@ -97,88 +103,141 @@ def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: 
     for _ in range(repeats):
         speed, n = end_to_end(encoder, slides, folder / "f.zarr", readers)
         rows.append((alone(encoder, tiles, min(10.0, n / speed)), speed))
-    ratios = [b / a for a, b in rows]
-    middle = {"alone": statistics.median(a for a, _ in rows), "end_to_end": statistics.median(b for _, b in rows)}
+    ratios = [together / by_itself for by_itself, together in rows]
     return {
         "encoder": name,
         "readers": readers,
+        "slides": len(slides),
         "tiles": n,
-        **middle,
+        "alone": statistics.median(by_itself for by_itself, _ in rows),
+        "end_to_end": statistics.median(together for _, together in rows),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
     }
 
 
 MEMORY = """
-import sys, resource
-from pathlib import Path
-from extraction import cheap_encoder, end_to_end
-encoder = cheap_encoder()
-slides = [Path(p) for p in sys.argv[2:]]
-end_to_end(encoder, slides, Path(sys.argv[1]) / "m.zarr", 0)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+import resource, sys
+from extraction import cheap_encoder
+from dmml.slides.extract import extract
+result = extract(sys.argv[2:], sys.argv[1], cheap_encoder(), readers=1)
+own, children = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(len(result.written), result.tiles, own, children)
 """
 
 
-def memory(slides: list[Path], folder: Path) -> float:
-    """Largest resident memory of a process that extracts these slides, MiB."""
-    run = [sys.executable, "-c", MEMORY, str(folder), *map(str, slides)]
-    here = Path(__file__).parent
-    return float(subprocess.run(run, capture_output=True, text=True, check=True, cwd=here).stdout)
+def memory(what: str, slides: list[Path], folder: Path) -> dict:
+    """Largest resident memory of a process that extracts these slides and of the one that reads for it, MiB."""
+    shutil.rmtree(folder / "m", ignore_errors=True)
+    run = [sys.executable, "-c", MEMORY, str(folder / "m" / "f.zarr"), *map(str, slides)]
+    printed = subprocess.run(run, capture_output=True, text=True, check=True, cwd=HERE).stdout.split()
+    if int(printed[0]) != len(slides):
+        raise SystemExit(f"{printed[0]} of {len(slides)} slides were written")
+    return {
+        "input": what,
+        "slides": len(slides),
+        "tiles": int(printed[1]),
+        "main": float(printed[2]),
+        "reader": float(printed[3]),
+    }
+
+
+def memory_by_count(slides: list[Path], folder: Path, counts: tuple[int, ...] = (4, 16, 64)) -> list[dict]:
+    """The same slides under as many names as are wanted."""
+    rows = []
+    for n in counts:
+        many = folder / str(n)
+        many.mkdir()
+        for i in range(n):
+            os.link(slides[i % len(slides)], many / f"slide-{i:03}.tif")
+        rows.append(memory("rendered slides", sorted(many.iterdir()), folder))
+    return rows
+
+
+def memory_by_size(folder: Path, widths: tuple[int, ...] = (12_500, 25_000, 50_000, 100_000)) -> list[dict]:
+    """One slide of 5:4 with the same tissue, 10 × 6 mm, and ever more glass; and the largest with four times as much."""
+    from large_slide import write_sparse
+
+    rows = []
+    for width, tissue in (*((w, (5_000, 3_000)) for w in widths), (widths[-1], (10_000, 6_000))):
+        size, path = (width, width * 4 // 5), folder / f"{width}-{tissue[0]}.tif"
+        left, top = ((side - wide * 2) // 2 for side, wide in zip(size, tissue, strict=True))
+        write_sparse(path, size, (left, top, left + tissue[0] * 2, top + tissue[1] * 2), mpp=0.5)
+        rows.append(
+            memory(f"{size[0]:,} × {size[1]:,} px, {tissue[0] * tissue[1] / 1e6:g} mm² of tissue", [path], folder)
+        )
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--part", choices=("speed", "memory"), help="only this part")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--slides", type=Path, help="folder of slides (default: some are rendered)")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     from dmml.__main__ import main as dmml
 
+    found: dict = {}
+    if args.out and (args.out / "extraction.json").is_file():
+        found = json.loads((args.out / "extraction.json").read_text())
     with tempfile.TemporaryDirectory() as name:
         folder, source = Path(name), args.slides
         if source is None:
             dmml(["simulate", str(folder / "sim"), "--patients", "12", "--held-out", "1"])
             source = folder / "sim" / "development" / "slides"
         slides = sorted(source.glob("*.tif"))
-        rows = [
-            measure("lite0", slides[:6], folder, READERS, args.repeats),
-            measure("lite0 at 64 px", slides * 2, folder, READERS, args.repeats),
-            measure("lite0 at 64 px", slides * 2, folder, 0, args.repeats),
-        ]
-        used = {n: memory((slides * 3)[:n], folder) for n in (3, 12, 36)}
-    report(rows, used, args.out)
+        if args.part != "memory":
+            found["speed"] = [
+                measure("lite0", slides[:5], folder, READERS, args.repeats),
+                measure(CHEAP, slides * 3, folder, READERS, args.repeats),
+                measure(CHEAP, slides * 3, folder, 0, args.repeats),
+            ]
+        if args.part != "speed":
+            found["memory"] = memory_by_count(slides, folder) + memory_by_size(folder)
+    report(found, args.out)
 
 
-def report(rows: list[dict], used: dict[int, float], out: Path | None) -> None:
+def report(found: dict, out: Path | None) -> None:
     """Print the tables, and write them."""
     import torch
 
-    lines = [
-        "# Extraction against the encoder alone",
-        "",
-        f"`python {' '.join(['benchmarks/extraction.py', *sys.argv[1:]])}`, {torch.get_num_threads()} thread(s) for the encoder, reading beside it.",
-        "",
-        "| encoder | reading | tiles | alone, tiles/s | end to end, tiles/s | ratio (each turn) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        reading = f"{row['readers']} process" if row["readers"] else "thread"
+    lines = ["# Extraction against the encoder alone", ""]
+    if "speed" in found:
+        lines += [
+            f"`python benchmarks/extraction.py --part speed --out docs/results`: {torch.get_num_threads()} thread(s) for "
+            "the encoder in both cases, reading in a process or thread beside it. Middle of the turns, each in brackets.",
+            "",
+            "| encoder | reading in | slides | tiles | alone, tiles/s | end to end, tiles/s | ratio |",
+            "|---|---|---|---|---|---|---|",
+        ]
+    for row in found.get("speed", []):
+        reading = "a process" if row["readers"] else "a thread"
         turns = ", ".join(f"{ratio:.2f}" for ratio in row["ratios"])
         lines.append(
-            f"| {row['encoder']} | {reading} | {row['tiles']} | {row['alone']:.1f} | {row['end_to_end']:.1f} | **{row['ratio']:.2f}** ({turns}) |"
+            f"| {row['encoder']} | {reading} | {row['slides']} | {row['tiles']:,} | {row['alone']:.1f} | "
+            f"{row['end_to_end']:.1f} | **{row['ratio']:.2f}** ({turns}) |"
         )
-    lines += [
-        "",
-        "Largest memory of the main process by number of slides: "
-        + ", ".join(f"{n} slides {mib:.0f} MiB" for n, mib in used.items())
-        + ".",
-        "",
-    ]
-    print("\n".join(lines))
+    if "memory" in found:
+        lines += [
+            "",
+            "## Memory",
+            "",
+            "`python benchmarks/extraction.py --part memory --out docs/results`: largest resident memory of a run of "
+            f"`extract` with {CHEAP}, of which the encoder's libraries take some 0.4 GiB before the first slide.",
+            "",
+            "| input | slides | tiles | main process, MiB | reading process, MiB |",
+            "|---|---|---|---|---|",
+        ]
+    for row in found.get("memory", []):
+        lines.append(
+            f"| {row['input']} | {row['slides']} | {row['tiles']:,} | {row['main']:.0f} | {row['reader']:.0f} |"
+        )
+    text = "\n".join([*lines, ""])
+    print(text)
     if out:
-        (out / "extraction.md").write_text("\n".join(lines))
-        (out / "extraction.json").write_text(json.dumps({"rows": rows, "memory_mib": used}, indent=1) + "\n")
+        (out / "extraction.md").write_text(text)
+        (out / "extraction.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

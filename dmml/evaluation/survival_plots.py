@@ -44,7 +44,9 @@ def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Pictur
         axes.set(ylim=(-0.02, 1.03), ylabel="event-free share")
         axes.set_xlim(left=0)
         axes.legend(loc="upper right")
-        axes.annotate(f"log-rank p {p_words(groups.p)}", (0.02, 0.04), xycoords="axes fraction")
+        axes.annotate(
+            f"log-rank p {p_words(groups.p)}", (0.5, 1.01), xycoords="axes fraction", ha="center", va="bottom"
+        )
         _numbers_at_risk(table, axes, groups.curves, unit, unit_name)
     if where is None:
         whose = "the training patients' median risk" if groups.from_training else "the median risk of these patients"
