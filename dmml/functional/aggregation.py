@@ -43,8 +43,8 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         densest_first = density.argsort(dim=1, descending=True, stable=True)
         place = torch.arange(n, device=tokens.device).expand_as(densest_first)
         rank = torch.empty_like(densest_first).scatter(1, densest_first, place)
-        denser = rank.unsqueeze(1) < rank.unsqueeze(2)  # [b, i, j]: j is denser than i
-        to_denser = torch.where(denser, far, float("inf")).amin(2)
+        not_denser = rank.unsqueeze(1) >= rank.unsqueeze(2)  # [b, i, j]: j is not denser than i
+        to_denser = far.masked_fill(not_denser, float("inf")).amin(2)
         delta = torch.where(to_denser.isinf(), largest, to_denser)  # δ²
 
         # log ρδ, −∞ for repeats of a token (δ = 0) raised above what is masked.
@@ -73,9 +73,9 @@ def _squared_distances(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     length = inner.diagonal(dim1=1, dim2=2)
     distance = (length.unsqueeze(1) + length.unsqueeze(2)).sub_(inner, alpha=2).div_(x.shape[-1])
     nil = 1e-13 * length.amax(1).view(-1, 1, 1) / x.shape[-1]
-    pair = mask.unsqueeze(1) & mask.unsqueeze(2)
-    distance = torch.where((distance > nil) & pair, distance, 0.0).to(precision)
-    return distance.masked_fill(~pair, float("inf")), distance.amax((1, 2)).unsqueeze(1)
+    apart = ~(mask.unsqueeze(1) & mask.unsqueeze(2))
+    distance = distance.masked_fill_((distance <= nil) | apart, 0.0).to(precision)
+    return distance.masked_fill(apart, float("inf")), distance.amax((1, 2)).unsqueeze(1)
 
 
 def merge_tokens(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:

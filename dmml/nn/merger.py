@@ -156,7 +156,7 @@ def _merge_windows(
     return _take(merged, compact), total.gather(1, compact), there.gather(1, compact), member
 
 
-def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 32) -> Tensor:
+def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 64) -> Tensor:
     """`dpc_knn` of many windows, so many at once that its distances stay small: memory is flat in tokens. → (W, M)."""
     parts = zip(points.split(at_once), mask.split(at_once), strict=True)
     return torch.cat([dpc_knn(some, there, n_clusters, k)[0] for some, there in parts])
