@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation_measures import partial_r2
+from ablation_measures import ceilings, partial_r2
 from ablation_variants import BY_NAME, TEACHER, TEACHING, Variant
 from known_factors import FOLLOW_UP, World, build
 from lightning.pytorch import Trainer, seed_everything
@@ -254,15 +254,17 @@ def _measure(model: SubspaceModule, variant: Variant, world: World, seed: int, s
 
 
 def write_truth(seed: int, settings: Settings, work: Path) -> dict[str, Any]:
-    """Outcomes and true risks of a seed's test patients, from the file if it is of these settings."""
+    """Outcomes, true risks and ceilings of a seed's test patients, from the file if it is of these settings."""
     path = work / f"seed_{seed}" / "truth.json"
-    made_by = digest({"settings": {name: asdict(settings)[name] for name in ("train", "val", "test", "visibility")}})
+    models_own = ("width", "epochs", "patience", "batch_size")
+    made_by = digest({name: value for name, value in asdict(settings).items() if name not in models_own})
     if path.is_file() and (kept := json.loads(path.read_text()))["digest"] == made_by:
         return kept
     world = _world(seed, settings)
     rows = world.parts["test"]
     truth = {"digest": made_by, **{name: values[rows].tolist() for name, values in world.outcome.items()}}
     truth |= {"oracle": world.risk[rows].tolist(), "slide_oracle": world.shown_risk[rows].tolist()}
+    truth["ceilings"] = ceilings(world)
     write_json(path, truth)
     return truth
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from known_factors import World
 from numpy.typing import NDArray
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import KFold
 
 from dmml.evaluation.bca import percentiles, two_sided_p
@@ -82,6 +83,30 @@ def _read(
     onto = vectors.T @ (told[known].T @ rest[known])  # (E, F)
     shrunk = onto / (np.maximum(values, 0)[:, None] + PENALTIES[:, None, None])  # (P, E, F)
     return rest[asked], (rest[asked] - (told[asked] @ vectors) @ shrunk) ** 2
+
+
+def ceilings(world: World) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """What slides allow: `partial_r2` on the test patients of readings that know more than a student can.
+
+    Returns:
+        {"shown": of the factors as the slide shows them, "taught": of a ridge regression that was taught the true
+        factors of training and inner validation patients, from the mean of their tokens}, each {"partial_r2": …,
+        "partial_r2_shown": …}.
+    """
+    known, rows = world.parts["train"] + world.parts["val"], world.parts["test"]
+    tokens = np.stack(
+        [np.concatenate([f.astype(float).mean(0) for f in item.features.values()]) for item in world.items]
+    )
+    tokens = (tokens - tokens[known].mean(0)) / tokens[known].std(0)
+    taught = {
+        s: RidgeCV(10.0 ** np.arange(-2, 5)).fit(tokens[known], values[known]).predict(tokens[rows])
+        for s, values in world.factors.items()
+    }
+    true, shown = ({s: values[rows] for s, values in group.items()} for group in (world.factors, world.shown))
+    return {
+        "shown": {"partial_r2": partial_r2(shown, true), "partial_r2_shown": partial_r2(shown, shown)},
+        "taught": {"partial_r2": partial_r2(taught, true), "partial_r2_shown": partial_r2(taught, shown)},
+    }
 
 
 # ---- concordance over seeds ----------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def summarise(results: Results, truths: dict[int, dict[str, Any]]) -> dict[str, 
         "seeds": list(truths),
         "code": sorted({result["code"] for by_seed in results.values() for result in by_seed.values()}),
         "references": {name: _interval(draws[name]) for name in (ORACLE, SLIDE_ORACLE)},
+        "ceilings": _ceilings(list(truths.values())),
         "variants": variants,
         "distillation": _distillation(draws),
     }
@@ -73,6 +74,15 @@ def _row(variant: Variant, by_seed: dict[int, dict[str, Any]], draws: dict[str, 
             "by_seed": (own.by_seed - default.by_seed).tolist()
         }
     return row
+
+
+def _ceilings(truths: list[dict[str, Any]]) -> dict[str, Any]:
+    """`ablation_measures.ceilings`, meaned over seeds."""
+    found = [truth["ceilings"] for truth in truths]
+    return {
+        reading: {which: _mean_r2([seed[reading][which] for seed in found]) for which in found[0][reading]}
+        for reading in found[0]
+    }
 
 
 def _mean_r2(fits: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

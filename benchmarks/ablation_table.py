@@ -10,6 +10,10 @@ from ablation_variants import BY_NAME, STUDENT, TEACHER
 from dmml.types import SUBSPACES
 
 TITLES = {TEACHER: "Teacher: slides and RNA", STUDENT: "Student: slides alone"}
+CEILINGS = {
+    "shown": "no model: the factors as the slide shows them",
+    "taught": "a ridge of the tokens' mean, taught the true factors",
+}
 YES_NO = {True: "yes", False: "**no**", None: "—"}
 
 
@@ -21,7 +25,7 @@ def markdown(summary: dict[str, Any]) -> str:
             *_figures(summary["figures"]),
             *(line for kind in (TEACHER, STUDENT) for line in _variants(kind, summary["variants"])),
             *_distillation(summary),
-            *(line for kind in (TEACHER, STUDENT) for line in _factors(kind, summary["variants"])),
+            *(line for kind in (TEACHER, STUDENT) for line in _factors(kind, summary)),
             "",
         ]
     )
@@ -105,10 +109,13 @@ def _distillation(summary: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _factors(kind: str, variants: dict[str, dict[str, Any]]) -> list[str]:
-    rows = {name: row for name, row in variants.items() if BY_NAME[name].kind == kind and row["partial_r2"]}
+def _factors(kind: str, summary: dict[str, Any]) -> list[str]:
+    variants = summary["variants"].items()
+    rows = {f"`{name}`": row for name, row in variants if BY_NAME[name].kind == kind and row["partial_r2"]}
     if not rows:
         return []
+    if kind == STUDENT:  # what slides allow bounds those alone who read nothing else
+        rows |= {CEILINGS[reading]: row for reading, row in summary["ceilings"].items()}
     lines = [
         f"## Factors in the embeddings: {kind}",
         "",
@@ -126,7 +133,7 @@ def _factors(kind: str, variants: dict[str, dict[str, Any]]) -> list[str]:
             for of in ("own", "other")
             for s in SUBSPACES
         ]
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 

@@ -51,6 +51,7 @@ class SubspaceTeacher(SubspaceModule):
             lets tissue say what RNA leaves open, and keeps the other subspace's factors out; None = as the rest.
         warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
         init_from: Checkpoint to take weights from, e.g. for fine-tuning.
+        compile: Run what reads tokens through `torch.compile` in a fit.
         fitted: Filled at fit and kept in the checkpoint; leave it empty.
     """
 
@@ -78,6 +79,7 @@ class SubspaceTeacher(SubspaceModule):
         tissue_weight_decay: float | None = 20.0,
         warmup: float = 0.1,
         init_from: str | None = None,
+        compile: bool = False,
         fitted: dict | None = None,
     ):
         task = task or Survival()
@@ -104,15 +106,13 @@ class SubspaceTeacher(SubspaceModule):
         self.save_hyperparameters(logger=False)
         self._fusion_factory, self._encoder_factory = fusion, expression_encoder
         self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
-        self.tissue_weight_decay = tissue_weight_decay
+        self.tissue_weight_decay, self.compiled = tissue_weight_decay, compile
         self._build_if_known()
         self._keep_hparams()
 
     def _build_parts(self) -> None:
-        genes, sizes = self.genes or {}, self.scores.sizes
-        self.expression = nn.ModuleDict(
-            {s: self._encoder_factory(len(genes.get(s, [])), self.width) for s in SUBSPACES}
-        )
+        sizes, self._n_genes = self.scores.sizes, {s: len(self.genes.get(s, [])) for s in SUBSPACES}
+        self.expression = nn.ModuleDict({s: self._encoder_factory(self._n_genes[s], self.width) for s in SUBSPACES})
         if not self.n_features:
             return
         self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
@@ -151,10 +151,10 @@ class SubspaceTeacher(SubspaceModule):
 
     def _encode(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
         """(B, d) of a subspace's genes; a batch without them reads as patients without RNA, not as at the mean."""
-        if subspace in batch.expression:
-            return self.expression[subspace](batch.expression[subspace], known)
-        nothing = torch.zeros(len(known), len((self.genes or {}).get(subspace, [])), device=known.device)
-        return self.expression[subspace](nothing, torch.zeros_like(known))
+        genes = batch.expression.get(subspace)
+        if genes is None:
+            genes, known = torch.zeros(len(known), self._n_genes[subspace], device=known.device), known & False
+        return self.expression[subspace](genes, known)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
         """AdamW with warm-up and cosine; the line from tissue's programs under a weight decay of its own."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from dmml.types import SUBSPACES
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -53,9 +55,14 @@ def test_quick_form_leaves_every_fit_and_the_page(quick):
         assert fit["c_index"] == pytest.approx(expected, abs=1e-12)
         assert summary["variants"][name]["c_index"]["value"] == pytest.approx(expected, abs=1e-6)
         assert fit["epochs"] == 2
+    shown = summary["ceilings"]["shown"]
+    for s in SUBSPACES:
+        assert shown["partial_r2_shown"][s]["own"] > 0.99, "what a slide shows tells itself"
+        assert shown["partial_r2"][s]["own"] < 0.8, "a correlation of 0.8 explains no more than 0.64 of a factor"
     page = (folder / "ablation.md").read_text()
     assert page in printed
     assert "--quick" in page
+    assert page.count("no model: the factors as the slide shows them") == 1
     assert all(f"`{name}`" in page for name in QUICK)
 
 
