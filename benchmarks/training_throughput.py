@@ -3,7 +3,7 @@
     python benchmarks/training_throughput.py [--patients 200] [--tokens 10000] [--workers 1] [--out docs/results]
 
 Writes patients of `tokens` tiles at 20x and a quarter of that at 10x to a store, trains a teacher for some epochs, and
-tells the share of the time that the loop waited for a batch, peak memory by epoch, and the padding of batches with
+tells the share of the time that the loop waited for a batch, peak memory as it goes, and the padding of batches with
 and without packing.
 """
 
@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 import argparse
 import json
 import tempfile
+import threading
 import time
 import types
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.profilers import SimpleProfiler
 
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.loading import Loading
@@ -35,33 +37,70 @@ from dmml.training.teacher import SubspaceTeacher
 GENES = {"tumor": [f"T{i}" for i in range(200)], "tme": [f"E{i}" for i in range(200)]}
 
 
+BLOCK = 25
+"""Patients among which a peak is looked for."""
+
+
 class Watch(Callback):
-    """Time in steps and between them, and resident memory at the end of each epoch."""
+    """Time in steps and between them, and the peak of memory among every `BLOCK` patients.
+
+    A thread looks every 50 ms, about ten times a step: what a step takes and gives back is seen as well. Files that
+    are mapped do not count, since the system takes their pages back when it needs them.
+    """
 
     def __init__(self) -> None:
-        self.waited, self.worked, self.memory, self._then = 0.0, 0.0, [], None
+        self.between, self.worked, self._then = 0.0, 0.0, None
+        self.peaks: list[float] = []
+        self.readers = 0.0
+        self._seen, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        looks = 0
+        while not self._over.wait(0.05):
+            if not self._seen:
+                continue  # nothing has been read yet
+            block = (self._seen - 1) // BLOCK
+            self.peaks += [0.0] * (block + 1 - len(self.peaks))
+            self.peaks[block] = max(self.peaks[block], field("self/status", "RssAnon:", "RssShmem:"))
+            looks += 1
+            if looks % 20 == 0:
+                children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+                own = [field(f"{child}/smaps_rollup", "Pss_Anon:") for child in children]
+                self.readers = max(self.readers, sum(own))
 
     def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
         """Begin anew."""
         self._then = None  # the first batch of an epoch is waited for in any case
+        if not self._thread.is_alive():
+            self._thread.start()
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """The batch is here."""
         now = time.perf_counter()
         if self._then is not None:
-            self.waited += now - self._then
+            self.between += now - self._then
         self._start = now
+        self._seen += len(batch.patient_id)
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """From here on the loop waits."""
         self._then = time.perf_counter()
         self.worked += self._then - self._start
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        """Look at the memory."""
-        pages = int(Path("/proc/self/statm").read_text().split()[2])  # of mapped files, which the system takes back
-        resident = int(Path("/proc/self/statm").read_text().split()[1])
-        self.memory.append((resident - pages) * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    def on_train_end(self, trainer: Trainer, module: Any) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+
+
+def field(path: str, *names: str) -> float:
+    """MiB that the lines of these names in a file of /proc add up to; 0 when the process is gone."""
+    try:
+        lines = [line.split() for line in (Path("/proc") / path).read_text().splitlines()]
+    except OSError:
+        return 0.0
+    return sum(int(words[1]) for words in lines if words and words[0] in names) / 1024
 
 
 def write_store(folder: Path, patients: int, tokens: int, dim: int) -> FeatureStore:
@@ -94,24 +133,30 @@ def measure(patients: int, tokens: int, dim: int, workers: int, epochs: int) -> 
         collate = Collate((10, 20), names, expression, known, target)
         place = types.SimpleNamespace(global_rank=0, world_size=1)
         loader = Loading(batch_size=1, num_workers=workers).loader(reader, names, collate, place, training=True)
-        watch = Watch()
+        watch, profiler = Watch(), SimpleProfiler()
         model = SubspaceTeacher(n_features=dim, genes=GENES, task=Survival(edges=[365.0, 730.0, 1460.0], end=3000.0))
         trainer = Trainer(
             max_epochs=epochs,
             accelerator="auto",
             devices=1,
             callbacks=[watch],
+            profiler=profiler,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         trainer.fit(model, loader)
-    total = watch.waited + watch.worked
+    total = watch.between + watch.worked
+    fetched = profiler.recorded_durations["[_TrainingEpochLoop].train_dataloader_next"]
+    first = [len(loader) * epoch for epoch in range(epochs)]  # of an epoch: waited for in any case
     return {
-        "waiting": watch.waited / total,
+        "waiting": sum(seconds for i, seconds in enumerate(fetched) if i not in first) / total,
+        "between_steps": watch.between / total,
         "patients_per_second": patients * epochs / total,
-        "memory_mib": [round(value) for value in watch.memory],
+        "peak_mib": [round(value) for value in watch.peaks],
+        "block": BLOCK,
+        "readers_mib": round(watch.readers),
     }
 
 
@@ -133,7 +178,8 @@ def padding() -> list[tuple[str, float, int]]:
 def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argparse.Namespace) -> str:
     """The result page."""
     command = f"python benchmarks/training_throughput.py --patients {args.patients} --tokens {args.tokens} --workers {args.workers}"
-    memory = found["memory_mib"]
+    peaks = found["peak_mib"]
+    later = peaks[1:] or peaks  # the first block holds the optimiser's first step
     lines = [f"| {way} | {share:.0%} | {batches:,} |" for way, share, batches in rows]
     return "\n".join(
         [
@@ -143,8 +189,11 @@ def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argpar
             "",
             f"{args.patients} patients of {args.tokens:,} tiles at 20x and {args.tokens // 4:,} at 10x ({args.dim} features), one a "
             f"batch, {args.workers} reading process(es), width 128: the loop waits for a batch {found['waiting']:.1%} of the time "
-            f"and does {found['patients_per_second']:.2f} patients a second. Memory of the process without mapped files, at the end "
-            f"of each epoch: {', '.join(f'{value:,}' for value in memory)} MiB.",
+            f"and does {found['patients_per_second']:.2f} patients a second.",
+            "",
+            f"Peak memory of the process without mapped files, looked at every 50 ms, among every {found['block']} patients of "
+            f"{args.epochs} epochs: {', '.join(f'{value:,}' for value in peaks)} MiB. From the second on it moves by "
+            f"{(max(later) - min(later)) / min(later):.1%}. The reading process has {found['readers_mib']:,} MiB of its own at most.",
             "",
             "Padding of an epoch's batches, 2,000 patients of 40 to some 100,000 tiles:",
             "",

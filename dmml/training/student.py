@@ -50,6 +50,7 @@ class SubspaceStudent(SubspaceModule):
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
         init_from: Checkpoint to take weights from: a student pre-trained without a teacher, or fine-tuning.
+        compile: As in `SubspaceTeacher`.
         fitted: Filled at fit and kept in the checkpoint; leave it empty.
 
     Source: contributions 3 and 4 of the paper.
@@ -80,6 +81,7 @@ class SubspaceStudent(SubspaceModule):
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         init_from: str | None = None,
+        compile: bool = False,
         fitted: dict | None = None,
     ):
         task_given = task is not None
@@ -109,7 +111,7 @@ class SubspaceStudent(SubspaceModule):
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
         self.teacher_program_weight = teacher_program_weight
         self.teacher_path = teacher
-        self._task_given = task_given
+        self._task_given, self.compiled = task_given, compile
         self._teacher: tuple[SubspaceTeacher, ...] = ()  # in a tuple, so that it is no part of this module's state
         self._build_if_known()
         self._keep_hparams()

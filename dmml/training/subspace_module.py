@@ -18,6 +18,7 @@ from dmml.nn.projection import TokenProjection
 from dmml.tasks import Task
 from dmml.training.bags import bag_of
 from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
+from dmml.training.compilation import compile_parts
 from dmml.training.confidence import confidence_sums
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
 from dmml.training.optimisation import adamw_with_cosine
@@ -63,12 +64,10 @@ class SubspaceModule(LightningModule):
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
-        self.tissue_rank = tissue_rank
-        self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
+        self.tissue_rank, self.token_dropout, self.embedding_dropout = tissue_rank, token_dropout, embedding_dropout
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.init_from = init_from
-        self.fitted = unpack(fitted or {})
-        self._built = False
+        self.init_from, self.fitted = init_from, unpack(fitted or {})
+        self._built = self.compiled = False
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
@@ -130,6 +129,8 @@ class SubspaceModule(LightningModule):
                 "the model's dimensions are not known: give n_features, genes and the task's classes, fit with a "
                 "MultimodalDataModule, or load a checkpoint"
             )
+        if stage == "fit" and self.compiled:
+            compile_parts(self)
         self._keep_hparams()
 
     def _inherit(self) -> None:
