@@ -1,14 +1,15 @@
 """Extraction end to end against the encoder alone: tiles a second on the same threads, with tiles in memory.
 
-Slides are rendered pyramids of the simulated cohort. `alone` encodes tiles of theirs that are already in memory, in
+Slides are mosaics of the rendered pyramids of a simulated cohort, so that they have as many tiles as a small section
+has, and for lite0 a run lasts about a minute. `alone` encodes tiles of theirs that are already in memory, in
 batches of the same size; `end to end` is what `dmml extract` does with the slides, from opening them to the store on
 the disk, without the loading of the encoder. Both are measured by turns and the middle is given. The second encoder
 is about ten times cheaper, so that reading has a tenth of the time. Memory is the largest of the main process and of
 its reading process, each in a run of `extract` of its own.
 
-    python benchmarks/extraction.py [--part speed|memory] [--out docs/results]
+    python benchmarks/extraction.py [--part lite0|cheap|count|size] [--out docs/results]
 
-With --out, what an earlier run wrote of the other part stays on the page.
+With --out, what an earlier run wrote of the other parts stays on the page.
 """
 
 from __future__ import annotations
@@ -169,11 +170,41 @@ def memory_by_size(folder: Path, widths: tuple[int, ...] = (12_500, 25_000, 50_0
     return rows
 
 
+def mosaics(slides: list[Path], folder: Path, count: int, side: int) -> list[Path]:
+    """So many larger slides, each beginning with another of the small ones."""
+    from large_slide import write_mosaic
+
+    paths = [folder / f"mosaic-{side}-{i}.tif" for i in range(count)]
+    for i, path in enumerate(paths):
+        write_mosaic(path, slides[i:] + slides[:i], side)
+    return paths
+
+
+def speed_of_default(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
+    return [measure("lite0", mosaics(slides, folder, 2, 4), folder, READERS, repeats)]
+
+
+def speed_of_cheap(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
+    large = mosaics(slides, folder, 4, 5)
+    return [
+        *(measure(CHEAP, large, folder, readers, repeats) for readers in (READERS, 0)),
+        measure(CHEAP, slides * 3, folder, READERS, repeats),
+    ]
+
+
+PARTS = {
+    "lite0": speed_of_default,
+    "cheap": speed_of_cheap,
+    "count": lambda slides, folder, _: memory_by_count(slides, folder),
+    "size": lambda _, folder, __: memory_by_size(folder),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--part", choices=("speed", "memory"), help="only this part")
+    parser.add_argument("--part", choices=PARTS, help="only this part")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--slides", type=Path, help="folder of slides (default: some are rendered)")
+    parser.add_argument("--slides", type=Path, help="folder of rendered slides (default: some are rendered)")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     from dmml.__main__ import main as dmml
@@ -187,14 +218,8 @@ def main() -> None:
             dmml(["simulate", str(folder / "sim"), "--patients", "12", "--held-out", "1"])
             source = folder / "sim" / "development" / "slides"
         slides = sorted(source.glob("*.tif"))
-        if args.part != "memory":
-            found["speed"] = [
-                measure("lite0", slides[:5], folder, READERS, args.repeats),
-                measure(CHEAP, slides * 3, folder, READERS, args.repeats),
-                measure(CHEAP, slides * 3, folder, 0, args.repeats),
-            ]
-        if args.part != "speed":
-            found["memory"] = memory_by_count(slides, folder) + memory_by_size(folder)
+        for part in [args.part] if args.part else PARTS:
+            found[part] = PARTS[part](slides, folder, args.repeats)
     report(found, args.out)
 
 
@@ -203,33 +228,34 @@ def report(found: dict, out: Path | None) -> None:
     import torch
 
     lines = ["# Extraction against the encoder alone", ""]
-    if "speed" in found:
+    if speeds := found.get("lite0", []) + found.get("cheap", []):
         lines += [
-            f"`python benchmarks/extraction.py --part speed --out docs/results`: {torch.get_num_threads()} thread(s) for "
-            "the encoder in both cases, reading in a process or thread beside it. Middle of the turns, each in brackets.",
+            f"`python benchmarks/extraction.py --out docs/results`: {torch.get_num_threads()} thread(s) for the encoder "
+            "in both cases, reading in a process or thread beside it, on a machine of two cores. The middle of the "
+            "turns, each in brackets.",
             "",
-            "| encoder | reading in | slides | tiles | alone, tiles/s | end to end, tiles/s | ratio |",
+            "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio |",
             "|---|---|---|---|---|---|---|",
         ]
-    for row in found.get("speed", []):
+    for row in speeds:
         reading = "a process" if row["readers"] else "a thread"
         turns = ", ".join(f"{ratio:.2f}" for ratio in row["ratios"])
         lines.append(
-            f"| {row['encoder']} | {reading} | {row['slides']} | {row['tiles']:,} | {row['alone']:.1f} | "
-            f"{row['end_to_end']:.1f} | **{row['ratio']:.2f}** ({turns}) |"
+            f"| {row['encoder']} | {reading} | {row['slides']} | {row['tiles'] / row['slides']:.0f} | "
+            f"{row['alone']:.1f} | {row['end_to_end']:.1f} | **{row['ratio']:.2f}** ({turns}) |"
         )
-    if "memory" in found:
+    if memories := found.get("count", []) + found.get("size", []):
         lines += [
             "",
             "## Memory",
             "",
-            "`python benchmarks/extraction.py --part memory --out docs/results`: largest resident memory of a run of "
-            f"`extract` with {CHEAP}, of which the encoder's libraries take some 0.4 GiB before the first slide.",
+            f"Largest resident memory of a run of `extract` with {CHEAP}, of which the encoder's libraries take some "
+            "0.4 GiB before the first slide.",
             "",
             "| input | slides | tiles | main process, MiB | reading process, MiB |",
             "|---|---|---|---|---|",
         ]
-    for row in found.get("memory", []):
+    for row in memories:
         lines.append(
             f"| {row['input']} | {row['slides']} | {row['tiles']:,} | {row['main']:.0f} | {row['reader']:.0f} |"
         )

@@ -10,6 +10,7 @@ begun again. What was redone is counted: never more than the slides that were on
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import signal
@@ -132,6 +133,8 @@ def main() -> None:
     print("\n".join(lines))
     if args.out:
         (args.out / "extraction_kills.md").write_text("\n".join(lines))
+        found = [{"readers": readers, **measured} for readers, measured in rows]
+        (args.out / "extraction_kills.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

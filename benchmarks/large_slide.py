@@ -1,8 +1,8 @@
-"""Writes slides far larger than memory: a pyramid of which only the tiles under a box of tissue hold data."""
+"""Writes large slides: sparse pyramids far larger than memory, and mosaics of many small slides."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,33 @@ def write_sparse(path: Path, size: tuple[int, int], box: tuple[int, int, int, in
                 resolution=(1e4 / mpp / factor,) * 2,
                 resolutionunit="CENTIMETER",
                 subfiletype=int(factor > 1),
+                metadata=None,
+            )
+
+
+def write_mosaic(path: Path, slides: Sequence[Path], side: int, mpp: float = 0.5) -> None:
+    """Write `side` × `side` slides of equal size side by side as one, from the first on and again from the start.
+
+    Args:
+        path: The TIFF.
+        slides: Pyramids whose levels are equal in number and size.
+        side: Slides in a row.
+        mpp: µm per pixel of their finest level.
+    """
+    import tifffile
+
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for level in range(3):
+            picture = [tifffile.imread(slides[i % len(slides)], key=level) for i in range(side * side)]
+            rows = [np.concatenate(picture[i : i + side], axis=1) for i in range(0, len(picture), side)]
+            tiff.write(
+                np.concatenate(rows),
+                tile=(256, 256),
+                compression="jpeg",
+                photometric="rgb",
+                resolution=(1e4 / mpp / 2**level,) * 2,
+                resolutionunit="CENTIMETER",
+                subfiletype=int(level > 0),
                 metadata=None,
             )
 
