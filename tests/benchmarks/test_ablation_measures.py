@@ -103,10 +103,12 @@ def test_summary_names_what_helps_what_harms_and_what_failed():
     from ablation_table import markdown
 
     truths, results = {}, {}
+    allowed = {s: {"own": 0.5, "other": 0.0} for s in ("tumor", "tme")}
+    ceilings = {reading: {"partial_r2": allowed, "partial_r2_shown": allowed} for reading in ("shown", "taught")}
     for seed in (0, 1):
         time, event, middling, useless = _outcome(seed)
         good = -np.argsort(np.argsort(time)).astype(float)
-        truths[seed] = {"time": time, "event": event, "oracle": good, "slide_oracle": good}
+        truths[seed] = {"time": time, "event": event, "oracle": good, "slide_oracle": good, "ceilings": ceilings}
         said = {
             "teacher": middling,
             "teacher-no-coordination": useless,
