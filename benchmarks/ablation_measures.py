@@ -104,8 +104,8 @@ def ceilings(world: World) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     }
     true, shown = ({s: values[rows] for s, values in group.items()} for group in (world.factors, world.shown))
     return {
-        "shown": {"partial_r2": partial_r2(shown, true), "partial_r2_shown": partial_r2(shown, shown)},
-        "taught": {"partial_r2": partial_r2(taught, true), "partial_r2_shown": partial_r2(taught, shown)},
+        reading: {"partial_r2": partial_r2(told, true), "partial_r2_shown": partial_r2(told, shown)}
+        for reading, told in {"shown": shown, "taught": taught}.items()
     }
 
 

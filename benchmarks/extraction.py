@@ -231,8 +231,8 @@ def report(found: dict, out: Path | None) -> None:
     if speeds := found.get("lite0", []) + found.get("cheap", []):
         lines += [
             f"`python benchmarks/extraction.py --out docs/results`: {torch.get_num_threads()} thread(s) for the encoder "
-            "in both cases, reading in a process or thread beside it, on a machine of two cores. The middle of the "
-            "turns, each in brackets.",
+            f"in both cases, reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. The middle "
+            "of the turns, each in brackets.",
             "",
             "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio |",
             "|---|---|---|---|---|---|---|",

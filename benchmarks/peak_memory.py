@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from contenders import build, step_of
+from process_memory import kib
 from token_batches import one_patient
 
 GIB = 1024.0**2  # of the KiB that the kernel counts in
 
 
-def _kib(name: str) -> int:
-    return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-
 def available_gib() -> float:
     """Memory that is free to take."""
-    return int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / GIB
+    return kib("MemAvailable", file="meminfo") / GIB
 
 
 def peak_above(run: Callable[[], object]) -> float:
@@ -30,9 +26,9 @@ def peak_above(run: Callable[[], object]) -> float:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # freed memory that the process still holds would be used again, uncounted
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-    before = _kib("VmRSS")
+    before = kib("VmRSS")
     run()
-    return (_kib("VmHWM") - before) / GIB
+    return (kib("VmHWM") - before) / GIB
 
 
 def of_training(name: str, n_tokens: int, warm: bool) -> dict:

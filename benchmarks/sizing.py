@@ -2,8 +2,9 @@
 
     python benchmarks/sizing.py [--tokens 10000] [--dim 1024] [--patients-per-second 3] [--tiles-per-second 40]
 
-Rates of a training step are of `benchmarks/training_throughput.py`; that of an extraction is yours to give (`dmml extract
---dry-run` tells the hours of your slides), else its column stays empty. Nothing is measured here: the table is arithmetic, so that an owner of other hardware can give its rates.
+Rates of a training step are of `benchmarks/training_throughput.py`; that of an extraction is yours to give (`dmml
+extract --dry-run` tells the hours of your slides), else its column stays empty. Nothing is measured here: the table is
+arithmetic, so that an owner of other hardware can give its rates.
 """
 
 from __future__ import annotations

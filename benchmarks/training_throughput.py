@@ -14,6 +14,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import argparse
+import contextlib
 import json
 import tempfile
 import threading
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import SimpleProfiler
+from process_memory import kib
 
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.loading import Loading
@@ -62,12 +64,13 @@ class Watch(Callback):
                 continue  # nothing has been read yet
             block = (self._seen - 1) // BLOCK
             self.peaks += [0.0] * (block + 1 - len(self.peaks))
-            self.peaks[block] = max(self.peaks[block], field("self/status", "RssAnon:", "RssShmem:"))
+            self.peaks[block] = max(self.peaks[block], kib("RssAnon", "RssShmem") / 1024)
             looks += 1
             if looks % 20 == 0:
                 children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-                own = [field(f"{child}/smaps_rollup", "Pss_Anon:") for child in children]
-                self.readers = max(self.readers, sum(own))
+                with contextlib.suppress(OSError, KeyError):  # a reading process that is gone meanwhile
+                    own = sum(kib("Pss_Anon", file=f"{child}/smaps_rollup") for child in children)
+                    self.readers = max(self.readers, own / 1024)
 
     def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
         """Begin anew."""
@@ -92,15 +95,6 @@ class Watch(Callback):
         """Look no more."""
         self._over.set()
         self._thread.join()
-
-
-def field(path: str, *names: str) -> float:
-    """MiB that the lines of these names in a file of /proc add up to; 0 when the process is gone."""
-    try:
-        lines = [line.split() for line in (Path("/proc") / path).read_text().splitlines()]
-    except OSError:
-        return 0.0
-    return sum(int(words[1]) for words in lines if words and words[0] in names) / 1024
 
 
 def write_store(folder: Path, patients: int, tokens: int, dim: int) -> FeatureStore:

@@ -73,9 +73,10 @@ def _squared_distances(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     length = inner.diagonal(dim1=1, dim2=2)
     distance = (length.unsqueeze(1) + length.unsqueeze(2)).sub_(inner, alpha=2).div_(x.shape[-1])
     nil = 1e-13 * length.amax(1).view(-1, 1, 1) / x.shape[-1]
-    apart = ~(mask.unsqueeze(1) & mask.unsqueeze(2))
-    distance = distance.masked_fill_((distance <= nil) | apart, 0.0).to(precision)
-    return distance.masked_fill(apart, float("inf")), distance.amax((1, 2)).unsqueeze(1)
+    pair = mask.unsqueeze(1) & mask.unsqueeze(2)
+    # Not `<= nil`: what is no number counts as no distance, too.
+    distance = distance.masked_fill_(~((distance > nil) & pair), 0.0).to(precision)
+    return distance.masked_fill(~pair, float("inf")), distance.amax((1, 2)).unsqueeze(1)
 
 
 def merge_tokens(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:

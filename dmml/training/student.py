@@ -104,6 +104,7 @@ class SubspaceStudent(SubspaceModule):
             weight_decay=weight_decay,
             warmup=warmup,
             init_from=init_from,
+            compile=compile,
             fitted=fitted,
         )
         self.save_hyperparameters(logger=False)
@@ -111,7 +112,7 @@ class SubspaceStudent(SubspaceModule):
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
         self.teacher_program_weight = teacher_program_weight
         self.teacher_path = teacher
-        self._task_given, self.compiled = task_given, compile
+        self._task_given = task_given
         self._teacher: tuple[SubspaceTeacher, ...] = ()  # in a tuple, so that it is no part of this module's state
         self._build_if_known()
         self._keep_hparams()

@@ -54,6 +54,7 @@ class SubspaceModule(LightningModule):
         weight_decay: float,
         warmup: float,
         init_from: str | None,
+        compile: bool,
         fitted: dict | None,
     ):
         super().__init__()
@@ -66,8 +67,8 @@ class SubspaceModule(LightningModule):
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
         self.tissue_rank, self.token_dropout, self.embedding_dropout = tissue_rank, token_dropout, embedding_dropout
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.init_from, self.fitted = init_from, unpack(fitted or {})
-        self._built = self.compiled = False
+        self.init_from, self.compiled, self.fitted = init_from, compile, unpack(fitted or {})
+        self._built = False
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
@@ -111,8 +112,7 @@ class SubspaceModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """At fit, take from the training data what was not given; otherwise check that the cohort fits the model."""
-        trainer = self._trainer
-        data = None if trainer is None else getattr(trainer, "datamodule", None)
+        data = getattr(self._trainer, "datamodule", None)
         if stage == "fit":
             self._inherit()
             if data is not None:

@@ -101,17 +101,19 @@ class SubspaceTeacher(SubspaceModule):
             weight_decay=weight_decay,
             warmup=warmup,
             init_from=init_from,
+            compile=compile,
             fitted=fitted,
         )
         self.save_hyperparameters(logger=False)
         self._fusion_factory, self._encoder_factory = fusion, expression_encoder
         self.expression_dropout, self.tissue_through_programs = expression_dropout, tissue_through_programs
-        self.tissue_weight_decay, self.compiled = tissue_weight_decay, compile
+        self.tissue_weight_decay = tissue_weight_decay
         self._build_if_known()
         self._keep_hparams()
 
     def _build_parts(self) -> None:
-        sizes, self._n_genes = self.scores.sizes, {s: len(self.genes.get(s, [])) for s in SUBSPACES}
+        sizes = self.scores.sizes
+        self._n_genes = {s: len(self.genes.get(s, [])) for s in SUBSPACES}
         self.expression = nn.ModuleDict({s: self._encoder_factory(self._n_genes[s], self.width) for s in SUBSPACES})
         if not self.n_features:
             return
@@ -153,7 +155,8 @@ class SubspaceTeacher(SubspaceModule):
         """(B, d) of a subspace's genes; a batch without them reads as patients without RNA, not as at the mean."""
         genes = batch.expression.get(subspace)
         if genes is None:
-            genes, known = torch.zeros(len(known), self._n_genes[subspace], device=known.device), known & False
+            genes = torch.zeros(len(known), self._n_genes[subspace], device=known.device)
+            known = torch.zeros_like(known)
         return self.expression[subspace](genes, known)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:

@@ -66,7 +66,6 @@ def bag() -> SlideFeatures:
 def test_a_slide_id_does_not_lead_out_of_the_store(store, tmp_path, name, url):
     before = files(tmp_path)
     if url:
-        pytest.importorskip("fsspec")
         store = FeatureStore(f"local://{store.path}", mode="r+")
     with pytest.raises(InputError, match="cannot be the id of a slide") as error:
         store.write(name, {10: bag()}, {})
