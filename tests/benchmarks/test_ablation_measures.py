@@ -1,18 +1,7 @@
 """What the ablation measures: against hand-made cases, closed forms, and dmml's own paired bootstrap."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _scripts(monkeypatch):
-    """Scripts import each other from their own folder, and ask for one thread."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

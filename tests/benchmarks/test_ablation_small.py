@@ -15,13 +15,6 @@ from dmml.types import SUBSPACES
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def _scripts(monkeypatch):
-    """Scripts import each other from their own folder, and ask for one thread."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """The quick form, run once: its folder and what it printed."""

@@ -1,19 +1,9 @@
 """The benchmarks' slides hold what they promise, and their steps and figures are what they are called."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _scripts(monkeypatch):
-    """Scripts import each other from their own folder, and ask for one thread."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

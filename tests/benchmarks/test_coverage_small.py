@@ -2,16 +2,8 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
-
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def test_intervals_hold_the_truth_of_the_usual_scenario(monkeypatch):

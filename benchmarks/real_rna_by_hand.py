@@ -1,0 +1,79 @@
+"""Models of RNA written by hand with scikit-learn and lifelines, to hold dmml's figures against: nothing of dmml is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from lifelines import CoxPHFitter
+from lifelines.utils import concordance_index
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+
+CLIP = 3.0
+
+
+def expression(path: Path, clip: float = CLIP) -> pd.DataFrame:
+    """Patients × genes of a published table, z-scores cut at ± `clip`."""
+    table = pd.read_csv(path, low_memory=False).drop_duplicates("case_id").set_index("case_id")
+    return table[[name for name in table if name.endswith("_rnaseq")]].astype(float).clip(-clip, clip)
+
+
+def folds(folder: Path) -> list[tuple[list[str], list[str]]]:
+    """(training, test) patients of each published fold; `val` is the outer test."""
+    tables = [pd.read_csv(folder / f"splits_{k}.csv") for k in range(5)]
+    return [(list(table["train"].dropna()), list(table["val"].dropna())) for table in tables]
+
+
+def components(genes: pd.DataFrame, train: list[str], test: list[str], n: int) -> tuple[NDArray, NDArray]:
+    """Scores on n principal components of the training patients, all divided by their common spread there."""
+    fitted = PCA(n, random_state=0).fit(genes.loc[train])
+    x, x_test = (fitted.transform(genes.loc[patients]) for patients in (train, test))
+    return x / x.std(), x_test / x.std()
+
+
+def cox(
+    genes: pd.DataFrame,
+    outcome: pd.DataFrame,
+    dealt: list[tuple[list[str], list[str]]],
+    n: int = 10,
+    penalty: float = 0.0,
+) -> list[float]:
+    """Concordance of each fold of a Cox model on n principal components.
+
+    Args:
+        genes: Patients × genes.
+        outcome: By patient: `time`, `event`; patients without outcome are left out.
+        dealt: (training, test) patients.
+        n: Components.
+        penalty: Of lifelines, ridge.
+    """
+    outcome = outcome.dropna()
+    outcome = outcome[outcome.index.isin(genes.index)]
+    found = []
+    for parts in dealt:
+        train, test = ([p for p in patients if p in outcome.index] for patients in parts)
+        x, x_test = components(genes, train, test, n)
+        model = CoxPHFitter(penalizer=penalty).fit(
+            pd.DataFrame(x).assign(**outcome.loc[train].to_dict("list")), "time", "event"
+        )
+        risk = model.predict_log_partial_hazard(pd.DataFrame(x_test)).to_numpy()
+        found.append(concordance_index(outcome.loc[test, "time"], -risk, outcome.loc[test, "event"]))
+    return found
+
+
+def logistic(
+    genes: pd.DataFrame, label: pd.Series, dealt: list[tuple[list[str], list[str]]], n: int = 30
+) -> list[float]:
+    """Accuracy of each fold of a logistic regression on n principal components; patients without label are left out."""
+    label = label.dropna()
+    label = label[label.index.isin(genes.index)]
+    found = []
+    for parts in dealt:
+        train, test = ([p for p in patients if p in label.index] for patients in parts)
+        x, x_test = components(genes, train, test, n)
+        model = LogisticRegression(max_iter=5000).fit(x, label.loc[train])
+        found.append(float(np.mean(model.predict(x_test) == label.loc[test])))
+    return found
