@@ -1,10 +1,10 @@
-"""Does all that is claimed of several devices hold on yours? One command, some minutes, no data.
+"""Does all that is claimed of several devices hold on yours? One command, some minutes, no data; exit 1 where it does not.
 
     python benchmarks/verify_gpus.py [--accelerator gpu] [--devices 2] [--out FOLDER]
 
-Compared are one process and several with the same patients in each step (weights, validation figures), the weights of
-the processes among each other, fits in half precision and with `torch.compile`, and a `dmml fit` on several devices
-that was stopped by a signal and resumed with one that was left alone. `--accelerator cpu` runs it by gloo.
+Compared are one process and several with the same patients in each step (weights, validation figures), the processes
+among each other (half precision, the Cox likelihood, `torch.compile`), and runs of `dmml fit` on several devices: begun
+by Lightning and by torchrun, stopped by a signal and resumed, and left alone. `--accelerator cpu` runs it by gloo.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,203 +31,204 @@ import torch
 import yaml
 from fit_kills import equal, result, write_config
 
-STEPS = 3
-# Drawn differently on every process, and what compares the patients of one process with each other:
-OFF = {"expression_dropout": 0.0, "decorrelation_weight": 0.0}
+HERE = Path(__file__).resolve().parent
+ALONE = ("shared", "accumulated", "lacking", "student", "validated")
+"""Cases of `many_processes.py` in which several processes must do what one does"""
+WORDS = {
+    "shared": "weights after 3 steps, coordination in the shared scope",
+    "accumulated": "the same, classifier scope, gradients accumulated over 2 batches",
+    "lacking": "the same, RNA, tissue, outcomes and events missing on one process alone",
+    "student": "the same, student with a teacher",
+}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-# ---- in each process -----------------------------------------------------------------------------------------------
-
-
-def fit(case: str, world: int, accelerator: str, work: Path) -> None:
-    """Fit as a case asks, and write what this process ends with to `<work>/<case>_<world>_<rank>.pt`."""
-    from lightning.pytorch import Callback, Trainer, seed_everything
-
-    from dmml.callbacks.coordination import GradientCoordination
-    from dmml.data.module import MultimodalDataModule
-    from dmml.training.teacher import SubspaceTeacher
-    from dmml.training.weighting import PatientWeightedLoss
-
-    same = case in ("weights", "validation")
-
-    class Keep(Callback):
-        """What a process saw and learned."""
-
-        def __init__(self) -> None:
-            self.validated: list[str] = []
-
-        def on_fit_start(self, trainer: Any, module: Any) -> None:
-            for part in module.modules():
-                if same and isinstance(part, torch.nn.Dropout | torch.nn.AlphaDropout):
-                    part.p = 0.0
-
-        def on_validation_batch_start(self, trainer: Any, module: Any, batch: Any, *place: Any) -> None:
-            self.validated += batch.patient_id
-
-        def on_train_end(self, trainer: Any, module: Any) -> None:
-            figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
-            weights = {name: value.detach().cpu() for name, value in module.state_dict().items()}
-            kept = {"weights": weights, "figures": figures, "validated": self.validated}
-            torch.save(kept, work / f"{case}_{world}_{trainer.global_rank}.pt")
-
-    seed_everything(11, verbose=False)
-    torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    section = yaml.safe_load((work / "fit.yaml").read_text())["data"]["init_args"] | {"max_tokens": None, "pack": 1}
-    most = int(os.environ["VERIFY_PROCESSES"])  # a step is of twice so many patients, however many processes share it
-    model = SubspaceTeacher(width=16, compile=case == "compile", **(OFF if same else {}))
-    if same:  # Adam would make a whole step of a gradient that is nothing but rounding
-        rate = 0.05 if case == "weights" else 0.0
-        model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=rate)
-    trainer = Trainer(
-        **({"max_steps": STEPS} if case == "weights" else {"max_epochs": 1}),
-        accelerator=accelerator,
-        devices=world,
-        strategy="ddp" if world > 1 else "auto",
-        precision=case if case.endswith("mixed") else "32-true",
-        callbacks=[GradientCoordination(scope="shared"), PatientWeightedLoss(), Keep()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=work / case,
-    )
-    section["batch_size"] = 2 * most // world if case == "weights" else 2
-    trainer.fit(model, MultimodalDataModule(**section))
-
-
-# ---- the checks ----------------------------------------------------------------------------------------------------
+Verdict = tuple[bool, str]
 
 
 class Bench:
     """Runs the processes of a check, and reads what they left.
 
     Args:
-        work: Scratch folder with a cohort and `fit.yaml`.
+        work: Scratch folder.
         accelerator: As Lightning's.
         devices: Processes.
     """
 
     def __init__(self, work: Path, accelerator: str, devices: int):
         self.work, self.accelerator, self.devices = work, accelerator, devices
+        self.exact = accelerator == "cpu"  # a GPU adds up in another order each time
+        self.half = ("bf16-mixed",) if self.exact else ("bf16-mixed", "16-mixed")
+        self.told: dict[str, str] = {}
+        config = write_config(work, max(40, 20 * devices), epochs=3)
+        section = yaml.safe_load(config.read_text())["data"]["init_args"] | {"max_tokens": None, "pack": 1}
+        (work / "data.yaml").write_text(yaml.safe_dump(section))
 
-    def fit(self, case: str, world: int) -> list[dict[str, Any]]:
+    def run(self, argv: list[str], seconds: float) -> str:
+        """Run to the end. Returns the last line that it wrote to stderr; empty when it went well."""
+        done = subprocess.run(argv, env=environment(), capture_output=True, text=True, timeout=seconds, check=False)
+        lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+        return lines[-1] if done.returncode else ""
+
+    def fit(self, processes: int, *cases: str) -> None:
+        """Run cases of `many_processes.py`; where a case breaks off, what it left is missing, and its check fails."""
+        argv = [sys.executable, str(HERE / "many_processes.py"), "--accelerator", self.accelerator]
+        argv += ["--processes", str(processes), "--of", str(self.devices), "--cases", ",".join(cases)]
+        argv += ["--data", str(self.work / "data.yaml"), "--out", str(self.work)]
+        try:
+            told = self.run(argv, 1800)  # a compiler may be slow
+        except subprocess.TimeoutExpired:
+            told = "not over after half an hour"
+        self.told |= dict.fromkeys((f"{case}_{processes}" for case in cases), told)
+
+    def ends(self, case: str, processes: int) -> list[dict[str, Any]]:
         """What each process of a case ended with."""
-        given = ["--case", case, "--processes", str(world), "--work", str(self.work)]
-        argv = [sys.executable, __file__, "--accelerator", self.accelerator, *given]
-        run = subprocess.run(
-            argv,
-            env=os.environ | {"VERIFY_PROCESSES": str(self.devices)},
-            capture_output=True,
-            text=True,
-            timeout=1800,  # a compiler may be slow
-            check=False,
-        )
-        if run.returncode:
-            raise RuntimeError(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit {run.returncode}")
-        paths = [self.work / f"{case}_{world}_{rank}.pt" for rank in range(world)]
+        paths = [self.work / f"{case}_{processes}_{rank}.pt" for rank in range(processes)]
+        if missing := [path.name for path in paths if not path.is_file()]:
+            raise RuntimeError(f"{', '.join(missing)} was not written: {self.told.get(f'{case}_{processes}', '')}")
         return [torch.load(path, weights_only=True) for path in paths]
 
-    def weights(self) -> tuple[bool, str]:
-        """Weights after three steps, of one process and of several, and of these among each other."""
-        one, several = self.fit("weights", 1)[0]["weights"], self.fit("weights", self.devices)
-        alike = all(equal(end["weights"], several[0]["weights"]) for end in several)
-        gap = max((one[name] - value).abs().max().item() for name, value in several[0]["weights"].items())
-        limit = 1e-6 if self.accelerator == "cpu" else 1e-5  # a GPU adds up in another order
-        told = f"largest difference from one process {gap:.1e} (at most {limit:.0e}); among the processes "
-        return alike and gap <= limit, told + ("none" if alike else "SOME")
+    # ---- what is checked ---------------------------------------------------------------------------------------
 
-    def validation(self) -> tuple[bool, str]:
+    def weights(self, case: str) -> Verdict:
+        """Weights of one process and of several, and of these among each other."""
+        (one,), several = self.ends(case, 1), self.ends(case, self.devices)
+        gap, limit = distance(one["weights"], several[0]["weights"]), 1e-6 if self.exact else 1e-5
+        good, told = self.alike(several)
+        learned = {patient for end in several for batch in end["learned"] for patient in batch}
+        same = learned == {patient for batch in one["learned"] for patient in batch}
+        told = f"largest difference from one process {gap:.1e} (at most {limit:.0e}); {told}"
+        return good and same and gap <= limit, told + ("" if same else "; NOT the same patients")
+
+    def alike(self, several: list[dict[str, Any]]) -> Verdict:
+        """Whether every process has the weights of the first, and they are numbers."""
+        first = several[0]["weights"]
+        good = all(equal(end["weights"], first) for end in several)
+        finite = all(bool(value.isfinite().all()) for value in first.values())
+        told = "no bit differs among processes" if good else "processes DIFFER"
+        return good and finite, told + ("" if finite else "; NOT all weights are numbers")
+
+    def validation(self) -> Verdict:
         """Figures of a validation that several processes share, and who was validated."""
-        (one,), several = self.fit("validation", 1), self.fit("validation", self.devices)
+        (one,), several = self.ends("validated", 1), self.ends("validated", self.devices)
         figures = [{k: v for k, v in end["figures"].items() if k.startswith("val/")} for end in (one, *several)]
         apart = max(abs(figures[0][name] - other[name]) for other in figures for name in figures[0])
-        patients = sorted(patient for end in several for patient in end["validated"])
-        once = patients == sorted(one["validated"]) and len(set(patients)) == len(patients)
-        limit = 0.0 if self.accelerator == "cpu" else 1e-6
+        patients = sorted(patient for end in several for batch in end["validated"] for patient in batch)
+        once = patients == sorted(patient for batch in one["validated"] for patient in batch)
+        once = once and len(set(patients)) == len(patients)
         told = f"{', '.join(sorted(figures[0]))}: largest difference {apart:.1e}; {len(patients)} patients, "
-        return apart <= limit and once, told + ("each once" if once else "NOT each once")
+        return apart <= (0.0 if self.exact else 1e-6) and once, told + ("each once" if once else "NOT each once")
 
-    def finite(self, case: str) -> tuple[bool, str]:
-        """A fit of one epoch ends with numbers, the same on every process."""
-        several = self.fit(case, self.devices)
-        alike = all(equal(end["weights"], several[0]["weights"]) for end in several)
+    def among(self, case: str) -> Verdict:
+        """A case that one process cannot be asked for: the processes agree, with numbers."""
+        several = self.ends(case, self.devices)
         loss = several[0]["figures"]["train/loss"]
-        return alike and math.isfinite(loss), f"loss {loss:.4f}; weights {'alike' if alike else 'NOT alike'}"
+        good, told = self.alike(several)
+        wrapped = [name for name in several[0]["weights"] if "_orig_mod" in name]
+        return good and math.isfinite(loss) and not wrapped, f"loss {loss:.4f}; {told}"
 
-    def compiled(self) -> tuple[bool, str]:
-        """As `finite`; and the names of the weights are those of a model that is not compiled."""
-        good, told = self.finite("compile")
-        kept = torch.load(self.work / f"compile_{self.devices}_0.pt", weights_only=True)["weights"]
-        wrapped = sum("_orig_mod" in name for name in kept)
-        return good and not wrapped, f"{told}; {wrapped} wrapped names"
+    def poisoned(self) -> Verdict:
+        """A loss that is no number on one process ends all, with one message."""
+        first, *others = self.ends("poisoned", self.devices)
+        good = first.get("ended") == "InputError" and all(end.get("ended") == "SystemExit" for end in others)
+        return good, f"{first.get('ended')}: {first.get('told', '')[:60]}…"
 
-    def command(self, run: Path) -> list[str]:
+    def command(self, run: Path, by: str = "lightning") -> list[str]:
         """`dmml fit` on all devices."""
-        argv = [sys.executable, "-m", "dmml", "fit", "--config", str(self.work / "fit.yaml"), "--resume"]
+        start = [sys.executable]
+        if by == "torchrun":
+            start += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={self.devices}"]
+        argv = ["-m", "dmml", "fit", "--config", str(self.work / "fit.yaml"), "--resume", "--data.batch_size", "2"]
         argv += ["--trainer.default_root_dir", str(run), "--trainer.accelerator", self.accelerator]
-        argv += ["--trainer.devices", str(self.devices), "--trainer.strategy", "ddp", "--data.batch_size", "2"]
-        return [*argv, "--trainer.deterministic", "true"]
+        argv += ["--trainer.devices", str(self.devices), "--trainer.strategy", "ddp"]
+        # `true` is refused by torch on a GPU: the default fusion reads by grid_sample.
+        return [*start, *argv, "--trainer.deterministic", "true" if self.exact else "warn"]
 
-    def whole(self) -> Path:
+    def whole(self, by: str = "lightning") -> Path:
         """A run on all devices that nobody disturbs."""
-        run = self.work / "whole"
-        if not run.exists():
-            done = subprocess.run(self.command(run), capture_output=True, text=True, timeout=600, check=False)
-            if done.returncode:
-                raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        run = self.work / f"whole_{by}"
+        if not run.exists() and (told := self.run(self.command(run, by), 600)):
+            raise RuntimeError(told)
         return run
 
-    def stopped(self, signum: int) -> tuple[bool, str]:
-        """A run that is told to stop in its second epoch, and resumed, is the undisturbed one bit for bit."""
+    def torchrun(self) -> Verdict:
+        """A run begun by torchrun is that begun by Lightning."""
+        return self.same_run(self.whole(), self.whole("torchrun"))
+
+    def stopped(self, signum: int) -> Verdict:
+        """A run that is told to stop in its second epoch, and resumed, is the undisturbed one."""
         whole, run = self.whole(), self.work / f"stopped_{signum}"
+        code = self.stop(run, signum)
+        if told := self.run(self.command(run), 600):
+            return False, f"stopped with exit {code}; resumed: {told}"
+        good, told = self.same_run(whole, run)
+        return good and code == 128 + signum, f"exit {code}; {told}"
+
+    def stop(self, run: Path, signum: int) -> int:
+        """Begin a run, send a signal once an epoch is over, and wait for its end. Returns the exit status."""
         with (self.work / f"stopped_{signum}.log").open("w") as log:
-            child = subprocess.Popen(self.command(run), stdout=log, stderr=log, start_new_session=True)
-            begin = time.monotonic()
-            while not (run / "checkpoints" / "last.ckpt").is_file() and child.poll() is None:
-                if time.monotonic() - begin > 300:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    raise RuntimeError("no epoch was over after five minutes")
-                time.sleep(0.01)
-            if signum == signal.SIGINT:
-                os.killpg(child.pid, signum)  # Ctrl-C reaches every process of the terminal
-            else:
-                child.send_signal(signum)  # `kill` reaches the one that was started
-            try:
-                code = child.wait(120)
-            except subprocess.TimeoutExpired:
+            child = subprocess.Popen(
+                self.command(run), stdout=log, stderr=log, env=environment(), start_new_session=True
+            )
+        begin = time.monotonic()
+        while not (run / "checkpoints" / "last.ckpt").is_file() and child.poll() is None:
+            if time.monotonic() - begin > 300:
                 os.killpg(child.pid, signal.SIGKILL)
-                return False, "hangs at the signal"
-        again = subprocess.run(self.command(run), capture_output=True, text=True, timeout=600, check=False)
-        if again.returncode:
-            return False, f"stopped with exit {code}; resumed: {again.stderr.strip().splitlines()[-1]}"
-        before, after = result(whole), result(run)
+                raise RuntimeError("no epoch was over after five minutes")
+            time.sleep(0.01)
+        if signum == signal.SIGINT:
+            os.killpg(child.pid, signum)  # Ctrl-C reaches every process of the terminal
+        else:
+            child.send_signal(signum)  # `kill` reaches the one that was started
+        try:
+            return child.wait(120)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise RuntimeError("hangs at the signal") from None
+
+    def same_run(self, a: Path, b: Path) -> Verdict:
+        """Whether two runs left the same; on a GPU, no further apart than two that nobody disturbed, tenfold."""
+        before, after = result(a), result(b)
         apart = [part for part in before if not equal(before[part], after[part])]
-        good = code == 128 + signum and not apart
-        return good, f"exit {code}; resumed, {'no bit differs' if not apart else 'differs: ' + ', '.join(apart)}"
+        if self.exact or not apart:
+            return not apart, "no bit differs" if not apart else f"DIFFERS: {', '.join(apart)}"
+        gap = distance(before["last.state_dict"], after["last.state_dict"])
+        usual = distance(*(result(self.whole(by))["last.state_dict"] for by in ("lightning", "torchrun")))
+        limit = max(1e-4, 10 * usual)
+        return gap <= limit, f"last weights differ by {gap:.1e} (two undisturbed runs by {usual:.1e})"
+
+
+def environment() -> dict[str, str]:
+    """Of a process that runs this checkout, whatever else is installed."""
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """Largest difference between two sets of weights."""
+    return max(((x.float() - b[name].float()).abs().max().item() for name, x in a.items() if x.numel()), default=0.0)
 
 
 def verify(accelerator: str, devices: int) -> list[tuple[str, bool, str]]:
     """(what was checked, whether it holds, in words)."""
     work = Path(tempfile.mkdtemp(prefix="verify_gpus_"))
+    rows = []
     try:
-        write_config(work, max(40, 12 * devices), epochs=3)
         bench = Bench(work, accelerator, devices)
-        half = ("bf16-mixed",) if accelerator == "cpu" else ("bf16-mixed", "16-mixed")
-        checks = [
-            (f"weights after {STEPS} steps with coordination", bench.weights),
+        bench.fit(1, *ALONE)
+        bench.fit(devices, *ALONE, "cox", *bench.half, "poisoned")
+        checks: list[tuple[str, Callable[[], Verdict]]] = [
+            *((words, partial(bench.weights, case)) for case, words in WORDS.items()),
             ("sharded validation", bench.validation),
-            *((precision, lambda name=precision: bench.finite(name)) for precision in half),
-            *((f"{signal.Signals(s).name} and `--resume`", lambda signum=s: bench.stopped(signum)) for s in SIGNALS),
-            ("`compile: true`", bench.compiled),
+            ("Cox likelihood, a process without events", partial(bench.among, "cox")),
+            *((precision, partial(bench.among, precision)) for precision in bench.half),
+            ("a loss on one process that is no number", bench.poisoned),
+            ("`dmml fit` begun by torchrun", bench.torchrun),
+            *((f"{signal.Signals(s).name} and `--resume`", partial(bench.stopped, s)) for s in SIGNALS),
+            ("`compile: true`", lambda: (bench.fit(devices, "compiled"), bench.among("compiled"))[1]),
         ]
-        rows = []
         for name, check in checks:
             try:
                 good, told = check()
-            except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+            except (RuntimeError, OSError, KeyError, subprocess.TimeoutExpired) as error:
                 good, told = False, str(error)[:300]
             rows.append((name, good, told))
             print(f"{'holds' if good else 'FAILS'}: {name}: {told}", flush=True)
@@ -234,13 +237,16 @@ def verify(accelerator: str, devices: int) -> list[tuple[str, bool, str]]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def page(rows: list[tuple[str, bool, str]], accelerator: str, devices: int) -> str:
+def page(rows: list[tuple[str, bool, str]], accelerator: str, devices: int, minutes: float) -> str:
     """The result page."""
-    name = torch.cuda.get_device_name() if accelerator == "gpu" else platform.machine()
+    name = torch.cuda.get_device_name() if accelerator == "gpu" else f"process on a CPU ({platform.machine()}), gloo"
     lines = [f"| {what} | {'holds' if good else '**fails**'} | {told} |" for what, good, told in rows]
     command = f"python benchmarks/verify_gpus.py --accelerator {accelerator} --devices {devices}"
-    head = ["# Several devices", "", f"`{command}`", "", f"{devices} × {name}, torch {torch.__version__}", ""]
-    return "\n".join([*head, "| checked | | |", "|---|---|---|", *lines, ""])
+    held = sum(good for _, good, _ in rows)
+    head = f"{devices} × {name}, torch {torch.__version__}, {minutes:.0f} minutes. **{held} of {len(rows)} hold.**"
+    return "\n".join(
+        ["# Several devices", "", f"`{command}`", "", head, "", "| checked | | |", "|---|---|---|", *lines, ""]
+    )
 
 
 def run() -> None:
@@ -248,18 +254,16 @@ def run() -> None:
     parser.add_argument("--accelerator", default="gpu", choices=["gpu", "cpu"])
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    parser.add_argument("--processes", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.case:
-        fit(args.case, args.processes, args.accelerator, args.work)
-        return
     if args.devices < 2 or (args.accelerator == "gpu" and torch.cuda.device_count() < args.devices):
         parser.error(f"{torch.cuda.device_count()} GPUs here; at least two devices are needed (or --accelerator cpu)")
+    begin = time.monotonic()
     rows = verify(args.accelerator, args.devices)
+    text = page(rows, args.accelerator, args.devices, (time.monotonic() - begin) / 60)
+    print(f"\n{text}")
     if args.out:
-        (args.out / "verify_gpus.md").write_text(page(rows, args.accelerator, args.devices))
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"several_devices_{args.accelerator}.md").write_text(text)
     sys.exit(not all(good for _, good, _ in rows))
 
 

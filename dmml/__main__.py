@@ -62,12 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(argv)
     except InputError as error:
-        print(f"dmml: error: {error}", file=sys.stderr)
+        print(f"dmml: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         more = " with --resume" if argv[:1] == ["fit"] else ""
         print(f"dmml: interrupted; the same command{more} goes on where it stopped", file=sys.stderr)
         return 130
+
+
+def _one_line(text: str) -> str:
+    """What names in a message may hold (line breaks, a terminal's control codes) is shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from dmml.callbacks.processes import gather
 from dmml.types import Batch
 
 
@@ -35,11 +35,7 @@ class PatientCollector(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the ranks together."""
-        parts: list[Any] = [self._part()]
-        if trainer.world_size > 1:
-            parts = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, self._part())
-        self._join(parts)
+        self._join(gather(trainer, self._part()))
 
 
 class CollectPredictions(PatientCollector):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from dmml.callbacks.processes import gather
 from dmml.errors import InputError
 from dmml.types import Batch
 
@@ -19,8 +21,9 @@ class NanGuard(Callback):
 
     A loss that is no number ends the run with the names of the patients of its batch, which is written beside the
     checkpoints as plain arrays (`numpy.load` reads it). `last.ckpt` of the epoch before is untouched by what
-    the loss did to the weights. Under 16-mixed precision a gradient that overflows is the scaler's to skip, and is none
-    of this guard's business; a loss is.
+    the loss did to the weights. Several processes end together, whichever of them met the loss: one that ended alone
+    would leave the others waiting for it. Under 16-mixed precision a gradient that overflows is the scaler's to skip,
+    and is none of this guard's business; a loss is.
 
     Args:
         folder: Where the batch goes; None = `default_root_dir`.
@@ -31,7 +34,7 @@ class NanGuard(Callback):
         if every < 1:
             raise ValueError(f"every must be at least 1; got {every}")
         self.folder, self.every = folder, every
-        self._before: tuple[Tensor, Batch, int] | None = None
+        self._before: tuple[_Told, Batch, int] | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -40,7 +43,8 @@ class NanGuard(Callback):
         self._look(trainer)
         if batch_idx % self.every == 0 and outputs is not None:
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-            self._before = loss.detach(), batch, batch_idx  # read a step later, when the device has long been done
+            told = _Told(loss.detach(), trainer.world_size)
+            self._before = told, batch, batch_idx  # read a step later, when the device has long been done
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last loss, before anything is saved."""
@@ -57,17 +61,42 @@ class NanGuard(Callback):
     def _look(self, trainer: Trainer) -> None:
         if self._before is None:
             return
-        (loss, batch, batch_idx), self._before = self._before, None
-        value = float(loss)
-        if math.isfinite(value):
+        (told, batch, batch_idx), self._before = self._before, None
+        if not told.bad_anywhere():
             return
+        found = None
+        if not math.isfinite(value := float(told.loss)):
+            found = self._keep(trainer, value, batch, batch_idx)
+        everyone = gather(trainer, found)
+        if trainer.is_global_zero:
+            raise InputError("; ".join(filter(None, everyone)))
+        raise SystemExit(2)  # the first process says it
+
+    def _keep(self, trainer: Trainer, loss: float, batch: Batch, batch_idx: int) -> str:
+        """Write the batch of this process, and say whose it is."""
         folder = Path(self.folder or trainer.default_root_dir)
         path = folder / f"nan_batch_epoch{trainer.current_epoch}_{batch_idx}_rank{trainer.global_rank}.npz"
         write_batch(path, batch)
-        raise InputError(
-            f"{', '.join(batch.patient_id)}: the loss of this batch is {value} (epoch {trainer.current_epoch}, batch "
+        return (
+            f"{', '.join(batch.patient_id)}: the loss of this batch is {loss} (epoch {trainer.current_epoch}, batch "
             f"{batch_idx}); it is kept in {path}{_suspect(batch)}"
         )
+
+
+class _Told:
+    """Whether a loss is no number on any of the processes, asked without waiting for the answer."""
+
+    def __init__(self, loss: Tensor, world: int):
+        self.loss = loss
+        self._bad, self._asked = (~loss.isfinite()).float(), None
+        if world > 1:
+            self._asked = torch.distributed.all_reduce(self._bad, torch.distributed.ReduceOp.MAX, async_op=True)
+
+    def bad_anywhere(self) -> bool:
+        """The same answer on every process."""
+        if self._asked is not None:
+            self._asked.wait()
+        return bool(self._bad)
 
 
 def write_batch(path: Path, batch: Batch) -> None:

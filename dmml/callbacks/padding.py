@@ -25,7 +25,8 @@ class Padding(Callback):
         masks = [bag.mask for bag in batch.bags.values()]
         if places := sum(mask.numel() for mask in masks):
             share = 1 - torch.stack([mask.sum() for mask in masks]).sum() / places
-            pl_module.log("train/padding", share, on_step=False, on_epoch=True, batch_size=places, sync_dist=True)
+            weight = places * trainer.world_size  # Lightning divides weights by the processes, and rounds down
+            pl_module.log("train/padding", share, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After the first epoch of a run, say the share where it is large."""

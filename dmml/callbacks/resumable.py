@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging
 
 from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from dmml.callbacks.metrics_table import MetricsTable
+from dmml.callbacks.processes import end_others, gather
 from dmml.callbacks.stop_signals import StopSignals, TrainingStopped, requeue
 from dmml.errors import InputError
 
@@ -125,7 +126,7 @@ class Resumable(Checkpoint):
             return
         if signum := self.signals.anywhere(trainer):
             mine = {"random": _random_state(), "sums": _sums(trainer)}
-            states = _gather(trainer, mine)
+            states = gather(trainer, mine)
             self._within = {key: [state[key] for state in states] for key in mine}
             self._save(trainer)
             self._stop(trainer, signum)
@@ -137,8 +138,10 @@ class Resumable(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the signals as they were."""
+        """Leave the signals as they were; no process waits for one that failed."""
         self.signals.remove()
+        if not isinstance(exception, TrainingStopped):  # that is raised in each of them
+            end_others(trainer)
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
@@ -219,11 +222,3 @@ def _add_sums(trainer: Trainer, kept: dict[str, list[torch.Tensor]]) -> None:
         metric, (value, weight) = results[name], kept.pop(name)
         metric.value = value.to(metric.value) + metric.value
         metric.cumulated_batch_size = weight.to(metric.value.device) + metric.cumulated_batch_size
-
-
-def _gather(trainer: Trainer, mine: Any) -> list[Any]:
-    if trainer.world_size == 1:
-        return [mine]
-    everyone: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return everyone

@@ -151,7 +151,8 @@ def looks_ordered(classes: list[str]) -> bool:
     roman = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
     steps, heads = [], set()
     for name in classes:
-        head, step = re.fullmatch(r"(.*?)[\s_-]*(\d+|(?<![A-Za-z])[ivIV]+)?", str(name).strip()).groups()
+        # A name may hold a line break, as any cell of a table may.
+        head, step = re.fullmatch(r"(?s)(.*?)[\s_-]*(\d+|(?<![A-Za-z])[ivIV]+)?", str(name).strip()).groups()
         steps.append(int(step) if step and step.isdigit() else roman.get((step or "").lower()))
         heads.add(head.lower())
     return len(classes) >= 3 and len(heads) == 1 and None not in steps and steps == sorted(set(steps))

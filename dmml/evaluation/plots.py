@@ -40,6 +40,7 @@ _STYLE = {
     "grid.alpha": 0.25,
     "grid.linewidth": 0.6,
     "text.color": INK,
+    "text.parse_math": False,  # names come from files: a dollar sign in one is a dollar sign
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,

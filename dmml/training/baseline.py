@@ -6,13 +6,13 @@ import copy
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from dmml.errors import InputError
 from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
 from dmml.tasks import Survival, Task
 from dmml.training.checkpoint import class_config, hash_patients
+from dmml.training.logged_module import LoggedModule
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.packing import pack, unpack
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
@@ -52,7 +52,7 @@ def build_network(
     return LateFusion(slide(), rna())
 
 
-class BaselineNetwork(LightningModule):
+class BaselineNetwork(LoggedModule):
     """One baseline's network with the task's loss; batches, optimiser and steps are those of the subspace models.
 
     Args:
@@ -148,22 +148,12 @@ class BaselineNetwork(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the observed patients."""
         loss = self.task.loss(self(batch), batch.target).sum() / batch.target["observed"].sum().clamp_min(1)
-        size = len(batch.patient_id)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, prog_bar=True, sync_dist=True)
+        self.log_mean("train/loss", loss, len(batch.patient_id), prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Mean negative log-likelihood, and the task's metrics, over observed patients."""
-        logits, observed = self(batch), batch.target["observed"]
-        loss = -self.task.log_likelihood(logits, batch.target).sum() / observed.sum().clamp_min(1)
-        self.log("val/loss", loss, on_epoch=True, batch_size=max(1, int(observed.sum())), prog_bar=True, sync_dist=True)
-        if observed.any():
-            self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})
-
-    def on_validation_epoch_end(self) -> None:
-        """Metrics over the whole of the validation patients."""
-        self.log_dict(self.validation_metrics.compute(), prog_bar=True, sync_dist=True)
-        self.validation_metrics.reset()
+    def validated_logits(self, batch: Batch) -> Tensor:
+        """(B, C)."""
+        return self(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Predictions as they stand in `predictions.csv`."""

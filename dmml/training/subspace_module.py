@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -20,6 +19,7 @@ from dmml.training.bags import bag_of
 from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
 from dmml.training.compilation import compile_parts
 from dmml.training.confidence import confidence_sums
+from dmml.training.logged_module import LoggedModule
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.packing import pack, unpack
@@ -28,7 +28,7 @@ from dmml.training.weighting import Weighing, as_they_are
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 
 
-class SubspaceModule(LightningModule):
+class SubspaceModule(LoggedModule):
     """Base of `SubspaceTeacher` and `SubspaceStudent`; they document the arguments and save them.
 
     The module owns what was fitted on training patients (gene lists and statistics, the task's edges or classes,
@@ -265,25 +265,14 @@ class SubspaceModule(LightningModule):
         terms = self.weighing(self, self._terms(batch, output), batch)
         self._confidence = self._confidence.to(terms.total.device) + confidence_sums(self.task, output, batch)
         size = len(batch.patient_id)
-        how = {"on_step": False, "on_epoch": True, "batch_size": size, "sync_dist": True}
-        self.log("train/loss", terms.total, prog_bar=True, **how)
+        self.log_mean("train/loss", terms.total, size, prog_bar=True)
         for name, value in terms.parts.items():
-            self.log(f"train/{name}", value.detach(), **how)
+            self.log_mean(f"train/{name}", value.detach(), size)
         return terms.total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Mean negative log-likelihood of the combined logits, and the task's metrics, over observed patients."""
-        logits, observed = self(batch).logits, batch.target["observed"]
-        loss = -self.task.log_likelihood(logits, batch.target).sum() / observed.sum().clamp_min(1)
-        loss = loss if loss.device.type == "mps" else loss.double()  # processes add up the same, in whatever order
-        self.log("val/loss", loss, on_epoch=True, batch_size=max(1, int(observed.sum())), prog_bar=True, sync_dist=True)
-        if observed.any():
-            self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})
-
-    def on_validation_epoch_end(self) -> None:
-        """Metrics over the whole of the validation patients."""
-        self.log_dict(self.validation_metrics.compute(), prog_bar=True, sync_dist=True)
-        self.validation_metrics.reset()
+    def validated_logits(self, batch: Batch) -> Tensor:
+        """Those combined over magnifications."""
+        return self(batch).logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Predictions as they stand in `predictions.csv`, and attention."""

@@ -1,44 +1,96 @@
-"""Two processes are one: the same weights, the same validation figures, everybody once."""
+"""Two processes are one: the same weights, the same validation figures, everybody once; they stop and go on together."""
 
+import os
 import subprocess
 import sys
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
+import yaml
+
+ALONE = "shared,accumulated,lacking,student,validated"
+TOGETHER = f"{ALONE},cox,poisoned,undisturbed,sigterm,sigterm_resumed,sigint,sigint_resumed"
 
 
 @pytest.fixture(scope="module")
-def ends(cohort, tmp_path_factory):
+def ends(cohort, repository, tmp_path_factory):
     """(case, processes, rank) → what that process ended with."""
     out = tmp_path_factory.mktemp("processes")
-    script = Path(__file__).with_name("two_processes.py")
-    for world in ("2", "1"):  # each anew: what this process did before must not stand between a seed and first weights
-        argv = [sys.executable, str(script), world, str(cohort), str(out)]
-        run = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
+    own = cohort / "development"
+    section = {
+        "clinical": str(own / "clinical.csv"),
+        "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
+        "expression": str(own / "expression.parquet"),
+        "gene_sets": {s: str(cohort / "sets" / f"{s}.gmt") for s in ("tumor", "tme")},
+        "features": str(own / "features.zarr"),
+        "split": {"folds": 3, "seed": 0},
+    }
+    (out / "data.yaml").write_text(yaml.safe_dump(section))
+    script = [sys.executable, str(repository / "benchmarks" / "many_processes.py"), "--of", "2"]
+    where = ["--data", str(out / "data.yaml"), "--out", str(out)]
+    for world, cases in (("1", ALONE), ("2", TOGETHER)):
+        argv = [*script, *where, "--processes", world, "--cases", cases]
+        environment = os.environ | {"PYTHONPATH": str(repository)}
+        run = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=environment)
         assert run.returncode == 0, run.stderr[-3000:]
     return lambda case, world, rank=0: torch.load(out / f"{case}_{world}_{rank}.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("case", ["shared", "accumulated"])
+def same(a, b):
+    """Bit by bit."""
+    assert set(a["weights"]) == set(b["weights"])
+    return all(torch.equal(a["weights"][name], b["weights"][name]) for name in a["weights"])
+
+
+@pytest.mark.parametrize("case", ["shared", "accumulated", "lacking", "student"])
 def test_weights_after_three_steps(ends, case):
-    """With coordination, accumulation, and patients without RNA."""
+    """With coordination, accumulation, patients without RNA, a process whose patients lack what the other's have."""
     one, first, second = ends(case, 1), ends(case, 2), ends(case, 2, 1)
-    assert all(torch.equal(a, b) for a, b in zip(first["weights"], second["weights"], strict=True))
-    gap = max((a - b).abs().max().item() for a, b in zip(one["weights"], first["weights"], strict=True))
+    assert same(first, second)
+    gap = max((one["weights"][n] - x).abs().max().item() for n, x in first["weights"].items() if x.numel())
     assert gap <= 1e-6
     learned = [set(chain.from_iterable(end["learned"])) for end in (one, first, second)]
     assert learned[1] | learned[2] == learned[0]
     assert set(one["known"]) == {True, False}, "patients with and without RNA"
+    if case == "lacking":
+        assert not any(second["known"][:4]), "the second process's patients of the first step"
+        assert any(first["known"][:4])
+        assert not same(one, ends("shared", 1)), "what is missing matters"
 
 
 def test_validation_figures_are_the_same_to_the_last_bit(ends):
     one, first, second = ends("validated", 1), ends("validated", 2), ends("validated", 2, 1)
-    assert one["figures"] == first["figures"] == second["figures"]
-    assert {"val/loss", "val/c_index"} <= set(one["figures"])
+    figures = [{n: x for n, x in end["figures"].items() if n.startswith("val")} for end in (one, first, second)]
+    assert figures[0] == figures[1] == figures[2]
+    assert {"val/loss", "val/c_index"} <= set(figures[0])
     assert len(first["validated"]) == 4
     assert len(second["validated"]) == 3
     everyone = [patient for end in (first, second) for batch in end["validated"] for patient in batch]
-    assert len(everyone) == len(set(everyone)) == 20
+    assert len(everyone) == len(set(everyone)) == 19
     assert set(everyone) == set(chain.from_iterable(one["validated"]))
+
+
+def test_a_likelihood_of_batch_mates_keeps_processes_together(ends):
+    """One of them has a step without any event."""
+    first, second = ends("cox", 2), ends("cox", 2, 1)
+    assert same(first, second)
+    assert all(value.isfinite().all() for value in first["weights"].values())
+
+
+@pytest.mark.parametrize("signal", ["sigterm", "sigint"])
+def test_a_signal_to_one_process_stops_both_and_they_go_on_bit_for_bit(ends, signal):
+    stopped = [ends(signal, 2, rank) for rank in (0, 1)]
+    assert [end["ended"] for end in stopped] == ["TrainingStopped"] * 2
+    for rank in (0, 1):
+        whole, resumed = ends("undisturbed", 2, rank), ends(f"{signal}_resumed", 2, rank)
+        assert same(whole, resumed)
+        assert whole["figures"] == resumed["figures"]
+        assert stopped[rank]["learned"] + resumed["learned"] == whole["learned"]
+
+
+def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
+    first, second = ends("poisoned", 2), ends("poisoned", 2, 1)
+    assert (first["ended"], second["ended"]) == ("InputError", "SystemExit")
+    assert first["told"].startswith(", ".join(second["learned"][1]))
+    assert "rank1.npz" in first["told"]
