@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ class DMMLCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
+        if self.trainer.fast_dev_run:  # a trial leaves nothing that a run would have to replace
+            return
         asked, config = self.request, self.config_init[self.subcommand]
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
         config["weights_only"] = True
@@ -122,6 +125,8 @@ class DMMLCLI(LightningCLI):
             extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
         if not fit:
             kwargs["logger"] = False
+            if lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
+                kwargs["enable_progress_bar"] = False
         elif trainer_config.get("logger") in (None, True):
             place = {"save_dir": self.folder.path, "name": "", "version": ""}
             kwargs["logger"] = [TensorBoardLogger(**place), MetricsTable(self.folder.path / "metrics.csv")]
@@ -130,10 +135,10 @@ class DMMLCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Keep what is fitted on the training patients' predictions; mark the run as finished."""
-        if self.trainer.interrupted or not self.trainer.is_global_zero:
+        if self.trainer.interrupted or self.trainer.fast_dev_run or not self.trainer.is_global_zero:
             return
         add_training_reference(self.trainer, self.model, self.datamodule)
-        self.folder.finish(self.model, self.datamodule)
+        self.folder.finish(self.model, self.datamodule, self.config[self.subcommand].get("seed_everything"))
         print(
             f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}"
         )
@@ -199,6 +204,10 @@ def _hush() -> None:
         ".*Experiment logs directory.*exists and is not empty.*",
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*is smaller than the logging interval.*",
+        ".*your dataloader is not resumable.*",  # its sampler is: see `Resumable`
+        ".*Initializing zero-element tensors.*",  # a cohort without RNA
+        ".*SWA is currently only supported every epoch.*",  # it takes the place of the schedule by steps
+        ".*Unable to serialize instance.*",  # a callback's default that is no text, in config.yaml
         ".*args parameter is intended to run from within Python.*",  # sys.argv must stay: DDP starts its processes by it
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -259,3 +259,20 @@ def test_features_lie_as_they_are_in_one_file(tmp_path):
     FeatureStore.create(path, ENCODER, SCALES).write("A", written, {})
     raw = np.fromfile(path / "slides/A/20x/features/c/0/0", "<f2").reshape(100, 6)
     np.testing.assert_array_equal(raw, written[20].features.astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", ["filecache", "simplecache"])
+def test_a_local_cache_reads_an_object_store_once(tmp_path, kind):
+    import fsspec
+
+    url = f"memory://{tmp_path}/f.zarr"
+    store, written = FeatureStore.create(url, ENCODER, SCALES), bags()
+    store.write("S.1", written, {})
+    cached = FeatureStore(f"{kind}::{url}")
+    first = cached.read("S.1", 20)
+    fsspec.filesystem("memory").rm(f"{tmp_path}/f.zarr/slides/S.1", recursive=True)
+    again = cached.read("S.1", 20)
+    assert np.array_equal(first.features, again.features)
+    assert np.array_equal(first.features, written[20].features.astype(np.float16))
+    with pytest.raises(InputError):
+        FeatureStore(url).read("S.1", 20)  # it is gone indeed

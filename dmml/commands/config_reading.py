@@ -18,6 +18,9 @@ from dmml.errors import InputError
 OWN = ("clinical", "name", "patient_id", "slide_id", "outcome", "covariates", "expression", "features", "split", "also")
 """Arguments of a data section that each cohort has for itself; the others all cohorts share: given once, or alike"""
 
+MOST_VALUES, DEEPEST = 200_000, 50
+"""Of a config: the longest that were met hold some ten thousand genes, ten levels deep"""
+
 
 def read_config(argv: list[str]) -> dict[str, Any]:
     """The configuration that a command line names.
@@ -114,13 +117,32 @@ def _parse(path: Path) -> dict[str, Any]:
 def _load(source: Path | str, where: str = "") -> Any:
     """Plain values of a file, or of the text of the option `where`; a tag that asks for anything else is refused."""
     try:
-        return yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+        content = yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+        _refuse_endless(content, str(where or source))
+        return content
+    except RecursionError as error:
+        raise InputError(f"{where or source}: no config is nested as deeply; write it flatter") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark and not where else ""
         raise InputError(
             f"{where or source}{line}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
         ) from error
+
+
+def _refuse_endless(content: Any, place: str) -> None:
+    """Anchors of YAML may repeat each other a billion times in ten lines, or contain themselves."""
+    left, todo = MOST_VALUES, [(content, 0)]
+    while todo:
+        item, depth = todo.pop()
+        left -= 1
+        if left < 0 or depth > DEEPEST:
+            raise InputError(
+                f"{place}: more than {MOST_VALUES:,} values or {DEEPEST} levels once its anchors (&, *) are followed; "
+                "write out what they stand for"
+            )
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        todo += [(value, depth + 1) for value in inner]
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:

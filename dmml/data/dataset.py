@@ -195,8 +195,9 @@ class Collate:
         self.row = {patient: row for row, patient in enumerate(patient_ids)}
         self.expression, self.has_expression, self.target = expression, has_expression, target
 
-    def __call__(self, patients: list[Patient]) -> Batch:
-        """Pad with zeros to the longest bag of the batch."""
+    def __call__(self, patients: list[Patient] | Patient) -> Batch:
+        """Pad with zeros to the longest bag of the batch; a patient alone (`overfit_batches`) is a batch of one."""
+        patients = [patients] if isinstance(patients, Patient) else patients
         rows = torch.tensor([self.row[patient.patient_id] for patient in patients])
         bags = {m: self._bag(patients, m) for m in self.magnifications if any(m in p.features for p in patients)}
         return Batch(

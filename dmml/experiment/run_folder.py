@@ -104,15 +104,22 @@ class RunFolder:
                 "on with it, with --overwrite begins anew"
             )
 
-    def finish(self, model: Any, data: Any) -> None:
-        """Mark the run as finished, with versions and hashes of what went in."""
+    def finish(self, model: Any, data: Any, seed: Any = None) -> None:
+        """Mark the run as finished, with versions, hashes of what went in, and both seeds.
+
+        Args:
+            model: That was fitted.
+            data: Its data module, whose seed is that of the order and draw of patients.
+            seed: `seed_everything`: of first weights and dropout.
+        """
         self._write(
             self.provenance()
             | {
                 "finished": now(),
                 "versions": {"dmml": __version__, "python": platform.python_version()}
                 | {p: version(p) for p in PACKAGES},
-                "seed": getattr(data, "seed", None),
+                "seed_everything": seed,
+                "data_seed": getattr(data, "seed", None),
                 "model": type(model).__name__,
                 "cohort": getattr(data, "name", None),
                 "counts": {part: data.counts(part) for part in ("train", "val")} if hasattr(data, "counts") else {},

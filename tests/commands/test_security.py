@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,54 @@ def test_a_tag_in_yaml_runs_nothing(refused, cohorts, tmp_path, tag):
         (tmp_path / "part.yaml").write_text(f"class_path: {hostile}\n")
         assert "part.yaml" in refused("fit", "--config", good, option, "part.yaml")
     assert "--trainer.max_epochs" in refused("fit", "--config", good, "--trainer.max_epochs", hostile)
+    assert not mark.exists()
+
+
+ENDLESS = {
+    "itself": "x: &a [*a]",
+    "repeats": "a: &a [x]\n" + "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefgh")),
+    "deep": f"x: {'[' * 3000}{']' * 3000}",
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_anchors_of_yaml_do_not_fill_the_memory(refused, cohorts, tmp_path, kind):
+    good = cohorts.config("s_endless", "SubspaceTeacher")
+    (tmp_path / "bad.yaml").write_text(f"{good.read_text()}\n{ENDLESS[kind]}\n")
+    assert "bad.yaml: " in refused("fit", "--config", "bad.yaml")
+
+
+def test_anchors_that_end_are_followed(cohorts, tmp_path):
+    """A config may share a value."""
+    text = cohorts.config("s_anchor", "SubspaceTeacher").read_text()
+    (tmp_path / "c.yaml").write_text(text.replace("max_epochs: 1", "max_epochs: &n 7\n  log_every_n_steps: *n"))
+    read = check(["fit", "--config", "c.yaml"]).config["trainer"]
+    assert (read["max_epochs"], read["log_every_n_steps"]) == (7, 7)
+
+
+def test_a_name_in_braces_is_a_variable_of_the_environment_or_refused(refused, cohorts, tmp_path, monkeypatch):
+    good = cohorts.config("s_env", "SubspaceTeacher")
+    for value in ("${oc.env:DMML_IS_NOT_SET}", "${exec:touch x}", "${oc.decode:'${x}'}"):
+        (tmp_path / "bad.yaml").write_text(f"{good.read_text()}\nseed_everything: {value}\n")
+        assert "${...}" in refused("fit", "--config", "bad.yaml")
+    monkeypatch.setenv("DMML_EPOCHS", "3")
+    (tmp_path / "good.yaml").write_text(good.read_text().replace("max_epochs: 1", "max_epochs: ${oc.env:DMML_EPOCHS}"))
+    assert str(check(["fit", "--config", "good.yaml"]).config["trainer"]["max_epochs"]) == "3"
+
+
+def test_a_callable_that_is_no_class_of_the_kind_is_not_called(refused, cohorts, tmp_path):
+    """Where a config names a model, a task, a callback; what naming a class means says docs/scaling.md."""
+    mark = tmp_path / "exploded"
+    text = cohorts.config("s_callable", "SubspaceTeacher").read_text()
+    named = {"class_path": "os.mkdir", "init_args": {"path": str(mark)}}
+    for section, name, place in (("model", None, None), ("model", "init_args", "task"), ("trainer", "callbacks", 0)):
+        content = yaml.safe_load(text)
+        if name is None:
+            content[section] = named
+        else:
+            content[section][name][place] = named
+        (tmp_path / "bad.yaml").write_text(yaml.safe_dump(content))
+        assert "os.mkdir does not correspond to a subclass" in refused("fit", "--config", "bad.yaml")
     assert not mark.exists()
 
 

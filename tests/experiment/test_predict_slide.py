@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from html_page import Page
 from PIL import Image
 
 from dmml.__main__ import main
@@ -140,6 +141,17 @@ def test_without_a_subspace_is_the_head_on_a_zero_embedding(models):
         together = model.task.combine(torch.stack(logits), torch.ones(2, 1, dtype=torch.bool))
         assert answer.without[s]["risk"] == pytest.approx(model.task.predictions(together)["risk"].item(), abs=1e-5)
         assert answer.without[s]["risk"] != pytest.approx(answer.prediction["risk"], abs=1e-4)
+
+
+def test_a_slide_named_by_markup_is_shown_and_runs_nothing(models, tmp_path):
+    name = "$x^$<img src=x onerror=alert(1)>&"
+    shutil.copy(models.plain, tmp_path / f"{name}.jpg")
+    argv = (tmp_path / f"{name}.jpg", "--mpp", 0.5, "--ckpt_path", models.best("student"), "--out", tmp_path / "o")
+    assert predict(*argv) == 0
+    assert [path.name for path in (tmp_path / "o").iterdir()] == [name]
+    page = Page((tmp_path / "o" / name / "report.html").read_text())  # an element or handler of theirs is met here
+    assert name in page.text
+    assert all(link.startswith("data:image/") for link in page.links)
 
 
 def test_one_bad_slide_does_not_keep_the_others_back(models, tmp_path, capsys):

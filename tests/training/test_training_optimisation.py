@@ -1,7 +1,13 @@
-"""Which weights AdamW pulls towards 0, and how strongly."""
+"""Which weights AdamW pulls towards 0, and how strongly; how the rate rises and falls."""
+
+import math
 
 import pytest
+from cohorts import data_of
+from lightning.pytorch import Callback, Trainer
 from models import PROGRAMS, build
+
+from dmml.training.teacher import SubspaceTeacher
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, 0.01), (10.0, 10.0), (0.0, 0.0)])
@@ -18,3 +24,43 @@ def test_what_tissue_says_through_programs_has_a_weight_decay_of_its_own(own, ex
 def test_tissue_that_enters_as_it_is_keeps_the_general_weight_decay():
     optimizer = build("teacher", "survival", programs=None).configure_optimizers()
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.01}
+
+
+class Rates(Callback):
+    """Learning rates that steps were made with."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.seen.append(optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (18, {"max_epochs": 3}),  # 16 patients in threes: six batches an epoch
+        (6, {"max_epochs": 3, "accumulate_grad_batches": 4}),  # of four and of two
+        (10, {"max_epochs": 5, "limit_train_batches": 2}),
+        (6, {"max_epochs": 2, "limit_train_batches": 0.5}),
+        (3, {"max_epochs": 3, "limit_train_batches": 3, "accumulate_grad_batches": 3}),
+        (7, {"max_steps": 7}),
+    ],
+)
+def test_the_rate_rises_and_falls_over_the_true_number_of_steps(cohort, tmp_path, steps, options):
+    rates = Rates()
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = Trainer(
+        **options, **quiet, callbacks=[rates], accelerator="cpu", num_sanity_val_steps=0, default_root_dir=tmp_path
+    )
+    trainer.fit(SubspaceTeacher(width=16, lr=0.01, warmup=0.25), data_of(cohort, batch_size=3))
+    assert trainer.global_step == len(rates.seen) == steps
+    rise = max(1, round(0.25 * steps))
+    up = [0.01 * (step + 1) / rise for step in range(rise)]
+    down = [0.005 * (1 + math.cos(math.pi * step / (steps - rise))) for step in range(steps - rise)]
+    assert rates.seen == pytest.approx(up + down)
