@@ -1,6 +1,6 @@
 """How much disk, memory and time do so many patients need? From rates that you measured, or those of the pages here.
 
-    python benchmarks/sizing.py [--tokens 10000] [--dim 1024] [--patients-per-second 3] [--tiles-per-second 40]
+    python benchmarks/sizing.py [--tokens 2500 10000 40000] [--dim 1024] [--patients-per-second 3] [--tiles-per-second 40]
 
 Rates of a training step are of `benchmarks/training_throughput.py`; that of an extraction is yours to give (`dmml
 extract --dry-run` tells the hours of your slides), else its column stays empty. Nothing is measured here: the table is
@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 PATIENTS = (100, 1_000, 10_000, 100_000)
+TOKENS = (2_500, 10_000, 40_000)
+MEASURED = 10_000
+"""Tokens of a patient at which a rate of training counts; time is taken as proportional to tokens, which model_speed.md
+shows from 10,000 on: below that a patient takes longer than its share"""
 BYTES_A_NUMBER = 2  # float16
 BYTES_BESIDE = 8 + 4 + 8  # of a token: position, parent; and its index of a slide in memory
 COPIES = 3  # of a batch of features in memory: read, padded, as 32-bit numbers while it is projected (twice as wide)
@@ -24,6 +28,7 @@ class Size(NamedTuple):
     """What a cohort needs."""
 
     patients: int
+    tokens: int
     disk_gib: float
     batch_gib: float
     extraction_hours: float | None
@@ -47,7 +52,7 @@ def size(
         dim: Features of a tile.
         batch: Patients a batch.
         epochs: Of a fit.
-        patients_per_second: In training, validation not counted.
+        patients_per_second: In training, of `MEASURED` tokens; validation not counted.
         tiles_per_second: In extraction, of both magnifications; None = not known.
     """
     both = tokens + tokens // 4
@@ -55,22 +60,23 @@ def size(
     memory = batch * both * dim * BYTES_A_NUMBER * (COPIES + 1) / 2**30
     return Size(
         patients,
+        tokens,
         disk,
         memory,
         patients * both / tiles_per_second / 3600 if tiles_per_second else None,
-        patients * epochs / patients_per_second / 3600,
+        patients * epochs * tokens / MEASURED / patients_per_second / 3600,
     )
 
 
 def table(rows: list[Size]) -> list[str]:
     """Lines of Markdown."""
     lines = [
-        "| slides | store, GiB | a batch in memory, GiB | extraction, hours | fit, hours |",
-        "|---|---|---|---|---|",
+        "| slides | tiles at 20x | store, GiB | a batch in memory, GiB | extraction, hours | fit, hours |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        numbers = ("–" if x is None else f"{x:,.1f}" if x < 100 else f"{x:,.0f}" for x in row[1:])
-        lines.append(f"| {row.patients:,} | {' | '.join(numbers)} |")
+        numbers = ("–" if x is None else f"{x:,.1f}" if x < 100 else f"{x:,.0f}" for x in row[2:])
+        lines.append(f"| {row.patients:,} | {row.tokens:,} | {' | '.join(numbers)} |")
     return lines
 
 
@@ -78,16 +84,18 @@ def run() -> None:
     measured = Path(__file__).resolve().parents[1] / "docs" / "results" / "training_throughput.json"
     rate = json.loads(measured.read_text())["patients_per_second"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=10_000)
+    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="of a slide at 20x")
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--patients-per-second", type=float, default=rate, help=f"default: {measured.name}, {rate:.2f}")
     parser.add_argument("--tiles-per-second", type=float, help="of an extraction; left out, it is not told")
     args = parser.parse_args()
-    if min(value for value in vars(args).values() if value is not None) <= 0:
+    own = vars(args)
+    every = own.pop("tokens")
+    if min(*every, *(value for value in own.values() if value is not None)) <= 0:
         parser.error("every number must be above 0")
-    print("\n".join(table([size(patients, **vars(args)) for patients in PATIENTS])))
+    print("\n".join(table([size(patients, tokens, **own) for patients in PATIENTS for tokens in every])))
 
 
 if __name__ == "__main__":

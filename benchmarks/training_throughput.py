@@ -183,7 +183,7 @@ def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argpar
             "",
             f"{args.patients} patients of {args.tokens:,} tiles at 20x and {args.tokens // 4:,} at 10x ({args.dim} features), one a "
             f"batch, {args.workers} reading process(es), width 128: the loop waits for a batch {found['waiting']:.1%} of the time "
-            f"and does {found['patients_per_second']:.2f} patients a second.",
+            f"(all that passes between two steps, Lightning's own work included, is {found['between_steps']:.1%}) and does {found['patients_per_second']:.2f} patients a second.",
             "",
             f"Peak memory of the process without mapped files, looked at every 50 ms, among every {found['block']} patients of "
             f"{args.epochs} epochs: {', '.join(f'{value:,}' for value in peaks)} MiB. From the second on it moves by "

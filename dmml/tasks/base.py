@@ -34,6 +34,23 @@ class Task:
         if combination not in COMBINATIONS:
             raise ValueError(f"combination must be one of {', '.join(COMBINATIONS)}; got {combination!r}")
         self.combination = combination
+        self._placed: dict[tuple[str, torch.device], tuple[list[float], Tensor]] = {}
+
+    def placed(self, name: str, values: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Numbers as a tensor on a device, copied there once: a copy from the host waits for the device, each time.
+
+        Args:
+            name: Under which they are kept; other numbers of the same name take their place.
+            values: The numbers.
+            device: Where.
+            dtype: Of the tensor.
+        """
+        kept = self._placed.get((name, device))
+        if kept is None or kept[0] != list(values):
+            with torch.inference_mode(False):  # a tensor made in validation is to be of use in training
+                kept = list(values), torch.tensor(values, dtype=dtype, device=device)
+            self._placed[name, device] = kept
+        return kept[1]
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Take from the outcomes of the training patients, and of no others, what was not given."""

@@ -103,7 +103,7 @@ class Classification(Task):
         """Cross-entropy, weighted by class."""
         weight = None
         if isinstance(self.class_weights, list):
-            weight = torch.tensor(self.class_weights, device=logits.device)
+            weight = self.placed("class_weights", self.class_weights, logits.device, torch.float32)
         return cross_entropy(logits.float(), target["label"], weight=weight, reduction="none") * target["observed"]
 
     def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:

@@ -142,7 +142,7 @@ class Survival(Task):
             raise RuntimeError(
                 "Survival has no edges yet: give them, or call fit() with the training patients' outcomes"
             )
-        edges = torch.tensor(self.edges, dtype=torch.float64, device=logits.device)
+        edges = self.placed("edges", self.edges, logits.device, torch.float64)
         interval = time_to_interval(target["time"], edges)
         return discrete_time_nll(logits, interval, target["event"], alpha) * target["observed"]
 

@@ -139,3 +139,16 @@ def test_peak_memory_sees_what_was_taken_and_given_back():
 
     assert peak_above(take) == pytest.approx(200 / 1024, abs=0.01)
     assert peak_above(lambda: None) < 0.01
+
+
+def test_sizes_are_arithmetic_that_one_can_do_by_hand():
+    from sizing import size, table
+
+    found = size(1000, 20_000, 1024, 8, 30, 2.0, 50.0)
+    tokens = 1000 * 25_000  # a quarter more at 10x
+    assert found.disk_gib == pytest.approx(tokens * (2048 + 20) / 2**30)
+    assert found.batch_gib == pytest.approx(8 * 25_000 * 2048 * 4 / 2**30)
+    assert found.extraction_hours == pytest.approx(tokens / 50 / 3600)
+    assert found.fit_hours == pytest.approx(1000 * 30 * 2 / 2.0 / 3600), "twice the tokens that the rate is of"
+    assert size(1000, 20_000, 1024, 8, 30, 2.0, None).extraction_hours is None
+    assert table([found])[-1].startswith("| 1,000 | 20,000 | 48.1 |")
