@@ -4,7 +4,8 @@
 
 Compared are one process and several with the same patients in each step (weights, validation figures), the processes
 among each other (half precision, the Cox likelihood, `torch.compile`), and runs of `dmml fit` on several devices: begun
-by Lightning and by torchrun, stopped by a signal and resumed, and left alone. `--accelerator cpu` runs it by gloo.
+by Lightning, by torchrun and as tasks of SLURM are, stopped by a signal and resumed, and left alone. `--accelerator cpu`
+runs it by gloo.
 """
 
 from __future__ import annotations
@@ -162,6 +163,42 @@ class Bench:
         good, told = self.same_run(whole, run)
         return good and code == 128 + signum, f"exit {code}; {told}"
 
+    def slurm(self) -> Verdict:
+        """Tasks with SLURM's variables, warned of the time limit, ask for their job once and go on; SLURM stands in."""
+        whole, run, asked = self.whole(), self.work / "slurm", self.work / "asked"
+        program = self.work / "bin" / "scontrol"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+        program.chmod(0o755)
+        tasks = self.tasks(run, program.parent)
+        begin = time.monotonic()
+        while not (run / "checkpoints" / "last.ckpt").is_file() and tasks[0].poll() is None:
+            if time.monotonic() - begin > 300:
+                break
+            time.sleep(0.01)
+        for task in tasks:
+            task.send_signal(signal.SIGUSR1)
+        codes = ended(tasks)
+        told = asked.read_text().strip() if asked.exists() else "nothing"
+        again = ended(self.tasks(run, program.parent))
+        if any(again):
+            return False, f"exits {codes}; scontrol was asked: {told}; resumed: exits {again}"
+        good, words = self.same_run(whole, run)
+        right = set(codes) == {128 + signal.SIGUSR1} and told == "requeue 4712"
+        return good and right, f"exits {codes}; scontrol was asked: {told}; {words}"
+
+    def tasks(self, run: Path, programs: Path) -> list[subprocess.Popen]:
+        """Begin `dmml fit` as srun would, a process a task."""
+        job = {"JOB_ID": 4712, "JOB_NAME": "train", "NTASKS": self.devices, "NTASKS_PER_NODE": self.devices}
+        job |= {"NODEID": 0, "NODELIST": "localhost", "NNODES": 1}
+        begun = []
+        for rank in range(self.devices):
+            own = {f"SLURM_{name}": str(value) for name, value in (job | {"PROCID": rank, "LOCALID": rank}).items()}
+            own |= {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+            with (self.work / f"slurm_{rank}.log").open("a") as log:
+                begun.append(subprocess.Popen(self.command(run), stdout=log, stderr=log, env=environment() | own))
+        return begun
+
     def stop(self, run: Path, signum: int) -> int:
         """Begin a run, send a signal once an epoch is over, and wait for its end. Returns the exit status."""
         with (self.work / f"stopped_{signum}.log").open("w") as log:
@@ -197,9 +234,20 @@ class Bench:
 
 
 def environment() -> dict[str, str]:
-    """Of a process that runs this checkout, whatever else is installed."""
+    """Of a process that runs this checkout, whatever else is installed, and belongs to no job of a cluster."""
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    return outside | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def ended(processes: list[subprocess.Popen]) -> list[int]:
+    """Exit statuses; processes that do not end are killed."""
+    try:
+        return [process.wait(300) for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.kill()
+        raise
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
@@ -223,6 +271,7 @@ def verify(accelerator: str, devices: int) -> list[tuple[str, bool, str]]:
             ("a loss on one process that is no number", bench.poisoned),
             ("`dmml fit` begun by torchrun", bench.torchrun),
             *((f"{signal.Signals(s).name} and `--resume`", partial(bench.stopped, s)) for s in SIGNALS),
+            ("as tasks of SLURM: SIGUSR1 and `--resume`", bench.slurm),
             ("`compile: true`", lambda: (bench.fit(devices, "compiled"), bench.among("compiled"))[1]),
         ]
         for name, check in checks:
