@@ -55,8 +55,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if not self.open or self.open[-1] in ("style", "script"):
             return
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         self.words.append(data)
-        if self.open[-1] == "caption":
+        if "caption" in self.open:
             self.tables[-1]["caption"] += data
         if self.open[-1] == "title" and "svg" in self.open:
             self.titles.append(data)

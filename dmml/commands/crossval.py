@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,22 @@ def run(args: argparse.Namespace) -> None:
     if not args.collect:
         fit(plan, args.only_fold, args.jobs)
     if args.only_fold is None:
-        print(collect(plan))
+        print(collect(plan, command(args)))
         print(write_crossval_report(plan.out))
     else:
         print(f"{plan.out}: fold {args.only_fold} is finished; when all are: dmml crossval … --collect")
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command that makes a cross-validation anew; which folds were fitted where and when is no part of it."""
+    words = ["dmml", "crossval", *(word for path in args.config for word in ("--config", path))]
+    for option in ("student", "models", "out"):
+        if (value := getattr(args, option)) is not None:
+            words += [f"--{option}", str(value)]
+    for option in ("seeds", "repeats"):
+        if getattr(args, option) > 1:
+            words += [f"--{option}", str(getattr(args, option))]
+    return shlex.join([*words, "--cross-fit"] if args.cross_fit else words)
 
 
 def make_plan(args: argparse.Namespace) -> Plan:

@@ -11,6 +11,8 @@ COVERAGE = 0.95
 LEFT_OUT = 200
 """Groups of the jackknife; up to as many patients are left out one by one."""
 MOST_BIAS = 1.5
+TIE = 1e-6
+"""Draws this near to a value are equal to it: weights are float32, and an accuracy takes few values."""
 
 
 class Correction(NamedTuple):
@@ -33,8 +35,8 @@ def left_out(n: int, groups: int = LEFT_OUT) -> NDArray:
 def correction(value: float, draws: NDArray, jackknife: NDArray) -> Correction:
     """Bias and acceleration of the BCa interval.
 
-    Bias: the normal quantile of the share of draws below the estimate. Acceleration: a sixth of the skewness of the
-    jackknife, Σ d³ / (6 (Σ d²)^1.5) with d = its mean − its values.
+    Bias: the normal quantile of the share of draws below the estimate, half of those equal to it included.
+    Acceleration: a sixth of the skewness of the jackknife, Σ d³ / (6 (Σ d²)^1.5) with d = its mean − its values.
 
     Args:
         value: The estimate.
@@ -48,11 +50,12 @@ def correction(value: float, draws: NDArray, jackknife: NDArray) -> Correction:
     draws, jackknife = draws[np.isfinite(draws)], jackknife[np.isfinite(jackknife)]
     if not len(draws) or np.ptp(draws) == 0:
         return Correction()
-    below = ((draws < value).sum() + (draws == value).sum() / 2 + 0.5) / (len(draws) + 1)
+    below, tied = (draws < value - TIE).sum(), (np.abs(draws - value) <= TIE).sum()
+    share = (below + tied / 2 + 0.5) / (len(draws) + 1)
     gap = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
     size = (gap**2).sum() ** 1.5
     # Of a metric that is biased by more than its own noise (a calibration error near 0) no more is believed.
-    bias = float(np.clip(ndtri(below), -MOST_BIAS, MOST_BIAS))
+    bias = float(np.clip(ndtri(share), -MOST_BIAS, MOST_BIAS))
     return Correction(bias, float((gap**3).sum() / (6 * size)) if size > 0 else 0.0)
 
 
@@ -85,7 +88,7 @@ def two_sided_p(draws: NDArray, how: Correction = PLAIN) -> float:
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return float("nan")
-    below, above = ((draws <= 0).sum() + 1) / (len(draws) + 1), ((draws >= 0).sum() + 1) / (len(draws) + 1)
+    below, above = (((sign * draws <= TIE).sum() + 1) / (len(draws) + 1) for sign in (1, -1))
     if min(below, above) >= 1:  # every draw is 0: nothing differs, and there is nothing to correct
         return 1.0
     # The level at which the interval's end would be 0 is that share of draws, corrected the other way round.

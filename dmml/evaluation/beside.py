@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dmml.errors import InputError
+from dmml.evaluation.calibration import GROUP_SIZE
+from dmml.evaluation.calibration_table import HOW_TO_READ, calibration_table
+from dmml.evaluation.evaluate import horizons
 from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.plots import Picture, horizon_name
 from dmml.evaluation.programs import programs_part
-from dmml.evaluation.survival_plots import p_words
 from dmml.evaluation.tested import Tested
-from dmml.evaluation.words import metric_name, number
+from dmml.evaluation.words import metric_name
+from dmml.evaluation.written import number
 
 _CALIBRATION = {
     "predicted": "predicted event-free",
@@ -107,35 +109,19 @@ def recalibrated_part(folder: Path) -> Part | None:
 
 
 def calibration_part(test: Tested) -> Part | None:
-    """Calibration at the horizons as numbers, with a formal test; None for classes."""
-    rows = []
-    for told in test.calibrations:
-        ends = {"low": _known(told.slope_low), "high": told.slope_high}
-        between = {"low": _known(told.intercept_low), "high": told.intercept_high}
-        formal = "" if math.isnan(told.chi2) else f"χ² {told.chi2:.1f}, {told.df} df"
-        rows.append(
-            [
-                Cell(horizon_name(told.day), told.reason, told.day),
-                value_cell(_known(told.observed), 2, strong=True),
-                value_cell(_known(told.predicted), 2),
-                value_cell(_known(told.slope), 2, interval(ends, 2)),
-                value_cell(_known(told.intercept), 2, interval(between, 2)),
-                Cell(p_words(told.p).removeprefix("= "), formal, _known(told.p)),
-            ]
-        )
-    if not rows:
+    """Calibration at the horizons as numbers, with a formal test, and where there is none; None for classes."""
+    if not test.survival or test.known.empty:
         return None
-    sentence = (
-        "Slope: 1 is right, below 1 too extreme. Log ratio: log of observed over expected events, 0 is right, above 0 more "
-        "events than predicted. p: Greenwood–Nam–D'Agostino test over risk groups; a small p says that predictions are off."
-    )
-    columns = ["horizon", "observed event-free", "predicted", "slope", "log ratio", "p"]
-    table = Table("Calibration at the horizons, with 95 % intervals", columns, rows, frozenset(range(1, 6)))
-    return Part("Calibration in numbers", [sentence], [], [table], small=True)
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    table = calibration_table(test.calibrations)
+    days = horizons(test.context, test.known["time"].to_numpy(float))
+    absent = [horizon_name(day) for day in days if day not in {told.day for told in test.calibrations}]
+    few = len(test.known) < 2 * GROUP_SIZE
+    why = f"{len(test.known)} patients of known outcome, of {2 * GROUP_SIZE} that two risk groups need" if few else (
+        "the model predicts no survival there"
+    )  # fmt: skip
+    sentences = [HOW_TO_READ] if table else []
+    sentences += [f"Not given at {', '.join(absent)}: {why}."] if absent else []
+    return Part("Calibration in numbers", sentences, [], [table] if table else [], small=True) if sentences else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

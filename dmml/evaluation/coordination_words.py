@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dmml.evaluation.training_curves import training_series
-from dmml.evaluation.words import number, percent
+from dmml.evaluation.written import number, percent
 
 
 def coordination_words(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dmml.evaluation.calibration import calibration_at
+from dmml.evaluation.calibration import Calibration, calibration_at
 from dmml.evaluation.crossval_results import JOINED, CrossvalResult
 from dmml.evaluation.crossval_words import label
 from dmml.evaluation.evaluate import HORIZONS
@@ -134,11 +134,15 @@ def thirds_picture(result: CrossvalResult, model: str) -> Picture | None:
     return Picture(f"thirds_{model}", title, drawn.caption, alt, drawn.figure, drawn.words, drawn.layers, drawn.readout)
 
 
-def calibration_of(result: CrossvalResult, model: str) -> Picture | None:
-    """Observed against predicted survival of the out-of-fold predictions at the horizons; None where there are none."""
+def calibrations_of(result: CrossvalResult, model: str) -> list[Calibration]:
+    """Of the out-of-fold predictions at the horizons at which every fold's model tells survival; none for classes."""
     rows = known_outcome(result.once(model)) if result.survival else pd.DataFrame()
     days = [day for day in HORIZONS if f"survival_{day:g}" in rows and np.isfinite(rows[f"survival_{day:g}"]).all()]
-    found = [told for day in days if (told := calibration_at(rows, day)) is not None]
+    return [told for day in days if (told := calibration_at(rows, day)) is not None]
+
+
+def calibration_of(found: list[Calibration], model: str) -> Picture | None:
+    """Observed against predicted survival; None where nothing was found."""
     if not found:
         return None
     drawn = calibration_picture(found)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dmml.evaluation import words
+from dmml.evaluation.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.crossval_plots import (
     calibration_of,
+    calibrations_of,
     differences,
     fold_dots,
     models_by,
@@ -21,7 +23,7 @@ from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, va
 from dmml.evaluation.pages import Inliner, report_page, save_pictures, write_text
 from dmml.evaluation.plots import Picture
 from dmml.evaluation.predictions import known_labels
-from dmml.evaluation.survival_plots import p_words
+from dmml.evaluation.written import number, p_words
 
 NOTE = (
     "Intervals: 95 %, 2000 patient-bootstrap resamples, a patient drawn as a whole over folds, repeats and seeds; "
@@ -57,11 +59,12 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
     metrics.sort(key=lambda metric: metric != result.metric)
     by_metric = {metric: picture for metric in metrics if (picture := models_by(result, metric))}
     shown = shown_models(result)
+    calibrated = {name: calibrations_of(result, name) for name in shown[:2]}
     drawn = {
         "differences": [picture for picture in [differences(result)] if picture],
         "folds": [picture for picture in [fold_dots(result)] if picture],
         "thirds": [picture for name in shown if (picture := thirds_picture(result, name))],
-        "calibration": [picture for name in shown[:2] if (picture := calibration_of(result, name))],
+        "calibration": [picture for name, own in calibrated.items() if (picture := calibration_of(own, name))],
         "classes": _class_pictures(result, shown[0]),
     }
     lead = by_metric.get(result.metric)
@@ -81,6 +84,8 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         fold_table=fold_table(result),
         thirds=inlined["thirds"],
         calibration=inlined["calibration"],
+        calibration_tables=[t for name, own in calibrated.items() if (t := calibration_table(own, f": {label(name)}"))],
+        calibration_note=HOW_TO_READ,
         classes=inlined["classes"],
         origin=_origin(result),
         config=_configuration(result),
@@ -96,7 +101,7 @@ def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
     rows = []
     for name, own in result.models.items():
         entry = own[result.metric]
-        spread = "" if entry["sd"] is None else f"± {words.number(entry['sd'], 3)}"
+        spread = "" if entry["sd"] is None else f"± {number(entry['sd'], 3)}"
         cells = [estimate_cell(own[m]["pooled"]) if m in own else Cell("—") for m in metrics]
         rows.append([Cell(label(name)), cells[0], value_cell(entry["mean"], hint=spread), *cells[1:]])
     columns = ["model", first, "mean of folds", *(words.metric_name(m)[0] for m in metrics[1:])]
@@ -135,8 +140,9 @@ def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[st
     columns = ["first − second", "difference", "95 % interval", "p", "p, Holm", "p, resampled t"]
     caption = f"Differences of {words.metric_name(result.metric)[0]}, pooled, on the same resampled patients"
     note = (
-        "p: patient bootstrap. Holm: adjusted over all comparisons but the primary one. Resampled t: over folds and "
-        "repeats, corrected for training patients that the folds share (Nadeau and Bengio 2003)."
+        "p: patient bootstrap, which takes the fitted models as they are. Holm: adjusted over all comparisons but the "
+        "primary one. Resampled t: over folds and repeats, so that other training patients count too; corrected for those "
+        "that the folds share (Nadeau and Bengio 2003)."
     )
     table = Table(caption, columns, cells, frozenset(range(1, 6)))
     return {"table": table, "picture": next(iter(drawn), None), "note": note}
@@ -150,6 +156,7 @@ def added_table(result: CrossvalResult) -> Table | None:
             Cell(label(name)),
             value_cell(found["chi2"], 2),
             _p(found["p"]),
+            _p(found.get("p_holm")),
             value_cell(found["coefficient"], 2),
             Cell(str(found["n"]), order=found["n"]),
         ]
@@ -157,9 +164,9 @@ def added_table(result: CrossvalResult) -> Table | None:
     ]
     if not rows:
         return None
-    columns = ["model", "χ², 1 degree of freedom", "p", "coefficient per SD", "patients"]
+    columns = ["model", "χ², 1 degree of freedom", "p", "p, Holm", "coefficient per SD", "patients"]
     caption = "What a model's out-of-fold score adds to that of the clinical covariates: likelihood-ratio tests"
-    return Table(caption, columns, rows, frozenset({1, 2, 3, 4}))
+    return Table(caption, columns, rows, frozenset(range(1, 6)))
 
 
 def _p(value: float | None) -> Cell:
@@ -202,7 +209,8 @@ def _origin(result: CrossvalResult) -> list[tuple[str, str]]:
     several = {what: result.several(what) for what in ("repeat", "seed")}
     rows += [("folds, over all repeats", str(result.folds)), *((f"{what}s", str(n)) for what, n in several.items())]
     kept = {key: result.plan[key] for key in ("dmml", "seed_everything") if key in result.plan}
-    rows += flat(kept, "") + flat(result.plan.get("file") or {}, "hash of")
+    hashes = {f"hash of {option}": value for option, value in (result.plan.get("file") or {}).items()}
+    rows += flat(kept, "") + flat(hashes, "")
     record = {key: value for key, value in result.record.items() if key not in ("command", "digest")}
     return rows + flat(record, "")
 

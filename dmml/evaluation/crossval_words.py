@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from dmml.evaluation.crossval_results import JOINED, CrossvalResult
-from dmml.evaluation.survival_plots import p_words
-from dmml.evaluation.words import number, with_interval
+from dmml.evaluation.words import with_interval
+from dmml.evaluation.written import number, p_words
 
 LABELS = {
     "teacher": "teacher",
     "student": "student",
-    "student_undistilled": "student, undistilled",
+    "student_undistilled": "undistilled student",
     "clinical": "clinical covariates",
     "rna_linear": "RNA, linear",
     "rna_network": "RNA, network",
@@ -22,6 +22,7 @@ LABELS = {
 }
 """Names of the models for people."""
 ALIKE = "these patients do not tell the two apart"
+UNSURE = "the interval leaves out 0, but after adjustment for the number of comparisons chance is not ruled out"
 SMALL_P = 0.05
 
 
@@ -107,11 +108,13 @@ def _clinical(result: CrossvalResult) -> list[str]:
         if row is None or row["difference"] is None:
             continue
         test = (result.content.get("added_to_clinical") or {}).get(name)
-        p = test.get("p") if test else None
-        likelihood = "" if p is None else f"; likelihood-ratio test p {p_words(p)}"
+        p, kind = _adjusted(test or {"p": None})
+        likelihood = "" if p is None else f"; likelihood-ratio test p {p_words(p)}{kind}"
         verdict = _verdict(row)
-        if verdict == ALIKE and p is not None and p < SMALL_P:
-            verdict = f"the score adds to the fit, but these patients show no gain in {_metric(result)}"
+        if p is not None and p < SMALL_P:
+            gain = f"these patients show no gain in {_metric(result)}"
+            fits = {ALIKE: f", but {gain}", UNSURE: f"; for the gain in {_metric(result)} {UNSURE}"}
+            verdict = f"the score adds to the fit{fits[verdict]}" if verdict in fits else verdict
         found.append(
             f"With {words}: {with_interval(result.pooled(row['a']))}, "
             f"a difference of {_difference(row)}{likelihood}: {verdict}."
@@ -161,8 +164,7 @@ def _metric(result: CrossvalResult) -> str:
 def _difference(row: dict[str, Any]) -> str:
     if row["difference"] is None:
         return "undefined"
-    p = row["p"] if row.get("primary") else row.get("p_holm", row["p"])
-    kind = "" if row.get("primary") or row.get("p_holm") is None else " by Holm"
+    p, kind = _adjusted(row)
     sign = "+" if row["difference"] > 0 else ""
     interval = "" if row["low"] is None else f"95 % interval {number(row['low'], 3)} to {number(row['high'], 3)}, "
     return f"{sign}{number(row['difference'], 3)} ({interval}p {p_words(p)}{kind})"
@@ -171,10 +173,21 @@ def _difference(row: dict[str, Any]) -> str:
 def _verdict(row: dict[str, Any]) -> str:
     if row["difference"] is None or row["low"] is None:
         return "it cannot be told"
-    p = row["p"] if row.get("primary") else row.get("p_holm", row["p"])
+    p, _ = _adjusted(row)
     apart = row["low"] > 0 or row["high"] < 0
     if not apart:
         return ALIKE
     if p is not None and p >= SMALL_P:
-        return "the interval leaves 0 out, but not after adjustment for the number of comparisons"
-    return "a gain that these patients show" if row["difference"] > 0 else "a loss that these patients show"
+        return UNSURE
+    told = f"a {'gain' if row['difference'] > 0 else 'loss'} that these patients show"
+    if (over_folds := row.get("p_resampled")) is None:
+        return told
+    holds = "and that holds" if over_folds < SMALL_P else "though it is not sure to hold"
+    return f"{told}, {holds} from fold to fold (resampled t-test p {p_words(over_folds)})"
+
+
+def _adjusted(row: dict[str, Any]) -> tuple[float | None, str]:
+    """The p to go by, and how it is said: adjusted, but for the primary comparison and for one that stands alone."""
+    if row.get("primary") or row.get("p_holm") is None:
+        return row["p"], ""
+    return row["p_holm"], " by Holm"

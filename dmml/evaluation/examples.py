@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dmml.evaluation.written import percent
+
 EACH = 2
 """Patients of either kind."""
 CHOSEN_SURVIVAL = (
@@ -63,7 +65,7 @@ def _survival(table: pd.DataFrame, candidates: set[str]) -> list[tuple[str, floa
         ordered = np.where(first, risk > risk[i], risk < risk[i]) + 0.5 * (risk == risk[i])
         share = float(ordered[first | later].mean())
         word = "right" if share > 0.5 else "wrong"
-        found.append((str(patient), share - 0.5, f"{word}: {share:.0%} of {pairs} pairs in order"))
+        found.append((str(patient), share - 0.5, f"{word}: {percent(share)} of {pairs} pairs in order"))
     return found
 
 
@@ -75,6 +77,6 @@ def _classes(table: pd.DataFrame) -> list[tuple[str, float, str]]:
         best = max(columns, key=lambda name: float(row[name]))
         name, sure = best.removeprefix("prob_"), float(row[best])
         right = name == str(row["label"])
-        words = f"{'right' if right else 'wrong'}: told {name} with {sure:.0%}"
+        words = f"{'right' if right else 'wrong'}: told {name} with {percent(sure)}"
         found.append((str(row["patient_id"]), sure if right else -sure, words))
     return found

@@ -6,7 +6,7 @@ import json
 
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
-from dmml.evaluation.words import number
+from dmml.evaluation.written import number
 
 CONFIG_CHARACTERS = 20_000
 VALUE_CHARACTERS = 200

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dmml.evaluation.words import number
+from dmml.evaluation.written import number
 
 
 @dataclass(frozen=True)

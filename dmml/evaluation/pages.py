@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmml._version import __version__
 from dmml.evaluation.plots import Picture
+from dmml.evaluation.written import unbroken
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -17,16 +18,18 @@ HERE = Path(__file__).parent
 
 
 def page_environment(folder: Path) -> Environment:
-    """Templates of a folder: values are escaped, and a name that the template asks for in vain is an error."""
+    """Templates of a folder: values are escaped, a name that the template asks for in vain is an error; filter `unbroken`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = unbroken
+    return environment
 
 
 def report_page(template: str, title: str, **content: Any) -> str:

@@ -135,7 +135,8 @@ def _pictures(programs: list[Program], answer: str) -> list[Picture]:
             words[gid] = f"{program.name}: with {answer} {program.with_answer:.2f}{agreement}".replace("-", "−")
             color = SUBSPACE_COLOR.get(program.subspace, MUTED)
             axes.barh(-index, program.with_answer, height=0.62, color=color)[0].set_gid(gid)
-        axes.set_yticks([-index for index in range(len(shown))], [_clipped(program.name) for program in shown])
+        axes.set_yticks([-index for index in range(len(shown))], [_named(program) for program in shown])
+        axes.set_xticks([-1, -0.5, 0, 0.5, 1])
         axes.set(xlim=(-1, 1), xlabel=f"rank correlation with the predicted {answer}")
         axes.grid(axis="y", visible=False)
     caption = (
@@ -145,9 +146,11 @@ def _pictures(programs: list[Program], answer: str) -> list[Picture]:
     return [Picture("programs", "Predicted programs", caption, "; ".join(words.values()), figure, words)]
 
 
-def _clipped(name: str) -> str:
-    short = name.removeprefix("HALLMARK_").replace("_", " ")
-    return short if len(short) <= 30 else short[:29] + "…"
+def _named(program: Program) -> str:
+    """The program and its subspace, which is not told by the colour alone."""
+    short = program.name.removeprefix("HALLMARK_").replace("_", " ")
+    short = short if len(short) <= 30 else short[:29] + "…"
+    return f"{short} ({NAMES.get(program.subspace, program.subspace)})"
 
 
 def _table(programs: list[Program], answer: str) -> Table:

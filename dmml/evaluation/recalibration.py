@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dmml.evaluation.calibration import calibration_at
 from dmml.evaluation.evaluate import evaluate, horizons
+from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
+from dmml.evaluation.written import percent
 
 LEAST_EVENTS = 10
 """Events, or patients of the rarest class that occurs, below which two coefficients are too uncertain to be used."""
@@ -168,8 +170,8 @@ def _words(content: dict[str, Any], n: int) -> list[str]:
         before, after = told["before"], told["after"]
         if before["observed"] is not None:
             sentences.append(
-                f"At day {day}, {before['observed']:.0%} were event-free; {before['predicted']:.0%} had been predicted, "
-                f"{after['predicted']:.0%} after recalibration."
+                f"At {horizon_name(float(day))}, {percent(before['observed'])} were event-free; "
+                f"{percent(before['predicted'])} had been predicted, {percent(after['predicted'])} after recalibration."
             )
     name = "ibs" if "ibs" in content["metrics"] else "ece"
     entries = content["metrics"].get(name)

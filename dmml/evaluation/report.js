@@ -128,7 +128,18 @@ for (const group of document.querySelectorAll("[data-choose]")) {
   group.before(choice(group.dataset.choose, names, pick, names[0]));
 }
 
-// On paper nothing can be unfolded: what a reader needs is, all but the configurations.
+// On paper nothing can be unfolded: what a reader needs is, all but the configurations. Nor is a button painted in the
+// column names that a browser repeats on the next sheet: their words stand there without one.
 window.addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details.printed")) folded.open = true;
+  for (const button of document.querySelectorAll("thead button")) {
+    button.before(...button.childNodes);
+    button.hidden = true;
+  }
+});
+window.addEventListener("afterprint", () => {
+  for (const button of document.querySelectorAll("thead button")) {
+    button.append(...[...button.parentNode.childNodes].filter((node) => node !== button));
+    button.hidden = false;
+  }
 });

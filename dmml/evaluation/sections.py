@@ -14,9 +14,9 @@ from dmml.evaluation.facts import attention_facts, configuration, patient_counts
 from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.pages import Inliner
 from dmml.evaluation.plots import Picture
-from dmml.evaluation.survival_plots import p_words
 from dmml.evaluation.tested import Tested
 from dmml.evaluation.training_curves import training_pictures
+from dmml.evaluation.written import p_words
 
 MAX_SLIDES = 4
 """Slides with attention maps a test: enough to see a habit, and the page stays small."""

@@ -12,7 +12,9 @@ from dmml.errors import InputError
 from dmml.evaluation.plots import BLUE, MUTED, VERMILLION, Picture, new_figure, style
 from dmml.evaluation.shift_words import compared
 
-COLUMNS = 3
+NAMES = {"training": "training patients", "cohort": "this cohort"}
+COLUMNS = 2
+"""Panels in a row: more cannot be read on a phone."""
 
 
 def shift_pictures(folder: Path) -> list[Picture]:
@@ -39,19 +41,21 @@ def _maps(shown: dict[str, Any]) -> Picture:
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     with style():
-        figure, axes = new_figure(rows, columns, width=0.6 + 2.5 * columns, height=0.5 + 2.6 * rows, squeeze=False)
+        figure, axes = new_figure(rows, columns, width=0.4 + 2.3 * columns, height=0.7 + 2.4 * rows, squeeze=False)
         for place, (name, found) in zip(axes.flat, shown.items(), strict=False):
             for side, color, marker in (("training", MUTED, "o"), ("cohort", VERMILLION, "^")):
                 points = np.array(found["map"][side])
-                place.scatter(*points.T, s=14, color=color, marker=marker, alpha=0.75, linewidths=0, label=side)
+                place.scatter(*points.T, s=14, color=color, marker=marker, alpha=0.75, linewidths=0, label=NAMES[side])
                 place.scatter(*points.mean(0), s=90, color=BLUE if side == "training" else VERMILLION, marker="+")
             place.set_title(f"{name}\nAUC {found['auc']:.2f}")
             place.set(xlabel="training  ←  score  →  cohort", ylabel="principal axis")
         for place in axes.flat[len(shown) :]:
             place.set_visible(False)
-        axes.flat[0].legend(loc="best", handletextpad=0.2)
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2, handletextpad=0.2)
     caption = (
-        "A point is a patient: grey, training patients that were not used to find the axes; red, this cohort. To the right: "
+        "A mark is a patient: grey discs, training patients that were not used to find the axes; red triangles, this cohort; "
+        "crosses, their means. To the right: "
         "the score of a classifier between the two that was not fitted to the patient; its AUC of 0.5 means that they are "
         "not told apart. Upwards: the axis along which training patients differ most."
     )

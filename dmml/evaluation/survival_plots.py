@@ -21,12 +21,15 @@ from dmml.evaluation.plots import (
     zero_to_one,
 )
 from dmml.evaluation.survival_curves import Curve, RiskGroups
+from dmml.evaluation.written import number, p_words, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 _COLOR = {"low risk": BLUE, "middle": MUTED, "high risk": VERMILLION}
+_DASH = {"low risk": "-", "middle": (0, (1, 1)), "high risk": (0, (5, 1.5))}
+"""Lines are told apart without their colours, too."""
 
 
 def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Picture:
@@ -62,7 +65,8 @@ def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Pictur
 
 def _draw(axes: Axes, curve: Curve, unit: float) -> None:
     color = _COLOR[curve.name]
-    axes.step(curve.time / unit, curve.survival, where="post", color=color, label=f"{curve.name} (n = {curve.n})")
+    look = {"color": color, "linestyle": _DASH[curve.name], "label": f"{curve.name} (n = {curve.n})"}
+    axes.step(curve.time / unit, curve.survival, where="post", **look)
     axes.fill_between(
         curve.time / unit, curve.low, curve.high, step="post", color=color, alpha=0.15, linewidth=0, zorder=1
     )
@@ -75,12 +79,16 @@ def _numbers_at_risk(table: Axes, axes: Axes, curves: list[Curve], unit: float, 
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= right]
     for row, curve in enumerate(curves):
         color = _COLOR[curve.name]
-        for tick, number in zip(ticks, curve.at_risk(np.array(ticks) * unit), strict=True):
-            table.text(tick, -row, str(number), ha="center", va="center", color=color, fontsize=8.5, clip_on=False)
-    table.set(ylim=(-len(curves) + 0.4, 0.6), yticks=[], xlabel=unit_name)
+        for tick, count in zip(ticks, curve.at_risk(np.array(ticks) * unit), strict=True):
+            table.text(tick, -row, str(count), ha="center", va="center", color=color, fontsize=8.5, clip_on=False)
+    # The names stand where the axis has its numbers, so that no row is told by its colour alone.
+    names = [curve.name.removesuffix(" risk") for curve in curves]
+    table.set(ylim=(-len(curves) + 0.4, 0.6), xlabel=unit_name)
+    table.set_yticks([-row for row in range(len(curves))], names, fontsize=8.5)
     table.grid(False)
     table.spines[:].set_visible(False)
     table.tick_params(length=0)
+    table.tick_params(axis="y", pad=14)  # the first numbers stand on the axis itself
 
 
 def calibration_picture(calibrations: list[Calibration]) -> Picture:
@@ -104,9 +112,8 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
             for row, group in enumerate(groups.itertuples()):
                 gid = f"calibration-{calibration.day:g}-at-{row}"
                 layers[gid] = name
-                words[gid] = (
-                    f"{name}, {group.n} patients: {group.predicted:.0%} predicted, {group.observed:.0%} observed"
-                )
+                predicted, observed = percent(group.predicted), percent(group.observed)
+                words[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
                 # A mark of its own, unseen, so that each group answers to the pointer.
                 axes.plot(group.predicted, group.observed, "o", color=color, alpha=0, markersize=11, gid=gid)
         axes.set(xlabel="predicted event-free share", ylabel="observed event-free share")
@@ -115,10 +122,11 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
     for calibration in calibrations:
         name = horizon_name(calibration.day)
         if np.isfinite(calibration.observed):
-            told.append(f"at {name} {calibration.predicted:.0%} were predicted and {calibration.observed:.0%} observed")
+            predicted, observed = percent(calibration.predicted), percent(calibration.observed)
+            told.append(f"at {name} {predicted} were predicted and {observed} observed")
         if np.isfinite(calibration.slope):
-            interval = f"{calibration.slope_low:.2f} to {calibration.slope_high:.2f}"
-            told.append(f"slope {calibration.slope:.2f} ({interval})")
+            ends = (number(end) for end in (calibration.slope_low, calibration.slope_high))
+            told.append(f"slope {number(calibration.slope)} ({' to '.join(ends)})")
     caption = (
         "Patients in groups of equal size by predicted survival; Kaplan–Meier in each group with 95 % interval. "
         "On the dashed line predictions are right; a slope below 1 means too extreme. "
@@ -126,10 +134,3 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
     )
     alt = "Observed against predicted survival. " + caption
     return Picture("calibration", "Calibration", caption, alt, figure, words, layers)
-
-
-def p_words(p: float | None) -> str:
-    """P values as people write them: = 0.03, < 0.001, not defined."""
-    if p is None or np.isnan(p):
-        return "not defined"
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"

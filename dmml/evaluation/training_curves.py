@@ -14,6 +14,8 @@ from dmml.evaluation.words import metric_name
 COORDINATION = ("conflict", "cosine", "confidence")
 """Words by which a column is known as a diagnostic of gradient coordination."""
 _COLOR = {"train": BLUE, "val": VERMILLION, **SUBSPACE_COLOR}
+_DASH = {"val": (0, (4, 1.5)), "tme": (0, (4, 1.5))}
+_LABEL = {"train": "training", "val": "validation", "tme": "TME"}
 
 
 def training_series(path: Path) -> dict[str, pd.Series]:
@@ -68,12 +70,18 @@ def _panel(title: str, lines: dict[str, pd.Series]) -> Picture:
         figure, axes = small_figure()
         for color, (name, values) in zip(PALETTE * 4, lines.items(), strict=False):
             marker = "o" if len(values) < 12 else None
-            axes.plot(values.index, values, color=_COLOR.get(name, color), label=name, marker=marker, markersize=3)
+            look = {
+                "color": _COLOR.get(name, color),
+                "linestyle": _DASH.get(name, "-"),
+                "label": _LABEL.get(name, name),
+            }
+            axes.plot(values.index, values, marker=marker, markersize=3, **look)
         axes.set_title(metric_name(title)[0].replace("_", " "))
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(lines) > 1:
             axes.legend()
+    lines = {_LABEL.get(name, name): values for name, values in lines.items()}
     last = ", ".join(f"{name} {values.iloc[-1]:.3g}" for name, values in lines.items())
     alt = f"{title} by epoch; at the end: {last}"
     told = [Line(name, values.index.to_numpy(float), values.to_numpy(float)) for name, values in lines.items()]

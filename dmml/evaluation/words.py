@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dmml.evaluation.comparison import Pair
-from dmml.evaluation.survival_plots import p_words
+from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
+from dmml.evaluation.written import number, p_words, percent
 
 METRIC_NAMES = {
     "c_index": ("Concordance (Harrell)", "higher is better, 0.5 is chance"),
@@ -24,15 +25,8 @@ METRIC_NAMES = {
 def metric_name(name: str) -> tuple[str, str]:
     """(name for people, how to read it)."""
     if name.startswith("auc_"):
-        return f"AUC at {name.removeprefix('auc_')} days", "higher is better, 0.5 is chance"
+        return f"AUC at {horizon_name(float(name.removeprefix('auc_')))}", "higher is better, 0.5 is chance"
     return METRIC_NAMES.get(name, (name, ""))
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """0.714 → 0.71; an em dash where undefined; a true minus sign."""
-    if value is None or value != value:
-        return "—"
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def with_interval(entry: dict, digits: int = 2) -> str:
@@ -172,8 +166,3 @@ def _oracle(tests: list[Tested]) -> list[str]:
         f"The cohort is simulated, so the best possible is known: the true risk itself reaches {number(best)}. "
         f"Of that excess over chance, {' and '.join(shares)}."
     ]
-
-
-def percent(share: float) -> str:
-    """0.704 → 70 %, with a true minus sign."""
-    return f"{100 * share:.0f} %".replace("-", "−")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dmml.experiment.crossval_plan import Plan
 from dmml.experiment.crossval_summary import summarise
 from dmml.experiment.crossval_table import tables
+from dmml.experiment.run_folder import now, versions, write_json
 
 
 def fit(plan: Plan, only_fold: int | None = None, jobs: int = 1) -> None:
@@ -27,6 +28,14 @@ def fit(plan: Plan, only_fold: int | None = None, jobs: int = 1) -> None:
         runner.run(only_fold)
 
 
-def collect(plan: Plan) -> str:
-    """Judge what is finished, write `crossval.json` and `oof_predictions.csv`, and say it in tables."""
-    return f"{tables(summarise(plan))}\n\n{plan.out / 'crossval.json'}"
+def collect(plan: Plan, command: str) -> str:
+    """Judge what is finished, write `crossval.json`, `oof_predictions.csv` and `provenance.json`, and say it in tables.
+
+    Args:
+        plan: Of the cross-validation.
+        command: That makes it again.
+    """
+    told = tables(summarise(plan))
+    record = {"command": command, "collected": now(), "versions": versions()}
+    write_json(plan.out / "provenance.json", record)
+    return f"{told}\n\n{plan.out / 'crossval.json'}"

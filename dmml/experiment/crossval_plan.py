@@ -205,7 +205,7 @@ def hash_of(path: Path) -> str:
 def _clear(out: Path) -> None:
     for folder in (*out.glob("fold_*"), *out.glob("repeat_*")):
         shutil.rmtree(folder, ignore_errors=True)
-    for name in ("plan.json", "crossval.json", "oof_predictions.csv"):
+    for name in ("plan.json", "crossval.json", "oof_predictions.csv", "provenance.json"):
         (out / name).unlink(missing_ok=True)
 
 

@@ -141,7 +141,10 @@ def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
     classes = kept["clinical"][0].context.get("classes")
     names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
     clinical = [test.known for test in kept["clinical"]]
-    return {name: added_value(clinical, [test.known for test in kept[name]], classes) for name in names}
+    found = {name: added_value(clinical, [test.known for test in kept[name]], classes) for name in names}
+    for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
+        one["p_holm"] = _number(p)
+    return found
 
 
 def _strata(patients: pd.DataFrame, ids: list[str], survival: bool) -> NDArray[np.int64]:

@@ -33,9 +33,9 @@ def tables(result: dict[str, Any]) -> str:
         if any(row["primary"] for row in result["paired"]):
             lines.append("* the primary comparison, outside the adjustment of the others")
     if result.get("added_to_clinical"):
-        lines += ["", f"{'beside the clinical model':<30}{'chi² (1 df)':<14}p"]
+        lines += ["", f"{'beside the clinical model':<30}{'chi² (1 df)':<14}{'p':<9}Holm"]
         for name, found in result["added_to_clinical"].items():
-            lines.append(f"{name:<30}{found['chi2']:<14.2f}{_p(found['p'])}")
+            lines.append(f"{name:<30}{found['chi2']:<14.2f}{_p(found['p']):<9}{_p(found['p_holm'])}")
     return "\n".join([*lines, *_undefined(result, metric), *_missing(result)])
 
 

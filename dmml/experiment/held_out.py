@@ -18,6 +18,7 @@ from dmml.evaluation.evaluate import horizons
 from dmml.evaluation.predictions import known_outcome, read_predictions
 from dmml.evaluation.recalibration import recalibrated
 from dmml.evaluation.shift import compare
+from dmml.evaluation.shift_words import NAMES as GENES
 from dmml.evaluation.shift_words import shift_words
 from dmml.evaluation.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
@@ -132,7 +133,7 @@ def missing(predictions: pd.DataFrame, data: Any, genes: dict[str, Any]) -> dict
         there = {slide for patient in data.patients("test") for slide in data.reader.slides.get(patient, [])}
         found["slides of the table that are not in the store"] = {"n": len(named - there), "of": len(named)}
     for s, entry in genes.items():
-        found[f"{s} genes, the training mean stands in"] = {"n": len(entry["imputed"]), "of": entry["n"]}
+        found[f"{GENES.get(s, s)}, the training mean stands in"] = {"n": len(entry["imputed"]), "of": entry["n"]}
     return found
 
 

@@ -116,8 +116,7 @@ class RunFolder:
             self.provenance()
             | {
                 "finished": now(),
-                "versions": {"dmml": __version__, "python": platform.python_version()}
-                | {p: version(p) for p in PACKAGES},
+                "versions": versions(),
                 "seed_everything": seed,
                 "data_seed": getattr(data, "seed", None),
                 "model": type(model).__name__,
@@ -130,6 +129,11 @@ class RunFolder:
 
     def _write(self, content: dict[str, Any]) -> None:
         write_json(self._provenance, content)
+
+
+def versions() -> dict[str, str]:
+    """Of dmml, Python and the packages that figures depend on."""
+    return {"dmml": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES}
 
 
 def run_of_checkpoint(checkpoint: str | Path) -> Path:

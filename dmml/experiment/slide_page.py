@@ -11,7 +11,7 @@ from PIL import Image
 import dmml.evaluation
 from dmml.evaluation.pages import page_environment
 from dmml.evaluation.plots import SUBSPACE_COLOR, Picture
-from dmml.evaluation.words import number
+from dmml.evaluation.written import number, unbroken
 from dmml.experiment import slide_words
 from dmml.experiment.slide_answer import Answer, extremes
 from dmml.experiment.slide_pictures import AttentionMap, SlidePicture, encoded
@@ -44,15 +44,15 @@ def write_page(
     page = environment.get_template("slide_page.html").render(
         title=record["patient"],
         css=style.read_text(encoding="utf-8"),
-        headline=_unbroken(slide_words.headline(answer, record["model"])),
-        outlook=_unbroken(slide_words.outlook(answer)),
+        headline=unbroken(slide_words.headline(answer, record["model"])),
+        outlook=unbroken(slide_words.outlook(answer)),
         notes=record["notes"],
         research_use=slide_words.RESEARCH_USE,
         # Markup is safe here: matplotlib escapes every text that it draws.
         outcome=outcome and {"svg": Markup(outcome.inline_svg("c")), "alt": outcome.alt, "caption": outcome.caption},
         slides=[_slide(picture, [m for m in maps if m.slide_id == picture.slide_id]) for picture in pictures],
         how_sure=slide_words.how_sure(answer),
-        subspaces=_unbroken(slide_words.subspaces(answer)),
+        subspaces=unbroken(slide_words.subspaces(answer)),
         views=_views(answer),
         programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
         facts=_facts(record),
@@ -61,11 +61,6 @@ def write_page(
         written=record["created"],
     )
     path.write_text(page, encoding="utf-8")
-
-
-def _unbroken(text: str) -> str:
-    """A number and its % stay on one line."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _slide(picture: SlidePicture, maps: list[AttentionMap]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from dmml.evaluation.plots import horizon_name
-from dmml.evaluation.words import number, percent
+from dmml.evaluation.written import number, percent
 from dmml.experiment.slide_answer import FEW_TILES, Answer
 
 RESEARCH_USE = (

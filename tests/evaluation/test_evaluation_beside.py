@@ -54,7 +54,7 @@ def test_examples_are_the_patients_most_in_and_most_out_of_order(cohort):
     verdicts = [told["verdict"] for told in shown.values()]
     assert [words.split(":")[0] for words in verdicts] == ["right", "wrong", "right", "wrong"]
     for patient, told in shown.items():
-        assert f": {known[patient]:.0%} of " in told["verdict"]
+        assert f": {100 * known[patient]:.0f} % of " in told["verdict"]
     told = [known[patient] for patient in shown]
     assert sorted([told[0], told[2]]) == sorted(known.values())[-2:]
     assert sorted([told[1], told[3]]) == sorted(known.values())[:2]
@@ -71,7 +71,7 @@ def test_examples_of_classes_and_without_outcomes():
     ]
     shown = choose_examples(rows, ["a", "b", "c", "d"])
     assert {patient: told["verdict"] for patient, told in shown.items()} == {
-        "a": "right: told G2 with 90%", "b": "wrong: told G2 with 80%", "c": "right: told G3 with 60%",
+        "a": "right: told G2 with 90 %", "b": "wrong: told G2 with 80 %", "c": "right: told G3 with 60 %",
     }  # fmt: skip
     without = [{"patient_id": f"p{i}", "risk": 0.1} for i in range(9)]
     assert choose_examples(without, [f"p{i}" for i in range(2, 9)]) == {f"p{i}": {} for i in range(2, 6)}
@@ -238,13 +238,13 @@ def test_a_patient_whose_id_is_markup_is_shown_as_text(tmp_path, cohort, make):
     with np.load(folder / "attention.npz") as file:
         arrays = dict(file)
     [fact] = json.loads(str(arrays.pop("meta")))
-    fact |= {"patient_id": BAD, "verdict": "wrong: 10% of 40 pairs in order", "chosen": f"Chosen {BAD}."}
+    fact |= {"patient_id": BAD, "verdict": "wrong: 10 % of 40 pairs in order", "chosen": f"Chosen {BAD}."}
     np.savez(folder / "attention.npz", meta=json.dumps([fact]), **arrays)
     table = pd.read_csv(folder / "predictions.csv")
     table.loc[0, "patient_id"] = BAD
     table.to_csv(folder / "predictions.csv", index=False)
     write_evaluation(folder)
     page = Page((folder / "report.html").read_text()).check()  # refuses handlers and links of theirs
-    assert f"wrong: 10% of 40 pairs in order patient {BAD}, slide S0" in page.text
+    assert f"wrong: 10 % of 40 pairs in order ; patient {BAD}, slide S0" in page.text
     assert f"Chosen {BAD}." in page.text
     assert "<img src=x" not in (folder / "report.html").read_text()

@@ -53,7 +53,7 @@ def content(cohort="luad", models=POOLED, more=("ibs",)):
             pair("teacher", "histology_abmil", 0.12, 0.03, 0.21, 0.01, 0.02),
             pair("rna_linear+clinical", "clinical", 0.09, 0.01, 0.17, 0.03, 0.06),
         ],
-        "added_to_clinical": {"rna_linear": {"chi2": 15.2, "p": 0.0001, "coefficient": 0.6, "n": 90}},
+        "added_to_clinical": {"rna_linear": {"chi2": 15.2, "p": 0.0001, "p_holm": 0.0002, "coefficient": 0.6, "n": 90}},
     }
 
 
@@ -96,10 +96,13 @@ def test_summary_says_who_is_best_and_what_each_input_adds(folder):
     assert told[3].startswith("With RNA beside them (a linear model): 0.75 (95 % interval 0.66 to 0.83), a difference")
     assert "a difference of +0.090 (95 % interval 0.010 to 0.170" in told[3]
     assert "p = 0.060 by Holm" in told[3]
-    assert "likelihood-ratio test p < 0.001" in told[3]
-    assert told[3].endswith("but not after adjustment for the number of comparisons.")
+    assert (
+        "likelihood-ratio test p < 0.001 by Holm: the score adds to the fit; for the gain in concordance the" in told[3]
+    )
+    assert told[3].endswith("but after adjustment for the number of comparisons chance is not ruled out.")
     assert told[4].startswith("What RNA adds to slides (teacher − slides, gated ABMIL): +0.120")
-    assert "a gain that these patients show" in told[4]
+    assert "a gain that these patients show, though it is not sure to hold from fold to fold" in told[4]
+    assert told[4].endswith("(resampled t-test p = 0.40).")
     assert "make no case for the network" in told[5]
     assert "p of the 2 others is adjusted by Holm's method" in told[-1]
 
@@ -109,9 +112,16 @@ def test_a_score_that_adds_to_the_fit_alone_is_said_to_do_so(tmp_path, make):
     told["paired"][2] |= {"low": -0.01, "p": 0.09, "p_holm": 0.18}
     words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
     assert words[3].endswith("the score adds to the fit, but these patients show no gain in concordance.")
-    told["added_to_clinical"]["rna_linear"]["p"] = 0.3
+    told["added_to_clinical"]["rna_linear"] |= {"p": 0.03, "p_holm": 0.3}
     words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
     assert words[3].endswith("these patients do not tell the two apart.")
+
+
+def test_a_gain_that_the_folds_show_too_is_said_to_hold(tmp_path, make):
+    told = content()
+    told["paired"][1]["p_resampled"] = 0.02
+    words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
+    assert words[4].endswith("these patients show, and that holds from fold to fold (resampled t-test p = 0.020).")
 
 
 def test_what_rna_and_slides_add_is_not_said_where_one_of_them_is_absent(tmp_path, make):
@@ -135,6 +145,8 @@ def test_page_holds_every_figure_and_the_pictures_stand_beside_it(folder, capsys
     rows = next(rows for caption, rows in by_caption.items() if caption.startswith("Differences of"))
     assert [row[1] for row in rows[1:]] == ["−0.020", "0.120", "0.090"]
     assert [row[4] for row in rows[1:]] == ["", "0.020", "0.060"]
+    rows = next(rows for caption, rows in by_caption.items() if caption.startswith("What a model's out-of-fold score"))
+    assert rows[1] == ["RNA, linear", "15.20", "< 0.001", "< 0.001", "0.60", "90"]
     rows = next(rows for caption, rows in by_caption.items() if caption.endswith("in every fold"))
     assert rows[1] == ["teacher", "0.680", "0.700", "0.720"]
     assert "dmml crossval --config CONFIG.yaml --models teacher,rna_linear,histology_abmil,clinical" in page.text

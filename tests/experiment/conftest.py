@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from crossvals import run, write_config
 
 from dmml.__main__ import main
 from dmml.slides.encoders import load_encoder
@@ -123,3 +124,20 @@ def through_a_cohort(models, tmp_path):
         return table.iloc[0]
 
     return predict
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    """24 patients, token features of width 16."""
+    root = tmp_path_factory.mktemp("crossval")
+    assert main(["simulate", str(root), "--features-only", "--patients", "24", "--held-out", "4", "--dim", "16"]) == 0
+    return root / "development"
+
+
+@pytest.fixture(scope="session")
+def whole(cohort, tmp_path_factory):
+    """Every model on two folds."""
+    root = tmp_path_factory.mktemp("whole")
+    config = write_config(root / "both.yaml", cohort)
+    run("--config", config)
+    return root / "runs" / "both_crossval"

@@ -1,5 +1,6 @@
 """`dmml crossval` whole: its files, its models, its seeds, jobs and collecting, and what it refuses."""
 
+import argparse
 import json
 from dataclasses import asdict
 
@@ -8,29 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 from crossvals import LIGHT, parts_in_files, run, write_config
+from figures_again import check_every_figure
+from html_page import Page
 
-from dmml.__main__ import main
+from dmml.commands.crossval import command
 from dmml.errors import InputError
-from dmml.evaluation.metrics import concordance_within
 from dmml.experiment.crossval_models import NEEDS, chosen, offered, pairs
-from dmml.functional.survival import concordance_index
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """24 patients, token features of width 16."""
-    root = tmp_path_factory.mktemp("crossval")
-    assert main(["simulate", str(root), "--features-only", "--patients", "24", "--held-out", "4", "--dim", "16"]) == 0
-    return root / "development"
-
-
-@pytest.fixture(scope="module")
-def whole(cohort, tmp_path_factory):
-    """Every model on two folds."""
-    root = tmp_path_factory.mktemp("whole")
-    config = write_config(root / "both.yaml", cohort)
-    run("--config", config)
-    return root / "runs" / "both_crossval"
 
 
 def result(folder):
@@ -54,25 +38,8 @@ def test_every_model_of_the_design_is_there(whole):
                 assert (value is None) == (f"fold {i}" in entry.get("undefined", {})), (name, metric)
 
 
-def test_the_out_of_fold_table_reproduces_every_concordance(whole, cohort):
-    table, models = pd.read_csv(whole / "oof_predictions.csv"), result(whole)["models"]
-    clinical = pd.read_csv(cohort / "clinical.csv").drop_duplicates("patient_id").set_index("patient_id")
-    for name, entry in models.items():
-        own = table[table["model"] == name]
-        assert own["patient_id"].is_unique
-        assert set(own["patient_id"]) == set(clinical.index)
-        time, event = (clinical.loc[own["patient_id"], column].to_numpy(float) for column in ("os_days", "os_event"))
-        np.testing.assert_allclose(own["time"], time, rtol=1e-6)
-        folds = [
-            concordance_index(time[own["fold"] == k], event[own["fold"] == k], own["risk"][own["fold"] == k])
-            for k in (0, 1)
-        ]
-        assert entry["c_index"]["folds"] == pytest.approx(folds)
-        assert entry["c_index"]["mean"] == pytest.approx(np.mean(folds))
-        assert entry["c_index"]["sd"] == pytest.approx(np.std(folds, ddof=1))
-        pooled = concordance_within(time, event, own["fold"], own["risk"])
-        assert entry["c_index"]["pooled"]["value"] == pytest.approx(pooled)
-        assert entry["c_index"]["pooled"]["low"] <= pooled <= entry["c_index"]["pooled"]["high"]
+def test_the_out_of_fold_table_and_the_clinical_one_give_every_figure_again(whole, cohort):
+    check_every_figure(whole, cohort / "clinical.csv")
 
 
 def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
@@ -86,6 +53,20 @@ def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
         assert ("p_holm" in row) is not row["primary"]
         assert row["p_resampled"] is None or 0 < row["p_resampled"] <= 1
     assert {"teacher", "rna_linear"} <= set(content["added_to_clinical"])
+
+
+def test_the_command_that_makes_it_anew_is_kept(whole):
+    record = json.loads((whole / "provenance.json").read_text())
+    config = whole.parent.parent / "both.yaml"
+    assert record["command"] == f"dmml crossval --config {config}"
+    assert {"dmml", "python", "torch"} <= set(record["versions"])
+    assert record["command"] in Page((whole / "report.html").read_text()).check().text
+    args = argparse.Namespace(
+        config=["a b.yaml"], student="s.yaml", out=None, models="teacher", seeds=2, repeats=1, cross_fit=True
+    )
+    assert command(args) == (
+        "dmml crossval --config 'a b.yaml' --student s.yaml --models teacher --seeds 2 --cross-fit"
+    )
 
 
 def test_a_student_learned_from_its_own_folds_teacher_and_the_undistilled_from_none(whole):
@@ -185,6 +166,7 @@ def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
     assert linear[:4:2] != linear[4::2]  # another repeat deals the patients anew
     table = pd.read_csv(tmp_path / "cv" / "oof_predictions.csv")
     assert (table.groupby(["model", "patient_id"]).size() == 4).all()
+    check_every_figure(tmp_path / "cv", cohort / "clinical.csv")
 
 
 def test_rna_alone_and_slides_alone_leave_out_what_they_lack(cohort, tmp_path, capsys):
@@ -217,6 +199,7 @@ def test_classes_on_published_folds(cohort, tmp_path):
     assert set(table[table["fold"] == 0]["patient_id"]) == set(parts["test"])
     probability = table[[name for name in table if name.startswith("prob_")]]
     np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-5)
+    check_every_figure(tmp_path / "runs" / "c_crossval", cohort / "clinical.csv")
     with pytest.raises(InputError, match=r"--repeats: .*splits is one division into folds"):
         run("--config", config, "--repeats", 2)
 

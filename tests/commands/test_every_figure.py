@@ -1,0 +1,197 @@
+"""`predictions.csv`, joined to the clinical table by patient, gives every figure of a test again, by code of its own."""
+
+import contextlib
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from html_page import Page
+from recomputed import (
+    Ratio,
+    bootstrap,
+    censoring_of,
+    class_metrics,
+    cox,
+    draws,
+    kaplan_meier_on,
+    last_day,
+    log_rank,
+    looks_until,
+    outlives,
+    pairs,
+    survival_metrics,
+    survival_on,
+)
+
+from dmml.__main__ import main
+from dmml.training.checkpoint import patients_among
+from dmml.training.packing import unpack
+
+PRINTED = re.compile(r"^  (\w+) +(-?[\d.]+)(?:   95 % interval (-?[\d.]+) to (-?[\d.]+))?$", re.MULTILINE)
+NEAR = {"rel": 1e-4, "abs": 2e-4}
+
+
+@pytest.fixture(scope="module")
+def sixty(tmp_path_factory):
+    """A held-out cohort large enough for calibration in groups."""
+    root = tmp_path_factory.mktemp("sixty")
+    argv = ["simulate", str(root), "--features-only", "--patients", "1", "--held-out", "60", "--dim", "16"]
+    assert main(argv) == 0
+    return root / "held_out"
+
+
+def results_of(journey, cohort, checkpoint, name, root, **data):
+    """(folder, what was printed) of a test of a cohort."""
+    files = {"clinical": "clinical.csv", "expression": "expression.parquet", "features": "features.zarr"}
+    places = {key: str(cohort / file) for key, file in files.items()}
+    config = journey.config(name, cohort="held_out", data=places | {"name": name} | data)
+    argv = ["test", "--ckpt_path", str(checkpoint), "--config", str(config), "--trainer.default_root_dir", str(root)]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(argv) == 0
+    return root / "test" / name, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def survival(journey, sixty, tmp_path_factory):
+    """The teacher's test of that cohort: its folder, and what was printed."""
+    return results_of(journey, sixty, journey.best("teacher"), "sixty", tmp_path_factory.mktemp("run"))
+
+
+def joined(folder, cohort, columns):
+    """Predictions beside the outcomes of the clinical table; a patient stands there once."""
+    predictions = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str})
+    clinical = pd.read_csv(cohort / "clinical.csv", dtype={"patient_id": str}).drop_duplicates("patient_id")
+    assert predictions["patient_id"].is_unique
+    assert set(predictions["patient_id"]) == set(clinical["patient_id"])
+    known = predictions.drop(columns=list(columns.values())).merge(
+        clinical[["patient_id", *columns]], on="patient_id", validate="one_to_one"
+    )
+    known = known.rename(columns=columns)
+    for name in columns.values():
+        pd.testing.assert_series_equal(known[name], predictions[name], check_dtype=False)
+    return known.dropna(subset=list(columns.values())).reset_index(drop=True)
+
+
+def check_metrics(folder, out, expected, n):
+    """metrics.json, what was printed and the page's table, against {metric: (value, low, high, events)}."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == set(expected)
+    printed = {name: numbers for name, *numbers in PRINTED.findall(out)}
+    page = Page((folder / "report.html").read_text()).check()
+    table = next(t["rows"] for t in page.tables if t["caption"] == "Metrics with 95 % intervals")
+    for (name, (value, low, high, events)), row in zip(expected.items(), table[1:], strict=True):
+        entry = metrics[name]
+        assert (entry["value"], entry["low"], entry["high"]) == pytest.approx((value, low, high), **NEAR), name
+        assert (entry["n"], entry["events"]) == (n, events)
+        three = [f"{number:.3f}" for number in (entry["value"], entry["low"], entry["high"])]
+        assert printed[name] == three
+        signed = [text.replace("-", "−") for text in three]
+        assert row[1] == signed[0]
+        assert row[2] in (f"{signed[1]}–{signed[2]}", f"{signed[1]} to {signed[2]}")
+    return metrics, page
+
+
+def test_every_figure_of_a_survival_test(sixty, survival):
+    folder, out = survival
+    known = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
+    context = json.loads((folder / "context.json").read_text())
+    rows = known.to_dict("records")
+    time, event = known["time"].to_numpy(float), known["event"].to_numpy(int)
+    weights, events = draws(event), int(event.sum())
+    expected = {}
+    for name, metric in survival_metrics([rows], [context]).items():
+        day = float(name.removeprefix("auc_")) if name.startswith("auc_") else math.inf
+        expected[name] = (*bootstrap(metric, weights)[:3], int(((event == 1) & (time <= day)).sum()))
+    truth = pd.read_csv(sixty / "truth.csv", dtype={"patient_id": str}).set_index("patient_id")["risk"]
+    oracle = [row | {"risk": truth[row["patient_id"]]} for row in rows]
+    best, mine = (Ratio(*pairs(r, lambda row: 1.0, lambda i, j: i["event"] and outlives(i, j))) for r in (oracle, rows))
+    expected["c_index_oracle"] = (*bootstrap(best, weights)[:3], events)
+    expected["share_of_oracle"] = (*bootstrap(lambda w: (mine(w) - 0.5) / (best(w) - 0.5), weights)[:3], events)
+    metrics, page = check_metrics(folder, out, expected, len(rows))
+    until = looks_until(rows, context)
+    assert metrics["c_index_ipcw"]["tau"] == until
+    assert metrics["ibs"]["tau"] == min(until, last_day(rows))
+    assert f"median follow-up or time to event {np.median(time):.0f} days" in page.text
+    assert f"events among them {events} " in page.text
+
+
+def test_training_patients_alone_gave_the_censoring_distribution_and_the_cut(journey, sixty, survival):
+    folder, _ = survival
+    context = json.loads((folder / "context.json").read_text())
+    fitted = unpack(torch.load(journey.best("teacher"), weights_only=True)["hyper_parameters"]["fitted"])
+    clinical = pd.read_csv(journey.root / "development" / "clinical.csv", dtype={"patient_id": str})
+    clinical = clinical.drop_duplicates("patient_id").set_index("patient_id")
+    trained = clinical.loc[sorted(patients_among(list(clinical.index), fitted["patients"]["train"]))]
+    assert len(trained) == context["n_training"]
+    days, left = censoring_of(trained["os_days"].tolist(), trained["os_event"].tolist())
+    assert context["censoring"]["time"] == pytest.approx(days)
+    assert context["censoring"]["survival"] == pytest.approx(left)
+    known = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
+    told = json.loads((folder / "calibration.json").read_text())["log_rank"]
+    high = (known["risk"] > context["median_risk"]).to_numpy()
+    time, event = known["time"].to_numpy(float), known["event"].to_numpy(int)
+    assert told["p"] == pytest.approx(log_rank(time, event, high), rel=1e-6)
+    assert [(group["n"], group["events"]) for group in told["groups"]] == [
+        (int((high == side).sum()), int(event[high == side].sum())) for side in (False, True)
+    ]
+
+
+def test_every_figure_of_calibration(sixty, survival):
+    folder, _ = survival
+    rows = joined(folder, sixty, {"os_days": "time", "os_event": "event"}).to_dict("records")
+    told = json.loads((folder / "calibration.json").read_text())["horizons"]
+    assert len(told) == 3
+    for text, found in told.items():
+        day = float(text)
+        predicted = np.array([survival_on(row, day) for row in rows])
+        assert found["predicted"] == pytest.approx(predicted.mean())
+        assert found["observed"] == pytest.approx(kaplan_meier_on(rows, day))
+        order = np.argsort(predicted, kind="stable")
+        groups = [order[np.arange(60) * 5 // 60 == k] for k in range(5)]
+        for group, row in zip(groups, found["groups"], strict=True):
+            assert row["n"] == len(group)
+            assert row["predicted"] == pytest.approx(predicted[group].mean())
+            own = [rows[i] for i in group]
+            if max(r["time"] for r in own) >= day:
+                assert row["observed"] == pytest.approx(kaplan_meier_on(own, day))
+        time = np.array([row["time"] for row in rows])
+        by_day = np.array([bool(row["event"]) and row["time"] <= day for row in rows]).astype(int)
+        [slope], [error], _ = cox(np.log(-np.log(predicted))[:, None], np.minimum(time, day), by_day)
+        ends = slope - 1.96 * error, slope + 1.96 * error
+        assert (found["slope"], found["slope_low"], found["slope_high"]) == pytest.approx(
+            (slope, *ends), abs=2e-3 * error
+        )
+        hazard = sum(-math.log(survival_on(row, min(row["time"], day))) for row in rows)
+        ratio_, spread = math.log(by_day.sum() / hazard), 1.96 / math.sqrt(by_day.sum())
+        ends = ratio_ - spread, ratio_ + spread
+        assert (found["intercept"], found["intercept_low"], found["intercept_high"]) == pytest.approx((ratio_, *ends))
+        assert (found["p"] is None) == bool(found["reason"])
+
+
+def test_every_figure_of_a_classification_test(journey, sixty, tmp_path):
+    task = {"class_path": "Classification", "init_args": {"classes": ["G2", "G3", "G4"]}}
+    outcome = {"label": "grade"}
+    config = journey.config("grades", "SubspaceTeacher", outcome=outcome, model={"task": task})
+    assert main(["fit", "--config", str(config)]) == 0
+    folder, out = results_of(journey, sixty, journey.best("grades"), "graded", tmp_path / "run", outcome=outcome)
+    known = joined(folder, sixty, {"grade": "label"})
+    label = known["label"].map({"G2": 0, "G3": 1, "G4": 2}).to_numpy()
+    probability = known[["prob_G2", "prob_G3", "prob_G4"]].to_numpy()
+    weights = draws(label)
+    expected = {
+        name: (*bootstrap(metric, weights)[:3], None) for name, metric in class_metrics(label, probability).items()
+    }
+    _, page = check_metrics(folder, out, expected, len(known))
+    rows = next(t["rows"] for t in page.tables if t["caption"] == "Class by class")
+    predicted = probability.argmax(1)
+    for c, row in enumerate(rows[1:]):
+        hits, said, true = ((predicted == c) & (label == c)).sum(), (predicted == c).sum(), (label == c).sum()
+        shown = [f"G{c + 2}", str(true), str(said)]
+        shown += [f"{hits / whole:.2f}" if whole else "—" for whole in (said, true)]
+        assert row[:5] == shown
+        assert row[5] == f"{2 * hits / (said + true):.2f}"

@@ -1,0 +1,192 @@
+"""`crossval.json` once more from `oof_predictions.csv` and the clinical table, by the plain code of `recomputed`."""
+
+import json
+import math
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pytest
+from recomputed import bootstrap, class_metrics, cox, draws, holm, resampled_t, shared_logits, survival_metrics
+from scipy.stats import chi2
+
+NEAR = {"rel": 1e-4, "abs": 2e-4}
+CLASSES = ["G2", "G3", "G4"]
+
+
+class Unit:
+    """One fold's model on its test patients: rows with known outcome, and what was fitted on its training patients."""
+
+    def __init__(self, folder, model, unit, table, outcome, row_of):
+        place = folder / f"repeat_{unit['repeat']}" if unit["repeat"] else folder
+        place = place / f"fold_{unit['fold']}"
+        seeded = place / f"seed_{unit['seed']}" / model
+        place = seeded if unit["seed"] and seeded.is_dir() else place / model
+        self.context = json.loads((place / "context.json").read_text())
+        counts = json.loads((place / "done.json").read_text())["patients"]
+        self.share = counts["test"] / (counts["train"] + counts["val"])
+        self.fold, self.first = unit["fold"], unit["repeat"] == unit["seed"] == 0
+        self.repeat = unit["repeat"]
+        own = table[(table["model"] == model) & (table[list(unit)] == list(unit.values())).all(axis=1)]
+        assert own["patient_id"].is_unique
+        joined = own.drop(columns=outcome.columns).join(outcome, on="patient_id").dropna(subset=outcome.columns)
+        self.rows = joined.to_dict("records")
+        self.index = np.array([row_of[row["patient_id"]] for row in self.rows])
+
+    @cached_property
+    def metrics(self):
+        """{metric: function of the weights of these patients}."""
+        if "label" in self.rows[0]:
+            return class_metrics(*labelled(self.rows))
+        return survival_metrics([self.rows], [self.context])
+
+    @cached_property
+    def values(self):
+        """{metric: value}, None where undefined."""
+        found = {name: metric(np.ones(len(self.rows))) for name, metric in self.metrics.items()}
+        if "label" not in self.rows[0] and sum(row["event"] for row in self.rows) < 2:
+            found = dict.fromkeys(found)
+        return {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
+
+
+def labelled(rows):
+    """Class indices and probabilities."""
+    label = np.array([CLASSES.index(row["label"]) for row in rows])
+    return label, np.array([[row[f"prob_{name}"] for name in CLASSES] for row in rows])
+
+
+def check_every_figure(folder, clinical):
+    """Folds, mean, spread, pooled value and interval of every metric, every comparison, and every likelihood ratio."""
+    content = json.loads((folder / "crossval.json").read_text())
+    survival = content["task"] == "survival"
+    columns = {"os_days": "time", "os_event": "event"} if survival else {"grade": "label"}
+    outcome = pd.read_csv(clinical, dtype={"patient_id": str}).drop_duplicates("patient_id")
+    outcome = outcome.set_index("patient_id")[list(columns)].rename(columns=columns)
+    table = pd.read_csv(folder / "oof_predictions.csv", dtype={"patient_id": str})
+    ids = sorted(set(table["patient_id"]) & set(outcome.dropna().index))
+    assert content["patients"] == len(ids)
+    row_of = {patient: i for i, patient in enumerate(ids)}
+    units = {
+        name: [Unit(folder, name, unit, table, outcome, row_of) for unit in content["units"]]
+        for name in content["models"]
+    }
+    weights = draws(strata(next(iter(units.values())), outcome.loc[ids], survival))
+    pooled = {name: pooled_metrics(own) for name, own in units.items()}
+    values = {name: [unit.values for unit in own] for name, own in units.items()}
+    for name, entries in content["models"].items():
+        assert set(entries) == set().union(*values[name])
+        for metric, entry in entries.items():
+            check_metric(entry, [found.get(metric) for found in values[name]], pooled[name].get(metric), weights)
+    main = content["primary_metric"]
+    check_pairs(content["paired"], {n: p[main] for n, p in pooled.items()}, values, units, main, weights)
+    if "clinical" in units:
+        check_added(content["added_to_clinical"], units, survival)
+
+
+def strata(units, outcome, survival):
+    """Outcome and fold of each patient; the outcome alone where a patient is tested in several folds."""
+    told = outcome["event" if survival else "label"].tolist()
+    once = len({unit.repeat for unit in units}) == 1
+    fold = {i: unit.fold for unit in units for i in unit.index}
+    keys = [(word, fold[i]) if once else (word,) for i, word in enumerate(told)]
+    code = {key: i for i, key in enumerate(sorted(set(keys)))}
+    return [code[key] for key in keys]
+
+
+def check_metric(entry, folds, metric, weights):
+    """One metric of one model."""
+    assert entry["folds"] == [None if value is None else pytest.approx(value, **NEAR) for value in folds]
+    defined = [value for value in folds if value is not None]
+    assert entry["mean"] == (pytest.approx(np.mean(defined), **NEAR) if defined else None)
+    assert entry["sd"] == (pytest.approx(np.std(defined, ddof=1), **NEAR) if len(defined) > 1 else None)
+    found = tuple(entry["pooled"][key] for key in ("value", "low", "high"))
+    if found == (None, None, None):
+        assert metric is None or math.isnan(metric(np.ones(weights.shape[1])))
+    else:
+        assert found == pytest.approx(bootstrap(metric, weights)[:3], **NEAR)
+
+
+def pooled_metrics(units):
+    """{metric: function of the weights of all patients}: no pair crosses a fold, a repeat or a seed."""
+    if "label" in units[0].rows[0]:
+        index = np.concatenate([unit.index for unit in units])
+        label, probability = (np.concatenate(part) for part in zip(*(labelled(u.rows) for u in units), strict=True))
+        group = np.concatenate([np.full(len(unit.index), k) for k, unit in enumerate(units)])
+        own = class_metrics(label, probability, group)
+        return {name: (lambda weights, metric=metric: metric(weights[index])) for name, metric in own.items()}
+    found = {}
+    for metric in dict.fromkeys(name for unit in units for name in unit.values):
+        own = [u for u in units if metric == "c_index" or u.values.get(metric) is not None]
+        if own:
+            found[metric] = _sum_over(own, metric)
+    return found
+
+
+def _sum_over(units, metric):
+    """Numerators and denominators add up over the folds."""
+    parts = [(unit.index, unit.metrics[metric]) for unit in units]
+
+    def value(weights):
+        top, bottom = (sum(side) for side in zip(*(own.sums(weights[index]) for index, own in parts), strict=True))
+        return top / bottom if bottom > 0 else math.nan
+
+    return value
+
+
+def check_pairs(rows, pooled, values, units, metric, weights):
+    """Differences on the same draws, their p, Holm's and the corrected resampled test's."""
+    ps = []
+    for row in rows:
+        a, b = row["a"], row["b"]
+        found = bootstrap(lambda w, a=a, b=b: pooled[a](w) - pooled[b](w), weights)
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx(found[:3], **NEAR), (a, b)
+        assert row["p"] == pytest.approx(found[3], rel=0.02, abs=0.002), (a, b)
+        by_fold = {}
+        for unit, one, other in zip(units[a], values[a], values[b], strict=True):
+            if None not in (one[metric], other[metric]):
+                by_fold.setdefault((unit.repeat, unit.fold), []).append(one[metric] - other[metric])
+        means = [np.mean(differences) for differences in by_fold.values()]
+        if len(means) < 2 or np.ptp(means) == 0:
+            assert row["p_resampled"] is None
+        else:
+            share = np.mean([unit.share for unit in units[a]])
+            assert row["p_resampled"] == pytest.approx(resampled_t(means, share), rel=1e-3)
+        if not row["primary"]:
+            ps.append(row["p"])
+    assert [row["p_holm"] for row in rows if not row["primary"]] == pytest.approx(holm(ps))
+
+
+def check_added(added, units, survival):
+    """Likelihood-ratio tests beside the clinical covariates, on the first repeat and seed."""
+    for name, found in added.items():
+        sides = [[unit for unit in units[one] if unit.first] for one in ("clinical", name)]
+        ratio, coefficient = (_cox_gain if survival else _logit_gain)(*sides)
+        assert found["chi2"] == pytest.approx(ratio, rel=5e-3, abs=5e-3), name
+        assert found["coefficient"] == pytest.approx(coefficient, rel=2e-2, abs=5e-3), name
+        assert found["p"] == pytest.approx(chi2.sf(found["chi2"], 1))
+        assert found["n"] == sum(len(unit.rows) for unit in sides[0])
+    assert [found["p_holm"] for found in added.values()] == pytest.approx(holm([f["p"] for f in added.values()]))
+
+
+def _cox_gain(clinical, model):
+    scores = []
+    for side in (clinical, model):
+        risks = [np.array([row["risk"] for row in unit.rows]) for unit in side]
+        scores.append(np.concatenate([(risk - risk.mean()) / (risk.std() or 1.0) for risk in risks]))
+    rows = [row for unit in clinical for row in unit.rows]
+    fold = np.concatenate([np.full(len(unit.rows), unit.fold) for unit in clinical])
+    time, event = (np.array([row[name] for row in rows]) for name in ("time", "event"))
+    _, _, alone = cox(scores[0][:, None], time, event, fold, efron=False)
+    both, _, joined = cox(np.column_stack(scores), time, event, fold, efron=False)
+    return max(0.0, 2 * (joined - alone)), both[1]
+
+
+def _logit_gain(clinical, model):
+    logs = []
+    for side in (clinical, model):
+        label, probability = labelled([row for unit in side for row in unit.rows])
+        log = np.log(probability.clip(1e-6))
+        logs.append(log - log.mean(1, keepdims=True))
+    alone, _ = shared_logits(logs[:1], label)
+    both, weights = shared_logits(logs, label)
+    return max(0.0, 2 * (both - alone)), weights[-1]
