@@ -16,7 +16,15 @@ from dmml.evaluation.figures import differences_picture, models_picture, picture
 from dmml.evaluation.pages import Inliner, report_page, save_pictures, write_text
 from dmml.evaluation.plots import Picture, file_name
 from dmml.evaluation.runs import find_tests
-from dmml.evaluation.sections import differences_table, models_table, run_section, test_section
+from dmml.evaluation.sections import (
+    FEW_TESTS,
+    FEWER_SLIDES,
+    MAX_SLIDES,
+    differences_table,
+    models_table,
+    run_section,
+    test_section,
+)
 from dmml.evaluation.tested import Tested, load_test
 
 NOTE = (
@@ -117,6 +125,7 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
                 drawn[id(test)].parts,
                 drawn[id(test)].slides,
                 svg,
+                MAX_SLIDES if len(tests) <= FEW_TESTS else FEWER_SLIDES,
             )
             for index, test in enumerate(group, start=1)
         ]

@@ -18,12 +18,18 @@ from dmml.evaluation.tested import Tested
 from dmml.evaluation.training_curves import training_pictures
 from dmml.evaluation.written import p_words
 
-MAX_SLIDES = 4
-"""Slides with attention maps a test: enough to see a habit, and the page stays small."""
+MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
+"""Slides with attention maps a test: enough to see a habit, and a page of more than a few tests stays below 2 MB."""
 
 
 def test_section(
-    test: Tested, name: str, drawn: list[Picture], parts: list[Part], slides: list[AttentionSlide], svg: Inliner
+    test: Tested,
+    name: str,
+    drawn: list[Picture],
+    parts: list[Part],
+    slides: list[AttentionSlide],
+    svg: Inliner,
+    most: int,
 ) -> dict[str, Any]:
     """One model on one cohort.
 
@@ -34,8 +40,13 @@ def test_section(
         parts: What stands beside it.
         slides: Its attention maps.
         svg: Of the page.
+        most: Attention maps that are shown.
     """
-    shown = [slide for slide in slides if slide.panels][:MAX_SLIDES]
+    found = [slide for slide in slides if slide.panels]
+    shown = found[:most]
+    chosen = next((str(slide.facts["chosen"]) for slide in shown if slide.facts.get("chosen")), "")
+    if len(shown) < min(len(found), MAX_SLIDES):
+        chosen += f" {len(shown)} of {len(found)} slides are shown here; the others stand in the test's own report."
     return {
         "id": name,
         "run": test.run,
@@ -45,7 +56,7 @@ def test_section(
         "classes": class_table(test),
         "beside": [{**vars(part), "pictures": [svg(picture) for picture in part.pictures]} for part in parts],
         "slides": [_slide(slide) for slide in shown],
-        "slides_words": next((slide.facts["chosen"] for slide in shown if slide.facts.get("chosen")), ""),
+        "slides_words": chosen.strip(),
         "counts": patient_counts(test),
     }
 

@@ -2,8 +2,9 @@
 
 A patient is one row of numbers (the mean of the tile features, standardised genes, the stain of the slides). The
 reference keeps mean and spread of every column over the training patients. For a comparison of whole rows it keeps the
-principal axes of one half of them and where the other half lies on these: both that half and a new cohort were not used
-to find the axes, so that training patients do not look closer to themselves than strangers can be.
+scale and the principal axes of one half of them, and where the other half lies on these: both that half and a new cohort
+were used neither to scale the columns nor to find the axes, so that training patients do not look closer to themselves
+than strangers can be.
 """
 
 from __future__ import annotations
@@ -34,28 +35,26 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
         names: (D,) of the columns; None numbers them.
 
     Returns:
-        `n`, `mean` (D), `std` (D); from 2 · `LEAST` patients on also `basis` (k · D, row by row), `sample`
-        (m · (k + 1)) and `n_axes` k: the last number of a sample row is the log of what the axes leave over.
+        `n`, `mean` (D), `std` (D); from 2 · `LEAST` patients on also `centre` (D) and `scale` (D) of one half, its axes
+        `basis` (k · D, row by row), the other half as `sample` (m · (k + 1)), and `n_axes` k: the last number of a sample
+        row is the log of what the axes leave over.
     """
     rows = np.asarray(rows, np.float64)
-    known = np.isfinite(rows)
-    count = known.sum(0)
-    mean = np.where(known, rows, 0).sum(0) / np.maximum(count, 1)
-    std = np.sqrt(np.where(known, (rows - mean) ** 2, 0).sum(0) / np.maximum(count - 1, 1))
-    std = np.where((std > 1e-6) & (count > 1), std, 1.0)
+    mean, std = _mean_and_std(rows)
     reference: dict[str, Any] = {"n": len(rows), "mean": _plain(mean), "std": _plain(std)}
     if names is not None:
         reference["names"] = list(names)
     if len(rows) < 2 * LEAST:
         return reference
-    mean, std = np.array(reference["mean"]), np.array(reference["std"])  # rounded, as a comparison will have them
     order = np.random.default_rng(0).permutation(len(rows))
     first, second = order[::2], order[1::2]
-    z = _standardised(rows[first], mean, std)
+    # Rounded, as a comparison will have them.
+    centre, scale = (np.array(_plain(values)) for values in _mean_and_std(rows[first]))
+    z = _standardised(rows[first], centre, scale)
     axes = np.linalg.svd(z - z.mean(0), full_matrices=False)[2][: min(AXES, len(first) - 1)]
-    reference |= {"n_axes": len(axes), "basis": _plain(axes.ravel())}
+    reference |= {"n_axes": len(axes), "basis": _plain(axes.ravel()), "centre": _plain(centre), "scale": _plain(scale)}
     axes = np.array(reference["basis"]).reshape(axes.shape)
-    reference["sample"] = _plain(_places(_standardised(rows[second], mean, std), axes).ravel())
+    reference["sample"] = _plain(_places(_standardised(rows[second], centre, scale), axes).ravel())
     return reference
 
 
@@ -84,15 +83,19 @@ def compare(reference: Mapping[str, Any], rows: ArrayLike, names: Sequence[str] 
     if not len(rows):
         return content | {"reason": "nobody in this cohort has it"}
     content |= _columns(rows, mean, std, names, int(reference["n"]))
+    if "basis" in reference and "centre" not in reference:
+        return content | {"reason": "the checkpoint, of an earlier dmml, keeps no scale for whole rows; train again"}
     if "basis" not in reference:
         return content | {"reason": f"fewer than {2 * LEAST} training patients: whole rows are not compared"}
     if len(rows) < LEAST:
         return content | {"reason": f"{len(rows)} patients, of {LEAST} that a comparison of whole rows needs"}
     axes = np.array(reference["basis"], float).reshape(int(reference["n_axes"]), -1)
     theirs = np.array(reference["sample"], float).reshape(-1, len(axes) + 1)
-    ours = _places(_standardised(rows, mean, std), axes)
-    scale = np.where(theirs.std(0) > 1e-9, theirs.std(0), 1.0)
-    theirs, ours = theirs / scale, ours / scale
+    centre, scale = (np.array(reference[name], float) for name in ("centre", "scale"))
+    ours = _places(_standardised(rows, centre, scale), axes)
+    # By the spread of both together: one side's own would make the other look wider, and a permutation no longer equal.
+    both = np.vstack([theirs, ours]).std(0)
+    theirs, ours = (values / np.where(both > 1e-9, both, 1.0) for values in (theirs, ours))
     energy, p = energy_test(theirs[:MOST_POINTS], ours[:MOST_POINTS])
     auc, *scores = told_apart(theirs, ours)
     content |= {"energy": energy, "p": p, "auc": auc, "map": {}}
@@ -189,6 +192,15 @@ def _columns(rows: NDArray, mean: NDArray, std: NDArray, names: Sequence[str], n
             {"name": str(names[there[i]]), "shift": float(shift[i]), "spread": float(spread[i])} for i in order
         ],
     }
+
+
+def _mean_and_std(rows: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(D,) each, over what is known of a column; 1 for a column without spread."""
+    known = np.isfinite(rows)
+    count = known.sum(0)
+    mean = np.where(known, rows, 0).sum(0) / np.maximum(count, 1)
+    std = np.sqrt(np.where(known, (rows - mean) ** 2, 0).sum(0) / np.maximum(count - 1, 1))
+    return mean, np.where((std > 1e-6) & (count > 1), std, 1.0)
 
 
 def _standardised(rows: NDArray, mean: NDArray, std: NDArray) -> NDArray[np.float64]:

@@ -54,7 +54,7 @@ def _maps(shown: dict[str, Any]) -> Picture:
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2, handletextpad=0.2)
     caption = (
-        "A mark is a patient: grey discs, training patients that were not used to find the axes; red triangles, this cohort; "
+        "A mark is a patient: grey discs, training patients that were not used to find the axes; orange triangles, this cohort; "
         "crosses, their means. To the right: "
         "the score of a classifier between the two that was not fitted to the patient; its AUC of 0.5 means that they are "
         "not told apart. Upwards: the axis along which training patients differ most."

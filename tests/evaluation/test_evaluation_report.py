@@ -139,6 +139,22 @@ def test_cohorts_are_kept_apart_and_each_is_reported(tmp_path, make):
     assert "Paired differences" not in page.text
 
 
+def test_a_page_of_five_tests_stays_small(tmp_path, make):
+    run = tmp_path / "demo"
+    for name in ("north", "south", "east", "west", "centre"):
+        make.attention(make.survival(run, make.cohort(40, seed=1), name=name), slides=4)
+    path = write_report([run])
+    text = path.read_text()
+    page = Page(text).check()
+    assert path.stat().st_size < 2e6
+    assert text.count("data:image/jpeg") == 5 * 2 * 5  # five tests, two slides, the slide and four maps of it
+    assert page.text.count("2 of 4 slides are shown here") == 5
+    assert write_evaluation(run / "test" / "north")
+    own = (run / "test" / "north" / "report.html").read_text()
+    assert own.count("data:image/jpeg") == 4 * 5
+    assert "are shown here" not in own
+
+
 def test_poor_inputs_still_give_a_page(tmp_path, make):
     generator = np.random.default_rng(0)
     folder = tmp_path / "test" / "<b>odd & cohort"

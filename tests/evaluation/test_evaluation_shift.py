@@ -47,6 +47,20 @@ def test_the_same_population_is_not_told_apart_and_its_p_is_uniform():
     assert np.mean([one["median_spread"] for one in found]) == pytest.approx(1, abs=0.04)
 
 
+def test_many_columns_of_few_patients_are_no_alarm_either():
+    """Training patients whose own mean and spread scaled the 1,280 columns would look closer to each other than to anyone."""
+    loadings = np.random.default_rng(7).normal(size=(6, 1280))
+    p = []
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        training, cohort = (
+            generator.normal(size=(n, 6)) @ loadings + generator.normal(size=(n, 1280)) for n in (60, 30)
+        )
+        p.append(compare(fit_reference(training), cohort)["p"])
+    assert np.mean(np.array(p) < 0.05) <= 0.08
+    assert 0.42 < np.mean(p) < 0.58
+
+
 @pytest.mark.parametrize("direction", ["along the axes", "across them"])
 def test_a_shift_is_found_in_any_direction(direction):
     offset = 2.2 * LOADINGS[0] if direction == "along the axes" else 1.2 * np.random.default_rng(5).normal(size=30)

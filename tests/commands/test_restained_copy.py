@@ -1,0 +1,110 @@
+"""A cohort of the same laboratory is not told from training; a copy of it, stained elsewhere, is: slides to `shift.json`."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from drawn_slides import write_slide
+
+from dmml.__main__ import main
+from dmml.simulate.render import render_factors
+from dmml.simulate.stain import STAINS
+
+HERE, ELSEWHERE = STAINS["Aspen"], STAINS["Hazel"]
+DEVELOPMENT, TESTED = 26, 10
+QUARTER, MARGIN = 672, 112
+"""Pixels of a side, and of glass left aside at the rim of a whole slide."""
+FILES = {"clinical": "clinical.csv", "features": "features.zarr"}
+OUTCOME = {"time": "os_days", "event": "os_event", "unit": "days"}
+
+
+def dyes(site):
+    """(2, 3) optical density of haematoxylin and eosin, as a site's scanner records it."""
+    return site.gamma * np.array([site.hematoxylin, site.eosin])
+
+
+def stained(picture, site, strength):
+    """A picture that was stained here, its two dyes replaced by another laboratory's; what is neither stays.
+
+    Args:
+        picture: (rows, columns, 3) uint8.
+        site: The laboratory.
+        strength: (2,) of haematoxylin and eosin against the usual.
+    """
+    density = -np.log((picture + 1.0) / (np.array(HERE.white) + 1.0))
+    amounts = density @ np.linalg.pinv(dyes(HERE))
+    moved = density + (amounts * strength) @ dyes(site) - amounts @ dyes(HERE)
+    return (np.array(site.white) * np.exp(-moved)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """Quarters of rendered slides, a patient each, no two stained equally strongly; the tested ones a second time."""
+    root = tmp_path_factory.mktemp("stains")
+    rng = np.random.default_rng(0)
+    quarters = []
+    for _ in range((DEVELOPMENT + TESTED) // 4):
+        whole, _ = render_factors(rng.normal(size=6), "Aspen", rng)
+        corners = [(y, x) for y in (MARGIN, MARGIN + QUARTER) for x in (MARGIN, MARGIN + QUARTER)]
+        quarters += [whole[y : y + QUARTER, x : x + QUARTER] for y, x in corners]
+    order = rng.permutation(len(quarters))
+    strength = np.exp(rng.normal(0, 0.1, (len(quarters), 2)))
+    parts = {"development": order[:DEVELOPMENT], "same": order[DEVELOPMENT:], "copy": order[DEVELOPMENT:]}
+    for name, members in parts.items():
+        folder = root / name
+        (folder / "slides").mkdir(parents=True)
+        site = ELSEWHERE if name == "copy" else HERE
+        for i in members:
+            write_slide(folder / "slides" / f"S{i}.tif", stained(quarters[i], site, strength[i]), levels=(1, 2, 4))
+        table = {"patient_id": [f"P{i}" for i in members], "slide_id": [f"S{i}" for i in members]}
+        table |= {"os_days": rng.integers(100, 3000, len(members)), "os_event": (members % 3 > 0).astype(int)}
+        pd.DataFrame(table).to_csv(folder / "clinical.csv", index=False)
+        argv = ["extract", str(folder / "slides"), "--out", str(folder / "features.zarr"), "--magnifications", "10"]
+        assert main(argv) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def shifts(cohorts):
+    """`shift.json` of the tested patients as they are, and of their copy."""
+
+    def config(name, **sections):
+        files = {key: str(cohorts / name / file) for key, file in FILES.items()}
+        data = files | {"name": name, "outcome": OUTCOME, "magnifications": [10]}
+        path = cohorts / f"{name}.yaml"
+        data = {"data": {"class_path": "MultimodalDataModule", "init_args": data}}
+        path.write_text(yaml.safe_dump(data | sections))
+        return ["--config", str(path)]
+
+    task = {"class_path": "Survival", "init_args": {"n_intervals": 2}}
+    model = {"class_path": "SubspaceStudent", "init_args": {"width": 16, "magnifications": [10], "task": task}}
+    trainer = {"default_root_dir": str(cohorts / "run"), "max_epochs": 1, "enable_progress_bar": False}
+    assert main(["fit", *config("development", model=model, trainer=trainer)]) == 0
+    best = str(cohorts / "run" / "checkpoints" / "best.ckpt")
+    for name in ("same", "copy"):
+        assert main(["test", "--ckpt_path", best, *config(name)]) == 0
+    return [json.loads((cohorts / "run" / "test" / name / "shift.json").read_text()) for name in ("same", "copy")]
+
+
+def test_the_same_laboratory_is_no_alarm_and_another_one_is(shifts):
+    same, copy = (shift["stain"] for shift in shifts)
+    assert same["n"] == copy["n"] == TESTED
+    assert same["n_training"] == copy["n_training"] >= 20
+    assert same["p"] > 0.1
+    assert copy["p"] <= 0.005
+    assert copy["auc"] > 0.9 > 0.7 > same["auc"]
+    assert copy["share_shifted"] == 1 > same["share_shifted"]
+    assert shifts[0]["features"]["10x"]["p"] > 0.1  # nor is their tissue any other
+    words = [next(word for word in shift["words"] if word.startswith("Stain: ")) for shift in shifts]
+    assert "the cohort is not told from training patients" in words[0]
+    assert "the cohort is told from training (energy test p = 0.00" in words[1]
+
+
+def test_the_dye_that_moved_most_is_named(shifts):
+    """The other laboratory's eosin is a sixth weaker and leans to orange."""
+    largest = shifts[1]["stain"]["largest"]
+    assert largest[0]["name"] == "eosin, mean"
+    assert largest[0]["shift"] < -1
+    assert max(abs(row["shift"]) for row in shifts[0]["stain"]["largest"]) < 0.8
