@@ -78,6 +78,7 @@ def _opening(test: Tested) -> str:
         )
     elif entry["n"] != n:
         patients += f", {entry['n']} with a label"
+    patients += _scale(test)
     name = model_words(test)
     if (training := test.context.get("training_cohort")) and training != test.cohort:
         size = f" ({test.context['n_training']} patients)" if test.context.get("n_training") else ""
@@ -95,6 +96,15 @@ def _opening(test: Tested) -> str:
         f"{start}tells {len(test.classes)} classes apart with an AUC of {with_interval(entry)}; {_reading(entry)}. "
         f"Its balanced accuracy is {with_interval(accuracy)}."
     )
+
+
+def _scale(test: Tested) -> str:
+    """Where tissue was there at one magnification alone, of those that the model reads."""
+    tokens = {
+        name.removeprefix("n_tokens_"): test.count(name) for name in test.predictions if name.startswith("n_tokens_")
+    }
+    there = [scale for scale, n in tokens.items() if n]
+    return f", at {there[0]} alone" if len(there) == 1 < len(tokens) else ""
 
 
 def _reading(entry: dict) -> str:

@@ -14,7 +14,7 @@ from dmml.simulate.stain import STAINS
 
 HERE, ELSEWHERE = STAINS["Aspen"], STAINS["Hazel"]
 DEVELOPMENT, TESTED = 26, 10
-QUARTER, MARGIN = 672, 112
+QUARTER, MARGIN = 560, 224
 """Pixels of a side, and of glass left aside at the rim of a whole slide."""
 FILES = {"clinical": "clinical.csv", "features": "features.zarr"}
 OUTCOME = {"time": "os_days", "event": "os_event", "unit": "days"}
