@@ -17,6 +17,15 @@ from dmml.errors import InputError
 from dmml.experiment.crossval_models import NEEDS, chosen, offered, pairs
 
 
+@pytest.fixture(scope="module")
+def light(cohort, tmp_path_factory):
+    """A config, and the folder of its light models fitted in one process."""
+    root = tmp_path_factory.mktemp("light")
+    config = write_config(root / "c.yaml", cohort)
+    run("--config", config, "--models", LIGHT, "--out", root / "one")
+    return config, root / "one"
+
+
 def result(folder):
     return json.loads((folder / "crossval.json").read_text())
 
@@ -114,16 +123,16 @@ def test_a_changed_file_of_the_same_name_is_refused(cohort, tmp_path):
     table = pd.read_csv(cohort / "clinical.csv")
     table.to_csv(tmp_path / "clinical.csv", index=False)
     config = write_config(tmp_path / "c.yaml", cohort, clinical=str(tmp_path / "clinical.csv"))
-    run("--config", config, "--models", "clinical")
+    args = ("--config", config, "--models", "clinical", "--only-fold", 0)
+    run(*args)
     table.assign(age=table["age"] + 1).to_csv(tmp_path / "clinical.csv", index=False)
     with pytest.raises(InputError, match="contents of clinical changed"):
-        run("--config", config, "--models", "clinical")
-    run("--config", config, "--models", "clinical", "--overwrite")
+        run(*args)
+    run(*args, "--overwrite")
 
 
-def test_a_job_array_ends_as_one_process_does(cohort, tmp_path, capsys):
-    config = write_config(tmp_path / "c.yaml", cohort)
-    run("--config", config, "--models", LIGHT, "--out", "one")
+def test_a_job_array_ends_as_one_process_does(light, tmp_path, capsys):
+    config, one = light
     run("--config", config, "--models", LIGHT, "--out", "array", "--only-fold", 1)
     capsys.readouterr()
     with pytest.raises(InputError, match=r"no model is finished in all folds \(missing: fold 0\)"):
@@ -135,14 +144,13 @@ def test_a_job_array_ends_as_one_process_does(cohort, tmp_path, capsys):
     run("--config", config, "--models", LIGHT, "--out", "array", "--only-fold", 0)
     run("--config", config, "--models", LIGHT, "--out", "array", "--collect")
     for name in ("crossval.json", "oof_predictions.csv"):
-        assert (tmp_path / "array" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+        assert (tmp_path / "array" / name).read_bytes() == (one / name).read_bytes()
 
 
-def test_jobs_side_by_side_end_as_one_process_does(cohort, tmp_path):
-    config = write_config(tmp_path / "c.yaml", cohort)
-    run("--config", config, "--models", LIGHT, "--out", "one")
+def test_jobs_side_by_side_end_as_one_process_does(light, tmp_path):
+    config, one = light
     run("--config", config, "--models", LIGHT, "--out", "two", "--jobs", 2)
-    assert (tmp_path / "two" / "crossval.json").read_bytes() == (tmp_path / "one" / "crossval.json").read_bytes()
+    assert (tmp_path / "two" / "crossval.json").read_bytes() == (one / "crossval.json").read_bytes()
 
 
 def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from crossvals import run, write_config
 
-from dmml.__main__ import main
 from dmml.errors import InputError
 from dmml.experiment.crossval_fit import build_data
 from dmml.training.checkpoint import patients_among
@@ -17,11 +16,10 @@ from dmml.training.teacher import SubspaceTeacher
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(cohort, tmp_path_factory):
     """One fold of a cross-fitted student, beside one that is not."""
     root = tmp_path_factory.mktemp("cross_fit")
-    assert main(["simulate", str(root), "--features-only", "--patients", "24", "--held-out", "4", "--dim", "16"]) == 0
-    config = write_config(root / "t.yaml", root / "development")
+    config = write_config(root / "t.yaml", cohort)
     args = ("--config", config, "--models", "student", "--only-fold", 0)
     run(*args, "--cross-fit", "--out", root / "crossed")
     run(*args, "--out", root / "plain")
@@ -32,10 +30,10 @@ def kept(folder):
     return torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
 
 
-def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(done):
+def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(cohort, done):
     root, _ = done
     fold = root / "crossed" / "fold_0"
-    clinical = pd.read_csv(root / "development" / "clinical.csv", dtype=str)["patient_id"].drop_duplicates().tolist()
+    clinical = pd.read_csv(cohort / "clinical.csv", dtype=str)["patient_id"].drop_duplicates().tolist()
     whole = set(patients_among(clinical, kept(fold / "teacher")["fitted"]["patients"]["train"]))
     left_out = []
     for i in range(3):
@@ -102,8 +100,8 @@ def test_rows_come_from_the_teacher_that_left_the_patient_out(done):
         CrossFittedTeachers(paths[:1], data.patients)
 
 
-def test_it_needs_a_student(done):
+def test_it_needs_a_student(cohort, done):
     root, _ = done
-    config = write_config(root / "rna.yaml", root / "development", features=None)
+    config = write_config(root / "rna.yaml", cohort, features=None)
     with pytest.raises(InputError, match="--cross-fit: no student"):
         run("--config", config, "--cross-fit", "--out", root / "rna")

@@ -5,7 +5,6 @@ import signal
 import pytest
 from crossvals import FEW, run, write_config
 
-from dmml.__main__ import main
 from dmml.experiment import crossval_run, crossval_summary
 from dmml.training.subspace_module import SubspaceModule
 
@@ -52,9 +51,8 @@ def wind(monkeypatch, clock):
     monkeypatch.setattr(crossval_summary, "write_json", summary_json)
 
 
-def test_killed_at_many_points_it_ends_the_same(tmp_path):
-    assert main(["simulate", "c", "--features-only", "--patients", "24", "--held-out", "4", "--dim", "16"]) == 0
-    config = write_config(tmp_path / "t.yaml", tmp_path / "c" / "development")
+def test_killed_at_many_points_it_ends_the_same(cohort, tmp_path):
+    config = write_config(tmp_path / "t.yaml", cohort)
     args = ("--config", config, "--models", FEW)
     clock = Clock(0)
     with pytest.MonkeyPatch.context() as patch:
