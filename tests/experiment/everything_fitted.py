@@ -1,0 +1,78 @@
+"""All that a fold of a cross-validation fitted, and where two such collections differ in as much as a bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dmml.experiment import crossval_linear
+from dmml.training import checkpoint
+
+SOURCE_HASHES = ("clinical", "expression")
+"""Of the files that a test changes: they stand in a checkpoint to tell which files it was fitted on"""
+
+
+def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Keep what every linear model is given and what comes out, since a fold's folder tells its norm alone."""
+    fitted: list[dict[str, Any]] = []
+    original = crossval_linear.fit_linear
+
+    def fit_and_keep(task, x, outcome, x_inner, outcome_inner, where):
+        model = original(task, x, outcome, x_inner, outcome_inner, where)
+        fitted.append({"x": x, "outcome": outcome, "x_inner": x_inner, "outcome_inner": outcome_inner, "model": model})
+        return model
+
+    monkeypatch.setattr(crossval_linear, "fit_linear", fit_and_keep)
+    # Ids are hashed with a salt drawn anew: the same one lets the hashes be compared too.
+    monkeypatch.setattr(checkpoint.secrets, "token_hex", lambda n: "5a" * n)
+    return fitted
+
+
+def everything(out: Path, regressions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Checkpoints whole (weights, optimiser, epoch, hyper-parameters), contexts and inner predictions of fold 0."""
+    found: dict[str, Any] = {"regressions": list(regressions)}
+    for folder in sorted((out / "fold_0").iterdir()):
+        found[folder.name] = {
+            "context": json.loads((folder / "context.json").read_text()),
+            "inner": (folder / "inner.csv").read_text(),
+        }
+        best = folder / "checkpoints" / "best.ckpt"
+        if best.is_file():
+            kept = torch.load(best, weights_only=True)
+            for name in SOURCE_HASHES:
+                kept["hyper_parameters"]["fitted"]["hashes"].pop(name)
+            found[folder.name]["checkpoint"] = _without(str(out), kept)
+    return found
+
+
+def _without(root: str, value: Any) -> Any:
+    """The same with the run's own folder taken out of every text."""
+    if isinstance(value, str):
+        return value.replace(root, "")
+    if isinstance(value, Mapping):
+        return {_without(root, key): _without(root, item) for key, item in value.items()}
+    return [_without(root, item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Paths at which two collections differ; NaN equals NaN, and nothing else is equal that is not the same."""
+    if is_dataclass(a) and type(a) is type(b):
+        a, b = asdict(a), asdict(b)
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        a, b = a.numpy(), b.numpy()
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        same = a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        return [] if same else [where]
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        apart = [f"{where}/{key}" for key in a.keys() ^ b.keys()]
+        return apart + [line for key in a.keys() & b.keys() for line in differences(a[key], b[key], f"{where}/{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [line for i, pair in enumerate(zip(a, b, strict=True)) for line in differences(*pair, f"{where}/{i}")]
+    return [] if type(a) is type(b) and (a == b or (a != a and b != b)) else [where]

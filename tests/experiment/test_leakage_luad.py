@@ -1,0 +1,91 @@
+"""On TCGA-LUAD and a published fold: no bit of what is fitted follows from the fold's test patients."""
+
+import csv
+import io
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from crossvals import run
+from everything_fitted import differences, everything, record_regressions
+
+MODELS = "teacher,rna_linear,clinical"
+
+
+@pytest.fixture
+def luad(shared_data):
+    """The published tables, and the patients of fold 0."""
+    folder = shared_data / "tcga_luad"
+    fold = pd.read_csv(folder / "splits_5fold" / "splits_0.csv", dtype=str)
+    return folder, list(fold["train"].dropna()), list(fold["val"].dropna())
+
+
+def copied(luad, target, patients, what=("rna", "outcome", "covariates")):
+    """The two tables as they are but for what is known of some patients, which becomes absurd."""
+    target.mkdir()
+    with zipfile.ZipFile(luad / "mcat_luad_all_clean.csv.zip") as archive:
+        rows = list(csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode())))
+    if "rna" in what:
+        who, genes = rows[0].index("case_id"), [i for i, name in enumerate(rows[0]) if name.endswith("_rnaseq")]
+        for row in rows[1:]:
+            if row[who] in patients:  # every seventh gene is missing, the others are a thousandfold and upside down
+                for i in genes:
+                    row[i] = "" if i % 7 == 0 else repr(7 - 1000 * float(row[i]))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with zipfile.ZipFile(target / "rna.csv.zip", "w") as archive:
+        archive.writestr("rna.csv", text.getvalue())
+    table = pd.read_csv(luad / "clinical.csv", dtype=str, keep_default_na=False)
+    chosen = table["patient_id"].isin(patients)
+    if "outcome" in what:
+        days = pd.to_numeric(table.loc[chosen, "os_days"])
+        table.loc[chosen, "os_days"] = [repr(8000 - day) if day == day else "" for day in days]
+        table.loc[chosen, "os_event"] = table.loc[chosen, "os_event"].replace({"0.0": "1.0", "1.0": "0.0"})
+    if "covariates" in what:
+        table.loc[chosen, "age"] = ["" if i % 3 == 0 else repr(1000.0 + i) for i in range(chosen.sum())]
+        table.loc[chosen, "sex"], table.loc[chosen, "stage"] = "other", "IX"
+    table.to_csv(target / "clinical.csv", index=False)
+    return target
+
+
+@pytest.mark.parametrize("preset", [None, "paper"])
+def test_absurd_test_patients_of_luad_change_no_bit(luad, preset, repository, tmp_path, monkeypatch):
+    luad, train, test = luad
+    regressions = record_regressions(monkeypatch)
+
+    def fitted(name, patients, what=("rna", "outcome", "covariates"), models=MODELS):
+        regressions.clear()
+        folder = copied(luad, tmp_path / f"{name}_tables", patients, what)
+        config = yaml.safe_load((repository / "configs" / "luad_rna.yaml").read_text())
+        data = config["data"]["init_args"]
+        data["clinical"], data["expression"]["path"] = str(folder / "clinical.csv"), str(folder / "rna.csv.zip")
+        data |= {"split": str(luad / "splits_5fold"), "gene_sets": {"preset": preset} if preset else None}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        run("--config", path, "--models", models, "--out", tmp_path / name, "--only-fold", 0)
+        return everything(tmp_path / name, regressions)
+
+    base = fitted("base", [], what=())
+    epoch = base["teacher"]["checkpoint"]["epoch"]
+    assert 0 < epoch < 49  # the inner validation did choose one
+    penalties = [one["model"].penalty for one in base["regressions"]]
+    assert len(penalties) == 2
+    assert not differences(base, fitted("unseen", test))
+    risks = [pd.read_csv(tmp_path / out / "fold_0/teacher/predictions.csv")["risk"] for out in ("base", "unseen")]
+    assert not np.allclose(*risks)  # the test patients' own answers did change
+    if preset:
+        chosen = base["teacher"]["checkpoint"]["hyper_parameters"]["genes"]
+        assert [len(chosen[s].split()) - 1 for s in ("tumor", "tme")] == [59, 361]
+        return
+    # The same in a few training patients is seen, kind by kind: each of these comparisons can fail.
+    rna = differences(base, fitted("rna", train[:3], ("rna",)))
+    for part in ("checkpoint/state_dict", "checkpoint/hyper_parameters/fitted/gene_statistics"):
+        assert any(line.startswith(f"/teacher/{part}") for line in rna)
+    assert any(line.startswith("/regressions/0/model") for line in rna)  # rna_linear
+    assert not any(line.startswith("/regressions/1") for line in rna)  # clinical has no RNA
+    for kind, changed in (("outcome", (0, 1)), ("covariates", (1,))):
+        told = differences(base, fitted(kind, train[:30], (kind,), "rna_linear,clinical"))
+        found = {i for i in (0, 1) if any(line.startswith(f"/regressions/{i}/model/weight") for line in told)}
+        assert found == set(changed)
