@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from dmml.cohort.covariate_columns import read_covariates, refuse_outcome
 from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
 from dmml.cohort.plausibility import refuse_contradiction, refuse_direction, refuse_unit
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
@@ -15,7 +16,6 @@ from dmml.errors import InputError
 
 SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi")
 _BARCODE = r"^TCGA-(\w{2})-\w{4}$"
-_MOSTLY = 0.8  # share of numbers from which a column's other words are taken for mistakes
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Clinical:
     """whether the table has a column of slides"""
     site_conflicts: list[str] = field(default_factory=list)
     """patients whose rows name several sites"""
+    covariate_conflicts: dict[str, list[str]] = field(default_factory=dict)
+    """{covariate: patients whose rows hold several values, of which the first counts}"""
 
     @property
     def kind(self) -> str | None:
@@ -104,6 +106,7 @@ def read_clinical(
     site = _optional(table, site, "site")
     parsed = Outcome() if outcome is None else parse_outcome(outcome)
     refuse_direction(parsed)
+    refuse_outcome(path, parsed, covariates or [])
     for column in covariates or []:
         require_column(table, column, "covariates")
     for column in parsed.columns:
@@ -125,13 +128,15 @@ def read_clinical(
             refuse_contradiction(table, parsed, found["event"])
         patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
     conflicts = _add_sites(patients, rows, patient, site)
+    values, unlike = read_covariates(table, rows, patient, covariates or [])
     return Clinical(
         patients=patients,
-        covariates=_covariates(table, rows, patient, list(covariates or [])).reindex(ids),
+        covariates=values.reindex(ids),
         slides=_slides(table, rows, patient, slide_id),
         source=str(path),
         names_slides=slide_id is not None,
         site_conflicts=conflicts,
+        covariate_conflicts=unlike,
     )
 
 
@@ -178,24 +183,6 @@ def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, out
             days = " days" if column == "time" else " (1 = happened)" if column == "event" else ""
             raise InputError(f"{table.path}: patient {who} has both {shown}{days} in {named!r}; correct one row")
     return grouped.first()
-
-
-def _covariates(table: TextTable, rows: pd.DataFrame, patient: pd.Series, columns: list[str]) -> pd.DataFrame:
-    """First known value of each patient; numbers where all are, words where most are none."""
-    first = rows.groupby(patient, sort=False)[columns].first() if columns else pd.DataFrame(index=patient.unique())
-    for column in columns:
-        numbers = pd.to_numeric(first[column], errors="coerce")
-        known, numeric = int(first[column].notna().sum()), int(numbers.notna().sum())
-        if numeric == known:
-            first[column] = numbers.astype(float)
-        elif numeric >= _MOSTLY * known:
-            word = first[column][numbers.isna() & first[column].notna()].iloc[0]
-            line = table.line_of(rows.index[rows[column] == word][0])
-            raise InputError(
-                f"{table.path}: line {line}: {word!r} in {column!r} (covariates), where {numeric} others are numbers; "
-                "correct or empty it"
-            )
-    return first
 
 
 def _slides(table: TextTable, rows: pd.DataFrame, patient: pd.Series, column: str | None) -> dict[str, list[str]]:

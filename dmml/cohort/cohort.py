@@ -12,6 +12,7 @@ from dmml.cohort.expression import Expression, read_expression
 from dmml.cohort.folds import make_folds
 from dmml.cohort.gene_preset import split_preset
 from dmml.cohort.gene_sets import SUBSPACES, GeneSets, genes_of, read_gene_sets
+from dmml.cohort.id_spelling import spelt_otherwise
 from dmml.cohort.named_files import refuse_missing
 from dmml.cohort.splits import Split, carve_validation, read_split, split_of_folds
 from dmml.errors import InputError
@@ -153,15 +154,28 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
     lists, preset = split_preset(section.get("gene_sets"))
     gene_sets = read_gene_sets(lists)
     expression = read_expression(section["expression"]) if section.get("expression") else None
-    if expression is not None and not set(expression.patients) & set(clinical.patients.index):
-        raise InputError(
-            f"expression: no patient of the RNA table ({expression.patients[0]!r}, …) is in {clinical.source} "
-            f"({clinical.patients.index[0]!r}, …); use the same ids in both, or map samples with `dmml cohort expression --patients`"
-        )
+    if expression is not None:
+        _refuse_strangers(expression, clinical)
     name = section.get("name") or Path(section["clinical"]).resolve().parent.name
     features = section.get("features")
     features = None if features is None else str(features)
     return Cohort(name, clinical, expression, gene_sets, parts, fold, features, preset)
+
+
+def _refuse_strangers(expression: Expression, clinical: Clinical) -> None:
+    """Refuse RNA of other people, and of the same people under ids that are spelt in another way."""
+    here, there = list(clinical.patients.index), expression.patients
+    if unlike := spelt_otherwise(here, there):
+        own, other = next(iter(unlike.items()))
+        raise InputError(
+            f"expression: {len(unlike)} patients of {clinical.source} are spelt otherwise in the RNA table ({own!r} here, "
+            f"{other!r} there); write ids alike in both, or map samples with `dmml cohort expression --patients`"
+        )
+    if not set(there) & set(here):
+        raise InputError(
+            f"expression: no patient of the RNA table ({there[0]!r}, …) is in {clinical.source} ({here[0]!r}, …); "
+            "use the same ids in both, or map samples with `dmml cohort expression --patients`"
+        )
 
 
 def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,10 @@ def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
         source=" + ".join(table.source for table in tables),
         names_slides=all(table.names_slides for table in tables),
         site_conflicts=[patient for table in tables for patient in table.site_conflicts],
+        covariate_conflicts={
+            column: [patient for table in tables for patient in table.covariate_conflicts.get(column, [])]
+            for column in dict.fromkeys(column for table in tables for column in table.covariate_conflicts)
+        },
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from dmml.cohort.gene_names import gene_symbol, is_gene, share_of_genes
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
 from dmml.cohort.scale import LINEAR
-from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
+from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
 from dmml.errors import InputError
 
 _FEWEST_KNOWN = 0.2  # share of names that must be genes before an axis is taken for the genes
@@ -69,6 +69,8 @@ def read_matrix(
         return _patients_by_genes(table, read_rows(table, names=position), position)
     else:
         frame = read_rows(table, names=0)
+    if frame.empty:
+        raise InputError(f"{path}: has a header but no row; check that it is an RNA table")
     if probes is not None:
         return _mapped(table, frame, probes)
     header = share_of_genes(table.columns[1:])
@@ -219,9 +221,10 @@ def _numbers(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | ran
             numbers = pd.to_numeric(column, errors="coerce")
             bad = numbers.isna() & column.notna()
             if bad.any():
+                word = str(column[bad.idxmax()])
                 raise InputError(
                     f"{table.path}: line {table.line_of(bad.idxmax())}, column {frame.columns[i]!r}: "
-                    f"{str(column[bad.idxmax()])!r} is no number; correct it, or leave it empty"
+                    f"{word!r} {no_number(word)}; correct it, or leave it empty"
                 )
             column = numbers
         parts.append(column.to_numpy(dtype=np.float64))

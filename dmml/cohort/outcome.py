@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.tables import TextTable, require_column
+from dmml.cohort.tables import TextTable, no_number, require_column
 from dmml.errors import InputError
 
 DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
@@ -95,6 +95,7 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
         if column is not None:
             require_column(table, column, f"outcome: {key}")
     if outcome.label is not None:
+        _refuse_spellings(table, rows[outcome.label])
         return pd.DataFrame({"label": rows[outcome.label].astype(object)})
     time = _numbers(table, rows[outcome.time]) * DAYS[outcome.unit]
     if (time < 0).any():
@@ -116,13 +117,25 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
     return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
 
 
+def _refuse_spellings(table: TextTable, column: pd.Series) -> None:
+    """Refuse labels that differ in case or as `2` and `2.0` do: they are one class, spelt in two ways."""
+    first: dict[str, str] = {}
+    for label in column.dropna().unique():
+        same = first.setdefault(re.sub(r"(?<=\d)\.0+$", "", " ".join(label.split())).casefold(), label)
+        if same != label:
+            raise InputError(
+                f"{table.path}: {same!r} and {label!r} in {column.name!r} are spellings of one label; write it one way"
+            )
+
+
 def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     junk = (numbers.isna() & column.notna()) | np.isinf(numbers)
     if junk.any():
         index = junk.idxmax()
         raise InputError(
-            f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} is no number; correct or empty it"
+            f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} "
+            f"{no_number(column[index])}; correct or empty it"
         )
     return numbers
 

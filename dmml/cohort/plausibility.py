@@ -16,7 +16,7 @@ _SAYS_EVENT = re.compile(r"event|death|dead|died|deceased|vital|relapse|progress
 _VITAL = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
 _DEAD = {"dead", "deceased", "died", "1:deceased", "1:dead"}
 _ALIVE = {"alive", "living", "0:living", "0:alive"}
-_FEWEST = 10  # patients with both columns before a disagreement says something
+_FEWEST = 10  # patients before a disagreement of two columns, or a short follow-up, says something
 _DISAGREEING = 0.8
 _LONGEST_DAYS = 110 * 365.25  # nobody is followed longer
 _SHORT_DAYS = 400  # a cohort in which nobody is followed longer may be in months
@@ -107,10 +107,10 @@ def outcome_doubts(patients: pd.DataFrame) -> list[str]:
     if event.all() or not event.any():
         return [f"all {len(event)} patients {'have the event' if event.all() else 'are censored'}"]
     doubts = []
+    if len(time) >= _FEWEST and time.max() < _SHORT_DAYS:
+        doubts.append(f"nobody is followed longer than {time.max():.3g} days; are the times in months or years?")
     if len(time) < _FEWEST_TIMES:
         return doubts
-    if time.max() < _SHORT_DAYS:
-        doubts.append(f"nobody is followed longer than {time.max():.0f} days; are the times in months or years?")
     share = event.mean()
     tail = event[time >= np.quantile(time, _TAIL)]
     z = (tail.mean() - share) / np.sqrt(share * (1 - share) / len(tail))

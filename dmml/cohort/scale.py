@@ -139,6 +139,8 @@ def settle_scale(values: np.ndarray, stated: str | None, source: str, samples: S
     known = values[np.isfinite(values)]
     if known.size == 0:
         raise InputError(f"{source}: holds no number; check that it is an RNA table")
+    if known.size > 1 and known.min() == known.max():
+        raise InputError(f"{source}: every value is {known[0]:.4g}; check that it is an RNA table")
     refuse_mixed(values, source, samples)
     reach = f"values from {known.min():.4g} to {known.max():.4g}"
     if stated is None:

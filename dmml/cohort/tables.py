@@ -6,7 +6,9 @@ import csv
 import difflib
 import gzip
 import io
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import IO
 
 import pandas as pd
 
+from dmml.cohort.other_files import no_table, not_text
 from dmml.errors import InputError
 
 # What the tables of GDC, cBioPortal, Xena, R and pandas write where a value is not known; compared in lower case.
@@ -56,10 +59,13 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         ) from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, a table is wanted here; name the file in it") from None
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError):
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; give yourself the right to") from None
+    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError):
         raise InputError(f"{path}: damaged or not compressed as its name says; fetch it again") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8 encoding") from None
+        with path.open("rb") as raw:
+            raise InputError(f"{path}: {not_text(raw.read(4096))}") from None
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -71,6 +77,8 @@ def _open_bytes(path: Path) -> IO[bytes]:
     members = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
     if len(members) != 1:
         raise InputError(f"{path}: holds {len(members)} files; a zipped table must be alone in its archive")
+    if archive.getinfo(members[0]).flag_bits & 1:
+        raise InputError(f"{path}: is locked with a password; unpack it, and give the table itself")
     return archive.open(members[0])
 
 
@@ -88,9 +96,16 @@ def open_table(path: str | Path) -> TextTable:
                 break
         else:
             raise InputError(f"{path}: is empty; a table with a header line is wanted")
+        if other := no_table(line):
+            raise InputError(f"{path}: {other}")
+        if line.endswith("\r"):
+            raise InputError(f"{path}: its lines end as on an old Mac (CR alone); save it with the line ends of today")
         separator = max("\t,;", key=line.count)
-        columns = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-        following = next(csv.reader([text.readline()], delimiter=separator), [])
+        try:
+            columns = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+            following = next(csv.reader([text.readline()], delimiter=separator), [])
+        except csv.Error as error:
+            raise InputError(f"{path}: its header cannot be read ({error}); check quotes and line ends") from None
     if len(following) == len(columns) + 1:
         columns = ["", *columns]
     return TextTable(path, separator, number, columns)
@@ -137,7 +152,7 @@ def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int
             handle.readline()
         try:
             frame = pd.read_csv(
-                _FieldCounter(handle, table),
+                _FieldCounter(handle, table, whole=names is not None),
                 sep=table.separator,
                 header=None,
                 names=range(len(table.columns)),
@@ -163,24 +178,31 @@ def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int
 class _FieldCounter:
     """A text that pandas reads, in which a line with more fields than the header is refused, not cut to its length.
 
-    Empty fields at a line's end are what spreadsheets leave there, and tell nothing.
+    Empty fields at a line's end are what spreadsheets leave there, and tell nothing. A line with fewer fields is
+    refused where every line must be `whole`, as in a table of numbers, and else where the file breaks off in it.
     """
 
-    def __init__(self, handle: IO[str], table: TextTable):
-        self._handle, self._table = handle, table
+    def __init__(self, handle: IO[str], table: TextTable, whole: bool):
+        self._handle, self._table, self._whole = handle, table, whole
         self._line, self._rest = table.header_line, ""
+        self._most = len(table.columns) - 1
+        self._least = max((i for i, name in enumerate(table.columns) if name), default=0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._handle)
 
     def read(self, size: int = -1) -> str:
         chunk = self._handle.read(size)
+        if "\0" in chunk:
+            raise InputError(f"{self._table.path}: holds NUL characters; the file is damaged, fetch or save it again")
         *lines, self._rest = (self._rest + chunk).split("\n") if chunk else [self._rest, ""]
-        most = len(self._table.columns) - 1
         for line in lines:
             self._line += 1
-            if line.count(self._table.separator) > most and line.count('"') % 2 == 0:
+            fields = line.count(self._table.separator)
+            if fields > self._most and line.count('"') % 2 == 0:
                 self._refuse_surplus(line)
+            elif fields < self._least and (self._whole or not chunk):
+                self._refuse_lack(line, fields + 1, last=not chunk)
         return chunk
 
     def _refuse_surplus(self, line: str) -> None:
@@ -190,6 +212,22 @@ class _FieldCounter:
                 f"{self._table.path}: line {self._line} has {len(fields)} fields, the header "
                 f"{len(self._table.columns)}; is a text with the separator in it not in quotes?"
             )
+
+    def _refuse_lack(self, line: str, fields: int, last: bool) -> None:
+        # Blank lines say nothing, those of `!` are GEO's marks, and a quoted text may go on in the next line.
+        if line.strip(" \t\r,;") and not line.startswith("!") and '"' not in line:
+            why = (
+                "the file breaks off there, fetch it again" if last else "fill it, or write NA where a value is missing"
+            )
+            raise InputError(
+                f"{self._table.path}: line {self._line} has {fields} of the header's {len(self._table.columns)} fields; {why}"
+            )
+
+
+def no_number(word: str) -> str:
+    """What a message says of a word that should be a number."""
+    comma = re.fullmatch(r"[+-]?[\d.]*\d,\d[\d,.]*", word.strip())
+    return "is no number: numbers are written with a point and without marks of thousands" if comma else "is no number"
 
 
 def _strip(column: pd.Series) -> pd.Series:

@@ -114,7 +114,9 @@ def _clinical(found: Examination, cohort: Cohort) -> None:
     if clinical.kind == "survival":
         time = patients["time"].dropna()
         years = f"{time.median() / 365.25:.1f} (longest {time.max() / 365.25:.1f})" if len(time) else "none"
-        told += f", {int(patients['event'].sum())} events, median time {years} years"
+        events = int(patients["event"].sum())
+        share = f" ({events / len(time):.0%} of those known)" if len(time) else ""
+        told += f", {events} events{share}, median time {years} years"
     else:
         sizes = patients["label"].value_counts().sort_index()
         told += ", " + ", ".join(f"{label}: {size}" for label, size in sizes.items())
@@ -128,7 +130,10 @@ def _clinical(found: Examination, cohort: Cohort) -> None:
         gaps = len(patients) - len(known)
         many = kind != "numbers" and known.nunique() > max(10, len(known) / 5)
         state = "look" if many or gaps > len(patients) / 2 else "ok"
-        found.add("covariate", f"{column}: {kind}, {gaps} unknown", state)
+        told = f"{column}: {kind}, {gaps} unknown"
+        if unlike := clinical.covariate_conflicts.get(column):
+            told += f"; rows of {len(unlike)} patients differ ({unlike[0]}, …), the first counts"
+        found.add("covariate", told, "look" if unlike else state)
 
 
 def _expression(found: Examination, cohort: Cohort) -> None:

@@ -91,6 +91,22 @@ def test_source_sites_of_barcodes_stand_in_for_a_column(shared_data):
     assert "site" not in read_clinical(table()).patients
 
 
+def test_a_short_follow_up_is_doubted_in_a_small_cohort_too():
+    few = pd.DataFrame({"time": np.linspace(2, 60, 12), "event": [0.0, 1.0] * 6})
+    assert outcome_doubts(few) == ["nobody is followed longer than 60 days; are the times in months or years?"]
+    assert outcome_doubts(few.assign(time=few["time"] * 30)) == []
+    assert outcome_doubts(few[:6]) == []
+
+
+def test_rows_of_a_patient_that_differ_in_a_covariate_are_kept_in_mind():
+    pd.DataFrame({"patient_id": ["a", "a", "b", "b"], "age": [60, 61, 70, None], "sex": ["f", "f", "m", "m"]}).to_csv(
+        "c.csv", index=False
+    )
+    read = read_clinical("c.csv", covariates=["age", "sex"])
+    assert read.covariates["age"].to_dict() == {"a": 60.0, "b": 70.0}
+    assert read.covariate_conflicts == {"age": ["a"]}
+
+
 def test_covariates_with_gaps_and_strays():
     ages = [str(age) for age in range(40, 70)]
     gaps = read_clinical(table(age=["[Not Available]", "--", "NA", *ages[3:]]), covariates=["age"]).covariates["age"]

@@ -1,0 +1,71 @@
+"""Clinical covariates: one value a patient and column, a number or a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.outcome import Outcome
+from dmml.cohort.tables import TextTable, no_number
+from dmml.errors import InputError
+
+_MOSTLY = 0.8  # share of numbers from which a column's other words are taken for mistakes
+_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+def refuse_outcome(path: object, outcome: Outcome, covariates: Sequence[str]) -> None:
+    """Refuse a covariate that is the outcome itself, of which a clinical model would then know all.
+
+    Raises:
+        InputError: See above.
+    """
+    if told := next((name for name in covariates if name in outcome.columns), None):
+        raise InputError(f"{path}: {told!r} is both the outcome and a covariate; leave it out of covariates")
+
+
+def read_covariates(
+    table: TextTable, rows: pd.DataFrame, patient: pd.Series, columns: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """First known value of each patient; numbers where all are, words where most are none.
+
+    Args:
+        table: Where the rows come from, for messages.
+        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
+        patient: The patient of each row.
+        columns: Names of the covariates.
+
+    Returns:
+        (patients × covariates), float64 or text; and {covariate: patients whose rows hold several values}.
+
+    Raises:
+        InputError: A word stands among numbers, a number is infinite, or numbers are written with decimal commas.
+    """
+    columns = list(columns)
+    if not columns:
+        return pd.DataFrame(index=patient.unique()), {}
+    grouped = rows.groupby(patient, sort=False)[columns]
+    first, several = grouped.first(), grouped.nunique() > 1
+    for column in columns:
+        numbers = pd.to_numeric(first[column], errors="coerce")
+        known, numeric = int(first[column].notna().sum()), int(numbers.notna().sum())
+        if numeric == known and not np.isinf(numbers).any():
+            first[column] = numbers.astype(float)
+            continue
+        words = first[column][first[column].notna() & (numbers.isna() | np.isinf(numbers))]
+        commas = words.map(lambda word: bool(_COMMA.fullmatch(word)))
+        if numeric >= _MOSTLY * known:
+            _refuse(table, rows, column, words.iloc[0], f", where {numeric} others are numbers; correct or empty it")
+        if numeric + commas.sum() >= _MOSTLY * known:
+            _refuse(
+                table, rows, column, words[commas].iloc[0], f" {no_number(words[commas].iloc[0])}; correct or empty it"
+            )
+    conflicts = {column: [str(name) for name in several.index[several[column]]] for column in columns}
+    return first, {column: patients for column, patients in conflicts.items() if patients}
+
+
+def _refuse(table: TextTable, rows: pd.DataFrame, column: str, word: str, why: str) -> None:
+    line = table.line_of(rows.index[rows[column] == word][0])
+    raise InputError(f"{table.path}: line {line}: {word!r} in {column!r} (covariates){why}")

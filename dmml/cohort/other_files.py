@@ -1,0 +1,45 @@
+"""Files that are no text tables though they are given as such: workbooks, archives, web pages, pointers."""
+
+from __future__ import annotations
+
+_BINARY = (
+    (b"\xd0\xcf\x11\xe0", "is an Excel workbook", "save its sheet as CSV in UTF-8"),
+    (b"\x1f\x8b", "is gzipped", "let its name end with .gz"),
+    (b"PAR1", "is a parquet file", "save it as CSV; only RNA may be parquet, named .parquet"),
+    (b"\xfd7zXZ", "is compressed with xz", "unpack it, or pack it as .gz or .zip"),
+    (b"BZh", "is compressed with bzip2", "unpack it, or pack it as .gz or .zip"),
+    (b"%PDF", "is a PDF", "give the table itself as CSV"),
+    (b"\xff\xfe", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
+    (b"\xfe\xff", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
+)
+_TEXT = (
+    (("<!doctype", "<html", "<?xml"), "is a web page or XML, no table", "what was downloaded is an error page; fetch it again"),
+    (("version https://git-lfs",), "is a pointer of Git LFS, no table", "fetch the file itself (git lfs pull)"),
+    (("{", "["), "is JSON, no table", "give a CSV or TSV"),
+)  # fmt: skip
+
+
+def not_text(head: bytes) -> str:
+    """What a file without readable text is, and what to do.
+
+    Args:
+        head: Its first bytes, at least 64 where it has so many.
+    """
+    if head.startswith(b"PK\x03\x04"):
+        workbook = b"[Content_Types].xml" in head or b"_rels/" in head or b"xl/" in head
+        what = (
+            ("is an Excel workbook", "save its sheet as CSV in UTF-8")
+            if workbook
+            else ("is a zip archive", "let its name end with .zip")
+        )
+        return "; ".join(what)
+    for signature, what, way in _BINARY:
+        if head.startswith(signature):
+            return f"{what}; {way}"
+    return "is not UTF-8 text; save it as CSV in UTF-8 encoding"
+
+
+def no_table(first_line: str) -> str | None:
+    """What a text is whose first line is that of no table, and what to do; None where it may be a table."""
+    start = first_line.lstrip("\ufeff \t").lower()
+    return next((f"{what}; {way}" for starts, what, way in _TEXT if start.startswith(starts)), None)
