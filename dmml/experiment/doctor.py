@@ -115,7 +115,7 @@ def _clinical(found: Examination, cohort: Cohort) -> None:
         time = patients["time"].dropna()
         years = f"{time.median() / 365.25:.1f} (longest {time.max() / 365.25:.1f})" if len(time) else "none"
         events = int(patients["event"].sum())
-        share = f" ({events / len(time):.0%} of those known)" if len(time) else ""
+        share = f" ({events / len(time):.0%})" if len(time) else ""
         told += f", {events} events{share}, median time {years} years"
     else:
         sizes = patients["label"].value_counts().sort_index()
