@@ -13,6 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from dmml._version import __version__
+from dmml.cohort.gene_account import GeneAccount
 from dmml.cohort.matrix import merge_symbols, read_matrix
 from dmml.cohort.parquet import read_parquet, write_parquet
 from dmml.cohort.probes import ProbeMap, read_probe_map
@@ -32,7 +33,7 @@ class Expression:
     scale: str
     """`tpm`, `counts`, `fpkm`, `log2` or `zscore`"""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """sources with hashes, how the scale is known, what was merged and dropped"""
+    """sources with hashes, how the scale is known, what was mapped, merged and dropped (`counts`, and `names` of genes)"""
     on_model_scale: bool = False
     """whether the table holds what models see already, as one joined from several cohorts does"""
 
@@ -96,6 +97,9 @@ def build_expression(
     counts = Counter({"files_ignored": ignored})
     for more in (*(part.notes for part in parts), notes, dropped, averaged):
         counts.update(more)
+    genes = GeneAccount()
+    for part in parts:
+        genes.update(part.genes)
     provenance = {
         "dmml": __version__,
         "sources": [file_source(path, "star_counts") for path in star]
@@ -105,6 +109,7 @@ def build_expression(
         "scale": scales[0],
         "patients": len(table),
         "genes": table.shape[1],
+        "names": genes.to_dict(),
     }
     return Expression(table, scales[0], provenance)
 
@@ -191,17 +196,18 @@ def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[Path], int]:
 
 
 class _Part(NamedTuple):
-    """What one input gave: (samples × symbols), its scale, and counts of what was merged and dropped."""
+    """What one input gave: (samples × symbols), its scale, and what was merged and dropped, in numbers and by name."""
 
     table: pd.DataFrame
     scale: str
     notes: dict[str, int]
+    genes: GeneAccount
 
 
 def _from_star_counts(paths: list[Path], scale: str, all_genes: bool) -> _Part:
     progress = tqdm(paths, desc="STAR-counts", unit="file", disable=None)
-    table, notes = combine((read_star_counts(path, scale, all_genes) for path in progress), str(paths[0].parent))
-    return _Part(table, scale, notes)
+    table, notes, genes = combine((read_star_counts(path, scale, all_genes) for path in progress), str(paths[0].parent))
+    return _Part(table, scale, notes, genes)
 
 
 def _from_matrix(
@@ -213,14 +219,14 @@ def _from_matrix(
         matrix = read_matrix(path, patient_id, suffix, probes)
     values, notes = undo_small_offset(matrix.values, scale, str(path))
     scale = settle_scale(values, scale, str(path), matrix.samples)
-    table, merged = merge_symbols(replace(matrix, values=values), scale)
-    notes |= merged | matrix.notes
+    table, genes = merge_symbols(replace(matrix, values=values), scale)
+    notes |= genes.counts | matrix.notes
     if scale == "tpm":  # background subtraction leaves small negatives
         notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
         table = table.clip(lower=0)
     elif scale == "zscore":  # held to ± 3 where a model reads them
         notes["values_beyond_10_standard_deviations"] = int((table.abs() > 10).to_numpy().sum())
-    return _Part(table, scale, notes)
+    return _Part(table, scale, notes, genes)
 
 
 def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:

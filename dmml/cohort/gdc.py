@@ -62,7 +62,7 @@ def read_gdc(
     if not samples:
         first = f" ({lost[0]['file']}: {lost[0]['reason']})" if lost else ""
         raise InputError(f"{rna}: no RNA file of the sheet can be used{first}; is it the sheet of these files?")
-    matrix, notes = combine(samples, str(rna))
+    matrix, notes, genes = combine(samples, str(rna))
     patients = [listed.loc[sample, "patient"] for sample in matrix.index]
     averaged, counts = average_patients(matrix, patients)
     with_rna = set(averaged.index)
@@ -86,6 +86,7 @@ def read_gdc(
         "scale_stated": True,
         "patients": len(averaged),
         "genes": averaged.shape[1],
+        "names": genes.to_dict(),
     }
     left_out = pd.DataFrame(lost, columns=["patient_id", "what", "file", "reason"])
     return GdcCohort(

@@ -1,4 +1,7 @@
-"""Gene names: Ensembl ids to symbols, previous symbols to current ones, and which words are genes at all."""
+"""Gene names: Ensembl ids, Entrez numbers and other names of a gene to one symbol, and which words are genes at all.
+
+The tables behind it are shipped; NOTICE names their sources.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +11,13 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 INDEX = Path(__file__).parent / "genesets" / "ensembl_gene_index.csv.gz"
+NAMES = Path(__file__).parent / "genesets" / "gene_names.csv.gz"
 _ENSEMBL = re.compile(r"(ENSG\d{11})(?:\.\d+)?(?:_PAR_Y)?")
 _CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+")  # genes that go by the clone they were found on, AC004086.1
 _DATE = re.compile(r"\d{1,2}-(Mar|Sep|Dec)|(Mar|Sep|Dec)-\d{1,2}", re.IGNORECASE)
-
-# Symbols of the shipped sets that HGNC has renamed since; a table may carry either name.
-RENAMED = {
-    "AARS": "AARS1",
-    "CCDC58": "MIX23",
-    "CENPJ": "CPAP",
-    "DARS": "DARS1",
-    "DDX58": "RIGI",
-    "EPRS": "EPRS1",
-    "FAM126B": "HYCC2",
-    "FAM129A": "NIBAN1",
-    "H1F0": "H1-0",
-    "H2AFV": "H2AZ2",
-    "H2AFX": "H2AX",
-    "H2AFY2": "MACROH2A2",
-    "H2AFZ": "H2AZ1",
-    "H2AW": "H2AC25",
-    "HIST1H1C": "H1-2",
-    "HIST1H2BK": "H2BC12",
-    "HIST3H2A": "H2AC25",
-    "IARS": "IARS1",
-    "KARS": "KARS1",
-    "LRMP": "IRAG2",
-    "MARCH1": "MARCHF1",
-    "METTL7B": "TMT1B",
-    "PHB": "PHB1",
-    "PRPF4B": "PRP4K",
-    "SLC9A3R1": "NHERF1",
-    "TARS": "TARS1",
-    "TTC37": "SKIC3",
-    "WARS": "WARS1",
-}
 
 
 @cache
@@ -56,29 +29,71 @@ def ensembl_index() -> dict[str, str]:
         return {ensembl: symbol for ensembl, symbol in rows}
 
 
+class Names(NamedTuple):
+    """What else the symbols of the index go by."""
+
+    entrez: dict[str, str]
+    """{Entrez number: symbol}"""
+    other: dict[str, str]
+    """{earlier or later symbol of one gene alone: symbol}"""
+
+
+@cache
+def other_names() -> Names:
+    """The shipped table `symbol,entrez,other`, several of one kind separated by `|`."""
+    entrez: dict[str, str] = {}
+    other: dict[str, str] = {}
+    with gzip.open(NAMES, "rt", newline="") as lines:
+        rows = csv.reader(lines)
+        next(rows)
+        for symbol, numbers, names in rows:
+            entrez |= dict.fromkeys(numbers.split("|"), symbol) if numbers else {}
+            other |= dict.fromkeys(names.split("|"), symbol) if names else {}
+    return Names(entrez, other)
+
+
 @cache
 def known_symbols() -> frozenset[str]:
-    """Every symbol of the index, and previous symbols of the shipped sets."""
-    return frozenset([*ensembl_index().values(), *RENAMED, *RENAMED.values()])
+    """Every symbol of the index, and every other name of one."""
+    return frozenset([*ensembl_index().values(), *other_names().other])
 
 
 def current_symbol(symbol: str) -> str:
     """The symbol under which a gene goes here, whichever of its names a table uses."""
-    return RENAMED.get(symbol, symbol)
+    return other_names().other.get(symbol, symbol)
+
+
+class Named(NamedTuple):
+    """A gene as a table names it."""
+
+    symbol: str | None
+    """under which it goes here; None where the name tells no gene"""
+    how: str
+    """`as named`, `from an Ensembl id`, `by another name`; or why there is no symbol: `unknown Ensembl id`, `no name`,
+    `a date of a spreadsheet`"""
+
+
+def name_gene(name: str) -> Named:
+    """A gene's symbol from what a table calls it: a symbol, `SYMBOL|entrez`, or an Ensembl id with or without version.
+
+    An Ensembl id outside the index has none, nor has a date that a spreadsheet made of a symbol (1-Mar may have been
+    MARCH1 or MARC1).
+    """
+    name = str(name).strip().split("|")[0]
+    if ensembl := _ENSEMBL.fullmatch(name):
+        symbol = ensembl_index().get(ensembl[1], "")
+        return Named(current_symbol(symbol), "from an Ensembl id") if symbol else Named(None, "unknown Ensembl id")
+    if name in ("", "?"):
+        return Named(None, "no name")
+    if _DATE.fullmatch(name):
+        return Named(None, "a date of a spreadsheet")
+    symbol = current_symbol(name)
+    return Named(symbol, "as named" if symbol == name else "by another name")
 
 
 def gene_symbol(name: str) -> str | None:
-    """A gene's symbol from what a table calls it: a symbol, `SYMBOL|entrez`, or an Ensembl id with or without version.
-
-    Returns:
-        The current symbol; None where the name is an Ensembl id outside the index, empty, or a date that a spreadsheet
-        made of a symbol (1-Mar may have been MARCH1 or MARC1).
-    """
-    name = str(name).strip().split("|")[0]
-    ensembl = _ENSEMBL.fullmatch(name)
-    if ensembl:
-        name = ensembl_index().get(ensembl[1], "")
-    return current_symbol(name) if name not in ("", "?") and not _DATE.fullmatch(name) else None
+    """The symbol of `name_gene`."""
+    return name_gene(name).symbol
 
 
 def is_gene(name: str) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.gene_names import gene_symbol, is_gene, share_of_genes
+from dmml.cohort.gene_account import GeneAccount, are_entrez, entrez_number, name_genes
+from dmml.cohort.gene_names import is_gene, share_of_genes
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
 from dmml.cohort.scale import LINEAR
 from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
@@ -77,6 +78,10 @@ def read_matrix(
     name_shares = [_share_of_names(frame.iloc[:, i]) for i in range(min(_NAME_COLUMNS, frame.shape[1]))]
     rows = max(name_shares, default=0.0)
     if max(header, rows) < _FEWEST_KNOWN:
+        if are_entrez(list(frame.iloc[:, 0].dropna())):
+            return _genes_by_samples(table, frame, 0)
+        if are_entrez(table.columns[1:]):
+            return _patients_by_genes(table, frame, 0)
         names = frame.iloc[:, 0] if frame.shape[1] else []
         raise InputError(unknown_names(Path(path), table.columns[1:], list(names), platform))
     if rows >= header:
@@ -101,15 +106,15 @@ def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:
     return Matrix(read.values, read.samples, read.genes, read.notes | notes)
 
 
-def merge_symbols(matrix: Matrix, scale: str) -> tuple[pd.DataFrame, dict[str, int]]:
+def merge_symbols(matrix: Matrix, scale: str) -> tuple[pd.DataFrame, GeneAccount]:
     """Name genes by their symbols, each once.
 
     Several rows of one symbol are summed on linear scales and averaged on log2 and z-scores, where a sum has no meaning.
 
     Returns:
-        (samples × symbols) float32, and counts of what was merged and dropped.
+        (samples × symbols) float32, and what was renamed, merged and dropped.
     """
-    symbols = [gene_symbol(name) for name in matrix.genes]
+    symbols, account = name_genes(matrix.genes)
     kept = np.array([symbol is not None for symbol in symbols], dtype=bool)
     names, group = np.unique(
         np.array([symbol for symbol in symbols if symbol is not None], dtype=object), return_inverse=True
@@ -124,12 +129,8 @@ def merge_symbols(matrix: Matrix, scale: str) -> tuple[pd.DataFrame, dict[str, i
         merged = np.where(count > 0, total if scale in LINEAR else total / np.maximum(count, 1.0), np.nan)
     else:
         merged = values[:, np.argsort(group)]
-    notes = {
-        "genes_without_symbol_dropped": int((~kept).sum()),
-        "rows_merged_into_a_symbol": int(kept.sum()) - len(names),
-    }
     table = pd.DataFrame(merged.astype(np.float32), index=pd.Index(matrix.samples, dtype=object), columns=names)
-    return table, notes
+    return table, account
 
 
 def _read_wide(table: TextTable, patient_id: str | None, suffix: str) -> Matrix:
@@ -151,11 +152,11 @@ def _read_wide(table: TextTable, patient_id: str | None, suffix: str) -> Matrix:
 
 def _patients_by_genes(table: TextTable, frame: pd.DataFrame, id_column: int) -> Matrix:
     """Rows are patients; columns that are no known gene (age, stage, …) are passed by and counted."""
-    genes = [i for i, name in enumerate(table.columns) if i != id_column and is_gene(name)]
+    numbered = are_entrez([name for i, name in enumerate(table.columns) if i != id_column])
+    known = entrez_number if numbered else is_gene
+    genes = [i for i, name in enumerate(table.columns) if i != id_column and known(name)]
     if not genes:
-        raise InputError(
-            f"{table.path}: no column is a known gene symbol or Ensembl id; name the genes' suffix, if they have one"
-        )
+        raise InputError(unknown_names(table.path, table.columns, []))
     ids = _names(table, frame, id_column)
     passed = {"other_columns_passed_by": len(table.columns) - len(genes) - 1}
     return Matrix(_numbers(table, frame, genes), ids, [table.columns[i] for i in genes], passed)

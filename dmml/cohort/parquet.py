@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.gene_account import are_entrez
 from dmml.cohort.gene_names import share_of_genes
 from dmml.cohort.matrix import Matrix
 from dmml.errors import InputError
@@ -68,14 +69,21 @@ def read_parquet(path: Path, patient_id: str | None = None) -> tuple[Matrix, dic
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: no parquet file ({str(error).splitlines()[0]}); make it again") from None
     names = table.column_names
-    words = [name for name, kind in zip(names, table.schema.types, strict=True) if pa.types.is_string(kind)]
+    words = [
+        name
+        for name, kind in zip(names, table.schema.types, strict=True)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ]
     id_column = patient_id or next((name for name in (*_ID_COLUMNS, *words) if name in names), "patient_id")
     if id_column not in names:
         raise InputError(f"{path}: no column {id_column!r} with the patient ids; name it under expression: patient_id")
     numeric = [pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in table.schema.types]
     genes = [name for name, number in zip(names, numeric, strict=True) if number and name != id_column]
     ids = [str(name) for name in table.column(id_column).to_pylist()]
-    by_genes = patient_id is None and share_of_genes(ids[:2000]) > max(_FEWEST_KNOWN, share_of_genes(genes[:2000]))
+    shares = share_of_genes(ids[:2000]), share_of_genes(genes[:2000])
+    by_genes = patient_id is None and (
+        shares[0] > max(_FEWEST_KNOWN, shares[1]) or (max(shares) < _FEWEST_KNOWN and are_entrez(ids))
+    )
     if len(set(ids)) < len(ids) and not by_genes:
         twice = next(name for i, name in enumerate(ids) if name in ids[:i])
         raise InputError(f"{path}: patient {twice!r} stands in two rows; one row a patient is wanted")

@@ -1,8 +1,9 @@
-"""Tables whose rows are no gene names: probes of a microarray, Entrez numbers; mapped by a table that the user gives."""
+"""Tables whose rows are no gene names, as probes of a microarray are; mapped by a table that the user gives."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.gene_names import is_gene
+from dmml.cohort.gene_account import entrez_number
+from dmml.cohort.gene_names import is_gene, share_of_genes
 from dmml.cohort.tables import MISSING, TextTable, open_table, open_text, read_rows
 from dmml.errors import InputError
 
@@ -28,7 +30,6 @@ _PROBE_COLUMNS = (
 _SYMBOL_COLUMNS = (
     "symbol", "Symbol", "Gene Symbol", "GENE_SYMBOL", "Gene symbol", "ILMN_Gene", "Hugo_Symbol", "SYMBOL", "Approved symbol",
 )  # fmt: skip
-_ENTREZ = re.compile(r"\d+(_at)?(\.0)?")
 _SEVERAL = re.compile(r"\s*(?:///|;|\|)\s*")
 _TABLE = "!series_matrix_table_begin"
 
@@ -121,16 +122,32 @@ def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platfo
             f"{path}: a GEO series matrix names probes of {platform} ({_examples(names)}), not genes; give "
             "--probes with the platform's annotation (columns ID and Gene Symbol)"
         )
+    if suffix := _suffix_of_genes(header):
+        return (
+            f"{path}: the columns of genes end with {suffix!r}; say so: --suffix {suffix} --patient-id COLUMN (in a "
+            f"config: expression: {{path: …, suffix: {suffix}, patient_id: COLUMN}})"
+        )
     for what, own in (("first column", names), ("header", [str(name) for name in header])):
-        if len(own) > 1 and np.mean([bool(_ENTREZ.fullmatch(name)) for name in own]) > 0.9:
+        if len(own) > 1 and np.mean([entrez_number(name) is not None for name in own]) > 0.9:
             return (
-                f"{path}: the {what} holds Entrez numbers ({_examples(own)}), for which dmml ships no table; give --probes "
-                "with a table of the columns Entrez_Gene_Id and Hugo_Symbol, or a table with symbols or Ensembl ids"
+                f"{path}: the {what} holds numbers ({_examples(own)}) that count up or are mostly no Entrez numbers of human "
+                "genes; give a table with symbols, Ensembl ids or Entrez numbers, or --probes with the columns Entrez_Gene_Id "
+                "and Hugo_Symbol"
             )
     return (
         f"{path}: no gene names recognised, neither in the header ({_examples(list(header))}) nor in the first "
         f"column ({_examples(names)}); symbols or Ensembl ids are wanted, or --probes with a table that maps them"
     )
+
+
+def _suffix_of_genes(header: Sequence[str]) -> str | None:
+    """What most columns end with that are genes without it, as in `TP53_rnaseq`."""
+    ends = Counter(f"_{tail}" for name in header if (tail := str(name).rpartition("_")[2]) != name)
+    if not ends:
+        return None
+    suffix = ends.most_common(1)[0][0]
+    own = [str(name).removesuffix(suffix) for name in header if str(name).endswith(suffix)]
+    return suffix if len(own) > 1 and share_of_genes(own) > 0.5 else None
 
 
 def _annotation(path: Path) -> TextTable:

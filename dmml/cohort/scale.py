@@ -13,6 +13,11 @@ LINEAR = ("tpm", "counts", "fpkm")
 
 # Bounds of the detection. A table is named only where one scale fits and the others do not; else the user is asked.
 _TPM_TOTAL = (0.7e6, 1.2e6)  # a TPM table of coding genes alone keeps most of its million
+_FPKM_TOTAL, _FPKM_SPREAD = (
+    (0.05e6, 0.5e6),
+    0.03,
+)  # sums of all genes; they differ from sample to sample, as TPM's do not
+_FPKM_GENES = 10_000  # fewer may be a part of a TPM table
 _LOG2_MAXIMUM = (6.0, 25.0)  # microarrays end at 16, log2(TPM + 1) at 20; below 6 it may be log10
 _ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z-scores reach thousands
 _FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
@@ -26,7 +31,8 @@ def detect_scale(values: np.ndarray) -> str | None:
     """The scale of a table, or None where it cannot be told.
 
     `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes centred on 0 with unit spread.
-    `log2`: non-negative with a maximum that no linear table has. FPKM cannot be told from a part of a TPM table.
+    `fpkm`: of a whole transcriptome, rows sum to less than half a million, and not all to the same; FPKM of fewer genes
+    cannot be told from a part of a TPM table. `log2`: non-negative with a maximum that no linear table has.
 
     Args:
         values: (samples, genes), NaN where unknown.
@@ -37,16 +43,27 @@ def detect_scale(values: np.ndarray) -> str | None:
     lowest, highest = float(known.min()), float(known.max())
     if lowest >= 0 and highest > 50 and np.all(known == np.rint(known)):
         return "counts"
-    total = float(np.median(np.nansum(values, axis=1)))
+    totals = np.nansum(values, axis=1)
+    total = float(np.median(totals))
     if _TPM_TOTAL[0] <= total <= _TPM_TOTAL[1] and highest > 50:
         return "tpm"
+    if lowest >= 0 and values.shape[1] >= _FPKM_GENES and _is_fpkm(totals):
+        return "fpkm"
     if lowest < 0:
         return "zscore" if len(values) >= _FEWEST_SAMPLES and _is_centred(values) else None
     return "log2" if _LOG2_MAXIMUM[0] <= highest <= _LOG2_MAXIMUM[1] else None
 
 
+def _is_fpkm(totals: np.ndarray) -> bool:
+    """Whether samples sum to what FPKM sum to; those of eight are needed to see that they differ."""
+    if len(totals) < _FEWEST_SAMPLES or not _FPKM_TOTAL[0] <= np.median(totals) <= _FPKM_TOTAL[1]:
+        return False
+    return bool(np.std(totals) >= _FPKM_SPREAD * np.mean(totals))
+
+
 def _is_centred(values: np.ndarray) -> bool:
     """Whether most genes have mean 0 and standard deviation 1, whatever a few do; 500 genes tell as much as all."""
+    values = values[:, np.isfinite(values).any(axis=0)]
     values = values[:, :: max(1, values.shape[1] // 500)]
     with np.errstate(invalid="ignore"):
         mean = np.nanmedian(np.abs(np.nanmedian(values, axis=0)))
@@ -161,8 +178,7 @@ def evidence(values: np.ndarray) -> str:
     """What the detection looks at, in words: range, sums, shares of negative and of whole numbers, spread of genes."""
     known = values[np.isfinite(values)]
     total = np.median(np.nansum(values, axis=1))
-    with np.errstate(all="ignore"):
-        centre = np.nanmedian(np.abs(np.nanmedian(values, axis=0)))
+    centre = np.median(np.abs(np.nanmedian(values[:, np.isfinite(values).any(axis=0)], axis=0)))
     return (
         f"values from {known.min():.4g} to {known.max():.4g}, {np.mean(known < 0):.0%} negative, "
         f"{np.mean(known == np.rint(known)):.0%} whole numbers, samples sum to {total:.4g} over {values.shape[1]} genes, "

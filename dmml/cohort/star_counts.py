@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from dmml.cohort.gene_account import GeneAccount
 from dmml.cohort.gene_names import current_symbol, gene_symbol
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.tables import open_text
@@ -31,6 +33,8 @@ class StarCounts:
     """indexed by gene symbol, each once, float64"""
     notes: dict[str, int]
     """how many rows were merged or dropped, by reason"""
+    genes: GeneAccount
+    """which: renamed, merged or without a symbol; those of other gene types are told by their type"""
 
 
 def is_star_counts(path: Path) -> bool:
@@ -94,17 +98,35 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
     ]
     values = pd.Series(numbers.to_numpy(float), index=pd.Index(symbols, name="gene"))
     wanted_type = genes["gene_type"].str.fullmatch(_KEPT_TYPES).to_numpy() | values.index.isin(_shipped_genes())
-    kept = values if all_genes else values[wanted_type]
+    taken = np.ones(len(values), dtype=bool) if all_genes else wanted_type
+    kept = values[taken]
     named = kept[kept.index.notna()]
     merged = named.groupby(level=0, sort=True).sum()
+    account = _account(genes[taken], symbols=list(kept.index))
     notes = {
         "summary_rows_skipped": int(summary.sum()),
         "par_y_rows_summed": int(par_y.sum()),
+        "symbols_renamed": len(account.renamed),
         "rows_merged_into_a_symbol": len(named) - len(merged),
         "rows_of_other_gene_types_dropped": len(values) - len(kept),
         "rows_without_symbol_dropped": len(kept) - len(named),
     }
-    return StarCounts(path.name.split(".")[0], merged, notes)
+    return StarCounts(path.name.split(".")[0], merged, notes, account)
+
+
+def _account(rows: pd.DataFrame, symbols: list[str | None]) -> GeneAccount:
+    """By Ensembl id, since names repeat; a renamed gene by its name."""
+    members: dict[str, list[str]] = {}
+    account = GeneAccount()
+    for identifier, name, symbol in zip(rows["gene_id"], rows["gene_name"], symbols, strict=True):
+        if symbol is None or symbol != symbol:
+            account.dropped.setdefault("unknown Ensembl id", []).append(identifier)
+            continue
+        members.setdefault(symbol, []).append(identifier)
+        if name and name != symbol:
+            account.renamed[name] = symbol
+    account.merged = {symbol: own for symbol, own in members.items() if len(own) > 1}
+    return account
 
 
 @cache
@@ -112,14 +134,15 @@ def _shipped_genes() -> frozenset[str]:
     return frozenset(gene for programs in read_gene_sets().values() for gene in genes_of(programs))
 
 
-def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Samples side by side: (samples × genes) float32, genes that all have, and the largest count of each note.
+def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int], GeneAccount]:
+    """Samples side by side: (samples × genes) float32, genes that all have; the largest count of each note, and the names.
 
     Raises:
         InputError: Two files give one sample name, or no gene is in all of them.
     """
     columns: dict[str, pd.Series] = {}
     notes: dict[str, int] = {}
+    account = GeneAccount()
     for sample in samples:
         if sample.sample in columns:
             raise InputError(
@@ -128,9 +151,10 @@ def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, d
         columns[sample.sample] = sample.values.astype("float32")
         for reason, count in sample.notes.items():
             notes[reason] = max(notes.get(reason, 0), count)
+        account.update(sample.genes)
     table = pd.DataFrame(columns).T
     complete = table.dropna(axis=1)
     if complete.shape[1] == 0:
         raise InputError(f"{source}: no gene is in all of the {len(table)} files; they are of different gene models")
     notes["genes_not_in_every_file_dropped"] = table.shape[1] - complete.shape[1]
-    return complete, notes
+    return complete, notes, account

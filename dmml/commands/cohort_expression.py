@@ -1,7 +1,7 @@
 """Turn RNA files into one table, patients × genes, with its provenance.
 
-Reads STAR-counts files of the GDC (or folders of them) and matrices: genes × samples or patients × genes, gene symbols or
-Ensembl ids, CSV or TSV, also zipped or gzipped.
+Reads STAR-counts files of the GDC (or folders of them) and matrices: genes × samples or patients × genes, gene symbols,
+Ensembl ids or Entrez numbers, CSV, TSV or parquet, also zipped or gzipped.
 """
 
 from __future__ import annotations
@@ -57,3 +57,5 @@ def run(args: argparse.Namespace) -> None:
     )
     for reason, count in expression.provenance["counts"].items():
         print(f"  {reason.replace('_', ' ')}: {count}")
+    if named := expression.provenance["names"]:
+        print(f"  which genes were {' and '.join(named)}: {args.out}.json")

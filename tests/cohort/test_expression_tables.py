@@ -62,7 +62,15 @@ def test_ensembl_rows_of_one_symbol_are_summed_on_a_linear_scale_and_averaged_on
     frame.to_csv("e.csv", index_label="gene")
     linear = build_expression(["e.csv"])
     assert linear.table.loc["s1", "TP53"] == 4e5
-    assert linear.provenance["counts"] == {"genes_without_symbol_dropped": 1, "rows_merged_into_a_symbol": 1}
+    assert linear.provenance["counts"] == {
+        "ensembl_ids_mapped": 3,
+        "genes_without_symbol_dropped": 1,
+        "rows_merged_into_a_symbol": 1,
+    }
+    assert linear.provenance["names"] == {
+        "merged": {"TP53": ["ENSG00000141510.18", "ENSG00000141510.99"]},
+        "dropped": {"unknown Ensembl id": ["ENSG00000999999"]},
+    }
     np.log2(frame + 1).to_csv("l.csv", index_label="gene")
     logged = build_expression(["l.csv"])
     assert logged.scale == "log2"
@@ -124,6 +132,37 @@ def test_scales_are_told_apart():
     assert detect_scale(np.full((3, 60), np.nan)) is None
 
 
+def test_every_scale_of_a_real_table_is_told_or_refused(shared_data):
+    raw = pd.read_csv(shared_data / "bulk_tpm_8_samples.tsv", sep="\t", index_col=0).clip(lower=0).T.to_numpy()
+    rng = np.random.default_rng(0)
+    tpm = np.concatenate([raw, raw * rng.lognormal(0, 0.4, raw.shape)])
+    tpm *= 1e6 / tpm.sum(1, keepdims=True)
+    depth = rng.lognormal(0, 0.2, (16, 1))
+    fpkm, counts = 0.35 * tpm * depth, np.rint(40 * tpm * depth)
+    log2 = np.log2(tpm + 1)
+    z = (log2 - log2.mean(0)) / np.where(log2.std(0) > 0, log2.std(0), 1.0)
+    tables = {"tpm": tpm, "fpkm": fpkm, "counts": counts, "log2": log2, "zscore": z}
+    for scale, values in tables.items():
+        assert detect_scale(values) == scale
+        assert settle_scale(values, None, "t") == settle_scale(values, scale, "t") == scale
+    for scale, values in {"log2": np.log2(fpkm + 1), "zscore": np.where(rng.random(z.shape) < 0.1, np.nan, z)}.items():
+        assert detect_scale(values) == scale
+    # A third of the genes of TPM, TPM without its per-sample closure known, RSEM's estimates, the logarithm to base ten
+    for values in (tpm[:, ::3], 0.35 * tpm, 20 * tpm, np.log10(tpm + 1), fpkm[:4]):
+        assert detect_scale(values) is None
+        with pytest.raises(InputError, match=r"unknown scale \(values from 0 to .* samples sum to .*; say --scale"):
+            settle_scale(values, None, "t")
+
+
+def test_genes_without_a_value_draw_no_warning(recwarn):
+    z = np.random.default_rng(0).normal(size=(20, 60))
+    z[:, 3] = np.nan
+    assert detect_scale(z) == "zscore"
+    with pytest.raises(InputError, match="unknown scale"):
+        settle_scale(z[:4], None, "t")
+    assert not recwarn.list
+
+
 def test_unknown_scale_is_refused_within_a_second():
     table = tpm_table(30) * 0.3
     table.to_csv("e.csv", index_label="patient_id")
@@ -162,7 +201,7 @@ def test_stated_scale_must_be_possible(shift, scale, message):
             "!a\tx\n!Series_platform_id\tGPL1\n!series_matrix_table_begin\nID_REF\tG1\n7_at\t1\n8_at\t2\n",
             "names probes of GPL1",
         ),
-        ("gene,s1\n7157,5\n1956,6\n", "the first column holds Entrez numbers"),
+        ("gene,s1\n7157,5\n7158,6\n", "the first column holds numbers .* that count up"),
         ("", "is empty"),
     ],
 )
@@ -176,8 +215,12 @@ def test_tables_that_are_none(text, message):
 def test_wide_table_options():
     with open("e.csv", "w") as file:
         file.write("case_id,age,TP53_rnaseq\na,1,2\n")
+    with open("wide.csv", "w") as file:
+        file.write(",case_id,age,TP53_rnaseq,EGFR_rnaseq,MYC_cnv\n0,a,1,2,3,1\n1,b,1,2,3,1\n")
     with pytest.raises(InputError, match="no column ends with '_rna'"):
         read_expression({"path": "e.csv", "patient_id": "case_id", "suffix": "_rna"})
+    with pytest.raises(InputError, match="columns of genes end with '_rnaseq'; say so: --suffix _rnaseq"):
+        read_expression("wide.csv")
     with pytest.raises(InputError, match=r"no column 'case'.*there are: case_id"):
         read_expression({"path": "e.csv", "patient_id": "case", "suffix": "_rnaseq"})
     with pytest.raises(InputError, match="unknown key 'sufix'"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from dmml.cohort.expression import build_expression, model_values, read_expression
+from dmml.cohort.gene_names import other_names
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
 from dmml.errors import InputError
 
@@ -52,17 +53,68 @@ def test_cbioportal_rows_have_two_names():
     np.testing.assert_allclose(read.table[GENES[0]], TPM[:, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["7157", "7157.0", "7157_at"])
-def test_entrez_numbers_are_mapped_by_a_table_or_refused(name):
-    numbers = [name.replace("7157", str(100 + i)) for i in range(80)]
-    by_genes(genes=numbers).to_csv("e.csv")
-    with pytest.raises(InputError, match=r"Entrez numbers .* ships no table; give --probes"):
-        build_expression(["e.csv"])
-    keys = [number.removesuffix(".0") for number in numbers]
-    pd.DataFrame({"Entrez_Gene_Id": keys[1:], "Hugo_Symbol": GENES[1:]}).to_csv("map.csv", index=False)
+NUMBER = {symbol: number for number, symbol in other_names().entrez.items()}
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.0", "{}_at"])
+@pytest.mark.parametrize("way", ["genes.csv", "patients.csv", "genes.parquet", "patients.parquet"])
+def test_entrez_numbers_are_mapped_by_the_shipped_table(form, way):
+    genes = [gene for gene in GENES if gene in NUMBER]
+    numbers = [form.format(NUMBER[gene]) for gene in genes]
+    numbers[3] = form.format(999999999)  # withdrawn since
+    table = by_genes(TPM[:, : len(genes)], genes=numbers)
+    table = table if way.startswith("genes") else table.T.rename_axis("patient_id")
+    table.to_csv(way) if way.endswith("csv") else table.reset_index().to_parquet(way)
+    read = build_expression([way], scale="fpkm")
+    assert list(read.table.columns) == sorted(set(genes) - {genes[3]})
+    assert read.provenance["counts"]["entrez_numbers_mapped"] == len(genes) - 1
+    assert read.provenance["counts"]["genes_without_symbol_dropped"] == 1
+    assert read.provenance["names"]["dropped"] == {"unknown Entrez number": [numbers[3]]}
+    np.testing.assert_allclose(read.table[genes[5]], TPM[:, 5], rtol=1e-6)
+
+
+def test_a_users_own_map_of_numbers_is_followed():
+    by_genes(genes=[f"{100 + i}" for i in range(80)]).to_csv("e.csv")
+    pd.DataFrame({"Entrez_Gene_Id": range(101, 180), "Hugo_Symbol": GENES[1:]}).to_csv("map.csv", index=False)
     read = build_expression(["e.csv"], probes="map.csv")
     assert read.provenance["counts"]["probes_without_one_gene_dropped"] == 1
     np.testing.assert_allclose(read.table[GENES[1:]], TPM[:, 1:], rtol=1e-6)
+
+
+def test_numbers_that_count_up_or_are_of_no_gene_are_refused():
+    for numbers in (range(80), range(1, 81), range(200_000_000, 200_000_240, 3)):
+        by_genes(genes=[str(number) for number in numbers]).to_csv("e.csv")
+        with pytest.raises(InputError, match="count up or are mostly no Entrez numbers of human genes; give a table"):
+            build_expression(["e.csv"])
+    by_genes(samples=range(2000, 2012)).to_csv("s.csv")  # numbers of patients are no genes
+    assert build_expression(["s.csv"]).patients == [str(number) for number in range(2000, 2012)]
+
+
+def test_other_names_of_a_gene_are_mapped_unless_the_table_has_its_own(tmp_path):
+    genes = ["ATP5A1", "KIAA0101", "SEPTIN9", "FAM175A", "MARCH1", "1-Mar", "ABRAXAS1", *GENES[7:]]
+    by_genes(genes=genes).to_csv("old.csv")
+    read = build_expression(["old.csv"])
+    assert read.provenance["names"]["renamed"] == {
+        "ATP5A1": "ATP5F1A",
+        "KIAA0101": "PCLAF",
+        "SEPTIN9": "SEPT9",  # the shipped sets call it so
+        "MARCH1": "MARCHF1",
+    }
+    assert {"FAM175A", "ABRAXAS1"} <= set(read.table.columns)  # the table has both: they may be two genes
+    counts = read.provenance["counts"]
+    assert (counts["symbols_renamed"], counts["spreadsheet_dates_dropped"]) == (4, 1)
+    assert "genes_without_symbol_dropped" not in counts
+    assert read.provenance["names"]["dropped"] == {"a date of a spreadsheet": ["1-Mar"]}
+    np.testing.assert_allclose(read.table["PCLAF"], TPM[:, 1], rtol=1e-6)
+
+
+def test_other_names_bring_genes_of_the_sets_in_real_tables(shared_data):
+    shipped = {gene for sets in read_gene_sets().values() for gene in genes_of(sets)}
+    read = read_expression(shared_data / "bulk_tpm_8_samples.tsv")
+    renamed = read.provenance["names"]["renamed"]
+    assert len(shipped & set(renamed.values())) >= 40
+    assert (renamed["ATP5B"], renamed["H2AFZ"]) == ("ATP5F1B", "H2AZ1")
+    assert read.provenance["counts"]["symbols_renamed"] == len(renamed)
 
 
 def test_geo_series_matrix_with_the_platforms_annotation(shared_data, tmp_path):
@@ -136,7 +188,7 @@ def test_dates_of_a_spreadsheet_are_dropped_and_extreme_values_counted():
     by_genes(z, genes=["1-Mar", "2-Sep", *GENES[2:]]).to_csv("z.csv")
     read = read_expression("z.csv")
     assert read.table.shape == (12, 78)
-    assert read.provenance["counts"]["genes_without_symbol_dropped"] == 2
+    assert read.provenance["counts"]["spreadsheet_dates_dropped"] == 2
     assert read.provenance["counts"]["values_beyond_10_standard_deviations"] == 2
 
 

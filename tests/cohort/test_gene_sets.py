@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from dmml.cohort.gene_names import current_symbol, gene_symbol, is_gene, known_symbols
+from dmml.cohort.gene_names import current_symbol, gene_symbol, is_gene, known_symbols, other_names
 from dmml.cohort.gene_sets import SHIPPED, SUBSPACES, genes_of, read_gene_sets
 from dmml.errors import InputError
 
@@ -103,3 +103,15 @@ def test_gene_names():
     assert gene_symbol("H2AFZ") == gene_symbol("H2AZ1") == "H2AZ1"
     assert gene_symbol("?|100130426") is None
     assert gene_symbol("ENSG00000999999") is None
+    assert gene_symbol("1-Mar") is gene_symbol("SEP-2") is None
+
+
+def test_the_table_of_other_names_leads_to_one_symbol_each():
+    names = other_names()
+    assert len(names.entrez) > 38_000
+    assert (names.entrez["7157"], names.entrez["1956"], names.entrez["2597"]) == ("TP53", "EGFR", "GAPDH")
+    symbols = set(names.entrez.values()) | set(names.other.values())
+    assert not symbols & set(names.other)  # no name leads on to another
+    assert symbols <= known_symbols() - set(names.other)
+    shipped = {gene for sets in read_gene_sets().values() for gene in genes_of(sets)}
+    assert len(shipped & set(names.entrez.values())) == 3214  # all but twelve clones

@@ -50,9 +50,15 @@ def test_one_file():
     assert sample.notes == {
         "summary_rows_skipped": 4,
         "par_y_rows_summed": 1,
+        "symbols_renamed": 1,
         "rows_merged_into_a_symbol": 2,
         "rows_of_other_gene_types_dropped": 1,
         "rows_without_symbol_dropped": 0,
+    }
+    assert sample.genes.renamed == {"H2AFZ": "H2AZ1"}
+    assert sample.genes.merged == {
+        "PLCXD1": ["ENSG00000182378.14", "ENSG00000182378.14_PAR_Y"],
+        "Y_RNA": ["ENSG00000274559.1", "ENSG00000252010.1"],
     }
     everything = read_star_counts(Path("abc.rna_seq.augmented_star_gene_counts.tsv"), all_genes=True)
     assert everything.values["RN7SL1"] == 5.0
