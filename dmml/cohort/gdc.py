@@ -187,9 +187,9 @@ def _read_samples(
         if row["normal"]:
             reason = "normal tissue"
         elif sample not in found:
-            partial = any(name.startswith(sample) and name.endswith(".partial") for name in named)
-            empty = row["file"] in named
-            reason = "download was broken off" if partial else "no STAR-counts file" if empty else "not downloaded"
+            own = [name for name in named if name.split(".")[0] == sample and not name.endswith(".parcel")]
+            partial = any(name.endswith(".partial") for name in own)
+            reason = "download was broken off" if partial else "no STAR-counts file" if own else "not downloaded"
         elif not row["primary"] and row["patient"] in has_primary:
             reason = "recurrent or metastatic, and the patient has a primary tumor sample"
         else:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -158,8 +159,9 @@ def _archived(path: Path) -> Iterator[dict[str, str]]:
             texts = [archive.extractfile(member).read().decode("utf-8-sig") for member in members]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
-    except (tarfile.TarError, EOFError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no readable archive ({error}); fetch it again") from None
+    except (tarfile.TarError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise InputError(f"{path}: no readable archive ({reason}); fetch it again") from None
     if not texts:
         raise InputError(f"{path}: holds no clinical.tsv; export the cart's clinical data as TSV or JSON")
     for text in filter(str.strip, texts):  # a cart without follow-ups has an empty file of them

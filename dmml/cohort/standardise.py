@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -128,9 +128,7 @@ def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, so
     return np.nan_to_num(np.clip(z, -CLIP, CLIP), nan=0.0).astype(np.float32)
 
 
-def check_fit(
-    genes: Sequence[str] | pd.Index, statistics: GeneStatistics, scale: str, source: str = "expression"
-) -> list[str]:
+def check_fit(genes: Collection[str], statistics: GeneStatistics, scale: str, source: str = "expression") -> list[str]:
     """The genes of the statistics that a table lacks; refuses a table that does not fit.
 
     Raises:

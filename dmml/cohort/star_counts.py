@@ -89,8 +89,9 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
     if _LAST_COLUMN in genes and len(genes) and not genes[_LAST_COLUMN].iloc[-1]:
         raise InputError(f"{path}: its last line breaks off; the file is cut off, fetch it again")
     numbers = pd.to_numeric(genes[COLUMNS[scale]], errors="coerce")
-    if genes.empty or numbers.isna().any():
-        where = "no gene" if genes.empty else f"gene {genes['gene_id'][numbers.isna()].iloc[0]!r} without a number"
+    wrong = ~(np.isfinite(numbers) & (numbers >= 0))
+    if genes.empty or wrong.any():
+        where = "no gene" if genes.empty else f"gene {genes['gene_id'][wrong].iloc[0]!r} without a number from 0 on"
         raise InputError(f"{path}: {where} in column {COLUMNS[scale]}; the file is cut off or damaged, fetch it again")
     symbols = [
         current_symbol(name) if name else gene_symbol(identifier)

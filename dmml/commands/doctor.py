@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from dmml.experiment.doctor import Examination, examine
 
     config = _read(args.config)
-    found = examine(_section(config)) if config else Examination()
+    found = examine(_section(config), training=not args.ckpt_path) if config else Examination()
     _config(found, config)
     if args.ckpt_path:
         _checkpoint(found, args.ckpt_path, _section(config) if config else {})

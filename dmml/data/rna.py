@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,12 @@ class CohortRna:
         self.scale = cohort.expression.scale
         self.values: pd.DataFrame = model_values(cohort.expression)
         """(patients × genes) on the model's scale"""
+
+    @cached_property
+    def measured(self) -> set[str]:
+        """Genes of which some patient of the cohort has a value."""
+        known = np.isfinite(self._own().to_numpy()).any(axis=0)
+        return set(self.values.columns[known])
 
     def __contains__(self, patient: str) -> bool:
         """Whether the patient has RNA."""
@@ -78,14 +85,17 @@ class CohortRna:
             statistics: {subspace: statistics of the model}.
 
         Returns:
-            `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names}, `values_held`
-            (how many standardised values lie beyond ± 3 and were drawn in to it).
+            `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names}, `values_imputed`
+            (how many values of measured genes are not known), `values_held` (how many standardised values lie beyond ± 3
+            and were drawn in to it).
         """
-        imputed, held = {}, 0
+        imputed, unknown, held = {}, 0, 0
         own = self._own()
         for subspace, kept in statistics.items():
             fitted = self._statistics(GeneStatistics.from_dict(kept))
-            imputed[subspace] = check_fit(self.values.columns, fitted, self.scale)
+            imputed[subspace] = check_fit(self.measured, fitted, self.scale)
+            there = own[[gene for gene in fitted.genes if gene in self.measured]]
+            unknown += int(there.isna().to_numpy().sum())
             held += int((np.abs(standardise(own, fitted, self.scale)) >= CLIP).sum())
         return {
             "scale": self.scale,
@@ -93,6 +103,7 @@ class CohortRna:
             "standardised_by": self.how,
             "transductive": self.how != STANDARDISE[0],
             "genes_imputed": imputed,
+            "values_imputed": unknown,
             "values_held": held,
         }
 
@@ -109,4 +120,6 @@ def told(facts: Mapping[str, Any]) -> str:
         if genes:
             named = ", ".join(genes[:5]) + (", …" if len(genes) > 5 else "")
             said.append(f"{len(genes)} {subspace} genes are not measured and count as the training mean ({named})")
+    if facts["values_imputed"]:
+        said.append(f"{facts['values_imputed']} values of measured genes are not known and count as the training mean")
     return "; ".join(said)

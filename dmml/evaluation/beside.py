@@ -15,6 +15,7 @@ from dmml.evaluation.evaluate import horizons
 from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.plots import Picture, horizon_name
 from dmml.evaluation.programs import programs_part
+from dmml.evaluation.shift_words import NAMES
 from dmml.evaluation.tested import Tested
 from dmml.evaluation.words import metric_name
 from dmml.evaluation.written import number
@@ -55,7 +56,7 @@ def shift_part(folder: Path) -> Part | None:
         return None
     from dmml.evaluation.shift_plots import shift_pictures
 
-    tables = [table for table in (_missing(content), _subgroups(content)) if table]
+    tables = [table for table in (_missing(content), _imputed(content), _subgroups(content)) if table]
     sentences = [str(sentence) for sentence in content.get("words") or []]
     return Part("How far from training", sentences, shift_pictures(folder), tables)
 
@@ -66,6 +67,20 @@ def _missing(content: Mapping[str, Any]) -> Table | None:
         for what, entry in (content.get("missing") or {}).items()
     ]
     return Table("What was missing", ["what", "missing", "of"], rows, frozenset({1, 2}), wide=True) if rows else None
+
+
+def _imputed(content: Mapping[str, Any]) -> Table | None:
+    rows = [
+        [
+            Cell(NAMES.get(s, s)),
+            Cell(str(len(entry["imputed"])), order=len(entry["imputed"])),
+            Cell(", ".join(entry["imputed"])),
+        ]
+        for s, entry in (content.get("genes") or {}).items()
+        if entry["imputed"]
+    ]
+    caption = "Genes that are not measured here and count as the training mean"
+    return Table(caption, ["genes", "how many", "which"], rows, frozenset({1}), wide=True) if rows else None
 
 
 def _subgroups(content: Mapping[str, Any]) -> Table | None:

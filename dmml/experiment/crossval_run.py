@@ -163,7 +163,7 @@ class Runner:
     ) -> None:
         write_table(part / "inner.csv", inner)
         write_table(part / "predictions.csv", outer)
-        told = ("horizons", "censoring", "median_risk", "penalty", "inputs", "weight_norm", "weights")
+        told = ("horizons", "censoring", "median_risk", "penalty", "inputs", "weight_norm", "weights", "hashes")
         context = {"run": name, "model": name, "cohort": self.data.name, **task, "fold": str(unit)}
         context |= {key: fitted[key] for key in told if key in fitted} | {"training_cohort": self.data.name}
         counts = {each: len(self.data.patients(each)) for each in ("train", "val", "test")}

@@ -62,11 +62,12 @@ class Examination:
         return [finding for finding in self.findings if finding.state == "blocks"]
 
 
-def examine(section: Mapping[str, Any]) -> Examination:
+def examine(section: Mapping[str, Any], training: bool = True) -> Examination:
     """Examine the cohort that a data section names, or each of several and then what they are together.
 
     Args:
         section: Arguments of `MultimodalDataModule`.
+        training: Whether it may be trained on; folds of a cohort without a split, which is tested whole, say nothing.
     """
     found = Examination()
     missing = {option: path for option, path in named_files(section).items() if not path.exists()}
@@ -82,7 +83,8 @@ def examine(section: Mapping[str, Any]) -> Examination:
     _together(found, cohort)
     _join(found, cohort, _slides(found, cohort, section))
     _sites(found, cohort)
-    found.folds = found.attempt("folds", lambda: _folds(found, cohort))
+    if training or cohort.split is not None:
+        found.folds = found.attempt("folds", lambda: _folds(found, cohort))
     return found
 
 

@@ -65,5 +65,9 @@ def _genes(found: Examination, cohort: Cohort, section: Mapping[str, Any], stati
         named = f" ({', '.join(absent[:5])}{', …' if len(absent) > 5 else ''})" if absent else ""
         told = f"{subspace}: {n - len(absent)} of the model's {n} genes measured, {len(absent)} imputed{named}"
         found.add("checkpoint", told, "look" if absent else "ok")
+    if facts["values_imputed"]:
+        found.add(
+            "checkpoint", f"{facts['values_imputed']} values of measured genes are not known, and imputed", "look"
+        )
     if facts["transductive"]:
         found.add("checkpoint", "RNA is standardised within the cohort: transductive, not the headline", "look")

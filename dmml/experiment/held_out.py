@@ -139,11 +139,10 @@ def missing(predictions: pd.DataFrame, data: Any, genes: dict[str, Any]) -> dict
 
 def imputed_genes(model: Any, data: Any) -> dict[str, Any]:
     """{subspace: {n, imputed}}: the model's genes, and those that the cohort's table lacks; empty without a table."""
-    if data.cohort.expression is None:
+    if data.rna is None:
         return {}
-    there = set(data.cohort.expression.table.columns)
     kept = {s: stats["genes"] for s, stats in (model.fitted.get("gene_statistics") or {}).items()}
-    return {s: {"n": len(g), "imputed": [gene for gene in g if gene not in there]} for s, g in kept.items()}
+    return {s: {"n": len(g), "imputed": [gene for gene in g if gene not in data.rna.measured]} for s, g in kept.items()}
 
 
 def _compared(rows: Rows, model: Any, data: Any, genes: dict[str, Any]) -> dict[str, Any]:

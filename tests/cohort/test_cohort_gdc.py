@@ -92,7 +92,20 @@ def test_every_form_of_export_gives_one_cohort_and_names_who_fell_out(tmp_path, 
         command(made.rna, "--sample-sheet", "x", "--clinical", "x", "--out", "out")
 
 
-@pytest.mark.parametrize("kind", ["manifest", "slides", "strangers", "no folder", "text for JSON", "no cases"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "manifest",
+        "slides",
+        "strangers",
+        "no folder",
+        "text for JSON",
+        "no cases",
+        "no archive",
+        "a cut archive",
+        "a page",
+    ],
+)
 def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
     made = Downloads(tmp_path / "gdc")
     made.sample("TCGA-05-0001", text=star_text(1))
@@ -105,6 +118,9 @@ def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
         "no folder": "no such folder",
         "text for JSON": "no valid JSON",
         "no cases": "no case in it",
+        "no archive": r"x.tar.gz: no readable archive \([^\n]+\); fetch it again$",
+        "a cut archive": r"no readable archive \([^\n]+\); fetch it again$",
+        "a page": "gdc_sample_sheet.tsv: is a web page",
     }[kind]
     if kind == "manifest":
         sheet.write_text("id\tfilename\tmd5\tsize\tstate\nx\ty\tz\t1\tok\n")
@@ -114,6 +130,14 @@ def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
         clinical.write_text(clinical.read_text().replace("TCGA-05-0001", "TCGA-05-9999"))
     elif kind == "no folder":
         rna = tmp_path / "none"
+    elif kind == "no archive":
+        clinical = tmp_path / "x.tar.gz"
+        clinical.write_text("no")
+    elif kind == "a cut archive":
+        clinical = made.write_archive()
+        clinical.write_bytes(clinical.read_bytes()[:200])
+    elif kind == "a page":
+        sheet.write_text("<!DOCTYPE html>\n<html></html>\n")
     else:
         clinical.write_text("nothing" if kind == "text for JSON" else "[]")
     with pytest.raises(InputError, match=told):

@@ -74,6 +74,35 @@ def test_real_follow_up_is_believed_and_its_opposite_is_not(shared_data, outcome
     assert "exchanged" in outcome_doubts(right.assign(event=1 - right["event"]))[0]
 
 
+def test_what_is_doubtful_is_told_when_a_fit_reads_its_tables(shared_data, tmp_path, capsys):
+    from dmml.data.module import MultimodalDataModule
+
+    luad = shared_data / "tcga_luad"
+    table = pd.read_csv(luad / "clinical.csv", dtype={"patient_id": str})
+    table.assign(os_event=1 - table["os_event"]).to_csv("flipped.csv", index=False)
+    rna = {"path": str(luad / "mcat_luad_all_clean.csv.zip"), "patient_id": "case_id", "suffix": "_rnaseq"}
+    for clinical, flipped in ((str(luad / "clinical.csv"), False), ("flipped.csv", True)):
+        outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
+        MultimodalDataModule(clinical, name="x", outcome=outcome, expression=rna).setup("fit")
+        said = capsys.readouterr().out
+        assert (
+            "x: doubtful outcome: 87% of those followed longest have the event, 65% of all; are 0" in said
+        ) == flipped
+
+
+def test_a_cohort_of_mostly_deaths_is_believed(shared_data):
+    """Glioblastoma: 83 of 100 grade IV patients died. A share of events alone proves nothing, so it blocks nothing."""
+    folder = shared_data / "tcga_gbmlgg"
+    rows = pd.read_csv(
+        folder / "porpoise_gbmlgg_all_clean.csv.zip", usecols=["case_id", "survival_months", "censorship"]
+    )
+    rows = rows.drop_duplicates("case_id").merge(pd.read_csv(folder / "grade_diagnosis.csv"), on="case_id")
+    worst = rows[rows["grade"] == "G4"]
+    outcome = pd.DataFrame({"time": worst["survival_months"] * 30.4375, "event": 1.0 - worst["censorship"]})
+    assert outcome["event"].mean() > 0.8
+    assert outcome_doubts(outcome) == []
+
+
 def test_the_published_table_with_its_censoring_taken_for_an_event(shared_data):
     path = shared_data / "tcga_luad" / "mcat_luad_all_clean.csv.zip"
     wrong = {"time": "survival_months", "event": "censorship", "unit": "months"}

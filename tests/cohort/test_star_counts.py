@@ -118,8 +118,12 @@ def test_damaged_and_missing_files():
     with pytest.raises(InputError, match="its last line breaks off"):
         read_star_counts(path)
     path.write_text(whole.replace("\t20.0\t", "\t\t", 1) + "\n")
-    with pytest.raises(InputError, match="without a number in column tpm_unstranded"):
+    with pytest.raises(InputError, match="without a number from 0 on in column tpm_unstranded"):
         read_star_counts(path)
+    for value in ("inf", "-1", "many"):
+        path.write_text(whole.replace("\t20.0\t", f"\t{value}\t", 1) + "\n")
+        with pytest.raises(InputError, match=r"gene 'ENSG00000141510.18' without a number from 0 on"):
+            read_star_counts(path)
     star("b.tsv", rows=[])
     with pytest.raises(InputError, match="no gene in column"):
         read_star_counts(Path("b.tsv"))

@@ -43,6 +43,8 @@ def everything(out: Path, regressions: list[dict[str, Any]]) -> dict[str, Any]:
             "context": json.loads((folder / "context.json").read_text()),
             "inner": (folder / "inner.csv").read_text(),
         }
+        for name in SOURCE_HASHES:
+            found[folder.name]["context"].get("hashes", {}).pop(name, None)
         best = folder / "checkpoints" / "best.ckpt"
         if best.is_file():
             kept = torch.load(best, weights_only=True)
