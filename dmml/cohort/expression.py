@@ -97,9 +97,6 @@ def build_expression(
     counts = Counter({"files_ignored": ignored})
     for more in (*(part.notes for part in parts), notes, dropped, averaged):
         counts.update(more)
-    genes = GeneAccount()
-    for part in parts:
-        genes.update(part.genes)
     provenance = {
         "dmml": __version__,
         "sources": [file_source(path, "star_counts") for path in star]
@@ -109,7 +106,7 @@ def build_expression(
         "scale": scales[0],
         "patients": len(table),
         "genes": table.shape[1],
-        "names": genes.to_dict(),
+        "names": GeneAccount.of(part.genes for part in parts).to_dict(),
     }
     return Expression(table, scales[0], provenance)
 

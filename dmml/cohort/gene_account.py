@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,16 @@ class GeneAccount:
         named = {"renamed": self.renamed, "merged": self.merged, "dropped": self.dropped}
         return {what: value for what, value in named.items() if value}
 
-    def update(self, other: GeneAccount) -> None:
-        """Add the names of another input; counts are the caller's."""
-        self.renamed |= other.renamed
-        self.merged |= other.merged
-        for reason, names in other.dropped.items():
-            self.dropped[reason] = list(dict.fromkeys([*self.dropped.get(reason, []), *names]))
+    @classmethod
+    def of(cls, inputs: Iterable[GeneAccount]) -> GeneAccount:
+        """The names of several inputs together; counts are the caller's."""
+        whole = cls()
+        for one in inputs:
+            whole.renamed |= one.renamed
+            whole.merged |= one.merged
+            for reason, names in one.dropped.items():
+                whole.dropped[reason] = list(dict.fromkeys([*whole.dropped.get(reason, []), *names]))
+        return whole
 
 
 def entrez_number(name: str) -> str | None:

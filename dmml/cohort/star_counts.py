@@ -143,7 +143,7 @@ def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, d
     """
     columns: dict[str, pd.Series] = {}
     notes: dict[str, int] = {}
-    account = GeneAccount()
+    accounts: list[GeneAccount] = []
     for sample in samples:
         if sample.sample in columns:
             raise InputError(
@@ -152,10 +152,11 @@ def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, d
         columns[sample.sample] = sample.values.astype("float32")
         for reason, count in sample.notes.items():
             notes[reason] = max(notes.get(reason, 0), count)
-        account.update(sample.genes)
+        if sample.genes not in accounts[-1:]:  # files of one gene model tell the same
+            accounts.append(sample.genes)
     table = pd.DataFrame(columns).T
     complete = table.dropna(axis=1)
     if complete.shape[1] == 0:
         raise InputError(f"{source}: no gene is in all of the {len(table)} files; they are of different gene models")
     notes["genes_not_in_every_file_dropped"] = table.shape[1] - complete.shape[1]
-    return complete, notes, account
+    return complete, notes, GeneAccount.of(accounts)

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.errors import InputError
+
 
 @dataclass(frozen=True)
 class CovariateCode:
@@ -30,12 +32,15 @@ class CovariateCode:
         """Code the covariates of training patients; a column that tells none of them apart is left out.
 
         Args:
-            training: (patients × covariates): float64 columns, or text with None where unknown.
+            training: (patients × covariates): float64 columns, or text with None where unknown; text that is all
+                numbers counts as numbers.
         """
         numbers, levels = {}, {}
         for name in training:
             column = training[name]
-            if pd.api.types.is_numeric_dtype(column):
+            # Whether it holds numbers is theirs to say: words of others must not turn their ages into levels.
+            if (figures := _numbers(column)).notna().equals(column.notna()):
+                column = figures
                 known = column.dropna().to_numpy(float)
                 if len(known) and (np.ptp(known) > 0 or len(known) < len(column)):
                     filled = column.fillna(np.median(known)).to_numpy(float)
@@ -49,10 +54,20 @@ class CovariateCode:
         return cls(numbers, levels)
 
     def encode(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        """(patients × covariates) → (n, p)."""
+        """(patients × covariates) → (n, p).
+
+        Raises:
+            InputError: A word stands where all training patients have numbers.
+        """
         columns = []
         for name, (median, mean, spread, lacked) in self.numbers.items():
-            value = table[name].to_numpy(float)
+            figures = _numbers(table[name])
+            if (words := table[name][figures.isna() & table[name].notna()]).size:
+                raise InputError(
+                    f"covariate {name!r}: {words.iloc[0]!r} of patient {words.index[0]} is no number, as those of all training "
+                    "patients are; correct or empty it"
+                )
+            value = figures.to_numpy()
             unknown = np.isnan(value)
             columns.append((np.where(unknown, median, value) - mean) / spread)
             if lacked:
@@ -61,6 +76,11 @@ class CovariateCode:
             words = _words(table[name]).to_numpy()
             columns += [(words == level).astype(float) for level in others]
         return np.column_stack(columns) if columns else np.zeros((len(table), 0))
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Numbers, NaN for words."""
+    return pd.to_numeric(column, errors="coerce").astype(float)
 
 
 def _words(column: pd.Series) -> pd.Series:

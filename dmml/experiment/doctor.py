@@ -82,6 +82,7 @@ def examine(section: Mapping[str, Any], training: bool = True) -> Examination:
         _expression(found, member)
     _together(found, cohort)
     _join(found, cohort, _slides(found, cohort, section))
+    _split(found, cohort)
     _sites(found, cohort)
     if training or cohort.split is not None:
         found.folds = found.attempt("folds", lambda: _folds(found, cohort))
@@ -215,6 +216,16 @@ def _join(found: Examination, cohort: Cohort, with_slides: set[str]) -> None:
         found.add("join", "no patient has slides or RNA; do the tables use the same ids?", "blocks")
     if strangers := rna - set(patients):
         found.add("join", f"RNA of {len(strangers)} patients who are not in the clinical table (not used)", "look")
+
+
+def _split(found: Examination, cohort: Cohort) -> None:
+    """Patients of whom the split, or the clinical table, knows nothing."""
+    unused, unknown = (cohort.split.unused, cohort.split.unknown) if cohort.split else ([], [])
+    if unused:
+        told = f"{len(unused)} patients of the clinical table are in no fold (not used): {unused[0]}, …"
+        found.add("split", told, "look")
+    if unknown:
+        found.add("split", f"{len(unknown)} of its ids are of no patient here: {unknown[0]}, …", "look")
 
 
 def _sites(found: Examination, cohort: Cohort) -> None:

@@ -65,6 +65,16 @@ def test_a_cohort_that_is_well(cohorts, capsys):
     assert "nothing blocks a run" in out
 
 
+def test_patients_that_a_split_leaves_out_are_told(cohorts, capsys, tmp_path):
+    ids = list(pd.read_csv(cohorts.root / "development" / "clinical.csv", dtype=str)["patient_id"].unique())
+    rows = [(patient, i % 2) for i, patient in enumerate([*ids[:-4], "x1", "x2"])]
+    pd.DataFrame(rows, columns=["patient_id", "fold"]).to_csv(tmp_path / "folds.csv", index=False)
+    config = cohorts.config("d_split", "SubspaceTeacher", data={"split": str(tmp_path / "folds.csv")})
+    out, _ = examine(capsys, "-c", config)
+    assert f"4 patients of the clinical table are in no fold (not used): {ids[-4]}" in line(out, "split", "look", "4")
+    assert "2 of its ids are of no patient here: x1" in line(out, "split", "look", "x1")
+
+
 def test_everything_that_blocks_is_told_at_once(cohorts, capsys, tmp_path):
     folder = cohorts.root / "development"
     table = pd.read_csv(folder / "clinical.csv", dtype={"patient_id": str})

@@ -177,6 +177,17 @@ def test_covariates_are_coded_by_training_patients_alone():
     assert CovariateCode.fit(training[["same"]]).encode(training).shape == (4, 0)
 
 
+def test_training_patients_alone_say_whether_a_covariate_holds_numbers():
+    numbers = pd.DataFrame({"age": [50.0, 60.0, 70.0, np.nan]}, index=list("abcd"))
+    text = pd.DataFrame({"age": ["50", "60.0", "70", None]}, index=list("abcd"), dtype=object)  # words stand elsewhere
+    assert CovariateCode.fit(text) == CovariateCode.fit(numbers)
+    np.testing.assert_array_equal(CovariateCode.fit(text).encode(text), CovariateCode.fit(numbers).encode(numbers))
+    with pytest.raises(InputError, match="'old' of patient t is no number, as those of all training patients are"):
+        CovariateCode.fit(text).encode(pd.DataFrame({"age": ["old"]}, index=["t"]))
+    mixed = text.assign(age=["50", "old", "70", None])
+    assert CovariateCode.fit(mixed).levels["age"][1] == ("70", "old", "unknown")
+
+
 def test_added_value_is_the_likelihood_ratio_of_lifelines():
     x, time, event = survival(90, 2, strength=0.7)
     table = pd.DataFrame({"time": time, "event": event, "a": x[:, 0], "b": x[:, 1], "fold": np.arange(90) % 3})
