@@ -1,11 +1,12 @@
 """Extraction end to end against the encoder alone: tiles a second on the same threads, with tiles in memory.
 
 Slides are mosaics of the rendered pyramids of a simulated cohort, so that they have as many tiles as a small section
-has, and for lite0 a run lasts about a minute. `alone` encodes tiles of theirs that are already in memory, in
-batches of the same size; `end to end` is what `dmml extract` does with the slides, from opening them to the store on
-the disk, without the loading of the encoder. Both are measured by turns and the middle is given. The second encoder
-is about ten times cheaper, so that reading has a tenth of the time. Memory is the largest of the main process and of
-its reading process, each in a run of `extract` of its own.
+has. `alone` encodes tiles of theirs that are already in memory, in batches of the same size; `end to end` is what
+`dmml extract` does with the slides, from opening them to the store on the disk, without the loading of the encoder.
+Its steady state is what lies between the first slide and the last but one on the disk, since at the start nothing is
+read ahead yet, and at the end nothing is left to read. `alone` is measured before and after each turn. The second
+encoder is about ten times cheaper, so that reading has a tenth of the time. Memory is the largest of the main process
+and of its reading process, each in a run of `extract` of its own.
 
     python benchmarks/extraction.py [--part lite0|cheap|count|size] [--out docs/results]
 
@@ -15,7 +16,9 @@ With --out, what an earlier run wrote of the other parts stays on the page.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -26,11 +29,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from other_load import OtherLoad
 
 HERE = Path(__file__).parent
 TILES = 64
 READERS = 1
 CHEAP = "lite0 at 64 px"
+ALONE_S = 6.0
 
 
 def cheap_encoder():
@@ -72,8 +77,8 @@ def alone(encoder, tiles: np.ndarray, seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> tuple[float, int]:
-    """Tiles a second of whole slides into a store, from the first tile to the last slide on the disk."""
+def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
+    """Tiles a second of whole slides into a store, in all and at steady state, and cores that others took meanwhile."""
     from dmml.slides.layout import SlideRequest
     from dmml.slides.readers import Readers
     from dmml.slides.slide_writer import SlideWriter
@@ -82,38 +87,49 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> tuple
 
     shutil.rmtree(folder, ignore_errors=True)
     store = FeatureStore.create(folder, encoder.identity, {10: 1.0, 20: 0.5})
-    writer, tiles = SlideWriter(lambda: store, lambda slide: None), 0
+    clock, tiles = [], []
+
+    def written(slide) -> None:
+        clock.append(time.perf_counter())
+        tiles.append(sum(len(bag.features) for bag in slide.bags.values()))
+
+    writer = SlideWriter(lambda: store, written)
     with Readers(readers) as pool:
-        # Steady state: the reading processes are up, as they are a second after the beginning of a run of days.
+        # The reading processes are up, as they are a second after the beginning of a run of days.
         pool.submit("plan", SlideRequest(slides[0], (10, 20))).result()
-        start = time.perf_counter()
-        for slide in encode_slides((SlideRequest(path, (10, 20)) for path in slides), encoder, pool):
-            tiles += sum(len(bag.features) for bag in slide.bags.values())
-            writer.write(slide)
-        writer.finish()
-        seconds = time.perf_counter() - start
+        with OtherLoad(*(process.pid for process in multiprocessing.active_children())) as other:
+            for slide in encode_slides((SlideRequest(path, (10, 20)) for path in slides), encoder, pool):
+                writer.write(slide)
+            writer.finish()
     writer.close()
-    return tiles / seconds, tiles
+    steady = sum(tiles[1:-1]) / (clock[-2] - clock[0])
+    return {"tiles": sum(tiles), "whole": sum(tiles) / other.seconds, "steady": steady, "others": other.cores}
 
 
 def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int) -> dict:
     """Both speeds, by turns."""
-    encoder, tiles = encoder_of(name), tiles_in_memory(slides)
-    alone(encoder, tiles, 1.0)
-    rows = []
+    encoder, pixels = encoder_of(name), tiles_in_memory(slides)
+    alone(encoder, pixels, 1.0)
+    by_itself, turns = [alone(encoder, pixels, ALONE_S)], []
     for _ in range(repeats):
-        speed, n = end_to_end(encoder, slides, folder / "f.zarr", readers)
-        rows.append((alone(encoder, tiles, min(10.0, n / speed)), speed))
-    ratios = [together / by_itself for by_itself, together in rows]
+        turns.append(end_to_end(encoder, slides, folder / "f.zarr", readers))
+        by_itself.append(alone(encoder, pixels, ALONE_S))
+    beside = [(before + after) / 2 for before, after in itertools.pairwise(by_itself)]
+    ratios = {
+        what: [turn[what] / speed for turn, speed in zip(turns, beside, strict=True)] for what in ("steady", "whole")
+    }
     return {
         "encoder": name,
         "readers": readers,
         "slides": len(slides),
-        "tiles": n,
-        "alone": statistics.median(by_itself for by_itself, _ in rows),
-        "end_to_end": statistics.median(together for _, together in rows),
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
+        "tiles": turns[0]["tiles"],
+        "alone": statistics.median(by_itself),
+        "end_to_end": statistics.median(turn["steady"] for turn in turns),
+        "ratio": statistics.median(ratios["steady"]),
+        "ratios": ratios["steady"],
+        "ratio_whole": statistics.median(ratios["whole"]),
+        "ratios_whole": ratios["whole"],
+        "others": max(turn["others"] for turn in turns),
     }
 
 
@@ -181,7 +197,7 @@ def mosaics(slides: list[Path], folder: Path, count: int, side: int) -> list[Pat
 
 
 def speed_of_default(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
-    return [measure("lite0", mosaics(slides, folder, 2, 4), folder, READERS, repeats)]
+    return [measure("lite0", mosaics(slides, folder, 4, 4), folder, READERS, repeats)]
 
 
 def speed_of_cheap(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
@@ -232,17 +248,20 @@ def report(found: dict, out: Path | None) -> None:
         lines += [
             f"`python benchmarks/extraction.py --out docs/results`: {torch.get_num_threads()} thread(s) for the encoder "
             f"in both cases, reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. The middle "
-            "of the turns, each in brackets.",
+            "of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
+            "cores that other processes took meanwhile, at most.",
             "",
-            "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio |",
-            "|---|---|---|---|---|---|---|",
+            "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio at steady "
+            "state | with start and end | others |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
     for row in speeds:
         reading = "a process" if row["readers"] else "a thread"
-        turns = ", ".join(f"{ratio:.2f}" for ratio in row["ratios"])
+        ratios, whole = (", ".join(f"{x:.3f}" for x in row[key]) for key in ("ratios", "ratios_whole"))
         lines.append(
             f"| {row['encoder']} | {reading} | {row['slides']} | {row['tiles'] / row['slides']:.0f} | "
-            f"{row['alone']:.1f} | {row['end_to_end']:.1f} | **{row['ratio']:.2f}** ({turns}) |"
+            f"{row['alone']:.1f} | {row['end_to_end']:.1f} | **{row['ratio']:.3f}** ({ratios}) | "
+            f"{row['ratio_whole']:.3f} ({whole}) | {row['others']:.2f} |"
         )
     if memories := found.get("count", []) + found.get("size", []):
         lines += [

@@ -19,6 +19,8 @@ PLAIN_LIMIT = 20_000 * 20_000
 COARSEST = 1.25
 """A slide is refused where its pixels are larger than wanted by more than this: what was not scanned is not made up"""
 _TOLERANCE = 1.01
+_WHOLE = 1e-3
+"""Pixels by which a place may miss a whole pixel and still be read as one"""
 _BLOCK, _SMALLEST_BLOCK = 2048, 128
 MOST_UNREADABLE = 0.2
 """Share of a slide that may fail to decode before it is refused"""
@@ -136,6 +138,8 @@ class Slide:
         """
         level, step = self._level(mpp)  # step: µm per pixel of the level
         box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
+        if self._is_whole(level, box, width, height):
+            return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
         margin = math.ceil(2 * mpp / step) + 1  # what the resampling filter sees beyond the box
         left, top = math.floor(box[0]) - margin, math.floor(box[1]) - margin
         size = (math.ceil(box[2]) + margin - left, math.ceil(box[3]) + margin - top)
@@ -188,17 +192,25 @@ class Slide:
         level = max(fine, key=lambda i: steps[i]) if fine else 0
         return level, steps[level]
 
+    def _is_whole(self, level: int, box: list[float], width: int, height: int) -> bool:
+        """Whether a box of a level is so many of its own pixels, which then need no resampling."""
+        left, top = round(box[0]), round(box[1])
+        whole = (left, top, left + width, top + height)
+        ratio = self._handle.level_downsamples[level]
+        return all(abs(a - b) < _WHOLE for a, b in zip(box, whole, strict=True)) and all(
+            abs(round(corner * ratio) / ratio - corner) < _WHOLE for corner in (left, top)
+        )
+
     def _region(
         self, level: int, left: int, top: int, width: int, height: int
     ) -> tuple[Image.Image, tuple[float, float]]:
         """Pixels of a level on white, and the place of their corner in that level, which is not quite what was asked."""
-        white = Image.new("RGB", (width, height), "white")
         across, down = self._handle.level_dimensions[level]
         # OpenSlide lays regions that begin before the slide's origin up to a pixel off, so it is asked for none.
         x, y = max(left, 0), max(top, 0)
         inside = (min(left + width, across) - x, min(top + height, down) - y)
         if min(inside) <= 0:
-            return white, (left, top)
+            return Image.new("RGB", (width, height), "white"), (left, top)
         # The corner is given in pixels of level 0 and divided by OpenSlide's own downsample: rounding it shifts a
         # coarse level by a fraction of its pixel, and the caller's box is laid on what was really read.
         ratio = self._handle.level_downsamples[level]
@@ -210,8 +222,13 @@ class Slide:
             self._handle.close()
             self._handle = self._open(self.mpp)
             raise SlideError("unreadable", f"{self.path}: cannot be decoded ({_reason(error)})") from error
-        white.paste(region, (x - left, y - top), mask=region.getchannel("A") if region.mode == "RGBA" else None)
-        return white, (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
+        place = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
+        opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
+        if opaque and inside == (width, height):
+            return region.convert("RGB"), place
+        white = Image.new("RGB", (width, height), "white")
+        white.paste(region, (x - left, y - top), mask=None if opaque else region.getchannel("A"))
+        return white, place
 
     def _open(self, mpp: float | None):
         import openslide

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dmml.slides.readers import Readers
     from dmml.store import SlideFeatures
 
-_SLIDES_AHEAD = 2
-"""Slides that are laid out while an earlier one is encoded"""
+_UNITS_AHEAD = 6
+"""Units that are read ahead of the encoder beside those that the readers work on: what is encoded while a slide is laid out"""
 
 
 @dataclass
@@ -112,20 +112,24 @@ class _Flow:
         return bool(self.planned)
 
     def _look_ahead(self) -> None:
-        """Keep the readers busy: lay out coming slides, ask for coming units."""
-        while len(self.planned) < _SLIDES_AHEAD and (request := next(self.requests, None)) is not None:
-            self.planned.append((request, self.readers.submit("plan", request)))
-        while len(self.reading) < 2 * self.readers.width + 1:
+        """Keep the readers busy: ask for coming units, lay out coming slides."""
+        while len(self.reading) < 2 * self.readers.width + _UNITS_AHEAD:
             unit = None if self.current is None else next(self.current.units, None)
             if self.current is not None and unit is not None and self.current.error is None:
                 self.reading.append((self.current, self.readers.submit("read", self.current.request, unit)))
                 continue
             self.current = None
+            # While there is nothing to encode, no reader lays out a second slide before it has read the first.
+            self._plan(self.readers.width)
             if not self.planned or not (self.planned[0][1].done() or not self.reading):
-                return
+                break
             self._begin(*self.planned.popleft())
-            if (request := next(self.requests, None)) is not None:
-                self.planned.append((request, self.readers.submit("plan", request)))
+        self._plan(self.readers.width + 1)
+
+    def _plan(self, ahead: int) -> None:
+        """Have so many slides laid out, or under way."""
+        while len(self.planned) < ahead and (request := next(self.requests, None)) is not None:
+            self.planned.append((request, self.readers.submit("plan", request)))
 
     def _begin(self, request: SlideRequest, future: Future) -> None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from dmml.slides.grid import TILE_PX, Tiles, pixel_um, tile_um
 from dmml.slides.layout import Layout, SlideRequest, lay_out
@@ -14,6 +15,9 @@ from dmml.slides.reader import Slide
 
 _UNIT_TILES = 40
 """Tiles that are read in one go: enough to outweigh handing them over, few enough for a flat memory"""
+
+_STRIP = 8
+"""Coarse tiles across a strip: what the file decodes at the lower edge of one line is still at hand for the next"""
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,22 @@ class ReadTiles:
 
 
 def units_of(tiles: dict[int, Tiles]) -> Iterator[Unit]:
-    """Cut the tiles of a slide into units."""
+    """Cut the tiles of a slide into units, strip by strip."""
     coarse, fine = min(tiles), max(tiles)
     size = max(1, _UNIT_TILES // (5 if fine != coarse else 1))
     none = np.zeros(0, np.int64)
     parent = none if fine == coarse else tiles[fine].parent.astype(np.int64)
     order = np.argsort(parent, kind="stable")
-    for start in range(0, len(tiles[coarse]), size):
-        row = np.arange(start, min(start + size, len(tiles[coarse])))
-        children = order[np.searchsorted(parent[order], row[0]) : np.searchsorted(parent[order], row[-1], "right")]
-        child_cell = tiles[fine].cell[children] if len(children) else np.zeros((0, 2), np.int64)
-        yield Unit(tiles[coarse].cell[row], row, child_cell, children, parent[children] - start)
+    first = np.searchsorted(parent[order], np.arange(len(tiles[coarse]) + 1))
+    column, line = tiles[coarse].cell.T
+    walk = np.lexsort((column, line, column // _STRIP))
+    for start in range(0, len(walk), size):
+        row = walk[start : start + size]
+        children = [order[first[r] : first[r + 1]] for r in row]
+        child_of = np.repeat(np.arange(len(row)), [len(some) for some in children])
+        child_row = np.concatenate(children)
+        child_cell = tiles[fine].cell[child_row] if len(child_row) else np.zeros((0, 2), np.int64)
+        yield Unit(tiles[coarse].cell[row], row, child_cell, child_row, child_of)
 
 
 class SlideSource:
@@ -130,8 +139,7 @@ def read_unit(
 def mean_of_quarters(block: np.ndarray) -> np.ndarray:
     """(2n, 2n, 3) uint8 → (n, n, 3) uint8: each pixel the rounded mean of the four it covers."""
     # Not by Pillow's box filter, which rounds after each of its two passes and is up to one level off.
-    rows = block[0::2].astype(np.uint16) + block[1::2]
-    return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
+    return np.asarray(Image.fromarray(block).reduce(2))
 
 
 def _read(slide: Slide, corner: list[float], side: int, magnification: int) -> np.ndarray | None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from dmml.slides.extract import extract
+from dmml.slides.grid import lay_tiles
 from dmml.slides.layout import SlideRequest
 from dmml.slides.reader import Slide
-from dmml.slides.tile_reading import SlideSource, units_of
+from dmml.slides.tile_reading import SlideSource, mean_of_quarters, units_of
 from dmml.store import FeatureStore
 
 SQUARE_UM = 28.0
@@ -90,6 +91,29 @@ def test_a_10x_tile_is_the_area_mean_of_its_four_children(make_slide):
             compared += 1
     assert compared == len(parents) > 20
     source.close()
+
+
+def test_the_mean_of_four_is_rounded_once():
+    block = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    mean = block.reshape(32, 2, 48, 2, 3).astype(float).mean(axis=(1, 3))
+    assert (mean_of_quarters(block) == np.floor(mean + 0.5)).all()
+
+
+@pytest.mark.parametrize("magnifications", [(10, 20), (20,)])
+def test_units_hold_every_tile_once_and_children_with_their_parent(magnifications):
+    share = np.random.default_rng(0).random((37, 53))
+    tiles = lay_tiles(share, 20, magnifications, least=0.6)
+    coarse, fine = magnifications[0], magnifications[-1]
+    units = list(units_of(tiles))
+    rows = np.concatenate([unit.row for unit in units])
+    assert sorted(rows.tolist()) == list(range(len(tiles[coarse])))
+    for unit in units:
+        assert (unit.cell == tiles[coarse].cell[unit.row]).all()
+        if fine != coarse:
+            assert (unit.row[unit.child_of] == tiles[fine].parent[unit.child_row]).all()
+            assert (unit.child_cell == tiles[fine].cell[unit.child_row]).all()
+    children = np.concatenate([unit.child_row for unit in units])
+    assert sorted(children.tolist()) == (list(range(len(tiles[fine]))) if fine != coarse else [])
 
 
 def test_a_slide_of_eight_gigapixels_passes_in_flat_memory(tmp_path, monkeypatch, small_encoder):

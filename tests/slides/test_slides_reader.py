@@ -28,7 +28,20 @@ def test_native_resolution_gives_the_slide_s_own_pixels(shared_data):
     with Slide(path) as slide:
         assert (slide.mpp, slide.mpp_source, slide.reader) == (0.499, "openslide.mpp-x", "openslide:aperio")
         got = slide.read(700 * 0.499, 900 * 0.499, 300, 200, 0.499)
-    assert np.abs(got.astype(int) - raw).max() <= 1
+    assert (got == raw).all()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_whole_pixels_are_taken_as_resampling_would_give_them(shared_data, monkeypatch, level):
+    """The short way for pixels of a level as they lie, inside, over the edge and outside, is the long way's, bit for bit."""
+    with Slide(shared_data / "slides" / "cmu_small_pyramid.tif") as slide:
+        mpp = [slide.mpp * round(slide.dimensions[0] / w) for w, _ in slide._handle.level_dimensions][level]
+        places = [(40, 70), (-8, -8), (slide.dimensions[0] // 2**level - 30, 60), (1e5, 1e5)]
+        reads = []
+        for _ in range(2):
+            reads.append([slide.read(x * mpp, y * mpp, 120, 90, mpp) for x, y in places])
+            monkeypatch.setattr(Slide, "_is_whole", lambda *_: False)
+    assert all((a == b).all() for a, b in zip(*reads, strict=True))
 
 
 @pytest.mark.parametrize("name", ["cmu_small_region.svs", "cmu_small_pyramid.tif"])
