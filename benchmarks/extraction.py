@@ -134,12 +134,21 @@ def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: 
 
 
 MEMORY = """
-import resource, sys
+import sys
 from extraction import cheap_encoder
+from process_memory import kib
+from dmml.slides import readers
 from dmml.slides.extract import extract
+
+peaks, close = [], readers._Process.close
+
+def closing(reader):
+    peaks.append(kib("VmHWM", file=f"{reader._process.pid}/status"))
+    close(reader)
+
+readers._Process.close = closing
 result = extract(sys.argv[2:], sys.argv[1], cheap_encoder(), readers=1)
-own, children = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(len(result.written), result.tiles, own, children)
+print(len(result.written), result.tiles, kib("VmHWM") / 1024, max(peaks) / 1024)
 """
 
 
@@ -249,7 +258,8 @@ def report(found: dict, out: Path | None) -> None:
             f"`python benchmarks/extraction.py --out docs/results`: {torch.get_num_threads()} thread(s) for the encoder "
             f"in both cases, reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. The middle "
             "of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
-            "cores that other processes took meanwhile, at most.",
+            "cores that other processes took meanwhile, at most. Slides of 30 tiles wait for the disk, on which every slide "
+            "is written through before the next.",
             "",
             "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio at steady "
             "state | with start and end | others |",

@@ -2,9 +2,9 @@
 
     python benchmarks/sizing.py [--tokens 2500 10000 40000] [--dim 1024] [--patients-per-second 3] [--tiles-per-second 40]
 
-Rates of a training step are of `benchmarks/training_throughput.py`; that of an extraction is yours to give (`dmml
-extract --dry-run` tells the hours of your slides), else its column stays empty. Nothing is measured here: the table is
-arithmetic, so that an owner of other hardware can give its rates.
+Rates of a training step are of `benchmarks/training_throughput.py`, those of an extraction with the default encoder of
+`benchmarks/extraction.py`. Nothing is measured here: the table is arithmetic, so that an owner of other hardware can
+give its rates; `dmml extract --dry-run` tells the hours of your slides.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Size(NamedTuple):
     tokens: int
     disk_gib: float
     batch_gib: float
-    extraction_hours: float | None
+    extraction_hours: float
     fit_hours: float
 
 
@@ -42,7 +42,7 @@ def size(
     batch: int,
     epochs: int,
     patients_per_second: float,
-    tiles_per_second: float | None,
+    tiles_per_second: float,
 ) -> Size:
     """Arithmetic.
 
@@ -53,7 +53,7 @@ def size(
         batch: Patients a batch.
         epochs: Of a fit.
         patients_per_second: In training, of `MEASURED` tokens; validation not counted.
-        tiles_per_second: In extraction, of both magnifications; None = not known.
+        tiles_per_second: In extraction, of both magnifications.
     """
     both = tokens + tokens // 4
     disk = patients * both * (dim * BYTES_A_NUMBER + BYTES_BESIDE) / 2**30
@@ -63,7 +63,7 @@ def size(
         tokens,
         disk,
         memory,
-        patients * both / tiles_per_second / 3600 if tiles_per_second else None,
+        patients * both / tiles_per_second / 3600,
         patients * epochs * tokens / MEASURED / patients_per_second / 3600,
     )
 
@@ -75,25 +75,26 @@ def table(rows: list[Size]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        numbers = ("–" if x is None else f"{x:,.1f}" if x < 100 else f"{x:,.0f}" for x in row[2:])
+        numbers = (f"{x:,.1f}" if x < 100 else f"{x:,.0f}" for x in row[2:])
         lines.append(f"| {row.patients:,} | {row.tokens:,} | {' | '.join(numbers)} |")
     return lines
 
 
 def run() -> None:
-    measured = Path(__file__).resolve().parents[1] / "docs" / "results" / "training_throughput.json"
-    rate = json.loads(measured.read_text())["patients_per_second"]
+    results = Path(__file__).resolve().parents[1] / "docs" / "results"
+    patients = json.loads((results / "training_throughput.json").read_text())["patients_per_second"]
+    tiles = json.loads((results / "extraction.json").read_text())["lite0"][0]["end_to_end"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="of a slide at 20x")
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--patients-per-second", type=float, default=rate, help=f"default: {measured.name}, {rate:.2f}")
-    parser.add_argument("--tiles-per-second", type=float, help="of an extraction; left out, it is not told")
+    for name, rate in (("--patients-per-second", patients), ("--tiles-per-second", tiles)):
+        parser.add_argument(name, type=float, default=rate, help=f"default: as measured here, {rate:.2f}")
     args = parser.parse_args()
     own = vars(args)
     every = own.pop("tokens")
-    if min(*every, *(value for value in own.values() if value is not None)) <= 0:
+    if min(*every, *own.values()) <= 0:
         parser.error("every number must be above 0")
     print("\n".join(table([size(patients, tokens, **own) for patients in PATIENTS for tokens in every])))
 

@@ -77,17 +77,18 @@ def run(args: argparse.Namespace) -> None:
         print("\n".join([f"{args.out}: dry run, nothing is written", *result.estimate.lines()]))
         if result.passed_over:
             print(f"{len(result.passed_over)} more slides are there already")
+        failures = [*result.failures, *result.estimate.failures]
+        _tell_failures(failures, f"{len(failures)} files would not be extracted:")
+        _tell_unmatched(result)
         return
     _tell(args.out, result)
 
 
 def _tell(out: str, result) -> None:
     """The final table, and what a person should know or do next."""
-    from dmml.slides.survey import describe_ignored
-
     if result.shard is not None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
-    speed = f", {result.tiles:,} tiles at {result.tiles / result.seconds:.0f} a second" if result.seconds else ""
+    speed = f", {result.tiles:,} tiles at {result.tiles / result.seconds:.0f} a second" if result.tiles else ""
     print(f"{out}: {len(result.written)} slides written{speed}; {len(result.passed_over)} were there already")
     if result.changed:
         print(f"{len(result.changed)} of them again, since their files have changed: {', '.join(result.changed[:5])}")
@@ -95,17 +96,30 @@ def _tell(out: str, result) -> None:
         print(f"{len(result.elsewhere)} slides left to another process that is at them")
     for warning in result.warnings:
         print(f"warning: {warning}")
-    if result.failures:
-        print(f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
-        for state, n in Counter(failure.state for failure in result.failures).most_common():
-            example = next(failure for failure in result.failures if failure.state == state)
-            print(f"  {state:<16} {n:>5}  e.g. {example.reason}")
+    _tell_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
+    _tell_unmatched(result)
+    if result.qc:
+        print(f"look at {result.qc} before training")
+
+
+def _tell_failures(failures: list, heading: str) -> None:
+    """A line for each state, with the first of its slides."""
+    if not failures:
+        return
+    print(heading)
+    for state, n in Counter(failure.state for failure in failures).most_common():
+        example = next(failure for failure in failures if failure.state == state)
+        print(f"  {state:<16} {n:>5}  e.g. {example.reason}")
+
+
+def _tell_unmatched(result) -> None:
+    """Names without a file, and files that are no slides."""
+    from dmml.slides.survey import describe_ignored
+
     if result.missing:
         print(f"{len(result.missing)} slides of the manifest have no file, e.g. {result.missing[0]}")
     if result.ignored:
         print(describe_ignored(result.ignored))
-    if result.qc:
-        print(f"look at {result.qc} before training")
 
 
 def _default_readers() -> int:

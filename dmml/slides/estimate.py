@@ -40,10 +40,13 @@ class Estimate:
     hours: float
     tiles_a_second: float
     failures: list[Failure]
+    """Slides among those laid out that open but cannot be used"""
 
     def lines(self) -> list[str]:
         """For a person."""
         counted = "" if self.laid_out == self.slides else f" (counted on {self.laid_out} of them)"
+        if self.failures:
+            counted += f"; {len(self.failures)} of {self.laid_out} give none"
         free = "" if self.free_bytes is None else f", {_size(self.free_bytes)} are free"
         text = [
             f"{self.slides} slides, about {self.tiles:,} tiles{counted}",
@@ -52,7 +55,7 @@ class Estimate:
         ]
         if self.free_bytes is not None and self.bytes > self.free_bytes:
             text.append("NOT ENOUGH DISK: free some, or name an --out on another one")
-        return text + [f"  {failure.state}: {failure.reason}" for failure in self.failures[:10]]
+        return text
 
 
 def estimate(requests: Sequence[SlideRequest], encoder: Encoder, readers: Readers, out: str) -> Estimate:

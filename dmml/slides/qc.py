@@ -173,7 +173,9 @@ def _failure_table(failures: Sequence[Failure]) -> str:
     if not failures:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(f.file)}</td><td>{escape(f.state)}</td><td>{escape(f.reason)}</td></tr>" for f in failures
+        f"<tr><td>{escape(f.file)}</td><td>{escape(f.state)}</td>"
+        f"<td>{escape(f.reason.removeprefix(f'{f.file}: '))}</td></tr>"
+        for f in failures
     )
     return f"<h2>Not extracted</h2><table><tr><th>file</th><th>state</th><th>reason</th></tr>{rows}</table>"
 

@@ -121,7 +121,7 @@ class Slide:
             )
 
     def read(self, x_um: float, y_um: float, width: int, height: int, mpp: float) -> np.ndarray:
-        """Read a rectangle, resampled from the nearest level that is at least as fine.
+        """Read a rectangle, area-resampled from the nearest level that is at least as fine.
 
         Args:
             x_um: Left edge, µm from the slide's origin; the place is kept to a fraction of a pixel.
@@ -140,13 +140,15 @@ class Slide:
         box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
         if self._is_whole(level, box, width, height):
             return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
-        margin = math.ceil(2 * mpp / step) + 1  # what the resampling filter sees beyond the box
-        left, top = math.floor(box[0]) - margin, math.floor(box[1]) - margin
-        size = (math.ceil(box[2]) + margin - left, math.ceil(box[3]) + margin - top)
-        region, (left, top) = self._region(level, left, top, *size)
-        box = [box[0] - left, box[1] - top, box[2] - left, box[3] - top]
-        image = region.resize((width, height), Image.Resampling.BICUBIC, box=tuple(box), reducing_gap=3.0)
-        return np.asarray(image)
+        # Area means by a power of two, on the grid that a pyramid's level would have, so that a slide gives the same
+        # pixels whether or not it has such a level. The filter does the rest, below a factor of two.
+        factor = 2 ** max(0, int(math.log2(mpp / step) + _WHOLE))
+        margin = math.ceil(2 * mpp / step / factor) + 1  # what the filter sees beyond the box
+        left, top = ((math.floor(value / factor) - margin) * factor for value in box[:2])
+        right, bottom = ((math.ceil(value / factor) + margin) * factor for value in box[2:])
+        region, (left, top) = self._region(level, left, top, right - left, bottom - top)
+        box = [(value - corner) / factor for value, corner in zip(box, (left, top, left, top), strict=True)]
+        return np.asarray(region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=tuple(box)))
 
     def overview(self, mpp: float) -> np.ndarray:
         """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
@@ -221,7 +223,9 @@ class Slide:
             # OpenSlide answers every later call with the same error; only a new handle reads on.
             self._handle.close()
             self._handle = self._open(self.mpp)
-            raise SlideError("unreadable", f"{self.path}: cannot be decoded ({_reason(error)})") from error
+            raise SlideError(
+                "unreadable", f"{self.path}: cannot be decoded ({_reason(error)}); fetch it again"
+            ) from error
         place = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
         opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
         if opaque and inside == (width, height):

@@ -90,7 +90,8 @@ def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
     for text in (
         "a&amp;b",
         "net&lt;1&gt;",
-        "x/bad.svs: &lt;unknown&gt;",
+        "<td>x/bad.svs</td>",
+        "<td>&lt;unknown&gt;</td>",
         "1 at 10x, 6 at 20x tiles",
         "0.2525 µm/px (aperio.MPP)",
     ):

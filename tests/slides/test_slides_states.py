@@ -243,6 +243,21 @@ def test_a_dry_run_counts_and_writes_nothing(make_slide, small_encoder, tmp_path
     assert found.slides == 3
     assert found.hours == pytest.approx(found.tiles / found.tiles_a_second / 3600)
     assert any("free" in line for line in found.lines())
+    assert "3 slides" in found.lines()[0]
+    assert found.lines()[0].endswith("1 of 3 give none")
+
+
+def test_a_dry_run_names_what_it_would_leave_out(make_slide, tmp_path, capsys):
+    make_slide("in/a.tif", **SMALL)
+    make_slide("in/empty.tif", **{**SMALL, "boxes": ()})
+    (tmp_path / "in" / "broken.svs").write_bytes(b"no slide")
+    (tmp_path / "in" / "notes.txt").write_text("nothing")
+    assert main(["extract", "in", "--out", "f.zarr", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "2 files would not be extracted" in told
+    assert "in/broken.svs: OpenSlide" in told
+    assert "in/empty.tif: none of" in told
+    assert "ignored 1 files" in told
 
 
 def test_tissue_found_by_a_function_of_one_s_own(make_slide, small_encoder, tmp_path, monkeypatch):
