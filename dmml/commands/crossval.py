@@ -136,7 +136,7 @@ def _read(paths: Sequence[str]) -> dict[str, Any]:
 
 def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
     """Numbers of the folds; where the data section names no split, it gets the default one."""
-    from dmml.cohort.cohort import read_cohort
+    from dmml.cohort.section import read_cohort
     from dmml.experiment.crossval_plan import FOLDS
 
     fold = data.get("fold", 0) if data.get("split") else 0

@@ -150,7 +150,7 @@ def _page(config: str) -> str | None:
 
 def _check_cohort(request: Request) -> None:
     """Read the tables, which finds a missing column, an unknown scale, a patient in two splits."""
-    from dmml.cohort.cohort import read_cohort
+    from dmml.cohort.section import read_cohort
 
     data = request.config["data"]
     if (

@@ -11,8 +11,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from dmml.cohort.cohort import Cohort, read_cohort
+from dmml.cohort.cohort import Cohort
 from dmml.cohort.plausibility import outcome_doubts
+from dmml.cohort.section import read_cohort
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import refuse_other_encoder
 from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached

@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 
 from dmml.cohort.clinical import Clinical
-from dmml.cohort.cohort import Cohort, read_cohort
+from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets import SUBSPACES, genes_of
 from dmml.cohort.joined import confounded_classes
 from dmml.cohort.named_files import named_files
 from dmml.cohort.plausibility import outcome_doubts
+from dmml.cohort.section import read_cohort
 from dmml.errors import InputError
 
 FEWEST_EVENTS = {"train": 20, "val": 3, "test": 5}

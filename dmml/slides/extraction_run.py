@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dmml.slides.encoders import Encoder, load_encoder
 from dmml.slides.estimate import Estimate, estimate
-from dmml.slides.extract import Extraction, Options, open_for_writing
+from dmml.slides.extraction import Extraction, Options, open_for_writing
 from dmml.slides.failures import Failure
 from dmml.slides.known_encoders import seen_in_training
 from dmml.slides.layout import SlideRequest

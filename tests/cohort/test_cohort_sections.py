@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.cohort import read_cohort
 from dmml.cohort.expression import Expression, write_expression
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.named_files import named_files, refuse_missing
+from dmml.cohort.section import read_cohort
 from dmml.errors import InputError
 
 SETS = read_gene_sets()

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.cohort import read_cohort
 from dmml.cohort.joined import confounded_classes
+from dmml.cohort.section import read_cohort
 from dmml.data.joined_store import JoinedStore
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError

@@ -1,0 +1,108 @@
+"""A cohort as the data section of a config names it: clinical table, RNA, gene sets and split, read and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dmml.cohort.clinical import Clinical, read_clinical
+from dmml.cohort.cohort import Cohort
+from dmml.cohort.expression import Expression, read_expression
+from dmml.cohort.folds import make_folds
+from dmml.cohort.gene_preset import split_preset
+from dmml.cohort.gene_sets import read_gene_sets
+from dmml.cohort.id_spelling import spelt_otherwise
+from dmml.cohort.joined import join_cohorts
+from dmml.cohort.named_files import refuse_missing
+from dmml.cohort.splits import Split, read_split, split_of_folds
+from dmml.errors import InputError
+
+
+def read_cohort(section: Mapping[str, Any]) -> Cohort:
+    """Read what a config's data section names.
+
+    Args:
+        section: `clinical`, and optionally `name`, `patient_id`, `slide_id`, `site`, `outcome`, `covariates`,
+            `expression`, `gene_sets`, `features` (only looked for), `split`, `fold`, and `also`: further sections, whose
+            cohorts are joined to this one; other keys are not read here.
+
+    Raises:
+        InputError: Files are missing (all of them in one message, each with the option that names it), neither
+            expression nor features is named, RNA and clinical table share no patient, or a reader refuses.
+    """
+    refuse_missing(section)
+    if section.get("also"):
+        own = {key: value for key, value in section.items() if key != "also"}
+        return join_cohorts([read_cohort(one) for one in (own, *(_as_first(own, other) for other in section["also"]))])
+    if not section.get("expression") and not section.get("features"):
+        raise InputError(
+            f"{section['clinical']}: neither expression nor features is named; a cohort needs at least one"
+        )
+    split = section.get("split")
+    clinical = read_clinical(
+        section["clinical"],
+        patient_id=section.get("patient_id") or "patient_id",
+        slide_id=section.get("slide_id", "slide_id"),
+        site=_site_column(split, section.get("site", "site")),
+        outcome=section.get("outcome"),
+        covariates=section.get("covariates"),
+    )
+    fold = int(section.get("fold") or 0)
+    parts = None if split is None else _read_or_make_split(split, clinical)
+    if parts is not None:
+        parts.fold(fold)  # a fold out of range is refused before the RNA is read
+    lists, preset = split_preset(section.get("gene_sets"))
+    gene_sets = read_gene_sets(lists)
+    expression = read_expression(section["expression"]) if section.get("expression") else None
+    if expression is not None:
+        _refuse_strangers(expression, clinical)
+    name = section.get("name") or Path(section["clinical"]).resolve().parent.name
+    features = section.get("features")
+    features = None if features is None else str(features)
+    return Cohort(name, clinical, expression, gene_sets, parts, fold, features, preset)
+
+
+def _refuse_strangers(expression: Expression, clinical: Clinical) -> None:
+    """Refuse RNA of other people, and of the same people under ids that are spelt in another way."""
+    here, there = list(clinical.patients.index), expression.patients
+    if unlike := spelt_otherwise(here, there):
+        own, other = next(iter(unlike.items()))
+        raise InputError(
+            f"expression: {len(unlike)} patients of {clinical.source} are spelt otherwise in the RNA table ({own!r} here, "
+            f"{other!r} there); write ids alike in both, or map samples with `dmml cohort expression --patients`"
+        )
+    if not set(there) & set(here):
+        raise InputError(
+            f"expression: no patient of the RNA table ({there[0]!r}, …) is in {clinical.source} ({here[0]!r}, …); "
+            "use the same ids in both, or map samples with `dmml cohort expression --patients`"
+        )
+
+
+def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A further section with what all cohorts share; folds that a rule deals are dealt in each by the same rule."""
+    shared = {key: first.get(key) for key in ("gene_sets", "fold")}
+    split = other.get("split")
+    if split is None and isinstance(first.get("split"), Mapping):
+        split = {key: value for key, value in first["split"].items() if not isinstance(value, str)}
+        split |= {"site": True} if isinstance(first["split"].get("site"), str) else {}
+    return {**other, **shared, "split": split}
+
+
+def _site_column(split: Any, default: str | None) -> str | None:
+    """The site's column: the one that the split names, else the section's."""
+    site = split.get("site") if isinstance(split, Mapping) else None
+    return site if isinstance(site, str) else default
+
+
+def _read_or_make_split(split: str | Path | Mapping[str, Any], clinical: Clinical) -> Split:
+    if not isinstance(split, Mapping):
+        return read_split(split, clinical)
+    unknown = sorted(set(split) - {"folds", "stratify", "site", "seed"})
+    if unknown:
+        raise InputError(f"split: unknown key {unknown[0]!r}; it takes folds, stratify, site and seed, or a path")
+    by_site = bool(split.get("site"))
+    folds = make_folds(
+        clinical, int(split.get("folds", 5)), bool(split.get("stratify", True)), by_site, int(split.get("seed", 0))
+    )
+    return split_of_folds(folds, f"{clinical.source} in {folds.nunique()} folds", by_site)

@@ -1,0 +1,111 @@
+"""What an extraction is asked for, what it did, and the store that it writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import InputError
+from dmml.slides.failures import Failure
+from dmml.slides.grid import LEAST_TISSUE, TILE_PX, check_magnifications, pixel_um
+from dmml.slides.mpp import check_given
+from dmml.slides.shards import Shard
+
+if TYPE_CHECKING:
+    from dmml.slides.encoders import Encoder
+    from dmml.slides.estimate import Estimate
+    from dmml.store import FeatureStore
+
+COLOUR = "colour"
+"""`dmml.slides.tissue.DEFAULT_TISSUE`, named here because tissue imports scipy"""
+
+
+@dataclass
+class Extraction:
+    """What a run did."""
+
+    written: list[str] = field(default_factory=list)
+    """Slides that it wrote"""
+    changed: list[str] = field(default_factory=list)
+    """Those of them that were there before, from a file that has changed since"""
+    passed_over: list[str] = field(default_factory=list)
+    """Slides that were there already"""
+    elsewhere: list[str] = field(default_factory=list)
+    """Slides that another process is working on"""
+    failures: list[Failure] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Names in the manifest that no file has"""
+    warnings: list[str] = field(default_factory=list)
+    shard: Shard | None = None
+    tiles: int = 0
+    seconds: float = 0.0
+    qc: str = ""
+    failures_file: str = ""
+    estimate: Estimate | None = None
+    """What a dry run found; nothing was written"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How slides are extracted; see `dmml.slides.extract.extract`."""
+
+    encoder: str | Encoder | None = None
+    weights: str | Path | None = None
+    magnifications: Sequence[int] = (10, 20)
+    mpp: float | None = None
+    manifest: str | Path | None = None
+    batch_size: int | None = None
+    precision: str = "32"
+    compiled: bool = False
+    least_tissue: float = LEAST_TISSUE
+    tissue: str = COLOUR
+    readers: int = 0
+    shard: str | None = None
+    strict: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+
+    def check(self) -> tuple[int, ...]:
+        """Refuse what cannot be meant; the magnifications in order.
+
+        Raises:
+            InputError: Names the option.
+        """
+        from dmml.slides.encoders import DEFAULT, check_precision, check_weights
+
+        if self.mpp is not None:
+            check_given(self.mpp)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"--batch-size {self.batch_size}: must be at least 1")
+        if not 0 < self.least_tissue <= 1:
+            raise InputError(f"--least-tissue {self.least_tissue}: must be above 0 and at most 1")
+        if self.readers < 0:
+            raise InputError(f"--readers {self.readers}: must be at least 0")
+        if self.tissue != COLOUR:
+            from dmml.slides.tissue import tissue_function
+
+            tissue_function(self.tissue)
+        check_precision(self.precision)
+        if not self.encoder or isinstance(self.encoder, str):
+            check_weights(self.encoder or DEFAULT, self.weights)
+        return check_magnifications(self.magnifications)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the store keeps of them: all that changes what stands in it, beside encoder and magnifications."""
+        return {"tissue": self.tissue, "least_tissue": self.least_tissue, "precision": self.precision}
+
+
+def open_for_writing(out: str, encoder: Encoder, magnifications: tuple[int, ...], chosen: Options) -> FeatureStore:
+    """The store at `out`, made where there is none.
+
+    Raises:
+        InputError: It was made otherwise.
+    """
+    from dmml.store import FeatureStore
+
+    scales = {m: pixel_um(m) for m in magnifications}
+    return FeatureStore.create(out, encoder.identity, scales, TILE_PX, chosen.recorded)
