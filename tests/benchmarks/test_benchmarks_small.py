@@ -150,5 +150,4 @@ def test_sizes_are_arithmetic_that_one_can_do_by_hand():
     assert found.batch_gib == pytest.approx(8 * 25_000 * 2048 * 4 / 2**30)
     assert found.extraction_hours == pytest.approx(tokens / 50 / 3600)
     assert found.fit_hours == pytest.approx(1000 * 30 * 2 / 2.0 / 3600), "twice the tokens that the rate is of"
-    assert size(1000, 20_000, 1024, 8, 30, 2.0, None).extraction_hours is None
     assert table([found])[-1].startswith("| 1,000 | 20,000 | 48.1 |")
