@@ -67,7 +67,7 @@ def test_the_contact_sheet_shows_them_and_runs_nothing(tmp_path):
     store = FeatureStore.create(tmp_path / "<b>f.zarr", {"name": IMAGE, "dim": 4}, {10: 1.0, 20: 0.5})
     bag = SlideFeatures(np.ones((3, 4), np.float16), np.zeros((3, 2), np.float32))
     store.write(IMAGE, {10: bag, 20: bag}, {"mpp": 0.5, "mpp_source": IMAGE, "dimensions": [9, 9]})
-    failures = [Failure(IMAGE, "<i>", f"{IMAGE}: broken")]
+    failures = [Failure(IMAGE, "<i>", f"cannot read {IMAGE}")]
     page = Page(Path(write_qc(store, failures, str(tmp_path / "qc.html"))).read_text())
     assert page.scripts == 0
     assert page.links == []
