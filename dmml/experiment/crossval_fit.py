@@ -161,14 +161,13 @@ def fit_network(
         trainer: Its section, from `trainer_section`.
         data: Turned to the fold.
         folder: Where the checkpoint goes.
-        seed: Of weights, dropout and the order of the patients.
+        seed: Of weights and dropout; the order of the patients is the data's own.
         callbacks: More than the section has.
 
     Returns:
         The model with the best epoch's weights, and its trainer.
     """
     seed_everything(seed, workers=True, verbose=False)
-    data.seed = seed
     module, fitting = build(model, trainer)
     fitting.callbacks[:0] = callbacks
     _finish(fitting, lambda: fitting.fit(module, datamodule=data))

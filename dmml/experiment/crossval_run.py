@@ -79,6 +79,7 @@ class Runner:
     def _turn(self, unit: Unit) -> None:
         first = self.data.read()
         split = self.plan.split_of(unit.repeat, self.data.cohort.clinical, first)
+        self.data.seed = self.plan.seed_of(unit, "order")  # every model meets the same batches
         self.data.turn_to(split, unit.fold, (unit.repeat, unit.fold))
 
     def _sections(self, name: str, folder: Path, teacher: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import yaml
+from lightning.pytorch import Callback
 
 from dmml.commands import crossval
 
@@ -50,6 +51,20 @@ def run(*argv: Any) -> None:
     parser = argparse.ArgumentParser()
     crossval.add_arguments(parser)
     crossval.run(parser.parse_args([str(word) for word in argv]))
+
+
+class RecordBatches(Callback):
+    """Keeps whom each network met in training, batch by batch, in the order of the fits."""
+
+    fits: ClassVar[list[list[list[str]]]] = []
+
+    def on_train_start(self, trainer, module) -> None:
+        """A fit begins."""
+        self.fits.append([])
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        """A batch."""
+        self.fits[-1].append(list(batch.patient_id))
 
 
 def parts_in_files(cohort: Path, folder: Path) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from crossvals import LIGHT, parts_in_files, run, write_config
+from crossvals import LIGHT, RecordBatches, parts_in_files, run, write_config
 from figures_again import check_every_figure
 from html_page import Page
 
@@ -175,6 +175,18 @@ def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
     table = pd.read_csv(tmp_path / "cv" / "oof_predictions.csv")
     assert (table.groupby(["model", "patient_id"]).size() == 4).all()
     check_every_figure(tmp_path / "cv", cohort / "clinical.csv")
+
+
+def test_networks_of_a_fold_meet_the_same_batches_and_another_seed_others(cohort, tmp_path):
+    callbacks = {"callbacks": [{"class_path": "crossvals.RecordBatches"}], "max_epochs": 2}
+    config = write_config(tmp_path / "c.yaml", cohort, trainer=callbacks)
+    RecordBatches.fits.clear()
+    run("--config", config, "--models", "rna_network,early_concat", "--only-fold", 0, "--seeds", 2)
+    one, two, *others = RecordBatches.fits
+    assert len(one) >= 4
+    assert one == two
+    assert others[0] == others[1]
+    assert one != others[0]
 
 
 def test_rna_alone_and_slides_alone_leave_out_what_they_lack(cohort, tmp_path, capsys):
