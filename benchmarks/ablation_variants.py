@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dmml.experiment.crossval_fit import TASK_ALONE
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 
@@ -57,8 +58,6 @@ def _student(suffix: str, change: str, sort: str, **fields: Any) -> Variant:
     return Variant(f"{STUDENT}-{suffix}", change, sort, **({"teacher": TEACHER} | fields))
 
 
-_TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
-
 VARIANTS: tuple[Variant, ...] = (
     Variant(TEACHER, "the default"),
     _teacher("no-coordination", "no gradient coordination", REMOVED, coordination=None),
@@ -90,7 +89,10 @@ VARIANTS: tuple[Variant, ...] = (
     _teacher("rna-only", "no slides", INPUT, arguments={"n_features": 0}),
     Variant(CONTROL_TEACHER, "RNA shuffled between patients", CONTROL, shuffled_rna=True),
     Variant(STUDENT, "the default", teacher=TEACHER),
-    Variant(UNDISTILLED, "the same network, task loss alone", REMOVED, arguments=_TASK_ALONE, rna=False),
+    Variant(UNDISTILLED, "the same network, task loss alone", REMOVED, arguments=TASK_ALONE),
+    Variant(
+        "student-no-genes", "task loss alone, tissue enters in 8 dimensions", INPUT, arguments=TASK_ALONE, rna=False
+    ),
     _student("no-teacher", "no teacher, programs from the RNA", REMOVED, teacher=None),
     _student(
         "shuffled-teacher",
@@ -105,6 +107,14 @@ VARIANTS: tuple[Variant, ...] = (
     _student("no-aggregation", "no token aggregation", REMOVED, arguments={"n_merged": None}),
     _student("one-merged", "K = 1, the paper's", OTHER, arguments={"n_merged": 1}),
     _student("no-consistency", "no inter-magnification consistency", REMOVED, arguments={"consistency_weight": 0.0}),
+    _student(
+        "no-anchor",
+        "programs neither measured nor distilled",
+        REMOVED,
+        arguments={"program_weight": 0.0, "teacher_program_weight": 0.0},
+    ),
+    _student("no-coordination", "no gradient coordination", REMOVED, coordination=None),
+    _student("no-decorrelation", "no decorrelation", REMOVED, arguments={"decorrelation_weight": 0.0}),
     _student("max-confidence", "the paper's combination", OTHER, task={"combination": "max_confidence"}),
 )
 BY_NAME = {variant.name: variant for variant in VARIANTS}

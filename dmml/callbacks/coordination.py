@@ -33,8 +33,9 @@ class GradientCoordination(Callback):
     Logged each step: `coordination/conflict` (share of rows in conflict), `coordination/cosine` (their mean cosine),
     `coordination/confidence_tumor`, `coordination/confidence_tme`.
 
-    Refused by name: models without `HasSubspaces`, manual optimisation, FSDP and DeepSpeed (gradients are sharded), and
-    a fused optimiser under 16-bit precision (gradients are still scaled when a callback sees them).
+    Refused by name: models without `HasSubspaces`, manual optimisation, FSDP and DeepSpeed (gradients are sharded), a fused
+    optimiser under 16-bit precision (gradients are still scaled when a callback sees them), and scope "shared" for a
+    model without tissue.
     """
 
     def __init__(self, scope: str = "classifier", rule: str = "project", confidence: str = "likelihood"):
@@ -82,6 +83,11 @@ class GradientCoordination(Callback):
                 "GradientCoordination does not support a fused optimiser with 16-mixed precision; use fused=False or bf16-mixed"
             )
         pl_module.take_confidence()
+        if self.scope == "shared" and getattr(pl_module, "n_features", None) == 0:
+            raise InputError(
+                "GradientCoordination: scope shared acts where both subspaces read the same tissue, and this model reads "
+                "none; use scope: classifier"
+            )
         if self.scope == "shared":
             pl_module.set_shared_rule(self._coordinate_shared)
 

@@ -77,5 +77,18 @@ class Loading:
             **ahead,
         )
 
+    def mean_batch(self, reader: PatientReader, patients: list[str]) -> float:
+        """Patients of a training batch on average, on one process.
+
+        Args:
+            reader: Knows their tokens.
+            patients: Their ids.
+        """
+        if self.token_budget is None or not patients:
+            return self.batch_size
+        sizes = PatientDataset(reader, patients, self.max_tokens).sizes(look=True, training=True)
+        batches = PatientBatches(sizes, self.batch_size, 0, True, self.pack, self.token_budget).plan(0)
+        return sum(map(len, batches)) / len(batches)
+
     def _needs_sizes(self) -> bool:
         return self.pack > 1 or self.token_budget is not None

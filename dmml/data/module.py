@@ -269,6 +269,11 @@ class MultimodalDataModule(LightningDataModule):
         """As `test_dataloader`, without targets."""
         return self._loader("test", with_target=False)
 
+    def mean_batch(self) -> float:
+        """Patients of a training batch on average: `batch_size`, or fewer under a `token_budget`."""
+        loading = Loading(self.batch_size, self.num_workers, self.seed, **self.loading)
+        return loading.mean_batch(self.reader, self.patients("train"))
+
     def train_patients_in_order(self) -> DataLoader:
         """Training patients as they stand, e.g. for the median risk of a trained model."""
         return self._loader("train", with_target=False, sharded=False)

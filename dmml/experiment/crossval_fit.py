@@ -36,6 +36,8 @@ __all__ = [
 DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
 SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
 """Arguments of the teacher that a default student and the baselines' networks have, too."""
+TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
+"""Arguments of a student that nobody teaches: with them it learns from outcomes and nothing else."""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
@@ -76,8 +78,8 @@ def model_section(
     section["init_args"] = dict(section.get("init_args") or {})
     if name == "student":
         section["init_args"]["teacher"] = str(teacher)
-    else:  # the same network without a teacher and without genes: the task's loss alone
-        section["init_args"] |= {"teacher": None, "genes": {}, "programs": None}
+    else:  # the same network, programs in it included, that learns from outcomes alone
+        section["init_args"] |= {"teacher": None} | TASK_ALONE
     return section
 
 

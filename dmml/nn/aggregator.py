@@ -45,7 +45,7 @@ class TokenAggregator(nn.Module):
             return self._without_merging(tokens, bag)
         assignment = cluster_tissue(tokens[SUBSPACES[0]], bag, self.n_merged)  # (B, N)
         filled = bag.mask.new_zeros(len(assignment), self.n_merged + 1)
-        filled = filled.scatter(1, assignment.masked_fill(~bag.mask, self.n_merged), True)[:, :-1]  # (B, K)
+        filled = filled.scatter(1, assignment.masked_fill(assignment < 0, self.n_merged), True)[:, :-1]  # (B, K)
         embeddings, attention = {}, {}
         for s in SUBSPACES:
             score = self.score[s](tokens[s]).squeeze(-1)

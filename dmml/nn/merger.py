@@ -47,29 +47,29 @@ def _by_slide(code: Tensor, bag: Bag, mask: Tensor) -> Tensor:
     return (code + (bag.slide << 42)).masked_fill(~mask, _LAST_PLACE).argsort(dim=1, stable=True)
 
 
-def _first_copies(points: Tensor, code: Tensor) -> Tensor:
-    """The token that each token repeats, itself where it repeats none: same place, same features to rounding.
+def _originals(points: Tensor, code: Tensor) -> Tensor:
+    """Tokens that repeat no other: a copy has the place and, to rounding, the features of another.
 
-    Copies would be each other's nearest neighbours, so that densities, windows and clusters would be those of the
-    copying. A slide that is given twice counts as copies, too.
+    Copies would be each other's nearest neighbours, so that densities, windows, clusters and weights would be those of
+    the copying. A slide that is given twice, and each of two slides' tissue at one place, are told apart by features.
 
     Args:
         points: (B, N, d).
         code: (B, N) place of each token.
 
     Returns:
-        (B, N) int64; among copies it is the one that stands first.
+        (B, N) bool; of several copies one is True, and so is padding.
     """
     # One number tells features apart at one place: two tiles agree in it only if they agree in all.
     weight = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype).cos()
     mark, size = points @ weight, points.abs().amax(-1)
-    place, order = code.sort(dim=1, stable=True)
-    mark, size = mark.gather(1, order), size.gather(1, order)
+    # By place and, within a place, by features: whatever lies between copies in the bag, they are neighbours now.
+    order = mark.argsort(dim=1, stable=True)
+    order = order.gather(1, code.gather(1, order).argsort(dim=1, stable=True))
+    place, mark, size = (x.gather(1, order) for x in (code, mark, size))
     same = (place[:, 1:] == place[:, :-1]) & (place[:, 1:] != _LAST_PLACE)
     same &= (mark[:, 1:] - mark[:, :-1]).abs() <= 1e-4 * size[:, 1:]
-    index = torch.arange(code.shape[1], device=code.device).expand_as(order)
-    first = torch.cat([index[:, :1], index[:, 1:].masked_fill(same, 0)], 1).cummax(1).values
-    return torch.empty_like(order).scatter(1, order, order.gather(1, first))
+    return torch.ones_like(code, dtype=torch.bool).scatter(1, order[:, 1:], ~same)
 
 
 def _spread_bits(x: Tensor) -> Tensor:
@@ -95,12 +95,12 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         k: Neighbours for the density.
 
     Returns:
-        (B, N) int64, cluster of each token, −1 for masked tokens. Patients with fewer than K tokens get one each.
+        (B, N) int64, cluster of each token, −1 for masked tokens and for all but one of several copies. Patients with
+        fewer than K tokens get one each.
     """
     with torch.no_grad():
         points, code = tokens.detach().float(), _place_code(bag)
-        original = _first_copies(points, code)
-        once = bag.mask & (original == torch.arange(tokens.shape[1], device=tokens.device))
+        once = bag.mask & _originals(points, code)
         order = _by_slide(code, bag, once)
         points, mask = _take(points, order), once.gather(1, order)
         weight = mask.float()
@@ -113,8 +113,7 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
             points, weight, mask, member = _where_large(mask, merged, (points, weight, mask, member))
         assignment, _ = dpc_knn(points, mask, n_clusters, k)
         last = assignment.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
-        found = torch.full_like(last, -1).scatter(1, order, last)
-        return found.gather(1, original).masked_fill(~bag.mask, -1)
+        return torch.full_like(last, -1).scatter(1, order, last)
 
 
 def _merge_windows(

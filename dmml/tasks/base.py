@@ -56,11 +56,11 @@ class Task:
         """Take from the outcomes of the training patients, and of no others, what was not given."""
         raise NotImplementedError
 
-    def check_batch(self, batch_size: int, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def check_batch(self, batch_size: float, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Refuse a batch size with which the loss cannot be learned; by default none is.
 
         Args:
-            batch_size: Patients that one call of `loss` sees: of a micro-batch, on one process.
+            batch_size: Patients that one call of `loss` sees on average: of a micro-batch, on one process.
             outcome: Of the training patients, as given to `fit`.
 
         Raises:

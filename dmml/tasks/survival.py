@@ -99,7 +99,7 @@ class Survival(Task):
                 raise InputError("no training patient has a time and an event; check the outcome's columns")
             self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
 
-    def check_batch(self, batch_size: int, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def check_batch(self, batch_size: float, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Refuse the Cox likelihood where a batch holds fewer than 4 events on average.
 
         Expected events = min(batch_size, n) · events / n over the n training patients, those without outcome included.
@@ -116,9 +116,10 @@ class Survival(Task):
             return
         way = "set likelihood: discrete"
         if events >= MIN_EVENTS:
-            way = f"set data.batch_size to {math.ceil(MIN_EVENTS * n / events)} or more, or likelihood: discrete"
+            enough = math.ceil(MIN_EVENTS * n / events)
+            way = f"let a batch hold {enough} patients or more (data.batch_size, data.token_budget), or set likelihood: discrete"
         raise InputError(
-            f"likelihood: cox needs {MIN_EVENTS} events a batch; batch_size {batch_size} holds {expected:.1f} on average "
+            f"likelihood: cox needs {MIN_EVENTS} events a batch; one of {batch_size:.3g} patients holds {expected:.1f} on average "
             f"({events} events among {n} training patients); {way}"
         )
 

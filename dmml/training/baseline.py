@@ -131,7 +131,7 @@ class BaselineNetwork(LoggedModule):
             sets = {} if self.kind in TISSUE else data.programs()
             self.genes = {s: sorted({g for genes in p.values() for g in genes}) for s, p in sets.items()}
         self.task.fit(data.training_outcome())
-        self.task.check_batch(data.batch_size, data.training_outcome())
+        self.task.check_batch(data.mean_batch(), data.training_outcome())
         self.fitted |= data.fitted(self.genes)
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
 

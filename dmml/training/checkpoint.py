@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from dmml.errors import InputError
 from dmml.tasks import Task
@@ -67,10 +68,27 @@ def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) ->
     return [patient for patient in patient_ids if _hash(hashed["salt"], patient) in seen]
 
 
+def seen_before(*fitted: Mapping[str, Any]) -> dict[str, Any]:
+    """Patients of the models that a model learned from, and of those that these had learned from.
+
+    Args:
+        fitted: What was fitted with each.
+
+    Returns:
+        {number: {"train": hashes, "val": hashes}}, as `refuse_leak` reads it from a checkpoint's `patients["before"]`.
+    """
+    found = []
+    for each in fitted:
+        own = dict(each.get("patients") or {})
+        found += list(own.pop("before", {}).values()) + ([own] if own else [])
+    return {str(i): each for i, each in enumerate(found)}
+
+
 def refuse_leak(path: str | Path, fitted: Mapping[str, Any], patients: Callable[[str], list[str]]) -> None:
     """A model that another learns from must not know the patients that choose the other's epoch, or test it.
 
-    Its inner validation may be the other's: neither learns from it, and the same split gives both the same.
+    Its inner validation may be the other's: neither learns from it, and the same split gives both the same. A checkpoint
+    that does not say whom it was fitted on, as a plain script saves one, is warned about.
 
     Args:
         path: Of the model's checkpoint.
@@ -81,8 +99,15 @@ def refuse_leak(path: str | Path, fitted: Mapping[str, Any], patients: Callable[
         InputError: It was fitted on some of them.
     """
     seen = fitted.get("patients") or {}
-    known = patients_among([*patients("val"), *patients("outer_test")], seen.get("train"))
-    known += patients_among(patients("outer_test"), seen.get("val"))
+    if not seen:
+        rank_zero_warn(
+            f"{path}: does not say on whom it was fitted, so nobody can tell whether it knows the validation or test "
+            "patients; their figures are honest only if it does not"
+        )
+    known: list[str] = []
+    for each in [seen, *seen.get("before", {}).values()]:
+        known += patients_among([*patients("val"), *patients("outer_test")], each.get("train"))
+        known += patients_among(patients("outer_test"), each.get("val"))
     if known:
         raise InputError(
             f"{path}: this model was fitted on {len(set(known))} of the validation or test patients (first: {known[0]}); "

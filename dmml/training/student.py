@@ -14,7 +14,7 @@ from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import read_checkpoint, refuse_leak
+from dmml.training.checkpoint import read_checkpoint
 from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.programs import ProgramScores
 from dmml.training.subspace_module import SubspaceModule
@@ -175,15 +175,15 @@ class SubspaceStudent(SubspaceModule):
 
     def _inherit(self) -> None:
         """Load the teacher, refuse one that would leak, and take its lists and edges."""
-        super()._inherit()
-        if self.teacher_path is None:
-            return
-        hparams = read_checkpoint(self.teacher_path)["hyper_parameters"]
+        if self.teacher_path is not None:
+            self._inherit_from_teacher(self.teacher_path)
+        super()._inherit()  # what the teacher leaves open
+
+    def _inherit_from_teacher(self, path: str) -> None:
+        hparams = read_checkpoint(path)["hyper_parameters"]
         if not str(hparams.get("_class_path", "")).endswith(SubspaceTeacher.__name__) and "fusion" not in hparams:
-            raise InputError(
-                f"{self.teacher_path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)"
-            )
-        teacher = SubspaceTeacher.load_from_checkpoint(self.teacher_path, map_location="cpu", weights_only=True)
+            raise InputError(f"{path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
+        teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         self._teacher = (teacher.eval().requires_grad_(False),)
         if not self._task_given:
             self.task = copy.deepcopy(teacher.task)
@@ -192,7 +192,7 @@ class SubspaceStudent(SubspaceModule):
             self.programs = teacher.programs
         if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):
             raise InputError(
-                f"{self.teacher_path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
+                f"{path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
                 "leave them out, and the student takes the teacher's"
             )
         self._refuse_other_task(teacher)
@@ -207,12 +207,14 @@ class SubspaceStudent(SubspaceModule):
             )
 
     def _fit_to(self, data: Any) -> None:
-        if self._teacher:
-            refuse_leak(self.teacher_path, self._teacher[0].fitted, data.patients)
         super()._fit_to(data)
         if self._teacher:
             # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
             self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
+
+    def _sources(self) -> dict[str, dict[str, Any]]:
+        own = super()._sources()
+        return own if self.teacher_path is None else own | {self.teacher_path: self._teacher[0].fitted}
 
     def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
         """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`."""

@@ -16,7 +16,7 @@ from dmml.nn.heads import ProgramHead, SubspaceHead
 from dmml.nn.projection import TokenProjection
 from dmml.tasks import Task
 from dmml.training.bags import bag_of
-from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak
+from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak, seen_before
 from dmml.training.compilation import compile_parts
 from dmml.training.confidence import confidence_sums
 from dmml.training.logged_module import LoggedModule
@@ -149,9 +149,9 @@ class SubspaceModule(LoggedModule):
 
     def _fit_to(self, data: Any) -> None:
         """Fit everything that is fitted, on the training patients of the data module."""
-        if self.init_from:
-            fitted = unpack(read_checkpoint(self.init_from)["hyper_parameters"].get("fitted") or {})
-            refuse_leak(self.init_from, fitted, data.patients)
+        sources = self._sources()
+        for path, fitted in sources.items():
+            refuse_leak(path, fitted, data.patients)
         if self.n_features is None:
             self.n_features = data.n_features
         elif data.n_features not in (0, self.n_features):
@@ -162,9 +162,17 @@ class SubspaceModule(LoggedModule):
             self.programs = data.programs()
             self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in self.programs.items()}
         self.task.fit(data.training_outcome())
-        self.task.check_batch(data.batch_size, data.training_outcome())
+        self.task.check_batch(data.mean_batch(), data.training_outcome())
         self.fitted |= data.fitted(self.genes)
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
+        if before := seen_before(*sources.values()):
+            self.fitted["patients"]["before"] = before
+
+    def _sources(self) -> dict[str, dict[str, Any]]:
+        """{checkpoint that the model learns from: what was fitted with it}."""
+        if not self.init_from:
+            return {}
+        return {self.init_from: unpack(read_checkpoint(self.init_from)["hyper_parameters"].get("fitted") or {})}
 
     def _start_from(self, path: str, source: dict[str, Tensor]) -> None:
         """Copy the weights of a checkpoint that have the same name and shape."""

@@ -48,10 +48,11 @@ class PatientWeightedLoss(Callback):
         patients = data.patients("train")
         batches = trainer.num_training_batches * trainer.world_size
         tissue = [data.has_tissue(patient) for patient in patients]
+        both = [tissue[i] and all(data.reader.sizes(patient).values()) for i, patient in enumerate(patients)]
         rna = [data.has_expression(patient) for patient in patients]
         counts = {
             "task": data.counts("train")["with_outcome"],
-            "consistency": sum(tissue),
+            "consistency": sum(both),
             "programs": sum(a and b for a, b in zip(tissue, rna, strict=True)) * len(pl_module.magnifications),
         }
         distilled = dict.fromkeys(("distill_prediction", "distill_features", "distill_programs"), sum(tissue))
@@ -66,8 +67,13 @@ class PatientWeightedLoss(Callback):
         available = module._available(batch)  # (M, B)
         counts = patients_of_terms(batch, available)
         total = terms.total
+        among_mates = set()
+        if getattr(module.task, "likelihood", None) == "cox":
+            among_mates.add("task")
+        if module.consistency == "batch":
+            among_mates.add("consistency")
         for name, part in terms.parts.items():
-            if name in self._expected and name in counts:
+            if name in self._expected and name in counts and name not in among_mates:
                 weight = getattr(module, _WEIGHTS[name]) if name in _WEIGHTS else 1.0
                 total = total + weight * (counts[name] / self._expected[name] - 1) * part
         return LossTerms(total, terms.parts)

@@ -125,10 +125,13 @@ def test_every_variant_differs_and_can_take_a_step(quick):
 def test_undistilled_learns_from_outcomes_alone(quick):
     from ablation import QUICK_SETTINGS
     from ablation_fit import _world, make_model
-    from ablation_variants import BY_NAME, UNDISTILLED
+    from ablation_variants import BY_NAME, STUDENT, UNDISTILLED
 
     world = _world(100, QUICK_SETTINGS)
     model = make_model(BY_NAME[UNDISTILLED], world, QUICK_SETTINGS, None)
+    taught = make_model(BY_NAME[STUDENT], world, QUICK_SETTINGS, None)
+    shapes = ({name: value.shape for name, value in each.named_parameters()} for each in (model, taught))
+    assert next(shapes) == next(shapes), "the same network"
     batch = next(iter(world.loader("val", model.task, 8)))
     assert set(model.losses(batch).parts) == {"task"}
 

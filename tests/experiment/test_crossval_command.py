@@ -83,14 +83,21 @@ def test_a_student_learned_from_its_own_folds_teacher_and_the_undistilled_from_n
 
     for fold in (0, 1):
         folder = whole / f"fold_{fold}"
-        kept = {
-            name: torch.load(folder / name / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+        checkpoints = {
+            name: torch.load(folder / name / "checkpoints" / "best.ckpt", weights_only=True)
             for name in ("student", "student_undistilled", "teacher")
         }
+        kept = {name: checkpoint["hyper_parameters"] for name, checkpoint in checkpoints.items()}
         assert kept["student"]["teacher"] == str(folder / "teacher" / "checkpoints" / "best.ckpt")
         assert kept["student"]["task"] == kept["teacher"]["task"]
         assert kept["student_undistilled"]["teacher"] is None
-        assert kept["student_undistilled"]["genes"] == {}
+        weights = ("consistency_weight", "program_weight", "decorrelation_weight")
+        assert [kept["student_undistilled"][name] for name in weights] == [0, 0, 0], "outcomes alone"
+        shapes = [
+            {part: value.shape for part, value in checkpoints[name]["state_dict"].items()}
+            for name in ("student", "student_undistilled")
+        ]
+        assert shapes[0] == shapes[1], "the same network"
         assert not list(folder.glob(".*"))  # nothing half-written is left
 
 

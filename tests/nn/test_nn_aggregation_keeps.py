@@ -100,3 +100,36 @@ def test_repeated_tissue_changes_nothing(n_merged, times):
         n = once.attention[key].shape[1]
         copies = again.attention[key].unflatten(1, (times, n))
         torch.testing.assert_close(copies.sum(1), once.attention[key], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_merged", [1, 8])
+def test_a_slide_that_is_given_again_changes_nothing_beside_another_on_the_same_lattice(n_merged):
+    """Tiles of all slides lie on one lattice, so a place of A holds a token of B, too, between the copies."""
+    student, batch = build("student", n_merged=n_merged), make_batch((40, 70), (160, 250), slides=[2, 2])
+    bags, parent = {}, batch.parent
+    for m, bag in batch.bags.items():
+        position = bag.position.clone()
+        for row in range(2):  # the second slide's tiles at the places of the first
+            first, second = ((bag.slide[row] == i) & bag.mask[row] for i in range(2))
+            n = min(first.sum(), second.sum())
+            position[row, second.nonzero()[:n, 0]] = position[row, first.nonzero()[:n, 0]]
+        bags[m] = replace(bag, position=position)
+    once = replace(batch, bags=bags)
+    again = {}
+    for m, bag in bags.items():
+        order = torch.cat([torch.arange(bag.mask.shape[1]), torch.randperm(bag.mask.shape[1])])
+        copy = torch.arange(len(order)) >= bag.mask.shape[1]
+        taken = replace(
+            bag, **{name: getattr(bag, name)[:, order] for name in ("features", "position", "mask", "slide")}
+        )
+        # Of the second half only the first slide's tokens are real: it is the patient's third slide.
+        again[m] = replace(
+            taken, mask=taken.mask & (~copy | (taken.slide == 0)), slide=torch.where(copy, 2, taken.slide), n_slides=3
+        )
+        assert again[m].mask.sum() > bag.mask.sum()
+    repeated_slide = replace(batch, bags=again, parent=torch.cat([parent, torch.full_like(parent, -1)], 1))
+    with torch.no_grad():
+        expected, found = student(once), student(repeated_slide)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
+    for key, attention in expected.attention.items():
+        torch.testing.assert_close(found.attention[key].sum(1), attention.sum(1), atol=1e-5, rtol=1e-5)

@@ -68,11 +68,11 @@ def outcome(n, events, unknown=0):
 @pytest.mark.parametrize(
     ("batch_size", "known", "message"),
     [
-        (8, outcome(100, 30), r"batch_size 8 holds 2\.4 .*30 events among 100 .*batch_size to 14 or more"),
+        (8, outcome(100, 30), r"one of 8 patients holds 2\.4 .*30 events among 100 .*hold 14 patients or more"),
         (13, outcome(100, 30), r"holds 3\.9"),
-        (64, outcome(20, 3), r"batch_size 64 holds 3\.0 .*; set likelihood: discrete$"),
+        (64, outcome(20, 3), r"one of 64 patients holds 3\.0 .*; set likelihood: discrete$"),
         (64, outcome(50, 0), r"holds 0\.0 .*; set likelihood: discrete$"),
-        (10, outcome(100, 100, unknown=70), r"holds 3\.0 .*30 events .*14 or more"),
+        (10, outcome(100, 100, unknown=70), r"holds 3\.0 .*30 events .*14 patients or more"),
     ],
 )
 def test_batches_that_cannot_hold_enough_events_are_refused_in_one_line(batch_size, known, message):

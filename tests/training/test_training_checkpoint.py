@@ -8,6 +8,7 @@ from batches import DIM, GENES, make_batch
 from cohorts import data_of
 from lightning.pytorch import Trainer
 
+from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.tasks import Classification, Survival
@@ -109,6 +110,14 @@ def test_rna_only_and_slides_only_fit(cohort, tmp_path):
         fit(SubspaceTeacher(width=16), data_of(cohort, expression=None), tmp_path / "s.ckpt"), weights_only=True
     )
     assert not any(tissue.genes.values())
+
+
+def test_coordination_where_both_read_tissue_is_refused_for_a_model_that_reads_none(cohort):
+    shared = GradientCoordination(scope="shared")
+    with pytest.raises(InputError, match="reads none; use scope: classifier"):
+        Trainer(max_epochs=1, enable_checkpointing=False, callbacks=[shared], **QUIET).fit(
+            SubspaceTeacher(width=16), data_of(cohort, features=None)
+        )
 
 
 # ---- the student under its teacher ------------------------------------------------------------------------------------
@@ -246,6 +255,65 @@ def test_fine_tuning_starts_from_weights_and_lists(teacher_path, cohort, tmp_pat
 def test_fine_tuning_on_a_fold_whose_test_patients_the_weights_know_is_refused(teacher_path, cohort, tmp_path):
     with pytest.raises(InputError, match="same split and fold"):
         fit(SubspaceTeacher(width=16, init_from=teacher_path), data_of(cohort, fold=1), tmp_path / "f.ckpt")
+
+
+def test_patients_of_an_ancestor_are_not_forgotten(teacher_path, cohort, tmp_path):
+    """The teacher saw fold 1's test patients; tuning it on fold 1's own training patients does not undo that."""
+    kept = torch.load(teacher_path, weights_only=True)
+    patients = kept["hyper_parameters"]["fitted"].pop("patients")
+    bare = tmp_path / "bare.ckpt"
+    torch.save(kept, bare)
+    with pytest.warns(UserWarning, match="does not say on whom it was fitted"):
+        tuned = fit(SubspaceTeacher(width=16, init_from=str(bare)), data_of(cohort, fold=1), tmp_path / "tuned.ckpt")
+    student = SubspaceStudent(width=16, teacher=str(tuned))
+    taught = fit(student, data_of(cohort, fold=1), tmp_path / "taught.ckpt")
+    assert set(torch.load(taught, weights_only=True)["hyper_parameters"]["fitted"]["patients"]["before"]) == {"0"}
+    kept = torch.load(tuned, weights_only=True)
+    kept["hyper_parameters"]["fitted"]["patients"]["before"] = {"0": patients}
+    torch.save(kept, tuned)
+    for start in ({"teacher": str(tuned)}, {"init_from": str(tuned)}):
+        with pytest.raises(InputError, match="was fitted on"):
+            fit(SubspaceStudent(width=16, **start), data_of(cohort, fold=1), tmp_path / "no.ckpt")
+
+
+def test_the_hashes_of_ancestors_grow_with_each_generation(teacher_path, cohort, tmp_path):
+    second = fit(SubspaceTeacher(width=16, init_from=teacher_path), data_of(cohort), tmp_path / "2.ckpt")
+    third = fit(SubspaceStudent(width=16, teacher=str(second)), data_of(cohort), tmp_path / "3.ckpt")
+    own = [
+        torch.load(path, weights_only=True)["hyper_parameters"]["fitted"]["patients"]
+        for path in (teacher_path, second, third)
+    ]
+    assert "before" not in own[0]
+    assert own[1]["before"] == {"0": own[0]}
+    assert own[2]["before"] == {"0": own[0], "1": {part: own[1][part] for part in ("train", "val")}}
+
+
+@pytest.mark.parametrize("rna", [True, False])
+def test_a_student_that_was_trained_before_takes_lists_and_edges_from_its_teacher(teacher_path, cohort, tmp_path, rna):
+    """Trained without a teacher, on RNA of its own or none, with edges of its own; then taught."""
+    lone = {"genes": None} if rna else {"genes": {}}
+    task = Survival(edges=[100.0, 200, 300], end=2000.0)
+    before = fit(SubspaceStudent(width=16, task=task, **lone), data_of(cohort), tmp_path / "before.ckpt")
+    student = SubspaceStudent(
+        width=16, task=Survival(), teacher=teacher_path, init_from=str(before), lr=0.0, weight_decay=0.0
+    )
+    after = fit(student, data_of(cohort), tmp_path / "after.ckpt")
+    teacher, start, end = (torch.load(path, weights_only=True) for path in (teacher_path, before, after))
+    for name in ("genes", "programs"):
+        assert end["hyper_parameters"][name] == teacher["hyper_parameters"][name]
+    edges = [kept["hyper_parameters"]["task"]["init_args"]["edges"] for kept in (teacher, start, end)]
+    assert edges[2] == edges[0] != edges[1]
+    projection = [name for name in start["state_dict"] if name.startswith("projection")]
+    assert projection
+    assert all(torch.equal(start["state_dict"][name], end["state_dict"][name]) for name in projection)
+
+
+def test_the_partial_likelihood_is_refused_under_a_token_budget_that_leaves_a_batch_few_patients(cohort, tmp_path):
+    task = {"likelihood": "cox", "n_intervals": 3}
+    fit(SubspaceTeacher(width=16, task=Survival(**task)), data_of(cohort, batch_size=24), tmp_path / "a.ckpt")
+    few = data_of(cohort, batch_size=24, token_budget=10)
+    with pytest.raises(InputError, match=r"one of 1 patients holds 0\.\d .*data\.token_budget"):
+        fit(SubspaceTeacher(width=16, task=Survival(**task)), few, tmp_path / "b.ckpt")
 
 
 def test_an_unfitted_model_says_what_it_needs():
