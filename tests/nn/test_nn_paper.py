@@ -9,6 +9,7 @@ from models import build
 from torch.nn.functional import gelu, grid_sample
 
 from dmml.nn.expression import ExpressionEncoder
+from dmml.nn.fusion import DeformableFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 from dmml.types import Bag
 
@@ -229,6 +230,16 @@ def test_memory_is_a_few_floats_a_token_whatever_the_number_of_anchors():
     small_bag, large_bag = saved_bytes(part, 2_000), saved_bytes(part, 42_000)
     per_token = (large_bag - small_bag) / 40_000
     assert 0 < per_token < 4 * 8 * WIDTH, "less than the logits of a token against the 144 anchors of a single head"
+
+
+def test_the_deformable_fusion_keeps_no_more_for_four_times_the_anchors():
+    per_token = []
+    for anchors in (6, 12):
+        part = DeformableFusion(WIDTH, anchors=anchors)
+        per_token.append((saved_bytes(part, 42_000) - saved_bytes(part, 2_000)) / 40_000)
+    assert per_token[1] == pytest.approx(per_token[0], rel=0.01), (
+        "a float a token and anchor would add 432 bytes a head"
+    )
 
 
 def test_the_query_is_the_same_everywhere_which_is_what_is_kept():

@@ -165,6 +165,25 @@ def test_tokens_of_another_slide_are_not_seen():
     assert not torch.allclose(with_own[0], base[0], atol=1e-4)
 
 
+def test_anchors_over_glass_are_not_read(monkeypatch):
+    """Two patches of tissue in opposite corners: what lies at the anchors between them does not matter."""
+    fusion, condition = DeformableFusion(16).eval(), torch.randn(1, 16)
+    bag = make_bag([32], 16)
+    position = bag.position + 1e5 * (torch.arange(32) >= 16).view(1, -1, 1)
+    bag = Bag(bag.features, position, bag.mask, bag.slide)
+    base, _ = fusion(bag.features, bag, condition)
+    seen, there = fusion._anchors, []
+
+    def disturbed(*args):
+        keys, where, real = seen(*args)
+        there.append(real)
+        return torch.where(real.unsqueeze(-1), keys, 9 * torch.randn_like(keys)), where, real
+
+    monkeypatch.setattr(fusion, "_anchors", disturbed)
+    torch.testing.assert_close(fusion(bag.features, bag, condition)[0], base, atol=1e-6, rtol=0)
+    assert 0 < there[0].sum() < there[0].numel()
+
+
 def test_deformable_fusion_refuses_a_width_that_does_not_divide():
     with pytest.raises(ValueError, match="inner=9, heads=2"):
         DeformableFusion(16, inner=9)
