@@ -85,6 +85,8 @@ def _spread_bits(x: Tensor) -> Tensor:
     return x
 
 
+# Its rounds and their chunks are as many as the tokens want: compiled, every length would be a program of its own.
+@torch.compiler.disable
 def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Tensor:
     """Windowed exact DPC-kNN: windows of neighbouring tokens are merged until at most LAST are left, then those into K.
 

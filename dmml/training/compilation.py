@@ -9,7 +9,7 @@ PARTS = ("projection", "fusion", "aggregator")
 
 
 def compile_parts(module: nn.Module) -> None:
-    """Compile, in place, the parts of a teacher or student that read every token, once for bags of any length.
+    """Compile, in place, the parts of a teacher or student that read every token, for bags of any length at once.
 
     In place, so the names of the weights stay: a checkpoint of a compiled model is one of a model that is not. What a
     gradient rule acts on lies between these parts and is left as it is. The first batch waits for the compiler.

@@ -78,17 +78,17 @@ def test_inductor_compiles_a_fusion_once_for_all_bags(kind, compiler):
 
 
 def test_inductor_compiles_the_students_aggregation(compiler):
-    """Bags of one window; more windows repeat the same operations, see below."""
+    """What reads every token is compiled once for all lengths; the clustering between its two halves is left eager."""
     part = TokenAggregator(WIDTH, n_merged=4).eval()
-    compiled = torch.compile(part, backend="inductor", fullgraph=True)
+    compiled = torch.compile(part, backend="inductor", dynamic=True)
     with torch.no_grad():
-        for n in (24, 50):
+        for n in (24, 70, 700, 5000):
             bag = any_length(make_bag([n, n // 2], WIDTH))
             tokens = {s: bag.features * (i + 1) for i, s in enumerate(SUBSPACES)}
             for tensor in tokens.values():
                 torch._dynamo.mark_dynamic(tensor, 1)
             check(part, compiled, tokens, bag)
-    assert counters["stats"]["unique_graphs"] == 1
+    assert counters["stats"]["unique_graphs"] <= 2, "one more beyond 4,096 tokens, by the choice of the compiler"
 
 
 def test_a_whole_student_and_its_gradients_are_captured():
