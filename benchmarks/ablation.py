@@ -1,6 +1,6 @@
 """What is each contribution worth? Every one removed alone, and other forms of it, on patients whose factors are known.
 
-The defaults were chosen on seeds 0–4; this confirms them on others. A student learns from the teacher of its seed. Each
+The defaults were chosen on seeds 0–4, whose fits were not kept; this confirms them on others. A student learns from the teacher of its seed. Each
 fit is kept under --work and not redone, so that a run can be stopped and goes on; fits that other settings made are
 redone. Prints the tables, and writes `ablation.json` and `ablation.md`.
 

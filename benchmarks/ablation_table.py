@@ -23,6 +23,7 @@ def markdown(summary: dict[str, Any]) -> str:
         [
             *_head(summary),
             *_figures(summary["figures"]),
+            *_limits(summary),
             *(line for kind in (TEACHER, STUDENT) for line in _variants(kind, summary["variants"])),
             *_distillation(summary),
             *(line for kind in (TEACHER, STUDENT) for line in _factors(kind, summary)),
@@ -44,7 +45,8 @@ def _head(summary: dict[str, Any]) -> list[str]:
         "Concordance is the mean over seeds. Intervals are 95 % of a paired bootstrap of the test patients, within seeds "
         "and events; they do not hold the luck of a fit, which the seeds side by side show. `p` is adjusted (Holm) over "
         "the table, but for the student without distillation, the primary comparison. A default is said to be better "
-        "only where adjusted p < 0.05, to be worse already where the interval of the difference lies above 0.",
+        "only where adjusted p < 0.05, to be worse already where the interval of the difference lies above 0. The "
+        "defaults were chosen on seeds 0 to 4, whose fits are not kept.",
         "",
         f"    {summary['command']}",
         "",
@@ -65,6 +67,31 @@ def _hardness(settings: dict[str, Any]) -> str:
 def _figures(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| asked | measured | reached |", "|---|---|---|"]
     return [*lines, *(f"| {row['asked']} | {row['measured']} | {YES_NO[row['reached']]} |" for row in rows), ""]
+
+
+def _limits(summary: dict[str, Any]) -> list[str]:
+    """What bounds a student, and what its default costs."""
+    lines = []
+    if ceilings := summary["ceilings"]:
+        shown, taught = (
+            " and ".join(f"{ceilings[of]['partial_r2'][s]['own']:.2f}" for s in SUBSPACES) for of in ("shown", "taught")
+        )
+        lines += [
+            f"A student reads factors as the slide shows them. These themselves tell {shown} of the true ones, and a ridge "
+            f"of the tokens' mean that is taught the true factors reaches {taught}: 0.7 cannot be had from these slides. "
+            "That a student carries more of the other subspace's factors than a teacher is its own failing: both of its "
+            "subspaces read the same tokens, and no measured genes stand beside them.",
+            "",
+        ]
+    without = summary["variants"].get("student-no-aggregation")
+    if without and without["difference"]:
+        lines += [
+            f"Aggregation costs the student concordance here (without it {words(without['difference'])}); it stays the "
+            "default for what it saves, since attention among all tokens is quadratic ([aggregation](aggregation.md), "
+            "[speed](model_speed.md)).",
+            "",
+        ]
+    return lines
 
 
 def _variants(kind: str, variants: dict[str, dict[str, Any]]) -> list[str]:
