@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +91,14 @@ def _tell(out: str, result) -> None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
     speed = f", {result.tiles:,} tiles at {result.tiles / result.seconds:.0f} a second" if result.tiles else ""
     print(f"{out}: {len(result.written)} slides written{speed}; {len(result.passed_over)} were there already")
-    if result.changed:
-        print(f"{len(result.changed)} of them again, since their files have changed: {', '.join(result.changed[:5])}")
+    if again := [name for name in result.changed if name in set(result.written)]:
+        print(f"{len(again)} of them again, since their files have changed: {', '.join(again[:5])}")
+    failed = {Path(failure.file).stem for failure in result.failures}
+    if stale := [name for name in result.changed if name in failed]:
+        print(
+            f"{len(stale)} slides have changed but could not be extracted; the store holds what they were: "
+            f"{', '.join(stale[:5])}"
+        )
     if result.elsewhere:
         print(f"{len(result.elsewhere)} slides left to another process that is at them")
     for warning in result.warnings:

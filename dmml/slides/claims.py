@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dmml.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -27,14 +29,27 @@ class Claims:
 
     Args:
         store: The store's path or URL.
+
+    Attributes:
+        without_locks: Whether the file system turned out to have none.
+
+    Raises:
+        InputError: The file of locks cannot be made or opened.
     """
 
     def __init__(self, store: str):
         self._file: int | None = None
+        self.without_locks = False
         if "://" not in store and fcntl is not None:
             path = Path(store)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path.parent / f".{path.name}.claims", os.O_RDWR | os.O_CREAT, 0o666)
+            claims = path.parent / f".{path.name}.claims"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(claims, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise InputError(
+                    f"--out: {claims} cannot be written ({error.strerror}); check the rights of folder and file"
+                ) from error
 
     def __enter__(self) -> Claims:
         return self
@@ -53,12 +68,13 @@ class Claims:
         except BlockingIOError:
             return False
         except OSError:  # a file system without locks
+            self.without_locks = True
             return True
         return True
 
     def leave(self, slide_id: str) -> None:
         """Let go of a slide."""
-        if self._file is not None:
+        if self._file is not None and not self.without_locks:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte_of(slide_id))
 
     @contextmanager

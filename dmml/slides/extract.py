@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
 from dmml.slides.claims import Claims
@@ -13,7 +15,7 @@ from dmml.slides.extraction import Extraction, Options
 from dmml.slides.failures import Failure, beside, record_failures
 from dmml.slides.grid import pixel_um
 from dmml.slides.manifest import Manifest, read_manifest
-from dmml.slides.mpp import SlideError
+from dmml.slides.mpp import GIVEN, LISTED, SlideError
 from dmml.slides.shards import Shard, shard_of
 from dmml.slides.sources import is_same
 from dmml.slides.survey import Survey, survey
@@ -62,6 +64,7 @@ def extract(
         store.check_same(wanted, partly=("encoder",))
     result = Extraction(shard=shard)
     found = _look(slides, chosen, magnifications, manifest, shard, store, result)
+    _warn_of_pretraining(chosen.encoder, found, result)
     if chosen.dry_run:
         from dmml.slides.extraction_run import dry_run
 
@@ -91,13 +94,25 @@ def _look(
     result: Extraction,
 ) -> Survey:
     """Open every slide that is this process's own and not done."""
-    is_done = _done_in(store, chosen.overwrite, result)
-    found = survey(
-        slides, lambda path: manifest.mpp_of(path.stem, chosen.mpp), magnifications, is_done, manifest.select, shard
-    )
+
+    def mpp_of(path: Path) -> float | None:
+        return manifest.mpp_of(path.stem, chosen.mpp)
+
+    is_done = _done_in(store, chosen.overwrite, result, mpp_of)
+    found = survey(slides, mpp_of, magnifications, is_done, manifest.select, shard)
     result.passed_over = [path.stem for path in found.done]
     result.failures, result.ignored, result.missing = found.failures, found.ignored, found.missing
     return found
+
+
+def _warn_of_pretraining(encoder: str | Encoder, found: Survey, result: Extraction) -> None:
+    """Say at once, before hours are spent, that the encoder knows these slides."""
+    from dmml.slides.known_encoders import seen_in_training
+
+    name = encoder if isinstance(encoder, str) else encoder.name
+    if warning := seen_in_training(name, [path.stem for path in (*found.usable, *found.done)]):
+        result.warnings.append(warning)
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _finish(
@@ -108,21 +123,23 @@ def _finish(
     apart = shard is not None and "://" in out
     result.failures_file = beside(out, f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES)
     with claims.alone():
-        everything = record_failures(result.failures_file, result.failures, found.looked_at())
+        theirs = set(result.elsewhere)  # of another process, whose rows stay
+        looked_at = [file for file in found.looked_at() if Path(file).stem not in theirs]
+        everything = record_failures(result.failures_file, result.failures, looked_at)
         full = next((f for f in result.failures if f.state == "disk_full"), None)
         if full is not None:
             done = len(result.written) + len(result.passed_over)
             raise InputError(f"{full.reason} ({done} slides are in {out}, none is lost)")
         if store is None:
-            if shard is not None and not result.failures:
-                return  # nothing of a short list falls to this rank
+            if shard is not None:
+                return  # nothing usable falls to this rank: an error would end the others, too
             raise InputError(_none_left(result.failures, result.failures_file))
         for name in store.place.unfinished():
             if claims.take(name):
                 store.place.tidy(name)
                 claims.leave(name)
         store.place.tidy()
-        if not (result.written or result.passed_over or result.elsewhere) and result.failures:
+        if shard is None and not (result.written or result.passed_over or result.elsewhere) and result.failures:
             raise InputError(_none_left(result.failures, result.failures_file))
         from dmml.slides.qc import write_qc
 
@@ -143,8 +160,10 @@ def _existing(out: str | Path) -> FeatureStore | None:
     return None
 
 
-def _done_in(store: FeatureStore | None, overwrite: bool, result: Extraction) -> Callable[[Path], bool]:
-    """Whether a slide is in the store and still the same file."""
+def _done_in(
+    store: FeatureStore | None, overwrite: bool, result: Extraction, mpp_of: Callable[[Path], float | None]
+) -> Callable[[Path], bool]:
+    """Whether a slide is in the store and still the same file, at the scale that the user gives if he gave it."""
 
     def is_done(path: Path) -> bool:
         if store is None or overwrite or path.stem not in store:
@@ -156,11 +175,21 @@ def _done_in(store: FeatureStore | None, overwrite: bool, result: Extraction) ->
                 f"{path}: the store holds {path.stem!r} from {attributes['source']}; rename one, or give --overwrite",
             )
         if is_same(path, attributes):
+            _refuse_other_scale(store.path, path, attributes, mpp_of(path))
             return True
         result.changed.append(path.stem)
         return False
 
     return is_done
+
+
+def _refuse_other_scale(out: str, path: Path, known: Mapping[str, Any], mpp: float | None) -> None:
+    """Refuse another scale than the one given before: every position in the store would be wrong, or right, by it."""
+    if known.get("mpp_source") in (GIVEN, LISTED) and mpp is not None and not math.isclose(known["mpp"], mpp):
+        raise InputError(
+            f"{path}: {out} holds it at {known['mpp']:g} µm/px ({known['mpp_source']}), now it is given {mpp:g}; give "
+            "--overwrite to extract it again, or another --out"
+        )
 
 
 def _none_left(failures: list[Failure], path: str) -> str:

@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from dmml.slides.encoders import Encoder, load_encoder
 from dmml.slides.estimate import Estimate, estimate
 from dmml.slides.extraction import Extraction, Options, open_for_writing
 from dmml.slides.failures import Failure
-from dmml.slides.known_encoders import seen_in_training
 from dmml.slides.layout import SlideRequest
 from dmml.slides.mpp import SlideError
+from dmml.slides.progress import Progress
 from dmml.slides.readers import Readers
 from dmml.slides.shards import Shard
 from dmml.slides.slide_writer import SlideWriter
@@ -61,8 +59,6 @@ def extract_usable(
         encoder = _encoder(chosen, result.shard)
         own_batch = encoder.batch_size
         encoder.batch_size = chosen.batch_size or own_batch
-        warning = seen_in_training(encoder.name, [path.stem for path in (*found.usable, *found.done)])
-        result.warnings += [warning] if warning else []
 
         def written(slide: EncodedSlide) -> None:
             result.written.append(slide.request.path.stem)
@@ -70,29 +66,37 @@ def extract_usable(
             claims.leave(slide.request.path.stem)
 
         writer = SlideWriter(lambda: open_for_writing(out, encoder, magnifications, chosen), written)
-        if is_store(out):
-            writer.store = open_for_writing(out, encoder, magnifications, chosen)
+
+        def opened() -> FeatureStore | None:
+            """The store, as soon as this or another process has made it."""
+            if writer.store is None and is_store(out):
+                writer.store = open_for_writing(out, encoder, magnifications, chosen)
+            return writer.store
 
         def requests() -> Iterator[SlideRequest]:
             for path in found.usable:
                 if not claims.take(path.stem):
                     result.elsewhere.append(path.stem)
-                elif _done_meanwhile(path, writer.store, chosen):
+                elif _done_meanwhile(path, opened(), chosen):
                     result.passed_over.append(path.stem)
                     claims.leave(path.stem)
                 else:
                     yield _request(path, chosen, magnifications, manifest)
 
         start = time.perf_counter()
-        with tqdm(total=len(found.usable), desc="slides", unit="slide", disable=None) as bar:
+        with Progress(len(found.usable)) as progress:
             try:
-                _run(requests(), encoder, readers, writer, result, bar)
+                _run(requests(), encoder, readers, writer, result, progress)
             except SlideError as error:  # the disk is full: what is written stays, and nothing more can be
-                result.failures.append(Failure(_file_of(str(error)), error.state, str(error)))
+                result.failures.append(Failure(_slide_of(str(error), found.usable), error.state, str(error)))
             finally:
                 writer.close()
                 encoder.batch_size = own_batch  # the encoder may be the caller's
         result.seconds = time.perf_counter() - start
+        if claims.without_locks:
+            result.warnings.append(
+                f"{out} lies where files cannot be locked: two processes at a time need --shard, or they redo each other's slides"
+            )
         return writer.store
 
 
@@ -102,22 +106,19 @@ def _run(
     readers: Readers,
     writer: SlideWriter,
     result: Extraction,
-    bar: tqdm,
+    progress: Progress,
 ) -> None:
-    start, tiles = time.perf_counter(), 0
+    def tell(request: SlideRequest, done: int, total: int) -> None:
+        progress.tile(request.path.stem, done, total)
 
-    def progress(request: SlideRequest, done: int, total: int) -> None:
-        speed = (tiles + done) / max(time.perf_counter() - start, 1e-9)
-        bar.set_postfix_str(f"{request.path.stem[:24]} {done:,}/{total:,}, {speed:.0f} tiles/s", refresh=False)
-        bar.update(0)
-
-    for slide in encode_slides(requests, encoder, readers, progress):
+    for slide in encode_slides(requests, encoder, readers, tell):
+        tiles = 0
         if slide.error is not None:
             result.failures.append(Failure(str(slide.request.path), slide.error.state, str(slide.error)))
         else:
-            tiles += sum(len(bag.features) for bag in slide.bags.values())
+            tiles = sum(len(bag.features) for bag in slide.bags.values())
             writer.write(slide)
-        bar.update(1)
+        progress.slide(tiles)
     writer.finish()
 
 
@@ -137,7 +138,7 @@ def _encoder(chosen: Options, shard: Shard | None) -> Encoder:
 
 def _request(path: Path, chosen: Options, magnifications: tuple[int, ...], manifest: Manifest) -> SlideRequest:
     mpp = manifest.mpp_of(path.stem, chosen.mpp)
-    return SlideRequest(path, magnifications, mpp, chosen.least_tissue, chosen.tissue)
+    return SlideRequest(path, magnifications, mpp, chosen.least_tissue, chosen.tissue, manifest.mpp_from(path.stem))
 
 
 def _done_meanwhile(path: Path, store: FeatureStore | None, chosen: Options) -> bool:
@@ -147,5 +148,6 @@ def _done_meanwhile(path: Path, store: FeatureStore | None, chosen: Options) -> 
     return is_same(path, store.slide_attributes(path.stem))
 
 
-def _file_of(reason: str) -> str:
-    return reason.split(": ", 1)[0]
+def _slide_of(reason: str, slides: list[Path]) -> str:
+    """The slide that a reason begins with."""
+    return next((str(path) for path in slides if reason.startswith(f"{path}: ")), "")

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from dmml.errors import InputError
+
 COLUMNS = ("file", "state", "reason")
 
 
@@ -21,6 +23,15 @@ class Failure:
     reason: str
 
 
+_WITHOUT_FILE = ("missing", "bad_name")
+"""States of what may have no file of that name"""
+
+
+def _absolute(file: str) -> str:
+    """One spelling of a path, relative or not; what it links to is another file."""
+    return os.path.abspath(file)
+
+
 def beside(store: str | Path, name: str) -> str:
     """Path or URL of a file in the folder that holds the store."""
     text = str(store).rstrip("/")
@@ -28,17 +39,27 @@ def beside(store: str | Path, name: str) -> str:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file whole or not at all, local or by URL."""
+    """Write a text file whole or not at all, local or by URL.
+
+    Raises:
+        InputError: The place cannot be written.
+    """
     if "://" in path:
         import fsspec
 
         with fsspec.open(path, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     part = Path(f"{path}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", newline="")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); the store is whole, run the same command again when it can"
+        ) from error
 
 
 def read_failures(path: str) -> list[Failure]:
@@ -60,7 +81,7 @@ def read_failures(path: str) -> list[Failure]:
 
 
 def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[str]) -> list[Failure]:
-    """Replace what the file says of the files of this run, keep what it says of others, and write it.
+    """Replace what the file says of the files of this run, keep what it says of others that are there, and write it.
 
     Args:
         path: Path or URL of `failures.csv`.
@@ -70,8 +91,13 @@ def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[
     Returns:
         All that the file now holds, sorted by file.
     """
-    seen = set(looked_at)
-    kept = [failure for failure in read_failures(path) if failure.file not in seen]
+    failures = list(failures)
+    seen = {_absolute(file) for file in (*looked_at, *(failure.file for failure in failures))}
+    kept = [
+        failure
+        for failure in read_failures(path)
+        if _absolute(failure.file) not in seen and (failure.state in _WITHOUT_FILE or os.path.lexists(failure.file))
+    ]
     rows = sorted([*kept, *failures], key=lambda failure: failure.file)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

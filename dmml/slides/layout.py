@@ -12,7 +12,7 @@ from PIL import Image
 
 from dmml.errors import InputError
 from dmml.slides.grid import JUDGED_AT, LEAST_TISSUE, Tiles, lay_tiles, tile_um, tissue_share
-from dmml.slides.mpp import SlideError
+from dmml.slides.mpp import GIVEN, SlideError
 from dmml.slides.reader import Slide
 from dmml.slides.sources import fingerprint
 from dmml.slides.tissue import DEFAULT_TISSUE, find_tissue, mask_scale
@@ -32,6 +32,8 @@ class SlideRequest:
     least_tissue: float = LEAST_TISSUE
     tissue: str = DEFAULT_TISSUE
     """Name of the function that finds tissue"""
+    mpp_from: str = GIVEN
+    """Where the user gave `mpp`"""
 
 
 @dataclass
@@ -75,7 +77,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         **fingerprint(slide.path),
         "dimensions": list(slide.dimensions),
         "mpp": slide.mpp,
-        "mpp_source": slide.mpp_source,
+        "mpp_source": request.mpp_from if slide.mpp_source == GIVEN else slide.mpp_source,
         "reader": slide.reader,
         "thumbnail_mpp": mpp,
         "tissue_mm2": round(float(mask.sum()) * scale**2 / 1e6, 4),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmml.errors import InputError
-from dmml.slides.mpp import HIGHEST, LOWEST
+from dmml.slides.mpp import GIVEN, HIGHEST, LISTED, LOWEST
 from dmml.slides.reader import PLAIN_SUFFIXES
 from dmml.slides.survey import SUFFIXES
 
@@ -35,6 +35,10 @@ class Manifest:
     def mpp_of(self, slide_id: str, otherwise: float | None) -> float | None:
         """µm per pixel of a slide: the table's, or the one given for all."""
         return self.mpp.get(slide_id) or otherwise
+
+    def mpp_from(self, slide_id: str) -> str:
+        """Where `mpp_of` has it from: `mpp.LISTED` or `mpp.GIVEN`."""
+        return LISTED if self.mpp.get(slide_id) else GIVEN
 
 
 def read_manifest(path: str | Path | None) -> Manifest:

@@ -14,6 +14,12 @@ SQUARE = 0.01
 """Largest relative difference between µm/px across and down; below it their mean is taken"""
 
 
+GIVEN = "--mpp"
+"""Source of a scale that the user gave for all slides"""
+LISTED = "manifest"
+"""Source of a scale that the user's manifest gives for a slide"""
+
+
 class SlideError(InputError):
     """A slide that cannot be used; `state` is the one word for it in `failures.csv`."""
 
@@ -52,7 +58,7 @@ def resolve_mpp(name: str, properties: Mapping[str, str], given: float | None = 
             )
         return Scale((across + down) / 2, key)
     if given is not None:
-        return Scale(check_given(given), "--mpp")
+        return Scale(check_given(given), GIVEN)
     tried = "; ".join(rejected) or f"none of {', '.join(KEYS_TRIED)} is there"
     raise SlideError("no_mpp", f"{name}: µm per pixel unknown ({tried}); give it with --mpp, e.g. --mpp 0.25")
 

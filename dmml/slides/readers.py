@@ -48,8 +48,10 @@ class Readers:
         barrier = threading.Barrier(self.width)
 
         def begin() -> None:
-            self._mine()
-            barrier.wait()
+            try:
+                self._mine()
+            finally:  # one that could not start must not leave the others waiting for it
+                barrier.wait()
 
         for _ in range(self.width):
             self._threads.submit(begin)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmml.errors import InputError
 from dmml.slides.grid import TILE_PX, Tiles
 from dmml.slides.layout import Layout, SlideRequest
 from dmml.slides.mpp import SlideError
@@ -176,18 +175,20 @@ class _Flow:
         values = self.encoder.finish(started)
         with np.errstate(over="ignore"):
             values = values.astype(np.float16)
-        finished = []
-        for (work, magnification, row), value in zip(whose, values, strict=True):
+        finished, finite = [], np.isfinite(values).all(axis=1)
+        for (work, magnification, row), value, real in zip(whose, values, finite.tolist(), strict=True):
+            if not real and work.error is None:
+                work.error = SlideError(
+                    "not_finite",
+                    f"{work.request.path}: --encoder {self.encoder.name} gave NaN or more than float16 holds for a tile of it; "
+                    "try --precision 32, or another encoder",
+                )
+                self.ready.append(EncodedSlide(work.request, error=work.error))
             work.features[magnification][row] = value
             work.read[magnification][row] = True
             work.done += 1
             if work.done == work.total:
                 finished.append(work)
-        if not np.isfinite(values).all():
-            bad = whose[int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])][0]
-            raise InputError(
-                f"--encoder {self.encoder.name}: gave NaN or more than float16 holds for a tile of {bad.request.path}"
-            )
         if self.progress:
             last = whose[-1][0]
             self.progress(last.request, last.done, last.total)

@@ -120,7 +120,7 @@ def survey(
     def look(path: Path) -> tuple[Path, str | None, Failure | None, bool]:
         try:
             done = is_done(path)
-            if done and path.suffix.lower() != ".dcm":
+            if done and not _is_dicom(path):
                 return path, None, None, True
             with Slide(path, mpp_of(path)) as slide:
                 slide.check_scale(magnifications)
@@ -145,6 +145,7 @@ def survey(
             else:
                 series |= {its_series} - {None}
                 (result.done if done else result.usable).append(path)
+    _part_twins(result)
     return result
 
 
@@ -161,16 +162,32 @@ def _with_names(slides: list[Path], result: Survey) -> list[Path]:
 
 
 def _without_twins(own: list[Path], slides: list[Path], result: Survey) -> list[Path]:
-    """Slides whose name no other file has; the others are refused."""
-    stems = Counter(path.stem for path in slides)
-    for path in own:
-        if stems[path.stem] > 1:
-            others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
-            reason = f"{path}: same name {path.stem!r} as {others}; a slide's id is its file name, so rename one"
-            result.failures.append(Failure(str(path), "duplicate_stem", reason))
-    return [path for path in own if stems[path.stem] == 1]
+    """Slides whose name no other file has; the others are refused. Of DICOM only whole series can be judged."""
+    stems = Counter(path.stem for path in slides if not _is_dicom(path))
+    single = [path for path in own if _is_dicom(path) or stems[path.stem] == 1]
+    result.failures += [_twin(path, slides) for path in own if path not in set(single)]
+    return single
+
+
+def _part_twins(result: Survey) -> None:
+    """Refuse series, each by the file that stands for it, whose name another slide has."""
+    there = [*result.usable, *result.done]
+    stems = Counter(path.stem for path in there)
+    twins = {path for path in there if stems[path.stem] > 1}
+    result.usable, result.done = ([path for path in part if path not in twins] for part in (result.usable, result.done))
+    result.failures += [_twin(path, there) for path in there if path in twins]
+
+
+def _twin(path: Path, slides: list[Path]) -> Failure:
+    others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
+    reason = f"{path}: same name {path.stem!r} as {others}; a slide's id is its file name, so rename one"
+    return Failure(str(path), "duplicate_stem", reason)
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.suffix.lower() == ".dcm"
 
 
 def _shard_name(path: Path) -> str:
     """What decides on the shard: the slide's name; of DICOM the folder's, since several files are one slide."""
-    return path.absolute().parent.name if path.suffix.lower() == ".dcm" else path.stem
+    return path.absolute().parent.name if _is_dicom(path) else path.stem

@@ -1,0 +1,264 @@
+"""What a second run, a second process or a job's log sees: scales given anew, lists that stay true, slides done once."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dmml.__main__ import main
+from dmml.errors import InputError
+from dmml.slides import progress
+from dmml.slides.claims import Claims
+from dmml.slides.extract import extract
+from dmml.slides.failures import write_text
+from dmml.slides.progress import Progress
+from dmml.slides.readers import Readers
+from dmml.slides.survey import survey
+from dmml.store import FeatureStore
+
+
+def states(path="failures.csv"):
+    """{file: state}."""
+    table = pd.read_csv(path)
+    return dict(zip(table["file"], table["state"], strict=True))
+
+
+@pytest.fixture
+def picture(make_slide, tmp_path):
+    """A plain image, which does not tell its scale."""
+    with Image.open(make_slide("in/a.tif")) as image:
+        image.save(tmp_path / "plain.png")
+    return "plain.png"
+
+
+def test_another_scale_than_the_one_given_before_is_refused(picture, small_encoder):
+    extract([picture], "f.zarr", small_encoder, mpp=0.5)
+    with pytest.raises(
+        InputError, match=r"plain\.png: f\.zarr holds it at 0\.5 µm/px \(--mpp\), now it is given 0\.25"
+    ):
+        extract([picture], "f.zarr", small_encoder, mpp=0.25)
+    assert extract([picture], "f.zarr", small_encoder, mpp=0.5).passed_over == ["plain"]
+    assert extract([picture], "f.zarr", small_encoder).passed_over == ["plain"], "what it is known by is there"
+    extract([picture], "f.zarr", small_encoder, mpp=0.25, overwrite=True)
+    assert FeatureStore("f.zarr").slide_attributes("plain")["mpp"] == 0.25
+
+
+def test_the_manifest_s_scale_goes_first_and_is_told_as_its_own(picture, make_slide, small_encoder):
+    make_slide("in/b.tif", mpp=0.4)
+    Path("m.csv").write_text("slide_id,mpp\nplain,0.3\nb,0.9\n")
+    extract([picture, "in/b.tif"], "f.zarr", small_encoder, mpp=0.5, manifest="m.csv")
+    known = {name: FeatureStore("f.zarr").slide_attributes(name) for name in ("plain", "b")}
+    assert (known["plain"]["mpp"], known["plain"]["mpp_source"]) == (0.3, "manifest")
+    assert known["b"]["mpp"] == pytest.approx(0.4, rel=1e-3), "a slide that tells its own is believed"
+    Path("m.csv").write_text("slide_id,mpp\nplain,0.31\nb,0.8\n")
+    with pytest.raises(InputError, match=r"0\.3 µm/px \(manifest\), now it is given 0\.31"):
+        extract([picture, "in/b.tif"], "f.zarr", small_encoder, manifest="m.csv")
+
+
+def test_a_slide_whose_features_are_no_numbers_is_a_state(make_slide, small_encoder, monkeypatch):
+    for name in "abc":
+        make_slide(f"in/{name}.tif")
+    finish, seen = type(small_encoder).finish, []
+
+    def spoiled(self, started):
+        values = finish(self, started).copy()
+        seen.append(len(values))
+        if len(seen) == 1:
+            values[3, 5] = np.inf
+        return values
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(small_encoder), "finish", spoiled)
+        result = extract(["in"], "f.zarr", small_encoder, batch_size=8)
+    assert result.written == ["b", "c"]
+    assert states() == {"in/a.tif": "not_finite"}
+    assert "another encoder" in result.failures[0].reason
+    assert extract(["in"], "f.zarr", small_encoder).written == ["a"]
+    assert states() == {}
+
+
+def test_rows_of_renamed_files_go_and_another_spelling_of_a_path_is_the_same_file(make_slide, small_encoder, tmp_path):
+    good = make_slide("in/good.tif")
+    Path("in/bad.svs").write_bytes(b"no slide")
+    shutil.copy(good, "in/empty.svs")
+    Path("in/empty.svs").write_bytes(b"")
+    extract(["in"], "f.zarr", small_encoder)
+    assert set(states()) == {"in/bad.svs", "in/empty.svs"}
+    Path("in/bad.svs").rename("in/worse.svs")
+    extract([tmp_path / "in"], "f.zarr", small_encoder)
+    assert set(states()) == {str(tmp_path / "in" / name) for name in ("worse.svs", "empty.svs")}
+    Path("in/empty.svs").unlink()
+    make_slide("in/empty.tif")
+    extract(["in"], "f.zarr", small_encoder)
+    assert set(states()) == {"in/worse.svs"}
+
+
+def test_a_slide_left_to_another_process_keeps_that_one_s_row(make_slide, small_encoder, tmp_path):
+    for name in ("a", "b"):
+        make_slide(f"in/{name}.tif")
+    pd.DataFrame([["in/a.tif", "unreadable", "in/a.tif: theirs"]], columns=["file", "state", "reason"]).to_csv(
+        "failures.csv", index=False
+    )
+    code = "import sys,time\nfrom dmml.slides.claims import Claims\nc=Claims('f.zarr')\nprint(c.take('a'),flush=True)\ntime.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "True\n"
+        assert extract(["in"], "f.zarr", small_encoder).elsewhere == ["a"]
+        assert states() == {"in/a.tif": "unreadable"}
+    finally:
+        other.kill()
+        other.wait()
+
+
+TWO = """
+import sys, time
+import timm, torch
+from dmml.slides.encoders import Encoder
+from dmml.slides.extract import extract
+
+torch.manual_seed(1)
+model = timm.create_model("test_efficientnet", num_classes=0)
+encoder = Encoder("small", model, {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 96}, device="cpu")
+print("ready", flush=True)
+sys.stdin.readline()
+print(*sorted(extract(["in"], "f.zarr", encoder, batch_size=16).written))
+"""
+
+
+def test_two_extractions_at_once_do_every_slide_once(make_slide, small_encoder, tmp_path):
+    """Into a store that neither has made yet."""
+    for i in range(8):
+        make_slide(f"in/s{i}.tif")
+    runs = [
+        subprocess.Popen([sys.executable, "-c", TWO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [run.stdout.readline() for run in runs] == ["ready\n"] * 2
+    for run in runs:
+        run.stdin.write("\n")
+        run.stdin.flush()
+    written = [run.communicate(timeout=120)[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sorted(written[0] + written[1]) == [f"s{i}" for i in range(8)]
+    assert FeatureStore("f.zarr").slides() == [f"s{i}" for i in range(8)]
+
+
+def test_a_rank_without_a_usable_slide_does_not_end_the_others(make_slide, small_encoder):
+    make_slide("in/a.tif")
+    Path("in/b.svs").write_bytes(b"no slide")
+    shares = {name: 0 for name in ("1/2", "2/2")}
+    for shard in shares:
+        shares[shard] = len(extract(["in/b.svs", "in/a.tif"], f"{shard[0]}.zarr", small_encoder, shard=shard).failures)
+    assert sum(shares.values()) == 1
+    alone = next(shard for shard, failures in shares.items() if failures)
+    result = extract(["in/b.svs"], "alone.zarr", small_encoder, shard=alone)
+    assert (result.written, len(result.failures)) == ([], 1)
+    with pytest.raises(InputError, match="--strict"):
+        extract(["in/b.svs"], "alone.zarr", small_encoder, shard=alone, strict=True)
+
+
+def test_without_a_terminal_a_line_tells_how_far_it_is(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Progress(10, every=60) as told:
+        told.slide(600)
+        now[0] += 30
+        told.tile("b", 100, 600)
+        now[0] += 60
+        told.tile("b", 300, 600)
+        told.tile("b", 301, 600)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["slides: 1 of 10, 10 tiles/s, about 8 min left"]
+
+
+def test_that_an_encoder_knows_the_slides_is_said_before_hours_are_spent(make_slide, capsys):
+    make_slide("in/TCGA-05-4244-01Z-00-DX1.tif")
+    try:
+        main(["extract", "in", "--out", "f.zarr", "--encoder", "ctranspath", "--dry-run"])
+    except SystemExit:
+        pass
+    assert "ctranspath was pre-trained on TCGA" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/proc").is_dir(), reason="needs a path that root cannot write either"
+)
+def test_a_place_that_cannot_be_written_is_one_line(make_slide, small_encoder):
+    make_slide("in/a.tif")
+    with pytest.raises(InputError, match=r"--out: .*claims cannot be written"):
+        extract(["in"], "/proc/none/f.zarr", small_encoder)
+
+
+def test_a_full_disk_leaves_no_half_a_list(tmp_path, monkeypatch):
+    def full(self, *args, **options):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_text(str(tmp_path / "failures.csv"), "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_that_are_not_there_are_said(make_slide, small_encoder, monkeypatch):
+    import fcntl
+
+    make_slide("in/a.tif")
+    monkeypatch.setattr(
+        fcntl, "lockf", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available"))
+    )
+    result = extract(["in"], "f.zarr", small_encoder)
+    assert result.written == ["a"]
+    assert any("--shard" in warning for warning in result.warnings)
+    with Claims("g.zarr") as claims:
+        assert claims.take("a")
+        claims.leave("a")
+
+
+def test_a_changed_slide_that_fails_now_is_told_to_be_old_in_the_store(make_slide, capsys, shared_data):
+    path = make_slide("in/a.tif")
+    make_slide("in/b.tif")
+    assert main(["extract", "in", "--out", "f.zarr", "--readers", "0"]) == 0
+    path.write_bytes(b"no slide any more")
+    capsys.readouterr()
+    assert main(["extract", "in", "--out", "f.zarr", "--readers", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "the store holds what they were: a" in out
+    assert "of them again" not in out
+
+
+def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch):
+    from dmml.slides import readers as module
+
+    begun = []
+
+    class Fails(module._Process):
+        def __init__(self):
+            begun.append(1)
+            if len(begun) == 1:
+                raise OSError("no more processes")
+            super().__init__()
+
+    monkeypatch.setattr(module, "_Process", Fails)
+    with Readers(2) as readers:
+        readers.start()
+    assert len(begun) == 2
+
+
+def test_dicom_series_of_two_folders_are_judged_by_their_names_not_their_files(shared_data, tmp_path):
+    """Every file of a series opens the whole slide; that files of two series share names says nothing yet."""
+    source = shared_data / "slides" / "openslide_fixtures"
+    for i in (0, 1):
+        (tmp_path / "one").mkdir(exist_ok=True)
+        shutil.copy(source / f"boxes_{i}.dcm", tmp_path / "one" / f"DCM_{i}.dcm")
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    found = survey([tmp_path], lambda path: 0.5, (20,))
+    assert [path.name for path in found.usable] == ["DCM_0.dcm"], "the copy is of the same series"
+    assert not [failure for failure in found.failures if failure.state == "duplicate_stem"]
