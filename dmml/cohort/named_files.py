@@ -1,7 +1,8 @@
-"""The files that a data section names, and whether they are there. Standard library only: asked before all else."""
+"""The files that a data section names, whether they are there, and their hashes. Standard library only."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,16 @@ def refuse_missing(section: Mapping[str, Any]) -> None:
         raise InputError(
             f"{', '.join(missing)} {are} not there; put the data in place, or name other files in the config"
         )
+
+
+def hash_of(path: Path) -> str:
+    """Hash of a file's content; of a folder, of its files' names, and of their contents where these are tables.
+
+    A feature store is told by the names and sizes of its files: reading it would take longer than the check is worth.
+    """
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path)}|{file.stat().st_size}\n".encode())
+        if path.is_file() or file.suffix in (".csv", ".gmt", ".txt", ".json"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmml.cohort.named_files import named_files
+from dmml.cohort.named_files import hash_of, named_files
 from dmml.tasks.survival import HORIZONS
 
 
@@ -38,14 +38,18 @@ def horizons_reached(outcome: Mapping[str, np.ndarray], share: float = 0.1) -> l
 
 
 def known_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Days and events of patients who have both."""
-    time, event = (np.asarray(outcome[name], dtype=float) for name in ("time", "event"))
+    """Days and events of patients who have both.
+
+    Days are rounded to float32, as a model is given them and `predictions.csv` has them: a day that was computed from
+    months must fall on the same step of the censoring curve on both sides.
+    """
+    time, event = (np.asarray(outcome[name], dtype=np.float32).astype(float) for name in ("time", "event"))
     known = ~(np.isnan(time) | np.isnan(event))
     return time[known], event[known]
 
 
 def content_hashes(section: Mapping[str, Any], parts: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Hashes of the tables that a run was made from, and of who was in which part.
+    """Hashes of the tables and the feature store that a run was made from, and of who was in which part.
 
     Args:
         section: The data section.
@@ -55,5 +59,7 @@ def content_hashes(section: Mapping[str, Any], parts: Mapping[str, Sequence[str]
     for option, path in named_files(section).items():
         if path.is_file():
             hashes[option] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        elif path.is_dir():
+            hashes[option] = hash_of(path)
     split = "|".join(f"{part}:{','.join(sorted(patients))}" for part, patients in sorted(parts.items()))
     return hashes | {"partition": hashlib.sha256(split.encode()).hexdigest()[:16]}

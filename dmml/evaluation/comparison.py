@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -22,11 +22,12 @@ class Pair:
         a: The one.
         b: The other.
         difference: Primary metric of a minus that of b.
-        p_holm: p adjusted for the number of pairs; the primary comparison (student against teacher) stands outside.
-        primary: It is that comparison.
+        p_holm: p adjusted for the number of pairs of the table (see `adjusted`), NaN before; the primary one's own p.
+        primary: It is the one comparison of the table that stands outside the adjustment.
         n: Patients in common whose outcome is known.
         events: Of these (None for classes).
         refused: Why the two cannot be compared, else empty.
+        leads: It is told in words: student against teacher, or the only pair of a cohort.
     """
 
     a: Tested
@@ -37,6 +38,7 @@ class Pair:
     n: int
     events: int | None
     refused: str = ""
+    leads: bool = False
 
     @property
     def name(self) -> str:
@@ -60,22 +62,36 @@ def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
 
 
 def paired(tests: list[Tested]) -> list[Pair]:
-    """Every pair of a cohort's models; the student against a teacher comes first and is the primary comparison."""
+    """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first."""
     pairs = [_compare(*_student_first(a, b)) for a, b in combinations(tests, 2)]
-    pairs.sort(key=lambda pair: not _is_distillation(pair.a, pair.b))
-    if not pairs:
-        return []
-    primary = _is_distillation(pairs[0].a, pairs[0].b) or len(pairs) == 1
-    rest = pairs[1:] if primary else pairs
-    adjusted = holm([pair.difference.p for pair in rest])
-    first = [_with(pairs[0], pairs[0].difference.p, True)] if primary else []
-    return first + [_with(pair, float(p), False) for pair, p in zip(rest, adjusted, strict=True)]
+    pairs.sort(key=lambda pair: not _is_distillation(pair))
+    if pairs and (_is_distillation(pairs[0]) or len(pairs) == 1):
+        pairs[0] = replace(pairs[0], leads=True)
+    return pairs
+
+
+def adjusted(pairs: list[Pair]) -> list[Pair]:
+    """All rows of one table in their order, with one primary comparison and one family of Holm's for all the others.
+
+    Primary is the student against the teacher on the first cohort that has both: what distillation is for, fixed before
+    any figure is seen by the order in which the cohorts were given. A pair that is the only one needs no adjustment.
+    """
+    told = [pair for pair in pairs if not pair.refused]
+    first = next((pair for pair in told if _is_distillation(pair)), told[0] if len(told) == 1 else None)
+    rest = [pair for pair in pairs if pair is not first]
+    p_holm = iter(holm([pair.difference.p for pair in rest]))
+    return [
+        replace(pair, p_holm=pair.difference.p, primary=True)
+        if pair is first
+        else replace(pair, p_holm=float(next(p_holm)))
+        for pair in pairs
+    ]
 
 
 def across_cohorts(tests: list[Tested]) -> list[Pair]:
     """A run on two cohorts that share patients, e.g. the same patients without RNA: the later one minus the first.
 
-    Cohorts without a patient in common, or with other outcomes of the same patients, are no pair.
+    Cohorts without a patient in common, or with other outcomes of the same patients, are no pair. Not yet adjusted.
     """
     runs: dict[Path, list[Tested]] = {}
     for test in tests:
@@ -84,20 +100,15 @@ def across_cohorts(tests: list[Tested]) -> list[Pair]:
     for own in runs.values():
         rest = [test for test in own[1:] if test.survival == own[0].survival]
         pairs += [pair for test in rest if not (pair := _compare(test, own[0])).refused]
-    adjusted = holm([pair.difference.p for pair in pairs])
-    return [_with(pair, float(p), False) for pair, p in zip(pairs, adjusted, strict=True)]
+    return pairs
 
 
 def _student_first(a: Tested, b: Tested) -> tuple[Tested, Tested]:
     return (b, a) if b.model == "student" and a.model != "student" else (a, b)
 
 
-def _is_distillation(a: Tested, b: Tested) -> bool:
-    return (a.model, b.model) == ("student", "teacher")
-
-
-def _with(pair: Pair, p_holm: float, primary: bool) -> Pair:
-    return Pair(pair.a, pair.b, pair.difference, p_holm, primary, pair.n, pair.events, pair.refused)
+def _is_distillation(pair: Pair) -> bool:
+    return (pair.a.model, pair.b.model) == ("student", "teacher")
 
 
 def _compare(a: Tested, b: Tested) -> Pair:

@@ -1,4 +1,4 @@
-"""Pictures of a cross-validation: models, differences, folds, and how the out-of-fold risk thirds fared."""
+"""Pictures of a cross-validation: models, differences, folds, and how high and low risk fared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dmml.evaluation.crossval_results import JOINED, CrossvalResult
 from dmml.evaluation.crossval_words import label
 from dmml.evaluation.evaluate import HORIZONS
 from dmml.evaluation.forests import ROW, WIDTH, Mark, differences_forest, forest, mark_of
-from dmml.evaluation.plots import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, new_figure, style
+from dmml.evaluation.plots import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, horizon_name, new_figure, style
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.survival_curves import RiskGroups, kaplan_meier
 from dmml.evaluation.survival_plots import calibration_picture, kaplan_meier_picture
@@ -20,8 +20,8 @@ from dmml.evaluation.words import metric_name
 
 COLOR = {"slides and RNA": VERMILLION, "slides": BLUE, "RNA": GREEN, "clinical": ORANGE}
 """By what a model sees."""
-LEAST_THIRD = 5
-"""Patients a third of a fold at least, on average; below that thirds say nothing."""
+LEAST_GROUP = 5
+"""A third of the patients at least; with fewer, curves of groups say nothing."""
 
 
 def sees(model: str, reads: set[str]) -> str:
@@ -107,38 +107,67 @@ def _unit(result: CrossvalResult, unit: dict[str, int]) -> str:
     return ", ".join([f"fold {unit['fold']}", *more])
 
 
-def thirds_picture(result: CrossvalResult, model: str) -> Picture | None:
-    """Kaplan–Meier curves of the thirds by out-of-fold risk, cut within each fold; None for classes or too few patients.
+def risk_picture(result: CrossvalResult, model: str) -> Picture | None:
+    """Kaplan–Meier curves of the patients above and below their fold's training cut; None for classes or too few patients.
 
-    Risks of two folds' models are on scales of their own, so a patient's third is told by the rank within the fold.
+    Risks of two folds' models are on scales of their own, so each fold has a cut of its own: the median risk of its
+    training patients, which no test patient touches. Folds that an earlier dmml fitted keep none; then patients are
+    parted into thirds by their rank within the fold, and the caption says so.
     """
     rows = known_outcome(result.once(model)) if result.survival else pd.DataFrame()
-    if len(rows) < 3 * LEAST_THIRD or not rows["event"].sum():
+    if len(rows) < 3 * LEAST_GROUP or not rows["event"].sum():
         return None
-    rank = rows.groupby("fold")["risk"].rank(method="first") - 1
-    third = (3 * rank // rows.groupby("fold")["risk"].transform("size")).astype(int).to_numpy()
-    parts = [rows[third == index] for index in range(3)]
-    curves = [
-        kaplan_meier(part["time"], part["event"], name)
-        for name, part in zip(("low risk", "middle", "high risk"), parts, strict=True)
-        if len(part)
-    ]
+    cuts = rows["fold"].map(result.fitted(model, "median_risk"))
+    if cuts.notna().all():
+        group = (rows["risk"] > cuts).to_numpy(int)
+        names, kind, title = ("low risk", "high risk"), "risk_groups", "Risk groups"
+        whose = (
+            "inner validation patients, whom the join was fitted to" if model.endswith(JOINED) else "training patients"
+        )
+        where = f"cut within each fold at the median risk of its {whose}, all folds taken together"
+    else:
+        rank = rows.groupby("fold")["risk"].rank(method="first") - 1
+        group = (3 * rank // rows.groupby("fold")["risk"].transform("size")).astype(int).to_numpy()
+        names, kind, title = ("low risk", "middle", "high risk"), "thirds", "Thirds by risk"
+        where = "cut at the thirds of the tested patients' risk within each fold, as no training cut is kept there"
+    parts = [(name, rows[group == index]) for index, name in enumerate(names)]
+    curves = [kaplan_meier(part["time"], part["event"], name) for name, part in parts if len(part)]
     from lifelines.statistics import multivariate_logrank_test
 
-    p = float(multivariate_logrank_test(rows["time"], third, rows["event"]).p_value)
-    groups = RiskGroups(curves, float("nan"), False, p)
-    where = "cut at the thirds of the out-of-fold risk within each fold, all folds taken together"
-    drawn = kaplan_meier_picture(groups, where)
-    title = f"Thirds by risk: {label(model)}"
+    several = len(curves) > 1
+    p = float(multivariate_logrank_test(rows["time"], group, rows["event"]).p_value) if several else float("nan")
+    drawn = kaplan_meier_picture(RiskGroups(curves, float("nan"), kind == "risk_groups", p), where)
     alt = f"{label(model)}: {drawn.alt}"
-    return Picture(f"thirds_{model}", title, drawn.caption, alt, drawn.figure, drawn.words, drawn.layers, drawn.readout)
+    told = (f"{kind}_{model}", f"{title}: {label(model)}", drawn.caption, alt)
+    return Picture(*told, drawn.figure, drawn.words, drawn.layers, drawn.readout)
 
 
-def calibrations_of(result: CrossvalResult, model: str) -> list[Calibration]:
-    """Of the out-of-fold predictions at the horizons at which every fold's model tells survival; none for classes."""
-    rows = known_outcome(result.once(model)) if result.survival else pd.DataFrame()
-    days = [day for day in HORIZONS if f"survival_{day:g}" in rows and np.isfinite(rows[f"survival_{day:g}"]).all()]
-    return [told for day in days if (told := calibration_at(rows, day)) is not None]
+def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibration], list[str]]:
+    """Of the out-of-fold predictions at the days at which all folds judge, and why there is none at the other days.
+
+    Args:
+        result: The cross-validation.
+        model: One of its models; of classes there is nothing to tell.
+    """
+    if not result.survival:
+        return [], []
+    rows, found, absent = known_outcome(result.once(model)), [], []
+    judged = result.fitted(model, "horizons")
+    for day in HORIZONS:
+        column = f"survival_{day:g}"
+        late = [str(fold) for fold, days in judged.items() if day not in days]
+        if late:
+            folds = f"fold{'s' if len(late) > 1 else ''} {', '.join(late)}"
+            reason = f"fewer than 10 % of the training patients of {folds} are at risk that late"
+        elif column not in rows or not np.isfinite(rows[column]).all():
+            reason = "not every fold's model tells survival that late"
+        elif (told := calibration_at(rows, day)) is None:
+            reason = f"{len(rows)} patients are too few for two risk groups"
+        else:
+            found.append(told)
+            continue
+        absent.append(f"{label(model)}, {horizon_name(day)}: not judged, {reason}.")
+    return found, absent
 
 
 def calibration_of(found: list[Calibration], model: str) -> Picture | None:

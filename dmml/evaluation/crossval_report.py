@@ -13,8 +13,8 @@ from dmml.evaluation.crossval_plots import (
     differences,
     fold_dots,
     models_by,
+    risk_picture,
     shown_models,
-    thirds_picture,
 )
 from dmml.evaluation.crossval_results import JOINED, CrossvalResult, read_crossval
 from dmml.evaluation.crossval_words import label, summary
@@ -63,8 +63,8 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
     drawn = {
         "differences": [picture for picture in [differences(result)] if picture],
         "folds": [picture for picture in [fold_dots(result)] if picture],
-        "thirds": [picture for name in shown if (picture := thirds_picture(result, name))],
-        "calibration": [picture for name, own in calibrated.items() if (picture := calibration_of(own, name))],
+        "groups": [picture for name in shown if (picture := risk_picture(result, name))],
+        "calibration": [picture for name, (own, _) in calibrated.items() if (picture := calibration_of(own, name))],
         "classes": _class_pictures(result, shown[0]),
     }
     lead = by_metric.get(result.metric)
@@ -82,10 +82,13 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         added=added_table(result),
         folds=next(iter(inlined["folds"]), None),
         fold_table=fold_table(result),
-        thirds=inlined["thirds"],
+        groups=inlined["groups"],
         calibration=inlined["calibration"],
-        calibration_tables=[t for name, own in calibrated.items() if (t := calibration_table(own, f": {label(name)}"))],
-        calibration_note=HOW_TO_READ,
+        calibration_tables=[
+            t for name, (own, _) in calibrated.items() if (t := calibration_table(own, f": {label(name)}"))
+        ],
+        calibration_note=HOW_TO_READ if any(own for own, _ in calibrated.values()) else "",
+        calibration_absent=[sentence for _, absent in calibrated.values() for sentence in absent],
         classes=inlined["classes"],
         origin=_origin(result),
         config=_configuration(result),
@@ -134,17 +137,18 @@ def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[st
             _p(row["p"]),
             _p(row.get("p_holm")),
             _p(row.get("p_resampled")),
+            _p(row.get("p_resampled_holm")),
         ]
         for row in rows
     ]
-    columns = ["first − second", "difference", "95 % interval", "p", "p, Holm", "p, resampled t"]
+    columns = ["first − second", "difference", "95 % interval", "p", "p, Holm", "p, resampled t", "the same, Holm"]
     caption = f"Differences of {words.metric_name(result.metric)[0]}, pooled, on the same resampled patients"
     note = (
         "p: patient bootstrap, which takes the fitted models as they are. Holm: adjusted over all comparisons but the "
         "primary one. Resampled t: over folds and repeats, so that other training patients count too; corrected for those "
         "that the folds share (Nadeau and Bengio 2003)."
     )
-    table = Table(caption, columns, cells, frozenset(range(1, 6)))
+    table = Table(caption, columns, cells, frozenset(range(1, 7)))
     return {"table": table, "picture": next(iter(drawn), None), "note": note}
 
 

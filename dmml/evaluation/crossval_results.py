@@ -109,12 +109,29 @@ class CrossvalResult:
         return table
 
     def once(self, model: str) -> pd.DataFrame:
-        """Predictions of a model's first repeat and seed, in which a patient stands once."""
+        """Predictions of a model's first repeat and seed, each patient once: in the first fold that tested them.
+
+        Random splits, as files may give them, test some patients in several folds.
+        """
         rows = self.predictions[self.predictions["model"] == model]
         for column in ("repeat", "seed"):
             if column in rows:
                 rows = rows[rows[column] == rows[column].min()]
+        rows = rows.drop_duplicates("patient_id")
         return rows.dropna(axis="columns", how="all").reset_index(drop=True)
+
+    def fitted(self, model: str, key: str) -> dict[int, Any]:
+        """{fold: what its `context.json` has under a key}, of the first repeat and seed; folds without it are left out.
+
+        Raises:
+            InputError: A context is damaged.
+        """
+        found = {}
+        for fold in sorted({unit["fold"] for unit in self.content["units"]}):
+            path = self.folder / f"fold_{fold}" / model / "context.json"
+            if path.is_file() and (value := _read(path).get(key)) is not None:
+                found[fold] = value
+        return found
 
 
 def is_crossval(folder: Path) -> bool:

@@ -180,14 +180,15 @@ def _verdict(row: dict[str, Any]) -> str:
     if p is not None and p >= SMALL_P:
         return UNSURE
     told = f"a {'gain' if row['difference'] > 0 else 'loss'} that these patients show"
-    if (over_folds := row.get("p_resampled")) is None:
+    over_folds, kind = _adjusted(row, "p_resampled")
+    if over_folds is None:
         return told
     holds = "and that holds" if over_folds < SMALL_P else "though it is not sure to hold"
-    return f"{told}, {holds} from fold to fold (resampled t-test p {p_words(over_folds)})"
+    return f"{told}, {holds} from fold to fold (resampled t-test p {p_words(over_folds)}{kind})"
 
 
-def _adjusted(row: dict[str, Any]) -> tuple[float | None, str]:
+def _adjusted(row: dict[str, Any], key: str = "p") -> tuple[float | None, str]:
     """The p to go by, and how it is said: adjusted, but for the primary comparison and for one that stands alone."""
-    if row.get("primary") or row.get("p_holm") is None:
-        return row["p"], ""
-    return row["p_holm"], " by Holm"
+    if row.get("primary") or row.get(f"{key}_holm") is None:
+        return row.get(key), ""
+    return row[f"{key}_holm"], " by Holm"

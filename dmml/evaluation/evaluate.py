@@ -84,9 +84,19 @@ def _survival(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
     for day in days:
         by_day = int(((event > 0) & (time <= day)).sum())
         metric = weighted.dynamic_auc(time, event, risk, day, censoring)
-        reason = f"no patient is known to have died by day {day:g}, or none is known to be alive after it"
+        reason = _no_auc(time, by_day, day)
         results[f"auc_{day:g}"] = entry(metric, counts, n, by_day, reason)
     return results | _oracle(known, context)
+
+
+def _no_auc(time: NDArray, by_day: int, day: float) -> str:
+    """Why there is no AUC at a day, should there be none."""
+    if not by_day or not (time > day).any():
+        return f"no patient is known to have died by day {day:g}, or none is known to be alive after it"
+    return (
+        f"a patient died by day {day:g} on a day that no training patient was followed to: the weight of that death "
+        "would be infinite"
+    )
 
 
 def _tau(context: dict, time: NDArray, censoring: CensoringCurve) -> float:
@@ -120,7 +130,7 @@ def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:
     mine = weighted.harrell(time, event, risk)
     counts = resamples(n, event)
     oracle = entry(best, counts, n, events)
-    if oracle["value"] is None or oracle["low"] <= 0.5:
+    if oracle["value"] is None or oracle["low"] is None or oracle["low"] <= 0.5:
         reason = "the true risk itself is not told from chance on these patients"
         return {"c_index_oracle": oracle, "share_of_oracle": undefined(reason, n, events)}
 

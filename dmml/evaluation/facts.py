@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
@@ -61,15 +62,16 @@ def configuration(test: Tested) -> str:
 
 
 def commands(tests: list[Tested]) -> list[str]:
-    """Commands that make this page again."""
+    """Commands that make this page again; a finished run is left as it is, so the fit goes into a folder beside it."""
     found = []
     for test in tests:
-        if (test.run_folder / "config.yaml").is_file():
-            found.append(f"dmml fit --config {test.run_folder / 'config.yaml'}")
+        if (config := test.run_folder / "config.yaml").is_file():
+            words = ("dmml", "fit", "--config", str(config), "--trainer.default_root_dir", f"{test.run_folder}_again")
+            found.append(shlex.join(words))
         if command := test.context.get("command"):
             found.append(str(command))
-    runs = " ".join(dict.fromkeys(str(test.run_folder) for test in tests))
-    return [*dict.fromkeys(found), f"dmml report {runs}"]
+    runs = dict.fromkeys(str(test.run_folder) for test in tests)
+    return [*dict.fromkeys(found), shlex.join(["dmml", "report", *runs])]
 
 
 def attention_facts(fact: dict) -> str:

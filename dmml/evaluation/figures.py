@@ -55,7 +55,7 @@ def tests_picture(groups: list[list[Tested]]) -> Picture | None:
 
 
 def differences_picture(pairs: list[Pair]) -> Picture | None:
-    """Paired differences around 0; None for fewer than two."""
+    """Paired differences around 0; None where none is defined."""
     rows = [
         (
             pair.name.replace(" − ", "\n− ") + (" *" if pair.primary else ""),
@@ -65,7 +65,7 @@ def differences_picture(pairs: list[Pair]) -> Picture | None:
         if not pair.refused and np.isfinite(pair.difference.estimate)
     ]
     shown = [(name, row | {"difference": row["estimate"]} | _ends(row)) for name, row in rows]
-    if len(shown) < 2:
+    if not shown:
         return None
     return differences_forest(shown, f"difference of {_axis(pairs[0].a)}")
 

@@ -48,8 +48,9 @@ class Table:
 
 
 def value_cell(value: float | None, digits: int = 3, hint: str = "", strong: bool = False) -> Cell:
-    """A number, an em dash where undefined."""
-    return Cell(number(value, digits), hint, value, strong)
+    """A number, an em dash where undefined; the page's script cannot sort by NaN."""
+    order = None if value is None or value != value else value
+    return Cell(number(value, digits), hint, order, strong)
 
 
 def estimate_cell(entry: dict[str, Any], key: str = "value", digits: int = 2) -> Cell:

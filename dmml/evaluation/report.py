@@ -10,7 +10,7 @@ from pathlib import Path
 from dmml.evaluation import words
 from dmml.evaluation.attention import AttentionSlide, attention_slides
 from dmml.evaluation.beside import Part, beside
-from dmml.evaluation.comparison import Pair, across_cohorts, by_cohort, paired
+from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
 from dmml.evaluation.facts import commands
 from dmml.evaluation.figures import differences_picture, models_picture, pictures, tests_picture
 from dmml.evaluation.pages import Inliner, report_page, save_pictures, write_text
@@ -108,8 +108,10 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
     drawn = {id(one.test): one for one in shown}
     groups = by_cohort(tests)
     by_group = [paired(group) for group in groups]
-    across = across_cohorts(tests)
-    all_pairs = [pair for pairs in by_group for pair in pairs] + across
+    all_pairs = adjusted([pair for pairs in by_group for pair in pairs] + across_cohorts(tests))
+    taken = iter(all_pairs)  # the adjusted ones, again by cohort; what is left compares cohorts
+    by_group = [[next(taken) for _ in pairs] for pairs in by_group]
+    across = list(taken)
     # One picture opens the page: all tests side by side, or the first picture of the only one.
     compared = [picture for picture in [tests_picture(groups)] if picture]
     lead = next(iter(compared or shown[0].pictures), None)
@@ -166,7 +168,12 @@ def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: l
 def _differences(pairs: list[Pair], forest: Picture | None, svg: Inliner) -> dict | None:
     if not pairs:
         return None
-    adjusted = sum(not pair.primary and not pair.refused for pair in pairs)
-    note = "Both sides are judged on the same resampled patients"
-    note += "; p of all but the primary comparison is adjusted by Holm's method." if adjusted > 1 else "."
+    others = sum(not pair.primary and not pair.refused for pair in pairs)
+    primary = next((pair for pair in pairs if pair.primary), None)
+    note = "Both sides are judged on the same resampled patients."
+    if primary and others:
+        note += f" The primary comparison is {primary.name} on {primary.where}: the first cohort given that has both."
+    if others > 1:
+        note += f" p of {'the' if primary else 'all'} {others} {'others' if primary else 'comparisons'} is adjusted by "
+        note += "Holm's method, over all cohorts of this page together."
     return {"table": differences_table(pairs), "picture": svg(forest) if forest else None, "note": note}

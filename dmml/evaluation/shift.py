@@ -96,11 +96,15 @@ def compare(reference: Mapping[str, Any], rows: ArrayLike, names: Sequence[str] 
     # By the spread of both together: one side's own would make the other look wider, and a permutation no longer equal.
     both = np.vstack([theirs, ours]).std(0)
     theirs, ours = (values / np.where(both > 1e-9, both, 1.0) for values in (theirs, ours))
-    energy, p = energy_test(theirs[:MOST_POINTS], ours[:MOST_POINTS])
+    # Tables are often sorted, e.g. by site: those that are looked at must be any, not the first ones.
+    generator = np.random.default_rng(0)
+    first, second = (np.sort(generator.permutation(len(values))[:MOST_POINTS]) for values in (theirs, ours))
+    energy, p = energy_test(theirs[first], ours[second])
     auc, *scores = told_apart(theirs, ours)
     content |= {"energy": energy, "p": p, "auc": auc, "map": {}}
-    for side, values, score in zip(("training", "cohort"), (theirs, ours), scores, strict=True):
-        content["map"][side] = np.round(np.column_stack([score, values[:, 0]])[:MOST_POINTS], 3).tolist()
+    sides = zip(("training", "cohort"), (theirs, ours), scores, (first, second), strict=True)
+    for side, values, score, shown in sides:
+        content["map"][side] = np.round(np.column_stack([score, values[:, 0]])[shown], 3).tolist()
     return content
 
 

@@ -62,7 +62,7 @@ def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list
     head, *others = sorted(tests, key=lambda test: (test.model != "student", test.model != "teacher"))
     sentences = [_opening(head)]
     sentences += [_other(test) for test in others]
-    sentences += [_difference(pair) for pair in pairs if pair.primary or pair.refused]
+    sentences += [_difference(pair) for pair in pairs if pair.leads or pair.refused]
     return [*sentences, *(_oracle([head, *others]) if oracle else [])]
 
 
@@ -130,7 +130,7 @@ def _other(test: Tested) -> str:
 
 def _difference(pair: Pair) -> str:
     a, b = (
-        f"the {test.model}" if pair.primary and pair.a.model != pair.b.model else test.run for test in (pair.a, pair.b)
+        f"the {test.model}" if pair.leads and pair.a.model != pair.b.model else test.run for test in (pair.a, pair.b)
     )
     if pair.refused:
         return f"{pair.a.run} and {pair.b.run} are not compared: {pair.refused}."
@@ -139,9 +139,10 @@ def _difference(pair: Pair) -> str:
         return f"The difference between {a} and {b} is not defined."
     metric = "concordance" if pair.a.survival else "AUC"
     verdict = "" if difference.low > 0 or difference.high < 0 else ": these patients do not tell the two apart"
+    p = p_words(difference.p if pair.primary else pair.p_holm) + ("" if pair.primary else " by Holm")
     return (
         f"Paired on {pair.n} patients, the {metric} of {a} minus that of {b} is {number(difference.estimate, 3)} "
-        f"(95 % interval {number(difference.low, 3)} to {number(difference.high, 3)}, p {p_words(difference.p)}){verdict}."
+        f"(95 % interval {number(difference.low, 3)} to {number(difference.high, 3)}, p {p}){verdict}."
     )
 
 

@@ -176,7 +176,9 @@ def fit_network(
     best = getattr(fitting.checkpoint_callback, "best_model_path", "")
     if not best:
         raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
-    add_training_reference(fitting, module, data, shift=False)  # it loads the best epoch, too
+    median = add_training_reference(fitting, module, data, shift=False)  # it loads the best epoch, too
+    if median is not None:
+        module.fitted["median_risk"] = median
     return module, fitting
 
 

@@ -92,7 +92,10 @@ def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> t
         kept = {name: both[1][name].tolist() for name in both[1] if name.startswith(("has_", "n_tokens_"))}
         rows.append(_rows({"patient_id": patients} | columns | kept))
     n = fitted.weight.shape[0] // 2
-    return rows[0], rows[1], {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
+    told: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
+    if task.kind == "survival":  # those whom the join was fitted to are its training patients
+        told["median_risk"] = float(np.median([row["risk"] for row in rows[0] if row["patient_id"] in known]))
+    return rows[0], rows[1], told
 
 
 def _score(table: pd.DataFrame, task: Task) -> pd.DataFrame:

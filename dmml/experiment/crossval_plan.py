@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from dmml._version import __version__
 from dmml.cohort.clinical import Clinical
 from dmml.cohort.folds import make_folds
-from dmml.cohort.named_files import named_files
+from dmml.cohort.named_files import hash_of, named_files
 from dmml.cohort.splits import Split, split_of_folds
 from dmml.errors import InputError
 from dmml.experiment.crossval_models import JOINED, LINEAR
@@ -187,19 +187,6 @@ def difference(old: Any, new: Any, where: str = "") -> str:
     if where.startswith("contents of "):
         return f"{where} changed"
     return f"{where}: {_short(old)} there, {_short(new)} now"
-
-
-def hash_of(path: Path) -> str:
-    """Hash of a file's content; of a folder, of its files' names, and of their contents where these are tables.
-
-    A feature store is told by the names and sizes of its files: reading it would take longer than the check is worth.
-    """
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path)}|{file.stat().st_size}\n".encode())
-        if path.is_file() or file.suffix in (".csv", ".gmt", ".txt", ".json"):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _clear(out: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml._version import __version__
+from dmml.experiment.child_process import end_with_parent
 from dmml.experiment.crossval_data import FoldData
 from dmml.experiment.crossval_fit import (
     build,
@@ -184,7 +185,7 @@ def run_side_by_side(plan: Plan, jobs: int) -> None:
 
     devices = torch.cuda.device_count()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=end_with_parent) as pool:
         waiting = [
             pool.submit(_run_fold, replace(plan, device=i % devices if devices > 1 else None), fold)
             for i, fold in enumerate(plan.folds)

@@ -140,11 +140,21 @@ def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
     kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
     classes = kept["clinical"][0].context.get("classes")
     names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
-    clinical = [test.known for test in kept["clinical"]]
-    found = {name: added_value(clinical, [test.known for test in kept[name]], classes) for name in names}
+    clinical = _each_once(kept["clinical"])
+    found = {name: added_value(clinical, _each_once(kept[name]), classes) for name in names}
     for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
         one["p_holm"] = _number(p)
     return found
+
+
+def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
+    """Rows of known outcome, fold by fold; random splits test a patient in several folds, and the first one counts."""
+    seen: set[str] = set()
+    tables = []
+    for test in folds:
+        tables.append(test.known[~test.known["patient_id"].isin(seen)])
+        seen |= set(test.known["patient_id"])
+    return [table for table in tables if len(table)]
 
 
 def _strata(patients: pd.DataFrame, ids: list[str], survival: bool) -> NDArray[np.int64]:
@@ -159,11 +169,18 @@ def _strata(patients: pd.DataFrame, ids: list[str], survival: bool) -> NDArray[n
 
 
 def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: NDArray) -> dict[str, Any]:
-    """One metric of one model: fold by fold, their mean and spread, and pooled with its interval."""
+    """One metric of one model: fold by fold, their mean and spread, and pooled with its interval.
+
+    Seeds of one fold share its patients, and a model without randomness is the same for each: they are averaged first.
+    """
     absent = {"value": None, "reason": "too few training patients of this fold are at risk that late"}
     entries = [test.metrics.get(metric, absent) for test in folds]
     values = [entry["value"] for entry in entries]
-    defined = [value for value in values if value is not None]
+    by_fold: dict[tuple[int, int], list[float]] = {}
+    for test, value in zip(folds, values, strict=True):
+        if value is not None:
+            by_fold.setdefault((test.unit.repeat, test.unit.fold), []).append(value)
+    defined = [float(np.mean(own)) for own in by_fold.values()]
     pooled = weighted_interval(pooled_metric(metric, parts), counts)
     content: dict[str, Any] = {
         "folds": values,
@@ -202,6 +219,9 @@ def _paired(
     rest = [row for row in rows if not row["primary"]]
     for row, p in zip(rest, holm([math.nan if row["p"] is None else row["p"] for row in rest]), strict=True):
         row["p_holm"] = _number(p)
+    over_folds = holm([math.nan if row["p_resampled"] is None else row["p_resampled"] for row in rest])
+    for row, p in zip(rest, over_folds, strict=True):
+        row["p_resampled_holm"] = _number(p)
     return rows
 
 

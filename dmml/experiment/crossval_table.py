@@ -23,12 +23,13 @@ def tables(result: dict[str, Any]) -> str:
         mean += "" if entry["sd"] is None else f" ± {entry['sd']:.3f}"
         lines.append(f"{name:<30}{mean:<24}{_interval(entry['pooled'], 'value')}")
     if result["paired"]:
-        lines += ["", f"{'comparison':<44}{'difference (95 % interval)':<28}{'p':<9}{'Holm':<9}resampled t"]
+        lines += ["", f"{'comparison':<44}{'difference (95 % interval)':<28}{'p':<9}{'Holm':<9}{'resampled t':<13}Holm"]
         for row in result["paired"]:
             pair = f"{row['a']} − {row['b']}" + (" *" if row["primary"] else "")
             found = _interval(row, "difference", "+")
             lines.append(
-                f"{pair:<44}{found:<28}{_p(row['p']):<9}{_p(row.get('p_holm')):<9}{_p(row['p_resampled'])}".rstrip()
+                f"{pair:<44}{found:<28}{_p(row['p']):<9}{_p(row.get('p_holm')):<9}{_p(row['p_resampled']):<13}"
+                f"{_p(row.get('p_resampled_holm'))}".rstrip()
             )
         if any(row["primary"] for row in result["paired"]):
             lines.append("* the primary comparison, outside the adjustment of the others")

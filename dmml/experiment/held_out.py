@@ -163,6 +163,8 @@ def _compared(rows: Rows, model: Any, data: Any, genes: dict[str, Any]) -> dict[
         else:
             width = len(reference["mean"])
             found.setdefault("features", {})[name] = compare(reference, _table(rows.get(name, {}), width))
+    if "features" in found and "stain" not in found:
+        found["stain"] = {"reason": "the training patients' feature store kept no pictures of slides"}
     if not references:
         found["reason"] = "the checkpoint keeps no reference of its training patients; one of an earlier dmml"
     return found

@@ -78,7 +78,8 @@ def test_gaps_are_counted_genes_that_lack_are_named_and_a_shift_is_told(journey,
         assert 0 < one["p"] <= 1
     assert shift["features"]["20x"]["n"] == 20
     assert shift["expression"]["tumor"]["n"] == 15
-    assert "stain" not in shift  # token features were drawn: there are no pictures
+    assert shift["stain"] == {"reason": "the training patients' feature store kept no pictures of slides"}
+    assert any(word.startswith("Stain: not compared (the training") for word in shift["words"])
     assert shift["features"]["20x"]["median_shift"] > base["features"]["20x"]["median_shift"] + 1
     assert shift["features"]["20x"]["auc"] > 0.95
     assert shift["features"]["10x"] == base["features"]["10x"]

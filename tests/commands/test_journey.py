@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import pandas as pd
@@ -10,7 +11,11 @@ import pytest
 import torch
 
 from dmml.__main__ import main
+from dmml.commands.preflight import check
+from dmml.errors import InputError
+from dmml.evaluation.facts import commands
 from dmml.evaluation.metrics import concordance_index
+from dmml.evaluation.tested import Tested as Judged
 
 
 def test_fit_leaves_a_complete_run_folder(journey):
@@ -21,7 +26,8 @@ def test_fit_leaves_a_complete_run_folder(journey):
         assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
         provenance = json.loads((folder / "provenance.json").read_text())
         assert provenance["finished"]
-        assert {"clinical", "expression", "partition"} <= set(provenance["hashes"])
+        hashes = {"clinical", "features", "partition"} | ({"expression"} if name == "teacher" else set())
+        assert hashes <= set(provenance["hashes"])
 
 
 def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
@@ -35,6 +41,17 @@ def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
     teacher = torch.load(journey.best("teacher"), weights_only=True)["hyper_parameters"]
     assert teacher["task"]["init_args"]["edges"] == hparams["task"]["init_args"]["edges"]
     assert "SIM0" not in str(hparams["fitted"]["patients"])  # ids are hashed
+
+
+def test_the_command_that_a_report_gives_to_repeat_a_fit_is_one_that_fit_takes(journey, tmp_path):
+    run = journey.run("teacher")
+    judged = Judged(tmp_path, run, pd.DataFrame(), {"run": "teacher"}, {})
+    fit, report = map(shlex.split, commands([judged]))
+    request = check(fit[1:])
+    assert request.config["trainer"]["default_root_dir"] == f"{run}_again"
+    assert report == ["dmml", "report", str(run)]
+    with pytest.raises(InputError, match="finished"):
+        check([word for word in fit[1:] if word not in ("--trainer.default_root_dir", f"{run}_again")])
 
 
 def test_student_is_tested_on_a_cohort_with_the_training_files_gone(journey, tmp_path):

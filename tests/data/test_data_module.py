@@ -6,8 +6,9 @@ import pytest
 import torch
 from cohorts import DIM, data_of
 
-from dmml.data.fitting import censoring_curve, horizons_reached
+from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
 from dmml.errors import InputError
+from dmml.evaluation.censoring import CensoringCurve
 from dmml.tasks import Classification, Survival
 
 
@@ -170,6 +171,29 @@ def test_censoring_curve_agrees_with_lifelines_where_days_differ():
     curve = censoring_curve({"time": time, "event": event})
     reference = KaplanMeierFitter().fit(time, 1 - event).survival_function_at_times(curve["time"])
     np.testing.assert_allclose(curve["survival"], reference, atol=1e-12)
+
+
+def test_a_day_falls_on_its_own_step_in_training_and_in_testing():
+    days = np.arange(1, 40) * 30.4375 + 0.1  # months are days with many decimals, and models are given float32
+    outcome = {"time": days, "event": np.arange(39) % 2}
+    told = Survival().encode(outcome)["time"].numpy().astype(float)
+    curve = CensoringCurve(*(np.array(part) for part in censoring_curve(outcome).values()))
+    own = CensoringCurve(*(np.array(part) for part in censoring_curve(outcome | {"time": told}).values()))
+    np.testing.assert_array_equal(curve.before(told), own.before(told))
+    np.testing.assert_array_equal(curve.at(told), own.at(told))
+
+
+def test_hashes_tell_a_table_and_a_store_that_changed(tmp_path):
+    table, store = tmp_path / "clinical.csv", tmp_path / "f.zarr"
+    (store / "slides" / "a").mkdir(parents=True)
+    table.write_text("patient_id\n")
+    (store / "slides" / "a" / "c0").write_bytes(b"1234")
+    section, parts = {"clinical": str(table), "features": str(store)}, {"train": ["P0"]}
+    before = content_hashes(section, parts)
+    assert set(before) == {"clinical", "features", "partition"}
+    assert before == content_hashes(section, parts)
+    (store / "slides" / "b").write_bytes(b"1")
+    assert {name for name, value in content_hashes(section, parts).items() if value != before[name]} == {"features"}
 
 
 def test_horizons_need_a_tenth_of_the_patients():

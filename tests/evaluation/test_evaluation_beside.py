@@ -12,7 +12,7 @@ from dmml.errors import InputError
 from dmml.evaluation import metrics
 from dmml.evaluation.beside import beside
 from dmml.evaluation.bootstrap import paired_difference
-from dmml.evaluation.comparison import across_cohorts
+from dmml.evaluation.comparison import across_cohorts, adjusted
 from dmml.evaluation.examples import LEAST_PAIRS, choose_examples
 from dmml.evaluation.forests import differences_forest
 from dmml.evaluation.programs import read_programs, spearman
@@ -175,7 +175,7 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
     other.patient_id = [f"Q{i}" for i in range(30)]
     make.survival(run, other, name="d_elsewhere", horizons=[365])
     tests = [load_test(found) for found in find_tests([run])]
-    pairs = across_cohorts(tests)
+    pairs = adjusted(across_cohorts(tests))
     assert [(pair.a.cohort, pair.b.cohort, pair.n) for pair in pairs] == [
         ("b_no_rna", "a_whole", 60), ("c_one_scale", "a_whole", 60),
     ]  # fmt: skip

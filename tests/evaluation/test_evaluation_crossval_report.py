@@ -11,7 +11,7 @@ from lifelines.statistics import multivariate_logrank_test
 
 from dmml.commands import report as command
 from dmml.errors import InputError
-from dmml.evaluation.crossval_plots import models_by, sees, shown_models, thirds_picture
+from dmml.evaluation.crossval_plots import calibrations_of, models_by, risk_picture, sees, shown_models
 from dmml.evaluation.crossval_report import write_crossval_report
 from dmml.evaluation.crossval_results import read_crossval
 from dmml.evaluation.crossval_words import summary
@@ -122,6 +122,9 @@ def test_a_gain_that_the_folds_show_too_is_said_to_hold(tmp_path, make):
     told["paired"][1]["p_resampled"] = 0.02
     words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
     assert words[4].endswith("these patients show, and that holds from fold to fold (resampled t-test p = 0.020).")
+    told["paired"][1]["p_resampled_holm"] = 0.08
+    words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
+    assert words[4].endswith("not sure to hold from fold to fold (resampled t-test p = 0.080 by Holm).")
 
 
 def test_what_rna_and_slides_add_is_not_said_where_one_of_them_is_absent(tmp_path, make):
@@ -166,7 +169,57 @@ def test_a_recorded_command_is_repeated_as_it_was(folder):
     assert (folder / "other_plots" / "folds.svg").is_file()
 
 
-def test_thirds_are_cut_within_each_fold(folder):
+def write_contexts(folder, model, contexts):
+    for fold, context in enumerate(contexts):
+        place = folder / f"fold_{fold}" / model
+        place.mkdir(parents=True)
+        (place / "context.json").write_text(json.dumps(context))
+
+
+def test_risk_groups_are_cut_at_each_folds_training_median(folder):
+    cuts = [-6.5, 93.0, 193.5]
+    for model in ("teacher", "rna_linear+clinical"):
+        write_contexts(folder, model, [{"median_risk": cut} for cut in cuts])
+    rows = pd.read_csv(folder / "oof_predictions.csv").query("model == 'teacher'").reset_index(drop=True)
+    high = np.array([risk > cuts[fold] for risk, fold in zip(rows["risk"], rows["fold"], strict=True)])
+    picture = risk_picture(read_crossval(folder), "teacher")
+    for group, name in ((~high, "low risk"), (high, "high risk")):
+        assert f"{group.sum()} {name} ({int(rows['event'][group].sum())} events)" in picture.caption
+    assert 0 < high.sum() < len(rows)
+    assert high.sum() % 15  # no equal halves: the cut is not the tested patients' own
+    p = multivariate_logrank_test(rows["time"], high, rows["event"]).p_value
+    assert ("log-rank p < 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}") in picture.alt
+    assert picture.name == "risk_groups_teacher"
+    assert "cut within each fold at the median risk of its training patients" in picture.caption
+    joined = risk_picture(read_crossval(folder), "rna_linear+clinical")
+    assert "of its inner validation patients, whom the join was fitted to" in joined.caption
+
+
+def test_calibration_is_judged_only_where_every_fold_judges(folder):
+    write_contexts(folder, "teacher", [{"horizons": [365.0]}, {"horizons": []}, {"horizons": [365.0]}])
+    found, absent = calibrations_of(read_crossval(folder), "teacher")
+    assert found == []
+    assert absent[0] == (
+        "teacher, 1 year: not judged, fewer than 10 % of the training patients of fold 1 are at risk that late."
+    )
+    assert [one.day for one in calibrations_of(read_crossval(folder), "clinical")[0]] == [365]
+    write_contexts(folder, "rna_linear+clinical", [{"horizons": []}] * FOLDS)
+    page = Page(write_crossval_report(folder).read_text()).check()
+    assert "teacher, 1 year: not judged, fewer than" in page.text
+
+
+def test_a_patient_of_several_random_splits_counts_once(folder):
+    table = pd.read_csv(folder / "oof_predictions.csv")
+    again = table[table["fold"] == 0].assign(fold=1, risk=lambda rows: rows["risk"] + 1000)
+    table = pd.concat([table[table["fold"] == 0], again, table[table["fold"] > 0]])
+    table.to_csv(folder / "oof_predictions.csv", index=False)
+    rows = read_crossval(folder).once("teacher")
+    assert rows["patient_id"].is_unique
+    assert len(rows) == 90
+    assert rows["risk"].max() < 500
+
+
+def test_thirds_are_cut_within_each_fold_where_no_training_cut_is_kept(folder):
     result = read_crossval(folder)
     rows = pd.read_csv(folder / "oof_predictions.csv").query("model == 'teacher'").reset_index(drop=True)
     third = np.zeros(len(rows), int)
@@ -176,13 +229,14 @@ def test_thirds_are_cut_within_each_fold(folder):
         for place, row in enumerate(ordered):
             third[row] = 3 * place // len(ordered)
     expected = multivariate_logrank_test(rows["time"], third, rows["event"]).p_value
-    picture = thirds_picture(result, "teacher")
+    picture = risk_picture(result, "teacher")
     counts = [(int((third == k).sum()), int(rows["event"][third == k].sum())) for k in range(3)]
     for (n, events), name in zip(counts, ("low risk", "middle", "high risk"), strict=True):
         assert f"{n} {name} ({events} events)" in picture.caption
     assert expected < 0.01
     assert "log-rank p < 0.001" in picture.alt if expected < 0.001 else f"= {expected:.3f}" in picture.alt
     assert [line.name for line in picture.readout.lines] == ["low risk", "middle", "high risk"]
+    assert "as no training cut is kept there" in picture.caption
 
 
 def test_models_alone_and_joined_share_a_row(folder):

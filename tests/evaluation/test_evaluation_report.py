@@ -16,7 +16,8 @@ from dmml.commands import report as command
 from dmml.errors import InputError
 from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import paired_difference
-from dmml.evaluation.comparison import paired
+from dmml.evaluation.comparison import adjusted, paired
+from dmml.evaluation.page_tables import value_cell
 from dmml.evaluation.report import write_evaluation, write_report
 from dmml.evaluation.runs import find_tests
 from dmml.evaluation.tested import load_test
@@ -66,7 +67,7 @@ def test_figures_in_the_page_are_those_of_the_models(survival_runs, written):
         metrics.concordance_index, student["risk"], teacher["risk"], student["time"], student["event"],
         strata=student["event"],
     )  # fmt: skip
-    [pair] = paired(tests)
+    [pair] = adjusted(paired(tests))
     assert (pair.a.model, pair.b.model, pair.primary, pair.n) == ("student", "teacher", True, 60)
     assert pair.difference == pytest.approx(expected, abs=1e-6)
     first, second, third, fourth = summary(tests, [pair])
@@ -108,7 +109,7 @@ def test_classes_are_reported(tmp_path, make):
     page = Page(write_report(folders, tmp_path / "all.html").read_text())
     for word in ("Class by class", "Confusion", "ROC curves", "balanced accuracy", "adjusted by Holm's method"):
         assert word in page.text
-    pairs = paired([load_test(found) for found in find_tests(folders)])
+    pairs = adjusted(paired([load_test(found) for found in find_tests(folders)]))
     assert [(pair.a.run, pair.b.run, pair.primary) for pair in pairs] == [
         ("s", "t", True), ("t", "x", False), ("s", "x", False),
     ]  # fmt: skip
@@ -123,7 +124,7 @@ def test_models_tested_on_other_outcomes_are_not_compared(tmp_path, cohort, make
     table.loc[4, "time"] += 30
     table.to_csv(b / "predictions.csv", index=False)
     tests = [load_test(found) for found in find_tests([a, b])]
-    [pair] = paired(tests)
+    [pair] = adjusted(paired(tests))
     assert pair.refused == "they were tested on different outcomes (patient P004)"
     assert "a and b are not compared: they were tested on different outcomes" in " ".join(summary(tests, [pair]))
     Page(write_report([a, b], tmp_path / "out.html").read_text())
@@ -209,3 +210,38 @@ def test_a_missing_run_is_told_before_anything_heavy_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "heavy: set()\n"
+
+
+def test_one_primary_and_one_family_over_all_cohorts_of_a_report(tmp_path, make):
+    runs = [tmp_path / name for name in ("t", "s")]
+    for seed, name in enumerate(("a_north", "b_south", "c_west")):
+        cohort = make.cohort(50, seed=seed)
+        cohort.patient_id = [f"{name}{i}" for i in range(50)]
+        for run, model, noise in zip(runs, ("teacher", "student"), (0.1, 2.0), strict=True):
+            make.survival(run, cohort, model=model, noise=noise, name=name, oracle_risk=None, horizons=[365])
+    with contextlib.redirect_stdout(io.StringIO()):
+        run_command(*runs, "--out", tmp_path / "all.html")
+    page = Page((tmp_path / "all.html").read_text()).check()
+    rows = next(table["rows"] for table in page.tables if table["caption"] == "Differences on the same patients")
+    assert [row[1] for row in rows[1:]] == ["a_north", "b_south", "c_west"]
+    assert ["primary" in row[0] for row in rows[1:]] == [True, False, False]
+    tests = [load_test(found) for found in find_tests(runs)]
+    pairs = [paired([test for test in tests if test.cohort == name])[0] for name in ("a_north", "b_south", "c_west")]
+    found = adjusted(pairs)
+    p = [pair.difference.p for pair in pairs]
+    assert found[0].p_holm == p[0]
+    assert max(found[1].p_holm, found[2].p_holm) >= min(1, 2 * min(p[1:])) > min(p[1:])
+    assert min(found[1].p_holm, found[2].p_holm) == pytest.approx(min(1, 2 * min(p[1:])))
+    assert "The primary comparison is s − t on a_north: the first cohort given that has both." in page.text
+    assert "p of the 2 others is adjusted by Holm's method, over all cohorts of this page together." in page.text
+    assert page.text.count("the concordance of the student minus that of the teacher is") == 3
+    assert page.text.count("by Holm)") == 2
+
+
+def test_one_comparison_is_drawn_too(survival_runs, written):
+    assert (survival_runs[-1] / "report_plots" / "differences.svg").is_file()
+
+
+def test_what_is_undefined_is_not_sorted_as_a_number():
+    assert value_cell(float("nan")).order is None
+    assert (value_cell(float("nan")).text, value_cell(0.5).order) == ("—", 0.5)

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from dmml.errors import InputError
 from dmml.evaluation.metrics import concordance_index
-from dmml.evaluation.shift import compare, energy_test, fit_reference, told_apart
+from dmml.evaluation.shift import MOST_POINTS, compare, energy_test, fit_reference, told_apart
 from dmml.evaluation.shift_plots import shift_pictures
 from dmml.evaluation.shift_words import shift_words
 from dmml.evaluation.stain import NAMES, stain_of
@@ -170,3 +170,13 @@ def test_words_and_picture_of_a_file(tmp_path):
     (tmp_path / "shift.json").write_text("{")
     with pytest.raises(InputError, match="is damaged"):
         shift_pictures(tmp_path)
+
+
+def test_a_sorted_table_is_not_judged_by_its_first_patients():
+    reference = fit_reference(patients(100, 0))
+    alike, other = patients(MOST_POINTS, 1), patients(MOST_POINTS, 2, 3.0)
+    found = compare(reference, np.vstack([alike, other]))
+    assert found["p"] < 0.01
+    assert compare(reference, np.vstack([other, alike]))["p"] < 0.01
+    assert compare(reference, alike)["p"] > 0.01
+    assert len(found["map"]["cohort"]) == MOST_POINTS

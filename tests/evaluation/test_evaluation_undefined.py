@@ -84,3 +84,24 @@ def test_a_class_that_does_not_occur_is_named():
 
 def test_no_label_is_no_figure():
     assert_undefined(results := evaluate(classified([np.nan] * 5), {"classes": NAMES}), results)
+
+
+def test_a_true_risk_without_an_interval_is_not_told_from_chance():
+    time, event = [10, 20, 1, 2, 3, 4, 5], [1, 1, 0, 0, 0, 0, 0]
+    patients = [f"P{i}" for i in range(7)]
+    table = pd.DataFrame({"patient_id": patients, "time": time, "event": event, "risk": np.arange(7.0)})
+    truth = dict(zip(patients, [2.0, 1.0, 0, 0, 0, 0, 0], strict=True))
+    results = evaluate(table, {"horizons": [], "oracle_risk": truth})
+    assert results["c_index_oracle"]["value"] == 1
+    assert_undefined(results, ["share_of_oracle"])
+
+
+def test_deaths_behind_the_training_follow_up_are_named_where_they_take_the_auc(make):
+    table = survivors(make)
+    early = {"time": [1.0, 50.0], "survival": [0.5, 0.0]}  # nobody was followed past day 50
+    results = evaluate(table, {"horizons": [1095], "censoring": early})
+    assert ((table["time"] <= 1095) & (table["event"] > 0)).any()
+    assert_undefined(results, ["auc_1095"])
+    assert "no training patient was followed" in results["auc_1095"]["reason"]
+    results = evaluate(table, {"horizons": [0.5], "censoring": early})
+    assert results["auc_0.5"]["reason"].startswith("no patient is known to have died by day 0.5")

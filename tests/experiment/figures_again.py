@@ -76,7 +76,8 @@ def check_every_figure(folder, clinical):
     for name, entries in content["models"].items():
         assert set(entries) == set().union(*values[name])
         for metric, entry in entries.items():
-            check_metric(entry, [found.get(metric) for found in values[name]], pooled[name].get(metric), weights)
+            own = [found.get(metric) for found in values[name]]
+            check_metric(entry, own, [(u.repeat, u.fold) for u in units[name]], pooled[name].get(metric), weights)
     main = content["primary_metric"]
     check_pairs(content["paired"], {n: p[main] for n, p in pooled.items()}, values, units, main, weights)
     if "clinical" in units:
@@ -93,10 +94,11 @@ def strata(units, outcome, survival):
     return [code[key] for key in keys]
 
 
-def check_metric(entry, folds, metric, weights):
-    """One metric of one model."""
+def check_metric(entry, folds, where, metric, weights):
+    """One metric of one model; mean and spread are those of the folds, after the seeds of each are averaged."""
     assert entry["folds"] == [None if value is None else pytest.approx(value, **NEAR) for value in folds]
-    defined = [value for value in folds if value is not None]
+    table = pd.DataFrame({"fold": where, "value": pd.Series(folds, dtype=float)}).dropna()
+    defined = table.groupby("fold")["value"].mean().tolist()
     assert entry["mean"] == (pytest.approx(np.mean(defined), **NEAR) if defined else None)
     assert entry["sd"] == (pytest.approx(np.std(defined, ddof=1), **NEAR) if len(defined) > 1 else None)
     found = tuple(entry["pooled"][key] for key in ("value", "low", "high"))
@@ -135,7 +137,7 @@ def _sum_over(units, metric):
 
 def check_pairs(rows, pooled, values, units, metric, weights):
     """Differences on the same draws, their p, Holm's and the corrected resampled test's."""
-    ps = []
+    ps, resampled = [], []
     for row in rows:
         a, b = row["a"], row["b"]
         found = bootstrap(lambda w, a=a, b=b: pooled[a](w) - pooled[b](w), weights)
@@ -153,6 +155,11 @@ def check_pairs(rows, pooled, values, units, metric, weights):
             assert row["p_resampled"] == pytest.approx(resampled_t(means, share), rel=1e-3)
         if not row["primary"]:
             ps.append(row["p"])
+            resampled.append(math.nan if row["p_resampled"] is None else row["p_resampled"])
+    adjusted = [row["p_resampled_holm"] for row in rows if not row["primary"]]
+    known = [p for p in resampled if not math.isnan(p)]
+    assert [p for p in adjusted if p is not None] == pytest.approx(holm(known))
+    assert [p is None for p in adjusted] == [math.isnan(p) for p in resampled]
     assert [row["p_holm"] for row in rows if not row["primary"]] == pytest.approx(holm(ps))
 
 

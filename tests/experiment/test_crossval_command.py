@@ -2,7 +2,12 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +17,7 @@ from crossvals import LIGHT, RecordBatches, parts_in_files, run, write_config
 from figures_again import check_every_figure
 from html_page import Page
 
+import dmml
 from dmml.commands.crossval import command
 from dmml.errors import InputError
 from dmml.experiment.crossval_models import NEEDS, chosen, offered, pairs
@@ -136,6 +142,42 @@ def test_a_changed_file_of_the_same_name_is_refused(cohort, tmp_path):
     with pytest.raises(InputError, match="contents of clinical changed"):
         run(*args)
     run(*args, "--overwrite")
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and waits to be fetched does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(told, seconds):
+    end = time.monotonic() + seconds
+    while not told() and time.monotonic() < end:
+        time.sleep(0.02)
+    return told()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found through /proc")
+def test_workers_end_with_a_parent_that_is_killed_and_the_rerun_ends_the_same(light, tmp_path):
+    config, one = light
+    args = ("--config", config, "--models", LIGHT, "--out", tmp_path / "killed")
+    code = os.environ | {"PYTHONPATH": str(Path(dmml.__file__).parents[1])}
+    words = [sys.executable, "-m", "dmml", "crossval", *map(str, args), "--jobs", "2"]
+    parent = subprocess.Popen(words, env=code, stdout=subprocess.DEVNULL)
+    try:
+        assert until(lambda: [*tmp_path.glob("killed/fold_*/.rna_network.part")], 120)
+        workers = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        assert len(workers) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    assert until(lambda: not any(map(alive, workers)), 20)
+    run(*args)
+    for name in ("crossval.json", "oof_predictions.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (one / name).read_bytes()
+    assert not [path for path in (tmp_path / "killed").rglob(".*")]
 
 
 def test_a_job_array_ends_as_one_process_does(light, tmp_path, capsys):
