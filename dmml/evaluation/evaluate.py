@@ -1,7 +1,7 @@
 """Predictions → metrics with intervals: what `metrics.json` holds.
 
 Each metric is {value, low, high, n, events}: the estimate, its 95 % patient-bootstrap interval (drawn within events or
-classes), the patients and events it rests on. Undefined is null with a `reason`, never 0 or 0.5.
+classes; freely for the Brier score), the patients and events it rests on. Undefined is null with a `reason`, never 0 or 0.5.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _survival(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
         results["c_index"]["note"] = "every patient has the same risk: the model tells nobody apart"
     uno = entry(weighted.uno(time, event, risk, censoring, tau), counts, n, events)
     results["c_index_ipcw"] = {**uno, "tau": tau}
-    results["ibs"] = _brier(known, tau, censoring, counts)
+    results["ibs"] = _brier(known, tau, censoring)
     for day in days:
         by_day = int(((event > 0) & (time <= day)).sum())
         metric = weighted.dynamic_auc(time, event, risk, day, censoring)
@@ -105,7 +105,8 @@ def _tau(context: dict, time: NDArray, censoring: CensoringCurve) -> float:
     return float(min(math.inf if end is None else end, time.max(), censoring.last_day_above(MIN_CENSORING)))
 
 
-def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve, counts: NDArray) -> dict:
+def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve) -> dict:
+    """The Brier score rests on how many die, which draws within events would hold fixed: its patients are drawn freely."""
     time, event = known["time"].to_numpy(float), known["event"].to_numpy(float)
     n, events = len(known), int((event > 0).sum())
     days = survival_days(known)
@@ -115,7 +116,7 @@ def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve, counts: N
     # Just before tau: at tau itself the censoring distribution may already have dropped below its floor.
     times = np.linspace(0, tau, BRIER_STEPS + 1) * (1 - 1e-9)
     metric = weighted.brier(time, event, curve_at(known, times), times, censoring)
-    return {**entry(metric, counts, n, events), "tau": tau}
+    return {**entry(metric, resamples(n), n, events), "tau": tau}
 
 
 def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:

@@ -28,8 +28,8 @@ from dmml.evaluation.sections import (
 from dmml.evaluation.tested import Tested, load_test
 
 NOTE = (
-    "Intervals: 95 %, 2000 patient-bootstrap resamples drawn within events or classes, bias-corrected and "
-    "accelerated, fixed seed. "
+    "Intervals: 95 %, 2000 patient-bootstrap resamples drawn within events or classes (freely for the Brier score), "
+    "bias-corrected and accelerated, fixed seed. "
     "Survival is judged patient by patient; what lies beyond the training follow-up is not predicted."
 )
 

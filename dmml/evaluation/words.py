@@ -16,7 +16,7 @@ METRIC_NAMES = {
     "balanced_accuracy": ("Balanced accuracy", "higher is better"),
     "f1_macro": ("F1, macro", "higher is better"),
     "kappa_quadratic": ("Kappa, quadratic", "higher is better, 0 is chance"),
-    "ece": ("Expected calibration error", "lower is better"),
+    "ece": ("Expected calibration error", "lower is better; with few patients it and its interval are rough"),
     "c_index_oracle": ("Concordance of the true risk", "the best possible here"),
     "share_of_oracle": ("Share of the possible", "(C − 0.5) / (best C − 0.5)"),
 }

@@ -115,7 +115,9 @@ def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]
     patients = pd.concat([test.known.assign(fold=test.unit.fold, repeat=test.unit.repeat) for test in first])
     ids = sorted(set(patients["patient_id"]))
     row_of = {patient: i for i, patient in enumerate(ids)}
-    counts = resamples(len(ids), _strata(patients, ids, survival))
+    counts = resamples(len(ids), _strata(patients, ids, ["event" if survival else "label"]))
+    # A Brier score rests on how many die, which draws within events would hold fixed.
+    freely = resamples(len(ids), _strata(patients, ids, [])) if survival else counts
     parts = {name: [test.part(row_of) for test in folds] for name, folds in tested.items()}
     content: dict[str, Any] = {
         "cohort": first[0].context["cohort"],
@@ -128,7 +130,9 @@ def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]
     }
     for name, folds in tested.items():
         metrics = dict.fromkeys(metric for test in folds for metric in test.metrics)
-        content["models"][name] = {metric: _entry(metric, folds, parts[name], counts) for metric in metrics}
+        content["models"][name] = {
+            metric: _entry(metric, folds, parts[name], freely if metric == "ibs" else counts) for metric in metrics
+        }
     content["paired"] = _paired(content["primary_metric"], tested, parts, counts)
     if "clinical" in tested:
         content["added_to_clinical"] = _added(tested)
@@ -157,15 +161,14 @@ def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
     return [table for table in tables if len(table)]
 
 
-def _strata(patients: pd.DataFrame, ids: list[str], survival: bool) -> NDArray[np.int64]:
-    """(N,) outcome within the fold in which each patient is tested; where there are several such folds, the outcome."""
-    outcome = "event" if survival else "label"
-    table = patients.groupby("patient_id").agg(
-        outcome=(outcome, "first"), fold=("fold", "first"), folds=("fold", "nunique"), repeats=("repeat", "nunique")
-    )
-    table = table.loc[ids]
-    once = (table["folds"] == 1).all() and (table["repeats"] == 1).all()
-    return table.groupby(["outcome", "fold"] if once else ["outcome"]).ngroup().to_numpy(int)
+def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArray[np.int64]:
+    """(N,) outcome (a column, or none) within the fold in which each patient is tested; without the fold if several."""
+    by_patient = patients.groupby("patient_id")
+    table = by_patient[["fold", *outcome]].first().loc[ids]
+    once = (by_patient[["fold", "repeat"]].nunique() == 1).all(axis=None)
+    if keys := [*outcome, "fold"] if once else outcome:
+        return table.groupby(keys).ngroup().to_numpy(int)
+    return np.zeros(len(ids), int)
 
 
 def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: NDArray) -> dict[str, Any]:

@@ -117,6 +117,26 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     assert metrics.concordance_ipcw(time, event, risk, tau=6.0) == pytest.approx(whole, rel=1e-12)
 
 
+def test_concordances_and_auc_agree_with_torchsurv():
+    from torchsurv.metrics.auc import Auc
+    from torchsurv.metrics.cindex import ConcordanceIndex
+
+    generator = np.random.default_rng(0)
+    time = generator.permutation(80) + 1 + generator.random(80) / 2
+    event, risk = (generator.random(80) < 0.6).astype(float), generator.normal(size=80) - time / 60
+    curve = censoring_curve(time, event)
+    inverse = torch.tensor(1 / np.where(event > 0, curve.before(time), 1)).float()
+    given = (torch.tensor(risk).float(), torch.tensor(event).bool(), torch.tensor(time).float())
+    theirs = float(ConcordanceIndex()(*given))
+    assert weighted.estimate(weighted.harrell(time, event, risk), 80) == pytest.approx(theirs, abs=1e-5)
+    theirs = float(ConcordanceIndex()(*given, weight=inverse, tmax=torch.tensor(50.0)))
+    assert weighted.estimate(weighted.uno(time, event, risk, curve, 50), 80) == pytest.approx(theirs, abs=1e-5)
+    # The weight of those alive at the day cancels out.
+    day = {"new_time": torch.tensor([50.0]), "weight_new_time": torch.tensor([1.0])}
+    theirs = float(Auc()(*given, weight=inverse, **day)[0])
+    assert weighted.estimate(weighted.dynamic_auc(time, event, risk, 50, curve), 80) == pytest.approx(theirs, abs=1e-5)
+
+
 def test_integrated_brier_agrees_with_a_loop_and_with_torchsurv():
     from torchsurv.metrics.brier_score import BrierScore
 

@@ -71,13 +71,15 @@ def check_every_figure(folder, clinical):
         for name in content["models"]
     }
     weights = draws(strata(next(iter(units.values())), outcome.loc[ids], survival))
+    free = draws(strata(next(iter(units.values())), outcome.loc[ids].assign(event=0, label=0), survival))
     pooled = {name: pooled_metrics(own) for name, own in units.items()}
     values = {name: [unit.values for unit in own] for name, own in units.items()}
     for name, entries in content["models"].items():
         assert set(entries) == set().union(*values[name])
         for metric, entry in entries.items():
             own = [found.get(metric) for found in values[name]]
-            check_metric(entry, own, [(u.repeat, u.fold) for u in units[name]], pooled[name].get(metric), weights)
+            where, drawn = [(u.repeat, u.fold) for u in units[name]], free if metric == "ibs" else weights
+            check_metric(entry, own, where, pooled[name].get(metric), drawn)
     main = content["primary_metric"]
     check_pairs(content["paired"], {n: p[main] for n, p in pooled.items()}, values, units, main, weights)
     if "clinical" in units:
