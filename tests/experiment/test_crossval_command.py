@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from crossvals import LIGHT, RecordBatches, parts_in_files, run, write_config
 from figures_again import check_every_figure
@@ -57,6 +58,21 @@ def test_the_out_of_fold_table_and_the_clinical_one_give_every_figure_again(whol
     check_every_figure(whole, cohort / "clinical.csv")
 
 
+def test_every_model_keeps_its_training_cut_and_the_page_draws_by_it(whole):
+    for name in result(whole)["models"]:
+        place = whole / "fold_1" / name
+        cut = json.loads((place / "context.json").read_text())["median_risk"]
+        if name.endswith("+clinical"):
+            inner = pd.read_csv(place / "inner.csv")
+            assert cut == pytest.approx(inner.dropna(subset=["time", "event"])["risk"].median())
+        elif (place / "checkpoints").is_dir():
+            kept = torch.load(place / "checkpoints" / "best.ckpt", weights_only=True)["hyper_parameters"]
+            assert cut == kept["fitted"]["median_risk"]
+    drawn = {path.name for path in (whole / "plots").glob("*.svg")}
+    assert not [name for name in drawn if name.startswith("thirds")]
+    assert "risk_groups_student.svg" in drawn
+
+
 def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
     content = result(whole)
     assert [(row["a"], row["b"]) for row in content["paired"] if row["primary"]] == [("student", "histology_abmil")]
@@ -85,8 +101,6 @@ def test_the_command_that_makes_it_anew_is_kept(whole):
 
 
 def test_a_student_learned_from_its_own_folds_teacher_and_the_undistilled_from_none(whole):
-    import torch
-
     for fold in (0, 1):
         folder = whole / f"fold_{fold}"
         checkpoints = {
@@ -274,8 +288,6 @@ def test_classes_on_published_folds(cohort, tmp_path):
 
 
 def test_a_students_config_is_used_and_must_name_the_same_patients(cohort, tmp_path):
-    import torch
-
     config = write_config(tmp_path / "t.yaml", cohort)
     student = yaml.safe_load(write_config(tmp_path / "s.yaml", cohort, batch_size=4).read_text())
     own = {"width": 16, "n_merged": 2, "teacher": "runs/none/best.ckpt", "task": student["model"]["init_args"]["task"]}
