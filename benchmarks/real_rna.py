@@ -3,7 +3,7 @@
 Every part is a cross-validation, or several; what an earlier run finished in --work is not done again, and a part that
 was not run keeps what the page says of it.
 
-    python benchmarks/real_rna.py --data ../shared/data [--part luad|dealt|permuted|months|survival|diagnosis|grade] [--out docs/results]
+    python benchmarks/real_rna.py --data ../shared/data [--part luad|baselines|dealt|permuted|months|survival|diagnosis|grade] [--out docs/results]
 
 `luad`: the published folds, three seeds. `baselines`: the same with every model that RNA and covariates allow, timed.
 `dealt`: folds dealt anew, three times, two seeds. `permuted`: twenty times with outcomes dealt anew among the patients,
@@ -17,8 +17,11 @@ import argparse
 import contextlib
 import io
 import json
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from real_rna_page import page
 from tqdm import tqdm
 
 from dmml.__main__ import main as dmml
+from dmml._version import __version__
 
 PERMUTATIONS = 20
 OUTCOME = ["os_days", "os_event"]
@@ -175,6 +179,17 @@ def gbmlgg_folds(data: Path) -> list[tuple[list[str], list[str]]]:
     return by_hand.folds(data / "tcga_gbmlgg" / "splits_5fold")
 
 
+KEYS = {
+    "luad": ("luad", "luad by hand"),
+    "baselines": ("baselines", "baselines seconds"),
+    "dealt": ("dealt",),
+    "permuted": ("permuted",),
+    "months": ("in days", "in months"),
+    "survival": ("survival", "within grade", "survival by hand"),
+    "diagnosis": ("diagnosis", "diagnosis by hand"),
+    "grade": ("grade", "grade by hand"),
+}
+"""What of the record each part writes; nothing else is kept in it."""
 PARTS = {
     "luad": luad,
     "baselines": baselines,
@@ -185,6 +200,21 @@ PARTS = {
     "diagnosis": classified("diagnosis"),
     "grade": classified("grade"),
 }
+
+
+def merged(record: dict[str, Any], name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The record with what a part found, and with what and when it was made; what no part writes any more is left out."""
+    made = {**record.get("made", {}), name: made_by()}
+    known = {key for keys in KEYS.values() for key in keys}
+    return {key: value for key, value in (record | found).items() if key in known} | {"made": made}
+
+
+def made_by() -> dict[str, str]:
+    """Version of dmml, the day, and the commit where there is one."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    made = {"dmml": __version__, "date": datetime.now(UTC).date().isoformat()}
+    return made | ({"commit": commit.stdout.strip()} if commit and commit.returncode == 0 else {})
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -200,7 +230,7 @@ def main(argv: list[str] | None = None) -> None:
         found = PARTS[name](args.work.resolve(), args.data.resolve())
         # Another part may have been written meanwhile.
         results = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        results |= json.loads(json.dumps(found, default=float))
+        results = merged(results, name, json.loads(json.dumps(found, default=float)))
         args.out.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (args.out / "real_rna.md").write_text(page(results), encoding="utf-8")

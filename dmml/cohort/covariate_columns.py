@@ -13,6 +13,7 @@ from dmml.cohort.tables import TextTable, no_number
 from dmml.errors import InputError
 
 _MOSTLY = 0.8  # share of numbers from which a column's other words are taken for mistakes
+_UNSAID = frozenset("unknown|none|not known|not recorded|not specified|unspecified|missing".split("|"))
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
@@ -29,7 +30,7 @@ def refuse_outcome(path: object, outcome: Outcome, covariates: Sequence[str]) ->
 def read_covariates(
     table: TextTable, rows: pd.DataFrame, patient: pd.Series, columns: Sequence[str]
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """First known value of each patient; numbers where all are, words where most are none.
+    """First known value of each patient; numbers where all are (`unknown` aside), words where most are none.
 
     Args:
         table: Where the rows come from, for messages.
@@ -46,6 +47,7 @@ def read_covariates(
     columns = list(columns)
     if not columns:
         return pd.DataFrame(index=patient.unique()), {}
+    rows = rows.assign(**{column: _said(rows[column]) for column in columns})
     grouped = rows.groupby(patient, sort=False)[columns]
     first, several = grouped.first(), grouped.nunique() > 1
     for column in columns:
@@ -64,6 +66,14 @@ def read_covariates(
             )
     conflicts = {column: [str(name) for name in several.index[several[column]]] for column in columns}
     return first, {column: patients for column, patients in conflicts.items() if patients}
+
+
+def _said(column: pd.Series) -> pd.Series:
+    """A column of numbers without the words that stand for no number; of words alone, `unknown` may be a level."""
+    words = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()].unique()
+    if len(words) and len(words) < column.nunique() and {word.lower() for word in words} <= _UNSAID:
+        return column.where(~column.isin(words), None)
+    return column
 
 
 def _refuse(table: TextTable, rows: pd.DataFrame, column: str, word: str, why: str) -> None:

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from dmml._version import __version__
 from dmml.cohort.gene_account import GeneAccount
-from dmml.cohort.matrix import merge_symbols, read_matrix
-from dmml.cohort.parquet import read_parquet, write_parquet
+from dmml.cohort.matrix import Matrix, merge_symbols, read_matrix
+from dmml.cohort.parquet import open_parquet, own_table, write_parquet
 from dmml.cohort.probes import ProbeMap, read_probe_map
-from dmml.cohort.samples import average_patients, patients_of_samples, read_patient_map
+from dmml.cohort.samples import average_patients, patients_of_samples, read_patient_map, without_values
 from dmml.cohort.scale import SCALES, settle_scale, to_model_scale, undo_small_offset
 from dmml.cohort.star_counts import combine, find_star_counts, is_star_counts, read_star_counts
 from dmml.cohort.tables import open_table
@@ -94,8 +94,9 @@ def build_expression(
     names, dropped = patients_of_samples(list(table.index), mapping)
     kept = [name for name in names if name is not None]
     table, averaged = average_patients(table[[name is not None for name in names]], kept)
+    table, empty = without_values(table, ", ".join(str(path) for path in inputs[:2]))
     counts = Counter({"files_ignored": ignored})
-    for more in (*(part.notes for part in parts), notes, dropped, averaged):
+    for more in (*(part.notes for part in parts), notes, dropped, averaged, empty):
         counts.update(more)
     provenance = {
         "dmml": __version__,
@@ -129,8 +130,13 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
             "give a path, or {path, patient_id, suffix, scale, patients, probes}"
         )
     path = Path(options.pop("path"))
-    if path.suffix == ".parquet" and (own := _own_parquet(path, options.get("scale"))):
-        return own
+    if path.suffix == ".parquet" and (own := own_table(path)):
+        if needless := next((key for key in ("patient_id", "suffix", "patients", "probes") if options.get(key)), None):
+            raise InputError(
+                f"expression: {needless} says nothing of {path}, which `dmml cohort expression` made of patients and gene "
+                f"symbols; leave {needless} out, or give it to that command"
+            )
+        return _own_expression(path, *own, options.get("scale"))
     return build_expression([path], **options)
 
 
@@ -158,15 +164,15 @@ def write_expression(expression: Expression, out: str | Path, overwrite: bool = 
     return out
 
 
-def _own_parquet(path: Path, scale: str | None) -> Expression | None:
-    """A table that `write_expression` wrote; None for one of another writer, which is read like any matrix."""
-    matrix, provenance = read_parquet(path)
-    known = provenance.get("scale")
-    if not known:
-        return None
+def _own_expression(path: Path, matrix: Matrix, provenance: dict[str, Any], scale: str | None) -> Expression:
+    """A table that `write_expression` wrote."""
+    known = provenance["scale"]
     settled = known if scale in (None, known) else settle_scale(matrix.values, scale, str(path))
     index = pd.Index(matrix.samples, dtype=object, name="patient_id")
-    return Expression(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), settled, provenance)
+    table, empty = without_values(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), str(path))
+    if empty:
+        provenance = {**provenance, "counts": {**provenance.get("counts", {}), **empty}}
+    return Expression(table, settled, provenance)
 
 
 def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[Path], int]:
@@ -210,12 +216,10 @@ def _from_star_counts(paths: list[Path], scale: str, all_genes: bool) -> _Part:
 def _from_matrix(
     path: Path, scale: str | None, patient_id: str | None, suffix: str | None, probes: ProbeMap | None
 ) -> _Part:
-    if path.suffix == ".parquet":
-        matrix = read_parquet(path, patient_id)[0]
-    else:
-        matrix = read_matrix(path, patient_id, suffix, probes)
+    opened = open_parquet(path, patient_id) if path.suffix == ".parquet" else None
+    matrix = read_matrix(path, patient_id, suffix, probes, opened)
     values, notes = undo_small_offset(matrix.values, scale, str(path))
-    scale = settle_scale(values, scale, str(path), matrix.samples)
+    scale = settle_scale(values, scale, str(path), matrix.samples, matrix.genes)
     table, genes = merge_symbols(replace(matrix, values=values), scale)
     notes |= genes.counts | matrix.notes
     if scale == "tpm":  # background subtraction leaves small negatives

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dmml._version import __version__
 from dmml.cohort.expression import Expression, file_source, write_expression
 from dmml.cohort.gdc_clinical import read_gdc_clinical
-from dmml.cohort.samples import average_patients
+from dmml.cohort.samples import average_patients, is_primary
 from dmml.cohort.star_counts import StarCounts, combine, find_star_counts, read_star_counts
 from dmml.cohort.tables import open_table, read_rows
 from dmml.errors import InputError
@@ -158,7 +158,7 @@ def _read_sheet(path: Path) -> pd.DataFrame:
             "file": rows["File Name"],
             "patient": rows["Case ID"].str.split(",").str[0].str.strip(),
             "normal": kind.str.contains("normal", case=False),
-            "primary": kind.str.contains("primary", case=False) | ~kind.str.contains(r"recurr|metast", case=False),
+            "primary": kind.map(is_primary),
         }
     )
     listed.index = listed["file"].str.split(".").str[0]

@@ -95,11 +95,15 @@ def _outcome(fields: dict[str, list[tuple[bool, str]]]) -> tuple[float | None, f
 
 def _describe(patient: str, fields: dict[str, list[tuple[bool, str]]]) -> dict[str, Any]:
     """Covariates: of the primary diagnosis where rows say which it is."""
-    first = {name: values[0][1] for name, values in fields.items() if values}
-    for name in _PER_DIAGNOSIS:
-        primary = [value for is_primary, value in fields[name] if is_primary]
-        if primary:
-            first[name] = primary[0]
+    # Another cancer's stage is no stand-in for the primary one's where a row says which is which.
+    said = any(value.lower() == "true" for _, value in fields["primary"])
+    first = {}
+    for name, values in list(fields.items()):
+        own = [value for is_primary, value in values if is_primary or not (said and name in _PER_DIAGNOSIS)]
+        if name in _PER_DIAGNOSIS:
+            own = [value for is_primary, value in values if is_primary] or own
+        if own:
+            first[name] = own[0]
     stage = re.match(r"Stage (0|IV|I{1,3})", first.get("stage", ""), re.IGNORECASE)
     site = re.fullmatch(r"TCGA-(\w{2})-\w{4}", patient)
     age = _number(first.get("age"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from dmml.cohort.clinical import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.expression import Expression, model_values
 from dmml.cohort.gene_sets import SUBSPACES, genes_of
+from dmml.cohort.outcome import refuse_spellings
 from dmml.cohort.splits import Fold, Split, carve_validation
+from dmml.cohort.standardise import FAR, fit_statistics, median_shift
 from dmml.errors import InputError
 
 _FEWEST_SHARED = 0.5  # of a subspace's genes that some cohort measures: below, the poorest table rules the others
@@ -53,6 +56,53 @@ def confounded_classes(cohort: Cohort) -> list[str]:
     return sorted(label for label, count in found.items() if count == 1)
 
 
+def joined_doubts(cohort: Cohort) -> list[str]:
+    """What of a joined cohort tells its members apart, in sentences: classes, levels of covariates, the platform of RNA."""
+    doubts = []
+    if classes := confounded_classes(cohort):
+        told = ", ".join(classes)
+        doubts.append(f"{told}: patients of one cohort only, so that a model may learn the laboratory")
+    for column, levels in _levels_of_one(cohort).items():
+        told = ", ".join(f"{level} ({name})" for level, name in levels.items())
+        doubts.append(f"{column}: levels of one cohort only: {told}; are they spelt otherwise in another?")
+    return doubts + _platforms_apart(cohort)
+
+
+def _levels_of_one(cohort: Cohort) -> dict[str, dict[str, str]]:
+    """{covariate of words: {level that one member alone has: the member}}."""
+    found: dict[str, dict[str, str]] = {}
+    for column in cohort.clinical.covariates if len(cohort.members) > 1 else ():
+        owners: dict[str, list[str]] = {}
+        for member in cohort.members:
+            values = member.clinical.covariates[column].dropna()
+            for level in () if pd.api.types.is_numeric_dtype(values) else values.unique():
+                owners.setdefault(str(level), []).append(member.name)
+        alone = {level: names[0] for level, names in owners.items() if len(names) == 1}
+        found |= {column: alone} if alone else {}
+    return found
+
+
+def _platforms_apart(cohort: Cohort) -> list[str]:
+    """Members whose typical gene lies beyond `FAR` of another's standard deviations."""
+    measured = [member for member in cohort.members if member.expression is not None]
+    if len(measured) < 2:
+        return []
+    genes = list(cohort.expression.table.columns)
+    values = [model_values(member.expression)[genes] for member in measured]
+    doubts = []
+    for i, one in enumerate(measured):
+        fitted = fit_statistics(values[i], genes, one.expression.scale)
+        for j in range(i + 1, len(measured)):
+            shift = median_shift(values[j], fitted)
+            if np.isfinite(shift) and shift > FAR:
+                doubts.append(
+                    f"RNA of {measured[j].name}: the median gene lies {shift:.1f} standard deviations from its mean in "
+                    f"{one.name}; is it of another platform? A model can tell the cohorts by that: train on one, and test "
+                    "the other with standardise: within_cohort"
+                )
+    return doubts
+
+
 def _distinct_names(cohorts: Sequence[Cohort]) -> list[str]:
     names = [cohort.name for cohort in cohorts]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
@@ -85,6 +135,8 @@ def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
         if "site" in own:
             own["site"] = own["site"].map(lambda site, name=name: f"{name}/{site}", na_action="ignore")
         patients.append(own)
+    if kinds == {"classification"}:
+        refuse_spellings("data", pd.concat([table.patients["label"] for table in tables]))
     return Clinical(
         patients=pd.concat(patients),
         covariates=pd.concat([table.covariates for table in tables]),
@@ -146,6 +198,7 @@ def _join_expression(cohorts: Sequence[Cohort], names: Sequence[str]) -> Express
         "sources": [source for _, cohort in measured for source in cohort.expression.provenance.get("sources", [])],
         "scale": scales.copy().pop(),
         "counts": {"genes_not_in_every_cohort_dropped": len(every) - len(shared)},
+        "cohorts": {name: cohort.expression.provenance for name, cohort in measured},
     }
     return Expression(joined.rename_axis("patient_id"), scales.pop(), provenance, on_model_scale=True)
 

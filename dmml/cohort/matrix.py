@@ -43,7 +43,11 @@ class Matrix:
 
 
 def read_matrix(
-    path: str | Path, patient_id: str | None = None, suffix: str | None = None, probes: ProbeMap | None = None
+    path: str | Path,
+    patient_id: str | None = None,
+    suffix: str | None = None,
+    probes: ProbeMap | None = None,
+    opened: tuple[TextTable, pd.DataFrame] | None = None,
 ) -> Matrix:
     """Read an RNA table, whichever way round it stands.
 
@@ -53,23 +57,24 @@ def read_matrix(
             is found out.
         suffix: What ends the names of the gene columns in a wider table (`_rnaseq`); other columns are passed by.
         probes: What the rows' names mean, where they are no genes.
+        opened: The table's columns and rows where it is no text (see `open_parquet`), its names in the first column.
 
     Raises:
         InputError: No axis holds gene names, a column is missing, or a value is no number.
     """
-    table = open_table(path)
+    table = opened[0] if opened else open_table(path)
     platform = None
-    if is_series_matrix(table):
+    if opened is None and is_series_matrix(table):
         table, platform = open_series_matrix(Path(path))
         table, frame = series_values(table)
     elif suffix is not None:
-        return _read_wide(table, patient_id, suffix)
+        return _read_wide(table, patient_id, suffix, opened)
     elif patient_id is not None:
         require_column(table, patient_id, "expression: patient_id")
         position = table.columns.index(patient_id)
-        return _patients_by_genes(table, read_rows(table, names=position), position)
+        return _patients_by_genes(table, opened[1] if opened else read_rows(table, names=position), position)
     else:
-        frame = read_rows(table, names=0)
+        frame = opened[1] if opened else read_rows(table, names=0)
     if frame.empty:
         raise InputError(f"{path}: has a header but no row; check that it is an RNA table")
     if probes is not None:
@@ -133,7 +138,9 @@ def merge_symbols(matrix: Matrix, scale: str) -> tuple[pd.DataFrame, GeneAccount
     return table, account
 
 
-def _read_wide(table: TextTable, patient_id: str | None, suffix: str) -> Matrix:
+def _read_wide(
+    table: TextTable, patient_id: str | None, suffix: str, opened: tuple[TextTable, pd.DataFrame] | None
+) -> Matrix:
     if patient_id is None:
         raise InputError(f"{table.path}: expression with a suffix needs patient_id too, the column of the patient ids")
     require_column(table, patient_id, "expression: patient_id")
@@ -143,7 +150,8 @@ def _read_wide(table: TextTable, patient_id: str | None, suffix: str) -> Matrix:
             f"{table.path}: no column ends with {suffix!r} (expression: suffix); "
             f"there are: {_examples(table.columns, 8)} ({len(table.columns)} in all)"
         )
-    frame = read_rows(table, [patient_id, *columns], names=0)
+    wanted = [patient_id, *columns]
+    frame = opened[1][wanted] if opened else read_rows(table, wanted, names=0)
     ids = _names(table, frame, 0)
     values = _numbers(table, frame, range(1, frame.shape[1]))
     passed = {"other_columns_passed_by": len(table.columns) - len(columns) - 1}

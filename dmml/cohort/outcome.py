@@ -18,6 +18,9 @@ _NO = {"0", "0.0", "false", "no"}
 # Words that say what happened, so that they mean the same under any column name. Not for `censored`.
 _HAPPENED = {"dead", "deceased", "died"}
 _NOT_HAPPENED = {"alive", "living"}
+_CODED = re.compile(r"([01]):\s*(.*)")  # cBioPortal writes `1:DECEASED`
+_CENSORED = re.compile(r"cens|alive|living", re.IGNORECASE)
+_DIED = re.compile(r"dead|deceased|died", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
         if column is not None:
             require_column(table, column, f"outcome: {key}")
     if outcome.label is not None:
-        _refuse_spellings(table, rows[outcome.label])
+        refuse_spellings(table.path, rows[outcome.label])
         return pd.DataFrame({"label": rows[outcome.label].astype(object)})
     time = _numbers(table, rows[outcome.time]) * DAYS[outcome.unit]
     if (time < 0).any():
@@ -104,6 +107,7 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
             f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct or empty it"
         )
     column = outcome.event or outcome.censored
+    _refuse_words(table, rows[column], outcome)
     flag = rows[column].map(lambda word: _flag(word, words=outcome.event is not None))
     junk = flag.isna() & rows[column].notna()
     if junk.any():
@@ -117,14 +121,40 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
     return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
 
 
-def _refuse_spellings(table: TextTable, column: pd.Series) -> None:
-    """Refuse labels that differ in case or as `2` and `2.0` do: they are one class, spelt in two ways."""
+def _refuse_words(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
+    """Refuse `1:DECEASED` for censored and `1:ALIVE` for an event: the word says the opposite of the option."""
+    for index, value in column.dropna().items() if not outcome.checked else ():
+        coded = _CODED.fullmatch(value.strip())
+        if coded is None or not coded[2]:
+            continue
+        if outcome.event:
+            against = _CENSORED.search(coded[2]) if coded[1] == "1" else _DIED.search(coded[2])
+        else:  # the portals' 1 is what happened, whatever it is; only a word of censoring says otherwise
+            against = bool(_CENSORED.search(coded[2])) != (coded[1] == "1")
+        if against:
+            key, other = ("event", "censored") if outcome.event else ("censored", "event")
+            raise InputError(
+                f"{table.path}: line {table.line_of(index)}: {value!r} in {column.name!r} says the opposite of {key}; "
+                f"write {other}: {column.name} (or add checked: true)"
+            )
+
+
+def refuse_spellings(source: object, column: pd.Series) -> None:
+    """Refuse labels that differ in case or as `2` and `2.0` do: they are one class, spelt in two ways.
+
+    Args:
+        source: Where they stand, for the message.
+        column: The labels, under the name of their column.
+
+    Raises:
+        InputError: See above.
+    """
     first: dict[str, str] = {}
     for label in column.dropna().unique():
         same = first.setdefault(re.sub(r"(?<=\d)\.0+$", "", " ".join(label.split())).casefold(), label)
         if same != label:
             raise InputError(
-                f"{table.path}: {same!r} and {label!r} in {column.name!r} are spellings of one label; write it one way"
+                f"{source}: {same!r} and {label!r} in {column.name!r} are spellings of one label; write it one way"
             )
 
 
@@ -141,11 +171,11 @@ def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
 
 
 def _flag(word: str | None, words: bool) -> float | None:
-    """1 or 0 of a word, NaN of anything else; cBioPortal writes `1:DECEASED`."""
+    """1 or 0 of a word, NaN of anything else."""
     if word is None:
         return np.nan
     word = word.strip().lower()
-    coded = re.fullmatch(r"([01]):.*", word)
+    coded = _CODED.fullmatch(word)
     word = coded[1] if coded else word
     if word in _YES or (words and word in _HAPPENED):
         return 1.0

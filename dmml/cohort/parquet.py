@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 from dmml.cohort.gene_account import are_entrez
 from dmml.cohort.gene_names import share_of_genes
 from dmml.cohort.matrix import Matrix
+from dmml.cohort.tables import TextTable
 from dmml.errors import InputError
 
 _METADATA = b"dmml"
@@ -48,48 +50,81 @@ def write_parquet(table: pd.DataFrame, provenance: Mapping[str, Any], out: Path)
         temporary.unlink(missing_ok=True)
 
 
-def read_parquet(path: Path, patient_id: str | None = None) -> tuple[Matrix, dict[str, Any]]:
-    """Read a table and the provenance in it, which is empty where another writer made it.
-
-    Args:
-        path: The file.
-        patient_id: Column of the patient ids; None for `patient_id` or the index that pandas wrote.
+def own_table(path: Path) -> tuple[Matrix, dict[str, Any]] | None:
+    """The table that `write_parquet` wrote and its provenance; None for another writer's.
 
     Raises:
         InputError: No such file, no parquet, no column of ids, or a patient in two rows.
     """
+    with _opened(path) as file:
+        provenance = json.loads((file.schema_arrow.metadata or {}).get(_METADATA, b"{}"))
+        if not provenance.get("scale"):
+            return None
+        table = file.read(use_threads=False)  # `pq.read_table` takes three times as long with many columns
+    names = table.column_names
+    if "patient_id" not in names:
+        raise InputError(f"{path}: no column 'patient_id' any more; make it again with `dmml cohort expression`")
+    ids = [str(name) for name in table.column("patient_id").to_pylist()]
+    _refuse_twice(path, ids)
+    genes = [name for name in names if name != "patient_id"]
+    values = np.empty((len(ids), len(genes)), dtype=np.float32)
+    for i, gene in enumerate(genes):
+        values[:, i] = table.column(gene).to_numpy()
+    return Matrix(values, ids, genes), provenance
+
+
+def open_parquet(path: Path, patient_id: str | None = None) -> tuple[TextTable, pd.DataFrame]:
+    """Another writer's table, as `read_matrix` takes it: its names first.
+
+    Args:
+        path: The file.
+        patient_id: Column of the patient ids; None for `patient_id`, the index that pandas wrote, or a column of words.
+
+    Raises:
+        InputError: No such file, no parquet, no column of names, or a patient in two rows of a table of patients.
+    """
+    import pyarrow as pa
+
+    with _opened(path) as file:
+        table = file.read(use_threads=False)
+    frame = pd.DataFrame({i: table.column(i).to_pandas() for i in range(table.num_columns)})
+    words = [
+        name
+        for name, kind in zip(table.column_names, table.schema.types, strict=True)
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    ]
+    names = [str(name) for name in table.column_names]
+    id_column = patient_id or next((name for name in (*_ID_COLUMNS, *words) if name in names), "patient_id")
+    if id_column not in names:
+        raise InputError(f"{path}: no column {id_column!r} with the patient ids; name it under expression: patient_id")
+    first = names.index(id_column)
+    order = [first, *(i for i in range(len(names)) if i != first)]
+    frame, names = frame[order], [names[i] for i in order]
+    frame[first] = frame[first].map(str, na_action="ignore")
+    frame.columns = names
+    if patient_id is not None or not are_genes(list(frame.iloc[:, 0].dropna())):
+        _refuse_twice(path, list(frame.iloc[:, 0]))
+    return TextTable(path, ",", 0, names), frame
+
+
+def are_genes(names: list[str]) -> bool:
+    """Whether names are mostly genes' or probes', of which several may be alike, and not patients'."""
+    return share_of_genes(names[:2000]) > _FEWEST_KNOWN or are_entrez(names)
+
+
+def _opened(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise InputError(f"{path}: no such file; make it with `dmml cohort expression INPUT… --out {path}`")
     try:
-        with pq.ParquetFile(path) as file:  # `pq.read_table` takes three times as long with many columns
-            table = file.read(use_threads=False)
+        return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: no parquet file ({str(error).splitlines()[0]}); make it again") from None
-    names = table.column_names
-    words = [
-        name
-        for name, kind in zip(names, table.schema.types, strict=True)
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    ]
-    id_column = patient_id or next((name for name in (*_ID_COLUMNS, *words) if name in names), "patient_id")
-    if id_column not in names:
-        raise InputError(f"{path}: no column {id_column!r} with the patient ids; name it under expression: patient_id")
-    numeric = [pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in table.schema.types]
-    genes = [name for name, number in zip(names, numeric, strict=True) if number and name != id_column]
-    ids = [str(name) for name in table.column(id_column).to_pylist()]
-    shares = share_of_genes(ids[:2000]), share_of_genes(genes[:2000])
-    by_genes = patient_id is None and (
-        shares[0] > max(_FEWEST_KNOWN, shares[1]) or (max(shares) < _FEWEST_KNOWN and are_entrez(ids))
-    )
-    if len(set(ids)) < len(ids) and not by_genes:
-        twice = next(name for i, name in enumerate(ids) if name in ids[:i])
+
+
+def _refuse_twice(path: Path, ids: list[str]) -> None:
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, count in Counter(ids).items() if count > 1)
         raise InputError(f"{path}: patient {twice!r} stands in two rows; one row a patient is wanted")
-    values = np.empty((len(ids), len(genes)), dtype=np.float32)
-    for i, gene in enumerate(genes):
-        values[:, i] = table.column(gene).to_numpy()
-    if by_genes:  # genes × samples, as most portals give them
-        return Matrix(values.T.copy(), genes, ids), {}
-    return Matrix(values, ids, genes), json.loads((table.schema.metadata or {}).get(_METADATA, b"{}"))

@@ -12,6 +12,7 @@ from dmml.cohort.tables import TextTable, read_rows
 from dmml.errors import InputError
 
 _SAYS_CENSORED = re.compile(r"cens", re.IGNORECASE)
+_SAYS_ALIVE = re.compile(r"(^|[^a-z])(alive|living)([^a-z]|$)", re.IGNORECASE)
 _SAYS_EVENT = re.compile(r"event|death|dead|died|deceased|vital|relapse|progress|^(os|pfs|dss|pfi|dfs|rfs|dfi)$", re.I)
 _VITAL = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
 _DEAD = {"dead", "deceased", "died", "1:deceased", "1:dead"}
@@ -35,6 +36,11 @@ def refuse_direction(outcome: Outcome) -> None:
     if outcome.event and _SAYS_CENSORED.search(outcome.event):
         raise InputError(
             f"outcome: event is the column {outcome.event!r}, whose name says that 1 means censored; "
+            f"write censored: {outcome.event} (if 1 really means that it happened, add checked: true)"
+        )
+    if outcome.event and _SAYS_ALIVE.search(outcome.event) and not _SAYS_EVENT.search(outcome.event):
+        raise InputError(
+            f"outcome: event is the column {outcome.event!r}, whose name says that 1 means alive; "
             f"write censored: {outcome.event} (if 1 really means that it happened, add checked: true)"
         )
     if outcome.censored and _SAYS_EVENT.search(outcome.censored) and not _SAYS_CENSORED.search(outcome.censored):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dmml.cohort.gene_account import name_genes
 from dmml.errors import InputError
 
 SCALES = ("tpm", "counts", "fpkm", "log2", "zscore")
@@ -17,7 +18,7 @@ _FPKM_TOTAL, _FPKM_SPREAD = (
     (0.05e6, 0.5e6),
     0.03,
 )  # sums of all genes; they differ from sample to sample, as TPM's do not
-_FPKM_GENES = 10_000  # fewer may be a part of a TPM table
+_FPKM_GENES, _FPKM_MITOCHONDRIAL = 19_000, 10  # a table without them may be a part of one of TPM
 _LOG2_MAXIMUM = (6.0, 25.0)  # microarrays end at 16, log2(TPM + 1) at 20; below 6 it may be log10
 _ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z-scores reach thousands
 _FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
@@ -25,17 +26,20 @@ _OFFSET = 0.001
 """UCSC Xena stores log2(x + 0.001): nothing measured is −9.9658, and no other scale has that smallest value"""
 _MIXED_GENES, _MIXED_GAP = 50, 20.0  # fewer genes, or groups of samples that lie nearer, say nothing
 _LOG_MAXIMUM = 25.0
+_MANY_GENES = 200  # of so many, a linear table has some above `_LOG_MAXIMUM`
 
 
-def detect_scale(values: np.ndarray) -> str | None:
+def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str | None:
     """The scale of a table, or None where it cannot be told.
 
     `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes centred on 0 with unit spread.
-    `fpkm`: of a whole transcriptome, rows sum to less than half a million, and not all to the same; FPKM of fewer genes
-    cannot be told from a part of a TPM table. `log2`: non-negative with a maximum that no linear table has.
+    `fpkm`: of a whole transcriptome (by its genes' names), rows sum to less than half a million, and not all to the same;
+    FPKM of fewer genes cannot be told from a part of a TPM table. `log2`: non-negative with a maximum that no linear
+    table has.
 
     Args:
         values: (samples, genes), NaN where unknown.
+        genes: Their names, as the table has them; None where they are not known.
     """
     known = values[np.isfinite(values)]
     if known.size == 0 or values.shape[1] < _FEWEST_GENES:
@@ -47,7 +51,7 @@ def detect_scale(values: np.ndarray) -> str | None:
     total = float(np.median(totals))
     if _TPM_TOTAL[0] <= total <= _TPM_TOTAL[1] and highest > 50:
         return "tpm"
-    if lowest >= 0 and values.shape[1] >= _FPKM_GENES and _is_fpkm(totals):
+    if lowest >= 0 and genes is not None and _is_fpkm(totals) and _is_whole(genes):
         return "fpkm"
     if lowest < 0:
         return "zscore" if len(values) >= _FEWEST_SAMPLES and _is_centred(values) else None
@@ -59,6 +63,15 @@ def _is_fpkm(totals: np.ndarray) -> bool:
     if len(totals) < _FEWEST_SAMPLES or not _FPKM_TOTAL[0] <= np.median(totals) <= _FPKM_TOTAL[1]:
         return False
     return bool(np.std(totals) >= _FPKM_SPREAD * np.mean(totals))
+
+
+def _is_whole(genes: Sequence[str]) -> bool:
+    """Whether names are those of a whole transcriptome, mitochondrial genes among them, which take much of the reads."""
+    if len(genes) < _FPKM_GENES:
+        return False
+    symbols = {symbol for symbol in name_genes(list(genes))[0] if symbol}
+    mitochondrial = sum(symbol.startswith("MT-") for symbol in symbols)
+    return len(symbols) >= _FPKM_GENES and mitochondrial >= _FPKM_MITOCHONDRIAL
 
 
 def _is_centred(values: np.ndarray) -> bool:
@@ -141,7 +154,13 @@ def _rows_told(kind: str, rows: np.ndarray, highest: np.ndarray, samples: Sequen
     return f"{int(rows.sum())} {kind} ({', '.join(first)}{more}; up to {highest[rows].max():.4g})"
 
 
-def settle_scale(values: np.ndarray, stated: str | None, source: str, samples: Sequence[str] | None = None) -> str:
+def settle_scale(
+    values: np.ndarray,
+    stated: str | None,
+    source: str,
+    samples: Sequence[str] | None = None,
+    genes: Sequence[str] | None = None,
+) -> str:
     """The stated scale if the values allow it, else the detected one.
 
     Args:
@@ -149,6 +168,7 @@ def settle_scale(values: np.ndarray, stated: str | None, source: str, samples: S
         stated: What the user said, or None.
         source: The table's name, for the message.
         samples: Names of the rows, for the message.
+        genes: Names of the columns, by which a whole transcriptome is known.
 
     Raises:
         InputError: The scale is unknown, differs between samples, or the values contradict what was stated.
@@ -161,7 +181,7 @@ def settle_scale(values: np.ndarray, stated: str | None, source: str, samples: S
     refuse_mixed(values, source, samples)
     reach = f"values from {known.min():.4g} to {known.max():.4g}"
     if stated is None:
-        detected = detect_scale(values)
+        detected = detect_scale(values, genes)
         if detected is None:
             raise InputError(
                 f"{source}: unknown scale ({evidence(values)}); "
@@ -194,10 +214,21 @@ def _refuse_contradiction(values: np.ndarray, known: np.ndarray, stated: str, so
         raise InputError(
             f"{source}: stated as {stated} but {negative:.0%} are negative ({reach}); state the true --scale"
         )
+    if stated in LINEAR and negative == 0 and _looks_logarithmic(values, known):
+        raise InputError(
+            f"{source}: stated as {stated}, but its values are logarithmic ({evidence(values)}); what a file is called says "
+            "what it was made from: state --scale log2, or leave --scale out"
+        )
     if stated == "log2" and known.max() > 60:
         raise InputError(f"{source}: stated as log2 but {reach}; state the true --scale (tpm, counts or fpkm?)")
     if stated == "zscore" and negative == 0:
         raise InputError(f"{source}: stated as zscore but has no negative number ({reach}); state the true --scale")
+
+
+def _looks_logarithmic(values: np.ndarray, known: np.ndarray) -> bool:
+    """Whether no value of many genes is as high as linear ones come; whole numbers may be counts of few reads."""
+    many = values.shape[1] >= _MANY_GENES and known.max() <= _LOG_MAXIMUM
+    return bool(many and not np.all(known == np.rint(known)))
 
 
 def to_model_scale(values: np.ndarray, scale: str) -> np.ndarray:

@@ -13,6 +13,8 @@ from dmml.errors import InputError
 
 CLIP = 3.0
 """Standardised values are held to ± this: some published z-scores reach 7,377."""
+FAR = 2.0
+"""Training standard deviations from the training mean beyond which the median gene tells of another platform."""
 FEWEST_WITHIN = 30
 """patients that a cohort needs to be standardised within itself"""
 _TAILS = (0.01, 0.99)
@@ -126,6 +128,25 @@ def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, so
     z = (x - np.asarray(statistics.mean)) / np.asarray(statistics.std)
     z[:, columns < 0] = 0.0
     return np.nan_to_num(np.clip(z, -CLIP, CLIP), nan=0.0).astype(np.float32)
+
+
+def median_shift(values: pd.DataFrame, statistics: GeneStatistics) -> float:
+    """How far the typical gene of a cohort lies from training: the median over genes of |median − mean| / std.
+
+    Args:
+        values: (patients × genes) on the model's scale.
+        statistics: Of the training patients.
+
+    Returns:
+        In training standard deviations; NaN where no gene is known.
+    """
+    columns = values.columns.get_indexer(statistics.genes)
+    x = values.to_numpy(np.float64)[:, columns[columns >= 0]]
+    known = np.isfinite(x).any(axis=0)
+    if not known.any():
+        return float("nan")
+    mean, std = (np.asarray(figures)[columns >= 0][known] for figures in (statistics.mean, statistics.std))
+    return float(np.median(np.abs(np.nanmedian(x[:, known], axis=0) - mean) / std))
 
 
 def check_fit(genes: Collection[str], statistics: GeneStatistics, scale: str, source: str = "expression") -> list[str]:

@@ -1,12 +1,18 @@
 """Divide a cohort's patients into folds, stratified by outcome and, where asked, with whole sites.
 
-Without an outcome, folds are balanced in size alone.
+Without an outcome, folds are balanced in size alone. With --from, folds that others published are read instead.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dmml.cohort.clinical import Clinical
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clinical", type=Path, required=True, metavar="C.csv", help="clinical table, a row a slide or a patient"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="S.csv", help="file to write: patient_id,fold")
+    parser.add_argument("--out", type=Path, metavar="S.csv", help="file to write: patient_id,fold")
+    parser.add_argument(
+        "--from",
+        dest="published",
+        type=Path,
+        metavar="PATH",
+        help="published folds to look at, or to write as one file",
+    )
     parser.add_argument("--folds", type=int, default=5, help="how many (default 5)")
     parser.add_argument(
         "--stratify", action=argparse.BooleanOptionalAction, default=True, help="balance outcomes over folds"
@@ -34,28 +47,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the folds, write them and print how they came out."""
-    import os
-
     from dmml.cohort.clinical import read_clinical
     from dmml.cohort.folds import make_folds, site_overlap
     from dmml.errors import InputError
 
-    if args.out.exists() and not args.overwrite:
+    if args.out is None and args.published is None:
+        raise InputError("--out: names no file to write the folds to; with --from PATH folds are only looked at")
+    if args.out is not None and args.out.exists() and not args.overwrite:
         raise InputError(f"{args.out}: is there already; add --overwrite, or name another file")
     named = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label")}
     outcome = {key: column for key, column in named.items() if column is not None}
     clinical = read_clinical(
         args.clinical, patient_id=args.patient_id, site=args.site or "site", outcome=outcome or None
     )
-    folds = make_folds(clinical, args.folds, args.stratify, site=args.site is not None, seed=args.seed)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f".{args.out.name}.{os.getpid()}")
-    temporary.write_text(folds.to_csv(), encoding="utf-8")
-    os.replace(temporary, args.out)
-    print(f"{args.out}: {len(folds)} patients in {args.folds} folds, {_how(args, clinical.kind)}")
+    if args.published is not None:
+        folds = _published(args.published, clinical)
+    else:
+        folds = make_folds(clinical, args.folds, args.stratify, site=args.site is not None, seed=args.seed)
+    if args.out is not None:
+        _write(folds, args.out)
+    how = f"as {args.published} has them" if args.published is not None else _how(args, clinical.kind)
+    print(f"{args.out or args.published}: {len(folds)} patients in {folds.nunique()} folds, {how}")
     if clinical.kind is not None:
         print(f"patients without outcome: {int((~clinical.observed).sum())}")
     print(site_overlap(clinical, folds).to_string())
+
+
+def _published(path: Path, clinical: Clinical) -> pd.Series:
+    """Fold of each patient: the one that tests them.
+
+    Raises:
+        InputError: The folds test a patient twice, or not all that they train on, so that they are no cross-validation.
+    """
+    import pandas as pd
+
+    from dmml.cohort.splits import read_split
+    from dmml.errors import InputError
+
+    split = read_split(path, clinical)
+    tested = [(who, k) for k, fold in sorted(split.folds.items()) for who in fold.test]
+    folds = pd.Series(dict(tested), dtype=int)
+    trained = {who for fold in split.folds.values() for who in [*fold.train, *(fold.validation or [])]}
+    if len(folds) < len(tested) or trained - {*folds.index}:
+        raise InputError(
+            f"{path}: does not test each of its patients once, so that a patient has no one fold; dmml takes such folds as "
+            "they are (split: in a config), not as one file"
+        )
+    for what, ids in {
+        "of its ids are of no patient here": split.unknown,
+        "patients are in no fold": split.unused,
+    }.items():
+        if ids:
+            print(f"{len(ids)} {what} ({ids[0]}, …)")
+    folds = folds.reindex([who for who in clinical.patients.index if who in folds.index])
+    return folds.rename_axis("patient_id").rename("fold")
+
+
+def _write(folds: pd.Series, out: Path) -> None:
+    import os
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.write_text(folds.to_csv(), encoding="utf-8")
+    os.replace(temporary, out)
 
 
 def _how(args: argparse.Namespace, kind: str | None) -> str:

@@ -11,8 +11,8 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from dmml.cohort.account import cohort_words
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.plausibility import outcome_doubts
 from dmml.cohort.section import read_cohort
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import refuse_other_encoder
@@ -144,8 +144,8 @@ class MultimodalDataModule(LightningDataModule):
                 slides |= member.clinical.match_slides(self._slides_of(member.features, stores[member.features]))
         self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
         self.rna = None if self.cohort.expression is None else CohortRna(self.cohort, self.standardise)
-        for doubt in outcome_doubts(self.cohort.clinical.patients):
-            self._tell(f"doubtful outcome: {doubt}")
+        for line in cohort_words(self.cohort):
+            self._tell(line)
 
     def _slides_of(self, path: str, store: FeatureStore) -> list[str]:
         offered = list(store.attributes["magnifications"])

@@ -15,9 +15,11 @@ from dmml.cohort.gene_preset import choose_genes
 from dmml.cohort.gene_sets import GeneSets
 from dmml.cohort.standardise import (
     CLIP,
+    FAR,
     GeneStatistics,
     check_fit,
     fit_statistics,
+    median_shift,
     standardise,
     statistics_within,
 )
@@ -87,15 +89,18 @@ class CohortRna:
         Returns:
             `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names}, `values_imputed`
             (how many values of measured genes are not known), `values_held` (how many standardised values lie beyond ± 3
-            and were drawn in to it).
+            and were drawn in to it), `median_shift` {subspace: training standard deviations by which the median gene lies
+            from the training mean, None where it cannot be told}.
         """
-        imputed, unknown, held = {}, 0, 0
+        imputed, shifts, unknown, held = {}, {}, 0, 0
         own = self._own()
         for subspace, kept in statistics.items():
             fitted = self._statistics(GeneStatistics.from_dict(kept))
             imputed[subspace] = check_fit(self.measured, fitted, self.scale)
             there = own[[gene for gene in fitted.genes if gene in self.measured]]
             unknown += int(there.isna().to_numpy().sum())
+            shift = median_shift(own, fitted)
+            shifts[subspace] = None if np.isnan(shift) else shift
             held += int((np.abs(standardise(own, fitted, self.scale)) >= CLIP).sum())
         return {
             "scale": self.scale,
@@ -105,7 +110,20 @@ class CohortRna:
             "genes_imputed": imputed,
             "values_imputed": unknown,
             "values_held": held,
+            "median_shift": shifts,
         }
+
+
+def far_from_training(facts: Mapping[str, Any]) -> str:
+    """A sentence where the typical gene lies as far from training as that of another platform; else empty."""
+    far = {subspace: shift for subspace, shift in facts["median_shift"].items() if shift is not None and shift > FAR}
+    if not far:
+        return ""
+    told = ", ".join(f"{subspace} {shift:.1f}" for subspace, shift in far.items())
+    return (
+        f"the median gene lies far from its training mean ({told} training standard deviations): is this RNA of another "
+        "platform? See data: standardise: within_cohort"
+    )
 
 
 def told(facts: Mapping[str, Any]) -> str:
@@ -120,6 +138,10 @@ def told(facts: Mapping[str, Any]) -> str:
         if genes:
             named = ", ".join(genes[:5]) + (", …" if len(genes) > 5 else "")
             said.append(f"{len(genes)} {subspace} genes are not measured and count as the training mean ({named})")
+    if far := far_from_training(facts):
+        said.append(far)
+    if facts["values_held"]:
+        said.append(f"{facts['values_held']} standardised values lie beyond ±{CLIP:g} and were drawn in to it")
     if facts["values_imputed"]:
         said.append(f"{facts['values_imputed']} values of measured genes are not known and count as the training mean")
     return "; ".join(said)

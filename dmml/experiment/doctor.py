@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from dmml.cohort.account import rna_words
 from dmml.cohort.clinical import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets import SUBSPACES, genes_of
-from dmml.cohort.joined import confounded_classes
+from dmml.cohort.joined import joined_doubts
 from dmml.cohort.named_files import named_files
 from dmml.cohort.plausibility import outcome_doubts
 from dmml.cohort.section import read_cohort
@@ -144,9 +145,7 @@ def _expression(found: Examination, cohort: Cohort) -> None:
     rna = cohort.expression
     if rna is None:
         return
-    counts = rna.provenance.get("counts", {})
-    notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
-    found.add("RNA", f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{notes}")
+    found.add("RNA", rna_words(rna))
     usable = found.attempt("gene sets", cohort.usable_gene_sets)
     for subspace in SUBSPACES if usable else ():
         listed, measured = len(genes_of(cohort.gene_sets[subspace])), len(genes_of(usable[subspace]))
@@ -159,12 +158,8 @@ def _together(found: Examination, cohort: Cohort) -> None:
     if cohort.members:
         genes = "" if cohort.expression is None else f", {cohort.expression.table.shape[1]} genes in all"
         found.add("together", f"{cohort.name}: {len(cohort.clinical.patients)} patients{genes}")
-    if classes := confounded_classes(cohort):
-        found.add(
-            "together",
-            f"{', '.join(classes)}: patients of one cohort only, so that a model may learn the laboratory",
-            "look",
-        )
+    for doubt in joined_doubts(cohort):
+        found.add("together", doubt, "look")
 
 
 def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> set[str]:

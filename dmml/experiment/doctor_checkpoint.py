@@ -8,7 +8,7 @@ from typing import Any
 
 from dmml.cohort.cohort import Cohort
 from dmml.data.encoder_match import refuse_other_encoder
-from dmml.data.rna import STANDARDISE, CohortRna
+from dmml.data.rna import STANDARDISE, CohortRna, far_from_training
 from dmml.errors import InputError
 from dmml.experiment.doctor import Examination
 from dmml.store import FeatureStore
@@ -69,5 +69,7 @@ def _genes(found: Examination, cohort: Cohort, section: Mapping[str, Any], stati
         found.add(
             "checkpoint", f"{facts['values_imputed']} values of measured genes are not known, and imputed", "look"
         )
+    if far := far_from_training(facts):
+        found.add("checkpoint", far, "look")
     if facts["transductive"]:
         found.add("checkpoint", "RNA is standardised within the cohort: transductive, not the headline", "look")

@@ -13,6 +13,7 @@ import numpy as np
 from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import Rows
+from dmml.data.fitting import content_hashes
 from dmml.data.rna import told
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
@@ -59,11 +60,19 @@ def write_test(
 
 
 def write_predictions(folder: RunFolder, collected: CollectPredictions, data: Any) -> Path:
-    """Write `predict/<cohort>/predictions.csv`."""
+    """Write `predict/<cohort>/predictions.csv`, and of what tables beside it."""
     out = folder.path / "predict" / data.name / "predictions.csv"
     write_table(out, collected.rows)
+    write_json(
+        out.with_name("provenance.json"), {"created": now(), "versions": {"dmml": __version__}, "hashes": _hashes(data)}
+    )
     print(f"{out}: {len(collected.rows)} patients")
     return out
+
+
+def _hashes(data: Any) -> dict[str, str]:
+    """Of the tables that were tested, which need not be those trained on, and of whom in them."""
+    return content_hashes(data.section, {"test": data.patients("test")})
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -100,6 +109,7 @@ def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str
         "counts": left_out | ({"RNA of this cohort": said} if said else {}),
         "rna": rna,
         "hashes": fitted.get("hashes"),
+        "tested_hashes": _hashes(data),
         "oracle_risk": _oracle_risk(Path(data.section["clinical"]).parent / "truth.csv"),
         "command": command,
         "created": now(),

@@ -112,6 +112,8 @@ class RunFolder:
             data: Its data module, whose seed is that of the order and draw of patients.
             seed: `seed_everything`: of first weights and dropout.
         """
+        from dmml.cohort.account import rna_account
+
         self._write(
             self.provenance()
             | {
@@ -124,6 +126,7 @@ class RunFolder:
                 "counts": {part: data.counts(part) for part in ("train", "val")} if hasattr(data, "counts") else {},
                 "encoder": model.fitted.get("encoder"),
                 "hashes": model.fitted.get("hashes"),
+                "rna": rna_account(getattr(data, "cohort", None)),
             }
         )
 

@@ -81,3 +81,43 @@ def test_the_published_page_is_what_its_figures_say(repository):
     folder = repository / "docs" / "results"
     results = json.loads((folder / "real_rna.json").read_text(encoding="utf-8"))
     assert (folder / "real_rna.md").read_text(encoding="utf-8") == page(results)
+
+
+def test_no_bar_of_the_published_page_is_missed(repository):
+    lines = (repository / "docs" / "results" / "real_rna.md").read_text(encoding="utf-8").splitlines()
+    bars = [line for line in lines[lines.index("| asked | measured | |") + 2 :] if line.startswith("| ")][:11]
+    assert len([line for line in bars if line.endswith("| reached |")]) >= 10
+    assert not [line for line in lines if "**missed**" in line]
+
+
+def test_what_was_not_measured_stands_on_the_page():
+    from real_rna_page import page
+
+    told = page({"baselines seconds": 1000.0})
+    assert "| LUAD: five folds with all baselines < 15 minutes | 16.7 min | **missed** |" in told
+    assert "| GBMLGG grade: accuracy of `teacher` ≥ 0.66 | not measured | |" in told
+    assert told.count("Not measured.") == 7
+
+
+def test_the_record_keeps_what_is_written_and_how_it_was_made():
+    import real_rna
+    from real_rna_page import page
+
+    record = real_rna.merged({"survival by hand, 10 components": [0.8], "dealt": 1}, "luad", {"luad": 2})
+    assert set(record) == {"dealt", "luad", "made"}
+    assert set(real_rna.KEYS) == set(real_rna.PARTS)
+    made = record["made"]["luad"]
+    assert f"Made with dmml {made['dmml']}" in page({"made": record["made"]})
+    assert f"on {made['date']}: luad." in page({"made": record["made"]})
+
+
+def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(shared_data, tmp_path):
+    """Days with 1 = died and months with 1 = censored, of the patients who have both."""
+    import real_rna
+
+    found = real_rna.months(tmp_path, shared_data)
+    bands = {"rna_linear": (0.63, 0.67), "clinical": (0.66, 0.69)}
+    for name, (low, high) in bands.items():
+        days, months = (found[f"in {form}"]["models"][name]["c_index"]["mean"] for form in ("days", "months"))
+        assert low <= days <= high
+        assert months == pytest.approx(days, abs=0.005)

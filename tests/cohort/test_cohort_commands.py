@@ -56,3 +56,26 @@ def test_split(capsys):
     with pytest.raises(InputError, match="no column 'weeks'"):
         run(cohort_split, "--clinical", "c.csv", "--out", "x.csv", "--time", "weeks", "--censored", "cens")
     assert not Path("x.csv").exists()
+
+
+def test_published_folds_are_looked_at_and_written_as_one_file(shared_data, capsys):
+    luad = shared_data / "tcga_luad"
+    words = ["--clinical", luad / "clinical.csv", "--time", "os_days", "--event", "os_event", "--from"]
+    run(cohort_split, *words, luad / "splits_5fold")
+    printed = capsys.readouterr().out
+    assert "in 5 folds, as " in printed
+    table = [line.split() for line in printed.splitlines() if line[:1].isdigit() and line.split()[0] in list("01234")]
+    clinical = read_clinical(luad / "clinical.csv", outcome={"time": "os_days", "event": "os_event"})
+    for k, row in enumerate(table[-5:]):
+        test = read_split(luad / "splits_5fold", clinical).fold(k)[1]
+        events = int(clinical.patients.loc[test, "event"].sum())
+        sites = clinical.patients.loc[test, "site"].nunique()
+        assert [int(word) for word in row[:4]] == [k, len(test), events, sites]
+    assert not list(Path().iterdir())
+    run(cohort_split, *words, luad / "splits_5fold", "--out", "folds.csv")
+    written, named = read_split("folds.csv", clinical), read_split(luad / "splits_5fold", clinical)
+    assert all(set(written.fold(k)[1]) == set(named.fold(k)[1]) for k in range(5))
+    with pytest.raises(InputError, match="does not test each of its patients once"):
+        run(cohort_split, *words, luad / "splits_5fold" / "splits_0.csv")
+    with pytest.raises(InputError, match="--out: names no file"):
+        run(cohort_split, *words[:-1])

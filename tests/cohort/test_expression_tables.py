@@ -77,14 +77,19 @@ def test_ensembl_rows_of_one_symbol_are_summed_on_a_linear_scale_and_averaged_on
     assert logged.table.loc["s2", "TP53"] == pytest.approx((np.log2(3e5 + 1) + np.log2(1e5 + 1)) / 2)
 
 
-def test_tcga_barcodes_are_cut_normal_tissue_left_out_and_samples_averaged():
-    table = tpm_table(4)
-    table.index = ["TCGA-05-4249-01A-01R", "TCGA-05-4249-02A", "TCGA-05-4250-11A", "TCGA-05-4382-01"]
+def test_tcga_barcodes_are_cut_normal_tissue_and_recurrences_left_out_and_samples_averaged():
+    table = tpm_table(6)
+    kinds = ["4249-01A-01R", "4249-01B", "4249-02A", "4250-11A", "4382-01", "4390-06A"]
+    table.index = [f"TCGA-05-{kind}" for kind in kinds]
     table.T.to_csv("e.csv")
     expression = build_expression(["e.csv"])
-    assert expression.patients == ["TCGA-05-4249", "TCGA-05-4382"]
+    assert expression.patients == ["TCGA-05-4249", "TCGA-05-4382", "TCGA-05-4390"]  # a metastasis alone stands in
     np.testing.assert_allclose(expression.table.loc["TCGA-05-4249", GENES], table.iloc[:2][GENES].mean(), rtol=1e-5)
-    assert expression.provenance["counts"] == {"normal_samples_dropped": 1, "patients_with_samples_averaged": 1}
+    assert expression.provenance["counts"] == {
+        "normal_samples_dropped": 1,
+        "samples_of_recurrences_or_metastases_left_out_beside_a_primary": 1,
+        "patients_with_samples_averaged": 1,
+    }
 
 
 def test_equal_rows_of_a_patient_are_one():
@@ -133,7 +138,11 @@ def test_scales_are_told_apart():
 
 
 def test_every_scale_of_a_real_table_is_told_or_refused(shared_data):
-    raw = pd.read_csv(shared_data / "bulk_tpm_8_samples.tsv", sep="\t", index_col=0).clip(lower=0).T.to_numpy()
+    table = pd.read_csv(shared_data / "bulk_tpm_8_samples.tsv", sep="\t", index_col=0).clip(lower=0).T
+    coding, raw = list(table.columns), table.to_numpy()
+    whole = [
+        f"MT-ND{i}" if i < 13 else gene for i, gene in enumerate(coding)
+    ]  # this table has none of the mitochondrion
     rng = np.random.default_rng(0)
     tpm = np.concatenate([raw, raw * rng.lognormal(0, 0.4, raw.shape)])
     tpm *= 1e6 / tpm.sum(1, keepdims=True)
@@ -143,13 +152,21 @@ def test_every_scale_of_a_real_table_is_told_or_refused(shared_data):
     z = (log2 - log2.mean(0)) / np.where(log2.std(0) > 0, log2.std(0), 1.0)
     tables = {"tpm": tpm, "fpkm": fpkm, "counts": counts, "log2": log2, "zscore": z}
     for scale, values in tables.items():
-        assert detect_scale(values) == scale
-        assert settle_scale(values, None, "t") == settle_scale(values, scale, "t") == scale
+        assert detect_scale(values, whole) == scale
+        assert settle_scale(values, None, "t", genes=whole) == settle_scale(values, scale, "t") == scale
     for scale, values in {"log2": np.log2(fpkm + 1), "zscore": np.where(rng.random(z.shape) < 0.1, np.nan, z)}.items():
         assert detect_scale(values) == scale
     # A third of the genes of TPM, TPM without its per-sample closure known, RSEM's estimates, the logarithm to base ten
-    for values in (tpm[:, ::3], 0.35 * tpm, 20 * tpm, np.log10(tpm + 1), fpkm[:4]):
-        assert detect_scale(values) is None
+    for values, genes in (
+        (tpm[:, ::3], whole[::3]),
+        (0.35 * tpm, whole),
+        (20 * tpm, whole),
+        (np.log10(tpm + 1), whole),
+        (fpkm[:4], whole),
+        (fpkm, coding),  # it may be TPM without the mitochondrial genes
+        (fpkm[:, :15_000], whole[:15_000]),
+    ):
+        assert detect_scale(values, genes) is None
         with pytest.raises(InputError, match=r"unknown scale \(values from 0 to .* samples sum to .*; say --scale"):
             settle_scale(values, None, "t")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.expression import build_expression, model_values, read_expression
+from dmml.cohort.expression import Expression, build_expression, model_values, read_expression, write_expression
 from dmml.cohort.gene_names import other_names
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
 from dmml.errors import InputError
@@ -203,3 +203,96 @@ def test_sample_sheets_before_and_since_2024_leave_normal_tissue_out():
         read = build_expression(["g.csv"], patients="sheet.tsv")
         assert read.patients == [f"p{i}" for i in range(0, 12, 2)]
         assert read.provenance["counts"]["normal_samples_dropped"] == 6
+
+
+@pytest.mark.parametrize("scale", ["tpm", "fpkm", "counts"])
+def test_a_stated_linear_scale_is_held_against_logarithmic_values(scale):
+    """Xena's star_tpm.tsv is log2(TPM + 1), whatever its name says."""
+    genes = sorted(set(NUMBER))[:300]
+    values = np.random.default_rng(0).gamma(0.5, size=(12, 300))
+    values *= 1e6 / values.sum(1, keepdims=True)
+    by_genes(np.log2(values + 1), genes=genes).to_csv("star_tpm.tsv", sep="\t")
+    with pytest.raises(InputError, match=f"stated as {scale}, but its values are logarithmic .values from .* to 1"):
+        build_expression(["star_tpm.tsv"], scale=scale)
+    assert build_expression(["star_tpm.tsv"]).scale == "log2"
+    linear = np.rint(values) if scale == "counts" else values
+    by_genes(linear, genes=genes).to_csv("linear.tsv", sep="\t")
+    assert build_expression(["linear.tsv"], scale=scale).scale == scale
+    by_genes(np.minimum(np.rint(values), 20.0), genes=genes).to_csv("few_reads.tsv", sep="\t")
+    assert build_expression(["few_reads.tsv"], scale="counts").scale == "counts"
+
+
+def test_patients_without_a_single_value_have_no_rna():
+    table = by_genes().T.rename_axis("patient_id")
+    table.iloc[2] = np.nan
+    table.iloc[3, 1:] = np.nan
+    table.to_csv("p.csv")
+    read = read_expression("p.csv")
+    assert len(read.table) == 11
+    assert BARCODES[2][:12] not in read.patients
+    assert BARCODES[3][:12] in read.patients
+    assert read.provenance["counts"]["patients_without_any_value_dropped"] == 1
+    own = Expression(table, "tpm", {"counts": {"files_ignored": 2}})
+    write_expression(own, "own.parquet")
+    read = read_expression("own.parquet")
+    assert len(read.table) == 11
+    assert read.provenance["counts"] == {"files_ignored": 2, "patients_without_any_value_dropped": 1}
+    write_expression(Expression(table.iloc[2:3], "tpm", {}), "none.parquet")
+    with pytest.raises(InputError, match=r"none.parquet: no patient has a single value"):
+        read_expression("none.parquet")
+
+
+def test_foreign_parquet_is_read_as_a_text_table_is():
+    table = by_genes().T.rename_axis("case")
+    wide = table.add_suffix("_rnaseq").assign(age=60.0, MYC_cnv=1.0)
+    wide.reset_index().to_parquet("wide.parquet")
+    options = {"patient_id": "case", "suffix": "_rnaseq"}
+    read = read_expression({"path": "wide.parquet", **options})
+    assert (read.table.shape, read.provenance["counts"]) == ((12, 80), {"other_columns_passed_by": 2})
+    wide.to_csv("wide.csv")
+    pd.testing.assert_frame_equal(read.table, read_expression({"path": "wide.csv", **options}).table)
+    table.assign(age=60.0).reset_index().to_parquet("aged.parquet")
+    assert "age" not in read_expression({"path": "aged.parquet", "scale": "tpm"}).table
+
+    probes = [f"{i}_s_at" for i in range(80)]
+    by_genes(genes=probes).reset_index().to_parquet("geo.parquet")
+    with pytest.raises(InputError, match="geo.parquet: no gene names recognised"):
+        read_expression("geo.parquet")
+    pd.DataFrame({"probe": probes, "symbol": GENES}).to_csv("map.csv", index=False)
+    read = read_expression({"path": "geo.parquet", "probes": "map.csv", "scale": "tpm"})
+    np.testing.assert_allclose(read.table[GENES], TPM, rtol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["patient_id", "suffix", "patients", "probes"])
+def test_options_that_say_nothing_of_dmmls_own_table_are_refused(option):
+    write_expression(Expression(by_genes().T, "tpm", {}), "own.parquet")
+    with pytest.raises(InputError, match=f"{option} says nothing of own.parquet"):
+        read_expression({"path": "own.parquet", option: "x"})
+
+
+def test_a_map_of_names_with_dots():
+    names = ["TCGA.05.4249.01A", "TCGA.05.4250.01A", "S1.2", *(f"s{i}" for i in range(9))]
+    by_genes(samples=names).to_csv("g.csv")
+    pd.DataFrame({"sample": names, "patient_id": [f"P{i}" for i in range(12)]}).to_csv("map.csv", index=False)
+    assert build_expression(["g.csv"], patients="map.csv").patients == [f"P{i}" for i in range(12)]
+    by_genes(samples=["S1", *names[1:]]).to_csv("g.csv")  # S1 is not S1.2
+    read = build_expression(["g.csv"], patients="map.csv")
+    assert "P2" in read.patients  # by S1.2 itself
+    assert read.provenance["counts"]["samples_not_in_map_dropped"] == 1
+    files = pd.DataFrame({"File Name": ["f0.star.tsv", "f1.star.tsv", "x.1.tsv", "x.2.tsv"], "Case ID": list("abcd")})
+    files.to_csv("sheet.tsv", sep="\t", index=False)
+    by_genes(TPM[:3], samples=["f0", "f1", "x"]).to_csv("g.csv")
+    read = build_expression(["g.csv"], patients="sheet.tsv")  # x is c's or d's
+    assert read.patients == ["a", "b"]
+
+
+def test_a_sheets_recurrences_stand_in_only_where_there_is_no_primary():
+    by_genes(TPM[:4], samples=["f0", "f1", "f2", "f3"]).to_csv("g.csv")
+    kinds = ["Primary Tumor", "Recurrent Tumor", "Metastatic", "Solid Tissue Normal"]
+    sheet = pd.DataFrame({"File Name": ["f0", "f1", "f2", "f3"], "Case ID": list("aabb"), "Sample Type": kinds})
+    sheet.to_csv("sheet.tsv", sep="\t", index=False)
+    read = build_expression(["g.csv"], patients="sheet.tsv")
+    assert read.patients == ["a", "b"]
+    np.testing.assert_allclose(read.table[GENES], TPM[[0, 2]], rtol=1e-6)
+    counts = read.provenance["counts"]
+    assert counts["samples_of_recurrences_or_metastases_left_out_beside_a_primary"] == 1

@@ -147,3 +147,41 @@ def test_covariates_with_gaps_and_strays():
         "grade"
     ]
     assert set(grades) == {"1", "2", "3", "high", "low", "X"}  # half of them are words: it is a category
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("censored", ("0:LIVING", "1:DECEASED")),
+        ("censored", ("0:DiseaseFree", "1:Recurred/Progressed")),
+        ("event", ("0:DECEASED", "1:ALIVE")),
+        ("event", ("0", "1:CENSORED")),
+    ],
+)
+def test_the_word_behind_a_code_is_believed(option, words):
+    path = table(OUTCOME=[words[i % 2] for i in range(30)])
+    other = {"event": "censored", "censored": "event"}[option]
+    with pytest.raises(InputError, match=f"in 'OUTCOME' says the opposite of {option}; write {other}: OUTCOME"):
+        read_clinical(path, outcome={"time": "t", option: "OUTCOME"})
+    said = read_clinical(path, outcome={"time": "t", option: "OUTCOME", "checked": True}).patients["event"]
+    if words[0] != "0":
+        right = read_clinical(path, outcome={"time": "t", other: "OUTCOME"}).patients["event"]
+        assert (right == 1 - said).all()
+
+
+@pytest.mark.parametrize("name", ["alive", "Living", "is_alive"])
+def test_a_column_of_the_living_is_no_event(name):
+    path = table(**{name: [0, 1] * 15})
+    with pytest.raises(InputError, match=f"whose name says that 1 means alive; write censored: {name}"):
+        read_clinical(path, outcome={"time": "t", "event": name})
+    assert read_clinical(path, outcome={"time": "t", "censored": name}).patients["event"].sum() == 15
+    read_clinical(table(dead_or_alive=[0, 1] * 15), outcome={"time": "t", "event": "dead_or_alive"})
+
+
+def test_unknown_among_numbers_is_no_number_and_among_words_a_level():
+    ages = [str(40 + i) if i % 3 else ["Unknown", "none"][i % 2] for i in range(30)]
+    read = read_clinical(table(age=ages), covariates=["age"]).covariates["age"]
+    assert read.dtype == float
+    assert read.isna().sum() == 10
+    grades = read_clinical(table(grade=["low", "high", "unknown"] * 10), covariates=["grade"]).covariates["grade"]
+    assert set(grades) == {"low", "high", "unknown"}

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dmml.cohort.expression import model_values, read_expression
-from dmml.cohort.standardise import CLIP, GeneStatistics, check_fit, fit_statistics, standardise
+from dmml.cohort.standardise import CLIP, GeneStatistics, check_fit, fit_statistics, median_shift, standardise
 from dmml.errors import InputError
 
 
@@ -95,3 +95,14 @@ def test_published_outliers_do_not_squeeze_the_rest(shared_data):
     plain = ((values - values.mean()) / values.std()).clip(-CLIP, CLIP).to_numpy().std(axis=0)[expressed]
     assert plain.min() < 0.2
     assert spread.min() > 0.6
+
+
+def test_the_median_gene_tells_of_another_platform():
+    rng = np.random.default_rng(0)
+    training = frame(rng.normal(3, 1, (100, 40)))
+    statistics = fit_statistics(training, list(training.columns), "log2")
+    assert median_shift(frame(rng.normal(3, 1, (20, 40))), statistics) < 0.5
+    array = frame(rng.normal(8, 1, (20, 40)))
+    array.iloc[:, 0] = np.nan  # unknown genes say nothing
+    assert median_shift(array.drop(columns="G1"), statistics) == pytest.approx(5, abs=0.3)
+    assert np.isnan(median_shift(array[["G0"]], statistics))

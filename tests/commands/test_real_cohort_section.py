@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -148,6 +149,12 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
     lost = [gene for gene in absent if gene in genes_of(SETS["tumor"])]
     assert f"{len(lost)} tumor genes are not measured and count as the training mean ({lost[0]}, {lost[1]}, " in said
     assert metrics["c_index"]["n"] == 40
+    context = json.loads(Path("runs/home/test/away_transductive/context.json").read_text())
+    tested = context["tested_hashes"]
+    for option, file in (("clinical", "clinical.csv"), ("expression", "array.csv")):
+        assert (
+            tested[option] == hashlib.sha256((away / file).read_bytes()).hexdigest()[:16] != context["hashes"][option]
+        )
     assert not Path("runs/home/test/away").exists()  # never where the headline stands
     # It undoes the platform: the same patients' TPM, standardised within, give the same answers.
     rna.drop(columns=absent).to_csv(away / "tpm.csv")
@@ -155,6 +162,8 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
     Path("test.yaml").write_text(yaml.safe_dump({"data": tpm}))
     assert main(["predict", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
     again = pd.read_csv("runs/home/predict/away_transductive/predictions.csv")
+    kept = json.loads(Path("runs/home/predict/away_transductive/provenance.json").read_text())["hashes"]
+    assert (kept["clinical"], kept["expression"] == tested["expression"]) == (tested["clinical"], False)
     np.testing.assert_allclose(again["risk"], shifted["risk"], atol=1e-4)
 
     array.iloc[:29].to_csv(away / "array.csv")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.joined import confounded_classes
+from dmml.cohort.joined import confounded_classes, joined_doubts
 from dmml.cohort.section import read_cohort
 from dmml.data.joined_store import JoinedStore
 from dmml.data.module import MultimodalDataModule
@@ -115,3 +115,69 @@ def test_classes_that_tell_the_laboratory_are_named(tmp_path):
         section["expression"] = {"path": f"{prefix}.csv", "scale": "zscore"}
     with pytest.raises(InputError, match="z-scored one by one"):
         read_cohort(one | {"also": [two]})
+
+
+def test_labels_are_one_label_in_one_spelling_only(tmp_path):
+    one = cohort(tmp_path / "one", "a", label=("G2", "G3")) | {"outcome": {"label": "grade"}}
+    two = cohort(tmp_path / "two", "b", label=("g2", "G3")) | {"outcome": {"label": "grade"}}
+    with pytest.raises(InputError, match="'G2' and 'g2' in 'label' are spellings of one label"):
+        read_cohort(one | {"also": [two]})
+
+
+def test_levels_of_one_cohort_are_looked_at(tmp_path):
+    sections = []
+    for name, prefix, words in (("one", "a", ("male", "female")), ("two", "b", ("M", "female"))):
+        section = cohort(tmp_path / name, prefix) | {"covariates": ["sex"]}
+        pd.read_csv(section["clinical"]).assign(sex=list(words) * 6).to_csv(section["clinical"], index=False)
+        sections.append(section)
+    doubts = joined_doubts(read_cohort(sections[0] | {"also": [sections[1]]}))
+    assert doubts == ["sex: levels of one cohort only: male (one), M (two); are they spelt otherwise in another?"]
+
+
+def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
+    """Both are log2, and a model can tell the cohorts by it."""
+    from dmml.cohort.account import rna_account
+    from dmml.cohort.gene_sets import genes_of, read_gene_sets
+
+    sets, rng = read_gene_sets(), np.random.default_rng(0)
+    columns = genes_of(sets["tumor"])[:20] + genes_of(sets["tme"])[:20]
+    level, sections = rng.uniform(0, 8, 40), []
+    for name, prefix, offset in (("seq", "a", 0.0), ("array", "b", 5.0), ("other", "c", 0.1)):
+        section = cohort(tmp_path / name, prefix)
+        values = np.maximum(level + offset + rng.normal(0, 1, (12, 40)), 0)
+        table = pd.DataFrame(values, index=[f"{prefix}{i}" for i in range(12)], columns=columns)
+        table.to_csv(f"{name}.csv", index_label="patient_id")
+        sections.append(section | {"expression": {"path": f"{name}.csv", "scale": "log2"}})
+    data = MultimodalDataModule(**sections[0], also=[sections[1]])
+    data.setup("fit")
+    said = capsys.readouterr().out
+    assert "RNA of seq: 12 patients × 40 genes, log2 (as stated)" in said
+    assert "joined cohorts: RNA of array: the median gene lies" in said
+    assert "standardise: within_cohort" in said
+    account = rna_account(data.cohort)
+    assert account["cohorts"]["array"]["sources"][0]["file"] == "array.csv"
+    assert account["cohorts"]["seq"]["scale_stated"]
+    assert joined_doubts(read_cohort(sections[0] | {"also": [sections[2]]})) == []
+
+
+def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
+    from dmml.cohort.cohort import Cohort
+    from dmml.cohort.expression import Expression
+    from dmml.cohort.gene_sets import genes_of, read_gene_sets
+    from dmml.data.rna import CohortRna, told
+
+    rng, sets = np.random.default_rng(0), read_gene_sets()
+    home = read_cohort(cohort(tmp_path / "one", "a"))
+    genes = genes_of(sets["tumor"])[:20] + genes_of(sets["tme"])[:20]
+
+    def rna(offset, spike=0.0):
+        values = rng.normal(5 + offset, 1, (12, 40)).clip(3 + offset, 7 + offset)
+        values[0, 0] += spike
+        table = pd.DataFrame(values, index=home.clinical.patients.index, columns=genes)
+        return CohortRna(Cohort("x", home.clinical, Expression(table, "log2"), sets))
+
+    fitted = {"tumor": rna(0).fit(list(home.clinical.patients.index), genes)}
+    fitted["tumor"]["std"] = [1.0] * 40
+    assert told(rna(0).facts(fitted)) == ""
+    assert told(rna(0, spike=7377).facts(fitted)) == "1 standardised values lie beyond ±3 and were drawn in to it"
+    assert "the median gene lies far from its training mean (tumor 5.0 training" in told(rna(5).facts(fitted))

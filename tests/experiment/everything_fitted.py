@@ -44,7 +44,7 @@ def everything(out: Path, regressions: list[dict[str, Any]]) -> dict[str, Any]:
             "inner": (folder / "inner.csv").read_text(),
         }
         for name in SOURCE_HASHES:
-            found[folder.name]["context"].get("hashes", {}).pop(name, None)
+            found[folder.name]["context"]["hashes"].pop(name)
         best = folder / "checkpoints" / "best.ckpt"
         if best.is_file():
             kept = torch.load(best, weights_only=True)

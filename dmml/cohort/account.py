@@ -1,0 +1,36 @@
+"""What was understood of a cohort's tables, in sentences: scale of its RNA and how it is known, what was merged and dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dmml.cohort.cohort import Cohort
+from dmml.cohort.expression import Expression
+from dmml.cohort.joined import joined_doubts
+from dmml.cohort.plausibility import outcome_doubts
+
+
+def rna_words(rna: Expression) -> str:
+    """Patients, genes, scale (found or stated) and counts of what was mapped, merged and dropped, in a line."""
+    counts = rna.provenance.get("counts", {})
+    notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
+    stated = rna.provenance.get("scale_stated")
+    known = "" if stated is None else " (as stated)" if stated else " (found from the values)"
+    return f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{known}{notes}"
+
+
+def cohort_words(cohort: Cohort) -> list[str]:
+    """What a run says of its tables when it has read them."""
+    members = [member for member in cohort.members or [cohort] if member.expression is not None]
+    lines = [
+        f"RNA{f' of {member.name}' if cohort.members else ''}: {rna_words(member.expression)}" for member in members
+    ]
+    lines += [f"doubtful outcome: {doubt}" for doubt in outcome_doubts(cohort.clinical.patients)]
+    return lines + [f"joined cohorts: {doubt}" for doubt in joined_doubts(cohort)]
+
+
+def rna_account(cohort: Cohort | None) -> dict[str, Any] | None:
+    """Of the RNA that a run was made from: sources, scale, counts and names of genes, member by member; None without."""
+    if cohort is None or cohort.expression is None:
+        return None
+    return {"scale": cohort.expression.scale, **cohort.expression.provenance}
