@@ -10,6 +10,7 @@ import pytest
 from gdc_downloads import Downloads, cart, star_text
 
 from dmml.cohort.expression import read_expression
+from dmml.cohort.gdc_clinical import read_gdc_clinical
 from dmml.cohort.section import read_cohort
 from dmml.commands import cohort_gdc
 from dmml.errors import InputError
@@ -143,3 +144,15 @@ def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
     with pytest.raises(InputError, match=told):
         command(rna, "--sample-sheet", sheet, "--clinical", clinical, "--out", "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_another_cancers_stage_is_no_stand_in_for_the_primary_ones(tmp_path):
+    made = Downloads(tmp_path)
+    made.case("TCGA-05-0001", last=100, stage=None)
+    made.case("TCGA-05-0002", last=100, stage="Stage II")
+    made.case("TCGA-05-0003", last=100, stage=None)
+    for entry in made.cases[2]["diagnoses"]:
+        del entry["diagnosis_is_primary_disease"]  # nothing says which is the primary one: the first counts
+    table, _ = read_gdc_clinical([made.write_json()])
+    assert pd.isna(table.loc["TCGA-05-0001", "stage"])
+    assert table.loc[["TCGA-05-0002", "TCGA-05-0003"], "stage"].tolist() == ["II", "IV"]

@@ -256,7 +256,7 @@ def test_foreign_parquet_is_read_as_a_text_table_is():
 
     probes = [f"{i}_s_at" for i in range(80)]
     by_genes(genes=probes).reset_index().to_parquet("geo.parquet")
-    with pytest.raises(InputError, match="geo.parquet: no gene names recognised"):
+    with pytest.raises(InputError, match=r"geo.parquet: no gene names recognised"):
         read_expression("geo.parquet")
     pd.DataFrame({"probe": probes, "symbol": GENES}).to_csv("map.csv", index=False)
     read = read_expression({"path": "geo.parquet", "probes": "map.csv", "scale": "tpm"})
