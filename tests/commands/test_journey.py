@@ -29,7 +29,6 @@ def test_fit_leaves_a_complete_run_folder(journey):
         hashes = {"clinical", "features", "partition"} | ({"expression"} if name == "teacher" else set())
         assert hashes <= set(provenance["hashes"])
         assert provenance["rna"]["scale"] == "tpm"
-        assert provenance["rna"]["sources"]
 
 
 def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
