@@ -135,10 +135,13 @@ def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(s
             task = Survival(n_intervals=4)
             task.fit(data.training_outcome())
             for name, own in scores.items():
+                if outcome is months and name == "rna_linear" and fold > 0:  # one fold tells, and a fit takes a second
+                    continue
                 rows = pd.DataFrame(predict_linear(name, data, task, "the fold")[1]).dropna(subset=["time", "event"])
                 own.append(concordance_index(*(rows[column].to_numpy(float) for column in ("time", "event", "risk"))))
         for name, own in scores.items():
-            found[name].append(np.mean(own))
+            found[name].append(own)
     for name, (low, high) in {"rna_linear": (0.63, 0.67), "clinical": (0.66, 0.69)}.items():
-        assert low <= found[name][0] <= high
-        assert found[name][1] == pytest.approx(found[name][0], abs=0.01)
+        in_days, in_months = found[name]
+        assert low <= np.mean(in_days) <= high
+        assert np.mean(in_months) == pytest.approx(np.mean(in_days[: len(in_months)]), abs=0.01)
