@@ -57,6 +57,8 @@ def _import(args: argparse.Namespace) -> None:
     )
     if result.not_nested:
         print(f"one magnification only: {result.not_nested}")
+    if result.warning:
+        print(f"warning: {result.warning}")
     if result.failures:
         print(f"{len(result.failures)} files not imported, listed in {beside(args.out, FAILURES)}:")
         for failure in result.failures[:10]:

@@ -116,6 +116,8 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
     for slide in slides:
         if slide["tiles_unreadable"]:
             found.append(f"{slide['source']}: {slide['tiles_unreadable']} tiles could not be decoded and are left out.")
+        if unreadable := slide.get("findings", {}).get("unreadable"):
+            found.append(f"{slide['source']}: {unreadable:.2f} mm² of it could not be decoded and were not looked at.")
         if slide["mpp_source"] == "--mpp":
             found.append(f"{slide['source']} does not tell its scale; {slide['mpp']:g} µm per pixel was given by hand.")
     return found

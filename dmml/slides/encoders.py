@@ -11,7 +11,7 @@ import numpy as np
 from dmml.errors import InputError
 from dmml.slides import lite0_weights
 from dmml.slides.encoder_weights import fitting_tensors, read_tensors, tensor_hash
-from dmml.slides.known_encoders import KNOWN, Recipe, check_name
+from dmml.slides.known_encoders import Recipe, check_name, recipe_of
 
 if TYPE_CHECKING:
     import torch
@@ -186,7 +186,7 @@ def load_encoder(
     """
     check_weights(name, weights)
     check_precision(precision)
-    recipe = KNOWN.get(name, Recipe(name))
+    recipe = recipe_of(name) or Recipe(name)
     packaged = weights is None and name == DEFAULT
     try:
         model, preprocessing = recipe.build(pretrained=weights is None and not packaged)

@@ -13,8 +13,10 @@ from dmml.errors import InputError
 from dmml.slides.failures import Failure, beside, record_failures
 from dmml.slides.file_names import check_name, in_one_line
 from dmml.slides.foreign_features import PARAMETERS, Cutting, ForeignSlide, read_foreign
+from dmml.slides.known_encoders import seen_in_training
 from dmml.slides.mpp import SlideError, check_given
 from dmml.slides.nesting import parents_of, why_not_nested
+from dmml.slides.sources import fingerprint
 from dmml.store import FeatureStore, SlideFeatures, is_store
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
@@ -33,6 +35,8 @@ class Import:
     dim: int = 0
     not_nested: str = ""
     """Why only one of two magnifications was taken; empty where both were"""
+    warning: str = ""
+    """That the encoder was pre-trained on the slides' collection; empty where that is not known"""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def import_features(
     if not planned:
         raise InputError(_nothing(result.failures))
     name = encoder or _encoder_name(found)
+    result.warning = seen_in_training(name, planned)
     out = str(out).removeprefix("file://")
     scales = sorted({m for files in planned.values() for m in files})
     if len(scales) > 2:
@@ -131,7 +136,8 @@ def _inside(folder: Path, encoder: str | None) -> list[Path]:
             raise InputError(f"{folder}: no features of {encoder}; there are {', '.join(names)}")
         roots = [path for path in folders if encoder in (None, path.name.removeprefix("features_"))]
     else:
-        roots = [folder / "h5_files"] if (folder / "h5_files").is_dir() else [folder]
+        # CLAM keeps coordinates alone in `patches` beside them.
+        roots = next(([folder / name] for name in ("h5_files", "pt_files") if (folder / name).is_dir()), [folder])
     return sorted(path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
@@ -151,7 +157,8 @@ def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cuttin
                 if scale in planned.get(slide_id, {}):
                     other = planned[slide_id][scale].path
                     raise SlideError("duplicate_stem", f"{path}: same slide and magnification as {other}; name one")
-                looked = ForeignSlide(held.features[:0], held.corner, cutting)
+                # Not a slice, which would keep all features of all slides in memory.
+                looked = ForeignSlide(np.empty((0, held.features.shape[1]), np.float32), held.corner, cutting)
                 planned.setdefault(slide_id, {})[scale] = _Planned(path, coordinates, looked, held.features.shape[1])
             except SlideError as error:
                 result.failures.append(Failure(in_one_line(path), error.state, str(error)))
@@ -241,14 +248,20 @@ def _attributes(files: dict[int, _Planned]) -> dict[str, Any]:
     return {
         "source": last.path.name,
         "imported": {
-            str(m): [file.path.name, file.path.stat().st_size, c.level0_px, c.level0_mpp]
+            str(m): [file.path.name, *_hashes(file), c.level0_px, c.level0_mpp]
             for (m, file), c in zip(files.items(), cuttings.values(), strict=True)
         },
         "mpp": cuttings[max(files)].level0_mpp,
         "mpp_source": cuttings[max(files)].mpp_source,
         "tile_um": {str(m): c.level0_px * c.level0_mpp for m, c in cuttings.items()},
+        "tile_level0_px": {str(m): c.level0_px for m, c in cuttings.items()},
         "tiles": {str(m): len(file.slide.corner) for m, file in files.items()},
     }
+
+
+def _hashes(file: _Planned) -> list[str]:
+    """Of the file and of that with its coordinates: one of the same size may hold other values."""
+    return [fingerprint(path)["source_hash"] for path in (file.path, file.coordinates) if path is not None]
 
 
 def _bag(file: _Planned) -> SlideFeatures:

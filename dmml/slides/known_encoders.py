@@ -152,6 +152,12 @@ def check_name(name: str) -> None:
         raise InputError(f"--encoder {name}: did you mean {near[0]}?")
 
 
+def recipe_of(name: str) -> Recipe | None:
+    """The recipe that a short name, or the hub name of such a model, stands for; None for any other model."""
+    hub = name.replace("hf_hub:", "hf-hub:")
+    return KNOWN.get(name) or next((recipe for recipe in KNOWN.values() if recipe.hub == hub), None)
+
+
 def seen_in_training(name: str, slide_ids: Iterable[str]) -> str:
     """A warning where an encoder was pre-trained on the collection that slides come from; empty if none is known.
 
@@ -159,8 +165,7 @@ def seen_in_training(name: str, slide_ids: Iterable[str]) -> str:
         name: Short or hub name of the encoder.
         slide_ids: File names without ending.
     """
-    hub = name.replace("hf_hub:", "hf-hub:")
-    recipe = KNOWN.get(name) or next((recipe for recipe in KNOWN.values() if recipe.hub == hub), None)
+    recipe = recipe_of(name)
     ids = list(slide_ids)
     also = next((sources for part, sources in _ALSO_TRAINED_ON.items() if part in name.lower()), ())
     for collection in recipe.trained_on if recipe else also:

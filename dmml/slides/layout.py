@@ -58,16 +58,21 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     judged_at = max(JUDGED_AT, *request.magnifications)
     scale = mask_scale(slide.size_um, tile_um(judged_at))
     picture = slide.overview(scale)
+    unreadable = round(slide.unreadable_um2 / 1e6, 4)
     try:
         mask, findings = find_tissue(request.tissue, picture, scale)
     except InputError as error:
         raise SlideError("tissue_failed", f"{slide.path}: {error}") from error
+    if unreadable:
+        findings["unreadable"] = unreadable  # white there, so that no tile is laid, and none is missed
     share = tissue_share(mask, scale, tile_um(judged_at), slide.size_um)
     tiles = lay_tiles(share, judged_at, request.magnifications, request.least_tissue)
     if not len(tiles[max(request.magnifications)]):
         reason = f"none of {share.size} {judged_at}x tiles holds {request.least_tissue:.0%} tissue"
         if not share.size:
             reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {judged_at}x tile"
+        if unreadable:
+            reason += f", and {unreadable:.2f} mm² cannot be decoded"
         raise SlideError(
             "no_tissue", f"{slide.path}: {reason}; leave it out, or check its µm per pixel ({slide.mpp:.4g})"
         )
@@ -79,6 +84,8 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         "mpp": slide.mpp,
         "mpp_source": request.mpp_from if slide.mpp_source == GIVEN else slide.mpp_source,
         "reader": slide.reader,
+        "tile_um": {str(m): tile_um(m) for m in tiles},
+        "tile_level0_px": {str(m): tile_um(m) / slide.mpp for m in tiles},
         "thumbnail_mpp": mpp,
         "tissue_mm2": round(float(mask.sum()) * scale**2 / 1e6, 4),
         "findings": findings,

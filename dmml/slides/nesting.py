@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 TOLERANCE_PX = 1.5
 """Pixels of the finest level by which a tile may miss its quarter: tools round positions to whole pixels of a level"""
 
+_MOST_NAMES = 10
+
 
 def parents_of(fine: ForeignSlide, coarse: ForeignSlide) -> tuple[np.ndarray, float]:
     """Row of the coarse tile that holds each fine tile, and by how much the worst one misses its quarter.
@@ -47,8 +49,14 @@ def why_not_nested(slides: Mapping[str, tuple[ForeignSlide, ForeignSlide]], scal
         return f"{fine_scale}x is not twice {coarse_scale}x"
     if not slides:
         return f"no slide has both {coarse_scale}x and {fine_scale}x"
-    for slide_id, (coarse, fine) in slides.items():
-        worst = parents_of(fine, coarse)[1]
-        if worst > TOLERANCE_PX:
-            return f"{slide_id}: {fine_scale}x tiles do not lie in the quarters of {coarse_scale}x tiles, {worst:.0f} px off"
-    return ""
+    off = {slide_id: parents_of(fine, coarse)[1] for slide_id, (coarse, fine) in slides.items()}
+    off = {slide_id: worst for slide_id, worst in off.items() if worst > TOLERANCE_PX}
+    if not off:
+        return ""
+    names = ", ".join(list(off)[:_MOST_NAMES]) + (
+        f" and {len(off) - _MOST_NAMES} more" if len(off) > _MOST_NAMES else ""
+    )
+    text = f"{names}: {fine_scale}x tiles do not lie in the quarters of {coarse_scale}x tiles, {max(off.values()):.0f} px off"
+    if len(off) == len(slides):
+        return text
+    return f"{text}; the other {len(slides) - len(off)} slides nest: leave these out, or cut them again, to keep {coarse_scale}x"

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from dmml.store import FeatureStore
 
 MOST_CARDS = 400
-"""Slides shown; beyond it, the ones with the fewest tiles, where masks go wrong"""
+"""Slides pictured; beyond it, the ends by tiles, where masks go wrong, and what is odd"""
+_COARSER = 1.02
+"""Times that a slide's pixels may be as large as its tiles' before that is odd; scanners of 0.5 µm/px have up to 0.504"""
 _CARD_PX = 300
 _LINE = (0, 110, 90)
 _TISSUE = (120, 170, 150)
@@ -32,7 +34,7 @@ p.lead{margin:0 0 20px;color:#555}.cards{display:grid;grid-template-columns:repe
 .card .picture{height:200px;display:flex;gap:6px;align-items:center;justify-content:center;margin-bottom:10px}
 .card img{max-width:49%;max-height:200px}.card img+img{outline:1px solid #e3e3df}.card em{color:#a4501a;font-style:normal;font-size:13px}.card b{overflow-wrap:anywhere}.card span{color:#555;font-size:13px}
 .card.few{border-color:#c9702a}table{border-collapse:collapse;background:#fff;width:100%}td,th{text-align:left;
-padding:6px 10px;border:1px solid #e3e3df;vertical-align:top;overflow-wrap:anywhere}td:nth-child(2){white-space:nowrap}th{background:#efefeb}
+padding:6px 10px;border:1px solid #e3e3df;vertical-align:top;overflow-wrap:anywhere}table:not(.odd) td:nth-child(2){white-space:nowrap}th{background:#efefeb}
 code{background:#efefeb;border-radius:4px;padding:1px 4px}
 """
 
@@ -51,11 +53,16 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
     attributes = store.attributes
     fine = max(attributes["magnifications"])
     counts = {slide: store.n_tokens(slide, fine) for slide in store.slides()}
-    shown = sorted(sorted(counts, key=lambda slide: counts[slide])[:MOST_CARDS])
     few = np.percentile(list(counts.values()), 25) / 4 if counts else 0
-    usual = Counter(round(store.slide_attributes(slide).get("mpp", 0), 2) for slide in counts).most_common(1)
-    cards = [_card(store, slide, fine, few, usual[0][0]) for slide in shown]
-    left_out = "" if len(shown) == len(counts) else f" Shown are the {len(shown)} with the fewest tiles."
+    odd = _what_is_odd(store, counts, few)
+    shown = _pictured(counts, odd)
+    cards = [_card(store, slide, fine, odd[slide], counts[slide] < few) for slide in sorted(shown)]
+    left_out = (
+        ""
+        if len(shown) == len(counts)
+        else f" Pictured are {len(shown)} slides: those with the fewest tiles, those with the most, and odd ones; "
+        f"{len(counts) - len(shown)} others are not, of which the odd ones are listed below."
+    )
     scales = ", ".join(f"{m}x ({mpp:g} µm/px)" for m, mpp in sorted(attributes["magnifications"].items()))
     lead = (
         f"{len(counts)} slides, {sum(counts.values()):,} tiles at {fine}x, {len(failures)} files not extracted. "
@@ -68,7 +75,8 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Slides of {escape(Path(store.path).name)}</title><style>{_STYLE}</style></head><body>"
         f'<h1>Slides of {escape(Path(store.path).name)}</h1><p class="lead">{lead}</p>'
-        f'{_failure_table(failures)}<h2>Extracted</h2><div class="cards">{"".join(cards)}</div></body></html>\n'
+        f'{_failure_table(failures)}<h2>Extracted</h2><div class="cards">{"".join(cards)}</div>'
+        f"{_odd_table({slide: odd[slide] for slide in odd if odd[slide] and slide not in shown})}</body></html>\n"
     )
     write_text(path, page)
     return path
@@ -104,15 +112,35 @@ def outlined(thumbnail: np.ndarray, mpp: float, position: np.ndarray, tile_um: f
     return picture
 
 
-def _card(store: FeatureStore, slide: str, fine: int, few: float, usual_mpp: float) -> str:
+def _what_is_odd(store: FeatureStore, counts: dict[str, int], few: float) -> dict[str, list[str]]:
+    """{slide: reasons} of all slides; `few`: tiles below which a slide has far fewer than the others."""
+    known = {slide: store.slide_attributes(slide) for slide in counts}
+    usual = Counter(round(its.get("mpp", 0), 2) for its in known.values()).most_common(1)
+    finest = min(store.attributes["magnifications"].values())
+    odd = {slide: _odd(its, usual[0][0], finest) for slide, its in known.items()}
+    for slide, n in counts.items():
+        if n < few:
+            odd[slide].append(f"far fewer tiles than the others ({n})")
+    return odd
+
+
+def _pictured(counts: dict[str, int], odd: dict[str, list[str]]) -> set[str]:
+    """All slides, or the ends by tiles, a quarter each, and those with most that is odd."""
+    if len(counts) <= MOST_CARDS:
+        return set(counts)
+    order = sorted(counts, key=lambda slide: counts[slide])
+    shown = {*order[: MOST_CARDS // 4], *order[-(MOST_CARDS // 4) :]}
+    rest = sorted((slide for slide in counts if odd[slide] and slide not in shown), key=lambda slide: -len(odd[slide]))
+    return shown | set(rest[: MOST_CARDS - len(shown)])
+
+
+def _card(store: FeatureStore, slide: str, fine: int, odd: list[str], few: bool) -> str:
     known = store.slide_attributes(slide)
     scales = store.attributes["magnifications"]
-    n = store.n_tokens(slide, fine)
     counts = ", ".join(f"{store.n_tokens(slide, m)} at {m}x" for m in sorted(scales))
     lines = [f"{counts} tiles", _scale_line(known)]
     if "tissue_mm2" in known:
         lines.append(f"{known['tissue_mm2']:.2f} mm² of tissue")
-    odd = _odd(known, usual_mpp) + ([f"far fewer tiles than the others ({n})"] if n < few else [])
     thumbnail, pictures = store.thumbnail(slide), "<span>no picture</span>"
     if thumbnail is not None and "thumbnail_mpp" in known:
         bag = store.read(slide, fine)
@@ -125,17 +153,19 @@ def _card(store: FeatureStore, slide: str, fine: int, few: float, usual_mpp: flo
     details = "<br>".join(escape(line) for line in lines if line)
     reasons = "".join(f"<em>{escape(reason)}</em>" for reason in odd)
     return (
-        f'<div class="card{" few" if n < few else ""}"><div class="picture">{pictures}</div>'
+        f'<div class="card{" few" if few else ""}"><div class="picture">{pictures}</div>'
         f"<b>{escape(slide)}</b><span>{details}</span>{reasons}</div>"
     )
 
 
-def _odd(known: dict[str, Any], usual_mpp: float) -> list[str]:
-    """What is odd about a slide, a line each."""
+def _odd(known: dict[str, Any], usual_mpp: float, finest: float) -> list[str]:
+    """What is odd about a slide, a line each; `finest`: µm per pixel of its finest tiles."""
     found = known.get("findings", {})
     lines = []
     if known.get("tiles_unreadable"):
         lines.append(f"{known['tiles_unreadable']} tiles could not be decoded and are left out")
+    if "unreadable" in found:
+        lines.append(f"{found['unreadable']:.2f} mm² could not be decoded: taken for glass, no tiles there")
     if "pen" in found:
         lines.append(f"pen or black area, {found['pen']:.2f} mm², left out")
     if "fold" in found:
@@ -144,6 +174,11 @@ def _odd(known: dict[str, Any], usual_mpp: float) -> list[str]:
         lines.append("tissue reaches the edge of the scan")
     if usual_mpp and "mpp" in known and round(known["mpp"], 2) != usual_mpp:
         lines.append(f"scanned at {known['mpp']:.3g} µm/px, most others at {usual_mpp:g}")
+    if known.get("mpp", 0) > _COARSER * finest:
+        lines.append(
+            f"scanned at {known['mpp']:.3g} µm/px, coarser than its tiles of {finest:g}: these are enlarged "
+            f"{known['mpp'] / finest:.2f} times"
+        )
     if known.get("mpp_source") == "--mpp":
         lines.append("µm per pixel were given, the slide does not tell them")
     return lines
@@ -178,6 +213,17 @@ def _failure_table(failures: Sequence[Failure]) -> str:
         for f in failures
     )
     return f"<h2>Not extracted</h2><table><tr><th>file</th><th>state</th><th>reason</th></tr>{rows}</table>"
+
+
+def _odd_table(odd: dict[str, list[str]]) -> str:
+    """Of the slides that are not pictured."""
+    if not odd:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(slide)}</td><td>{'<br>'.join(escape(reason) for reason in reasons)}</td></tr>"
+        for slide, reasons in sorted(odd.items())
+    )
+    return f'<h2>Odd, not pictured</h2><table class="odd"><tr><th>slide</th><th>reasons</th></tr>{rows}</table>'
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -45,7 +45,7 @@ class _PlainImage:
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         if not self._loaded:
-            self._image = self._image.convert("RGB")
+            self._image = _on_white(self._image)
             self._loaded = True
         return self._image.crop((*location, location[0] + size[0], location[1] + size[1]))
 
@@ -65,13 +65,14 @@ class Slide:
         mpp: µm per pixel of the finest level.
         mpp_source: Property that told it.
         reader: `openslide:<vendor>` or `pillow`.
+        unreadable_um2: Area of the last `overview` that could not be decoded, µm².
 
     Raises:
         SlideError: Missing, cannot be opened, no mpp, or pixels that are not square.
     """
 
     def __init__(self, path: str | Path, mpp: float | None = None):
-        self.path = Path(path)
+        self.path, self.unreadable_um2 = Path(path), 0.0
         if mpp is not None:
             check_given(mpp)
         if not self.path.exists():
@@ -153,7 +154,7 @@ class Slide:
     def overview(self, mpp: float) -> np.ndarray:
         """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
 
-        A place that cannot be decoded stays white.
+        A place that cannot be decoded stays white, and counts in `unreadable_um2`.
 
         Returns:
             (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
@@ -183,6 +184,7 @@ class Slide:
                 else:
                     half = -(-side // 2)
                     blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
+        self.unreadable_um2 = lost * mpp**2
         return picture
 
     def _level(self, mpp: float) -> tuple[int, float]:
@@ -280,6 +282,16 @@ def _check_whole(image: Image.Image, path: Path) -> None:
         where, size = (np.atleast_1d(tags.get(tag, 0)) for tag in (offsets, sizes))
         if len(where) == len(size) and int((where + size).max()) > path.stat().st_size:
             raise ValueError("it ends before its data")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """As RGB; what is transparent shows white, as where a slide was not scanned."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 Glass is colourless at any brightness and stained tissue is not, so what is thresholded is the colourfulness of the
 optical density, OD_c = −log10(I_c / glass_c): max_c OD_c − min_c OD_c. Ink is told from stain by its hue: eosin and
-haematoxylin take green light away most, blue and green inks red light, black ink all of it. Coverslip edges, bubbles and dust are colourless, lines are thin, folds are dense in both dyes.
+haematoxylin take green light away most, blue and green inks red light, black ink all of it. Red and orange inks take
+green and blue away alike, as blood does, but more of it, and let all of the red pass. Coverslip edges, bubbles and dust are colourless, lines are thin, folds are dense in both dyes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MASK_MPP = 8.0
 """µm/px at which tissue is looked for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
 MOST_PIXELS = 8_000_000
 """Pixels of the picture on which tissue is looked for: 22 × 22 mm at 8 µm, some 300 MB while it is worked on"""
+_GLASS_SPREAD = 4
+"""Levels by which mask pixels of glass differ from its colour at most; pale tissue has texture"""
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.055
 """Bounds on Otsu's threshold: below is glass with JPEG noise, above is tissue even where all is tissue"""
 PEN_STRENGTH, PEN_EDGE = 0.25, 0.10
@@ -31,6 +34,10 @@ GREEN_INK = 0.75
 """Green and cyan ink: OD_green < 0.75 · OD_red. Stained tissue, averaged over a mask pixel, has 0.98 and more"""
 BLUE_INK = (0.97, 0.30)
 """Blue ink: OD_green < 0.97 · OD_red and OD_blue < 0.30 · OD_green; haematoxylin has 1.08 and 0.41"""
+RED_INK = (0.10, 0.75)
+"""Red and orange ink: OD_red < 0.10 · OD_green and OD_blue > 0.75 · OD_green; dense blood has 0.12 and more"""
+RED_STRENGTH, RED_EDGE = 0.75, 0.55
+"""Colourfulness of red ink and of a stroke's soft edge; below it, it cannot be told from eosin and blood, and stays"""
 BLACK_DENSITY, BLACK_COLOUR = 0.80, 0.35
 """Black ink or an unscanned area: every channel's OD ≥ 0.80, with little colour"""
 
@@ -152,15 +159,29 @@ def optical_density(picture: np.ndarray) -> np.ndarray:
 
 
 def glass_colour(picture: np.ndarray) -> np.ndarray:
-    """(3,) colour of the empty glass: the median of the brightest fifth of the bright pixels; near white if none is."""
+    """(3,) colour of the empty glass: the median of the brightest fifth of the bright pixels; near white if none is.
+
+    What was not scanned is pure white, and is not the glass where other bright pixels have one colour, as glass has.
+    """
     step = max(1, int(np.sqrt(picture.shape[0] * picture.shape[1] / 1e6)))
     picture = picture[::step, ::step]
     darkest = np.minimum(np.minimum(picture[..., 0], picture[..., 1]), picture[..., 2])
     bright = picture[darkest >= 200].astype(np.float32)
     if len(bright) < max(1, picture.shape[0] * picture.shape[1] // 1000):
         return np.full(3, 245.0)
-    luminance = bright.sum(axis=1)
-    return np.median(bright[luminance >= np.quantile(luminance, 0.8)], axis=0)
+    scanned = bright[(bright < 255).any(axis=1)]
+    if 0 < len(scanned) < len(bright):
+        glass = _brightest(scanned)
+        alike = (np.abs(scanned - glass) <= _GLASS_SPREAD).all(axis=1).sum()
+        if alike >= max(0.25 * len(scanned), 0.01 * picture.shape[0] * picture.shape[1]):
+            return glass
+    return _brightest(bright)
+
+
+def _brightest(pixels: np.ndarray) -> np.ndarray:
+    """Median of the brightest fifth; (N, 3) → (3,)."""
+    luminance = pixels.sum(axis=1)
+    return np.median(pixels[luminance >= np.quantile(luminance, 0.8)], axis=0)
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
@@ -186,6 +207,8 @@ def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
     hue = (green < GREEN_INK * red) | blue_ink
     square = np.ones((3, 3), bool)
     ink = ndimage.binary_propagation(hue & (colour >= PEN_STRENGTH), square, mask=hue & (colour >= PEN_EDGE))
+    red_hue = (red < RED_INK[0] * green) & (blue > RED_INK[1] * green)
+    ink |= ndimage.binary_propagation(red_hue & (colour >= RED_STRENGTH), square, mask=red_hue & (colour >= RED_EDGE))
     black = (np.minimum(np.minimum(red, green), blue) >= BLACK_DENSITY) & (colour <= BLACK_COLOUR)
     pen = _keep_large(ink | black, smallest)
     return ndimage.binary_dilation(pen, structure=square)

@@ -10,7 +10,8 @@ import torch
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.import_features import import_features
+from dmml.slides.foreign_features import Cutting
+from dmml.slides.import_features import Import, _find, _plan, import_features
 from dmml.store import FeatureStore
 
 DIM = 5
@@ -85,6 +86,7 @@ def test_the_true_mpp_replaces_the_nominal_one(tmp_path):
     np.testing.assert_allclose(store.read("A", 20).position, (corner + 256) * 0.2325, rtol=1e-6)
     assert store.slide_attributes("A")["mpp_source"] == "--mpp"
     assert store.slide_attributes("A")["tile_um"] == {"20": 512 * 0.2325}
+    assert store.slide_attributes("A")["tile_level0_px"] == {"20": 512}
 
 
 def test_grids_that_do_not_nest_give_one_magnification(tmp_path, capsys):
@@ -98,6 +100,43 @@ def test_grids_that_do_not_nest_give_one_magnification(tmp_path, capsys):
     assert FeatureStore("f.zarr").attributes["magnifications"] == {20: 0.5}
     assert FeatureStore("f.zarr").read("A", 20).parent is None
     assert main(["features", "verify", "f.zarr"]) == 0
+
+
+def test_the_few_slides_that_do_not_nest_are_named(tmp_path, capsys):
+    job = tmp_path / "job"
+    for slide, x in (("A", 37), ("B", 137), ("C", 37), ("D", 87)):
+        trident(job, slide, 10, COARSE, 1024, origin=(37, 11))
+        trident(job, slide, 20, FINE, 512, origin=(x, 11))
+    assert main(["features", "import", str(job), "--out", "f.zarr"]) == 0
+    assert "B, D: 20x tiles do not lie in the quarters of 10x tiles, 100 px off; the other 2 slides nest" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_plan_holds_no_features(tmp_path):
+    """Also not as the array that an empty slice belongs to."""
+    trident(tmp_path / "job", "A", 20, FINE, 512)
+    planned = _plan(_find([tmp_path / "job"], None), None, Cutting(), Import())
+    features = planned["A"][20].slide.features
+    assert features.shape == (0, DIM)
+    assert features.base is None
+
+
+def test_a_clam_folder_s_coordinates_are_no_files_of_features(tmp_path):
+    corner = np.array(FINE) * 256
+    (tmp_path / "clam" / "pt_files").mkdir(parents=True)
+    torch.save(torch.ones(len(corner), DIM), tmp_path / "clam" / "pt_files" / "A.pt")
+    write_h5(tmp_path / "clam" / "patches" / "A.h5", None, corner)
+    done = import_features([tmp_path / "clam"], "f.zarr", encoder="x", mpp=0.5, level0_px=256, patch_px=256)
+    assert (done.written, done.failures) == (["A"], [])
+
+
+def test_an_import_warns_of_an_encoder_that_has_seen_the_slides(tmp_path, capsys):
+    for encoder in ("phikon", "uni_v1"):
+        trident(tmp_path / encoder, "TCGA-05-4244-01Z-00-DX1.d4ff32cd", 20, FINE, 512, encoder=encoder)
+        assert main(["features", "import", str(tmp_path / encoder), "--out", f"{encoder}.zarr"]) == 0
+        warned = "phikon was pre-trained on TCGA, and 1 of these 1 slides" in capsys.readouterr().out
+        assert warned == (encoder == "phikon")
 
 
 def test_a_pixel_of_rounding_still_nests(tmp_path):
@@ -200,6 +239,12 @@ def test_a_second_import_writes_only_what_changed(tmp_path):
     again = import_features([job], "f.zarr")
     assert (again.written, again.passed_over) == (["A"], ["B"])
     assert FeatureStore("f.zarr").n_tokens("A", 20) == 3
+    path = job / "20x_256px_0px_overlap" / "features_uni_v1" / "A.h5"
+    size = path.stat().st_size
+    values, _ = trident(job, "A", 20, FINE[:3], 512, seed=1)
+    assert path.stat().st_size == size, "of the same size, with other values"
+    assert import_features([job], "f.zarr").written == ["A"]
+    np.testing.assert_array_equal(FeatureStore("f.zarr").read("A", 20).features, values.astype(np.float16))
     with pytest.raises(InputError, match=r"encoder\.name: uni_v1 there, virchow now"):
         import_features([job / "20x_256px_0px_overlap" / "features_uni_v1" / "A.h5"], "f.zarr", encoder="virchow")
 

@@ -6,7 +6,7 @@ import torch
 
 from dmml.errors import InputError
 from dmml.slides.encoders import Encoder, load_encoder
-from dmml.slides.known_encoders import KNOWN, check_name, seen_in_training, token_pool
+from dmml.slides.known_encoders import KNOWN, Recipe, check_name, recipe_of, seen_in_training, token_pool
 
 PARAMETERS = {
     "uni": (303.35, 1024), "uni2-h": (681.39, 1536), "virchow": (631.23, 2560), "virchow2": (631.24, 2560),
@@ -94,6 +94,52 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does():
     tiles = np.random.default_rng(0).integers(0, 255, (21, 224, 224, 3), np.uint8)
     np.testing.assert_allclose(encoder(tiles), tiles.mean(axis=(1, 2)) / 255, atol=1e-5)
     assert encoder.batch_size == 2
+
+
+class OnGpu(Encoder):
+    """As on a GPU that holds so many tiles."""
+
+    fits = 300
+
+    def _forward(self, tiles):
+        if len(tiles) > self.fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return torch.zeros(len(tiles), 3)
+
+
+@pytest.mark.parametrize(("fits", "batch"), [(300, 128), (5000, 512), (1, 1)])
+def test_the_batch_is_half_of_what_fits(monkeypatch, fits, batch):
+    monkeypatch.setattr(OnGpu, "fits", fits)
+    encoder = OnGpu("x", Greedy(), {"mean": [0.0] * 3, "std": [1.0] * 3, "size": 224}, device="cpu")
+    assert encoder.find_batch_size() == 8 * torch.get_num_threads(), "a CPU's is known"
+    encoder.device = torch.device("meta")
+    assert encoder.find_batch_size() == batch
+    assert encoder.batch_size == batch
+
+
+def test_a_compiled_encoder_gives_the_same_features():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 16, 16), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    told = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}
+    plain, compiled = (Encoder("x", model, told, device="cpu", compiled=c) for c in (False, True))
+    plain.batch_size = compiled.batch_size = 2
+    tiles = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), np.uint8)
+    np.testing.assert_allclose(compiled(tiles), plain(tiles), rtol=1e-4, atol=1e-5)
+    assert compiled.identity == plain.identity
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1  # it was compiled, and not passed by
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in KNOWN.items() if recipe.hub.startswith("hf-hub:")])
+def test_a_hub_name_is_built_by_its_recipe(name, monkeypatch):
+    """Without it, e.g. Virchow2 would lack its SwiGLU, its pooling and its normalisation."""
+    assert recipe_of(KNOWN[name].hub) is KNOWN[name]
+    assert recipe_of(KNOWN[name].hub.replace("hf-hub:", "hf_hub:")) is KNOWN[name]
+    assert recipe_of("hf-hub:somebody/else") is None
+    built = []
+    monkeypatch.setattr(Recipe, "build", lambda self, pretrained: built.append(self) or 1 / 0)
+    with pytest.raises(InputError, match="cannot be made"):
+        load_encoder(KNOWN[name].hub, device="cpu")
+    assert built == [KNOWN[name]]
 
 
 def test_half_precision_is_near_and_kept_apart(small_encoder):

@@ -97,3 +97,37 @@ def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
     ):
         assert text in page
     assert page.count('class="card few"') == 1
+
+
+def test_a_page_of_many_slides_shows_both_ends_and_names_all_that_is_odd(tmp_path, monkeypatch):
+    """Glass that was taken for tissue has the most tiles, a mask that missed the tissue the fewest."""
+    monkeypatch.setattr("dmml.slides.qc.MOST_CARDS", 8)
+    store = FeatureStore.create(
+        tmp_path / "f.zarr", {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}, {20: 0.5}
+    )
+    for i in range(20):
+        n = 40 + i
+        known = {"mpp": 0.5, "mpp_source": "x", "findings": {"pen": 1.0, "fold": 1.0} if i == 7 else {}}
+        if i in range(9, 15):
+            known["findings"] = {"unreadable": 0.25}
+        bag = SlideFeatures(np.ones((n, 4)), np.zeros((n, 2)))
+        store.write(f"s{i:02}", {20: bag}, known)
+    page = open(write_qc(store, [], str(tmp_path / "qc.html")), encoding="utf-8").read()
+    cards, table = page.split("<h2>Odd, not pictured</h2>")
+    pictured = re.findall(r"<b>(s\d\d)</b>", cards)
+    assert pictured == ["s00", "s01", "s07", "s09", "s10", "s11", "s18", "s19"]
+    assert re.findall(r"<td>(s\d\d)</td>", table) == ["s12", "s13", "s14"]
+    assert "Pictured are 8 slides" in page
+    assert "12 others are not" in page
+    assert cards.count("0.25 mm² could not be decoded") == 3
+
+
+def test_a_scan_coarser_than_its_tiles_is_named(tmp_path):
+    store = FeatureStore.create(
+        tmp_path / "f.zarr", {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}, {20: 0.5}
+    )
+    for name, mpp in (("coarse", 0.6), ("true", 0.5016)):
+        store.write(name, {20: SlideFeatures(np.ones((2, 4)), np.zeros((2, 2)))}, {"mpp": mpp, "mpp_source": "x"})
+    page = open(write_qc(store, [], str(tmp_path / "qc.html")), encoding="utf-8").read()
+    assert page.count("coarser than its tiles") == 1
+    assert "scanned at 0.6 µm/px, coarser than its tiles of 0.5: these are enlarged 1.20 times" in page

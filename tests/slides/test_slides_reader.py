@@ -140,3 +140,14 @@ def test_a_coarse_scan_is_not_blown_up(make_slide, mpp, fits):
         else:
             with pytest.raises(InputError, match=r"too coarse for 20x.*--magnifications 10"):
                 slide.check_scale((10, 20))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    pixels = np.zeros((60, 80, 4), np.uint8)
+    pixels[:, :40] = (120, 120, 120, 255)
+    Image.fromarray(pixels).convert(mode).save(path := tmp_path / "a.png")
+    with Slide(path, mpp=0.5) as slide:
+        read = slide.read(0, 0, 80, 60, 0.5)
+    np.testing.assert_array_equal(read[:, :40], 120)
+    np.testing.assert_array_equal(read[:, 40:], 255)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmml.slides.reader import Slide
-from dmml.slides.tissue import find_tissue, mask_scale, otsu, tissue_mask
+from dmml.slides.tissue import find_tissue, glass_colour, mask_scale, otsu, tissue_mask
 
 
 @pytest.fixture
@@ -143,3 +143,39 @@ def test_the_edge_of_a_cover_glass_and_a_bubble_are_no_tissue(paint):
 def test_the_mask_of_a_large_slide_is_coarser_and_tiles_stay_whole_pixels(size, tile, scale):
     assert mask_scale(size, tile) == scale
     assert (tile / scale).is_integer()
+
+
+@pytest.mark.parametrize("ink", [(210, 30, 40), (225, 20, 30), (240, 90, 30)], ids=["red", "bright red", "orange"])
+def test_red_ink_is_left_out(picture, ink):
+    truth = tissue_mask(picture)
+    marked = picture.copy()
+    marked[20:140, 6:40] = (226, 140, 145)  # a soft edge
+    marked[20:140, 7:39] = ink
+    mask, found = find_tissue("colour", marked)
+    assert not mask[:, :50].any()
+    assert found["pen"] == pytest.approx(120 * 32 * 64 / 1e6, rel=0.1)
+    assert agreement(mask, truth) > 0.97
+
+
+@pytest.mark.parametrize("stain", [(200, 90, 120), (200, 60, 60), (190, 60, 80), (220, 60, 80), (185, 40, 60)])
+def test_blood_and_muscle_are_no_red_ink(picture, stain):
+    stained = picture.copy()
+    stained[60:90, 80:120] = stain
+    assert tissue_mask(stained)[60:90, 80:120].all()
+
+
+@pytest.mark.parametrize("glass", [(243, 236, 206), (243, 243, 243)])
+def test_what_was_not_scanned_is_not_the_glass(paint, glass):
+    """MIRAX and sparse scans are pure white where nothing was scanned."""
+    scan = (paint(200, 160, [(60, 40, 80, 70)]) * (np.array(glass) / 243)).round().astype(np.uint8)
+    half = np.concatenate([scan, np.full_like(scan, 255)], axis=1)
+    np.testing.assert_array_equal(tissue_mask(half)[:, :200], tissue_mask(scan))
+    assert not tissue_mask(half)[:, 200:].any()
+
+
+def test_pale_tissue_on_pure_white_glass_is_not_taken_for_the_glass():
+    picture = np.full((160, 200, 3), 255.0)
+    picture[40:110, 60:100] = np.random.default_rng(0).normal((236, 208, 226), 6, (70, 40, 3))
+    picture = picture.clip(0, 255).astype(np.uint8)
+    assert glass_colour(picture).tolist() == [255] * 3
+    assert tissue_mask(picture)[42:108, 62:98].all()
