@@ -67,6 +67,19 @@ def tiles_in_memory(slides: list[Path]) -> np.ndarray:
     return np.resize(np.concatenate(pixels), (TILES, 224, 224, 3))
 
 
+def layout_seconds(slides: list[Path]) -> float:
+    """Seconds a slide, in the middle, from opening it to its tissue and its tiles, before one of them is read."""
+    from dmml.slides.layout import SlideRequest
+    from dmml.slides.tile_reading import SlideSource
+
+    source, seconds = SlideSource(), []
+    for path in slides:
+        start = time.perf_counter()
+        source.plan(SlideRequest(path, (10, 20)))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def alone(encoder, tiles: np.ndarray, seconds: float) -> float:
     """Tiles a second of the encoder with tiles in memory, batch by batch."""
     done, start = 0, time.perf_counter()
@@ -123,6 +136,7 @@ def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: 
         "readers": readers,
         "slides": len(slides),
         "tiles": turns[0]["tiles"],
+        "layout_s": layout_seconds(slides),
         "alone": statistics.median(by_itself),
         "end_to_end": statistics.median(turn["steady"] for turn in turns),
         "ratio": statistics.median(ratios["steady"]),
@@ -206,11 +220,11 @@ def mosaics(slides: list[Path], folder: Path, count: int, side: int) -> list[Pat
 
 
 def speed_of_default(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
-    return [measure("lite0", mosaics(slides, folder, 4, 4), folder, READERS, repeats)]
+    return [measure("lite0", mosaics(slides, folder, 6, 4), folder, READERS, repeats)]
 
 
 def speed_of_cheap(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
-    large = mosaics(slides, folder, 4, 5)
+    large = mosaics(slides, folder, 6, 5)
     return [
         *(measure(CHEAP, large, folder, readers, repeats) for readers in (READERS, 0)),
         measure(CHEAP, slides * 3, folder, READERS, repeats),
@@ -273,6 +287,16 @@ def report(found: dict, out: Path | None) -> None:
             f"{row['alone']:.1f} | {row['end_to_end']:.1f} | **{row['ratio']:.3f}** ({ratios}) | "
             f"{row['ratio_whole']:.3f} ({whole}) | {row['others']:.2f} |"
         )
+    if timed := [row for row in speeds if "layout_s" in row]:
+        lines += ["", "Tissue and tiles of a slide, from opening it on, before one of them is read:", ""]
+        lines += [
+            "| encoder | tiles a slide | seconds a slide | beside the encoding of its tiles |",
+            "|---|---|---|---|",
+        ]
+    for row in timed:
+        tiles = row["tiles"] / row["slides"]
+        share = row["layout_s"] / (tiles / row["alone"])
+        lines.append(f"| {row['encoder']} | {tiles:.0f} | {row['layout_s']:.3f} | {share:.1%} |")
     if memories := found.get("count", []) + found.get("size", []):
         lines += [
             "",

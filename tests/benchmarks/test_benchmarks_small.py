@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,3 +152,29 @@ def test_sizes_are_arithmetic_that_one_can_do_by_hand():
     assert found.extraction_hours == pytest.approx(tokens / 50 / 3600)
     assert found.fit_hours == pytest.approx(1000 * 30 * 2 / 2.0 / 3600), "twice the tokens that the rate is of"
     assert table([found])[-1].startswith("| 1,000 | 20,000 | 48.1 |")
+
+
+def test_every_layout_of_features_gives_the_same_numbers(tmp_path):
+    """So that their speeds are those of the same work, and their sizes those of the same values."""
+    import feature_reading as reading
+
+    slides, tiles, dim = 2, 1500, 8  # more tokens than a chunk has
+    found = reading.measure(tmp_path, slides, tiles, dim, repeats=2)
+    whole, part = reading.samples(tmp_path, tiles)
+    for slide in range(slides):
+        wanted = np.load(tmp_path / f"{slide}.npy")
+        for read in (*whole.values(), *reading.ways(tmp_path).values()):
+            np.testing.assert_array_equal(read(slide), wanted)
+        sampled = part[reading.STORE](slide)
+        assert len(sampled) == tiles // 2
+        for read in part.values():
+            np.testing.assert_array_equal(read(slide), sampled)
+    sizes = {name: its["size"] for name, its in found["layouts"].items()}
+    assert sizes[reading.STORE] == 1
+    assert sizes["zarr, raw, one chunk"] == pytest.approx(1, abs=0.05)
+    assert sizes["zarr, zstd, one chunk"] < 1
+    for its in found["layouts"].values():
+        low, high = its["whole"]["quartiles"]
+        assert low <= its["whole"]["ratio"] <= high
+    text = "\n".join(reading.table({"x": found}, slides))
+    assert text.count("| x |") == 3 + 7
