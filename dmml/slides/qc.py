@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dmml.slides.failures import Failure, write_text
+from dmml.slides.mpp import GIVEN, LISTED
 
 if TYPE_CHECKING:
     from dmml.store import FeatureStore
@@ -179,7 +180,7 @@ def _odd(known: dict[str, Any], usual_mpp: float, finest: float) -> list[str]:
             f"scanned at {known['mpp']:.3g} µm/px, coarser than its tiles of {finest:g}: these are enlarged "
             f"{known['mpp'] / finest:.2f} times"
         )
-    if known.get("mpp_source") == "--mpp":
+    if known.get("mpp_source") in (GIVEN, LISTED):
         lines.append("µm per pixel were given, the slide does not tell them")
     return lines
 
