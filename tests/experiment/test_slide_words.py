@@ -100,9 +100,11 @@ def test_subspaces_name_what_the_answer_would_be_without():
 
 def test_notes_on_tissue_scale_and_rna():
     slide = SLIDE | {"tiles": {"10": 3, "20": 9}, "tiles_unreadable": 2, "mpp_source": "--mpp"}
+    slide["findings"] = {"unreadable": 1.25}
     notes = " ".join(slide_words.notes(SURVIVAL, [slide], True))
     assert "3 tiles at 10×" in notes
     assert "2 tiles could not be decoded" in notes
+    assert "1.25 mm² of it could not be decoded" in notes
     assert "0.25 µm per pixel was given by hand" in notes
     assert "RNA" in notes
 
