@@ -57,6 +57,10 @@ class Case:
     compile: bool = False
     resumable: bool = False
     """two epochs as a user fits, with `last.ckpt`"""
+    rna: bool = False
+    """without slides"""
+    unguided: bool = False
+    """nothing in the loss reads the predicted programs"""
     signum: int = 0
     """sent to the last process in the second epoch"""
     resumed: str = ""
@@ -76,6 +80,8 @@ CASES = {
     "lacking": Case(lacking=True),
     "student": Case(student=True),
     "cox": Case(lacking=True, cox=True),
+    "rna": Case(scope="classifier", rna=True),
+    "unguided": Case(unguided=True),
     "validated": Case(scope="classifier", validates=True),
     "bf16-mixed": Case(whole=True, precision="bf16-mixed"),
     "16-mixed": Case(whole=True, precision="16-mixed"),
@@ -187,6 +193,7 @@ def model_of(case: Case, out: Path) -> SubspaceTeacher | SubspaceStudent:
         model: SubspaceTeacher | SubspaceStudent = SubspaceStudent(width=16, teacher=str(out / "teacher.ckpt"), **off)
     else:
         off |= {"expression_dropout": 0.0} if case.exact else {}
+        off |= {"program_weight": 0.0, "consistency_weight": 0.0} if case.unguided else {}
         model = SubspaceTeacher(width=16, task=task, compile=case.compile, **off)
     if case.exact:  # Adam would make a whole step of a gradient that is nothing but rounding
         rate = 0.0 if case.validates else 0.05
@@ -221,6 +228,8 @@ def fit(name: str, args: argparse.Namespace) -> None:
     )
     step = args.of * SHARE // (world * case.accumulate)
     section = yaml.safe_load(args.data.read_text()) | {"batch_size": step if case.exact else 2}
+    if case.rna:
+        section["features"] = None
     if case.validates or case.cox:
         section["batch_size"] = 3 if case.validates else 8  # some events a batch
     data = (Everybody if case.validates else MultimodalDataModule)(**section)

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     # A console script does not see modules in the working directory; classes of the user's own live there.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # behind the packages: a folder of data shall not replace one of them
     try:
         return _dispatch(argv)
     except InputError as error:

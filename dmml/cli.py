@@ -89,6 +89,12 @@ class DMMLCLI(LightningCLI):
             config["ckpt_path"] = str(resume)
             print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
 
+    def before_validate(self) -> None:
+        """Nothing in a checkpoint is executed."""
+        self.config_init[self.subcommand]["weights_only"] = True
+
+    before_test = before_predict = before_validate
+
     def instantiate_classes(self) -> None:
         """As the stock CLI; what a constructor refuses in the config is the user's to mend, without a traceback."""
         try:

@@ -97,6 +97,8 @@ def _check_files(request: Request, configs: list[str]) -> None:
 
     named = {f"data.{option}": str(path) for option, path in named_files(init_args(request.config["data"])).items()}
     named |= _named_checkpoints(request)
+    if far := next((f"{option} {path}" for option, path in named.items() if _is_checkpoint_url(option, path)), None):
+        raise InputError(f"{far}: a checkpoint is read from a file alone, not from a URL; fetch it first")
     missing = [f"{path} ({option})" for option, path in named.items() if _is_missing(path)]
     if missing:
         page = next(filter(None, map(_page, configs)), None)
@@ -106,6 +108,10 @@ def _check_files(request: Request, configs: list[str]) -> None:
             else "; correct the paths, which are relative to the working directory"
         )
         raise InputError(f"missing: {', '.join(missing)}{hint}")
+
+
+def _is_checkpoint_url(option: str, path: Any) -> bool:
+    return not option.startswith("data.") and "://" in str(path)
 
 
 def check_checkpoint(path: Any) -> None:
@@ -159,9 +165,12 @@ def _check_cohort(request: Request) -> None:
     ):
         return  # a data module of the user's own reads what it likes
     misspelt_data(init_args(data))
-    name = init_args(data).get("name")
-    if name is not None and not is_plain_name(str(name)):
-        raise InputError(f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path")
+    for one in (init_args(data), *(init_args(data).get("also") or [])):
+        name = one.get("name")
+        if name is not None and not is_plain_name(str(name)):
+            raise InputError(
+                f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path"
+            )
     if request.verb == "fit":
         refuse_blind_student(request.config)
     cohort = read_cohort(init_args(data))

@@ -145,7 +145,7 @@ class MultimodalDataModule(LightningDataModule):
         self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
         self.rna = None if self.cohort.expression is None else CohortRna(self.cohort, self.standardise)
         for line in cohort_words(self.cohort):
-            self._tell(line)
+            self._tell(f": {line}")
 
     def _slides_of(self, path: str, store: FeatureStore) -> list[str]:
         offered = list(store.attributes["magnifications"])
@@ -157,12 +157,11 @@ class MultimodalDataModule(LightningDataModule):
 
     @rank_zero_only
     def _tell(self, what: str) -> None:
-        print(f"{self.name}: {what}")
+        print(f"{self.name}{what}")
 
-    @rank_zero_only
     def _say(self, part: str) -> None:
-        counts = {name.replace("_", " "): n for name, n in self.counts(part).items()}
-        print(f"{self.name}, {part}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+        counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self.counts(part).items())
+        self._tell(f", {part}: {counts}")
 
     def patients(self, part: str) -> list[str]:
         """Ids of "train", "val" (inner validation), "test", or "outer_test" (empty without a split)."""
@@ -190,8 +189,7 @@ class MultimodalDataModule(LightningDataModule):
         }
         if "event" in outcome:
             counts["events"] = int(np.nansum(outcome["event"].astype(float)))
-        counts["left_out"] = len(self._listed[part]) - len(used)
-        return counts
+        return counts | {"left_out": len(self._listed[part]) - len(used)}
 
     # ---- what the model asks for at fit ------------------------------------------------------------------------
 
@@ -222,10 +220,9 @@ class MultimodalDataModule(LightningDataModule):
         """Everything else that is fitted on training patients, in plain Python: see `SubspaceModule.fitted`."""
         train = self.patients("train")
         used = [s for s in SUBSPACES if self.rna is not None and genes.get(s)]
-        statistics = {s: self.rna.fit(train, genes[s]) for s in used}
         outcome = self.outcome(train)
         return {
-            "gene_statistics": statistics,
+            "gene_statistics": {s: self.rna.fit(train, genes[s]) for s in used},
             "encoder": {} if self.store is None else self.store.attributes["encoder"],
             "censoring": censoring_curve(outcome) if "time" in outcome else None,
             "horizons": horizons_reached(outcome) if "time" in outcome else None,
@@ -243,8 +240,8 @@ class MultimodalDataModule(LightningDataModule):
         """
         if self.store is not None:
             refuse_other_encoder(self.features or self.store.path, self.store, module.n_features, module.fitted)
-        if facts := self.rna_facts(module):
-            self._tell(line) if (line := told(facts)) else None
+        if (facts := self.rna_facts(module)) and (line := told(facts)):
+            self._tell(f": {line}")
 
     def rna_facts(self, module: Any) -> dict[str, Any]:
         """How this cohort's RNA was made the model's, see `CohortRna.facts`; empty where either has none."""
@@ -271,7 +268,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def mean_batch(self) -> float:
         """Patients of a training batch on average: `batch_size`, or fewer under a `token_budget`."""
-        loading = Loading(self.batch_size, self.num_workers, self.seed, **self.loading)
+        loading = Loading(self.batch_size, **self.loading)
         return loading.mean_batch(self.reader, self.patients("train"))
 
     def train_patients_in_order(self) -> DataLoader:
@@ -287,9 +284,7 @@ class MultimodalDataModule(LightningDataModule):
         loading = Loading(self.batch_size, self.num_workers, self.seed, **self.loading)
         collate, outcome = self.collate(patients, with_target), self.outcome(patients)
         groups = outcome.get("event", outcome.get("label"))
-        return loading.loader(
-            self.reader, patients, collate, self.trainer if sharded else None, groups, training=shuffle
-        )
+        return loading.loader(self.reader, patients, collate, self.trainer if sharded else None, groups, shuffle)
 
     def collate(self, patients: list[str], with_target: bool = True) -> Collate:
         """Standardise and label with what the trainer's model owns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -124,8 +125,10 @@ class PatientBatches(DistributedSampler):
             batches = self._cut(self._order(epoch, turn))
             if len(batches) <= self._count:
                 break
-        else:  # no order is shorter than by size
-            batches = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
+        else:
+            if self.weights is None:  # no order is shorter than by size
+                batches = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
+            batches = batches[: self._count]  # of a draw the last are left out: whoever was drawn more often stays so
         batches = _split(batches, self._count, repeat=True)
         generator = np.random.default_rng([self.seed, epoch, TRIES])
         return [batches[i] for i in generator.permutation(len(batches))] if self.pack > 1 else batches
@@ -141,14 +144,15 @@ class PatientBatches(DistributedSampler):
             return max(self.world, len(self._cut(np.arange(len(self.sizes)))))
         by_size = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
         needed = max(len(self._cut(self._order(0, 0))), len(by_size))
-        if self.token_budget is not None and self.weights is None:
+        if self.token_budget is not None:
             needed += len(range(0, needed, 50))  # other orders may need a few more
         return -(-needed // self.world) * self.world
 
     def _order(self, epoch: int, turn: int) -> np.ndarray:
         n = len(self.sizes)
         if self.weights is not None:
-            order = np.random.default_rng([self.seed, epoch]).choice(n, n, p=self.weights / self.weights.sum())
+            generator = np.random.default_rng([self.seed, epoch, turn] if turn else [self.seed, epoch])
+            order = generator.choice(n, n, p=self.weights / self.weights.sum())
         else:
             shuffle = EpochShuffle(n, self.seed)
             shuffle.set_epoch(epoch + turn * 100_003)
@@ -204,9 +208,6 @@ def balanced_weights(groups: Sequence[object]) -> np.ndarray:
         groups: Group of each patient; None or NaN = unknown, whose patients weigh as the average.
     """
     known = [None if g is None or g != g else str(g) for g in groups]
-    names = sorted({g for g in known if g is not None})
-    weights = np.ones(len(known))
-    for i, group in enumerate(known):
-        if group is not None:
-            weights[i] = sum(g is not None for g in known) / (len(names) * known.count(group))
-    return weights
+    counts = Counter(group for group in known if group is not None)
+    share = counts.total() / max(len(counts), 1)
+    return np.array([1.0 if group is None else share / counts[group] for group in known])

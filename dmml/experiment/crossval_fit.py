@@ -19,7 +19,7 @@ from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
 from dmml.experiment.crossval_data import FoldData
-from dmml.experiment.reference import add_training_reference
+from dmml.experiment.reference import add_training_reference, best_checkpoint
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.tasks import Classification, Survival
 from dmml.training.baseline import NETWORKS, BaselineNetwork
@@ -99,6 +99,8 @@ def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: i
         callbacks = [callback for callback in callbacks if _kind(callback) != "GradientCoordination"]
     if not any(_kind(callback) == "EarlyStopping" for callback in callbacks):
         callbacks.append(_callback("EarlyStopping", monitor="val/loss", patience=PATIENCE))
+    if not any(_kind(callback) == "NanGuard" for callback in callbacks):
+        callbacks.append({"class_path": "dmml.callbacks.nan_guard.NanGuard"})
     callbacks.append(_callback("ModelCheckpoint", **keep, enable_version_counter=False))
     section["callbacks"] = callbacks
     return section
@@ -173,7 +175,7 @@ def fit_network(
     module, fitting = build(model, trainer)
     fitting.callbacks[:0] = callbacks
     _finish(fitting, lambda: fitting.fit(module, datamodule=data))
-    best = getattr(fitting.checkpoint_callback, "best_model_path", "")
+    best = best_checkpoint(fitting)
     if not best:
         raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
     median = add_training_reference(fitting, module, data, shift=False)  # it loads the best epoch, too

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 
 from dmml.callbacks.patient_rows import Rows, join_rows, patient_rows
@@ -16,6 +17,12 @@ from dmml.evaluation.shift import fit_reference
 from dmml.evaluation.stain import NAMES, stain_of
 from dmml.training.packing import pack
 from dmml.types import SUBSPACES
+
+
+def best_checkpoint(trainer: Trainer) -> str:
+    """Path of the best epoch's checkpoint, whichever other callbacks write checkpoints; empty where none was written."""
+    kept = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
+    return next((callback.best_model_path for callback in kept if callback.best_model_path), "")
 
 
 def add_training_reference(trainer: Trainer, model: LightningModule, data: Any, shift: bool = True) -> float | None:
@@ -33,7 +40,7 @@ def add_training_reference(trainer: Trainer, model: LightningModule, data: Any, 
     Returns:
         The median risk; None for tasks without a risk, or where no best checkpoint was written.
     """
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    best = best_checkpoint(trainer)
     if not best or not hasattr(data, "train_patients_in_order"):
         return None
     checkpoint = torch.load(best, map_location="cpu", weights_only=True)

@@ -111,6 +111,13 @@ class SubspaceTeacher(SubspaceModule):
         self._build_if_known()
         self._keep_hparams()
 
+    def setup(self, stage: str) -> None:
+        """As in the base; programs that no term of the loss reads are left as they are."""
+        super().setup(stage)
+        consistent = self.consistency_weight and self.consistency == "expression" and len(self.magnifications) > 1
+        if stage == "fit" and not (self.n_features and (self.program_weight or consistent)):
+            self.program_heads.requires_grad_(False)  # several processes would wait for gradients that never come
+
     def _build_parts(self) -> None:
         sizes = self.scores.sizes
         self._n_genes = {s: len(self.genes.get(s, [])) for s in SUBSPACES}

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -272,6 +274,50 @@ def test_a_checkpoint_that_runs_code_is_not_resumed_from(refused, cohorts, tmp_p
     start = cohorts.config("s_init", "SubspaceTeacher", model={"init_from": str(bomb)})
     assert "can be read safely" in refused("fit", "--config", start)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_behind_a_url_is_refused(refused, cohorts, verb):
+    """Lightning would fetch it, and unpickle whatever it holds."""
+    config = cohorts.config(f"s_url_{verb}", "SubspaceTeacher")
+    message = refused(verb, "--config", config, "--ckpt_path", "https://host.example/evil.ckpt")
+    assert "not from a URL" in message
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_no_command_unpickles_a_checkpoint(cohorts, tmp_path, verb, monkeypatch):
+    """Whatever slips past the checks before it: Lightning itself is told to load tensors alone."""
+    from lightning.pytorch import Trainer
+
+    assert main(["fit", "--config", str(cohorts.config("s_only", "SubspaceTeacher")), "--overwrite"]) == 0
+    asked = {}
+
+    def run(self, *args, **given):
+        asked.update(given)
+        raise InputError("seen enough")
+
+    monkeypatch.setattr(Trainer, "_run", run)
+    best = str(cohorts.run("s_only") / "checkpoints" / "best.ckpt")
+    assert main([verb, "--config", str(cohorts.config("s_only_c", None)), "--ckpt_path", best]) == 2
+    assert asked["weights_only"] is True
+
+
+def test_the_name_of_a_second_cohort_is_no_path_either(refused, cohorts):
+    content = yaml.safe_load(cohorts.config("s_also", "SubspaceTeacher").read_text())
+    first = content["data"]["init_args"]
+    other = first | {"name": "x/../../../tmp/y", "clinical": str(cohorts.root / "held_out" / "clinical.csv")}
+    content["data"]["init_args"]["also"] = [other]
+    config = cohorts.root / "s_also.yaml"
+    config.write_text(yaml.safe_dump(content))
+    assert "give a name that is no path" in refused("fit", "--config", config)
+
+
+def test_a_file_in_the_working_directory_replaces_no_package(tmp_path, monkeypatch):
+    (tmp_path / "yaml.py").write_text("raise SystemExit('someone else')\n")
+    code = "from dmml.__main__ import main; main(['--version']); import yaml; print(yaml.__file__)"
+    run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert str(tmp_path) not in run.stdout
 
 
 @pytest.mark.parametrize("coordinated", [True, False])

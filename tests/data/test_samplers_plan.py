@@ -84,6 +84,25 @@ def test_rare_groups_are_drawn_as_often():
     assert (rows == 49).mean() == pytest.approx(1 / 50, abs=0.01)
 
 
+def test_rare_groups_are_drawn_as_often_under_a_budget_of_tokens():
+    groups = [1.0] * 5 + [0.0] * 45
+    sizes = np.random.default_rng(3).integers(1, 1000, (50, 1))
+    sampler = PatientBatches(sizes, 8, 0, True, token_budget=2000, weights=balanced_weights(groups))
+    plans = [sampler.plan(epoch) for epoch in range(60)]
+    assert {len(plan) for plan in plans} == {len(sampler)}
+    by_epoch = [np.mean([row < 5 for batch in plan for row in batch]) for plan in plans]
+    assert np.mean(by_epoch) == pytest.approx(0.5, abs=0.05)
+    assert min(by_epoch) > 0.25, "in no epoch everybody once, which would be 0.1"
+    for plan in plans:
+        for batch in plan:
+            assert len(batch) == 1 or sizes[batch].max() * len(batch) <= 2000
+
+
+def test_weights_of_many_patients_are_counted_once():
+    groups = [str(i % 3) for i in range(200_000)]
+    assert balanced_weights(groups) == pytest.approx(np.ones(200_000), abs=1e-4)
+
+
 def grid(side=12, orphans=5):
     """A patient of `side`² parents with one to four children each, and some children without."""
     generator = np.random.default_rng(1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-ALONE = "shared,accumulated,lacking,student,validated"
+ALONE = "shared,accumulated,lacking,student,rna,unguided,validated"
 TOGETHER = f"{ALONE},cox,poisoned,undisturbed,sigterm,sigterm_resumed,sigint,sigint_resumed"
 
 
@@ -43,7 +43,7 @@ def same(a, b):
     return all(torch.equal(a["weights"][name], b["weights"][name]) for name in a["weights"])
 
 
-@pytest.mark.parametrize("case", ["shared", "accumulated", "lacking", "student"])
+@pytest.mark.parametrize("case", ["shared", "accumulated", "lacking", "student", "rna", "unguided"])
 def test_weights_after_three_steps(ends, case):
     """With coordination, accumulation, patients without RNA, a process whose patients lack what the other's have."""
     one, first, second = ends(case, 1), ends(case, 2), ends(case, 2, 1)
