@@ -30,7 +30,7 @@ class GradientCoordination(Callback):
         rule: "project", or "reflect" (the released code's).
         confidence: "likelihood", or "probability" (the paper's mean probability of what was observed).
 
-    Logged each step: `coordination/conflict` (share of rows in conflict), `coordination/cosine` (their mean cosine),
+    Logged, as means of an epoch's steps: `coordination/conflict` (share of rows in conflict), `coordination/cosine` (their mean cosine),
     `coordination/confidence_tumor`, `coordination/confidence_tme`.
 
     Refused by name: models without `HasSubspaces`, manual optimisation, FSDP and DeepSpeed (gradients are sharded), a fused

@@ -149,8 +149,9 @@ def run_of_checkpoint(checkpoint: str | Path) -> Path:
 
 def is_first_process() -> bool:
     """Whether this is the process of several that writes; by what torchrun, SLURM and Lightning tell their processes."""
-    ranks = (os.environ.get(name, "") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-    return int(next(filter(None, ranks), 0)) == 0
+    # All of them: the processes that Lightning begins within a SLURM task inherit that task's rank.
+    ranks = (os.environ.get(name) or "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
+    return not any(map(int, ranks))
 
 
 def _age(path: Path) -> str:

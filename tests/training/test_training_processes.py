@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from dmml.experiment.run_folder import is_first_process
+
 ALONE = "shared,accumulated,lacking,student,rna,unguided,validated"
 TOGETHER = f"{ALONE},cox,poisoned,undisturbed,sigterm,sigterm_resumed,sigint,sigint_resumed"
 
@@ -94,3 +96,23 @@ def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
     assert (first["ended"], second["ended"]) == ("InputError", "SystemExit")
     assert first["told"].startswith(", ".join(second["learned"][1]))
     assert "rank1.npz" in first["told"]
+
+
+@pytest.mark.parametrize(
+    ("told", "first"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_one_process_is_the_first(monkeypatch, told, first):
+    """As torchrun, SLURM, and Lightning within a SLURM task tell their processes."""
+    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, rank in told.items():
+        monkeypatch.setenv(name, rank)
+    assert is_first_process() is first
