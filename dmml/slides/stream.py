@@ -222,5 +222,6 @@ def _bags(
             alive = read[magnification // 2]
             row = np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32)
             parent = row[parent][kept]
-        bags[magnification] = SlideFeatures(features[magnification][kept], tiles[magnification].position[kept], parent)
+        whole = features[magnification] if kept.all() else features[magnification][kept]  # no second copy of a large slide
+        bags[magnification] = SlideFeatures(whole, tiles[magnification].position[kept], parent)
     return bags
