@@ -56,7 +56,8 @@ class PatientReader:
         cache_gib: float = 2.0,
     ):
         self.store, self.magnifications = store, sorted(magnifications)
-        there = set() if store is None else set(store.slides())
+        named = {slide for ids in slides.values() for slide in ids}
+        there = set() if store is None else set(store.whole(sorted(named)))
         self.slides = {patient: [s for s in ids if s in there] for patient, ids in slides.items()}
         self._cache: dict[str, Patient] = {}
         self._left = int(cache_gib * 2**30)
@@ -103,6 +104,14 @@ class PatientReader:
         ids = self.slides.get(patient_id, [])
         return {m: sum(self.store.n_tokens(slide, m) for slide in ids) for m in self.magnifications}
 
+    def sizes_of(self, patient_ids: Sequence[str]) -> np.ndarray:
+        """(patients, M) tokens of patients, the coarsest magnification first."""
+        slides = [slide for patient in patient_ids for slide in self.slides.get(patient, [])]
+        tiles = self.store.sizes(slides, self.magnifications)
+        none = [0] * len(self.magnifications)
+        sums = [np.sum([tiles[s] for s in self.slides.get(p, [])] or [none], axis=0) for p in patient_ids]
+        return np.array(sums, dtype=np.int64).reshape(len(sums), len(none))
+
 
 class PatientDataset(Dataset):
     """Items are patients in the order given, or whole batches of them.
@@ -142,7 +151,7 @@ class PatientDataset(Dataset):
         """
         if not look or self.reader.store is None:
             return np.ones((len(self), len(self.reader.magnifications)), dtype=np.int64)
-        sizes = np.array([list(self.reader.sizes(patient).values()) for patient in self.patient_ids], dtype=np.int64)
+        sizes = self.reader.sizes_of(self.patient_ids)
         return np.minimum(sizes, self.max_tokens) if training and self.max_tokens else sizes
 
 

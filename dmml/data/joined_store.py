@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,15 @@ class JoinedStore:
         owner: dict[str, str] = {}
         for path, store in stores.items():
             self._refuse_other_maker(path, store)
-            for slide in store.slides():
+            for slide in store.names():
                 if slide in owner:
-                    raise InputError(f"{path}: slide {slide} is in {owner[slide]} too; a slide belongs to one cohort")
+                    both = [one for one in (self._store[slide], store) if one.whole([slide])]
+                    if len(both) == 2:
+                        raise InputError(
+                            f"{path}: slide {slide} is in {owner[slide]} too; a slide belongs to one cohort"
+                        )
+                    if both != [store]:
+                        continue
                 owner[slide], self._store[slide] = path, store
 
     def _refuse_other_maker(self, path: str, store: FeatureStore) -> None:
@@ -46,13 +52,23 @@ class JoinedStore:
                 "encoder and grid, extract one of them again"
             )
 
-    def slides(self) -> list[str]:
-        """Ids of all slides, sorted."""
-        return sorted(self._store)
+    def whole(self, slide_ids: Iterable[str]) -> list[str]:
+        """See `FeatureStore.whole`; in the order given."""
+        ids = list(slide_ids)
+        there = {slide for store, own in self._dealt(ids) for slide in store.whole(own)}
+        return [slide for slide in ids if slide in there]
 
-    def __contains__(self, slide_id: str) -> bool:
-        """Whether one of the stores holds the slide."""
-        return slide_id in self._store
+    def sizes(self, slide_ids: Iterable[str], magnifications: Sequence[int]) -> dict[str, list[int]]:
+        """See `FeatureStore.sizes`."""
+        return {s: n for store, own in self._dealt(slide_ids) for s, n in store.sizes(own, magnifications).items()}
+
+    def _dealt(self, slide_ids: Iterable[str]) -> list[tuple[FeatureStore, list[str]]]:
+        """Each store with those slides that are its own."""
+        dealt: dict[str, tuple[FeatureStore, list[str]]] = {}
+        for slide in slide_ids:
+            if (store := self._store.get(slide)) is not None:
+                dealt.setdefault(store.path, (store, []))[1].append(slide)
+        return list(dealt.values())
 
     def slide_attributes(self, slide_id: str) -> dict[str, Any]:
         """See `FeatureStore.slide_attributes`."""

@@ -153,7 +153,7 @@ class MultimodalDataModule(LightningDataModule):
             raise InputError(
                 f"{path}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications"
             )
-        return store.slides()
+        return store.names()
 
     @rank_zero_only
     def _tell(self, what: str) -> None:

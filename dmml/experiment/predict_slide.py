@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,8 @@ class _Encoded:
     def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
         self._slides = slides
 
-    def slides(self) -> list[str]:
-        return list(self._slides)
+    def whole(self, slide_ids: Iterable[str]) -> list[str]:
+        return [slide for slide in slide_ids if slide in self._slides]
 
     def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
         return self._slides[slide_id].get(magnification)

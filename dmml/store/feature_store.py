@@ -15,7 +15,7 @@ would take for a slide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
+from dmml.store.known_slides import KnownSlides
 from dmml.store.places import Folder, Remote, is_plain_name, place_of
 from dmml.store.plain_arrays import array_files, describe, group_json, read_array
+from dmml.store.root_attributes import differences
 
 FORMAT = "dmml-features-1"
 
@@ -61,8 +63,7 @@ class FeatureStore:
         self.path = str(path).removeprefix("file://")
         self.place: Folder | Remote = place_of(path)
         self._mode = mode
-        self._known: dict[str, dict[str, Any]] = {}  # attributes of the slides that were looked at
-        self._arrays: dict[str, dict[str, Any] | None] = {}  # descriptions of arrays that were read
+        self._slides = KnownSlides(self.place)
         root = _reachable(self.place, path)
         if root is None:
             raise InputError(f"{path}: no feature store here; make one with `dmml extract SLIDES --out {path}`")
@@ -122,13 +123,7 @@ class FeatureStore:
         Raises:
             InputError: Names each difference.
         """
-        there, given = (dict(_flat("", attributes)) for attributes in (self._attributes, wanted))
-        changed = [key for key in given if key in there and there[key] != given[key]]
-        tops = {key.split(".")[0] for key in there}
-        changed += [key for key in given if key not in there and key.split(".")[0] in tops]
-        changed += [key for key in there if key not in given and key.split(".")[0] in set(wanted) - set(partly)]
-        if changed:
-            lines = "; ".join(f"{key}: {_short(there.get(key))} there, {_short(given.get(key))} now" for key in changed)
+        if lines := differences(self._attributes, wanted, partly):
             raise InputError(
                 f"--out {self.path}: was made otherwise ({lines}); write to another --out, or delete this store first"
             )
@@ -146,41 +141,73 @@ class FeatureStore:
 
     def slides(self) -> list[str]:
         """Ids of the slides that are complete, sorted."""
-        return sorted(name for name in self.place.folders("slides") if name in self)
+        names = self.names()
+        return [name for name, known in zip(names, self._slides.each(self._slides.look, names), strict=True) if known]
+
+    def names(self) -> list[str]:
+        """Names of the slides' folders, sorted, without a look into them: not each need be complete."""
+        return sorted(filter(is_plain_name, self.place.folders("slides")))
+
+    def whole(self, slide_ids: Iterable[str]) -> list[str]:
+        """Those slides that are there and complete; a complete slide is looked at once by a process."""
+        ids = list(slide_ids)
+        return [slide for slide, whole in zip(ids, self._slides.each(self._slides.is_whole, ids), strict=True) if whole]
+
+    def sizes(self, slide_ids: Iterable[str], magnifications: Sequence[int]) -> dict[str, list[int]]:
+        """{slide: tiles at each magnification}, read once by a process, and many at once behind a URL."""
+        ids = list(slide_ids)
+        found = self._slides.each(lambda slide: [self.n_tokens(slide, m) for m in magnifications], ids)
+        return dict(zip(ids, found, strict=True))
+
+    def digest(self, slide_ids: Iterable[str] | None = None) -> str:
+        """Hash of root attributes, and of slides' ids, attributes and numbers of tiles; features are not read.
+
+        Args:
+            slide_ids: Of complete slides; None = all that are complete.
+        """
+        sizes = self.sizes(self.slides() if slide_ids is None else slide_ids, sorted(self.attributes["magnifications"]))
+        return self._slides.digest(self._attributes, sizes)
 
     def __contains__(self, slide_id: str) -> bool:
         """Whether the slide is there and complete."""
-        return self._look(slide_id) is not None
+        return self._slides.look(slide_id) is not None
 
     def slide_attributes(self, slide_id: str) -> dict[str, Any]:
         """What is known of a slide: source name, size, dimensions, mpp, where the mpp came from."""
-        return dict(self._visible(slide_id))
-
-    def _visible(self, slide_id: str) -> dict[str, Any]:
-        known = self._known.get(slide_id) or self._look(slide_id)
+        known = self._slides.look(slide_id)
         if known is None:
-            raise InputError(
-                f"{self.path}: no slide {slide_id!r}; `dmml features list {self.path}` shows those that are there"
-            )
-        self._known[slide_id] = known
-        return known
+            raise self._no_slide(slide_id)
+        return dict(known)
+
+    def _refuse_unknown(self, slide_id: str) -> None:
+        if not self._slides.is_whole(slide_id):
+            raise self._no_slide(slide_id)
+
+    def _no_slide(self, slide_id: str) -> InputError:
+        return InputError(
+            f"{self.path}: no slide {slide_id!r}; `dmml features list {self.path}` shows those that are there"
+        )
 
     def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
         """Features of a slide at a magnification, or None where the slide has none at it."""
-        self._visible(slide_id)
-        scale = f"slides/{slide_id}/{magnification}x"
-        features, position, parent = (self._array(f"{scale}/{name}") for name in ("features", "position", "parent"))
+        self._refuse_unknown(slide_id)
+        scale = f"{magnification}x"
+        features, position, parent = (
+            self._array(slide_id, f"{scale}/{name}") for name in ("features", "position", "parent")
+        )
         if features is None:
             return None
         if position is None:
-            raise InputError(f"{self.path}/{scale}: has no positions; extract this slide again with --overwrite")
+            raise InputError(
+                f"{self.path}/slides/{slide_id}/{scale}: has no positions; extract this slide again with --overwrite"
+            )
         return SlideFeatures(features, position, parent)
 
     def n_tokens(self, slide_id: str, magnification: int) -> int:
         """Number of tiles of a slide at a magnification, without reading them."""
-        self._visible(slide_id)
-        known = describe(self.place, f"slides/{slide_id}/{magnification}x/features")
-        return 0 if known is None else int(known["shape"][0])
+        self._refuse_unknown(slide_id)
+        facts = self._slides.array(slide_id, f"{magnification}x/features")
+        return 0 if facts is None else facts[1]
 
     def thumbnail(self, slide_id: str) -> np.ndarray | None:
         """(H, W, 3) uint8 picture of the slide, or None; its scale stands in the attribute `thumbnail_mpp`."""
@@ -188,8 +215,8 @@ class FeatureStore:
 
     def picture(self, slide_id: str, name: str) -> np.ndarray | None:
         """A picture that was written with a slide, or None."""
-        self._visible(slide_id)
-        return self._array(f"slides/{slide_id}/{name}")
+        self._refuse_unknown(slide_id)
+        return self._array(slide_id, name)
 
     def write(
         self,
@@ -220,21 +247,20 @@ class FeatureStore:
             raise InputError(
                 f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot"
             )
-        self._known.pop(slide_id, None)
-        self._arrays = {
-            name: known for name, known in self._arrays.items() if not name.startswith(f"slides/{slide_id}/")
-        }
+        self._slides.forget(slide_id)
         shown = {**({} if thumbnail is None else {"thumbnail": thumbnail}), **(pictures or {})}
         self.place.write_group("slides", slide_id, _slide_files(bags, attributes, shown), durable)
 
-    def _array(self, name: str) -> np.ndarray | None:
-        return read_array(self.place, self.path, name, self._arrays)
-
-    def _look(self, slide_id: str) -> dict[str, Any] | None:
-        """Attributes of a complete slide, as they are now."""
-        known = describe(self.place, f"slides/{slide_id}") if is_plain_name(slide_id) else None
-        attributes = {} if known is None else known.get("attributes", {})
-        return attributes if attributes.get("complete") else None
+    def _array(self, slide_id: str, name: str) -> np.ndarray | None:
+        remembered = self._slides.remembers(slide_id, name)
+        facts = self._slides.array(slide_id, name)
+        try:
+            return None if facts is None else read_array(self.place, self.path, f"slides/{slide_id}/{name}", facts)
+        except InputError:
+            self._slides.forget(slide_id)
+            if not remembered:
+                raise
+            return self._array(slide_id, name)  # the slide was written again by somebody else
 
 
 def _slide_files(
@@ -262,18 +288,3 @@ def _reachable(place: Folder | Remote, path: str | Path) -> dict[str, Any] | Non
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be reached ({reason}); check the path and the access to it") from error
     return root if root is not None and root.get("node_type") == "group" else None
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """{"a": {"b": 1}} → ("a.b", 1)."""
-    for key, value in values.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping) and value:
-            yield from _flat(name, value)
-        else:
-            yield name, list(value) if isinstance(value, tuple) else value
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ _KEYS = (
     {"name": "default", "configuration": {"separator": "/"}},
     {"name": "default"},
 )
+
+
+ArrayFacts = tuple
+"""(data type, "" where zarr itself has to read the array; sides …), as small as can be: a store has many"""
 
 
 def group_json(attributes: dict[str, Any]) -> bytes:
@@ -77,53 +82,57 @@ def describe(place: Folder | Remote, name: str) -> dict[str, Any] | None:
     raise InputError(f"{place.path}/{name}: zarr.json is damaged; `dmml features verify` lists what to extract again")
 
 
-def read_array(
-    place: Folder | Remote, url: str, name: str, cache: dict[str, dict[str, Any] | None]
-) -> np.ndarray | None:
-    """Values of an array, mapped where it lies plain in a local folder; None where there is no such array.
+def array_facts(place: Folder | Remote, name: str) -> ArrayFacts | None:
+    """What it takes to read an array, None where there is none of that name.
+
+    Raises:
+        InputError: Its description is damaged.
+    """
+    known = describe(place, name)
+    if known is None:
+        return None
+    if known.get("node_type") != "array" or not isinstance(known.get("shape"), list):
+        raise InputError(f"{place.path}/{name}: is no array; extract this slide again with --overwrite")
+    return (intern(known["data_type"]) if _is_plain(known) else "", *known["shape"])
+
+
+def read_array(place: Folder | Remote, url: str, name: str, facts: ArrayFacts) -> np.ndarray:
+    """Values of an array, mapped where it lies plain in a local folder.
 
     Args:
         place: Of the store.
         url: Of the store, for zarr.
         name: Of the array.
-        cache: Descriptions that were read before, kept over epochs: parsing them takes as long as copying 2 MB.
+        facts: Of the array.
 
     Raises:
         InputError: The array's file is not as long as it should be.
     """
-    fresh = name not in cache
-    if fresh:
-        cache[name] = describe(place, name)
-    known = cache[name]
-    if known is None:
-        return None
-    if not is_plain(known):
+    kind, *sides = facts
+    if not kind:
         import zarr
 
         return zarr.open_array(f"{url}/{name}", mode="r")[:]
-    shape, dtype = tuple(known["shape"]), np.dtype(known["data_type"]).newbyteorder("<")
+    shape, dtype = tuple(sides), np.dtype(kind).newbyteorder("<")
     content = place.view(f"{name}/{_chunk(shape)}") if math.prod(shape) else b""
     wanted = math.prod(shape) * dtype.itemsize
-    if len(content) == 0 and wanted and known["fill_value"] == 0:
+    if len(content) == 0 and wanted:
         return np.zeros(shape, dtype)  # zarr itself leaves out a chunk that holds its fill value alone
     if len(content) != wanted:
-        cache.pop(name)
-        if not fresh:  # the slide was written again by somebody else
-            return read_array(place, url, name, cache)
         raise InputError(
             f"{place.path}/{name}: {len(content):,} bytes instead of {wanted:,}; extract this slide again with --overwrite"
         )
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def is_plain(known: dict[str, Any]) -> bool:
-    """Whether an array is one chunk of raw little-endian numbers."""
+def _is_plain(known: dict[str, Any]) -> bool:
+    """Whether an array is one chunk of raw little-endian numbers, or of zeros where the chunk is left out."""
     return (
-        known.get("node_type") == "array"
-        and known.get("data_type") in ("float16", "float32", "int32", "uint8")
+        known.get("data_type") in ("float16", "float32", "int32", "uint8")
         and known["chunk_grid"].get("name") == "regular"
         and known["chunk_grid"]["configuration"]["chunk_shape"] == [max(1, side) for side in known["shape"]]
         and known.get("chunk_key_encoding") in _KEYS
+        and known.get("fill_value") == 0
         and known.get("codecs") in ([_ENDIAN], *([codec] for codec in _NO_ENDIAN))
     )
 
