@@ -1,8 +1,7 @@
-"""The files that a data section names, whether they are there, and their hashes. Standard library only."""
+"""The files that a data section names, and whether they are there. Standard library only."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,14 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
     return found
 
 
+def named_stores(section: Mapping[str, Any]) -> dict[str, str]:
+    """{option: path or URL} of every feature store that a data section names."""
+    found = {"features": str(section["features"])} if section.get("features") else {}
+    for number, other in enumerate(section.get("also") or [], start=1):
+        found |= {f"also[{number}].{option}": path for option, path in named_stores(other).items()}
+    return found
+
+
 def refuse_missing(section: Mapping[str, Any]) -> None:
     """Refuse a data section that names files which are not there, all of them in one message.
 
@@ -44,16 +51,3 @@ def refuse_missing(section: Mapping[str, Any]) -> None:
         raise InputError(
             f"{', '.join(missing)} {are} not there; put the data in place, or name other files in the config"
         )
-
-
-def hash_of(path: Path) -> str:
-    """Hash of a file's content; of a folder, of its files' names, and of their contents where these are tables.
-
-    A feature store is told by the names and sizes of its files: reading it would take longer than the check is worth.
-    """
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path)}|{file.stat().st_size}\n".encode())
-        if path.is_file() or file.suffix in (".csv", ".gmt", ".txt", ".json"):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]

@@ -163,7 +163,7 @@ def take_part(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patie
         return patient
     coarse, fine = min(counts), max(counts)
     parent = patient.parent
-    if fine in rows:
+    if fine in rows and len(parent):  # none where the patient has the coarse grid alone
         parent = parent[rows[fine]]
     if coarse in rows and coarse != fine:
         renumbered = np.full(counts[coarse], -1)

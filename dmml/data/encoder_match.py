@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmml.data.joined_store import JoinedStore
@@ -36,3 +36,14 @@ def refuse_other_encoder(
                 f"{path}: encoder {key} is {ours.get(key)}, the model was trained on {theirs.get(key)}; "
                 "extract the slides with that encoder"
             )
+
+
+def refuse_other_grid(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:
+    """Refuse a store that has none of the magnifications that are to be read.
+
+    Raises:
+        InputError: Names both.
+    """
+    offered = list(store.attributes["magnifications"])
+    if not set(offered) & set(magnifications):
+        raise InputError(f"{path}: holds tiles at {offered}, not at {list(magnifications)}; see data.magnifications")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dmml.cohort.named_files import hash_of, named_files
+from dmml.cohort.file_hashes import file_hashes
 from dmml.tasks.survival import HORIZONS
 
 
@@ -48,18 +48,15 @@ def known_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.nda
     return time[known], event[known]
 
 
-def content_hashes(section: Mapping[str, Any], parts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def content_hashes(
+    section: Mapping[str, Any], parts: Mapping[str, Sequence[str]], digests: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Hashes of the tables and the feature store that a run was made from, and of who was in which part.
 
     Args:
         section: The data section.
         parts: {part: patient ids}.
+        digests: {path of a store: hash}, of those that are open already.
     """
-    hashes = {}
-    for option, path in named_files(section).items():
-        if path.is_file():
-            hashes[option] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        elif path.is_dir():
-            hashes[option] = hash_of(path)
     split = "|".join(f"{part}:{','.join(sorted(patients))}" for part, patients in sorted(parts.items()))
-    return hashes | {"partition": hashlib.sha256(split.encode()).hexdigest()[:16]}
+    return file_hashes(section, digests) | {"partition": hashlib.sha256(split.encode()).hexdigest()[:16]}

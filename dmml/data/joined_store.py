@@ -62,6 +62,10 @@ class JoinedStore:
         """See `FeatureStore.sizes`."""
         return {s: n for store, own in self._dealt(slide_ids) for s, n in store.sizes(own, magnifications).items()}
 
+    def digests(self, slide_ids: Iterable[str]) -> dict[str, str]:
+        """{path of a store: hash of those slides that are its own}."""
+        return {store.path: store.digest(own) for store, own in self._dealt(slide_ids)}
+
     def _dealt(self, slide_ids: Iterable[str]) -> list[tuple[FeatureStore, list[str]]]:
         """Each store with those slides that are its own."""
         dealt: dict[str, tuple[FeatureStore, list[str]]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from dmml.cohort.account import cohort_words
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.section import read_cohort
 from dmml.data.dataset import Collate, PatientReader
-from dmml.data.encoder_match import refuse_other_encoder
+from dmml.data.encoder_match import refuse_other_encoder, refuse_other_grid
 from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
 from dmml.data.joined_store import JoinedStore
 from dmml.data.loading import Loading
@@ -141,19 +141,12 @@ class MultimodalDataModule(LightningDataModule):
         slides: dict[str, list[str]] = {}
         for member in members:
             if member.features:
-                slides |= member.clinical.match_slides(self._slides_of(member.features, stores[member.features]))
+                refuse_other_grid(member.features, stores[member.features], self.magnifications)
+                slides |= member.clinical.match_slides(stores[member.features].names())
         self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
         self.rna = None if self.cohort.expression is None else CohortRna(self.cohort, self.standardise)
         for line in cohort_words(self.cohort):
             self._tell(f": {line}")
-
-    def _slides_of(self, path: str, store: FeatureStore) -> list[str]:
-        offered = list(store.attributes["magnifications"])
-        if not set(offered) & set(self.magnifications):
-            raise InputError(
-                f"{path}: holds tiles at {offered}, not at {list(self.magnifications)}; see data.magnifications"
-            )
-        return store.names()
 
     @rank_zero_only
     def _tell(self, what: str) -> None:
@@ -229,8 +222,13 @@ class MultimodalDataModule(LightningDataModule):
             "cohort": self.name,
             "gene_preset": self.cohort.preset,
             "n_training": len(train),
-            "hashes": content_hashes(self.section, self._parts),
+            "hashes": self.hashes(self._parts),
         }
+
+    def hashes(self, parts: Mapping[str, list[str]]) -> dict[str, str]:
+        """Of the tables, of the cohort's slides, and of who is in which part; see `content_hashes`."""
+        slides = [slide for ids in self.reader.slides.values() for slide in ids]
+        return content_hashes(self.section, parts, None if self.store is None else self.store.digests(slides))
 
     def check(self, module: Any) -> None:
         """Refuse a cohort that a trained model cannot read; say what is done to RNA that it can read in part.

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from dmml._version import __version__
 from dmml.cohort.clinical import Clinical
+from dmml.cohort.file_hashes import file_hashes
 from dmml.cohort.folds import make_folds
-from dmml.cohort.named_files import hash_of, named_files
 from dmml.cohort.splits import Split, split_of_folds
 from dmml.errors import InputError
 from dmml.experiment.crossval_models import JOINED, LINEAR
@@ -144,7 +144,7 @@ class Plan:
             "student batch_size": self.student_batch_size,
             "seed_everything": self.base_seed,
             "cross_fit": self.cross_fit or None,
-            "file": {option: hash_of(path) for option, path in named_files(self.data).items()},
+            "file": file_hashes(self.data),
         }
         return json.loads(json.dumps(sections, default=str))
 

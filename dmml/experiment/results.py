@@ -13,7 +13,6 @@ import numpy as np
 from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import Rows
-from dmml.data.fitting import content_hashes
 from dmml.data.rna import told
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
@@ -72,7 +71,7 @@ def write_predictions(folder: RunFolder, collected: CollectPredictions, data: An
 
 def _hashes(data: Any) -> dict[str, str]:
     """Of the tables that were tested, which need not be those trained on, and of whom in them."""
-    return content_hashes(data.section, {"test": data.patients("test")})
+    return data.hashes({"test": data.patients("test")})
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

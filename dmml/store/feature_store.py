@@ -168,6 +168,10 @@ class FeatureStore:
         sizes = self.sizes(self.slides() if slide_ids is None else slide_ids, sorted(self.attributes["magnifications"]))
         return self._slides.digest(self._attributes, sizes)
 
+    def digests(self, slide_ids: Iterable[str]) -> dict[str, str]:
+        """{path: hash}, as of several stores that are read as one."""
+        return {self.path: self.digest(slide_ids)}
+
     def __contains__(self, slide_id: str) -> bool:
         """Whether the slide is there and complete."""
         return self._slides.look(slide_id) is not None

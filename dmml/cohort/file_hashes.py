@@ -1,0 +1,48 @@
+"""Hashes of the files and the feature stores that a data section names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dmml.cohort.named_files import named_files, named_stores
+from dmml.store import FeatureStore, is_store
+
+
+def file_hashes(section: Mapping[str, Any], digests: Mapping[str, str] | None = None) -> dict[str, str]:
+    """{option: hash} of everything that a data section names and that is there; feature stores behind a URL, too.
+
+    A feature store is told by what it says of its slides and by their numbers of tiles (`FeatureStore.digest`): reading
+    it would take longer than the check is worth.
+
+    Args:
+        section: The data section.
+        digests: {path of a store: hash}, of those that are open already.
+
+    Raises:
+        InputError: A feature store cannot be reached, or is damaged.
+    """
+    known, stores = digests or {}, named_stores(section)
+    hashes = {}
+    for option, path in named_files(section).items():
+        if path.exists() and not (option in stores and is_store(stores[option])):
+            hashes[option] = hash_of(path)
+    for option, path in stores.items():
+        plain = path.removeprefix("file://")
+        if plain in known:
+            hashes[option] = known[plain]
+        elif is_store(path):
+            hashes[option] = FeatureStore(path).digest()
+    return hashes
+
+
+def hash_of(path: Path) -> str:
+    """Hash of a file's content; of a folder, of its files' names and sizes, and of their contents where these are tables."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path)}|{file.stat().st_size}\n".encode())
+        if path.is_file() or file.suffix in (".csv", ".gmt", ".txt", ".json"):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
