@@ -96,7 +96,8 @@ class Options:
     @property
     def recorded(self) -> dict[str, Any]:
         """What the store keeps of them: all that changes what stands in it, beside encoder and magnifications."""
-        return {"tissue": self.tissue, "least_tissue": self.least_tissue, "precision": self.precision}
+        precision = self.precision if isinstance(self.encoder, str | None) else self.encoder.precision
+        return {"tissue": self.tissue, "least_tissue": self.least_tissue, "precision": precision}
 
 
 def open_for_writing(out: str, encoder: Encoder, magnifications: tuple[int, ...], chosen: Options) -> FeatureStore:

@@ -32,6 +32,11 @@ def _absolute(file: str) -> str:
     return os.path.abspath(file)
 
 
+def _is_gone(file: str) -> bool:
+    """Whether a file was renamed or removed: its folder is there without it. A folder that is not there tells nothing."""
+    return os.path.isdir(os.path.dirname(_absolute(file))) and not os.path.lexists(file)
+
+
 def beside(store: str | Path, name: str) -> str:
     """Path or URL of a file in the folder that holds the store."""
     text = str(store).rstrip("/")
@@ -96,7 +101,7 @@ def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[
     kept = [
         failure
         for failure in read_failures(path)
-        if _absolute(failure.file) not in seen and (failure.state in _WITHOUT_FILE or os.path.lexists(failure.file))
+        if _absolute(failure.file) not in seen and (failure.state in _WITHOUT_FILE or not _is_gone(failure.file))
     ]
     rows = sorted([*kept, *failures], key=lambda failure: failure.file)
     text = io.StringIO(newline="")

@@ -74,7 +74,11 @@ class Readers:
         return self._own.reader
 
     def _answer(self, call: str, request: SlideRequest, arguments: tuple) -> Any:
-        reader = self._mine()
+        try:
+            reader = self._mine()
+        except OSError as error:
+            reason = f"{request.path}: no process could be started to read it ({_reason(error)}); give fewer --readers"
+            raise SlideError("reader_died", reason) from error
         if isinstance(reader, SlideSource):
             try:
                 return getattr(reader, call)(request, *arguments)

@@ -222,6 +222,8 @@ def _bags(
             alive = read[magnification // 2]
             row = np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32)
             parent = row[parent][kept]
-        whole = features[magnification] if kept.all() else features[magnification][kept]  # no second copy of a large slide
+        whole = (
+            features[magnification] if kept.all() else features[magnification][kept]
+        )  # no second copy of a large slide
         bags[magnification] = SlideFeatures(whole, tiles[magnification].position[kept], parent)
     return bags

@@ -18,6 +18,8 @@ from dmml.slides import progress
 from dmml.slides.claims import Claims
 from dmml.slides.extract import extract
 from dmml.slides.failures import write_text
+from dmml.slides.layout import SlideRequest
+from dmml.slides.mpp import SlideError
 from dmml.slides.progress import Progress
 from dmml.slides.readers import Readers
 from dmml.slides.survey import survey
@@ -98,6 +100,24 @@ def test_rows_of_renamed_files_go_and_another_spelling_of_a_path_is_the_same_fil
     make_slide("in/empty.tif")
     extract(["in"], "f.zarr", small_encoder)
     assert set(states()) == {"in/worse.svs"}
+
+
+def test_rows_of_slides_on_a_disk_that_is_not_there_stay(make_slide, small_encoder):
+    make_slide("in/a.tif")
+    row = ["elsewhere/b.svs", "unopenable", "elsewhere/b.svs: no slide"]
+    pd.DataFrame([row], columns=["file", "state", "reason"]).to_csv("failures.csv", index=False)
+    extract(["in"], "f.zarr", small_encoder)
+    assert states() == {"elsewhere/b.svs": "unopenable"}
+
+
+def test_the_precision_of_an_encoder_of_one_s_own_is_the_store_s(make_slide, small_encoder, monkeypatch):
+    make_slide("in/a.tif")
+    monkeypatch.setattr(small_encoder, "precision", "bf16")
+    extract(["in"], "f.zarr", small_encoder)
+    assert FeatureStore("f.zarr").attributes["extraction"]["precision"] == "bf16"
+    monkeypatch.setattr(small_encoder, "precision", "32")
+    with pytest.raises(InputError, match="precision"):
+        extract(["in"], "f.zarr", small_encoder)
 
 
 def test_a_slide_left_to_another_process_keeps_that_one_s_row(make_slide, small_encoder, tmp_path):
@@ -250,6 +270,9 @@ def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch
     with Readers(2) as readers:
         readers.start()
     assert len(begun) == 2
+    begun.clear()
+    with Readers(1) as readers, pytest.raises(SlideError, match="fewer --readers"):
+        readers.submit("plan", SlideRequest(Path("a.tif"), (20,))).result()
 
 
 def test_dicom_series_of_two_folders_are_judged_by_their_names_not_their_files(shared_data, tmp_path):
