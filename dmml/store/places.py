@@ -47,10 +47,8 @@ def place_of(path: str | Path) -> Folder | Remote:
     text = str(path).removeprefix("file://")
     if "://" not in text:
         return Folder(text)
-    import fsspec
-
     try:
-        return Remote(*fsspec.core.url_to_fs(text))
+        return Remote(text)
     except (ImportError, ValueError) as error:
         raise InputError(f"{path}: this kind of URL needs another package ({error})") from error
 
@@ -161,10 +159,40 @@ class Folder:
 
 
 class Remote:
-    """A place behind a URL, by fsspec. There is no moving here: a group is made visible by its last file."""
+    """A place behind a URL, by fsspec. There is no moving here: a group is made visible by its last file.
 
-    def __init__(self, files: AbstractFileSystem, path: str):
-        self.files, self.path = files, path.rstrip("/")
+    Args:
+        url: Of the place.
+
+    Raises:
+        ImportError, ValueError: fsspec does not know this kind of URL, or needs another package for it.
+    """
+
+    def __init__(self, url: str):
+        self._url = url
+        self._open()
+
+    def _open(self, **options: bool) -> None:
+        import fsspec
+
+        self._files, path = fsspec.core.url_to_fs(self._url, **options)
+        self._process, self.path = os.getpid(), path.rstrip("/")
+
+    @property
+    def files(self) -> AbstractFileSystem:
+        """The file system, opened anew in a process that was forked: a connection is of one process alone."""
+        if self._process != os.getpid():
+            self._open(skip_instance_cache=True)
+        return self._files
+
+    def __getstate__(self) -> dict[str, str]:
+        """The URL alone; a connection does not travel."""
+        return {"_url": self._url}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        """Open it where it arrives."""
+        self._url = state["_url"]
+        self._open()
 
     def read(self, name: str) -> bytes | None:
         """Content of a file, None where there is none."""
