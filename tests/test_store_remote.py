@@ -29,7 +29,7 @@ def server(tmp_path):
 def _read(place, name, answers):
     try:
         answers.put(place.read(name))
-    except BaseException as error:  # noqa: BLE001 - the test shows it
+    except BaseException as error:
         answers.put(repr(error))
 
 

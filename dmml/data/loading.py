@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from dmml.data.dataset import PatientDataset, PatientReader
+from dmml.data.reading_process import outlive_signals
 from dmml.data.samplers import PatientBatches, balanced_weights
 
 
@@ -72,6 +73,7 @@ class Loading:
             sampler=sampler,
             collate_fn=collate,
             num_workers=self.num_workers,
+            worker_init_fn=outlive_signals,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # a loader draws a seed; not from the run's generator
             **ahead,
