@@ -97,7 +97,11 @@ class GradientCoordination(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Judge the step's confidences, and edit the heads' gradients in the classifier scope."""
-        sums = trainer.strategy.reduce(pl_module.take_confidence().to(pl_module.device), reduce_op="sum")
+        sums = pl_module.take_confidence().to(pl_module.device)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)  # the strategy's own `reduce` has the processor wait at a barrier first
+        else:
+            sums = trainer.strategy.reduce(sums, reduce_op="sum")
         confidences = self._confidences(sums)  # (heads, 2)
         if self.scope == "classifier":
             for (weight, tumor, tme), own in zip(pl_module.subspace_heads(), confidences, strict=True):

@@ -281,3 +281,37 @@ def test_two_processes_are_one(tmp_path):
         single, _ = train([GradientCoordination(scope=scope)])
         gap = max((a - b).abs().max().item() for a, b in zip(ranks[0], single.parameters(), strict=True))
         assert gap < 1e-6
+
+
+def test_processes_add_up_confidences_without_a_barrier(cohort, tmp_path, monkeypatch):
+    """A barrier has the processor wait for the device at every step."""
+    inside, barriers, summed = [], [], []
+    step, barrier, add = (
+        GradientCoordination.on_before_optimizer_step,
+        torch.distributed.barrier,
+        torch.distributed.all_reduce,
+    )
+
+    def stepping(self, *args):
+        inside.append(True)
+        step(self, *args)
+        inside.pop()
+
+    monkeypatch.setattr(GradientCoordination, "on_before_optimizer_step", stepping)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda *a, **k: (barriers.extend(inside), barrier(*a, **k))[1])
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *a, **k: (summed.extend(inside), add(*a, **k))[1])
+    trainer = Trainer(
+        max_steps=2,
+        callbacks=[GradientCoordination()],
+        strategy="ddp",
+        devices=1,
+        default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
+        **QUIET,
+    )
+    try:
+        trainer.fit(SubspaceTeacher(width=16), data_of(cohort))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert trainer.global_step == len(summed) == 2
+    assert barriers == []
