@@ -23,7 +23,8 @@ class NanGuard(Callback):
     checkpoints as plain arrays (`numpy.load` reads it). `last.ckpt` of the epoch before is untouched by what
     the loss did to the weights. Several processes end together, whichever of them met the loss: one that ended alone
     would leave the others waiting for it. Under 16-mixed precision a gradient that overflows is the scaler's to skip,
-    and is none of this guard's business; a loss is.
+    and is none of this guard's business; a loss is. A loss in validation, by which the best model is chosen and a run
+    stopped, ends the run as well; all of a validation is looked at when it is over, and its patients are named.
 
     Args:
         folder: Where the batch goes; None = `default_root_dir`.
@@ -35,12 +36,13 @@ class NanGuard(Callback):
             raise ValueError(f"every must be at least 1; got {every}")
         self.folder, self.every = folder, every
         self._before: tuple[_Told, Batch, int] | None = None
+        self._validated: list[tuple[Tensor, list[str]]] = []  # whether a batch is bad, and whose it is
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the loss of the step before; keep this one's for the next look."""
-        self._look(trainer)
+        self.look(trainer)
         if batch_idx % self.every == 0 and outputs is not None:
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
             told = _Told(loss.detach(), trainer.world_size)
@@ -48,17 +50,54 @@ class NanGuard(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last loss, before anything is saved."""
-        self._look(trainer)
+        self.look(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """As at the end of an epoch: a validation may write `best.ckpt`."""
-        self._look(trainer)
+        self.look(trainer)
+        self._validated = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep whether the loss is a number, wherever it was computed: what the step returns, or the sums it keeps."""
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if loss is None and (sums := getattr(pl_module, "_validated", None)):
+            loss = sums[-1]
+        if isinstance(loss, Tensor):
+            self._validated.append(((~loss.detach().isfinite()).any(), list(batch.patient_id)))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at all losses of the validation, before anything goes by them."""
+        validated, self._validated = self._validated, []
+        bad = torch.stack([is_bad for is_bad, _ in validated]).tolist() if validated else []
+        told = [patients for (_, patients), is_bad in zip(validated, bad, strict=True) if is_bad]
+        found = None
+        if told:
+            more = f" and of {len(told) - 1} more batches" if len(told) > 1 else ""
+            found = (
+                f"{', '.join(told[0])}: the validation loss of this batch{more} is no finite number (epoch "
+                f"{trainer.current_epoch}); look at the features and RNA of these patients, and if they are finite, "
+                "lower model.lr or clip with trainer.gradient_clip_val"
+            )
+        self._end(trainer, gather(trainer, found))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let the batch go."""
-        self._before = None
+        self._before, self._validated = None, []
 
-    def _look(self, trainer: Trainer) -> None:
+    def look(self, trainer: Trainer) -> None:
+        """Look at the loss that is kept, if there is one; every process must.
+
+        Raises:
+            InputError: It is no number on any of the processes (`SystemExit` on all but the first).
+        """
         if self._before is None:
             return
         (told, batch, batch_idx), self._before = self._before, None
@@ -67,7 +106,12 @@ class NanGuard(Callback):
         found = None
         if not math.isfinite(value := float(told.loss)):
             found = self._keep(trainer, value, batch, batch_idx)
-        everyone = gather(trainer, found)
+        self._end(trainer, gather(trainer, found))
+
+    def _end(self, trainer: Trainer, everyone: list[str | None]) -> None:
+        """End the run if any process has found something."""
+        if not any(everyone):
+            return
         if trainer.is_global_zero:
             raise InputError("; ".join(filter(None, everyone)))
         raise SystemExit(2)  # the first process says it
@@ -91,10 +135,19 @@ class _Told:
         self._bad, self._asked = (~loss.isfinite()).float(), None
         if world > 1:
             self._asked = torch.distributed.all_reduce(self._bad, torch.distributed.ReduceOp.MAX, async_op=True)
+        self._copied = None
+        if loss.is_cuda:  # a copy asked for later would stand in line behind the whole next step
+            if self._asked is not None:
+                self._asked.wait()  # the stream, not the processor
+            self._bad = torch.empty_like(self._bad, device="cpu", pin_memory=True).copy_(self._bad, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
 
     def bad_anywhere(self) -> bool:
         """The same answer on every process."""
-        if self._asked is not None:
+        if self._copied is not None:
+            self._copied.synchronize()  # this loss's step, not the one that has been begun since
+        elif self._asked is not None:
             self._asked.wait()
         return bool(self._bad)
 

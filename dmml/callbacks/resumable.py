@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import random
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging
 
 from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from dmml.callbacks.metrics_table import MetricsTable
+from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.processes import end_others, gather
 from dmml.callbacks.stop_signals import StopSignals, TrainingStopped, requeue
 from dmml.errors import InputError
@@ -29,7 +32,9 @@ class Resumable(Checkpoint):
     and the rank; a run resumed at an epoch therefore is the undisturbed one, and the order of the patients follows
     from the epoch as well (`dmml.data.samplers`). At a signal (SIGTERM, Ctrl-C, SIGUSR1, SIGUSR2) the step is finished,
     the state of the generators and the sums of the epoch's metrics are written with the checkpoint, and
-    `TrainingStopped` is raised; the resumed run leaves out the batches that the epoch has had.
+    `TrainingStopped` is raised; the resumed run leaves out the batches that the epoch has had. A signal in the
+    validation after an epoch is not kept waiting: the state from before the epoch's last optimiser step is written,
+    and the resumed run does that step and the validation again.
 
     Args:
         folder: Where `last.ckpt` goes; None = `<default_root_dir>/checkpoints`.
@@ -44,6 +49,8 @@ class Resumable(Checkpoint):
         self._seed: int | None = None
         self._within: dict[str, Any] = {}  # of a checkpoint within an epoch: random, sums
         self._resumed: dict[str, Any] = {}
+        self._before_last: dict[str, Any] | None = None  # the checkpoint from before the epoch's last step
+        self._validated, self._shortest = 0, 0
 
     # ---- state -------------------------------------------------------------------------------------------------
 
@@ -56,11 +63,12 @@ class Resumable(Checkpoint):
         self._seed, self._resumed = state_dict["seed"], dict(state_dict["within"])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Whether early stopping has spoken stands in no other state."""
+        """Whether early stopping has spoken, and how many processes there are, stands in no other state."""
         checkpoint["dmml_stopping"] = bool(trainer.should_stop)
+        checkpoint["dmml_processes"] = trainer.world_size
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with other data; stop where the run had stopped."""
+        """Refuse to go on with other data or another number of processes; stop where the run had stopped."""
         fitted = checkpoint.get("hyper_parameters", {}).get("fitted") or {}
         before, now = fitted.get("hashes") or {}, (getattr(pl_module, "fitted", None) or {}).get("hashes") or {}
         changed = [name for name in before if before[name] != now.get(name)]
@@ -69,12 +77,22 @@ class Resumable(Checkpoint):
                 f"{', '.join(changed)}: changed since the run began, so it cannot be resumed; bring the old data back, "
                 "or give --overwrite to begin anew"
             )
+        processes = checkpoint.get("dmml_processes", trainer.world_size)
+        if trainer.state.fn == "fit" and processes != trainer.world_size:
+            raise InputError(
+                f"the run was begun by {processes} processes and cannot be resumed by {trainer.world_size}, which would "
+                f"share out other batches; start {processes} again (trainer.devices, trainer.num_nodes, or the "
+                "launcher's), or give --overwrite to begin anew"
+            )
         trainer.should_stop = trainer.should_stop or bool(checkpoint.get("dmml_stopping"))
 
     # ---- the course of a run -----------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checkpoints, this one's and others', are written whole or not at all."""
+        """Checkpoints, this one's and others', are written whole or not at all, and Lightning writes none at a signal."""
+        environment = trainer._accelerator_connector.cluster_environment
+        if stage == "fit" and isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False  # its hpc_ckpt_*.ckpt would be gone on from, whatever was asked
         if stage == "fit" and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if stage == "fit" and any(type(callback) is EMAWeightAveraging for callback in trainer.callbacks):
@@ -110,7 +128,7 @@ class Resumable(Checkpoint):
         if trainer.fit_loop.epoch_loop._batches_that_stepped:
             self._save(trainer)
             self._stop_if_asked(trainer)
-        self._resumed = {}
+        self._resumed, self._before_last = {}, None
         _seed_all(f"{self._seed}:{trainer.current_epoch}:{trainer.global_rank}")
 
     def on_train_batch_end(
@@ -122,24 +140,54 @@ class Resumable(Checkpoint):
         loop = trainer.fit_loop
         if loop._should_accumulate() or loop.epoch_loop.batch_progress.is_last_batch:
             return
+        if self._is_before_last(trainer, batch_idx):
+            self._stand_within(trainer)
+            self._before_last = _on_cpu(trainer._checkpoint_connector.dump_checkpoint())
+            self._within = {}
         if trainer.world_size > 1 and (batch_idx + 1) % self.every:
             return
         if signum := self.signals.anywhere(trainer):
-            mine = {"random": _random_state(), "sums": _sums(trainer)}
-            states = gather(trainer, mine)
-            self._within = {key: [state[key] for state in states] for key in mine}
+            for callback in trainer.callbacks:
+                if isinstance(callback, NanGuard):
+                    callback.look(trainer)  # it would look a step later, and what is bad would be saved
+            self._stand_within(trainer)
             self._save(trainer)
             self._stop(trainer, signum)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the validation that ends an epoch, if asked to."""
+        if self._ends_epoch(trainer):
+            self._validated = 0
+            self._shortest = min(gather(trainer, sum(trainer.num_val_batches)))
+            self._stop_before_last(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop in that validation, if asked to; processes ask each other while all of them have batches."""
+        if not self._ends_epoch(trainer):
+            return
+        self._validated += 1
+        if trainer.world_size == 1 or (self._validated % self.every == 0 and self._validated <= self._shortest):
+            self._stop_before_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the last epoch."""
         self.signals.remove()
+        self._before_last = None
         if trainer.fit_loop.epoch_loop._batches_that_stepped:
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the signals as they were; no process waits for one that failed."""
         self.signals.remove()
+        self._before_last = None
         if not isinstance(exception, TrainingStopped):  # that is raised in each of them
             end_others(trainer)
 
@@ -166,6 +214,31 @@ class Resumable(Checkpoint):
                 vars(part).update(values)
             self._within = {}
 
+    def _stand_within(self, trainer: Trainer) -> None:
+        """Note where every process stands within the epoch."""
+        mine = {"random": _random_state(), "sums": _sums(trainer)}
+        states = gather(trainer, mine)
+        self._within = {key: [state[key] for state in states] for key in mine}
+
+    def _is_before_last(self, trainer: Trainer, batch_idx: int) -> bool:
+        """Whether one optimiser step of the epoch is left, after which it is validated."""
+        last = trainer.num_training_batches - 1
+        if trainer.fast_dev_run or not trainer.enable_validation or trainer.val_check_batch != last + 1:
+            return False
+        due = trainer.fit_loop.epoch_loop._should_check_val_epoch()
+        return due and batch_idx + trainer.accumulate_grad_batches >= last
+
+    def _ends_epoch(self, trainer: Trainer) -> bool:
+        return self._before_last is not None and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+    def _stop_before_last(self, trainer: Trainer) -> None:
+        if signum := self.signals.anywhere(trainer):
+            for logger in trainer.loggers:
+                logger.save()
+            trainer.strategy.save_checkpoint(self._before_last, self.path(trainer))
+            trainer.strategy.barrier("Resumable")
+            self._stop(trainer, signum)
+
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if signum := self.signals.anywhere(trainer):
             self._stop(trainer, signum)
@@ -174,6 +247,19 @@ class Resumable(Checkpoint):
         if trainer.is_global_zero and (job := requeue(signum)):
             print(f"job {job} was requeued")
         raise TrainingStopped(signum, str(self.path(trainer)))
+
+
+def _on_cpu(part: Any) -> Any:
+    """A copy that training does not write into, outside the device's memory."""
+    if isinstance(part, torch.Tensor):
+        return part.detach().to("cpu", copy=True)
+    if isinstance(part, dict):
+        copied = copy(part)  # of its own kind: OrderedDict, and what a library derives from dict
+        copied.update({key: _on_cpu(value) for key, value in part.items()})
+        return copied
+    if type(part) in (list, tuple):
+        return type(part)(map(_on_cpu, part))
+    return part
 
 
 def _seed_all(text: str) -> None:

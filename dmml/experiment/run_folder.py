@@ -65,7 +65,8 @@ class RunFolder:
         if overwrite:
             for part in (self.checkpoints, self.path / "test", self.path / "predict"):
                 shutil.rmtree(part, ignore_errors=True)
-            for file in (self.path / "metrics.csv", self._provenance, *self.path.glob("events.out.tfevents.*")):
+            left = [file for kind in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt") for file in self.path.glob(kind)]
+            for file in (self.path / "metrics.csv", self._provenance, *left):
                 file.unlink(missing_ok=True)
         self.refuse_taken(digest, resume)
         if self.last.is_file():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from cohorts import data_of
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.progress import Progress
@@ -65,3 +66,22 @@ def test_an_epoch_is_told_in_a_line(cohort, capsys):
     assert all("train/loss" in line and "val/loss" in line and "val/c_index" in line for line in lines)
     assert "left" in lines[0]
     assert "left" not in lines[-1]
+
+
+def test_a_bad_loss_of_a_validation_ends_the_run_and_names_the_patients(cohort, tmp_path):
+    class PoisonValidation(Callback):
+        patients = None
+
+        def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
+            if trainer.current_epoch == 1:
+                self.patients = list(batch.patient_id)
+                batch.bags[20].features[0, 0, 0] = torch.nan
+
+    poison = PoisonValidation()
+    callbacks = [poison, NanGuard(), EarlyStopping("val/loss")]
+    trainer = Trainer(max_epochs=3, callbacks=callbacks, default_root_dir=tmp_path, enable_progress_bar=False, **QUIET)
+    with pytest.raises(InputError) as refused:
+        trainer.fit(SubspaceTeacher(width=16), data_of(cohort))
+    assert str(refused.value).startswith(
+        ", ".join(poison.patients) + ": the validation loss of this batch is no finite"
+    )

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from cohorts import data_of
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, StochasticWeightAveraging
 
 from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.callbacks.metrics_table import MetricsTable
+from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.resumable import Resumable
 from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.callbacks.weight_average import EMA
@@ -228,3 +230,59 @@ def test_seeds_decide_and_epochs_differ(cohort, tmp_path):
     assert len({row[0] for row in drawn}) == 6
     assert {p for row in drawn[:3] for p in row[2]} == {p for row in drawn[3:6] for p in row[2]}
     assert drawn[0][2] != drawn[3][2]
+
+
+@pytest.mark.parametrize(("hook", "at"), [("on_validation_start", 2), ("on_validation_batch_end", 2)])
+def test_a_signal_does_not_wait_for_a_validation(cohort, tmp_path, whole, hook, at):
+    """The epoch's last step and the whole validation are done again."""
+    validated = []
+
+    class Look(Callback):
+        def on_validation_batch_end(self, trainer, *args, **kwargs):
+            validated.append(trainer.current_epoch)
+
+    with pytest.raises(TrainingStopped) as stopped:
+        run(cohort, tmp_path, Kill(hook, at, signal.SIGUSR1), extra=[Look()])
+    assert stopped.value.signum == signal.SIGUSR1
+    assert validated == ([0] if hook == "on_validation_start" else [0, 1])
+    kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (kept["epoch"], kept["global_step"]) == (1, 5)
+    run(cohort, tmp_path, resume=True)
+    assert differences(outcome(tmp_path), whole) == []
+
+
+def test_another_number_of_processes_is_not_gone_on_with(cohort, tmp_path):
+    with pytest.raises(Killed):
+        run(cohort, tmp_path, Kill("on_train_batch_end", 4))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    kept = torch.load(last, weights_only=True)
+    assert kept["dmml_processes"] == 1
+    torch.save(kept | {"dmml_processes": 2}, last)
+    with pytest.raises(InputError, match=r"begun by 2 processes and cannot be resumed by 1"):
+        run(cohort, tmp_path, resume=True)
+
+
+def test_lightning_itself_answers_no_signal_of_slurm(cohort, tmp_path, monkeypatch):
+    for name in ("PROCID", "LOCALID", "NODEID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    handlers = []
+
+    class Look(Callback):
+        def on_fit_start(self, trainer, module):
+            handlers.append(signal.getsignal(signal.SIGUSR1))
+
+    run(cohort, tmp_path, extra=[Look()], epochs=1, plugins=[SLURMEnvironment(requeue_signal=signal.SIGUSR1)])
+    assert handlers == [signal.SIG_DFL]
+
+
+def test_a_bad_loss_of_the_step_that_a_signal_stops_is_not_saved(cohort, tmp_path):
+    class Poison(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            if trainer.global_step == 4:
+                batch.bags[20].features[0, 0, 0] = torch.nan
+
+    with pytest.raises(InputError, match="the loss of this batch is nan"):
+        run(cohort, tmp_path, Kill("on_train_batch_end", 5, signal.SIGTERM), extra=[Poison(), NanGuard()])
+    kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 3
+    assert all(value.isfinite().all() for value in kept["state_dict"].values() if value.is_floating_point())
