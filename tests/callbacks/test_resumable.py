@@ -271,7 +271,11 @@ def test_lightning_itself_answers_no_signal_of_slurm(cohort, tmp_path, monkeypat
         def on_fit_start(self, trainer, module):
             handlers.append(signal.getsignal(signal.SIGUSR1))
 
-    run(cohort, tmp_path, extra=[Look()], epochs=1, plugins=[SLURMEnvironment(requeue_signal=signal.SIGUSR1)])
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # Lightning leaves a handler that is there
+    try:
+        run(cohort, tmp_path, extra=[Look()], epochs=1, plugins=[SLURMEnvironment(requeue_signal=signal.SIGUSR1)])
+    finally:
+        signal.signal(signal.SIGUSR1, before or signal.SIG_DFL)
     assert handlers == [signal.SIG_DFL]
 
 
