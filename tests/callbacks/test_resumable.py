@@ -268,7 +268,7 @@ def test_lightning_itself_answers_no_signal_of_slurm(cohort, tmp_path, monkeypat
     handlers = []
 
     class Look(Callback):
-        def on_fit_start(self, trainer, module):
+        def on_train_start(self, trainer, module):  # Lightning's are installed, those of `Resumable` not yet
             handlers.append(signal.getsignal(signal.SIGUSR1))
 
     before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # Lightning leaves a handler that is there
