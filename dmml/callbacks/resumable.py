@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from copy import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -19,6 +16,7 @@ from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from dmml.callbacks.metrics_table import MetricsTable
 from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.processes import end_others, gather
+from dmml.callbacks.random_state import random_state, seed_all, set_random_state
 from dmml.callbacks.stop_signals import StopSignals, TrainingStopped, requeue
 from dmml.errors import InputError
 
@@ -113,7 +111,7 @@ class Resumable(Checkpoint):
             if isinstance(logger, MetricsTable):
                 logger.go_on_before(loop.epoch_loop._batches_that_stepped + bool(self._resumed))
         if self._resumed:
-            _set_random_state(self._resumed["random"][trainer.global_rank])
+            set_random_state(self._resumed["random"][trainer.global_rank])
         else:
             loop.restarting = False  # a whole epoch is over: the next one begins as it always does
         # The loader was made, and its workers began to read, before Lightning knew where the run stands.
@@ -129,7 +127,7 @@ class Resumable(Checkpoint):
             self._save(trainer)
             self._stop_if_asked(trainer)
         self._resumed, self._before_last = {}, None
-        _seed_all(f"{self._seed}:{trainer.current_epoch}:{trainer.global_rank}")
+        seed_all(f"{self._seed}:{trainer.current_epoch}:{trainer.global_rank}")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -216,7 +214,7 @@ class Resumable(Checkpoint):
 
     def _stand_within(self, trainer: Trainer) -> None:
         """Note where every process stands within the epoch."""
-        mine = {"random": _random_state(), "sums": _sums(trainer)}
+        mine = {"random": random_state(), "sums": _sums(trainer)}
         states = gather(trainer, mine)
         self._within = {key: [state[key] for state in states] for key in mine}
 
@@ -260,35 +258,6 @@ def _on_cpu(part: Any) -> Any:
     if type(part) in (list, tuple):
         return type(part)(map(_on_cpu, part))
     return part
-
-
-def _seed_all(text: str) -> None:
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries and classes of a user's own may draw from the legacy generator
-
-
-def _random_state() -> dict[str, Any]:
-    """Of every generator, in a form that `weights_only` reads."""
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    version, internal, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
-        "python": [version, list(internal), gauss],
-    }
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
 
 
 def _sums(trainer: Trainer) -> dict[str, list[torch.Tensor]]:
