@@ -65,7 +65,7 @@ class KnownSlides:
 
     def each(self, work: Callable[[str], Any], slide_ids: Iterable[str]) -> list[Any]:
         """`work` on each slide, in their order; several at once where the store is behind a URL."""
-        if isinstance(self._place, Folder):
+        if isinstance(self._place, Folder) or _keeps_a_list(self._place):
             return [work(slide) for slide in slide_ids]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(work, slide_ids))
@@ -81,3 +81,10 @@ class KnownSlides:
         for slide, tiles in sorted(sizes.items()):
             digest.update(f"\n{slide}|{self._whole[slide]}|{','.join(map(str, tiles))}".encode())
         return digest.hexdigest()[:16]
+
+
+def _keeps_a_list(place: Remote) -> bool:
+    """Whether fsspec keeps a list of what it has cached, which threads break (`filecache`); `simplecache` has none."""
+    from fsspec.implementations.cached import CachingFileSystem, SimpleCacheFileSystem
+
+    return isinstance(place.files, CachingFileSystem) and not isinstance(place.files, SimpleCacheFileSystem)

@@ -1,6 +1,7 @@
 """The benchmarks' slides hold what they promise, and their steps and figures are what they are called."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +153,15 @@ def test_sizes_are_arithmetic_that_one_can_do_by_hand():
     assert found.extraction_hours == pytest.approx(tokens / 50 / 3600)
     assert found.fit_hours == pytest.approx(1000 * 30 * 2 / 2.0 / 3600), "twice the tokens that the rate is of"
     assert table([found])[-1].startswith("| 1,000 | 20,000 | 48.1 |")
+
+
+def test_the_sizes_of_the_scaling_page_are_those_of_the_script(monkeypatch, capsys):
+    import sizing
+
+    monkeypatch.setattr("sys.argv", ["sizing.py"])
+    sizing.run()
+    page = (Path(sizing.__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip() in page, "run `python benchmarks/sizing.py` and lay its table into the page"
 
 
 def test_every_layout_of_features_gives_the_same_numbers(tmp_path):
