@@ -269,6 +269,11 @@ def test_a_local_cache_reads_an_object_store_once(tmp_path, kind):
     store, written = FeatureStore.create(url, ENCODER, SCALES), bags()
     store.write("S.1", written, {})
     cached = FeatureStore(f"{kind}::{url}")
+    for i in range(40):
+        store.write(f"many{i}", {20: bags(i + 1)[20]}, {})
+    many = [f"many{i}" for i in range(40)]
+    assert cached.whole([*many, "not there"]) == many
+    assert cached.sizes(many, (10, 20)) == {name: [0, 2 * i + 2] for i, name in enumerate(many)}
     first = cached.read("S.1", 20)
     fsspec.filesystem("memory").rm(f"{tmp_path}/f.zarr/slides/S.1", recursive=True)
     again = cached.read("S.1", 20)
