@@ -60,15 +60,16 @@ def _originals(points: Tensor, code: Tensor) -> Tensor:
     Returns:
         (B, N) bool; of several copies one is True, and so is padding.
     """
-    # One number tells features apart at one place: two tiles agree in it only if they agree in all.
-    weight = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype).cos()
-    mark, size = points @ weight, points.abs().amax(-1)
+    # Two numbers tell features apart at one place: in one alone, of thousands of tiles a pair would agree by chance.
+    angle = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype)
+    mark, other, size = points @ angle.cos(), points @ angle.sin(), points.abs().amax(-1)
     # By place and, within a place, by features: whatever lies between copies in the bag, they are neighbours now.
     order = mark.argsort(dim=1, stable=True)
     order = order.gather(1, code.gather(1, order).argsort(dim=1, stable=True))
-    place, mark, size = (x.gather(1, order) for x in (code, mark, size))
+    place, mark, other, size = (x.gather(1, order) for x in (code, mark, other, size))
     same = (place[:, 1:] == place[:, :-1]) & (place[:, 1:] != _LAST_PLACE)
-    same &= (mark[:, 1:] - mark[:, :-1]).abs() <= 1e-4 * size[:, 1:]
+    for value in (mark, other):
+        same &= value.diff(dim=1).abs() <= 1e-4 * size[:, 1:]
     return torch.ones_like(code, dtype=torch.bool).scatter(1, order[:, 1:], ~same)
 
 

@@ -5,7 +5,16 @@ import torch
 from batches import make_bag, shuffle_bag
 
 from dmml.functional.aggregation import dpc_knn
-from dmml.nn.merger import LAST, WINDOW, cluster_tissue, merge_informative, neighbourhood_order
+from dmml.nn.merger import (
+    LAST,
+    WINDOW,
+    _originals,
+    _place_code,
+    cluster_tissue,
+    merge_informative,
+    neighbourhood_order,
+)
+from dmml.types import Bag
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 64, 65, 200, 1000])
@@ -88,3 +97,19 @@ def test_merging_by_information_is_a_softmax_within_the_cluster():
     extreme, share, _ = merge_informative(tokens, score * 1e4, assignment, 4)
     assert extreme.isfinite().all()
     assert share.isfinite().all()
+
+
+def test_tiles_of_two_slides_at_one_place_are_no_copies_by_chance():
+    """Thousands of pairs that differ, of which some agree in any one sum of their features."""
+    torch.manual_seed(0)
+    n = 20_000
+    bag = make_bag([2 * n], 8)
+    position = bag.position[:, :n].repeat(1, 2, 1)
+    slide = torch.arange(2 * n).ge(n).long().unsqueeze(0)
+    code = _place_code(Bag(bag.features, position, bag.mask, slide))
+    points = torch.randn(1, 2 * n, 8)
+    assert _originals(points, code).all()
+    points[:, n : n + 5] = points[:, :5] * (1 + 1e-6)
+    found = _originals(points, code)
+    assert found.sum() == 2 * n - 5
+    assert (found[0, :5].long() + found[0, n : n + 5].long()).tolist() == [1] * 5
