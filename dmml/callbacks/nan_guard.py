@@ -66,10 +66,8 @@ class NanGuard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep whether the loss is a number, wherever it was computed: what the step returns, or the sums it keeps."""
+        """Keep whether the loss that the step returns is a number, wherever it was computed."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if loss is None and (sums := getattr(pl_module, "_validated", None)):
-            loss = sums[-1]
         if isinstance(loss, Tensor):
             self._validated.append(((~loss.detach().isfinite()).any(), list(batch.patient_id)))
 

@@ -40,8 +40,8 @@ class LoggedModule(LightningModule):
         self._validated = []
         self.validation_metrics.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Negative log-likelihood and the task's metrics, over observed patients."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Negative log-likelihood, which is returned, and the task's metrics, over observed patients."""
         logits, observed = self.validated_logits(batch), batch.target["observed"]
         count = observed.sum()
         loss = -self.task.log_likelihood(logits, batch.target).sum() / count.clamp_min(1)
@@ -49,6 +49,7 @@ class LoggedModule(LightningModule):
         self._validated.append(torch.stack([loss * count, count.to(loss.dtype)]))
         if observed.any():
             self.validation_metrics.update(logits[observed], {k: v[observed] for k, v in batch.target.items()})
+        return loss
 
     def on_validation_epoch_end(self) -> None:
         """Mean loss and metrics over the whole of the validation patients."""
