@@ -39,10 +39,13 @@ def file_hashes(section: Mapping[str, Any], digests: Mapping[str, str] | None = 
 
 
 def hash_of(path: Path) -> str:
-    """Hash of a file's content; of a folder, of its files' names and sizes, and of their contents where these are tables."""
+    """First 16 digits of the SHA-256 of a file's content; of a folder, of its files' names and sizes, and of their contents where these are tables."""
+    if path.is_file():
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path)}|{file.stat().st_size}\n".encode())
-        if path.is_file() or file.suffix in (".csv", ".gmt", ".txt", ".json"):
+        if file.suffix in (".csv", ".gmt", ".txt", ".json"):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
