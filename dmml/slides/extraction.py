@@ -96,7 +96,8 @@ class Options:
     @property
     def recorded(self) -> dict[str, Any]:
         """What the store keeps of them: all that changes what stands in it, beside encoder and magnifications."""
-        precision = self.precision if isinstance(self.encoder, str | None) else self.encoder.precision
+        own = None if isinstance(self.encoder, str | None) else self.encoder.precision
+        precision = own if own and self.precision == "32" else self.precision  # an encoder of one's own has its own
         return {"tissue": self.tissue, "least_tissue": self.least_tissue, "precision": precision}
 
 
