@@ -121,6 +121,8 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
 
 def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int) -> dict:
     """Both speeds, by turns."""
+    import torch
+
     encoder, pixels = encoder_of(name), tiles_in_memory(slides)
     alone(encoder, pixels, 1.0)
     by_itself, turns = [alone(encoder, pixels, ALONE_S)], []
@@ -144,6 +146,7 @@ def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: 
         "ratio_whole": statistics.median(ratios["whole"]),
         "ratios_whole": ratios["whole"],
         "others": max(turn["others"] for turn in turns),
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -264,12 +267,10 @@ def main() -> None:
 
 def report(found: dict, out: Path | None) -> None:
     """Print the tables, and write them."""
-    import torch
-
     lines = ["# Extraction against the encoder alone", ""]
     if speeds := found.get("lite0", []) + found.get("cheap", []):
         lines += [
-            f"`python benchmarks/extraction.py --out docs/results`: {torch.get_num_threads()} thread(s) for the encoder "
+            f"`python benchmarks/extraction.py --out docs/results`: {speeds[0]['threads']} thread(s) for the encoder "
             f"in both cases, reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. The middle "
             "of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
             "cores that other processes took meanwhile, at most. Slides of 30 tiles wait for the disk, on which every slide "
