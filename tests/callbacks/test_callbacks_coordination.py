@@ -285,6 +285,10 @@ def test_two_processes_are_one(tmp_path):
 
 def test_processes_add_up_confidences_without_a_barrier(cohort, tmp_path, monkeypatch):
     """A barrier has the processor wait for the device at every step."""
+    # Lightning writes these into the environment; left there, later processes would wait for ones that nobody starts.
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     inside, barriers, summed = [], [], []
     step, barrier, add = (
         GradientCoordination.on_before_optimizer_step,

@@ -12,6 +12,8 @@ import yaml
 from dmml.experiment.run_folder import is_first_process
 
 ALONE = "shared,accumulated,lacking,student,rna,unguided,validated"
+RANKS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK", "SLURM_PROCID")
+"""Who finds these in the environment takes itself for a process that others have begun."""
 TOGETHER = f"{ALONE},cox,poisoned,undisturbed,sigterm,sigterm_resumed,sigint,sigint_resumed"
 
 
@@ -33,7 +35,7 @@ def ends(cohort, repository, tmp_path_factory):
     where = ["--data", str(out / "data.yaml"), "--out", str(out)]
     for world, cases in (("1", ALONE), ("2", TOGETHER)):
         argv = [*script, *where, "--processes", world, "--cases", cases]
-        environment = os.environ | {"PYTHONPATH": str(repository)}
+        environment = {k: v for k, v in os.environ.items() if k not in RANKS} | {"PYTHONPATH": str(repository)}
         run = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=environment)
         assert run.returncode == 0, run.stderr[-3000:]
     return lambda case, world, rank=0: torch.load(out / f"{case}_{world}_{rank}.pt", weights_only=True)
