@@ -34,14 +34,17 @@ def data_of(
     folder: Path, cohort: str = "development", kind: type[MultimodalDataModule] = MultimodalDataModule, **changes: Any
 ) -> MultimodalDataModule:
     """Data module of one of its cohorts; by default survival, three folds, both magnifications."""
+    return kind(**(section_of(folder, cohort) | {"batch_size": 6} | changes))
+
+
+def section_of(folder: Path, cohort: str = "development") -> dict[str, Any]:
+    """Its data section, as a config has it."""
     own = folder / cohort
-    section = {
+    return {
         "clinical": str(own / "clinical.csv"),
         "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
         "expression": str(own / "expression.parquet"),
         "gene_sets": {s: str(folder / "sets" / f"{s}.gmt") for s in ("tumor", "tme")},
         "features": str(own / "features.zarr"),
         "split": {"folds": 3, "seed": 0} if cohort == "development" else None,
-        "batch_size": 6,
     }
-    return kind(**(section | changes))

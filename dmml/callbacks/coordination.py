@@ -83,12 +83,12 @@ class GradientCoordination(Callback):
                 "GradientCoordination does not support a fused optimiser with 16-mixed precision; use fused=False or bf16-mixed"
             )
         pl_module.take_confidence()
-        if self.scope == "shared" and getattr(pl_module, "n_features", None) == 0:
-            raise InputError(
-                "GradientCoordination: scope shared acts where both subspaces read the same tissue, and this model reads "
-                "none; use scope: classifier"
-            )
         if self.scope == "shared":
+            if getattr(pl_module, "n_features", None) == 0:
+                raise InputError(
+                    "GradientCoordination: scope shared acts where both subspaces read the same tissue, and this model "
+                    "reads none; use scope: classifier"
+                )
             pl_module.set_shared_rule(self._coordinate_shared)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

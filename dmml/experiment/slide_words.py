@@ -8,6 +8,7 @@ from typing import Any
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.written import number, percent
 from dmml.experiment.slide_answer import FEW_TILES, Answer
+from dmml.slides.mpp import GIVEN
 
 RESEARCH_USE = (
     "For research use only. This is not a diagnosis, and no decision on a patient may rest on it: the model was fitted to "
@@ -118,7 +119,7 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
             found.append(f"{slide['source']}: {slide['tiles_unreadable']} tiles could not be decoded and are left out.")
         if unreadable := slide.get("findings", {}).get("unreadable"):
             found.append(f"{slide['source']}: {unreadable:.2f} mm² of it could not be decoded and were not looked at.")
-        if slide["mpp_source"] == "--mpp":
+        if slide["mpp_source"] == GIVEN:
             found.append(f"{slide['source']} does not tell its scale; {slide['mpp']:g} µm per pixel was given by hand.")
     return found
 

@@ -131,22 +131,27 @@ def survey(
             reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
             return path, None, Failure(str(path), "unreadable", reason), False
 
-    series: set[str] = set()
     with ThreadPoolExecutor(_THREADS) as pool:
         looks = tqdm(
             pool.map(look, unique), total=len(unique), desc="checking slides", unit="slide", disable=None, leave=False
         )
-        for path, its_series, failure, done in looks:
-            if failure:
-                result.failures.append(failure)
-            elif its_series in series:
-                # Every file of a DICOM series opens the whole slide; one of them is enough.
-                result.ignored.append(path)
-            else:
-                series |= {its_series} - {None}
-                (result.done if done else result.usable).append(path)
+        _sort(looks, result)
     _part_twins(result)
     return result
+
+
+def _sort(looks: Iterable[tuple[Path, str | None, Failure | None, bool]], result: Survey) -> None:
+    """Put each slide that was looked at where it belongs: (path, its DICOM series, why it failed, whether it is done)."""
+    series: set[str] = set()
+    for path, its_series, failure, done in looks:
+        if failure:
+            result.failures.append(failure)
+        elif its_series in series:
+            # Every file of a DICOM series opens the whole slide; one of them is enough.
+            result.ignored.append(path)
+        else:
+            series |= {its_series} - {None}
+            (result.done if done else result.usable).append(path)
 
 
 def _with_names(slides: list[Path], result: Survey) -> list[Path]:

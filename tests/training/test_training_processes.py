@@ -8,6 +8,7 @@ from itertools import chain
 import pytest
 import torch
 import yaml
+from cohorts import section_of
 
 from dmml.experiment.run_folder import is_first_process
 
@@ -21,16 +22,7 @@ TOGETHER = f"{ALONE},cox,poisoned,undisturbed,sigterm,sigterm_resumed,sigint,sig
 def ends(cohort, repository, tmp_path_factory):
     """(case, processes, rank) → what that process ended with."""
     out = tmp_path_factory.mktemp("processes")
-    own = cohort / "development"
-    section = {
-        "clinical": str(own / "clinical.csv"),
-        "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
-        "expression": str(own / "expression.parquet"),
-        "gene_sets": {s: str(cohort / "sets" / f"{s}.gmt") for s in ("tumor", "tme")},
-        "features": str(own / "features.zarr"),
-        "split": {"folds": 3, "seed": 0},
-    }
-    (out / "data.yaml").write_text(yaml.safe_dump(section))
+    (out / "data.yaml").write_text(yaml.safe_dump(section_of(cohort)))
     script = [sys.executable, str(repository / "benchmarks" / "many_processes.py"), "--of", "2"]
     where = ["--data", str(out / "data.yaml"), "--out", str(out)]
     for world, cases in (("1", ALONE), ("2", TOGETHER)):
