@@ -89,7 +89,10 @@ def _tell(out: str, result) -> None:
     """The final table, and what a person should know or do next."""
     if result.shard is not None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
-    speed = f", {result.tiles:,} tiles at {result.tiles / result.seconds:.0f} a second" if result.tiles else ""
+    speed = ""
+    if result.tiles:
+        kept = f" ({result.known:,} of them kept from a run that was cut off)" if result.known else ""
+        speed = f", {result.tiles:,} tiles{kept} at {(result.tiles - result.known) / result.seconds:.0f} a second"
     print(f"{out}: {len(result.written)} slides written{speed}; {len(result.passed_over)} were there already")
     if again := [name for name in result.changed if name in set(result.written)]:
         print(f"{len(again)} of them again, since their files have changed: {', '.join(again[:5])}")

@@ -19,10 +19,13 @@ from dmml.slides.mpp import GIVEN, LISTED, SlideError
 from dmml.slides.shards import Shard, shard_of
 from dmml.slides.sources import is_same
 from dmml.slides.survey import Survey, survey
+from dmml.store.places import place_of
 
 if TYPE_CHECKING:
     from dmml.slides.encoders import Encoder
+    from dmml.slides.readers import Readers
     from dmml.store import FeatureStore
+    from dmml.store.places import Folder, Remote
 
 FAILURES, QC = "failures.csv", "qc.html"
 
@@ -62,20 +65,33 @@ def extract(
         scales = {str(m): pixel_um(m) for m in magnifications}
         wanted = {"encoder": {"name": name}, "magnifications": scales, "extraction": chosen.recorded}
         store.check_same(wanted, partly=("encoder",))
-    result = Extraction(shard=shard)
-    found = _look(slides, chosen, magnifications, manifest, shard, store, result)
-    _warn_of_pretraining(chosen.encoder, found, result)
-    if chosen.dry_run:
-        from dmml.slides.extraction_run import dry_run
+    # Behind a URL there is no lock, and ranks must not write over each other's list.
+    apart = shard is not None and "://" in out
+    failures_file = beside(out, f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES)
+    result = Extraction(shard=shard, failures_file=failures_file)
+    from dmml.slides.readers import Readers
 
-        result.estimate = dry_run(found, out, chosen, magnifications, manifest)
-        return result
-    with Claims(out) as claims:
-        if found.usable:
-            from dmml.slides.extraction_run import extract_usable
+    with Readers(chosen.readers) as readers:
+        found = _look(slides, chosen, magnifications, manifest, shard, store, readers, result)
+        _warn_of_pretraining(chosen.encoder, found, result)
+        if found.usable and chosen.readers:
+            readers.start()  # the rest of them import while the encoder is loaded
+        if chosen.dry_run:
+            from dmml.slides.extraction_run import dry_run
 
-            store = extract_usable(found, out, chosen, magnifications, manifest, claims, result) or store
-        _finish(store or _existing(out), out, found, shard, claims, result)
+            result.estimate = dry_run(found, out, chosen, magnifications, manifest, readers)
+            return result
+        with Claims(out) as claims:
+            _record(claims, result)
+            if found.usable:
+                from dmml.slides.extraction_run import extract_usable
+
+                def failed(failure: Failure) -> None:
+                    result.failures.append(failure)
+                    _record(claims, result)
+
+                store = extract_usable(found, out, chosen, magnifications, manifest, claims, readers, result, failed)
+            _finish(store or _existing(out), out, found, shard, claims, result)
     if chosen.strict and result.failures:
         raise InputError(
             f"{len(result.failures)} of {len(found.looked_at())} slides failed (--strict; the others are in {out}): "
@@ -91,6 +107,7 @@ def _look(
     manifest: Manifest,
     shard: Shard | None,
     store: FeatureStore | None,
+    readers: Readers,
     result: Extraction,
 ) -> Survey:
     """Open every slide that is this process's own and not done."""
@@ -99,7 +116,7 @@ def _look(
         return manifest.mpp_of(path.stem, chosen.mpp)
 
     is_done = _done_in(store, chosen.overwrite, result, mpp_of)
-    found = survey(slides, mpp_of, magnifications, is_done, manifest.select, shard)
+    found = survey(slides, mpp_of, magnifications, readers, is_done, manifest.select, shard)
     result.passed_over = [path.stem for path in found.done]
     result.failures, result.ignored, result.missing = found.failures, found.ignored, found.missing
     return found
@@ -115,14 +132,19 @@ def _warn_of_pretraining(encoder: str | Encoder, found: Survey, result: Extracti
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
+def _record(claims: Claims, result: Extraction) -> None:
+    """Add the failures so far to `failures.csv`: a run of days may be looked at, or be cut off, before its end."""
+    if result.failures:
+        with claims.alone():
+            record_failures(result.failures_file, result.failures, ())
+
+
 def _finish(
     store: FeatureStore | None, out: str, found: Survey, shard: Shard | None, claims: Claims, result: Extraction
 ) -> None:
     """Write `failures.csv` and `qc.html`, and clear what writers that died left behind."""
-    # Behind a URL there is no lock, and ranks must not write over each other's list.
-    apart = shard is not None and "://" in out
-    result.failures_file = beside(out, f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES)
     with claims.alone():
+        _tidy(place_of(out), None if shard is None else {Path(file).stem for file in found.looked_at()}, claims)
         theirs = set(result.elsewhere)  # of another process, whose rows stay
         looked_at = [file for file in found.looked_at() if Path(file).stem not in theirs]
         everything = record_failures(result.failures_file, result.failures, looked_at)
@@ -134,16 +156,23 @@ def _finish(
             if shard is not None:
                 return  # nothing usable falls to this rank: an error would end the others, too
             raise InputError(_none_left(result.failures, result.failures_file))
-        for name in store.place.unfinished():
-            if claims.take(name):
-                store.place.tidy(name)
-                claims.leave(name)
-        store.place.tidy()
         if shard is None and not (result.written or result.passed_over or result.elsewhere) and result.failures:
             raise InputError(_none_left(result.failures, result.failures_file))
         from dmml.slides.qc import write_qc
 
         result.qc = write_qc(store, everything, beside(store.path, QC))
+
+
+def _tidy(place: Folder | Remote, own: set[str] | None, claims: Claims) -> None:
+    """Clear what writers that died left behind, or this one on a full disk; of `own` slides alone where it has a part.
+
+    Other parts may be at work on other machines, and not every network file system shows their locks here.
+    """
+    for name in place.unfinished():
+        if (own is None or name in own) and claims.take(name):
+            place.tidy(name)
+            claims.leave(name)
+    place.tidy()
 
 
 def _existing(out: str | Path) -> FeatureStore | None:

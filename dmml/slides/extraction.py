@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
 from dmml.slides.failures import Failure
-from dmml.slides.grid import LEAST_TISSUE, TILE_PX, check_magnifications, pixel_um
+from dmml.slides.grid import DEFAULT_TISSUE, LEAST_TISSUE, TILE_PX, check_magnifications, pixel_um
 from dmml.slides.mpp import check_given
 from dmml.slides.shards import Shard
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from dmml.slides.encoders import Encoder
     from dmml.slides.estimate import Estimate
     from dmml.store import FeatureStore
-
-COLOUR = "colour"
-"""`dmml.slides.tissue.DEFAULT_TISSUE`, named here because tissue imports scipy"""
 
 
 @dataclass
@@ -41,6 +38,9 @@ class Extraction:
     warnings: list[str] = field(default_factory=list)
     shard: Shard | None = None
     tiles: int = 0
+    """Tiles of the slides written"""
+    known: int = 0
+    """Those of them that an earlier run had encoded before it was cut off"""
     seconds: float = 0.0
     qc: str = ""
     failures_file: str = ""
@@ -61,7 +61,7 @@ class Options:
     precision: str = "32"
     compiled: bool = False
     least_tissue: float = LEAST_TISSUE
-    tissue: str = COLOUR
+    tissue: str = DEFAULT_TISSUE
     readers: int = 0
     shard: str | None = None
     strict: bool = False
@@ -84,7 +84,7 @@ class Options:
             raise InputError(f"--least-tissue {self.least_tissue}: must be above 0 and at most 1")
         if self.readers < 0:
             raise InputError(f"--readers {self.readers}: must be at least 0")
-        if self.tissue != COLOUR:
+        if self.tissue != DEFAULT_TISSUE:
             from dmml.slides.tissue import tissue_function
 
             tissue_function(self.tissue)

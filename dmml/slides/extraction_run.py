@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from dmml.slides.encoders import Encoder, load_encoder
@@ -19,6 +19,7 @@ from dmml.slides.slide_writer import SlideWriter
 from dmml.slides.sources import is_same
 from dmml.slides.stream import EncodedSlide, encode_slides
 from dmml.store import is_store
+from dmml.store.places import place_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +30,12 @@ if TYPE_CHECKING:
     from dmml.store import FeatureStore
 
 
-def dry_run(found: Survey, out: str, chosen: Options, magnifications: tuple[int, ...], manifest: Manifest) -> Estimate:
+def dry_run(
+    found: Survey, out: str, chosen: Options, magnifications: tuple[int, ...], manifest: Manifest, readers: Readers
+) -> Estimate:
     """Say what an extraction would do."""
-    with Readers(chosen.readers) as readers:
-        if chosen.readers:
-            readers.start()
-        encoder = _encoder(chosen, None)
-        requests = [_request(path, chosen, magnifications, manifest) for path in found.usable]
-        return estimate(requests, encoder, readers, out)
+    requests = [_request(path, chosen, magnifications, manifest) for path in found.usable]
+    return estimate(requests, _encoder(chosen, None), readers, out)
 
 
 def extract_usable(
@@ -46,79 +45,75 @@ def extract_usable(
     magnifications: tuple[int, ...],
     manifest: Manifest,
     claims: Claims,
+    readers: Readers,
     result: Extraction,
+    failed: Callable[[Failure], None],
 ) -> FeatureStore | None:
-    """Encode the slides that passed the survey, write them, and fill in `result`.
+    """Encode the slides that passed the survey, write them, and fill in `result`; `failed` is told of those that fail.
 
     Returns:
         The store, or None if nothing was written and there was none.
     """
-    with Readers(chosen.readers) as readers:
-        if chosen.readers:
-            readers.start()  # they import while the encoder is loaded
-        encoder = _encoder(chosen, result.shard)
-        own_batch = encoder.batch_size
-        encoder.batch_size = chosen.batch_size or own_batch
+    encoder = _encoder(chosen, result.shard)
+    own_batch = encoder.batch_size
+    encoder.batch_size = chosen.batch_size or own_batch
 
-        def written(slide: EncodedSlide) -> None:
-            result.written.append(slide.request.path.stem)
-            result.tiles += sum(len(bag.features) for bag in slide.bags.values())
-            claims.leave(slide.request.path.stem)
+    def written(slide: EncodedSlide) -> None:
+        result.written.append(slide.request.path.stem)
+        result.tiles += sum(len(bag.features) for bag in slide.bags.values())
+        result.known += slide.known
+        if slide.draft is not None:
+            slide.draft.remove()
+        claims.leave(slide.request.path.stem)
 
-        writer = SlideWriter(lambda: open_for_writing(out, encoder, magnifications, chosen), written)
+    writer = SlideWriter(lambda: open_for_writing(out, encoder, magnifications, chosen), written)
 
-        def opened() -> FeatureStore | None:
-            """The store, as soon as this or another process has made it."""
-            if writer.store is None and is_store(out):
-                writer.store = open_for_writing(out, encoder, magnifications, chosen)
-            return writer.store
-
-        def requests() -> Iterator[SlideRequest]:
-            for path in found.usable:
-                if not claims.take(path.stem):
-                    result.elsewhere.append(path.stem)
-                elif _done_meanwhile(path, opened(), chosen):
-                    result.passed_over.append(path.stem)
-                    claims.leave(path.stem)
-                else:
-                    yield _request(path, chosen, magnifications, manifest)
-
-        start = time.perf_counter()
-        with Progress(len(found.usable)) as progress:
-            try:
-                _run(requests(), encoder, readers, writer, result, progress)
-            except SlideError as error:  # the disk is full: what is written stays, and nothing more can be
-                result.failures.append(Failure(_slide_of(str(error), found.usable), error.state, str(error)))
-            finally:
-                writer.close()
-                encoder.batch_size = own_batch  # the encoder may be the caller's
-        result.seconds = time.perf_counter() - start
-        if claims.without_locks:
-            result.warnings.append(
-                f"{out} lies where files cannot be locked: two processes at a time need --shard, or they redo each other's slides"
-            )
+    def opened() -> FeatureStore | None:
+        """The store, as soon as this or another process has made it."""
+        if writer.store is None and is_store(out):
+            writer.store = open_for_writing(out, encoder, magnifications, chosen)
         return writer.store
 
+    def requests() -> Iterator[SlideRequest]:
+        for path in found.usable:
+            if not claims.take(path.stem):
+                result.elsewhere.append(path.stem)
+            elif _done_meanwhile(path, opened(), chosen):
+                result.passed_over.append(path.stem)
+                claims.leave(path.stem)
+            else:
+                yield _request(path, chosen, magnifications, manifest)
 
-def _run(
-    requests: Iterator[SlideRequest],
-    encoder: Encoder,
-    readers: Readers,
-    writer: SlideWriter,
-    result: Extraction,
-    progress: Progress,
+    start = time.perf_counter()
+    with Progress(len(found.usable)) as progress:
+
+        def tell(request: SlideRequest, done: int, known: int, total: int) -> None:
+            progress.tile(request.path.stem, done, known, total)
+
+        try:
+            _write(encode_slides(requests(), encoder, readers, tell, place_of(out).draft), writer, progress, failed)
+        except SlideError as error:  # the disk is full: what is written stays, and nothing more can be
+            result.failures.append(Failure(_slide_of(str(error), found.usable), error.state, str(error)))
+        finally:
+            writer.close()
+            encoder.batch_size = own_batch  # the encoder may be the caller's
+    result.seconds = time.perf_counter() - start
+    if claims.without_locks:
+        result.warnings.append(
+            f"{out} lies where files cannot be locked: two processes at a time need --shard, or they redo each other's slides"
+        )
+    return writer.store
+
+
+def _write(
+    slides: Iterator[EncodedSlide], writer: SlideWriter, progress: Progress, failed: Callable[[Failure], None]
 ) -> None:
-    def tell(request: SlideRequest, done: int, total: int) -> None:
-        progress.tile(request.path.stem, done, total)
-
-    for slide in encode_slides(requests, encoder, readers, tell):
-        tiles = 0
+    for slide in slides:
         if slide.error is not None:
-            result.failures.append(Failure(str(slide.request.path), slide.error.state, str(slide.error)))
+            failed(Failure(str(slide.request.path), slide.error.state, str(slide.error)))
         else:
-            tiles = sum(len(bag.features) for bag in slide.bags.values())
             writer.write(slide)
-        progress.slide(tiles)
+        progress.slide(sum(len(bag.features) for bag in slide.bags.values()) - slide.known)
     writer.finish()
 
 

@@ -18,6 +18,8 @@ from dmml.errors import InputError
 
 TILE_PX = 224
 LEAST_TISSUE = 0.25
+DEFAULT_TISSUE = "colour"
+"""Name of the way in which `dmml.slides.tissue` finds tissue; any other is `module:function`"""
 JUDGED_AT = 20
 """Magnification at which tissue is judged, unless a finer one is asked for; so 10x tiles are the same in every store"""
 

@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.grid import JUDGED_AT, LEAST_TISSUE, Tiles, lay_tiles, tile_um, tissue_share
+from dmml.slides.grid import DEFAULT_TISSUE, JUDGED_AT, LEAST_TISSUE, Tiles, lay_tiles, tile_um, tissue_share
 from dmml.slides.mpp import GIVEN, SlideError
 from dmml.slides.reader import Slide
 from dmml.slides.sources import fingerprint
-from dmml.slides.tissue import DEFAULT_TISSUE, find_tissue, mask_scale
 
 THUMBNAIL_PX = 512
 MASK_PX = 256
@@ -55,6 +54,8 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     Raises:
         SlideError: No tile holds tissue (state `no_tissue`), or the function that finds it failed (`tissue_failed`).
     """
+    from dmml.slides.tissue import find_tissue, mask_scale  # imports scipy, which a look at a file does not need
+
     judged_at = max(JUDGED_AT, *request.magnifications)
     scale = mask_scale(slide.size_um, tile_um(judged_at))
     picture = slide.overview(scale)

@@ -32,9 +32,9 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
 
-    def tile(self, slide: str, done: int, total: int) -> None:
-        """So many of a slide's tiles are encoded, of so many."""
-        speed = (self._tiles + done) / max(time.monotonic() - self._began, 1e-9)
+    def tile(self, slide: str, done: int, known: int, total: int) -> None:
+        """So many of a slide's tiles are encoded, so many of them by an earlier run, of so many."""
+        speed = (self._tiles + done - known) / max(time.monotonic() - self._began, 1e-9)
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{slide[:24]} {done:,}/{total:,}, {speed:.0f} tiles/s", refresh=False)
             self._bar.update(0)
@@ -43,7 +43,7 @@ class Progress:
             self._line(self._slides + done / max(total, 1), speed)
 
     def slide(self, tiles: int) -> None:
-        """A slide is done, with so many tiles."""
+        """A slide is done, and so many tiles were encoded for it."""
         self._slides += 1
         self._tiles += tiles
         self._bar.update(1)

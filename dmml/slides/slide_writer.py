@@ -1,8 +1,9 @@
-"""Writes finished slides into the store beside the encoder, one at a time."""
+"""Writes finished slides into the store beside the encoder."""
 
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -15,53 +16,73 @@ if TYPE_CHECKING:
     from dmml.store import FeatureStore
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_AT_ONCE = 4
+"""Slides that are written at a time: small ones wait for the disk most of the time, and may as well wait together"""
+_BYTES = 32 << 20
+"""Features that may wait beside the first, so that large slides are written one by one and memory stays flat"""
 
 
 class SlideWriter:
-    """Writes in one thread; an error comes out at the next call.
+    """Writes in threads, each slide whole and through to the disk; an error comes out at a later call.
 
     Args:
         open_store: Opens the store, making it where there is none. A new store is made with the first slide that has
             features, so that input of which nothing can be used leaves none.
-        written: Called with each slide that is on the disk.
+        written: Called with each slide that is on the disk, in the order of `write`.
     """
 
     def __init__(self, open_store: Callable[[], FeatureStore], written: Callable[[EncodedSlide], None]):
         self._open, self._written = open_store, written
         self.store: FeatureStore | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="slide-writer")
-        self._pending: tuple[EncodedSlide, Future] | None = None
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="slide-writer")
+        self._pending: deque[tuple[EncodedSlide, Future]] = deque()
 
     def write(self, slide: EncodedSlide) -> None:
-        """Begin to write a slide, when the one before is on the disk.
+        """Begin to write a slide, when there is room for it among those that are being written.
 
         Raises:
             SlideError: The disk is full (state `disk_full`).
             InputError: The place cannot be written for another reason.
         """
-        self.finish()
+        while self._pending and (self._pending[0][1].done() or self._has_enough(slide)):
+            self._take()
         try:
             self.store = self.store or self._open()
         except OSError as error:
             raise _refused(error, slide, "the store") from error
         arguments = (slide.request.path.stem, slide.bags, slide.attributes, slide.layout.thumbnail)
         pictures = {"tissue": slide.layout.mask}
-        self._pending = slide, self._thread.submit(self.store.write, *arguments, pictures=pictures, durable=True)
+        future = self._threads.submit(self.store.write, *arguments, pictures=pictures, durable=True)
+        self._pending.append((slide, future))
 
     def finish(self) -> None:
-        """Wait for the last slide."""
-        if self._pending is None:
-            return
-        (slide, future), self._pending = self._pending, None
+        """Wait for all slides. Raises as `write` does."""
+        while self._pending:
+            self._take()
+
+    def close(self) -> None:
+        """End the threads. What they still bring onto the disk counts as written."""
+        self._threads.shutdown(wait=True)
+        for slide, future in self._pending:
+            if future.exception() is None:
+                self._written(slide)
+        self._pending.clear()
+
+    def _has_enough(self, slide: EncodedSlide) -> bool:
+        return len(self._pending) == _AT_ONCE or sum(_size(s) for s in (slide, *(p[0] for p in self._pending))) > _BYTES
+
+    def _take(self) -> None:
+        """Wait for the slide that was begun first."""
+        slide, future = self._pending.popleft()
         try:
             future.result()
         except OSError as error:
             raise _refused(error, slide, self.store.path) from error
         self._written(slide)
 
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=True)
+
+def _size(slide: EncodedSlide) -> int:
+    return sum(bag.features.nbytes for bag in slide.bags.values())
 
 
 def _refused(error: OSError, slide: EncodedSlide, store: str) -> SlideError | InputError:

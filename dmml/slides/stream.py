@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmml.slides.draft import Draft, digest_of
 from dmml.slides.grid import TILE_PX, Tiles
 from dmml.slides.layout import Layout, SlideRequest
 from dmml.slides.mpp import SlideError
@@ -34,28 +36,55 @@ class EncodedSlide:
     layout: Layout | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     error: SlideError | None = None
+    known: int = 0
+    """Tiles that an earlier run had encoded before it was cut off"""
+    draft: Draft | None = None
+    """To be removed when the slide is in the store"""
 
 
 class _Work:
     """A slide on its way."""
 
-    def __init__(self, request: SlideRequest, layout: Layout, dim: int):
-        self.request, self.layout = request, layout
-        self.units: Iterator[Unit] = units_of(layout.tiles)
+    def __init__(self, request: SlideRequest, layout: Layout, dim: int, draft: Draft | None):
+        self.request, self.layout, self.draft = request, layout, draft
         self.features = {m: np.zeros((len(t), dim), np.float16) for m, t in layout.tiles.items()}
         self.read = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}
         self.total = sum(len(t) for t in layout.tiles.values())
         self.handed = self.done = self.lost = 0
         self.finished = False
         self.error: SlideError | None = None
+        if draft is not None:
+            for magnification, rows, features in draft.known:
+                self.features[magnification][rows] = features
+                self.read[magnification][rows] = True
+            draft.known.clear()
+        self.done = self.known = sum(int(read.sum()) for read in self.read.values())
+        self.units: Iterator[Unit] = filter(self._is_open, units_of(layout.tiles))
+
+    def _is_open(self, unit: Unit) -> bool:
+        """Whether a tile of a unit is not encoded yet."""
+        coarse, fine = self.read[min(self.read)], self.read[max(self.read)]
+        return not (coarse[unit.row].all() and fine[unit.child_row].all())
+
+    def encoded(self, magnification: int, rows: np.ndarray, features: np.ndarray) -> None:
+        """Keep the (n, D) features of tiles."""
+        self.features[magnification][rows] = features
+        self.read[magnification][rows] = True
+        self.done += len(rows)
+        if self.draft is not None and self.error is None:
+            self.draft.add(magnification, rows, features)
 
     def take(self, tiles: ReadTiles) -> None:
-        """Note what was read."""
+        """Note what was read.
+
+        Raises:
+            SlideError: Too much of the slide cannot be decoded.
+        """
         self.handed += len(tiles.row) + tiles.lost
         self.lost += tiles.lost
         self.done += tiles.lost
         if self.lost > MOST_UNREADABLE * self.total:
-            self.error = SlideError(
+            raise SlideError(
                 "unreadable",
                 f"{self.request.path}: {self.lost} of the first {self.handed} tiles cannot be decoded; fetch it again",
             )
@@ -65,7 +94,8 @@ def encode_slides(
     requests: Iterable[SlideRequest],
     encoder: Encoder,
     readers: Readers,
-    progress: Callable[[SlideRequest, int, int], None] | None = None,
+    progress: Callable[[SlideRequest, int, int, int], None] | None = None,
+    draft_of: Callable[[str], Path | None] = lambda slide_id: None,
 ) -> Iterator[EncodedSlide]:
     """Encode slides one after the other.
 
@@ -73,12 +103,14 @@ def encode_slides(
         requests: Slides; drawn only a few ahead of what is encoded.
         encoder: As `load_encoder` gives it.
         readers: Where slides are read.
-        progress: Called with (slide, tiles of it done, tiles of it) after every batch.
+        progress: Called with (slide, tiles of it done, those of them by an earlier run, tiles of it) after every batch.
+        draft_of: Gives the file in which the features of a slide are kept until it is whole, so that they need not be
+            computed again if this process dies; None for no such file. See `Draft`.
 
     Yields:
         Each slide once, as soon as it is done.
     """
-    flow = _Flow(iter(requests), encoder, readers, progress)
+    flow = _Flow(iter(requests), encoder, readers, progress, draft_of)
     while flow.advance():
         while flow.ready:
             yield flow.ready.popleft()
@@ -89,8 +121,9 @@ def encode_slides(
 class _Flow:
     """The state of a stream: slides being laid out, units being read, tiles waiting for a full batch."""
 
-    def __init__(self, requests: Iterator[SlideRequest], encoder: Encoder, readers: Readers, progress):
+    def __init__(self, requests: Iterator[SlideRequest], encoder: Encoder, readers: Readers, progress, draft_of):
         self.requests, self.encoder, self.readers, self.progress = requests, encoder, readers, progress
+        self.draft_of = draft_of
         self.planned: deque[tuple[SlideRequest, Future]] = deque()
         self.current: _Work | None = None
         self.reading: deque[tuple[_Work, Future]] = deque()
@@ -132,9 +165,31 @@ class _Flow:
 
     def _begin(self, request: SlideRequest, future: Future) -> None:
         try:
-            self.current = _Work(request, future.result(), self.encoder.dim)
+            layout: Layout = future.result()
         except SlideError as error:
             self.ready.append(EncodedSlide(request, error=error))
+            return
+        work = _Work(request, layout, self.encoder.dim, self._draft(request, layout))
+        if work.done == work.total:  # an earlier run had it whole, and died before it was written
+            self._finish(work)
+        else:
+            self.current = work
+
+    def _draft(self, request: SlideRequest, layout: Layout) -> Draft | None:
+        try:
+            path = self.draft_of(request.path.stem)
+        except OSError:  # whoever writes the slide will say what is wrong with the place
+            return None
+        if path is None:
+            return None
+        counts = {magnification: len(tiles) for magnification, tiles in layout.tiles.items()}
+        return Draft(path, digest_of(layout, self.encoder), counts, self.encoder.dim)
+
+    def _fail(self, work: _Work, error: SlideError) -> None:
+        work.error = error
+        if work.draft is not None:
+            work.draft.remove()
+        self.ready.append(EncodedSlide(work.request, error=error))
 
     def _take(self, work: _Work, future: Future) -> None:
         if work.error is not None:
@@ -144,13 +199,13 @@ class _Flow:
             tiles: ReadTiles = future.result()
             work.take(tiles)
         except SlideError as error:
-            work.error = error
-        if work.error is not None:
-            self.ready.append(EncodedSlide(work.request, error=work.error))
+            self._fail(work, error)
             return
         for magnification, row, pixels in zip(
             tiles.magnification.tolist(), tiles.row.tolist(), tiles.pixels, strict=True
         ):
+            if work.read[magnification][row]:  # by an earlier run, which did not come to the end of this unit
+                continue
             self.tiles[len(self.waiting)] = pixels
             self.waiting.append((work, magnification, row))
             if len(self.waiting) == len(self.tiles):
@@ -175,25 +230,23 @@ class _Flow:
         values = self.encoder.finish(started)
         with np.errstate(over="ignore"):
             values = values.astype(np.float16)
-        finished, finite = [], np.isfinite(values).all(axis=1)
-        for (work, magnification, row), value, real in zip(whose, values, finite.tolist(), strict=True):
-            if not real and work.error is None:
-                work.error = SlideError(
-                    "not_finite",
-                    f"{work.request.path}: --encoder {self.encoder.name} gave NaN or more than float16 holds for a tile of it; "
-                    "try --precision 32, or another encoder",
+        finite = np.isfinite(values).all(axis=1)
+        parts: dict[tuple[int, int], tuple[_Work, list[int]]] = {}  # (slide, magnification) → its places in the batch
+        for place, (work, magnification, _) in enumerate(whose):
+            parts.setdefault((id(work), magnification), (work, []))[1].append(place)
+        for (_, magnification), (work, places) in parts.items():
+            if not finite[places].all() and work.error is None:
+                reason = (
+                    f"{work.request.path}: --encoder {self.encoder.name} gave NaN or more than float16 holds for a tile "
+                    "of it; try --precision 32, or another encoder"
                 )
-                self.ready.append(EncodedSlide(work.request, error=work.error))
-            work.features[magnification][row] = value
-            work.read[magnification][row] = True
-            work.done += 1
-            if work.done == work.total:
-                finished.append(work)
+                self._fail(work, SlideError("not_finite", reason))
+            work.encoded(magnification, np.array([whose[place][2] for place in places]), values[places])
         if self.progress:
             last = whose[-1][0]
-            self.progress(last.request, last.done, last.total)
-        for work in finished:
-            if work.error is None:
+            self.progress(last.request, last.done, last.known, last.total)
+        for work, _ in parts.values():
+            if work.done == work.total and work.error is None:
                 self._finish(work)
 
     def _finish(self, work: _Work) -> None:
@@ -206,7 +259,7 @@ class _Flow:
             "tiles": {str(m): len(bag.features) for m, bag in bags.items()},
             "tiles_unreadable": work.lost,
         }
-        self.ready.append(EncodedSlide(work.request, bags, work.layout, attributes))
+        self.ready.append(EncodedSlide(work.request, bags, work.layout, attributes, known=work.known, draft=work.draft))
 
 
 def _bags(

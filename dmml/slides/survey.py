@@ -11,8 +11,9 @@ from pathlib import Path
 from dmml.errors import InputError
 from dmml.slides.failures import Failure
 from dmml.slides.file_names import check_name, in_one_line
+from dmml.slides.layout import SlideRequest
 from dmml.slides.mpp import SlideError
-from dmml.slides.reader import Slide
+from dmml.slides.readers import Readers
 from dmml.slides.shards import Shard
 
 SUFFIXES = (
@@ -88,7 +89,8 @@ def describe_ignored(ignored: Sequence[Path]) -> str:
 def survey(
     inputs: Sequence[str | Path],
     mpp_of: Callable[[Path], float | None],
-    magnifications: Sequence[int],
+    magnifications: tuple[int, ...],
+    readers: Readers,
     is_done: Callable[[Path], bool] = lambda path: False,
     select: Callable[[Iterable[Path]], tuple[list[Path], list[str]]] = lambda slides: (list(slides), []),
     shard: Shard | None = None,
@@ -99,6 +101,7 @@ def survey(
         inputs: Files and folders.
         mpp_of: µm per pixel from the user, where a slide tells none.
         magnifications: As `check_magnifications` returns them.
+        readers: Where slides are opened: a file that crashes or stalls a decoder must not end the run.
         is_done: Whether a slide need not be looked at; may raise `SlideError`.
         select: Picks the slides that are meant, and names those that are missing.
         shard: Only slides of this shard are looked at.
@@ -122,9 +125,7 @@ def survey(
             done = is_done(path)
             if done and not _is_dicom(path):
                 return path, None, None, True
-            with Slide(path, mpp_of(path)) as slide:
-                slide.check_scale(magnifications)
-                return path, slide.series, None, done
+            return path, readers.submit("look", SlideRequest(path, magnifications, mpp_of(path))).result(), None, done
         except SlideError as error:
             return path, None, Failure(str(path), error.state, str(error)), False
         except OSError as error:

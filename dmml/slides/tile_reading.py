@@ -76,6 +76,20 @@ class SlideSource:
         self._slide: Slide | None = None
         self._request: SlideRequest | None = None
 
+    def look(self, request: SlideRequest) -> str | None:
+        """Open a slide, and its DICOM series, if it is of one.
+
+        Raises:
+            SlideError: The slide cannot be used.
+        """
+        try:
+            with Slide(request.path, request.mpp) as slide:
+                slide.check_scale(request.magnifications)
+                return slide.series
+        except OSError as error:
+            reason = f"{request.path}: cannot be read ({error.strerror or error}); check the file and its rights"
+            raise SlideError("unreadable", reason) from error
+
     def plan(self, request: SlideRequest) -> Layout:
         """Lay out a slide.
 

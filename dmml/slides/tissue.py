@@ -16,9 +16,7 @@ from scipy import ndimage
 
 from dmml.errors import InputError
 from dmml.slides.folds import fold_mask
-
-DEFAULT_TISSUE = "colour"
-"""Name of the way below; any other is `module:function`, with (picture (H, W, 3) uint8, mpp) → (H, W) bool"""
+from dmml.slides.grid import DEFAULT_TISSUE
 
 MASK_MPP = 8.0
 """µm/px at which tissue is looked for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""

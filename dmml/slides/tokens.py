@@ -49,7 +49,7 @@ def tokens_of_slide(
     encoder.batch_size = batch_size or own
     try:
         with Readers() as readers:
-            told = (lambda _, done, total: progress(done, total)) if progress else None
+            told = (lambda slide, done, known, total: progress(done, total)) if progress else None
             (slide,) = encode_slides([request], encoder, readers, told)
     finally:
         encoder.batch_size = min(own, encoder.batch_size) if batch_size is None else own

@@ -26,6 +26,8 @@ WRITING = ".writing"
 """Folder within a local store in which a group is put together before it is moved to its place"""
 _REPLACED = f"{WRITING}/.replaced"
 """Where the group that is replaced waits until it may go: apart, so that no other group can have its name"""
+_DRAFTS = f"{WRITING}/.drafts"
+"""Where a writer may keep what it has of a group before it can write it whole"""
 
 
 def is_plain_name(name: str) -> bool:
@@ -138,20 +140,31 @@ class Folder:
         if durable:
             _sync_folder(f"{self.path}/{parent}")
 
+    def draft(self, name: str) -> Path | None:
+        """The file in which a writer may keep what it has of a group; its folder is there. It lasts until `tidy`."""
+        _make(f"{self.path}/{_DRAFTS}")
+        return Path(self.path, _DRAFTS, name)
+
     def unfinished(self) -> list[str]:
-        """Names of the groups that a writer left half-written."""
-        return sorted({*self.folders(WRITING), *self.folders(_REPLACED)})
+        """Names of the groups of which a writer left something half-written, or a draft."""
+        try:
+            drafts = os.listdir(f"{self.path}/{_DRAFTS}")
+        except FileNotFoundError:
+            drafts = []
+        return sorted({*self.folders(WRITING), *self.folders(_REPLACED), *drafts})
 
     def tidy(self, name: str | None = None) -> None:
-        """Remove what was left of a half-written group, or files of processes that are gone and an empty folder."""
+        """Remove what was left of a half-written group, or files of processes that are gone and empty folders."""
         folder = Path(self.path, WRITING)
         if name is not None:
             for leftover in (folder / name, Path(self.path, _REPLACED, name)):
                 shutil.rmtree(leftover, ignore_errors=True)
+            Path(self.path, _DRAFTS, name).unlink(missing_ok=True)
         for part in folder.glob(f"*.{platform.node()}.*.part"):
             if not _is_running(int(part.name.split(".")[-2])):
                 part.unlink(missing_ok=True)
-        for empty in (Path(self.path, _REPLACED), folder):
+        # The place itself goes, too, if nothing was ever written to it.
+        for empty in (Path(self.path, _REPLACED), Path(self.path, _DRAFTS), folder, Path(self.path)):
             try:
                 empty.rmdir()
             except OSError:
@@ -230,6 +243,10 @@ class Remote:
             self.files.rm(f"{self.path}/{folder}", recursive=True)
         for file, content in files:
             self._put(f"{folder}/{file}", bytes(content))
+
+    def draft(self, name: str) -> Path | None:
+        """None: objects cannot be added to."""
+        return None
 
     def unfinished(self) -> list[str]:
         """Nothing is put together aside."""

@@ -1,0 +1,304 @@
+"""A run that is cut off: what it had encoded is not encoded again, and nothing is believed that is not whole."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.slides import slide_writer
+from dmml.slides.draft import Draft
+from dmml.slides.extract import extract
+from dmml.slides.layout import SlideRequest
+from dmml.slides.readers import Readers
+from dmml.slides.slide_writer import SlideWriter
+from dmml.slides.stream import EncodedSlide, encode_slides
+from dmml.slides.survey import survey
+from dmml.store import FeatureStore, SlideFeatures
+
+DIGEST = bytes(range(32))
+COUNTS, DIM = {10: 6, 20: 20}, 4
+
+
+def files(folder):
+    """{file: bytes} of a folder, what is hidden included."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def counted(small_encoder, monkeypatch):
+    """Tiles of each batch that the encoder takes; `dies_at` is the batch at which the run is interrupted."""
+
+    class Counted(list):
+        dies_at = None
+
+    batches, start = Counted(), type(small_encoder).start
+
+    def counting(self, tiles):
+        if len(batches) + 1 == batches.dies_at:
+            batches.dies_at = None
+            raise KeyboardInterrupt
+        batches.append(len(tiles))
+        return start(self, tiles)
+
+    monkeypatch.setattr(type(small_encoder), "start", counting)
+    return batches
+
+
+def cut(counted, small_encoder, at, **options):
+    """Extract until the encoder is given batch `at`."""
+    counted.dies_at = at
+    with pytest.raises(KeyboardInterrupt):
+        extract(["in"], "cut.zarr", small_encoder, batch_size=8, **options)
+    counted.clear()
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_what_was_encoded_of_a_slide_is_not_encoded_again(make_slide, small_encoder, counted, readers):
+    for name in "ab":
+        make_slide(f"in/{name}.tif")  # 18 tiles each
+    extract(["in"], "whole.zarr", small_encoder)
+    counted.clear()
+    cut(counted, small_encoder, 5, readers=readers)
+    # The fourth batch was on its way: three of 8 are known, all of the first slide and 6 tiles of the second.
+    result = extract(["in"], "cut.zarr", small_encoder, batch_size=8, readers=readers)
+    assert (result.passed_over, result.written, result.known, sum(counted)) == (["a"], ["b"], 6, 12)
+    assert files("whole.zarr") == files("cut.zarr")
+
+
+def test_a_slide_that_was_encoded_but_not_written_is_only_written(make_slide, small_encoder, counted, monkeypatch):
+    make_slide("in/a.tif")
+    extract(["in"], "whole.zarr", small_encoder)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SlideWriter, "write", lambda *slide: (_ for _ in ()).throw(KeyboardInterrupt))
+        extract(["in"], "cut.zarr", small_encoder)
+    assert list(files("cut.zarr")) == [".writing/.drafts/a"]
+    counted.clear()
+    result = extract(["in"], "cut.zarr", small_encoder)
+    assert (result.written, result.known, result.tiles, sum(counted)) == (["a"], 18, 18, 0)
+    assert files("whole.zarr") == files("cut.zarr")
+
+
+def test_the_final_line_says_what_was_kept_and_tells_the_speed_of_the_rest(make_slide, capsys):
+    from dmml.commands.extract import _tell
+    from dmml.slides.extraction import Extraction
+
+    _tell("f.zarr", Extraction(written=["a"], tiles=1800, known=1200, seconds=10))
+    assert "1,800 tiles (1,200 of them kept from a run that was cut off) at 60 a second" in capsys.readouterr().out
+    _tell("f.zarr", Extraction(written=["a"], tiles=1800, seconds=10))
+    assert "1,800 tiles at 180 a second" in capsys.readouterr().out
+
+
+def change_slide(make_slide, small_encoder, monkeypatch):
+    make_slide("in/a.tif", boxes=((448, 224, 896, 672),))
+    return {}
+
+
+def change_tiles(make_slide, small_encoder, monkeypatch):
+    return {"magnifications": (20,)}
+
+
+def change_encoder(make_slide, small_encoder, monkeypatch):
+    monkeypatch.setattr(small_encoder, "weights", "other")
+    return {}
+
+
+def change_precision(make_slide, small_encoder, monkeypatch):
+    monkeypatch.setattr(small_encoder, "precision", "bf16")
+    return {}
+
+
+@pytest.mark.parametrize("change", [change_slide, change_tiles, change_encoder, change_precision])
+def test_what_was_kept_of_something_else_is_not_believed(make_slide, small_encoder, counted, monkeypatch, change):
+    make_slide("in/a.tif")
+    cut(counted, small_encoder, 3)  # before any slide is whole, so that there is no store that would refuse
+    options = change(make_slide, small_encoder, monkeypatch)
+    result = extract(["in"], "cut.zarr", small_encoder, **options)
+    assert (result.written, result.known) == (["a"], 0)
+    assert sum(counted) == result.tiles > 0
+    assert not Path("cut.zarr/.writing").exists()
+
+
+def test_a_slide_that_fails_leaves_nothing(make_slide, small_encoder, monkeypatch):
+    """Nor does a run of which nothing can be used leave a folder."""
+    make_slide("in/a.tif")
+    finish, calls = type(small_encoder).finish, []
+
+    def nan_at_last(self, started):
+        calls.append(1)
+        return finish(self, started) * (np.nan if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(type(small_encoder), "finish", nan_at_last)
+    with pytest.raises(Exception, match="gave NaN"):
+        extract(["in"], "f.zarr", small_encoder, batch_size=8)
+    assert not Path("f.zarr").exists()
+
+
+def test_failures_are_listed_before_the_end(make_slide, small_encoder, counted, tmp_path):
+    """What the survey found, and what failed since, when the run is cut off."""
+    for name in "bc":
+        make_slide(f"in/{name}.tif")
+    make_slide("in/a.tif", boxes=())
+    (tmp_path / "in" / "broken.svs").write_bytes(b"nothing")
+    cut(counted, small_encoder, 4)
+    table = pd.read_csv("failures.csv")
+    assert dict(zip(table["file"], table["state"], strict=True)) == {
+        "in/a.tif": "no_tissue",
+        "in/broken.svs": "unopenable",
+    }
+
+
+def test_a_part_clears_up_after_itself_alone(make_slide, small_encoder):
+    """On a file system whose locks other machines do not see, what is half-written may be another part's work."""
+    from dmml.slides.shards import Shard
+
+    names = [f"s{i}" for i in range(8)]
+    own, other = (next(name for name in names if Shard(i, 2).has(name)) for i in (0, 1))
+    for name in (own, other):
+        make_slide(f"in/{name}.tif")
+    for name in (own, other, "gone"):
+        (Path("f.zarr/.writing") / name / "10x").mkdir(parents=True)
+    assert extract(["in"], "f.zarr", small_encoder, shard="1/2").written == [own]
+    assert FeatureStore("f.zarr").place.unfinished() == sorted(["gone", other])
+    assert extract(["in"], "f.zarr", small_encoder).written == [other]
+    assert FeatureStore("f.zarr").place.unfinished() == []
+
+
+def parts(seed=0):
+    """Rows and features of some tiles, in three parts."""
+    rng = np.random.default_rng(seed)
+    return [
+        (m, np.array(rows), rng.standard_normal((len(rows), DIM)).astype(np.float16))
+        for m, rows in ((10, [0, 3]), (20, [7, 8, 9]), (10, [5]))
+    ]
+
+
+def draft(path, digest=DIGEST):
+    return Draft(path, digest, COUNTS, DIM)
+
+
+def written(path):
+    """A draft of three parts that is left."""
+    made = draft(path)
+    for part in parts():
+        made.add(*part)
+    return path
+
+
+def same(known, expected):
+    assert len(known) == len(expected)
+    for (m, rows, features), (wanted_m, wanted_rows, wanted) in zip(known, expected, strict=True):
+        assert m == wanted_m
+        np.testing.assert_array_equal(rows, wanted_rows)
+        np.testing.assert_array_equal(features, wanted)
+
+
+def test_a_draft_goes_on_after_what_is_whole_wherever_it_was_cut(tmp_path):
+    whole = written(tmp_path / "whole").read_bytes()
+    ends = [32, 32 + 12 + 2 * 12, 32 + 24 + 5 * 12, 32 + 36 + 6 * 12]
+    assert len(whole) == ends[-1]
+    for cut_at in range(len(whole) + 1):
+        path = tmp_path / "cut"
+        path.write_bytes(whole[:cut_at])
+        made, kept = draft(path), sum(end <= cut_at for end in ends[1:])
+        same(made.known, parts()[:kept])
+        for part in parts()[kept:]:
+            made.add(*part)
+        assert path.read_bytes() == whole
+        same(draft(path).known, parts())
+
+
+def test_no_flipped_bit_is_believed(tmp_path):
+    whole = written(tmp_path / "whole").read_bytes()
+    for place in range(len(whole)):
+        path = tmp_path / "flipped"
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        known = draft(path).known
+        # A flipped magnification that there is not, or too few tiles: the record goes, and all after it.
+        same(known, parts()[: len(known)])
+        assert len(known) < 3
+
+
+def test_a_draft_of_something_else_is_begun_anew(tmp_path):
+    path = written(tmp_path / "a")
+    made = draft(path, digest=bytes(32))
+    assert made.known == []
+    assert path.read_bytes() == bytes(32)
+    made.remove()
+    assert not path.exists()
+
+
+def test_a_draft_that_cannot_be_written_is_given_up(tmp_path, monkeypatch):
+    made = draft(tmp_path / "no folder" / "a")
+    made.add(*parts()[0])
+    path = tmp_path / "full"
+    made = draft(path)
+    monkeypatch.setattr(os, "write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    made.add(*parts()[0])
+    assert not path.exists()
+    made.add(*parts()[1])
+
+
+def test_behind_a_url_there_are_no_drafts(make_slide, small_encoder, counted):
+    make_slide("in/a.tif")
+    counted.dies_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        extract(["in"], "memory://cut/f.zarr", small_encoder, batch_size=8)
+    counted.clear()
+    result = extract(["in"], "memory://cut/f.zarr", small_encoder, batch_size=8)
+    assert (result.known, sum(counted)) == (0, 18)
+
+
+def test_drafts_need_no_place_to_stand(make_slide, small_encoder):
+    """Encoding goes on where no draft can be made."""
+
+    def nowhere(slide_id):
+        raise PermissionError(13, "Permission denied")
+
+    with Readers() as readers:
+        request = SlideRequest(make_slide("a.tif"), (10, 20))
+        (slide,) = encode_slides([request], small_encoder, readers, draft_of=nowhere)
+    assert slide.error is None
+    assert slide.draft is None
+
+
+@pytest.mark.parametrize(("tiles", "at_once"), [(10, slide_writer._AT_ONCE), (10_000, 1)])
+def test_small_slides_are_written_together_and_large_ones_one_by_one(tmp_path, monkeypatch, tiles, at_once):
+    encoder = {"name": "x", "weights": "", "dim": 1024, "preprocessing": {}}
+    store = FeatureStore.create(tmp_path / "f.zarr", encoder, {20: 0.5})
+    lock, real, now, most, order = threading.Lock(), FeatureStore.write, [0], [0], []
+
+    def slowly(*arguments, **options):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        real(*arguments, **options)
+        with lock:
+            now[0] -= 1
+
+    class Laid:
+        thumbnail, mask = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
+
+    monkeypatch.setattr(FeatureStore, "write", slowly)
+    bag = SlideFeatures(np.zeros((tiles, 1024), np.float16), np.zeros((tiles, 2), np.float32))
+    writer = SlideWriter(lambda: store, lambda slide: order.append(slide.request.path.stem))
+    for i in range(8):
+        writer.write(EncodedSlide(SlideRequest(Path(f"{i}.svs"), (20,)), {20: bag}, Laid))
+    writer.finish()
+    writer.close()
+    assert most[0] == at_once
+    assert order == store.slides() == [str(i) for i in range(8)]
+
+
+def test_a_file_that_stalls_at_opening_is_given_up_and_the_next_is_looked_at(make_slide, tmp_path):
+    """A pipe that nobody writes to, as a mount that does not answer."""
+    os.mkfifo(tmp_path / "stalled.svs")
+    make_slide("in/a.tif")
+    with Readers(1, patience=4.0) as readers:
+        found = survey([tmp_path / "stalled.svs", tmp_path / "in"], lambda path: None, (10, 20), readers)
+    assert [path.name for path in found.usable] == ["a.tif"]
+    assert [(Path(failure.file).name, failure.state) for failure in found.failures] == [("stalled.svs", "no_answer")]
