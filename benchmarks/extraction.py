@@ -105,13 +105,15 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
     def written(slide) -> None:
         clock.append(time.perf_counter())
         tiles.append(sum(len(bag.features) for bag in slide.bags.values()))
+        slide.draft.remove()
 
     writer = SlideWriter(lambda: store, written)
     with Readers(readers) as pool:
         # The reading processes are up, as they are a second after the beginning of a run of days.
         pool.submit("plan", SlideRequest(slides[0], (10, 20))).result()
         with OtherLoad(*(process.pid for process in multiprocessing.active_children())) as other:
-            for slide in encode_slides((SlideRequest(path, (10, 20)) for path in slides), encoder, pool):
+            requests = (SlideRequest(path, (10, 20)) for path in slides)
+            for slide in encode_slides(requests, encoder, pool, draft_of=store.place.draft):
                 writer.write(slide)
             writer.finish()
     writer.close()
@@ -273,8 +275,8 @@ def report(found: dict, out: Path | None) -> None:
             f"`python benchmarks/extraction.py --out docs/results`: {speeds[0]['threads']} thread(s) for the encoder "
             f"in both cases, reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. The middle "
             "of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
-            "cores that other processes took meanwhile, at most. Slides of 30 tiles wait for the disk, on which every slide "
-            "is written through before the next.",
+            "cores that other processes took meanwhile, at most. Every slide is written through to the disk; small ones "
+            "wait for it together.",
             "",
             "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio at steady "
             "state | with start and end | others |",
