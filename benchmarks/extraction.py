@@ -5,7 +5,8 @@ has. `alone` encodes tiles of theirs that are already in memory, in batches of t
 `dmml extract` does with the slides, from opening them to the store on the disk, without the loading of the encoder.
 Its steady state is what lies between the first slide and the last but one on the disk, since at the start nothing is
 read ahead yet, and at the end nothing is left to read. `alone` is measured before and after each turn. The second
-encoder is about ten times cheaper, so that reading has a tenth of the time. Memory is the largest of the main process
+encoder is about ten times cheaper, so that reading has a tenth of the time. The encoder has the same threads alone and
+end to end: all cores but one, which reads, as beside a GPU; and once all cores, so that reading takes from its time. Memory is the largest of the main process
 and of its reading process, each in a run of `extract` of its own.
 
     python benchmarks/extraction.py [--part lite0|cheap|count|size] [--out docs/results]
@@ -121,10 +122,11 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
     return {"tiles": sum(tiles), "whole": sum(tiles) / other.seconds, "steady": steady, "others": other.cores}
 
 
-def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int) -> dict:
-    """Both speeds, by turns."""
+def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int, threads: int = 0) -> dict:
+    """Both speeds, by turns; the encoder has so many threads, or all cores but one."""
     import torch
 
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) - 1))
     encoder, pixels = encoder_of(name), tiles_in_memory(slides)
     alone(encoder, pixels, 1.0)
     by_itself, turns = [alone(encoder, pixels, ALONE_S)], []
@@ -225,7 +227,8 @@ def mosaics(slides: list[Path], folder: Path, count: int, side: int) -> list[Pat
 
 
 def speed_of_default(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
-    return [measure("lite0", mosaics(slides, folder, 6, 4), folder, READERS, repeats)]
+    large = mosaics(slides, folder, 6, 4)
+    return [measure("lite0", large, folder, READERS, repeats, threads) for threads in (0, os.cpu_count() or 1)]
 
 
 def speed_of_cheap(slides: list[Path], folder: Path, repeats: int) -> list[dict]:
@@ -272,25 +275,25 @@ def report(found: dict, out: Path | None) -> None:
     lines = ["# Extraction against the encoder alone", ""]
     if speeds := found.get("lite0", []) + found.get("cheap", []):
         lines += [
-            f"`python benchmarks/extraction.py --out docs/results`: {speeds[0]['threads']} thread(s) for the encoder "
-            f"in both cases, reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. The middle "
-            "of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
+            "`python benchmarks/extraction.py --out docs/results`: the encoder has the same threads alone and end to end, "
+            f"with reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. Where it has all cores, "
+            "reading takes from its time. The middle of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
             "cores that other processes took meanwhile, at most. Every slide is written through to the disk; small ones "
             "wait for it together.",
             "",
-            "| encoder | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio at steady "
+            "| encoder | its threads | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio at steady "
             "state | with start and end | others |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
     for row in speeds:
         reading = "a process" if row["readers"] else "a thread"
         ratios, whole = (", ".join(f"{x:.3f}" for x in row[key]) for key in ("ratios", "ratios_whole"))
         lines.append(
-            f"| {row['encoder']} | {reading} | {row['slides']} | {row['tiles'] / row['slides']:.0f} | "
+            f"| {row['encoder']} | {row['threads']} | {reading} | {row['slides']} | {row['tiles'] / row['slides']:.0f} | "
             f"{row['alone']:.1f} | {row['end_to_end']:.1f} | **{row['ratio']:.3f}** ({ratios}) | "
             f"{row['ratio_whole']:.3f} ({whole}) | {row['others']:.2f} |"
         )
-    if timed := [row for row in speeds if "layout_s" in row]:
+    if timed := {(row["encoder"], row["tiles"]): row for row in speeds}.values():
         lines += ["", "Tissue and tiles of a slide, from opening it on, before one of them is read:", ""]
         lines += [
             "| encoder | tiles a slide | seconds a slide | beside the encoding of its tiles |",

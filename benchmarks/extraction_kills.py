@@ -2,8 +2,8 @@
 
 Each round starts `extract` on the same slides in a process of its own, kills it with SIGKILL after a random time, and
 goes on with the next; when the store is complete, it is compared file by file with one that was never disturbed, and
-begun again. What has to be done again after a kill is counted: slides of which tiles had been handed to the encoder and
-that were not in the store yet. No slide that was in the store may be written a second time.
+begun again. What has to be done again after a kill is counted: tiles that the encoder was given before it and again
+after it, and slides all of whose tiles were. No slide that was in the store may be written a second time.
 
     python benchmarks/extraction_kills.py [--kills 50] [--out docs/results]
 """
@@ -15,10 +15,12 @@ import json
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 MEAN_COLOUR = """
@@ -48,13 +50,14 @@ SECONDS = 0.01
 import os
 from dmml.slides import stream
 
-handed, take = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream._Work.take
+given, encode = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream._Flow._encode
 
-def taking(work, tiles):
-    os.write(handed, (work.request.path.stem + "\\n").encode())
-    take(work, tiles)
+def encoding(flow):
+    tiles = [f"{{work.request.path.stem}}/{{magnification}}/{{row}}\\n" for work, magnification, row in flow.waiting]
+    os.write(given, "".join(tiles).encode())
+    encode(flow)
 
-stream._Work.take = taking
+stream._Flow._encode = encoding
 result = extract([sys.argv[1]], sys.argv[2], MeanColour(), readers=int(sys.argv[3]))
 print(len(result.written), len(result.passed_over))
 """
@@ -62,16 +65,37 @@ print(len(result.written), len(result.passed_over))
 
 def start(slides: Path, out: Path, readers: int) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(slides), str(out), str(readers), str(handed_to(out))],
+        [sys.executable, "-c", CHILD, str(slides), str(out), str(readers), str(given_to_encoder(out))],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
 
 
-def handed_to(store: Path) -> Path:
-    """File of the slides that runs on a store handed to the encoder, a line for each unit of tiles."""
-    return store.parent / f"{store.stem}.handed"
+def given_to_encoder(store: Path) -> Path:
+    """File of the tiles that a run on a store gave to the encoder: slide/magnification/row, a line each."""
+    return store.parent / f"{store.stem}.given"
+
+
+def given(store: Path) -> set[str]:
+    """Tiles that the last run on a store gave to the encoder."""
+    path = given_to_encoder(store)
+    return set(path.read_text().splitlines()) if path.exists() else set()
+
+
+def done_again(runs: list[set[str]], slides: dict[str, int]) -> list[tuple[int, int]]:
+    """Of each run but the last: tiles that it and a later one encoded, and slides all of whose tiles those are.
+
+    Args:
+        runs: Tiles that each run on a store gave to the encoder.
+        slides: {slide: its tiles}.
+    """
+    found = []
+    for i, run in enumerate(runs[:-1]):
+        again = run & set.union(*runs[i + 1 :])
+        of = Counter(tile.partition("/")[0] for tile in again)
+        found.append((len(again), sum(n == slides[slide] for slide, n in of.items())))
+    return found
 
 
 def written_at(store: Path) -> dict[str, tuple[int, int]]:
@@ -98,11 +122,12 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
     if process.wait():
         raise SystemExit("the undisturbed extraction failed")
     length, whole = time.perf_counter() - begun, content(folder / "whole.zarr")
-    cut, done, stores, lost, again, redone = folder / "cut" / "f.zarr", 0, 0, 0, 0, []
+    sizes = Counter(tile.partition("/")[0] for tile in given(folder / "whole.zarr"))
+    cut, done, stores, lost, again, redone, runs = folder / "cut" / "f.zarr", 0, 0, 0, 0, [], []
     cut.parent.mkdir()
     while True:
         before, finished = written_at(cut), False
-        handed_to(cut).unlink(missing_ok=True)
+        given_to_encoder(cut).unlink(missing_ok=True)
         process = start(slides, cut, readers)
         if done < kills:
             try:
@@ -112,11 +137,10 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 done += 1
-                begun_ones = handed_to(cut).read_text().split() if handed_to(cut).exists() else []
-                redone.append(len(set(begun_ones) - visible(cut)))
         else:
             process.wait()
             finished = True
+        runs.append(given(cut))
         after = written_at(cut)
         lost += len(before.keys() - after.keys())
         again += sum(after[slide] != before[slide] for slide in before.keys() & after.keys())
@@ -124,6 +148,8 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
             if process.returncode or content(cut) != whole:
                 raise SystemExit(f"the store differs from the undisturbed one after {done} kills")
             stores += 1
+            redone += done_again(runs, sizes)
+            runs.clear()
             shutil.rmtree(cut.parent)
             cut.parent.mkdir()
             if done >= kills:
@@ -133,6 +159,7 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
                     "lost": lost,
                     "written_again": again,
                     "redone": redone,
+                    "tiles": sorted(sizes.values()),
                     "files": len(whole),
                     "seconds": length,
                 }
@@ -159,15 +186,17 @@ def main() -> None:
         "",
         f"`python {' '.join(['benchmarks/extraction_kills.py', *sys.argv[1:]])}`: SIGKILL at a random moment of each run, then the same command again.",
         "",
-        "| reading processes | kills | complete stores compared | files in each | differing | visible slides lost | visible slides written again | slides redone a kill: mean, largest |",
-        "|---|---|---|---|---|---|---|---|",
+        "| reading processes | kills | complete stores compared | files in each | differing | visible slides lost | visible slides written again | tiles encoded again a kill: mean, largest | slides encoded again whole |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {r} | {m['kills']} | {m['stores']} | {m['files']} | 0 | {m['lost']} | {m['written_again']} | "
-            f"{sum(m['redone']) / max(1, len(m['redone'])):.2f}, {max(m['redone'], default=0)} |"
+            f"{statistics.mean(tiles for tiles, _ in m['redone']):.1f}, {max(tiles for tiles, _ in m['redone'])} | "
+            f"{sum(whole for _, whole in m['redone'])} |"
             for r, m in rows
         ),
         "",
-        "A store counts as equal when every file, hidden ones included, has the same bytes as in the undisturbed one; the script ends with an error at the first that has not. Redone: slides of which tiles had been handed to the encoder when the process was killed, and that were not in the store yet.",
+        "A store counts as equal when every file, hidden ones included, has the same bytes as in the undisturbed one; the script ends with an error at the first that has not. The slides have "
+        f"{', '.join(map(str, rows[0][1]['tiles']))} tiles, a batch has 8; what was encoded is kept beside the store until a slide is whole, so that a killed run loses the batch that the encoder is at and the one before it at most.",
         "",
     ]
     print("\n".join(lines))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
 
 _RECORD = struct.Struct("<III")
 """Magnification, tiles, CRC-32 of what follows: (tiles,) int32 rows, (tiles, D) float16 features"""
-_DIGEST = 32
+
+
+Part = Callable[[int, np.ndarray, np.ndarray], None]
+"""Takes a magnification, (n,) rows and (n, D) float16 features"""
 
 
 class Draft:
@@ -36,20 +38,18 @@ class Draft:
         digest: As `digest_of` gives it.
         counts: {magnification: tiles}.
         dim: Width D of the encoder.
+        known: Called with what an earlier run has left, part by part: as `add`.
     """
 
-    def __init__(self, path: Path, digest: bytes, counts: Mapping[int, int], dim: int):
-        self._path, self._counts, self._dim = path, counts, dim
-        self._file: int | None = None
-        self.known: list[tuple[int, np.ndarray, np.ndarray]] = []
-        """(magnification, (n,) rows, (n, D) float16) of an earlier run; the reader takes them and clears the list"""
+    def __init__(self, path: Path, digest: bytes, counts: Mapping[int, int], dim: int, known: Part):
+        self._path, self._file = path, None
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            end = self._read(digest)
-            os.ftruncate(self._file, end)
-            os.lseek(self._file, end, os.SEEK_SET)
+            # What is added comes to the end, wherever it was read last, and at once: there is no buffer to be lost.
+            self._file = open(path, "a+b", buffering=0)
+            end = _read(self._file, digest, counts, dim, known)
+            self._file.truncate(end)
             if not end:
-                os.write(self._file, digest)
+                self._append(digest)
         except OSError:
             self.remove()
 
@@ -61,50 +61,49 @@ class Draft:
             rows: (n,) int, their rows.
             features: (n, D) float16.
         """
-        if self._file is None:
-            return
         body = np.asarray(rows, np.int32).tobytes() + np.ascontiguousarray(features, np.float16).tobytes()
-        record = _RECORD.pack(magnification, len(rows), zlib.crc32(body)) + body
-        try:
-            whole = os.write(self._file, record) == len(record)
-        except OSError:
-            whole = False
-        if not whole:  # a full disk needs what this takes
-            self.remove()
+        self._append(_RECORD.pack(magnification, len(rows), zlib.crc32(body)) + body)
 
     def remove(self) -> None:
         """The slide is in the store, or will not be."""
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
         try:
             self._path.unlink(missing_ok=True)
         except OSError:
             return  # what is left is tidied away with other leftovers, or not believed
 
-    def _read(self, digest: bytes) -> int:
-        """Take what is whole; the byte behind it, 0 if nothing is."""
-        content = memoryview(self._path.read_bytes())
-        if content[:_DIGEST] != digest:
-            return 0
-        end = _DIGEST
-        for magnification, rows, features, after in self._records(content):
-            self.known.append((magnification, rows, features))
-            end = after
-        return end
+    def _append(self, content: bytes) -> None:
+        if self._file is None:
+            return
+        try:
+            whole = self._file.write(content) == len(content)
+        except OSError:
+            whole = False
+        if not whole:  # a full disk needs what this takes
+            self.remove()
 
-    def _records(self, content: memoryview) -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
-        start = _DIGEST
-        while start + _RECORD.size <= len(content):
-            magnification, n, crc = _RECORD.unpack_from(content, start)
-            body = content[start + _RECORD.size : start + _RECORD.size + n * (4 + 2 * self._dim)]
-            if not n or len(body) != n * (4 + 2 * self._dim) or zlib.crc32(body) != crc:
-                return
-            rows, features = np.frombuffer(body[: 4 * n], np.int32), np.frombuffer(body[4 * n :], np.float16)
-            if rows.min() < 0 or rows.max() >= self._counts.get(magnification, 0):
-                return
-            start += _RECORD.size + len(body)
-            yield magnification, rows, features.reshape(n, self._dim), start
+
+def _read(file: BinaryIO, digest: bytes, counts: Mapping[int, int], dim: int, known: Part) -> int:
+    """Hand on what is whole; the byte behind it, 0 if nothing is."""
+    file.seek(0)
+    if file.read(len(digest)) != digest:
+        return 0
+    end = len(digest)
+    while len(head := file.read(_RECORD.size)) == _RECORD.size:
+        magnification, n, crc = _RECORD.unpack(head)
+        if not 0 < n <= counts.get(magnification, 0):
+            break
+        body = file.read(n * (4 + 2 * dim))
+        if len(body) != n * (4 + 2 * dim) or zlib.crc32(body) != crc:
+            break
+        rows = np.frombuffer(body, np.int32, n)
+        if rows.min() < 0 or rows.max() >= counts[magnification]:
+            break
+        known(magnification, rows, np.frombuffer(body, np.float16, offset=4 * n).reshape(n, dim))
+        end += len(head) + len(body)
+    return end
 
 
 def digest_of(layout: Layout, encoder: Encoder) -> bytes:

@@ -116,7 +116,9 @@ def _look(
         return manifest.mpp_of(path.stem, chosen.mpp)
 
     is_done = _done_in(store, chosen.overwrite, result, mpp_of)
+    written_at = {name: store.written_at(name) for name in store.names()} if store and chosen.overwrite else {}
     found = survey(slides, mpp_of, magnifications, readers, is_done, manifest.select, shard)
+    found.written_at = written_at
     result.passed_over = [path.stem for path in found.done]
     result.failures, result.ignored, result.missing = found.failures, found.ignored, found.missing
     return found

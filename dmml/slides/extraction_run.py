@@ -78,7 +78,7 @@ def extract_usable(
         for path in found.usable:
             if not claims.take(path.stem):
                 result.elsewhere.append(path.stem)
-            elif _done_meanwhile(path, opened(), chosen):
+            elif _done_meanwhile(path, opened(), found, chosen):
                 result.passed_over.append(path.stem)
                 claims.leave(path.stem)
             else:
@@ -136,10 +136,12 @@ def _request(path: Path, chosen: Options, magnifications: tuple[int, ...], manif
     return SlideRequest(path, magnifications, mpp, chosen.least_tissue, chosen.tissue, manifest.mpp_from(path.stem))
 
 
-def _done_meanwhile(path: Path, store: FeatureStore | None, chosen: Options) -> bool:
+def _done_meanwhile(path: Path, store: FeatureStore | None, found: Survey, chosen: Options) -> bool:
     """Whether another process has written a slide since it was looked for."""
-    if store is None or chosen.overwrite or path.stem not in store:
+    if store is None or path.stem not in store:
         return False
+    if chosen.overwrite:
+        return store.written_at(path.stem) != found.written_at.get(path.stem)
     return is_same(path, store.slide_attributes(path.stem))
 
 

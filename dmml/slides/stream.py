@@ -45,19 +45,17 @@ class EncodedSlide:
 class _Work:
     """A slide on its way."""
 
-    def __init__(self, request: SlideRequest, layout: Layout, dim: int, draft: Draft | None):
-        self.request, self.layout, self.draft = request, layout, draft
-        self.features = {m: np.zeros((len(t), dim), np.float16) for m, t in layout.tiles.items()}
+    def __init__(self, request: SlideRequest, layout: Layout, encoder: Encoder, draft: Path | None):
+        self.request, self.layout, self.draft = request, layout, None
+        self.features = {m: np.zeros((len(t), encoder.dim), np.float16) for m, t in layout.tiles.items()}
         self.read = {m: np.zeros(len(t), bool) for m, t in layout.tiles.items()}
         self.total = sum(len(t) for t in layout.tiles.values())
         self.handed = self.done = self.lost = 0
         self.finished = False
         self.error: SlideError | None = None
         if draft is not None:
-            for magnification, rows, features in draft.known:
-                self.features[magnification][rows] = features
-                self.read[magnification][rows] = True
-            draft.known.clear()
+            counts = {magnification: len(tiles) for magnification, tiles in layout.tiles.items()}
+            self.draft = Draft(draft, digest_of(layout, encoder), counts, encoder.dim, self._keep)
         self.done = self.known = sum(int(read.sum()) for read in self.read.values())
         self.units: Iterator[Unit] = filter(self._is_open, units_of(layout.tiles))
 
@@ -66,10 +64,13 @@ class _Work:
         coarse, fine = self.read[min(self.read)], self.read[max(self.read)]
         return not (coarse[unit.row].all() and fine[unit.child_row].all())
 
-    def encoded(self, magnification: int, rows: np.ndarray, features: np.ndarray) -> None:
-        """Keep the (n, D) features of tiles."""
+    def _keep(self, magnification: int, rows: np.ndarray, features: np.ndarray) -> None:
         self.features[magnification][rows] = features
         self.read[magnification][rows] = True
+
+    def encoded(self, magnification: int, rows: np.ndarray, features: np.ndarray) -> None:
+        """Take the (n, D) features of tiles."""
+        self._keep(magnification, rows, features)
         self.done += len(rows)
         if self.draft is not None and self.error is None:
             self.draft.add(magnification, rows, features)
@@ -169,21 +170,15 @@ class _Flow:
         except SlideError as error:
             self.ready.append(EncodedSlide(request, error=error))
             return
-        work = _Work(request, layout, self.encoder.dim, self._draft(request, layout))
+        try:
+            draft = self.draft_of(request.path.stem)
+        except OSError:  # whoever writes the slide will say what is wrong with the place
+            draft = None
+        work = _Work(request, layout, self.encoder, draft)
         if work.done == work.total:  # an earlier run had it whole, and died before it was written
             self._finish(work)
         else:
             self.current = work
-
-    def _draft(self, request: SlideRequest, layout: Layout) -> Draft | None:
-        try:
-            path = self.draft_of(request.path.stem)
-        except OSError:  # whoever writes the slide will say what is wrong with the place
-            return None
-        if path is None:
-            return None
-        counts = {magnification: len(tiles) for magnification, tiles in layout.tiles.items()}
-        return Draft(path, digest_of(layout, self.encoder), counts, self.encoder.dim)
 
     def _fail(self, work: _Work, error: SlideError) -> None:
         work.error = error

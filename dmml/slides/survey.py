@@ -36,6 +36,8 @@ class Survey:
     """Files in the folders given that are no slides"""
     missing: list[str] = field(default_factory=list)
     """Names in the manifest that no file has"""
+    written_at: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    """{slide that is in the store and is to be replaced: what tells whether another process has done so meanwhile}"""
 
     def looked_at(self) -> list[str]:
         """Every file that was taken for a slide."""

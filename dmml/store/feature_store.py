@@ -183,6 +183,10 @@ class FeatureStore:
             raise self._no_slide(slide_id)
         return dict(known)
 
+    def written_at(self, slide_id: str) -> tuple[int, int] | None:
+        """What changes when a slide is written again; None where there is none, or the place does not tell."""
+        return self.place.stamp(f"slides/{slide_id}/zarr.json")
+
     def _refuse_unknown(self, slide_id: str) -> None:
         if not self._slides.is_whole(slide_id):
             raise self._no_slide(slide_id)

@@ -79,6 +79,14 @@ class Folder:
         except FileNotFoundError:
             return b""
 
+    def stamp(self, name: str) -> tuple[int, int] | None:
+        """What changes when a file is replaced; None where there is none."""
+        try:
+            known = os.stat(f"{self.path}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return known.st_ino, known.st_mtime_ns
+
     def folders(self, name: str) -> list[str]:
         """Names of the folders within one."""
         try:
@@ -217,6 +225,10 @@ class Remote:
     def view(self, name: str) -> Buffer:
         """Content of a file, or nothing where there is none."""
         return self.read(name) or b""
+
+    def stamp(self, name: str) -> tuple[int, int] | None:
+        """None: not every kind of file system tells it."""
+        return None
 
     def folders(self, name: str) -> list[str]:
         """Names of the folders within one."""

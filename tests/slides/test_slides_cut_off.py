@@ -1,6 +1,7 @@
 """A run that is cut off: what it had encoded is not encoded again, and nothing is believed that is not whole."""
 
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -72,9 +73,10 @@ def test_what_was_encoded_of_a_slide_is_not_encoded_again(make_slide, small_enco
 def test_a_slide_that_was_encoded_but_not_written_is_only_written(make_slide, small_encoder, counted, monkeypatch):
     make_slide("in/a.tif")
     extract(["in"], "whole.zarr", small_encoder)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(SlideWriter, "write", lambda *slide: (_ for _ in ()).throw(KeyboardInterrupt))
-        extract(["in"], "cut.zarr", small_encoder)
+        with pytest.raises(KeyboardInterrupt):
+            extract(["in"], "cut.zarr", small_encoder)
     assert list(files("cut.zarr")) == [".writing/.drafts/a"]
     counted.clear()
     result = extract(["in"], "cut.zarr", small_encoder)
@@ -177,12 +179,14 @@ def parts(seed=0):
 
 
 def draft(path, digest=DIGEST):
-    return Draft(path, digest, COUNTS, DIM)
+    """A draft, and what was there of it."""
+    known = []
+    return Draft(path, digest, COUNTS, DIM, lambda *part: known.append(part)), known
 
 
 def written(path):
     """A draft of three parts that is left."""
-    made = draft(path)
+    made, _ = draft(path)
     for part in parts():
         made.add(*part)
     return path
@@ -203,12 +207,12 @@ def test_a_draft_goes_on_after_what_is_whole_wherever_it_was_cut(tmp_path):
     for cut_at in range(len(whole) + 1):
         path = tmp_path / "cut"
         path.write_bytes(whole[:cut_at])
-        made, kept = draft(path), sum(end <= cut_at for end in ends[1:])
-        same(made.known, parts()[:kept])
+        (made, known), kept = draft(path), sum(end <= cut_at for end in ends[1:])
+        same(known, parts()[:kept])
         for part in parts()[kept:]:
             made.add(*part)
         assert path.read_bytes() == whole
-        same(draft(path).known, parts())
+        same(draft(path)[1], parts())
 
 
 def test_no_flipped_bit_is_believed(tmp_path):
@@ -216,7 +220,7 @@ def test_no_flipped_bit_is_believed(tmp_path):
     for place in range(len(whole)):
         path = tmp_path / "flipped"
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
-        known = draft(path).known
+        _, known = draft(path)
         # A flipped magnification that there is not, or too few tiles: the record goes, and all after it.
         same(known, parts()[: len(known)])
         assert len(known) < 3
@@ -224,22 +228,29 @@ def test_no_flipped_bit_is_believed(tmp_path):
 
 def test_a_draft_of_something_else_is_begun_anew(tmp_path):
     path = written(tmp_path / "a")
-    made = draft(path, digest=bytes(32))
-    assert made.known == []
+    made, known = draft(path, digest=bytes(32))
+    assert known == []
     assert path.read_bytes() == bytes(32)
     made.remove()
     assert not path.exists()
 
 
-def test_a_draft_that_cannot_be_written_is_given_up(tmp_path, monkeypatch):
-    made = draft(tmp_path / "no folder" / "a")
+@pytest.mark.parametrize("room", [0, 10, 32, 40])
+def test_a_draft_that_cannot_be_written_is_given_up(tmp_path, room):
+    made, _ = draft(tmp_path / "no folder" / "a")
     made.add(*parts()[0])
     path = tmp_path / "full"
-    made = draft(path)
-    monkeypatch.setattr(os, "write", lambda file, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    made.add(*parts()[0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # as a disk that is full after so many bytes
+    try:
+        made, _ = draft(path)
+        assert path.exists() == (room >= 32)
+        made.add(*parts()[0])
+        assert not path.exists()
+        made.add(*parts()[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not path.exists()
-    made.add(*parts()[1])
 
 
 def test_behind_a_url_there_are_no_drafts(make_slide, small_encoder, counted):

@@ -1,6 +1,7 @@
 """More than one process, and more than one machine: nobody writes the same slide, a reader that dies takes one slide."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -95,6 +96,38 @@ def test_ranks_of_torchrun_and_srun_are_shards():
     for wrong in ("0/3", "4/3", "a/b", "3", "1/0"):
         with pytest.raises(InputError, match=r"--shard .*i/n"):
             shard_of(wrong, {})
+
+
+def test_the_ranks_of_torchrun_share_the_slides(make_slide, shared_data):
+    """Two processes as torchrun starts them, each with the command's own encoder: one store, every slide once."""
+    names = [f"s{i}" for i in range(6)]
+    for name in names:
+        make_slide(f"in/{name}.tif", size=(448, 448), boxes=((0, 0, 448, 448),), levels=(1,))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = ["-m", "dmml", "extract", "in", "--out", "f.zarr", "--readers", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, *command], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    written = [int(n) for n in re.findall(r"f\.zarr: (\d+) slides written", done.stdout)]
+    shares = [sum(Shard(i, 2).has(name) for name in names) for i in range(2)]
+    assert sorted(written) == sorted(shares)
+    assert min(shares) > 0
+    assert sorted(re.findall(r"part (\d) of 2 \(by torchrun\)", done.stdout)) == ["1", "2"]
+    assert FeatureStore("f.zarr").slides() == names
+
+
+def test_the_tasks_of_srun_share_the_slides(make_slide, small_encoder, monkeypatch):
+    names = [f"s{i}" for i in range(6)]
+    for name in names:
+        make_slide(f"in/{name}.tif", size=(448, 448), boxes=((0, 0, 448, 448),), levels=(1,))
+    written = []
+    for task in "01":
+        for name, value in {"PROCID": task, "STEP_NUM_TASKS": "2", "LOCALID": task, "STEP_ID": "0"}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        result = extract(["in"], "f.zarr", small_encoder)
+        assert result.shard == Shard(int(task), 2, int(task), "srun")
+        written += result.written
+    assert sorted(written) == FeatureStore("f.zarr").slides() == names
 
 
 def test_reading_processes_give_the_same_store(make_slide, small_encoder, tmp_path):

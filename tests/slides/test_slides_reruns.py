@@ -1,7 +1,6 @@
 """What a second run, a second process or a job's log sees: scales given anew, lists that stay true, slides done once."""
 
 import errno
-import os
 import shutil
 import subprocess
 import sys
@@ -168,6 +167,25 @@ def test_two_extractions_at_once_do_every_slide_once(make_slide, small_encoder, 
     assert [run.returncode for run in runs] == [0, 0]
     assert sorted(written[0] + written[1]) == [f"s{i}" for i in range(8)]
     assert FeatureStore("f.zarr").slides() == [f"s{i}" for i in range(8)]
+
+
+def test_two_extractions_that_overwrite_do_every_slide_once(make_slide, small_encoder, monkeypatch):
+    """The other one comes and goes between this one's survey and its first claim, and has done one slide of two."""
+    for name in "ab":
+        make_slide(f"in/{name}.tif")
+    extract(["in"], "f.zarr", small_encoder)
+    real, once = Claims.take, []
+
+    def take(self, slide_id):
+        if not once:
+            once.append(slide_id)
+            assert extract(["in/b.tif"], "f.zarr", small_encoder, overwrite=True).written == ["b"]
+        return real(self, slide_id)
+
+    monkeypatch.setattr(Claims, "take", take)
+    result = extract(["in"], "f.zarr", small_encoder, overwrite=True)
+    assert (result.written, result.passed_over) == (["a"], ["b"])
+    assert extract(["in"], "f.zarr", small_encoder, overwrite=True).written == ["a", "b"]
 
 
 def test_a_rank_without_a_usable_slide_does_not_end_the_others(make_slide, small_encoder):
