@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,12 +71,17 @@ def find_slides(inputs: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if (path.is_file() or (path.is_symlink() and not path.exists()))
-        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    """Files of a folder to its depth, by links, too, and links to nothing; not what is hidden, nor a store's files."""
+    found, seen = [], set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        here = Path(where)
+        if "zarr.json" in names or here.resolve() in seen:  # a link may lead back
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [here / name for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def describe_ignored(ignored: Sequence[Path]) -> str:

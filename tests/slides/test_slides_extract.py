@@ -237,6 +237,20 @@ def test_another_encoder_or_grid_is_refused_by_the_store(make_slide, small_encod
         extract(["in"], "f.zarr", small_encoder, magnifications=(20,))
 
 
+def test_a_store_among_the_slides_is_not_searched_and_links_are_followed_once(make_slide, small_encoder, tmp_path):
+    make_slide("in/deep/a.tif")
+    (tmp_path / "in" / ".hidden").mkdir()
+    for name in ("notes.txt", ".hidden/b.tif"):
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
+    make_slide("elsewhere/c.tif")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    for passed_over in ([], ["a", "c"]):
+        result = extract(["in"], "in/f.zarr", small_encoder)
+        assert result.passed_over == passed_over
+        assert [path.name for path in result.ignored if path.suffix not in (".csv", ".html")] == ["notes.txt"]
+
+
 def test_a_folder_that_is_no_store_is_left_alone(make_slide, small_encoder, tmp_path):
     make_slide("in/a.tif")
     (tmp_path / "mine").mkdir()
