@@ -84,6 +84,18 @@ def test_a_slide_that_was_encoded_but_not_written_is_only_written(make_slide, sm
     assert files("whole.zarr") == files("cut.zarr")
 
 
+def test_tiles_that_cannot_be_decoded_are_counted_as_in_one_go(make_slide, small_encoder, counted, break_tile):
+    path = make_slide("in/a.tif", size=(2464, 1792), boxes=((0, 0, 2464, 1792),))
+    break_tile(path, 24)
+    extract(["in"], "whole.zarr", small_encoder)
+    counted.clear()
+    cut(counted, small_encoder, 9)
+    result = extract(["in"], "cut.zarr", small_encoder)
+    assert (result.written, result.known) == (["a"], 56)
+    assert FeatureStore("cut.zarr").slide_attributes("a")["tiles_unreadable"] > 0
+    assert files("whole.zarr") == files("cut.zarr")
+
+
 def test_the_final_line_says_what_was_kept_and_tells_the_speed_of_the_rest(make_slide, capsys):
     from dmml.commands.extract import _tell
     from dmml.slides.extraction import Extraction
