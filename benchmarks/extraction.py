@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
@@ -112,7 +111,7 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
     with Readers(readers) as pool:
         # The reading processes are up, as they are a second after the beginning of a run of days.
         pool.submit("plan", SlideRequest(slides[0], (10, 20))).result()
-        with OtherLoad(*(process.pid for process in multiprocessing.active_children())) as other:
+        with OtherLoad(*(reader.process.pid for reader in pool._made if readers)) as other:
             requests = (SlideRequest(path, (10, 20)) for path in slides)
             for slide in encode_slides(requests, encoder, pool, draft_of=store.place.draft):
                 writer.write(slide)
@@ -158,16 +157,16 @@ MEMORY = """
 import sys
 from extraction import cheap_encoder
 from process_memory import kib
-from dmml.slides import readers
+from dmml.slides.reader_process import ReaderProcess
 from dmml.slides.extract import extract
 
-peaks, close = [], readers._Process.close
+peaks, close = [], ReaderProcess.close
 
 def closing(reader):
-    peaks.append(kib("VmHWM", file=f"{reader._process.pid}/status"))
+    peaks.append(kib("VmHWM", file=f"{reader.process.pid}/status"))
     close(reader)
 
-readers._Process.close = closing
+ReaderProcess.close = closing
 result = extract(sys.argv[2:], sys.argv[1], cheap_encoder(), readers=1)
 print(len(result.written), result.tiles, kib("VmHWM") / 1024, max(peaks) / 1024)
 """
@@ -189,7 +188,7 @@ def memory(what: str, slides: list[Path], folder: Path) -> dict:
     }
 
 
-def memory_by_count(slides: list[Path], folder: Path, counts: tuple[int, ...] = (4, 16, 64)) -> list[dict]:
+def memory_by_count(slides: list[Path], folder: Path, counts: tuple[int, ...] = (4, 16, 64, 256)) -> list[dict]:
     """The same slides under as many names as are wanted."""
     rows = []
     for n in counts:

@@ -6,16 +6,13 @@ reading is given up with a reason, and another process takes its place.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from typing import Any
 
 from dmml.slides.layout import SlideRequest
 from dmml.slides.mpp import SlideError
+from dmml.slides.reader_process import NoAnswer, ReaderProcess, reason_of
 from dmml.slides.tile_reading import SlideSource
 
 PATIENCE_S = 900.0
@@ -35,7 +32,7 @@ class Readers:
         self.width = max(1, processes)
         self._threads = ThreadPoolExecutor(self.width, thread_name_prefix="tile-reader")
         self._own = threading.local()
-        self._made: list[SlideSource | _Process] = []
+        self._made: list[SlideSource | ReaderProcess] = []
 
     def __enter__(self) -> Readers:
         return self
@@ -67,9 +64,9 @@ class Readers:
             reader.close()
         self._threads.shutdown(wait=True)
 
-    def _mine(self) -> SlideSource | _Process:
+    def _mine(self) -> SlideSource | ReaderProcess:
         if getattr(self._own, "reader", None) is None:
-            self._own.reader = _Process() if self.processes else SlideSource()
+            self._own.reader = ReaderProcess() if self.processes else SlideSource()
             self._made.append(self._own.reader)
         return self._own.reader
 
@@ -77,7 +74,9 @@ class Readers:
         try:
             reader = self._mine()
         except OSError as error:
-            reason = f"{request.path}: no process could be started to read it ({_reason(error)}); give fewer --readers"
+            reason = (
+                f"{request.path}: no process could be started to read it ({reason_of(error)}); give fewer --readers"
+            )
             raise SlideError("reader_died", reason) from error
         if isinstance(reader, SlideSource):
             try:
@@ -85,76 +84,11 @@ class Readers:
             except SlideError:
                 raise
             except Exception as error:  # whatever a decoder throws concerns this slide, and the next one goes on
-                raise SlideError("unreadable", f"{request.path}: {_reason(error)}") from error
+                raise SlideError("unreadable", f"{request.path}: {reason_of(error)}") from error
         try:
             return reader.ask(call, request, arguments, self.patience)
-        except _NoAnswer as error:
+        except NoAnswer as error:
             self._own.reader = None
             raise SlideError(
                 error.state, f"{request.path}: the process that read it {error}; look at the file, or convert it"
             ) from error
-
-
-class _NoAnswer(Exception):
-    def __init__(self, state: str, text: str):
-        super().__init__(text)
-        self.state = state
-
-
-class _Process:
-    """A process that reads."""
-
-    def __init__(self):
-        # A forked copy of a process that runs torch's threads can hang; a spawned one starts clean.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other,), name="tile-reader", daemon=True)
-        self._process.start()
-        other.close()
-
-    def ask(self, call: str, request: SlideRequest, arguments: tuple, patience: float) -> Any:
-        try:
-            self._pipe.send((call, request, arguments))
-            if not self._pipe.poll(patience):
-                self.close()
-                raise _NoAnswer("no_answer", f"did not answer for {patience:.0f} s")
-            kind, answer = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            self._process.join(5)
-            raise _NoAnswer("reader_died", f"died (exit code {self._process.exitcode})") from error
-        if kind == "refused":
-            raise SlideError(*answer)
-        if kind == "failed":
-            raise SlideError("unreadable", f"{request.path}: {answer}")
-        return answer
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.join(5)
-        self._pipe.close()
-
-
-def _serve(pipe: Connection) -> None:
-    """Answer until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what an interruption means
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    source = SlideSource()
-    while True:
-        try:
-            call, request, arguments = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            answer = ("done", getattr(source, call)(request, *arguments))
-        except SlideError as error:
-            answer = ("refused", (error.state, str(error)))
-        except Exception as error:  # whatever a decoder throws concerns this slide, and the next one goes on
-            answer = ("failed", _reason(error))
-        try:
-            pipe.send(answer)
-        except (BrokenPipeError, OSError):
-            return
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -150,8 +150,8 @@ def test_a_reader_that_dies_or_hangs_gives_up_one_slide(make_slide):
     request = SlideRequest(path, (10, 20))
     with Readers(1) as readers:
         layout = readers.submit("plan", request).result()
-        readers._made[0]._process.kill()
-        readers._made[0]._process.join()
+        readers._made[0].process.kill()
+        readers._made[0].process.wait()
         unit = next(units_of(layout.tiles))
         with pytest.raises(SlideError, match=r"a\.tif: the process that read it died") as caught:
             readers.submit("read", request, unit).result()
@@ -205,3 +205,35 @@ def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, r
     for file in files:
         assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "cut.zarr" / file).read_bytes()
     assert np.isfinite(FeatureStore("cut.zarr").read("a", 20).features).all()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from dmml.slides.layout import SlideRequest
+from dmml.slides.readers import Readers
+print("begun")
+with Readers(2) as readers:
+    readers.start()
+    print(len(readers.submit("plan", SlideRequest(Path("a.tif"), (10, 20))).result().tiles[20]))
+"""
+
+
+def test_a_script_of_the_user_s_is_not_run_by_the_reading_processes(make_slide, tmp_path):
+    """As `multiprocessing` would, where the script does not guard itself."""
+    make_slide("a.tif")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('a file of the working folder took the place of a package')")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "mine.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "home/mine.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "begun\n12\n"), done.stderr
+
+
+def test_what_a_decoder_prints_does_not_come_among_the_answers(make_slide, tmp_path, monkeypatch):
+    (tmp_path / "noisy.py").write_text(
+        "import os\n\ndef tissue(picture, mpp):\n    os.write(1, b'x' * 1000)\n    print('y')\n    return picture[..., 1] < 200\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    request = SlideRequest(make_slide("a.tif"), (10, 20), tissue="noisy:tissue")
+    with Readers(1) as readers:
+        assert len(readers.submit("plan", request).result().tiles[20]) > 0

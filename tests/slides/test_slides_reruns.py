@@ -281,14 +281,14 @@ def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch
 
     begun = []
 
-    class Fails(module._Process):
+    class Fails(module.ReaderProcess):
         def __init__(self):
             begun.append(1)
             if len(begun) == 1:
                 raise OSError("no more processes")
             super().__init__()
 
-    monkeypatch.setattr(module, "_Process", Fails)
+    monkeypatch.setattr(module, "ReaderProcess", Fails)
     with Readers(2) as readers:
         readers.start()
     assert len(begun) == 2
