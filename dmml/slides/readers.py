@@ -6,6 +6,7 @@ reading is given up with a reason, and another process takes its place.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -28,8 +29,9 @@ class Readers:
     """
 
     def __init__(self, processes: int = 0, patience: float = PATIENCE_S):
-        self.processes, self.patience = processes, patience
-        self.width = max(1, processes)
+        self.processes = processes if os.name == "posix" else 0  # no pipe can be handed on elsewhere
+        self.patience = patience
+        self.width = max(1, self.processes)
         self._threads = ThreadPoolExecutor(self.width, thread_name_prefix="tile-reader")
         self._own = threading.local()
         self._made: list[SlideSource | ReaderProcess] = []

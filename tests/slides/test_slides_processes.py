@@ -227,13 +227,3 @@ def test_a_script_of_the_user_s_is_not_run_by_the_reading_processes(make_slide, 
     (tmp_path / "home" / "mine.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "home/mine.py"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "begun\n12\n"), done.stderr
-
-
-def test_what_a_decoder_prints_does_not_come_among_the_answers(make_slide, tmp_path, monkeypatch):
-    (tmp_path / "noisy.py").write_text(
-        "import os\n\ndef tissue(picture, mpp):\n    os.write(1, b'x' * 1000)\n    print('y')\n    return picture[..., 1] < 200\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    request = SlideRequest(make_slide("a.tif"), (10, 20), tissue="noisy:tissue")
-    with Readers(1) as readers:
-        assert len(readers.submit("plan", request).result().tiles[20]) > 0
