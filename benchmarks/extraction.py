@@ -6,8 +6,8 @@ has. `alone` encodes tiles of theirs that are already in memory, in batches of t
 Its steady state is what lies between the first slide and the last but one on the disk, since at the start nothing is
 read ahead yet, and at the end nothing is left to read. `alone` is measured before and after each turn. The second
 encoder is about ten times cheaper, so that reading has a tenth of the time. The encoder has the same threads alone and
-end to end: all cores but one, which reads, as beside a GPU; and once all cores, so that reading takes from its time. Memory is the largest of the main process
-and of its reading process, each in a run of `extract` of its own.
+end to end: all cores but one, which reads, as beside a GPU; and once all cores, so that reading takes from its time.
+Memory is the largest of the main process and of its reading process, each in a run of `extract` of its own.
 
     python benchmarks/extraction.py [--part lite0|cheap|count|size] [--out docs/results]
 
@@ -276,12 +276,12 @@ def report(found: dict, out: Path | None) -> None:
         lines += [
             "`python benchmarks/extraction.py --out docs/results`: the encoder has the same threads alone and end to end, "
             f"with reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. Where it has all cores, "
-            "reading takes from its time. The middle of the turns, each in brackets. Steady state: from the first slide on the disk to the last but one. Others: "
-            "cores that other processes took meanwhile, at most. Every slide is written through to the disk; small ones "
+            "reading takes from its time. The middle of the turns, each in brackets. Steady state: from the first slide on "
+            "the disk to the last but one. Others: cores that other processes took meanwhile, at most. Every slide is written through to the disk; small ones "
             "wait for it together.",
             "",
-            "| encoder | its threads | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | ratio at steady "
-            "state | with start and end | others |",
+            "| encoder | its threads | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | "
+            "ratio at steady state | with start and end | others |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
     for row in speeds:

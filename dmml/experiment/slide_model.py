@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmml.errors import InputError
+from dmml.errors import InputError, reason_of
 from dmml.experiment.run_folder import run_of_checkpoint
 from dmml.training.checkpoint import read_checkpoint
 
@@ -57,7 +57,7 @@ def load_model(path: str | Path) -> CheckpointModel:
     try:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        reason = reason_of(error)[:160]
         raise InputError(
             f"{path}: does not fit {kind.__name__} ({reason}); use the dmml version that wrote it"
         ) from error

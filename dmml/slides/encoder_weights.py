@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmml.errors import InputError
+from dmml.errors import InputError, reason_of
 from dmml.slides import lite0_weights
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        reason = reason_of(error)[:160]
         raise InputError(
             f"{path}: no safetensors file and no plain state dict ({reason}); save the tensors alone"
         ) from error

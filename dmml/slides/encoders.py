@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmml.errors import InputError
+from dmml.errors import InputError, reason_of
 from dmml.slides import lite0_weights
 from dmml.slides.encoder_weights import fitting_tensors, read_tensors, tensor_hash
 from dmml.slides.known_encoders import Recipe, check_name, recipe_of
@@ -191,7 +191,7 @@ def load_encoder(
     try:
         model, preprocessing = recipe.build(pretrained=weights is None and not packaged)
     except Exception as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        reason = reason_of(error)[:200]
         raise InputError(f"--encoder {name}: cannot be made ({reason}); {recipe.way_out}") from error
     if weights is not None or packaged:
         path = Path(weights) if weights is not None else lite0_weights.packaged_weights()

@@ -61,19 +61,15 @@ def extract(
     manifest, shard = read_manifest(chosen.manifest), shard_of(chosen.shard, os.environ)
     store = _existing(out)
     if store:
-        name = chosen.encoder if isinstance(chosen.encoder, str) else chosen.encoder.name
         scales = {str(m): pixel_um(m) for m in magnifications}
-        wanted = {"encoder": {"name": name}, "magnifications": scales, "extraction": chosen.recorded}
+        wanted = {"encoder": {"name": _name(chosen)}, "magnifications": scales, "extraction": chosen.recorded}
         store.check_same(wanted, partly=("encoder",))
-    # Behind a URL there is no lock, and ranks must not write over each other's list.
-    apart = shard is not None and "://" in out
-    failures_file = beside(out, f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES)
-    result = Extraction(shard=shard, failures_file=failures_file)
+    result = Extraction(shard=shard, failures_file=_failures_file(out, shard))
     from dmml.slides.readers import Readers
 
     with Readers(chosen.readers) as readers:
         found = _look(slides, chosen, magnifications, manifest, shard, store, readers, result)
-        _warn_of_pretraining(chosen.encoder, found, result)
+        _warn_of_pretraining(_name(chosen), found, result)
         if found.usable and chosen.readers:
             readers.start()  # the rest of them import while the encoder is loaded
         if chosen.dry_run:
@@ -100,6 +96,16 @@ def extract(
     return result
 
 
+def _name(chosen: Options) -> str:
+    return chosen.encoder if isinstance(chosen.encoder, str) else chosen.encoder.name
+
+
+def _failures_file(out: str, shard: Shard | None) -> str:
+    # Behind a URL there is no lock, and ranks must not write over each other's list.
+    apart = shard is not None and "://" in out
+    return beside(out, f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES)
+
+
 def _look(
     slides: Sequence[str | Path],
     chosen: Options,
@@ -124,12 +130,11 @@ def _look(
     return found
 
 
-def _warn_of_pretraining(encoder: str | Encoder, found: Survey, result: Extraction) -> None:
+def _warn_of_pretraining(encoder: str, found: Survey, result: Extraction) -> None:
     """Say at once, before hours are spent, that the encoder knows these slides."""
     from dmml.slides.known_encoders import seen_in_training
 
-    name = encoder if isinstance(encoder, str) else encoder.name
-    if warning := seen_in_training(name, [path.stem for path in (*found.usable, *found.done)]):
+    if warning := seen_in_training(encoder, [path.stem for path in (*found.usable, *found.done)]):
         result.warnings.append(warning)
         print(f"warning: {warning}", file=sys.stderr, flush=True)
 

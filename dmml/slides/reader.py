@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dmml.errors import reason_of
 from dmml.slides.grid import pixel_um
 from dmml.slides.mpp import Scale, SlideError, check_given, resolve_mpp
 
@@ -226,7 +227,7 @@ class Slide:
             self._handle.close()
             self._handle = self._open(self.mpp)
             raise SlideError(
-                "unreadable", f"{self.path}: cannot be decoded ({_reason(error)}); fetch it again"
+                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch it again"
             ) from error
         place = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
         opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
@@ -250,7 +251,7 @@ class Slide:
                 ) from error
         except Exception as error:
             raise SlideError(
-                "unopenable", f"{self.path}: OpenSlide cannot open it ({_reason(error)}); fetch or convert it again"
+                "unopenable", f"{self.path}: OpenSlide cannot open it ({reason_of(error)}); fetch or convert it again"
             ) from error
         return self._open_plain(mpp)
 
@@ -260,7 +261,7 @@ class Slide:
         except Exception as error:
             raise SlideError(
                 "unopenable",
-                f"{self.path}: neither OpenSlide nor Pillow can open it ({_reason(error)}); is the download whole?",
+                f"{self.path}: neither OpenSlide nor Pillow can open it ({reason_of(error)}); is the download whole?",
             ) from error
         if mpp is None:
             handle.close()
@@ -292,7 +293,3 @@ def _on_white(image: Image.Image) -> Image.Image:
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image.getchannel("A"))
     return white
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

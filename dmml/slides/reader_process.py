@@ -12,6 +12,7 @@ import sys
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
+from dmml.errors import reason_of
 from dmml.slides.mpp import SlideError
 
 if TYPE_CHECKING:
@@ -88,11 +89,6 @@ class ReaderProcess:
             self.process.wait(_END_S)
         except subprocess.TimeoutExpired:
             return
-
-
-def reason_of(error: Exception) -> str:
-    """What an error says, in a line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _serve(pipe: Connection) -> None:

@@ -11,9 +11,10 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from dmml.errors import reason_of
 from dmml.slides.layout import SlideRequest
 from dmml.slides.mpp import SlideError
-from dmml.slides.reader_process import NoAnswer, ReaderProcess, reason_of
+from dmml.slides.reader_process import NoAnswer, ReaderProcess
 from dmml.slides.tile_reading import SlideSource
 
 PATIENCE_S = 900.0

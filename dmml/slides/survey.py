@@ -74,11 +74,11 @@ def _inside(folder: Path) -> list[Path]:
     """Files of a folder to its depth, by links, too, and links to nothing; not what is hidden, nor a store's files."""
     found, seen = [], set()
     for where, folders, names in os.walk(folder, followlinks=True):
-        here = Path(where)
-        if "zarr.json" in names or here.resolve() in seen:  # a link may lead back
+        here, place = Path(where), os.path.realpath(where)
+        if "zarr.json" in names or place in seen:  # a link may lead back
             folders.clear()
             continue
-        seen.add(here.resolve())
+        seen.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [here / name for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.is_file() or (path.is_symlink() and not path.exists()))

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dmml.errors import InputError
+from dmml.errors import InputError, reason_of
 from dmml.store.known_slides import KnownSlides
 from dmml.store.places import Folder, Remote, is_plain_name, place_of
 from dmml.store.plain_arrays import array_files, describe, group_json, read_array
@@ -293,6 +293,6 @@ def _reachable(place: Folder | Remote, path: str | Path) -> dict[str, Any] | Non
     except InputError:
         raise
     except Exception as error:  # every kind of remote file system has its own
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise InputError(f"{path}: cannot be reached ({reason}); check the path and the access to it") from error
     return root if root is not None and root.get("node_type") == "group" else None

@@ -96,7 +96,7 @@ def test_tiles_that_cannot_be_decoded_are_counted_as_in_one_go(make_slide, small
     assert files("whole.zarr") == files("cut.zarr")
 
 
-def test_the_final_line_says_what_was_kept_and_tells_the_speed_of_the_rest(make_slide, capsys):
+def test_the_final_line_says_what_was_kept_and_tells_the_speed_of_the_rest(capsys):
     from dmml.commands.extract import _tell
     from dmml.slides.extraction import Extraction
 

@@ -98,7 +98,7 @@ def test_ranks_of_torchrun_and_srun_are_shards():
             shard_of(wrong, {})
 
 
-def test_the_ranks_of_torchrun_share_the_slides(make_slide, shared_data):
+def test_the_ranks_of_torchrun_share_the_slides(make_slide):
     """Two processes as torchrun starts them, each with the command's own encoder: one store, every slide once."""
     names = [f"s{i}" for i in range(6)]
     for name in names:
@@ -208,7 +208,6 @@ def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, r
 
 
 SCRIPT = """
-import sys
 from pathlib import Path
 from dmml.slides.layout import SlideRequest
 from dmml.slides.readers import Readers
