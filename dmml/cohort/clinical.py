@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
 from dmml.cohort.covariate_columns import read_covariates, refuse_outcome
 from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
 from dmml.cohort.plausibility import refuse_contradiction, refuse_direction, refuse_unit
+from dmml.cohort.stated_covariates import parse_covariates
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
@@ -36,6 +38,8 @@ class Clinical:
     """patients whose rows name several sites"""
     covariate_conflicts: dict[str, list[str]] = field(default_factory=dict)
     """{covariate: patients whose rows hold several values, of which the first counts}"""
+    covariate_levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """{covariate: its levels in the order that the config states; () where it states that they have none}"""
 
     @property
     def kind(self) -> str | None:
@@ -84,7 +88,7 @@ def read_clinical(
     slide_id: str | None = "slide_id",
     site: str | None = "site",
     outcome: Mapping[str, str] | None = None,
-    covariates: Sequence[str] | None = None,
+    covariates: Sequence[str | Mapping[str, Any]] | None = None,
 ) -> Clinical:
     """Read a clinical table.
 
@@ -94,7 +98,7 @@ def read_clinical(
         slide_id: Column of the slide (an id or a file name), optional under its default name; None for none.
         site: Column of the site, optional under its default name; without it, TCGA barcodes tell their source site.
         outcome: See `parse_outcome`; None reads none.
-        covariates: Columns that clinical models use.
+        covariates: Columns that clinical models use, and their levels; see `parse_covariates`.
 
     Raises:
         InputError: A column is missing (those that are there are listed), a value is not what it should be (line
@@ -106,12 +110,13 @@ def read_clinical(
     site = _optional(table, site, "site")
     parsed = Outcome() if outcome is None else parse_outcome(outcome)
     refuse_direction(parsed)
-    refuse_outcome(path, parsed, covariates or [])
-    for column in covariates or []:
+    stated = parse_covariates(covariates)
+    refuse_outcome(path, parsed, list(stated))
+    for column in stated:
         require_column(table, column, "covariates")
     for column in parsed.columns:
         require_column(table, column, "outcome")
-    wanted = [patient_id, slide_id, site, *parsed.columns, *(covariates or [])]
+    wanted = [patient_id, slide_id, site, *parsed.columns, *stated]
     rows = read_rows(table, list(dict.fromkeys(name for name in wanted if name is not None)))
     if rows.empty:
         raise InputError(f"{path}: has a header but no patient; at least one row is wanted")
@@ -128,7 +133,7 @@ def read_clinical(
             refuse_contradiction(table, parsed, found["event"])
         patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
     conflicts = _add_sites(patients, rows, patient, site)
-    values, unlike = read_covariates(table, rows, patient, covariates or [])
+    values, unlike = read_covariates(table, rows, patient, stated)
     return Clinical(
         patients=patients,
         covariates=values.reindex(ids),
@@ -137,6 +142,7 @@ def read_clinical(
         names_slides=slide_id is not None,
         site_conflicts=conflicts,
         covariate_conflicts=unlike,
+        covariate_levels={column: levels for column, levels in stated.items() if levels is not None},
     )
 
 
