@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,20 @@ from dmml.tasks import Task
 Rows = list[dict[str, Any]]
 Encoder = Callable[[list[str]], NDArray]
 """Patients → (n, p), centred and scaled by the patients to whom it was fitted"""
+
+
+class Inputs(NamedTuple):
+    """What a regression reads.
+
+    Attributes:
+        patients: Training patients of known outcome who have it.
+        fit_encoder: Training patients → an encoder that knows no others.
+        facts: What is written beside the model.
+    """
+
+    patients: list[str]
+    fit_encoder: Callable[[list[str]], Encoder]
+    facts: dict[str, Any]
 
 
 def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[Rows, Rows, dict[str, Any]]:
@@ -43,46 +56,48 @@ def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[R
         InputError: There are fewer than two patients to fit to, or their outcomes have nothing to learn.
     """
     training, test = data.known("train") + data.known("val"), data.patients("test")
-    if name == "rna_linear":
-        fitted_to = [patient for patient in training if data.has_expression(patient)]
-        fit_encoder, coding = partial(_gene_encoder, data), {}
-    else:
-        fitted_to = training
-        code = CovariateCode.fit(data.covariates(fitted_to), data.covariate_levels)
-        fit_encoder, coding = partial(_covariate_encoder, data, code), {"coding": code.describe()}
-    if len(fitted_to) < 2:
-        raise InputError(f"{where}: {name} has {len(fitted_to)} training patient(s) of known outcome; use fewer folds")
-    refuse_unlearnable(task, data.target(task, fitted_to), where)
-    encode = fit_encoder(fitted_to)
-    penalty, inner = _inner_predictions(fit_encoder, fitted_to, data, task)
-    model = fit_linear(task, encode(fitted_to), data.target(task, fitted_to), penalty, where)
-    others = [patient for patient in training if patient not in inner]  # no RNA: not fitted to, the mean patient to all
-    inner |= _by_patient(others, model.predictions(encode(others), task))
-    fitted = {"penalty": penalty, "inputs": len(model.weight), "weight_norm": float((model.weight**2).sum())} | coding
-    fitted["n_training"] = len(fitted_to)
-    if task.kind == "survival":
-        fitted["median_risk"] = float(np.median(model.score(encode(fitted_to))[:, 0]))
+    inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
+    if len(inputs.patients) < 2:
+        raise InputError(f"{where}: {name} has fewer than two training patients of known outcome; use fewer folds")
+    outcome = data.target(task, inputs.patients)
+    refuse_unlearnable(task, outcome, where)
+    penalty, inner = _inner_predictions(inputs, data, task)
+    encode = inputs.fit_encoder(inputs.patients)
+    x = encode(inputs.patients)
+    model = fit_linear(task, x, outcome, penalty, where)
+    without_rna = [patient for patient in training if patient not in inner]  # no model was fitted to them
+    inner |= _by_patient(without_rna, model.predictions(encode(without_rna), task))
     outer = _by_patient(test, model.predictions(encode(test), task))
-    return _as_rows(data, task, training, inner), _as_rows(data, task, test, outer), fitted
+    facts = {"penalty": penalty, "inputs": x.shape[1], "weight_norm": float((model.weight**2).sum())} | inputs.facts
+    facts["n_training"] = len(inputs.patients)
+    if task.kind == "survival":
+        facts["median_risk"] = float(np.median(model.score(x)[:, 0]))
+    return _as_rows(data, task, training, inner), _as_rows(data, task, test, outer), facts
 
 
-def _gene_encoder(data: FoldData, patients: list[str]) -> Encoder:
-    statistics = data.gene_statistics(patients)
-    return lambda others: data.genes(others, statistics)
+def _gene_inputs(data: FoldData, training: list[str]) -> Inputs:
+    def fit_encoder(patients: list[str]) -> Encoder:
+        statistics = data.gene_statistics(patients)
+        return lambda others: data.genes(others, statistics)
+
+    return Inputs([patient for patient in training if data.has_expression(patient)], fit_encoder, {})
 
 
-def _covariate_encoder(data: FoldData, code: CovariateCode, patients: list[str]) -> Encoder:
-    refitted = code.refit(data.covariates(patients))
-    return lambda others: refitted.encode(data.covariates(others))
+def _covariate_inputs(data: FoldData, training: list[str]) -> Inputs:
+    code = CovariateCode.fit(data.covariates(training), data.covariate_levels)
+
+    def fit_encoder(patients: list[str]) -> Encoder:
+        refitted = code.refit(data.covariates(patients))
+        return lambda others: refitted.encode(data.covariates(others))
+
+    return Inputs(training, fit_encoder, {"coding": code.describe()})
 
 
-def _inner_predictions(
-    fit_encoder: Callable[[list[str]], Encoder], patients: list[str], data: FoldData, task: Task
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """The penalty that cross-validation chooses, and what each patient is predicted to be by the model that lacks the patient."""
+def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
+    """The penalty that cross-validation chooses; and {patient: columns} as the inner fold predicts that left the patient out."""
     folds, held_out = [], []
-    for others, left_out in data.inner_folds(patients):
-        encode = fit_encoder(others)
+    for others, left_out in data.inner_folds(inputs.patients):
+        encode = inputs.fit_encoder(others)
         folds.append(
             InnerFold(encode(others), data.target(task, others), encode(left_out), data.target(task, left_out))
         )
