@@ -5,7 +5,7 @@
 
 Each checkout runs the same `dmml crossval --models rna_linear,clinical` on TCGA-LUAD (published folds, and folds that keep
 sites whole), on TCGA-GBMLGG (published folds) and on a simulated cohort. What an earlier run finished in --work is not done
-again.
+again. Then come the codings of covariates and the ways to choose a penalty that were compared.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pandas as pd
 import real_rna_by_hand as by_hand
 import yaml
 from linear_baselines_page import page
+from linear_choices import choices
 from real_rna_cohorts import MCAT, config, gbmlgg_clinical, luad_clinical
 
 from dmml.evaluation.bootstrap import resamples, weighted_difference
@@ -131,6 +132,8 @@ def main(argv: list[str] | None = None) -> None:
             "difference": differences(found["now"]["rows"], found["before"]["rows"]),
             "by hand": models_by_hand(name, content, found["now"]["rows"], data),
         }
+    tables = {name: work / f"{name}.csv" for name in ("luad", "gbmlgg")}
+    record["choices"] = choices(data, tables, work / "sites.csv")
     record = json.loads(json.dumps(record, default=float))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "linear_baselines.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

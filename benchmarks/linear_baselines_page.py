@@ -13,6 +13,18 @@ TITLES = {
     "gbmlgg": "TCGA-GBMLGG, the published folds",
     "simulated": "A simulated cohort",
 }
+CHOICES = {
+    "coding": "**Stage or grade** as a column per level without order, as the level's position, as a step at each level but "
+    "the first, or as position and steps, which dmml uses: levels may then lie unequally far apart, and an order that is "
+    "recognised wrongly costs little.",
+    "missing": "**Unknown values** of covariates are replaced by the median of the training patients, with or without a column "
+    "that says so. dmml adds the column where training patients lack the value: who lacks a stage often differs from others.",
+    "penalty of covariates": "**The penalty of `clinical`** by the likelihood of the first inner fold alone, as it was before; by "
+    "the likelihood within each of five inner folds; by the gain of training and held-out patients together over training "
+    "patients alone (Verweij & van Houwelingen 1993); or by the likelihood of all held-out patients together (Dai & Breheny "
+    "2019), which dmml uses, since it needs no inner fold with many events.",
+    "penalty of RNA": "**The penalty of `rna_linear`**, in the same ways, on all genes of the table.",
+}
 
 
 def page(record: Mapping[str, Any]) -> str:
@@ -38,7 +50,22 @@ def page(record: Mapping[str, Any]) -> str:
     ]
     for name, cohort in record["cohorts"].items():
         lines += _cohort(name, cohort)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_choices(record["choices"])]) + "\n"
+
+
+def _choices(choices: Mapping[str, Any]) -> list[str]:
+    """One table for each choice: cohorts by ways."""
+    lines = [
+        "", "## What was compared", "",
+        "Mean concordance of the test patients of all folds; ± 0.03 is the spread from one division into folds to another, so "
+        "these tables decide little, and what is robust was preferred where they leave it open.",
+    ]  # fmt: skip
+    for name, told in CHOICES.items():
+        ways = list(next(iter(choices[name].values())))
+        lines += ["", told, "", "| folds | " + " | ".join(ways) + " |", "|---" * (1 + len(ways)) + "|"]
+        for cohort, values in choices[name].items():
+            lines.append(f"| {cohort} | " + " | ".join(f"{values[way]:.3f}" for way in ways) + " |")
+    return lines
 
 
 def _cohort(name: str, cohort: Mapping[str, Any]) -> list[str]:

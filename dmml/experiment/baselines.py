@@ -97,7 +97,7 @@ def fit_linear(task: Task, x: ArrayLike, outcome: Outcome, penalty: float, where
         InputError: No training patient has the event, or all are of one class.
     """
     refuse_unlearnable(task, outcome, where)
-    return next(_path(task, np.asarray(x, np.float64), outcome, (penalty,)))
+    return next(fit_path(task, np.asarray(x, np.float64), outcome, (penalty,)))
 
 
 def refuse_unlearnable(task: Task, outcome: Outcome, where: str) -> None:
@@ -129,7 +129,7 @@ def choose_penalty(task: Task, folds: Sequence[InnerFold]) -> tuple[float, list[
     Source: Dai & Breheny 2019 (cross-validated linear predictors). Beside it stood the likelihood within each fold, and that
     of Verweij & van Houwelingen 1993; neither was better both for few covariates of 40 patients and for RNA of 400.
     """
-    paths = [_path(task, fold.x, fold.outcome, PENALTIES) for fold in folds]
+    paths = [fit_path(task, fold.x, fold.outcome, PENALTIES) for fold in folds]
     scores: list[float] = []
     models: list[list[LinearModel]] = []
     for _ in PENALTIES:
@@ -151,8 +151,15 @@ def _held_out_likelihood(task: Task, models: Sequence[LinearModel], folds: Seque
     return float(log_softmax(score, axis=1)[np.arange(len(label)), label].sum())
 
 
-def _path(task: Task, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[LinearModel]:
-    """Models with one penalty after the other, each begun from the one before."""
+def fit_path(task: Task, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[LinearModel]:
+    """Models with one penalty after the other, each begun from the one before.
+
+    Args:
+        task: As in `fit_linear`.
+        x: As in `fit_linear`.
+        outcome: As in `fit_linear`.
+        penalties: Strongest first.
+    """
     rotation, scale, start, none = rotate(x), float(x.var(axis=0).sum()) or 1.0, None, np.zeros(0)
     for penalty in penalties:
         if task.kind == "survival":
