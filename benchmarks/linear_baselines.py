@@ -51,12 +51,14 @@ def cohorts(work: Path, data: Path) -> dict[str, dict[str, Any]]:
         dmml(ROOT, "simulate", str(simulated), "--features-only", "--patients", "200", "--held-out", "4")
     drawn = simulated / "development"
     simulation = {"expression": str(drawn / "expression.parquet"), "split": {"folds": 5}, "outcome": SURVIVAL}
-    return {
+    found = {
         "luad": config("luad_rna", data, luad),
         "luad_sites": config("luad_rna", data, luad, split=str(sites)),
         "gbmlgg": config("gbmlgg_survival", data, gbmlgg),
-        "simulated": config("luad_rna", data, drawn / "clinical.csv", name="simulated", **simulation),
+        "simulated": config("luad_rna", data, drawn / "clinical.csv", **simulation),
     }
+    found["simulated"]["data"]["init_args"]["name"] = "simulated"
+    return found
 
 
 def crossval(checkout: Path, content: dict[str, Any], folder: Path) -> dict[str, Any]:
