@@ -131,6 +131,7 @@ def test_names_that_cannot_be_ids_are_states(make_slide, small_encoder, tmp_path
     (tmp_path / "qc.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_thirty_kinds_of_bad_input(make_slide, break_tile, small_encoder, tmp_path):
     (tmp_path / "in").mkdir()
     wanted = bad_files(tmp_path / "in", make_slide, break_tile)
