@@ -1,0 +1,114 @@
+"""The header of an RNA table: behind tabs, commas, semicolons or R's single spaces, behind `#`, or missing."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from dmml.cohort.gene_names import is_gene, other_names, share_of_genes
+from dmml.cohort.rna.summary_rows import kind_of_row
+from dmml.cohort.tables import MISSING, TextTable, open_table, open_text
+from dmml.errors import InputError
+
+_NAME_COLUMNS = 3  # a gene's name stands in one of the first columns
+_MIN_SHARE_OF_GENES = 0.2
+
+
+def open_rna_table(path: str | Path) -> TextTable:
+    """Read the header of an RNA table.
+
+    Beyond what `open_table` reads: tables whose fields are separated by single spaces, as R's `write.table` leaves them,
+    and a header in the last line that begins with `#`, where the first line without `#` holds values.
+
+    Raises:
+        InputError: There is no such file, it is no text, it has a single column, or it has no header.
+    """
+    table = open_table(path)
+    if table.columns[0].startswith("!"):  # a series matrix of GEO, which has its table further down
+        return table
+    lines = _first_lines(table)
+    if len(table.columns) == 1:
+        table = _separated_by_spaces(table, *lines[table.header_line - 1 :][:2])
+    comments = [line for line in lines[: table.header_line - 1] if line.startswith("#")]
+    behind_hash = _fields(comments[-1].lstrip("# "), table.separator) if comments else []
+    if len(behind_hash) == len(table.columns) and _is_header_behind_hash(behind_hash, table.columns):
+        return replace(table, header_line=table.header_line - 1, columns=behind_hash)
+    check_header(table)
+    return table
+
+
+def check_header(table: TextTable) -> None:
+    """Refuse a table whose header is a row of values, so that the first gene would be lost and patients made of numbers.
+
+    Raises:
+        InputError: The header holds the name of a gene and numbers.
+    """
+    if is_row_of_a_gene(table.columns):
+        shown = ", ".join(map(repr, table.columns[:3])) + (", …" if len(table.columns) > 3 else "")
+        raise InputError(
+            f"{table.path}: has no header: its first line ({shown}) is the row of a gene; add a first line that names the "
+            "columns (gene, then the samples)"
+        )
+
+
+def is_row_of_a_gene(fields: Sequence[str]) -> bool:
+    """Whether a line holds the name of a gene (or its Entrez number) and then mostly numbers, as no header does."""
+    if len(fields) > 1 and fields[0] in other_names().entrez and all(map(_is_number, fields)):
+        return True
+    for i, field in enumerate(fields[:_NAME_COLUMNS]):
+        if is_gene(field) or kind_of_row(field):
+            following = [_is_number(other) for other in fields[i + 1 :]]
+            return bool(following) and sum(following) >= len(following) / 2
+    return False
+
+
+def are_numbers(fields: Sequence[str]) -> bool:
+    """Whether all fields but the first are numbers, some of them with decimals: values, and hardly names of samples."""
+    rest = fields[1:]
+    return bool(rest) and all(map(_is_number, rest)) and not all(map(_is_whole, rest))
+
+
+def _is_header_behind_hash(behind_hash: list[str], first_line: list[str]) -> bool:
+    """Whether the line behind `#` is the header and the first line without it holds values."""
+    if is_row_of_a_gene(first_line):
+        return not is_row_of_a_gene(behind_hash)
+    has_values = all(map(_is_number, first_line[1:]))  # the row of a patient
+    return has_values and share_of_genes(behind_hash[1:]) >= _MIN_SHARE_OF_GENES
+
+
+def _separated_by_spaces(table: TextTable, header: str, following: str = "") -> TextTable:
+    """The same table, its fields separated by single spaces."""
+    columns, row = _fields(header, " "), _fields(following, " ")
+    if len(columns) > 1 and len(row) - len(columns) in (0, 1):
+        return replace(table, separator=" ", columns=[""] * (len(row) - len(columns)) + columns)
+    raise InputError(
+        f"{table.path}: has a single column ({header.strip()[:60]!r}); separate the columns by tabs, commas, semicolons, or "
+        "single spaces as R's write.table does"
+    )
+
+
+def _first_lines(table: TextTable) -> list[str]:
+    """Lines of the file up to the one behind the header."""
+    with open_text(table.path) as text:
+        return list(islice(text, table.header_line + 1))
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])]
+
+
+def _is_number(field: str) -> bool:
+    if field.strip().lower() in MISSING:
+        return field.strip() != ""
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_whole(field: str) -> bool:
+    return field.strip().lower() in MISSING or float(field).is_integer()
