@@ -12,11 +12,11 @@ import pandas as pd
 from dmml.cohort.gene_account import GeneAccount, are_entrez, entrez_number, name_genes
 from dmml.cohort.gene_names import is_gene, share_of_genes
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
+from dmml.cohort.rna.cells import numbers_of, patient_ids
 from dmml.cohort.rna.other_measurements import check_columns, check_names, check_suffix
 from dmml.cohort.rna.sample_names import names_of_columns
 from dmml.cohort.rna.summary_rows import is_statistic, kind_of_row
-from dmml.cohort.rna.cells import numbers_of, patient_ids
-from dmml.cohort.rna.table_header import are_numbers, check_header, open_rna_table
+from dmml.cohort.rna.table_header import are_values, check_header, open_rna_table
 from dmml.cohort.scale import LINEAR
 from dmml.cohort.tables import TextTable, read_rows, require_column
 from dmml.errors import InputError
@@ -80,6 +80,8 @@ def read_matrix(
     elif suffix is not None:
         return _read_wide(table, patient_id, suffix, opened)
     elif patient_id is not None:
+        if patient_id not in table.columns:
+            _check_values_in_header(table, [])
         require_column(table, patient_id, "expression: patient_id")
         position = table.columns.index(patient_id)
         return _patients_by_genes(table, opened[1] if opened else read_rows(table, names=position), position)
@@ -97,8 +99,9 @@ def read_matrix(
         if are_entrez(list(frame.iloc[:, 0].dropna())):
             return genes_by_samples(table, frame, 0)
         if are_entrez(table.columns[1:]):
+            _check_values_in_header(table, list(frame.iloc[:, 0]))
             return _patients_by_genes(table, frame, 0)
-        raise InputError(_without_genepatient_ids(table, frame, platform))
+        raise InputError(_without_gene_names(table, frame, platform))
     if rows >= header:
         return genes_by_samples(table, frame, name_shares.index(rows))
     return _patients_by_genes(table, frame, 0)
@@ -109,12 +112,16 @@ def _without_gene_names(table: TextTable, frame: pd.DataFrame, platform: str | N
     names = list(frame.iloc[:, 0]) if frame.shape[1] else []
     check_names(table.path, names)
     check_names(table.path, table.columns[1:])
-    if are_numbers(table.columns):
-        return (
-            f"{table.path}: has no header: its first line ({_examples(table.columns)}) holds values, and no line holds gene "
-            "names; add a first line that names the genes"
-        )
+    _check_values_in_header(table, names)
     return unknown_names(table.path, table.columns[1:], names, platform)
+
+
+def _check_values_in_header(table: TextTable, names: Sequence[str]) -> None:
+    if are_values(table.columns, names):
+        raise InputError(
+            f"{table.path}: has no header: its first line ({_examples(table.columns)}) holds values; add a first line that "
+            "names the columns"
+        )
 
 
 def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:

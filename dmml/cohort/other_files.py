@@ -8,6 +8,7 @@ _BINARY = (
     (b"PAR1", "is a parquet file", "save it as CSV; only RNA may be parquet, named .parquet"),
     (b"\xfd7zXZ", "is compressed with xz", "unpack it, or pack it as .gz or .zip"),
     (b"BZh", "is compressed with bzip2", "unpack it, or pack it as .gz or .zip"),
+    (b"\x89HDF", "is an HDF5 file", "give its values as text (of kallisto, abundance.tsv)"),
     (b"%PDF", "is a PDF", "give the table itself as CSV"),
     (b"\xff\xfe", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
     (b"\xfe\xff", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dmml.cohort.matrix import Matrix
 from dmml.cohort.rna.annotated_table import read_annotated
+from dmml.cohort.rna.other_measurements import refusal
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError
 
@@ -47,6 +48,8 @@ def read_firebrowse(table: TextTable, scale: str | None) -> Matrix:
     """
     below = replace(table, header_line=table.header_line + 1)
     kinds = _second_line(table)
+    if "beta_value" in kinds:
+        raise refusal(table.path, "methylation", "Firebrowse's Beta_value")
     found = [quantity for quantity in _QUANTITIES if quantity.column in kinds[1:]]
     if not found:
         raise InputError(

@@ -18,7 +18,7 @@ from dmml.cohort.probes import ProbeMap
 from dmml.cohort.rna.feature_counts import is_feature_counts, read_feature_counts
 from dmml.cohort.rna.firebrowse import is_firebrowse, read_firebrowse
 from dmml.cohort.rna.gct import is_gct, read_gct
-from dmml.cohort.rna.other_measurements import check_file, check_values
+from dmml.cohort.rna.other_measurements import check_file, check_names, check_values
 from dmml.cohort.rna.sample_files import SampleFormat, find_sample_files, read_sample_files, sample_format
 from dmml.cohort.rna.small_offset import without_small_offset
 from dmml.cohort.rna.summary_rows import COUNTS, rows_by_kind
@@ -177,6 +177,7 @@ def _check_options(path: Path, form: str, options: Options) -> None:
 def _part(matrix: Matrix, options: Options, source: str, files: list[tuple[Path, str]]) -> Part:
     """Genes by symbol on one scale, without rows that are no genes; a table that is no RNA is refused."""
     matrix, no_genes = _without_summaries(matrix, source)
+    check_names(source, matrix.genes)
     check_varied(matrix.values, source)
     check_values(source, matrix.values)
     matrix, scale, offset_notes, to_log2 = _on_its_scale(matrix, options, source)

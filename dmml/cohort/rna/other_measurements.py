@@ -35,7 +35,8 @@ _MAX_MUTATIONS, _MAX_MEAN_MUTATIONS = 10, 0.05
 _MIN_EQUAL_GENES = 0.2
 
 
-def _refusal(source: object, what: str, reason: str) -> InputError:
+def refusal(source: object, what: str, reason: str) -> InputError:
+    """The error that names what a table holds instead of RNA."""
     return InputError(
         f"{source}: holds {what}, not RNA ({reason}); give a table of RNA (TPM, FPKM, counts, log2 or z-scores), or leave "
         "expression out"
@@ -50,7 +51,7 @@ def check_file(path: Path) -> None:
     """
     for what, pattern in _FILES.items():
         if re.fullmatch(pattern, path.name.split(".")[0], re.IGNORECASE):
-            raise _refusal(path, what, f"cBioPortal's {path.name}")
+            raise refusal(path, what, f"cBioPortal's {path.name}")
 
 
 def check_columns(source: object, columns: Sequence[str]) -> None:
@@ -62,7 +63,7 @@ def check_columns(source: object, columns: Sequence[str]) -> None:
     named = {name.strip().lower() for name in columns}
     for what, telling in _COLUMNS.items():
         if len(found := sorted(telling & named)) > 1:
-            raise _refusal(source, what, f"its columns are {' and '.join(found)}")
+            raise refusal(source, what, f"its columns are {' and '.join(found)}")
 
 
 def meaning_of_suffix(suffix: str) -> str | None:
@@ -78,7 +79,7 @@ def check_suffix(source: object, suffix: str) -> None:
         InputError: It is `_cnv`, `_mut` or the like.
     """
     if what := meaning_of_suffix(suffix):
-        raise _refusal(source, what, f"columns that end with {suffix!r}")
+        raise refusal(source, what, f"columns that end with {suffix!r}")
 
 
 def check_names(source: object, names: Sequence[str]) -> None:
@@ -90,10 +91,10 @@ def check_names(source: object, names: Sequence[str]) -> None:
     names = [str(name).strip() for name in names[:2000]]
     probes = [name for name in names if _METHYLATION_PROBE.fullmatch(name)]
     if len(probes) > len(names) / 2:
-        raise _refusal(source, "methylation", f"{probes[0]} is a probe of a methylation array")
+        raise refusal(source, "methylation", f"{probes[0]} is a probe of a methylation array")
     antibodies = [name for name in names if _ANTIBODY.fullmatch(name)]
     if len(antibodies) > max(1, len(names) / 20):
-        raise _refusal(source, "proteins", f"{antibodies[0]} is an antibody")
+        raise refusal(source, "proteins", f"{antibodies[0]} is an antibody")
 
 
 def check_values(source: object, values: np.ndarray) -> None:
@@ -114,7 +115,7 @@ def check_values(source: object, values: np.ndarray) -> None:
     else:
         found = _fractions(values, known)
     if found:
-        raise _refusal(source, *found)
+        raise refusal(source, *found)
 
 
 def _whole_numbers(known: np.ndarray) -> tuple[str, str] | None:

@@ -61,7 +61,7 @@ def sample_format(path: Path) -> SampleFormat | None:
     by their name or by the summary at their beginning.
 
     Raises:
-        InputError: The file cannot be read, or it holds isoforms where its program writes genes beside them.
+        InputError: The file cannot be read, or it holds isoforms or a summary where its program writes genes beside it.
     """
     with open_text(path) as text:
         fields = [field.strip() for field in text.readline().rstrip("\r\n").split("\t")]
@@ -69,6 +69,8 @@ def sample_format(path: Path) -> SampleFormat | None:
             raise InputError(
                 f"{path}: holds isoforms; give the file genes.results that RSEM writes beside it, which sums them to genes"
             )
+        if fields[0] == "Status" and text.readline().startswith("Assigned\t"):
+            raise InputError(f"{path}: is featureCounts' summary of reads; give the table of counts beside it")
         for known in _WITH_HEADER:
             if fields[0] == known.names and all(column in fields for column in known.columns.values()):
                 return known
@@ -134,19 +136,9 @@ def read_sample_files(
     if scale not in known.columns:
         have = ", ".join(known.columns)
         raise InputError(f"{paths[0]}: {known.title} gives {have}, not {scale}; change --scale")
-    tables = {}
-    for path in tqdm(paths, desc=known.title, unit="file", disable=None):
-        sample = name_of_file(path, in_map)
-        if sample in tables:
-            raise InputError(f"{path}: a second file of the sample {sample!r}; remove one, or map both with --patients")
-        tables[sample] = _read(known, path)
-    column = known.columns[scale]
-    if known is STAR:
-        column = count_column(tables.values())
-    samples = {
-        sample: _by_gene(table[column], path, probes)
-        for (sample, table), path in zip(tables.items(), paths, strict=True)
-    }
+    tables = _read_all(known, paths, None if known is STAR else known.columns[scale], in_map)
+    column = count_column(tables.values()) if known is STAR else known.columns[scale]
+    samples = _by_gene({sample: table[column] for sample, table in tables.items()}, paths, probes)
     _check_sizes(samples, paths)
     frame = pd.DataFrame(samples).T
     shared = frame.dropna(axis=1)
@@ -163,6 +155,24 @@ def read_sample_files(
         scale,
         f"{known.title}, column {column}",
     )
+
+
+def _read_all(
+    known: SampleFormat, paths: Sequence[Path], column: str | None, in_map: Container[str]
+) -> dict[str, pd.DataFrame]:
+    """{sample: its numbers}: one column, or all where it is None. Files with the same names share them, to save memory."""
+    tables: dict[str, pd.DataFrame] = {}
+    names = None
+    for path in tqdm(paths, desc=known.title, unit="file", disable=None):
+        sample = name_of_file(path, in_map)
+        if sample in tables:
+            raise InputError(f"{path}: a second file of the sample {sample!r}; remove one, or map both with --patients")
+        table = _read(known, path)
+        if names is not None and table.index.equals(names):
+            table.index = names
+        names = table.index
+        tables[sample] = table if column is None else table[[column]]
+    return tables
 
 
 def _read(known: SampleFormat, path: Path) -> pd.DataFrame:
@@ -185,10 +195,15 @@ def _read(known: SampleFormat, path: Path) -> pd.DataFrame:
     return numbers.set_axis(table[known.names].str.strip())
 
 
-def _by_gene(values: pd.Series, path: Path, probes: ProbeMap | None) -> pd.Series:
-    genes = genes_of_targets(list(values.index), path, probes)
-    named = values.set_axis(pd.Index(genes, dtype=object))
-    return named[named.index.notna()].groupby(level=0, sort=False).sum()
+def _by_gene(samples: dict[str, pd.Series], paths: Sequence[Path], probes: ProbeMap | None) -> dict[str, pd.Series]:
+    """The same values, summed by gene; names that all files share are looked up once."""
+    summed, names, genes = {}, None, None
+    for path, (sample, values) in zip(paths, samples.items(), strict=True):
+        if values.index is not names:
+            names, genes = values.index, pd.Index(genes_of_targets(list(values.index), path, probes), dtype=object)
+        named = values.set_axis(genes)
+        summed[sample] = named[named.index.notna()].groupby(level=0, sort=False).sum()
+    return summed
 
 
 def _check_sizes(samples: dict[str, pd.Series], paths: Sequence[Path]) -> None:

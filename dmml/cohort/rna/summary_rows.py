@@ -33,6 +33,8 @@ _SPIKE_IN = re.compile(r"gspikein_.+|(?:gspikein_)?ercc_?0\d{4}(?:_.*)?|sirv\w*|
 def kind_of_row(name: object) -> str | None:
     """`SUMMARY` or `SPIKE_IN`; None for a gene, ERCC1 to ERCC8 among them, and for every other name."""
     name = str(name).strip()
+    if name.startswith("ENSG"):  # most rows of most tables
+        return None
     plain = _plain(name)
     if name.startswith(("__", "X__")) or plain in _SUMMARIES or plain.startswith("unassigned_"):
         kind = SUMMARY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -65,10 +66,29 @@ def is_row_of_a_gene(fields: Sequence[str]) -> bool:
     return False
 
 
-def are_numbers(fields: Sequence[str]) -> bool:
-    """Whether all fields but the first are numbers, some of them with decimals: values, and hardly names of samples."""
+def are_values(fields: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a header whose names are no genes is the row of a patient: an id, and numbers.
+
+    Numbers alone may be names of samples or Entrez numbers. With decimals or often the same they are values, and so they
+    are behind a name of the form that the ids of the rows have (`TCGA-05-4249` above `TCGA-05-4250`).
+
+    Args:
+        fields: The header.
+        names: The first column of the rows.
+    """
     rest = fields[1:]
-    return bool(rest) and all(map(_is_number, rest)) and not all(map(_is_whole, rest))
+    if not rest or not all(map(_is_number, rest)):
+        return False
+    if not all(map(_is_whole, rest)) or len(set(rest)) < 0.9 * len(rest):
+        return True
+    form = _form(fields[0])
+    same = [_form(str(name)) == form for name in names[:20]]
+    return "9" in form and sum(same) > len(same) / 2
+
+
+def _form(name: str) -> str:
+    """A name with a 9 for each digit and an a for each other letter."""
+    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", name.strip()))
 
 
 def _is_header_behind_hash(behind_hash: list[str], first_line: list[str]) -> bool:
@@ -82,11 +102,11 @@ def _is_header_behind_hash(behind_hash: list[str], first_line: list[str]) -> boo
 def _separated_by_spaces(table: TextTable, header: str, following: str = "") -> TextTable:
     """The same table, its fields separated by single spaces."""
     columns, row = _fields(header, " "), _fields(following, " ")
-    if len(columns) > 1 and len(row) - len(columns) in (0, 1):
+    if len(columns) > 1 and len(row) - len(columns) in (0, 1) and "" not in columns:
         return replace(table, separator=" ", columns=[""] * (len(row) - len(columns)) + columns)
     raise InputError(
-        f"{table.path}: has a single column ({header.strip()[:60]!r}); separate the columns by tabs, commas, semicolons, or "
-        "single spaces as R's write.table does"
+        f"{table.path}: has a single column ({header.strip()[:60]!r}); separate columns by tabs, commas, semicolons, or a single "
+        "space as R's write.table does"
     )
 
 

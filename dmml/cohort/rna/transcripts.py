@@ -38,9 +38,9 @@ def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None =
     genes = [_gene_in(name) for name in names]
     if sum(gene is not None for gene in genes[:2000]) < _MIN_SHARE * len(names[:2000]):
         raise InputError(
-            f"{path}: holds transcripts ({', '.join(names[:2])}, …), and their names do not say of which genes; quantify "
-            "against GENCODE's transcripts with their full names, sum to genes (salmon --geneMap, or tximport in R), or give "
-            "--probes with the columns probe,symbol (transcript and gene)"
+            f"{path}: its rows ({', '.join(names[:2])}, …) are no genes, and if they are transcripts, their names do not say of "
+            "which genes; sum them to genes (salmon --geneMap, or tximport in R), quantify against GENCODE's transcripts with "
+            "their full names, or give --probes with the columns probe,symbol (transcript and gene)"
         )
     return [name if gene is None and kind_of_row(name) else gene for name, gene in zip(names, genes, strict=True)]
 
