@@ -16,7 +16,8 @@ from dmml.cohort.gene_account import GeneAccount
 from dmml.cohort.matrix import Matrix
 from dmml.cohort.parquet import own_table, write_parquet
 from dmml.cohort.probes import read_probe_map
-from dmml.cohort.rna.inputs import Options, read_inputs, sort_inputs
+from dmml.cohort.rna.inputs import sort_inputs
+from dmml.cohort.rna.sample_tables import InputOptions, read_inputs
 from dmml.cohort.samples import average_patients, patients_of_samples, read_patient_map, without_values
 from dmml.cohort.scale import SCALES, settle_scale, to_model_scale
 from dmml.errors import InputError
@@ -83,23 +84,23 @@ def build_expression(
     mapping = None if patients is None else read_patient_map(Path(patients))
     meaning = None if probes is None else read_probe_map(probes)
     sorted_inputs = sort_inputs([Path(path) for path in inputs])
-    options = Options(scale, patient_id, suffix, all_genes, meaning, mapping or ())
-    parts = read_inputs(sorted_inputs, options)
-    scales = sorted({part.scale for part in parts})
+    options = InputOptions(scale, patient_id, suffix, all_genes, meaning, mapping or ())
+    read = read_inputs(sorted_inputs, options)
+    scales = sorted({one.scale for one in read})
     if len(scales) > 1:
         raise InputError(f"the inputs are on different scales ({', '.join(scales)}); build one table a scale")
-    table, notes = _stack([part.table for part in parts])
+    table, notes = _stack([one.table for one in read])
     whose = patients_of_samples(list(table.index), mapping)
     kept = [name for name in whose.patients if name is not None]
     table, averaged = average_patients(table[[name is not None for name in whose.patients]], kept)
     table, empty = without_values(table, ", ".join(str(path) for path in inputs[:2]))
     counts = Counter({"files_ignored": sorted_inputs.ignored})
-    for more in (*(part.notes for part in parts), notes, whose.counts, averaged, empty):
+    for more in (*(one.notes for one in read), notes, whose.counts, averaged, empty):
         counts.update(more)
-    units = [part.unit for part in parts if part.unit]
+    units = [one.unit for one in read if one.unit]
     provenance = {
         "dmml": __version__,
-        "sources": [file_source(path, form) for part in parts for path, form in part.sources],
+        "sources": [file_source(path, form) for one in read for path, form in one.sources],
         "counts": {reason: count for reason, count in counts.items() if count},
         "scale_stated": scale is not None,
         "scale": scales[0],
@@ -107,7 +108,7 @@ def build_expression(
         **({"patients_without_tumor_rna": whose.without_tumor} if whose.without_tumor else {}),
         "patients": len(table),
         "genes": table.shape[1],
-        "names": GeneAccount.of(part.genes for part in parts).to_dict(),
+        "names": GeneAccount.of(one.genes for one in read).to_dict(),
     }
     return Expression(table, scales[0], provenance)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.matrix import Matrix
+from dmml.cohort.probes import ProbeMap
 from dmml.cohort.rna.annotated_table import read_annotated
 from dmml.cohort.rna.summary_rows import kind_of_row
 from dmml.cohort.tables import TextTable, read_rows
@@ -22,7 +23,7 @@ def is_feature_counts(table: TextTable) -> bool:
     return [name.lower() for name in table.columns[:6]] == _ANNOTATION
 
 
-def read_feature_counts(table: TextTable, scale: str | None) -> Matrix:
+def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
     """Read the table as TPM, which counts and lengths give, or as counts.
 
     Columns of further attributes (`--extraAttributes gene_name`) are not read, but for the genes' names where `Geneid`
@@ -31,6 +32,7 @@ def read_feature_counts(table: TextTable, scale: str | None) -> Matrix:
     Args:
         table: Its header.
         scale: `tpm` (also where None) or `counts`.
+        probes: What `Geneid` means, where it holds no genes.
 
     Raises:
         InputError: Another scale is stated, it counts exons, or a count or length is no number from 0 on.
@@ -51,7 +53,7 @@ def read_feature_counts(table: TextTable, scale: str | None) -> Matrix:
         raise InputError(f"{table.path}: has no column of an alignment; give the table as featureCounts wrote it")
     names = [0, *(i for i in range(6, len(table.columns)) if i not in samples)]
     # The lengths are read as if they were a sample, so that they stay beside their genes.
-    matrix = read_annotated(table, frame, names, [5, *samples])
+    matrix = read_annotated(table, frame, names, [5, *samples], probes)
     lengths = matrix.values[0]
     matrix = replace(matrix, values=matrix.values[1:], samples=matrix.samples[1:])
     if np.nanmin(matrix.values, initial=0.0) < 0:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from dmml.cohort.matrix import Matrix
+from dmml.cohort.probes import ProbeMap
 from dmml.cohort.rna.annotated_table import read_annotated
 from dmml.cohort.rna.other_measurements import refusal
 from dmml.cohort.tables import TextTable, open_text, read_rows
@@ -36,12 +37,13 @@ def is_firebrowse(table: TextTable) -> bool:
     return table.columns[0].strip().lower() == "hybridization ref"
 
 
-def read_firebrowse(table: TextTable, scale: str | None) -> Matrix:
+def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
     """Read one quantity of each sample: the stated one, else TPM where `scaled_estimate` gives it, else counts.
 
     Args:
         table: Its header.
         scale: `tpm`, `counts` or `fpkm`, where the table has it; None for the first that it has.
+        probes: What the rows' names mean, where they are no genes.
 
     Raises:
         InputError: The table holds none of these, or not the stated one.
@@ -63,7 +65,7 @@ def read_firebrowse(table: TextTable, scale: str | None) -> Matrix:
         raise InputError(f"{table.path}: Firebrowse's {columns} is on the scale {scales}, not {scale}; change --scale")
     samples = [i for i, kind in enumerate(kinds) if kind == quantity.column]
     frame = read_rows(below, names=0)
-    matrix = read_annotated(below, frame, [0], samples)
+    matrix = read_annotated(below, frame, [0], samples, probes)
     return replace(
         matrix,
         values=matrix.values * quantity.factor,

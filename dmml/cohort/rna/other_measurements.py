@@ -12,7 +12,7 @@ from dmml.errors import InputError
 
 _SUFFIXES = {
     "mutations": r"mut|muts|mutation|mutations|snv|snp|indel|maf",
-    "copy numbers": r"cnv|cna|cn|copynumber|copy_number|gistic|log2cna",
+    "copy numbers": r"cnv|cna|cn|copynumber|copy_number|gistic|log2cna|amp|loss|gain|loh|homdel",
     "methylation": r"meth|methyl|methylation|beta|betas|hm27|hm450|epic",
     "proteins": r"rppa|prot|protein|proteins|proteome",
 }

@@ -27,7 +27,7 @@ _MIN_SHARE_OF_GENES = 0.9  # of the usual number in a cohort's files; with fewer
 class SampleFormat:
     """How a program writes its quantification of one sample, as tab-separated text."""
 
-    form: str
+    key: str
     """its name in a table's provenance"""
     title: str
     """its name in messages"""
@@ -71,16 +71,15 @@ def sample_format(path: Path) -> SampleFormat | None:
             )
         if fields[0] == "Status" and text.readline().startswith("Assigned\t"):
             raise InputError(f"{path}: is featureCounts' summary of reads; give the table of counts beside it")
-        for known in _WITH_HEADER:
-            if fields[0] == known.names and all(column in fields for column in known.columns.values()):
-                return known
+        for form in _WITH_HEADER:
+            if fields[0] == form.names and all(column in fields for column in form.columns.values()):
+                return form
         if len(fields) == 4 and all(field.isdigit() for field in fields[1:]):
             star = fields[0].startswith("N_") or (is_gene(fields[0]) and "ReadsPerGene.out.tab" in path.name)
             return STAR if star else None
         if len(fields) == 2 and fields[1].isdigit() and (is_gene(fields[0]) or kind_of_row(fields[0])):
-            return (
-                HTSEQ if fields[0].startswith("__") or any(line.startswith("__no_feature\t") for line in text) else None
-            )
+            with_summary = any(line.startswith(("__no_feature\t", "no_feature\t")) for line in text)
+            return HTSEQ if with_summary or fields[0].startswith("__") else None
     return None
 
 
@@ -94,11 +93,11 @@ def find_sample_files(folder: Path) -> dict[SampleFormat, list[Path]]:
         if not path.name.lower().removesuffix(".gz").endswith(_ENDINGS) or not path.is_file():
             continue
         try:
-            known = sample_format(path)
+            form = sample_format(path)
         except InputError:
             continue
-        if known:
-            found.setdefault(known, []).append(path)
+        if form:
+            found.setdefault(form, []).append(path)
     if paths := found.get(SALMON):
         genes = {(path.parent, name_of_file(path)) for path in paths if _is_summed(path)}
         found[SALMON] = [path for path in paths if _is_summed(path) or (path.parent, name_of_file(path)) not in genes]
@@ -110,7 +109,7 @@ def _is_summed(path: Path) -> bool:
 
 
 def read_sample_files(
-    known: SampleFormat,
+    form: SampleFormat,
     paths: Sequence[Path],
     scale: str | None,
     probes: ProbeMap | None = None,
@@ -119,7 +118,7 @@ def read_sample_files(
     """Read the files of one format, side by side.
 
     Args:
-        known: Their format.
+        form: Their format.
         paths: The files, one a sample.
         scale: `tpm`, `counts` or `fpkm`, where the format has it; None for its default.
         probes: What transcripts are of which gene, where the files' own names do not say so.
@@ -132,12 +131,12 @@ def read_sample_files(
         InputError: A file is damaged, lacks genes that the others have, holds transcripts of unknown genes, or two files
             are of one sample.
     """
-    scale = scale or next(iter(known.columns))
-    if scale not in known.columns:
-        have = ", ".join(known.columns)
-        raise InputError(f"{paths[0]}: {known.title} gives {have}, not {scale}; change --scale")
-    tables = _read_all(known, paths, None if known is STAR else known.columns[scale], in_map)
-    column = count_column(tables.values()) if known is STAR else known.columns[scale]
+    scale = scale or next(iter(form.columns))
+    if scale not in form.columns:
+        have = ", ".join(form.columns)
+        raise InputError(f"{paths[0]}: {form.title} gives {have}, not {scale}; change --scale")
+    tables = _read_all(form, paths, None if form is STAR else form.columns[scale], in_map)
+    column = count_column(tables.values()) if form is STAR else form.columns[scale]
     samples = _by_gene({sample: table[column] for sample, table in tables.items()}, paths, probes)
     _check_sizes(samples, paths)
     frame = pd.DataFrame(samples).T
@@ -153,21 +152,21 @@ def read_sample_files(
         list(shared.columns),
         notes,
         scale,
-        f"{known.title}, column {column}",
+        f"{form.title}, column {column}",
     )
 
 
 def _read_all(
-    known: SampleFormat, paths: Sequence[Path], column: str | None, in_map: Container[str]
+    form: SampleFormat, paths: Sequence[Path], column: str | None, in_map: Container[str]
 ) -> dict[str, pd.DataFrame]:
     """{sample: its numbers}: one column, or all where it is None. Files with the same names share them, to save memory."""
     tables: dict[str, pd.DataFrame] = {}
     names = None
-    for path in tqdm(paths, desc=known.title, unit="file", disable=None):
+    for path in tqdm(paths, desc=form.title, unit="file", disable=None):
         sample = name_of_file(path, in_map)
         if sample in tables:
             raise InputError(f"{path}: a second file of the sample {sample!r}; remove one, or map both with --patients")
-        table = _read(known, path)
+        table = _read(form, path)
         if names is not None and table.index.equals(names):
             table.index = names
         names = table.index
@@ -175,24 +174,24 @@ def _read_all(
     return tables
 
 
-def _read(known: SampleFormat, path: Path) -> pd.DataFrame:
+def _read(form: SampleFormat, path: Path) -> pd.DataFrame:
     """Columns of numbers by name of the gene or transcript."""
-    wanted = [*known.columns.values()] if not known.fields else [*known.fields[1:]]
+    wanted = [*form.columns.values()] if not form.fields else [*form.fields[1:]]
     options = {"sep": "\t", "dtype": str, "keep_default_na": False, "index_col": False, "quoting": 3}
-    if known.fields:
-        options |= {"header": None, "names": list(known.fields)}
+    if form.fields:
+        options |= {"header": None, "names": list(form.fields)}
     with open_text(path) as text:
         try:
-            table = pd.read_csv(text, usecols=[known.names, *wanted], **options)
+            table = pd.read_csv(text, usecols=[form.names, *wanted], **options)
         except (ValueError, pd.errors.ParserError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: cannot be read as {known.title} ({reason}); fetch it again") from None
+            raise InputError(f"{path}: cannot be read as {form.title} ({reason}); fetch it again") from None
     numbers = table[wanted].apply(pd.to_numeric, errors="coerce")
     wrong = ~(np.isfinite(numbers) & (numbers >= 0)).all(axis=1)
     if table.empty or wrong.any():
-        where = "no row" if table.empty else f"{table.loc[wrong.idxmax(), known.names]!r} without a number from 0 on"
-        raise InputError(f"{path}: {known.title} with {where}; the file is cut off or damaged, fetch it again")
-    return numbers.set_axis(table[known.names].str.strip())
+        where = "no row" if table.empty else f"{table.loc[wrong.idxmax(), form.names]!r} without a number from 0 on"
+        raise InputError(f"{path}: {form.title} with {where}; the file is cut off or damaged, fetch it again")
+    return numbers.set_axis(table[form.names].str.strip())
 
 
 def _by_gene(samples: dict[str, pd.Series], paths: Sequence[Path], probes: ProbeMap | None) -> dict[str, pd.Series]:
