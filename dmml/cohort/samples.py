@@ -18,8 +18,8 @@ from dmml.errors import InputError
 _SAMPLE_COLUMNS = ("sample", "file", "sample_id", "file_name", "File Name")
 _FILE_COLUMNS = ("file", "file_name", "File Name")
 _PATIENT_COLUMNS = ("patient_id", "case_id", "Case ID")
-_TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tumor_descriptor"}
-"""of the portal's sheets before and since 2024, and of cBioPortal's"""
+_TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
+"""of the portal's sheets before and since 2024, of cBioPortal's and of TCGAbiolinks'"""
 _DROPPED = {
     Tissue.NORMAL: "normal_samples_dropped",
     Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",

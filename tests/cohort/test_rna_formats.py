@@ -104,6 +104,9 @@ def test_damaged_files_of_one_sample():
     path.write_text("".join(text.splitlines(keepends=True)[:20]))
     with pytest.raises(InputError, match=r"P2.genes.results: has 19 genes, where the other files have 80"):
         build_expression(["rna"])
+    path.write_text(text.splitlines(keepends=True)[0])
+    with pytest.raises(InputError, match=r"P2.genes.results: RSEM genes.results with no row"):
+        build_expression(["rna"])
     write_rsem("rna/more/P1.genes.results")
     with pytest.raises(InputError, match="a second file of the sample 'P1'"):
         build_expression(["rna"])

@@ -77,6 +77,9 @@ def test_sample_types(name, tissue):
         ("Abnormal", Tissue.PRIMARY),
         ("11", Tissue.NORMAL),
         ("NT", Tissue.NORMAL),
+        ("tumor-adjacent lung", Tissue.NORMAL),
+        ("Lung", Tissue.PRIMARY),
+        ("TM", Tissue.LATER),
         ("", Tissue.PRIMARY),
     ],
 )

@@ -186,7 +186,7 @@ def _read(form: SampleFormat, path: Path) -> pd.DataFrame:
         except (ValueError, pd.errors.ParserError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: cannot be read as {form.title} ({reason}); fetch it again") from None
-    numbers = table[wanted].apply(pd.to_numeric, errors="coerce")
+    numbers = table[wanted].apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = ~(np.isfinite(numbers) & (numbers >= 0)).all(axis=1)
     if table.empty or wrong.any():
         where = "no row" if table.empty else f"{table.loc[wrong.idxmax(), form.names]!r} without a number from 0 on"

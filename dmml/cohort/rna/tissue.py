@@ -17,7 +17,8 @@ _PRIMARY_TYPES = {1, 3, 5, 9}  # 02, 04 and 40 are of recurrences, 06 and 07 of 
 _NORMAL_TYPES = range(10, 30)  # 10 to 19 are normal tissue, 20 to 29 control analytes
 _CULTURED_TYPES = range(50, 100)  # cell lines and xenografts
 _NORMAL_WORDS = re.compile(
-    r"\b(?:normal|control|peritumoral)|(?<!\S)(?:N|NT|NB|NBC|NEBV|NBM|CELLC)(?!\S)",  # the latter are TCGA's letter codes
+    r"\b(?:normal|control|peritumou?ral|adjacent|healthy|non[- ]?tumou?r)"
+    r"|(?<!\S)(?:N|NAT|NT|NB|NBC|NEBV|NBM|CELLC)(?!\S)",  # letter codes of CPTAC and TCGA
     re.IGNORECASE,
 )
 _LATER_WORDS = re.compile(r"recurr|metast|(?<!\S)(?:TR|TM|TAM|TRBM)(?!\S)", re.IGNORECASE)
