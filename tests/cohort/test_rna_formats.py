@@ -294,7 +294,7 @@ def test_foreign_inputs(shared_faults, capsys):
         said = capsys.readouterr().out
         assert "  read as: " in said
         read = read_expression(f"{name}.parquet")
-        assert read.scale == scale or "tpm"
+        assert read.scale == (scale or "tpm")
         assert read.patients == (["P1"] if name.startswith("P1") else PATIENTS)
 
 

@@ -160,12 +160,17 @@ def _read_all(
     form: SampleFormat, paths: Sequence[Path], column: str | None, in_map: Container[str]
 ) -> dict[str, pd.DataFrame]:
     """{sample: its numbers}: one column, or all where it is None. Files with the same names share them, to save memory."""
+    samples: dict[str, Path] = {}
+    for path in paths:
+        sample = name_of_file(path, in_map)
+        if sample in samples:
+            raise InputError(
+                f"{path}: a second file of the sample {sample!r} (beside {samples[sample]}); remove one, or give each its name"
+            )
+        samples[sample] = path
     tables: dict[str, pd.DataFrame] = {}
     names = None
-    for path in tqdm(paths, desc=form.title, unit="file", disable=None):
-        sample = name_of_file(path, in_map)
-        if sample in tables:
-            raise InputError(f"{path}: a second file of the sample {sample!r}; remove one, or map both with --patients")
+    for sample, path in tqdm(samples.items(), desc=form.title, unit="file", disable=None):
         table = _read(form, path)
         if names is not None and table.index.equals(names):
             table.index = names
