@@ -130,7 +130,7 @@ def summary(cohort: GdcCohort) -> list[str]:
     ]
     if without := patients_without_tumor(cohort.left_out, rna):
         lines.append(
-            f"patients without tumor RNA, since only normal tissue is there: {len(without)} ({', '.join(without)})"
+            f"patients without tumor RNA, since no sample of theirs is of a tumor: {len(without)} ({', '.join(without)})"
         )
     reasons = Counter((what, reason.split(":")[0]) for what, reason in cohort.left_out[["what", "reason"]].to_numpy())
     return lines + [f"  {count} without {what}: {reason}" for (what, reason), count in sorted(reasons.items())]

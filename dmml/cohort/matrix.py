@@ -202,8 +202,11 @@ def _patients_by_genes(table: TextTable, frame: pd.DataFrame, id_column: int) ->
     known = entrez_number if numbered else is_gene
     if not any(known(name) for i, name in enumerate(table.columns) if i != id_column):
         raise InputError(_without_gene_names(table, frame.iloc[:, :0], None))
-    # Summaries of reads are read along with the genes, so that they are dropped and counted where all others are.
-    genes = [i for i, name in enumerate(table.columns) if i != id_column and (known(name) or kind_of_row(name))]
+    genes = [
+        i
+        for i, name in enumerate(table.columns)
+        if i != id_column and (known(name) or _is_summary(name, frame.iloc[:, i]))
+    ]
     frame, passed = _without_statistics(frame, id_column)
     ids = patient_ids(table, frame, id_column)
     passed |= {"other_columns_passed_by": len(table.columns) - len(genes) - 1}
@@ -256,6 +259,11 @@ def _without_statistics(frame: pd.DataFrame, id_column: int) -> tuple[pd.DataFra
     """Rows of patients, without sums and means over them, and how many these are."""
     statistics = np.array([is_statistic(name) for name in frame.iloc[:, id_column]], dtype=bool)
     return frame[~statistics], {"sums_over_samples_skipped": int(statistics.sum())}
+
+
+def _is_summary(name: str, column: pd.Series) -> bool:
+    """Whether a column sums up reads; it is read along with the genes, and dropped and counted where all summaries are."""
+    return kind_of_row(name) is not None and pd.api.types.is_numeric_dtype(column)
 
 
 def _share_of_names(column: pd.Series) -> float:

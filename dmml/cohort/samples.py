@@ -77,9 +77,7 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
         own = Sample(barcode.patient if barcode else who, tissue)
         name = row[sample]
         if mapping.setdefault(name, own) != own:
-            raise InputError(
-                f"{path}: sample {name!r} is given to both {_described(mapping[name])} and {_described(own)}; correct one"
-            )
+            raise InputError(f"{path}: sample {name!r} is given to both {_both(mapping[name], own)}; correct one")
         if sample in _FILE_COLUMNS:
             stems.setdefault(name.split(".")[0], set()).add(own)
     # A table headed by alignments (/data/P1.bam) goes by their short names, so the map must know these too.
@@ -105,8 +103,11 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_")
 
 
-def _described(sample: Sample) -> str:
-    return sample.patient if sample.tissue.is_tumor else sample.tissue.value
+def _both(first: Sample, second: Sample) -> str:
+    """Two samples by what they differ in."""
+    if first.patient != second.patient:
+        return f"{first.patient} and {second.patient}"
+    return f"{first.tissue.value} and {second.tissue.value}"
 
 
 def patients_of_samples(samples: list[str], mapping: Mapping[str, Sample] | None) -> PatientsOfSamples:
@@ -119,27 +120,28 @@ def patients_of_samples(samples: list[str], mapping: Mapping[str, Sample] | None
     Raises:
         InputError: No sample is left.
     """
-    known = [_known(sample, mapping) for sample in samples]
-    with_primary = {one.patient for one in known if one and one.tissue is Tissue.PRIMARY}
+    found = [_find(sample, mapping) for sample in samples]
+    with_primary = {sample.patient for sample in found if sample and sample.tissue is Tissue.PRIMARY}
     counts: Counter[str] = Counter()
     patients: list[str | None] = []
-    for one in known:
-        reason = _reason_to_drop(one, with_primary)
+    for sample in found:
+        reason = _reason_to_drop(sample, with_primary)
         counts.update([reason] if reason else [])
-        patients.append(None if reason or one is None else one.patient)
+        patients.append(None if reason or sample is None else sample.patient)
     if not any(patients):
-        raise InputError(_nobody(samples, known, mapping is not None))
+        raise InputError(_nobody(samples, found, mapping is not None))
     described = set(patients)
-    without_tumor = list(dict.fromkeys(one.patient for one in known if one and one.patient not in described))
+    others = (sample.patient for sample in found if sample and sample.patient not in described)
+    without_tumor = list(dict.fromkeys(others))
     return PatientsOfSamples(patients, dict(counts), without_tumor)
 
 
-def _known(sample: str, mapping: Mapping[str, Sample] | None) -> Sample | None:
-    """What is known of a sample; None for one that the map lacks. Its own barcode may still say that it is normal."""
-    tissue, barcode = tissue_of([sample]), find_barcode(sample)
+def _find(name: str, mapping: Mapping[str, Sample] | None) -> Sample | None:
+    """The sample of a name; None for one that the map lacks. Its barcode may say that it is normal where the map does not."""
+    tissue, barcode = tissue_of([name]), find_barcode(name)
     if mapping is None:
-        return Sample(barcode.patient if barcode else sample, tissue)
-    listed = mapping.get(sample)
+        return Sample(barcode.patient if barcode else name, tissue)
+    listed = mapping.get(name)
     return listed._replace(tissue=tissue) if listed and not tissue.is_tumor else listed
 
 
@@ -151,9 +153,9 @@ def _reason_to_drop(sample: Sample | None, with_primary: set[str]) -> str | None
     return _DROPPED.get(sample.tissue)
 
 
-def _nobody(samples: list[str], known: list[Sample | None], mapped: bool) -> str:
+def _nobody(samples: list[str], found: list[Sample | None], mapped: bool) -> str:
     shown = f"none of the {len(samples)} samples ({', '.join(samples[:3])}{', …' if len(samples) > 3 else ''})"
-    if mapped and not any(known):
+    if mapped and not any(found):
         return f"{shown} stands in the patient map; its column sample must hold these names"
     return f"{shown} is of a tumor: they are normal tissue, controls or cell lines (sample types from 10 on); give RNA of the tumors"
 

@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     for reason, count in provenance["counts"].items():
         print(f"  {reason.replace('_', ' ')}: {count}")
     if without := provenance.get("patients_without_tumor_rna"):
-        print(f"  patients without tumor RNA, since only normal tissue is there: {len(without)} ({', '.join(without)})")
+        print(
+            f"  patients without tumor RNA, since no sample of theirs is of a tumor: {len(without)} ({', '.join(without)})"
+        )
     if named := provenance["names"]:
         print(f"  which genes were {' and '.join(named)}: {args.out}.json")

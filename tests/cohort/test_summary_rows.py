@@ -72,6 +72,13 @@ def test_sums_over_samples_are_no_patients():
         assert read.provenance["counts"] == {"sums_over_samples_skipped": 1}
 
 
+def test_a_clinical_column_of_that_name_is_passed_by():
+    by_genes(TPM).T.rename_axis("patient_id").assign(assigned="arm A", Total="many").to_csv("e.csv")
+    read = read_expression("e.csv")
+    assert read.table.shape == (12, 80)
+    assert read.provenance["counts"] == {"other_columns_passed_by": 2}
+
+
 def test_no_symbol_of_a_gene_is_taken_for_one():
     assert not [symbol for symbol in known_symbols() if kind_of_row(symbol)]
     assert not any(map(kind_of_row, ["NFE2L2", "SUMO1", "SPIN1", "TOTALLY", "ENSG00000141510.18", "patient_id", ""]))
