@@ -287,6 +287,8 @@ def test_firebrowse():
 
 def test_foreign_inputs(shared_faults, capsys):
     folder = shared_faults / "foreign_rna_messages"
+    with pytest.raises(InputError, match=r"gtex.gct \(GCT 1.2\): unknown scale \(values from 0.0411 to .*say --scale"):
+        build_expression([folder / "gtex.gct"])
     scales = {"fc.txt": "tpm", "firebrowse.txt": "counts", "P1.genes.results": "tpm", "gtex.gct": None}
     for name, scale in scales.items():
         stated = [] if scale else ["--scale", "tpm"]  # 57 genes of TPM tell no scale
@@ -296,6 +298,13 @@ def test_foreign_inputs(shared_faults, capsys):
         read = read_expression(f"{name}.parquet")
         assert read.scale == (scale or "tpm")
         assert read.patients == (["P1"] if name.startswith("P1") else PATIENTS)
+
+
+def test_objects_of_r_are_refused_by_that_name():
+    for name, start in (("e.rds", b"X\n\x00\x00\x00\x03\xff"), ("e.RData", b"RDX3\nX\n\xff")):
+        Path(name).write_bytes(gzip.compress(start * 9))
+        with pytest.raises(InputError, match=f"{name}: is an object of R; write its table with write.csv"):
+            build_expression([name])
 
 
 def test_a_folder_without_rna_names_what_is_read():

@@ -154,7 +154,8 @@ def _on_its_scale(matrix: Matrix, options: InputOptions, source: str) -> tuple[M
         return matrix, matrix.scale, {}, False
     without = without_small_offset(matrix.values, options.scale, source, matrix.genes)
     if without is None:
-        scale = settle_scale(matrix.values, options.scale, source, matrix.samples, matrix.genes)
+        named = f"{source} ({matrix.unit})" if matrix.unit else source
+        scale = settle_scale(matrix.values, options.scale, named, matrix.samples, matrix.genes)
         return matrix, scale, {}, False
     refuse_mixed(without.values, source, matrix.samples)
     linear = replace(matrix, values=without.values)
