@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dmml._version import __version__
 from dmml.cohort.expression import Expression, file_source, write_expression
 from dmml.cohort.gdc_clinical import read_gdc_clinical
+from dmml.cohort.id_columns import read_ids
 from dmml.cohort.rna.tissue import Tissue, tissue_of
 from dmml.cohort.samples import average_patients, tissue_columns
 from dmml.cohort.star_counts import StarCounts, combine, find_star_counts, read_star_counts
@@ -168,6 +169,7 @@ def _read_sheet(path: Path) -> pd.DataFrame:
     if "Data Type" in rows:
         rows = rows[rows["Data Type"] == _RNA]
     rows = rows.dropna(subset=["File Name", "Case ID"])
+    rows["Case ID"] = read_ids(table, rows["Case ID"])
     if rows.empty:
         raise InputError(f"{path}: lists no RNA file ({_RNA}); save the sheet of the RNA cart")
     listed = pd.DataFrame(

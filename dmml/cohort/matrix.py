@@ -11,6 +11,7 @@ import pandas as pd
 
 from dmml.cohort.gene_account import GeneAccount, are_entrez, entrez_number, name_genes
 from dmml.cohort.gene_names import is_gene, share_of_genes
+from dmml.cohort.id_columns import check_shortened
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
 from dmml.cohort.rna.cells import numbers_of, patient_ids
 from dmml.cohort.rna.other_measurements import check_columns, check_names, check_suffix
@@ -243,6 +244,7 @@ def genes_by_samples(
     genes = [str(name).strip() for name in named.iloc[:, name_column]]
     values = numbers_of(table, named, samples).T
     names = [table.columns[i] for i in samples]
+    check_shortened(table.path, names, [f"column {i + 1} of the header" for i in samples])
     if "" in names:
         raise InputError(
             f"{table.path}: column {samples[names.index('')] + 1} has no sample name in the header; name it"

@@ -12,8 +12,6 @@ _BINARY = (
     (b"BZh", "is compressed with bzip2", "unpack it, or pack it as .gz or .zip"),
     (b"\x89HDF", "is an HDF5 file", "give its values as text (of kallisto, abundance.tsv)"),
     (b"%PDF", "is a PDF", "give the table itself as CSV"),
-    (b"\xff\xfe", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
-    (b"\xfe\xff", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
 )
 _R_OBJECT = (b"X\n\x00", b"RDX", b"RDA")
 """What .rds and .RData files begin with once they are unpacked"""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.id_columns import read_ids
 from dmml.cohort.rna.sample_names import names_of_columns
 from dmml.cohort.rna.tissue import Tissue, find_barcode, tissue_of
 from dmml.cohort.tables import TextTable, open_table, read_rows
@@ -62,6 +63,8 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
         )
     words, barcodes = tissue_columns(table)
     rows = read_rows(table, list(dict.fromkeys([sample, patient, *words, *barcodes])))
+    rows[patient] = read_ids(table, rows[patient])
+    rows[sample] = read_ids(table, rows[sample], patients=False)
     mapping: dict[str, Sample] = {}
     stems: dict[str, set[Sample]] = {}
     for index, row in rows.iterrows():

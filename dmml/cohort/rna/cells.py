@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.id_columns import read_ids
 from dmml.cohort.tables import TextTable, no_number
 from dmml.errors import InputError
 
@@ -15,10 +16,10 @@ _MUTATION = re.compile(r"wt|mut|wild.?type|p\.[A-Z]\d+.*|[A-Z*]\d+(?:[A-Z*]|fs.*
 
 
 def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[str]:
-    """The ids in a column, one a row.
+    """The ids in a column, one for each row.
 
     Raises:
-        InputError: A row has none.
+        InputError: A row has none, or an id is damaged (see `read_ids`).
     """
     column = frame.iloc[:, position]
     if column.isna().any():
@@ -26,7 +27,7 @@ def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[st
         raise InputError(
             f"{table.path}: line {line} has no patient id in column {frame.columns[position]!r}; fill it or drop the row"
         )
-    return [str(name).strip() for name in column]
+    return list(read_ids(table, column.map(lambda name: str(name).strip())))
 
 
 def numbers_of(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | range) -> np.ndarray:

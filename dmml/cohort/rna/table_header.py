@@ -21,8 +21,8 @@ _MIN_SHARE_OF_GENES = 0.2
 def open_rna_table(path: str | Path) -> TextTable:
     """Read the header of an RNA table.
 
-    Beyond what `open_table` reads: tables whose fields are separated by single spaces, as R's `write.table` leaves them,
-    and a header in the last line that begins with `#`, where the first line without `#` holds values.
+    Beyond what `open_table` reads: a header in the last line that begins with `#`, where the first line without `#` holds
+    values.
 
     Raises:
         InputError: There is no such file, it is no text, it has a single column, or it has no header.
@@ -32,7 +32,10 @@ def open_rna_table(path: str | Path) -> TextTable:
         return table
     lines = _first_lines(table)
     if len(table.columns) == 1:
-        table = _separated_by_spaces(table, *lines[table.header_line - 1 :][:2])
+        raise InputError(
+            f"{table.path}: has a single column ({table.columns[0][:60]!r}); separate columns by tabs, commas, semicolons, or "
+            "a single space as R's write.table does"
+        )
     comments = [line for line in lines[: table.header_line - 1] if line.startswith("#")]
     behind_hash = _fields(comments[-1].lstrip("# "), table.separator) if comments else []
     if len(behind_hash) == len(table.columns) and _is_header_behind_hash(behind_hash, table.columns):
@@ -99,21 +102,10 @@ def _is_header_behind_hash(behind_hash: list[str], first_line: list[str]) -> boo
     return has_values and share_of_genes(behind_hash[1:]) >= _MIN_SHARE_OF_GENES
 
 
-def _separated_by_spaces(table: TextTable, header: str, following: str = "") -> TextTable:
-    """The same table, its fields separated by single spaces."""
-    columns, row = _fields(header, " "), _fields(following, " ")
-    if len(columns) > 1 and len(row) - len(columns) in (0, 1) and "" not in columns:
-        return replace(table, separator=" ", columns=[""] * (len(row) - len(columns)) + columns)
-    raise InputError(
-        f"{table.path}: has a single column ({header.strip()[:60]!r}); separate columns by tabs, commas, semicolons, or a single "
-        "space as R's write.table does"
-    )
-
-
 def _first_lines(table: TextTable) -> list[str]:
-    """Lines of the file up to the one behind the header."""
+    """Lines of the file up to the header."""
     with open_text(table.path) as text:
-        return list(islice(text, table.header_line + 1))
+        return list(islice(text, table.header_line))
 
 
 def _fields(line: str, separator: str) -> list[str]:
