@@ -75,8 +75,9 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
     """Refuse rows that are a header or a summary."""
     header = _ID_COLUMNS | {str(column.name).strip().casefold()}
     for index, name in column.dropna().items():
-        word = _TRAILING.sub("", name.casefold())
-        if name.casefold() in header:
+        plain = name.strip("\ufeff\"' ").casefold()  # files with a mark of their encoding were put below each other
+        word = _TRAILING.sub("", plain)
+        if plain in header:
             raise InputError(
                 f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as tables "
                 "do that were put below each other; delete the line"

@@ -1,9 +1,8 @@
-"""Ids of patients in two tables that are one id: `1040.0` is read as `1040`; other spellings are found, to be told."""
+"""Ids in two tables that are one id but for the `.0` of a number: `1040.0` is `1040`. Other spellings: `id_spelling`."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 
 from dmml.errors import InputError
@@ -58,30 +57,3 @@ def match_ids_once(names: Iterable[str], known: Iterable[str], source: object) -
                 f"{source}: {taken[other]!r} and {name!r} would both be patient {other!r}; write each patient's id one way"
             )
     return matched
-
-
-def differently_spelled(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:
-    """Ids that stand in one table only, and are one patient but for case, separators, lost zeros or a barcode's sample.
-
-    Args:
-        ours: Ids of one table.
-        theirs: Ids of the other.
-
-    Returns:
-        {our id: their id}; ids that two patients of a table would share are left out.
-    """
-    ours, theirs = list(ours), list(theirs)
-    common = set(ours) & set(theirs)
-    our_plain, their_plain = ({}, {})
-    for ids, by_plain in ((ours, our_plain), (theirs, their_plain)):
-        counts = Counter(map(_plain, ids))
-        by_plain |= {_plain(name): name for name in ids if name not in common and counts[_plain(name)] == 1}
-    return {our_plain[plain]: their_plain[plain] for plain in our_plain if plain in their_plain}
-
-
-def _plain(name: str) -> str:
-    """The letters and digits of an id, without what programs add and take away."""
-    plain = re.sub(r"[^0-9a-z]", "", re.sub(r"\.0+$", "", name.strip().casefold()))
-    if re.fullmatch(r"tcga\w{2}\w{4}(\d{2}.*)?", plain):
-        return plain[:10]
-    return re.sub(r"^0+(?=\d)|(?<=[a-z])0+(?=\d)", "", plain)

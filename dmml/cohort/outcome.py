@@ -14,8 +14,8 @@ from dmml.cohort.tables import TextTable, no_number, require_column
 from dmml.errors import InputError
 
 DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
-_YES = {"1", "1.0", "true", "yes"}
-_NO = {"0", "0.0", "false", "no"}
+_YES = {"1", "1.0", "true", "yes", "y"}
+_NO = {"0", "0.0", "false", "no", "n"}
 
 
 @dataclass(frozen=True)

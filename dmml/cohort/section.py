@@ -13,7 +13,9 @@ from dmml.cohort.expression import Expression, read_expression
 from dmml.cohort.folds import make_folds
 from dmml.cohort.gene_preset import split_preset
 from dmml.cohort.gene_sets import read_gene_sets
-from dmml.cohort.id_matching import differently_spelled, match_ids_once
+from dmml.cohort.id_columns import check_shortened
+from dmml.cohort.id_matching import match_ids_once
+from dmml.cohort.id_spelling import spelt_otherwise
 from dmml.cohort.joined import join_cohorts
 from dmml.cohort.named_files import refuse_missing
 from dmml.cohort.splits import Split, read_split, split_of_folds
@@ -68,12 +70,13 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
     """RNA under the ids of the clinical table, which may have `1040` where the RNA has `1040.0`.
 
     Raises:
-        InputError: The RNA is of other people, or of the same people under ids that are spelled differently.
+        InputError: The RNA is of other people, or of the same people under ids that are damaged or spelled differently.
     """
+    check_shortened("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
     matched = match_ids_once(expression.patients, clinical.patients.index, "expression")
     expression = replace(expression, table=expression.table.rename(index=matched)) if matched else expression
     here, there = list(clinical.patients.index), expression.patients
-    if unlike := differently_spelled(here, there):
+    if unlike := spelt_otherwise(here, there):
         own, other = next(iter(unlike.items()))
         raise InputError(
             f"expression: {len(unlike)} patients of {clinical.source} are spelled differently in the RNA table ({own!r} here, "

@@ -252,7 +252,8 @@ def _check_parts(split: Split, k: int, known: Fold, clinical: Clinical) -> None:
         listed = getattr(split.folds[k], part)
         if listed is None or getattr(known, part):
             continue
-        shown = f"{listed[0]!r} there, {clinical.patients.index[0]!r} here" if listed else "that part is empty"
-        raise InputError(
-            f"{split.source}: fold {k} has no {name} patient of {clinical.source} ({shown}); use the ids of the clinical table"
-        )
+        if listed:
+            why = f"({listed[0]!r} there, {clinical.patients.index[0]!r} here); use the ids of the clinical table"
+        else:
+            why = "at all; fill its column" + (", or leave the column out" if part == "validation" else "")
+        raise InputError(f"{split.source}: fold {k} has no {name} patient of {clinical.source} {why}")
