@@ -60,8 +60,8 @@ class Clinical:
     def match_slides(self, available: Iterable[str]) -> dict[str, list[str]]:
         """The slides of each patient that are really there.
 
-        Where the table names slides, these (`1040.0` is the slide `1040`); otherwise a slide whose id is the patient's or begins with it and a
-        separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`), the longest such patient id winning.
+        Where the table names slides, these (`1040.0` is the slide `1040`); otherwise a slide whose id is the patient's or
+        begins with it and a separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`), the longest such patient id winning.
 
         Args:
             available: Slide ids, of a feature store for one.
@@ -149,9 +149,9 @@ def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.
         return read_outcome(table, rows, outcome)
     flags = rows[outcome.event or outcome.censored]
     check_values(table, flags, outcome)
+    check_direction(table, flags, outcome)
     read = read_outcome(table, rows, outcome)
     refuse_unit(table.path, outcome, read["time"])
-    check_direction(table, flags, outcome, read["event"])
     return read
 
 

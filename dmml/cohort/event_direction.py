@@ -10,14 +10,15 @@ import re
 
 import pandas as pd
 
-from dmml.cohort.event_words import CODED, is_about_censoring, name_says, plain_word, word_says
-from dmml.cohort.outcome import Outcome
+from dmml.cohort.event_words import CODED, is_about_censoring, is_about_life, name_says, plain_word, word_says
+from dmml.cohort.outcome import Outcome, read_flags
 from dmml.cohort.tables import TextTable, read_rows
 from dmml.errors import InputError
 
 OVERRULE = "add checked: true, or --checked to cohort split"
 """What to do about a name or a vital status that misleads"""
 _VITAL_STATUS = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
+_OTHER_CODE = re.compile(r"(?:[2-9]|\d{2,})\s*:")
 _MIN_PATIENTS = 10  # before agreement or disagreement of two columns says something
 _MOST = 0.8
 _YES_OR_NO = {"", "yes", "no", "true", "false", "y", "n"}
@@ -49,14 +50,13 @@ def check_values(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
     )
 
 
-def check_direction(table: TextTable, column: pd.Series, outcome: Outcome, event: pd.Series) -> None:
+def check_direction(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
     """Refuse a column of 0 and 1 that a vital status beside it, or its name, says to be the other way round.
 
     Args:
         table: The clinical table.
         column: The column's text, whose own words count more (see `check_values`).
         outcome: It names the column under `event` or `censored`.
-        event: 0/1 a row as the outcome has it (1 = happened), NaN where unknown; index as that of `column`.
 
     Raises:
         InputError: See above, unless the outcome says `checked`; names the key to write instead.
@@ -64,7 +64,7 @@ def check_direction(table: TextTable, column: pd.Series, outcome: Outcome, event
     if outcome.checked or _values_say(column) is not None:
         return
     as_named = outcome.event is not None
-    agreement = _vital_status_says(table, str(column.name), event)
+    agreement = _vital_status_says(table, column, as_named)
     if agreement is not None:
         vital, agrees, apart, both = agreement
         if not agrees:
@@ -76,12 +76,19 @@ def check_direction(table: TextTable, column: pd.Series, outcome: Outcome, event
     said = name_says(str(column.name))
     if said is None or said == as_named:
         return
-    meaning = "it happened" if said else "censored" if is_about_censoring(str(column.name)) else "alive"
+    meaning = "it happened" if said else _not_happened(str(column.name))
     really = "it happened" if as_named else "censored"
     raise InputError(
         f"outcome: {_key(as_named)} is the column {column.name!r}, whose name says that 1 means {meaning}; "
         f"write {_key(said)}: {column.name} (if 1 really means {really}, {OVERRULE})"
     )
+
+
+def _not_happened(name: str) -> str:
+    """How a name says that nothing happened."""
+    if is_about_censoring(name):
+        return "censored"
+    return "alive" if is_about_life(name) else "it did not happen"
 
 
 def _key(happened: bool) -> str:
@@ -95,6 +102,8 @@ def _values_say(column: pd.Series) -> bool | None:
     happened, or those of 0 that it did and those of 1 do not.
     """
     values = [value.strip() for value in column.dropna().unique()]
+    if any(_OTHER_CODE.match(value) for value in values):  # `2:DECEASED`: the column has to be coded anew
+        return None
     coded = [match for value in values if (match := CODED.fullmatch(value)) and match[2].lower() not in _YES_OR_NO]
     if coded:
         of_0, of_1 = ({word_says(match[2]) for match in coded if match[1] == code} - {None} for code in "01")
@@ -115,14 +124,18 @@ def _value_says(value: str) -> bool | None:
     return None if said is None else said == (coded[1] == "1")
 
 
-def _vital_status_says(table: TextTable, own: str, event: pd.Series) -> tuple[str, bool, int, int] | None:
+def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> tuple[str, bool, int, int] | None:
     """The column of vital status that speaks, whether it agrees, and for how many of how many patients it does not.
 
     A progression may come before death, and not every death is one of the disease: only a column of which the dead
     mostly have the one value and the living the other says something.
     """
+    flags = read_flags(column, is_event)
+    if (flags.isna() & column.notna()).any():  # not of 0 and 1 yet
+        return None
+    event = flags if is_event else 1.0 - flags
     for name in table.columns:
-        if name == own or not _VITAL_STATUS.fullmatch(name) or table.columns.count(name) > 1:
+        if name == column.name or not _VITAL_STATUS.fullmatch(name) or table.columns.count(name) > 1:
             continue
         words = read_rows(table, [name])[name].reindex(event.index)
         dead = words.map(_is_dead, na_action="ignore")

@@ -8,19 +8,22 @@ from collections.abc import Iterator
 CODED = re.compile(r"([01])\s*:\s*(.*)")
 """A code with the word for it, as cBioPortal writes `1:DECEASED`"""
 
-_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*"
+_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|failed|failures?"
 # `cens` alone must end the word, so that a census is no censoring; and a licensor has nothing to do with it.
 _CENSORED = r"(?<!li)cens(?:or[a-z]*|ur[a-z]*|d?(?![a-z]))"
 _ALIVE = r"(?<![a-z])(?:alive|living|surviv(?:ed|ors?))(?![a-z])"
-_WORD = re.compile(rf"(?P<happened>{_HAPPENED}|vital|disease(?=[\W_]*free))|{_CENSORED}|{_ALIVE}")
+_LOST = r"lost[\W_]*to[\W_]*f(?:ollow|u)[a-z]*(?:[\W_]*up)?"
+_WORD = re.compile(rf"(?P<happened>{_HAPPENED}|vital|disease(?=[\W_]*free))|{_CENSORED}|{_ALIVE}|{_LOST}")
 _FREE = re.compile(r"[\W_]*(?:free|less)(?![a-z])")
 _NEGATION = re.compile(
     r"(?:un|non|not|(?:(?<![a-z])(?:un|no|non|not|never|without)(?:[\W_]+(?:yet|been|a|an|any))?[\W_]+))$"
 )
-_ENDPOINT = re.compile(r"os|pfs|dss|pfi|dfs|rfs|dfi|efs")
+_ENDPOINT = re.compile(
+    r"os|pfs|dss|pfi|dfs|rfs|dfi|efs|(?:overall[\W_]*)?(?:os|survival)[\W_]*(?:status|code|indicator)"
+)
 _CODE_IN_NAME = re.compile(r"(?<![\w.])([01])\s*(?:=|:)\s*([a-z][a-z ]*)")
 _WHOLE = re.compile(
-    rf"(?:(?:un|no|non|not)[\W_]*)?(?:{_HAPPENED}|censored|alive|living)|(?:disease|event|progression|relapse|recurrence)[\W_]*free"
+    rf"(?:(?:un|no|non|not)[\W_]*)?(?:{_HAPPENED}|censored|alive|living|{_LOST})|(?:disease|event|progression|relapse|recurrence)[\W_]*free"
 )
 
 
@@ -41,6 +44,11 @@ def plain_word(text: str) -> bool | None:
 def is_about_censoring(text: str) -> bool:
     """Whether a text is a word such as `censored` or `uncensored`."""
     return re.search(_CENSORED, _lower(text)) is not None
+
+
+def is_about_life(text: str) -> bool:
+    """Whether a text has a word such as `alive`."""
+    return re.search(_ALIVE, _lower(text)) is not None
 
 
 def name_says(name: str) -> bool | None:

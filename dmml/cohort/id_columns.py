@@ -22,9 +22,9 @@ _SUMMARY = re.compile(
     rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
     rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|std|std[ _.]dev|standard deviation|count|counts"
     rf"|(na|nan|null|missing)[ _](counts?|values)|n[ _]missing|number of {_COUNTED}"
-    r"|summe|gesamt|mittelwert|anzahl|somme|moyenne",
+    rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne",
 )
-_TRAILING = re.compile(r"[\s:]*(\(.*\)|n\s*=\s*\d+|:)?\s*$")
+_TRAILING = re.compile(r"\s*(\(.*\)|:[\s\d.,]*|n\s*=\s*\d+)?\s*$")
 _MOST_LINES = 5
 
 
@@ -79,8 +79,8 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
         word = _TRAILING.sub("", plain)
         if plain in header:
             raise InputError(
-                f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as tables "
-                "do that were put below each other; delete the line"
+                f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as "
+                "happens where tables are pasted below each other; delete the line"
             )
         if _SUMMARY.fullmatch(word):
             raise InputError(

@@ -102,9 +102,9 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
             f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct or empty it"
         )
     column = outcome.event or outcome.censored
-    flag = rows[column].map(lambda word: _flag(word, outcome.event is not None))
+    flag = read_flags(rows[column], outcome.event is not None)
     _check_flags(table, rows[column], flag, outcome)
-    event = flag.astype(float) if outcome.event else 1.0 - flag.astype(float)
+    event = flag if outcome.event else 1.0 - flag
     known = time.notna() & event.notna()
     return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
 
@@ -116,8 +116,8 @@ def _check_flags(table: TextTable, column: pd.Series, flag: pd.Series, outcome: 
         return
     index = junk.idxmax()
     one, other = ("it happened", "the patient was censored")[:: 1 if outcome.event else -1]
-    way = "correct or empty it"
-    if set(column.dropna()) <= {"1", "2", "1.0", "2.0"}:
+    way = f"write 1 where {one} and 0 where {other}, or leave it empty"
+    if set(column.dropna().str.split(":").str[0]) <= {"1", "2", "1.0", "2.0"}:
         way = f"a column of 1 and 2 has no 0: write 1 where {one} and 0 where {other} (R's survival has 2 where it happened)"
     raise InputError(
         f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} is not 0 or 1 "
@@ -156,10 +156,15 @@ def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
     return numbers
 
 
-def _flag(word: str | None, is_event: bool) -> float | None:
-    """1 or 0 of a value in a column of events (else of censoring), NaN of anything else; `censored` is 0 in the first."""
-    if word is None:
-        return np.nan
+def read_flags(column: pd.Series, is_event: bool) -> pd.Series:
+    """(rows,) float64: 1 and 0 of a column of events (else of censoring), NaN where missing or neither.
+
+    `dead` is 1 and `censored` is 0 in a column of events.
+    """
+    return column.map(lambda word: _flag(word, is_event), na_action="ignore").astype(float)
+
+
+def _flag(word: str, is_event: bool) -> float:
     word = word.strip()
     coded = CODED.fullmatch(word)
     word = (coded[1] if coded else word).lower()

@@ -28,10 +28,12 @@ def fit_task(task: Task, data: MultimodalDataModule) -> None:
         InputError: There is too little to fit, the training or inner validation patients have nobody who can be used, or
             one of them has an outcome that the task does not know.
     """
-    task.fit(data.training_outcome())
-    task.check_batch(data.mean_batch(), data.training_outcome())
+    outcome = data.training_outcome()
     for part in ("train", "val"):
         check_part(data, part)
+    task.fit(outcome)
+    task.check_batch(data.mean_batch(), outcome)
+    for part in ("train", "val"):
         task.encode(data.outcome(data.patients(part)))
 
 

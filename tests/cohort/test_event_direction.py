@@ -58,6 +58,10 @@ COLUMNS = {
     "codes against the name": ("CENSORED", coded("0:LIVING", "1:DECEASED"), {}),
     "vital status against the name": ("died", CENSORED, {"vital_status": coded("Alive", "Dead")}),
     "vital status with the name": ("os_event", TRUTH, {"OS_STATUS": coded("0:LIVING", "1:DECEASED")}),
+    "survival_status": ("survival_status", TRUTH, {}),
+    "failure": ("failure", TRUTH, {}),
+    "lost_to_follow_up": ("lost_to_follow_up", CENSORED, {}),
+    "lost to follow-up in words": ("outcome", coded("Lost to follow-up", "Dead"), {}),
     "codes spelled out in the name": ("event (1=censored, 0=death)", CENSORED, {}),
 }  # fmt: skip
 ONE_WAY = set(COLUMNS) - {"words of censoring"}
@@ -134,15 +138,23 @@ def test_words_are_never_read_as_their_opposite():
         read_clinical(path, outcome={"time": "days", "censored": "OS_STATUS", "checked": True})
 
 
-@pytest.mark.parametrize(("key", "died", "alive"), [("event", 1, 0), ("censored", 0, 1)])
-def test_ones_and_twos_are_recoded_as_the_message_says(key, died, alive):
-    path = table("status", [2 if d else 1 for d in TRUTH])
-    with pytest.raises(InputError, match="a column of 1 and 2 has no 0") as caught:
-        read_clinical(path, outcome={"time": "days", key: "status"})
-    said = re.search(r"write 1 where (.*) and 0 where ([^(]*) \(", str(caught.value))
+@pytest.mark.parametrize("name", ["status", "censored", "died", "uncensored"])
+@pytest.mark.parametrize("key", ["event", "censored"])
+@pytest.mark.parametrize("values", [("1", "2"), ("1:LIVING", "2:DECEASED"), ("Alive with disease", "Dead of disease")])
+def test_other_codes_and_words_are_recoded_as_the_message_says(name, key, values):
+    """A name that says the opposite is told first, so that the column is recoded for the key that will be accepted."""
+    path = table(name, coded(*values))
+    for _ in range(2):
+        with pytest.raises(InputError) as caught:
+            read_clinical(path, outcome={"time": "days", key: name})
+        if said := re.search(
+            r"write 1 where (.*) and 0 where (it happened|the patient was censored)", str(caught.value)
+        ):
+            break
+        key = advised(str(caught.value), name)
     one = {"it happened": 1, "the patient was censored": 0}[said[1]]
-    path = table("status", [int(d == one) for d in TRUTH])
-    assert read_clinical(path, outcome={"time": "days", key: "status"}).patients["event"].tolist() == TRUTH
+    path = table(name, [int(died == one) for died in TRUTH])
+    assert read_clinical(path, outcome={"time": "days", key: name}).patients["event"].tolist() == TRUTH
 
 
 @pytest.mark.parametrize(

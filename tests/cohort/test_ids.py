@@ -208,7 +208,7 @@ def test_a_header_in_the_middle_of_other_tables_is_refused():
     "word",
     [
         "Total", "TOTAL", "total:", "Total (n=30)", "Grand Total", "Subtotal", "Sum", "Mean", "Average", "Median", "NA count",
-        "Total patients", "Mean age", "Sum of events", "Number of patients", "std", "count", "Missing values", "Total n = 30",
+        "Total patients", "Mean age", "Sum of events", "Number of patients", "std", "count", "Missing values", "Total: 34", "Summary", "All patients", "Total n = 30",
     ],
 )  # fmt: skip
 def test_a_summary_is_refused_by_line(word):
@@ -222,7 +222,7 @@ def test_a_summary_is_refused_by_line(word):
 
 @pytest.mark.parametrize(
     "word",
-    ["Total-01", "TOTAL_7", "Sum01", "Meaney", "Max", "All", "N", "n1", "Average-Joe", "count-3", "Total 01", "patient_id-1", "mean1"],
+    ["Total-01", "TOTAL_7", "Sum01", "Meaney", "Max", "All", "N", "n1", "Average-Joe", "count-3", "Total 01", "patient_id-1", "25%", "Sum Wong", "Overall-2", "mean1"],
 )  # fmt: skip
 def test_a_patient_with_such_a_name_is_read(word):
     labels = ["grade" if i == 3 else "G2" for i in range(31)]  # a label may be called as its column
