@@ -28,7 +28,7 @@ class Outcome:
     unit: str = "days"
     label: str | None = None
     checked: bool = False
-    """whether the user says that the columns mean what they are named as, whatever speaks against it"""
+    """whether the user says that 1 means what its key says, although the column's name or a vital status speaks against it"""
 
     @property
     def columns(self) -> list[str]:

@@ -30,6 +30,7 @@ MISSING = frozenset(
     "|[not available]|[not applicable]|[not evaluated]|[unknown]|[discrepancy]|[completed]|[pending]".split("|")
 )
 
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # by which Excel is told the separator
 _LINES_TO_COMPARE = 5  # with the header, to find the separator
 
 
@@ -92,14 +93,14 @@ def _open_bytes(path: Path) -> io.BufferedReader | gzip.GzipFile | zipfile.ZipEx
 def open_table(path: str | Path) -> TextTable:
     """Read a table's header: its separator (see `separator_of`), where it stands and its column names.
 
-    Lines before the header that start with `#` are passed over. A header one name shorter than the rows (as R
+    Lines before the header that start with `#`, and Excel's `sep=;`, are skipped. A header one name shorter than the rows (as R
     writes row names) gets an empty first name.
     """
     path = Path(path)
     with open_text(path) as text:
         number, line = 0, ""
         for number, line in enumerate(text, start=1):  # noqa: B007 - the header's number is used below
-            if line.strip() and not line.startswith("#"):
+            if line.strip() and not line.startswith("#") and not _SEPARATOR_LINE.fullmatch(line.strip()):
                 break
         else:
             raise InputError(f"{path}: is empty; a table with a header line is wanted")

@@ -32,6 +32,7 @@ TABLES = {
     "commas in quotes": text(",", '"note (a, b, c)"', '"x, y"'),
     "tabs in quotes": text(",", '"note\t(a)"'),
     "a semicolon CSV of Windows": text(";", end="\r\n"),
+    "a line that tells Excel the separator": "sep=;\n" + text(";"),
     "R's spaces": text(" ", '"a note"', '"x y"'),
     "R's row names": "patient_id days died note\n"
     + "".join(f'"{i}" "p{i}" {100 + i} {i % 2} "x"\n' for i in range(10)),

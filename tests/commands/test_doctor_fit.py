@@ -182,3 +182,12 @@ def test_published_folds_whose_validation_has_points_are_fitted(shared_faults, c
     monkeypatch.chdir(shared_faults / "float_ids_in_splits")
     assert main(["doctor", "-c", "pf2.yaml"]) == 0
     assert re.search(r"\n0 +26 +13 +8 +1 +26 +8\n", capsys.readouterr().out)
+
+
+def test_as_many_intervals_as_the_message_counts_events_are_accepted(cohort, capsys):
+    few = few_events(cohort)
+    assert main(["doctor", "-c", config(**few)]) == 2
+    counts = re.findall(r"(\d+) training patients have the event, fewer", capsys.readouterr().out)
+    assert len(counts) == 4
+    few["task"]["init_args"]["n_intervals"] = min(map(int, counts))
+    assert main(["doctor", "-c", config(**few)]) == 0
