@@ -38,9 +38,10 @@ def separator_of(header: str, following: Sequence[str] = ()) -> str:
 
 
 def _is_spaced(header: str, rows: Sequence[str]) -> bool:
-    """Whether a table is one of R's, and not a single column of two words."""
-    width = len(split_line(header, " "))
-    several = width > 2 or (width == 2 and '"' in header)
+    """Whether a table is one of R's, separated by single spaces, and not a single column of two words."""
+    names = split_line(header, " ")
+    width = len(names)
+    several = "" not in names and (width > 2 or (width == 2 and '"' in header))
     return several and bool(rows) and all(len(split_line(row, " ")) in (width, width + 1) for row in rows)
 
 
