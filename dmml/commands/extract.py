@@ -11,6 +11,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
+_NAMED = 5
+"""Slides whose notes are printed"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -106,10 +109,19 @@ def _tell(out: str, result) -> None:
         print(f"{len(result.elsewhere)} slides left to another process that is at them")
     for warning in result.warnings:
         print(f"warning: {warning}")
+    _tell_notes(result.notes)
     _tell_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
     _tell_unmatched(result)
     if result.qc:
         print(f"look at {result.qc} before training")
+
+
+def _tell_notes(notes: dict[str, list[str]]) -> None:
+    """What was found out about the files of the first few slides; `qc.html` has all of it."""
+    for slide in list(notes)[:_NAMED]:
+        print(f"note: {slide}: {'; '.join(notes[slide])}")
+    if len(notes) > _NAMED:
+        print(f"note: {len(notes) - _NAMED} more slides have pages or levels that are not read, see qc.html")
 
 
 def _tell_failures(failures: list, heading: str) -> None:

@@ -36,6 +36,8 @@ class Extraction:
     missing: list[str] = field(default_factory=list)
     """Names in the manifest that no file has"""
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """{slide that was written: which page of its file was taken, which levels were ignored}"""
     shard: Shard | None = None
     tiles: int = 0
     """Tiles of the slides written"""

@@ -11,7 +11,7 @@ from dmml.cohort.id_matching import other_spelling
 from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
 from dmml.errors import InputError
 from dmml.slides.mpp import GIVEN, HIGHEST, LISTED, LOWEST
-from dmml.slides.reader import PLAIN_SUFFIXES
+from dmml.slides.plain_image import PLAIN_SUFFIXES
 from dmml.slides.survey import SUFFIXES
 
 NAMES = ("slide_id", "slide", "filename", "file", "wsi")
