@@ -144,7 +144,7 @@ class Slide:
 
         A place that cannot be decoded stays white, and counts in `unreadable_um2`. A small slide is read from its finest
         level, so that its tissue, and its tiles, do not depend on how the other levels were made and compressed; of a
-        large one that would take minutes, and the coarsest sound level is read.
+        large one that would take minutes, and the coarsest sound level is read, as it is where the finest is damaged.
 
         Returns:
             (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
@@ -153,7 +153,8 @@ class Slide:
             SlideError: More than a fifth of the slide cannot be decoded.
         """
         width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
-        level, step = (0, self.mpp) if math.prod(self.dimensions) <= SMALL_PIXELS else self._level(mpp)
+        coarse = self._level(mpp)
+        level, step = (0, self.mpp) if math.prod(self.dimensions) <= SMALL_PIXELS else coarse
         side = max(1, int(_BLOCK * step / mpp))
         picture = np.full((height, width, 3), 255, np.uint8)
         blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]
@@ -167,15 +168,28 @@ class Slide:
                 picture[top : top + h, left : left + w] = self._read(left * mpp, top * mpp, w, h, mpp, level, step)
             except SlideError:
                 half = side // 2
-                if half * mpp / step < _SMALLEST_BLOCK:
+                if half * mpp / step >= _SMALLEST_BLOCK:
+                    half = -(-side // 2)
+                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
+                elif (instead := self._read_instead(left, top, w, h, mpp, level, coarse)) is not None:
+                    picture[top : top + h, left : left + w] = instead
+                else:
                     lost += h * w
                     if lost > MOST_UNREADABLE * width * height:
                         raise
-                else:
-                    half = -(-side // 2)
-                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
         self.unreadable_um2 = lost * mpp**2
         return picture
+
+    def _read_instead(
+        self, left: int, top: int, width: int, height: int, mpp: float, failed: int, coarse: tuple[int, float]
+    ) -> np.ndarray | None:
+        """A block of an overview from its coarse level, where that is another than the one that failed and is whole."""
+        if coarse[0] == failed:
+            return None
+        try:
+            return self._read(left * mpp, top * mpp, width, height, mpp, *coarse)
+        except SlideError:
+            return None
 
     def _level(self, mpp: float) -> tuple[int, float]:
         """The coarsest sound level that is at least as fine as `mpp`, and its µm/px; the finest if none is."""
