@@ -121,7 +121,7 @@ def _verify(store) -> None:
 
 
 def _what_to_do(checks, names: str) -> str:
-    if any(check.problems for check in checks):
+    if any(check.problems or check.unlikely for check in checks):
         return f"are damaged ({names}); `dmml extract … --overwrite` or import them again"
     return (
         f"have tiles that overlap or an impossible scale ({names}); import them again with the true --mpp and "

@@ -164,6 +164,7 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
     for member in cohort.members or [cohort]:
         if not member.features:
             continue
+        from dmml.experiment.doctor_features import examine_features
         from dmml.store import FeatureStore
 
         store = found.attempt("features", lambda path=member.features: FeatureStore(path))
@@ -181,6 +182,7 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
         if lacking := [m for m in wanted if m not in offered]:
             state = "blocks" if len(lacking) == len(wanted) else "look"
             found.add("features", f"{member.features}: no tiles at {lacking} (data.magnifications: {wanted})", state)
+        examine_features(found, store, sorted(used & set(there)))
         if strangers := sorted(set(there) - used):
             state = "look" if used else "blocks"
             ours = next(

@@ -30,7 +30,9 @@ class SlideCheck:
 
     slide: str
     problems: list[str] = field(default_factory=list)
-    """What is wrong with its arrays: a run on them fails or learns from noise"""
+    """What is wrong with its arrays: a run on them fails or gives NaN"""
+    unlikely: list[str] = field(default_factory=list)
+    """Values that can be read and that no sound extraction gives: tiles of zeros, tiles in one place"""
     misplaced: list[str] = field(default_factory=list)
     """What cannot be true of where its tiles lie: they overlap, or their scale is impossible"""
     doubts: list[str] = field(default_factory=list)
@@ -39,7 +41,7 @@ class SlideCheck:
     @property
     def wrong(self) -> list[str]:
         """All for which the slide does not pass."""
-        return [*self.problems, *self.misplaced]
+        return [*self.problems, *self.unlikely, *self.misplaced]
 
 
 def verify(store: FeatureStore) -> Iterator[SlideCheck]:
@@ -74,7 +76,7 @@ def _look_through(check: SlideCheck, store: FeatureStore) -> None:
         side = known.get("tile_um", {}).get(str(magnification), nominal)
         found = bag_problems(bag, store.n_features)
         if not found:
-            found = _of_values(bag)
+            check.unlikely += [f"{magnification}x: {problem}" for problem in _of_values(bag)]
             _place(check, known, magnification, bag, side, nominal)
         coarse = bags.get(magnification // 2)
         found += _of_parents(bag, coarse, side, known.get("nested_within_um", TOLERANCE_UM)) if not found else []
