@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from dmml.slides.failures import beside
-    from dmml.slides.import_features import FAILURES, import_features
+    from dmml.slides.import_features import import_features
 
     result = import_features(
         args.inputs,
@@ -71,7 +70,7 @@ def _import(args: argparse.Namespace) -> None:
             f"warning: {len(result.warnings) - _SHOWN} more files are odd; `dmml features verify {args.out}` names them"
         )
     if result.failures:
-        print(f"{len(result.failures)} files not imported, listed in {beside(args.out, FAILURES)}:")
+        print(f"{len(result.failures)} files not imported, listed in {result.failures_file}:")
         for failure in result.failures[:_SHOWN]:
             print(f"  {failure.state}: {failure.reason}")
     scales = ", ".join(map(str, result.magnifications))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.slides.failures import Failure, beside, record_failures
+from dmml.slides.companions import FAILURES, beside, prefix_of
+from dmml.slides.failures import Failure, record_failures
 from dmml.slides.file_names import check_name, in_one_line
 from dmml.slides.foreign_cutting import PARAMETERS, Cutting
 from dmml.slides.foreign_features import ForeignSlide, read_foreign
@@ -23,7 +24,6 @@ from dmml.store import FeatureStore, SlideFeatures, is_store
 from dmml.store.checks import zero_rows
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
-FAILURES = "failures.csv"
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Import:
     written: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    failures_file: str = ""
     magnifications: tuple[int, ...] = ()
     tile_px: int = 0
     dim: int = 0
@@ -85,14 +86,14 @@ def import_features(
         check_given(mpp)
     found = _find(inputs, encoder)
     given = Cutting(magnification, patch_px, level0_px, mpp, "--mpp" if mpp else "")
-    result = Import()
+    out = str(out).removeprefix("file://")
+    result = Import(failures_file=beside(out, prefix_of(out) + FAILURES))
     planned = _plan(found, coords, given, result)
     if not planned:
         raise InputError(_nothing(result.failures))
     name = encoder or _encoder_name(found, planned)
     if seen := seen_in_training(name, planned):
         result.warnings.insert(0, seen)
-    out = str(out).removeprefix("file://")
     scales = sorted({m for files in planned.values() for m in files})
     if len(scales) > 2:
         raise InputError(f"{len(scales)} magnifications found ({scales}); name the folders of two, or of one")
@@ -103,7 +104,7 @@ def import_features(
     _keep_common(planned, result)
     _write(planned, scales, out, name, result)
     seen = [in_one_line(path) for files in found.values() for path in files]
-    record_failures(beside(out, FAILURES), result.failures, seen)
+    record_failures(result.failures_file, result.failures, seen)
     if not (result.written or result.passed_over):
         raise InputError(_nothing(result.failures))
     return result
