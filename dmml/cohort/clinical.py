@@ -17,7 +17,10 @@ from dmml.cohort.plausibility import refuse_unit
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
-SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi")
+SLIDE_SUFFIXES = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi",
+    ".png", ".jpg", ".jpeg", ".bmp",
+)  # fmt: skip
 _BARCODE = r"^TCGA-(\w{2})-\w{4}$"
 
 

@@ -18,7 +18,12 @@ _NAMED = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add = parser.add_argument
-    add("slides", metavar="SLIDES", nargs="+", help="slide files, and folders that are searched for slides")
+    add(
+        "slides",
+        metavar="SLIDES",
+        nargs="+",
+        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP in them count where their scale is given",
+    )
     add("--out", required=True, metavar="F.zarr", help="feature store to write or go on with: a folder or fsspec URL")
     add("--manifest", metavar="CSV", help="which slides (column slide_id), and their µm per pixel (column mpp)")
     add("--mpp", type=float, help="µm per pixel where neither the slide nor the manifest tells")
@@ -135,11 +140,13 @@ def _tell_failures(failures: list, heading: str) -> None:
 
 
 def _tell_unmatched(result) -> None:
-    """Names without a file, and files that are no slides."""
-    from dmml.slides.survey import describe_ignored
+    """Names without a file, images without a scale, and files that are no slides."""
+    from dmml.slides.discovery import describe_ignored, describe_unscaled
 
     if result.missing:
         print(f"{len(result.missing)} slides of the manifest have no file, e.g. {result.missing[0]}")
+    if result.unscaled:
+        print(f"{describe_unscaled(result.unscaled)}, or in a manifest (column mpp)")
     if result.ignored:
         print(describe_ignored(result.ignored))
 

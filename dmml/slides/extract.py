@@ -39,7 +39,8 @@ def extract(
     several stores in one folder, all but the first have their name before these two.
 
     Args:
-        slides: Files, and folders that are searched for slides.
+        slides: Files, and folders that are searched for slides; plain images in them are slides where `mpp` or the
+            manifest gives their scale.
         out: Store to write to or go on with; folder or fsspec URL.
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `Options`: `weights`, local weights of the encoder; `magnifications`, one, or two of which
@@ -129,6 +130,7 @@ def _look(
     found.written_at = written_at
     result.passed_over = [path.stem for path in found.done]
     result.failures, result.ignored, result.missing = found.failures, found.ignored, found.missing
+    result.unscaled = found.unscaled
     return found
 
 

@@ -33,6 +33,8 @@ class Extraction:
     """Slides that another process is working on"""
     failures: list[Failure] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
+    unscaled: list[Path] = field(default_factory=list)
+    """Plain images in folders that were skipped, since nothing states their µm per pixel"""
     missing: list[str] = field(default_factory=list)
     """Names in the manifest that no file has"""
     warnings: list[str] = field(default_factory=list)

@@ -10,9 +10,9 @@ from dmml.cohort.id_columns import read_ids
 from dmml.cohort.id_matching import other_spelling
 from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
 from dmml.errors import InputError
+from dmml.slides.discovery import SUFFIXES
 from dmml.slides.mpp import GIVEN, HIGHEST, LISTED, LOWEST
 from dmml.slides.plain_image import PLAIN_SUFFIXES
-from dmml.slides.survey import SUFFIXES
 
 NAMES = ("slide_id", "slide", "filename", "file", "wsi")
 """Columns that may name the slide, by file name with or without folder and ending"""
