@@ -20,6 +20,9 @@ _UNITS = {2: "inch", 3: "centimeter"}
 _SLIDE_SIZED = 0.25
 """Share of the slide's pixels from which another full-resolution page is named: labels and macros have fewer"""
 
+_MOST_TIMES_A_SLIDE = 16
+"""Times the pixels of a tiled page from which a page in strips is no macro image of it"""
+
 
 @dataclass(frozen=True, eq=False)
 class Page:
@@ -55,7 +58,8 @@ class Page:
     def description(self) -> str:
         """Text that whoever wrote the page left in it."""
         text = self.tags.get(_DESCRIPTION, "")
-        return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        # Pillow reads the tag as Latin-1, and OME writes UTF-8 into it, as in "µm".
+        return (text if isinstance(text, bytes) else str(text).encode("latin-1", "replace")).decode("utf-8", "replace")
 
     def properties(self, shared_description: str = "") -> dict[str, str]:
         """What is said of the page's pixel size, by the names that OpenSlide uses and a few of our own.
@@ -116,8 +120,13 @@ def _directories(file, header: bytes) -> Iterator[Page]:
 
 
 def slide_page(pages: Sequence[Page]) -> Page:
-    """The page that is the slide: the largest tiled one, the first of equals; the largest where none is tiled."""
-    return max([page for page in pages if page.is_tiled] or pages, key=lambda page: page.pixels)
+    """The page that is the slide: the largest tiled one, the first of equals.
+
+    The largest of all where none is tiled, or where the tiled ones are so much smaller that they can only be labels.
+    """
+    largest = max(pages, key=lambda page: page.pixels)
+    tiled = max((page for page in pages if page.is_tiled), key=lambda page: page.pixels, default=largest)
+    return tiled if _MOST_TIMES_A_SLIDE * tiled.pixels >= largest.pixels else largest
 
 
 def page_notes(pages: Sequence[Page], slide: Page) -> list[str]:

@@ -93,7 +93,8 @@ class _Tiled:
         if min(self.tile) < 1 or math.prod(self.tile) > PLAIN_LIMIT:
             raise ValueError(f"{page} has tiles of {self.tile[0]} × {self.tile[1]} px")
         self.grid = tuple(math.ceil(side / tile) for side, tile in zip(self.size, self.tile, strict=True))
-        self._planes = int(tags.get(_SAMPLES, 1)) if tags.get(_PLANES) == 2 else 1
+        self._channels = int(tags.get(_SAMPLES, 1))
+        self._planes = self._channels if tags.get(_PLANES) == 2 else 1
         self._where, self._length = (np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _SIZES))
         self._compression = int(tags.get(_COMPRESSION, 1))
 
@@ -105,6 +106,8 @@ class _Tiled:
         """
         if self._compression not in (*_BY_LIBTIFF, *_JPEG_2000):
             raise ValueError(f"it is compressed by TIFF method {self._compression}, which is not supported")
+        if self._channels not in (1, 3, 4):
+            raise ValueError(f"it has {self._channels} channels, and a slide has red, green and blue")
         wanted = math.prod(self.grid) * self._planes
         if not len(self._where) == len(self._length) == wanted:
             raise ValueError(f"it lists {len(self._where)} tiles instead of {wanted}")

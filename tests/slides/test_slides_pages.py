@@ -151,7 +151,7 @@ def test_a_scale_that_another_page_states_is_named_and_not_used(picture, macro, 
     [
         ("Aperio Image Library v11\nx|AppMag = 20|MPP = 0.5000", True, "aperio.MPP"),
         (OME, False, "ome.PhysicalSizeX"),
-        (OME.replace('"µm"', '"um"'), True, "ome.PhysicalSizeX"),
+        (OME.replace('500" PhysicalSizeXUnit="nm"', '0.5" PhysicalSizeXUnit="µm"'), True, "ome.PhysicalSizeX"),
     ],
 )
 def test_a_scale_that_is_stated_in_words_is_used(picture, macro, tmp_path, description, pages_own, source):
@@ -169,6 +169,8 @@ def test_of_pages_in_strips_the_largest_is_read_with_its_own_scale(picture, macr
         assert (opened.mpp, opened.reader) == (0.5, "pillow")
         np.testing.assert_array_equal(opened.read(0, 0, 896, 672, 0.5), picture)
         assert "page 2 (896 × 672 px, not tiled) of 2 is read, the largest page" in opened.notes[0]
+    with Slide(write_pages(path, slide(macro[:64, :64], None), strips(picture, 0.5))) as opened:
+        assert opened.dimensions == (896, 672), "a tiled label does not make the slide beside it a macro image"
 
 
 @pytest.mark.parametrize("compression", ["webp", "jpegxl"])
