@@ -55,6 +55,8 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
                 kind.append(path)
                 if kind is found.slides:
                     seen.add(real)
+    for kind in (found.ignored, found.unscaled):  # what was named itself, or found in two folders, is listed once
+        kind[:] = {path.resolve(): path for path in kind if path.resolve() not in seen}.values()
     if not found.slides:
         raise InputError(
             f"{', '.join(map(str, inputs))}: no slide found ({_why_none(found)}); known in folders: {' '.join(SUFFIXES)}, "

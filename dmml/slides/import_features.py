@@ -72,12 +72,14 @@ def import_features(
     Args:
         inputs: Files (`.h5`, `.pt`), folders of them, or a TRIDENT job folder.
         out: Store to write or go on with.
-        encoder: Name of the encoder; taken from TRIDENT's folder `features_<name>` when None.
+        encoder: Name of the encoder; taken from TRIDENT's folder `features_<name>`, or from what the files say, when
+            None.
         coords: Folder of HDF5 files with coordinates, for features that stand alone.
         magnification: 10 / (µm per pixel of a tile), where the files do not tell.
         patch_px: Side of a tile in pixels of its magnification, where the files do not tell.
-        level0_px: Side of a tile in pixels of the finest level, where the files do not tell.
-        mpp: µm per pixel of the finest level; taken before what the files tell.
+        level0_px: Side of a tile in pixels of the finest level, where the files do not tell. Files of which the tiles
+            stand closer together are refused.
+        mpp: µm per pixel of the finest level; taken before what the files tell, unless their coordinates are µm.
 
     Raises:
         InputError: Nothing can be imported, or the store was made otherwise.
@@ -92,8 +94,8 @@ def import_features(
     if not planned:
         raise InputError(_nothing(result.failures))
     name = encoder or _encoder_name(found, planned)
-    if seen := seen_in_training(name, planned):
-        result.warnings.insert(0, seen)
+    if warning := seen_in_training(name, planned):
+        result.warnings.insert(0, warning)
     scales = sorted({m for files in planned.values() for m in files})
     if len(scales) > 2:
         raise InputError(f"{len(scales)} magnifications found ({scales}); name the folders of two, or of one")

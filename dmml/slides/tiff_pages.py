@@ -71,7 +71,8 @@ class Page:
         found = {} if across is None else {"tiff.XResolution": str(across)}
         found |= {} if down is None else {"tiff.YResolution": str(down)}
         found["tiff.ResolutionUnit"] = _UNITS.get(int(self.tags.get(_UNIT, 2)), "none")
-        for text in (self.description, shared_description):
+        ome_of_all = shared_description if "<OME" in shared_description else ""
+        for text in (self.description, ome_of_all):
             found |= described_scale(text, self.size, (across or 0.0, down or 0.0))
         return found
 

@@ -70,6 +70,9 @@ def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_en
     assert "4 plain images skipped, since nothing states the µm per pixel: a.jpg, b.PNG, c.jpeg, …" in told
     assert "give it with --mpp, or in a manifest (column mpp)" in told
     assert "ignored 1 files" in told
+    found = find_slides(["in", "in/a.jpg", "in/deep"])
+    assert [path.name for path in found.slides] == ["s.tif", "a.jpg"], "one that is named itself is a slide"
+    assert [path.name for path in found.unscaled] == ["b.PNG", "c.jpeg", "d.bmp"]
 
 
 def test_two_images_of_one_name_are_refused_by_name(folder, make_slide, small_encoder):

@@ -7,8 +7,10 @@ from pyramids import page, shrunk, slide, strips, write_pages
 
 from dmml.__main__ import main
 from dmml.errors import InputError
+from dmml.experiment.slide_input import check_input
 from dmml.slides.layout import SlideRequest, lay_out
 from dmml.slides.reader import Slide
+from dmml.slides.tokens import tokens_of_slide
 from dmml.store import FeatureStore
 
 BOXES = ((230, 224, 896, 672),)
@@ -203,6 +205,16 @@ def test_a_chain_of_pages_that_leads_back_or_nowhere_ends(picture, macro, tmp_pa
             with pytest.raises(InputError, match=r"S\.tif: is no whole TIFF") as caught:
                 Slide(path)
             assert caught.value.state == state
+
+
+def test_the_page_is_chosen_alike_for_every_command(picture, macro, small_encoder, tmp_path):
+    path = write_pages(tmp_path / "S.tif", strips(macro, 1.5), slide(picture))
+    assert [case.name for case in check_input([path], "out")] == ["S"]
+    bags, thumbnail, attributes = tokens_of_slide(path, small_encoder)
+    np.testing.assert_array_equal(bags[20].position, tiles(path)[20])
+    assert thumbnail.shape == (384, 512, 3), "of the slide, not of its macro image"
+    assert attributes["notes"] == Slide(path).notes
+    assert attributes["mpp"] == 0.5
 
 
 def test_extract_takes_the_slide_of_a_file_that_begins_with_its_macro(shared_faults, capsys):
