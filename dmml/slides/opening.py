@@ -77,36 +77,48 @@ def open_slide(path: Path, given_mpp: float | None) -> OpenedSlide:
     Raises:
         SlideError: It cannot be opened (state `unopenable`), or is a plain image without a scale (`no_mpp`).
     """
-    handle, vendor = _by_openslide(path)
+    import openslide
+
+    handle, vendor, refused = None, "", None
+    try:
+        handle = openslide.OpenSlide(path)
+        vendor = handle.properties.get("openslide.vendor", "unknown")
+    except openslide.OpenSlideUnsupportedFormatError:
+        pass
+    except Exception as error:
+        refused = error
     if handle is not None and vendor != _GENERIC:
         return OpenedSlide(handle, f"openslide:{vendor}")
-    pages = _pages_of(path)
+    pages = _pages_of(path) if refused is None else _pages_behind_a_first(path)
+    if refused is not None and not pages:
+        raise SlideError(
+            "unopenable", f"{path}: OpenSlide cannot open it ({reason_of(refused)}); fetch or convert it again"
+        ) from refused
     if pages:
-        slide = slide_page(pages)
-        notes = page_notes(pages, slide)
-        if handle is not None and slide is pages[0] and slide.size == handle.dimensions:
-            return OpenedSlide(handle, f"openslide:{vendor}", True, pages, notes)
-        if handle is not None:
-            handle.close()
-        return _by_page(path, slide, pages, notes)
+        return _by_page_or_handle(path, pages, handle)
     if path.suffix.lower() not in PLAIN_SUFFIXES:
         raise SlideError("unopenable", f"{path}: OpenSlide does not know this format; convert it to a tiled TIFF")
     return _plain(path, given_mpp)
 
 
-def _by_openslide(path: Path) -> tuple[Any, str]:
-    """OpenSlide's handle and its name for the format; None where it does not know the format."""
-    import openslide
+def _by_page_or_handle(path: Path, pages: Sequence[Page], handle: Any) -> OpenedSlide:
+    """A TIFF of no vendor: through OpenSlide where its first page is the slide, through its pages elsewhere."""
+    slide = slide_page(pages)
+    notes = page_notes(pages, slide)
+    if handle is not None and slide is pages[0] and slide.size == handle.dimensions:
+        return OpenedSlide(handle, f"openslide:{_GENERIC}", True, pages, notes)
+    if handle is not None:
+        handle.close()
+    return _by_page(path, slide, pages, notes)
 
+
+def _pages_behind_a_first(path: Path) -> list[Page]:
+    """Pages of a TIFF that OpenSlide refuses for its first page, of which another is the slide; else none."""
     try:
-        handle = openslide.OpenSlide(path)
-    except openslide.OpenSlideUnsupportedFormatError:
-        return None, ""
-    except Exception as error:
-        raise SlideError(
-            "unopenable", f"{path}: OpenSlide cannot open it ({reason_of(error)}); fetch or convert it again"
-        ) from error
-    return handle, handle.properties.get("openslide.vendor", "unknown")
+        pages = read_pages(path)
+    except (ValueError, OSError):
+        return []
+    return pages if pages and slide_page(pages) is not pages[0] else []
 
 
 def _pages_of(path: Path) -> list[Page]:

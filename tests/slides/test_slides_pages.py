@@ -186,6 +186,15 @@ def test_a_page_that_cannot_be_decoded_is_named_with_the_way_out(picture, macro,
     assert caught.value.state == "unopenable"
 
 
+def test_a_macro_that_openslide_cannot_decode_does_not_hide_the_slide(picture, macro, tmp_path):
+    """OpenSlide refuses the whole file for the compression of its first page."""
+    path = write_pages(tmp_path / "S.tif", slide(macro, None, compression="jpeg2000"), slide(picture))
+    with Slide(path) as opened:
+        assert (opened.reader, opened.mpp) == ("tiff:page 2", 0.5)
+    with pytest.raises(InputError, match=r"S\.tif: OpenSlide cannot open it"):
+        Slide(write_pages(path, slide(picture, compression="jpeg2000")))
+
+
 def test_a_chain_of_pages_that_leads_back_or_nowhere_ends(picture, macro, tmp_path):
     import tifffile
 
