@@ -61,14 +61,3 @@ def folder_beside_the_checkout(name: str) -> Path:
             pytest.fail(f"{folder} is missing, and in CI the tests that read it must run")
         pytest.skip(f"needs the folder {folder}")
     return folder
-
-
-@pytest.fixture(scope="session")
-def shared_faults() -> Path:
-    """Folder of failing inputs beside the checkout; CI must have it, elsewhere its tests are skipped."""
-    folder = REPOSITORY.parent / "shared" / "faults"
-    if not folder.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"{folder} is missing, and in CI the tests on real data must run")
-        pytest.skip(f"needs the real data folder {folder}")
-    return folder
