@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format results clean
+.PHONY: help install demo test test-fast lint format results clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,8 +20,14 @@ $(INSTALLED): pyproject.toml
 demo: install ## simulated slides and RNA -> teacher -> student -> report, in minutes; a second run redoes nothing
 	@$(BIN)/dmml demo
 
-test: install ## the whole test suite
-	@$(BIN)/python -m pytest
+# One process for each core, one file of tests at a time, slow files first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test: install ## the whole test suite, on all cores (under ten minutes on two)
+	@$(PYTEST)
+
+test-fast: install ## the tests that take milliseconds (under two minutes): for every change, before `make test`
+	@$(PYTEST) -m "not slow"
 
 lint: install ## style and names
 	@$(BIN)/ruff check dmml tests benchmarks

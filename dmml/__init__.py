@@ -10,7 +10,7 @@ from dmml._version import __version__
 if TYPE_CHECKING:
     from dmml.callbacks.coordination import GradientCoordination
     from dmml.data.module import MultimodalDataModule
-    from dmml.store import FeatureStore
+    from dmml.store import FeatureStore, SlideFeatures
     from dmml.tasks import Classification, Survival
     from dmml.training.student import SubspaceStudent
     from dmml.training.teacher import SubspaceTeacher
@@ -23,6 +23,7 @@ _HOMES = {
     "FeatureStore": "dmml.store",
     "GradientCoordination": "dmml.callbacks.coordination",
     "MultimodalDataModule": "dmml.data.module",
+    "SlideFeatures": "dmml.store",
     "SubspaceStudent": "dmml.training.student",
     "SubspaceTeacher": "dmml.training.teacher",
     "Survival": "dmml.tasks",
@@ -35,6 +36,7 @@ __all__ = [
     "FeatureStore",
     "GradientCoordination",
     "MultimodalDataModule",
+    "SlideFeatures",
     "SubspaceStudent",
     "SubspaceTeacher",
     "Survival",

@@ -1,6 +1,9 @@
-"""What every test stands on: a directory of its own, a fixed seed, one thread, and real data where it lies."""
+"""What every test relies on: a directory of its own, a fixed seed, one thread, and the real data beside the checkout."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the test processes share the cores
+
 import random
 from pathlib import Path
 
@@ -8,6 +11,12 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with slow tests first, so that no test process is left alone with one at the end."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +43,21 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real slides and tables beside the checkout; CI must have it, elsewhere its tests are skipped."""
-    folder = REPOSITORY.parent / "shared" / "data"
+    """Folder of real slides and tables beside the checkout."""
+    return folder_beside_the_checkout("data")
+
+
+@pytest.fixture(scope="session")
+def shared_faults() -> Path:
+    """Folder of inputs that once failed, beside the checkout; each has a README with its command and the right result."""
+    return folder_beside_the_checkout("faults")
+
+
+def folder_beside_the_checkout(name: str) -> Path:
+    """`../shared/<name>`; CI must have it, elsewhere the tests that read it are skipped."""
+    folder = REPOSITORY.parent / "shared" / name
     if not folder.is_dir():
         if os.environ.get("CI"):
-            pytest.fail(f"{folder} is missing, and in CI the tests on real data must run")
-        pytest.skip(f"needs the real data folder {folder}")
+            pytest.fail(f"{folder} is missing, and in CI the tests that read it must run")
+        pytest.skip(f"needs the folder {folder}")
     return folder

@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["01_tour"])
 def test_notebook_runs_and_draws(name, repository, tmp_path):

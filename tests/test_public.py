@@ -11,7 +11,7 @@ import pytest
 
 PUBLIC = (
     "Bag", "Batch", "FeatureStore", "MultimodalDataModule", "SubspaceTeacher", "SubspaceStudent", "GradientCoordination",
-    "Survival", "Classification",
+    "SlideFeatures", "Survival", "Classification",
 )  # fmt: skip
 FUNCTIONS = {
     "dmml.functional.survival": {

@@ -19,6 +19,8 @@ from dmml.__main__ import main
 from dmml.training.checkpoint import patients_among
 from dmml.training.packing import unpack
 
+pytestmark = pytest.mark.slow
+
 
 def write_config(name: str, task: dict, section: dict, epochs: int) -> str:
     """A config for an RNA-only teacher, in the working directory."""

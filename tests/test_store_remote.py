@@ -33,6 +33,7 @@ def _read(place, name, answers):
         answers.put(repr(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["", "filecache::"])
 @pytest.mark.parametrize("before", [True, False], ids=["read-before", "not-read-before"])
 def test_a_forked_process_reads(server, tmp_path, through, before):

@@ -15,7 +15,11 @@ def rna_words(rna: Expression) -> str:
     counts = rna.provenance.get("counts", {})
     notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
     stated = rna.provenance.get("scale_stated")
-    known = "" if stated is None else " (as stated)" if stated else " (found from the values)"
+    read_as = rna.provenance.get("read_as")
+    found = f" ({'; '.join(read_as)})" if read_as else " (found from the values)"
+    known = "" if stated is None else " (as stated)" if stated else found
+    if without := rna.provenance.get("patients_without_tumor_rna"):
+        notes += f", patients without tumor RNA: {len(without)} ({', '.join(without)})"
     return f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{known}{notes}"
 
 

@@ -10,13 +10,19 @@ from typing import Any
 import pandas as pd
 
 from dmml.cohort.covariate_columns import read_covariates, refuse_outcome
+from dmml.cohort.event_direction import check_direction, check_values
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
-from dmml.cohort.plausibility import refuse_contradiction, refuse_direction, refuse_unit
+from dmml.cohort.plausibility import refuse_unit
 from dmml.cohort.stated_covariates import parse_covariates
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
-SLIDE_SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi")
+SLIDE_SUFFIXES = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu", ".dcm", ".czi",
+    ".png", ".jpg", ".jpeg", ".bmp",
+)  # fmt: skip
 _BARCODE = r"^TCGA-(\w{2})-\w{4}$"
 
 
@@ -61,8 +67,8 @@ class Clinical:
     def match_slides(self, available: Iterable[str]) -> dict[str, list[str]]:
         """The slides of each patient that are really there.
 
-        Where the table names slides, these; otherwise a slide whose id is the patient's or begins with it and a
-        separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`), the longest such patient id winning.
+        Where the table names slides, these (`1040.0` is the slide `1040`); otherwise a slide whose id is the patient's or
+        begins with it and a separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`), the longest such patient id winning.
 
         Args:
             available: Slide ids, of a feature store for one.
@@ -72,14 +78,18 @@ class Clinical:
         """
         there = set(available)
         if self.names_slides:
-            return {patient: [slide for slide in slides if slide in there] for patient, slides in self.slides.items()}
-        matched: dict[str, list[str]] = {patient: [] for patient in self.patients.index}
+            named = [slide for slides in self.slides.values() for slide in slides]
+            matched = {slide: slide for slide in there} | match_ids_once(named, there, self.source)
+            return {
+                who: [matched[slide] for slide in slides if slide in matched] for who, slides in self.slides.items()
+            }
+        by_name: dict[str, list[str]] = {patient: [] for patient in self.patients.index}
         for slide in sorted(there):
             ends = [len(slide), *(i for i in range(len(slide) - 1, 0, -1) if slide[i] in "-_. ")]
-            patient = next((slide[:end] for end in ends if slide[:end] in matched), None)
+            patient = next((slide[:end] for end in ends if slide[:end] in by_name), None)
             if patient is not None:
-                matched[patient].append(slide)
-        return matched
+                by_name[patient].append(slide)
+        return by_name
 
 
 def read_clinical(
@@ -109,7 +119,6 @@ def read_clinical(
     slide_id = _optional(table, slide_id, "slide_id")
     site = _optional(table, site, "site")
     parsed = Outcome() if outcome is None else parse_outcome(outcome)
-    refuse_direction(parsed)
     stated = parse_covariates(covariates)
     refuse_outcome(path, parsed, list(stated))
     for column in stated:
@@ -123,14 +132,11 @@ def read_clinical(
     if rows[patient_id].isna().any():
         line = table.line_of(rows.index[rows[patient_id].isna()][0])
         raise InputError(f"{path}: line {line} has no {patient_id}; fill it or drop the row")
-    patient = rows[patient_id]
+    rows[patient_id] = patient = read_ids(table, rows[patient_id])
     ids = pd.Index(patient.unique(), dtype=object, name="patient_id")
     patients = pd.DataFrame(index=ids)
     if outcome is not None:
-        found = read_outcome(table, rows, parsed)
-        if parsed.time is not None:
-            refuse_unit(path, parsed, found["time"])
-            refuse_contradiction(table, parsed, found["event"])
+        found = _read_outcome(table, rows, parsed)
         patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
     conflicts = _add_sites(patients, rows, patient, site)
     values, unlike = read_covariates(table, rows, patient, stated)
@@ -144,6 +150,18 @@ def read_clinical(
         covariate_conflicts=unlike,
         covariate_levels={column: levels for column, levels in stated.items() if levels is not None},
     )
+
+
+def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    """Outcome of each row, once its columns can be what the outcome says they are."""
+    if outcome.time is None:
+        return read_outcome(table, rows, outcome)
+    flags = rows[outcome.event or outcome.censored]
+    check_values(table, flags, outcome)
+    check_direction(table, flags, outcome)
+    read = read_outcome(table, rows, outcome)
+    refuse_unit(table.path, outcome, read["time"])
+    return read
 
 
 def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, site: str | None) -> list[str]:
@@ -194,7 +212,8 @@ def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, out
 def _slides(table: TextTable, rows: pd.DataFrame, patient: pd.Series, column: str | None) -> dict[str, list[str]]:
     slides: dict[str, list[str]] = {str(name): [] for name in patient.unique()}
     owner: dict[str, str] = {}
-    for who, name in zip(patient, rows[column] if column else [None] * len(rows), strict=True):
+    names = read_ids(table, rows[column], patients=False) if column else [None] * len(rows)
+    for who, name in zip(patient, names, strict=True):
         if name is None:
             continue
         stem = slide_stem(name)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from dmml._version import __version__
 from dmml.cohort.gene_account import GeneAccount
-from dmml.cohort.matrix import Matrix, merge_symbols, read_matrix
-from dmml.cohort.parquet import open_parquet, own_table, write_parquet
-from dmml.cohort.probes import ProbeMap, read_probe_map
+from dmml.cohort.matrix import Matrix
+from dmml.cohort.parquet import own_table, write_parquet
+from dmml.cohort.probes import read_probe_map
+from dmml.cohort.rna.inputs import sort_inputs
+from dmml.cohort.rna.sample_tables import InputOptions, read_inputs
 from dmml.cohort.samples import average_patients, patients_of_samples, read_patient_map, without_values
-from dmml.cohort.scale import SCALES, settle_scale, to_model_scale, undo_small_offset
-from dmml.cohort.star_counts import combine, find_star_counts, is_star_counts, read_star_counts
-from dmml.cohort.tables import open_table
+from dmml.cohort.scale import SCALES, settle_scale, to_model_scale
 from dmml.errors import InputError
 
 
@@ -83,31 +82,33 @@ def build_expression(
     if scale is not None and scale not in SCALES:
         raise InputError(f"unknown --scale {scale!r}; one of {', '.join(SCALES)}")
     mapping = None if patients is None else read_patient_map(Path(patients))
-    star, matrices, ignored = _sort_inputs([Path(path) for path in inputs])
-    parts = [_from_star_counts(star, scale or "tpm", all_genes)] if star else []
     meaning = None if probes is None else read_probe_map(probes)
-    parts += [_from_matrix(path, scale, patient_id, suffix, meaning) for path in matrices]
-    scales = sorted({part.scale for part in parts})
+    sorted_inputs = sort_inputs([Path(path) for path in inputs])
+    options = InputOptions(scale, patient_id, suffix, all_genes, meaning, mapping or ())
+    read = read_inputs(sorted_inputs, options)
+    scales = sorted({one.scale for one in read})
     if len(scales) > 1:
         raise InputError(f"the inputs are on different scales ({', '.join(scales)}); build one table a scale")
-    table, notes = _stack([part.table for part in parts])
-    names, dropped = patients_of_samples(list(table.index), mapping)
-    kept = [name for name in names if name is not None]
-    table, averaged = average_patients(table[[name is not None for name in names]], kept)
+    table, notes = _stack([one.table for one in read])
+    whose = patients_of_samples(list(table.index), mapping)
+    kept = [name for name in whose.patients if name is not None]
+    table, averaged = average_patients(table[[name is not None for name in whose.patients]], kept)
     table, empty = without_values(table, ", ".join(str(path) for path in inputs[:2]))
-    counts = Counter({"files_ignored": ignored})
-    for more in (*(part.notes for part in parts), notes, dropped, averaged, empty):
+    counts = Counter({"files_ignored": sorted_inputs.ignored})
+    for more in (*(one.notes for one in read), notes, whose.counts, averaged, empty):
         counts.update(more)
+    units = [one.unit for one in read if one.unit]
     provenance = {
         "dmml": __version__,
-        "sources": [file_source(path, "star_counts") for path in star]
-        + [file_source(path, "matrix") for path in matrices],
+        "sources": [file_source(path, form) for one in read for path, form in one.sources],
         "counts": {reason: count for reason, count in counts.items() if count},
         "scale_stated": scale is not None,
         "scale": scales[0],
+        **({"read_as": list(dict.fromkeys(units))} if units else {}),
+        **({"patients_without_tumor_rna": whose.without_tumor} if whose.without_tumor else {}),
         "patients": len(table),
         "genes": table.shape[1],
-        "names": GeneAccount.of(part.genes for part in parts).to_dict(),
+        "names": GeneAccount.of(one.genes for one in read).to_dict(),
     }
     return Expression(table, scales[0], provenance)
 
@@ -173,61 +174,6 @@ def _own_expression(path: Path, matrix: Matrix, provenance: dict[str, Any], scal
     if empty:
         provenance = {**provenance, "counts": {**provenance.get("counts", {}), **empty}}
     return Expression(table, settled, provenance)
-
-
-def _sort_inputs(paths: list[Path]) -> tuple[list[Path], list[Path], int]:
-    """STAR-counts files, matrices, and how many files of folders are neither."""
-    star: list[Path] = []
-    matrices: list[Path] = []
-    ignored = 0
-    for path in paths:
-        if path.is_dir():
-            found, other = find_star_counts(path)
-            if not found:
-                raise InputError(
-                    f"{path}: no STAR-counts file in this folder ({other} other files); name a matrix by its path"
-                )
-            star += found
-            ignored += other
-        elif path.is_file() and is_star_counts(path):
-            star.append(path)
-        else:
-            if path.suffix != ".parquet":
-                open_table(path)  # a missing file is refused before any is read
-            matrices.append(path)
-    return star, matrices, ignored
-
-
-class _Part(NamedTuple):
-    """What one input gave: (samples × symbols), its scale, and what was merged and dropped, in numbers and by name."""
-
-    table: pd.DataFrame
-    scale: str
-    notes: dict[str, int]
-    genes: GeneAccount
-
-
-def _from_star_counts(paths: list[Path], scale: str, all_genes: bool) -> _Part:
-    progress = tqdm(paths, desc="STAR-counts", unit="file", disable=None)
-    table, notes, genes = combine((read_star_counts(path, scale, all_genes) for path in progress), str(paths[0].parent))
-    return _Part(table, scale, notes, genes)
-
-
-def _from_matrix(
-    path: Path, scale: str | None, patient_id: str | None, suffix: str | None, probes: ProbeMap | None
-) -> _Part:
-    opened = open_parquet(path, patient_id) if path.suffix == ".parquet" else None
-    matrix = read_matrix(path, patient_id, suffix, probes, opened)
-    values, notes = undo_small_offset(matrix.values, scale, str(path))
-    scale = settle_scale(values, scale, str(path), matrix.samples, matrix.genes)
-    table, genes = merge_symbols(replace(matrix, values=values), scale)
-    notes |= genes.counts | matrix.notes
-    if scale == "tpm":  # background subtraction leaves small negatives
-        notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
-        table = table.clip(lower=0)
-    elif scale == "zscore":  # held to ± 3 where a model reads them
-        notes["values_beyond_10_standard_deviations"] = int((table.abs() > 10).to_numpy().sum())
-    return _Part(table, scale, notes, genes)
 
 
 def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from tqdm import tqdm
 from dmml._version import __version__
 from dmml.cohort.expression import Expression, file_source, write_expression
 from dmml.cohort.gdc_clinical import read_gdc_clinical
-from dmml.cohort.samples import average_patients, is_primary
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.rna.tissue import Tissue, tissue_of
+from dmml.cohort.samples import average_patients, tissue_columns
 from dmml.cohort.star_counts import StarCounts, combine, find_star_counts, read_star_counts
 from dmml.cohort.tables import open_table, read_rows
 from dmml.errors import InputError
@@ -79,16 +81,17 @@ def read_gdc(
             f"{sheet}: none of its {len(with_rna)} patients ({min(with_rna)}, …) is in the clinical export "
             f"({table.index[0]}, …); export both from one cart"
         )
+    left_out = pd.DataFrame(lost, columns=["patient_id", "what", "file", "reason"])
     provenance = {
         "dmml": __version__,
         "sources": [file_source(path, "star_counts") for path in files],
         "counts": {reason: count for reason, count in {**notes, **counts}.items() if count},
         "scale_stated": True,
+        "patients_without_tumor_rna": patients_without_tumor(left_out, with_rna),
         "patients": len(averaged),
         "genes": averaged.shape[1],
         "names": genes.to_dict(),
     }
-    left_out = pd.DataFrame(lost, columns=["patient_id", "what", "file", "reason"])
     return GdcCohort(
         table, Expression(averaged, scale, provenance), left_out.sort_values(["patient_id", "what", "file"])
     )
@@ -126,8 +129,25 @@ def summary(cohort: GdcCohort) -> list[str]:
         f"{len(rna)} patients with RNA, {cohort.expression.table.shape[1]} genes, {cohort.expression.scale}",
         f"{int(both.sum())} patients with both",
     ]
+    if without := patients_without_tumor(cohort.left_out, rna):
+        lines.append(
+            f"patients without tumor RNA, since no sample of theirs is of a tumor: {len(without)} ({', '.join(without)})"
+        )
     reasons = Counter((what, reason.split(":")[0]) for what, reason in cohort.left_out[["what", "reason"]].to_numpy())
     return lines + [f"  {count} without {what}: {reason}" for (what, reason), count in sorted(reasons.items())]
+
+
+def patients_without_tumor(left_out: pd.DataFrame, with_rna: Container[str]) -> list[str]:
+    """Patients of whom there is RNA of normal tissue (or a cell line), but none of a tumor.
+
+    Args:
+        left_out: See `GdcCohort`.
+        with_rna: Patients in the expression table.
+    """
+    not_tumor = [tissue.value for tissue in Tissue if not tissue.is_tumor]
+    rows = left_out[left_out["reason"].isin(not_tumor)]
+    others = set(left_out["patient_id"][(left_out["what"] == "RNA") & ~left_out["reason"].isin(not_tumor)])
+    return sorted({patient for patient in rows["patient_id"] if patient not in with_rna} - others)
 
 
 def _entry(patient: str, what: str, file: str, reason: str) -> dict[str, str]:
@@ -135,7 +155,7 @@ def _entry(patient: str, what: str, file: str, reason: str) -> dict[str, str]:
 
 
 def _read_sheet(path: Path) -> pd.DataFrame:
-    """RNA rows of a sample sheet, by file name up to its first dot: `file`, `patient`, `normal`, `primary`."""
+    """RNA rows of a sample sheet, by file name up to its first dot: `file`, `patient` and `tissue`."""
     table = open_table(path)
     absent = [name for name in ("File Name", "Case ID") if name not in table.columns]
     if absent:
@@ -143,22 +163,23 @@ def _read_sheet(path: Path) -> pd.DataFrame:
             f"{path}: no column {absent[0]!r} (there are: {', '.join(table.columns[:8])}); it must be the sample sheet of the "
             "cart (button Sample Sheet), not the manifest"
         )
-    optional = [
-        name for name in ("Data Type", "Sample Type", "Tissue Type", "Tumor Descriptor") if name in table.columns
-    ]
-    rows = read_rows(table, ["File Name", "Case ID", *optional])
+    words, barcodes = tissue_columns(table)
+    data_type = ["Data Type"] if "Data Type" in table.columns else []
+    rows = read_rows(table, ["File Name", "Case ID", *data_type, *words, *barcodes])
     if "Data Type" in rows:
         rows = rows[rows["Data Type"] == _RNA]
     rows = rows.dropna(subset=["File Name", "Case ID"])
+    rows["Case ID"] = read_ids(table, rows["Case ID"])
     if rows.empty:
         raise InputError(f"{path}: lists no RNA file ({_RNA}); save the sheet of the RNA cart")
-    kind = rows.reindex(columns=["Sample Type", "Tissue Type", "Tumor Descriptor"]).fillna("").agg(" ".join, axis=1)
     listed = pd.DataFrame(
         {
             "file": rows["File Name"],
             "patient": rows["Case ID"].str.split(",").str[0].str.strip(),
-            "normal": kind.str.contains("normal", case=False),
-            "primary": kind.map(is_primary),
+            "tissue": [
+                tissue_of(row[["File Name", *barcodes]].fillna(""), " ".join(row[words].fillna("")))
+                for _, row in rows.iterrows()
+            ],
         }
     )
     listed.index = listed["file"].str.split(".").str[0]
@@ -180,17 +201,17 @@ def _read_samples(
         for sample, path in found.items()
         if sample not in listed.index
     ]
-    has_primary = set(listed["patient"][listed["primary"] & ~listed["normal"] & listed.index.isin(list(found))])
+    has_primary = set(listed["patient"][(listed["tissue"] == Tissue.PRIMARY) & listed.index.isin(list(found))])
     read: list[tuple[StarCounts, Path]] = []
     for sample, row in tqdm(listed.iterrows(), total=len(listed), desc="STAR-counts", unit="file", disable=None):
         reason = None
-        if row["normal"]:
-            reason = "normal tissue"
+        if not row["tissue"].is_tumor:
+            reason = row["tissue"].value
         elif sample not in found:
             own = [name for name in named if name.split(".")[0] == sample and not name.endswith(".parcel")]
             partial = any(name.endswith(".partial") for name in own)
             reason = "download was broken off" if partial else "no STAR-counts file" if own else "not downloaded"
-        elif not row["primary"] and row["patient"] in has_primary:
+        elif row["tissue"] is Tissue.LATER and row["patient"] in has_primary:
             reason = "recurrent or metastatic, and the patient has a primary tumor sample"
         else:
             try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from dmml.cohort.id_columns import read_ids
 from dmml.cohort.tables import MISSING, open_table, read_rows
 from dmml.errors import InputError
 
@@ -153,7 +154,10 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
                 "cart's clinical data as TSV or JSON"
             )
         wanted = [column for columns in FIELDS.values() for column in columns if table.columns.count(column) == 1]
-        yield from read_rows(table, wanted).to_dict("records")
+        rows = read_rows(table, wanted)
+        for column in set(wanted) & set(FIELDS["patient_id"]):
+            rows[column] = read_ids(table, rows[column])
+        yield from rows.to_dict("records")
 
 
 def _archived(path: Path) -> Iterator[dict[str, str]]:

@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 INDEX = Path(__file__).parent / "genesets" / "ensembl_gene_index.csv.gz"
 NAMES = Path(__file__).parent / "genesets" / "gene_names.csv.gz"
-_ENSEMBL = re.compile(r"(ENSG\d{11})(?:\.\d+)?(?:_PAR_Y)?")
+_ENSEMBL = re.compile(
+    r"(ENSG\d{11})(?:\.\d+)?(?:_[\w.-]+)?"
+)  # …_PAR_Y, …_TP53 (RSEM's --append-names), …_5 (lifted over)
 _CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+")  # genes that go by the clone they were found on, AC004086.1
 _DATE = re.compile(r"\d{1,2}-(Mar|Sep|Dec)|(Mar|Sep|Dec)-\d{1,2}", re.IGNORECASE)
 

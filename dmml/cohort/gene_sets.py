@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dmml.cohort.gene_names import current_symbol
+from dmml.cohort.separator import separator_of
+from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 
 # The words of `dmml.types.SUBSPACES`, which would cost an import of torch here.
@@ -140,13 +142,14 @@ def _read_both(path: Path) -> GeneSets:
 
 
 def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such gene set file; name one under gene_sets, or leave gene_sets out")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such gene set file; name one under gene_sets, or leave gene_sets out") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; gene sets are GMT, CSV, or one gene a line") from None
-    return [line.strip("\r\n") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        with open_text(path) as text:
+            lines = text.read().splitlines()
+    except InputError as error:
+        raise InputError(f"{error} (gene sets are GMT, CSV, or one gene a line)") from error
+    return [line.strip("\r\n") for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _parse_gmt(path: Path, lines: list[str]) -> Programs:
@@ -163,7 +166,7 @@ def _parse_gmt(path: Path, lines: list[str]) -> Programs:
 
 
 def _rows(path: Path, lines: list[str], required: tuple[str, ...]) -> list[dict[str, str]]:
-    reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = csv.DictReader(lines, delimiter=separator_of(lines[0], lines[1:6]) if lines else ",")
     missing = [column for column in required if column not in (reader.fieldnames or [])]
     if missing:
         raise InputError(

@@ -11,9 +11,15 @@ import pandas as pd
 
 from dmml.cohort.gene_account import GeneAccount, are_entrez, entrez_number, name_genes
 from dmml.cohort.gene_names import is_gene, share_of_genes
+from dmml.cohort.id_columns import check_shortened
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
+from dmml.cohort.rna.cells import numbers_of, patient_ids
+from dmml.cohort.rna.other_measurements import check_columns, check_names, check_suffix
+from dmml.cohort.rna.sample_names import names_of_columns
+from dmml.cohort.rna.summary_rows import is_statistic, kind_of_row
+from dmml.cohort.rna.table_header import are_values, check_header, open_rna_table
 from dmml.cohort.scale import LINEAR
-from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
+from dmml.cohort.tables import TextTable, read_rows, require_column
 from dmml.errors import InputError
 
 _FEWEST_KNOWN = 0.2  # share of names that must be genes before an axis is taken for the genes
@@ -40,6 +46,10 @@ class Matrix:
     samples: list[str]
     genes: list[str]
     notes: dict[str, int] = field(default_factory=dict)
+    scale: str | None = None
+    """where the format says it, as featureCounts' does"""
+    unit: str = ""
+    """how the format says it, in words: `TPM, computed from counts and the lengths of genes`"""
 
 
 def read_matrix(
@@ -62,7 +72,8 @@ def read_matrix(
     Raises:
         InputError: No axis holds gene names, a column is missing, or a value is no number.
     """
-    table = opened[0] if opened else open_table(path)
+    table = opened[0] if opened else open_rna_table(path)
+    check_columns(path, table.columns)
     platform = None
     if opened is None and is_series_matrix(table):
         table, platform = open_series_matrix(Path(path))
@@ -70,10 +81,13 @@ def read_matrix(
     elif suffix is not None:
         return _read_wide(table, patient_id, suffix, opened)
     elif patient_id is not None:
+        if patient_id not in table.columns:
+            _check_values_in_header(table, [])
         require_column(table, patient_id, "expression: patient_id")
         position = table.columns.index(patient_id)
         return _patients_by_genes(table, opened[1] if opened else read_rows(table, names=position), position)
     else:
+        check_header(table)
         frame = opened[1] if opened else read_rows(table, names=0)
     if frame.empty:
         raise InputError(f"{path}: has a header but no row; check that it is an RNA table")
@@ -84,18 +98,41 @@ def read_matrix(
     rows = max(name_shares, default=0.0)
     if max(header, rows) < _FEWEST_KNOWN:
         if are_entrez(list(frame.iloc[:, 0].dropna())):
-            return _genes_by_samples(table, frame, 0)
+            return genes_by_samples(table, frame, 0)
         if are_entrez(table.columns[1:]):
+            _check_values_in_header(table, list(frame.iloc[:, 0]))
             return _patients_by_genes(table, frame, 0)
-        names = frame.iloc[:, 0] if frame.shape[1] else []
-        raise InputError(unknown_names(Path(path), table.columns[1:], list(names), platform))
+        raise InputError(_without_gene_names(table, frame, platform))
     if rows >= header:
-        return _genes_by_samples(table, frame, name_shares.index(rows))
+        return genes_by_samples(table, frame, name_shares.index(rows))
     return _patients_by_genes(table, frame, 0)
+
+
+def _without_gene_names(table: TextTable, frame: pd.DataFrame, platform: str | None) -> str:
+    """What to say of a table in which no axis holds gene names."""
+    names = list(frame.iloc[:, 0]) if frame.shape[1] else []
+    check_names(table.path, names)
+    check_names(table.path, table.columns[1:])
+    _check_values_in_header(table, names)
+    return unknown_names(table.path, table.columns[1:], names, platform)
+
+
+def _check_values_in_header(table: TextTable, names: Sequence[str]) -> None:
+    if are_values(table.columns, names):
+        raise InputError(
+            f"{table.path}: has no header: its first line ({_examples(table.columns)}) holds values; add a first line that "
+            "names the columns"
+        )
 
 
 def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:
     """Genes × samples whose first column holds probes."""
+    check_names(table.path, list(frame.iloc[:, 0]))
+    if table.columns[0] in probes.symbols:
+        raise InputError(
+            f"{table.path}: has no header: its first line holds the probe {table.columns[0]!r}; add a first line that names "
+            "the columns (probe, then the samples)"
+        )
     symbols, notes = probes.rename(list(frame.iloc[:, 0]))
     if not notes["probes_mapped"]:
         raise InputError(
@@ -107,7 +144,7 @@ def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:
         if frame.columns[0]
         else frame.set_axis(["name", *frame.columns[1:]], axis=1).assign(name=symbols)
     )
-    read = _genes_by_samples(table, kept[[symbol is not None for symbol in symbols]], 0)
+    read = genes_by_samples(table, kept[[symbol is not None for symbol in symbols]], 0)
     return Matrix(read.values, read.samples, read.genes, read.notes | notes)
 
 
@@ -144,6 +181,7 @@ def _read_wide(
     if patient_id is None:
         raise InputError(f"{table.path}: expression with a suffix needs patient_id too, the column of the patient ids")
     require_column(table, patient_id, "expression: patient_id")
+    check_suffix(table.path, suffix)
     columns = [name for name in table.columns if name.endswith(suffix) and name != suffix]
     if not columns:
         raise InputError(
@@ -152,9 +190,10 @@ def _read_wide(
         )
     wanted = [patient_id, *columns]
     frame = opened[1][wanted] if opened else read_rows(table, wanted, names=0)
-    ids = _names(table, frame, 0)
-    values = _numbers(table, frame, range(1, frame.shape[1]))
-    passed = {"other_columns_passed_by": len(table.columns) - len(columns) - 1}
+    frame, passed = _without_statistics(frame, 0)
+    ids = patient_ids(table, frame, 0)
+    values = numbers_of(table, frame, range(1, frame.shape[1]))
+    passed |= {"other_columns_passed_by": len(table.columns) - len(columns) - 1}
     return Matrix(values, ids, [name[: -len(suffix)] for name in columns], passed)
 
 
@@ -162,38 +201,71 @@ def _patients_by_genes(table: TextTable, frame: pd.DataFrame, id_column: int) ->
     """Rows are patients; columns that are no known gene (age, stage, …) are passed by and counted."""
     numbered = are_entrez([name for i, name in enumerate(table.columns) if i != id_column])
     known = entrez_number if numbered else is_gene
-    genes = [i for i, name in enumerate(table.columns) if i != id_column and known(name)]
-    if not genes:
-        raise InputError(unknown_names(table.path, table.columns, []))
-    ids = _names(table, frame, id_column)
-    passed = {"other_columns_passed_by": len(table.columns) - len(genes) - 1}
-    return Matrix(_numbers(table, frame, genes), ids, [table.columns[i] for i in genes], passed)
-
-
-def _genes_by_samples(table: TextTable, frame: pd.DataFrame, name_column: int) -> Matrix:
-    """Rows are genes; further columns of names and annotation before or between the samples are passed by."""
-    samples = [
+    if not any(known(name) for i, name in enumerate(table.columns) if i != id_column):
+        raise InputError(_without_gene_names(table, frame.iloc[:, :0], None))
+    genes = [
         i
         for i, name in enumerate(table.columns)
-        if i != name_column and name.lower() not in _ANNOTATION and not _is_annotation(frame.iloc[:, i], i)
+        if i != id_column and (known(name) or _is_summary(name, frame.iloc[:, i]))
     ]
+    frame, passed = _without_statistics(frame, id_column)
+    ids = patient_ids(table, frame, id_column)
+    passed |= {"other_columns_passed_by": len(table.columns) - len(genes) - 1}
+    return Matrix(numbers_of(table, frame, genes), ids, [table.columns[i] for i in genes], passed)
+
+
+def genes_by_samples(
+    table: TextTable, frame: pd.DataFrame, name_column: int, samples: Sequence[int] | None = None
+) -> Matrix:
+    """Rows are genes; further columns of names and annotation, and sums over samples, are not read and counted.
+
+    Args:
+        table: The header.
+        frame: The rows.
+        name_column: Position of the genes' names.
+        samples: Positions of the samples, where a format says so; None to take every column that is no annotation.
+
+    Raises:
+        InputError: No column of a sample, one without a name, or a value that is no number.
+    """
+    if samples is None:
+        samples = [
+            i
+            for i, name in enumerate(table.columns)
+            if i != name_column and name.lower() not in _ANNOTATION and not _is_annotation(frame.iloc[:, i], i)
+        ]
+    statistics = [i for i in samples if is_statistic(table.columns[i])]
+    samples = [i for i in samples if i not in statistics]
     if not samples:
         raise InputError(
             f"{table.path}: genes stand in column {table.columns[name_column]!r}, but no sample beside them"
         )
     named = frame[frame.iloc[:, name_column].notna()]
     genes = [str(name).strip() for name in named.iloc[:, name_column]]
-    values = _numbers(table, named, samples).T
+    values = numbers_of(table, named, samples).T
     names = [table.columns[i] for i in samples]
+    check_shortened(table.path, names, [f"column {i + 1} of the header" for i in samples])
     if "" in names:
         raise InputError(
             f"{table.path}: column {samples[names.index('')] + 1} has no sample name in the header; name it"
         )
     passed = {
-        "other_columns_passed_by": len(table.columns) - len(samples) - 1,
+        "other_columns_passed_by": len(table.columns) - len(samples) - len(statistics) - 1,
         "rows_without_gene_name_dropped": len(frame) - len(named),
+        "sums_over_samples_skipped": len(statistics),
     }
-    return Matrix(values, names, genes, passed)
+    return Matrix(values, names_of_columns(names), genes, passed)
+
+
+def _without_statistics(frame: pd.DataFrame, id_column: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows of patients, without sums and means over them, and how many these are."""
+    statistics = np.array([is_statistic(name) for name in frame.iloc[:, id_column]], dtype=bool)
+    return frame[~statistics], {"sums_over_samples_skipped": int(statistics.sum())}
+
+
+def _is_summary(name: str, column: pd.Series) -> bool:
+    """Whether a column sums up reads; it is read along with the genes, and dropped and counted where all summaries are."""
+    return kind_of_row(name) is not None and pd.api.types.is_numeric_dtype(column)
 
 
 def _share_of_names(column: pd.Series) -> float:
@@ -208,42 +280,6 @@ def _is_annotation(column: pd.Series, position: int) -> bool:
     if position >= _NAME_COLUMNS or pd.api.types.is_numeric_dtype(column):
         return False
     return bool(pd.to_numeric(column.dropna().iloc[:100], errors="coerce").isna().mean() > 0.5)
-
-
-def _names(table: TextTable, frame: pd.DataFrame, position: int) -> list[str]:
-    """Patient ids of the rows."""
-    column = frame.iloc[:, position]
-    if column.isna().any():
-        line = table.line_of(column.index[column.isna()][0])
-        raise InputError(
-            f"{table.path}: line {line} has no patient id in column {frame.columns[position]!r}; fill it or drop the row"
-        )
-    return [str(name).strip() for name in column]
-
-
-def _numbers(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | range) -> np.ndarray:
-    """(rows, columns) float64; a value that is no number is refused by line and column."""
-    parts = []
-    for i in columns:
-        column = frame.iloc[:, i]
-        if not pd.api.types.is_numeric_dtype(column):
-            numbers = pd.to_numeric(column, errors="coerce")
-            bad = numbers.isna() & column.notna()
-            if bad.any():
-                word = str(column[bad.idxmax()])
-                raise InputError(
-                    f"{table.path}: line {table.line_of(bad.idxmax())}, column {frame.columns[i]!r}: "
-                    f"{word!r} {no_number(word)}; correct it, or leave it empty"
-                )
-            column = numbers
-        parts.append(column.to_numpy(dtype=np.float64))
-    values = np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))
-    if np.isinf(values).any():
-        row, column = np.argwhere(np.isinf(values))[0]
-        raise InputError(
-            f"{table.path}: line {table.line_of(frame.index[row])}: infinite value in column {frame.columns[list(columns)[column]]!r}"
-        )
-    return values
 
 
 def _examples(names: Sequence[object] | pd.Series, count: int = 3) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
+
 _BINARY = (
     (b"\xd0\xcf\x11\xe0", "is an Excel workbook", "save its sheet as CSV in UTF-8"),
     (b"\x1f\x8b", "is gzipped", "let its name end with .gz"),
     (b"PAR1", "is a parquet file", "save it as CSV; only RNA may be parquet, named .parquet"),
     (b"\xfd7zXZ", "is compressed with xz", "unpack it, or pack it as .gz or .zip"),
     (b"BZh", "is compressed with bzip2", "unpack it, or pack it as .gz or .zip"),
+    (b"\x89HDF", "is an HDF5 file", "give its values as text (of kallisto, abundance.tsv)"),
     (b"%PDF", "is a PDF", "give the table itself as CSV"),
-    (b"\xff\xfe", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
-    (b"\xfe\xff", "is UTF-16 text", "save it as CSV in UTF-8 encoding"),
 )
+_R_OBJECT = (b"X\n\x00", b"RDX", b"RDA")
+"""What .rds and .RData files begin with once they are unpacked"""
 _TEXT = (
     (("<!doctype", "<html", "<?xml"), "is a web page or XML, no table", "what was downloaded is an error page; fetch it again"),
     (("version https://git-lfs",), "is a pointer of Git LFS, no table", "fetch the file itself (git lfs pull)"),
@@ -33,10 +36,20 @@ def not_text(head: bytes) -> str:
             else ("is a zip archive", "let its name end with .zip")
         )
         return "; ".join(what)
+    if head.startswith(b"\x1f\x8b") and _start_of_gzip(head).startswith(_R_OBJECT):
+        return "is an object of R; write its table with write.csv"
     for signature, what, way in _BINARY:
         if head.startswith(signature):
             return f"{what}; {way}"
     return "is not UTF-8 text; save it as CSV in UTF-8 encoding"
+
+
+def _start_of_gzip(head: bytes) -> bytes:
+    """What the first bytes of a gzipped file unpack to; nothing where they are damaged."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head)
+    except zlib.error:
+        return b""
 
 
 def no_table(first_line: str) -> str | None:

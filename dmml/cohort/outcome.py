@@ -9,18 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.event_words import CODED, plain_word
 from dmml.cohort.tables import TextTable, no_number, require_column
 from dmml.errors import InputError
 
 DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
-_YES = {"1", "1.0", "true", "yes"}
-_NO = {"0", "0.0", "false", "no"}
-# Words that say what happened, so that they mean the same under any column name. Not for `censored`.
-_HAPPENED = {"dead", "deceased", "died"}
-_NOT_HAPPENED = {"alive", "living"}
-_CODED = re.compile(r"([01]):\s*(.*)")  # cBioPortal writes `1:DECEASED`
-_CENSORED = re.compile(r"cens|alive|living", re.IGNORECASE)
-_DIED = re.compile(r"dead|deceased|died", re.IGNORECASE)
+_YES = {"1", "1.0", "true", "yes", "y"}
+_NO = {"0", "0.0", "false", "no", "n"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Outcome:
     unit: str = "days"
     label: str | None = None
     checked: bool = False
-    """whether the user says that the columns mean what they are named as, whatever speaks against it"""
+    """whether the user says that 1 means what its key says, although the column's name or a vital status speaks against it"""
 
     @property
     def columns(self) -> list[str]:
@@ -107,36 +102,27 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
             f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct or empty it"
         )
     column = outcome.event or outcome.censored
-    _refuse_words(table, rows[column], outcome)
-    flag = rows[column].map(lambda word: _flag(word, words=outcome.event is not None))
-    junk = flag.isna() & rows[column].notna()
-    if junk.any():
-        index = junk.idxmax()
-        raise InputError(
-            f"{table.path}: line {table.line_of(index)}: {rows[column][index]!r} in {column!r} is not 0 or 1 "
-            f"({'1 = happened' if outcome.event else '1 = censored'}); correct or empty it"
-        )
-    event = flag.astype(float) if outcome.event else 1.0 - flag.astype(float)
+    flag = read_flags(rows[column], outcome.event is not None)
+    _check_flags(table, rows[column], flag, outcome)
+    event = flag if outcome.event else 1.0 - flag
     known = time.notna() & event.notna()
     return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
 
 
-def _refuse_words(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
-    """Refuse `1:DECEASED` for censored and `1:ALIVE` for an event: the word says the opposite of the option."""
-    for index, value in column.dropna().items() if not outcome.checked else ():
-        coded = _CODED.fullmatch(value.strip())
-        if coded is None or not coded[2]:
-            continue
-        if outcome.event:
-            against = _CENSORED.search(coded[2]) if coded[1] == "1" else _DIED.search(coded[2])
-        else:  # the portals' 1 is what happened, whatever it is; only a word of censoring says otherwise
-            against = bool(_CENSORED.search(coded[2])) != (coded[1] == "1")
-        if against:
-            key, other = ("event", "censored") if outcome.event else ("censored", "event")
-            raise InputError(
-                f"{table.path}: line {table.line_of(index)}: {value!r} in {column.name!r} says the opposite of {key}; "
-                f"write {other}: {column.name} (or add checked: true)"
-            )
+def _check_flags(table: TextTable, column: pd.Series, flag: pd.Series, outcome: Outcome) -> None:
+    """Refuse values that are not read as 0 or 1."""
+    junk = flag.isna() & column.notna()
+    if not junk.any():
+        return
+    index = junk.idxmax()
+    one, other = ("it happened", "the patient was censored")[:: 1 if outcome.event else -1]
+    way = f"write 1 where {one} and 0 where {other}, or leave it empty"
+    if set(column.dropna().str.split(":").str[0]) <= {"1", "2", "1.0", "2.0"}:
+        way = f"a column of 1 and 2 has no 0: write 1 where {one} and 0 where {other} (R's survival has 2 where it happened)"
+    raise InputError(
+        f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} is not 0 or 1 "
+        f"({'1 = happened' if outcome.event else '1 = censored'}); {way}"
+    )
 
 
 def refuse_spellings(source: object, column: pd.Series) -> None:
@@ -170,15 +156,19 @@ def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
     return numbers
 
 
-def _flag(word: str | None, words: bool) -> float | None:
-    """1 or 0 of a word, NaN of anything else."""
-    if word is None:
-        return np.nan
-    word = word.strip().lower()
-    coded = _CODED.fullmatch(word)
-    word = coded[1] if coded else word
-    if word in _YES or (words and word in _HAPPENED):
-        return 1.0
-    if word in _NO or (words and word in _NOT_HAPPENED):
-        return 0.0
-    return np.nan
+def read_flags(column: pd.Series, is_event: bool) -> pd.Series:
+    """(rows,) float64: 1 and 0 of a column of events (else of censoring), NaN where missing or neither.
+
+    `dead` is 1 and `censored` is 0 in a column of events.
+    """
+    return column.map(lambda word: _flag(word, is_event), na_action="ignore").astype(float)
+
+
+def _flag(word: str, is_event: bool) -> float:
+    word = word.strip()
+    coded = CODED.fullmatch(word)
+    word = (coded[1] if coded else word).lower()
+    if word in _YES or word in _NO:
+        return float(word in _YES)
+    happened = plain_word(word)
+    return np.nan if happened is None else float(happened == is_event)

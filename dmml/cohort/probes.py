@@ -13,6 +13,7 @@ import pandas as pd
 
 from dmml.cohort.gene_account import entrez_number
 from dmml.cohort.gene_names import is_gene, share_of_genes
+from dmml.cohort.rna.other_measurements import meaning_of_suffix
 from dmml.cohort.tables import MISSING, TextTable, open_table, open_text, read_rows
 from dmml.errors import InputError
 
@@ -122,11 +123,15 @@ def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platfo
             f"{path}: a GEO series matrix names probes of {platform} ({_examples(names)}), not genes; give "
             "--probes with the platform's annotation (columns ID and Gene Symbol)"
         )
-    if suffix := _suffix_of_genes(header):
+    suffixes = _suffixes_of_genes(header)
+    if suffix := next((suffix for suffix in suffixes if not meaning_of_suffix(suffix)), None):
         return (
             f"{path}: the columns of genes end with {suffix!r}; say so: --suffix {suffix} --patient-id COLUMN (in a "
             f"config: expression: {{path: …, suffix: {suffix}, patient_id: COLUMN}})"
         )
+    if suffixes:
+        held = " and ".join(f"{meaning_of_suffix(suffix)} (columns ending with {suffix!r})" for suffix in suffixes)
+        return f"{path}: holds {held}, but no RNA; name a table of RNA, or leave expression out"
     for what, own in (("first column", names), ("header", [str(name) for name in header])):
         if len(own) > 1 and np.mean([entrez_number(name) is not None for name in own]) > 0.9:
             return (
@@ -140,14 +145,15 @@ def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platfo
     )
 
 
-def _suffix_of_genes(header: Sequence[str]) -> str | None:
-    """What most columns end with that are genes without it, as in `TP53_rnaseq`."""
+def _suffixes_of_genes(header: Sequence[str]) -> list[str]:
+    """What columns end with that are genes without it, as in `TP53_rnaseq`; the most frequent first."""
     ends = Counter(f"_{tail}" for name in header if (tail := str(name).rpartition("_")[2]) != name)
-    if not ends:
-        return None
-    suffix = ends.most_common(1)[0][0]
-    own = [str(name).removesuffix(suffix) for name in header if str(name).endswith(suffix)]
-    return suffix if len(own) > 1 and share_of_genes(own) > 0.5 else None
+    found = []
+    for suffix, count in ends.most_common(10):
+        own = [str(name).removesuffix(suffix) for name in header if str(name).endswith(suffix)]
+        if count > 1 and share_of_genes(own) > 0.5:
+            found.append(suffix)
+    return found
 
 
 def _annotation(path: Path) -> TextTable:

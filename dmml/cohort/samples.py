@@ -2,59 +2,69 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.tables import open_table, read_rows
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.rna.sample_names import names_of_columns
+from dmml.cohort.rna.tissue import Tissue, find_barcode, tissue_of
+from dmml.cohort.tables import TextTable, open_table, read_rows
 from dmml.errors import InputError
 
-# TCGA-<site>-<participant>-<sample type and vial>…; types 01-09 are tumor, 10-19 normal, 20-29 controls.
-_BARCODE = re.compile(r"(TCGA-\w{2}-\w{4})-(\d{2})[A-Z]?(?:-.*)?")
-_PRIMARY_TYPES = {"01", "03", "05", "09"}  # 02, 04 and 40 are of recurrences, 06 and 07 of metastases
 _SAMPLE_COLUMNS = ("sample", "file", "sample_id", "file_name", "File Name")
 _FILE_COLUMNS = ("file", "file_name", "File Name")
-_TISSUE_COLUMNS = ("Sample Type", "Tissue Type", "Tumor Descriptor")  # the portal's sheets before and since 2024
 _PATIENT_COLUMNS = ("patient_id", "case_id", "Case ID")
+_TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
+"""of the portal's sheets before and since 2024, of cBioPortal's and of TCGAbiolinks'"""
+_DROPPED = {
+    Tissue.NORMAL: "normal_samples_dropped",
+    Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
+}
 
 
 class Sample(NamedTuple):
-    """What a map says of a sample."""
+    """What is known of a sample."""
 
-    patient: str | None
-    """None for normal tissue"""
-    primary: bool
-    """whether it is not of a recurrence or a metastasis"""
+    patient: str
+    tissue: Tissue
 
 
-def is_primary(tissue: str) -> bool:
-    """Whether words on a tissue do not say that it is of a recurrence or a metastasis alone."""
-    tissue = tissue.lower()
-    return "primary" in tissue or not re.search("recurr|metast", tissue)
+class PatientsOfSamples(NamedTuple):
+    """Whom the rows of a table describe."""
+
+    patients: list[str | None]
+    """of each sample; None for those to leave out"""
+    counts: dict[str, int]
+    """how many are left out, by reason"""
+    without_tumor: list[str]
+    """patients of whom there is normal tissue (or a cell line), but no sample of a tumor"""
 
 
 def read_patient_map(path: Path) -> dict[str, Sample]:
     """{sample: its patient} from a CSV `sample,patient_id` or a sample sheet of the GDC.
 
-    A file's sample goes by the file's name too up to its first dot, where that is of one patient.
+    A file's sample goes by the file's name too up to its first dot, where that is of one patient. Normal tissue is
+    recognised by the sheet's words and by every barcode in the row.
 
     Raises:
         InputError: A column is missing, or a sample is given to two patients.
     """
     table = open_table(path)
-    sample = next((name for name in _SAMPLE_COLUMNS if name in table.columns), None)
-    patient = next((name for name in _PATIENT_COLUMNS if name in table.columns), None)
+    sample, patient = _column(table, _SAMPLE_COLUMNS), _column(table, _PATIENT_COLUMNS)
     if sample is None or patient is None:
         raise InputError(
             f"{path}: a patient map needs the columns sample and patient_id (or File Name and Case ID of a GDC sample "
             f"sheet); there are: {', '.join(table.columns)}"
         )
-    tissue = [name for name in _TISSUE_COLUMNS if name in table.columns]
-    rows = read_rows(table, [sample, patient, *tissue])
+    words, barcodes = tissue_columns(table)
+    rows = read_rows(table, list(dict.fromkeys([sample, patient, *words, *barcodes])))
+    rows[patient] = read_ids(table, rows[patient])
+    rows[sample] = read_ids(table, rows[sample], patients=False)
     mapping: dict[str, Sample] = {}
     stems: dict[str, set[Sample]] = {}
     for index, row in rows.iterrows():
@@ -62,69 +72,95 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
             raise InputError(
                 f"{path}: line {table.line_of(index)} lacks {sample} or {patient}; fill it or drop the row"
             )
-        words = " ".join(row[name] or "" for name in tissue)
         # The sheet of a file with two cases names both, separated by a comma: they are the same patient.
-        who = None if "normal" in words.lower() else row[patient].split(",")[0].strip()
-        name, own = row[sample], Sample(who, _is_primary_sample(row[sample], words))
+        who = row[patient].split(",")[0].strip()
+        names = [row[sample], who, *(row[name] or "" for name in barcodes)]
+        tissue = tissue_of(names, " ".join(row[name] or "" for name in words))
+        barcode = find_barcode(who)
+        own = Sample(barcode.patient if barcode else who, tissue)
+        name = row[sample]
         if mapping.setdefault(name, own) != own:
-            both = f"{mapping[name].patient or 'normal tissue'} and {who or 'normal tissue'}"
-            raise InputError(f"{path}: sample {name!r} is given to both {both}; correct one")
+            raise InputError(f"{path}: sample {name!r} is given to both {_both(mapping[name], own)}; correct one")
         if sample in _FILE_COLUMNS:
             stems.setdefault(name.split(".")[0], set()).add(own)
-    return {stem: own.pop() for stem, own in stems.items() if len(own) == 1} | mapping
+    # A table headed by alignments (/data/P1.bam) goes by their short names, so the map must know these too.
+    short = dict(zip(names_of_columns(list(mapping)), mapping.values(), strict=True))
+    return {stem: own.pop() for stem, own in stems.items() if len(own) == 1} | short | mapping
 
 
-def _is_primary_sample(sample: str, words: str = "") -> bool:
-    """By the words on its tissue, else by the type in a barcode; other names tell nothing."""
-    barcode = _BARCODE.fullmatch(sample)
-    return is_primary(words) if words.strip() or barcode is None else barcode[2] in _PRIMARY_TYPES
+def tissue_columns(table: TextTable) -> tuple[list[str], list[str]]:
+    """Columns of a sample sheet that say what tissue a sample is of: in words, and by a barcode."""
+    named = {name: _plain(name) for name in table.columns if table.columns.count(name) == 1}
+    words = [name for name, plain in named.items() if plain in _TISSUE_COLUMNS]
+    return words, [name for name, plain in named.items() if plain == "sample_id"]
 
 
-def patients_of_samples(
-    samples: list[str], mapping: Mapping[str, Sample] | None
-) -> tuple[list[str | None], dict[str, int]]:
-    """The patient of each sample, None for those to leave out, and how many these are, by reason.
+def _column(table: TextTable, names: Sequence[str]) -> str | None:
+    """The first of several columns that a table has; spelt exactly so, or else in another case (SAMPLE_ID)."""
+    exact = next((name for name in names if name in table.columns), None)
+    plain = {_plain(name) for name in names}
+    return exact or next((name for name in table.columns if _plain(name) in plain), None)
 
-    Without a map, TCGA barcodes are cut to the patient and normal tissue is left out; other names are patient ids. A
-    patient with samples of a primary tumor is described by these alone.
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
+def _both(first: Sample, second: Sample) -> str:
+    """Two samples by what they differ in."""
+    if first.patient != second.patient:
+        return f"{first.patient} and {second.patient}"
+    return f"{first.tissue.value} and {second.tissue.value}"
+
+
+def patients_of_samples(samples: list[str], mapping: Mapping[str, Sample] | None) -> PatientsOfSamples:
+    """The patient of each sample, and why samples are left out.
+
+    Normal tissue and controls (sample types 10 to 29) are left out, with a map and without one. Without a map, TCGA
+    barcodes are cut to the patient, and other names are patient ids. A patient with samples of a primary tumor is
+    described by these alone.
 
     Raises:
         InputError: No sample is left.
     """
+    found = [_find(sample, mapping) for sample in samples]
+    with_primary = {sample.patient for sample in found if sample and sample.tissue is Tissue.PRIMARY}
+    counts: Counter[str] = Counter()
     patients: list[str | None] = []
-    primary: list[bool] = []
-    normal = unmapped = 0
-    for sample in samples:
-        if mapping is not None:
-            found = mapping.get(sample)
-            patient = found.patient if found else None
-            normal += found is not None and patient is None
-            unmapped += found is None
-        elif barcode := _BARCODE.fullmatch(sample):
-            patient = barcode[1] if int(barcode[2]) < 10 else None
-            normal += patient is None
-        else:
-            patient = sample
-        patients.append(patient)
-        named = mapping.get(sample) if mapping is not None else None
-        primary.append(named.primary if named else _is_primary_sample(sample))
+    for sample in found:
+        reason = _reason_to_drop(sample, with_primary)
+        counts.update([reason] if reason else [])
+        patients.append(None if reason or sample is None else sample.patient)
     if not any(patients):
-        raise InputError(
-            f"none of the {len(samples)} samples ({', '.join(samples[:3])}, …) "
-            + (
-                "stands in the patient map; its column sample must hold these names"
-                if mapping is not None
-                else "is of a tumor"
-            )
-        )
-    with_primary = {patient for patient, own in zip(patients, primary, strict=True) if own}
-    beside = [p is not None and p in with_primary and not own for p, own in zip(patients, primary, strict=True)]
-    dropped = {
-        "normal_samples_dropped": int(normal),
-        "samples_not_in_map_dropped": int(unmapped),
-        "samples_of_recurrences_or_metastases_left_out_beside_a_primary": sum(beside),
-    }
-    return [None if out else patient for patient, out in zip(patients, beside, strict=True)], dropped
+        raise InputError(_nobody(samples, found, mapping is not None))
+    described = set(patients)
+    others = (sample.patient for sample in found if sample and sample.patient not in described)
+    without_tumor = list(dict.fromkeys(others))
+    return PatientsOfSamples(patients, dict(counts), without_tumor)
+
+
+def _find(name: str, mapping: Mapping[str, Sample] | None) -> Sample | None:
+    """The sample of a name; None for one that the map lacks. Its barcode may say that it is normal where the map does not."""
+    tissue, barcode = tissue_of([name]), find_barcode(name)
+    if mapping is None:
+        return Sample(barcode.patient if barcode else name, tissue)
+    listed = mapping.get(name)
+    return listed._replace(tissue=tissue) if listed and not tissue.is_tumor else listed
+
+
+def _reason_to_drop(sample: Sample | None, with_primary: set[str]) -> str | None:
+    if sample is None:
+        return "samples_not_in_map_dropped"
+    if sample.tissue is Tissue.LATER and sample.patient in with_primary:
+        return "samples_of_recurrences_or_metastases_left_out_beside_a_primary"
+    return _DROPPED.get(sample.tissue)
+
+
+def _nobody(samples: list[str], found: list[Sample | None], mapped: bool) -> str:
+    shown = f"none of the {len(samples)} samples ({', '.join(samples[:3])}{', …' if len(samples) > 3 else ''})"
+    if mapped and not any(found):
+        return f"{shown} stands in the patient map; its column sample must hold these names"
+    return f"{shown} is of a tumor: they are normal tissue, controls or cell lines (sample types from 10 on); give RNA of the tumors"
 
 
 def without_values(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, dict[str, int]]:

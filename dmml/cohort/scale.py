@@ -22,11 +22,10 @@ _FPKM_GENES, _FPKM_MITOCHONDRIAL = 19_000, 10  # a table without them may be a p
 _LOG2_MAXIMUM = (6.0, 25.0)  # microarrays end at 16, log2(TPM + 1) at 20; below 6 it may be log10
 _ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z-scores reach thousands
 _FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
-_OFFSET = 0.001
-"""UCSC Xena stores log2(x + 0.001): nothing measured is −9.9658, and no other scale has that smallest value"""
 _MIXED_GENES, _MIXED_GAP = 50, 20.0  # fewer genes, or groups of samples that lie nearer, say nothing
-_LOG_MAXIMUM = 25.0
-_MANY_GENES = 200  # of so many, a linear table has some above `_LOG_MAXIMUM`
+LOG_MAXIMUM = 25.0
+"""no logarithm of RNA is larger"""
+_MANY_GENES = 200  # of so many, a linear table has some above `LOG_MAXIMUM`
 
 
 def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str | None:
@@ -35,7 +34,7 @@ def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str 
     `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes centred on 0 with unit spread.
     `fpkm`: of a whole transcriptome (by its genes' names), rows sum to less than half a million, and not all to the same;
     FPKM of fewer genes cannot be told from a part of a TPM table. `log2`: non-negative with a maximum that no linear
-    table has.
+    table has, and not in whole numbers, which may be counts of few reads.
 
     Args:
         values: (samples, genes), NaN where unknown.
@@ -45,7 +44,8 @@ def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str 
     if known.size == 0 or values.shape[1] < _FEWEST_GENES:
         return None
     lowest, highest = float(known.min()), float(known.max())
-    if lowest >= 0 and highest > 50 and np.all(known == np.rint(known)):
+    whole = bool(np.all(known == np.rint(known)))
+    if lowest >= 0 and highest > 50 and whole:
         return "counts"
     totals = np.nansum(values, axis=1)
     total = float(np.median(totals))
@@ -54,8 +54,8 @@ def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str 
     if lowest >= 0 and genes is not None and _is_fpkm(totals) and _is_whole(genes):
         return "fpkm"
     if lowest < 0:
-        return "zscore" if len(values) >= _FEWEST_SAMPLES and _is_centred(values) else None
-    return "log2" if _LOG2_MAXIMUM[0] <= highest <= _LOG2_MAXIMUM[1] else None
+        return "zscore" if len(values) >= _FEWEST_SAMPLES and is_centred(values) else None
+    return "log2" if _LOG2_MAXIMUM[0] <= highest <= _LOG2_MAXIMUM[1] and not whole else None
 
 
 def _is_fpkm(totals: np.ndarray) -> bool:
@@ -74,7 +74,7 @@ def _is_whole(genes: Sequence[str]) -> bool:
     return len(symbols) >= _FPKM_GENES and mitochondrial >= _FPKM_MITOCHONDRIAL
 
 
-def _is_centred(values: np.ndarray) -> bool:
+def is_centred(values: np.ndarray) -> bool:
     """Whether most genes have mean 0 and standard deviation 1, whatever a few do; 500 genes tell as much as all."""
     values = values[:, np.isfinite(values).any(axis=0)]
     values = values[:, :: max(1, values.shape[1] // 500)]
@@ -82,34 +82,6 @@ def _is_centred(values: np.ndarray) -> bool:
         mean = np.nanmedian(np.abs(np.nanmedian(values, axis=0)))
         low, high = np.nanquantile(values, [0.1587, 0.8413], axis=0)  # ± one standard deviation of a normal
     return bool(mean <= _ZSCORE_MEAN and _ZSCORE_SD[0] <= np.nanmedian((high - low) / 2) <= _ZSCORE_SD[1])
-
-
-def undo_small_offset(values: np.ndarray, stated: str | None, source: str) -> tuple[np.ndarray, dict[str, int]]:
-    """Take log2(x + 0.001) back to x; other tables stay as they are.
-
-    Args:
-        values: (samples, genes).
-        stated: What the user said, or None.
-        source: The table's name, for the message.
-
-    Returns:
-        The values, and a count of those taken back.
-
-    Raises:
-        InputError: The table was stated as log2, which means log2(x + 1) or a microarray's.
-    """
-    floor = np.log2(_OFFSET)
-    lowest = np.nanmin(values, initial=np.inf)
-    at_floor = np.abs(values - floor) < 1e-3
-    if abs(lowest - floor) > 1e-3 or at_floor.sum() < 2 or stated == "zscore":
-        return values, {}
-    if stated == "log2":
-        raise InputError(
-            f"{source}: stated as log2, but its smallest value {lowest:.4f} is log2(0.001), so it is UCSC Xena's "
-            "log2(x + 0.001); leave --scale out, or say of what: tpm or fpkm"
-        )
-    linear = np.where(at_floor, 0.0, np.maximum(np.exp2(values) - _OFFSET, 0.0))
-    return linear, {"values_taken_back_from_log2_of_x_plus_0.001": int(np.isfinite(values).sum())}
 
 
 def refuse_mixed(values: np.ndarray, source: str, samples: Sequence[str] | None = None) -> None:
@@ -132,7 +104,7 @@ def refuse_mixed(values: np.ndarray, source: str, samples: Sequence[str] | None 
     highest = np.where(known, values, -np.inf).max(axis=1)
     kinds = {
         "centred on 0": negative > 0.1,
-        "logarithmic": (negative == 0) & ~whole & (highest <= _LOG_MAXIMUM),
+        "logarithmic": (negative == 0) & ~whole & (highest <= LOG_MAXIMUM),
         "whole numbers": (negative == 0) & whole & (highest > 50),
         "linear": (negative == 0) & ~whole & (highest > 100),
     }
@@ -154,6 +126,23 @@ def _rows_told(kind: str, rows: np.ndarray, highest: np.ndarray, samples: Sequen
     return f"{int(rows.sum())} {kind} ({', '.join(first)}{more}; up to {highest[rows].max():.4g})"
 
 
+def check_varied(values: np.ndarray, source: str) -> None:
+    """Refuse a table without information.
+
+    Args:
+        values: (samples, genes).
+        source: The table's name, for the message.
+
+    Raises:
+        InputError: It holds no number, or one number alone.
+    """
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        raise InputError(f"{source}: holds no number; check that it is an RNA table")
+    if known.size > 1 and known.min() == known.max():
+        raise InputError(f"{source}: every value is {known[0]:.4g}; check that it is an RNA table")
+
+
 def settle_scale(
     values: np.ndarray,
     stated: str | None,
@@ -173,11 +162,8 @@ def settle_scale(
     Raises:
         InputError: The scale is unknown, differs between samples, or the values contradict what was stated.
     """
+    check_varied(values, source)
     known = values[np.isfinite(values)]
-    if known.size == 0:
-        raise InputError(f"{source}: holds no number; check that it is an RNA table")
-    if known.size > 1 and known.min() == known.max():
-        raise InputError(f"{source}: every value is {known[0]:.4g}; check that it is an RNA table")
     refuse_mixed(values, source, samples)
     reach = f"values from {known.min():.4g} to {known.max():.4g}"
     if stated is None:
@@ -227,7 +213,7 @@ def _refuse_contradiction(values: np.ndarray, known: np.ndarray, stated: str, so
 
 def _looks_logarithmic(values: np.ndarray, known: np.ndarray) -> bool:
     """Whether no value of many genes is as high as linear ones come; whole numbers may be counts of few reads."""
-    many = values.shape[1] >= _MANY_GENES and known.max() <= _LOG_MAXIMUM
+    many = values.shape[1] >= _MANY_GENES and known.max() <= LOG_MAXIMUM
     return bool(many and not np.all(known == np.rint(known)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from dmml.cohort.expression import Expression, read_expression
 from dmml.cohort.folds import make_folds
 from dmml.cohort.gene_preset import split_preset
 from dmml.cohort.gene_sets import read_gene_sets
+from dmml.cohort.id_columns import check_shortened
+from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.id_spelling import spelt_otherwise
 from dmml.cohort.joined import join_cohorts
 from dmml.cohort.named_files import refuse_missing
@@ -56,20 +59,27 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
     gene_sets = read_gene_sets(lists)
     expression = read_expression(section["expression"]) if section.get("expression") else None
     if expression is not None:
-        _refuse_strangers(expression, clinical)
+        expression = _with_ids_of(clinical, expression)
     name = section.get("name") or Path(section["clinical"]).resolve().parent.name
     features = section.get("features")
     features = None if features is None else str(features)
     return Cohort(name, clinical, expression, gene_sets, parts, fold, features, preset)
 
 
-def _refuse_strangers(expression: Expression, clinical: Clinical) -> None:
-    """Refuse RNA of other people, and of the same people under ids that are spelt in another way."""
+def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
+    """RNA under the ids of the clinical table, which may have `1040` where the RNA has `1040.0`.
+
+    Raises:
+        InputError: The RNA is of other people, or of the same people under ids that are damaged or spelled differently.
+    """
+    check_shortened("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
+    matched = match_ids_once(expression.patients, clinical.patients.index, "expression")
+    expression = replace(expression, table=expression.table.rename(index=matched)) if matched else expression
     here, there = list(clinical.patients.index), expression.patients
     if unlike := spelt_otherwise(here, there):
         own, other = next(iter(unlike.items()))
         raise InputError(
-            f"expression: {len(unlike)} patients of {clinical.source} are spelt otherwise in the RNA table ({own!r} here, "
+            f"expression: {len(unlike)} patients of {clinical.source} are spelled differently in the RNA table ({own!r} here, "
             f"{other!r} there); write ids alike in both, or map samples with `dmml cohort expression --patients`"
         )
     if not set(there) & set(here):
@@ -77,6 +87,7 @@ def _refuse_strangers(expression: Expression, clinical: Clinical) -> None:
             f"expression: no patient of the RNA table ({there[0]!r}, …) is in {clinical.source} ({here[0]!r}, …); "
             "use the same ids in both, or map samples with `dmml cohort expression --patients`"
         )
+    return expression
 
 
 def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

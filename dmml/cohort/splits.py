@@ -11,6 +11,8 @@ import pandas as pd
 
 from dmml.cohort.clinical import Clinical, slide_stem
 from dmml.cohort.folds import make_folds
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.id_matching import match_ids
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
@@ -160,6 +162,7 @@ def _split_files(folder: Path) -> dict[int, Path]:
 def _read_folds(table: TextTable, clinical: Clinical) -> pd.Series:
     require_column(table, "patient_id", "split")
     rows = read_rows(table, ["patient_id", "fold"])
+    rows["patient_id"] = _patients_of(clinical, read_ids(table, rows["patient_id"]))
     assigned: dict[str, int] = {}
     for index, who, fold in rows.itertuples():
         if who is None or fold is None or not re.fullmatch(r"\d+(\.0)?", fold):
@@ -186,22 +189,36 @@ def _read_parts(path: Path, table: TextTable, clinical: Clinical) -> Fold:
     rows = read_rows(table, None)
     values = {word.lower() for part in parts for word in rows[part].dropna().unique()}
     if values and values <= {"true", "false"}:
-        ids = rows.iloc[:, 0]
+        ids = _patients_of(clinical, read_ids(table, rows.iloc[:, 0]))
         members = {part: list(ids[rows[part].str.lower() == "true"]) for part in parts}
     else:
-        members = {part: list(rows[part].dropna()) for part in parts}
-    owner = {slide: patient for patient, slides in clinical.slides.items() for slide in slides}
-    known = set(clinical.patients.index)
+        members = {part: list(_patients_of(clinical, read_ids(table, rows[part])).dropna()) for part in parts}
     part_of: dict[str, str] = {}
     for part in parts:
-        for name in members[part]:
-            who = name if name in known else owner.get(slide_stem(name), name)
+        for who in members[part]:
             if part_of.setdefault(who, part) != part:
                 raise InputError(f"{path}: patient {who} is in both {part_of[who]} and {part}; leave it in one")
     by_part = {part: [who for who, own in part_of.items() if own == part] for part in parts}
     if "test" in by_part:
         return Fold(by_part["train"], by_part["test"], by_part.get("val"))
     return Fold(by_part["train"], by_part["val"])
+
+
+def _patients_of(clinical: Clinical, ids: pd.Series) -> pd.Series:
+    """The patient of each id of a patient or a slide; ids of neither stay as they are."""
+    patients = set(clinical.patients.index)
+    owner = {slide: patient for patient, slides in clinical.slides.items() for slide in slides}
+    names = {name: slide_stem(name) for name in ids.dropna().unique()}
+    same = match_ids(names, patients)
+    same_slide = match_ids(names.values(), owner)
+
+    def patient_of(name: str) -> str:
+        if name in patients or name in same:
+            return same.get(name, name)
+        stem = names[name]
+        return owner.get(same_slide.get(stem, stem), name)
+
+    return ids.map(patient_of, na_action="ignore")
 
 
 def _refuse_repeated_tests(split: Split, files: dict[int, Path]) -> None:
@@ -234,10 +251,27 @@ def _known_only(split: Split, clinical: Clinical) -> Split:
             f"{split.source}: no patient of {clinical.source} is in this split ({first!r} there, {ours!r} here); use the ids of the clinical table"
         )
     for k, fold in folds.items():
-        if not fold.train or not fold.test:
-            raise InputError(
-                f"{split.source}: fold {k} has no {'training' if not fold.train else 'test'} patient of {clinical.source}"
-            )
+        _check_parts(split, k, fold, clinical)
     unknown = [who for who in mentioned if who not in known]
     unused = [who for who in clinical.patients.index if who not in mentioned]
     return Split(folds, split.source, unknown, unused, split.by_site)
+
+
+def _check_parts(split: Split, k: int, known: Fold, clinical: Clinical) -> None:
+    """Refuse a fold of which a part has no patient of the clinical table.
+
+    Args:
+        split: As its source has it.
+        k: The fold.
+        known: The fold's patients of the clinical table.
+        clinical: The cohort.
+    """
+    for part, name in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        listed = getattr(split.folds[k], part)
+        if listed is None or getattr(known, part):
+            continue
+        if listed:
+            why = f"({listed[0]!r} there, {clinical.patients.index[0]!r} here); use the ids of the clinical table"
+        else:
+            why = "at all; fill its column" + (", or leave the column out" if part == "validation" else "")
+        raise InputError(f"{split.source}: fold {k} has no {name} patient of {clinical.source} {why}")

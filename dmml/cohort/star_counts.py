@@ -13,12 +13,12 @@ import pandas as pd
 from dmml.cohort.gene_account import GeneAccount
 from dmml.cohort.gene_names import current_symbol, gene_symbol
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.rna.summary_rows import COUNTS, SUMMARY, kind_of_row
 from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 
 COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded", "fpkm": "fpkm_unstranded"}
 _LAST_COLUMN = "fpkm_uq_unstranded"
-_SUMMARY_ROWS = {"N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"}
 _KEPT_TYPES = r"protein_coding|(?:IG|TR)_[CDJV]_gene"
 _ENDINGS = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
 
@@ -84,8 +84,8 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
     if absent := [name for name in wanted if name not in table]:
         raise InputError(f"{path}: no STAR-counts file (no column {absent[0]}); fetch it again")
     par_y = table["gene_id"].str.endswith("_PAR_Y")
-    summary = table["gene_id"].isin(_SUMMARY_ROWS)
-    genes = table[~summary]
+    kinds = table["gene_id"].map(kind_of_row)
+    genes = table[kinds.isna()]
     if _LAST_COLUMN in genes and len(genes) and not genes[_LAST_COLUMN].iloc[-1]:
         raise InputError(f"{path}: its last line breaks off; the file is cut off, fetch it again")
     numbers = pd.to_numeric(genes[COLUMNS[scale]], errors="coerce")
@@ -105,7 +105,11 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
     merged = named.groupby(level=0, sort=True).sum()
     account = _account(genes[taken], symbols=list(kept.index))
     notes = {
-        "summary_rows_skipped": int(summary.sum()),
+        **{
+            count: int((kinds == kind).sum())
+            for kind, count in COUNTS.items()
+            if kind == SUMMARY or (kinds == kind).any()
+        },
         "par_y_rows_summed": int(par_y.sum()),
         "symbols_renamed": len(account.renamed),
         "rows_merged_into_a_symbol": len(named) - len(merged),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import gzip
 import io
+import itertools
 import re
 import zipfile
 import zlib
@@ -18,6 +20,7 @@ from typing import IO
 import pandas as pd
 
 from dmml.cohort.other_files import no_table, not_text
+from dmml.cohort.separator import separator_of, split_line
 from dmml.errors import InputError
 
 # What the tables of GDC, cBioPortal, Xena, R and pandas write where a value is not known; compared in lower case.
@@ -26,6 +29,9 @@ MISSING = frozenset(
     "|na|n/a|nan|null|<na>|#n/a|--|'--|.|?|not reported|not available|not applicable"
     "|[not available]|[not applicable]|[not evaluated]|[unknown]|[discrepancy]|[completed]|[pending]".split("|")
 )
+
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # by which Excel is told the separator
+_LINES_TO_COMPARE = 5  # with the header, to find the separator
 
 
 @dataclass
@@ -45,14 +51,16 @@ class TextTable:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """Open a text file, `.gz` or a `.zip` of one file, as UTF-8.
+    """Open a text file, `.gz` or a `.zip` of one file, in UTF-8, or in the UTF-16 of spreadsheets' "Unicode text".
 
     Raises:
         InputError: There is no such file, or it is not what its ending says, or no text.
     """
     try:
-        with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
-            yield text
+        with _open_bytes(path) as raw:
+            encoding = "utf-16" if raw.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+            with io.TextIOWrapper(raw, encoding=encoding, newline="") as text:
+                yield text
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; check the path (relative paths start at the working directory)"
@@ -68,7 +76,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
             raise InputError(f"{path}: {not_text(raw.read(4096))}") from None
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
+def _open_bytes(path: Path) -> io.BufferedReader | gzip.GzipFile | zipfile.ZipExtFile:
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
     if path.suffix != ".zip":
@@ -83,16 +91,16 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 
 def open_table(path: str | Path) -> TextTable:
-    """Read a table's header: its separator (tab, comma or semicolon), where it stands and its column names.
+    """Read a table's header: its separator (see `separator_of`), where it stands and its column names.
 
-    Lines before the header that start with `#` are passed over. A header one name shorter than the rows (as R
+    Lines before the header that start with `#`, and Excel's `sep=;`, are skipped. A header one name shorter than the rows (as R
     writes row names) gets an empty first name.
     """
     path = Path(path)
     with open_text(path) as text:
         number, line = 0, ""
         for number, line in enumerate(text, start=1):  # noqa: B007 - the header's number is used below
-            if line.strip() and not line.startswith("#"):
+            if line.strip() and not line.startswith("#") and not _SEPARATOR_LINE.fullmatch(line.strip()):
                 break
         else:
             raise InputError(f"{path}: is empty; a table with a header line is wanted")
@@ -100,13 +108,14 @@ def open_table(path: str | Path) -> TextTable:
             raise InputError(f"{path}: {other}")
         if line.endswith("\r"):
             raise InputError(f"{path}: its lines end as on an old Mac (CR alone); save it with the line ends of today")
-        separator = max("\t,;", key=line.count)
+        following = list(itertools.islice(text, _LINES_TO_COMPARE))
         try:
-            columns = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-            following = next(csv.reader([text.readline()], delimiter=separator), [])
+            separator = separator_of(line, following)
+            columns = [name.strip() for name in split_line(line, separator)]
+            rows = [split_line(row, separator) for row in following if row.strip()]
         except csv.Error as error:
             raise InputError(f"{path}: its header cannot be read ({error}); check quotes and line ends") from None
-    if len(following) == len(columns) + 1:
+    if rows and all(len(row) == len(columns) + 1 for row in rows) and any(row[-1].strip() for row in rows):
         columns = ["", *columns]
     return TextTable(path, separator, number, columns)
 
@@ -206,7 +215,7 @@ class _FieldCounter:
         return chunk
 
     def _refuse_surplus(self, line: str) -> None:
-        fields = next(csv.reader([line.rstrip("\r")], delimiter=self._table.separator))
+        fields = split_line(line, self._table.separator)
         if any(field.strip() for field in fields[len(self._table.columns) :]):
             raise InputError(
                 f"{self._table.path}: line {self._line} has {len(fields)} fields, the header "

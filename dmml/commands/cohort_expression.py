@@ -1,7 +1,9 @@
 """Turn RNA files into one table, patients × genes, with its provenance.
 
-Reads STAR-counts files of the GDC (or folders of them) and matrices: genes × samples or patients × genes, gene symbols,
-Ensembl ids or Entrez numbers, CSV, TSV or parquet, also zipped or gzipped.
+Reads files of one sample (STAR-counts of the GDC, STAR's ReadsPerGene.out.tab, htseq-count, RSEM genes.results, salmon,
+kallisto, StringTie), folders of them, and matrices (featureCounts, GCT, Firebrowse, UCSC Xena, or any other): genes ×
+samples or patients × genes, gene symbols, Ensembl ids or Entrez numbers, CSV, TSV, R's spaces or parquet, also zipped or
+gzipped.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="STAR-counts files, folders of them, or a matrix"
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="files of one sample each, folders of them, or a matrix"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="E.parquet", help="table to write; provenance goes beside it"
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probes",
         type=Path,
         metavar="CSV",
-        help="what row names mean that are no genes: columns probe,symbol, or a GPL table",
+        help="what row names mean that are no genes (probes, transcripts): columns probe,symbol, or a GPL table",
     )
     parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes of STAR-counts files too")
     parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
@@ -51,11 +53,18 @@ def run(args: argparse.Namespace) -> None:
         probes=args.probes,
     )
     write_expression(expression, args.out, overwrite=args.overwrite)
-    known = "as stated" if expression.provenance["scale_stated"] else "found out"
+    provenance = expression.provenance
+    known = "as stated" if provenance["scale_stated"] else "found out"
     print(
         f"{args.out}: {len(expression.table)} patients × {expression.table.shape[1]} genes, {expression.scale} ({known})"
     )
-    for reason, count in expression.provenance["counts"].items():
+    for unit in provenance.get("read_as", []):
+        print(f"  read as: {unit}")
+    for reason, count in provenance["counts"].items():
         print(f"  {reason.replace('_', ' ')}: {count}")
-    if named := expression.provenance["names"]:
+    if without := provenance.get("patients_without_tumor_rna"):
+        print(
+            f"  patients without tumor RNA, since no sample of theirs is of a tumor: {len(without)} ({', '.join(without)})"
+        )
+    if named := provenance["names"]:
         print(f"  which genes were {' and '.join(named)}: {args.out}.json")

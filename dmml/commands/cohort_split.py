@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="COLUMN", help="time to event or censoring")
     parser.add_argument("--event", metavar="COLUMN", help="1 = happened")
     parser.add_argument("--censored", metavar="COLUMN", help="1 = censored")
+    parser.add_argument(
+        "--checked", action="store_true", help="1 means what the option says, whatever the column's name speaks for"
+    )
     parser.add_argument("--unit", help="days, months or years (default days)")
     parser.add_argument("--label", metavar="COLUMN", help="class of the patient")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
@@ -57,6 +60,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.out}: is there already; add --overwrite, or name another file")
     named = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label")}
     outcome = {key: column for key, column in named.items() if column is not None}
+    if outcome and args.checked:
+        outcome["checked"] = True
     clinical = read_clinical(
         args.clinical, patient_id=args.patient_id, site=args.site or "site", outcome=outcome or None
     )

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from dmml.commands.config_mistakes import DATA
+from dmml.commands.unquoted_values import TEXT
 from dmml.errors import InputError
 
 OWN = ("clinical", "name", "patient_id", "slide_id", "outcome", "covariates", "expression", "features", "split", "also")
@@ -49,7 +50,7 @@ def spell_out_cohorts(argv: list[str]) -> list[str]:
         content = _load(Path(path))
         section = content if name == "--data" or not isinstance(content, dict) else content.get("data")
         if _needs_spelling(section):
-            text = json.dumps(_section_of(Path(path)) if name == "--data" else _read_yaml(path))
+            text = json.dumps(_section_of(Path(path)) if name == "--data" else _read_yaml(path), default=str)
             spelt[i if equals else i + 1] = f"{name}={text}" if equals else text
     return spelt
 
@@ -167,6 +168,8 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
             value = argv[i + 1]
         keys = [key for key in name[2:].split(".") if key != "init_args"]
         parsed = _load(value, name) if value else value
+        if keys[0] == "data" and keys[1:] and keys[1] in TEXT and not isinstance(parsed, (str, type(None))):
+            parsed = value  # to the CLI, too, what is typed for a text is text
         if len(keys) == 1:
             is_file = keys[0] in ("data", "model", "trainer") and str(value).endswith((".yaml", ".yml"))
             config[keys[0]] = _section_of(Path(value)) if is_file else parsed

@@ -28,13 +28,21 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something would stop a run.
     """
+    from dmml.commands.config_reading import init_args
+    from dmml.commands.unquoted_values import check_quotes
     from dmml.experiment.doctor import Examination, examine
 
     config = _read(args.config)
-    found = examine(_section(config), training=not args.ckpt_path) if config else Examination()
+    found = Examination()
+    if config:
+        found.attempt("config", lambda: check_quotes(_section(config), init_args(config.get("model"))))
+    if config and not found.blocking:  # a name that is no text would be taken for a missing column
+        found = examine(_section(config), training=not args.ckpt_path)
     _config(found, config)
     if args.ckpt_path:
         _checkpoint(found, args.ckpt_path, _section(config) if config else {})
+    if not args.ckpt_path and not found.blocking:
+        _fit(found, config)
     if not found.blocking:
         _machine(found, config)
     print("\n".join(_lines(found.findings)))
@@ -90,6 +98,15 @@ def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
         from dmml.experiment.doctor_checkpoint import examine_checkpoint
 
         examine_checkpoint(found, path, found.cohort, section)
+
+
+def _fit(found: Examination, config: dict[str, Any]) -> None:
+    """What a fit would refuse of the data, found by its own steps; Lightning is waited for only where nothing else blocks."""
+    kind = str((config.get("data") or {}).get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
+    if isinstance(config.get("model"), dict) and kind == "MultimodalDataModule" and found.cohort is not None:
+        from dmml.experiment.doctor_fit import examine_fit
+
+        examine_fit(found, config["model"], _section(config))
 
 
 def _machine(found: Examination, config: dict[str, Any]) -> None:

@@ -11,11 +11,19 @@ import os
 from collections import Counter
 from pathlib import Path
 
+_NAMED = 5
+"""Slides whose notes are printed"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add = parser.add_argument
-    add("slides", metavar="SLIDES", nargs="+", help="slide files, and folders that are searched for slides")
+    add(
+        "slides",
+        metavar="SLIDES",
+        nargs="+",
+        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP in them count where their scale is given",
+    )
     add("--out", required=True, metavar="F.zarr", help="feature store to write or go on with: a folder or fsspec URL")
     add("--manifest", metavar="CSV", help="which slides (column slide_id), and their µm per pixel (column mpp)")
     add("--mpp", type=float, help="µm per pixel where neither the slide nor the manifest tells")
@@ -106,10 +114,19 @@ def _tell(out: str, result) -> None:
         print(f"{len(result.elsewhere)} slides left to another process that is at them")
     for warning in result.warnings:
         print(f"warning: {warning}")
+    _tell_notes(result.notes)
     _tell_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
     _tell_unmatched(result)
     if result.qc:
         print(f"look at {result.qc} before training")
+
+
+def _tell_notes(notes: dict[str, list[str]]) -> None:
+    """What was found out about the files of the first few slides; `qc.html` has all of it."""
+    for slide in list(notes)[:_NAMED]:
+        print(f"note: {slide}: {'; '.join(notes[slide])}")
+    if len(notes) > _NAMED:
+        print(f"note: {len(notes) - _NAMED} more slides have pages or levels that are not read, see qc.html")
 
 
 def _tell_failures(failures: list, heading: str) -> None:
@@ -123,11 +140,13 @@ def _tell_failures(failures: list, heading: str) -> None:
 
 
 def _tell_unmatched(result) -> None:
-    """Names without a file, and files that are no slides."""
-    from dmml.slides.survey import describe_ignored
+    """Names without a file, images without a scale, and files that are no slides."""
+    from dmml.slides.discovery import describe_ignored, describe_unscaled
 
     if result.missing:
         print(f"{len(result.missing)} slides of the manifest have no file, e.g. {result.missing[0]}")
+    if result.unscaled:
+        print(f"{describe_unscaled(result.unscaled)}, or in a manifest (column mpp)")
     if result.ignored:
         print(describe_ignored(result.ignored))
 

@@ -1,4 +1,4 @@
-"""Look into a feature store (list), check it slide by slide (verify), or fill it from TRIDENT and CLAM (import)."""
+"""Look into a feature store (list), check it slide by slide (verify), or fill it from TRIDENT, CLAM and STAMP (import)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import argparse
 
 from dmml.errors import InputError
 
+_SHOWN = 10
+"""Warnings and failures that are printed one by one"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="{list,verify,import}")
     for verb, text in (("list", "table of the slides in a store"), ("verify", "check a store, slide by slide")):
         verbs.add_parser(verb, help=text).add_argument("store", metavar="F.zarr", help="feature store, folder or URL")
-    taken = verbs.add_parser("import", help="features of TRIDENT, CLAM or others into a store")
+    taken = verbs.add_parser("import", help="features of TRIDENT, CLAM, STAMP or others into a store")
     taken.add_argument(
         "inputs", metavar="FEATURES", nargs="+", help=".h5 and .pt files, folders of them, or a TRIDENT job folder"
     )
     taken.add_argument("--out", required=True, metavar="F.zarr", help="feature store to write or go on with")
-    taken.add_argument("--encoder", metavar="NAME", help="encoder that made them (default: TRIDENT's features_NAME)")
+    taken.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="encoder that made them (default: the one that the files or TRIDENT's folder name)",
+    )
     taken.add_argument("--coords", metavar="DIR", help="HDF5 files with coordinates, where features stand alone")
     taken.add_argument("--mpp", type=float, help="true µm per pixel of the slides' finest level")
     taken.add_argument("--magnification", type=int, metavar="M", help="of the tiles, where the files do not tell")
@@ -36,8 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from dmml.slides.failures import beside
-    from dmml.slides.import_features import FAILURES, import_features
+    from dmml.slides.import_features import import_features
 
     result = import_features(
         args.inputs,
@@ -57,11 +63,15 @@ def _import(args: argparse.Namespace) -> None:
     )
     if result.not_nested:
         print(f"one magnification only: {result.not_nested}")
-    if result.warning:
-        print(f"warning: {result.warning}")
+    for warning in result.warnings[:_SHOWN]:
+        print(f"warning: {warning}")
+    if len(result.warnings) > _SHOWN:
+        print(
+            f"warning: {len(result.warnings) - _SHOWN} more files are odd; `dmml features verify {args.out}` names them"
+        )
     if result.failures:
-        print(f"{len(result.failures)} files not imported, listed in {beside(args.out, FAILURES)}:")
-        for failure in result.failures[:10]:
+        print(f"{len(result.failures)} files not imported, listed in {result.failures_file}:")
+        for failure in result.failures[:_SHOWN]:
             print(f"  {failure.state}: {failure.reason}")
     scales = ", ".join(map(str, result.magnifications))
     print(f"train on it with `features: {args.out}` and `magnifications: [{scales}]` in the data section of a config")
@@ -93,17 +103,26 @@ def _verify(store) -> None:
 
     from dmml.slides.verify import verify
 
-    bad = {}
-    n = len(store.slides())
-    for slide, problems in tqdm(verify(store), total=n, desc="verifying", unit="slide", disable=None, leave=False):
-        if problems:
-            bad[slide] = problems
-            print(f"{slide}: {'; '.join(problems)}")
+    bad, doubted, n = {}, 0, len(store.slides())
+    for check in tqdm(verify(store), total=n, desc="verifying", unit="slide", disable=None, leave=False):
+        if check.wrong:
+            bad[check.slide] = check
+            print(f"{check.slide}: {'; '.join(check.wrong)}")
+        if check.doubts:
+            doubted += 1
+            print(f"warning: {check.slide}: {'; '.join(check.doubts)}")
     if bad:
         names = ", ".join(list(bad)[:5]) + (", …" if len(bad) > 5 else "")
-        raise InputError(
-            f"{store.path}: {len(bad)} of {n} slides are damaged ({names}); `dmml extract … --overwrite` them"
-        )
+        raise InputError(f"{store.path}: {len(bad)} of {n} slides {_what_to_do(bad.values(), names)}")
     if not n:
         raise InputError(f"{store.path}: holds no complete slide; run `dmml extract` again")
-    print(f"{store.path}: {n} slides, all sound")
+    print(f"{store.path}: {n} slides, all sound{f', {doubted} with warnings' if doubted else ''}")
+
+
+def _what_to_do(checks, names: str) -> str:
+    if any(check.problems or check.unlikely for check in checks):
+        return f"are damaged ({names}); `dmml extract … --overwrite` or import them again"
+    return (
+        f"have tiles that overlap or an impossible scale ({names}); import them again with the true --mpp and "
+        "--level0-px, or cut their tiles without overlap"
+    )

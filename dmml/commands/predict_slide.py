@@ -12,7 +12,10 @@ import shlex
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
-        "slides", metavar="SLIDE", nargs="+", help="slide files, and folders that are searched for slides"
+        "slides",
+        metavar="SLIDE",
+        nargs="+",
+        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP in them count with --mpp",
     )
     parser.add_argument(
         "--ckpt_path", required=True, metavar="P", help="checkpoint of a student or a teacher, from `dmml fit`"
@@ -28,10 +31,13 @@ def run(args: argparse.Namespace) -> None:
     """Check what was given, then predict slide by slide and say each answer."""
     from dmml.commands.preflight import check_checkpoint
     from dmml.experiment.slide_input import check_input
+    from dmml.slides.discovery import describe_unscaled, find_slides
 
     check_checkpoint(args.ckpt_path)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
     check_input(args.slides, args.out, **options)
+    if skipped := describe_unscaled(find_slides(args.slides, lambda path: args.mpp is not None).unscaled):
+        print(skipped)
 
     from tqdm import tqdm
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from dmml.commands.config_mistakes import misspelt_class, misspelt_data
 from dmml.commands.config_reading import init_args, option_values, read_config, spell_out_cohorts
+from dmml.commands.unquoted_values import check_quotes
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
 from dmml.store.places import is_plain_name
@@ -165,6 +166,7 @@ def _check_cohort(request: Request) -> None:
     ):
         return  # a data module of the user's own reads what it likes
     misspelt_data(init_args(data))
+    check_quotes(init_args(data), init_args(request.config.get("model")))
     for one in (init_args(data), *(init_args(data).get("also") or [])):
         name = one.get("name")
         if name is not None and not is_plain_name(str(name)):

@@ -8,6 +8,7 @@ from typing import Any
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
 from dmml.store import FeatureStore
+from dmml.store.encoder_identity import complete_identity
 
 
 def refuse_other_encoder(
@@ -25,6 +26,7 @@ def refuse_other_encoder(
         InputError: As said.
     """
     theirs, ours = fitted.get("encoder") or {}, store.attributes["encoder"]
+    theirs = complete_identity(theirs) if theirs else {}
     if n_features and store.n_features != n_features:
         raise InputError(
             f"{path}: {store.n_features} features a tile by {ours.get('name')}, the model was trained on "

@@ -1,15 +1,77 @@
-"""What evaluation later needs of the training patients' follow-up, fitted on them alone."""
+"""What is fitted on the training patients' outcomes beside the task, and whether there is anything to fit on."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dmml.cohort.file_hashes import file_hashes
+from dmml.errors import InputError
+from dmml.tasks.base import Task
 from dmml.tasks.survival import HORIZONS
+
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
+
+
+def fit_task(task: Task, data: MultimodalDataModule) -> None:
+    """Fit a task to the training patients, and refuse patients with whom a fit could not begin.
+
+    Args:
+        task: Fitted in place.
+        data: After `setup("fit")`.
+
+    Raises:
+        InputError: There is too little to fit, the training or inner validation patients have nobody who can be used, or
+            one of them has an outcome that the task does not know.
+    """
+    outcome = data.training_outcome()
+    for part in ("train", "val"):
+        check_part(data, part)
+    task.fit(outcome)
+    task.check_batch(data.mean_batch(), outcome)
+    for part in ("train", "val"):
+        task.encode(data.outcome(data.patients(part)))
+
+
+def check_part(data: MultimodalDataModule, part: str) -> None:
+    """Refuse a part without a patient.
+
+    Args:
+        data: After `setup`.
+        part: `train`, `val` or `test`.
+
+    Raises:
+        InputError: Says whether nobody was meant, or those who were have no data or no outcome.
+    """
+    if data.patients(part):
+        return
+    listed = data.listed(part)
+    if not listed:
+        why = "the split has none; see data.split"
+    elif not any(data.has_tissue(patient) or data.has_expression(patient) for patient in listed):
+        why = f"none of {len(listed)} has slides in the store or RNA ({listed[0]}, …); see data.features and data.expression"
+    else:
+        why = f"none of {len(listed)} has a known outcome ({listed[0]}, …); see data.outcome"
+    raise InputError(f"{data.section['clinical']}: no patient for {part}: {why}")
+
+
+def part_counts(data: MultimodalDataModule, part: str) -> dict[str, int]:
+    """Patients of a part: all that can be used, those with slides, RNA and outcome, their events, and those left out."""
+    used = data.patients(part)
+    outcome = data.outcome(used)
+    counts = {
+        "patients": len(used),
+        "with_slides": sum(map(data.has_tissue, used)),
+        "with_rna": sum(map(data.has_expression, used)),
+        "with_outcome": int(data.cohort.clinical.observed[used].sum()),
+    }
+    if "event" in outcome:
+        counts["events"] = int(np.nansum(outcome["event"].astype(float)))
+    return counts | {"left_out": len(data.listed(part)) - len(used)}
 
 
 def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]:

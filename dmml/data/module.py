@@ -16,7 +16,7 @@ from dmml.cohort.cohort import Cohort
 from dmml.cohort.section import read_cohort
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import refuse_other_encoder, refuse_other_grid
-from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
+from dmml.data.fitting import censoring_curve, check_part, content_hashes, horizons_reached, part_counts
 from dmml.data.joined_store import JoinedStore
 from dmml.data.loading import Loading
 from dmml.data.rna import STANDARDISE, CohortRna, told
@@ -123,7 +123,7 @@ class MultimodalDataModule(LightningDataModule):
         if self.standardise != STANDARDISE[0] and stage in ("fit", "validate"):
             raise InputError(f"data.standardise: {self.standardise} is for test and predict; leave it out of {stage}")
         if self.cohort is None:
-            self._read()
+            self.use_cohort(read_cohort(self.section))
         train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
@@ -132,8 +132,9 @@ class MultimodalDataModule(LightningDataModule):
         for part in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self._say(part)
 
-    def _read(self) -> None:
-        self.cohort = read_cohort(self.section)
+    def use_cohort(self, cohort: Cohort) -> None:
+        """Take the tables, which `setup` reads where they were not given, and open the stores that they name."""
+        self.cohort = cohort
         self.name = self.cohort.name + ("" if self.standardise == STANDARDISE[0] else "_transductive")
         members = self.cohort.members or [self.cohort]
         stores = {member.features: FeatureStore(member.features) for member in members if member.features}
@@ -160,6 +161,10 @@ class MultimodalDataModule(LightningDataModule):
         """Ids of "train", "val" (inner validation), "test", or "outer_test" (empty without a split)."""
         return self._parts[part]
 
+    def listed(self, part: str) -> list[str]:
+        """Ids of a part, of whom some may have neither slides nor RNA."""
+        return self._listed[part]
+
     def _usable(self, patients: Iterable[str]) -> list[str]:
         return [patient for patient in patients if self.has_tissue(patient) or self.has_expression(patient)]
 
@@ -173,16 +178,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def counts(self, part: str) -> dict[str, int]:
         """How many patients of a part there are, and how many of each kind."""
-        used, outcome = self._parts[part], self.outcome(self._parts[part])
-        counts = {
-            "patients": len(used),
-            "with_slides": sum(map(self.has_tissue, used)),
-            "with_rna": sum(map(self.has_expression, used)),
-            "with_outcome": int(self.cohort.clinical.observed[used].sum()),
-        }
-        if "event" in outcome:
-            counts["events"] = int(np.nansum(outcome["event"].astype(float)))
-        return counts | {"left_out": len(self._listed[part]) - len(used)}
+        return part_counts(self, part)
 
     # ---- what the model asks for at fit ------------------------------------------------------------------------
 
@@ -274,11 +270,8 @@ class MultimodalDataModule(LightningDataModule):
         return self._loader("train", with_target=False, sharded=False)
 
     def _loader(self, part: str, shuffle: bool = False, with_target: bool = True, sharded: bool = True) -> DataLoader:
+        check_part(self, part)
         patients = self.patients(part)
-        if not patients:
-            raise InputError(
-                f"{self.section['clinical']}: no patient for {part} has slides in the store or RNA; see data.features and data.expression"
-            )
         loading = Loading(self.batch_size, self.num_workers, self.seed, **self.loading)
         collate, outcome = self.collate(patients, with_target), self.outcome(patients)
         groups = outcome.get("event", outcome.get("label"))

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from dmml.cohort.account import rna_words
-from dmml.cohort.clinical import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets import SUBSPACES, genes_of
 from dmml.cohort.joined import joined_doubts
@@ -21,10 +20,7 @@ from dmml.cohort.ordered_levels import levels_in_order
 from dmml.cohort.plausibility import outcome_doubts
 from dmml.cohort.section import read_cohort
 from dmml.errors import InputError
-
-FEWEST_EVENTS = {"train": 20, "val": 3, "test": 5}
-"""events of a part below which a fold is called small"""
-FEWEST_OF_CLASS = {"train": 5, "val": 1, "test": 2}
+from dmml.experiment.doctor_folds import examine_folds
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def examine(section: Mapping[str, Any], training: bool = True) -> Examination:
     _split(found, cohort)
     _sites(found, cohort)
     if training or cohort.split is not None:
-        found.folds = found.attempt("folds", lambda: _folds(found, cohort))
+        found.folds = found.attempt("folds", lambda: examine_folds(found.add, cohort))
     return found
 
 
@@ -172,6 +168,7 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
     for member in cohort.members or [cohort]:
         if not member.features:
             continue
+        from dmml.experiment.doctor_features import examine_features
         from dmml.store import FeatureStore
 
         store = found.attempt("features", lambda path=member.features: FeatureStore(path))
@@ -189,10 +186,18 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
         if lacking := [m for m in wanted if m not in offered]:
             state = "blocks" if len(lacking) == len(wanted) else "look"
             found.add("features", f"{member.features}: no tiles at {lacking} (data.magnifications: {wanted})", state)
+        examine_features(found, store, sorted(used & set(there)))
         if strangers := sorted(set(there) - used):
             state = "look" if used else "blocks"
-            found.add("features", f"{len(strangers)} slides of no patient of the table ({strangers[0]}, …)", state)
-        if named := sum(slide not in set(there) for slides in member.clinical.slides.values() for slide in slides):
+            ours = next(
+                (slide for slides in member.clinical.slides.values() for slide in slides),
+                member.clinical.patients.index[0],
+            )
+            told = (
+                f"{len(strangers)} slides of no patient of the table ({strangers[0]} in the store, {ours} in the table)"
+            )
+            found.add("features", told, state)
+        if named := sum(map(len, member.clinical.slides.values())) - sum(map(len, matched.values())):
             found.add("features", f"{named} slides that the table names are not in the store", "look")
     return with_slides
 
@@ -213,7 +218,7 @@ def _join(found: Examination, cohort: Cohort, with_slides: set[str]) -> None:
             known = f", {int(observed[own].sum())} with outcome" if cohort.clinical.kind else ""
             found.add("join", f"{kind}: {len(own)} patients{known}", "look" if kind.startswith("neither") else "ok")
     if len(kinds["neither (not used)"]) == len(patients):
-        found.add("join", "no patient has slides or RNA; do the tables use the same ids?", "blocks")
+        found.add("join", f"no patient ({patients[0]}, …) has slides or RNA; do the tables use the same ids?", "blocks")
     if strangers := rna - set(patients):
         found.add("join", f"RNA of {len(strangers)} patients who are not in the clinical table (not used)", "look")
 
@@ -237,47 +242,6 @@ def _sites(found: Examination, cohort: Cohort) -> None:
     shared = site[test].dropna().isin(set(site[train].dropna()))
     told = f"{site.nunique()} sites; {int(shared.sum())} of {len(test)} test patients share one with training patients"
     found.add("sites", told, "look" if shared.any() else "ok")
-
-
-def _folds(found: Examination, cohort: Cohort) -> pd.DataFrame:
-    """Parts of every fold; folds that are too small to train or to judge are said."""
-    rows = {}
-    numbers = [cohort.fold] if cohort.split is None else sorted(cohort.split.folds)
-    chosen, small = cohort.fold, []
-    for k in numbers:
-        cohort.fold = k
-        parts = cohort.partition("fit")._asdict()
-        rows[k] = {f"{part} {what}": n for part, own in parts.items() for what, n in _sizes(cohort.clinical, own)}
-        for part, own in parts.items():
-            small += [(k, part, told) for told in _too_small(cohort.clinical, part, own)]
-    cohort.fold = chosen
-    blocking = [one for one in small if one[2].startswith("no ") and one[1] == "train"]
-    for k, part, told in small:
-        found.add("folds", f"fold {k}, {part}: {told}", "blocks" if (k, part, told) in blocking else "look")
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fold")
-
-
-def _sizes(clinical: Clinical, own: list[str]) -> list[tuple[str, int]]:
-    patients = clinical.patients.loc[own]
-    if clinical.kind == "survival":
-        return [("patients", len(own)), ("events", int(patients["event"].sum()))]
-    if clinical.kind == "classification":
-        counts = patients["label"].value_counts()
-        return [("patients", len(own)), *((label, int(counts.get(label, 0))) for label in clinical.classes)]
-    return [("patients", len(own))]
-
-
-def _too_small(clinical: Clinical, part: str, own: list[str]) -> list[str]:
-    limits = FEWEST_EVENTS if clinical.kind == "survival" else FEWEST_OF_CLASS
-    noun = "event" if clinical.kind == "survival" else None
-    told = []
-    for what, n in _sizes(clinical, own)[1:]:
-        if n < limits[part]:
-            name = noun or f"patient of class {what}"
-            told.append(
-                f"no {name}" if n == 0 else f"{n} {name}{'s' if n > 1 and noun else ''} only, figures of it vary"
-            )
-    return told
 
 
 def machine(root: str | Path) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmml.errors import InputError
+from dmml.slides.discovery import find_slides
 from dmml.slides.file_names import check_name
 from dmml.slides.mpp import SlideError, check_given
 from dmml.slides.reader import Slide
-from dmml.slides.survey import find_slides
 
 PREDICTION = "prediction.json"
 _NAMED = 3
@@ -41,7 +41,7 @@ def check_input(
     """Find the slides and refuse, all at once, those that cannot be used.
 
     Args:
-        slides: Files, and folders that are searched for slides.
+        slides: Files, and folders that are searched for slides; plain images in them count where `mpp` is given.
         out: Folder of the answers.
         mpp: µm per pixel, used only where a slide tells none.
         weights: Local weights of the encoder.
@@ -61,7 +61,7 @@ def check_input(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; name a folder, e.g. --out predictions")
-    paths, _ = find_slides(slides)
+    paths = find_slides(slides, lambda path: mpp is not None).slides
     for path in paths:
         try:
             check_name(path)  # the answer's folder gets it

@@ -120,7 +120,8 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
         if unreadable := slide.get("findings", {}).get("unreadable"):
             found.append(f"{slide['source']}: {unreadable:.2f} mm² of it could not be decoded and were not looked at.")
         if slide["mpp_source"] == GIVEN:
-            found.append(f"{slide['source']} does not tell its scale; {slide['mpp']:g} µm per pixel was given by hand.")
+            found.append(f"{slide['source']}: its scale of {slide['mpp']:g} µm per pixel was given by hand.")
+        found += [f"{slide['source']}: {note}." for note in slide.get("notes", [])]
     return found
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
 from dmml.slides.claims import Claims
+from dmml.slides.companions import FAILURES, QC, beside, prefix_of
 from dmml.slides.extraction import Extraction, Options
-from dmml.slides.failures import Failure, beside, record_failures
+from dmml.slides.failures import Failure, record_failures, remove
 from dmml.slides.grid import pixel_um
 from dmml.slides.manifest import Manifest, read_manifest
 from dmml.slides.mpp import GIVEN, LISTED, SlideError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from dmml.store import FeatureStore
     from dmml.store.places import Folder, Remote
 
-FAILURES, QC = "failures.csv", "qc.html"
-
 
 def extract(
     slides: Sequence[str | Path], out: str | Path, encoder: str | Encoder | None = None, **options
@@ -36,10 +35,12 @@ def extract(
     """Write features of slides into a store.
 
     Slides that are complete in the store are passed over. A slide that cannot be used goes into `failures.csv` beside
-    the store, and the rest goes on. A picture of every slide with its tiles is kept in `qc.html` beside the store.
+    the store, and the rest goes on. A picture of every slide with its tiles is kept in `qc.html` beside the store. Of
+    several stores in one folder, all but the first have their name before these two.
 
     Args:
-        slides: Files, and folders that are searched for slides.
+        slides: Files, and folders that are searched for slides; plain images in them are slides where `mpp` or the
+            manifest gives their scale.
         out: Store to write to or go on with; folder or fsspec URL.
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `Options`: `weights`, local weights of the encoder; `magnifications`, one, or two of which
@@ -64,7 +65,8 @@ def extract(
         scales = {str(m): pixel_um(m) for m in magnifications}
         wanted = {"encoder": {"name": _name(chosen)}, "magnifications": scales, "extraction": chosen.recorded}
         store.check_same(wanted, partly=("encoder",))
-    result = Extraction(shard=shard, failures_file=_failures_file(out, shard))
+    prefix = prefix_of(out)
+    result = Extraction(shard=shard, failures_file=_failures_file(out, shard, prefix), qc_file=beside(out, prefix + QC))
     from dmml.slides.readers import Readers
 
     with Readers(chosen.readers) as readers:
@@ -100,10 +102,11 @@ def _name(chosen: Options) -> str:
     return chosen.encoder if isinstance(chosen.encoder, str) else chosen.encoder.name
 
 
-def _failures_file(out: str, shard: Shard | None) -> str:
+def _failures_file(out: str, shard: Shard | None, prefix: str) -> str:
     # Behind a URL there is no lock, and ranks must not write over each other's list.
     apart = shard is not None and "://" in out
-    return beside(out, f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES)
+    name = f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES
+    return beside(out, prefix + name)
 
 
 def _look(
@@ -127,6 +130,7 @@ def _look(
     found.written_at = written_at
     result.passed_over = [path.stem for path in found.done]
     result.failures, result.ignored, result.missing = found.failures, found.ignored, found.missing
+    result.unscaled = found.unscaled
     return found
 
 
@@ -140,8 +144,12 @@ def _warn_of_pretraining(encoder: str, found: Survey, result: Extraction) -> Non
 
 
 def _record(claims: Claims, result: Extraction) -> None:
-    """Add the failures so far to `failures.csv`: a run of days may be looked at, or be cut off, before its end."""
-    if result.failures:
+    """Add the failures so far to their list: a run of days may be looked at, or be cut off, before its end.
+
+    A list by the store's own name is made at once, so that another store of the folder does not take itself for one of
+    two that share `failures.csv`.
+    """
+    if result.failures or Path(result.failures_file).name != FAILURES:
         with claims.alone():
             record_failures(result.failures_file, result.failures, ())
 
@@ -152,6 +160,8 @@ def _finish(
     """Write `failures.csv` and `qc.html`, and clear what writers that died left behind."""
     with claims.alone():
         _tidy(place_of(out), None if shard is None else {Path(file).stem for file in found.looked_at()}, claims)
+        if store is None and shard is None:
+            _list_without_store(out, result)
         theirs = set(result.elsewhere)  # of another process, whose rows stay
         looked_at = [file for file in found.looked_at() if Path(file).stem not in theirs]
         everything = record_failures(result.failures_file, result.failures, looked_at)
@@ -167,7 +177,15 @@ def _finish(
             raise InputError(_none_left(result.failures, result.failures_file))
         from dmml.slides.qc import write_qc
 
-        result.qc = write_qc(store, everything, beside(store.path, QC))
+        result.qc = write_qc(store, everything, result.qc_file)
+
+
+def _list_without_store(out: str, result: Extraction) -> None:
+    """Where nothing could be extracted there is no store that a list could belong to: `failures.csv` tells why."""
+    plain = beside(out, FAILURES)
+    if result.failures_file != plain:
+        remove(result.failures_file)
+        result.failures_file = plain
 
 
 def _tidy(place: Folder | Remote, own: set[str] | None, claims: Claims) -> None:

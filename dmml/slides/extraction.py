@@ -33,9 +33,13 @@ class Extraction:
     """Slides that another process is working on"""
     failures: list[Failure] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
+    unscaled: list[Path] = field(default_factory=list)
+    """Plain images in folders that were skipped, since nothing states their µm per pixel"""
     missing: list[str] = field(default_factory=list)
     """Names in the manifest that no file has"""
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """{slide that was written: which page of its file was taken, which levels were ignored}"""
     shard: Shard | None = None
     tiles: int = 0
     """Tiles of the slides written"""
@@ -43,6 +47,9 @@ class Extraction:
     """Those of them that an earlier run had encoded before it was cut off"""
     seconds: float = 0.0
     qc: str = ""
+    """The page that was written"""
+    qc_file: str = ""
+    """Where it is to be written"""
     failures_file: str = ""
     estimate: Estimate | None = None
     """What a dry run found; nothing was written"""

@@ -59,9 +59,7 @@ def extract_usable(
     encoder.batch_size = chosen.batch_size or own_batch
 
     def written(slide: EncodedSlide) -> None:
-        result.written.append(slide.request.path.stem)
-        result.tiles += sum(len(bag.features) for bag in slide.bags.values())
-        result.known += slide.known
+        _add_to(result, slide)
         if slide.draft is not None:
             slide.draft.remove()
         claims.leave(slide.request.path.stem)
@@ -103,6 +101,15 @@ def extract_usable(
             f"{out} lies where files cannot be locked: two processes at a time need --shard, or they redo each other's slides"
         )
     return writer.store
+
+
+def _add_to(result: Extraction, slide: EncodedSlide) -> None:
+    """Count a slide that is in the store."""
+    result.written.append(slide.request.path.stem)
+    result.tiles += sum(len(bag.features) for bag in slide.bags.values())
+    result.known += slide.known
+    if notes := slide.attributes.get("notes"):
+        result.notes[slide.request.path.stem] = notes
 
 
 def _write(

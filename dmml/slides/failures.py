@@ -1,4 +1,4 @@
-"""What was not extracted, and why: `failures.csv` beside the store."""
+"""What was not extracted, and why: the list of failures beside the store."""
 
 from __future__ import annotations
 
@@ -37,12 +37,6 @@ def _is_gone(file: str) -> bool:
     return os.path.isdir(os.path.dirname(_absolute(file))) and not os.path.lexists(file)
 
 
-def beside(store: str | Path, name: str) -> str:
-    """Path or URL of a file in the folder that holds the store."""
-    text = str(store).rstrip("/")
-    return f"{text.rpartition('/')[0]}/{name}" if "://" in text else str(Path(text).parent / name)
-
-
 def write_text(path: str, text: str) -> None:
     """Write a text file whole or not at all, local or by URL.
 
@@ -65,6 +59,17 @@ def write_text(path: str, text: str) -> None:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); the store is whole, run the same command again when it can"
         ) from error
+
+
+def remove(path: str) -> None:
+    """Remove a text file, local or by URL, where there is one."""
+    if "://" not in path:
+        return Path(path).unlink(missing_ok=True)
+    import fsspec
+
+    files, name = fsspec.core.url_to_fs(path)
+    if files.exists(name):
+        files.rm_file(name)
 
 
 def read_failures(path: str) -> list[Failure]:

@@ -1,8 +1,7 @@
-"""Reads tile features that other tools made: TRIDENT's and CLAM's HDF5 files, and plain tensors with their coordinates."""
+"""Reads tile features that other tools made: HDF5 files of TRIDENT, CLAM and STAMP, and plain tensors with coordinates."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +10,11 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.slides.mpp import HIGHEST, LOWEST, SlideError
+from dmml.slides.foreign_cutting import Cutting, cutting_of, extractor_of, text_of
+from dmml.slides.mpp import SlideError
 
 FEATURE_NAMES = ("features", "feats")
 COORDINATE_NAMES = ("coords", "coordinates")
-PARAMETERS = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_(?P<patch>\d+)px_\d+px_overlap$")
-"""TRIDENT's name of the folder of one way of cutting: `20x_256px_0px_overlap`"""
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How tiles were cut, as far as files or the user tell; None = unknown."""
-
-    magnification: float | None = None
-    """10 / (µm per pixel of a tile), nominal"""
-    patch_px: int | None = None
-    """Side of a tile in pixels of its magnification"""
-    level0_px: float | None = None
-    """Side of a tile in pixels of the finest level"""
-    level0_mpp: float | None = None
-    """µm per pixel of the finest level"""
-    mpp_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,8 +24,10 @@ class ForeignSlide:
     features: np.ndarray
     """(N, D) float"""
     corner: np.ndarray
-    """(N, 2) float64, upper left corner of each tile in pixels of the finest level"""
+    """(N, 2) float64, upper left corner of each tile in pixels of the finest level, or in µm where `cutting.in_um`"""
     cutting: Cutting
+    encoder: str = ""
+    """Name of the encoder, where the file tells it"""
 
 
 def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
@@ -56,6 +41,8 @@ def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
         SlideError: The file cannot be used; `state` says why in a word.
     """
     held, told = _read_tensors(path) if path.suffix.lower() in (".pt", ".pth") else _read_hdf5(path)
+    if (kind := text_of(told.get("feat_type"))) not in ("", "tile"):
+        raise SlideError("not_tiles", f"{path}: holds features of a {kind} (feat_type), not of its tiles; give those")
     features = next((held[name] for name in FEATURE_NAMES if name in held), None)
     if features is None:
         raise SlideError(
@@ -67,14 +54,16 @@ def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
             raise SlideError(
                 "no_coordinates", f"{path}: features without coordinates; name the folder that has them with --coords"
             )
-        held, told = _read_hdf5(coordinates)
+        held, coordinates_told = _read_hdf5(coordinates)
+        told = {**told, **coordinates_told}
         corner = next((held[name] for name in COORDINATE_NAMES if name in held), None)
         if corner is None:
             raise SlideError("no_coordinates", f"{coordinates}: holds {sorted(held) or 'nothing'}, no coords")
     if features.ndim == 3 and features.shape[0] == 1:
         features = features[0]
     _check(path, features, corner)
-    return ForeignSlide(features, corner[:, :2].astype(np.float64), _cutting(path, told))
+    cutting, corner = cutting_of(path, told, corner[:, :2].astype(np.float64))
+    return ForeignSlide(features, corner, cutting, extractor_of(told))
 
 
 def _check(path: Path, features: np.ndarray, corner: np.ndarray) -> None:
@@ -132,34 +121,3 @@ def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     tensors = {k: v for k, v in held.items() if isinstance(v, torch.Tensor)}
     arrays = {str(k): (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in tensors.items()}
     return arrays, {str(k): v for k, v in held.items() if isinstance(v, int | float | str)}
-
-
-def _cutting(path: Path, told: Mapping[str, Any]) -> Cutting:
-    """What attributes of TRIDENT, CLAM and others, and TRIDENT's folder name, tell of the tiles."""
-
-    def number(*names: str) -> float | None:
-        for name in names:
-            try:
-                value = float(np.asarray(told[name]).reshape(-1)[0])
-            except (KeyError, ValueError, TypeError, IndexError):
-                continue
-            if np.isfinite(value) and value > 0:
-                return value
-        return None
-
-    folder = next((found for part in reversed(path.parts[:-1]) if (found := PARAMETERS.match(part))), None)
-    magnification = number("target_magnification") or (float(folder["magnification"]) if folder else None)
-    patch, level0 = number("patch_size"), number("patch_size_level0")
-    if patch is None and folder:
-        patch = float(folder["patch"])
-    if level0 is None and patch is not None and magnification is None:
-        # CLAM: patch_size counts pixels of the level patch_level; only level 0 says how many of the finest these are.
-        level0 = (
-            patch * number("downsample") if number("downsample") else patch if told.get("patch_level") == 0 else None
-        )
-    mpp, source = number("level0_mpp", "mpp", "slide_mpp"), "attribute of the file"
-    if mpp is None and magnification and patch and level0:
-        mpp, source = 10.0 / magnification * patch / level0, "nominal, from the magnification"
-    if mpp is not None and not LOWEST <= mpp <= HIGHEST:
-        mpp = None
-    return Cutting(magnification, None if patch is None else int(patch), level0, mpp, source if mpp else "")

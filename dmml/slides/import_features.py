@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.slides.failures import Failure, beside, record_failures
+from dmml.slides.companions import FAILURES, beside, prefix_of
+from dmml.slides.failures import Failure, record_failures
 from dmml.slides.file_names import check_name, in_one_line
-from dmml.slides.foreign_features import PARAMETERS, Cutting, ForeignSlide, read_foreign
+from dmml.slides.foreign_cutting import PARAMETERS, Cutting
+from dmml.slides.foreign_features import ForeignSlide, read_foreign
+from dmml.slides.foreign_placement import check_placement, complete_cutting, placement_doubts, unused_options
 from dmml.slides.known_encoders import seen_in_training
 from dmml.slides.mpp import SlideError, check_given
 from dmml.slides.nesting import parents_of, why_not_nested
 from dmml.slides.sources import fingerprint
 from dmml.store import FeatureStore, SlideFeatures, is_store
+from dmml.store.checks import zero_rows
 
 SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
-FAILURES = "failures.csv"
 
 
 @dataclass
@@ -30,13 +33,14 @@ class Import:
     written: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    failures_file: str = ""
     magnifications: tuple[int, ...] = ()
     tile_px: int = 0
     dim: int = 0
     not_nested: str = ""
     """Why only one of two magnifications was taken; empty where both were"""
-    warning: str = ""
-    """That the encoder was pre-trained on the slides' collection; empty where that is not known"""
+    warnings: list[str] = field(default_factory=list)
+    """That the encoder was pre-trained on the slides' collection; tiles that hold zeros or lie oddly"""
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,14 @@ def import_features(
     Args:
         inputs: Files (`.h5`, `.pt`), folders of them, or a TRIDENT job folder.
         out: Store to write or go on with.
-        encoder: Name of the encoder; taken from TRIDENT's folder `features_<name>` when None.
+        encoder: Name of the encoder; taken from TRIDENT's folder `features_<name>`, or from what the files say, when
+            None.
         coords: Folder of HDF5 files with coordinates, for features that stand alone.
         magnification: 10 / (µm per pixel of a tile), where the files do not tell.
         patch_px: Side of a tile in pixels of its magnification, where the files do not tell.
-        level0_px: Side of a tile in pixels of the finest level, where the files do not tell.
-        mpp: µm per pixel of the finest level; taken before what the files tell.
+        level0_px: Side of a tile in pixels of the finest level, where the files do not tell. Files of which the tiles
+            stand closer together are refused.
+        mpp: µm per pixel of the finest level; taken before what the files tell, unless their coordinates are µm.
 
     Raises:
         InputError: Nothing can be imported, or the store was made otherwise.
@@ -82,13 +88,14 @@ def import_features(
         check_given(mpp)
     found = _find(inputs, encoder)
     given = Cutting(magnification, patch_px, level0_px, mpp, "--mpp" if mpp else "")
-    result = Import()
+    out = str(out).removeprefix("file://")
+    result = Import(failures_file=beside(out, prefix_of(out) + FAILURES))
     planned = _plan(found, coords, given, result)
     if not planned:
         raise InputError(_nothing(result.failures))
-    name = encoder or _encoder_name(found)
-    result.warning = seen_in_training(name, planned)
-    out = str(out).removeprefix("file://")
+    name = encoder or _encoder_name(found, planned)
+    if warning := seen_in_training(name, planned):
+        result.warnings.insert(0, warning)
     scales = sorted({m for files in planned.values() for m in files})
     if len(scales) > 2:
         raise InputError(f"{len(scales)} magnifications found ({scales}); name the folders of two, or of one")
@@ -99,7 +106,7 @@ def import_features(
     _keep_common(planned, result)
     _write(planned, scales, out, name, result)
     seen = [in_one_line(path) for files in found.values() for path in files]
-    record_failures(beside(out, FAILURES), result.failures, seen)
+    record_failures(result.failures_file, result.failures, seen)
     if not (result.written or result.passed_over):
         raise InputError(_nothing(result.failures))
     return result
@@ -152,17 +159,28 @@ def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cuttin
                 check_name(path)
                 coordinates = _coordinates_of(path, coords)
                 held = read_foreign(path, coordinates)
-                cutting = _complete(path, held.cutting, given)
+                cutting = complete_cutting(path, held.cutting, given)
+                check_placement(path, held.corner, cutting, from_file=held.cutting.level0_px is not None)
                 scale = int(cutting.magnification)
                 if scale in planned.get(slide_id, {}):
                     other = planned[slide_id][scale].path
                     raise SlideError("duplicate_stem", f"{path}: same slide and magnification as {other}; name one")
                 # Not a slice, which would keep all features of all slides in memory.
-                looked = ForeignSlide(np.empty((0, held.features.shape[1]), np.float32), held.corner, cutting)
-                planned.setdefault(slide_id, {})[scale] = _Planned(path, coordinates, looked, held.features.shape[1])
+                width = held.features.shape[1]
+                looked = ForeignSlide(np.empty((0, width), np.float32), held.corner, cutting, held.encoder)
+                planned.setdefault(slide_id, {})[scale] = _Planned(path, coordinates, looked, width)
+                _warn(path, held, cutting, given, result)
             except SlideError as error:
                 result.failures.append(Failure(in_one_line(path), error.state, str(error)))
     return planned
+
+
+def _warn(path: Path, held: ForeignSlide, cutting: Cutting, given: Cutting, result: Import) -> None:
+    """Say what is odd about a file that is taken all the same."""
+    doubts = [*unused_options(held.cutting, given), *placement_doubts(held.corner, cutting)]
+    if zeros := zero_rows(held.features):
+        doubts.append(f"{zeros} of {len(held.features)} tiles hold zeros only, as where an extraction failed")
+    result.warnings += [f"{path}: {doubt}" for doubt in doubts]
 
 
 def _coordinates_of(path: Path, coords: str | Path | None) -> Path | None:
@@ -170,33 +188,6 @@ def _coordinates_of(path: Path, coords: str | Path | None) -> Path | None:
     folders = [Path(coords)] if coords is not None else [path.parent.parent / n for n in ("patches", "h5_files")]
     names = [f"{path.stem}{ending}" for ending in (".h5", "_patches.h5")]
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
-
-
-def _complete(path: Path, told: Cutting, given: Cutting) -> Cutting:
-    """Join what the file and the user tell, and work out what follows from it; nothing is guessed."""
-    mpp = given.level0_mpp or told.level0_mpp
-    level0 = told.level0_px or given.level0_px
-    if mpp is None:
-        raise SlideError(
-            "no_mpp", f"{path}: µm per pixel of the finest level unknown; give it with --mpp, e.g. --mpp 0.25"
-        )
-    if level0 is None:
-        raise SlideError(
-            "no_tile_size", f"{path}: side of a tile in pixels of the finest level unknown; give it with --level0-px"
-        )
-    patch = told.patch_px or given.patch_px
-    magnification = told.magnification or given.magnification
-    if magnification is None and patch:
-        magnification = 10.0 / (level0 * mpp / patch)
-    nominal = next((m for m in (5, 10, 20, 40) if magnification and abs(magnification / m - 1) < 0.15), None)
-    if nominal is None:
-        raise SlideError(
-            "no_magnification",
-            f"{path}: its magnification is unknown or none of 5, 10, 20, 40; give --magnification and --patch-px",
-        )
-    patch = patch or round(level0 * mpp / (10.0 / nominal))
-    source = given.mpp_source or told.mpp_source
-    return Cutting(nominal, patch, level0, mpp, source)
 
 
 def _keep_common(planned: _Plan, result: Import) -> None:
@@ -217,7 +208,7 @@ def _keep_common(planned: _Plan, result: Import) -> None:
 def _write(planned: _Plan, scales: list[int], out: str, name: str, result: Import) -> None:
     from tqdm import tqdm
 
-    encoder = {"name": name, "weights": "imported", "dim": result.dim, "preprocessing": {}}
+    encoder = {"name": name, "dim": result.dim}
     magnifications = {m: 10.0 / m for m in scales}
     result.magnifications = tuple(scales)
     store = FeatureStore.create(out, encoder, magnifications, result.tile_px) if is_store(out) else None
@@ -251,10 +242,10 @@ def _attributes(files: dict[int, _Planned]) -> dict[str, Any]:
             str(m): [file.path.name, *_hashes(file), c.level0_px, c.level0_mpp]
             for (m, file), c in zip(files.items(), cuttings.values(), strict=True)
         },
-        "mpp": cuttings[max(files)].level0_mpp,
+        **({} if cuttings[max(files)].in_um else {"mpp": cuttings[max(files)].level0_mpp}),
         "mpp_source": cuttings[max(files)].mpp_source,
         "tile_um": {str(m): c.level0_px * c.level0_mpp for m, c in cuttings.items()},
-        "tile_level0_px": {str(m): c.level0_px for m, c in cuttings.items()},
+        "tile_level0_px": {str(m): c.level0_px for m, c in cuttings.items() if not c.in_um},
         "tiles": {str(m): len(file.slide.corner) for m, file in files.items()},
     }
 
@@ -270,17 +261,24 @@ def _bag(file: _Planned) -> SlideFeatures:
     return SlideFeatures(read_foreign(file.path, file.coordinates).features, centre.astype(np.float32))
 
 
-def _encoder_name(found: dict[str, list[Path]]) -> str:
-    """TRIDENT's folder `features_<name>`.
+def _encoder_name(found: dict[str, list[Path]], planned: _Plan) -> str:
+    """The encoder that the files name, or TRIDENT's folder `features_<name>`.
 
     Raises:
         InputError: There is none, or several.
     """
+    named = {file.slide.encoder for files in planned.values() for file in files.values()} - {""}
+    if len(named) > 1:
+        raise InputError(
+            f"the files name several encoders ({', '.join(sorted(named))}); import the files of one at a time"
+        )
     folders = {path.parent.name for files in found.values() for path in files}
     names = {name.removeprefix("features_") for name in folders if name.startswith("features_")}
-    if len(names) != 1 or len(names) != len(folders):
-        raise InputError("which encoder made these features? say it with --encoder, e.g. --encoder uni_v1")
-    return names.pop()
+    if len(names) == 1 and len(folders) == 1:
+        return names.pop()
+    if named:
+        return named.pop()
+    raise InputError("which encoder made these features? say it with --encoder, e.g. --encoder uni_v1")
 
 
 def _nothing(failures: list[Failure]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.grid import DEFAULT_TISSUE, JUDGED_AT, LEAST_TISSUE, Tiles, lay_tiles, tile_um, tissue_share
+from dmml.slides.grid import DEFAULT_TISSUE, JUDGED_AT, LEAST_TISSUE, Tiles, lay_tiles, pixel_um, tile_um, tissue_share
 from dmml.slides.mpp import GIVEN, SlideError
 from dmml.slides.reader import Slide
 from dmml.slides.sources import fingerprint
@@ -78,6 +78,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
             "no_tissue", f"{slide.path}: {reason}; leave it out, or check its µm per pixel ({slide.mpp:.4g})"
         )
     thumbnail, mpp = _thumbnail(slide, picture, scale)
+    slide.compare_levels([pixel_um(magnification) for magnification in request.magnifications])
     attributes = {
         "source": slide.path.name,
         **fingerprint(slide.path),
@@ -85,6 +86,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         "mpp": slide.mpp,
         "mpp_source": request.mpp_from if slide.mpp_source == GIVEN else slide.mpp_source,
         "reader": slide.reader,
+        **({"notes": slide.notes} if slide.notes else {}),
         "tile_um": {str(m): tile_um(m) for m in tiles},
         "tile_level0_px": {str(m): tile_um(m) / slide.mpp for m in tiles},
         "thumbnail_mpp": mpp,

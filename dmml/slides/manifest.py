@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.id_matching import other_spelling
+from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
 from dmml.errors import InputError
+from dmml.slides.discovery import SUFFIXES
 from dmml.slides.mpp import GIVEN, HIGHEST, LISTED, LOWEST
-from dmml.slides.reader import PLAIN_SUFFIXES
-from dmml.slides.survey import SUFFIXES
+from dmml.slides.plain_image import PLAIN_SUFFIXES
 
 NAMES = ("slide_id", "slide", "filename", "file", "wsi")
 """Columns that may name the slide, by file name with or without folder and ending"""
@@ -25,49 +27,69 @@ class Manifest:
     """{slide_id: µm per pixel, or None}"""
 
     def select(self, slides: Iterable[Path]) -> tuple[list[Path], list[str]]:
-        """The slides that are meant, and the names in the table that no file has."""
+        """The slides that are meant, and the names in the table that no file has.
+
+        Raises:
+            InputError: There are slides, and the table names none of them.
+        """
         slides = list(slides)
         if not self.path:
             return slides, []
-        there = {path.stem for path in slides}
-        return [path for path in slides if path.stem in self.mpp], [name for name in self.mpp if name not in there]
+        selected = [path for path in slides if self._name(path.stem) in self.mpp]
+        found = {self._name(path.stem) for path in selected}
+        missing = [name for name in self.mpp if name not in found]
+        if slides and not selected:
+            raise InputError(
+                f"--manifest {self.path}: none of the slides that the manifest names is there ({missing[0]!r} in the "
+                f"manifest, {slides[0].stem!r} in the folder); name slides by their files"
+            )
+        return selected, missing
+
+    def _name(self, slide_id: str) -> str:
+        """What the table calls a slide: `1040.0` may be the slide `1040`."""
+        other = other_spelling(slide_id)
+        return other if slide_id not in self.mpp and other in self.mpp else slide_id
 
     def mpp_of(self, slide_id: str, otherwise: float | None) -> float | None:
         """µm per pixel of a slide: the table's, or the one given for all."""
-        return self.mpp.get(slide_id) or otherwise
+        return self.mpp.get(self._name(slide_id)) or otherwise
 
     def mpp_from(self, slide_id: str) -> str:
         """Where `mpp_of` has it from: `mpp.LISTED` or `mpp.GIVEN`."""
-        return LISTED if self.mpp.get(slide_id) else GIVEN
+        return LISTED if self.mpp.get(self._name(slide_id)) else GIVEN
 
 
 def read_manifest(path: str | Path | None) -> Manifest:
-    """Read a CSV with a column that names slides, and perhaps `mpp`.
+    """Read a table (CSV or TSV) with a column that names slides, and perhaps `mpp`.
 
     Raises:
-        InputError: No such file or column, or an mpp that no scan has.
+        InputError: No such file or column, no slide, or an mpp that no scan has.
     """
     if path is None:
         return Manifest()
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-            name = next((columns[n] for n in NAMES if n in columns), None)
-            if name is None:
-                raise InputError(
-                    f"--manifest {path}: no column {' or '.join(NAMES)} among {', '.join(columns) or 'none'}"
-                )
-            mpp: dict[str, float | None] = {}
-            for number, row in enumerate(rows, start=2):
-                if row[name] and row[name].strip():
-                    told = (row.get(columns.get("mpp", "")) or "").strip()
-                    mpp[_stem(row[name].strip())] = _mpp(f"--manifest {path}, row {number}", told)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"--manifest {path}: cannot be read ({error})") from error
+        return Manifest(str(path), _read(open_table(path)))
+    except InputError as error:
+        raise InputError(f"--manifest {error}") from error
+
+
+def _read(table: TextTable) -> dict[str, float | None]:
+    """{slide_id: µm per pixel, or None} of the table's rows."""
+    columns = {name.lower(): name for name in table.columns}
+    name = next((columns[n] for n in NAMES if n in columns), None)
+    if name is None:
+        raise InputError(f"{table.path}: no column {' or '.join(NAMES)} among {', '.join(table.columns)}")
+    wanted = [require_column(table, column, "manifest") for column in (name, columns.get("mpp")) if column]
+    rows = read_rows(table, wanted).dropna(subset=[name])
+    names = read_ids(table, rows[name], patients=False)
+    texts = rows[wanted[1]] if len(wanted) > 1 else [None] * len(rows)
+    mpp = {
+        _stem(slide): None if text is None else _mpp(f"{table.path}, line {table.line_of(index)}", text)
+        for index, slide, text in zip(rows.index, names, texts, strict=True)
+    }
     if not mpp:
-        raise InputError(f"--manifest {path}: names no slide")
-    return Manifest(str(path), mpp)
+        raise InputError(f"{table.path}: names no slide; write one a row under {name}")
+    return mpp
 
 
 def _stem(name: str) -> str:
@@ -75,13 +97,11 @@ def _stem(name: str) -> str:
     return path.stem if path.suffix.lower() in (*SUFFIXES, *PLAIN_SUFFIXES) else path.name
 
 
-def _mpp(where: str, text: str) -> float | None:
-    if not text:
-        return None
+def _mpp(where: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = float("nan")
+        raise InputError(f"{where}: mpp {text!r} {no_number(text)}; leave it empty if unknown") from None
     if not LOWEST <= value <= HIGHEST:
         raise InputError(f"{where}: mpp {text} is no µm per pixel in {LOWEST}–{HIGHEST}; leave it empty if unknown")
     return value

@@ -99,6 +99,8 @@ _DIRECT = (
         "mirax.LAYER_0_LEVEL_0_SECTION.MICROMETER_PER_PIXEL_Y",
         _micrometres,
     ),
+    ("ome.PhysicalSizeX", "ome.PhysicalSizeY", _micrometres),
+    ("imagej.PixelWidth", "imagej.PixelHeight", _micrometres),
 )
 _TIFF_UNITS = {"centimeter": 1e4, "inch": 25400.0}
 KEYS_TRIED = (*(across for across, _, _ in _DIRECT), "tiff.XResolution")

@@ -162,7 +162,7 @@ def _card(store: FeatureStore, slide: str, fine: int, odd: list[str], few: bool)
 def _odd(known: dict[str, Any], usual_mpp: float, finest: float) -> list[str]:
     """What is odd about a slide, a line each; `finest`: µm per pixel of its finest tiles."""
     found = known.get("findings", {})
-    lines = []
+    lines = list(known.get("notes", []))
     if known.get("tiles_unreadable"):
         lines.append(f"{known['tiles_unreadable']} tiles could not be decoded and are left out")
     if "unreadable" in found:
@@ -181,7 +181,7 @@ def _odd(known: dict[str, Any], usual_mpp: float, finest: float) -> list[str]:
             f"{known['mpp'] / finest:.2f} times"
         )
     if known.get("mpp_source") in (GIVEN, LISTED):
-        lines.append("µm per pixel were given, the slide does not tell them")
+        lines.append("µm per pixel were given by the user, not by the slide")
     return lines
 
 

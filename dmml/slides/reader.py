@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +11,14 @@ from PIL import Image
 
 from dmml.errors import reason_of
 from dmml.slides.grid import pixel_um
-from dmml.slides.mpp import Scale, SlideError, check_given, resolve_mpp
+from dmml.slides.levels import Levels
+from dmml.slides.mpp import SlideError, check_given
+from dmml.slides.opening import open_slide
 
-PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-PLAIN_LIMIT = 20_000 * 20_000
-"""Pixels up to which a plain image is read: it has to be held in memory whole"""
 COARSEST = 1.25
 """A slide is refused where its pixels are larger than wanted by more than this: what was not scanned is not made up"""
+SMALL_PIXELS = 64_000_000
+"""Pixels of the finest level up to which the whole of it is decoded to find tissue, in one or two seconds"""
 _TOLERANCE = 1.01
 _WHOLE = 1e-3
 """Pixels by which a place may miss a whole pixel and still be read as one"""
@@ -27,45 +27,19 @@ MOST_UNREADABLE = 0.2
 """Share of a slide that may fail to decode before it is refused"""
 
 
-class _PlainImage:
-    """A single-level image behind the few calls of OpenSlide that the reader needs."""
-
-    def __init__(self, path: Path):
-        # Our own limit, checked before a pixel is decoded, takes the place of Pillow's warning.
-        Image.MAX_IMAGE_PIXELS = None
-        with warnings.catch_warnings(action="ignore"):
-            self._image = Image.open(path)
-            _check_whole(self._image, path)
-        if math.prod(self._image.size) > PLAIN_LIMIT:
-            raise ValueError(f"{self._image.size} pixels without a pyramid; convert it to a tiled TIFF")
-        self.dimensions = self._image.size
-        self.level_dimensions = (self._image.size,)
-        self.level_downsamples = (1.0,)
-        self.properties: dict[str, str] = {}
-        self._loaded = False
-
-    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
-        if not self._loaded:
-            self._image = _on_white(self._image)
-            self._loaded = True
-        return self._image.crop((*location, location[0] + size[0], location[1] + size[1]))
-
-    def close(self) -> None:
-        self._image.close()
-
-
 class Slide:
     """A slide, read by µm. Usable as a context manager; `read` may be called from any one thread at a time.
 
     Args:
-        path: Any file that OpenSlide reads, or a plain image if `mpp` is given.
+        path: Any file that OpenSlide reads, any TIFF, or a plain image if `mpp` is given. Of a TIFF that no vendor
+            has made, the largest tiled page is the slide, whatever comes before it.
         mpp: µm per pixel, used only where the slide tells none.
 
     Attributes:
         dimensions: (width, height) in pixels of the finest level.
         mpp: µm per pixel of the finest level.
         mpp_source: Property that told it.
-        reader: `openslide:<vendor>` or `pillow`.
+        reader: `openslide:<vendor>`, `tiff:page <n>` where OpenSlide would take another page, or `pillow`.
         unreadable_um2: Area of the last `overview` that could not be decoded, µm².
 
     Raises:
@@ -78,14 +52,17 @@ class Slide:
             check_given(mpp)
         if not self.path.exists():
             raise SlideError("missing", f"{self.path}: no such file; check the path")
-        self._handle = self._open(mpp)
+        opened = open_slide(self.path, mpp)
+        self._handle, self.reader = opened.handle, opened.reader
         try:
-            scale = self._scale(mpp)
+            scale = opened.scale(self.path, mpp)
         except SlideError:
             self.close()
             raise
         self.mpp, self.mpp_source = scale.mpp, scale.source
         self.dimensions: tuple[int, int] = self._handle.dimensions
+        self._page_notes, self._series = opened.notes, opened.properties.get("dicom.SeriesInstanceUID")
+        self._levels = Levels(self._handle.level_dimensions, self._level_pixels, opened.whole_fractions)
 
     def __enter__(self) -> Slide:
         return self
@@ -103,9 +80,14 @@ class Slide:
         return self.dimensions[0] * self.mpp, self.dimensions[1] * self.mpp
 
     @property
+    def notes(self) -> list[str]:
+        """What a user should know of the file: which page was taken, and which levels were found wrong so far."""
+        return [*self._page_notes, *self._levels.notes]
+
+    @property
     def series(self) -> str | None:
         """Id of the DICOM series, of which every file opens the same slide; None for other formats."""
-        return self._handle.properties.get("dicom.SeriesInstanceUID")
+        return self._series
 
     def check_scale(self, magnifications: Sequence[int]) -> None:
         """Refuse a slide that was scanned too coarsely for the finest magnification.
@@ -138,7 +120,12 @@ class Slide:
         Raises:
             SlideError: The file cannot be decoded there (state `unreadable`).
         """
-        level, step = self._level(mpp)  # step: µm per pixel of the level
+        return self._read(x_um, y_um, width, height, mpp, *self._level(mpp))
+
+    def _read(
+        self, x_um: float, y_um: float, width: int, height: int, mpp: float, level: int, step: float
+    ) -> np.ndarray:
+        """As `read`, from a level of `step` µm per pixel."""
         box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
         if self._is_whole(level, box, width, height):
             return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
@@ -155,7 +142,9 @@ class Slide:
     def overview(self, mpp: float) -> np.ndarray:
         """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
 
-        A place that cannot be decoded stays white, and counts in `unreadable_um2`.
+        A place that cannot be decoded stays white, and counts in `unreadable_um2`. A small slide is read from its finest
+        level, so that its tissue, and its tiles, do not depend on how the other levels were made and compressed; of a
+        large one that would take minutes, and the coarsest sound level is read, as it is where the finest is damaged.
 
         Returns:
             (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
@@ -164,7 +153,8 @@ class Slide:
             SlideError: More than a fifth of the slide cannot be decoded.
         """
         width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
-        _, step = self._level(mpp)
+        coarse = self._level(mpp)
+        level, step = (0, self.mpp) if math.prod(self.dimensions) <= SMALL_PIXELS else coarse
         side = max(1, int(_BLOCK * step / mpp))
         picture = np.full((height, width, 3), 255, np.uint8)
         blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]
@@ -175,27 +165,44 @@ class Slide:
             if h <= 0 or w <= 0:
                 continue
             try:
-                picture[top : top + h, left : left + w] = self.read(left * mpp, top * mpp, w, h, mpp)
+                picture[top : top + h, left : left + w] = self._read(left * mpp, top * mpp, w, h, mpp, level, step)
             except SlideError:
                 half = side // 2
-                if half * mpp / step < _SMALLEST_BLOCK:
+                if half * mpp / step >= _SMALLEST_BLOCK:
+                    half = -(-side // 2)
+                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
+                elif (instead := self._read_instead(left, top, w, h, mpp, level, coarse)) is not None:
+                    picture[top : top + h, left : left + w] = instead
+                else:
                     lost += h * w
                     if lost > MOST_UNREADABLE * width * height:
                         raise
-                else:
-                    half = -(-side // 2)
-                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
         self.unreadable_um2 = lost * mpp**2
         return picture
 
+    def _read_instead(
+        self, left: int, top: int, width: int, height: int, mpp: float, failed: int, coarse: tuple[int, float]
+    ) -> np.ndarray | None:
+        """A block of an overview from its coarse level, where that is another than the one that failed and is whole."""
+        if coarse[0] == failed:
+            return None
+        try:
+            return self._read(left * mpp, top * mpp, width, height, mpp, *coarse)
+        except SlideError:
+            return None
+
     def _level(self, mpp: float) -> tuple[int, float]:
-        """The coarsest level that is at least as fine as `mpp`, and its µm/px; the finest if none is."""
-        # Not OpenSlide's own downsamples, which average both axes after rounding: pyramids round their sizes down.
-        width = self.dimensions[0]
-        steps = [self.mpp * round(width / w * 64) / 64 for w, _ in self._handle.level_dimensions]
-        fine = [i for i, step in enumerate(steps) if step <= mpp * _TOLERANCE]
-        level = max(fine, key=lambda i: steps[i]) if fine else 0
-        return level, steps[level]
+        """The coarsest sound level that is at least as fine as `mpp`, and its µm/px; the finest if none is."""
+        level, ratio = self._levels.coarsest(mpp * _TOLERANCE / self.mpp)
+        return level, self.mpp * ratio
+
+    def compare_levels(self, scales: Sequence[float]) -> None:
+        """Find out now whether the levels that `read` would use at these µm per pixel are sound; `notes` then says so."""
+        for mpp in scales:
+            self._level(mpp)
+
+    def _level_pixels(self, level: int, left: int, top: int, width: int, height: int) -> Image.Image:
+        return self._region(level, left, top, width, height)[0]
 
     def _is_whole(self, level: int, box: list[float], width: int, height: int) -> bool:
         """Whether a box of a level is so many of its own pixels, which then need no resampling."""
@@ -225,7 +232,7 @@ class Slide:
         except Exception as error:
             # OpenSlide answers every later call with the same error; only a new handle reads on.
             self._handle.close()
-            self._handle = self._open(self.mpp)
+            self._handle = open_slide(self.path, self.mpp).handle
             raise SlideError(
                 "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch it again"
             ) from error
@@ -236,60 +243,3 @@ class Slide:
         white = Image.new("RGB", (width, height), "white")
         white.paste(region, (x - left, y - top), mask=None if opaque else region.getchannel("A"))
         return white, place
-
-    def _open(self, mpp: float | None):
-        import openslide
-
-        try:
-            handle = openslide.OpenSlide(self.path)
-            self.reader = f"openslide:{handle.properties.get('openslide.vendor', 'unknown')}"
-            return handle
-        except openslide.OpenSlideUnsupportedFormatError as error:
-            if self.path.suffix.lower() not in PLAIN_SUFFIXES:
-                raise SlideError(
-                    "unopenable", f"{self.path}: OpenSlide does not know this format; convert it to a tiled TIFF"
-                ) from error
-        except Exception as error:
-            raise SlideError(
-                "unopenable", f"{self.path}: OpenSlide cannot open it ({reason_of(error)}); fetch or convert it again"
-            ) from error
-        return self._open_plain(mpp)
-
-    def _open_plain(self, mpp: float | None) -> _PlainImage:
-        try:
-            handle = _PlainImage(self.path)
-        except Exception as error:
-            raise SlideError(
-                "unopenable",
-                f"{self.path}: neither OpenSlide nor Pillow can open it ({reason_of(error)}); is the download whole?",
-            ) from error
-        if mpp is None:
-            handle.close()
-            raise SlideError(
-                "no_mpp",
-                f"{self.path}: a plain image does not tell its µm per pixel; give it with --mpp, e.g. --mpp 0.5",
-            )
-        self.reader = "pillow"
-        return handle
-
-    def _scale(self, given: float | None) -> Scale:
-        return resolve_mpp(str(self.path), self._handle.properties, given)
-
-
-def _check_whole(image: Image.Image, path: Path) -> None:
-    """Refuse a TIFF that ends before its data, which Pillow would only find out pixel by pixel."""
-    tags = getattr(image, "tag_v2", {})
-    for offsets, sizes in ((324, 325), (273, 279)):  # of tiles, of strips
-        where, size = (np.atleast_1d(tags.get(tag, 0)) for tag in (offsets, sizes))
-        if len(where) == len(size) and int((where + size).max()) > path.stat().st_size:
-            raise ValueError("it ends before its data")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """As RGB; what is transparent shows white, as where a slide was not scanned."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
-    return white

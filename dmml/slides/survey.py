@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmml.errors import InputError
+from dmml.slides.discovery import describe_unscaled, find_slides
 from dmml.slides.failures import Failure
 from dmml.slides.file_names import check_name, in_one_line
 from dmml.slides.layout import SlideRequest
@@ -17,10 +17,6 @@ from dmml.slides.mpp import SlideError
 from dmml.slides.readers import Readers
 from dmml.slides.shards import Shard
 
-SUFFIXES = (
-    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
-)  # fmt: skip
-"""What is taken for a slide in a folder; a plain image has to be named itself, since folders hold many that are none"""
 _THREADS = 4
 
 
@@ -35,6 +31,8 @@ class Survey:
     failures: list[Failure] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
     """Files in the folders given that are no slides"""
+    unscaled: list[Path] = field(default_factory=list)
+    """Plain images in the folders given that are skipped for want of a scale"""
     missing: list[str] = field(default_factory=list)
     """Names in the manifest that no file has"""
     written_at: dict[str, tuple[int, int] | None] = field(default_factory=dict)
@@ -44,54 +42,6 @@ class Survey:
         """Every file that was taken for a slide."""
         files = [str(path) for path in (*self.usable, *self.done)] + [failure.file for failure in self.failures]
         return sorted(set(files))
-
-
-def find_slides(inputs: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
-    """Slides among files and folders (searched to their depth), and the files that were ignored.
-
-    Raises:
-        InputError: A path does not exist, or no slide is among them.
-    """
-    slides: dict[Path, Path] = {}
-    ignored: list[Path] = []
-    for given in map(Path, inputs):
-        if not given.exists():
-            raise InputError(f"{given}: no such file or folder")
-        for path in _inside(given) if given.is_dir() else [given]:
-            if path == given or path.suffix.lower() in SUFFIXES:
-                slides.setdefault(path.resolve(), path)
-            else:
-                ignored.append(path)
-    if not slides:
-        raise InputError(
-            f"{', '.join(map(str, inputs))}: no slide found ({describe_ignored(ignored) or 'the folder is empty'}); "
-            f"known in folders: {' '.join(SUFFIXES)}"
-        )
-    return list(slides.values()), ignored
-
-
-def _inside(folder: Path) -> list[Path]:
-    """Files of a folder to its depth, by links, too, and links to nothing; not what is hidden, nor a store's files."""
-    found, seen = [], set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        here, place = Path(where), os.path.realpath(where)
-        if "zarr.json" in names or place in seen:  # a link may lead back
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [here / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file() or (path.is_symlink() and not path.exists()))
-
-
-def describe_ignored(ignored: Sequence[Path]) -> str:
-    """One line on the files ignored, by suffix, with the first of them by name."""
-    if not ignored:
-        return ""
-    counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)
-    kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6))
-    names = ", ".join(in_one_line(path.name) for path in ignored[:3]) + (", …" if len(ignored) > 3 else "")
-    return f"ignored {len(ignored)} files that are no slides of their own: {kinds} ({names})"
 
 
 def survey(
@@ -107,7 +57,8 @@ def survey(
 
     Args:
         inputs: Files and folders.
-        mpp_of: µm per pixel from the user, where a slide tells none.
+        mpp_of: µm per pixel from the user, where a slide tells none; a plain image in a folder is a slide only if it
+            has one.
         magnifications: As `check_magnifications` returns them.
         readers: Where slides are opened: a file that crashes or stalls a decoder must not end the run.
         is_done: Whether a slide need not be looked at; may raise `SlideError`.
@@ -119,11 +70,14 @@ def survey(
     """
     from tqdm import tqdm
 
-    slides, ignored = find_slides(inputs)
-    slides, missing = select(slides)
+    files = find_slides(inputs, lambda path: mpp_of(path) is not None)
+    slides, missing = select(files.slides)
+    unscaled = select(files.unscaled)[0]
+    missing = [name for name in missing if name not in {path.stem for path in unscaled}]
     if not slides:
-        raise InputError(f"none of the slides that the manifest names is there, e.g. {missing[0]}")
-    result = Survey(ignored=ignored, missing=missing)
+        reason = describe_unscaled(unscaled) or f"e.g. {missing[0]}"
+        raise InputError(f"none of the slides that the manifest names is there or can be used: {reason}")
+    result = Survey(ignored=files.ignored, unscaled=unscaled, missing=missing)
     slides = _with_names(slides, result)
     own = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
     unique = _without_twins(own, slides, result)

@@ -2,81 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from dmml.errors import reason_of
+from dmml.slides.tile_geometry import (
+    are_apart,
+    neighbour_distances,
+    overlap_by_design,
+    overlapping,
+    scale_problems,
+    usual_distance,
+)
 from dmml.store import FeatureStore, SlideFeatures
+from dmml.store.checks import bag_problems, parent_problems, zero_rows
 
 TOLERANCE_UM = 0.05
 """float32 at a few centimetres; imported tiles carry their own, since other tools round to pixels"""
 
 
-def verify(store: FeatureStore) -> Iterator[tuple[str, list[str]]]:
-    """Look through every slide.
+@dataclass
+class SlideCheck:
+    """What was found out about one slide of a store."""
 
-    Shapes agree with each other and with the encoder, all numbers are finite, no two tiles share a place, and every
-    fine tile lies inside its parent.
+    slide: str
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with its arrays: a run on them fails or gives NaN"""
+    unlikely: list[str] = field(default_factory=list)
+    """Values that can be read and that no sound extraction gives: tiles of zeros, tiles in one place"""
+    misplaced: list[str] = field(default_factory=list)
+    """What cannot be true of where its tiles lie: they overlap, or their scale is impossible"""
+    doubts: list[str] = field(default_factory=list)
+    """What may be meant, and should be looked at"""
 
-    Yields:
-        (slide, what is wrong with it), slide by slide; an empty list is a sound slide.
-    """
+    @property
+    def wrong(self) -> list[str]:
+        """All for which the slide does not pass."""
+        return [*self.problems, *self.unlikely, *self.misplaced]
+
+
+def verify(store: FeatureStore) -> Iterator[SlideCheck]:
+    """Look through every slide, all of its values included."""
     for slide in store.slides():
-        try:
-            problems = _problems(store, slide)
-        except Exception as error:  # a damaged array can fail in many ways, and each is a finding
-            problems = [f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"]
-        yield slide, problems
+        yield check_slide(store, slide)
 
 
-def _problems(store: FeatureStore, slide: str) -> list[str]:
-    scales = store.attributes["magnifications"]
-    tile_px = store.attributes["tile_px"]
+def check_slide(store: FeatureStore, slide: str) -> SlideCheck:
+    """Look through one slide.
+
+    Shapes agree with each other and with the encoder, all numbers are finite, no magnification is undeclared, no two
+    tiles share a place or overlap, every fine tile lies inside its parent, and the scale is one that a scanner has.
+    """
+    check = SlideCheck(slide)
+    try:
+        _look_through(check, store)
+    except Exception as error:  # a damaged array can fail in many ways, and each is a finding
+        check.problems.append(f"cannot be read ({reason_of(error)})")
+    return check
+
+
+def _look_through(check: SlideCheck, store: FeatureStore) -> None:
+    slide, scales = check.slide, store.attributes["magnifications"]
     known = store.slide_attributes(slide)
+    check.problems += [f"{name}: is not among the store's magnifications" for name in store.undeclared(slide)]
     bags = {m: bag for m in sorted(scales) if (bag := store.read(slide, m)) is not None}
-    problems = [] if any(len(bag.features) for bag in bags.values()) else ["has no tiles"]
+    if not any(len(bag.features) for bag in bags.values()):
+        check.problems.append("has no tiles")
     for magnification, bag in bags.items():
-        problems += [f"{magnification}x: {problem}" for problem in _of_bag(bag, store.n_features)]
-        if bag.parent is not None and not problems:
-            coarse = bags.get(magnification // 2)
-            side = known.get("tile_um", {}).get(str(magnification), scales[magnification] * tile_px)
-            found = _of_parents(bag, coarse, side, known.get("nested_within_um", TOLERANCE_UM))
-            problems += [f"{magnification}x: {problem}" for problem in found]
+        nominal = scales[magnification] * store.attributes["tile_px"]
+        side = known.get("tile_um", {}).get(str(magnification), nominal)
+        found = bag_problems(bag, store.n_features)
+        if not found:
+            check.unlikely += [f"{magnification}x: {problem}" for problem in _of_values(bag)]
+            _place(check, known, magnification, bag, side, nominal)
+        coarse = bags.get(magnification // 2)
+        found += _of_parents(bag, coarse, side, known.get("nested_within_um", TOLERANCE_UM)) if not found else []
+        check.problems += [f"{magnification}x: {problem}" for problem in found]
     thumbnail = store.thumbnail(slide)
     if thumbnail is not None and (thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or thumbnail.dtype != np.uint8):
-        problems.append(f"thumbnail is {thumbnail.shape} {thumbnail.dtype}, not (H, W, 3) uint8")
+        check.problems.append(f"thumbnail is {thumbnail.shape} {thumbnail.dtype}, not (H, W, 3) uint8")
+
+
+def _of_values(bag: SlideFeatures) -> list[str]:
+    n, different = len(bag.position), len(np.unique(bag.position, axis=0))
+    problems = [] if different == n else [f"{n - different} tiles lie where another lies"]
+    if zeros := zero_rows(bag.features):
+        problems.append(f"{zeros} tiles hold zeros only")
     return problems
 
 
-def _of_bag(bag: SlideFeatures, width: int) -> list[str]:
-    problems = []
-    if bag.features.ndim != 2 or bag.features.shape[1] != width:
-        problems.append(f"features are {bag.features.shape}, not (N, {width})")
-    elif not np.isfinite(bag.features).all():
-        rows = np.flatnonzero(~np.isfinite(bag.features).all(axis=1))
-        problems.append(f"{len(rows)} tiles hold NaN or infinity, first row {rows[0]}")
-    elif len(bag.features) and not np.any(bag.features, axis=1).all():
-        problems.append(f"{int((~np.any(bag.features, axis=1)).sum())} tiles hold zeros only")
-    n = len(bag.features)
-    if bag.position.shape != (n, 2):
-        problems.append(f"positions are {bag.position.shape}, not ({n}, 2)")
-    elif not np.isfinite(bag.position).all():
-        problems.append("positions hold NaN or infinity")
-    elif len(np.unique(bag.position, axis=0)) != n:
-        problems.append(f"{n - len(np.unique(bag.position, axis=0))} tiles lie where another lies")
-    return problems
+def _place(
+    check: SlideCheck, known: Mapping[str, Any], magnification: int, bag: SlideFeatures, side: float, nominal: float
+) -> None:
+    """Judge where the tiles of one magnification lie."""
+    position = np.unique(bag.position, axis=0).astype(np.float64)
+    distances = neighbour_distances(position)
+    told, usual = f"{magnification}x: ", usual_distance(distances)
+    check.misplaced += [told + problem for problem in scale_problems(known.get("mpp"), side, nominal, position)]
+    overlaps = overlapping(distances, side)
+    text = (
+        f"{told}{overlaps} of {len(distances)} tiles of {side:.4g} µm overlap another; most stand {usual:.4g} µm apart"
+    )
+    if overlap_by_design(distances, side) or (overlaps and "tissue_mm2" in known):  # dmml's own tiles never overlap
+        check.misplaced.append(text)
+    elif overlaps:
+        check.doubts.append(text)
+    if are_apart(distances, side):
+        check.doubts.append(
+            f"{told}tiles of {side:.4g} µm stand {usual:.4g} µm apart: either most tissue was left out, or their size "
+            "is not what is stated"
+        )
 
 
 def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, within: float) -> list[str]:
     """A tile of `side` µm lies inside its parent when its centre is half a side from the parent's on both axes."""
-    n = len(bag.features)
-    if bag.parent.shape != (n,):
-        return [f"parents are {bag.parent.shape}, not ({n},)"]
+    if bag.parent is None:
+        return []
+    if problems := parent_problems(bag, None if coarse is None else len(coarse.features)):
+        return problems
     if coarse is None:
         return [] if (bag.parent == -1).all() else ["has parents, but the coarser magnification is missing"]
-    outside = np.flatnonzero((bag.parent < -1) | (bag.parent >= len(coarse.features)))
-    if len(outside):
-        return [f"parent {bag.parent[outside[0]]} of row {outside[0]} does not exist ({len(coarse.features)} there)"]
     rows = np.flatnonzero(bag.parent >= 0)
     offset = np.abs(bag.position[rows] - coarse.position[bag.parent[rows]])
     wrong = rows[(np.abs(offset - side / 2) > within).any(axis=1)]

@@ -15,37 +15,25 @@ would take for a slide.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dmml.errors import InputError, reason_of
+from dmml.errors import InputError
+from dmml.store.checks import checked_bags
+from dmml.store.encoder_identity import checked_identity, complete_identity
 from dmml.store.known_slides import KnownSlides
 from dmml.store.places import Folder, Remote, is_plain_name, place_of
-from dmml.store.plain_arrays import array_files, describe, group_json, read_array
+from dmml.store.plain_arrays import group_json, read_array
 from dmml.store.root_attributes import differences
+from dmml.store.root_group import is_store, root_group
+from dmml.store.slide_features import SlideFeatures
+from dmml.store.slide_files import slide_files
 
 FORMAT = "dmml-features-1"
-
-
-@dataclass
-class SlideFeatures:
-    """Features of one slide at one magnification. As read, the arrays are read-only: they may be mapped files."""
-
-    features: np.ndarray
-    """(N, D) float16"""
-    position: np.ndarray
-    """(N, 2) float32 µm"""
-    parent: np.ndarray | None = None
-    """(N,) int32 row in the next coarser magnification, -1 = none; None where there is no coarser one"""
-
-
-def is_store(path: str | Path) -> bool:
-    """Whether there is a zarr group at a folder or fsspec URL, of whatever kind."""
-    return _reachable(place_of(path), path) is not None
+_ARRAYS = ("features", "position", "parent")
 
 
 class FeatureStore:
@@ -64,7 +52,7 @@ class FeatureStore:
         self.place: Folder | Remote = place_of(path)
         self._mode = mode
         self._slides = KnownSlides(self.place)
-        root = _reachable(self.place, path)
+        root = root_group(self.place, path)
         if root is None:
             raise InputError(f"{path}: no feature store here; make one with `dmml extract SLIDES --out {path}`")
         self._attributes: dict[str, Any] = root.get("attributes", {})
@@ -87,19 +75,19 @@ class FeatureStore:
 
         Args:
             path: Folder or fsspec URL.
-            encoder: `name`, `weights` (hash), `dim` and `preprocessing` of the encoder.
+            encoder: `name` and `dim` of the encoder; `weights` (hash) and `preprocessing` where they are known.
             magnifications: {magnification: µm per pixel}, e.g. {10: 1.0, 20: 0.5}.
             tile_px: Side of a tile in pixels of its magnification.
             extraction: All else that decides what stands in the store: how tissue was found, in what precision tiles
                 were encoded.
 
         Raises:
-            InputError: A store is there already and was made with another encoder, grid or parameters; the message
-                names each difference.
+            InputError: The encoder has no name or width, or a store is there already and was made with another encoder,
+                grid or parameters; the message names each difference.
         """
         wanted = {
             "format": FORMAT,
-            "encoder": dict(encoder),
+            "encoder": checked_identity(encoder),
             "tile_px": tile_px,
             "magnifications": {str(m): float(mpp) for m, mpp in magnifications.items()},
             **({} if extraction is None else {"extraction": dict(extraction)}),
@@ -123,7 +111,7 @@ class FeatureStore:
         Raises:
             InputError: Names each difference.
         """
-        if lines := differences(self._attributes, wanted, partly):
+        if lines := differences({**self._attributes, "encoder": self._encoder}, wanted, partly):
             raise InputError(
                 f"--out {self.path}: was made otherwise ({lines}); write to another --out, or delete this store first"
             )
@@ -132,7 +120,11 @@ class FeatureStore:
     def attributes(self) -> dict[str, Any]:
         """Root attributes: `format`, `encoder`, `tile_px`, `magnifications` (with integer keys)."""
         magnifications = {int(m): mpp for m, mpp in self._attributes["magnifications"].items()}
-        return {**self._attributes, "magnifications": magnifications}
+        return {**self._attributes, "encoder": self._encoder, "magnifications": magnifications}
+
+    @property
+    def _encoder(self) -> dict[str, Any]:
+        return complete_identity(self._attributes["encoder"])
 
     @property
     def n_features(self) -> int:
@@ -200,9 +192,7 @@ class FeatureStore:
         """Features of a slide at a magnification, or None where the slide has none at it."""
         self._refuse_unknown(slide_id)
         scale = f"{magnification}x"
-        features, position, parent = (
-            self._array(slide_id, f"{scale}/{name}") for name in ("features", "position", "parent")
-        )
+        features, position, parent = (self._array(slide_id, f"{scale}/{name}") for name in _ARRAYS)
         if features is None:
             return None
         if position is None:
@@ -216,6 +206,19 @@ class FeatureStore:
         self._refuse_unknown(slide_id)
         facts = self._slides.array(slide_id, f"{magnification}x/features")
         return 0 if facts is None else facts[1]
+
+    def shapes(self, slide_id: str, magnification: int) -> dict[str, tuple[int, ...] | None]:
+        """Shapes of `features`, `position` and `parent` without reading them; None for an array that is not there."""
+        self._refuse_unknown(slide_id)
+        facts = {name: self._slides.array(slide_id, f"{magnification}x/{name}") for name in _ARRAYS}
+        return {name: None if its is None else tuple(its[1:]) for name, its in facts.items()}
+
+    def undeclared(self, slide_id: str) -> list[str]:
+        """Folders of a slide that look like magnifications and that the store does not declare, such as `40x`."""
+        declared = {f"{m}x" for m in self.attributes["magnifications"]}
+        return sorted(
+            {f for f in self.place.folders(f"slides/{slide_id}") if f[:-1].isdecimal() and f[-1] == "x"} - declared
+        )
 
     def thumbnail(self, slide_id: str) -> np.ndarray | None:
         """(H, W, 3) uint8 picture of the slide, or None; its scale stands in the attribute `thumbnail_mpp`."""
@@ -246,7 +249,9 @@ class FeatureStore:
             durable: Wait until all is on the disk.
 
         Raises:
-            InputError: The name would lead out of the store.
+            InputError: The name would lead out of the store, or the features are not what the store holds: an undeclared
+                magnification, another width, lengths that disagree, NaN, infinity, more than float16 holds, a parent
+                that does not exist. Nothing is written then.
             OSError: The disk is full, or the place cannot be written.
         """
         if self._mode == "r":
@@ -255,9 +260,13 @@ class FeatureStore:
             raise InputError(
                 f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot"
             )
-        self._slides.forget(slide_id)
+        checked = checked_bags(
+            f"{self.path}, slide {slide_id}", bags, self.n_features, self.attributes["magnifications"]
+        )
         shown = {**({} if thumbnail is None else {"thumbnail": thumbnail}), **(pictures or {})}
-        self.place.write_group("slides", slide_id, _slide_files(bags, attributes, shown), durable)
+        files = slide_files(checked, attributes, shown)
+        self._slides.forget(slide_id)
+        self.place.write_group("slides", slide_id, files, durable)
 
     def _array(self, slide_id: str, name: str) -> np.ndarray | None:
         remembered = self._slides.remembers(slide_id, name)
@@ -269,30 +278,3 @@ class FeatureStore:
             if not remembered:
                 raise
             return self._array(slide_id, name)  # the slide was written again by somebody else
-
-
-def _slide_files(
-    bags: Mapping[int, SlideFeatures], attributes: Mapping[str, Any], pictures: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, bytes | memoryview]]:
-    """(path, content) of the files of a slide; the one that makes it visible is the last."""
-    for magnification, bag in bags.items():
-        yield f"{magnification}x/zarr.json", group_json({})
-        yield from array_files(f"{magnification}x/features", np.asarray(bag.features, dtype=np.float16))
-        yield from array_files(f"{magnification}x/position", np.asarray(bag.position, dtype=np.float32))
-        if bag.parent is not None:
-            yield from array_files(f"{magnification}x/parent", np.asarray(bag.parent, dtype=np.int32))
-    for name, picture in pictures.items():
-        yield from array_files(name, np.asarray(picture, dtype=np.uint8))
-    yield "zarr.json", group_json({**attributes, "complete": True})
-
-
-def _reachable(place: Folder | Remote, path: str | Path) -> dict[str, Any] | None:
-    """`zarr.json` of the root, None where there is none."""
-    try:
-        root = describe(place, "")
-    except InputError:
-        raise
-    except Exception as error:  # every kind of remote file system has its own
-        reason = reason_of(error)
-        raise InputError(f"{path}: cannot be reached ({reason}); check the path and the access to it") from error
-    return root if root is not None and root.get("node_type") == "group" else None

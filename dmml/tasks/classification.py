@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ class Classification(Task):
     """Classes that exclude each other.
 
     Args:
-        classes: Names in their order (grades ascending); the training patients' labels, sorted, when None.
+        classes: Names in their order (grades ascending); the training patients' labels, sorted, when None. A label is a
+            class also where a table has `2.0` for the class `2`, as pandas writes a column of numbers with gaps.
         class_weights: Weight of each class in the loss; None = 1 each; "balanced" = inversely proportional to the
             training patients of a class, with mean 1 over them.
         combination: See `Task`.
@@ -32,14 +34,14 @@ class Classification(Task):
 
     def __init__(
         self,
-        classes: list[str] | None = None,
+        classes: list[str | int | float] | None = None,
         class_weights: list[float] | str | None = None,
         combination: str = "mean",
     ):
         super().__init__(combination)
         if isinstance(class_weights, str) and class_weights != "balanced":
             raise ValueError(f'class_weights must be a list, "balanced" or None; got {class_weights!r}')
-        if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+        if classes is not None and (len(classes) < 2 or len(set(map(_plain, classes))) < len(classes)):
             raise ValueError(f"classes must be at least two different names; got {classes}")
         if classes is not None and isinstance(class_weights, list) and len(class_weights) != len(classes):
             raise ValueError(f"{len(classes)} classes need {len(classes)} class_weights; got {len(class_weights)}")
@@ -63,7 +65,8 @@ class Classification(Task):
                     f"training labels hold {len(self.classes)} class(es) ({self.classes}); at least two are needed"
                 )
         if self.class_weights == "balanced":
-            counts = [labels.count(name) for name in self.classes]
+            plain = [_plain(label) for label in labels]
+            counts = [plain.count(_plain(name)) for name in self.classes]
             empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
             if empty:
                 raise InputError(
@@ -81,12 +84,12 @@ class Classification(Task):
         Raises:
             InputError: A label is none of the classes.
         """
-        index = {name: i for i, name in enumerate(self.classes or ())}
-        labels = [str(label) if _known(label) else None for label in outcome["label"]]
-        strange = sorted({label for label in labels if label is not None and label not in index})
+        index = {_plain(name): i for i, name in enumerate(self.classes or ())}
+        labels = [_plain(label) if _known(label) else None for label in outcome["label"]]
+        strange = sorted({str(label) for label in outcome["label"] if _known(label) and _plain(label) not in index})
         if strange:
             raise InputError(
-                f"label {', '.join(strange)}: not among the model's classes ({', '.join(index)}); "
+                f"label {', '.join(strange)}: not among the model's classes ({', '.join(self.classes or ())}); "
                 "leave the label of such patients empty to use them without outcome"
             )
         return {
@@ -162,6 +165,11 @@ class MacroAUC(Metric):
             return torch.tensor(float("nan"), device=self.device)
         values = multiclass_auroc(logits.softmax(1), label, self.n_classes, average="none")
         return values[defined].mean()
+
+
+def _plain(label: Any) -> str:
+    """A label, without the `.0` of a whole number."""
+    return re.sub(r"(\d+)\.0+", r"\1", str(label)) if re.fullmatch(r"\d+\.0+", str(label)) else str(label)
 
 
 def _known(label: Any) -> bool:

@@ -88,6 +88,11 @@ class Survival(Task):
         known = ~(np.isnan(time) | np.isnan(event))
         time, event = time[known], event[known]
         if self.edges is None:
+            if not event.any():
+                raise InputError(
+                    f"none of {len(event)} training patients with a known outcome has the event; check the outcome's event "
+                    "column (1 = happened), or choose other folds"
+                )
             if event.sum() < self.n_intervals:
                 raise InputError(
                     f"{int(event.sum())} training patients have the event, fewer than the {self.n_intervals} intervals; "

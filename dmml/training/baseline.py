@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
 from dmml.tasks import Survival, Task
@@ -116,7 +117,7 @@ class BaselineNetwork(LoggedModule):
         """At fit, take from the training patients what was not given; otherwise check that the cohort fits."""
         data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
         if stage == "fit" and data is not None:
-            self._fit_to(data)
+            self.fit_to_data(data)
         elif data is not None and hasattr(data, "check"):
             data.check(self)
         self._build_if_known()
@@ -124,14 +125,21 @@ class BaselineNetwork(LoggedModule):
             raise InputError("the network's dimensions are not known: give n_features, genes and the task's classes")
         self._keep_hparams()
 
-    def _fit_to(self, data: Any) -> None:
+    def fit_to_data(self, data: Any) -> None:
+        """Take what was not given from the training data; no network is built yet.
+
+        Args:
+            data: A `MultimodalDataModule` after `setup("fit")`.
+
+        Raises:
+            InputError: The data cannot be learned from.
+        """
         if self.n_features is None:
             self.n_features = 0 if self.kind in RNA else data.n_features
         if self.genes is None:
             sets = {} if self.kind in TISSUE else data.programs()
             self.genes = {s: sorted({g for genes in p.values() for g in genes}) for s, p in sets.items()}
-        self.task.fit(data.training_outcome())
-        self.task.check_batch(data.mean_batch(), data.training_outcome())
+        fit_task(self.task, data)
         self.fitted |= data.fitted(self.genes)
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
 

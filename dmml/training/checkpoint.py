@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
 
 from dmml.errors import InputError
 from dmml.tasks import Task
+from dmml.training.packing import unpack
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -34,6 +36,39 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint or "state_dict" not in checkpoint:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
     return checkpoint
+
+
+def adopt(module: Any, hparams: Mapping[str, Any]) -> None:
+    """Give a model the gene lists, programs and task arguments of another where it has none of its own.
+
+    Args:
+        module: A teacher or student.
+        hparams: Hyper-parameters in the other's checkpoint.
+    """
+    if module.genes is None:
+        module.genes, module.programs = unpack(hparams.get("genes")), unpack(hparams.get("programs"))
+    given = module.task.init_args()
+    for name, value in (hparams["task"].get("init_args") or {}).items():
+        if given.get(name) is None and value is not None:
+            setattr(module.task, name, value)
+
+
+def start_from(module: nn.Module, path: str, weights: Mapping[str, Tensor]) -> None:
+    """Copy the weights of a checkpoint that have the same name and shape in a module.
+
+    Args:
+        module: Whose weights are replaced.
+        path: The checkpoint, for the message.
+        weights: {name: tensor} of the checkpoint.
+
+    Raises:
+        InputError: No weight fits.
+    """
+    own = module.state_dict()
+    same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if not same:
+        raise InputError(f"{path}: no weight fits this model (init_from); check width, encoder and class of the model")
+    module.load_state_dict(same, strict=False)
 
 
 def class_config(value: Any) -> Any:

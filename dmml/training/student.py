@@ -14,7 +14,7 @@ from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import read_checkpoint
+from dmml.training.checkpoint import adopt, read_checkpoint, start_from
 from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.programs import ProgramScores
 from dmml.training.subspace_module import SubspaceModule
@@ -169,7 +169,7 @@ class SubspaceStudent(SubspaceModule):
         """As in the base; a student begins with the teacher's reading of tissue, and its way from programs to outcome."""
         super().setup(stage)
         if stage == "fit" and self.teacher_path is not None and not self.init_from:
-            self._start_from(self.teacher_path, self._teacher[0].state_dict())
+            start_from(self, self.teacher_path, self._teacher[0].state_dict())
 
     # ---- distillation ------------------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class SubspaceStudent(SubspaceModule):
         self._teacher = (teacher.eval().requires_grad_(False),)
         if not self._task_given:
             self.task = copy.deepcopy(teacher.task)
-        self._adopt(dict(hparams))
+        adopt(self, hparams)
         if self.genes == teacher.genes and self.programs is None:
             self.programs = teacher.programs
         if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):

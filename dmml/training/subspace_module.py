@@ -10,13 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.functional.consistency import decorrelation
 from dmml.nn.heads import ProgramHead, SubspaceHead
 from dmml.nn.projection import TokenProjection
 from dmml.tasks import Task
 from dmml.training.bags import bag_of
-from dmml.training.checkpoint import class_config, hash_patients, read_checkpoint, refuse_leak, seen_before
+from dmml.training.checkpoint import (
+    adopt,
+    class_config,
+    hash_patients,
+    read_checkpoint,
+    refuse_leak,
+    seen_before,
+    start_from,
+)
 from dmml.training.compilation import compile_parts
 from dmml.training.confidence import confidence_sums
 from dmml.training.logged_module import LoggedModule
@@ -114,14 +123,12 @@ class SubspaceModule(LoggedModule):
         """At fit, take from the training data what was not given; otherwise check that the cohort fits the model."""
         data = getattr(self._trainer, "datamodule", None)
         if stage == "fit":
-            self._inherit()
-            if data is not None:
-                self._fit_to(data)
+            self.fit_to_data(data)
             if self._built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
                 self._build_programs()  # built without gene lists, before the data brought some
             self._build_if_known()
             if self.init_from:
-                self._start_from(self.init_from, read_checkpoint(self.init_from)["state_dict"])
+                start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
         elif data is not None and hasattr(data, "check"):
             data.check(self)
         if not self._built:
@@ -133,19 +140,23 @@ class SubspaceModule(LoggedModule):
             compile_parts(self)
         self._keep_hparams()
 
+    def fit_to_data(self, data: Any | None) -> None:
+        """Take what was not given from the checkpoint to start from and from the data; builds no network.
+
+        Args:
+            data: A `MultimodalDataModule` after `setup("fit")`; None fits nothing.
+
+        Raises:
+            InputError: The data cannot be learned from, or do not go with the checkpoint.
+        """
+        self._inherit()
+        if data is not None:
+            self._fit_to(data)
+
     def _inherit(self) -> None:
         """Take lists and edges from the checkpoint that the module starts from, where none were given."""
         if self.init_from:
-            self._adopt(read_checkpoint(self.init_from)["hyper_parameters"])
-
-    def _adopt(self, hparams: dict[str, Any]) -> None:
-        """Use another model's gene lists, programs and task arguments where this one has none of its own."""
-        if self.genes is None:
-            self.genes, self.programs = unpack(hparams.get("genes")), unpack(hparams.get("programs"))
-        given = self.task.init_args()
-        for name, value in (hparams["task"].get("init_args") or {}).items():
-            if given.get(name) is None and value is not None:
-                setattr(self.task, name, value)
+            adopt(self, read_checkpoint(self.init_from)["hyper_parameters"])
 
     def _fit_to(self, data: Any) -> None:
         """Fit everything that is fitted, on the training patients of the data module."""
@@ -161,8 +172,7 @@ class SubspaceModule(LoggedModule):
         if self.genes is None:
             self.programs = data.programs()
             self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in self.programs.items()}
-        self.task.fit(data.training_outcome())
-        self.task.check_batch(data.mean_batch(), data.training_outcome())
+        fit_task(self.task, data)
         self.fitted |= data.fitted(self.genes)
         self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
         if before := seen_before(*sources.values()):
@@ -173,16 +183,6 @@ class SubspaceModule(LoggedModule):
         if not self.init_from:
             return {}
         return {self.init_from: unpack(read_checkpoint(self.init_from)["hyper_parameters"].get("fitted") or {})}
-
-    def _start_from(self, path: str, source: dict[str, Tensor]) -> None:
-        """Copy the weights of a checkpoint that have the same name and shape."""
-        own = self.state_dict()
-        same = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
-        if not same:
-            raise InputError(
-                f"{path}: no weight fits this model (init_from); check width, encoder and class of the model"
-            )
-        self.load_state_dict(same, strict=False)
 
     def _keep_hparams(self) -> None:
         """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""

@@ -12,6 +12,8 @@ import torch
 
 from dmml.types import SUBSPACES
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_of_the_usual_scenario(monkeypatch):
     import bootstrap_coverage
     from bootstrap_coverage import SCENARIOS, measure

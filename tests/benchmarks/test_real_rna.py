@@ -63,6 +63,7 @@ def test_concordance_within_a_grade_counts_no_pair_of_two():
     assert within(rows, grade) == {"m": {"G2": 1.0, "G3": 0.0}, "events": {"G2": 3, "G3": 2}}
 
 
+@pytest.mark.slow
 def test_a_shuffle_runs_through_the_command_and_is_not_done_again(shared_data, tmp_path, monkeypatch):
     import real_rna
 
@@ -112,6 +113,7 @@ def test_the_record_keeps_what_is_written_and_how_it_was_made():
     assert f"on {made['date']}: luad." in page({"made": record["made"]})
 
 
+@pytest.mark.slow
 def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(shared_data):
     """Days with 1 = died and months with 1 = censored, of the patients who have both, on the published folds."""
     from real_rna_cohorts import config, luad_both

@@ -215,6 +215,7 @@ def test_refusals_name_what_they_refuse():
     fit(Fused())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "scope"), [(SubspaceTeacher, "classifier"), (SubspaceTeacher, "shared"), (SubspaceStudent, "shared")]
 )
@@ -269,6 +270,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """The same 64 samples in batches of 16, by one process and by two: the same weights on both ranks, and as by one."""
     (tmp_path / "two.py").write_text(SCRIPT)

@@ -24,6 +24,8 @@ from dmml.callbacks.weight_average import EMA
 from dmml.errors import InputError
 from dmml.training.teacher import SubspaceTeacher
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 4
 
 

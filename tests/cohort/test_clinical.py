@@ -73,7 +73,7 @@ def test_words_for_events(word, event):
         (
             "patient_id,t,e\np,1,dead\n",
             {"outcome": {"time": "t", "censored": "e"}},
-            r"'dead' in 'e' is not 0 or 1 \(1 = censored\)",
+            "'dead' in 'e' says the opposite of censored, since the words say what happened; write event: e",
         ),
         ("patient_id,t,e\np,-1,1\n", {"outcome": DAYS}, "line 2: negative time -1"),
         ("patient_id,t,e\np,1,1\np,2,1\n", {"outcome": DAYS}, "patient p has both 1 and 2 days in 't'"),

@@ -7,6 +7,8 @@ import torch
 
 from dmml.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 REMOVED = {
     "coordination": ("teacher", {"trainer": {"callbacks": []}}),
     "consistency": ("teacher", {"model": {"consistency_weight": 0.0}}),

@@ -25,7 +25,7 @@ def examine(capsys, *argv) -> tuple[str, str]:
         doctor.run(parser.parse_args([str(word) for word in argv]))
     except InputError as error:
         refused = str(error)
-    return re.sub(r"\n {19}", " ", capsys.readouterr().out), refused
+    return re.sub(r"\n {20}", " ", capsys.readouterr().out), refused
 
 
 def line(out: str, part: str, *words: str) -> str:

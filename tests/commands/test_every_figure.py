@@ -32,6 +32,8 @@ from dmml.__main__ import main
 from dmml.training.checkpoint import patients_among
 from dmml.training.packing import unpack
 
+pytestmark = pytest.mark.slow
+
 PRINTED = re.compile(r"^  (\w+) +(-?[\d.]+)(?:   95 % interval (-?[\d.]+) to (-?[\d.]+))?$", re.MULTILINE)
 NEAR = {"rel": 1e-4, "abs": 2e-4}
 

@@ -10,6 +10,8 @@ import torch
 
 from dmml.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 FUSION = '''
 import torch
 from dmml.nn.fusion import Fusion

@@ -12,6 +12,8 @@ import zarr
 
 from dmml.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 
 def results_of(journey, name, root, **data):
     """Folder of a test of the held-out cohort whose results go to `root`."""

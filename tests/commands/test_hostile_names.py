@@ -16,6 +16,8 @@ from dmml.store import FeatureStore, SlideFeatures
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from html_page import Page
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "<img src=x onerror=alert(1)>"
 GRADES = {"G2": "<script>alert(2)</script>", "G3": "$\\frac$", "G4": "a\"b'&\nc"}
 """Markup, what a picture would read as a broken formula, and two lines with quotation marks"""

@@ -17,6 +17,8 @@ from dmml.evaluation.facts import commands
 from dmml.evaluation.metrics import concordance_index
 from dmml.evaluation.tested import Tested as Judged
 
+pytestmark = pytest.mark.slow
+
 
 def test_fit_leaves_a_complete_run_folder(journey):
     for name in ("teacher", "student"):

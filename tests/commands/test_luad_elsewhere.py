@@ -12,6 +12,8 @@ import yaml
 from dmml.__main__ import main
 from dmml.cohort.expression import read_expression
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def elsewhere(shared_data, repository, tmp_path):

@@ -1,12 +1,15 @@
 """One checkpoint, tested on a cohort, on the same without RNA and on the same with one magnification: one report."""
 
 import pandas as pd
+import pytest
 from html_page import Page
 
 from dmml.__main__ import main
 from dmml.evaluation.comparison import across_cohorts
 from dmml.evaluation.runs import find_tests
 from dmml.evaluation.tested import load_test
+
+pytestmark = pytest.mark.slow
 
 COHORTS = {"whole": {}, "without_rna": {"expression": None}, "one_scale": {"magnifications": [10]}}
 

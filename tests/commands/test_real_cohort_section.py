@@ -16,6 +16,8 @@ from dmml.__main__ import main
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
 from dmml.training.packing import unpack
 
+pytestmark = pytest.mark.slow
+
 SETS = read_gene_sets()
 GENES = genes_of(SETS["tumor"])[::6] + genes_of(SETS["tme"])[::3]
 

@@ -12,6 +12,8 @@ from dmml.__main__ import main
 from dmml.simulate.render import render_factors
 from dmml.simulate.stain import STAINS
 
+pytestmark = pytest.mark.slow
+
 HERE, ELSEWHERE = STAINS["Aspen"], STAINS["Hazel"]
 DEVELOPMENT, TESTED = 26, 10
 QUARTER, MARGIN = 560, 224

@@ -8,6 +8,8 @@ import torch
 from dmml.__main__ import main
 from dmml.training.subspace_module import SubspaceModule
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     pass

@@ -128,6 +128,7 @@ def test_results_stay_in_the_run_folder(refused, cohorts, name):
     assert "data.name" in refused("fit", "--config", config)
 
 
+@pytest.mark.slow
 def test_ids_of_patients_and_slides_are_only_text(cohorts, journey, tmp_path, capsys):
     """A whole test of a cohort whose ids are paths, NUL and markup: what is written lies in the run folder."""
     world = tmp_path / "a" / "b" / "c"
@@ -284,6 +285,7 @@ def test_a_checkpoint_behind_a_url_is_refused(refused, cohorts, verb):
     assert "not from a URL" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
 def test_no_command_unpickles_a_checkpoint(cohorts, tmp_path, verb, monkeypatch):
     """Whatever slips past the checks before it: Lightning itself is told to load tensors alone."""

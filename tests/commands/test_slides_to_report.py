@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pandas as pd
+import pytest
 import yaml
 
 from dmml.__main__ import main
 from dmml.store import FeatureStore
+
+pytestmark = pytest.mark.slow
 
 
 def test_classification_from_slides_to_report(tmp_path, repository):

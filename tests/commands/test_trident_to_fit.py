@@ -2,11 +2,13 @@
 
 import h5py
 import numpy as np
+import pytest
 
 from dmml.__main__ import main
 from dmml.store import FeatureStore
 
 
+@pytest.mark.slow
 def test_trident_features_end_in_a_fit(cohorts, tmp_path):
     """A cohort's own features through TRIDENT's form and back are the same store, and a teacher fits on it."""
     store = FeatureStore(cohorts.root / "development" / "features.zarr")

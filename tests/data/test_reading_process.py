@@ -70,6 +70,7 @@ def test_a_reader_goes_on_at_a_signal_of_another_and_ends_with_its_loader(signum
     batches._shutdown_workers()
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_run_loses_nothing(repository, tmp_path):
     argv = [sys.executable, "-c", RUN, str(repository), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(repository)}

@@ -167,6 +167,7 @@ def test_calibration_stands_in_numbers(tmp_path, make):
     assert sum(title.startswith("1 year, 60 patients: ") for title in page.titles) == 5
 
 
+@pytest.mark.slow
 def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, make):
     run = tmp_path / "demo"
     for name, noise in (("a_whole", 0.2), ("b_no_rna", 1.5), ("c_one_scale", 0.3)):
@@ -232,6 +233,7 @@ def test_a_difference_is_told_apart_only_after_adjustment():
     assert differences_forest(rows[3:], "difference") is None
 
 
+@pytest.mark.slow
 def test_a_patient_whose_id_is_markup_is_shown_as_text(tmp_path, cohort, make):
     folder = make.survival(tmp_path / "run", cohort)
     make.attention(folder, slides=1)

@@ -136,6 +136,7 @@ def test_what_rna_and_slides_add_is_not_said_where_one_of_them_is_absent(tmp_pat
     assert sees("teacher", {"RNA", "slides"}) == "slides and RNA"
 
 
+@pytest.mark.slow
 def test_page_holds_every_figure_and_the_pictures_stand_beside_it(folder, capsys):
     run_command(folder)
     path = folder / "report.html"
@@ -161,6 +162,7 @@ def test_page_holds_every_figure_and_the_pictures_stand_beside_it(folder, capsys
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_recorded_command_is_repeated_as_it_was(folder):
     (folder / "provenance.json").write_text(json.dumps({"command": "dmml crossval --config my.yaml", "finished": "x"}))
     page = Page(write_crossval_report(folder, folder / "other.html").read_text())
@@ -195,6 +197,7 @@ def test_risk_groups_are_cut_at_each_folds_training_median(folder):
     assert "of its inner validation patients, whom the join was fitted to" in joined.caption
 
 
+@pytest.mark.slow
 def test_calibration_is_judged_only_where_every_fold_judges(folder):
     write_contexts(folder, "teacher", [{"horizons": [365.0]}, {"horizons": []}, {"horizons": [365.0]}])
     found, absent = calibrations_of(read_crossval(folder), "teacher")

@@ -79,6 +79,7 @@ def test_figures_in_the_page_are_those_of_the_models(survival_runs, written):
     assert all(sentence in page.text for sentence in (first, second, third, fourth))
 
 
+@pytest.mark.slow
 def test_write_evaluation_writes_what_the_run_folder_promises(survival_runs):
     folder = survival_runs[1] / "test" / "held_out"
     inputs = [folder / name for name in ("predictions.csv", "context.json", "attention.npz")]
@@ -140,6 +141,7 @@ def test_cohorts_are_kept_apart_and_each_is_reported(tmp_path, make):
     assert "Paired differences" not in page.text
 
 
+@pytest.mark.slow
 def test_a_page_of_five_tests_stays_small(tmp_path, make):
     run = tmp_path / "demo"
     for name in ("north", "south", "east", "west", "centre"):
@@ -212,6 +214,7 @@ def test_a_missing_run_is_told_before_anything_heavy_is_imported():
     assert done.stdout == "heavy: set()\n"
 
 
+@pytest.mark.slow
 def test_one_primary_and_one_family_over_all_cohorts_of_a_report(tmp_path, make):
     runs = [tmp_path / name for name in ("t", "s")]
     for seed, name in enumerate(("a_north", "b_south", "c_west")):

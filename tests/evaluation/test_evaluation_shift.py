@@ -47,6 +47,7 @@ def test_the_same_population_is_not_told_apart_and_its_p_is_uniform():
     assert np.mean([one["median_spread"] for one in found]) == pytest.approx(1, abs=0.04)
 
 
+@pytest.mark.slow
 def test_many_columns_of_few_patients_are_no_alarm_either():
     """Training patients whose own mean and spread scaled the 1,280 columns would look closer to each other than to anyone."""
     loadings = np.random.default_rng(7).normal(size=(6, 1280))

@@ -23,6 +23,8 @@ from dmml.commands.crossval import command
 from dmml.errors import InputError
 from dmml.experiment.crossval_models import NEEDS, chosen, offered, pairs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def light(cohort, tmp_path_factory):

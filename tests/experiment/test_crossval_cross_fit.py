@@ -14,6 +14,8 @@ from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(cohort, tmp_path_factory):

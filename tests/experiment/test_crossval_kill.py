@@ -8,6 +8,8 @@ from crossvals import FEW, run, write_config
 from dmml.experiment import crossval_run, crossval_summary
 from dmml.training.subspace_module import SubspaceModule
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _interrupts_stay_possible():

@@ -5,8 +5,11 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pytest
 from crossvals import parts_in_files, run, write_config
 from everything_fitted import differences, everything, record_regressions
+
+pytestmark = pytest.mark.slow
 
 MODELS = "teacher,student,rna_linear,clinical"
 

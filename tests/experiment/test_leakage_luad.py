@@ -11,6 +11,8 @@ import yaml
 from crossvals import run
 from everything_fitted import differences, everything, record_regressions
 
+pytestmark = pytest.mark.slow
+
 MODELS = "teacher,rna_linear,clinical"
 
 

@@ -18,6 +18,8 @@ from dmml.experiment.slide_answer import read_answer
 from dmml.experiment.slide_model import load_model
 from dmml.store import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 
 def predict(*argv) -> int:
     return main(["predict-slide", *[str(word) for word in argv]])

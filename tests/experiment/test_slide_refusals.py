@@ -11,6 +11,8 @@ from dmml.errors import InputError
 from dmml.experiment.slide_input import check_input
 from dmml.experiment.slide_model import load_its_encoder, load_model
 
+pytestmark = pytest.mark.slow
+
 
 def fitted(models, name: str) -> dict:
     return torch.load(models.best(name), weights_only=True)["hyper_parameters"]["fitted"]

@@ -17,6 +17,8 @@ from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.types import SUBSPACES, Bag
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 16
 
 

@@ -77,6 +77,7 @@ def slow(part: PaperFusion, bag: Bag, condition):
     return part.last(part.norm_pooled(part.pooled(sum(outputs)).tanh())).tanh(), share
 
 
+@pytest.mark.slow
 def test_agrees_with_the_loop_over_places_groups_and_anchors():
     part, bag, condition = small(reach=1.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
     part._LATTICE = 2001  # the loop asks the MLP itself

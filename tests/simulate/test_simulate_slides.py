@@ -86,6 +86,7 @@ def test_labels_lie_on_the_tissue(study):
         assert np.median(saturation[labels == 0]) < 10
 
 
+@pytest.mark.slow
 def test_a_slide_that_is_there_is_not_rendered_again(study, tmp_path, monkeypatch):
     """Killed between two slides, the rerun renders only what is missing."""
     rendered = []
@@ -129,6 +130,7 @@ def average_slide():
     return render_factors(factors(), "Aspen", np.random.default_rng(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "value", "measure"),
     [

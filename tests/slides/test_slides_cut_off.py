@@ -317,6 +317,7 @@ def test_small_slides_are_written_together_and_large_ones_one_by_one(tmp_path, m
     assert order == store.slides() == [str(i) for i in range(8)]
 
 
+@pytest.mark.slow
 def test_a_file_that_stalls_at_opening_is_given_up_and_the_next_is_looked_at(make_slide, tmp_path):
     """A pipe that nobody writes to, as a mount that does not answer."""
     os.mkfifo(tmp_path / "stalled.svs")

@@ -39,6 +39,7 @@ def test_identity_of_the_default(lite0):
     assert len(identity["weights"]) == 64
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch(lite0):
     tiles = np.random.default_rng(0).integers(0, 256, (5, 224, 224, 3), np.uint8)
     together = lite0(tiles)

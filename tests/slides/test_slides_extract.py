@@ -44,6 +44,7 @@ def count_by_hand(mask, size_um):
     return fine, sorted({(y // 224 * 224 + 112, x // 224 * 224 + 112) for x, y in fine})
 
 
+@pytest.mark.slow
 def test_real_slide_through_the_command(shared_data, capsys):
     """The default encoder on a real Aperio slide: the tiles are those of the grid rule, counted another way."""
     path = shared_data / "slides" / "cmu_small_region.svs"

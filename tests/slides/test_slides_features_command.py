@@ -8,6 +8,7 @@ import pytest
 from dmml.commands import features
 from dmml.errors import InputError
 from dmml.store import FeatureStore, SlideFeatures
+from dmml.store.slide_files import slide_files
 
 ENCODER = {"name": "net", "weights": "0", "dim": 4, "preprocessing": {}}
 
@@ -49,24 +50,42 @@ def test_a_sound_store_passes(store, capsys):
     assert "2 slides, all sound" in capsys.readouterr().out
 
 
+def write_unchecked(store, slide, bags):
+    """A slide as a store may hold it that was written by other means, or before writing checked what it was given."""
+    kept = {
+        m: SlideFeatures(
+            np.asarray(bag.features, np.float16),
+            np.asarray(bag.position, np.float32),
+            None if bag.parent is None else np.asarray(bag.parent, np.int32),
+        )
+        for m, bag in bags.items()
+    }
+    store.place.write_group("slides", slide, slide_files(kept, {}, {}), durable=False)
+
+
 def damage(name, bags):
     fine, coarse = bags[20], bags[10]
-    if name == "nan":
-        fine.features[2, 1] = np.nan
-    elif name == "zeros":
-        fine.features[3] = 0
+    cells = {
+        "nan": (fine.features, (2, 1), np.nan),
+        "infinite": (coarse.features, (1, 0), np.inf),
+        "zeros": (fine.features, 3, 0),
+        "nowhere": (coarse.position, (1, 0), np.nan),
+        "twice": (fine.position, 1, fine.position[0]),
+        "no parent": (fine.parent, 0, 2),
+        "below": (fine.parent, 1, -2),
+        "outside": (fine.parent, 2, 0),
+    }
+    if name in cells:
+        array, where, value = cells[name]
+        array[where] = value
     elif name == "width":
         coarse.features = np.ones((2, 5))
     elif name == "rows":
         fine.position = fine.position[:3]
-    elif name == "twice":
-        fine.position[1] = fine.position[0]
-    elif name == "no parent":
-        fine.parent[0] = 2
-    elif name == "outside":
-        fine.parent[2] = 0
     elif name == "no coarse":
         del bags[10]
+    elif name == "undeclared":
+        bags[40] = fine
     elif name == "empty":
         for m in bags:
             bags[m] = SlideFeatures(np.ones((0, 4)), np.ones((0, 2)), None)
@@ -83,6 +102,10 @@ def damage(name, bags):
         ("no parent", "20x: parent 2 of row 0 does not exist"),
         ("outside", "20x: 1 tiles lie outside their parent, first row 2"),
         ("no coarse", "20x: has parents, but the coarser magnification is missing"),
+        ("infinite", "10x: 1 tiles hold NaN or infinity, first row 1"),
+        ("nowhere", "10x: 1 positions hold NaN or infinity, first row 1"),
+        ("below", "20x: parent -2 of row 1 does not exist"),
+        ("undeclared", "40x: is not among the store's magnifications"),
         ("empty", "has no tiles"),
     ],
 )
@@ -91,7 +114,7 @@ def test_every_damage_is_found(store, capsys, name, found):
 
     bags = sound()
     damage(name, bags)
-    store.write("bad", bags, {})
+    write_unchecked(store, "bad", bags)
     with pytest.raises(InputError, match=r"f\.zarr: 1 of 2 slides are damaged \(bad\)"):
         command("verify", "f.zarr")
     assert re.search(f"^bad: {found}", capsys.readouterr().out, re.MULTILINE)

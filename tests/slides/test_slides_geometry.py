@@ -58,6 +58,7 @@ def edge_shifts(got, truth, side):
     return np.abs(shifts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mpp", [0.25, 0.2325, 0.5, 0.5016])
 def test_every_scanner_lands_on_true_10x_and_20x(tmp_path, mpp):
     """560 µm of a checkerboard: a tile is the board at 0.5 or 1 µm/px there, whatever the scanner's pixel."""
@@ -135,6 +136,7 @@ def test_units_hold_every_tile_once_and_children_with_their_parent(magnification
     assert sorted(children.tolist()) == (list(range(len(tiles[fine]))) if fine != coarse else [])
 
 
+@pytest.mark.slow
 def test_a_slide_of_eight_gigapixels_passes_in_flat_memory(tmp_path, monkeypatch, small_encoder):
     """100,000 × 80,000 px, 24 GB uncompressed, through `extract`: this process grows by less than half a gigabyte."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -156,6 +158,7 @@ def test_a_slide_of_eight_gigapixels_passes_in_flat_memory(tmp_path, monkeypatch
     assert len(position) == 26 * 17
 
 
+@pytest.mark.slow
 def test_the_real_slide_and_its_pyramid_give_the_same_tiles_and_features(shared_data, small_encoder, tmp_path):
     """The finest levels hold the same pixels, so the same tiles must come out although tissue is sought on others."""
     paths = [shared_data / "slides" / f"cmu_small_{name}" for name in ("region.svs", "pyramid.tif")]
@@ -188,6 +191,7 @@ def test_a_slide_gives_the_same_tiles_with_levels_and_without(tmp_path, mpp):
         assert np.abs(reads[0] - reads[1]).max() <= 1
 
 
+@pytest.mark.slow
 def test_10x_alone_from_a_level_of_another_tool_is_within_half_a_pixel(shared_data, lite0):
     """The real slide's pyramid was squeezed onto whole pixels (2,967 onto 1,483): half a pixel of 10x, no more."""
     paths = [shared_data / "slides" / f"cmu_small_{name}" for name in ("region.svs", "pyramid.tif")]

@@ -10,7 +10,7 @@ import torch
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.foreign_features import Cutting
+from dmml.slides.foreign_cutting import Cutting
 from dmml.slides.import_features import Import, _find, _plan, import_features
 from dmml.store import FeatureStore
 

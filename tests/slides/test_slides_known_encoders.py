@@ -8,6 +8,8 @@ from dmml.errors import InputError
 from dmml.slides.encoders import Encoder, load_encoder
 from dmml.slides.known_encoders import KNOWN, Recipe, check_name, recipe_of, seen_in_training, token_pool
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = {
     "uni": (303.35, 1024), "uni2-h": (681.39, 1536), "virchow": (631.23, 2560), "virchow2": (631.24, 2560),
     "gigapath": (1134.95, 1536), "h-optimus-0": (1134.77, 1536), "h-optimus-1": (1134.77, 1536),

@@ -19,6 +19,8 @@ from dmml.slides.shards import Shard, shard_of
 from dmml.slides.tile_reading import units_of
 from dmml.store import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys, time
 from dmml.slides.claims import Claims

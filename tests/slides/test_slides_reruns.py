@@ -151,6 +151,7 @@ print(*sorted(extract(["in"], "f.zarr", encoder, batch_size=16).written))
 """
 
 
+@pytest.mark.slow
 def test_two_extractions_at_once_do_every_slide_once(make_slide, small_encoder, tmp_path):
     """Into a store that neither has made yet."""
     for i in range(8):

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_kills_leave_no_trace(repository, tmp_path):
     script = repository / "benchmarks" / "fit_kills.py"

@@ -10,6 +10,8 @@ from cohorts import data_of
 from dmml.tasks import Classification, Survival
 from dmml.training.teacher import SubspaceTeacher
 
+pytestmark = pytest.mark.slow
+
 
 class Asked:
     """As much of a trainer as `setup` asks for."""

@@ -12,6 +12,8 @@ from cohorts import section_of
 
 from dmml.experiment.run_folder import is_first_process
 
+pytestmark = pytest.mark.slow
+
 ALONE = "shared,accumulated,lacking,student,rna,unguided,validated"
 RANKS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK", "SLURM_PROCID")
 """Who finds these in the environment takes itself for a process that others have begun."""

@@ -9,6 +9,8 @@ from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import SUBSPACES, Bag, Batch
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 1, 2)
 DIM, FACTORS, TOKENS = 24, 2, 24
 TRAINING, TEST, STEPS, BATCH = 120, 100, 80, 20

@@ -14,6 +14,8 @@ from dmml.tasks import Classification, Survival
 from dmml.training.confidence import confidence_sums
 from dmml.training.teacher import SubspaceTeacher
 
+pytestmark = pytest.mark.slow
+
 
 class Copies(TorchDispatchMode):
     """Notes every copy from the host to the device."""

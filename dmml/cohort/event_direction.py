@@ -1,0 +1,155 @@
+"""Whether 1 in a column means that the event happened or that the patient was censored, and whether the outcome says so too.
+
+What the values say in words counts most, then a column of vital status beside them, then the column's name. Whichever
+of them contradicts the outcome names the other key in its message, and the same evidence then accepts that key.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from dmml.cohort.event_words import CODED, is_about_censoring, is_about_life, name_says, plain_word, word_says
+from dmml.cohort.outcome import Outcome, read_flags
+from dmml.cohort.tables import TextTable, read_rows
+from dmml.errors import InputError
+
+OVERRULE = "add checked: true, or --checked to cohort split"
+"""What to do about a name or a vital status that misleads"""
+_VITAL_STATUS = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
+_OTHER_CODE = re.compile(r"(?:[2-9]|\d{2,})\s*:")
+_MIN_PATIENTS = 10  # before agreement or disagreement of two columns says something
+_MOST = 0.8
+_YES_OR_NO = {"", "yes", "no", "true", "false", "y", "n"}
+
+
+def check_values(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
+    """Refuse a column whose own words say the opposite of the outcome's key, such as `1:DECEASED` under `censored`.
+
+    `checked` does not help against words: they would be read as the opposite of what they say.
+
+    Args:
+        table: Where the column comes from, for messages.
+        column: Text, None where missing; index as `TextTable.line_of` takes it.
+        outcome: It names the column under `event` or `censored`.
+
+    Raises:
+        InputError: See above; names the line, and the key to write instead.
+    """
+    said = _values_say(column)
+    if said is None or said == (outcome.event is not None):
+        return
+    index = next((i for i, value in column.dropna().items() if _value_says(value) == said), column.first_valid_index())
+    meaning = "1 means that it happened" if said else "1 means censored"
+    if CODED.fullmatch(column[index].strip()) is None:
+        meaning = "the words say what happened"
+    raise InputError(
+        f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} says the opposite of "
+        f"{_key(not said)}, since {meaning}; write {_key(said)}: {column.name}"
+    )
+
+
+def check_direction(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
+    """Refuse a column of 0 and 1 that a vital status beside it, or its name, says to be the other way round.
+
+    Args:
+        table: The clinical table.
+        column: The column's text, whose own words count more (see `check_values`).
+        outcome: It names the column under `event` or `censored`.
+
+    Raises:
+        InputError: See above, unless the outcome says `checked`; names the key to write instead.
+    """
+    if outcome.checked or _values_say(column) is not None:
+        return
+    as_named = outcome.event is not None
+    agreement = _vital_status_says(table, column, as_named)
+    if agreement is not None:
+        vital, agrees, apart, both = agreement
+        if not agrees:
+            raise InputError(
+                f"{table.path}: {column.name!r} says the opposite of {vital!r} for {apart} of {both} patients; "
+                f"write {_key(not as_named)}: {column.name} (or {OVERRULE})"
+            )
+        return
+    said = name_says(str(column.name))
+    if said is None or said == as_named:
+        return
+    meaning = "it happened" if said else _not_happened(str(column.name))
+    really = "it happened" if as_named else "censored"
+    raise InputError(
+        f"outcome: {_key(as_named)} is the column {column.name!r}, whose name says that 1 means {meaning}; "
+        f"write {_key(said)}: {column.name} (if 1 really means {really}, {OVERRULE})"
+    )
+
+
+def _not_happened(name: str) -> str:
+    """How a name says that nothing happened."""
+    if is_about_censoring(name):
+        return "censored"
+    return "alive" if is_about_life(name) else "it did not happen"
+
+
+def _key(happened: bool) -> str:
+    return "event" if happened else "censored"
+
+
+def _values_say(column: pd.Series) -> bool | None:
+    """What 1 means by the words of a column: True = it happened, False = censored, None = they do not say.
+
+    The code before the colon decides, as the portals use it (1 = happened), unless the words of 1 say that nothing
+    happened, or those of 0 that it did and those of 1 do not.
+    """
+    values = [value.strip() for value in column.dropna().unique()]
+    if any(_OTHER_CODE.match(value) for value in values):  # `2:DECEASED`: the column has to be coded anew
+        return None
+    coded = [match for value in values if (match := CODED.fullmatch(value)) and match[2].lower() not in _YES_OR_NO]
+    if coded:
+        of_0, of_1 = ({word_says(match[2]) for match in coded if match[1] == code} - {None} for code in "01")
+        if of_1:
+            return True in of_1
+        return of_0 != {True}
+    # `dead` is an event under any key; `censored` and `uncensored` can be read under both.
+    happened = any(plain_word(value) is not None and not is_about_censoring(value) for value in values)
+    return True if happened else None
+
+
+def _value_says(value: str) -> bool | None:
+    """What 1 means by one value."""
+    coded = CODED.fullmatch(value.strip())
+    if coded is None:
+        return True if plain_word(value) is not None and not is_about_censoring(value) else None
+    said = word_says(coded[2])
+    return None if said is None else said == (coded[1] == "1")
+
+
+def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> tuple[str, bool, int, int] | None:
+    """The column of vital status that speaks, whether it agrees, and for how many of how many patients it does not.
+
+    A progression may come before death, and not every death is one of the disease: only a column of which the dead
+    mostly have the one value and the living the other says something.
+    """
+    flags = read_flags(column, is_event)
+    if (flags.isna() & column.notna()).any():  # not of 0 and 1 yet
+        return None
+    event = flags if is_event else 1.0 - flags
+    for name in table.columns:
+        if name == column.name or not _VITAL_STATUS.fullmatch(name) or table.columns.count(name) > 1:
+            continue
+        words = read_rows(table, [name])[name].reindex(event.index)
+        dead = words.map(_is_dead, na_action="ignore")
+        known = event.notna() & dead.notna()
+        apart = (event != dead.astype(float))[known]
+        if len(apart) < _MIN_PATIENTS:
+            continue
+        shares = apart.groupby(dead[known].astype(bool)).mean()  # of the dead, and of the living
+        if (shares >= _MOST).all() or (shares <= 1 - _MOST).all():
+            return name, bool((shares <= 1 - _MOST).all()), int(apart.sum()), len(apart)
+    return None
+
+
+def _is_dead(word: str) -> bool | None:
+    """Whether a vital status is of a patient who died; None where it is no such word."""
+    coded = CODED.fullmatch(word.strip())
+    return plain_word(coded[2] if coded else word)

@@ -1,0 +1,89 @@
+"""What a word says about an event: that it happened, or that the patient was censored. Used for values and column names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+CODED = re.compile(r"([01])\s*:\s*(.*)")
+"""A code with the word for it, as cBioPortal writes `1:DECEASED`"""
+
+_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|failed|failures?"
+# `cens` alone must end the word, so that a census is no censoring; and a licensor has nothing to do with it.
+_CENSORED = r"(?<!li)cens(?:or[a-z]*|ur[a-z]*|d?(?![a-z]))"
+_ALIVE = r"(?<![a-z])(?:alive|living|surviv(?:ed|ors?))(?![a-z])"
+_LOST = r"lost[\W_]*to[\W_]*f(?:ollow|u)[a-z]*(?:[\W_]*up)?"
+_WORD = re.compile(rf"(?P<happened>{_HAPPENED}|vital|disease(?=[\W_]*free))|{_CENSORED}|{_ALIVE}|{_LOST}")
+_FREE = re.compile(r"[\W_]*(?:free|less)(?![a-z])")
+_NEGATION = re.compile(
+    r"(?:un|non|not|(?:(?<![a-z])(?:un|no|non|not|never|without)(?:[\W_]+(?:yet|been|a|an|any))?[\W_]+))$"
+)
+_ENDPOINT = re.compile(
+    r"os|pfs|dss|pfi|dfs|rfs|dfi|efs|(?:overall[\W_]*)?(?:os|survival)[\W_]*(?:status|code|indicator)"
+)
+_CODE_IN_NAME = re.compile(r"(?<![\w.])([01])\s*(?:=|:)\s*([a-z][a-z ]*)")
+_WHOLE = re.compile(
+    rf"(?:(?:un|no|non|not)[\W_]*)?(?:{_HAPPENED}|censored|alive|living|{_LOST})|(?:disease|event|progression|relapse|recurrence)[\W_]*free"
+)
+
+
+def word_says(text: str) -> bool | None:
+    """True where a text says that the event happened, False where it says that it did not, None where it says neither or both.
+
+    `ALIVE OR DEAD TUMOR FREE` says both. A negation turns a word round: `uncensored`, `not dead`, `progression free`.
+    """
+    said = set(_said(text, free_is_said=True))
+    return said.pop() if len(said) == 1 else None
+
+
+def plain_word(text: str) -> bool | None:
+    """As `word_says`, for a text that is nothing but one such word, so that it can stand for 1 or 0 itself."""
+    return word_says(text) if _WHOLE.fullmatch(_lower(text.strip())) else None
+
+
+def is_about_censoring(text: str) -> bool:
+    """Whether a text is a word such as `censored` or `uncensored`."""
+    return re.search(_CENSORED, _lower(text)) is not None
+
+
+def is_about_life(text: str) -> bool:
+    """Whether a text has a word such as `alive`."""
+    return re.search(_ALIVE, _lower(text)) is not None
+
+
+def name_says(name: str) -> bool | None:
+    """What 1 means in a column of this name: True = it happened, False = censored or alive, None = the name does not say.
+
+    Codes that the name spells out count first (`status (0=dead, 1=alive)`). A name with words for both, such as
+    `death_censored`, and one such as `progression_free`, which is used for both, do not say.
+    """
+    text = _lower(name)
+    spelled = {
+        (code == "1") == said for code, word in _CODE_IN_NAME.findall(text) if (said := word_says(word)) is not None
+    }
+    if len(spelled) == 1:
+        return spelled.pop()
+    said = {True} if _ENDPOINT.fullmatch(text.strip()) else set(_said(name, free_is_said=False))
+    return said.pop() if len(said) == 1 else None
+
+
+def _said(text: str, free_is_said: bool) -> Iterator[bool]:
+    """What each word of a text says, with its negations."""
+    text = _lower(text)
+    for match in _WORD.finditer(text):
+        said = match["happened"] is not None
+        before = text[: match.start()]
+        while negation := _NEGATION.search(before):
+            said, before = not said, before[: negation.start()]
+        if _FREE.match(text, match.end()):
+            if not free_is_said:
+                continue
+            said = not said
+        elif match[0].startswith("disease"):
+            continue
+        yield said
+
+
+def _lower(text: str) -> str:
+    """Lower case, with the words of `notCensored` apart."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower()

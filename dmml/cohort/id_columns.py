@@ -1,0 +1,105 @@
+"""A table's column of ids: rows that are no patient's, and ids that a spreadsheet or a program has damaged, are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from dmml.cohort.tables import TextTable
+from dmml.errors import InputError
+
+# A spreadsheet shortens long numbers to 2.02E+11 (or 2,02E+11); the sign tells it from an id such as 12E3.
+_SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,}")
+_WHOLE_NUMBER = re.compile(r"(\d+)(\.0+)?")
+_ID_COLUMNS = frozenset(
+    "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
+)
+_COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
+# Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may well be somebody's id.
+_SUMMARY = re.compile(
+    rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
+    rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|std|std[ _.]dev|standard deviation|count|counts"
+    rf"|(na|nan|null|missing)[ _](counts?|values)|n[ _]missing|number of {_COUNTED}"
+    rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne",
+)
+_TRAILING = re.compile(r"\s*(\(.*\)|:[\s\d.,]*|n\s*=\s*\d+)?\s*$")
+_MOST_LINES = 5
+
+
+def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.Series:
+    """The ids of a column, where they can be trusted.
+
+    Where every id is a whole number, as in a column that was a number to pandas, `1040.0` becomes `1040`.
+
+    Args:
+        table: Where the column comes from, for messages.
+        column: Text, None where missing; index as `TextTable.line_of` takes it.
+        patients: Whether rows are patients; ids of slides are held against shortened numbers only.
+
+    Raises:
+        InputError: An id is a shortened number, a row repeats the header or sums up others, or `1040` and `1040.0` are
+            both there; names the lines.
+    """
+    check_shortened(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
+    if patients:
+        _check_rows(table, column)
+    return _whole_numbers(table, column)
+
+
+def check_shortened(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
+    """Refuse ids that a spreadsheet has shortened, so that several patients share one.
+
+    Args:
+        path: The table, for the message.
+        ids: Of patients, samples or slides.
+        places: Where each stands, such as `line 3`.
+
+    Raises:
+        InputError: Names the places.
+    """
+    bad = [
+        (name, place) for name, place in zip(ids, places, strict=True) if name and _SHORTENED.fullmatch(name.strip())
+    ]
+    if bad:
+        shown = ", ".join(f"{place}: {name!r}" for name, place in bad[:_MOST_LINES])
+        more = f", … ({len(bad)} in all)" if len(bad) > _MOST_LINES else ""
+        raise InputError(
+            f"{path}: {shown}{more}: a spreadsheet has shortened the number, so that different ids may have become one; "
+            "format the column of ids as text, and export the table again"
+        )
+
+
+def _check_rows(table: TextTable, column: pd.Series) -> None:
+    """Refuse rows that are a header or a summary."""
+    header = _ID_COLUMNS | {str(column.name).strip().casefold()}
+    for index, name in column.dropna().items():
+        plain = name.strip("\ufeff\"' ").casefold()  # files with a mark of their encoding were put below each other
+        word = _TRAILING.sub("", plain)
+        if plain in header:
+            raise InputError(
+                f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as "
+                "happens where tables are pasted below each other; delete the line"
+            )
+        if _SUMMARY.fullmatch(word):
+            raise InputError(
+                f"{table.path}: line {table.line_of(index)} is a summary, not a patient ({name!r} in {column.name!r}); "
+                "delete the line"
+            )
+
+
+def _whole_numbers(table: TextTable, column: pd.Series) -> pd.Series:
+    """Ids without `.0` where all are whole numbers."""
+    known = column.dropna()
+    matches = known.map(_WHOLE_NUMBER.fullmatch)
+    if not len(known) or matches.isna().any() or not known.str.contains(".", regex=False).any():
+        return column
+    whole = matches.map(lambda match: match[1])
+    spellings = known.groupby(whole).nunique()
+    if (spellings > 1).any():
+        first = spellings.index[spellings > 1][0]
+        both = known[whole == first].drop_duplicates()
+        told = " and ".join(f"{name!r} (line {table.line_of(index)})" for index, name in both.items())
+        raise InputError(f"{table.path}: {told} in {column.name!r} are one number; write each id one way")
+    return whole.reindex(column.index).where(column.notna(), None)

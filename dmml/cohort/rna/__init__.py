@@ -1,0 +1,1 @@
+"""RNA as programs and portals write it: formats, names of samples, rows that are no genes, tables that are no RNA."""

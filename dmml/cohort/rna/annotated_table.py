@@ -1,0 +1,60 @@
+"""Genes × samples of a format that says which columns are samples and which describe the genes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from dmml.cohort.gene_account import are_entrez
+from dmml.cohort.gene_names import share_of_genes
+from dmml.cohort.matrix import Matrix, genes_by_samples
+from dmml.cohort.probes import ProbeMap, unknown_names
+from dmml.cohort.tables import TextTable
+from dmml.errors import InputError
+
+_MIN_SHARE = 0.2
+
+
+def read_annotated(
+    table: TextTable,
+    frame: pd.DataFrame,
+    annotation: Sequence[int],
+    samples: Sequence[int],
+    probes: ProbeMap | None = None,
+) -> Matrix:
+    """Read the samples under the best of the columns that may hold the genes' names.
+
+    Args:
+        table: The header.
+        frame: The rows; the samples' columns hold numbers.
+        annotation: Positions of the columns that describe genes, the format's own names first.
+        samples: Positions of the samples.
+        probes: What the names in the first of them mean, where they are no genes.
+
+    Raises:
+        InputError: None of the columns holds gene names, there is no sample, or a value is no number.
+    """
+    if frame.empty or not samples:
+        raise InputError(f"{table.path}: has no {'row' if samples else 'sample'}; check that it is the whole table")
+    first = annotation[0]
+    names = [str(name).strip() for name in frame.iloc[:, first]]
+    if probes is not None:
+        symbols, notes = probes.rename(names)
+        renamed = frame.set_axis(range(frame.shape[1]), axis=1)
+        renamed[first] = pd.Series(symbols, index=frame.index, dtype=object)
+        known = renamed[renamed[first].notna()].set_axis(frame.columns, axis=1)
+        if known.empty:
+            raise InputError(f"{table.path}: none of its rows ({', '.join(names[:3])}, …) is in the map of probes")
+        matrix = genes_by_samples(table, known, first, samples)
+        return Matrix(matrix.values, matrix.samples, matrix.genes, matrix.notes | notes)
+    shares = {position: _share_of_names(frame.iloc[:, position]) for position in annotation}
+    best = max(annotation, key=lambda position: shares[position])
+    if shares[best] < _MIN_SHARE:
+        raise InputError(unknown_names(table.path, [table.columns[i] for i in samples], names))
+    return genes_by_samples(table, frame, best, samples)
+
+
+def _share_of_names(column: pd.Series) -> float:
+    names = [str(name).strip() for name in column.dropna().iloc[:2000]]
+    return 1.0 if are_entrez(names) else share_of_genes(names)

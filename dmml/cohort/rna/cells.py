@@ -1,0 +1,67 @@
+"""What stands in the cells of an RNA table: ids of patients and numbers; everything else is refused by line and column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.tables import TextTable, no_number
+from dmml.errors import InputError
+
+_MUTATION = re.compile(r"wt|mut|wild.?type|p\.[A-Z]\d+.*|[A-Z*]\d+(?:[A-Z*]|fs.*|del|_splice)", re.IGNORECASE)
+
+
+def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[str]:
+    """The ids in a column, one for each row.
+
+    Raises:
+        InputError: A row has none, or an id is damaged (see `read_ids`).
+    """
+    column = frame.iloc[:, position]
+    if column.isna().any():
+        line = table.line_of(column.index[column.isna()][0])
+        raise InputError(
+            f"{table.path}: line {line} has no patient id in column {frame.columns[position]!r}; fill it or drop the row"
+        )
+    return list(read_ids(table, column.map(lambda name: str(name).strip())))
+
+
+def numbers_of(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | range) -> np.ndarray:
+    """(rows, columns) float64, NaN where a value is missing.
+
+    Raises:
+        InputError: A value is no number, or infinite.
+    """
+    parts = [_numbers(table, frame, i) for i in columns]
+    values = np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))
+    if np.isinf(values).any():
+        row, column = np.argwhere(np.isinf(values))[0]
+        raise InputError(
+            f"{table.path}: line {table.line_of(frame.index[row])}: infinite value in column "
+            f"{frame.columns[list(columns)[column]]!r}"
+        )
+    return values
+
+
+def _numbers(table: TextTable, frame: pd.DataFrame, position: int) -> np.ndarray:
+    column = frame.iloc[:, position]
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(dtype=np.float64)
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = numbers.isna() & column.notna()
+    if bad.any():
+        row = bad.idxmax()
+        raise InputError(_not_a_number(table, table.line_of(row), frame.columns[position], str(column[row])))
+    return numbers.to_numpy(dtype=np.float64)
+
+
+def _not_a_number(table: TextTable, line: int, column: str, word: str) -> str:
+    if word.strip() == column:
+        return f"{table.path}: line {line} repeats the header ({word!r} in column {column!r}); remove the line"
+    if _MUTATION.fullmatch(word.strip()):
+        return f"{table.path}: line {line}, column {column!r}: {word!r} is a mutation, not RNA; give a table of RNA"
+    return f"{table.path}: line {line}, column {column!r}: {word!r} {no_number(word)}; correct it, or leave it empty"

@@ -1,0 +1,83 @@
+"""The table of featureCounts: reads per gene, its place and length, one column an alignment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.matrix import Matrix
+from dmml.cohort.probes import ProbeMap
+from dmml.cohort.rna.annotated_table import read_annotated
+from dmml.cohort.rna.summary_rows import kind_of_row
+from dmml.cohort.tables import TextTable, read_rows
+from dmml.errors import InputError
+
+_ANNOTATION = ["geneid", "chr", "start", "end", "strand", "length"]
+_SCALES = ("tpm", "counts")
+
+
+def is_feature_counts(table: TextTable) -> bool:
+    """Whether a table's first columns are those of featureCounts."""
+    return [name.lower() for name in table.columns[:6]] == _ANNOTATION
+
+
+def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
+    """Read the table as TPM, which counts and lengths give, or as counts.
+
+    Columns of further attributes (`--extraAttributes gene_name`) are not read, but for the genes' names where `Geneid`
+    holds none.
+
+    Args:
+        table: Its header.
+        scale: `tpm` (also where None) or `counts`.
+        probes: What `Geneid` means, where it holds no genes.
+
+    Raises:
+        InputError: Another scale is stated, it counts exons, or a count or length is no number from 0 on.
+    """
+    if scale not in (None, *_SCALES):
+        raise InputError(
+            f"{table.path}: featureCounts gives counts, and with the lengths of genes TPM, not {scale}; state --scale tpm or "
+            "counts, or leave it out"
+        )
+    frame = read_rows(table, names=0)
+    if (repeated := frame.iloc[:, 0].duplicated()).any():
+        raise InputError(
+            f"{table.path}: {frame.iloc[:, 0][repeated].iloc[0]!r} stands in several rows, so exons were counted; run "
+            "featureCounts without -f, which counts genes"
+        )
+    samples = [i for i in range(6, len(table.columns)) if _is_numeric(frame.iloc[:, i])]
+    if not samples:
+        raise InputError(f"{table.path}: has no column of an alignment; give the table as featureCounts wrote it")
+    names = [0, *(i for i in range(6, len(table.columns)) if i not in samples)]
+    # The lengths are read as if they were a sample, so that they stay beside their genes.
+    matrix = read_annotated(table, frame, names, [5, *samples], probes)
+    lengths = matrix.values[0]
+    matrix = replace(matrix, values=matrix.values[1:], samples=matrix.samples[1:])
+    if np.nanmin(matrix.values, initial=0.0) < 0:
+        raise InputError(f"{table.path}: has negative counts; give the table as featureCounts wrote it")
+    if scale == "counts":
+        return replace(matrix, scale="counts", unit="featureCounts, counts")
+    return _to_tpm(matrix, lengths, table)
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return bool(pd.to_numeric(column, errors="coerce").notna().sum() >= column.notna().sum() / 2)
+
+
+def _to_tpm(matrix: Matrix, lengths: np.ndarray, table: TextTable) -> Matrix:
+    """Reads per base, each sample's to a sum of a million over its genes; spike-ins and summaries take no part."""
+    if (wrong := ~(lengths > 0)).any():
+        raise InputError(
+            f"{table.path}: gene {matrix.genes[int(wrong.argmax())]!r} has no length above 0 in column "
+            f"{table.columns[5]!r}; give the table as featureCounts wrote it, or state --scale counts"
+        )
+    rate = matrix.values / lengths
+    genes = np.array([kind_of_row(gene) is None for gene in matrix.genes])
+    total = np.nansum(rate[:, genes], axis=1, keepdims=True)
+    values = 1e6 * rate / np.where(total > 0, total, 1.0)
+    return replace(
+        matrix, values=values, scale="tpm", unit="featureCounts, TPM computed from counts and the lengths of genes"
+    )

@@ -1,0 +1,64 @@
+"""Names of samples from the names of files: of one file a sample, and of the alignments that head a table's columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from pathlib import Path, PurePosixPath
+
+_ALIGNMENT = re.compile(r"\.(?:bam|sam|cram)$", re.IGNORECASE)
+_OF_ALIGNMENTS = re.compile(
+    r"(?:[._-]?(?:Aligned(?:\.sortedByCoord)?(?:\.out)?|sortedByCoord\.out|sort(?:ed)?|mark(?:ed)?_?dup(?:licate)?s?|dedup(?:ed)?"
+    r"|umi_dedup|accepted_hits|genome|hisat2|star))+$",
+    re.IGNORECASE,
+)
+_OF_QUANTIFICATIONS = re.compile(
+    r"[._-]?ReadsPerGene\.out\.tab$"
+    r"|(?:^|[._-])(?:(?:rsem\.)?genes\.results|quant(?:\.genes)?\.sf|abundance\.tsv|(?:gene_abund|gene_abundances?)\.(?:tab|tsv)"
+    r"|(?:(?:htseq|gene)[._-]?)?counts?(?:\.(?:tsv|txt|tab))?|htseq(?:\.(?:tsv|txt|tab))?|tsv|txt|tab)$",
+    re.IGNORECASE,
+)
+_OF_FOLDERS = re.compile(r"[._-](?:salmon|kallisto|rsem|star|quant|quants|out|output)$", re.IGNORECASE)
+
+
+def name_of_file(path: Path, known: Container[str] = ()) -> str:
+    """The sample of a file of one sample: its name without what the program appends, or its folder's name.
+
+    `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf` and `P1_quant/quant.sf` are all of P1.
+
+    Args:
+        path: The file.
+        known: Names in the patient map. One of them wins: the file's whole name, its name up to the first dot, its folder's.
+    """
+    folder = path.resolve().parent.name
+    stem = _OF_QUANTIFICATIONS.sub("", path.name.removesuffix(".gz"))
+    own = stem or _OF_FOLDERS.sub("", folder)
+    candidates = (path.name, own, path.name.split(".")[0], folder)
+    return next((name for name in candidates if name and name in known), own)
+
+
+def names_of_columns(names: Sequence[str]) -> list[str]:
+    """Samples of a table whose columns are called after alignments (`/data/P1.sorted.bam`) or quantifications.
+
+    Files of one name in several folders (`P1/accepted_hits.bam`) go by their folders. Other names stay as they are, and
+    so do all where two files would otherwise be one sample.
+    """
+    is_file = [bool(_ALIGNMENT.search(name) or _is_quantification(name)) for name in names]
+    if not any(is_file):
+        return list(names)
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
+    for shorten in (_stem, lambda path: _stem(path) or path.parent.name, lambda path: path.parent.name):
+        found = [shorten(path) if known else name for name, path, known in zip(names, paths, is_file, strict=True)]
+        if all(found) and len(set(found)) == len(set(names)):
+            return found
+    return list(names)
+
+
+def _is_quantification(name: str) -> bool:
+    return bool(re.search(r"ReadsPerGene\.out\.tab$|genes\.results$|quant(\.genes)?\.sf$|abundance\.tsv$", name))
+
+
+def _stem(path: PurePosixPath) -> str:
+    alignment = _ALIGNMENT.search(path.name)
+    name = _ALIGNMENT.sub("", path.name)
+    return (_OF_ALIGNMENTS if alignment else _OF_QUANTIFICATIONS).sub("", name)

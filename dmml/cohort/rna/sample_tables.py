@@ -1,0 +1,162 @@
+"""Each input read into samples × symbols on one scale, without rows that are no genes; what is no RNA is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from dmml.cohort.gene_account import GeneAccount
+from dmml.cohort.matrix import Matrix, merge_symbols, read_matrix
+from dmml.cohort.parquet import open_parquet
+from dmml.cohort.probes import ProbeMap
+from dmml.cohort.rna.feature_counts import is_feature_counts, read_feature_counts
+from dmml.cohort.rna.firebrowse import is_firebrowse, read_firebrowse
+from dmml.cohort.rna.gct import is_gct, read_gct
+from dmml.cohort.rna.inputs import SortedInputs
+from dmml.cohort.rna.other_measurements import check_file, check_names, check_values
+from dmml.cohort.rna.sample_files import read_sample_files
+from dmml.cohort.rna.small_offset import without_small_offset
+from dmml.cohort.rna.summary_rows import COUNTS, rows_by_kind
+from dmml.cohort.scale import check_varied, refuse_mixed, settle_scale
+from dmml.cohort.star_counts import combine, read_star_counts
+from dmml.cohort.tables import open_table
+from dmml.errors import InputError
+
+
+class InputOptions(NamedTuple):
+    """What a user says of the inputs."""
+
+    scale: str | None = None
+    patient_id: str | None = None
+    suffix: str | None = None
+    all_genes: bool = False
+    probes: ProbeMap | None = None
+    in_map: Container[str] = ()
+    """names in the patient map"""
+
+
+class SampleTable(NamedTuple):
+    """What one input gave."""
+
+    table: pd.DataFrame
+    """(samples × symbols)"""
+    scale: str
+    notes: dict[str, int]
+    """what was merged and dropped, in numbers"""
+    genes: GeneAccount
+    """and by name"""
+    sources: list[tuple[Path, str]]
+    """files and their format"""
+    unit: str = ""
+    """how the format says the scale; empty where it does not"""
+
+
+def read_inputs(inputs: SortedInputs, options: InputOptions) -> list[SampleTable]:
+    """Read every input.
+
+    Raises:
+        InputError: See the formats' readers; or the scale is unknown, or a table holds no RNA.
+    """
+    tables = [_star_counts(inputs.star_counts, options)] if inputs.star_counts else []
+    for form, paths in inputs.samples.items():
+        matrix = read_sample_files(form, paths, options.scale, options.probes, options.in_map)
+        tables.append(_sample_table(matrix, options, str(paths[0]), [(path, form.key) for path in paths]))
+    for path in inputs.matrices:
+        form, matrix = _read_matrix(path, options)
+        tables.append(_sample_table(matrix, options, str(path), [(path, form)]))
+    return tables
+
+
+def _star_counts(paths: list[Path], options: InputOptions) -> SampleTable:
+    scale = options.scale or "tpm"
+    progress = tqdm(paths, desc="STAR-counts", unit="file", disable=None)
+    read = (read_star_counts(path, scale, options.all_genes) for path in progress)
+    table, notes, genes = combine(read, str(paths[0].parent))
+    return SampleTable(table, scale, notes, genes, [(path, "star_counts") for path in paths], "STAR-counts of the GDC")
+
+
+def _read_matrix(path: Path, options: InputOptions) -> tuple[str, Matrix]:
+    """The format of a file of many samples, and what it holds."""
+    check_file(path)
+    if path.suffix == ".parquet":
+        opened = open_parquet(path, options.patient_id)
+        return "matrix", read_matrix(path, options.patient_id, options.suffix, options.probes, opened)
+    if is_gct(path):
+        _check_options(path, "GCT", options)
+        return "gct", read_gct(path, options.probes)
+    table = open_table(path)
+    if is_feature_counts(table):
+        _check_options(path, "featureCounts", options)
+        return "featurecounts", read_feature_counts(table, options.scale, options.probes)
+    if is_firebrowse(table):
+        _check_options(path, "Firebrowse", options)
+        return "firebrowse", read_firebrowse(table, options.scale, options.probes)
+    return "matrix", read_matrix(path, options.patient_id, options.suffix, options.probes)
+
+
+def _check_options(path: Path, form: str, options: InputOptions) -> None:
+    for name in ("patient_id", "suffix"):
+        if getattr(options, name):
+            raise InputError(
+                f"{path}: is a table of {form}, whose columns are samples, so {name} says nothing of it; leave {name} out"
+            )
+
+
+def _sample_table(matrix: Matrix, options: InputOptions, source: str, files: list[tuple[Path, str]]) -> SampleTable:
+    """Genes by symbol on one scale, without rows that are no genes; a table that is no RNA is refused."""
+    matrix, no_genes = _without_summaries(matrix, source)
+    check_names(source, matrix.genes)
+    check_varied(matrix.values, source)
+    check_values(source, matrix.values)
+    matrix, scale, offset_notes, to_log2 = _on_its_scale(matrix, options, source)
+    table, genes = merge_symbols(matrix, scale)
+    notes = {**offset_notes, **genes.counts, **matrix.notes}
+    if to_log2:
+        table, scale = np.log2(table + 1.0), "log2"
+    if scale == "tpm":  # background subtraction leaves small negatives
+        notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
+        table = table.clip(lower=0)
+    elif scale == "zscore":  # held to ± 3 where a model reads them
+        notes["values_beyond_10_standard_deviations"] = int((table.abs() > 10).to_numpy().sum())
+    genes.dropped |= no_genes
+    return SampleTable(table, scale, notes, genes, files, matrix.unit)
+
+
+def _without_summaries(matrix: Matrix, source: str) -> tuple[Matrix, dict[str, list[str]]]:
+    """The matrix without summaries of reads and spike-ins, and their names by kind."""
+    found = rows_by_kind(matrix.genes)
+    if not found:
+        return matrix, {}
+    no_genes = {name for names in found.values() for name in names}
+    kept = [i for i, gene in enumerate(matrix.genes) if gene.strip() not in no_genes]
+    if not kept:
+        raise InputError(
+            f"{source}: holds summaries of reads and spike-ins alone, and no gene; give the table of genes"
+        )
+    notes = {**matrix.notes, **{COUNTS[kind]: len(names) for kind, names in found.items()}}
+    genes = [matrix.genes[i] for i in kept]
+    return replace(matrix, values=matrix.values[:, kept], genes=genes, notes=notes), found
+
+
+def _on_its_scale(matrix: Matrix, options: InputOptions, source: str) -> tuple[Matrix, str, dict[str, int], bool]:
+    """The matrix on a scale on which rows of one symbol can be merged, that scale, and whether it becomes log2 then.
+
+    The logarithm with a small offset is taken back. Where it cannot be told whether its linear values are TPM or FPKM, as
+    in a table of few genes, they become log2(x + 1) in the end, which is what models see of either.
+    """
+    if matrix.scale is not None:
+        return matrix, matrix.scale, {}, False
+    without = without_small_offset(matrix.values, options.scale, source, matrix.genes)
+    if without is None:
+        named = f"{source} ({matrix.unit})" if matrix.unit else source
+        scale = settle_scale(matrix.values, options.scale, named, matrix.samples, matrix.genes)
+        return matrix, scale, {}, False
+    refuse_mixed(without.values, source, matrix.samples)
+    linear = replace(matrix, values=without.values)
+    return linear, without.scale or "tpm", without.notes, without.scale is None

@@ -1,0 +1,29 @@
+"""Which column of STAR's counts describes a cohort: both strands together, or one of a stranded library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from dmml.cohort.rna.summary_rows import kind_of_row
+
+_MIN_SHARE = 0.9  # of the reads of genes on one strand; a stranded library reaches 0.95, an unstranded one 0.5
+
+
+def count_column(samples: Iterable[pd.DataFrame]) -> str:
+    """`unstranded`, as the GDC's STAR-counts; `forward` or `reverse` where every sample's reads prove such a library.
+
+    One column is read of all samples, since columns of one sample are not comparable with another column of the next.
+
+    Args:
+        samples: Reads per gene, with the columns `unstranded`, `forward` and `reverse`.
+    """
+    shares = []
+    for table in samples:
+        genes = table[[kind_of_row(name) is None for name in table.index]]
+        both = genes["forward"].sum() + genes["reverse"].sum()
+        shares.append(genes["forward"].sum() / both if both else 0.5)
+    if min(shares) >= _MIN_SHARE:
+        return "forward"
+    return "reverse" if max(shares) <= 1 - _MIN_SHARE else "unstranded"

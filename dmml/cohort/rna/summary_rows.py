@@ -1,0 +1,65 @@
+"""Rows that counting programs and laboratories add to a table of genes: summaries of reads, totals and spike-ins.
+
+They are no genes. Left in, they would count in the library size and so shift every gene of counts per million.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from dmml.cohort.gene_names import is_gene
+
+SUMMARY = "summary of a counting program"
+SPIKE_IN = "spike-in"
+COUNTS = {SUMMARY: "summary_rows_skipped", SPIKE_IN: "spike_ins_skipped"}
+"""{kind of row: its name among the counts of a table's provenance}"""
+
+_TOTALS = {"total", "totals", "grand_total", "sum"}
+_SUMMARIES = _TOTALS | {
+    # HTSeq, since its version 0.6 with two underscores in front
+    "no_feature", "ambiguous", "too_low_aqual", "not_aligned", "alignment_not_unique",
+    # STAR
+    "n_unmapped", "n_multimapping", "n_nofeature", "n_no_feature", "n_ambiguous",
+    # featureCounts
+    "assigned",
+    # what people call a sum of reads
+    "total_counts", "total_reads", "library_size", "lib_size", "libsize",
+}  # fmt: skip
+_STATISTICS = _TOTALS | {"mean", "average", "median"}
+_SPIKE_IN = re.compile(r"gspikein_.+|(?:gspikein_)?ercc_?0\d{4}(?:_.*)?|sirv\w*|phix(?:_?174)?|spike_?ins?(?:_.*)?")
+
+
+def kind_of_row(name: object) -> str | None:
+    """`SUMMARY` or `SPIKE_IN`; None for a gene, ERCC1 to ERCC8 among them, and for every other name."""
+    name = str(name).strip()
+    if name.startswith("ENSG"):  # most rows of most tables
+        return None
+    plain = _plain(name)
+    if name.startswith(("__", "X__")) or plain in _SUMMARIES or plain.startswith("unassigned_"):
+        kind = SUMMARY
+    elif _SPIKE_IN.fullmatch(plain):
+        kind = SPIKE_IN
+    else:
+        return None
+    return None if is_gene(name) else kind
+
+
+def is_statistic(sample: object) -> bool:
+    """Whether a sample's name is that of a sum or a mean over samples, as spreadsheets append them."""
+    return _plain(str(sample)) in _STATISTICS
+
+
+def rows_by_kind(names: Sequence[object]) -> dict[str, list[str]]:
+    """{kind: names} of all rows that are no genes."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if kind := kind_of_row(name):
+            found.setdefault(kind, []).append(str(name).strip())
+    return found
+
+
+def _plain(name: str) -> str:
+    """Lower case with single underscores; without what R puts before a leading underscore, and what follows a bar."""
+    plain = re.sub(r"[-_. ]+", "_", name.split("|")[0].strip().lower())
+    return plain.removeprefix("x_").strip("_")

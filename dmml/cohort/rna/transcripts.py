@@ -1,0 +1,52 @@
+"""Transcripts of salmon and kallisto to genes: by the names that GENCODE gives them, or by a map."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dmml.cohort.gene_names import is_gene, share_of_genes
+from dmml.cohort.probes import ProbeMap
+from dmml.cohort.rna.summary_rows import kind_of_row
+from dmml.errors import InputError
+
+_GENE_ID = re.compile(r"ENSG\d{11}(?:\.\d+)?(?:_PAR_Y)?")
+_MIN_SHARE = 0.2
+
+
+def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None = None) -> list[str | None]:
+    """The gene of each row of a quantification, in the order of the rows; None where a map has none.
+
+    Args:
+        names: Genes; or transcripts of GENCODE's FASTA, whose names hold the gene (`ENST…|ENSG…|…|DDX11L1|1657|…`).
+        path: The file, for the message.
+        probes: {transcript: symbol}, which is followed where it is given.
+
+    Raises:
+        InputError: The names are of transcripts and do not say of which genes, or the map has none of them.
+    """
+    if probes is not None:
+        symbols, notes = probes.rename(names)
+        if not notes["probes_mapped"]:
+            raise InputError(
+                f"{path}: none of its rows ({', '.join(names[:3])}, …) is in the map of probes; give one of these transcripts"
+            )
+        return symbols
+    if share_of_genes(names[:2000]) >= _MIN_SHARE:
+        return list(names)
+    genes = [_gene_in(name) for name in names]
+    if sum(gene is not None for gene in genes[:2000]) < _MIN_SHARE * len(names[:2000]):
+        raise InputError(
+            f"{path}: its rows ({', '.join(names[:2])}, …) are no genes, and if they are transcripts, their names do not say of "
+            "which genes; sum them to genes (salmon --geneMap, or tximport in R), quantify against GENCODE's transcripts with "
+            "their full names, or give --probes with the columns probe,symbol (transcript and gene)"
+        )
+    return [name if gene is None and kind_of_row(name) else gene for name, gene in zip(names, genes, strict=True)]
+
+
+def _gene_in(name: str) -> str | None:
+    """An Ensembl id of a gene among the fields of a name, else a symbol."""
+    fields = name.split("|")
+    ensembl = next((field for field in fields if _GENE_ID.fullmatch(field)), None)
+    return ensembl or next((field for field in fields[1:] if is_gene(field)), None)

@@ -1,0 +1,62 @@
+"""What separates the fields of a text table: a tab, comma or semicolon, or the spaces of R."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+
+SEPARATORS = ("\t", ";", ",")
+"""In the order in which they are preferred where a table reads equally well with two of them"""
+
+
+def separator_of(header: str, following: Sequence[str] = ()) -> str:
+    """The separator with which the header and the lines after it have the same number of fields.
+
+    A header such as `note (a, b, c)` has more commas than tabs, so the commas of the header alone say little. Spaces
+    are considered only where the header has none of the other separators.
+
+    Args:
+        header: The header's line.
+        following: Lines after it; a few are enough.
+
+    Raises:
+        csv.Error: A line cannot be split into fields.
+    """
+    rows = [line for line in following if line.strip()]
+    candidates = [separator for separator in SEPARATORS if separator in header]
+    if not candidates:
+        return " " if _is_spaced(header, rows) else ","
+    # `max` takes the first of equals.
+    return max(
+        candidates,
+        key=lambda separator: (
+            _agreement(header, rows, separator),
+            _whole_brackets(header, separator),
+            separator == "\t",
+        ),
+    )
+
+
+def _is_spaced(header: str, rows: Sequence[str]) -> bool:
+    """Whether a table is one of R's, separated by single spaces, and not a single column of two words."""
+    names = split_line(header, " ")
+    width = len(names)
+    several = "" not in names and (width > 2 or (width == 2 and '"' in header))
+    return several and bool(rows) and all(len(split_line(row, " ")) in (width, width + 1) for row in rows)
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """Fields of a line, of which those in quotes may hold the separator."""
+    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])
+
+
+def _agreement(header: str, rows: Sequence[str], separator: str) -> float:
+    """Mean over the rows: 1 where one has as many fields as the header, a half where it has one more, as R writes row names."""
+    width = len(split_line(header, separator))
+    scores = [{width: 1.0, width + 1: 0.5}.get(len(split_line(row, separator)), 0.0) for row in rows]
+    return sum(scores) / len(scores) if scores and width > 1 else 0.0
+
+
+def _whole_brackets(header: str, separator: str) -> bool:
+    """Whether no bracket is torn apart."""
+    return all(field.count("(") == field.count(")") for field in split_line(header, separator))

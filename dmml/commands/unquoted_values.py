@@ -1,0 +1,80 @@
+"""Words of a config that YAML takes for something else: `Yes` and `on` for true, 2 for a number, 2024-01-01 for a date."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dmml.errors import InputError
+
+TEXT = ("clinical", "name", "patient_id", "slide_id", "features")
+"""Arguments of a data section that are text; typed on a command line they need no quotes"""
+_INNER_TEXT = {
+    "outcome": ("time", "event", "censored", "unit", "label"),
+    "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes"),
+    "gene_sets": ("tumor", "tme", "preset"),
+}
+
+
+def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = None) -> None:
+    """Refuse values that were meant as text and are none, since YAML knows more than text.
+
+    Numbers may be classes: `[2, 3, 4]` are the classes `2`, `3` and `4`.
+
+    Args:
+        section: Arguments of a data section.
+        model: Arguments of the model, for the classes of its task.
+
+    Raises:
+        InputError: Names the key and shows the quotes.
+    """
+    for key, value in _texts(section):
+        if isinstance(value, (bool, int, float, datetime.date)):
+            raise InputError(f'data.{key}: {_explained(value)}; put quotes around it, such as "{_as_typed(value)}"')
+    for number, other in enumerate(section.get("also") or [], start=1):
+        try:
+            check_quotes(other)
+        except InputError as error:
+            raise InputError(f"data[{number}]{str(error).removeprefix('data')}") from None
+    classes = _arguments((model or {}).get("task")).get("classes")
+    for value in classes if isinstance(classes, list) else []:
+        if value is None or isinstance(value, (bool, datetime.date)):
+            quoted = ", ".join(f'"{_as_typed(each)}"' for each in classes)
+            raise InputError(
+                f"model.task.classes: {_explained(value)}; put quotes around the classes as the label column has them, such as "
+                f"[{quoted}]"
+            )
+
+
+def _texts(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value that is to be text, by its key."""
+    for key in TEXT:
+        yield key, section.get(key)
+    for key, inner in _INNER_TEXT.items():
+        value = section.get(key)
+        yield from (
+            [(f"{key}.{name}", value.get(name)) for name in inner] if isinstance(value, Mapping) else [(key, value)]
+        )
+    covariates = section.get("covariates")
+    yield from (("covariates", name) for name in (covariates if isinstance(covariates, list) else [covariates]))
+
+
+def _explained(value: Any) -> str:
+    if isinstance(value, bool):
+        words = "Yes, on or true" if value else "No, off or false"
+        return f"YAML reads a word such as {words} without quotes as {str(value).lower()}"
+    if value is None:
+        return "YAML reads null, ~ or nothing as no value"
+    kind = "date" if isinstance(value, datetime.date) else "number"
+    return f"YAML reads {value} without quotes as a {kind}"
+
+
+def _as_typed(value: Any) -> str:
+    """A value as it was probably written."""
+    return {True: "Yes", False: "No"}[value] if isinstance(value, bool) else "NA" if value is None else str(value)
+
+
+def _arguments(section: Any) -> Mapping[str, Any]:
+    """Arguments of a class in a config."""
+    return (section.get("init_args") or section) if isinstance(section, Mapping) else {}

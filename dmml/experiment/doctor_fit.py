@@ -1,0 +1,52 @@
+"""What a fit would refuse of the data: model and data are taken through the steps of `dmml fit` before its first batch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import dmml.nn.paper  # noqa: F401 - a config may name its classes by their short names
+from dmml.data.module import MultimodalDataModule
+from dmml.experiment.crossval_fit import build, hush
+from dmml.experiment.doctor import Examination
+
+_TRAINER = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+
+
+def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[str, Any]) -> None:
+    """Add what a fit refuses in each fold; a cross-validation fits them all.
+
+    A model that starts from a checkpoint is looked at in the fold of the config alone: the checkpoint was made for it.
+
+    Args:
+        found: With the cohort; blocking lines are added.
+        model: The config's model section.
+        section: Arguments of `MultimodalDataModule`.
+    """
+    hush()
+    cohort = found.cohort
+    arguments = model.get("init_args") or {}
+    module = found.attempt("model", lambda: build(model, _TRAINER)[0])
+    data = found.attempt("data", lambda: MultimodalDataModule(**section))
+    if module is None or data is None:
+        return
+    one_fold = cohort.split is None or arguments.get("teacher") or arguments.get("init_from")
+    chosen = cohort.fold
+    for fold in [chosen] if one_fold else sorted(cohort.split.folds):
+        cohort.fold = fold
+        part = "fit" if cohort.split is None else f"fit, fold {fold}"
+        found.attempt(part, lambda: _begin(copy.deepcopy(module), data, found))
+    cohort.fold = chosen
+
+
+def _begin(module: Any, data: MultimodalDataModule, found: Examination) -> None:
+    """What `Trainer.fit` does with a model and its data before the first batch."""
+    with contextlib.redirect_stdout(io.StringIO()):  # the counts that a fit prints are in the doctor's table
+        if data.cohort is None:
+            data.use_cohort(found.cohort)
+        data.setup("fit")
+    if hasattr(module, "fit_to_data"):  # a class of the user's own may fit itself in another way
+        module.fit_to_data(data)

@@ -1,0 +1,58 @@
+"""Files that stand beside a store, `failures.csv` and `qc.html`, and whose they are where several stores share a folder.
+
+The first store of a folder has them by these names. Every further one has its own name in front, `b.failures.csv` and
+`b.qc.html` of `b.zarr`, since a slide that failed in one store may have worked in the other. An extraction of which
+nothing comes makes no store, and adds to `failures.csv` why.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FAILURES, QC = "failures.csv", "qc.html"
+
+
+def beside(store: str | Path, name: str) -> str:
+    """Path or URL of a file in the folder that holds the store."""
+    text = str(store).rstrip("/")
+    return f"{text.rpartition('/')[0]}/{name}" if "://" in text else str(Path(text).parent / name)
+
+
+def prefix_of(store: str | Path) -> str:
+    """What the names of a store's companions begin with: nothing for the first store of a folder, else its own name.
+
+    Args:
+        store: Path or URL of a store, which need not be there yet.
+    """
+    own = Path(str(store).rstrip("/")).name
+    names, stores = _folder(beside(store, ""))
+    listed = {other for other in {own, *stores} if any(n.startswith(_named(other, "failures")) for n in names)}
+    return "" if own not in listed and set(stores) - {own} <= listed else _named(own, "")
+
+
+def _named(store: str, name: str) -> str:
+    return f"{store.removesuffix('.zarr')}.{name}"
+
+
+def _folder(path: str) -> tuple[list[str], list[str]]:
+    """Names of the files in a folder, and those of the stores in it; nothing where it cannot be listed."""
+    if "://" in path:
+        return _remote_folder(path)
+    try:
+        names = os.listdir(path or ".")
+    except OSError:
+        return [], []
+    return names, [name for name in names if os.path.isfile(os.path.join(path, name, "zarr.json"))]
+
+
+def _remote_folder(path: str) -> tuple[list[str], list[str]]:
+    """Stores behind a URL are told by their suffix: a look into every folder of a bucket would take minutes."""
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(path)
+        entries = [entry["name"].rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
+    except Exception:  # every kind of remote file system has its own; without a list the store is taken to stand alone
+        return [], []
+    return entries, [name for name in entries if name.endswith(".zarr")]

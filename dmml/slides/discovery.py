@@ -1,0 +1,124 @@
+"""Which files of those that a user gave are slides: by their suffix, and plain images where their scale is known."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dmml.errors import InputError
+from dmml.slides.file_names import in_one_line
+from dmml.slides.plain_image import PLAIN_SUFFIXES
+
+SUFFIXES = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
+)  # fmt: skip
+"""What is always taken for a slide in a folder"""
+IMAGE_SUFFIXES = tuple(suffix for suffix in PLAIN_SUFFIXES if suffix not in SUFFIXES)
+"""What is taken for a slide in a folder where the user says how many µm its pixels have: most images are no slides"""
+_OF_DMML = frozenset({"prediction.json", "provenance.json", "metrics.json", "crossval.json", "labels.json"})
+"""Files that tell a folder of answers, runs or simulated labels, whose pictures are no slides"""
+_NAMED = 3
+
+
+@dataclass
+class FoundFiles:
+    """What came of the files and folders given."""
+
+    slides: list[Path] = field(default_factory=list)
+    ignored: list[Path] = field(default_factory=list)
+    """Files in folders that are no slides"""
+    unscaled: list[Path] = field(default_factory=list)
+    """Plain images in folders that are skipped, since nothing states their µm per pixel"""
+
+
+def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] = lambda path: False) -> FoundFiles:
+    """Slides among files and folders, which are searched to their depth.
+
+    Args:
+        inputs: Files, each of which is taken for a slide whatever its suffix, and folders.
+        has_scale: Whether the user gave the µm per pixel of a plain image.
+
+    Raises:
+        InputError: A path does not exist, or no slide is among them.
+    """
+    found, seen = FoundFiles(), set()
+    inputs = [Path(given) for given in inputs]
+    for given in inputs:
+        if not given.exists():
+            raise InputError(f"{given}: no such file or folder")
+        for path, of_dmml in _inside(given) if given.is_dir() else [(given, False)]:
+            if (real := path.resolve()) not in seen:
+                kind = found.slides if path == given else _kind(path, of_dmml, has_scale, found)
+                kind.append(path)
+                if kind is found.slides:
+                    seen.add(real)
+    for kind in (found.ignored, found.unscaled):  # what was named itself, or found in two folders, is listed once
+        kind[:] = {path.resolve(): path for path in kind if path.resolve() not in seen}.values()
+    if not found.slides:
+        raise InputError(
+            f"{', '.join(map(str, inputs))}: no slide found ({_why_none(found)}); known in folders: {' '.join(SUFFIXES)}, "
+            f"and {' '.join(IMAGE_SUFFIXES)} where their scale is given"
+        )
+    return found
+
+
+def _kind(path: Path, of_dmml: bool, has_scale: Callable[[Path], bool], found: FoundFiles) -> list[Path]:
+    """The list that a file of a folder belongs to."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return found.slides
+    if suffix not in IMAGE_SUFFIXES or of_dmml:
+        return found.ignored
+    return found.slides if has_scale(path) else found.unscaled
+
+
+def _inside(folder: Path) -> list[tuple[Path, bool]]:
+    """Files of a folder to its depth, by links, too, and links to nothing; not what is hidden, nor a store's files.
+
+    Returns:
+        (file, whether its folder, or one above it, is one that dmml wrote pictures to), sorted.
+    """
+    found, seen, of_dmml = [], set(), set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        here, place = Path(where), os.path.realpath(where)
+        if "zarr.json" in names or place in seen:  # a link may lead back
+            folders.clear()
+            continue
+        seen.add(place)
+        if here.parent in of_dmml or not _OF_DMML.isdisjoint(names):
+            of_dmml.add(here)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [(here / name, here in of_dmml) for name in names if not name.startswith(".")]
+    return sorted((path, its) for path, its in found if path.is_file() or (path.is_symlink() and not path.exists()))
+
+
+def _why_none(found: FoundFiles) -> str:
+    told = [text for text in (describe_unscaled(found.unscaled), describe_ignored(found.ignored)) if text]
+    return "; ".join(told) or "the folder is empty"
+
+
+def describe_unscaled(unscaled: Sequence[Path]) -> str:
+    """One line on the plain images that are skipped, and what would make slides of them."""
+    if not unscaled:
+        return ""
+    one = len(unscaled) == 1
+    return (
+        f"{len(unscaled)} plain image{'' if one else 's'} skipped, since nothing states the µm per pixel: "
+        f"{_names(unscaled)}; give it with --mpp"
+    )
+
+
+def describe_ignored(ignored: Sequence[Path]) -> str:
+    """One line on the files ignored, by suffix, with the first of them by name."""
+    if not ignored:
+        return ""
+    counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)
+    kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6))
+    return f"ignored {len(ignored)} files that are no slides of their own: {kinds} ({_names(ignored)})"
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(in_one_line(path.name) for path in paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")

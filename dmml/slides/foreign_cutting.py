@@ -1,0 +1,139 @@
+"""How other tools cut their tiles: what their files, and the names of their folders, say of size, scale and unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmml.slides.mpp import HIGHEST, LOWEST, SlideError
+from dmml.slides.tile_geometry import neighbour_distances, usual_distance
+
+PARAMETERS = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_(?P<patch>\d+)px_\d+px_overlap$")
+"""TRIDENT's name of the folder of one way of cutting: `20x_256px_0px_overlap`"""
+EXTRACTORS = ("extractor", "encoder")
+"""Attributes that name the encoder; STAMP writes the first"""
+_MICROMETRES = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0, "micrometre": 1.0, "micrometres": 1.0, "mm": 1e3, "nm": 1e-3}  # fmt: skip
+_PIXELS = ("px", "pixel", "pixels")
+_UNIT_NAMES = ("unit", "units", "coords_unit", "coordinate_unit")
+_STAMP_UM, _STAMP_PX = 256.0, 224
+"""Tiles of STAMP's first version, which wrote no size: 256 µm and 224 px, with coordinates in these pixels"""
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How tiles were cut, as far as files or the user tell; None = unknown."""
+
+    magnification: float | None = None
+    """10 / (µm per pixel of a tile), nominal"""
+    patch_px: int | None = None
+    """Side of a tile in pixels of its magnification"""
+    level0_px: float | None = None
+    """Side of a tile in pixels of the finest level, or in µm where `in_um`"""
+    level0_mpp: float | None = None
+    """µm per pixel of the finest level; 1 where `in_um`"""
+    mpp_source: str = ""
+    in_um: bool = False
+    """Whether the file's coordinates are µm, so that the slide's own scale does not matter"""
+
+
+def cutting_of(path: Path, told: Mapping[str, Any], corner: np.ndarray) -> tuple[Cutting, np.ndarray]:
+    """What attributes of TRIDENT, CLAM, STAMP and others, and TRIDENT's folder name, tell of the tiles.
+
+    Args:
+        path: The file, for messages and its folder's name.
+        told: Attributes of the file and of its coordinates.
+        corner: (N, 2) coordinates as the file has them.
+
+    Returns:
+        The cutting, and the coordinates in pixels of the finest level, or in µm where `in_um`.
+
+    Raises:
+        SlideError: The unit is unknown, or coordinates in µm come without the size of a tile.
+    """
+    unit = _unit(path, told)
+    if unit is None and (_number(told, "tile_size_um") or _is_early_stamp(told, corner)):
+        unit = 1.0 if _number(told, "tile_size_um") else _STAMP_UM / _STAMP_PX
+    if unit:
+        side = _number(told, "tile_size_um") or unit * (_number(told, "tile_size", "patch_size") or 0)
+        if not side and unit == _STAMP_UM / _STAMP_PX:
+            side = _STAMP_UM
+        if not side:
+            raise SlideError(
+                "no_tile_size",
+                f"{path}: its coordinates are not pixels, and it does not state the size of a tile (tile_size_um); "
+                "write that attribute into the file",
+            )
+        patch = _number(told, "tile_size_px") or (_STAMP_PX if "extractor" in told else None)
+        return Cutting(None, patch and int(patch), side, 1.0, "coordinates in µm", in_um=True), corner * unit
+    return _in_pixels(path, told), corner
+
+
+def extractor_of(told: Mapping[str, Any]) -> str:
+    """The encoder that a file names; empty where it names none."""
+    named = (text_of(told.get(name)) for name in EXTRACTORS)
+    return next((name for name in named if name), "")
+
+
+def _in_pixels(path: Path, told: Mapping[str, Any]) -> Cutting:
+    folder = next((found for part in reversed(path.parts[:-1]) if (found := PARAMETERS.match(part))), None)
+    magnification = _number(told, "target_magnification") or (float(folder["magnification"]) if folder else None)
+    patch, level0 = _number(told, "patch_size", "tile_size_px"), _number(told, "patch_size_level0")
+    if patch is None and folder:
+        patch = float(folder["patch"])
+    if level0 is None and patch is not None and magnification is None:
+        # CLAM: patch_size counts pixels of the level patch_level; only level 0 says how many of the finest these are.
+        downsample = _number(told, "downsample")
+        level0 = patch * downsample if downsample else patch if told.get("patch_level") == 0 else None
+    mpp, source = _number(told, "level0_mpp", "mpp", "slide_mpp"), "attribute of the file"
+    if mpp is None and magnification and patch and level0:
+        mpp, source = 10.0 / magnification * patch / level0, "nominal, from the magnification"
+    if mpp is None and (power := _number(told, "level0_magnification")):
+        mpp, source = 10.0 / power, "nominal, from the magnification"
+    if mpp is not None and not LOWEST <= mpp <= HIGHEST:
+        mpp = None
+    return Cutting(magnification, None if patch is None else int(patch), level0, mpp, source if mpp else "")
+
+
+def _unit(path: Path, told: Mapping[str, Any]) -> float | None:
+    """µm of a unit of length that the file names; None for pixels, and where it names none."""
+    name = next((text for key in _UNIT_NAMES if (text := text_of(told.get(key)))), "").lower()
+    if not name or name in _PIXELS:
+        return None
+    if name not in _MICROMETRES:
+        known = ", ".join((*_PIXELS[:1], "um", "mm", "nm"))
+        raise SlideError(
+            "unknown_unit", f"{path}: its coordinates are in {name!r}, which is none of {known}; convert them"
+        )
+    return _MICROMETRES[name]
+
+
+def _is_early_stamp(told: Mapping[str, Any], corner: np.ndarray) -> bool:
+    """Whether a file is of STAMP's first version: it names its extractor, but no size, and tiles are 224 apart."""
+    if "extractor" not in told or any(key in told for key in ("patch_size", "patch_size_level0", "downsample")):
+        return False
+    size = _number(told, "tile_size")
+    return round(size if size else usual_distance(neighbour_distances(corner)) if len(corner) > 1 else 0) == _STAMP_PX
+
+
+def _number(told: Mapping[str, Any], *names: str) -> float | None:
+    """The first of these attributes that is a positive number."""
+    for name in names:
+        try:
+            value = float(np.asarray(told[name]).reshape(-1)[0])
+        except (KeyError, ValueError, TypeError, IndexError):
+            continue
+        if np.isfinite(value) and value > 0:
+            return value
+    return None
+
+
+def text_of(value: Any) -> str:
+    """An attribute as text; empty where it is none."""
+    value = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+    value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return value.strip() if isinstance(value, str) else ""

@@ -1,0 +1,137 @@
+"""Which levels of a pyramid can be trusted to show, at a whole fraction of the size, what the finest level shows.
+
+Pyramids are found with levels that were padded to whole tiles, cropped, rotated, or that are another picture. Such a
+level is ignored and named: the same finest level then gives the same tiles as it would without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+Size = tuple[int, int]
+"""(width, height) in pixels"""
+Read = Callable[[int, int, int, int, int], Image.Image]
+"""(level, left, top, width, height) in pixels of that level → RGB picture"""
+
+_ROUNDING = 2
+"""Pixels by which a level's side may miss a whole fraction: each halving may round up or down, and some trim an edge"""
+_PLACES = 4
+"""Places across and down at which two levels are compared"""
+_PATCH, _SMALLEST_PATCH, _FINEST_PATCH = 64, 16, 512
+"""Pixels across a place: at the coarse level at most and at least, and at the fine level, which has to be decoded"""
+_GRID = 16
+"""Cells across a place in which brightness is compared"""
+_CONTRAST = 4.0
+"""Standard deviation, in grey levels, from which a place shows enough to be compared: JPEG noise on glass has less"""
+_ALIKE = 0.5
+"""Correlation of brightness from which two places show the same; true levels have above 0.9"""
+
+
+class Levels:
+    """The levels of one slide.
+
+    Args:
+        sizes: Of all levels; the finest is the first.
+        read: Reads pixels of a level; may fail where the file is damaged, and that place is then not compared.
+        whole_fractions: Whether a level must be a whole number of times smaller. It is for generic TIFFs, of which
+            nothing but the sizes is known; vendors' formats say themselves how a level lies.
+
+    Attributes:
+        notes: A line for each level that is ignored, and why.
+    """
+
+    def __init__(self, sizes: Sequence[Size], read: Read, whole_fractions: bool):
+        self._sizes, self._read = sizes, read
+        self.notes: list[str] = []
+        self._ratio: dict[int, float] = {0: 1.0}
+        for level, size in enumerate(sizes[1:], start=1):
+            ratio = ratio_of(sizes[0], size)
+            if ratio is None:
+                self._ignore(level, f"it is {_times(sizes[0], size)} smaller than the slide across and down")
+            elif whole_fractions and ratio != round(ratio):
+                self._ignore(level, f"it is {ratio:.4g} times smaller than the slide, which is no whole number")
+            elif ratio > 1:
+                self._ratio[level] = ratio
+        self._compared: dict[int, bool] = {0: True}
+
+    def coarsest(self, largest_ratio: float) -> tuple[int, float]:
+        """The coarsest sound level that is at most so many times smaller than the finest, and how many times it is."""
+        by_ratio = sorted(self._ratio, key=lambda level: -self._ratio[level])
+        fitting = (level for level in by_ratio if self._ratio[level] <= largest_ratio)
+        level = next((level for level in fitting if self._shows_the_slide(level)), 0)
+        return level, self._ratio[level]
+
+    def _shows_the_slide(self, level: int) -> bool:
+        """Compare a level with the next finer sound one, once, when it is first needed."""
+        if level not in self._compared:
+            finer = self.coarsest(math.nextafter(self._ratio[level], 0))[0]
+            self._compared[level] = self._is_like(level, finer)
+            if not self._compared[level]:
+                self._ignore(level, "it does not show what the slide shows there")
+        return self._compared[level]
+
+    def _is_like(self, level: int, finer: int) -> bool:
+        """Whether two levels agree at half or more of the places that show something; glass alone tells nothing."""
+        times = self._ratio[level] / self._ratio[finer]
+        width, height = self._sizes[level]
+        side = min(max(_SMALLEST_PATCH, min(_PATCH, int(_FINEST_PATCH / times))), width, height)
+        agree = []
+        for x in np.linspace(0, width - side, _PLACES):
+            for y in np.linspace(0, height - side, _PLACES):
+                fine_box = (round(round(x) * times), round(round(y) * times), *(max(1, round(side * times)),) * 2)
+                try:
+                    cells = [
+                        _cells(self._read(level, round(x), round(y), side, side)),
+                        _cells(self._read(finer, *fine_box)),
+                    ]
+                except Exception:  # what cannot be decoded is found out, and counted, where tiles are read
+                    continue
+                if max(one.std() for one in cells) >= _CONTRAST:
+                    agree.append(_correlation(*cells) >= _ALIKE)
+        return not agree or 2 * sum(agree) >= len(agree)
+
+    def _ignore(self, level: int, why: str) -> None:
+        width, height = self._sizes[level]
+        self.notes.append(f"level {level} ({width} × {height} px) is ignored: {why}")
+
+
+def ratio_of(full: Size, small: Size) -> float | None:
+    """How many times smaller a level is; a whole number, and a power of two before others, where rounding explains it.
+
+    Args:
+        full: Of the finest level.
+        small: Of the level.
+
+    Returns:
+        The ratio, or None where width and height disagree by more than rounding.
+    """
+    lowest = max(side / (own + _ROUNDING) for side, own in zip(full, small, strict=True))
+    highest = min(side / max(own - _ROUNDING, 1e-9) for side, own in zip(full, small, strict=True))
+    if lowest > highest:
+        return None
+    middle = math.sqrt(math.prod(full) / math.prod(small))
+    for whole in (2.0 ** round(math.log2(middle)), float(round(middle))):
+        if lowest <= whole <= highest and whole >= 1:
+            return whole
+    return middle
+
+
+def _times(full: Size, small: Size) -> str:
+    across, down = (side / own for side, own in zip(full, small, strict=True))
+    return f"{across:.4g} and {down:.4g} times"
+
+
+def _cells(picture: Image.Image) -> np.ndarray:
+    """Brightness of a picture in 16 × 16 cells."""
+    return np.asarray(picture.convert("L").resize((_GRID, _GRID), Image.Resampling.BOX), np.float64)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's, 0 where one of the two is flat."""
+    a, b = a - a.mean(), b - b.mean()
+    scale = math.sqrt(float((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else 0.0

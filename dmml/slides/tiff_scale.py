@@ -1,0 +1,43 @@
+"""The pixel size that a TIFF states in words rather than in its resolution tags: Aperio's, OME's and ImageJ's."""
+
+from __future__ import annotations
+
+import re
+
+_APERIO = re.compile(r"(?:^|\|)\s*MPP\s*=\s*([0-9.]+)")
+_OME_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
+_OME_ATTRIBUTE = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
+_MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3}
+_IMAGEJ_UNIT = re.compile(r"^unit=(\S+)\s*$", re.MULTILINE)
+
+
+def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tuple[float, float]) -> dict[str, str]:
+    """What a description says of the µm per pixel of a page, as properties that `resolve_mpp` knows.
+
+    Args:
+        description: Of the page; OME writes one for all pages into the first.
+        size: (width, height) of the page, by which OME's images are told apart.
+        pixels_per_unit: The page's resolution tags, which ImageJ counts in a unit of its own; 0 where it has none.
+    """
+    if found := _APERIO.search(description):
+        return {"aperio.MPP": found[1]}
+    for element in _OME_PIXELS.findall(description):
+        told = dict(_OME_ATTRIBUTE.findall(element))
+        if (told.get("SizeX"), told.get("SizeY")) == tuple(map(str, size)) and "PhysicalSizeX" in told:
+            return _ome(told)
+    unit = _IMAGEJ_UNIT.search(description) if description.startswith("ImageJ") else None
+    if unit and unit[1] in _MICROMETRES and min(pixels_per_unit) > 0:
+        across, down = (_MICROMETRES[unit[1]] / count for count in pixels_per_unit)
+        return {"imagej.PixelWidth": str(across), "imagej.PixelHeight": str(down)}
+    return {}
+
+
+def _ome(told: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for axis in "XY":
+        size, unit = told.get(f"PhysicalSize{axis}"), told.get(f"PhysicalSize{axis}Unit", "µm")
+        try:
+            found[f"ome.PhysicalSize{axis}"] = str(float(size) * _MICROMETRES[unit])
+        except (TypeError, ValueError, KeyError):
+            return {}
+    return found

@@ -1,0 +1,75 @@
+"""Whether tiles lie as a scanner, a tissue and a store of tiles beside each other allow: spacing, overlap, scale."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmml.slides.mpp import HIGHEST, LOWEST
+
+SLACK = 0.02
+"""Share of a tile's side by which neighbours may be closer: tools round positions to whole pixels of some level"""
+MOST_OVERLAPPING = 0.25
+"""Share of tiles that may overlap others before their stride, or the size that is stated, is wrong. CLAM begins a grid
+of its own for every piece of tissue, so that a few tiles at the seams overlap"""
+MOST_OFF_SCALE = 1.25
+"""Times that a tile may be larger or smaller than its magnification says: 8.75x of STAMP is stored as 10x"""
+LARGEST_SLIDE_UM = 250_000.0
+"""No slide is a quarter of a metre long"""
+
+
+def neighbour_distances(position: np.ndarray) -> np.ndarray:
+    """Distance of every tile to its nearest neighbour, along the axis on which they are farther apart.
+
+    Squares of one size overlap when this distance is below their side.
+
+    Args:
+        position: (N, 2) in any unit.
+
+    Returns:
+        (N,) in that unit; infinite where there is one tile.
+    """
+    if len(position) < 2:
+        return np.full(len(position), np.inf)
+    from scipy.spatial import cKDTree
+
+    return cKDTree(position).query(position, k=2, p=np.inf)[0][:, 1]
+
+
+def overlapping(distances: np.ndarray, side: float) -> int:
+    """Number of tiles of a side that overlap their nearest neighbour."""
+    return int((distances < (1 - SLACK) * side).sum())
+
+
+def overlap_by_design(distances: np.ndarray, side: float) -> bool:
+    """Whether so many tiles overlap that they were cut with a stride below their side, or that the side is wrong."""
+    return overlapping(distances, side) >= max(2, MOST_OVERLAPPING * len(distances))
+
+
+def usual_distance(distances: np.ndarray) -> float:
+    """What most tiles have to their nearest neighbour; infinite where there is one tile."""
+    return float(np.median(distances)) if len(distances) else np.inf
+
+
+def are_apart(distances: np.ndarray, side: float) -> bool:
+    """Whether almost no tile touches another though there are many: the stated side is likely half of the true one."""
+    return len(distances) >= 10 and float(np.quantile(distances, 0.1)) > 1.5 * side
+
+
+def scale_problems(mpp: float | None, tile_um: float, nominal_um: float, position: np.ndarray) -> list[str]:
+    """What about the scale of a slide's tiles cannot be true.
+
+    Args:
+        mpp: µm per pixel of the slide's finest level, None where nobody knows it.
+        tile_um: Side of its tiles.
+        nominal_um: Side that tiles of this magnification have.
+        position: (N, 2) µm.
+    """
+    problems = []
+    if mpp is not None and not LOWEST <= mpp <= HIGHEST:
+        problems.append(f"its slide is said to have {mpp:.4g} µm/px, which no scanner has ({LOWEST} to {HIGHEST})")
+    if not 1 / MOST_OFF_SCALE <= tile_um / nominal_um <= MOST_OFF_SCALE:
+        problems.append(f"tiles are {tile_um:.4g} µm wide, and at this magnification they would be {nominal_um:.4g} µm")
+    extent = np.ptp(position, axis=0).max() if len(position) else 0.0
+    if extent > LARGEST_SLIDE_UM:
+        problems.append(f"tiles lie up to {extent / 1000:,.0f} mm apart, which is more than a slide is long")
+    return problems

@@ -1,0 +1,133 @@
+"""What a slide's arrays must be, told alike when they are written, verified, and examined before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dmml.errors import InputError, reason_of
+from dmml.store.slide_features import SlideFeatures
+
+LARGEST = float(np.finfo(np.float16).max)
+"""65,504: features are kept as float16"""
+
+
+def checked_bags(
+    where: str, bags: Mapping[int, SlideFeatures], width: int, magnifications: Iterable[int]
+) -> dict[int, SlideFeatures]:
+    """The arrays of a slide in the types that a store keeps, each checked before any is written.
+
+    Args:
+        where: Store and slide, for messages.
+        bags: {magnification: features}; arrays of any real type, or what NumPy makes arrays of.
+        width: D of the store's encoder.
+        magnifications: Those that the store declares.
+
+    Raises:
+        InputError: Names the magnification, the array, and the first wrong row.
+    """
+    declared = sorted(magnifications)
+    if undeclared := [str(m) for m in bags if m not in declared]:
+        raise InputError(
+            f"{where}: {', '.join(undeclared)} is none of the store's magnifications "
+            f"({', '.join(f'{m}x' for m in declared)}), which FeatureStore.create declares"
+        )
+    made = {magnification: _as_kept(f"{where}, {magnification}x", bag) for magnification, bag in bags.items()}
+    for magnification, bag in made.items():
+        coarser = next((made[m] for m in declared[::-1] if m < magnification and m in made), None)
+        problems = [
+            *bag_problems(bag, width),
+            *parent_problems(bag, None if coarser is None else len(coarser.features)),
+        ]
+        if problems:
+            raise InputError(f"{where}, {magnification}x: {'; '.join(problems)}; nothing was written")
+    return made
+
+
+def _as_kept(where: str, bag: SlideFeatures) -> SlideFeatures:
+    """Float16 features, float32 positions, int32 parents."""
+    features = _numbers(f"{where}: features", bag.features)
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = features.astype(np.float16, copy=False)
+        position = _numbers(f"{where}: positions", bag.position).astype(np.float32, copy=False)
+    if kept.ndim == 2 and features.dtype != np.float16 and not _finite_rows(kept).all():
+        beyond = np.isfinite(features).all(axis=1) & ~_finite_rows(kept)
+        if beyond.any():
+            row = int(beyond.argmax())
+            raise InputError(
+                f"{where}: {int(beyond.sum())} tiles hold features beyond ±{LARGEST:,.0f}, which float16 cannot hold, "
+                f"first row {row} ({np.abs(features[row]).max():.4g}); scale the features down"
+            )
+    return type(bag)(kept, position, None if bag.parent is None else _whole_numbers(f"{where}: parents", bag.parent))
+
+
+def _numbers(where: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # other libraries' arrays have errors of their own, such as a tensor on a GPU
+        raise InputError(f"{where} are no array ({reason_of(error)}); give a NumPy array") from error
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{where} are of type {array.dtype}; give an array of numbers")
+    return array
+
+
+def _whole_numbers(where: str, values: Any) -> np.ndarray:
+    array = _numbers(where, values)
+    limits = np.iinfo(np.int32)
+    wrong = ~((array == np.floor(array)) & (array >= limits.min) & (array <= limits.max))
+    if wrong.any():
+        raise InputError(f"{where} hold {array[wrong][0]}, which is no row number; give whole numbers, -1 for none")
+    return array.astype(np.int32)
+
+
+def bag_problems(bag: SlideFeatures, width: int) -> list[str]:
+    """What is wrong with the features and positions of one magnification: their shapes, and numbers that are not finite.
+
+    Args:
+        bag: As a store keeps it.
+        width: D of the encoder.
+    """
+    problems, n = [], len(bag.features)
+    if bag.features.ndim != 2 or bag.features.shape[1] != width:
+        problems.append(f"features are {bag.features.shape}, not (N, {width})")
+    elif not (finite := _finite_rows(bag.features)).all():
+        problems.append(f"{int((~finite).sum())} tiles hold NaN or infinity, first row {int(finite.argmin())}")
+    if bag.position.shape != (n, 2):
+        problems.append(f"positions are {bag.position.shape}, not ({n}, 2)")
+    elif not np.isfinite(bag.position).all():
+        rows = np.flatnonzero(~np.isfinite(bag.position).all(axis=1))
+        problems.append(f"{len(rows)} positions hold NaN or infinity, first row {rows[0]}")
+    return problems
+
+
+def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:
+    """What is wrong with the parents of one magnification.
+
+    Args:
+        bag: As a store keeps it.
+        n_coarse: Tiles of the next coarser magnification; None where the slide has none, and only signs are checked.
+    """
+    if bag.parent is None:
+        return []
+    if bag.parent.shape != (len(bag.features),):
+        return [f"parents are {bag.parent.shape}, not ({len(bag.features)},)"]
+    wrong = np.flatnonzero((bag.parent < -1) | (False if n_coarse is None else bag.parent >= n_coarse))
+    if len(wrong):
+        there = "" if n_coarse is None else f" ({n_coarse} there)"
+        return [f"parent {bag.parent[wrong[0]]} of row {wrong[0]} does not exist{there}"]
+    return []
+
+
+def zero_rows(features: np.ndarray) -> int:
+    """Number of tiles whose features are all zero, as where an extraction was cut off; (N, D) → count."""
+    return 0 if features.ndim != 2 or not features.shape[1] else int((~features.any(axis=1)).sum())
+
+
+def _finite_rows(features: np.ndarray) -> np.ndarray:
+    """(N, D) → (N,) bool."""
+    if features.dtype == np.float16:  # all exponent bits are set in NaN and infinity; ten times faster than isfinite
+        bits = features.view(np.uint16)
+        return ((bits & 0x7C00) != 0x7C00).all(axis=1)
+    return np.isfinite(features).all(axis=1)

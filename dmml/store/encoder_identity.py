@@ -1,0 +1,37 @@
+"""What a store says of the encoder that made its features: the same for extracted, imported and one's own features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dmml.errors import InputError
+
+UNKNOWN_WEIGHTS = "imported"
+"""In place of a hash, where features were made elsewhere and nobody has seen the weights"""
+
+
+_DEFAULTS: dict[str, Any] = {"weights": UNKNOWN_WEIGHTS, "preprocessing": {}}
+
+
+def complete_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """An encoder's identity with what was left out filled in, so that two stores of one encoder agree."""
+    known = {key: value for key, value in encoder.items() if value is not None}
+    return {**known, **{key: value for key, value in _DEFAULTS.items() if key not in known}}
+
+
+def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """The complete identity of an encoder that a store is to be made for.
+
+    Args:
+        encoder: `name` and `dim`; perhaps `weights` (a hash) and `preprocessing`.
+
+    Raises:
+        InputError: It has no name, or its width is no positive whole number.
+    """
+    name, dim = encoder.get("name"), encoder.get("dim")
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"encoder {dict(encoder)}: has no name; give e.g. {{'name': 'uni', 'dim': 1024}}")
+    if isinstance(dim, bool) or not hasattr(dim, "__index__") or dim < 1:
+        raise InputError(f"encoder {name}: dim is {dim!r}, not the number of features a tile, e.g. {{'dim': 1024}}")
+    return complete_identity({**encoder, "dim": int(dim)})

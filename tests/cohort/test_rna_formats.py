@@ -1,0 +1,339 @@
+"""Formats of programs and portals: one file a sample, folders of them, featureCounts, GCT, Firebrowse, Xena."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rna_tables import (
+    COUNTS,
+    ENSEMBL,
+    GENES,
+    LENGTHS,
+    PATIENTS,
+    SAMPLES,
+    TPM,
+    by_genes,
+    write_feature_counts,
+    write_kallisto,
+    write_lines,
+    write_rsem,
+    write_salmon,
+    write_star,
+)
+
+from dmml.__main__ import main
+from dmml.cohort.expression import build_expression, model_values, read_expression
+from dmml.cohort.rna.sample_names import name_of_file, names_of_columns
+from dmml.errors import InputError
+
+BAMS = [f"/data/bam/{sample}.bam" for sample in SAMPLES]
+TRANSCRIPTS = [f"ENST{i:011d}.1" for i in range(160)]
+GENCODE = [f"{t}|{ENSEMBL[i % 80]}.4|OTTHUMG|OTTHUMT|x-201|x|1657|protein_coding|" for i, t in enumerate(TRANSCRIPTS)]
+
+
+def values(read, genes=GENES):
+    return read.table[list(genes)].to_numpy()
+
+
+def forms(read):
+    return {source["form"] for source in read.provenance["sources"]}
+
+
+# One file a sample
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("P1.genes.results", "P1"),
+        ("P1.rsem.genes.results.gz", "P1"),
+        ("P1ReadsPerGene.out.tab", "P1"),
+        ("P1_ReadsPerGene.out.tab", "P1"),
+        ("P1/ReadsPerGene.out.tab", "P1"),
+        ("P1/quant.sf", "P1"),
+        ("P1_quant/quant.genes.sf", "P1"),
+        ("P1.salmon/quant.sf", "P1"),
+        ("P1/abundance.tsv", "P1"),
+        ("P1.htseq.counts.gz", "P1"),
+        ("P1.htseq.counts.tsv", "P1"),
+        ("TCGA.05.4000.01A.genes.results", "TCGA.05.4000.01A"),
+        ("accounts.genes.results", "accounts"),
+    ],
+)
+def test_a_file_is_of_the_sample_that_its_name_or_folder_names(name, patient):
+    assert name_of_file(Path("runs") / name) == patient
+
+
+@pytest.mark.parametrize("scale", [None, "tpm", "counts", "fpkm"])
+def test_rsem(scale):
+    for i in range(3):
+        write_rsem(f"rna/P{i}.genes.results", i)
+    Path("rna/P0.isoforms.results").write_text("transcript_id\tgene_id\tlength\tIsoPct\n")
+    read = build_expression(["rna"], scale=scale)
+    expected = {"counts": COUNTS + 0.5, "fpkm": TPM / 2}.get(scale, TPM)
+    np.testing.assert_allclose(values(read), expected[:3], rtol=1e-5)
+    assert (read.patients, read.scale, forms(read)) == (["P0", "P1", "P2"], scale or "tpm", {"rsem_genes"})
+    assert read.provenance["counts"]["files_ignored"] == 1
+    assert read.provenance["read_as"][0].startswith("RSEM genes.results, column ")
+
+
+def test_rsem_with_names_appended_to_ids_and_files_by_path():
+    paths = [write_rsem(f"P{i}.genes.results", i, [f"{e}.5_NAME-{i}" for i, e in enumerate(ENSEMBL)]) for i in range(2)]
+    read = build_expression(paths)
+    np.testing.assert_allclose(values(read), TPM[:2], rtol=1e-5)
+
+
+def test_a_map_names_files():
+    for i in range(3):
+        write_rsem(f"rna/P{i}.genes.results", i)
+    pd.DataFrame({"file": ["P0.genes.results", "P2.genes.results"], "patient_id": ["a", "b"]}).to_csv(
+        "m.csv", index=False
+    )
+    assert build_expression(["rna"], patients="m.csv").patients == ["a", "b"]
+
+
+def test_damaged_files_of_one_sample():
+    for i in range(3):
+        write_rsem(f"rna/P{i}.genes.results", i)
+    path, text = Path("rna/P2.genes.results"), Path("rna/P2.genes.results").read_text()
+    path.write_text(text[: text.rindex("\t")])
+    with pytest.raises(InputError, match=r"P2.genes.results: .* without a number from 0 on; the file is cut off"):
+        build_expression(["rna"])
+    path.write_text("".join(text.splitlines(keepends=True)[:20]))
+    with pytest.raises(InputError, match=r"P2.genes.results: has 19 genes, where the other files have 80"):
+        build_expression(["rna"])
+    path.write_text(text.splitlines(keepends=True)[0])
+    with pytest.raises(InputError, match=r"P2.genes.results: RSEM genes.results with no row"):
+        build_expression(["rna"])
+    write_rsem("rna/more/P1.genes.results")
+    with pytest.raises(InputError, match="a second file of the sample 'P1'"):
+        build_expression(["rna"])
+    with pytest.raises(InputError, match="gives tpm, counts, fpkm, not log2; change --scale"):
+        build_expression(["rna/P1.genes.results"], scale="log2")
+    write_lines("P0.isoforms.results", [("transcript_id", "gene_id", "length", "IsoPct"), ("x", "y", 1, 1)])
+    with pytest.raises(InputError, match=r"holds isoforms; give the file genes.results"):
+        build_expression(["P0.isoforms.results"])
+
+
+def test_star_reads_both_strands_unless_the_library_is_stranded():
+    for i in range(3):
+        write_star(f"rna/P{i}/ReadsPerGene.out.tab", seed=i)
+    expected = np.stack([np.random.default_rng(i).negative_binomial(2, 0.01, size=80) for i in range(3)])
+    read = build_expression(["rna"])
+    np.testing.assert_allclose(values(read), expected)
+    assert (read.patients, read.scale, forms(read)) == (["P0", "P1", "P2"], "counts", {"star_reads_per_gene"})
+    assert read.provenance["read_as"] == ["STAR ReadsPerGene.out.tab, column unstranded"]
+    assert read.provenance["counts"]["summary_rows_skipped"] == 4
+    for i in range(2):
+        write_star(f"rna/P{i}/ReadsPerGene.out.tab", seed=i, forward=0.02)
+    assert build_expression(["rna"]).provenance["read_as"] == [
+        "STAR ReadsPerGene.out.tab, column unstranded"
+    ]  # one is not
+    write_star("rna/P2/ReadsPerGene.out.tab", seed=2, forward=0.02)
+    read = build_expression(["rna"])
+    assert read.provenance["read_as"] == ["STAR ReadsPerGene.out.tab, column reverse"]
+    np.testing.assert_allclose(values(read), expected - np.rint(expected * 0.02))
+
+
+def test_htseq_files_are_known_by_their_summary():
+    for i in range(2):
+        rows = [*zip(ENSEMBL, COUNTS[i], strict=True), ("__no_feature", 10**6), ("__ambiguous", 5)]
+        write_lines(f"rna/P{i}.htseq.counts", rows)
+    read = build_expression(["rna"])
+    np.testing.assert_allclose(values(read), COUNTS[:2])
+    assert (read.patients, read.scale) == (["P0", "P1"], "counts")
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "form"),
+    [(write_salmon, "quant.sf", "salmon"), (write_kallisto, "abundance.tsv", "kallisto")],
+)
+def test_transcripts_are_summed_to_genes_where_their_names_or_a_map_say_of_which(write, file, form):
+    for i in range(3):
+        write(f"gencode/P{i}/{file}", i, GENCODE)
+        write(f"plain/P{i}/{file}", i, TRANSCRIPTS)
+        Path(f"plain/P{i}/abundance.h5").write_bytes(b"\x89HDF\r\n\x1a\n\xff")
+    read = build_expression(["gencode"])
+    np.testing.assert_allclose(values(read), 2 * TPM[:3], rtol=1e-5)
+    assert (read.patients, forms(read)) == (["P0", "P1", "P2"], {form})
+    np.testing.assert_allclose(values(build_expression(["gencode"], scale="counts")), 2 * COUNTS[:3])
+    with pytest.raises(InputError, match=rf"P0/{file}: its rows \(ENST00000000000.1, .*--probes"):
+        build_expression(["plain"])
+    pd.DataFrame({"probe": TRANSCRIPTS, "symbol": GENES * 2}).to_csv("map.csv", index=False)
+    np.testing.assert_allclose(values(build_expression(["plain"], probes="map.csv")), 2 * TPM[:3], rtol=1e-5)
+    with pytest.raises(InputError, match="is an HDF5 file"):
+        build_expression(["plain/P0/abundance.h5"])
+
+
+def test_salmons_genes_are_read_and_not_the_transcripts_beside_them():
+    for i in range(3):
+        write_salmon(f"rna/P{i}/quant.genes.sf", i)
+        write_salmon(f"rna/P{i}/quant.sf", i, TRANSCRIPTS)
+        write_lines(f"rna/P{i}/cmd_info.json", [("{}",)])
+    read = build_expression(["rna"])
+    np.testing.assert_allclose(values(read), TPM[:3], rtol=1e-5)
+    assert read.provenance["counts"]["files_ignored"] == 6
+    assert build_expression(["rna/P1"]).patients == ["P1"]
+
+
+# Many samples in one file
+
+
+def expected_tpm(rows=12):
+    rate = COUNTS[:rows] / LENGTHS
+    return 1e6 * rate / rate.sum(1, keepdims=True)
+
+
+def test_feature_counts_become_tpm_by_the_lengths_of_genes():
+    write_feature_counts("fc.txt", BAMS)
+    read = build_expression(["fc.txt"])
+    np.testing.assert_allclose(values(read), expected_tpm(), rtol=1e-5)
+    assert (read.patients, read.scale, forms(read)) == (PATIENTS, "tpm", {"featurecounts"})
+    assert read.provenance["read_as"] == ["featureCounts, TPM computed from counts and the lengths of genes"]
+    np.testing.assert_allclose(values(build_expression(["fc.txt"], scale="counts")), COUNTS)
+    with pytest.raises(InputError, match="featureCounts gives counts, and with the lengths of genes TPM, not log2"):
+        build_expression(["fc.txt"], scale="log2")
+
+
+def test_feature_counts_of_one_sample_each_and_their_summaries():
+    for i in range(3):
+        write_feature_counts(
+            f"rna/P{i}.featureCounts.txt", [f"/x/P{i}Aligned.sortedByCoord.out.bam"], COUNTS[i : i + 1]
+        )
+    write_lines("rna/P0.featureCounts.txt.summary", [("Status", "x.bam"), ("Assigned", 5)])
+    read = build_expression(["rna"])
+    np.testing.assert_allclose(values(read), expected_tpm(3), rtol=1e-5)
+    assert read.patients == ["P0", "P1", "P2"]
+    with pytest.raises(InputError, match="is featureCounts' summary of reads"):
+        build_expression(["rna/P0.featureCounts.txt.summary"])
+
+
+def test_feature_counts_with_names_beside_its_ids_and_of_exons():
+    write_feature_counts("fc.txt", BAMS, names=[f"gene:{i}" for i in range(80)], gene_name=GENES)
+    np.testing.assert_allclose(values(build_expression(["fc.txt"])), expected_tpm(), rtol=1e-5)
+    write_feature_counts("fc.txt", BAMS, names=[ENSEMBL[i // 2] for i in range(80)])
+    with pytest.raises(InputError, match="stands in several rows, so exons were counted; run featureCounts without -f"):
+        build_expression(["fc.txt"])
+
+
+def test_columns_called_after_files():
+    assert names_of_columns(["/a/P1.sorted.bam", "/a/P2.sorted.bam"]) == ["P1", "P2"]
+    assert names_of_columns(["P1/accepted_hits.bam", "P2/accepted_hits.bam"]) == ["P1", "P2"]
+    assert names_of_columns(["a/x.bam", "a/x.sam"]) == ["a/x.bam", "a/x.sam"]  # never one sample of two files
+    assert names_of_columns(["P1.genes.results", "P2.genes.results"]) == ["P1", "P2"]
+    assert names_of_columns(["P1.1", "P1.2", "bam"]) == ["P1.1", "P1.2", "bam"]
+    write_feature_counts("fc.txt", BAMS)
+    for names in (BAMS, SAMPLES):
+        pd.DataFrame({"sample": names[:2], "patient_id": ["a", "b"]}).to_csv("map.csv", index=False)
+        assert build_expression(["fc.txt"], patients="map.csv").patients == ["a", "b"]
+
+
+def write_gct(path, version="1.2", fields=0):
+    header = ["Name", "Description", *SAMPLES] if version == "1.2" else ["id", "a", "b", *SAMPLES]
+    described = [["7"], ["7", "x"]][version == "1.3"]
+    rows = [[f"#{version}"], [80, 12] if version == "1.2" else [80, 12, 2, fields], header]
+    rows += [[f"field{i}", "na", "na", *["x"] * 12] for i in range(fields)]
+    return write_lines(path, [*rows, *([name, *described, *TPM[:, i]] for i, name in enumerate(ENSEMBL))])
+
+
+def test_gct():
+    for name, version, fields in (("a.gct", "1.2", 0), ("b.gct", "1.3", 3), ("c.gct", "1.3", 0)):
+        read = build_expression([write_gct(name, version, fields)])
+        np.testing.assert_allclose(values(read), TPM, rtol=1e-5)
+        assert (read.patients, read.scale, forms(read)) == (PATIENTS, "tpm", {"gct"})
+    Path("a.gct.gz").write_bytes(gzip.compress(Path("a.gct").read_bytes()))
+    np.testing.assert_allclose(values(build_expression(["a.gct.gz"])), TPM, rtol=1e-5)
+    with pytest.raises(
+        InputError, match="is a table of GCT, whose columns are samples, so patient_id says nothing of it"
+    ):
+        read_expression({"path": "a.gct", "patient_id": "Name"})
+    write_lines("d.gct", [("#1.2",), ("Name", "Description", "x"), ("TP53", "na", 5)])
+    with pytest.raises(InputError, match=r"a GCT file whose second line is .*, not its numbers of rows and columns"):
+        build_expression(["d.gct"])
+
+
+def write_firebrowse(path, quantities):
+    """{kind of value: (samples, genes)}."""
+    header = ["Hybridization REF", *(sample for sample in SAMPLES for _ in quantities)]
+    rows = [
+        [f"{gene}|{i + 1}", *(quantity[j][i] for j in range(12) for quantity in quantities.values())]
+        for i, gene in enumerate(GENES)
+    ]
+    return write_lines(path, [header, ["gene_id", *list(quantities) * 12], *rows])
+
+
+def test_firebrowse():
+    write_firebrowse("n.txt", {"normalized_count": COUNTS + 0.5})
+    read = build_expression(["n.txt"])
+    np.testing.assert_allclose(values(read), COUNTS + 0.5)
+    assert (read.patients, read.scale, forms(read)) == (PATIENTS, "counts", {"firebrowse"})
+    with pytest.raises(InputError, match="normalized_count is on the scale counts, not tpm"):
+        build_expression(["n.txt"], scale="tpm")
+    transcripts = np.full((12, 80), "uc001,uc002", dtype=object)
+    write_firebrowse("t.txt", {"raw_count": COUNTS, "scaled_estimate": TPM / 1e6, "transcript_id": transcripts})
+    read = build_expression(["t.txt"])
+    np.testing.assert_allclose(values(read), TPM, rtol=1e-5)
+    assert read.scale == "tpm"
+    np.testing.assert_allclose(values(build_expression(["t.txt"], scale="counts")), COUNTS)
+    write_firebrowse("m.txt", {"Beta_value": TPM / 1e6})
+    with pytest.raises(InputError, match=r"holds methylation, not RNA .Firebrowse's Beta_value"):
+        build_expression(["m.txt"])
+    write_firebrowse("x.txt", {"reads_per_million_miRNA_mapped": TPM})
+    with pytest.raises(InputError, match="a table of Firebrowse with reads_per_million_mirna_mapped"):
+        build_expression(["x.txt"])
+
+
+def test_foreign_inputs(shared_faults, capsys):
+    folder = shared_faults / "foreign_rna_messages"
+    with pytest.raises(InputError, match=r"gtex.gct \(GCT 1.2\): unknown scale \(values from 0.0411 to .*say --scale"):
+        build_expression([folder / "gtex.gct"])
+    scales = {"fc.txt": "tpm", "firebrowse.txt": "counts", "P1.genes.results": "tpm", "gtex.gct": None}
+    for name, scale in scales.items():
+        stated = [] if scale else ["--scale", "tpm"]  # 57 genes of TPM tell no scale
+        assert main(["cohort", "expression", str(folder / name), *stated, "--out", f"{name}.parquet"]) == 0
+        said = capsys.readouterr().out
+        assert "  read as: " in said
+        read = read_expression(f"{name}.parquet")
+        assert read.scale == (scale or "tpm")
+        assert read.patients == (["P1"] if name.startswith("P1") else PATIENTS)
+
+
+def test_objects_of_r_are_refused_by_that_name():
+    for name, start in (("e.rds", b"X\n\x00\x00\x00\x03\xff"), ("e.RData", b"RDX3\nX\n\xff")):
+        Path(name).write_bytes(gzip.compress(start * 9))
+        with pytest.raises(InputError, match=f"{name}: is an object of R; write its table with write.csv"):
+            build_expression([name])
+
+
+def test_a_folder_without_rna_names_what_is_read():
+    write_lines("rna/notes.txt", [("hello",)])
+    with pytest.raises(
+        InputError, match=r"rna: no STAR-counts file in this folder, .*RSEM genes.results, salmon, kallisto"
+    ):
+        build_expression(["rna"])
+
+
+# UCSC Xena
+
+
+def test_xena_of_few_genes_is_what_models_see_of_tpm_and_fpkm_alike(shared_faults):
+    for genes, factor in ((10, 1.0), (80, 0.3)):
+        x = np.where(TPM < 50, 0, TPM)[:, :genes] * factor
+        by_genes(np.log2(x + 0.001).round(4), genes=GENES[:genes]).to_csv("x.csv")
+        read = build_expression(["x.csv"])
+        assert read.scale == "log2"
+        np.testing.assert_allclose(model_values(read)[GENES[:genes]], np.log2(x + 1), atol=1e-3)
+        stated = build_expression(["x.csv"], scale="tpm")
+        np.testing.assert_allclose(model_values(read), model_values(stated), atol=1e-4)
+    path = shared_faults / "xena_few_genes" / "survpath_blca_12x300.csv"
+    read, raw = build_expression([path]), pd.read_csv(path, index_col=0)
+    assert (read.table.shape, read.scale) == ((12, 300), "log2")
+    np.testing.assert_allclose(read.table["FMO2"], np.log2(np.exp2(raw["FMO2"]) - 0.001 + 1), atol=1e-3)
+
+
+def test_an_unknown_scale_is_described_by_the_tables_own_values():
+    by_genes((np.log2(np.maximum(TPM, 500) + 0.001) - 10).round(4)).to_csv("x.csv")
+    with pytest.raises(InputError, match=r"unknown scale \(values from -1.034 to "):
+        build_expression(["x.csv"])

@@ -1,0 +1,135 @@
+"""Normal tissue and controls never describe a tumor, however their barcode is spelt and whoever maps samples to patients."""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+import pytest
+from gdc_downloads import Downloads
+from rna_tables import GENES, PATIENTS, TPM, by_genes, write_star
+
+from dmml.cohort.account import rna_words
+from dmml.cohort.expression import build_expression, read_expression
+from dmml.cohort.rna.tissue import Tissue, find_barcode, tissue_of
+from dmml.commands import cohort_gdc
+from dmml.errors import InputError
+
+SPELLINGS = {
+    "dashes": str,
+    "R's dots": lambda name: name.replace("-", "."),
+    "lower case": str.lower,
+    "underscores": lambda name: name.replace("-", "_"),
+    "dots in lower case": lambda name: name.replace("-", ".").lower(),
+}
+KINDS = ["01A-11R-1107-07", "11A-11R-1107-07", "01", "10B", "06A-11R-A", "20A"]
+WHO = [PATIENTS[i] for i in (0, 0, 1, 1, 2, 3)]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("way", ["genes × samples", "patients × genes"])
+def test_it_is_left_out_and_patients_with_nothing_else_are_named(spelling, mapped, way):
+    samples = [SPELLINGS[spelling](f"{patient}-{kind}") for patient, kind in zip(WHO, KINDS, strict=True)]
+    table = by_genes(TPM[:6], samples)
+    options = {"path": "e.csv", "scale": "tpm"}
+    if way == "patients × genes":
+        table, options = table.T.rename_axis("sample"), {**options, "patient_id": "sample"}
+    table.to_csv("e.csv")
+    if mapped:
+        pd.DataFrame({"sample": samples, "patient_id": WHO}).to_csv("map.csv", index=False)
+        options["patients"] = "map.csv"
+    read = read_expression(options)
+    assert read.patients == PATIENTS[:3]
+    np.testing.assert_allclose(read.table[GENES], TPM[[0, 2, 4]], rtol=1e-6)  # a metastasis alone stands in
+    assert read.provenance["counts"] == {"normal_samples_dropped": 3}  # none of them called a recurrence
+    assert read.provenance["patients_without_tumor_rna"] == [PATIENTS[3]]
+    assert f"patients without tumor RNA: 1 ({PATIENTS[3]})" in rna_words(read)
+
+
+@pytest.mark.parametrize(
+    ("name", "tissue"),
+    [
+        ("TCGA-05-4000-01A", Tissue.PRIMARY),
+        ("TCGA-05-4000", Tissue.PRIMARY),
+        ("TCGA-05-4000-02B-11R-1107-07", Tissue.LATER),
+        ("TCGA-05-4000-06", Tissue.LATER),
+        ("TCGA-05-4000-40A", Tissue.LATER),
+        ("TCGA-05-4000-14A", Tissue.NORMAL),
+        ("tcga.05.4000.29a", Tissue.NORMAL),
+        ("results/TCGA-05-4000-11A.genes.results", Tissue.NORMAL),
+        ("TARGET-20-PABHET-14A-01R", Tissue.NORMAL),
+        ("TCGA-05-4000-50A", Tissue.CULTURED),
+        ("patient-11", Tissue.PRIMARY),
+        ("TCGA-05-4000_10x", Tissue.PRIMARY),
+    ],
+)
+def test_sample_types(name, tissue):
+    assert tissue_of([name]) is tissue
+
+
+@pytest.mark.parametrize(
+    ("words", "tissue"),
+    [
+        ("Primary Tumor", Tissue.PRIMARY),
+        ("Tumor Recurrence", Tissue.LATER),
+        ("Blood Derived Normal", Tissue.NORMAL),
+        ("Control Analyte", Tissue.NORMAL),
+        ("Abnormal", Tissue.PRIMARY),
+        ("11", Tissue.NORMAL),
+        ("NT", Tissue.NORMAL),
+        ("tumor-adjacent lung", Tissue.NORMAL),
+        ("Lung", Tissue.PRIMARY),
+        ("TM", Tissue.LATER),
+        ("", Tissue.PRIMARY),
+    ],
+)
+def test_words_of_a_sample_sheet(words, tissue):
+    assert tissue_of(["x"], words) is tissue
+
+
+def test_a_barcode_in_another_column_of_a_sheet_counts():
+    by_genes(TPM[:3], ["f0", "f1", "f2"]).to_csv("g.csv")
+    sheet = {"File Name": ["f0.tsv", "f1.tsv", "f2.tsv"], "Case ID": list("aba"),
+             "Sample ID": ["TCGA-05-4000-01A", "TCGA-05-4001-11A", "TCGA-05-4000-11A"]}  # fmt: skip
+    pd.DataFrame(sheet).to_csv("sheet.tsv", sep="\t", index=False)
+    read = build_expression(["g.csv"], patients="sheet.tsv")
+    assert (read.patients, read.provenance["patients_without_tumor_rna"]) == (["a"], ["b"])
+    cbioportal = {"SAMPLE_ID": ["f0", "f1", "f2"], "PATIENT_ID": list("aba"),
+                  "SAMPLE_TYPE": ["Primary", "Solid Tissue Normal", "Metastasis"]}  # fmt: skip
+    pd.DataFrame(cbioportal).to_csv("samples.txt", sep="\t", index=False)
+    assert build_expression(["g.csv"], patients="samples.txt").patients == ["a"]
+
+
+def test_a_cohort_of_normal_tissue_is_refused_by_that_name():
+    by_genes(TPM[:2], [f"{PATIENTS[0]}-11A", f"{PATIENTS[1]}-11A"]).to_csv("g.csv")
+    with pytest.raises(InputError, match=r"none of the 2 samples .* is of a tumor: they are normal tissue"):
+        build_expression(["g.csv"])
+
+
+def test_files_of_normal_tissue_are_left_out():
+    write_star(f"rna/{PATIENTS[0]}-01A.ReadsPerGene.out.tab")
+    write_star(f"rna/{PATIENTS[0].replace('-', '.')}.11A.ReadsPerGene.out.tab", seed=1)
+    read = build_expression(["rna"])
+    assert read.patients == PATIENTS[:1]
+    assert read.provenance["counts"]["normal_samples_dropped"] == 1
+
+
+def test_the_portals_sheet_without_words_is_read_by_its_barcodes(tmp_path, capsys):
+    made = Downloads(tmp_path / "gdc")
+    made.sample(PATIENTS[0])
+    made.sample(PATIENTS[1], "Solid Tissue Normal")
+    for patient in PATIENTS[:2]:
+        made.case(patient, last=5)
+    for row in made.sheet:
+        row.pop("Tissue Type", None), row.pop("Tumor Descriptor", None)
+    parser = argparse.ArgumentParser()
+    cohort_gdc.add_arguments(parser)
+    paths = [made.rna, "--sample-sheet", made.write_sheet(), "--clinical", made.write_json(), "--out", "out"]
+    cohort_gdc.run(parser.parse_args(list(map(str, paths))))
+    assert read_expression("out/expression.parquet").patients == PATIENTS[:1]
+    assert f"without tumor RNA, since no sample of theirs is of a tumor: 1 ({PATIENTS[1]})" in capsys.readouterr().out
+
+
+def test_a_patients_own_barcode_has_no_sample_type():
+    assert find_barcode("TCGA-05-4249") is None
+    assert find_barcode("tcga.05.4249.01a.x") == ("TCGA-05-4249", 1)

@@ -1,0 +1,113 @@
+"""Folders of plain images: slides where their scale is given, skipped by name where it is not, and never dmml's pictures."""
+
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+from drawn_slides import paint_tissue
+from PIL import Image
+
+from dmml.errors import InputError
+from dmml.experiment.slide_input import check_input
+from dmml.slides.discovery import describe_unscaled, find_slides
+from dmml.slides.extract import extract
+from dmml.store import FeatureStore
+
+PICTURE = paint_tissue(448, 448, ((64, 64, 320, 320),))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "b.PNG", "deep/c.jpeg", "deep/d.bmp"):
+        Image.fromarray(PICTURE).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("nothing")
+    return tmp_path / "in"
+
+
+def states(path="failures.csv"):
+    with open(path, newline="", encoding="utf-8") as file:
+        return {os.path.basename(row["file"]): row["state"] for row in csv.DictReader(file)}
+
+
+def test_a_folder_of_images_is_extracted_where_their_scale_is_given(folder, small_encoder):
+    result = extract(["in"], "f.zarr", small_encoder, mpp=0.5)
+    assert result.written == ["a", "b", "c", "d"]
+    assert [path.name for path in result.ignored] == ["notes.txt"]
+    single = extract(["in/a.jpg"], "g.zarr", small_encoder, mpp=0.5)
+    assert single.written == ["a"]
+    ours, theirs = (FeatureStore(f"{name}.zarr").read("a", 20) for name in "fg")
+    np.testing.assert_array_equal(ours.features, theirs.features)
+    assert FeatureStore("f.zarr").slide_attributes("a")["mpp_source"] == "--mpp"
+
+
+def test_a_manifest_gives_images_their_scale_one_by_one(folder, make_slide, small_encoder, tmp_path):
+    make_slide("in/s.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
+    (tmp_path / "m.csv").write_text("slide_id,mpp\na.jpg,0.5\nb,0.4\nc.jpeg,\nz.png,0.5\n")
+    result = extract(["in"], "f.zarr", small_encoder, manifest="m.csv")
+    assert result.written == ["a", "b"]
+    assert [path.name for path in result.unscaled] == ["c.jpeg"], "listed, without a scale"
+    assert result.missing == ["z"], "and d is not listed"
+    store = FeatureStore("f.zarr")
+    assert [store.slide_attributes(name)["mpp"] for name in "ab"] == [0.5, 0.4]
+    (tmp_path / "m.csv").write_text("slide_id\nc.jpeg\n")
+    with pytest.raises(InputError, match=r"can be used: 1 plain image skipped, .*: c\.jpeg; give it with --mpp"):
+        extract(["in"], "f.zarr", small_encoder, manifest="m.csv")
+
+
+def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_encoder, capsys):
+    from dmml.commands.extract import _tell
+
+    with pytest.raises(InputError, match=r"in: no slide found \(4 plain images skipped, .*a\.jpg, b\.PNG.*--mpp"):
+        extract(["in"], "f.zarr", small_encoder)
+    make_slide("in/s.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
+    result = extract(["in"], "f.zarr", small_encoder)
+    assert (result.written, result.failures) == (["s"], [])
+    _tell("f.zarr", result)
+    told = capsys.readouterr().out
+    assert "4 plain images skipped, since nothing states the µm per pixel: a.jpg, b.PNG, c.jpeg, …" in told
+    assert "give it with --mpp, or in a manifest (column mpp)" in told
+    assert "ignored 1 files" in told
+    found = find_slides(["in", "in/a.jpg", "in/deep"])
+    assert [path.name for path in found.slides] == ["s.tif", "a.jpg"], "one that is named itself is a slide"
+    assert [path.name for path in found.unscaled] == ["b.PNG", "c.jpeg", "d.bmp"]
+
+
+def test_two_images_of_one_name_are_refused_by_name(folder, make_slide, small_encoder):
+    shutil.copy(folder / "a.jpg", folder / "b.jpg")
+    make_slide("in/d.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
+    result = extract(["in"], "f.zarr", small_encoder, mpp=0.5)
+    assert result.written == ["a", "c"]
+    assert states() == dict.fromkeys(("b.PNG", "b.jpg", "d.bmp", "d.tif"), "duplicate_stem")
+
+
+def test_pictures_that_dmml_wrote_are_no_slides(folder, small_encoder):
+    """Answers of predict-slide, runs with their plots, simulated labels, and the store itself with what is beside it."""
+    for place, mark in (("answers/S1", "prediction.json"), ("run", "provenance.json"), ("truth", "labels.json")):
+        (folder / place / "plots").mkdir(parents=True)
+        (folder / place / mark).write_text("{}")
+        for name in (f"{place}/attention.png", f"{place}/plots/curve.png"):
+            Image.fromarray(PICTURE).save(folder / name)
+    for _ in range(2):
+        result = extract(["in"], "in/f.zarr", small_encoder, mpp=0.5)
+        assert sorted(result.written + result.passed_over) == ["a", "b", "c", "d"]
+        assert result.failures == []
+    assert {path.name for path in result.ignored} >= {"attention.png", "curve.png", "qc.html"}
+    Image.fromarray(PICTURE).save(folder / "f.zarr" / "slides" / "picture.png")
+    assert not any("f.zarr/" in str(path) for path in find_slides(["in"], lambda path: True).slides)
+    (folder / "run" / "real.svs").write_bytes(b"x")
+    assert [path.name for path in find_slides([folder / "run"]).slides] == ["real.svs"], (
+        "a slide is one wherever it lies"
+    )
+
+
+def test_predict_slide_takes_the_images_of_a_folder_likewise(folder):
+    assert [case.name for case in check_input(["in"], "out", mpp=0.5)] == ["a", "b", "c", "d"]
+    with pytest.raises(InputError, match=r"no slide found \(4 plain images skipped"):
+        check_input(["in"], "out")
+    shutil.copy(folder / "a.jpg", folder / "a.png")
+    with pytest.raises(InputError, match=r"a\.jpg, .*a\.png: have one name"):
+        check_input(["in"], "out", mpp=0.5)
+    assert describe_unscaled([]) == ""

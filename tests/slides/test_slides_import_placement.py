@@ -1,0 +1,185 @@
+"""Imported tiles lie where their files say: units, spacing and size must agree, and features of STAMP are read."""
+
+import h5py
+import numpy as np
+import pytest
+
+from dmml.__main__ import main
+from dmml.errors import InputError
+from dmml.slides.import_features import import_features
+from dmml.store import FeatureStore, SlideFeatures
+
+CELLS = np.array([(x, y) for x in range(5) for y in range(4)])
+DIM = 8
+CLAM = {"encoder": "resnet50", "mpp": 0.25, "level0_px": 512, "patch_px": 256}
+
+
+def write(path, coords, features=None, names=("features", "coords"), **attrs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file[names[0]] = rng.normal(size=(len(coords), DIM)).astype("f4") if features is None else features
+        file[names[1]] = coords
+        file.attrs.update(attrs)
+    return path
+
+
+def stamp(path, coords, **attrs):
+    return write(path, coords, names=("feats", "coords"), **attrs)
+
+
+def test_the_overlapping_tiles_of_a_wrong_size_are_refused(shared_faults, capsys):
+    """40x taken for 20x: tiles said to be 512 px wide stand 256 px apart."""
+    folder = shared_faults / "overlapping_tiles" / "clam5" / "h5_files"
+    given = ["--encoder", "resnet50", "--mpp", "0.25", "--patch-px", "256"]
+    assert main(["features", "import", str(folder), *given, "--level0-px", "512", "--out", "o.zarr"]) == 2
+    told = capsys.readouterr().err
+    assert "S1.h5: its tiles stand 256 px apart, but --level0-px says that a tile is 512 px wide" in told
+    assert main(["features", "import", str(folder), *given, "--level0-px", "256", "--out", "p.zarr"]) == 0
+    assert FeatureStore("p.zarr").attributes["magnifications"] == {40: 0.25}
+    assert main(["features", "verify", "p.zarr"]) == 0
+
+
+def test_tiles_that_a_file_says_overlap_are_refused_and_the_rest_goes_on(tmp_path):
+    told = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20}
+    write(tmp_path / "in" / "half.h5", CELLS * 256, **told, overlap=128)
+    write(tmp_path / "in" / "few.h5", CELLS * 448, **told, overlap=32)
+    write(tmp_path / "in" / "good.h5", CELLS * 512, **told)
+    write(tmp_path / "in" / "sparse.h5", CELLS[::3] * 512, **told)
+    write(tmp_path / "in" / "one.h5", CELLS[:1] * 512, **told)
+    done = import_features([tmp_path / "in"], "f.zarr", encoder="x")
+    assert done.written == ["good", "one", "sparse"]
+    assert [(failure.state, failure.file[-7:]) for failure in done.failures] == [
+        ("overlap", "/few.h5"),
+        ("overlap", "half.h5"),
+    ]
+    assert "stand 448 px apart, but the file states that a tile is 512 px wide" in done.failures[0].reason
+    assert main(["features", "verify", "f.zarr"]) == 0
+
+
+def test_grids_of_several_pieces_of_tissue_may_touch_and_corners_may_be_rounded(tmp_path, capsys):
+    """CLAM begins a grid at every contour, and rounds to pixels of a level."""
+    pieces = np.concatenate([CELLS * 512, CELLS * 512 + (4 * 512 + 300, 3 * 512 + 200)])
+    rounded = np.round(CELLS * 512 + np.random.default_rng(0).uniform(-4, 4, CELLS.shape))
+    for name, corner in {"pieces": pieces, "rounded": rounded}.items():
+        write(tmp_path / "in" / f"{name}.h5", corner.astype(int))
+    done = import_features([tmp_path / "in"], "f.zarr", **CLAM)
+    assert done.written == ["pieces", "rounded"]
+    assert [warning.split(": ")[1] for warning in done.warnings] == ["2 of 40 tiles overlap another"]
+    assert main(["features", "verify", "f.zarr"]) == 0
+    assert "2 slides, all sound, 1 with warnings" in capsys.readouterr().out
+
+
+def test_a_size_that_fits_no_magnification_and_options_that_disagree_are_named(tmp_path):
+    path = write(tmp_path / "in" / "A.h5", CELLS * 256)
+    with pytest.raises(
+        InputError, match=r"tiles are 64 µm wide, .*would be 128 µm \(256 px of 0\.25 µm\).*--level0-px"
+    ):
+        import_features([path], "f.zarr", **{**CLAM, "level0_px": 256}, magnification=20)
+    path = write(tmp_path / "in" / "A.h5", CELLS * 512, patch_size=256, patch_size_level0=512, level0_magnification=40)
+    done = import_features([path], "f.zarr", encoder="x", level0_px=256, patch_px=256)
+    assert done.warnings == [f"{path}: --level0-px 256 is not used, since the file states 512"]
+    assert FeatureStore("f.zarr").slide_attributes("A")["mpp"] == 0.25, "from level0_magnification"
+    path = write(tmp_path / "in" / "A.h5", CELLS * 1024)
+    done = import_features([path], "g.zarr", **CLAM)
+    assert done.warnings == [f"{path}: tiles of 512 px stand 1024 px apart; is --level0-px 512 right?"]
+
+
+@pytest.mark.parametrize(
+    ("corner", "told"),
+    [
+        (CELLS * 256.0 + 13, {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224, "feat_type": "tile"}),
+        (CELLS * 256.0 + 13, {"unit": "um", "tile_size": 256.0}),
+        (CELLS * 256.0 + 13, {"tile_size_um": 256.0, "tile_size_px": 224}),
+        (CELLS * 0.256 + 0.013, {"unit": "mm", "tile_size_um": 256.0, "tile_size_px": 224}),
+        (CELLS * 224, {}),
+        (CELLS * 224, {"tile_size": 224}),
+    ],
+)
+def test_features_of_stamp_are_imported_with_their_own_units(tmp_path, corner, told):
+    """Of version 2 (µm), 2.0 (`tile_size`) and 1 (pixels of 256 µm / 224), whatever scale is given by mistake."""
+    path = stamp(tmp_path / "in" / "S.h5", corner, extractor="mahmood-uni2", **told)
+    import_features([path], "f.zarr")
+    import_features([path], "g.zarr", mpp=0.25, level0_px=512)
+    for name in ("f.zarr", "g.zarr"):
+        store = FeatureStore(name)
+        assert (store.attributes["encoder"]["name"], store.attributes["tile_px"]) == ("mahmood-uni2", 224)
+        assert store.attributes["magnifications"] == {10: 1.0}, "8.75x, the nominal 10x"
+        offset = 0 if np.issubdtype(corner.dtype, np.integer) else 13
+        np.testing.assert_allclose(store.read("S", 10).position, CELLS * 256.0 + offset + 128, rtol=1e-6)
+        known = store.slide_attributes("S")
+        assert known["tile_um"] == {"10": 256.0}
+        assert "mpp" not in known, "nobody knows the slide's own scale"
+        assert main(["features", "verify", name]) == 0
+        assert main(["features", "list", name]) == 0
+
+
+def test_what_stamp_files_lack_or_contradict_is_named(tmp_path):
+    for name, coords, told, message in (
+        ("no_size", CELLS * 256.0, {"unit": "um"}, "does not state the size of a tile"),
+        ("inch", CELLS * 256.0, {"unit": "inch"}, "its coordinates are in 'inch'"),
+        ("slide", CELLS[:1], {"feat_type": "slide"}, "holds features of a slide"),
+        (
+            "overlap",
+            CELLS * 128.0,
+            {"tile_size_um": 256.0},
+            "stand 128 µm apart, but the file states that a tile is 256 µm",
+        ),
+    ):
+        path = stamp(tmp_path / "in" / f"{name}.h5", coords, extractor="x", **told)
+        with pytest.raises(InputError, match=message):
+            import_features([path], "f.zarr")
+    stamp(tmp_path / "two" / "A.h5", CELLS * 224, extractor="a")
+    stamp(tmp_path / "two" / "B.h5", CELLS * 224, extractor="b")
+    with pytest.raises(InputError, match=r"the files name several encoders \(a, b\)"):
+        import_features([tmp_path / "two"], "f.zarr")
+
+
+def test_tiles_of_zeros_are_named_at_import_and_by_verify(tmp_path, capsys):
+    features = np.random.default_rng(0).normal(size=(len(CELLS), DIM)).astype("f4")
+    features[3:5] = 0
+    write(tmp_path / "in" / "A.h5", CELLS * 512, features)
+    given = ["--encoder", "resnet50", "--mpp", "0.25", "--level0-px", "512", "--patch-px", "256"]
+    assert main(["features", "import", str(tmp_path / "in"), *given, "--out", "f.zarr"]) == 0
+    assert "A.h5: 2 of 20 tiles hold zeros only" in capsys.readouterr().out
+    assert main(["features", "verify", "f.zarr"]) == 2
+    assert "A: 20x: 2 tiles hold zeros only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("step", "known", "found"),
+    [
+        (56.0, {}, r"20x: 20 of 20 tiles of 112 µm overlap another; most stand 56 µm apart"),
+        (112.0, {"tile_um": {"20": 128.0}}, r"20x: 20 of 20 tiles of 128 µm overlap another"),
+        (112.0, {"mpp": 12.0}, r"20x: its slide is said to have 12 µm/px, which no scanner has"),
+        (
+            224.0,
+            {"tile_um": {"20": 224.0}},
+            r"20x: tiles are 224 µm wide, and at this magnification they would be 112 µm",
+        ),
+        (112_000.0, {}, r"20x: tiles lie up to 448 mm apart"),
+    ],
+)
+def test_verify_fails_on_stores_that_were_imported_wrongly(tmp_path, capsys, step, known, found):
+    store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, {20: 0.5})
+    features = np.ones((len(CELLS), DIM))
+    store.write("bad", {20: SlideFeatures(features, CELLS * step + step / 2)}, {"mpp": 0.5, **known})
+    store.write("good", {20: SlideFeatures(features, CELLS * 112.0 + 56)}, {"mpp": 0.5})
+    assert main(["features", "verify", "f.zarr"]) == 2
+    told = capsys.readouterr()
+    import re
+
+    assert re.search(f"^bad: .*{found}", told.out, re.MULTILINE), told.out
+    assert "1 of 2 slides have tiles that overlap or an impossible scale (bad); import them again" in told.err
+
+
+def test_of_tiles_that_dmml_itself_laid_a_single_overlap_fails(capsys):
+    store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, {20: 0.5})
+    position = CELLS * 112.0 + 56
+    position[-1] -= 20
+    for name, known in {"extracted": {"tissue_mm2": 1.0}, "other": {}}.items():
+        store.write(name, {20: SlideFeatures(np.ones((len(CELLS), DIM)), position)}, known)
+    assert main(["features", "verify", "f.zarr"]) == 2
+    told = capsys.readouterr().out
+    assert "extracted: 20x: 4 of 20 tiles" in told
+    assert "warning: other: 20x: 4 of 20 tiles" in told

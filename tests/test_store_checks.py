@@ -1,0 +1,155 @@
+"""What a store refuses to write, before a file of the slide is there, and what it takes in any form."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import dmml
+from dmml.errors import InputError
+from dmml.store import FeatureStore, SlideFeatures
+
+SCALES = {10: 1.0, 20: 0.5}
+DIM = 4
+
+
+def bags():
+    rng = np.random.default_rng(0)
+    coarse = SlideFeatures(rng.normal(size=(2, DIM)), np.array([[112.0, 112.0], [336.0, 112.0]]))
+    fine = np.array([[56.0, 56.0], [168.0, 56.0], [280.0, 56.0], [392.0, 168.0]])
+    return {10: coarse, 20: SlideFeatures(rng.normal(size=(4, DIM)), fine, np.array([0, 0, 1, -1]))}
+
+
+def spoil(what, bags):
+    """Make one thing wrong with features that are otherwise sound."""
+    coarse, fine = bags[10], bags[20]
+    cells = {"nan": (fine, 2, np.nan), "infinity": (coarse, 1, -np.inf), "overflow": (fine, [1, 3], 7e4)}
+    arrays = {
+        "width": (coarse, "features", np.ones((2, DIM + 1))),
+        "flat": (coarse, "features", np.ones(2 * DIM)),
+        "words": (coarse, "features", np.array([["a"] * DIM] * 2)),
+        "rows": (fine, "position", fine.position[:3]),
+        "columns": (fine, "position", np.ones((4, 3))),
+        "place": (fine, "position", np.where(np.arange(4)[:, None] == 3, np.nan, fine.position)),
+        "far": (fine, "position", fine.position * 1e40),
+        "parents": (fine, "parent", fine.parent[:2]),
+        "parent": (fine, "parent", np.array([0, 2, 1, -1])),
+        "negative": (fine, "parent", np.array([0, -2, 1, -1])),
+        "half": (fine, "parent", np.array([0.5, 0, 0, 0])),
+    }
+    if what in cells:
+        bag, rows, value = cells[what]
+        bag.features[rows, 0] = value
+    elif what in arrays:
+        bag, name, values = arrays[what]
+        setattr(bag, name, values)
+    else:
+        old, new = {"magnification": (20, 40), "key": (10, "10")}[what]
+        bags[new] = bags.pop(old)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("nan", r"20x: 1 tiles hold NaN or infinity, first row 2"),
+        ("infinity", r"10x: 1 tiles hold NaN or infinity, first row 1"),
+        ("overflow", r"20x: 2 tiles hold features beyond ±65,504, .* first row 1 \(7e\+04\)"),
+        ("width", r"10x: features are \(2, 5\), not \(N, 4\)"),
+        ("flat", r"10x: features are \(8,\), not \(N, 4\)"),
+        ("words", r"10x: features are of type <U1"),
+        ("rows", r"20x: positions are \(3, 2\), not \(4, 2\)"),
+        ("columns", r"20x: positions are \(4, 3\), not \(4, 2\)"),
+        ("place", r"20x: 1 positions hold NaN or infinity, first row 3"),
+        ("far", r"20x: 4 positions hold NaN or infinity"),
+        ("parents", r"20x: parents are \(2,\), not \(4,\)"),
+        ("parent", r"20x: parent 2 of row 1 does not exist \(2 there\)"),
+        ("negative", r"20x: parent -2 of row 1 does not exist"),
+        ("half", r"20x: parents hold 0\.5"),
+        ("magnification", r"40 is none of the store's magnifications \(10x, 20x\)"),
+        ("key", r"10 is none of the store's magnifications"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_features_that_are_wrong_are_refused_before_anything_is_written(tmp_path, what, message, kind):
+    path = str(tmp_path / "f.zarr") if kind == "folder" else f"memory://{tmp_path}/f.zarr"
+    store = FeatureStore.create(path, {"name": "net", "dim": DIM}, SCALES)
+    store.write("S", bags(), {"mpp": 0.5})
+    spoilt = bags()
+    spoil(what, spoilt)
+    for slide in ("S", "T"):
+        with pytest.raises(InputError, match=rf"f\.zarr, slide {slide}.*{message}") as caught:
+            store.write(slide, spoilt, {})
+        assert "\n" not in str(caught.value)
+    assert FeatureStore(path).slides() == ["S"]
+    np.testing.assert_array_equal(FeatureStore(path).read("S", 20).features, bags()[20].features.astype("f2"))
+    assert store.place.unfinished() == []
+
+
+def test_pictures_and_attributes_of_other_types_are_refused_likewise(tmp_path):
+    store = FeatureStore.create(tmp_path / "f.zarr", {"name": "net", "dim": DIM}, SCALES)
+    with pytest.raises(InputError, match="picture 'thumbnail' is of type float64; give uint8"):
+        store.write("S", bags(), {}, thumbnail=np.ones((4, 4, 3)))
+    with pytest.raises(InputError, match="attributes of a slide are plain values, not ndarray"):
+        store.write("S", bags(), {"where": np.ones(3)})
+    assert store.slides() == []
+    assert store.place.unfinished() == []
+
+
+def test_any_kind_of_numbers_is_taken(tmp_path):
+    """Tensors, lists, integers, float64 up to the largest float16, and parents that came as floats."""
+    store = FeatureStore.create(tmp_path / "f.zarr", {"name": "net", "dim": np.int64(DIM)}, SCALES)
+    plain = bags()
+    fine = plain[20]
+    forms = {
+        "tensors": SlideFeatures(torch.tensor(fine.features), torch.tensor(fine.position), torch.tensor(fine.parent)),
+        "lists": SlideFeatures(fine.features.tolist(), fine.position.tolist(), fine.parent.tolist()),
+        "floats": SlideFeatures(fine.features, fine.position, fine.parent.astype(float)),
+        "single": SlideFeatures(fine.features.astype("f4"), fine.position.astype("f4"), fine.parent.astype("i8")),
+    }
+    for name, bag in forms.items():
+        store.write(name, {10: plain[10], 20: bag}, {})
+        read = store.read(name, 20)
+        np.testing.assert_array_equal(read.features, fine.features.astype("f2"))
+        np.testing.assert_array_equal(read.parent, fine.parent)
+    store.write("edge", {10: SlideFeatures(np.full((1, DIM), 65504.0), np.zeros((1, 2)))}, {})
+    assert store.read("edge", 10).features.max() == 65504
+    store.write("empty", {10: SlideFeatures(np.zeros((0, DIM)), np.zeros((0, 2)))}, {})
+    half = SlideFeatures(torch.ones(4, DIM, dtype=torch.bfloat16), fine.position)
+    with pytest.raises(InputError, match="20x: features are no array"):
+        store.write("T", {20: half}, {})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ({"dim": 4}, "has no name"),
+        ({"name": " ", "dim": 4}, "has no name"),
+        ({"name": "net"}, "dim is None"),
+        ({"name": "net", "dim": 0}, "dim is 0"),
+        ({"name": "net", "dim": "4"}, "dim is '4'"),
+    ],
+)
+def test_an_encoder_without_a_name_or_a_width_is_refused(tmp_path, encoder, message):
+    with pytest.raises(InputError, match=message):
+        FeatureStore.create(tmp_path / "f.zarr", encoder, SCALES)
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_stores_made_by_hand_agree_on_an_encoder_whose_weights_nobody_knows(tmp_path):
+    """What is left out is filled in alike, in new stores and as old ones are read."""
+    short, full = {"name": "uni", "dim": DIM}, {"name": "uni", "weights": None, "dim": DIM, "preprocessing": {}}
+    stores = [FeatureStore.create(tmp_path / f"{n}.zarr", e, SCALES) for n, e in enumerate((short, full))]
+    root = json.loads((tmp_path / "0.zarr" / "zarr.json").read_text())
+    root["attributes"]["encoder"] = short
+    (tmp_path / "old.zarr" / "slides").mkdir(parents=True)
+    (tmp_path / "old.zarr" / "zarr.json").write_text(json.dumps(root))
+    stores.append(FeatureStore(tmp_path / "old.zarr"))
+    identities = [store.attributes["encoder"] for store in stores]
+    assert identities[0] == identities[1] == identities[2]
+    assert FeatureStore.create(tmp_path / "old.zarr", short, SCALES).slides() == []
+
+
+def test_the_package_offers_what_it_takes():
+    assert dmml.SlideFeatures is SlideFeatures
+    assert dmml.FeatureStore is FeatureStore
