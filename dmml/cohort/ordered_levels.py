@@ -47,6 +47,9 @@ _GRADE = re.compile(
 _GLEASON = re.compile(
     r"(?:gleason(?: score| sum| grade)?)?[ :]*(?:(?P<first>[1-5]) ?\+ ?(?P<second>[1-5])(?: ?= ?\d+)?|(?P<sum>\d+))"
 )
+_NUMBERED = re.compile(r"(?P<number>[0-5])(?:(?P<letter>mi|[abcd])(?P<digit>[1-3])?)?|(?P<situ>is)|(?P<x>x)")
+_NUMBERED_NAME = re.compile(r"stage|stadium|figo|ajcc|uicc|grade|(?:^|[_ .-])(?:yp|p|c)?[tnm](?:$|[_ .-])")
+"""Columns whose name says what their numbers are: `stage` 1, 2a and 3, `pT` 1a and 2"""
 _PERFORMANCE = re.compile(r"(?:ecog|who|zubrod)?[ _-]*(?:ps|performance status)?[ _:=-]*(?P<number>[0-5])")
 _STAINING = re.compile(r"(?P<number>[0-4])\+?")
 _RANGE = re.compile(
@@ -60,12 +63,16 @@ def find_scale(words: Iterable[str], column: str = "") -> str | None:
 
     Args:
         words: The levels of a column.
-        column: Its name; one such as `subtype` or `site` says that the levels have no order.
+        column: Its name; one such as `subtype` or `site` says that the levels have no order, and one such as `stage` or
+            `pT` that `2a` is a level in order.
     """
     if _NOMINAL_NAME.search(column.lower()):
         return None
     words = set(words)
+    numbered = bool(_NUMBERED_NAME.search(column.lower()))
     for name in SCALES:
+        if name == "numbered" and not numbered:
+            continue
         ranks = {rank_of(name, word) for word in words}
         if None not in ranks and len({rank for rank in ranks if rank == rank}) > 1:
             return name
@@ -131,6 +138,16 @@ def _tnm(what: str) -> Callable[[str], float | None]:
         return number + isolated + (_sub(found) if number else 0.0)
 
     return rank
+
+
+def _numbered(word: str) -> float | None:
+    """`1`, `2a`, `is`, `x`, in a column such as `stage` or `pT`."""
+    found = _NUMBERED.fullmatch(word)
+    if found is None:
+        return None
+    if found["x"]:
+        return NOT_ASSESSED
+    return 0.5 if found["situ"] else _number(found["number"]) + _sub(found)
 
 
 def _grade(word: str) -> float | None:
@@ -212,5 +229,6 @@ SCALES: dict[str, Callable[[str], float | None]] = {
     "performance status": _plain(_PERFORMANCE),
     "staining": _plain(_STAINING),
     "range": _range,
+    "numbered": _numbered,
 }
 """{name: rank of a word in lower case, None where the word is none of the scale's}"""

@@ -47,6 +47,14 @@ def test_levels_stand_in_their_order_in_any_case(scale, levels):
         assert ranks == sorted(set(ranks)), spelled
 
 
+@pytest.mark.parametrize("column", ["stage", "Tumor Stage", "pT", "ajcc_pathologic_t", "cN stage", "FIGO", "grade"])
+def test_a_column_that_says_what_its_numbers_are_needs_no_word_beside_them(column):
+    levels = ["0", "is", "1", "2a", "2b", "3"]
+    assert find_scale([*levels, "x"], column) == "numbered"
+    ranks = [rank_of("numbered", level) for level in levels]
+    assert ranks == sorted(set(ranks))
+
+
 @pytest.mark.parametrize(
     ("scale", "word"),
     [
