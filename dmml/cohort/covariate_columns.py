@@ -64,7 +64,13 @@ def read_covariates(
         words = first[column][first[column].notna() & (numbers.isna() | np.isinf(numbers))]
         commas = words.map(lambda word: bool(_COMMA.fullmatch(word)))
         if numeric >= _MOSTLY * known:
-            _refuse(table, rows, column, words.iloc[0], f", where {numeric} others are numbers; correct or empty it")
+            _refuse(
+                table,
+                rows,
+                column,
+                words.iloc[0],
+                f", where {numeric} others are numbers; correct or empty it, or state levels",
+            )
         if numeric + commas.sum() >= _MOSTLY * known:
             _refuse(
                 table, rows, column, words[commas].iloc[0], f" {no_number(words[commas].iloc[0])}; correct or empty it"
