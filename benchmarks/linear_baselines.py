@@ -34,9 +34,10 @@ SURVIVAL = {"time": "os_days", "event": "os_event", "unit": "days"}
 
 
 def dmml(checkout: Path, *words: str) -> None:
-    """Run a command of a checkout."""
+    """Run a command of a checkout, in its folder: `python -m` looks there first."""
     environment = os.environ | {"PYTHONPATH": str(checkout)}
-    subprocess.run([sys.executable, "-m", "dmml", *words], check=True, env=environment, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "dmml", *words]
+    subprocess.run(command, check=True, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
 
 
 def cohorts(work: Path, data: Path) -> dict[str, dict[str, Any]]:
