@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 from dmml.tasks import Classification, Survival
 from dmml.training.checkpoint import read_checkpoint
+from dmml.training.library_warnings import silence_library_warnings
 from dmml.training.optimisation import PATIENCE
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
@@ -170,7 +169,7 @@ def run(request: Request) -> int:
     Returns:
         0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
     """
-    _hush()
+    silence_library_warnings()
     checkpoint = request.config.get("ckpt_path")
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
         read_checkpoint(checkpoint)  # refuses with one line what the CLI would with a traceback
@@ -197,23 +196,3 @@ def run(request: Request) -> int:
     except SystemExit as stop:  # after --help and --print_config
         return int(stop.code or 0)
     return 130 if cli.trainer.interrupted else 0
-
-
-def _hush() -> None:
-    """Leave out what a user can do nothing about; dmml says itself what it reads, resumes and writes."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*does not have many workers.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*Experiment logs directory.*exists and is not empty.*",
-        ".*Checkpoint directory.*exists and is not empty.*",
-        ".*is smaller than the logging interval.*",
-        ".*your dataloader is not resumable.*",  # its sampler is: see `Resumable`
-        ".*Initializing zero-element tensors.*",  # a cohort without RNA
-        ".*SWA is currently only supported every epoch.*",  # it takes the place of the schedule by steps
-        ".*Unable to serialize instance.*",  # a callback's default that is no text, in config.yaml
-        ".*args parameter is intended to run from within Python.*",  # sys.argv must stay: DDP starts its processes by it
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -127,9 +127,9 @@ class MultimodalDataModule(LightningDataModule):
         train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
-        observed = self.cohort.clinical.observed
-        self._parts["val"] = [patient for patient in self._parts["val"] if observed[patient]]
-        for part in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
+        self._parts["val"] = [p for p in self._parts["val"] if self.cohort.clinical.observed[p]]
+        self._used_parts = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
+        for part in self._used_parts:
             self._say(part)
 
     def use_cohort(self, cohort: Cohort) -> None:
@@ -238,9 +238,10 @@ class MultimodalDataModule(LightningDataModule):
             self._tell(f": {line}")
 
     def rna_facts(self, module: Any) -> dict[str, Any]:
-        """How this cohort's RNA was made the model's, see `CohortRna.facts`; empty where either has none."""
+        """How the RNA of this stage's patients was made the model's, see `CohortRna.facts`; empty where either has none."""
         statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
-        return {} if self.rna is None or not statistics else self.rna.facts(statistics)
+        used = [patient for part in self._used_parts for patient in self.patients(part)]
+        return {} if self.rna is None or not statistics else self.rna.facts(statistics, used)
 
     # ---- loaders -----------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def _genes(found: Examination, cohort: Cohort, section: Mapping[str, Any], stati
         found.add("checkpoint", "it reads no RNA: the cohort's is not used", "look")
         return
     try:
-        facts = CohortRna(cohort, how).facts(statistics)
+        facts = CohortRna(cohort, how).facts(statistics, cohort.partition("test").test)
     except InputError as error:
         found.add("checkpoint", str(error), "blocks")
         return
