@@ -78,6 +78,20 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
     return GeneStatistics(list(genes), mean.tolist(), std.tolist(), scale)
 
 
+def refuse_within_training(how: str, stage: str) -> None:
+    """Refuse to standardise within the cohort where a model is fitted: its training patients are what others go by.
+
+    Args:
+        how: `training` or `within_cohort`.
+        stage: `fit`, `validate`, `test` or `predict`.
+
+    Raises:
+        InputError: See above.
+    """
+    if how != "training" and stage in ("fit", "validate"):
+        raise InputError(f"data.standardise: {how} is for test and predict; leave it out of {stage}")
+
+
 def statistics_within(
     values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression"
 ) -> GeneStatistics:

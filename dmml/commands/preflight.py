@@ -158,6 +158,7 @@ def _page(config: str) -> str | None:
 def _check_cohort(request: Request) -> None:
     """Read the tables, which finds a missing column, an unknown scale, a patient in two splits."""
     from dmml.cohort.section import read_cohort
+    from dmml.cohort.standardise import refuse_within_training
 
     data = request.config["data"]
     if (
@@ -167,6 +168,7 @@ def _check_cohort(request: Request) -> None:
         return  # a data module of the user's own reads what it likes
     misspelt_data(init_args(data))
     check_quotes(init_args(data), init_args(request.config.get("model")))
+    refuse_within_training(init_args(data).get("standardise") or "training", request.verb)
     for one in (init_args(data), *(init_args(data).get("also") or [])):
         name = one.get("name")
         if name is not None and not is_plain_name(str(name)):

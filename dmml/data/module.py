@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from dmml.cohort.account import cohort_words
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.section import read_cohort
+from dmml.cohort.standardise import refuse_within_training
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import refuse_other_encoder, refuse_other_grid
 from dmml.data.fitting import censoring_curve, check_part, content_hashes, horizons_reached, part_counts
@@ -120,8 +121,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the tables and open the store, once; part the patients as the stage asks, and say aloud who can be used."""
-        if self.standardise != STANDARDISE[0] and stage in ("fit", "validate"):
-            raise InputError(f"data.standardise: {self.standardise} is for test and predict; leave it out of {stage}")
+        refuse_within_training(self.standardise, stage)
         if self.cohort is None:
             self.use_cohort(read_cohort(self.section))
         train, val, test = self.cohort.partition(stage)

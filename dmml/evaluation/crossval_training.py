@@ -83,12 +83,11 @@ def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
 
 
 def _losses(series: Mapping[str, pd.Series]) -> tuple[pd.Series, pd.Series]:
-    """Training and validation by epoch from 1; of training the task's own term, which is what validation shows."""
+    """Training and validation by epoch; of training the task's own term, which is what validation shows."""
     import pandas as pd
 
     absent = pd.Series(dtype=float)
-    training = series.get("train/task", series.get("train/loss", absent))
-    return tuple(values.set_axis(values.index.astype(int) + 1) for values in (training, series.get("val/loss", absent)))
+    return series.get("train/task", series.get("train/loss", absent)), series.get("val/loss", absent)
 
 
 def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
@@ -109,15 +108,13 @@ def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
             place.set_xlabel("epoch")
         for place in axes[:, 0]:
             place.set_ylabel("loss")
-        if len(curves) % columns:  # the panel above an empty place has no panel below it that says what its axis is
-            above = axes[-2, -1] if rows > 1 else axes[0, 0]
-            above.set_xlabel("epoch")
-            above.tick_params(labelbottom=True)
+        if len(curves) % columns and rows > 1:  # above the empty place
+            axes[-2, -1].tick_params(labelbottom=True)
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), handletextpad=0.4)
     caption = f"Above each panel, {metric[0].lower()}{metric[1:]} of the fold's test patients."
     if any(curve.apart for curve in curves):
-        caption += " In orange: a fold that lies apart from the others."
+        caption += " In bold: a fold that lies apart from the others."
     alt = "; ".join(words.values())
     return Picture(f"training_{model}", f"Training: {label(model)}", caption, f"{label(model)}: {alt}.", figure, words)
 

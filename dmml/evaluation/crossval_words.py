@@ -73,9 +73,8 @@ def outlying_words(result: CrossvalResult) -> list[str]:
             for row in rows
         ]
         folder = result.place(rows[0], rows[0]["model"])
-        where = f"its training curve below and {folder.relative_to(result.folder)}"
-        if not (folder / "metrics.csv").is_file():
-            where = f"{folder.relative_to(result.folder)}"
+        curve = "the training curves below, and " if (folder / "metrics.csv").is_file() else ""
+        where = f"{curve}the folder {folder.relative_to(result.folder)}"
         models = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
         found.append(f"In {fold} the {_metric(result)} lies far from that of the other folds: {models}. See {where}.")
     return found

@@ -21,7 +21,7 @@ _LABEL = {"train": "training", "val": "validation", "tme": "TME"}
 def training_series(path: Path) -> dict[str, pd.Series]:
     """Column → values by epoch (mean over the steps logged in it), from the sparse rows of Lightning's CSVLogger.
 
-    Columns logged per step and per epoch keep the epoch's value; constant bookkeeping columns are left out.
+    The index counts epochs from 1, as the lines that training prints do; the file counts from 0. Columns logged per step and per epoch keep the epoch's value; constant bookkeeping columns are left out.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return {}
@@ -35,7 +35,7 @@ def training_series(path: Path) -> dict[str, pd.Series]:
         values = pd.to_numeric(table[column], errors="coerce")
         by_epoch = values.groupby(table["epoch"]).mean().dropna()
         if len(by_epoch):
-            series[column.removesuffix("_epoch")] = by_epoch
+            series[column.removesuffix("_epoch")] = by_epoch.set_axis(by_epoch.index.astype(int) + 1)
     return series
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
+from dmml.evaluation.transductive import transductive_words
 from dmml.evaluation.written import number, p_words, percent
 
 METRIC_NAMES = {
@@ -79,6 +80,7 @@ def _opening(test: Tested) -> str:
     elif entry["n"] != n:
         patients += f", {entry['n']} with a label"
     patients += _scale(test)
+    patients += f"; {transductive}" if (transductive := transductive_words(test.context)) else ""
     name = model_words(test)
     if (training := test.context.get("training_cohort")) and training != test.cohort:
         size = f" ({test.context['n_training']} patients)" if test.context.get("n_training") else ""
@@ -121,7 +123,9 @@ def _other(test: Tested) -> str:
     entry = test.metrics[test.primary]
     name = model_words(test)
     comma = "," if "," in name else ""
-    run = "" if test.run in name else f" ({test.run})"
+    notes = [] if test.run in name else [test.run]
+    notes += ["transductive"] if transductive_words(test.context) else []
+    run = f" ({', '.join(notes)})" if notes else ""
     start = f"{name[0].upper()}{name[1:]}{run}{comma}"
     if entry["value"] is None:
         return f"{start} cannot be judged: {entry['reason']}."

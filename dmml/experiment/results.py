@@ -35,6 +35,7 @@ def write_test(
         The folder.
     """
     from dmml.evaluation.report import write_evaluation
+    from dmml.evaluation.transductive import transductive_words
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = folder.path / "test" / data.name
@@ -54,7 +55,8 @@ def write_test(
             low, high = entry.get("low"), entry.get("high")
             interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
             print(f"  {name:<18} {entry['value']:.3f}{interval}")
-    print(f"{out / 'report.html'}: {len(collected.rows)} patients of {data.name}")
+    transductive = transductive_words(context)
+    print(f"{out / 'report.html'}: {len(collected.rows)} patients of {data.name}{transductive and f'; {transductive}'}")
     return out
 
 
