@@ -25,6 +25,12 @@ _NOT_ACTIONABLE: tuple[tuple[str, type[Warning], str], ...] = (
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning, _LIGHTNING),
     # A cohort without RNA has layers without inputs.
     (r"Initializing zero-element tensors is a no-op", UserWarning, r"torch\.nn\."),
+    # LightningCLI's own use of its parser.
+    (
+        r"[\s\S]*(only one JsonargparseDeprecationWarning|deprecated in v4)",
+        DeprecationWarning,
+        rf"{_LIGHTNING}pytorch\.cli",
+    ),
     # The default of a callback that is not text, in config.yaml.
     (r"\s*Unable to serialize instance", UserWarning, ""),
 )
