@@ -71,7 +71,7 @@ def compare(
     """How a cohort's rows differ from the training patients'.
 
     `shift` of a column = (mean − training mean) / training SD, `spread` = SD / training SD. `auc` is that of a linear
-    classifier between training and cohort, cross-validated: 0.5 = nothing tells them apart, 1 = everybody is told apart;
+    classifier between training and cohort, cross-validated: 0.5 or less = no better than chance, 1 = all are separated;
     `p` is the permutation p of this AUC.
 
     A patient is placed by the columns that are known, on both sides: one that is imputed moves nobody. A cohort that was

@@ -35,10 +35,8 @@ def compared(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _sentence(name: str, found: Mapping[str, Any]) -> str:
     start = f"{name[0].upper()}{name[1:]}: "
     if found.get("within"):
-        text = (
-            "standardised within this cohort, so that every gene has the training mean and spread by construction; only "
-            "how the genes vary together is compared"
-        )
+        text = "standardised within this cohort, so that every gene has the training mean and spread by construction"
+        text += "; only how the genes vary together is compared" if "auc" in found else ""
     elif found.get("median_shift") is None:
         return f"{start}not compared ({found.get('reason', 'no value is known')})."
     else:
@@ -52,22 +50,19 @@ def _sentence(name: str, found: Mapping[str, Any]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Whether the cohort's patients are told from training patients: how well decides, p only says whether by chance.
+    """Whether the cohort's patients can be separated from training patients: how well decides, p rules out chance.
 
     Args:
         found: With `auc`, and its permutation `p`.
     """
     auc, p = round(found["auc"], 2), found["p"]
     if p >= SMALL_P:
-        text = "no shift is shown: the cohort's patients are not told from training patients beyond chance"
-    elif auc < SLIGHT:
-        text = "the shift is slight: few of the cohort's patients are told from training patients"
-    elif auc < CLEAR:
-        text = "the shift is moderate: many of the cohort's patients are told from training patients"
+        text = "no shift is detected: a classifier separates the patients from training patients no better than chance"
     else:
-        text = "the shift is clear: most of the cohort's patients are told from training patients"
-    chance = "p < 0.001 by permutation" if p < 0.0015 else f"p = {p:.3f} by permutation"
-    return f"{text} (classifier AUC {auc:.2f}, 0.5 = not told apart; {chance})"
+        size, share = ("slight", "few") if auc < SLIGHT else ("moderate", "many") if auc < CLEAR else ("clear", "most")
+        text = f"the shift is {size}: a classifier separates {share} of the patients from training patients"
+    chance = "p < 0.001" if p < 0.0015 else f"p = {p:.3f}"
+    return f"{text} (AUC {auc:.2f}, where 0.5 or less means not at all; permutation {chance})"
 
 
 def _subgroups(rows: list[Mapping[str, Any]]) -> list[str]:

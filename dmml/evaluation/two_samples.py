@@ -15,7 +15,7 @@ class TwoSamples(NamedTuple):
     """Result of `classifier_test`.
 
     Attributes:
-        auc: 0.5 = not told apart, 1 = everybody is; below 0.5 is chance as well.
+        auc: 0.5 = no better than chance, 1 = everybody is separated; below 0.5 is chance as well.
         p: Share of the permutations, the observed labels included, whose AUC is at least as high.
         scores_a: (n,) score of each patient when held out: 0 lies midway between the samples, 1 is the spread within.
         scores_b: (m,) the same.

@@ -100,7 +100,7 @@ def test_the_same_laboratory_is_no_alarm_and_another_one_is(shifts):
     assert copy["share_shifted"] == 1 > same["share_shifted"]
     assert shifts[0]["features"]["10x"]["p"] > 0.1  # nor is their tissue any other
     words = [next(word for word in shift["words"] if word.startswith("Stain: ")) for shift in shifts]
-    assert "no shift is shown" in words[0]
+    assert "no shift is detected" in words[0]
     assert "the shift is clear" in words[1]
 
 
