@@ -77,7 +77,7 @@ def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
         training, validation = _losses(training_series(place / "metrics.csv"))
         chosen = result.context(unit, model).get("chosen_epoch")
         is_apart = (unit["repeat"], unit["fold"], unit["seed"]) in apart
-        chosen = None if chosen is None else int(chosen) + 1
+        chosen = chosen + 1 if isinstance(chosen, int) else None
         found.append(FoldCurve(unit_words(result, unit), value, is_apart, training, validation, chosen))
     return found
 
