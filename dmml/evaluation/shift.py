@@ -109,12 +109,14 @@ def compare(
 def _not_comparable(reference: Mapping[str, Any], n: int, sample: str) -> str:
     """Why whole rows cannot be compared; empty if they can."""
     if "basis" not in reference:
-        return f"fewer than {2 * LEAST} training patients: whole rows are not compared"
+        return f"fewer than {2 * LEAST} training patients with enough known values: whole rows are not compared"
     if "centre" not in reference or sample not in reference:
         return (
             "the checkpoint, of an earlier dmml, keeps too little of its training patients for whole rows; train again"
         )
-    return f"{n} patients, of {LEAST} that a comparison of whole rows needs" if n < LEAST else ""
+    return (
+        f"{n} patients with enough known values, of {LEAST} that a comparison of whole rows needs" if n < LEAST else ""
+    )
 
 
 def _whole_rows(training: NDArray, cohort: NDArray, within: bool) -> dict[str, Any]:
@@ -183,8 +185,9 @@ def _within(rows: NDArray) -> NDArray[np.float64]:
 
 
 def _placeable(rows: NDArray) -> NDArray[np.bool_]:
-    """(n,) whether enough columns of a patient are known to place the patient: at least half."""
-    return 2 * np.isfinite(rows).sum(1) >= rows.shape[1]
+    """(n,) whether enough columns of a patient are known to place the patient: all, or half and four for each axis."""
+    known, columns = np.isfinite(rows).sum(1), rows.shape[1]
+    return (known == columns) | (known >= max(columns / 2, 4 * AXES))
 
 
 def _along(z: NDArray, axes: NDArray) -> NDArray[np.float64]:

@@ -149,6 +149,17 @@ def test_imputed_columns_are_no_shift_and_hide_none(gaps):
     assert moved["auc"] > 0.9
 
 
+def test_too_few_known_values_are_not_compared():
+    """Few columns can be fitted by the axes alone, which would look like a cohort without any spread."""
+    training, cohort = genes_of(60, 0), genes_of(40, 1)
+    cohort[:31, np.arange(300) % 5 < 3] = np.nan
+    assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients with enough known values, of 10")
+    short = cohort[:, :10]
+    short[:, 5:] = np.nan
+    assert compare(fit_reference(training[:, :10]), short)["reason"].startswith("0 patients with enough known values")
+    assert "auc" in compare(fit_reference(training[:, :10]), genes_of(40, 1)[:, :10])
+
+
 def test_a_cohort_standardised_within_itself_is_no_shift_whatever_its_platform():
     def compared(seed, loadings=WIDE, scale=1.0):
         cohort = genes_of(36, 1000 + seed, loadings, offset=5.0) * scale
