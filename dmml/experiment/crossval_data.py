@@ -66,9 +66,14 @@ class FoldData(MultimodalDataModule):
         self.setup("fit")
         self._say("test")
 
+    def _say(self, part: str) -> None:
+        """Counts of a fold's parts; before a fold is turned to, there is none to speak of."""
+        if self._turn is not None:
+            super()._say(part)
+
     def _tell(self, what: str) -> None:
-        """Each fold's counts once, not once a model."""
-        if self._turn is None or (self._turn, what) not in self._told:
+        """Each line once a fold, not once a model."""
+        if (self._turn, what) not in self._told:
             self._told.add((self._turn, what))
             super()._tell(what)
 

@@ -52,6 +52,10 @@ def test_a_fit_and_a_cross_validation_print_no_warning_of_a_library(cohort, tmp_
     assert "srun" not in printed
     assert "site-packages" not in printed
     assert "arning" not in printed
+    crossval = printed[printed.rindex("development: RNA") :].splitlines()
+    assert (
+        len([line for line in crossval if line.startswith("development")]) == 1 + 2 * 4 + 1
+    )  # the last is the heading of the tables
     held = [line for line in printed.splitlines() if "standardised values lie beyond" in line]
     assert len(held) == 3 + 2  # of validate, test and predict, and once in each fold
 
