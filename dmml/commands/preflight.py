@@ -168,13 +168,13 @@ def _check_cohort(request: Request) -> None:
         return  # a data module of the user's own reads what it likes
     misspelt_data(init_args(data))
     check_quotes(init_args(data), init_args(request.config.get("model")))
-    refuse_within_training(init_args(data).get("standardise") or "training", request.verb)
     for one in (init_args(data), *(init_args(data).get("also") or [])):
         name = one.get("name")
         if name is not None and not is_plain_name(str(name)):
             raise InputError(
                 f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path"
             )
+    refuse_within_training(init_args(data).get("standardise") or "training", request.verb)
     if request.verb == "fit":
         refuse_blind_student(request.config)
     cohort = read_cohort(init_args(data))
