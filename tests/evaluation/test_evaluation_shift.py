@@ -273,3 +273,11 @@ def test_a_sorted_table_is_not_judged_by_its_first_patients():
     assert compare(reference, np.vstack([other, alike]))["p"] < 0.01
     assert compare(reference, alike)["p"] > 0.01
     assert len(found["map"]["cohort"]) == MOST_POINTS
+
+
+def test_a_checkpoint_of_an_earlier_dmml_is_compared_as_far_as_it_goes():
+    reference = fit_reference(genes_of(50, 0))
+    earlier = {name: value for name, value in reference.items() if name not in ("rest", "sample_within")}
+    cohort = genes_of(36, 1)
+    assert compare(earlier, cohort) == compare(reference, cohort)
+    assert "train again" in compare(earlier, standardised(cohort), within=True)["reason"]
