@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Classes that a config may name by their short names are those imported here.
@@ -24,12 +25,13 @@ from dmml.callbacks.progress import Progress
 from dmml.callbacks.resumable import Resumable
 from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config_mistakes import in_one_line
-from dmml.commands.preflight import Request
+from dmml.commands.preflight import RESULTS, Request
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
 from dmml.experiment.reference import add_training_reference
-from dmml.experiment.results import write_predictions, write_test
-from dmml.experiment.run_folder import RunFolder, run_of_checkpoint
+from dmml.experiment.results import Tested, write_predictions, write_test
+from dmml.experiment.run_folder import RunFolder
+from dmml.experiment.training_patients import TrainingPatients
 from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
@@ -37,6 +39,7 @@ from dmml.tasks import Classification, Survival
 from dmml.training.checkpoint import read_checkpoint
 from dmml.training.library_warnings import silence_library_warnings
 from dmml.training.optimisation import PATIENCE
+from dmml.training.packing import unpack
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
@@ -49,6 +52,16 @@ __all__ = [
 TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0, "enable_model_summary": False}
 
 
+class SaveConfigInRun(SaveConfigCallback):
+    """Saves `config.yaml` in the run folder, wherever the loggers write; Lightning's own follows the first of them."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called by the first process alone, when the config has proved good."""
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
+
+
 class DMMLCLI(LightningCLI):
     """A LightningCLI whose model may come from the checkpoint, and whose results go to the run folder.
 
@@ -56,6 +69,8 @@ class DMMLCLI(LightningCLI):
     """
 
     request: Request
+    fitted: Mapping[str, Any]
+    """what was fitted with the checkpoint that is tested; empty in a fit"""
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As the stock CLI, with a model that `test` and `predict` need not name."""
@@ -69,11 +84,11 @@ class DMMLCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.get("model") is None:
             raise InputError("the checkpoint names no model; give one written by `dmml fit`")
-        root = config["trainer"].get("default_root_dir")
         if self.subcommand == "fit":
-            self.folder = RunFolder(root or Path("runs") / (self.request.config["data"].get("name") or "run"))
+            self.folder = RunFolder(config["trainer"].get("default_root_dir") or self.request.run_folder)
         else:
-            self.folder = RunFolder(root or run_of_checkpoint(config["ckpt_path"]))
+            self.folder = RunFolder(self.request.checkpoint.root)
+            config["trainer"]["logger"] = False
         config["trainer"]["default_root_dir"] = str(self.folder.path)
 
     def before_fit(self) -> None:
@@ -115,6 +130,14 @@ class DMMLCLI(LightningCLI):
         extra: list[Any] = [CollectPredictions()] if lacks(CollectPredictions) else []
         if self.subcommand == "test" and lacks(CollectRows):
             extra.append(CollectRows())
+        if self.subcommand in RESULTS:
+            self.training_patients = TrainingPatients(
+                str(self.request.checkpoint.path),
+                self.fitted,
+                self.request.allow_training_patients,
+                self.request.names_fold,
+            )
+            extra.append(self.training_patients)
         if fit and lacks(ModelCheckpoint) and trainer_config.get("enable_checkpointing") is not False:
             keep = {"dirpath": self.folder.checkpoints, "filename": "best", "monitor": "val/loss"}
             extra.append(ModelCheckpoint(**keep, enable_version_counter=False))
@@ -128,15 +151,28 @@ class DMMLCLI(LightningCLI):
             extra.append(Progress())
         if fit and lacks(EarlyStopping):
             extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
-        if not fit:
-            kwargs["logger"] = False
-            if lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
-                kwargs["enable_progress_bar"] = False
-        elif trainer_config.get("logger") in (None, True):
-            place = {"save_dir": self.folder.path, "name": "", "version": ""}
-            kwargs["logger"] = [TensorBoardLogger(**place), MetricsTable(self.folder.path / "metrics.csv")]
+        if fit:
+            self._keep_checkpoints_in_run(callbacks)
+            kwargs["logger"] = self._loggers(trainer_config.get("logger"))
+        elif lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
+            kwargs["enable_progress_bar"] = False
         self.trainer_defaults = {"callbacks": extra}
         return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, given: Logger | list[Logger] | bool | None) -> list[Logger]:
+        """The loggers that were asked for (TensorBoard's by default), and always the run folder's own `metrics.csv`."""
+        if given in (None, True):
+            loggers: list[Logger] = [TensorBoardLogger(save_dir=self.folder.path, name="", version="")]
+        else:
+            loggers = list(given) if isinstance(given, list | tuple) else [given] if given else []
+        table = MetricsTable(self.folder.path / "metrics.csv")
+        return [*(logger for logger in loggers if getattr(logger, "path", None) != table.path), table]
+
+    def _keep_checkpoints_in_run(self, callbacks: list[Any]) -> None:
+        """A `ModelCheckpoint` that names no folder would put checkpoints where the first logger writes."""
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder.checkpoints)
 
     def after_fit(self) -> None:
         """Keep what is fitted on the training patients' predictions; mark the run as finished."""
@@ -152,12 +188,18 @@ class DMMLCLI(LightningCLI):
         """Write the tested cohort's predictions, metrics, plots and report."""
         if self.trainer.is_global_zero:
             rows = next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectRows)).rows
-            write_test(self.folder, self._collected(), self.model, self.datamodule, self.request.command, rows)
+            write_test(self.tested, self._collected(), self.model, self.datamodule, rows)
 
     def after_predict(self) -> None:
         """Write the predictions."""
         if self.trainer.is_global_zero:
-            write_predictions(self.folder, self._collected(), self.datamodule)
+            write_predictions(self.tested, self._collected(), self.datamodule)
+
+    @property
+    def tested(self) -> Tested:
+        """What was run, as results say."""
+        found = self.training_patients
+        return Tested(self.request.checkpoint, self.request.command, found.seen, found.of)
 
     def _collected(self) -> CollectPredictions:
         return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))
@@ -170,11 +212,12 @@ def run(request: Request) -> int:
         0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
     """
     silence_library_warnings()
-    checkpoint = request.config.get("ckpt_path")
+    checkpoint, fitted = request.config.get("ckpt_path"), {}
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
-        read_checkpoint(checkpoint)  # refuses with one line what the CLI would with a traceback
+        # Refuses with one line what the CLI would with a traceback.
+        fitted = unpack(read_checkpoint(checkpoint)["hyper_parameters"].get("fitted") or {})
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    kind = type("_DMMLCLI", (DMMLCLI,), {"request": request})
+    kind = type("_DMMLCLI", (DMMLCLI,), {"request": request, "fitted": fitted})
     try:
         cli = kind(
             LightningModule,
@@ -184,8 +227,8 @@ def run(request: Request) -> int:
             auto_configure_optimizers=False,
             seed_everything_default=0,
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
-            save_config_callback=SaveConfigCallback if request.verb == "fit" else None,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfigInRun if request.verb == "fit" else None,
+            save_config_kwargs={"save_to_log_dir": False},
             args=request.argv,
         )
     except jsonargparse.ArgumentError as error:

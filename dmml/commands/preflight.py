@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ from dmml.commands.config_reading import init_args, option_values, read_config, 
 from dmml.commands.unquoted_values import check_quotes
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
+from dmml.experiment.tested_checkpoint import TestedCheckpoint
 from dmml.store.places import is_plain_name
+from dmml.writable import check_writable
+
+ALLOW = "--allow-training-patients"
+RESULTS = ("test", "predict")
+"""Verbs that write results."""
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
 
@@ -32,6 +39,8 @@ class Request:
     config: dict[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     resume: bool = False
+    allow_training_patients: bool = False
+    """whether patients that the model was trained on may be tested"""
     digest: str = ""
     """of the configuration: an unfinished run goes on only under the same"""
     typed: list[str] = field(default_factory=list)
@@ -48,6 +57,24 @@ class Request:
         return any(word in ("-h", "--help") or word.startswith(("--print_config", "--help")) for word in self.argv)
 
     @property
+    def run_folder(self) -> Path:
+        """Folder that a fit writes to."""
+        trainer, data = self.config.get("trainer") or {}, self.config.get("data") or {}
+        return Path(trainer.get("default_root_dir") or Path("runs") / (data.get("name") or "run"))
+
+    @cached_property
+    def checkpoint(self) -> TestedCheckpoint:
+        """What `validate`, `test` and `predict` run; only a folder typed on the command line moves the results."""
+        typed = option_values(self.argv, "--trainer.default_root_dir")
+        root = Path(typed[-1]) if typed else None
+        return TestedCheckpoint(Path(self.config["ckpt_path"]), root, self.overwrite)
+
+    @property
+    def names_fold(self) -> bool:
+        """Whether the fold was typed on the command line."""
+        return bool(option_values(self.argv, "--data.fold", "--data.init_args.fold"))
+
+    @property
     def command(self) -> str:
         """The command as it was typed."""
         return " ".join(["dmml", *(self.typed or self.argv)])
@@ -60,10 +87,13 @@ def check(argv: list[str]) -> Request:
         InputError: A file is missing or cannot be parsed, a table lacks a column, a patient stands in two splits, the
             run is finished, ...
     """
-    words = [word for word in argv if word not in ("--overwrite", "--resume")]
-    request = Request(words, overwrite="--overwrite" in argv, resume="--resume" in argv, typed=words)
+    own = ["--overwrite", "--resume", *([ALLOW] if argv[0] in RESULTS else [])]
+    words = [word for word in argv if word not in own]
+    request = Request(words, *(option in argv for option in own), typed=words)
     if request.wants_help:
         return request
+    if ALLOW in argv and ALLOW in words:
+        raise InputError(f"{ALLOW} is for test and predict; leave it out of {request.verb}")
     configs = option_values(request.argv, "--config", "-c")
     request.config = read_config(request.argv)
     request.argv = spell_out_cohorts(request.argv)
@@ -88,8 +118,20 @@ def check(argv: list[str]) -> Request:
     _check_files(request, configs)
     for path in _checkpoints(request):
         check_checkpoint(path)
+    _check_writable(request)
     _check_cohort(request)
     return request
+
+
+def _check_writable(request: Request) -> None:
+    """Refuse a run folder that nothing can be written to; a trial (`fast_dev_run`) and `validate` write nothing."""
+    if request.verb == "fit" and not (request.config.get("trainer") or {}).get("fast_dev_run"):
+        folder = request.run_folder
+        parts = [folder / "checkpoints" if (folder / "checkpoints").exists() else folder]
+    else:
+        parts = [request.checkpoint.root / request.verb] if request.verb in RESULTS else []
+    for folder in parts:
+        check_writable(folder, "give another folder with --trainer.default_root_dir")
 
 
 def _check_files(request: Request, configs: list[str]) -> None:
@@ -179,6 +221,10 @@ def _check_cohort(request: Request) -> None:
         refuse_blind_student(request.config)
     cohort = read_cohort(init_args(data))
     cohort.partition(request.verb)
+    if request.verb in RESULTS and Path(request.config["ckpt_path"]).is_file():
+        name = cohort.result_name(init_args(data).get("standardise"))
+        folder = request.checkpoint.check_result(request.verb, name, cohort.tested_fold)
+        check_writable(folder, "give another folder with --trainer.default_root_dir")
     if request.verb == "fit" and cohort.expression is not None:
         cohort.usable_gene_sets()
 

@@ -135,7 +135,7 @@ class MultimodalDataModule(LightningDataModule):
     def use_cohort(self, cohort: Cohort) -> None:
         """Take the tables, which `setup` reads where they were not given, and open the stores that they name."""
         self.cohort = cohort
-        self.name = self.cohort.name + ("" if self.standardise == STANDARDISE[0] else "_transductive")
+        self.name = self.cohort.result_name(self.standardise)
         members = self.cohort.members or [self.cohort]
         stores = {member.features: FeatureStore(member.features) for member in members if member.features}
         self.store = None if not stores else next(iter(stores.values())) if len(stores) == 1 else JoinedStore(stores)
@@ -216,6 +216,7 @@ class MultimodalDataModule(LightningDataModule):
             "censoring": censoring_curve(outcome) if "time" in outcome else None,
             "horizons": horizons_reached(outcome) if "time" in outcome else None,
             "cohort": self.name,
+            "fold": self.cohort.tested_fold,
             "gene_preset": self.cohort.preset,
             "n_training": len(train),
             "hashes": self.hashes(self._parts),

@@ -38,7 +38,17 @@ def patient_counts(test: Tested) -> list[tuple[str, str]]:
 def provenance(test: Tested) -> list[tuple[str, str]]:
     """Name and value of everything recorded on data, seeds and versions, of the run and of the test."""
     rows = [("run folder", str(test.run_folder)), ("test folder", str(test.folder))]
-    for key in ("training_cohort", "n_training", "median_risk", "edges", "end", "horizons", "created", "versions"):
+    for key in (
+        "checkpoint",
+        "training_cohort",
+        "n_training",
+        "median_risk",
+        "edges",
+        "end",
+        "horizons",
+        "created",
+        "versions",
+    ):
         if (value := test.context.get(key)) is not None:
             rows += flat(value, key)
     path = test.run_folder / "provenance.json"
