@@ -11,7 +11,7 @@ import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Classes that a config may name by their short names are those imported here.
@@ -27,7 +27,7 @@ from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config_mistakes import in_one_line
 from dmml.commands.preflight import RESULTS, Request
 from dmml.data.module import MultimodalDataModule
-from dmml.errors import InputError
+from dmml.errors import InputError, reason_of
 from dmml.experiment.reference import add_training_reference
 from dmml.experiment.results import Tested, write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder
@@ -95,6 +95,7 @@ class DMMLCLI(LightningCLI):
         """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
         if self.trainer.fast_dev_run:  # a trial leaves nothing that a run would have to replace
             return
+        _start(self.trainer.loggers)
         asked, config = self.request, self.config_init[self.subcommand]
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
         config["weights_only"] = True
@@ -166,7 +167,7 @@ class DMMLCLI(LightningCLI):
         else:
             loggers = list(given) if isinstance(given, list | tuple) else [given] if given else []
         table = MetricsTable(self.folder.path / "metrics.csv")
-        return [*(logger for logger in loggers if getattr(logger, "path", None) != table.path), table]
+        return [*(logger for logger in loggers if _csv_file(logger) != table.path.resolve()), table]
 
     def _keep_checkpoints_in_run(self, callbacks: list[Any]) -> None:
         """A `ModelCheckpoint` that names no folder would put checkpoints where the first logger writes."""
@@ -203,6 +204,31 @@ class DMMLCLI(LightningCLI):
 
     def _collected(self) -> CollectPredictions:
         return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))
+
+
+def _start(loggers: list[Logger]) -> None:
+    """Start loggers that need an account, a server or a database, before the run folder is claimed.
+
+    Raises:
+        InputError: One of them cannot start.
+    """
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger | CSVLogger | MetricsTable):  # they write files, and only files
+            continue
+        try:
+            getattr(logger, "experiment", None)
+        except Exception as error:  # each raises types of its own package
+            raise InputError(
+                f"trainer.logger: {type(logger).__name__} cannot start ({reason_of(error)}); correct that, or leave the "
+                "logger out: the run folder keeps metrics.csv in any case"
+            ) from error
+
+
+def _csv_file(logger: Logger) -> Path | None:
+    """The table that a logger writes, if it writes one: two loggers must not share a file."""
+    if isinstance(logger, CSVLogger):
+        return Path(logger.log_dir, "metrics.csv").resolve()
+    return logger.path.resolve() if isinstance(logger, MetricsTable) else None
 
 
 def run(request: Request) -> int:

@@ -49,7 +49,7 @@ def write_failure(error: OSError) -> str | None:
         return None
     named = error.filename2 or error.filename
     remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the permissions of file and folder"
-    return f"{f'{named}: ' if named else ''}{_reason(error)}; {remedy}, then run the command again"
+    return f"{named or 'a file could not be written'}: {_reason(error)}; {remedy}, then run the command again"
 
 
 def _nearest_existing(folder: Path) -> Path:

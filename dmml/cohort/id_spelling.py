@@ -21,17 +21,27 @@ def spelt_otherwise(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, str
     common = set(ours) & set(theirs)
     mine, other = ({}, {})
     for ids, found in ((ours, mine), (theirs, other)):
-        counts = Counter(map(plain_id, ids))
-        found |= {plain_id(name): name for name in ids if name not in common and counts[plain_id(name)] == 1}
+        counts = Counter(map(_plain, ids))
+        found |= {_plain(name): name for name in ids if name not in common and counts[_plain(name)] == 1}
     return {mine[plain]: other[plain] for plain in mine if plain in other}
 
 
-def plain_id(name: str) -> str:
-    """The letters and digits of an id, without what programs add and take away; of a TCGA barcode, the patient's part.
-
-    Two ids with the same plain form may be one patient's, or two patients' of one table (`A1` and `A01`).
-    """
+def _plain(name: str) -> str:
+    """The letters and digits of an id, without what programs add and take away."""
     plain = re.sub(r"[^0-9a-z]", "", re.sub(r"\.0+$", "", name.strip().casefold()))
     if re.fullmatch(r"tcga\w{2}\w{4}(\d{2}.*)?", plain):
         return plain[:10]
     return re.sub(r"^0+(?=\d)|(?<=[a-z])0+(?=\d)", "", plain)
+
+
+def patient_key(name: str) -> str:
+    """An id without what programs change in it: case, kind of separator, leading zeros, a decimal point, a barcode's end.
+
+    It is stricter than what `spelt_otherwise` asks about: a separator between two digits or two letters stays, so that
+    `1-12` and `11-2` are two patients.
+    """
+    if re.fullmatch(r"tcga\w{6}", plain := _plain(name)):
+        return plain
+    text = re.sub(r"[^0-9a-z]+", "-", re.sub(r"\.0+$", "", name.strip().casefold())).strip("-")
+    text = re.sub(r"(?<![0-9])0+(?=\d)", "", text)
+    return re.sub(r"(?<=[a-z])-(?=\d)|(?<=\d)-(?=[a-z])", "", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dmml.errors import InputError
+from dmml.writable import check_writable
 
 _SHOWN = 10
 """Warnings and failures that are printed one by one"""
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from dmml.slides.import_features import import_features
 
+    check_writable(beside(args.out, ""), "name another store with --out")
     result = import_features(
         args.inputs,
         args.out,

@@ -80,19 +80,29 @@ class Request:
         return " ".join(["dmml", *(self.typed or self.argv)])
 
 
-def check(argv: list[str]) -> Request:
+def check(argv: list[str], writes: bool = True) -> Request:
     """Find what is wrong with the files that a command names.
+
+    Args:
+        argv: The verb and its options.
+        writes: Whether the command writes to the run folder; a cross-validation reads a fit's config for another folder.
 
     Raises:
         InputError: A file is missing or cannot be parsed, a table lacks a column, a patient stands in two splits, the
             run is finished, ...
     """
-    own = ["--overwrite", "--resume", *([ALLOW] if argv[0] in RESULTS else [])]
-    words = [word for word in argv if word not in own]
-    request = Request(words, *(option in argv for option in own), typed=words)
+    allowed = argv[0] in RESULTS and ALLOW in argv
+    words = [word for word in argv if word not in ("--overwrite", "--resume", *([ALLOW] if allowed else []))]
+    request = Request(
+        words,
+        overwrite="--overwrite" in argv,
+        resume="--resume" in argv,
+        allow_training_patients=allowed,
+        typed=words,
+    )
     if request.wants_help:
         return request
-    if ALLOW in argv and ALLOW in words:
+    if ALLOW in words:
         raise InputError(f"{ALLOW} is for test and predict; leave it out of {request.verb}")
     configs = option_values(request.argv, "--config", "-c")
     request.config = read_config(request.argv)
@@ -118,7 +128,8 @@ def check(argv: list[str]) -> Request:
     _check_files(request, configs)
     for path in _checkpoints(request):
         check_checkpoint(path)
-    _check_writable(request)
+    if writes:
+        _check_writable(request)
     _check_cohort(request)
     return request
 

@@ -67,10 +67,14 @@ def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
 
 
 def paired(tests: list[Tested]) -> list[Pair]:
-    """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first."""
+    """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first.
+
+    Pairs with a test on training patients come last, and none of them is told in words.
+    """
     pairs = [_compare(*_student_first(a, b)) for a, b in combinations(tests, 2)]
-    pairs.sort(key=lambda pair: not _is_distillation(pair))
-    if pairs and (_is_distillation(pairs[0]) or len(pairs) == 1) and not pairs[0].has_overlap:
+    pairs.sort(key=lambda pair: (pair.has_overlap, not _is_distillation(pair)))
+    honest = sum(not pair.has_overlap for pair in pairs)
+    if honest and (_is_distillation(pairs[0]) or honest == 1):
         pairs[0] = replace(pairs[0], leads=True)
     return pairs
 

@@ -65,9 +65,11 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
-    write_table(out / "predictions.csv", collected.rows)
+    for name in ("predictions.csv", "programs.csv"):  # those of an earlier test never stand beside this one's context
+        (out / name).unlink(missing_ok=True)
     context = _context(tested, model, data, out)
     write_json(out / "context.json", context)
+    write_table(out / "predictions.csv", collected.rows)
     _write_attention(out / "attention.npz", collected, data)
     if table := program_rows(collected.programs, rows or {}, model):
         write_table(out / "programs.csv", table)
@@ -97,9 +99,10 @@ def write_predictions(tested: Tested, collected: CollectPredictions, data: Any) 
     fold = tested_fold(data)
     folder = tested.checkpoint.check_result("predict", data.name, fold)
     out = folder / "predictions.csv"
-    write_table(out, collected.rows)
+    out.unlink(missing_ok=True)
     content = {"created": now(), "versions": {"dmml": __version__}, "hashes": _hashes(data), **tested.overlap}
     write_json(folder / RECORDS["predict"], content | tested.checkpoint.record(folder, data.name, fold))
+    write_table(out, collected.rows)
     print(f"{out}: {len(collected.rows)} patients")
     return out
 

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from dmml.cohort.id_spelling import plain_id
+from dmml.cohort.id_spelling import patient_key
 from dmml.errors import InputError
 from dmml.tasks import Task
 from dmml.training.packing import unpack
@@ -99,13 +99,15 @@ def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[s
         salt: None draws one.
 
     Returns:
-        {"salt": salt, "hashes": of the ids, "plain": of their plain forms (`plain_id`), by which an id is known that
-        another table spells differently}. A plain form that two of the ids share is left out.
+        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, by which an id is known that another table
+        spells differently}. A key that two of the ids share is left out.
     """
     salt, ids = salt or secrets.token_hex(8), list(patient_ids)
-    plain = [name for name, count in Counter(map(plain_id, ids)).items() if count == 1]
-    return {"salt": salt} | {
-        key: sorted(_hash(salt, name) for name in names) for key, names in (("hashes", ids), ("plain", plain))
+    keys = [key for key, count in Counter(map(patient_key, ids)).items() if count == 1]
+    return {
+        "salt": salt,
+        "hashes": sorted(_hash(salt, patient) for patient in ids),
+        "keys": sorted(_hash(salt, key) for key in keys),
     }
 
 
@@ -126,18 +128,18 @@ def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Map
     Args:
         patient_ids: Patients to test.
         cohort: All ids of their table. An id that is spelt differently from one that the model saw is taken for the same
-            patient (`plain_id`), unless two ids of this table have that plain form.
+            patient where their `patient_key` is one, unless two ids of this table have that key.
         fitted: What was fitted with the model.
     """
     own = fitted.get("patients") or {}
     parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in ("train", "val")]
-    shared = Counter(map(plain_id, cohort))
-    plain = {patient: plain_id(patient) for patient in patient_ids if shared[plain_id(patient)] < 2}
+    shared = Counter(map(patient_key, cohort))
+    keys = {patient: patient_key(patient) for patient in patient_ids if shared[patient_key(patient)] < 2}
     seen: set[str] = set()
     for hashed in filter(None, parts):
         seen |= set(patients_among(patient_ids, hashed))
-        hashes, salt = set(hashed.get("plain") or ()), hashed["salt"]
-        seen |= {patient for patient, name in plain.items() if _hash(salt, name) in hashes}
+        hashes, salt = set(hashed.get("keys") or ()), hashed["salt"]
+        seen |= {patient for patient, key in keys.items() if _hash(salt, key) in hashes}
     return [patient for patient in patient_ids if patient in seen]
 
 
