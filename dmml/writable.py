@@ -25,9 +25,10 @@ def check_writable(folder: str | Path, remedy: str = "name another folder") -> N
     Raises:
         InputError: The folder or its parent is read-only, full, belongs to somebody else, or is a file.
     """
-    if "://" in str(folder):
+    name = str(folder).removeprefix("file://")
+    if "://" in name:
         return
-    folder = Path(folder)
+    folder = Path(name)
     nearest = _nearest_existing(folder)
     if not nearest.is_dir():
         raise InputError(f"{nearest}: is a file, and a folder is needed there; {remedy}")

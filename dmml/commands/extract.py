@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from dmml.slides.failures import beside
 
     if not args.dry_run:
-        check_writable(beside(args.out.removeprefix("file://"), ""), "name another store with --out")
+        check_writable(beside(args.out, ""), "name another store with --out")
     result = extract(
         args.slides,
         args.out,

@@ -26,6 +26,7 @@ from dmml.writable import check_writable
 ALLOW = "--allow-training-patients"
 RESULTS = ("test", "predict")
 """Verbs that write results."""
+MOVE = "give another folder with --trainer.default_root_dir"
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
 
@@ -123,26 +124,24 @@ def check(argv: list[str], writes: bool = True) -> Request:
         raise InputError(mistake)
     _refuse_sharding(request.config.get("trainer"))
     root = (request.config.get("trainer") or {}).get("default_root_dir")
+    if request.verb == "fit" and writes:
+        _check_run_folder(request)
     if request.verb == "fit" and root and not request.overwrite:
         RunFolder(root).refuse_taken(request.digest, request.resume)
     _check_files(request, configs)
     for path in _checkpoints(request):
         check_checkpoint(path)
-    if writes:
-        _check_writable(request)
+    if request.verb in RESULTS:
+        check_writable(request.checkpoint.root / request.verb, MOVE)
     _check_cohort(request)
     return request
 
 
-def _check_writable(request: Request) -> None:
-    """Refuse a run folder that nothing can be written to; a trial (`fast_dev_run`) and `validate` write nothing."""
-    if request.verb == "fit" and not (request.config.get("trainer") or {}).get("fast_dev_run"):
-        folder = request.run_folder
-        parts = [folder / "checkpoints" if (folder / "checkpoints").exists() else folder]
-    else:
-        parts = [request.checkpoint.root / request.verb] if request.verb in RESULTS else []
-    for folder in parts:
-        check_writable(folder, "give another folder with --trainer.default_root_dir")
+def _check_run_folder(request: Request) -> None:
+    """Refuse a run folder that nothing can be written to; a trial (`fast_dev_run`) writes nothing."""
+    if not (request.config.get("trainer") or {}).get("fast_dev_run"):
+        folder, checkpoints = request.run_folder, request.run_folder / "checkpoints"
+        check_writable(checkpoints if checkpoints.is_dir() else folder, MOVE)
 
 
 def _check_files(request: Request, configs: list[str]) -> None:
@@ -235,7 +234,7 @@ def _check_cohort(request: Request) -> None:
     if request.verb in RESULTS and Path(request.config["ckpt_path"]).is_file():
         name = cohort.result_name(init_args(data).get("standardise"))
         folder = request.checkpoint.check_result(request.verb, name, cohort.tested_fold)
-        check_writable(folder, "give another folder with --trainer.default_root_dir")
+        check_writable(folder, MOVE)
     if request.verb == "fit" and cohort.expression is not None:
         cohort.usable_gene_sets()
 
