@@ -10,14 +10,12 @@ from typing import Any
 import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Classes that a config may name by their short names are those imported here.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
-from dmml.callbacks.metrics_table import MetricsTable
 from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.padding import Padding
 from dmml.callbacks.patient_rows import CollectRows
@@ -27,10 +25,11 @@ from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config_mistakes import in_one_line
 from dmml.commands.preflight import RESULTS, Request
 from dmml.data.module import MultimodalDataModule
-from dmml.errors import InputError, reason_of
+from dmml.errors import InputError
 from dmml.experiment.reference import add_training_reference
 from dmml.experiment.results import Tested, write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder
+from dmml.experiment.run_loggers import SaveConfigInRun, run_loggers, start_loggers
 from dmml.experiment.training_patients import TrainingPatients
 from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
@@ -50,16 +49,6 @@ __all__ = [
 ]  # fmt: skip
 
 TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0, "enable_model_summary": False}
-
-
-class SaveConfigInRun(SaveConfigCallback):
-    """Saves `config.yaml` in the run folder, wherever the loggers write; Lightning's own follows the first of them."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called by the first process alone, when the config has proved good."""
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
 
 
 class DMMLCLI(LightningCLI):
@@ -95,7 +84,7 @@ class DMMLCLI(LightningCLI):
         """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
         if self.trainer.fast_dev_run:  # a trial leaves nothing that a run would have to replace
             return
-        _start(self.trainer.loggers)
+        start_loggers(self.trainer.loggers)
         asked, config = self.request, self.config_init[self.subcommand]
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
         config["weights_only"] = True
@@ -154,20 +143,11 @@ class DMMLCLI(LightningCLI):
             extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
         if fit:
             self._keep_checkpoints_in_run(callbacks)
-            kwargs["logger"] = self._loggers(trainer_config.get("logger"))
+            kwargs["logger"] = run_loggers(trainer_config.get("logger"), self.folder.path)
         elif lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
             kwargs["enable_progress_bar"] = False
         self.trainer_defaults = {"callbacks": extra}
         return super().instantiate_trainer(**kwargs)
-
-    def _loggers(self, given: Logger | list[Logger] | bool | None) -> list[Logger]:
-        """The loggers that were asked for (TensorBoard's by default), and always the run folder's own `metrics.csv`."""
-        if given in (None, True):
-            loggers: list[Logger] = [TensorBoardLogger(save_dir=self.folder.path, name="", version="")]
-        else:
-            loggers = list(given) if isinstance(given, list | tuple) else [given] if given else []
-        table = MetricsTable(self.folder.path / "metrics.csv")
-        return [*(logger for logger in loggers if _csv_file(logger) != table.path.resolve()), table]
 
     def _keep_checkpoints_in_run(self, callbacks: list[Any]) -> None:
         """A `ModelCheckpoint` that names no folder would put checkpoints where the first logger writes."""
@@ -204,31 +184,6 @@ class DMMLCLI(LightningCLI):
 
     def _collected(self) -> CollectPredictions:
         return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))
-
-
-def _start(loggers: list[Logger]) -> None:
-    """Start loggers that need an account, a server or a database, before the run folder is claimed.
-
-    Raises:
-        InputError: One of them cannot start.
-    """
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger | CSVLogger | MetricsTable):  # they write files, and only files
-            continue
-        try:
-            getattr(logger, "experiment", None)
-        except Exception as error:  # each raises types of its own package
-            raise InputError(
-                f"trainer.logger: {type(logger).__name__} cannot start ({reason_of(error)}); correct that, or leave the "
-                "logger out: the run folder keeps metrics.csv in any case"
-            ) from error
-
-
-def _csv_file(logger: Logger) -> Path | None:
-    """The table that a logger writes, if it writes one: two loggers must not share a file."""
-    if isinstance(logger, CSVLogger):
-        return Path(logger.log_dir, "metrics.csv").resolve()
-    return logger.path.resolve() if isinstance(logger, MetricsTable) else None
 
 
 def run(request: Request) -> int:

@@ -78,7 +78,8 @@ class Request:
     @property
     def command(self) -> str:
         """The command as it was typed."""
-        return " ".join(["dmml", *(self.typed or self.argv)])
+        allowed = [ALLOW] if self.allow_training_patients else []
+        return " ".join(["dmml", *(self.typed or self.argv), *allowed])
 
 
 def check(argv: list[str], writes: bool = True) -> Request:

@@ -35,7 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a checkpoint that can be read safely ({reason}); use one written by `dmml fit`"
         ) from error
-    if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint or "state_dict" not in checkpoint:
+    parts = checkpoint if isinstance(checkpoint, dict) else {}
+    if not isinstance(parts.get("hyper_parameters"), dict) or "state_dict" not in parts:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
     return checkpoint
 
