@@ -11,8 +11,6 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from dmml.writable import check_writable
-
 _NAMED = 5
 """Slides whose notes are printed"""
 
@@ -63,11 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract, and say what was used, passed over, ignored and why."""
+    from dmml.slides.companions import check_store_writable
     from dmml.slides.extract import extract
-    from dmml.slides.failures import beside
 
     if not args.dry_run:
-        check_writable(beside(args.out, ""), "name another store with --out")
+        check_store_writable(args.out)
     result = extract(
         args.slides,
         args.out,

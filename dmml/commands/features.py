@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from dmml.errors import InputError
-from dmml.writable import check_writable
 
 _SHOWN = 10
 """Warnings and failures that are printed one by one"""
@@ -44,9 +43,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
+    from dmml.slides.companions import check_store_writable
     from dmml.slides.import_features import import_features
 
-    check_writable(beside(args.out, ""), "name another store with --out")
+    check_store_writable(args.out)
     result = import_features(
         args.inputs,
         args.out,

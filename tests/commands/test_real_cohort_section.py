@@ -99,7 +99,7 @@ def test_two_cohorts_are_trained_together(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "one+two, train: " in said
 
-    predictions, metrics = results_of("both", both, "one+two")
+    predictions, metrics = results_of("both", both, "one+two_fold1")
     clinical = pd.concat(pd.read_csv(folder / "clinical.csv") for folder in (one, two)).set_index("patient_id")
     ids = predictions["patient_id"]
     assert 30 <= len(ids) <= 40

@@ -64,6 +64,7 @@ def test_a_folder_that_is_typed_moves_the_result_and_the_report_still_knows_the_
     [found] = find_tests(["moved"])
     assert found.run == run
     assert main(["report", "moved", "--out", "moved.html"]) == 0
+    assert "\ndmml report moved\n" in Path("moved.html").read_text()
     assert not list(Path("moved_plots").glob("*stranger*"))
     assert list(Path("moved_plots").glob("f1_training_loss*"))
 
