@@ -26,6 +26,8 @@ from dmml.writable import check_writable
 ALLOW = "--allow-training-patients"
 RESULTS = ("test", "predict")
 """Verbs that write results."""
+WORDS = ("best", "last", "hpc", "registry")
+"""What Lightning takes for a checkpoint of the run under way, which only a fit has."""
 MOVE = "give another folder with --trainer.default_root_dir"
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
@@ -67,8 +69,8 @@ class Request:
     def checkpoint(self) -> TestedCheckpoint:
         """What `validate`, `test` and `predict` run; only a folder typed on the command line moves the results."""
         typed = option_values(self.argv, "--trainer.default_root_dir")
-        root = Path(typed[-1]) if typed else None
-        return TestedCheckpoint(Path(self.config["ckpt_path"]), root, self.overwrite)
+        root = Path(typed[-1]) if typed and typed[-1] else None
+        return TestedCheckpoint(Path(str(self.config["ckpt_path"])), root, self.overwrite)
 
     @property
     def names_fold(self) -> bool:
@@ -117,9 +119,10 @@ def check(argv: list[str], writes: bool = True) -> Request:
         raise InputError(
             f"{request.verb} needs data: dmml {request.verb} --config COHORT with a `data:` section, as in configs/demo.yaml"
         )
-    if request.verb != "fit" and checkpoint is None:
+    if request.verb != "fit" and (checkpoint is None or checkpoint in WORDS):
+        given = "" if checkpoint is None else f", not the word {checkpoint!r}"
         raise InputError(
-            f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`"
+            f"{request.verb} needs a checkpoint{given}: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`"
         )
     if mistake := misspelt_class(request.config):
         raise InputError(mistake)
@@ -194,12 +197,7 @@ def _checkpoints(request: Request) -> list[str]:
 
 
 def _is_missing(path: Any) -> bool:
-    return (
-        isinstance(path, str)
-        and "://" not in path
-        and path not in ("best", "last", "hpc", "registry")
-        and not Path(path).exists()
-    )
+    return isinstance(path, str) and "://" not in path and path not in WORDS and not Path(path).exists()
 
 
 def _page(config: str) -> str | None:
@@ -232,7 +230,7 @@ def _check_cohort(request: Request) -> None:
         refuse_blind_student(request.config)
     cohort = read_cohort(init_args(data))
     cohort.partition(request.verb)
-    if request.verb in RESULTS and Path(request.config["ckpt_path"]).is_file():
+    if request.verb in RESULTS:
         name = cohort.result_name(init_args(data).get("standardise"))
         folder = request.checkpoint.check_result(request.verb, name, cohort.tested_fold)
         check_writable(folder, MOVE)

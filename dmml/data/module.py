@@ -94,19 +94,10 @@ class MultimodalDataModule(LightningDataModule):
         if features is None and expression is None:
             raise InputError("data names neither features nor expression; give at least one of them")
         self.section = {
-            "clinical": clinical,
-            "name": name,
-            "patient_id": patient_id,
-            "slide_id": slide_id,
-            "outcome": outcome,
-            "covariates": covariates,
-            "expression": expression,
-            "features": features,
-            "gene_sets": gene_sets,
-            "split": split,
-            "fold": fold,
-            "also": also,
-        }
+            "clinical": clinical, "name": name, "patient_id": patient_id, "slide_id": slide_id, "outcome": outcome,
+            "covariates": covariates, "expression": expression, "features": features, "gene_sets": gene_sets,
+            "split": split, "fold": fold, "also": also,
+        }  # fmt: skip
         if recalibrate is not None and not 0 < recalibrate < 1:
             raise InputError(
                 f"data.recalibrate: {recalibrate} is no share of a cohort; give one between 0 and 1, or null"
