@@ -133,7 +133,7 @@ def check(argv: list[str], writes: bool = True) -> Request:
     if request.verb == "fit" and root and not request.overwrite:
         RunFolder(root).refuse_taken(request.digest, request.resume)
     _check_files(request, configs)
-    for path in _checkpoints(request):
+    for path in _checkpoints(request) if request.verb == "fit" else [str(checkpoint)]:
         check_checkpoint(path)
     if request.verb in RESULTS:
         check_writable(request.checkpoint.root / request.verb, MOVE)
