@@ -11,6 +11,7 @@ from importlib import import_module
 
 from dmml._version import __version__
 from dmml.errors import InputError
+from dmml.writable import write_failure
 
 TRAINER = {
     "fit": "train a teacher or a student: dmml fit --config configs/luad.yaml",
@@ -63,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(argv)
     except InputError as error:
         print(f"dmml: error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that filled up, a permission that was taken away meanwhile
+        if (line := write_failure(error)) is None:
+            raise
+        print(f"dmml: error: {_one_line(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         more = " with --resume" if argv[:1] == ["fit"] else ""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Classes that a config may name by their short names are those imported here.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
-from dmml.callbacks.metrics_table import MetricsTable
 from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.padding import Padding
 from dmml.callbacks.patient_rows import CollectRows
@@ -26,18 +23,22 @@ from dmml.callbacks.progress import Progress
 from dmml.callbacks.resumable import Resumable
 from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config_mistakes import in_one_line
-from dmml.commands.preflight import Request
+from dmml.commands.preflight import RESULTS, Request
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
 from dmml.experiment.reference import add_training_reference
-from dmml.experiment.results import write_predictions, write_test
-from dmml.experiment.run_folder import RunFolder, run_of_checkpoint
+from dmml.experiment.results import Tested, write_predictions, write_test
+from dmml.experiment.run_folder import RunFolder
+from dmml.experiment.run_loggers import SaveConfigInRun, run_loggers, start_loggers
+from dmml.experiment.training_patients import TrainingPatients
 from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 from dmml.tasks import Classification, Survival
 from dmml.training.checkpoint import read_checkpoint
+from dmml.training.library_warnings import silence_library_warnings
 from dmml.training.optimisation import PATIENCE
+from dmml.training.packing import unpack
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
@@ -57,6 +58,8 @@ class DMMLCLI(LightningCLI):
     """
 
     request: Request
+    fitted: Mapping[str, Any]
+    """what was fitted with the checkpoint that is tested; empty in a fit"""
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """As the stock CLI, with a model that `test` and `predict` need not name."""
@@ -70,17 +73,18 @@ class DMMLCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.get("model") is None:
             raise InputError("the checkpoint names no model; give one written by `dmml fit`")
-        root = config["trainer"].get("default_root_dir")
         if self.subcommand == "fit":
-            self.folder = RunFolder(root or Path("runs") / (self.request.config["data"].get("name") or "run"))
+            self.folder = RunFolder(config["trainer"].get("default_root_dir") or self.request.run_folder)
         else:
-            self.folder = RunFolder(root or run_of_checkpoint(config["ckpt_path"]))
+            self.folder = RunFolder(self.request.checkpoint.root)
+            config["trainer"]["logger"] = False
         config["trainer"]["default_root_dir"] = str(self.folder.path)
 
     def before_fit(self) -> None:
         """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
         if self.trainer.fast_dev_run:  # a trial leaves nothing that a run would have to replace
             return
+        start_loggers(self.trainer.loggers)
         asked, config = self.request, self.config_init[self.subcommand]
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
         config["weights_only"] = True
@@ -116,6 +120,14 @@ class DMMLCLI(LightningCLI):
         extra: list[Any] = [CollectPredictions()] if lacks(CollectPredictions) else []
         if self.subcommand == "test" and lacks(CollectRows):
             extra.append(CollectRows())
+        if self.subcommand in RESULTS:
+            self.training_patients = TrainingPatients(
+                str(self.request.checkpoint.path),
+                self.fitted,
+                self.request.allow_training_patients,
+                self.request.names_fold,
+            )
+            extra.append(self.training_patients)
         if fit and lacks(ModelCheckpoint) and trainer_config.get("enable_checkpointing") is not False:
             keep = {"dirpath": self.folder.checkpoints, "filename": "best", "monitor": "val/loss"}
             extra.append(ModelCheckpoint(**keep, enable_version_counter=False))
@@ -129,15 +141,19 @@ class DMMLCLI(LightningCLI):
             extra.append(Progress())
         if fit and lacks(EarlyStopping):
             extra.append(EarlyStopping(monitor="val/loss", patience=PATIENCE))
-        if not fit:
-            kwargs["logger"] = False
-            if lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
-                kwargs["enable_progress_bar"] = False
-        elif trainer_config.get("logger") in (None, True):
-            place = {"save_dir": self.folder.path, "name": "", "version": ""}
-            kwargs["logger"] = [TensorBoardLogger(**place), MetricsTable(self.folder.path / "metrics.csv")]
+        if fit:
+            self._keep_checkpoints_in_run(callbacks)
+            kwargs["logger"] = run_loggers(trainer_config.get("logger"), self.folder.path)
+        elif lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
+            kwargs["enable_progress_bar"] = False
         self.trainer_defaults = {"callbacks": extra}
         return super().instantiate_trainer(**kwargs)
+
+    def _keep_checkpoints_in_run(self, callbacks: list[Any]) -> None:
+        """A `ModelCheckpoint` that names no folder would put checkpoints where the first logger writes."""
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.folder.checkpoints)
 
     def after_fit(self) -> None:
         """Keep what is fitted on the training patients' predictions; mark the run as finished."""
@@ -153,12 +169,18 @@ class DMMLCLI(LightningCLI):
         """Write the tested cohort's predictions, metrics, plots and report."""
         if self.trainer.is_global_zero:
             rows = next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectRows)).rows
-            write_test(self.folder, self._collected(), self.model, self.datamodule, self.request.command, rows)
+            write_test(self.tested, self._collected(), self.model, self.datamodule, rows)
 
     def after_predict(self) -> None:
         """Write the predictions."""
         if self.trainer.is_global_zero:
-            write_predictions(self.folder, self._collected(), self.datamodule)
+            write_predictions(self.tested, self._collected(), self.datamodule)
+
+    @property
+    def tested(self) -> Tested:
+        """What was run, as results say."""
+        found = self.training_patients
+        return Tested(self.request.checkpoint, self.request.command, found.seen, found.of)
 
     def _collected(self) -> CollectPredictions:
         return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))
@@ -170,12 +192,13 @@ def run(request: Request) -> int:
     Returns:
         0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
     """
-    _hush()
-    checkpoint = request.config.get("ckpt_path")
+    silence_library_warnings()
+    checkpoint, fitted = request.config.get("ckpt_path"), {}
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
-        read_checkpoint(checkpoint)  # refuses with one line what the CLI would with a traceback
+        # Refuses with one line what the CLI would with a traceback.
+        fitted = unpack(read_checkpoint(checkpoint)["hyper_parameters"].get("fitted") or {})
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    kind = type("_DMMLCLI", (DMMLCLI,), {"request": request})
+    kind = type("_DMMLCLI", (DMMLCLI,), {"request": request, "fitted": fitted})
     try:
         cli = kind(
             LightningModule,
@@ -185,8 +208,8 @@ def run(request: Request) -> int:
             auto_configure_optimizers=False,
             seed_everything_default=0,
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
-            save_config_callback=SaveConfigCallback if request.verb == "fit" else None,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfigInRun if request.verb == "fit" else None,
+            save_config_kwargs={"save_to_log_dir": False},
             args=request.argv,
         )
     except jsonargparse.ArgumentError as error:
@@ -197,23 +220,3 @@ def run(request: Request) -> int:
     except SystemExit as stop:  # after --help and --print_config
         return int(stop.code or 0)
     return 130 if cli.trainer.interrupted else 0
-
-
-def _hush() -> None:
-    """Leave out what a user can do nothing about; dmml says itself what it reads, resumes and writes."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*does not have many workers.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*Experiment logs directory.*exists and is not empty.*",
-        ".*Checkpoint directory.*exists and is not empty.*",
-        ".*is smaller than the logging interval.*",
-        ".*your dataloader is not resumable.*",  # its sampler is: see `Resumable`
-        ".*Initializing zero-element tensors.*",  # a cohort without RNA
-        ".*SWA is currently only supported every epoch.*",  # it takes the place of the schedule by steps
-        ".*Unable to serialize instance.*",  # a callback's default that is no text, in config.yaml
-        ".*args parameter is intended to run from within Python.*",  # sys.argv must stay: DDP starts its processes by it
-    ):
-        warnings.filterwarnings("ignore", message=message)

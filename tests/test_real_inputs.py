@@ -46,7 +46,7 @@ def fit_and_test(config: str, name: str) -> tuple[pd.DataFrame, dict, Path]:
     best = Path("runs") / name / "checkpoints" / "best.ckpt"
     assert main(["fit", "--config", config]) == 0
     assert main(["test", "--config", config, "--ckpt_path", str(best)]) == 0
-    out = Path("runs") / name / "test" / name
+    out = Path("runs") / name / "test" / f"{name}_fold0"
     return (
         pd.read_csv(out / "predictions.csv", dtype={"patient_id": str}),
         json.loads((out / "metrics.json").read_text()),

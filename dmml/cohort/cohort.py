@@ -38,6 +38,19 @@ class Cohort:
     members: list[Cohort] = field(default_factory=list)
     """the cohorts that it was joined from; empty for one that stands alone"""
 
+    def result_name(self, standardise: str | None) -> str:
+        """Name of the cohort in results, which says where its RNA is standardised by its own patients.
+
+        Args:
+            standardise: As in `MultimodalDataModule`.
+        """
+        return f"{self.name}_transductive" if standardise == "within_cohort" else self.name
+
+    @property
+    def tested_fold(self) -> int | None:
+        """The fold of the split whose outer test patients are tested; None without a split: then everybody is."""
+        return None if self.split is None else self.fold
+
     def partition(self, stage: str = "fit") -> Partition:
         """Patients to train, validate and test on.
 

@@ -32,3 +32,16 @@ def _plain(name: str) -> str:
     if re.fullmatch(r"tcga\w{2}\w{4}(\d{2}.*)?", plain):
         return plain[:10]
     return re.sub(r"^0+(?=\d)|(?<=[a-z])0+(?=\d)", "", plain)
+
+
+def patient_key(name: str) -> str:
+    """An id without what programs change in it: case, kind of separator, leading zeros, a decimal point, a barcode's end.
+
+    It is stricter than what `spelt_otherwise` asks about: a separator between two digits or two letters stays, so that
+    `1-12` and `11-2` are two patients.
+    """
+    if re.fullmatch(r"tcga\w{6}", plain := _plain(name)):
+        return plain
+    text = re.sub(r"[^0-9a-z]+", "-", re.sub(r"\.0+$", "", name.strip().casefold())).strip("-")
+    text = re.sub(r"(?<![0-9])0+(?=\d)", "", text)
+    return re.sub(r"(?<=[a-z])-(?=\d)|(?<=\d)-(?=[a-z])", "", text)

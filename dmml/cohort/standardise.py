@@ -78,6 +78,20 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
     return GeneStatistics(list(genes), mean.tolist(), std.tolist(), scale)
 
 
+def refuse_within_training(how: str, stage: str) -> None:
+    """Refuse to standardise within the cohort where a model is fitted: its training patients are what others go by.
+
+    Args:
+        how: `training` or `within_cohort`.
+        stage: `fit`, `validate`, `test` or `predict`.
+
+    Raises:
+        InputError: See above.
+    """
+    if how != "training" and stage in ("fit", "validate"):
+        raise InputError(f"data.standardise: {how} is for test and predict; leave it out of {stage}")
+
+
 def statistics_within(
     values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression"
 ) -> GeneStatistics:
@@ -123,11 +137,16 @@ def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, so
         InputError: The scale is another than in training, or more than half of the genes are absent.
     """
     check_fit(values.columns, statistics, scale, source)
+    z = z_scores(values, statistics)
+    return np.nan_to_num(np.clip(z, -CLIP, CLIP), nan=0.0).astype(np.float32)
+
+
+def z_scores(values: pd.DataFrame, statistics: GeneStatistics) -> np.ndarray:
+    """(patients, genes of the statistics) float64 (x − mean) / std as it is, NaN where a value is not known."""
     columns = values.columns.get_indexer(statistics.genes)
     x = values.to_numpy()[:, columns].astype(np.float64)
-    z = (x - np.asarray(statistics.mean)) / np.asarray(statistics.std)
-    z[:, columns < 0] = 0.0
-    return np.nan_to_num(np.clip(z, -CLIP, CLIP), nan=0.0).astype(np.float32)
+    x[:, columns < 0] = np.nan
+    return (x - np.asarray(statistics.mean)) / np.asarray(statistics.std)
 
 
 def median_shift(values: pd.DataFrame, statistics: GeneStatistics) -> float:

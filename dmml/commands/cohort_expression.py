@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dmml.writable import check_writable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from dmml.cohort.expression import build_expression, refuse_output, write_expression
 
     refuse_output(args.out, args.overwrite)
+    check_writable(args.out.parent, "name another file with --out")
     expression = build_expression(
         args.inputs,
         scale=args.scale,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dmml.writable import check_writable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from dmml.cohort.gdc import read_gdc, refuse_there, summary, write_gdc
 
     refuse_there(args.out, args.overwrite)
+    check_writable(args.out, "name another folder with --out")
     cohort = read_gdc(args.rna, args.sample_sheet, args.clinical, args.scale, args.all_genes)
     write_gdc(cohort, args.out)
     print(f"{args.out}: clinical.csv, expression.parquet, left_out.csv")

@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmml.writable import check_writable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--out: names no file to write the folds to; with --from PATH folds are only looked at")
     if args.out is not None and args.out.exists() and not args.overwrite:
         raise InputError(f"{args.out}: is there already; add --overwrite, or name another file")
+    if args.out is not None:
+        check_writable(args.out.parent, "name another file with --out")
     named = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label")}
     outcome = {key: column for key, column in named.items() if column is not None}
     if outcome and args.checked:

@@ -91,7 +91,7 @@ def option_values(argv: list[str], *options: str) -> list[str]:
         name, equals, value = word.partition("=")
         if name in options:
             if not equals and i + 1 >= len(argv):
-                raise InputError(f"{name} needs a file")
+                raise InputError(f"{name} needs a value behind it")
             values.append(value if equals else argv[i + 1])
     return values
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
+from dmml.writable import check_writable
 
 if TYPE_CHECKING:
     from dmml.experiment.crossval_plan import Plan
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     plan = make_plan(args)
     if args.collect and not (plan.out / "plan.json").is_file():
         raise InputError(f"{plan.out}: holds no cross-validation to collect; run it without --collect first")
+    check_writable(plan.out, "name another folder with --out")
     plan.claim(args.overwrite)
     from dmml.evaluation.crossval_report import write_crossval_report
     from dmml.experiment.crossval import collect, fit
@@ -128,7 +130,7 @@ def _read(paths: Sequence[str]) -> dict[str, Any]:
     from dmml.commands.preflight import check, init_args
 
     words = [word for path in paths for word in ("--config", str(path))]
-    config = check(["fit", *words, "--model.teacher", "null", "--overwrite"]).config
+    config = check(["fit", *words, "--model.teacher", "null", "--overwrite"], writes=False).config
     if _class(config) != "SubspaceStudent":
         init_args(config["model"]).pop("teacher", None)
     return config

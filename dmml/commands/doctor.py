@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dmml.errors import InputError
+from dmml.writable import check_writable
 
 if TYPE_CHECKING:
     from dmml.experiment.doctor import Examination, Finding
@@ -112,7 +113,10 @@ def _fit(found: Examination, config: dict[str, Any]) -> None:
 def _machine(found: Examination, config: dict[str, Any]) -> None:
     from dmml.experiment.doctor import machine
 
-    found.add("machine", machine((config.get("trainer") or {}).get("default_root_dir") or "runs"))
+    folder = (config.get("trainer") or {}).get("default_root_dir") or "runs"
+    found.add("machine", machine(folder))
+    if config.get("model"):  # of a fit
+        found.attempt("machine", lambda: check_writable(folder, "give another trainer.default_root_dir"))
 
 
 def _lines(findings: Iterable[Finding]) -> list[str]:

@@ -61,8 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract, and say what was used, passed over, ignored and why."""
+    from dmml.slides.companions import check_store_writable
     from dmml.slides.extract import extract
 
+    if not args.dry_run:
+        check_store_writable(args.out)
     result = extract(
         args.slides,
         args.out,

@@ -43,8 +43,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
+    from dmml.slides.companions import check_store_writable
     from dmml.slides.import_features import import_features
 
+    check_store_writable(args.out)
     result = import_features(
         args.inputs,
         args.out,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from dmml.writable import check_writable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     check_checkpoint(args.ckpt_path)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
     check_input(args.slides, args.out, **options)
+    check_writable(args.out, "name another folder with --out")
     if skipped := describe_unscaled(find_slides(args.slides, lambda path: args.mpp is not None).unscaled):
         print(skipped)
 

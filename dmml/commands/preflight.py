@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from dmml.commands.config_reading import init_args, option_values, read_config, 
 from dmml.commands.unquoted_values import check_quotes
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
+from dmml.experiment.tested_checkpoint import TestedCheckpoint
 from dmml.store.places import is_plain_name
+from dmml.writable import check_writable
+
+ALLOW = "--allow-training-patients"
+RESULTS = ("test", "predict")
+"""Verbs that write results."""
+WORDS = ("best", "last", "hpc", "registry")
+"""What Lightning takes for a checkpoint of the run under way, which only a fit has."""
+MOVE = "give another folder with --trainer.default_root_dir"
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
 
@@ -32,6 +42,8 @@ class Request:
     config: dict[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     resume: bool = False
+    allow_training_patients: bool = False
+    """whether patients that the model was trained on may be tested"""
     digest: str = ""
     """of the configuration: an unfinished run goes on only under the same"""
     typed: list[str] = field(default_factory=list)
@@ -48,22 +60,54 @@ class Request:
         return any(word in ("-h", "--help") or word.startswith(("--print_config", "--help")) for word in self.argv)
 
     @property
+    def run_folder(self) -> Path:
+        """Folder that a fit writes to."""
+        trainer, data = self.config.get("trainer") or {}, self.config.get("data") or {}
+        return Path(trainer.get("default_root_dir") or Path("runs") / (data.get("name") or "run"))
+
+    @cached_property
+    def checkpoint(self) -> TestedCheckpoint:
+        """What `validate`, `test` and `predict` run; only a folder typed on the command line moves the results."""
+        typed = option_values(self.argv, "--trainer.default_root_dir")
+        root = Path(typed[-1]) if typed and typed[-1] else None
+        return TestedCheckpoint(Path(str(self.config["ckpt_path"])), root, self.overwrite)
+
+    @property
+    def names_fold(self) -> bool:
+        """Whether the fold was typed on the command line."""
+        return bool(option_values(self.argv, "--data.fold", "--data.init_args.fold"))
+
+    @property
     def command(self) -> str:
         """The command as it was typed."""
-        return " ".join(["dmml", *(self.typed or self.argv)])
+        allowed = [ALLOW] if self.allow_training_patients else []
+        return " ".join(["dmml", *(self.typed or self.argv), *allowed])
 
 
-def check(argv: list[str]) -> Request:
+def check(argv: list[str], writes: bool = True) -> Request:
     """Find what is wrong with the files that a command names.
+
+    Args:
+        argv: The verb and its options.
+        writes: Whether the command writes to the run folder; a cross-validation reads a fit's config for another folder.
 
     Raises:
         InputError: A file is missing or cannot be parsed, a table lacks a column, a patient stands in two splits, the
             run is finished, ...
     """
-    words = [word for word in argv if word not in ("--overwrite", "--resume")]
-    request = Request(words, overwrite="--overwrite" in argv, resume="--resume" in argv, typed=words)
+    allowed = argv[0] in RESULTS and ALLOW in argv
+    words = [word for word in argv if word not in ("--overwrite", "--resume", *([ALLOW] if allowed else []))]
+    request = Request(
+        words,
+        overwrite="--overwrite" in argv,
+        resume="--resume" in argv,
+        allow_training_patients=allowed,
+        typed=words,
+    )
     if request.wants_help:
         return request
+    if ALLOW in words:
+        raise InputError(f"{ALLOW} is for test and predict; leave it out of {request.verb}")
     configs = option_values(request.argv, "--config", "-c")
     request.config = read_config(request.argv)
     request.argv = spell_out_cohorts(request.argv)
@@ -75,21 +119,33 @@ def check(argv: list[str]) -> Request:
         raise InputError(
             f"{request.verb} needs data: dmml {request.verb} --config COHORT with a `data:` section, as in configs/demo.yaml"
         )
-    if request.verb != "fit" and checkpoint is None:
+    if request.verb != "fit" and (checkpoint is None or checkpoint in WORDS):
+        given = "" if checkpoint is None else f", not the word {checkpoint!r}"
         raise InputError(
-            f"{request.verb} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`"
+            f"{request.verb} needs a checkpoint{given}: --ckpt_path RUN/checkpoints/best.ckpt, written by `dmml fit`"
         )
     if mistake := misspelt_class(request.config):
         raise InputError(mistake)
     _refuse_sharding(request.config.get("trainer"))
     root = (request.config.get("trainer") or {}).get("default_root_dir")
+    if request.verb == "fit" and writes:
+        _check_run_folder(request)
     if request.verb == "fit" and root and not request.overwrite:
         RunFolder(root).refuse_taken(request.digest, request.resume)
     _check_files(request, configs)
-    for path in _checkpoints(request):
+    for path in _checkpoints(request) if request.verb == "fit" else [str(checkpoint)]:
         check_checkpoint(path)
+    if request.verb in RESULTS:
+        check_writable(request.checkpoint.root / request.verb, MOVE)
     _check_cohort(request)
     return request
+
+
+def _check_run_folder(request: Request) -> None:
+    """Refuse a run folder that nothing can be written to; a trial (`fast_dev_run`) writes nothing."""
+    if not (request.config.get("trainer") or {}).get("fast_dev_run"):
+        folder, checkpoints = request.run_folder, request.run_folder / "checkpoints"
+        check_writable(checkpoints if checkpoints.is_dir() else folder, MOVE)
 
 
 def _check_files(request: Request, configs: list[str]) -> None:
@@ -141,12 +197,7 @@ def _checkpoints(request: Request) -> list[str]:
 
 
 def _is_missing(path: Any) -> bool:
-    return (
-        isinstance(path, str)
-        and "://" not in path
-        and path not in ("best", "last", "hpc", "registry")
-        and not Path(path).exists()
-    )
+    return isinstance(path, str) and "://" not in path and path not in WORDS and not Path(path).exists()
 
 
 def _page(config: str) -> str | None:
@@ -158,6 +209,7 @@ def _page(config: str) -> str | None:
 def _check_cohort(request: Request) -> None:
     """Read the tables, which finds a missing column, an unknown scale, a patient in two splits."""
     from dmml.cohort.section import read_cohort
+    from dmml.cohort.standardise import refuse_within_training
 
     data = request.config["data"]
     if (
@@ -173,10 +225,15 @@ def _check_cohort(request: Request) -> None:
             raise InputError(
                 f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path"
             )
+    refuse_within_training(init_args(data).get("standardise") or "training", request.verb)
     if request.verb == "fit":
         refuse_blind_student(request.config)
     cohort = read_cohort(init_args(data))
     cohort.partition(request.verb)
+    if request.verb in RESULTS:
+        name = cohort.result_name(init_args(data).get("standardise"))
+        folder = request.checkpoint.check_result(request.verb, name, cohort.tested_fold)
+        check_writable(folder, MOVE)
     if request.verb == "fit" and cohort.expression is not None:
         cohort.usable_gene_sets()
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dmml.errors import InputError
+from dmml.writable import check_writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out is not None and args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; name a file, e.g. {args.out / 'report.html'}")
+    check_writable((args.out or args.runs[-1] / "report.html").parent, "name another file with --out")
     crossvals = [path for path in args.runs if is_crossval(path)]
     if crossvals:
         if len(args.runs) > 1:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from dmml.cohort.account import cohort_words
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.section import read_cohort
+from dmml.cohort.standardise import refuse_within_training
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import refuse_other_encoder, refuse_other_grid
 from dmml.data.fitting import censoring_curve, check_part, content_hashes, horizons_reached, part_counts
@@ -93,19 +94,10 @@ class MultimodalDataModule(LightningDataModule):
         if features is None and expression is None:
             raise InputError("data names neither features nor expression; give at least one of them")
         self.section = {
-            "clinical": clinical,
-            "name": name,
-            "patient_id": patient_id,
-            "slide_id": slide_id,
-            "outcome": outcome,
-            "covariates": covariates,
-            "expression": expression,
-            "features": features,
-            "gene_sets": gene_sets,
-            "split": split,
-            "fold": fold,
-            "also": also,
-        }
+            "clinical": clinical, "name": name, "patient_id": patient_id, "slide_id": slide_id, "outcome": outcome,
+            "covariates": covariates, "expression": expression, "features": features, "gene_sets": gene_sets,
+            "split": split, "fold": fold, "also": also,
+        }  # fmt: skip
         if recalibrate is not None and not 0 < recalibrate < 1:
             raise InputError(
                 f"data.recalibrate: {recalibrate} is no share of a cohort; give one between 0 and 1, or null"
@@ -120,22 +112,21 @@ class MultimodalDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the tables and open the store, once; part the patients as the stage asks, and say aloud who can be used."""
-        if self.standardise != STANDARDISE[0] and stage in ("fit", "validate"):
-            raise InputError(f"data.standardise: {self.standardise} is for test and predict; leave it out of {stage}")
+        refuse_within_training(self.standardise, stage)
         if self.cohort is None:
             self.use_cohort(read_cohort(self.section))
         train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
-        observed = self.cohort.clinical.observed
-        self._parts["val"] = [patient for patient in self._parts["val"] if observed[patient]]
-        for part in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
+        self._parts["val"] = [p for p in self._parts["val"] if self.cohort.clinical.observed[p]]
+        self._used_parts = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
+        for part in self._used_parts:
             self._say(part)
 
     def use_cohort(self, cohort: Cohort) -> None:
         """Take the tables, which `setup` reads where they were not given, and open the stores that they name."""
         self.cohort = cohort
-        self.name = self.cohort.name + ("" if self.standardise == STANDARDISE[0] else "_transductive")
+        self.name = self.cohort.result_name(self.standardise)
         members = self.cohort.members or [self.cohort]
         stores = {member.features: FeatureStore(member.features) for member in members if member.features}
         self.store = None if not stores else next(iter(stores.values())) if len(stores) == 1 else JoinedStore(stores)
@@ -216,6 +207,7 @@ class MultimodalDataModule(LightningDataModule):
             "censoring": censoring_curve(outcome) if "time" in outcome else None,
             "horizons": horizons_reached(outcome) if "time" in outcome else None,
             "cohort": self.name,
+            "fold": self.cohort.tested_fold,
             "gene_preset": self.cohort.preset,
             "n_training": len(train),
             "hashes": self.hashes(self._parts),
@@ -238,9 +230,10 @@ class MultimodalDataModule(LightningDataModule):
             self._tell(f": {line}")
 
     def rna_facts(self, module: Any) -> dict[str, Any]:
-        """How this cohort's RNA was made the model's, see `CohortRna.facts`; empty where either has none."""
+        """How the RNA of this stage's patients was made the model's, see `CohortRna.facts`; empty where either has none."""
         statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
-        return {} if self.rna is None or not statistics else self.rna.facts(statistics)
+        used = [patient for part in self._used_parts for patient in self.patients(part)]
+        return {} if self.rna is None or not statistics else self.rna.facts(statistics, used)
 
     # ---- loaders -----------------------------------------------------------------------------------------------
 

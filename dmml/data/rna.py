@@ -22,6 +22,7 @@ from dmml.cohort.standardise import (
     median_shift,
     standardise,
     statistics_within,
+    z_scores,
 )
 from dmml.errors import InputError
 
@@ -53,6 +54,10 @@ class CohortRna:
         """Whether the patient has RNA."""
         return patient in self.values.index
 
+    def known(self, patients: Sequence[str], genes: Sequence[str]) -> np.ndarray:
+        """(patients, G) bool: whether the table has a value; False for patients and genes that it lacks."""
+        return np.isfinite(self.values.reindex(index=patients, columns=genes).to_numpy(float))
+
     def programs(self, train: Sequence[str]) -> GeneSets:
         """Gene sets as far as the table has them; under a preset narrowed by the training patients with RNA."""
         usable = self.cohort.usable_gene_sets()
@@ -80,36 +85,45 @@ class CohortRna:
         """Rows of the patients of the clinical table."""
         return self.values.loc[[patient for patient in self.cohort.clinical.patients.index if patient in self]]
 
-    def facts(self, statistics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """What was done to the RNA of a tested cohort.
+    def facts(
+        self, statistics: Mapping[str, Mapping[str, Any]], patients: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """What was done to the RNA of the patients who are tested.
 
         Args:
             statistics: {subspace: statistics of the model}.
+            patients: Who is tested; None = everybody in the clinical table.
 
         Returns:
-            `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names}, `values_imputed`
-            (how many values of measured genes are not known), `values_held` (how many standardised values lie beyond ± 3
-            and were drawn in to it), `median_shift` {subspace: training standard deviations by which the median gene lies
-            from the training mean, None where it cannot be told}.
+            `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names that the table
+            lacks}; of the patients tested, with each value counted once whatever subspaces read it: `values` (how many
+            standardised values are known), `values_held` (how many of these lie beyond ± 3 and were drawn in to it) and
+            `values_imputed` (how many values of measured genes are not known); and `median_shift` {subspace: training
+            standard deviations by which their median gene lies from the training mean, None where it is not known}.
         """
-        imputed, shifts, unknown, held = {}, {}, 0, 0
+        imputed, shifts, counted = {}, {}, set()
+        total = dict.fromkeys(("values", "values_held", "values_imputed"), 0)
         own = self._own()
+        tested = own if patients is None else own.loc[[patient for patient in patients if patient in self]]
         for subspace, kept in statistics.items():
             fitted = self._statistics(GeneStatistics.from_dict(kept))
             imputed[subspace] = check_fit(self.measured, fitted, self.scale)
-            there = own[[gene for gene in fitted.genes if gene in self.measured]]
-            unknown += int(there.isna().to_numpy().sum())
-            shift = median_shift(own, fitted)
+            shift = median_shift(tested, fitted)
             shifts[subspace] = None if np.isnan(shift) else shift
-            held += int((np.abs(standardise(own, fitted, self.scale)) >= CLIP).sum())
+            first = [gene in self.measured and gene not in counted for gene in fitted.genes]
+            z = z_scores(tested, fitted)[:, first]
+            known = np.isfinite(z)
+            held = (np.abs(z[known]) > CLIP).sum()
+            for name, n in zip(total, (known.sum(), held, (~known).sum()), strict=True):
+                total[name] += int(n)
+            counted.update(fitted.genes)
         return {
             "scale": self.scale,
             "model_scale": next((kept["scale"] for kept in statistics.values()), None),
             "standardised_by": self.how,
             "transductive": self.how != STANDARDISE[0],
             "genes_imputed": imputed,
-            "values_imputed": unknown,
-            "values_held": held,
+            **total,
             "median_shift": shifts,
         }
 
@@ -141,7 +155,10 @@ def told(facts: Mapping[str, Any]) -> str:
     if far := far_from_training(facts):
         said.append(far)
     if facts["values_held"]:
-        said.append(f"{facts['values_held']} standardised values lie beyond ±{CLIP:g} and were drawn in to it")
+        held, known = (f"{facts[name]:,}" for name in ("values_held", "values"))
+        said.append(f"{held} of {known} standardised values lie beyond ±{CLIP:g} and were drawn in to it")
     if facts["values_imputed"]:
-        said.append(f"{facts['values_imputed']} values of measured genes are not known and count as the training mean")
+        said.append(
+            f"{facts['values_imputed']:,} values of measured genes are not known and count as the training mean"
+        )
     return "; ".join(said)

@@ -44,8 +44,13 @@ class Pair:
     def name(self) -> str:
         """The two in short: the runs, or the cohorts of one run."""
         if self.a.cohort == self.b.cohort:
-            return f"{self.a.run} − {self.b.run}"
-        return f"{self.a.run} on {self.a.cohort} − on {self.b.cohort}"
+            return f"{self.a.label} − {self.b.label}"
+        return f"{self.a.label} on {self.a.cohort} − on {self.b.cohort}"
+
+    @property
+    def has_overlap(self) -> bool:
+        """Whether either model was tested on patients that it was trained on, so that the difference judges nothing."""
+        return bool(self.a.overlap or self.b.overlap)
 
     @property
     def where(self) -> str:
@@ -62,10 +67,14 @@ def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
 
 
 def paired(tests: list[Tested]) -> list[Pair]:
-    """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first."""
+    """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first.
+
+    Pairs with a test on training patients come last, and none of them is told in words.
+    """
     pairs = [_compare(*_student_first(a, b)) for a, b in combinations(tests, 2)]
-    pairs.sort(key=lambda pair: not _is_distillation(pair))
-    if pairs and (_is_distillation(pairs[0]) or len(pairs) == 1):
+    pairs.sort(key=lambda pair: (pair.has_overlap, not _is_distillation(pair)))
+    honest = sum(not pair.has_overlap for pair in pairs)
+    if honest and (_is_distillation(pairs[0]) or honest == 1):
         pairs[0] = replace(pairs[0], leads=True)
     return pairs
 
@@ -76,7 +85,7 @@ def adjusted(pairs: list[Pair]) -> list[Pair]:
     Primary is the student against the teacher on the first cohort that has both: what distillation is for, fixed before
     any figure is seen by the order in which the cohorts were given. A pair that is the only one needs no adjustment.
     """
-    told = [pair for pair in pairs if not pair.refused]
+    told = [pair for pair in pairs if not pair.refused and not pair.has_overlap]
     first = next((pair for pair in told if _is_distillation(pair)), told[0] if len(told) == 1 else None)
     rest = [pair for pair in pairs if pair is not first]
     p_holm = iter(holm([pair.difference.p for pair in rest]))
@@ -93,9 +102,9 @@ def across_cohorts(tests: list[Tested]) -> list[Pair]:
 
     Cohorts without a patient in common, or with other outcomes of the same patients, are no pair. Not yet adjusted.
     """
-    runs: dict[Path, list[Tested]] = {}
+    runs: dict[tuple[Path, str], list[Tested]] = {}
     for test in tests:
-        runs.setdefault(test.run_folder.resolve(), []).append(test)
+        runs.setdefault((test.run_folder.resolve(), test.checkpoint), []).append(test)
     pairs = []
     for own in runs.values():
         rest = [test for test in own[1:] if test.survival == own[0].survival]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dmml.evaluation.calibration import Calibration, calibration_at
 from dmml.evaluation.crossval_results import JOINED, CrossvalResult
-from dmml.evaluation.crossval_words import label
+from dmml.evaluation.crossval_words import label, unit_words
 from dmml.evaluation.evaluate import HORIZONS
 from dmml.evaluation.forests import ROW, WIDTH, Mark, differences_forest, forest, mark_of
 from dmml.evaluation.plots import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, horizon_name, new_figure, style
@@ -90,7 +90,7 @@ def fold_dots(result: CrossvalResult) -> Picture | None:
             for unit, value in zip(result.content["units"], entry["folds"], strict=True):
                 if value is not None:
                     gid = f"fold-{index}-{unit['repeat']}-{unit['fold']}-{unit['seed']}"
-                    words[gid] = f"{label(name)}, {_unit(result, unit)}: {value:.3f}"
+                    words[gid] = f"{label(name)}, {unit_words(result, unit)}: {value:.3f}"
                     axes.plot(value, -index, "o", color=color, markersize=5, alpha=0.65, markeredgewidth=0, gid=gid)
             words[f"mean-{index}"] = f"{label(name)}, mean of folds: {entry['mean']:.3f}"
             axes.plot(entry["mean"], -index, "|", color=INK, markersize=11, markeredgewidth=1.6, gid=f"mean-{index}")
@@ -100,11 +100,6 @@ def fold_dots(result: CrossvalResult) -> Picture | None:
     told = "; ".join(words[f"mean-{index}"] for index in range(len(names)))
     caption = "One dot a fold (and repeat, and seed); the tick is their mean. Dashed: chance (0.5)."
     return Picture("folds", "Fold by fold", caption, told, figure, words)
-
-
-def _unit(result: CrossvalResult, unit: dict[str, int]) -> str:
-    more = [f"{what} {unit[what]}" for what in ("repeat", "seed") if result.several(what) > 1]
-    return ", ".join([f"fold {unit['fold']}", *more])
 
 
 def risk_picture(result: CrossvalResult, model: str) -> Picture | None:

@@ -17,7 +17,8 @@ from dmml.evaluation.crossval_plots import (
     shown_models,
 )
 from dmml.evaluation.crossval_results import JOINED, CrossvalResult, read_crossval
-from dmml.evaluation.crossval_words import label, summary
+from dmml.evaluation.crossval_training import training_by_model
+from dmml.evaluation.crossval_words import label, summary, unit_words
 from dmml.evaluation.facts import flat
 from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.pages import Inliner, report_page, save_pictures, write_text
@@ -68,6 +69,7 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         "calibration": [picture for name, (own, _) in calibrated.items() if (picture := calibration_of(own, name))],
         "classes": _class_pictures(result, shown[0]),
     }
+    training = training_by_model(result)
     lead = by_metric.get(result.metric)
     inlined = {name: [svg(picture) for picture in pictures] for name, pictures in drawn.items()}
     page = report_page(
@@ -81,6 +83,7 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         undefined=_undefined(result),
         differences=_differences(result, inlined["differences"]),
         added=added_table(result),
+        training=[(name, svg(picture), note) for name, (picture, note) in training.items()],
         folds=next(iter(inlined["folds"]), None),
         fold_table=fold_table(result),
         groups=inlined["groups"],
@@ -96,7 +99,8 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         commands=[_command(result), f"dmml report {result.folder}"],
         note=NOTE,
     )
-    return page, [*by_metric.values(), *(picture for pictures in drawn.values() for picture in pictures)]
+    curves = [picture for picture, _ in training.values()]
+    return page, [*by_metric.values(), *(picture for pictures in drawn.values() for picture in pictures), *curves]
 
 
 def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
@@ -115,9 +119,7 @@ def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
 
 def fold_table(result: CrossvalResult) -> Table:
     """The primary metric of every model in every fold."""
-    units = result.content["units"]
-    more = [what for what in ("repeat", "seed") if result.several(what) > 1]
-    names = [", ".join([f"fold {unit['fold']}", *(f"{what} {unit[what]}" for what in more)]) for unit in units]
+    names = [unit_words(result, unit) for unit in result.content["units"]]
     rows = [
         [Cell(label(name)), *(value_cell(value) for value in own[result.metric]["folds"])]
         for name, own in result.models.items()

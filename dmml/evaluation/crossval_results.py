@@ -121,6 +121,31 @@ class CrossvalResult:
         rows = rows.drop_duplicates("patient_id")
         return rows.dropna(axis="columns", how="all").reset_index(drop=True)
 
+    @property
+    def outlying(self) -> list[dict[str, Any]]:
+        """Folds in which a model lies apart from its other folds, see `outlying_folds`; none from an earlier dmml."""
+        return list(self.content.get("outlying_folds") or [])
+
+    def place(self, unit: Mapping[str, int], model: str) -> Path:
+        """Folder of a fitted model; one without randomness was fitted once for all seeds.
+
+        Args:
+            unit: {repeat, fold, seed}.
+            model: Its name.
+        """
+        fold = (self.folder / f"repeat_{unit['repeat']}" if unit["repeat"] else self.folder) / f"fold_{unit['fold']}"
+        seeded = fold / f"seed_{unit['seed']}" / model
+        return seeded if unit["seed"] and seeded.is_dir() else fold / model
+
+    def context(self, unit: Mapping[str, int], model: str) -> Mapping[str, Any]:
+        """What was fitted on the fold's training patients; empty where it is lost.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.place(unit, model) / "context.json"
+        return _read(path) if path.is_file() else {}
+
     def fitted(self, model: str, key: str) -> dict[int, Any]:
         """{fold: what its `context.json` has under a key}, of the first repeat and seed; folds without it are left out.
 
@@ -129,8 +154,8 @@ class CrossvalResult:
         """
         found = {}
         for fold in sorted({unit["fold"] for unit in self.content["units"]}):
-            path = self.folder / f"fold_{fold}" / model / "context.json"
-            if path.is_file() and (value := _read(path).get(key)) is not None:
+            value = self.context({"repeat": 0, "fold": fold, "seed": 0}, model).get(key)
+            if value is not None:
                 found[fold] = value
         return found
 

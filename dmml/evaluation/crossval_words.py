@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dmml.evaluation.crossval_results import JOINED, CrossvalResult
@@ -53,9 +54,35 @@ def described(model: str, reads: set[str]) -> str:
     return f"{words}{',' if ',' in words else ''} joined with the clinical covariates"
 
 
+def unit_words(result: CrossvalResult, unit: Mapping[str, int]) -> str:
+    """A fold's name, with its repeat and seed where there are several."""
+    more = [f"{what} {unit[what]}" for what in ("repeat", "seed") if result.several(what) > 1]
+    return ", ".join([f"fold {unit['fold']}", *more])
+
+
+def outlying_words(result: CrossvalResult) -> list[str]:
+    """One sentence per fold in which models lie apart from their other folds, with where to look."""
+    by_fold: dict[str, list[dict[str, Any]]] = {}
+    for row in result.outlying:
+        by_fold.setdefault(unit_words(result, row), []).append(row)
+    found = []
+    for fold, rows in by_fold.items():
+        told = [
+            f"{label(row['model'])} ({number(row['value'], 3)}, its other folds {number(row['lowest'], 3)} to "
+            f"{number(row['highest'], 3)})"
+            for row in rows
+        ]
+        folder = result.place(rows[0], rows[0]["model"])
+        curve = "the training curves below, and " if (folder / "metrics.csv").is_file() else ""
+        where = f"{curve}the folder {folder.relative_to(result.folder)}"
+        models = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+        found.append(f"In {fold} the {_metric(result)} lies far from that of the other folds: {models}. See {where}.")
+    return found
+
+
 def summary(result: CrossvalResult) -> list[str]:
     """Sentences on a cross-validation, the most important first."""
-    found = [_opening(result), *_primary(result), *_clinical(result)]
+    found = [_opening(result), *_primary(result), *outlying_words(result), *_clinical(result)]
     found += _added(result, "teacher", "histology_abmil", "What RNA adds to slides", both=True)
     found += _added(result, "teacher", "rna_linear", "What slides add to RNA", both=True)
     found += _added(result, "student", "teacher", "What is lost without RNA at the time of prediction", both=True)

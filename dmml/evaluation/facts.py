@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
@@ -38,7 +39,17 @@ def patient_counts(test: Tested) -> list[tuple[str, str]]:
 def provenance(test: Tested) -> list[tuple[str, str]]:
     """Name and value of everything recorded on data, seeds and versions, of the run and of the test."""
     rows = [("run folder", str(test.run_folder)), ("test folder", str(test.folder))]
-    for key in ("training_cohort", "n_training", "median_risk", "edges", "end", "horizons", "created", "versions"):
+    for key in (
+        "checkpoint",
+        "training_cohort",
+        "n_training",
+        "median_risk",
+        "edges",
+        "end",
+        "horizons",
+        "created",
+        "versions",
+    ):
         if (value := test.context.get(key)) is not None:
             rows += flat(value, key)
     path = test.run_folder / "provenance.json"
@@ -70,8 +81,13 @@ def commands(tests: list[Tested]) -> list[str]:
             found.append(shlex.join(words))
         if command := test.context.get("command"):
             found.append(str(command))
-    runs = dict.fromkeys(str(test.run_folder) for test in tests)
+    runs = dict.fromkeys(str(_place(test)) for test in tests)
     return [*dict.fromkeys(found), shlex.join(["dmml", "report", *runs])]
+
+
+def _place(test: Tested) -> Path:
+    """The folder by which `dmml report` finds a test: the one that holds `test/`, mostly the run itself."""
+    return test.folder.parent.parent if test.folder.parent.name == "test" else test.run_folder
 
 
 def attention_facts(fact: dict) -> str:

@@ -32,7 +32,7 @@ def pictures(test: Tested) -> list[Picture]:
 
 def models_picture(tests: list[Tested]) -> Picture | None:
     """All models of a cohort by their primary metric, with the best possible where it is known; None for fewer than two."""
-    rows = [(test.run, test.metrics[test.primary]) for test in tests]
+    rows = [(test.label, test.metrics[test.primary]) for test in tests]
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
     if oracle:
         rows.append(("best possible", oracle))
@@ -46,12 +46,14 @@ def tests_picture(groups: list[list[Tested]]) -> Picture | None:
         return models_picture(groups[0])
     tests = [test for group in groups for test in group if test.survival == groups[0][0].survival]
     runs = {test.run for test in tests}
-    rows = [
-        (test.cohort if len(runs) == 1 else f"{test.run} on {test.cohort}", test.metrics[test.primary])
-        for test in tests
-    ]
+    rows = [(_row_name(test, len(runs) == 1), test.metrics[test.primary]) for test in tests]
     title = f"{next(iter(runs))} on {len(groups)} cohorts" if len(runs) == 1 else "Models and cohorts"
     return models_forest(rows, title, _axis(tests[0]), 0.5)
+
+
+def _row_name(test: Tested, one_run: bool) -> str:
+    """Name of a test in a picture of several cohorts; of one run, the cohort and the mark of training patients."""
+    return test.label.replace(test.run, test.cohort, 1) if one_run else f"{test.label} on {test.cohort}"
 
 
 def differences_picture(pairs: list[Pair]) -> Picture | None:

@@ -26,6 +26,7 @@ from dmml.evaluation.sections import (
     test_section,
 )
 from dmml.evaluation.tested import Tested, load_test
+from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 
 NOTE = (
     "Intervals: 95 %, 2000 patient-bootstrap resamples drawn within events or classes (freely for the Brier score), "
@@ -55,8 +56,9 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
     curves = [picture for pictures in training.values() for picture in pictures]
     save_pictures([*shown.pictures, *beside_it, *curves], test.folder / "plots", panels)
     write_text(test.folder / "report.html", page)
-    write_text(test.folder / "metrics.json", json.dumps(test.metrics, indent=2, allow_nan=False) + "\n")
-    return test.metrics
+    metrics = ({OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}) | test.metrics
+    write_text(test.folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    return metrics
 
 
 def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> Path:
@@ -115,6 +117,8 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
     # One picture opens the page: all tests side by side, or the first picture of the only one.
     compared = [picture for picture in [tests_picture(groups)] if picture]
     lead = next(iter(compared or shown[0].pictures), None)
+    if all(test.overlap for test in tests):  # it would be read as what the models reach
+        lead = None
     cohorts = []
     for number, group in enumerate(groups, start=1):
         models = models_picture(group) if len(groups) > 1 else None
@@ -144,7 +148,7 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
     runs = [run_section(test, svg) for test in reversed(first.values())]
     page = report_page(
         "report.html",
-        f"{' and '.join(dict.fromkeys(test.run for test in tests))} on "
+        f"{' and '.join(dict.fromkeys(test.label for test in tests))} on "
         f"{', '.join(dict.fromkeys(test.cohort for test in tests))}",
         lead_sentences=_sentences(groups, by_group, across),
         lead_picture=svg(lead) if lead else None,
@@ -159,7 +163,7 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
 
 
 def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: list[Pair]) -> list[str]:
-    found = []
+    found = words.overlap_sentences([test for group in groups for test in group])
     for number, (group, pairs) in enumerate(zip(groups, by_group, strict=True)):
         found += words.summary(group, pairs, oracle=number == 0)
     return found + words.across_words(across)

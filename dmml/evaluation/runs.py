@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from dmml.errors import InputError
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Where `dmml test` wrote: `folder` holds predictions.csv, `run` the run whose checkpoint was tested."""
+    """Where `dmml test` wrote: `folder` holds predictions.csv, `run` is the run whose checkpoint was tested."""
 
     folder: Path
     run: Path
@@ -56,7 +58,7 @@ def _tests_of(path: Path) -> list[ResultFolder]:
     if not path.is_dir():
         raise InputError(f"{path} is no folder; train a model first with `dmml fit --config CONFIG`, then `dmml test`")
     if (path / "predictions.csv").is_file():
-        return [ResultFolder(path, path.parent.parent if path.parent.name == "test" else path.parent)]
+        return [ResultFolder(path, run_of_result(path))]
     folders = sorted(folder.parent for folder in (path / "test").glob("*/predictions.csv"))
     if not folders:
         checkpoint = path / "checkpoints" / "best.ckpt"
@@ -68,4 +70,31 @@ def _tests_of(path: Path) -> list[ResultFolder]:
         raise InputError(
             f"{path} holds no test result; run `dmml test --config COHORT.yaml --ckpt_path {checkpoint}` first"
         )
-    return [ResultFolder(folder, path) for folder in folders]
+    return [ResultFolder(folder, run_of_result(folder, path)) for folder in folders]
+
+
+def run_of_result(folder: Path, parent: Path | None = None) -> Path:
+    """The run that owns a result's checkpoint, which need not be the folder that the result lies in.
+
+    Args:
+        folder: Holds predictions.csv and context.json.
+        parent: The folder that the result was looked for in; None = the one above `test/`.
+    """
+    parent = parent or (folder.parent.parent if folder.parent.name == "test" else folder.parent)
+    named = read_context(folder).get("run_folder")
+    if not isinstance(named, str):
+        return parent
+    run = Path(os.path.normpath(folder.resolve() / named))
+    if run == parent.resolve():
+        return parent
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+
+
+def is_run_of(run: Path, context: dict) -> bool:
+    """Whether a run still has the model that a result is of: not where its checkpoint has been written anew since."""
+    named = context.get("checkpoint") or {}
+    path = run / str(named.get("path"))
+    if not named.get("sha256") or not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16] == named["sha256"]

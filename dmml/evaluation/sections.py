@@ -14,8 +14,10 @@ from dmml.evaluation.facts import attention_facts, configuration, patient_counts
 from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.pages import Inliner
 from dmml.evaluation.plots import Picture
+from dmml.evaluation.runs import is_run_of
 from dmml.evaluation.tested import Tested
 from dmml.evaluation.training_curves import training_pictures
+from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 from dmml.evaluation.written import p_words
 
 MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
@@ -49,7 +51,7 @@ def test_section(
         chosen += f" {len(shown)} of {len(found)} slides are shown here; the others stand in the test's own report."
     return {
         "id": name,
-        "run": test.run,
+        "run": test.label,
         "model": words.model_words(test),
         "metrics": metrics_table(test),
         "pictures": [svg(picture) for picture in drawn],
@@ -65,14 +67,15 @@ def metrics_table(test: Tested) -> Table:
     """Every metric with its interval and what it rests on."""
     columns = ["metric", "value", "95 % interval", "patients", *(["events"] if test.survival else [])]
     rows = []
-    for name, entry in test.metrics.items():
+    overlap = {OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}
+    for name, entry in (overlap | test.metrics).items():
         label, hint = words.metric_name(name)
         notes = [entry.get("reason"), entry.get("note"), f"up to day {entry['tau']:.0f}" if "tau" in entry else None]
         told = "; ".join([hint] * (entry["value"] is not None) + [note for note in notes if note])
         ends = interval(entry) or ("—" if entry["value"] is not None else "")
         row = [
             Cell(label, told, code=name),
-            value_cell(entry["value"], strong=True),
+            value_cell(entry["value"], 0 if name == OVERLAP else 3, strong=True),
             Cell(ends, order=entry["low"]),
             Cell(str(entry["n"]), order=entry["n"]),
         ]
@@ -103,7 +106,7 @@ def models_table(group: list[Tested]) -> Table | None:
     if len(group) < 2:
         return None
     names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
-    rows = [[Cell(test.run, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in group]
+    rows = [[Cell(test.label, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in group]
     columns = ["model", *(words.metric_name(name)[0] for name in names)]
     return Table(f"Models on {group[0].cohort}, with 95 % intervals", columns, rows, frozenset(range(1, len(columns))))
 
@@ -134,17 +137,30 @@ def _known(value: float) -> float | None:
 
 
 def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Picture]]:
-    """Training and provenance of one run, and its training curves."""
-    curves, coordination = training_pictures(test.run_folder / "metrics.csv")
+    """Training and provenance of one run, and its training curves; none where the run was fitted anew since the test."""
+    table = test.run_folder / "metrics.csv"
+    same = is_run_of(test.run_folder, test.context)
+    curves, coordination = training_pictures(table) if same else ([], [])
     section = {
         "name": test.run,
+        "no_curves": _no_curves(test, same) if not curves and not coordination else "",
         "curves": [svg(picture) for picture in curves],
         "coordination": [svg(picture) for picture in coordination],
-        "coordination_words": coordination_words(test.run_folder / "metrics.csv"),
+        "coordination_words": coordination_words(table) if same else "",
         "provenance": provenance(test),
-        "config": configuration(test),
+        "config": configuration(test) if same else "",
     }
     return section, [*curves, *coordination]
+
+
+def _no_curves(test: Tested, same: bool) -> str:
+    """Why a run has no training curves."""
+    if same:
+        return "The run folder holds no metrics.csv."
+    return (
+        f"The checkpoint that was tested is no longer in {test.run_folder}, which was trained on since; its curves would be "
+        "those of another model. Test it again."
+    )
 
 
 def _slide(slide: AttentionSlide) -> dict[str, Any]:

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dmml.evaluation.two_samples import classifier_test
+
 AXES = 8
 LEAST = 10
 """Patients a side below which whole rows are not compared."""
-PERMUTATIONS = 999
 FAR = 0.5
 """Training standard deviations beyond which a column counts as shifted."""
 LARGEST = 10
 MOST_POINTS = 300
-"""Points of a side that are kept for the picture, and patients of a side that are compared pair by pair."""
+"""Patients of a side that are compared, and drawn."""
 _CLIP = 10.0
 
 
@@ -31,50 +32,61 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
     """What a checkpoint keeps of its training patients, in plain Python; no row can be traced to a patient.
 
     Args:
-        rows: (n, D) a training patient a row, NaN where unknown.
+        rows: (n, D) one row per training patient, NaN where a value is not known.
         names: (D,) of the columns; None numbers them.
 
     Returns:
-        `n`, `mean` (D), `std` (D); from 2 · `LEAST` patients on also `centre` (D) and `scale` (D) of one half, its axes
-        `basis` (k · D, row by row), the other half as `sample` (m · (k + 1)), and `n_axes` k: the last number of a sample
-        row is the log of what the axes leave over.
+        `n`, `mean` (D), `std` (D). From 2 · `LEAST` patients on also `centre` (D) and `scale` (D) of one half, its axes
+        `basis` (k · D, row by row) with `n_axes` k, and of the other half `rest` (D), the mean square that the axes leave
+        of each column, and `sample` (m · (k + 1)), where its patients lie: along the axes, and the log of what the axes
+        leave. `sample_within` is the same after that half was standardised by its own mean and spread.
     """
     rows = np.asarray(rows, np.float64)
     mean, std = _mean_and_std(rows)
     reference: dict[str, Any] = {"n": len(rows), "mean": _plain(mean), "std": _plain(std)}
     if names is not None:
         reference["names"] = list(names)
-    if len(rows) < 2 * LEAST:
-        return reference
     order = np.random.default_rng(0).permutation(len(rows))
-    first, second = order[::2], order[1::2]
+    first, second = rows[order[::2]], rows[order[1::2]]
+    second = second[_placeable(second)]
+    if len(rows) < 2 * LEAST or len(second) < LEAST:
+        return reference
     # Rounded, as a comparison will have them.
-    centre, scale = (np.array(_plain(values)) for values in _mean_and_std(rows[first]))
-    z = _standardised(rows[first], centre, scale)
+    centre, scale = (np.array(_plain(values)) for values in _mean_and_std(first))
+    z = np.nan_to_num(_standardised(first, centre, scale))
     axes = np.linalg.svd(z - z.mean(0), full_matrices=False)[2][: min(AXES, len(first) - 1)]
     reference |= {"n_axes": len(axes), "basis": _plain(axes.ravel()), "centre": _plain(centre), "scale": _plain(scale)}
     axes = np.array(reference["basis"]).reshape(axes.shape)
-    reference["sample"] = _plain(_places(_standardised(rows[second], centre, scale), axes).ravel())
+    z = _standardised(second, centre, scale)
+    reference["rest"] = _plain(_left_over(z, axes))
+    rest = np.array(reference["rest"])
+    reference["sample"] = _plain(_places(z, axes, rest).ravel())
+    reference["sample_within"] = _plain(_places(_within(second), axes, rest).ravel())
     return reference
 
 
-def compare(reference: Mapping[str, Any], rows: ArrayLike, names: Sequence[str] | None = None) -> dict[str, Any]:
+def compare(
+    reference: Mapping[str, Any], rows: ArrayLike, names: Sequence[str] | None = None, within: bool = False
+) -> dict[str, Any]:
     """How a cohort's rows differ from the training patients'.
 
-    `shift` of a column = (mean − training mean) / training SD, `spread` = SD / training SD. `energy` is the energy
-    coefficient of inhomogeneity, 0 = the same distribution … 1, with a permutation `p`; `auc` of a linear classifier
-    between training and cohort, cross-validated: 0.5 = nothing tells them apart, 1 = everybody is told apart.
+    `shift` of a column = (mean − training mean) / training SD, `spread` = SD / training SD. `auc` is that of a linear
+    classifier between training and cohort, cross-validated: 0.5 or less = no better than chance, 1 = all are separated;
+    `p` is the permutation p of this AUC.
+
+    A patient is placed by the columns that are known, on both sides: one that is imputed moves nobody. A cohort that was
+    standardised within itself is compared with training patients standardised in the same way.
 
     Args:
         reference: From `fit_reference`.
-        rows: (m, D); NaN where unknown, a column without any value is left out of `shift` and `spread`.
+        rows: (m, D); NaN where a value is not known. A column without any value is left out of `shift` and `spread`.
         names: (D,) of the columns; None takes those of the reference, or numbers them.
+        within: Whether the rows were standardised by the cohort's own mean and spread. Then no column can have a shift,
+            and only how the columns vary together is compared.
 
     Returns:
-        Plain numbers; `reason` in place of those that cannot be given. `map` has a point a patient for a picture: the
+        Plain numbers; `reason` in place of those that cannot be given. `map` has one point per patient for a picture: the
         classifier's score, and the first principal axis.
-
-    Source: Székely & Rizzo 2013 for the energy distance.
     """
     rows = np.asarray(rows, np.float64)
     mean, std = np.array(reference["mean"], float), np.array(reference["std"], float)
@@ -82,98 +94,49 @@ def compare(reference: Mapping[str, Any], rows: ArrayLike, names: Sequence[str] 
     content: dict[str, Any] = {"n_training": int(reference["n"]), "n": len(rows)}
     if not len(rows):
         return content | {"reason": "nobody in this cohort has it"}
-    content |= _columns(rows, mean, std, names, int(reference["n"]))
-    if "basis" in reference and "centre" not in reference:
-        return content | {"reason": "the checkpoint, of an earlier dmml, keeps no scale for whole rows; train again"}
-    if "basis" not in reference:
-        return content | {"reason": f"fewer than {2 * LEAST} training patients: whole rows are not compared"}
-    if len(rows) < LEAST:
-        return content | {"reason": f"{len(rows)} patients, of {LEAST} that a comparison of whole rows needs"}
+    content |= {"within": True} if within else _columns(rows, mean, std, names, int(reference["n"]))
+    rows = rows[_placeable(rows)]
+    sample = "sample_within" if within else "sample"
+    if reason := _not_comparable(reference, len(rows), sample):
+        return content | {"reason": reason}
     axes = np.array(reference["basis"], float).reshape(int(reference["n_axes"]), -1)
-    theirs = np.array(reference["sample"], float).reshape(-1, len(axes) + 1)
-    centre, scale = (np.array(reference[name], float) for name in ("centre", "scale"))
-    ours = _places(_standardised(rows, centre, scale), axes)
+    rest = np.array(reference.get("rest") or np.ones(axes.shape[1]), float)
+    training = np.array(reference[sample], float).reshape(-1, len(axes) + 1)
+    z = _within(rows) if within else _standardised(rows, *(np.array(reference[n], float) for n in ("centre", "scale")))
+    return content | _whole_rows(training, _places(z, axes, rest), within)
+
+
+def _not_comparable(reference: Mapping[str, Any], n: int, sample: str) -> str:
+    """Why whole rows cannot be compared; empty if they can."""
+    if "basis" not in reference:
+        return f"fewer than {2 * LEAST} training patients with enough known values: whole rows are not compared"
+    if "centre" not in reference or sample not in reference:
+        return (
+            "the checkpoint, of an earlier dmml, keeps too little of its training patients for whole rows; train again"
+        )
+    return (
+        f"{n} patients with enough known values, of {LEAST} that a comparison of whole rows needs" if n < LEAST else ""
+    )
+
+
+def _whole_rows(training: NDArray, cohort: NDArray, within: bool) -> dict[str, Any]:
+    """Compare where patients lie; (n, k + 1) each.
+
+    Samples that were each standardised within themselves have one mean. A classifier of positions would then be worse
+    than chance on patients whom it was not fitted to, so it is given how far from the mean they lie along each axis.
+    """
     # By the spread of both together: one side's own would make the other look wider, and a permutation no longer equal.
-    both = np.vstack([theirs, ours]).std(0)
-    theirs, ours = (values / np.where(both > 1e-9, both, 1.0) for values in (theirs, ours))
-    # Tables are often sorted, e.g. by site: those that are looked at must be any, not the first ones.
+    both = np.vstack([training, cohort]).std(0)
+    both = np.where(both > 1e-9, both, 1.0)
+    # Tables are often sorted, e.g. by site: where only some patients are compared, they are drawn at random.
     generator = np.random.default_rng(0)
-    first, second = (np.sort(generator.permutation(len(values))[:MOST_POINTS]) for values in (theirs, ours))
-    energy, p = energy_test(theirs[first], ours[second])
-    auc, *scores = told_apart(theirs, ours)
-    content |= {"energy": energy, "p": p, "auc": auc, "map": {}}
-    sides = zip(("training", "cohort"), (theirs, ours), scores, (first, second), strict=True)
-    for side, values, score, shown in sides:
-        content["map"][side] = np.round(np.column_stack([score, values[:, 0]])[shown], 3).tolist()
-    return content
-
-
-def energy_test(a: ArrayLike, b: ArrayLike, permutations: int = PERMUTATIONS, seed: int = 0) -> tuple[float, float]:
-    """Energy coefficient of two samples (2 E|A−B| − E|A−A'| − E|B−B'|) / 2 E|A−B|, and its permutation p.
-
-    Args:
-        a: (n, k).
-        b: (m, k).
-        permutations: Exchanges of patients between the samples.
-        seed: Of them.
-
-    Returns:
-        (0 … 1, p).
-    """
-    from scipy.spatial.distance import cdist
-
-    both = np.vstack([a, b])
-    n, m = len(a), len(b)
-    distance = cdist(both, both)
-    member = np.zeros((permutations + 1, n + m))
-    generator = np.random.default_rng(seed)
-    member[0, :n] = 1
-    for row in member[1:]:
-        row[generator.permutation(n + m)[:n]] = 1
-    within = np.einsum("rn,rn->r", member @ distance, member)
-    across = np.einsum("rn,rn->r", member @ distance, 1 - member)
-    rest = distance.sum() - within - 2 * across
-    mean_across = across / (n * m)
-    energy = 2 * mean_across - within / n**2 - rest / m**2
-    if mean_across[0] == 0:
-        return 0.0, 1.0
-    p = (1 + (energy[1:] >= energy[0] - 1e-12).sum()) / (permutations + 1)
-    return float(energy[0] / (2 * mean_across[0])), float(p)
-
-
-def told_apart(
-    a: ArrayLike, b: ArrayLike, folds: int = 5, seed: int = 0
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """AUC of a linear discriminant between two samples on patients that it was not fitted to, mean over folds.
-
-    Args:
-        a: (n, k).
-        b: (m, k).
-        folds: How many.
-        seed: Of the folds.
-
-    Returns:
-        AUC (0.5 = not told apart; below is chance, too), and the scores (n,) and (m,) of the patients when they were
-        held out: 0 lies midway between the samples, 1 is the spread within them.
-    """
-    samples = [np.asarray(x, float) for x in (a, b)]
-    generator = np.random.default_rng(seed)
-    parts = [generator.permutation(len(x)) % folds for x in samples]
-    scores = [np.zeros(len(x)) for x in samples]
-    values = []
-    for fold in range(folds):
-        fit = [x[part != fold] for x, part in zip(samples, parts, strict=True)]
-        low, high = (x.mean(0) for x in fit)
-        centred = np.vstack([x - x.mean(0) for x in fit])
-        covariance = centred.T @ centred / max(1, len(centred) - 2)
-        ridge = 0.1 * np.trace(covariance) / len(covariance) + 1e-9
-        weight = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), high - low)
-        weight /= np.sqrt(weight @ covariance @ weight) or 1.0
-        held = [(x[part == fold] - (low + high) / 2) @ weight for x, part in zip(samples, parts, strict=True)]
-        for own, part, score in zip(scores, parts, held, strict=True):
-            own[part == fold] = score
-        values.append(((held[1][:, None] > held[0]) + 0.5 * (held[1][:, None] == held[0])).mean())
-    return float(np.mean(values)), scores[0], scores[1]
+    sides = [values[np.sort(generator.permutation(len(values))[:MOST_POINTS])] / both for values in (training, cohort)]
+    found = classifier_test(*(np.column_stack([np.abs(v[:, :-1]), v[:, -1]]) if within else v for v in sides))
+    points = {
+        name: np.round(np.column_stack([scores, values[:, 0]]), 3).tolist()
+        for name, scores, values in zip(("training", "cohort"), (found.scores_a, found.scores_b), sides, strict=True)
+    }
+    return {"auc": found.auc, "p": found.p, "map": points}
 
 
 def _columns(rows: NDArray, mean: NDArray, std: NDArray, names: Sequence[str], n_training: int) -> dict[str, Any]:
@@ -208,15 +171,56 @@ def _mean_and_std(rows: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def _standardised(rows: NDArray, mean: NDArray, std: NDArray) -> NDArray[np.float64]:
-    """(n, D); what is unknown is the training mean."""
-    return np.nan_to_num(np.clip((rows - mean) / std, -_CLIP, _CLIP), nan=0.0)
+    """(n, D); NaN stays NaN."""
+    return np.clip((rows - mean) / std, -_CLIP, _CLIP)
 
 
-def _places(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
-    """(n, k + 1): along the axes, and the log of the mean square that they leave over."""
-    along = z @ axes.T
-    rest = ((z - along @ axes) ** 2).mean(1)
-    return np.column_stack([along, np.log(rest + 1e-6)])
+def _within(rows: NDArray) -> NDArray[np.float64]:
+    """(n, D) with mean 0 and mean square 1 of what is known of each column."""
+    known = np.isfinite(rows)
+    count = np.maximum(known.sum(0), 1)
+    centred = rows - np.where(known, rows, 0).sum(0) / count
+    std = np.sqrt(np.where(known, centred**2, 0).sum(0) / count)
+    return np.clip(centred / np.where(std > 1e-6, std, 1.0), -_CLIP, _CLIP)
+
+
+def _placeable(rows: NDArray) -> NDArray[np.bool_]:
+    """(n,) whether enough columns of a patient are known to place the patient: all, or half and four for each axis."""
+    known, columns = np.isfinite(rows).sum(1), rows.shape[1]
+    return (known == columns) | (known >= max(columns / 2, 4 * AXES))
+
+
+def _along(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
+    """(n, k) least-squares coordinates on the axes, of the columns that are known of each patient."""
+    found = np.zeros((len(z), len(axes)))
+    patterns, row_of = np.unique(np.isfinite(z), axis=0, return_inverse=True)
+    for i, known in enumerate(patterns):
+        rows, own = row_of.ravel() == i, axes[:, known]
+        # Of all columns the axes are orthonormal, and the projection is the solution.
+        gram = np.eye(len(axes)) if known.all() else own @ own.T + 1e-6 * np.eye(len(axes))
+        found[rows] = np.linalg.solve(gram, own @ z[rows][:, known].T).T
+    return found
+
+
+def _left_over(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
+    """(D,) mean square of each column that the axes leave; the mean of the others for a column that is never known."""
+    square = (z - _along(z, axes) @ axes) ** 2
+    known = np.isfinite(square)
+    count = known.sum(0)
+    mean = np.where(known, square, 0).sum(0) / np.maximum(count, 1)
+    return np.where(count > 0, mean, mean[count > 0].mean() if (count > 0).any() else 1.0)
+
+
+def _places(z: NDArray, axes: NDArray, rest: NDArray) -> NDArray[np.float64]:
+    """(n, k + 1): along the axes, and the log of the mean square that they leave.
+
+    Columns differ in how much the axes leave of them, so that the mean over some columns is brought to the level of all.
+    """
+    along = _along(z, axes)
+    square = (z - along @ axes) ** 2
+    known = np.isfinite(square)
+    left, usual = (np.where(known, values, 0).sum(1) for values in (square, rest))
+    return np.column_stack([along, np.log(left / np.maximum(usual, 1e-12) * rest.mean() + 1e-6)])
 
 
 def _plain(values: NDArray) -> list[float]:

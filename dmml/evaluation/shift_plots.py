@@ -56,8 +56,8 @@ def _maps(shown: dict[str, Any]) -> Picture:
     caption = (
         "A mark is a patient: grey discs, training patients that were not used to find the axes; orange triangles, this cohort; "
         "crosses, their means. To the right: "
-        "the score of a classifier between the two that was not fitted to the patient; its AUC of 0.5 means that they are "
-        "not told apart. Upwards: the axis along which training patients differ most."
+        "the score of a classifier between the two that was not fitted to the patient; an AUC of 0.5 or less means that it "
+        "does not separate them. Upwards: the axis along which training patients differ most."
     )
     alt = "; ".join(f"{name}: AUC {found['auc']:.2f}" for name, found in shown.items())
     return Picture("shift", "Shift against the training patients", caption, f"{caption} {alt}.", figure)

@@ -7,6 +7,8 @@ from typing import Any
 
 NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
 SMALL_P = 0.05
+SLIGHT, CLEAR = 0.6, 0.8
+"""AUC of the classifier between training and cohort from which a shift is called moderate, and clear"""
 
 
 def shift_words(content: Mapping[str, Any]) -> list[str]:
@@ -32,19 +34,35 @@ def compared(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _sentence(name: str, found: Mapping[str, Any]) -> str:
     start = f"{name[0].upper()}{name[1:]}: "
-    if found.get("median_shift") is None:
+    if found.get("within"):
+        text = "standardised within this cohort, so that every gene has the training mean and spread by construction"
+        text += "; only how the genes vary together is compared" if "auc" in found else ""
+    elif found.get("median_shift") is None:
         return f"{start}not compared ({found.get('reason', 'no value is known')})."
-    text = (
-        f"{start}the typical column lies {found['median_shift']:.2f} training standard deviations from the training mean "
-        f"({found['expected_shift']:.2f} by chance), {100 * found['share_shifted']:.0f} % of them more than 0.5"
-    )
+    else:
+        text = (
+            f"the typical column lies {found['median_shift']:.2f} training standard deviations from the training mean "
+            f"({found['expected_shift']:.2f} by chance), {100 * found['share_shifted']:.0f} % of them more than 0.5"
+        )
     if "auc" not in found:
-        return f"{text}; {found.get('reason', 'whole patients are not compared')}."
-    p = "p < 0.001" if found["p"] < 0.0015 else f"p = {found['p']:.3f}"
-    verdict = (
-        "the cohort is told from training" if found["p"] < SMALL_P else "the cohort is not told from training patients"
-    )
-    return f"{text}; {verdict} (energy test {p}, classifier AUC {found['auc']:.2f}, 0.5 = not told apart)."
+        return f"{start}{text}; {found.get('reason', 'whole patients are not compared')}."
+    return f"{start}{text}; {verdict(found)}."
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Whether the cohort's patients can be separated from training patients: how well decides, p rules out chance.
+
+    Args:
+        found: With `auc`, and its permutation `p`.
+    """
+    auc, p = round(found["auc"], 2), found["p"]
+    if p >= SMALL_P:
+        text = "no shift is detected: a classifier separates the patients from training patients no better than chance"
+    else:
+        size, share = ("slight", "few") if auc < SLIGHT else ("moderate", "many") if auc < CLEAR else ("clear", "most")
+        text = f"the shift is {size}: a classifier separates {share} of the patients from training patients"
+    chance = "p < 0.001" if p < 0.0015 else f"p = {p:.3f}"
+    return f"{text} (AUC {auc:.2f}, where 0.5 or less means not at all; permutation {chance})"
 
 
 def _subgroups(rows: list[Mapping[str, Any]]) -> list[str]:

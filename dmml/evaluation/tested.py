@@ -12,6 +12,7 @@ from dmml.evaluation.calibration import Calibration, calibration_at
 from dmml.evaluation.evaluate import evaluate, horizons
 from dmml.evaluation.predictions import class_names, known_labels, known_outcome, read_predictions
 from dmml.evaluation.runs import ResultFolder, read_context
+from dmml.evaluation.training_overlap import OVERLAP
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,26 @@ class Tested:
         return str(self.context.get("run") or self.run_folder.resolve().name)
 
     @property
+    def label(self) -> str:
+        """Name of the run, with a mark where the model was trained on some of the patients tested."""
+        return f"{self.run} ({self.overlap['n']} of {self.overlap['of']} in training)" if self.overlap else self.run
+
+    @property
+    def overlap(self) -> dict[str, int] | None:
+        """{"n": patients tested that the model was trained on, "of": patients tested}; None where there are none."""
+        found = self.context.get(OVERLAP)
+        return found if isinstance(found, dict) and found.get("n") else None
+
+    @property
+    def checkpoint(self) -> str:
+        """Hash of the checkpoint that was tested; empty where the test does not say."""
+        return str((self.context.get("checkpoint") or {}).get("sha256") or "")
+
+    @property
     def cohort(self) -> str:
-        """Name of the tested cohort."""
-        return str(self.context.get("cohort") or self.folder.resolve().name)
+        """Name of the tested cohort, with the fold of its split where one fold was tested."""
+        name, fold = str(self.context.get("cohort") or self.folder.resolve().name), self.context.get("fold")
+        return f"{name} fold {fold}" if isinstance(fold, int) else name
 
     @property
     def survival(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dmml.errors import InputError
 from dmml.evaluation.interactive import Line, Readout
 from dmml.evaluation.plots import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, Picture, file_name, small_figure, style
 from dmml.evaluation.words import metric_name
@@ -21,13 +22,23 @@ _LABEL = {"train": "training", "val": "validation", "tme": "TME"}
 def training_series(path: Path) -> dict[str, pd.Series]:
     """Column → values by epoch (mean over the steps logged in it), from the sparse rows of Lightning's CSVLogger.
 
-    Columns logged per step and per epoch keep the epoch's value; constant bookkeeping columns are left out.
+    The index counts epochs from 1, as the lines that training prints do; the file counts from 0. Columns logged per step
+    and per epoch keep the epoch's value; constant bookkeeping columns are left out.
+
+    Raises:
+        InputError: The file is damaged.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return {}
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} cannot be read as a table ({error}); remove it to make the report without it"
+        ) from None
     if "epoch" not in table:
         return {}
+    table["epoch"] = pd.to_numeric(table["epoch"], errors="coerce")
     series = {}
     for column in table.columns.drop(["epoch", "step"], errors="ignore"):
         if column.endswith("_step") and f"{column.removesuffix('_step')}_epoch" in table:
@@ -35,7 +46,7 @@ def training_series(path: Path) -> dict[str, pd.Series]:
         values = pd.to_numeric(table[column], errors="coerce")
         by_epoch = values.groupby(table["epoch"]).mean().dropna()
         if len(by_epoch):
-            series[column.removesuffix("_epoch")] = by_epoch
+            series[column.removesuffix("_epoch")] = by_epoch.set_axis(by_epoch.index.astype(int) + 1)
     return series
 
 

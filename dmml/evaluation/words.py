@@ -5,9 +5,12 @@ from __future__ import annotations
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
+from dmml.evaluation.training_overlap import OVERLAP, overlap_words
+from dmml.evaluation.transductive import transductive_words
 from dmml.evaluation.written import number, p_words, percent
 
 METRIC_NAMES = {
+    OVERLAP: ("Patients that the model was trained on", "among those tested"),
     "c_index": ("Concordance (Harrell)", "higher is better, 0.5 is chance"),
     "c_index_ipcw": ("Concordance, censoring-weighted (Uno)", "higher is better, 0.5 is chance"),
     "ibs": ("Integrated Brier score", "lower is better"),
@@ -58,12 +61,27 @@ def model_words(test: Tested) -> str:
 
 
 def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list[str]:
-    """Sentences on one cohort's tests: how well, against which rival, and with `oracle` how much of what is possible."""
-    head, *others = sorted(tests, key=lambda test: (test.model != "student", test.model != "teacher"))
+    """Sentences on one cohort's tests: how well, against which rival, and with `oracle` how much of what is possible.
+
+    Tests on training patients have no part in it: see `overlap_sentences`.
+    """
+    honest = [test for test in tests if not test.overlap]
+    if not honest:
+        return []
+    head, *others = sorted(honest, key=lambda test: (test.model != "student", test.model != "teacher"))
     sentences = [_opening(head)]
     sentences += [_other(test) for test in others]
-    sentences += [_difference(pair) for pair in pairs if pair.leads or pair.refused]
+    sentences += [_difference(pair) for pair in pairs if (pair.leads or pair.refused) and not pair.has_overlap]
     return [*sentences, *(_oracle([head, *others]) if oracle else [])]
+
+
+def overlap_sentences(tests: list[Tested]) -> list[str]:
+    """One sentence a test on training patients, which takes the place of its headline."""
+    return [
+        f"{test.run} on {test.cohort}: {overlap_words(**test.overlap)}. They are given below without a verdict."
+        for test in tests
+        if test.overlap
+    ]
 
 
 def _opening(test: Tested) -> str:
@@ -79,11 +97,13 @@ def _opening(test: Tested) -> str:
     elif entry["n"] != n:
         patients += f", {entry['n']} with a label"
     patients += _scale(test)
+    patients += f"; {transductive}" if (transductive := transductive_words(test.context)) else ""
     name = model_words(test)
     if (training := test.context.get("training_cohort")) and training != test.cohort:
         size = f" ({test.context['n_training']} patients)" if test.context.get("n_training") else ""
         joint = " and was" if ", which" in name else ","
-        name = f"{name}{joint} trained on {training}{size},"
+        where = f"other folds of {training}" if training == test.context.get("cohort") else training
+        name = f"{name}{joint} trained on {where}{size},"
     elif "," in name:
         name += ","
     start = f"On the cohort {test.cohort} ({patients}), {name} "
@@ -121,7 +141,9 @@ def _other(test: Tested) -> str:
     entry = test.metrics[test.primary]
     name = model_words(test)
     comma = "," if "," in name else ""
-    run = "" if test.run in name else f" ({test.run})"
+    notes = [] if test.run in name else [test.run]
+    notes += ["transductive"] if transductive_words(test.context) else []
+    run = f" ({', '.join(notes)})" if notes else ""
     start = f"{name[0].upper()}{name[1:]}{run}{comma}"
     if entry["value"] is None:
         return f"{start} cannot be judged: {entry['reason']}."
@@ -151,7 +173,7 @@ def across_words(pairs: list[Pair]) -> list[str]:
     found = []
     for pair in pairs:
         difference = pair.difference
-        if difference.estimate != difference.estimate:
+        if difference.estimate != difference.estimate or pair.has_overlap:
             continue
         metric = "concordance" if pair.a.survival else "AUC"
         verdict = "" if difference.low > 0 or difference.high < 0 else "; these patients do not tell them apart"

@@ -24,10 +24,15 @@ class FoldData(MultimodalDataModule):
     """The cohort, turned from fold to fold; arguments are those of `MultimodalDataModule`."""
 
     _turn: tuple[int, int] | None = None
+    """Repeat and fold, of which each line is printed once"""
     without: frozenset[str] | set[str] = frozenset()
     """Training patients that are left out: see `crossval_teachers`"""
     fixed: Mapping[str, Any] = MappingProxyType({})
     """What is not fitted anew, in place of what would be"""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._told: set[tuple[tuple[int, int] | None, str]] = set()
 
     def setup(self, stage: str) -> None:
         """As the base, less the training patients that are left out."""
@@ -46,7 +51,6 @@ class FoldData(MultimodalDataModule):
             The split that the section names.
         """
         if self.cohort is None:
-            self._told: set[tuple[Any, str]] = set()
             self.setup("fit")
             self._named_split = self.cohort.split
         return self._named_split
@@ -66,10 +70,15 @@ class FoldData(MultimodalDataModule):
         self._say("test")
 
     def _say(self, part: str) -> None:
-        """Each fold's counts once, not once a model."""
-        if self._turn is not None and (self._turn, part) not in self._told:
-            self._told.add((self._turn, part))
+        """Counts of a fold's parts; before a fold is turned to, there is none to speak of."""
+        if self._turn is not None:
             super()._say(part)
+
+    def _tell(self, what: str) -> None:
+        """Each line once a fold, not once a model."""
+        if (self._turn, what) not in self._told:
+            self._told.add((self._turn, what))
+            super()._tell(what)
 
     def known(self, part: str) -> list[str]:
         """Patients of a part whose outcome is known."""

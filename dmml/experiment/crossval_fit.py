@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 # Classes that a config may name by their short names are those imported here.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
+from dmml.callbacks.metrics_table import MetricsTable
 from dmml.errors import InputError
 from dmml.experiment.crossval_data import FoldData
 from dmml.experiment.reference import add_training_reference, best_checkpoint
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.tasks import Classification, Survival
 from dmml.training.baseline import NETWORKS, BaselineNetwork
+from dmml.training.checkpoint import read_checkpoint
 from dmml.training.optimisation import PATIENCE
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
@@ -39,22 +39,6 @@ SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
 TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
 """Arguments of a student that nobody teaches: with them it learns from outcomes and nothing else."""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-
-
-def hush() -> None:
-    """Leave out what Lightning says at each fit, and a user can do nothing about."""
-    for name in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
-    for message in (
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*does not have many workers.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*Checkpoint directory.*exists and is not empty.*",
-        ".*is smaller than the logging interval.*",
-        ".*Initializing zero-element tensors.*",
-        ".*args parameter is intended to run from within Python.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def model_section(
@@ -164,16 +148,17 @@ def fit_network(
         model: Its section.
         trainer: Its section, from `trainer_section`.
         data: Turned to the fold.
-        folder: Where the checkpoint goes.
+        folder: Where the checkpoint and the training curve, `metrics.csv`, go.
         seed: Of weights and dropout; the order of the patients is the data's own.
         callbacks: More than the section has.
 
     Returns:
-        The model with the best epoch's weights, and its trainer.
+        The model with the best epoch's weights, and its trainer. `fitted` of the model tells the `chosen_epoch`, from 0.
     """
     seed_everything(seed, workers=True, verbose=False)
     module, fitting = build(model, trainer)
     fitting.callbacks[:0] = callbacks
+    fitting.loggers = [MetricsTable(folder / "metrics.csv")]
     _finish(fitting, lambda: fitting.fit(module, datamodule=data))
     best = best_checkpoint(fitting)
     if not best:
@@ -181,6 +166,7 @@ def fit_network(
     median = add_training_reference(fitting, module, data, shift=False)  # it loads the best epoch, too
     if median is not None:
         module.fitted["median_risk"] = median
+    module.fitted["chosen_epoch"] = int(read_checkpoint(best)["epoch"])
     return module, fitting
 
 
@@ -196,7 +182,7 @@ def predict_fold(
     """
     collect = CollectPredictions(attention_mib=0)
     # The trainer's own callbacks have done their work; precision and device stay as they were in training.
-    trainer.callbacks[:] = [collect]
+    trainer.callbacks[:], trainer.loggers = [collect], []
     loader = data.val_dataloader()
     _finish(trainer, lambda: trainer.predict(module, dataloaders=loader, return_predictions=False))
     inner = collect.rows

@@ -19,7 +19,6 @@ from dmml.experiment.crossval_fit import (
     build,
     build_data,
     fit_network,
-    hush,
     model_section,
     predict_fold,
     trainer_section,
@@ -31,6 +30,7 @@ from dmml.experiment.crossval_teachers import LearnFrom, parts_of, same_outputs,
 from dmml.experiment.results import write_table
 from dmml.experiment.run_folder import write_json
 from dmml.tasks import Task
+from dmml.training.library_warnings import silence_library_warnings
 
 
 class Runner:
@@ -42,7 +42,7 @@ class Runner:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        hush()
+        silence_library_warnings()
 
     @cached_property
     def data(self) -> FoldData:
@@ -166,7 +166,8 @@ class Runner:
         write_table(part / "inner.csv", inner)
         write_table(part / "predictions.csv", outer)
         told = (
-            "horizons", "censoring", "median_risk", "penalty", "inputs", "weight_norm", "weights", "coding", "hashes"
+            "horizons", "censoring", "median_risk", "chosen_epoch", "penalty", "inputs", "weight_norm", "weights", "coding",
+            "hashes",
         )  # fmt: skip
         context = {"run": name, "model": name, "cohort": self.data.name, **task, "fold": str(unit)}
         context |= {key: fitted[key] for key in told if key in fitted} | {"training_cohort": self.data.name}

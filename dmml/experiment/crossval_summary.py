@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from dmml.errors import InputError
 from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
 from dmml.evaluation.evaluate import evaluate, training_censoring
+from dmml.evaluation.outlying_folds import outlying_folds
 from dmml.evaluation.pooled import Part, corrected_resampled_p, pooled_metric
 from dmml.evaluation.predictions import known_labels, known_outcome, read_predictions
 from dmml.evaluation.weighted import Weighted
 from dmml.experiment.crossval_added import added_value
 from dmml.experiment.crossval_models import JOINED, pairs
 from dmml.experiment.crossval_plan import Plan, Unit
+from dmml.experiment.out_of_fold import out_of_fold
 from dmml.experiment.run_folder import write_json
 
 
@@ -88,7 +90,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
     if lacking:
         result["missing"] = lacking
     part = plan.out / ".oof_predictions.csv.part"
-    _out_of_fold(tested).to_csv(part, index=False)
+    out_of_fold(tested).to_csv(part, index=False)
     part.replace(plan.out / "oof_predictions.csv")
     write_json(plan.out / "crossval.json", result)
     return result
@@ -98,15 +100,6 @@ def _read(plan: Plan, unit: Unit, name: str) -> Tested:
     place = plan.place(unit, name)
     context, done = (json.loads((place / file).read_text(encoding="utf-8")) for file in ("context.json", "done.json"))
     return Tested(unit, read_predictions(place / "predictions.csv"), context, done["patients"])
-
-
-def _out_of_fold(tested: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
-    tables = []
-    for name, folds in tested.items():
-        for test in folds:
-            where = {"model": name, "fold": test.unit.fold, "repeat": test.unit.repeat, "seed": test.unit.seed}
-            tables.append(test.predictions.assign(**where)[[*where, *test.predictions]])
-    return pd.concat(tables, ignore_index=True)
 
 
 def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]:
@@ -133,10 +126,21 @@ def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]
         content["models"][name] = {
             metric: _entry(metric, folds, parts[name], freely if metric == "ibs" else counts) for metric in metrics
         }
+    content["outlying_folds"] = _outlying(content["primary_metric"], tested)
     content["paired"] = _paired(content["primary_metric"], tested, parts, counts)
     if "clinical" in tested:
         content["added_to_clinical"] = _added(tested)
     return content
+
+
+def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[str, Any]]:
+    """Folds that lie apart, of each model by itself; those of a joined model follow from its parts."""
+    return [
+        {"model": name, **one}
+        for name, folds in tested.items()
+        if not name.endswith(JOINED)
+        for one in outlying_folds([test.unit._asdict() for test in folds], [test.metrics[metric] for test in folds])
+    ]
 
 
 def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:

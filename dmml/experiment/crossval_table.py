@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmml.experiment.crossval_plan import Unit
+
 NAMES = {"c_index": "concordance", "auc": "macro AUC"}
 
 
@@ -37,7 +39,7 @@ def tables(result: dict[str, Any]) -> str:
         lines += ["", f"{'beside the clinical model':<30}{'chi² (1 df)':<14}{'p':<9}Holm"]
         for name, found in result["added_to_clinical"].items():
             lines.append(f"{name:<30}{found['chi2']:<14.2f}{_p(found['p']):<9}{_p(found['p_holm'])}")
-    return "\n".join([*lines, *_undefined(result, metric), *_missing(result)])
+    return "\n".join([*lines, *_undefined(result, metric), *_outlying(result), *_missing(result)])
 
 
 def _interval(entry: dict[str, Any], key: str, sign: str = "") -> str:
@@ -57,6 +59,15 @@ def _undefined(result: dict[str, Any], metric: str) -> list[str]:
         for unit, reason in metrics[metric].get("undefined", {}).items():
             told.setdefault(f"undefined in {unit}: {reason}", []).append(name)
     return [f"{reason} ({', '.join(names)})" for reason, names in told.items()]
+
+
+def _outlying(result: dict[str, Any]) -> list[str]:
+    """Folds that lie apart, with where their curves are drawn."""
+    return [
+        f"{row['model']} in {Unit(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds ({row['lowest']:.3f} to "
+        f"{row['highest']:.3f}); look at its training in report.html"
+        for row in result.get("outlying_folds") or []
+    ]
 
 
 def _missing(result: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from dmml.data.rna import STANDARDISE, CohortRna, far_from_training
 from dmml.errors import InputError
 from dmml.experiment.doctor import Examination
 from dmml.store import FeatureStore
-from dmml.training.checkpoint import patients_among, read_checkpoint
+from dmml.training.checkpoint import patients_seen, read_checkpoint
 from dmml.training.packing import unpack
 
 
@@ -39,9 +39,13 @@ def examine_checkpoint(found: Examination, path: str | Path, cohort: Cohort | No
             _encoder(found, member.features, hparams.get("n_features"), fitted)
     if cohort.expression is not None:
         _genes(found, cohort, section, fitted.get("gene_statistics") or {})
-    seen = patients_among(cohort.partition("test").test, (fitted.get("patients") or {}).get("train"))
-    if seen:
-        found.add("checkpoint", f"{len(seen)} of the patients to test were trained on (first: {seen[0]})", "look")
+    test = cohort.partition("test").test
+    if seen := patients_seen(test, list(cohort.clinical.patients.index), fitted):
+        told = (
+            f"{len(seen)} of the {len(test)} patients to test were in its training or inner validation (first: {seen[0]}); "
+            "`dmml test` refuses those that have slides or RNA: give the fold that it was trained without, or another cohort"
+        )
+        found.add("checkpoint", told, "look")
 
 
 def _encoder(found: Examination, path: str, n_features: int | None, fitted: Mapping[str, Any]) -> None:
@@ -56,7 +60,7 @@ def _genes(found: Examination, cohort: Cohort, section: Mapping[str, Any], stati
         found.add("checkpoint", "it reads no RNA: the cohort's is not used", "look")
         return
     try:
-        facts = CohortRna(cohort, how).facts(statistics)
+        facts = CohortRna(cohort, how).facts(statistics, cohort.partition("test").test)
     except InputError as error:
         found.add("checkpoint", str(error), "blocks")
         return

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.callbacks.patient_rows import Rows
+from dmml.data.rna import STANDARDISE
 from dmml.evaluation.calibration import calibration_at
 from dmml.evaluation.evaluate import horizons
 from dmml.evaluation.predictions import known_outcome, read_predictions
@@ -23,7 +24,7 @@ from dmml.evaluation.shift_words import shift_words
 from dmml.evaluation.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
 from dmml.evaluation.survival_curves import risk_groups
-from dmml.experiment.reference import stain_rows
+from dmml.experiment.reference import measured, stain_rows
 from dmml.experiment.run_folder import write_json
 from dmml.training.packing import unpack
 from dmml.types import SUBSPACES
@@ -157,9 +158,9 @@ def _compared(rows: Rows, model: Any, data: Any, genes: dict[str, Any]) -> dict[
             if not genes:
                 continue
             names = model.fitted["gene_statistics"][name]["genes"]
-            table = _table(rows.get(name, {}), len(names))
-            table[:, [i for i, gene in enumerate(names) if gene in set(genes[name]["imputed"])]] = np.nan
-            found.setdefault("expression", {})[name] = compare(reference, table, names)
+            table = measured(_table(rows.get(name, {}), len(names)), list(rows.get(name, {})), names, data)
+            within = data.standardise != STANDARDISE[0]
+            found.setdefault("expression", {})[name] = compare(reference, table, names, within)
         else:
             width = len(reference["mean"])
             found.setdefault("features", {})[name] = compare(reference, _table(rows.get(name, {}), width))

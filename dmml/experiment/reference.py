@@ -62,21 +62,40 @@ def add_training_reference(trainer: Trainer, model: LightningModule, data: Any, 
     if risks:
         fitted["median_risk"] = median
     if shift:
-        fitted["reference"] = pack(_references(rows, data))
+        fitted["reference"] = pack(_references(rows, model, data))
     part = Path(best).with_suffix(".part")
     torch.save(checkpoint, part)
     part.replace(best)
     return median
 
 
-def _references(rows: Rows, data: Any) -> dict[str, Any]:
+def _references(rows: Rows, model: Any, data: Any) -> dict[str, Any]:
     """{"10x", "20x", "tumor", "tme", "stain": reference} of what the training patients have."""
-    found = {name: fit_reference(np.stack(list(patients.values()))) for name, patients in rows.items() if patients}
+    found = {}
+    for name, patients in rows.items():
+        table = np.stack(list(patients.values())).astype(float) if patients else np.zeros((0, 0))
+        if name in SUBSPACES and patients:
+            table = measured(table, list(patients), model.fitted["gene_statistics"][name]["genes"], data)
+        if patients:
+            found[name] = fit_reference(table)
     stain = stain_rows(data, data.patients("train")) if hasattr(data, "patients") else {}
     if stain:
         found["stain"] = fit_reference(np.stack(list(stain.values())), NAMES)
     # The genes' names stand in gene_statistics, in the order of the columns.
     return {name: found[name] for name in sorted(found, key=lambda name: (name in SUBSPACES, name))}
+
+
+def measured(table: NDArray[np.float64], patients: list[str], genes: list[str], data: Any) -> NDArray[np.float64]:
+    """Standardised genes as a model was given them, with NaN in place of every value that was imputed.
+
+    Args:
+        table: (patients × genes).
+        patients: Of its rows.
+        genes: Of its columns.
+        data: Their data module.
+    """
+    rna = getattr(data, "rna", None)
+    return table if rna is None else np.where(rna.known(patients, genes), table, np.nan)
 
 
 def stain_rows(data: Any, patients: list[str]) -> dict[str, NDArray[np.float64]]:

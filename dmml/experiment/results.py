@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +16,60 @@ from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import Rows
 from dmml.data.rna import told
+from dmml.evaluation.training_overlap import OVERLAP, overlap_words
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
+from dmml.experiment.tested_checkpoint import RECORDS, TestedCheckpoint
 
 
-def write_test(
-    folder: RunFolder, collected: CollectPredictions, model: Any, data: Any, command: str, rows: Rows | None = None
-) -> Path:
-    """Write `test/<cohort>/` whole.
+@dataclass(frozen=True)
+class Tested:
+    """What was run on a cohort.
 
     Args:
-        folder: Of the run.
+        checkpoint: Of the model.
+        command: As typed.
+        seen: Patients of the cohort whom the model was trained on.
+        of: How many patients were tested.
+    """
+
+    checkpoint: TestedCheckpoint
+    command: str
+    seen: Sequence[str] = ()
+    of: int = 0
+
+    @property
+    def overlap(self) -> dict[str, Any]:
+        """What results say of training patients among those tested; empty where there are none."""
+        return {"training_patients": {"n": len(self.seen), "of": self.of}} if self.seen else {}
+
+
+def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: Any, rows: Rows | None = None) -> Path:
+    """Write `test/<cohort>/`, or `test/<cohort>_fold<k>/`, whole.
+
+    Args:
+        tested: What was run.
         collected: Predictions and attention.
         model: What was tested.
         data: On what.
-        command: As typed.
         rows: What the model was given, a patient a row; None leaves out the comparison with training.
 
     Returns:
         The folder.
+
+    Raises:
+        InputError: The result of another checkpoint, cohort or fold is there.
     """
     from dmml.evaluation.report import write_evaluation
+    from dmml.evaluation.transductive import transductive_words
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
-    out = folder.path / "test" / data.name
-    write_table(out / "predictions.csv", collected.rows)
-    context = _context(folder, model, data, command)
+    out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
+    for name in ("predictions.csv", "programs.csv"):  # those of an earlier test never stand beside this one's context
+        (out / name).unlink(missing_ok=True)
+    context = _context(tested, model, data, out)
     write_json(out / "context.json", context)
+    write_table(out / "predictions.csv", collected.rows)
     _write_attention(out / "attention.npz", collected, data)
     if table := program_rows(collected.programs, rows or {}, model):
         write_table(out / "programs.csv", table)
@@ -49,24 +78,38 @@ def write_test(
     write_calibration(out, context)
     write_recalibrated(out, context, getattr(data, "recalibrate", None))
     metrics = write_evaluation(out)
+    if tested.seen:
+        print(f"{data.name}: {overlap_words(len(tested.seen), tested.of)}")
     for name, entry in metrics.items():
-        if isinstance(entry, dict) and entry.get("value") is not None:
+        if name != OVERLAP and isinstance(entry, dict) and entry.get("value") is not None:
             low, high = entry.get("low"), entry.get("high")
             interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
             print(f"  {name:<18} {entry['value']:.3f}{interval}")
-    print(f"{out / 'report.html'}: {len(collected.rows)} patients of {data.name}")
+    transductive = transductive_words(context)
+    print(f"{out / 'report.html'}: {len(collected.rows)} patients of {data.name}{transductive and f'; {transductive}'}")
     return out
 
 
-def write_predictions(folder: RunFolder, collected: CollectPredictions, data: Any) -> Path:
-    """Write `predict/<cohort>/predictions.csv`, and of what tables beside it."""
-    out = folder.path / "predict" / data.name / "predictions.csv"
+def write_predictions(tested: Tested, collected: CollectPredictions, data: Any) -> Path:
+    """Write `predict/<cohort>/predictions.csv` (or `<cohort>_fold<k>`), and of what tables beside it.
+
+    Raises:
+        InputError: The predictions of another checkpoint, cohort or fold are there.
+    """
+    fold = tested_fold(data)
+    folder = tested.checkpoint.check_result("predict", data.name, fold)
+    out = folder / "predictions.csv"
+    out.unlink(missing_ok=True)
+    content = {"created": now(), "versions": {"dmml": __version__}, "hashes": _hashes(data), **tested.overlap}
+    write_json(folder / RECORDS["predict"], content | tested.checkpoint.record(folder, data.name, fold))
     write_table(out, collected.rows)
-    write_json(
-        out.with_name("provenance.json"), {"created": now(), "versions": {"dmml": __version__}, "hashes": _hashes(data)}
-    )
     print(f"{out}: {len(collected.rows)} patients")
     return out
+
+
+def tested_fold(data: Any) -> int | None:
+    """The fold whose outer test patients were run; None where all patients of the cohort were."""
+    return getattr(getattr(data, "cohort", None), "tested_fold", None)
 
 
 def _hashes(data: Any) -> dict[str, str]:
@@ -91,14 +134,15 @@ def _unknown(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str, Any]:
+def _context(tested: Tested, model: Any, data: Any, out: Path) -> dict[str, Any]:
     fitted, rna = model.fitted, data.rna_facts(model)
     left_out = {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]}
     said = told(rna) if rna else ""
     return {
-        "run": folder.name,
+        "run": RunFolder(tested.checkpoint.run).name,
         "model": type(model).__name__.removeprefix("Subspace").lower(),
-        "cohort": data.name,
+        **tested.checkpoint.record(out, data.name, tested_fold(data)),
+        **tested.overlap,
         **model.task.context(),
         "horizons": fitted.get("horizons"),
         "censoring": fitted.get("censoring"),
@@ -110,7 +154,7 @@ def _context(folder: RunFolder, model: Any, data: Any, command: str) -> dict[str
         "hashes": fitted.get("hashes"),
         "tested_hashes": _hashes(data),
         "oracle_risk": _oracle_risk(Path(data.section["clinical"]).parent / "truth.csv"),
-        "command": command,
+        "command": tested.command,
         "created": now(),
         "versions": {"dmml": __version__},
     }

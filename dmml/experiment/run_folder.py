@@ -19,7 +19,7 @@ PACKAGES = ("torch", "lightning", "torchmetrics", "timm", "zarr", "numpy", "pand
 
 
 class RunFolder:
-    """`runs/<name>`: config.yaml, checkpoints/{best,last}.ckpt, metrics.csv, provenance.json, test/<cohort>/.
+    """`runs/<name>`: config.yaml, checkpoints/{best,last}.ckpt, metrics.csv, provenance.json, test/<cohort>[_fold<k>]/.
 
     Args:
         path: The folder.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml.errors import InputError
+from dmml.writable import check_writable
 
 MARKER = "simulation.json"
 FORMAT = 1
@@ -45,10 +46,12 @@ def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> b
             raise InputError(
                 f"{out}: holds a simulation with {_difference(present, wanted)}; name another folder or give --overwrite"
             )
+        check_writable(out, "name another folder for the simulated cohorts")
         for cohort in ("development", "held_out"):
             shutil.rmtree(out / cohort, ignore_errors=True)
     elif present is not None and present.get("state") == "complete":
         return False
+    check_writable(out, "name another folder for the simulated cohorts")
     out.mkdir(parents=True, exist_ok=True)
     _write_marker(out, {**wanted, "state": "running"})
     return True

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dmml.writable import check_writable
+
 FAILURES, QC = "failures.csv", "qc.html"
 
 
@@ -17,6 +19,18 @@ def beside(store: str | Path, name: str) -> str:
     """Path or URL of a file in the folder that holds the store."""
     text = str(store).rstrip("/")
     return f"{text.rpartition('/')[0]}/{name}" if "://" in text else str(Path(text).parent / name)
+
+
+def check_store_writable(store: str) -> None:
+    """Refuse a store in which, or beside which, no file can be written.
+
+    Raises:
+        InputError: See `check_writable`.
+    """
+    remedy = "name another store with --out"
+    check_writable(beside(store, ""), remedy)
+    if os.path.isdir(store.removeprefix("file://")):
+        check_writable(store, remedy)
 
 
 def prefix_of(store: str | Path) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.functional.classification import multiclass_auroc
+from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
 from dmml.errors import InputError
@@ -163,8 +163,10 @@ class MacroAUC(Metric):
         defined = (there > 0) & (there < len(label))
         if not defined.any():
             return torch.tensor(float("nan"), device=self.device)
-        values = multiclass_auroc(logits.softmax(1), label, self.n_classes, average="none")
-        return values[defined].mean()
+        probability = logits.softmax(1)
+        # Only these classes: one that no patient has, or all have, has no curve, and torchmetrics would warn of it.
+        values = [binary_auroc(probability[:, c], label == c) for c in defined.nonzero().flatten().tolist()]
+        return torch.stack(values).mean()
 
 
 def _plain(label: Any) -> str:

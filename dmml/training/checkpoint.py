@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from dmml.cohort.id_spelling import patient_key
 from dmml.errors import InputError
 from dmml.tasks import Task
 from dmml.training.packing import unpack
@@ -33,7 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a checkpoint that can be read safely ({reason}); use one written by `dmml fit`"
         ) from error
-    if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint or "state_dict" not in checkpoint:
+    parts = checkpoint if isinstance(checkpoint, dict) else {}
+    if not isinstance(parts.get("hyper_parameters"), dict) or "state_dict" not in parts:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
     return checkpoint
 
@@ -90,9 +93,23 @@ def _path(kind: Any) -> str:
 
 
 def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[str, Any]:
-    """Salted hashes of patient ids: a checkpoint can tell whether it saw a patient, but not whom it saw."""
-    salt = salt or secrets.token_hex(8)
-    return {"salt": salt, "hashes": sorted(_hash(salt, patient) for patient in patient_ids)}
+    """Salted hashes of patient ids: a checkpoint can tell whether it saw a patient, but not whom it saw.
+
+    Args:
+        patient_ids: Of one part (training, inner validation).
+        salt: None draws one.
+
+    Returns:
+        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, by which an id is known that another table
+        spells differently}. A key that two of the ids share is left out.
+    """
+    salt, ids = salt or secrets.token_hex(8), list(patient_ids)
+    keys = [key for key, count in Counter(map(patient_key, ids)).items() if count == 1]
+    return {
+        "salt": salt,
+        "hashes": sorted(_hash(salt, patient) for patient in ids),
+        "keys": sorted(_hash(salt, key) for key in keys),
+    }
 
 
 def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) -> list[str]:
@@ -101,6 +118,30 @@ def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) ->
         return []
     seen = set(hashed["hashes"])
     return [patient for patient in patient_ids if _hash(hashed["salt"], patient) in seen]
+
+
+def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Mapping[str, Any]) -> list[str]:
+    """Those of the patients whom a model has seen.
+
+    It saw those of its training, those of the inner validation that chose its epoch, and those of both of the models that
+    it learned from (a teacher, `init_from`).
+
+    Args:
+        patient_ids: Patients to test.
+        cohort: All ids of their table. An id that is spelt differently from one that the model saw is taken for the same
+            patient where their `patient_key` is one, unless two ids of this table have that key.
+        fitted: What was fitted with the model.
+    """
+    own = fitted.get("patients") or {}
+    parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in ("train", "val")]
+    shared = Counter(map(patient_key, cohort))
+    keys = {patient: patient_key(patient) for patient in patient_ids if shared[patient_key(patient)] < 2}
+    seen: set[str] = set()
+    for hashed in filter(None, parts):
+        seen |= set(patients_among(patient_ids, hashed))
+        hashes, salt = set(hashed.get("keys") or ()), hashed["salt"]
+        seen |= {patient for patient, key in keys.items() if _hash(salt, key) in hashes}
+    return [patient for patient in patient_ids if patient in seen]
 
 
 def seen_before(*fitted: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,11 @@ class CrossFittedTeachers:
             raise InputError(
                 f"cross-fitting: {len(taught)} training patients (first: {taught[0]}) were in the training of every teacher"
             )
+
+    @property
+    def fitted_each(self) -> list[dict[str, Any]]:
+        """What was fitted with each of the teachers."""
+        return [teacher.fitted for teacher in self._teachers]
 
     def to(self, device: torch.device) -> CrossFittedTeachers:
         """Move all of them."""

@@ -14,7 +14,7 @@ from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import adopt, read_checkpoint, start_from
+from dmml.training.checkpoint import adopt, read_checkpoint, seen_before, start_from
 from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.programs import ProgramScores
 from dmml.training.subspace_module import SubspaceModule
@@ -217,8 +217,16 @@ class SubspaceStudent(SubspaceModule):
         return own if self.teacher_path is None else own | {self.teacher_path: self._teacher[0].fitted}
 
     def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
-        """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`."""
+        """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`.
+
+        Whom the new teachers were fitted on is added to what the student's checkpoint knows of its patients.
+        """
         self._teacher = (teacher,)
+        if "patients" in self.fitted:
+            before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
+            own = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
+            self.fitted["patients"]["before"] = seen_before(*before, *own)
+            self._keep_hparams()
 
     def losses(self, batch: Batch) -> LossTerms:
         """Task, programs, consistency, and what the teacher says."""

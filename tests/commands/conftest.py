@@ -72,3 +72,14 @@ def journey(cohorts) -> Journey:
     student = cohorts.config("student", "SubspaceStudent", model={"teacher": cohorts.best("teacher")})
     assert main(["fit", "--config", str(student)]) == 0
     return cohorts
+
+
+@pytest.fixture(scope="session")
+def folds(cohorts) -> Journey:
+    """The cohorts, and a teacher of slides alone that was fitted without fold 1 of three: the run `fold1`."""
+    slides = {"split": {"folds": 3}, "expression": None}
+    config = cohorts.config("fold1", "SubspaceTeacher", data=slides | {"fold": 1}, trainer={"callbacks": []})
+    assert main(["fit", "--config", str(config)]) == 0
+    cohorts.config("three_folds", data=slides)
+    cohorts.config("whole_cohort", data={"expression": None})
+    return cohorts

@@ -31,9 +31,8 @@ def renamed(cohorts, tmp_path):
         table = pd.read_csv(cohorts.root / cohort / "clinical.csv", dtype=str)
         table["grade"] = table["grade"].map(GRADES)
         patients = sorted(table["patient_id"].unique())
-        new = dict(
-            zip(patients, [IMAGE, "two\nlines", "$a_{$", '"><script>alert(3)</script>', "tab\tid"], strict=False)
-        )
+        odd = [IMAGE, "two\nlines", "$a_{$", '"><script>alert(3)</script>', "tab\tid"]
+        new = {patient: f"{id_}{cohort}" for patient, id_ in zip(patients, odd, strict=False)}  # each cohort's own
         slides = {"slide_id": table["slide_id"] if "slide_id" in table else table["patient_id"]}
         table = table.assign(patient_id=table["patient_id"].replace(new), **slides)
         table = table.rename(columns={"grade": "<b>grade</b>", "age": "<i>age</i>"})

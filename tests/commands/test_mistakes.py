@@ -88,6 +88,8 @@ def test_missing_checkpoint(refused, cohorts, shared_data):
     config = cohorts.config("m_ckpt", cohort="held_out")
     assert "nowhere/best.ckpt" in refused("test", "--ckpt_path", "nowhere/best.ckpt", "--config", config)
     assert "--ckpt_path" in refused("test", "--config", config)
+    assert "5: no such checkpoint" in refused("predict", "--ckpt_path", "5", "--config", config)
+    assert "not the word 'last'" in refused("test", "--ckpt_path", "last", "--config", config)
     slide = shared_data / "slides" / "cmu_small_region.svs"
     message = refused("predict-slide", slide, "--ckpt_path", "nowhere/best.ckpt", "--out", "o")
     assert "nowhere/best.ckpt" in message

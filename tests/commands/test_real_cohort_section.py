@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from html_page import Page
 
 from dmml.__main__ import main
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
@@ -98,7 +99,7 @@ def test_two_cohorts_are_trained_together(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "one+two, train: " in said
 
-    predictions, metrics = results_of("both", both, "one+two")
+    predictions, metrics = results_of("both", both, "one+two_fold1")
     clinical = pd.concat(pd.read_csv(folder / "clinical.csv") for folder in (one, two)).set_index("patient_id")
     ids = predictions["patient_id"]
     assert 30 <= len(ids) <= 40
@@ -147,7 +148,16 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
 
     shifted, metrics = results_of("home", other | {"standardise": "within_cohort"}, "away_transductive")
     said = capsys.readouterr().out
-    assert "transductive" in said
+    report = "runs/home/test/away_transductive/report.html"
+    assert f"{report}: 40 patients of away_transductive; transductive: RNA standardised within the cohort" in said
+    first = Page(Path(report).read_text()).text.split("orders patients by risk")[0]
+    assert "transductive: RNA standardised within the cohort, so that each prediction depends on the other" in first
+    shift = json.loads(Path("runs/home/test/away_transductive/shift.json").read_text())
+    for entry in shift["expression"].values():
+        assert entry["within"]  # a gene that has the training mean by construction is no finding
+        assert "median_shift" not in entry
+        assert entry["p"] > 0.01  # nor are the genes that the array lacks
+    assert any("standardised within this cohort, so that every gene has the training mean" in w for w in shift["words"])
     lost = [gene for gene in absent if gene in genes_of(SETS["tumor"])]
     assert f"{len(lost)} tumor genes are not measured and count as the training mean ({lost[0]}, {lost[1]}, " in said
     assert metrics["c_index"]["n"] == 40
@@ -174,8 +184,10 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
     assert (
         "29 patients have RNA, too few to standardise a cohort within itself (30 are needed)" in capsys.readouterr().err
     )
-    assert main(["fit", "--config", config("y", section(home, standardise="within_cohort"))]) == 2
-    assert "is for test and predict" in capsys.readouterr().err
+    for verb, folder in (("fit", "y"), ("crossval", "y_crossval")):
+        assert main([verb, "--config", config("y", section(home, standardise="within_cohort"))]) == 2
+        assert "is for test and predict" in capsys.readouterr().err
+        assert not Path("runs", folder).exists()
 
 
 def spoil(folder: Path, patients: list[str], target: Path) -> Path:

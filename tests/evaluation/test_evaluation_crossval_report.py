@@ -14,6 +14,7 @@ from dmml.errors import InputError
 from dmml.evaluation.crossval_plots import calibrations_of, models_by, risk_picture, sees, shown_models
 from dmml.evaluation.crossval_report import write_crossval_report
 from dmml.evaluation.crossval_results import read_crossval
+from dmml.evaluation.crossval_training import fold_curves
 from dmml.evaluation.crossval_words import summary
 
 FOLDS = 3
@@ -314,3 +315,64 @@ def test_unusable_folders_are_told_in_one_line(folder, tmp_path, make):
             run_command(folder)
         assert "\n" not in str(told.value)
     assert not (folder / "report.html").exists()
+
+
+def write_training(folder, model, chosen=3, epochs=6):
+    """Curves of a network in every fold; that of fold 1 turns up."""
+    for fold in range(FOLDS):
+        place = folder / f"fold_{fold}" / model
+        place.mkdir(parents=True)
+        epoch = np.arange(epochs)
+        rise = 0.3 * epoch if fold == 1 else 0
+        table = pd.DataFrame({"epoch": epoch, "step": epoch, "train/loss": 5.0, "train/task": 2 - 0.1 * epoch})
+        table.assign(**{"val/loss": 1.5 + rise}).to_csv(place / "metrics.csv", index=False)
+        (place / "context.json").write_text(json.dumps({"chosen_epoch": chosen - 1}))
+
+
+def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, make):
+    told = content()
+    told["models"]["teacher"]["c_index"]["folds"][1] = 0.431
+    apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
+    told["outlying_folds"] = [{"model": "teacher", **apart}]
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
+    write_training(folder, "teacher")
+    page = Page(write_crossval_report(folder).read_text()).check()
+    assert (
+        "In fold 1 the concordance lies far from that of the other folds: teacher (0.431, its other folds 0.680 to "
+        "0.720). See the training curves below, and the folder fold_1/teacher."
+    ) in " ".join(page.text.split())
+    assert (
+        "fold 1, epoch 3 of 6 chosen, validation loss 2.100, Concordance (Harrell) of the test patients 0.431"
+        in page.titles
+    )
+    assert (
+        "fold 0, epoch 3 of 6 chosen, validation loss 1.500, Concordance (Harrell) of the test patients 0.680"
+        in page.titles
+    )
+    assert (folder / "plots" / "training_teacher.png").stat().st_size > 5000
+    assert not (folder / "plots" / "training_clinical.png").exists()  # a regression has no curve
+    curves = fold_curves(read_crossval(folder), "teacher")
+    assert curves[0].training.tolist() == pytest.approx([2, 1.9, 1.8, 1.7, 1.6, 1.5])  # the task's term, as validation
+    assert [curve.apart for curve in curves] == [False, True, False]
+
+
+def test_of_many_fits_the_ones_that_lie_apart_are_drawn_and_the_others_are_counted(tmp_path, make):
+    told = content(models={"teacher": POOLED["teacher"], "rna_linear": POOLED["rna_linear"]})
+    told["units"] = [{"repeat": repeat, "fold": fold, "seed": 0} for repeat in range(4) for fold in range(FOLDS)]
+    for entries in told["models"].values():
+        entries["c_index"]["folds"] = [0.7] * 11 + [0.4]
+    apart = {"repeat": 3, "fold": 2, "seed": 0, "value": 0.4, "median": 0.7, "lowest": 0.7, "highest": 0.7}
+    told["outlying_folds"] = [{"model": "teacher", **apart}]
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
+    write_training(folder, "teacher")
+    for repeat in (1, 2, 3):
+        write_training(folder / f"repeat_{repeat}", "teacher")
+    page = Page(write_crossval_report(folder).read_text()).check()
+    assert any(title.startswith("fold 2, repeat 3, epoch 3") for title in page.titles)
+    assert "2 more fits are not drawn" in page.text
+
+
+def test_folders_of_an_earlier_dmml_keep_no_curves_and_the_page_has_no_section_for_them(folder):
+    page = Page(write_crossval_report(folder).read_text()).check()
+    assert "Training" not in page.text
+    assert "lies far" not in page.text

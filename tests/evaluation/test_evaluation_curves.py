@@ -157,3 +157,11 @@ def test_coordination_is_told_in_a_sentence(tmp_path):
         "surer one (0.31 tumor, 0.42 TME)."
     )
     assert coordination_words(tmp_path / "absent.csv") == ""
+
+
+def test_a_damaged_training_log_is_named(tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(b"\xff\xfe\x00epoch")
+    with pytest.raises(InputError, match=r"metrics.csv cannot be read as a table"):
+        training_series(tmp_path / "metrics.csv")
+    (tmp_path / "metrics.csv").write_text("epoch,step,val/loss\n0,1,0.5\nbroken,2,0.4\n1,3,0.3\n")
+    assert training_series(tmp_path / "metrics.csv")["val/loss"].to_dict() == {1: 0.5, 2: 0.3}

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import energy_distance
 from sklearn.metrics import roc_auc_score
 
 from dmml.errors import InputError
 from dmml.evaluation.metrics import concordance_index
-from dmml.evaluation.shift import MOST_POINTS, compare, energy_test, fit_reference, told_apart
+from dmml.evaluation.shift import MOST_POINTS, compare, fit_reference
 from dmml.evaluation.shift_plots import shift_pictures
-from dmml.evaluation.shift_words import shift_words
+from dmml.evaluation.shift_words import shift_words, verdict
 from dmml.evaluation.stain import NAMES, stain_of
 from dmml.evaluation.subgroups import by_subgroup
+from dmml.evaluation.two_samples import classifier_test
 
 LOADINGS = np.random.default_rng(7).normal(size=(4, 30))
 
@@ -72,32 +72,124 @@ def test_a_shift_is_found_in_any_direction(direction):
     assert len(found["map"]["cohort"]) == 40
 
 
-def test_energy_is_scipys_in_one_dimension_and_zero_for_a_sample_with_itself():
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(size=(25, 1)), generator.normal(0.7, 1, size=(35, 1))
-    value, p = energy_test(a, b, permutations=199)
-    across = np.abs(a - b.T).mean()
-    assert value == pytest.approx(energy_distance(a[:, 0], b[:, 0]) ** 2 / (2 * across), rel=1e-6)
-    assert 0 < p < 0.1
-    assert energy_test(a, a, permutations=99) == (pytest.approx(0, abs=1e-12), 1.0)
-
-
-def test_classifier_is_scored_on_patients_it_was_not_fitted_to():
+def test_the_classifier_is_scored_on_patients_it_was_not_fitted_to():
     generator = np.random.default_rng(0)
     noise = generator.normal(size=(40, 60)), generator.normal(size=(40, 60))  # more columns than it can fit
-    assert told_apart(*noise)[0] == pytest.approx(0.5, abs=0.15)
+    assert classifier_test(*noise, permutations=9).auc == pytest.approx(0.5, abs=0.15)
     a, b = generator.normal(size=(60, 3)), generator.normal(size=(60, 3)) + np.array([1.5, 0, 0])
-    auc, low, high = told_apart(a, b)
+    found = classifier_test(a, b)
     expected = roc_auc_score(np.repeat([0, 1], 60), np.concatenate([a[:, 0], b[:, 0]]))
-    assert auc == pytest.approx(expected, abs=0.06)
-    assert low.mean() < 0 < high.mean()
+    assert found.auc == pytest.approx(expected, abs=0.06)
+    assert found.scores_a.mean() < 0 < found.scores_b.mean()
+    assert found.p == 0.001
+    assert classifier_test(a, a, permutations=99).p > 0.3
+
+
+def test_p_is_that_of_the_auc_which_is_stated():
+    """By plain loops: each exchange of patients is a discriminant of its own."""
+    generator = np.random.default_rng(2)
+    a, b = generator.normal(size=(15, 2)), generator.normal(size=(12, 2)) + 0.8
+    found = classifier_test(a, b, permutations=60, seed=4)
+    generator = np.random.default_rng(4)
+    parts = [generator.permutation(len(side)) % 5 for side in (a, b)]
+    assert found.auc == pytest.approx(plain_auc(a, b, parts))
+    both, chance = np.vstack([a, b]), []
+    for _ in range(60):
+        order = generator.permutation(27)
+        chance.append(plain_auc(both[order[:15]], both[order[15:]], parts))
+    assert found.p == (1 + sum(value >= found.auc - 1e-12 for value in chance)) / 61
+
+
+def plain_auc(a, b, parts):
+    values = []
+    for fold in range(5):
+        (low, out_low), (high, out_high) = (
+            (side[part != fold], side[part == fold]) for side, part in zip((a, b), parts, strict=True)
+        )
+        scatter = sum((len(x) - 1) * np.cov(x.T) for x in (low, high)) / (len(low) + len(high) - 2)
+        ridge = 0.1 * np.trace(scatter) / len(scatter) + 1e-9
+        weight = np.linalg.inv(scatter + ridge * np.eye(len(scatter))) @ (high.mean(0) - low.mean(0))
+        truth = np.repeat([0, 1], [len(out_low), len(out_high)])
+        values.append(roc_auc_score(truth, np.concatenate([out_low, out_high]) @ weight))
+    return np.mean(values)
+
+
+WIDE = np.random.default_rng(8).normal(size=(12, 300)) * np.linspace(1.5, 0.3, 12)[:, None]
+NOISE = np.random.default_rng(9).uniform(0.3, 3, size=300)
+LACKING = np.random.default_rng(3).random(300) < 0.4
+
+
+def genes_of(n, seed, loadings=WIDE, offset=0.0):
+    """Patients whose columns hang together and differ in noise, as genes do."""
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, 12)) @ loadings + generator.normal(size=(n, 300)) * NOISE + offset
+
+
+def standardised(rows):
+    return (rows - rows.mean(0)) / rows.std(0)
+
+
+@pytest.mark.parametrize("gaps", ["genes that the cohort lacks", "values here and there", "genes of half of training"])
+def test_imputed_columns_are_no_shift_and_hide_none(gaps):
+    def compared(seed, offset=0.0):
+        training, cohort = genes_of(50, seed), genes_of(36, 1000 + seed, offset=offset)
+        if gaps == "genes that the cohort lacks":
+            cohort[:, LACKING] = np.nan
+        elif gaps == "values here and there":
+            cohort[np.random.default_rng(seed).random(cohort.shape) < 0.3] = np.nan
+        else:
+            training[np.ix_(np.arange(50) % 2 == 0, LACKING)] = np.nan
+        return compare(fit_reference(training), cohort)
+
+    p = np.array([compared(seed)["p"] for seed in range(24)])
+    assert (p < 0.05).mean() <= 0.13
+    assert 0.3 < p.mean() < 0.7
+    moved = compared(0, offset=0.8 * genes_of(50, 0).std(0))
+    assert moved["p"] <= 0.002
+    assert moved["auc"] > 0.9
+
+
+def test_too_few_known_values_are_not_compared():
+    """Few columns can be fitted by the axes alone, which would look like a cohort without any spread."""
+    training, cohort = genes_of(60, 0), genes_of(40, 1)
+    cohort[:31, np.arange(300) % 5 < 3] = np.nan
+    assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients with enough known values, of 10")
+    short = cohort[:, :10]
+    short[:, 5:] = np.nan
+    assert compare(fit_reference(training[:, :10]), short)["reason"].startswith("0 patients with enough known values")
+    assert "auc" in compare(fit_reference(training[:, :10]), genes_of(40, 1)[:, :10])
+
+
+def test_a_cohort_standardised_within_itself_is_no_shift_whatever_its_platform():
+    def compared(seed, loadings=WIDE, scale=1.0):
+        cohort = genes_of(36, 1000 + seed, loadings, offset=5.0) * scale
+        return compare(fit_reference(standardised(genes_of(50, seed))), standardised(cohort), within=True)
+
+    found = [compared(seed, scale=3.0) for seed in range(24)]
+    p = np.array([one["p"] for one in found])
+    assert (p < 0.05).mean() <= 0.13
+    assert 0.3 < p.mean() < 0.7
+    assert np.mean([one["auc"] for one in found]) == pytest.approx(0.5, abs=0.06)
+    assert "median_shift" not in found[0]  # it is 0 by construction, which would be no finding
+    other = compared(0, loadings=np.random.default_rng(5).permutation(WIDE.T).T)  # genes hang together otherwise
+    assert other["p"] <= 0.002
+    assert other["auc"] > 0.9
+
+
+def test_how_well_patients_are_told_decides_and_not_p_alone():
+    assert verdict({"auc": 0.51, "p": 0.001}).startswith("the shift is slight")
+    assert verdict({"auc": 0.72, "p": 0.01}).startswith("the shift is moderate")
+    assert verdict({"auc": 0.93, "p": 0.001}).startswith("the shift is clear")
+    assert verdict({"auc": 0.68, "p": 0.2}).startswith("no shift is detected")
+    assert "AUC 0.51" in verdict({"auc": 0.51, "p": 0.001})
+    assert "permutation p < 0.001" in verdict({"auc": 0.51, "p": 0.001})
 
 
 def test_a_reference_is_plain_and_names_nobody():
     reference = fit_reference(patients(40, 3))
     assert json.loads(json.dumps(reference)) == reference
     rows = patients(40, 3)
-    assert not any(np.isclose(rows, value, atol=1e-9).any() for value in reference["sample"])
+    assert not any(np.isclose(rows, value, rtol=0, atol=1e-9).any() for value in reference["sample"])
 
 
 def test_stain_unmixes_what_was_mixed():
@@ -155,7 +247,7 @@ def test_words_and_picture_of_a_file(tmp_path):
     told = " ".join(shift_words(content))
     assert "Missing: 4 of 40 patients without RNA." in told
     assert "Tile features at 20x" in told
-    assert "is told from training (energy test p < 0.001" in told
+    assert "of the patients from training patients (AUC " in told
     assert "Stain: not compared (nobody in this cohort has it)" in told
     assert "lowest in sex f (20 patients) 0.60" in told
     assert "reads no RNA" not in told
@@ -181,3 +273,11 @@ def test_a_sorted_table_is_not_judged_by_its_first_patients():
     assert compare(reference, np.vstack([other, alike]))["p"] < 0.01
     assert compare(reference, alike)["p"] > 0.01
     assert len(found["map"]["cohort"]) == MOST_POINTS
+
+
+def test_a_checkpoint_of_an_earlier_dmml_is_compared_as_far_as_it_goes():
+    reference = fit_reference(genes_of(50, 0))
+    earlier = {name: value for name, value in reference.items() if name not in ("rest", "sample_within")}
+    cohort = genes_of(36, 1)
+    assert compare(earlier, cohort) == compare(reference, cohort)
+    assert "train again" in compare(earlier, standardised(cohort), within=True)["reason"]

@@ -1,4 +1,4 @@
-"""`crossval.json` once more from `oof_predictions.csv` and the clinical table, by the plain code of `recomputed`."""
+"""`crossval.json` once more from `oof_predictions.csv`, each fold's own curves and the clinical table, by plain code."""
 
 import json
 import math
@@ -7,7 +7,17 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import pytest
-from recomputed import bootstrap, class_metrics, cox, draws, holm, resampled_t, shared_logits, survival_metrics
+from recomputed import (
+    bootstrap,
+    class_metrics,
+    cox,
+    draws,
+    holm,
+    resampled_t,
+    shared_logits,
+    survival_metrics,
+    survival_on,
+)
 from scipy.stats import chi2
 
 NEAR = {"rel": 1e-4, "abs": 2e-4}
@@ -29,6 +39,7 @@ class Unit:
         self.repeat = unit["repeat"]
         own = table[(table["model"] == model) & (table[list(unit)] == list(unit.values())).all(axis=1)]
         assert own["patient_id"].is_unique
+        own = with_own_curves(own, place)
         joined = own.drop(columns=outcome.columns).join(outcome, on="patient_id").dropna(subset=outcome.columns)
         self.rows = joined.to_dict("records")
         self.index = np.array([row_of[row["patient_id"]] for row in self.rows])
@@ -47,6 +58,20 @@ class Unit:
         if "label" not in self.rows[0] and sum(row["event"] for row in self.rows) < 2:
             found = dict.fromkeys(found)
         return {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
+
+
+def with_own_curves(own, place):
+    """The rows with the survival that the fold's own folder keeps, from which their common days must follow."""
+    kept = pd.read_csv(place / "predictions.csv", dtype={"patient_id": str}).set_index("patient_id")
+    kept = kept[[name for name in kept if name.startswith("survival_")]]
+    common = [name for name in own if name.startswith("survival_")]
+    assert set(common) <= {"survival_365", "survival_1095", "survival_1825"}
+    for row in own.to_dict("records"):
+        curve = kept.loc[row["patient_id"]].to_dict()
+        for name in common:
+            expected = survival_on(curve, float(name.split("_")[1]))  # NaN beyond the end
+            assert row[name] == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    return own.drop(columns=common).join(kept, on="patient_id")
 
 
 def labelled(rows):

@@ -1,6 +1,7 @@
 """`dmml crossval` whole: its files, its models, its seeds, jobs and collecting, and what it refuses."""
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from html_page import Page
 import dmml
 from dmml.commands.crossval import command
 from dmml.errors import InputError
-from dmml.experiment.crossval_models import NEEDS, chosen, offered, pairs
+from dmml.experiment.crossval_models import LINEAR, NEEDS, chosen, offered, pairs
 
 pytestmark = pytest.mark.slow
 
@@ -240,6 +241,20 @@ def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
     table = pd.read_csv(tmp_path / "cv" / "oof_predictions.csv")
     assert (table.groupby(["model", "patient_id"]).size() == 4).all()
     check_every_figure(tmp_path / "cv", cohort / "clinical.csv")
+
+
+def test_every_networks_training_is_kept_and_shown_and_survival_stands_on_common_days(whole):
+    networks = [name for name in result(whole)["models"] if name not in LINEAR and not name.endswith("+clinical")]
+    assert len(networks) >= 7
+    for fold, name in itertools.product((0, 1), networks):
+        place = whole / f"fold_{fold}" / name
+        table = pd.read_csv(place / "metrics.csv")
+        assert {"epoch", "val/loss", "train/loss"} <= set(table.columns)
+        assert not [column for column in table if column.startswith("test")]  # nothing of the outer test patients
+        assert json.loads((place / "context.json").read_text())["chosen_epoch"] in table["epoch"].tolist()
+        assert (whole / "plots" / f"training_{name}.svg").is_file()
+    columns = [name for name in pd.read_csv(whole / "oof_predictions.csv") if name.startswith("survival_")]
+    assert columns == ["survival_365", "survival_1095", "survival_1825"]
 
 
 def test_networks_of_a_fold_meet_the_same_batches_and_another_seed_others(cohort, tmp_path):

@@ -46,6 +46,9 @@ def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(
     assert sorted(left_out) == sorted(whole)
     tested = set(pd.read_csv(fold / "student" / "predictions.csv")["patient_id"])
     assert not tested & whole
+    before = kept(fold / "student")["fitted"]["patients"]["before"].values()
+    assert len(before) == 4, "the fold's own teacher, and those that left a part out"
+    assert set().union(*(patients_among(clinical, parts["train"]) for parts in before)) == whole
 
 
 def test_all_teachers_speak_of_the_same_intervals_on_the_same_scale_of_genes(done):

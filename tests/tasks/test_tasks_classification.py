@@ -86,3 +86,16 @@ def test_metric_is_the_macro_auc_over_classes_that_are_there():
     metric.reset()
     metric.update(logits[:3], {"label": torch.zeros(3, dtype=torch.long)})
     assert math.isnan(metric.compute()["auc"].item()), "one class alone: undefined, not a half"
+
+
+def test_a_class_that_nobody_has_leaves_the_auc_of_the_others_without_a_warning(recwarn):
+    auc = Classification(["G2", "G3", "G4"]).metrics()["auc"]
+    logits, label = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1] * 6)
+    auc.update(logits, {"label": label})
+    probability = logits.softmax(1)
+    by_class = [roc_auc_score(label == c, probability[:, c]) for c in (0, 1)]
+    assert float(auc.compute()) == pytest.approx(sum(by_class) / 2)
+    auc.reset()
+    auc.update(logits, {"label": torch.ones(12, dtype=torch.long)})
+    assert torch.isnan(auc.compute())
+    assert not recwarn.list

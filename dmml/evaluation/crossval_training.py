@@ -1,0 +1,140 @@
+"""Training curves of a cross-validation: each network in every fold, with the epoch that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dmml.evaluation.crossval_results import CrossvalResult
+from dmml.evaluation.crossval_words import label, unit_words
+from dmml.evaluation.plots import BLUE, INK, VERMILLION, Picture, new_figure, style
+from dmml.evaluation.training_curves import training_series
+from dmml.evaluation.words import metric_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+MAX_PANELS = 10
+COLUMNS = 2
+"""Panels in a row: more cannot be read on a phone."""
+_LOG_FROM = 20.0
+"""Largest over smallest loss from which the axis is logarithmic: one fold that diverged must not flatten the others."""
+
+
+@dataclass(frozen=True)
+class FoldCurve:
+    """How one network was fitted in one fold.
+
+    Attributes:
+        name: Of the fold.
+        value: The primary metric on its test patients; None where undefined.
+        apart: Whether the fold lies apart from the others.
+        training: Loss by epoch, from 1.
+        validation: Likewise.
+        chosen: The epoch that was chosen, from 1; None where it is not known.
+    """
+
+    name: str
+    value: float | None
+    apart: bool
+    training: pd.Series
+    validation: pd.Series
+    chosen: int | None
+
+    def words(self, metric: str) -> str:
+        """What stands under the pointer."""
+        found = [self.name]
+        if self.chosen is not None and self.chosen in self.validation:
+            last = int(max(self.validation.index))
+            found.append(f"epoch {self.chosen} of {last} chosen, validation loss {self.validation[self.chosen]:.3f}")
+        found.append(f"{metric} of the test patients {'undefined' if self.value is None else f'{self.value:.3f}'}")
+        return ", ".join(found)
+
+
+def training_by_model(result: CrossvalResult) -> dict[str, tuple[Picture, str]]:
+    """{name of a network for people: its picture, what is not drawn}; networks whose folder keeps no curve are left out."""
+    found = {}
+    for model in result.models:
+        curves = [curve for curve in fold_curves(result, model) if len(curve.validation)]
+        if curves:
+            shown = curves if len(curves) <= MAX_PANELS else sorted(curves, key=lambda c: not c.apart)[:MAX_PANELS]
+            left = len(curves) - len(shown)
+            note = f"{left} more fits are not drawn; their curves lie in metrics.csv of their folders." if left else ""
+            found[label(model)] = _picture(model, shown, metric_name(result.metric)[0]), note
+    return found
+
+
+def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
+    """Curves of a model, in the order of its folds; empty series where the folder keeps none."""
+    apart = {tuple(row[key] for key in ("repeat", "fold", "seed")) for row in result.outlying if row["model"] == model}
+    found = []
+    for unit, value in zip(result.content["units"], result.models[model][result.metric]["folds"], strict=True):
+        place = result.place(unit, model)
+        training, validation = _losses(training_series(place / "metrics.csv"))
+        chosen = result.context(unit, model).get("chosen_epoch")
+        is_apart = (unit["repeat"], unit["fold"], unit["seed"]) in apart
+        chosen = chosen + 1 if isinstance(chosen, int) else None
+        found.append(FoldCurve(unit_words(result, unit), value, is_apart, training, validation, chosen))
+    return found
+
+
+def _losses(series: Mapping[str, pd.Series]) -> tuple[pd.Series, pd.Series]:
+    """Training and validation by epoch; of training the task's own term, which is what validation shows."""
+    import pandas as pd
+
+    absent = pd.Series(dtype=float)
+    return series.get("train/task", series.get("train/loss", absent)), series.get("val/loss", absent)
+
+
+def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
+    columns = min(COLUMNS, len(curves))
+    rows = -(-len(curves) // columns)
+    words: dict[str, str] = {}
+    with style():
+        size = {"width": 0.4 + 2.3 * columns, "height": 0.55 + 1.35 * rows}
+        figure, axes = new_figure(rows, columns, squeeze=False, sharex=True, sharey=True, **size)
+        for i, (place, curve) in enumerate(zip(axes.flat, curves, strict=False)):
+            gid = f"chosen-{model}-{i}"
+            _draw(place, curve, gid)
+            words[gid] = curve.words(metric)
+        for place in axes.flat[len(curves) :]:
+            place.set_visible(False)
+        _scale(axes.flat[0], curves)
+        for place in axes[-1]:
+            place.set_xlabel("epoch")
+        for place in axes[:, 0]:
+            place.set_ylabel("loss")
+        if len(curves) % columns and rows > 1:  # above the empty place
+            axes[-2, -1].tick_params(labelbottom=True)
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), handletextpad=0.4)
+    caption = f"Above each panel, {metric[0].lower()}{metric[1:]} of the fold's test patients."
+    if any(curve.apart for curve in curves):
+        caption += " In bold: a fold that lies apart from the others."
+    alt = "; ".join(words.values())
+    return Picture(f"training_{model}", f"Training: {label(model)}", caption, f"{label(model)}: {alt}.", figure, words)
+
+
+def _draw(axes: Axes, curve: FoldCurve, gid: str) -> None:
+    single = len(curve.validation) == 1
+    axes.plot(curve.training.index, curve.training, color=BLUE, marker="." if single else None, label="training")
+    dashes = {"linestyle": (0, (4, 1.5)), "marker": "." if single else None}
+    axes.plot(curve.validation.index, curve.validation, color=VERMILLION, label="validation", **dashes)
+    if curve.chosen is not None and curve.chosen in curve.validation:
+        at = curve.chosen, curve.validation[curve.chosen]
+        axes.plot(*at, "o", color=INK, markersize=5.5, gid=gid, label="epoch that was chosen", linestyle="none")
+    value = "undefined" if curve.value is None else f"{curve.value:.3f}"
+    look = {"color": VERMILLION} if curve.apart else {"fontweight": "normal"}
+    axes.set_title(f"{curve.name}: {value}", **look)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _scale(axes: Axes, curves: list[FoldCurve]) -> None:
+    values = np.concatenate([part.to_numpy(float) for curve in curves for part in (curve.training, curve.validation)])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > _LOG_FROM * values.min():
+        axes.set_yscale("log")

@@ -1,0 +1,19 @@
+"""What must be said of results for which the tested cohort itself was used to prepare the model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def transductive_words(context: Mapping[str, Any]) -> str:
+    """Why a test is transductive; empty where it is not, as with a student, which reads no RNA.
+
+    Args:
+        context: `context.json` of the test.
+    """
+    if not (context.get("rna") or {}).get("transductive") or context.get("model") == "student":
+        return ""
+    return (
+        "transductive: RNA standardised within the cohort, so that each prediction depends on the other patients tested"
+    )

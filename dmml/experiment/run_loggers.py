@@ -1,0 +1,66 @@
+"""What a fit logs to: the loggers that were asked for, and always the run folder's own table and config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from dmml.callbacks.metrics_table import MetricsTable
+from dmml.errors import InputError, reason_of
+
+
+class SaveConfigInRun(SaveConfigCallback):
+    """Saves `config.yaml` in the run folder, wherever the loggers write; Lightning's own follows the first of them."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called by the first process alone, when the config has proved good."""
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
+
+
+def run_loggers(given: Logger | Iterable[Logger] | bool | None, folder: Path) -> list[Logger]:
+    """The loggers of a run.
+
+    Args:
+        given: `trainer.logger`; TensorBoard's where it says nothing.
+        folder: Of the run.
+
+    Returns:
+        Those given, and last the one that writes `metrics.csv`, without which a run has no training curves.
+    """
+    if given is None or given is True:
+        loggers: list[Logger] = [TensorBoardLogger(save_dir=folder, name="", version="")]
+    else:
+        loggers = [given] if isinstance(given, Logger) else list(given or [])
+    table = MetricsTable(folder / "metrics.csv")
+    return [*(logger for logger in loggers if _csv_file(logger) != table.path.resolve()), table]
+
+
+def start_loggers(loggers: Iterable[Logger]) -> None:
+    """Start loggers that need an account, a server or a database, so that a run is not begun without them.
+
+    Raises:
+        InputError: One of them cannot start.
+    """
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger | CSVLogger | MetricsTable):  # they write files, and only files
+            continue
+        try:
+            getattr(logger, "experiment", None)
+        except Exception as error:  # each raises types of its own package
+            raise InputError(
+                f"trainer.logger: {type(logger).__name__} cannot start ({reason_of(error)}); correct that, or leave the "
+                "logger out: the run folder keeps metrics.csv in any case"
+            ) from error
+
+
+def _csv_file(logger: Logger) -> Path | None:
+    """The table that a logger writes, if it writes one: two loggers must not share a file."""
+    if isinstance(logger, CSVLogger):
+        return Path(logger.log_dir, "metrics.csv").resolve()
+    return logger.path.resolve() if isinstance(logger, MetricsTable) else None

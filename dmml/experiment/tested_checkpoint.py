@@ -1,0 +1,107 @@
+"""The checkpoint that `test` or `predict` runs, the run that owns it, and the folders that its results go to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dmml.errors import InputError
+from dmml.experiment.run_folder import run_of_checkpoint
+
+RECORDS = {"test": "context.json", "predict": "provenance.json"}
+"""Which file of a result says what checkpoint, cohort and fold it is of."""
+
+
+@dataclass(frozen=True)
+class TestedCheckpoint:
+    """A checkpoint and where its results go: `<root>/test/<cohort>` or, of one fold of a split, `test/<cohort>_fold<k>`.
+
+    Args:
+        path: The checkpoint.
+        chosen_root: Folder typed as `--trainer.default_root_dir`; None = the run that owns the checkpoint, which is the
+            parent of `checkpoints/`, or the checkpoint's own folder where it lies in no `checkpoints/`.
+        overwrite: Whether the result of another checkpoint, cohort or fold may be replaced.
+    """
+
+    path: Path
+    chosen_root: Path | None = None
+    overwrite: bool = False
+
+    @cached_property
+    def run(self) -> Path:
+        """Folder of the run that owns the checkpoint."""
+        return run_of_checkpoint(self.path)
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds `test/` and `predict/`."""
+        return self.chosen_root or self.run
+
+    @cached_property
+    def sha256(self) -> str:
+        """First 16 digits of the checkpoint's hash."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def folder(self, verb: str, cohort: str, fold: int | None) -> Path:
+        """Folder of a result.
+
+        Args:
+            verb: `test` or `predict`.
+            cohort: Name of the cohort.
+            fold: Of the cohort's split; None where all patients are tested.
+        """
+        return self.root / verb / (cohort if fold is None else f"{cohort}_fold{fold}")
+
+    def check_result(self, verb: str, cohort: str, fold: int | None) -> Path:
+        """Folder of a result that may be written.
+
+        Raises:
+            InputError: The result of another checkpoint, cohort or fold is there, and may not be replaced.
+        """
+        folder = self.folder(verb, cohort, fold)
+        if self.overwrite or not (folder / "predictions.csv").is_file():
+            return folder
+        found = _read_record(folder / RECORDS[verb])
+        own = {"checkpoint": self.sha256, "cohort": cohort, "fold": fold}
+        theirs = {key: found.get(key) for key in own} | {"checkpoint": (found.get("checkpoint") or {}).get("sha256")}
+        if own != theirs:
+            raise InputError(
+                f"{folder}: holds the result of {_described(found, theirs, own)}; give --overwrite to replace it, or "
+                "--trainer.default_root_dir FOLDER to put this one elsewhere"
+            )
+        return folder
+
+    def record(self, folder: Path, cohort: str, fold: int | None) -> dict[str, Any]:
+        """What a result says of its origin; the run's folder is relative to the result's, so that both can be moved."""
+        return {
+            "cohort": cohort,
+            "fold": fold,
+            "checkpoint": {"path": os.path.relpath(self.path.resolve(), self.run.resolve()), "sha256": self.sha256},
+            "run_folder": os.path.relpath(self.run.resolve(), folder.resolve()),
+        }
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Content of a result's record; empty where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _described(record: dict[str, Any], theirs: dict[str, Any], own: dict[str, Any]) -> str:
+    """Whose result is in the way."""
+    if theirs["checkpoint"] is None:
+        return "a checkpoint that it does not name"
+    if theirs["checkpoint"] != own["checkpoint"]:
+        run = record.get("run")
+        return f"another checkpoint ({record['checkpoint'].get('path')}{f' of the run {run}' if run else ''})"
+    fold = "" if theirs["fold"] is None else f", fold {theirs['fold']}"
+    return f"another cohort or fold ({theirs['cohort']}{fold})"

@@ -1,0 +1,62 @@
+"""Whether a folder can be written to, asked before the work whose results it is for. Standard library only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from dmml.errors import InputError
+
+WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk that is full, read-only or somebody else's."""
+
+
+def check_writable(folder: str | Path, remedy: str = "name another folder") -> None:
+    """Refuse a folder in which no file can be written. Nothing is left behind.
+
+    A file is really made, since permission bits tell neither of a read-only mount nor of what root may do.
+
+    Args:
+        folder: It need not exist; then the nearest parent that exists is tried. A URL is taken as it is.
+        remedy: What the user can do, as the message ends.
+
+    Raises:
+        InputError: The folder or its parent is read-only, full, belongs to somebody else, or is a file.
+    """
+    name = str(folder).removeprefix("file://")
+    if "://" in name:
+        return
+    folder = Path(name)
+    nearest = _nearest_existing(folder)
+    if not nearest.is_dir():
+        raise InputError(f"{nearest}: is a file, and a folder is needed there; {remedy}")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        inside = "" if nearest == folder else f" (it would be made in {nearest.resolve()})"
+        raise InputError(f"{folder}: cannot be written to{inside}: {_reason(error)}; {remedy}") from error
+
+
+def write_failure(error: OSError) -> str | None:
+    """One line on an error that came while a file was read or written; None for errors of another kind.
+
+    Args:
+        error: As the system, or a library that passes the system's error on, raised it.
+    """
+    if error.errno not in WRITE_ERRORS:
+        return None
+    named = error.filename2 or error.filename
+    remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the permissions of file and folder"
+    return f"{named or 'a file could not be written'}: {_reason(error)}; {remedy}, then run the command again"
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path.cwd())
+
+
+def _reason(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]

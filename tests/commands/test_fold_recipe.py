@@ -1,0 +1,64 @@
+"""The recipe of docs/scaling.md for runs fold by fold is typed as it stands there, through to its report."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from html_page import Page
+
+from dmml.__main__ import main
+
+PATIENTS = 40
+
+
+@pytest.fixture
+def recipe(repository, tmp_path) -> list[list[str]]:
+    """The command lines of the page, as a shell expands its loop."""
+    page = (repository / "docs" / "scaling.md").read_text()
+    section = page.split("\n## Fold by fold\n")[1].split("\n## ")[0]
+    [block] = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    shell = f'dmml() {{ printf "%q " "$@"; echo; }}\n{block}'
+    lines = subprocess.run(["bash", "-euc", shell], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.fixture
+def luad(repository, tmp_path) -> dict:
+    """`configs/luad.yaml` as it is shipped, over a small simulated cohort, with tiny networks."""
+    argv = ["simulate", "data", "--features-only", "--patients", str(PATIENTS), "--held-out", "1", "--dim", "8"]
+    assert main(argv) == 0
+    Path("data/development").rename("data/luad")
+    content = yaml.safe_load((repository / "configs" / "luad.yaml").read_text())
+    content["model"]["init_args"] |= {"width": 8}
+    del content["data"]["init_args"]["expression"]
+    content["trainer"] |= {"max_epochs": 1, "precision": 32, "enable_progress_bar": False}
+    Path("configs").mkdir()
+    Path("configs/luad.yaml").write_text(yaml.safe_dump(content))
+    return content["data"]["init_args"]
+
+
+def test_the_recipe_for_runs_fold_by_fold_ends_in_one_report(luad, recipe):
+    assert [argv[0] for argv in recipe] == [*["fit", "test"] * luad["split"]["folds"], "report"]
+    for argv in recipe:
+        assert main(argv) == 0, argv
+    tested = []
+    for k in range(luad["split"]["folds"]):
+        run = Path(f"runs/luad_{k}")
+        assert [path.name for path in (run / "test").iterdir()] == [f"luad_fold{k}"]
+        found = json.loads((run / "test" / f"luad_fold{k}" / "context.json").read_text())
+        assert (found["run"], found["fold"]) == (f"luad_{k}", k)
+        tested += list(pd.read_csv(run / "test" / f"luad_fold{k}" / "predictions.csv")["patient_id"])
+    assert len(tested) == len(set(tested)), "a patient is tested once"
+    assert not Path("runs/luad").exists()
+    page = Page(Path("runs/luad_folds.html").read_text()).check()
+    for k in range(luad["split"]["folds"]):
+        assert f"luad_{k} on luad fold {k}" in page.text
+        assert list(Path("runs/luad_folds_plots").glob(f"luad_{k}_training_loss*"))
+    assert "in training)" not in page.text

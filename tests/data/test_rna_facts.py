@@ -1,0 +1,52 @@
+"""What is said of a tested cohort's RNA: each value once, and of the patients who are tested."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmml.cohort.clinical import Clinical
+from dmml.cohort.cohort import Cohort
+from dmml.cohort.expression import Expression
+from dmml.data.rna import CohortRna, told
+
+GENES = [f"G{i}" for i in range(6)]
+PATIENTS = [f"P{i}" for i in range(8)]
+
+
+def rna(values):
+    clinical = Clinical(pd.DataFrame(index=PATIENTS), pd.DataFrame(index=PATIENTS), {}, "clinical.csv")
+    return CohortRna(Cohort("x", clinical, Expression(pd.DataFrame(values, PATIENTS, GENES), "log2"), {}))
+
+
+def statistics(genes):
+    return {"genes": list(genes), "mean": [0.0] * len(genes), "std": [1.0] * len(genes), "scale": "log2"}
+
+
+@pytest.fixture
+def values():
+    table = np.zeros((8, 6))
+    table[0, 0], table[1, 2], table[7, 1] = 3.5, -9.0, 5.0  # P7 is not tested
+    table[2, 3] = 3.0  # at the bound, not beyond it
+    table[3, 4] = np.nan
+    return table
+
+
+def test_values_are_counted_over_the_patients_who_are_tested(values):
+    both = {"tumor": statistics(GENES[:3]), "tme": statistics(GENES[3:])}
+    facts = rna(values).facts(both, PATIENTS[:7])
+    assert (facts["values"], facts["values_held"], facts["values_imputed"]) == (41, 2, 1)
+    assert rna(values).facts(both)["values_held"] == 3
+    assert "2 of 41 standardised values lie beyond ±3" in told(facts)
+
+
+def test_a_gene_that_both_subspaces_read_is_counted_once(values):
+    shared = {"tumor": statistics(GENES), "tme": statistics(GENES[:4])}
+    facts = rna(values).facts(shared, PATIENTS[:7])
+    assert (facts["values"], facts["values_held"], facts["values_imputed"]) == (41, 2, 1)
+
+
+def test_how_far_the_median_gene_lies_is_of_those_who_are_tested(values):
+    values[:4] += 5
+    facts = rna(values).facts({"tumor": statistics(GENES)}, PATIENTS[:4])
+    assert facts["median_shift"]["tumor"] == pytest.approx(5, abs=1.6)
+    assert rna(values).facts({"tumor": statistics(GENES)}, PATIENTS[4:])["median_shift"]["tumor"] == 0

@@ -1,0 +1,46 @@
+"""A checkpoint knows whom it and its teachers were fitted on, however a later table spells them."""
+
+from dmml.training.checkpoint import hash_patients, patients_seen, seen_before
+
+
+def fitted(train, val=()):
+    return {"patients": {"train": hash_patients(train), "val": hash_patients(val)}}
+
+
+def test_training_and_inner_validation_both_count():
+    assert patients_seen(["a", "b", "c"], ["a", "b", "c"], fitted(["a"], ["c"])) == ["a", "c"]
+
+
+def test_patients_of_a_teacher_count_for_its_student():
+    student = fitted(["a"])
+    student["patients"]["before"] = seen_before(fitted(["t"], ["v"]))
+    assert patients_seen(["t", "v", "new"], ["t", "v", "new"], student) == ["t", "v"]
+
+
+def test_a_slides_barcode_is_its_patient():
+    slides = ["TCGA-05-4249-01Z-00-DX1", "TCGA-05-4250-01Z-00-DX1"]
+    assert patients_seen(slides, slides, fitted(["TCGA-05-4249"])) == slides[:1]
+    assert patients_seen(["TCGA-05-4249"], ["TCGA-05-4249"], fitted(slides)) == ["TCGA-05-4249"]
+
+
+def test_ids_that_a_spreadsheet_changed_are_known():
+    assert patients_seen(["7", "1040.0"], ["7", "1040.0"], fitted(["007", "1040"])) == ["7", "1040.0"]
+
+
+def test_two_patients_of_one_table_with_nearly_one_id_are_told_apart():
+    table = ["A1", "A01", "B2"]
+    assert patients_seen(["A01"], table, fitted(["A1", "B2"])) == []
+    assert patients_seen(["A1"], table, fitted(["A1", "B2"])) == ["A1"]
+    assert patients_seen(["a1"], ["a1"], fitted(["A1", "A01"])) == []
+
+
+def test_other_patients_are_not_known():
+    others = ["P12-345", "P1-2", "12", "P120", "11-2", "AB-C", "TCGA-05-4250"]
+    assert patients_seen(others, others, fitted(["P12", "P1", "1", "2", "1-12", "A-BC", "TCGA-05-4249"])) == []
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_ids_as_they_were_spelt():
+    old = fitted(["a", "B"])
+    del old["patients"]["train"]["keys"]
+    assert patients_seen(["a", "b"], ["a", "b"], old) == ["a"]
+    assert patients_seen(["a"], ["a"], {}) == []
