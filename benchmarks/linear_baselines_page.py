@@ -11,12 +11,12 @@ TITLES = {
     "luad": "TCGA-LUAD, the published folds",
     "luad_sites": "TCGA-LUAD, folds that keep sites whole",
     "gbmlgg": "TCGA-GBMLGG, the published folds",
-    "simulated": "A simulated cohort",
+    "simulated": "A simulated cohort (`dmml simulate --features-only --patients 200`)",
 }
 CHOICES = {
     "coding": "**Stage or grade** as a column per level without order, as the level's position, as a step at each level but "
-    "the first, or as position and steps, which dmml uses: levels may then lie unequally far apart, and an order that is "
-    "recognised wrongly costs little.",
+    "the first, or as position and steps, which dmml uses: levels may then lie unequally far apart, and steps can "
+    "express any order, should a spelling have been taken for an order that it does not have.",
     "missing": "**Unknown values** of covariates are replaced by the median of the training patients, with or without a column "
     "that says so. dmml adds the column where training patients lack the value: who lacks a stage often differs from others.",
     "penalty of covariates": "**The penalty of `clinical`** by the likelihood of the first inner fold alone, as it was before; by "

@@ -75,9 +75,9 @@ class NominalCode:
 class OrderedCode:
     """Levels in order: their position among the training patients' levels as a number, and a step at each level.
 
-    With the steps, levels may lie unequally far apart, and an order that is guessed wrongly costs little; with the position,
-    a penalty shrinks towards a straight line and not towards levels that tell nothing. A level that no training patient has
-    lies between its neighbors.
+    With the steps, levels may lie unequally far apart, and any order can be expressed, should a spelling have been taken for
+    an order that it does not have; with the position, a penalty shrinks towards a straight line and not towards levels that
+    tell nothing. A level that no training patient has lies between its neighbors.
 
     Attributes:
         scale: Key of `ordered_levels.SCALES`, or the levels that the config states.
