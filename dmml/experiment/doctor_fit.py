@@ -10,8 +10,9 @@ from typing import Any
 
 import dmml.nn.paper  # noqa: F401 - a config may name its classes by their short names
 from dmml.data.module import MultimodalDataModule
-from dmml.experiment.crossval_fit import build, hush
+from dmml.experiment.crossval_fit import build
 from dmml.experiment.doctor import Examination
+from dmml.training.library_warnings import silence_library_warnings
 
 _TRAINER = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 
@@ -26,7 +27,7 @@ def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[s
         model: The config's model section.
         section: Arguments of `MultimodalDataModule`.
     """
-    hush()
+    silence_library_warnings()
     cohort = found.cohort
     arguments = model.get("init_args") or {}
     module = found.attempt("model", lambda: build(model, _TRAINER)[0])
