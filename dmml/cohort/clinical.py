@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from dmml.cohort.id_columns import read_ids
 from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
 from dmml.cohort.plausibility import refuse_unit
+from dmml.cohort.stated_covariates import parse_covariates
 from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
@@ -42,6 +44,8 @@ class Clinical:
     """patients whose rows name several sites"""
     covariate_conflicts: dict[str, list[str]] = field(default_factory=dict)
     """{covariate: patients whose rows hold several values, of which the first counts}"""
+    covariate_levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """{covariate: its levels in the order that the config states; () where it states that they have none}"""
 
     @property
     def kind(self) -> str | None:
@@ -94,7 +98,7 @@ def read_clinical(
     slide_id: str | None = "slide_id",
     site: str | None = "site",
     outcome: Mapping[str, str] | None = None,
-    covariates: Sequence[str] | None = None,
+    covariates: Sequence[str | Mapping[str, Any]] | None = None,
 ) -> Clinical:
     """Read a clinical table.
 
@@ -104,7 +108,7 @@ def read_clinical(
         slide_id: Column of the slide (an id or a file name), optional under its default name; None for none.
         site: Column of the site, optional under its default name; without it, TCGA barcodes tell their source site.
         outcome: See `parse_outcome`; None reads none.
-        covariates: Columns that clinical models use.
+        covariates: Columns that clinical models use, and their levels; see `parse_covariates`.
 
     Raises:
         InputError: A column is missing (those that are there are listed), a value is not what it should be (line
@@ -115,12 +119,13 @@ def read_clinical(
     slide_id = _optional(table, slide_id, "slide_id")
     site = _optional(table, site, "site")
     parsed = Outcome() if outcome is None else parse_outcome(outcome)
-    refuse_outcome(path, parsed, covariates or [])
-    for column in covariates or []:
+    stated = parse_covariates(covariates)
+    refuse_outcome(path, parsed, list(stated))
+    for column in stated:
         require_column(table, column, "covariates")
     for column in parsed.columns:
         require_column(table, column, "outcome")
-    wanted = [patient_id, slide_id, site, *parsed.columns, *(covariates or [])]
+    wanted = [patient_id, slide_id, site, *parsed.columns, *stated]
     rows = read_rows(table, list(dict.fromkeys(name for name in wanted if name is not None)))
     if rows.empty:
         raise InputError(f"{path}: has a header but no patient; at least one row is wanted")
@@ -134,7 +139,7 @@ def read_clinical(
         found = _read_outcome(table, rows, parsed)
         patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
     conflicts = _add_sites(patients, rows, patient, site)
-    values, unlike = read_covariates(table, rows, patient, covariates or [])
+    values, unlike = read_covariates(table, rows, patient, stated)
     return Clinical(
         patients=patients,
         covariates=values.reindex(ids),
@@ -143,6 +148,7 @@ def read_clinical(
         names_slides=slide_id is not None,
         site_conflicts=conflicts,
         covariate_conflicts=unlike,
+        covariate_levels={column: levels for column, levels in stated.items() if levels is not None},
     )
 
 

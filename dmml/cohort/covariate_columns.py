@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from dmml.cohort.outcome import Outcome
+from dmml.cohort.stated_covariates import without_decimals
 from dmml.cohort.tables import TextTable, no_number
 from dmml.errors import InputError
 
@@ -28,7 +29,7 @@ def refuse_outcome(path: object, outcome: Outcome, covariates: Sequence[str]) ->
 
 
 def read_covariates(
-    table: TextTable, rows: pd.DataFrame, patient: pd.Series, columns: Sequence[str]
+    table: TextTable, rows: pd.DataFrame, patient: pd.Series, stated: Mapping[str, tuple[str, ...] | None]
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """First known value of each patient; numbers where all are (`unknown` aside), words where most are none.
 
@@ -36,21 +37,25 @@ def read_covariates(
         table: Where the rows come from, for messages.
         rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
         patient: The patient of each row.
-        columns: Names of the covariates.
+        stated: {covariate: levels}; see `stated_covariates`. Where levels are stated, numbers stay text.
 
     Returns:
         (patients × covariates), float64 or text; and {covariate: patients whose rows hold several values}.
 
     Raises:
-        InputError: A word stands among numbers, a number is infinite, or numbers are written with decimal commas.
+        InputError: A word stands among numbers, a number is infinite, numbers are written with decimal commas, or a value
+            is none of the stated levels.
     """
-    columns = list(columns)
+    columns = list(stated)
     if not columns:
         return pd.DataFrame(index=patient.unique()), {}
     rows = rows.assign(**{column: _said(rows[column]) for column in columns})
     grouped = rows.groupby(patient, sort=False)[columns]
     first, several = grouped.first(), grouped.nunique() > 1
     for column in columns:
+        if stated[column] is not None:
+            first[column] = _as_stated(table, rows, column, first[column], stated[column])
+            continue
         numbers = pd.to_numeric(first[column], errors="coerce")
         known, numeric = int(first[column].notna().sum()), int(numbers.notna().sum())
         if numeric == known and not np.isinf(numbers).any():
@@ -59,13 +64,33 @@ def read_covariates(
         words = first[column][first[column].notna() & (numbers.isna() | np.isinf(numbers))]
         commas = words.map(lambda word: bool(_COMMA.fullmatch(word)))
         if numeric >= _MOSTLY * known:
-            _refuse(table, rows, column, words.iloc[0], f", where {numeric} others are numbers; correct or empty it")
+            _refuse(
+                table,
+                rows,
+                column,
+                words.iloc[0],
+                f", where {numeric} others are numbers; correct or empty it, or state levels",
+            )
         if numeric + commas.sum() >= _MOSTLY * known:
             _refuse(
                 table, rows, column, words[commas].iloc[0], f" {no_number(words[commas].iloc[0])}; correct or empty it"
             )
     conflicts = {column: [str(name) for name in several.index[several[column]]] for column in columns}
     return first, {column: patients for column, patients in conflicts.items() if patients}
+
+
+def _as_stated(
+    table: TextTable, rows: pd.DataFrame, column: str, values: pd.Series, levels: tuple[str, ...]
+) -> pd.Series:
+    """Values spelled as the stated levels are: `2.0` becomes `2`, `stage ii` becomes `Stage II`."""
+    if not levels:
+        return values.map(without_decimals, na_action="ignore")
+    spelled = {without_decimals(level).lower(): level for level in levels}
+    for word in values.dropna().unique():
+        if without_decimals(word).lower() not in spelled and word.lower() not in _UNSAID:
+            why = f" is none of its levels ({', '.join(levels)}); correct it, or add it to levels"
+            _refuse(table, rows, column, word, why)
+    return values.map(lambda word: spelled.get(without_decimals(word).lower()), na_action="ignore")
 
 
 def _said(column: pd.Series) -> pd.Series:

@@ -148,6 +148,7 @@ def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
             column: [patient for table in tables for patient in table.covariate_conflicts.get(column, [])]
             for column in dict.fromkeys(column for table in tables for column in table.covariate_conflicts)
         },
+        covariate_levels=tables[0].covariate_levels,
     )
 
 
@@ -160,6 +161,11 @@ def _refuse_covariates(tables: Sequence[Clinical], names: Sequence[str]) -> None
                 f"data: the covariate {min(apart)!r} is named in one of {names[0]} and {name} only; name the same in both"
             )
         for column in first:
+            levels = [one.covariate_levels.get(column) for one in (tables[0], table)]
+            if levels[0] != levels[1]:
+                raise InputError(
+                    f"data: the levels of the covariate {column!r} are not stated alike in {names[0]} and {name}; state the same"
+                )
             numeric = [pd.api.types.is_numeric_dtype(one[column]) for one in (first, table.covariates)]
             if numeric[0] != numeric[1]:
                 raise InputError(

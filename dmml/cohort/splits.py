@@ -116,15 +116,33 @@ def carve_validation(
     Returns:
         (training, validation) patient ids.
     """
-    if site:
-        known = clinical.patients["site"].loc[list(train)] if "site" in clinical.patients else pd.Series(dtype=object)
-        site = known.nunique() >= folds and not set(clinical.site_conflicts) & set(train)
     if len(train) < folds:
         raise InputError(
             f"{clinical.source}: {len(train)} training patients are too few to carve a validation set from"
         )
-    assigned = make_folds(clinical, folds, stratify=True, site=site, seed=seed, patients=train)
+    assigned = deal_training_patients(clinical, train, folds, seed, site)
     return list(assigned.index[assigned != 0]), list(assigned.index[assigned == 0])
+
+
+def deal_training_patients(
+    clinical: Clinical, train: Sequence[str], folds: int, seed: int = 0, site: bool = False
+) -> pd.Series:
+    """Inner folds of the training patients of an outer fold, stratified.
+
+    Args:
+        clinical: The cohort.
+        train: Training patients of the outer fold, at least as many as folds.
+        folds: How many.
+        seed: Of the shuffling.
+        site: Keep sites whole, where there are enough of them.
+
+    Returns:
+        As `make_folds`.
+    """
+    if site:
+        known = clinical.patients["site"].loc[list(train)] if "site" in clinical.patients else pd.Series(dtype=object)
+        site = known.nunique() >= folds and not set(clinical.site_conflicts) & set(train)
+    return make_folds(clinical, folds, stratify=True, site=site, seed=seed, patients=train)
 
 
 def _split_files(folder: Path) -> dict[int, Path]:

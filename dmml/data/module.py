@@ -41,7 +41,7 @@ class MultimodalDataModule(LightningDataModule):
         patient_id: Column of the patient's id.
         slide_id: Column of the slide's id (file stem), where there is one.
         outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
-        covariates: Clinical columns kept for comparison; they never enter a network.
+        covariates: Clinical columns kept for comparison, or {name, levels} of one; they never enter a network.
         expression: Table of RNA, or {path, patient_id, suffix, scale}; None = no RNA.
         gene_sets: {tumor: path, tme: path}; None = shipped lists; {preset: paper} = as many genes as the paper uses, chosen
             on training patients.
@@ -69,7 +69,7 @@ class MultimodalDataModule(LightningDataModule):
         patient_id: str = "patient_id",
         slide_id: str = "slide_id",
         outcome: dict | None = None,
-        covariates: list[str] | None = None,
+        covariates: list[str | dict] | None = None,
         expression: str | dict | None = None,
         gene_sets: str | dict | None = None,
         features: str | None = None,

@@ -116,9 +116,7 @@ def risk_picture(result: CrossvalResult, model: str) -> Picture | None:
     if cuts.notna().all():
         group = (rows["risk"] > cuts).to_numpy(int)
         names, kind, title = ("low risk", "high risk"), "risk_groups", "Risk groups"
-        whose = (
-            "inner validation patients, whom the join was fitted to" if model.endswith(JOINED) else "training patients"
-        )
+        whose = "training patients" + (" that the join was fitted to" if model.endswith(JOINED) else "")
         where = f"cut within each fold at the median risk of its {whose}, all folds taken together"
     else:
         rank = rows.groupby("fold")["risk"].rank(method="first") - 1

@@ -85,7 +85,8 @@ class CrossvalResult:
     @property
     def covariates(self) -> list[str]:
         """Names of the clinical columns."""
-        return [str(name) for name in self.plan.get("data", {}).get("covariates") or []]
+        given = self.plan.get("data", {}).get("covariates") or []
+        return [str(entry["name"] if isinstance(entry, dict) else entry) for entry in given]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

@@ -2,80 +2,215 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.cohort.ordered_levels import find_scale, rank_of
 from dmml.errors import InputError
+
+Columns = list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class NumberCode:
+    """A number, standardised; where it is unknown, the training median, and a column that says so if training patients lack it.
+
+    Attributes:
+        median: Of the training patients who have it.
+        mean: Of all training patients, the median standing in.
+        spread: Their standard deviation.
+        lacked: Whether some training patient lacks it.
+    """
+
+    median: float
+    mean: float
+    spread: float
+    lacked: bool
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float64]) -> NumberCode | None:
+        """Code of (n,) values, NaN where unknown; None where they tell no training patients apart."""
+        known = values[~np.isnan(values)]
+        if not len(known) or (np.ptp(known) == 0 and len(known) == len(values)):
+            return None
+        median = float(np.median(known))
+        filled = np.where(np.isnan(values), median, values)
+        return cls(median, float(filled.mean()), float(filled.std()) or 1.0, len(known) < len(values))
+
+    def encode(self, values: NDArray[np.float64]) -> Columns:
+        """(n,) values → one or two columns (n,)."""
+        unknown = np.isnan(values)
+        column = (np.where(unknown, self.median, values) - self.mean) / self.spread
+        return [column, unknown.astype(float)] if self.lacked else [column]
+
+
+@dataclass(frozen=True)
+class NominalCode:
+    """Levels without order: a column per level but the commonest, as which a level counts that no training patient has.
+
+    "unknown" is a level.
+    """
+
+    commonest: str
+    others: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, words: pd.Series) -> NominalCode | None:
+        """Code of words, None where unknown; None where they tell no training patients apart."""
+        counts = _with_unknown(words).value_counts()
+        order = sorted(counts.index, key=lambda level: (-counts[level], level))
+        return cls(order[0], tuple(sorted(order[1:]))) if len(order) > 1 else None
+
+    def encode(self, words: pd.Series) -> Columns:
+        """(n,) words → a column (n,) of 0 and 1 per level in `others`."""
+        known = _with_unknown(words).to_numpy()
+        return [(known == level).astype(float) for level in self.others]
+
+
+@dataclass(frozen=True)
+class OrderedCode:
+    """Levels in order: their position among the training patients' levels as a number, and a step at each level.
+
+    With the steps, levels may lie unequally far apart, and any order can be expressed, should a spelling have been taken for
+    an order that it does not have; with the position, a penalty shrinks towards a straight line and not towards levels that
+    tell nothing. A level that no training patient has lies between its neighbors.
+
+    Attributes:
+        scale: Key of `ordered_levels.SCALES`, or the levels that the config states.
+        ranks: Of the training patients' levels, ascending.
+        position: Code of the position, NaN where unknown.
+    """
+
+    scale: str | tuple[str, ...]
+    ranks: tuple[float, ...]
+    position: NumberCode
+
+    @classmethod
+    def fit(cls, words: pd.Series, scale: str | tuple[str, ...]) -> OrderedCode | None:
+        """Code of words, None where unknown; None where they tell no training patients apart."""
+        rank = _ranks(words, scale)
+        ranks = tuple(np.unique(rank[~np.isnan(rank)]).tolist())
+        position = NumberCode.fit(_positions(rank, ranks)) if ranks else None
+        return None if position is None else cls(scale, ranks, position)
+
+    def encode(self, words: pd.Series) -> Columns:
+        """(n,) words → columns (n,): position, whether unknown, and steps where there are three levels or more."""
+        position = _positions(_ranks(words, self.scale), self.ranks)
+        filled = np.where(np.isnan(position), self.position.median, position)
+        steps = range(1, len(self.ranks)) if len(self.ranks) > 2 else ()
+        return [*self.position.encode(position), *((filled >= step).astype(float) for step in steps)]
+
+
+Code = NumberCode | NominalCode | OrderedCode
 
 
 @dataclass(frozen=True)
 class CovariateCode:
-    """How each covariate becomes columns.
-
-    A number is standardised, and its median stands in where it is unknown, with a column that says so where training
-    patients lack it too. A word becomes one column a level but for the commonest; a level that no training patient has
-    counts as the commonest, and "unknown" is a level.
+    """How each covariate becomes columns, which are then centred.
 
     Attributes:
-        numbers: {column: (median, mean, standard deviation, whether some training patient lacks it)}.
-        levels: {column: (commonest, the others)}.
+        codes: {covariate: its code}; those that tell no training patients apart are left out.
+        centre: (p,) means of the training patients' columns.
     """
 
-    numbers: dict[str, tuple[float, float, float, bool]]
-    levels: dict[str, tuple[str, tuple[str, ...]]]
+    codes: dict[str, Code]
+    centre: tuple[float, ...]
 
     @classmethod
-    def fit(cls, training: pd.DataFrame) -> CovariateCode:
-        """Code the covariates of training patients; a column that tells none of them apart is left out.
+    def fit(cls, training: pd.DataFrame, levels: Mapping[str, tuple[str, ...]] | None = None) -> CovariateCode:
+        """Code the covariates of training patients.
 
         Args:
             training: (patients × covariates): float64 columns, or text with None where unknown; text that is all
                 numbers counts as numbers.
+            levels: {covariate: levels in order, () for none}, where the config states them.
         """
-        numbers, levels = {}, {}
-        for name in training:
-            column = training[name]
-            # Whether it holds numbers is theirs to say: words of others must not turn their ages into levels.
-            if (figures := _numbers(column)).notna().equals(column.notna()):
-                column = figures
-                known = column.dropna().to_numpy(float)
-                if len(known) and (np.ptp(known) > 0 or len(known) < len(column)):
-                    filled = column.fillna(np.median(known)).to_numpy(float)
-                    spread = float(filled.std()) or 1.0
-                    numbers[name] = (float(np.median(known)), float(filled.mean()), spread, len(known) < len(column))
-                continue
-            counts = _words(column).value_counts()
-            order = sorted(counts.index, key=lambda level: (-counts[level], level))
-            if len(order) > 1:
-                levels[name] = (order[0], tuple(sorted(order[1:])))
-        return cls(numbers, levels)
+        return cls._of({name: _fit_column(training[name], (levels or {}).get(name)) for name in training}, training)
+
+    def refit(self, training: pd.DataFrame) -> CovariateCode:
+        """Code fewer patients, with columns that are numbers, ordered or not as they are here: for inner folds."""
+        return self._of({name: _refit_column(code, training[name]) for name, code in self.codes.items()}, training)
+
+    @classmethod
+    def _of(cls, codes: Mapping[str, Code | None], training: pd.DataFrame) -> CovariateCode:
+        kept = {name: code for name, code in codes.items() if code is not None}
+        return cls(kept, tuple(float(column.mean()) for column in cls(kept, ())._columns(training)))
 
     def encode(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        """(patients × covariates) → (n, p).
+        """(patients × covariates) → (n, p), centred on the training patients.
 
         Raises:
             InputError: A word stands where all training patients have numbers.
         """
-        columns = []
-        for name, (median, mean, spread, lacked) in self.numbers.items():
-            figures = _numbers(table[name])
-            if (words := table[name][figures.isna() & table[name].notna()]).size:
-                raise InputError(
-                    f"covariate {name!r}: {words.iloc[0]!r} of patient {words.index[0]} is no number, as those of all training "
-                    "patients are; correct or empty it"
-                )
-            value = figures.to_numpy()
-            unknown = np.isnan(value)
-            columns.append((np.where(unknown, median, value) - mean) / spread)
-            if lacked:
-                columns.append(unknown.astype(float))
-        for name, (_, others) in self.levels.items():
-            words = _words(table[name]).to_numpy()
-            columns += [(words == level).astype(float) for level in others]
-        return np.column_stack(columns) if columns else np.zeros((len(table), 0))
+        columns = self._columns(table)
+        return np.column_stack(columns) - np.array(self.centre) if columns else np.zeros((len(table), 0))
+
+    def describe(self) -> dict[str, str]:
+        """{covariate: how it is coded}, in words that a reader of `context.json` understands."""
+        return {name: _describe(code) for name, code in self.codes.items()}
+
+    def _columns(self, table: pd.DataFrame) -> Columns:
+        columns: Columns = []
+        for name, code in self.codes.items():
+            values = _only_numbers(table[name]) if isinstance(code, NumberCode) else table[name]
+            columns += code.encode(values)
+        return columns
+
+
+def _fit_column(column: pd.Series, levels: tuple[str, ...] | None) -> Code | None:
+    if levels:
+        return OrderedCode.fit(column, levels)
+    if levels is None:
+        numbers = _numbers(column)
+        # Whether a column holds numbers is for training patients to say: words of others must not make levels of ages.
+        if numbers.notna().equals(column.notna()):
+            return NumberCode.fit(numbers.to_numpy())
+        if (scale := find_scale(column.dropna().astype(str), str(column.name))) is not None:
+            return OrderedCode.fit(column, scale)
+    return NominalCode.fit(column)
+
+
+def _refit_column(code: Code, column: pd.Series) -> Code | None:
+    if isinstance(code, NumberCode):
+        return NumberCode.fit(_only_numbers(column))
+    return NominalCode.fit(column) if isinstance(code, NominalCode) else OrderedCode.fit(column, code.scale)
+
+
+def _describe(code: Code) -> str:
+    if isinstance(code, NumberCode):
+        return "number"
+    if isinstance(code, NominalCode):
+        return f"levels without order: {', '.join((code.commonest, *code.others))}"
+    scale = code.scale if isinstance(code.scale, str) else " < ".join(code.scale)
+    return f"{len(code.ranks)} levels in order ({scale})"
+
+
+def _ranks(words: pd.Series, scale: str | tuple[str, ...]) -> NDArray[np.float64]:
+    """(n,) rank of each word; NaN where it is unknown or not on the scale."""
+    if isinstance(scale, str):
+        ranks = {word: rank_of(scale, str(word)) for word in words.dropna().unique()}
+    else:
+        ranks = {word: float(i) for i, word in enumerate(scale)}
+    return words.map(ranks).astype(float).to_numpy()
+
+
+def _positions(rank: NDArray[np.float64], ranks: tuple[float, ...]) -> NDArray[np.float64]:
+    """0, 1, … at the training patients' ranks, between them in proportion, and no further than the first and the last."""
+    return np.interp(rank, ranks, np.arange(len(ranks)))
+
+
+def _only_numbers(column: pd.Series) -> NDArray[np.float64]:
+    numbers = _numbers(column)
+    if (words := column[numbers.isna() & column.notna()]).size:
+        raise InputError(
+            f"covariate {column.name!r}: {words.iloc[0]!r} of patient {words.index[0]} is no number, as those of all "
+            "training patients are; correct or empty it"
+        )
+    return numbers.to_numpy()
 
 
 def _numbers(column: pd.Series) -> pd.Series:
@@ -83,5 +218,5 @@ def _numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column, errors="coerce").astype(float)
 
 
-def _words(column: pd.Series) -> pd.Series:
+def _with_unknown(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.notna(), "unknown").astype(str)

@@ -11,10 +11,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dmml.cohort.splits import Split
+from dmml.cohort.splits import Split, deal_training_patients
 from dmml.cohort.standardise import GeneStatistics
 from dmml.data.module import MultimodalDataModule
 from dmml.tasks import Task
+
+INNER_FOLDS = 5
+"""Folds among the training patients that choose a regression's penalty."""
 
 
 class FoldData(MultimodalDataModule):
@@ -82,13 +85,26 @@ class FoldData(MultimodalDataModule):
         observed = self.cohort.clinical.observed
         return [patient for patient in self.patients(part) if observed[patient]]
 
-    def gene_statistics(self) -> GeneStatistics:
-        """Of the genes of both subspaces, on training patients with RNA."""
+    def inner_folds(self, patients: list[str]) -> list[tuple[list[str], list[str]]]:
+        """Training patients in folds of their own, for a choice that no test patient may make.
+
+        Args:
+            patients: Training patients of known outcome, at least two.
+
+        Returns:
+            (the others, those held out) of each fold; sites stay whole where they do in the outer folds.
+        """
+        clinical, by_site = self.cohort.clinical, self.cohort.split.by_site
+        dealt = deal_training_patients(clinical, patients, min(INNER_FOLDS, len(patients)), site=by_site)
+        return [(list(dealt.index[dealt != k]), list(dealt.index[dealt == k])) for k in sorted(dealt.unique())]
+
+    def gene_statistics(self, patients: list[str]) -> GeneStatistics:
+        """Of the genes of both subspaces, on those of the patients who have RNA."""
         genes = {
             s: sorted({gene for members in sets.values() for gene in members}) for s, sets in self.programs().items()
         }
         both = sorted({gene for members in genes.values() for gene in members})
-        return GeneStatistics.from_dict(self.rna.fit(self.patients("train"), both))
+        return GeneStatistics.from_dict(self.rna.fit(patients, both))
 
     def genes(self, patients: list[str], statistics: GeneStatistics) -> NDArray[np.float32]:
         """(n, G) standardised; patients without RNA are the mean patient, all 0."""
@@ -97,6 +113,11 @@ class FoldData(MultimodalDataModule):
     def covariates(self, patients: list[str]) -> pd.DataFrame:
         """(n × covariates)."""
         return self.cohort.clinical.covariates.loc[patients]
+
+    @property
+    def covariate_levels(self) -> dict[str, tuple[str, ...]]:
+        """As `Clinical` has them."""
+        return self.cohort.clinical.covariate_levels
 
     def target(self, task: Task, patients: list[str]) -> dict[str, NDArray]:
         """Outcomes of patients as the networks are given them, as arrays: `time` and `event`, or `label`."""

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.errors import InputError
 from dmml.evaluation.predictions import read_predictions
-from dmml.experiment.baselines import fit_linear, join
+from dmml.experiment.baselines import InnerFold, choose_penalty, fit_linear, join, refuse_unlearnable
 from dmml.experiment.covariates import CovariateCode
 from dmml.experiment.crossval_data import FoldData
 from dmml.tasks import Task
 
 Rows = list[dict[str, Any]]
+Encoder = Callable[[list[str]], NDArray]
+"""Patients → (n, p), centred and scaled by the patients to whom it was fitted"""
+
+
+class Inputs(NamedTuple):
+    """What a regression reads.
+
+    Attributes:
+        patients: Training patients of known outcome who have it.
+        fit_encoder: Training patients → an encoder that knows no others.
+        facts: What is written beside the model.
+    """
+
+    patients: list[str]
+    fit_encoder: Callable[[list[str]], Encoder]
+    facts: dict[str, Any]
 
 
 def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[Rows, Rows, dict[str, Any]]:
-    """Fit `rna_linear` or `clinical` on the fold's training patients.
+    """Fit `rna_linear` or `clinical` on all training patients of the fold, inner validation included.
 
-    Patients without RNA take no part in fitting on RNA, and are predicted as the mean patient.
+    The penalty is chosen by cross-validation among them. Patients without RNA take no part in fitting on RNA, and are
+    predicted as the mean patient.
 
     Args:
         name: Of the model.
@@ -30,38 +49,84 @@ def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[R
         where: What messages call the fold.
 
     Returns:
-        Rows of inner validation and of outer test patients, and what was fitted, in plain Python.
+        Rows of the training patients of known outcome, each predicted by a model that was not fitted to the patient; rows
+        of the outer test patients; and what was fitted, in plain Python.
+
+    Raises:
+        InputError: There are fewer than two patients to fit to, or their outcomes have nothing to learn.
     """
-    parts = {part: data.known(part) for part in ("train", "val")}
-    if name == "rna_linear":
-        parts = {part: [p for p in patients if data.has_expression(p)] for part, patients in parts.items()}
-        statistics = data.gene_statistics()
-
-        def design(patients: list[str]) -> NDArray:
-            return data.genes(patients, statistics)
-
-    else:
-        code = CovariateCode.fit(data.covariates(parts["train"]))
-
-        def design(patients: list[str]) -> NDArray:
-            return code.encode(data.covariates(patients))
-
-    x = {part: design(patients) for part, patients in parts.items()}
-    outcome = {part: data.target(task, patients) for part, patients in parts.items()}
-    model = fit_linear(task, x["train"], outcome["train"], x["val"], outcome["val"], where)
-    told = {"penalty": model.penalty, "inputs": int(x["train"].shape[1]), "weight_norm": float((model.weight**2).sum())}
+    training, test = data.known("train") + data.known("val"), data.patients("test")
+    inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
+    if len(inputs.patients) < 2:
+        raise InputError(f"{where}: {name} has fewer than two training patients of known outcome; use fewer folds")
+    outcome = data.target(task, inputs.patients)
+    refuse_unlearnable(task, outcome, where)
+    penalty, inner = _inner_predictions(inputs, data, task)
+    encode = inputs.fit_encoder(inputs.patients)
+    x = encode(inputs.patients)
+    model = fit_linear(task, x, outcome, penalty, where)
+    without_rna = [patient for patient in training if patient not in inner]  # no model was fitted to them
+    inner |= _by_patient(without_rna, model.predictions(encode(without_rna), task))
+    outer = _by_patient(test, model.predictions(encode(test), task))
+    facts = {"penalty": penalty, "inputs": x.shape[1], "weight_norm": float((model.weight**2).sum())} | inputs.facts
+    facts["n_training"] = len(inputs.patients)
     if task.kind == "survival":
-        told["median_risk"] = float(np.median(model.score(x["train"])[:, 0]))
-    rows = []
-    for patients in (data.patients("val"), data.patients("test")):
-        columns = data.outcome_columns(task, patients) | model.predictions(design(patients), task)
-        has = [int(data.has_expression(patient)) for patient in patients]
-        rows.append(_rows({"patient_id": patients} | columns | {"has_expression": has}))
-    return rows[0], rows[1], told
+        facts["median_risk"] = float(np.median(model.score(x)[:, 0]))
+    return _as_rows(data, task, training, inner), _as_rows(data, task, test, outer), facts
+
+
+def _gene_inputs(data: FoldData, training: list[str]) -> Inputs:
+    def fit_encoder(patients: list[str]) -> Encoder:
+        statistics = data.gene_statistics(patients)
+        return lambda others: data.genes(others, statistics)
+
+    return Inputs([patient for patient in training if data.has_expression(patient)], fit_encoder, {})
+
+
+def _covariate_inputs(data: FoldData, training: list[str]) -> Inputs:
+    code = CovariateCode.fit(data.covariates(training), data.covariate_levels)
+
+    def fit_encoder(patients: list[str]) -> Encoder:
+        refitted = code.refit(data.covariates(patients))
+        return lambda others: refitted.encode(data.covariates(others))
+
+    return Inputs(training, fit_encoder, {"coding": code.describe()})
+
+
+def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
+    """The penalty that cross-validation chooses; and {patient: columns} as the inner fold predicts that left the patient out."""
+    folds, held_out = [], []
+    for others, left_out in data.inner_folds(inputs.patients):
+        encode = inputs.fit_encoder(others)
+        folds.append(
+            InnerFold(encode(others), data.target(task, others), encode(left_out), data.target(task, left_out))
+        )
+        held_out.append(left_out)
+    penalty, models = choose_penalty(task, folds)
+    predictions: dict[str, dict[str, float]] = {}
+    for left_out, fold, model in zip(held_out, folds, models, strict=True):
+        predictions |= _by_patient(left_out, model.predictions(fold.x_held_out, task))
+    return penalty, predictions
+
+
+def _by_patient(patients: list[str], columns: dict[str, NDArray]) -> dict[str, dict[str, float]]:
+    return {patient: {name: values[i] for name, values in columns.items()} for i, patient in enumerate(patients)}
+
+
+def _as_rows(data: FoldData, task: Task, patients: list[str], predictions: dict[str, dict[str, float]]) -> Rows:
+    outcomes = _rows({"patient_id": patients} | data.outcome_columns(task, patients))
+    return [
+        row | predictions[row["patient_id"]] | {"has_expression": int(data.has_expression(row["patient_id"]))}
+        for row in outcomes
+    ]
 
 
 def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> tuple[Rows, Rows, dict[str, Any]]:
-    """Join a fitted model's score with the clinical model's, with weights that the inner validation patients give.
+    """Join a fitted model's score with the clinical model's.
+
+    The weights come from training patients to whom neither score was fitted: of a network, which was fitted once, these are
+    its inner validation patients; of a regression all training patients, each with the score of the inner fold that left
+    the patient out.
 
     Args:
         model: Its folder.
@@ -72,30 +137,30 @@ def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> t
     Returns:
         As `predict_linear`.
     """
-    tables = {
-        part: [read_predictions(folder / file) for folder in (clinical, model)]
-        for part, file in (("val", "inner.csv"), ("test", "predictions.csv"))
-    }
-    known = data.known("val")
-    outcome = data.target(task, known)
-    scores = {part: [_score(table, task) for table in both] for part, both in tables.items()}
-    at_fit = [score.loc[known].to_numpy() for score in scores["val"]]
-    centre, spread = zip(*(_scale(values, task) for values in at_fit), strict=True)
-    fitted = join(task, *((values - c) / s for values, c, s in zip(at_fit, centre, spread, strict=True)), outcome)
-    rows = []
-    for part, both in tables.items():
-        patients = list(both[1]["patient_id"])
-        x = np.hstack(
-            [(s.loc[patients].to_numpy() - c) / w for s, c, w in zip(scores[part], centre, spread, strict=True)]
-        )
+    inner, outer = (
+        [read_predictions(folder / file) for folder in (clinical, model)] for file in ("inner.csv", "predictions.csv")
+    )
+    predicted = set.intersection(*(set(table["patient_id"]) for table in inner))
+    fitted_to = [patient for patient in data.known("train") + data.known("val") if patient in predicted]
+    scores = [_score(table, task).loc[fitted_to].to_numpy() for table in inner]
+    scales = [_scale(values, task) for values in scores]
+    standardised = [(values - centre) / spread for values, (centre, spread) in zip(scores, scales, strict=True)]
+    fitted = join(task, *standardised, data.target(task, fitted_to))
+
+    def rows(tables: list[pd.DataFrame], patients: list[str]) -> Rows:
+        found = [_score(table, task).loc[patients].to_numpy() for table in tables]
+        x = np.hstack([(values - centre) / spread for values, (centre, spread) in zip(found, scales, strict=True)])
+        kept = tables[1].set_index("patient_id").loc[patients].filter(regex="^(has_|n_tokens_)")
         columns = data.outcome_columns(task, patients) | fitted.predictions(x, task)
-        kept = {name: both[1][name].tolist() for name in both[1] if name.startswith(("has_", "n_tokens_"))}
-        rows.append(_rows({"patient_id": patients} | columns | kept))
-    n = fitted.weight.shape[0] // 2
-    told: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
-    if task.kind == "survival":  # those whom the join was fitted to are its training patients
-        told["median_risk"] = float(np.median([row["risk"] for row in rows[0] if row["patient_id"] in known]))
-    return rows[0], rows[1], told
+        return _rows({"patient_id": patients} | columns | {name: kept[name].tolist() for name in kept})
+
+    n = len(fitted.weight) // 2
+    facts: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
+    facts["n_training"] = len(fitted_to)
+    inner_rows = rows(inner, fitted_to)
+    if task.kind == "survival":
+        facts["median_risk"] = float(np.median([row["risk"] for row in inner_rows]))
+    return inner_rows, rows(outer, list(outer[1]["patient_id"])), facts
 
 
 def _score(table: pd.DataFrame, task: Task) -> pd.DataFrame:

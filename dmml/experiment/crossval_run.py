@@ -166,12 +166,13 @@ class Runner:
         write_table(part / "inner.csv", inner)
         write_table(part / "predictions.csv", outer)
         told = (
-            "horizons", "censoring", "median_risk", "chosen_epoch", "penalty", "inputs", "weight_norm", "weights", "hashes",
+            "horizons", "censoring", "median_risk", "chosen_epoch", "penalty", "inputs", "weight_norm", "weights", "coding",
+            "hashes",
         )  # fmt: skip
         context = {"run": name, "model": name, "cohort": self.data.name, **task, "fold": str(unit)}
         context |= {key: fitted[key] for key in told if key in fitted} | {"training_cohort": self.data.name}
         counts = {each: len(self.data.patients(each)) for each in ("train", "val", "test")}
-        context |= {"n_training": counts["train"], "versions": {"dmml": __version__}}
+        context |= {"n_training": fitted.get("n_training", counts["train"]), "versions": {"dmml": __version__}}
         write_json(part / "context.json", context)
         write_json(part / "done.json", {"model": name, "unit": unit._asdict(), "seed": seed, "patients": counts})
 

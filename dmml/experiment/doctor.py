@@ -16,6 +16,7 @@ from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets import SUBSPACES, genes_of
 from dmml.cohort.joined import joined_doubts
 from dmml.cohort.named_files import named_files
+from dmml.cohort.ordered_levels import levels_in_order
 from dmml.cohort.plausibility import outcome_doubts
 from dmml.cohort.section import read_cohort
 from dmml.errors import InputError
@@ -127,7 +128,10 @@ def _clinical(found: Examination, cohort: Cohort) -> None:
         found.add("outcome", doubt, "look")
     for column in clinical.covariates:
         known = clinical.covariates[column].dropna()
-        kind = "numbers" if pd.api.types.is_numeric_dtype(known) else f"{known.nunique()} levels"
+        kind = "numbers"
+        if not pd.api.types.is_numeric_dtype(known):
+            order = levels_in_order(known.unique(), column, clinical.covariate_levels.get(column))
+            kind = f"{known.nunique()} levels" + (f" ({' < '.join(order)})" if order else " without order")
         gaps = len(patients) - len(known)
         many = kind != "numbers" and known.nunique() > max(10, len(known) / 5)
         state = "look" if many or gaps > len(patients) / 2 else "ok"

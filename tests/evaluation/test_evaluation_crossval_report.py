@@ -195,7 +195,7 @@ def test_risk_groups_are_cut_at_each_folds_training_median(folder):
     assert picture.name == "risk_groups_teacher"
     assert "cut within each fold at the median risk of its training patients" in picture.caption
     joined = risk_picture(read_crossval(folder), "rna_linear+clinical")
-    assert "of its inner validation patients, whom the join was fitted to" in joined.caption
+    assert "of its training patients that the join was fitted to" in joined.caption
 
 
 @pytest.mark.slow

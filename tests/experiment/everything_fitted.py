@@ -20,15 +20,27 @@ SOURCE_HASHES = ("clinical", "expression")
 
 
 def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Keep what every linear model is given and what comes out, since a fold's folder tells its norm alone."""
-    fitted: list[dict[str, Any]] = []
-    original = crossval_linear.fit_linear
+    """Keep what every linear model is given and what comes out, since a fold's folder tells its norm alone.
 
-    def fit_and_keep(task, x, outcome, x_inner, outcome_inner, where):
-        model = original(task, x, outcome, x_inner, outcome_inner, where)
-        fitted.append({"x": x, "outcome": outcome, "x_inner": x_inner, "outcome_inner": outcome_inner, "model": model})
+    The inner folds that chose its penalty are kept with it.
+    """
+    fitted: list[dict[str, Any]] = []
+    chosen: list[Any] = []
+    original, original_choice = crossval_linear.fit_linear, crossval_linear.choose_penalty
+
+    def choose_and_keep(task, folds):
+        chosen.append((folds, original_choice(task, folds)))
+        return chosen[-1][1]
+
+    def fit_and_keep(task, x, outcome, penalty, where):
+        model = original(task, x, outcome, penalty, where)
+        folds, (choice, models) = chosen.pop()
+        assert choice == penalty
+        inner = [fold._asdict() for fold in folds]
+        fitted.append({"x": x, "outcome": outcome, "inner": inner, "inner models": models, "model": model})
         return model
 
+    monkeypatch.setattr(crossval_linear, "choose_penalty", choose_and_keep)
     monkeypatch.setattr(crossval_linear, "fit_linear", fit_and_keep)
     # Ids are hashed with a salt drawn anew: the same one lets the hashes be compared too.
     monkeypatch.setattr(checkpoint.secrets, "token_hex", lambda n: "5a" * n)

@@ -210,8 +210,8 @@ def _cox_gain(clinical, model):
     rows = [row for unit in clinical for row in unit.rows]
     fold = np.concatenate([np.full(len(unit.rows), unit.fold) for unit in clinical])
     time, event = (np.array([row[name] for row in rows]) for name in ("time", "event"))
-    _, _, alone = cox(scores[0][:, None], time, event, fold, efron=False)
-    both, _, joined = cox(np.column_stack(scores), time, event, fold, efron=False)
+    _, _, alone = cox(scores[0][:, None], time, event, fold)
+    both, _, joined = cox(np.column_stack(scores), time, event, fold)
     return max(0.0, 2 * (joined - alone)), both[1]
 
 

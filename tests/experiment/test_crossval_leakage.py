@@ -1,5 +1,6 @@
 """What a fold fits does not know its outer test patients: their RNA, outcomes and covariates may be anything."""
 
+import json
 import shutil
 
 import numpy as np
@@ -56,3 +57,30 @@ def test_absurd_values_of_test_patients_change_no_bit_of_what_is_fitted(cohort, 
     told = differences(base, fitted(seen, "d", str(split)))
     for model in ("teacher", "student"):
         assert any(line.startswith(f"/{model}/checkpoint/state_dict") for line in told)
+
+
+def test_regressions_are_fitted_to_all_training_patients_and_join_by_patients_left_out(cohort, tmp_path, monkeypatch):
+    regressions = record_regressions(monkeypatch)
+    parts = parts_in_files(cohort, tmp_path / "splits")
+    stage = {"name": "stage", "levels": ["I", "II", "III", "IV"]}
+    config = write_config(tmp_path / "c.yaml", cohort, split=str(tmp_path / "splits"), covariates=["age", "sex", stage])
+    run("--config", config, "--models", "clinical,rna_linear", "--out", tmp_path / "out", "--only-fold", 0)
+    training = parts["train"] + parts["val"]
+    n_training = {}
+    for kept in regressions:
+        sizes = [len(fold["x"]) + len(fold["x_held_out"]) for fold in kept["inner"]]
+        assert set(sizes) == {len(kept["x"])}
+        assert sum(len(fold["x_held_out"]) for fold in kept["inner"]) == len(kept["x"])  # each is left out once
+        n_training[len(kept["model"].weight)] = len(kept["x"])
+    for name in ("clinical", "rna_linear", "rna_linear+clinical"):
+        place = tmp_path / "out" / "fold_0" / name
+        assert sorted(pd.read_csv(place / "inner.csv", dtype=str)["patient_id"]) == sorted(training)
+        context = json.loads((place / "context.json").read_text())
+        assert context["n_training"] == n_training.get(context.get("inputs"), len(training))
+    clinical = tmp_path / "out" / "fold_0" / "clinical"
+    assert json.loads((clinical / "context.json").read_text())["coding"]["stage"].startswith(
+        "4 levels in order (I < II"
+    )
+    # The inner rows are no predictions of the fitted model, which has seen their patients.
+    model, inner = regressions[1]["model"], pd.read_csv(clinical / "inner.csv", dtype={"patient_id": str})
+    assert not np.allclose(np.sort(inner["risk"]), np.sort(model.score(regressions[1]["x"])[:, 0]))

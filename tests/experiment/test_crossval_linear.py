@@ -1,4 +1,4 @@
-"""Linear baselines against lifelines and scikit-learn, and what their coding of covariates sees."""
+"""Linear baselines against lifelines and scikit-learn."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,7 @@ from lifelines import CoxPHFitter
 from sklearn.linear_model import LogisticRegression
 
 from dmml.errors import InputError
-from dmml.experiment.baselines import breslow, fit_linear, join
-from dmml.experiment.covariates import CovariateCode
+from dmml.experiment.baselines import InnerFold, breslow, choose_penalty, fit_linear, join
 from dmml.experiment.crossval_added import added_value
 from dmml.experiment.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
 from dmml.functional.survival import concordance_index
@@ -32,6 +31,25 @@ def test_ridge_cox_is_the_one_of_lifelines(penalty):
     frame = pd.DataFrame(x).assign(time=time, event=event)
     theirs = CoxPHFitter(penalizer=penalty, l1_ratio=0.0).fit(frame, "time", "event").params_.to_numpy()
     np.testing.assert_allclose(fit_cox(x, time, event, penalty), theirs, atol=2e-4)
+
+
+def in_years(n, p):
+    """Outcomes recorded in whole years, a dozen patients to each."""
+    x, time, event = survival(n, p)
+    return x, np.ceil(time / 200), event
+
+
+def test_events_on_the_same_day_count_as_efron_counts_them():
+    x, time, event = in_years(80, 3)
+    assert pd.Series(time[event == 1]).duplicated().mean() > 0.5
+    frame = pd.DataFrame(x).assign(time=time, event=event)
+    fitted = CoxPHFitter(penalizer=1e-6).fit(frame, "time", "event")
+    mine = fit_cox(x, time, event, 1e-6)
+    np.testing.assert_allclose(mine, fitted.params_.to_numpy(), atol=1e-4)
+    assert cox_log_likelihood(x @ mine, time, event) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
+    group = np.arange(80) % 3
+    fitted = CoxPHFitter(penalizer=1e-6).fit(frame.assign(group=group), "time", "event", strata="group")
+    np.testing.assert_allclose(fit_cox(x, time, event, 1e-6, group), fitted.params_.to_numpy(), atol=1e-4)
 
 
 def test_strata_are_those_of_lifelines():
@@ -71,12 +89,12 @@ def test_ridge_logistic_is_the_one_of_scikit_learn():
 
 def test_breslow_is_the_one_of_lifelines():
     x, time, event = survival(40, 2)
-    fitted = CoxPHFitter(penalizer=0.1, baseline_estimation_method="breslow").fit(
+    reference = CoxPHFitter(penalizer=0.1, baseline_estimation_method="breslow").fit(
         pd.DataFrame(x).assign(time=time, event=event), "time", "event"
     )
-    beta = fitted.params_.to_numpy()
+    beta = reference.params_.to_numpy()
     days, hazard = breslow(x @ beta, time, event)
-    theirs = fitted.baseline_cumulative_hazard_.iloc[:, 0]  # at the mean patient, who is 0 here
+    theirs = reference.baseline_cumulative_hazard_.iloc[:, 0]  # at the mean patient, who is 0 here
     np.testing.assert_allclose(hazard, theirs.loc[days].to_numpy(), rtol=1e-4)
 
 
@@ -84,13 +102,31 @@ def outcome_of(time, event):
     return {"time": time, "event": event}
 
 
+def folds_of(x, outcome, n=5):
+    part = np.arange(len(x)) % n
+
+    def fold(k):
+        rest, out = part != k, part == k
+        return InnerFold(x[rest], of(outcome, rest), x[out], of(outcome, out))
+
+    return [fold(k) for k in range(n)]
+
+
+def of(outcome, rows):
+    return {name: values[rows] for name, values in outcome.items()}
+
+
+def fitted(task, x, outcome):
+    return fit_linear(task, x, outcome, choose_penalty(task, folds_of(x, outcome))[0])
+
+
 def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
     factor, time, event = survival(150, 2)
     x = factor @ np.random.default_rng(1).normal(size=(2, 400)) + np.random.default_rng(2).normal(size=(150, 400))
-    train, val, test = slice(0, 80), slice(80, 110), slice(110, 150)
+    train, test = slice(0, 110), slice(110, 150)
     task = Survival(n_intervals=3)
     task.fit(outcome_of(time[train], event[train]))
-    model = fit_linear(task, x[train], outcome_of(time[train], event[train]), x[val], outcome_of(time[val], event[val]))
+    model = fitted(task, x[train], outcome_of(time[train], event[train]))
     columns = model.predictions(x[test], task)
     assert concordance_index(time[test], event[test], columns["risk"]) > 0.6
     days = sorted(float(name.split("_")[1]) for name in columns if name.startswith("survival_"))
@@ -105,28 +141,65 @@ def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
 def test_noise_gets_the_stronger_penalty():
     def penalty(seed, strength):
         x, time, event = survival(110, 20, seed, strength)
-        parts = [(x[cut], outcome_of(time[cut], event[cut])) for cut in (slice(0, 80), slice(80, 110))]
-        return fit_linear(Survival(), *parts[0], *parts[1]).penalty
+        return choose_penalty(Survival(), folds_of(x, outcome_of(time, event)))[0]
 
     noise, signal = ([penalty(seed, strength) for seed in range(9)] for strength in (0.0, 1.0))
     assert np.median(noise) > 10 * np.median(signal)
 
 
-def test_without_a_known_outcome_in_validation_the_strongest_penalty_is_taken():
+def test_a_few_covariates_of_many_patients_are_practically_not_penalised():
+    x, time, event = survival(400, 4)
+    model = fitted(Survival(), x, outcome_of(time, event))
+    frame = pd.DataFrame(x).assign(time=time, event=event)
+    unpenalised = CoxPHFitter().fit(frame, "time", "event").params_.to_numpy()
+    assert np.corrcoef(x @ model.weight[:, 0], x @ unpenalised)[0, 1] > 0.999
+    held_by_the_grid = fit_linear(Survival(), x, outcome_of(time, event), PENALTIES[-1]).weight[:, 0]
+    np.testing.assert_allclose(held_by_the_grid, unpenalised, atol=1e-3)
+
+
+def test_the_penalty_is_the_same_whatever_the_columns_centre():
+    x, time, event = survival(60, 3)
+    one, other = (fit_linear(Survival(), x + shift, outcome_of(time, event), 0.1).weight for shift in (0.0, 5.0))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_models_of_the_inner_folds_come_with_the_chosen_penalty_and_leave_their_patients_out():
+    x, time, event = survival(60, 3)
+    outcome = outcome_of(time, event)
+    folds = folds_of(x, outcome)
+    penalty, models = choose_penalty(Survival(), folds)
+    assert penalty in PENALTIES
+    for fold, model in zip(folds, models, strict=True):
+        alone = fit_linear(Survival(), fold.x, fold.outcome, penalty)
+        np.testing.assert_allclose(model.weight, alone.weight, atol=1e-4)
+
+
+def test_held_out_patients_without_an_event_leave_the_strongest_penalty():
     assert choose([1.0, 1.0, 0.5]) == 0
     assert choose([float("nan"), 0.1, 0.2]) == 2
     x, time, event = survival(40, 3)
     none = {"time": np.zeros(0), "event": np.zeros(0)}
-    assert fit_linear(Survival(), x, outcome_of(time, event), x[:0], none).penalty == pytest.approx(PENALTIES[0])
+    fold = InnerFold(x, outcome_of(time, event), x[:0], none)
+    assert choose_penalty(Survival(), [fold])[0] == pytest.approx(PENALTIES[0])
 
 
 def test_no_event_and_one_class_are_refused():
     x, time, event = survival(20, 2)
     with pytest.raises(InputError, match="fold 2: no training patient has the event"):
-        fit_linear(Survival(), x, outcome_of(time, event * 0), x, outcome_of(time, event), "fold 2")
-    one = {"label": np.zeros(20, int)}
+        fit_linear(Survival(), x, outcome_of(time, event * 0), 1.0, "fold 2")
     with pytest.raises(InputError, match="all of one class"):
-        fit_linear(Classification(classes=["a", "b"]), x, one, x, one)
+        fit_linear(Classification(classes=["a", "b"]), x, {"label": np.zeros(20, int)}, 1.0)
+
+
+def test_classes_choose_their_penalty_by_held_out_patients():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(90, 5))
+    label = (x[:, :3] + 0.5 * rng.normal(size=(90, 3))).argmax(1)
+    task = Classification(classes=["a", "b", "c"])
+    signal, noise = (choose_penalty(task, folds_of(x, {"label": y}))[0] for y in (label, rng.permutation(label)))
+    assert noise > 10 * signal
+    columns = fitted(task, x, {"label": label}).predictions(x, task)
+    assert (np.column_stack(list(columns.values())).argmax(1) == label).mean() > 0.8
 
 
 def test_joining_believes_the_one_that_knows():
@@ -143,6 +216,16 @@ def test_joining_believes_the_one_that_knows():
     np.testing.assert_allclose(none, 0.3)  # nobody to learn from: equal weights, not a constant risk
 
 
+def test_joining_believes_many_patients_more_than_its_prior():
+    x, time, event = survival(600, 2)
+    few, many = (
+        join(Survival(), x[:n, :1], x[:n, 1:], outcome_of(time[:n], event[:n])).weight[:, 0] for n in (12, 600)
+    )
+    unpenalised = fit_cox(x, time, event, 1e-9)
+    np.testing.assert_allclose(many, unpenalised, atol=0.05)
+    assert np.abs(few - 0.3).max() < np.abs(unpenalised - 0.3).max()
+
+
 def test_joining_classes_mixes_logits():
     rng = np.random.default_rng(2)
     label = rng.integers(0, 3, 150)
@@ -153,39 +236,6 @@ def test_joining_classes_mixes_logits():
     assert weight.shape == (6, 3)
     assert weight[3, 0] > 3 * abs(weight[0, 0])
     assert np.count_nonzero(weight) == 6
-
-
-def test_covariates_are_coded_by_training_patients_alone():
-    training = pd.DataFrame(
-        {
-            "age": [50.0, 60, 70, np.nan],
-            "sex": ["f", "m", "f", "f"],
-            "stage": ["I", None, "II", "II"],
-            "same": ["x"] * 4,
-        }
-    )
-    code = CovariateCode.fit(training)
-    x = code.encode(training)
-    assert x.shape == (4, 5)  # age, age unknown, sex m, stage I, stage unknown
-    filled = np.array([50, 60, 70, 60.0])
-    np.testing.assert_allclose(x[:, 0], (filled - filled.mean()) / filled.std())
-    np.testing.assert_array_equal(x[:, 1], [0, 0, 0, 1])
-    np.testing.assert_array_equal(x[:, 2], [0, 1, 0, 0])
-    other = pd.DataFrame({"age": [1000.0], "sex": ["divers"], "stage": ["IV"], "same": ["y"]})
-    assert code.encode(other)[0, 0] > 50  # by the training patients' scale
-    np.testing.assert_array_equal(code.encode(other)[0, 1:], 0)
-    assert CovariateCode.fit(training[["same"]]).encode(training).shape == (4, 0)
-
-
-def test_training_patients_alone_say_whether_a_covariate_holds_numbers():
-    numbers = pd.DataFrame({"age": [50.0, 60.0, 70.0, np.nan]}, index=list("abcd"))
-    text = pd.DataFrame({"age": ["50", "60.0", "70", None]}, index=list("abcd"), dtype=object)  # words stand elsewhere
-    assert CovariateCode.fit(text) == CovariateCode.fit(numbers)
-    np.testing.assert_array_equal(CovariateCode.fit(text).encode(text), CovariateCode.fit(numbers).encode(numbers))
-    with pytest.raises(InputError, match="'old' of patient t is no number, as those of all training patients are"):
-        CovariateCode.fit(text).encode(pd.DataFrame({"age": ["old"]}, index=["t"]))
-    mixed = text.assign(age=["50", "old", "70", None])
-    assert CovariateCode.fit(mixed).levels["age"][1] == ("70", "old", "unknown")
 
 
 def test_added_value_is_the_likelihood_ratio_of_lifelines():

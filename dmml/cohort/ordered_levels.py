@@ -1,0 +1,234 @@
+"""Levels that have an order, recognised by their spelling: stage, TNM, grade, performance status and their like.
+
+Each scale reads one word and gives its rank. A column is ordered where one scale reads all of its words, so a single
+unknown spelling leaves the column without order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+NOT_ASSESSED = float("nan")
+"""Rank of a word that says that the patient was not assessed: `TX`, `Stage X`, `GX`, `not reported`"""
+_UNKNOWN = re.compile(
+    r"unknown|missing|not (known|reported|recorded|specified|assessed|assessable|available|evaluated|done)"
+    r"|unspecified|undetermined|cannot be assessed|indeterminate|n/?a|\?"
+)
+_ROMAN = {"0": 0, "i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
+_ROMAN_NUMBER = r"(?:iv|v|i{1,3})"
+_NUMBER = rf"(?P<number>{_ROMAN_NUMBER}|[0-5])"
+_SUBSTAGE = {None: 0.3, "mi": 0.05, "a": 0.2, "b": 0.4, "c": 0.6, "d": 0.8}
+"""An unnamed sub-stage stands between the first two: `Stage I` is one of IA and IB."""
+_DIFFERENTIATION = {"well": 1, "moderate": 2, "moderately": 2, "poor": 3, "poorly": 3}
+_DEGREES = {"low": 1, "intermediate": 2, "medium": 2, "moderate": 2, "high": 3, "very low": 0, "very high": 4}
+_SEVERITY = {"none": 0, "absent": 0, "minimal": 1, "mild": 2, "moderate": 3, "severe": 4}
+
+_NOMINAL_NAME = re.compile(r"type|cluster|batch|site|arm\b|cent(?:er|re)|hospital|cohort|mutation|variant")
+"""Columns whose name says that their numbers are names: `subtype` I and II, `cluster` G1 and G2"""
+
+_STAGE = re.compile(
+    # Arabic numbers count after the word alone: `C1` is an immune subtype, `1b` a genotype.
+    r"(?:(?:ajcc|figo|uicc|tnm|pathologic(?:al)?|clinical|tumou?r)[ _-]*)*"
+    rf"(?:(?:yp|p|c)?[ _-]?(?P<word>stage|st\.?)[ _:-]*|(?:yp|p|c)?(?={_ROMAN_NUMBER}|0$|is$|tis$|x$))"
+    r"(?:(?P<between>i{1,3}|[1-3]) ?(?:/|-|or) ?(?:iv|i{2,3}|[2-4])(?: nos)?|(?P<situ>is|tis)"
+    rf"|{_NUMBER}(?: ?-?(?P<letter>[abcd])(?P<digit>[1-3])?)?|(?P<x>x))"
+)
+_TNM = re.compile(
+    r"(?:y?r?[pca]|[yrmu])* ?(?P<what>[tnm]) ?(?:(?P<situ>is)|(?P<x>x)|(?P<a>a)|(?P<number>[0-4]))"
+    r"(?:(?P<letter>mi|[abcd])(?P<digit>[1-3])?)? ?(?:\((?P<note>[^)]*)\))?"
+)
+_HIGHEST = {"t": 4, "n": 3, "m": 1}
+_GRADE = re.compile(
+    r"(?:who|isup|fnclcc|nottingham|fuhrman|histologic(?:al)?|nuclear|tumou?r|grade|group|gg|g)"
+    r"(?:[ _]?(?:isup|grade|group))*"
+    rf"[ _:-]*(?:{_NUMBER}|(?P<x>x))(?:[ :,(–-]+(?:well|moderate|poor|undifferentiated|low|intermediate|high).*)?"
+)
+_GLEASON = re.compile(
+    r"(?:gleason(?: score| sum| grade)?)?[ :]*(?:(?P<first>[1-5]) ?\+ ?(?P<second>[1-5])(?: ?= ?\d+)?|(?P<sum>\d+))"
+)
+_NUMBERED = re.compile(r"(?P<number>[0-5])(?:(?P<letter>mi|[abcd])(?P<digit>[1-3])?)?|(?P<situ>is)|(?P<x>x)")
+_NUMBERED_NAME = re.compile(r"stage|stadium|figo|ajcc|uicc|grade|(?:^|[_ .-])(?:yp|p|c)?[tnm](?:$|[_ .-])")
+"""Columns whose name says what their numbers are: `stage` 1, 2a and 3, `pT` 1a and 2"""
+_PERFORMANCE = re.compile(r"(?:ecog|who|zubrod)?[ _-]*(?:ps|performance status)?[ _:=-]*(?P<number>[0-5])")
+_STAINING = re.compile(r"(?P<number>[0-4])\+?")
+_RANGE = re.compile(
+    r"(?P<below><=?|≤|up to|under|below) ?(?P<top>\d+(?:\.\d+)?)|(?P<low>\d+(?:\.\d+)?) ?(?:-|–|to) ?(?P<high>\d+(?:\.\d+)?)"
+    r"|(?:(?P<above>>=?|≥|over|above) ?(?P<bottom>\d+(?:\.\d+)?))|(?P<plus>\d+(?:\.\d+)?) ?\+"
+)
+
+
+def find_scale(words: Iterable[str], column: str = "") -> str | None:
+    """Name of the scale that reads all words and gives them two ranks or more; None where there is none.
+
+    Args:
+        words: The levels of a column.
+        column: Its name; one such as `subtype` or `site` says that the levels have no order, and one such as `stage` or
+            `pT` that `2a` is a level in order.
+    """
+    if _NOMINAL_NAME.search(column.lower()):
+        return None
+    words = set(words)
+    numbered = bool(_NUMBERED_NAME.search(column.lower()))
+    for name in SCALES:
+        if name == "numbered" and not numbered:
+            continue
+        ranks = {rank_of(name, word) for word in words}
+        if None not in ranks and len({rank for rank in ranks if rank == rank}) > 1:
+            return name
+    return None
+
+
+def levels_in_order(words: Iterable[str], column: str = "", stated: Sequence[str] | None = None) -> list[str]:
+    """Levels from the lowest to the highest, those that were not assessed left out; empty where they have no order.
+
+    Args:
+        words: The levels of a column.
+        column: Its name.
+        stated: The order that a config states, if it does; an empty one says that there is none.
+    """
+    words = set(words)
+    if stated is not None:
+        return [level for level in stated if level in words]
+    scale = find_scale(words, column)
+    ranks = {} if scale is None else {word: rank_of(scale, word) for word in sorted(words)}
+    return sorted((word for word, rank in ranks.items() if rank == rank), key=ranks.__getitem__)
+
+
+def rank_of(scale: str, word: str) -> float | None:
+    """Rank of a word on a scale, NaN where it says that the patient was not assessed, None where the scale lacks it.
+
+    Args:
+        scale: A key of `SCALES`.
+        word: In any case.
+    """
+    word = re.sub(r"\s+", " ", word.strip().lower()).strip("[]. ")
+    return NOT_ASSESSED if _UNKNOWN.fullmatch(word) else SCALES[scale](word)
+
+
+def _stage(word: str) -> float | None:
+    """`I`, `Stage IIIA`, `IA2`, `pathologic stage 2b`, `Stage 0`, `Stage X`, `I/II NOS`."""
+    found = _STAGE.fullmatch(word)
+    if found is None:
+        return None
+    if found["x"]:
+        return NOT_ASSESSED
+    if found["between"]:
+        return _number(found["between"]) + 0.95
+    number = 0.5 if found["situ"] else _number(found["number"])
+    return number + _sub(found) if number >= 1 else number
+
+
+def _tnm(what: str) -> Callable[[str], float | None]:
+    """`pT2a`, `T1mi`, `Tis`, `N0 (i-)`, `N1mi`, `cM0 (i+)`, `MX`."""
+
+    def rank(word: str) -> float | None:
+        found = _TNM.fullmatch(word)
+        if found is None or found["what"] != what:
+            return None
+        if found["x"]:
+            return NOT_ASSESSED
+        if found["situ"] or found["a"]:  # carcinoma in situ; non-invasive papillary carcinoma of the bladder
+            return (0.5 if found["situ"] else 0.4) if what == "t" else None
+        number = int(found["number"])
+        if number > _HIGHEST[what]:
+            return None
+        # Isolated tumor cells in a node or in marrow are less than a metastasis and more than nothing.
+        isolated = 0.1 if number == 0 and "+" in (found["note"] or "") else 0.0
+        return number + isolated + (_sub(found) if number else 0.0)
+
+    return rank
+
+
+def _numbered(word: str) -> float | None:
+    """`1`, `2a`, `is`, `x`, in a column such as `stage` or `pT`."""
+    found = _NUMBERED.fullmatch(word)
+    if found is None:
+        return None
+    if found["x"]:
+        return NOT_ASSESSED
+    return 0.5 if found["situ"] else _number(found["number"]) + _sub(found)
+
+
+def _grade(word: str) -> float | None:
+    """`G2`, `Grade III`, `ISUP 4`, `grade group 1`, `G3: poorly differentiated`, `GX`."""
+    found = _GRADE.fullmatch(word)
+    if found is None:
+        return None
+    return NOT_ASSESSED if found["x"] else _number(found["number"])
+
+
+def _differentiation(word: str) -> float | None:
+    """`well`, `Moderately differentiated`, `moderate to poor`, `undifferentiated`."""
+    word = word.removesuffix("differentiated").rstrip(" -")
+    if word in ("un", "undifferentiated", "anaplastic", "undifferentiated/anaplastic", "undifferentiated; anaplastic"):
+        return 4.0
+    parts = [_DIFFERENTIATION.get(part) for part in re.split(r" ?(?:-|/| to | and ) ?", word)]
+    return None if None in parts else sum(parts) / len(parts)
+
+
+def _degree(names: Mapping[str, int]) -> Callable[[str], float | None]:
+    """`Low`, `high grade`, `Intermediate risk`; `mild`, `severe`."""
+
+    def rank(word: str) -> float | None:
+        return names.get(re.sub(r"[ _-]*(grade|risk|level|degree)$", "", word).replace("_", " "))
+
+    return rank
+
+
+def _gleason(word: str) -> float | None:
+    """`3+4`, `Gleason 4+3=7`, `Gleason score 8`: by the sum, and 4+3 after 3+4."""
+    found = _GLEASON.fullmatch(word)
+    if found is None:
+        return None
+    if found["sum"]:
+        total = int(found["sum"])
+        return (7.25 if total == 7 else float(total)) if 2 <= total <= 10 else None
+    total = int(found["first"]) + int(found["second"])
+    return 7.5 if total == 7 and found["first"] == "4" else float(total)
+
+
+def _plain(pattern: re.Pattern[str]) -> Callable[[str], float | None]:
+    def rank(word: str) -> float | None:
+        found = pattern.fullmatch(word)
+        return None if found is None else float(found["number"])
+
+    return rank
+
+
+def _range(word: str) -> float | None:
+    """`<50`, `50-59`, `≥ 70`, `70+`: by where the range begins."""
+    found = _RANGE.fullmatch(word)
+    if found is None:
+        return None
+    if found["below"]:
+        return float(found["top"]) - 0.5  # before the range that begins there
+    if found["low"] and float(found["low"]) >= float(found["high"]):
+        return None
+    return float(found["low"] or found["bottom"] or found["plus"])
+
+
+def _number(text: str) -> float:
+    return float(_ROMAN[text] if text in _ROMAN else text)
+
+
+def _sub(found: re.Match[str]) -> float:
+    return _SUBSTAGE[found["letter"]] + 0.05 * int(found["digit"] or 0)
+
+
+SCALES: dict[str, Callable[[str], float | None]] = {
+    "stage": _stage,
+    "T": _tnm("t"),
+    "N": _tnm("n"),
+    "M": _tnm("m"),
+    "grade": _grade,
+    "differentiation": _differentiation,
+    "degree": _degree(_DEGREES),
+    "severity": _degree(_SEVERITY),
+    "Gleason": _gleason,
+    "performance status": _plain(_PERFORMANCE),
+    "staining": _plain(_STAINING),
+    "range": _range,
+    "numbered": _numbered,
+}
+"""{name: rank of a word in lower case, None where the word is none of the scale's}"""
