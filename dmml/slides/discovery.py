@@ -57,6 +57,7 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
                     seen.add(real)
     for kind in (found.ignored, found.unscaled):  # what was named itself, or found in two folders, is listed once
         kind[:] = {path.resolve(): path for path in kind if path.resolve() not in seen}.values()
+    _ignore_pictures_of_slides(found, inputs)
     if not found.slides:
         raise InputError(
             f"{', '.join(map(str, inputs))}: no slide found ({_why_none(found)}); known in folders: {' '.join(SUFFIXES)}, "
@@ -73,6 +74,15 @@ def _kind(path: Path, of_dmml: bool, has_scale: Callable[[Path], bool], found: F
     if suffix not in IMAGE_SUFFIXES or of_dmml:
         return found.ignored
     return found.slides if has_scale(path) else found.unscaled
+
+
+def _ignore_pictures_of_slides(found: FoundFiles, inputs: Sequence[Path]) -> None:
+    """Ignore plain images in folders that have the name of a slide: they are its thumbnail or preview."""
+    names = {path.stem for path in found.slides if path.suffix.lower() in SUFFIXES}
+    for path in [path for path in found.slides if path.suffix.lower() in IMAGE_SUFFIXES and path.stem in names]:
+        if path not in inputs:
+            found.slides.remove(path)
+            found.ignored.append(path)
 
 
 def _inside(folder: Path) -> list[tuple[Path, bool]]:

@@ -75,12 +75,21 @@ def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_en
     assert [path.name for path in found.unscaled] == ["b.PNG", "c.jpeg", "d.bmp"]
 
 
-def test_two_images_of_one_name_are_refused_by_name(folder, make_slide, small_encoder):
+def test_two_images_of_one_name_are_refused_by_name(folder, small_encoder):
     shutil.copy(folder / "a.jpg", folder / "b.jpg")
-    make_slide("in/d.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
     result = extract(["in"], "f.zarr", small_encoder, mpp=0.5)
-    assert result.written == ["a", "c"]
-    assert states() == dict.fromkeys(("b.PNG", "b.jpg", "d.bmp", "d.tif"), "duplicate_stem")
+    assert result.written == ["a", "c", "d"]
+    assert states() == dict.fromkeys(("b.PNG", "b.jpg"), "duplicate_stem")
+
+
+def test_an_image_with_the_name_of_a_slide_is_its_picture(folder, make_slide):
+    """Many tools put `S1.png`, a thumbnail, beside `S1.svs` or into a folder of thumbnails."""
+    make_slide("in/a.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
+    make_slide("in/d.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
+    found = find_slides(["in"], lambda path: True)
+    assert {path.name for path in found.slides} == {"a.tif", "b.PNG", "c.jpeg", "d.tif"}
+    assert {path.name for path in found.ignored} == {"a.jpg", "d.bmp", "notes.txt"}
+    assert "a.jpg" in {path.name for path in find_slides(["in", "in/a.jpg"], lambda path: True).slides}
 
 
 def test_pictures_that_dmml_wrote_are_no_slides(folder, small_encoder):
