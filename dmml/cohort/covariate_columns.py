@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.ordered_levels import is_not_assessed
 from dmml.cohort.outcome import Outcome
 from dmml.cohort.stated_covariates import without_decimals
 from dmml.cohort.tables import TextTable, no_number
 from dmml.errors import InputError
 
 _MOSTLY = 0.8  # share of numbers from which a column's other words are taken for mistakes
-_UNSAID = frozenset("unknown|none|not known|not recorded|not specified|unspecified|missing".split("|"))
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
@@ -49,7 +49,7 @@ def read_covariates(
     columns = list(stated)
     if not columns:
         return pd.DataFrame(index=patient.unique()), {}
-    rows = rows.assign(**{column: _said(rows[column]) for column in columns})
+    rows = rows.assign(**{column: _without_unknown(rows[column]) for column in columns})
     grouped = rows.groupby(patient, sort=False)[columns]
     first, several = grouped.first(), grouped.nunique() > 1
     for column in columns:
@@ -87,18 +87,23 @@ def _as_stated(
         return values.map(without_decimals, na_action="ignore")
     spelled = {without_decimals(level).lower(): level for level in levels}
     for word in values.dropna().unique():
-        if without_decimals(word).lower() not in spelled and word.lower() not in _UNSAID:
+        if without_decimals(word).lower() not in spelled and not _is_unknown(word):
             why = f" is none of its levels ({', '.join(levels)}); correct it, or add it to levels"
             _refuse(table, rows, column, word, why)
     return values.map(lambda word: spelled.get(without_decimals(word).lower()), na_action="ignore")
 
 
-def _said(column: pd.Series) -> pd.Series:
-    """A column of numbers without the words that stand for no number; of words alone, `unknown` may be a level."""
+def _without_unknown(column: pd.Series) -> pd.Series:
+    """A column of numbers without the words for an unknown value; in a column of words alone, `unknown` may be a level."""
     words = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()].unique()
-    if len(words) and len(words) < column.nunique() and {word.lower() for word in words} <= _UNSAID:
+    if len(words) and len(words) < column.nunique() and all(map(_is_unknown, words)):
         return column.where(~column.isin(words), None)
     return column
+
+
+def _is_unknown(word: str) -> bool:
+    """Whether a word stands for no value: `unknown`, `Stage X`, `TX`."""
+    return word.lower() == "none" or is_not_assessed(word)
 
 
 def _refuse(table: TextTable, rows: pd.DataFrame, column: str, word: str, why: str) -> None:

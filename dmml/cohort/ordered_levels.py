@@ -106,6 +106,12 @@ def rank_of(scale: str, word: str) -> float | None:
     return NOT_ASSESSED if _UNKNOWN.fullmatch(word) else SCALES[scale](word)
 
 
+def is_not_assessed(word: str) -> bool:
+    """Whether a word says on some scale that the patient was not assessed: `Unknown`, `Stage X`, `TX`, `Not Reported`."""
+    ranks = (rank_of(scale, word) for scale in SCALES)
+    return any(rank is not None and rank != rank for rank in ranks)
+
+
 def _stage(word: str) -> float | None:
     """`I`, `Stage IIIA`, `IA2`, `pathologic stage 2b`, `Stage 0`, `Stage X`, `I/II NOS`."""
     found = _STAGE.fullmatch(word)
@@ -141,17 +147,20 @@ def _tnm(what: str) -> Callable[[str], float | None]:
 
 
 def _numbered(word: str) -> float | None:
-    """`1`, `2a`, `is`, `x`, in a column such as `stage` or `pT`."""
+    """`1`, `2a`, `is`, `x`, in a column such as `stage` or `pT`; beside them `Stage III` and `IV`, or `T3`."""
     found = _NUMBERED.fullmatch(word)
     if found is None:
-        return None
+        ranks = (_stage(word), *(rank(word) for rank in map(_tnm, "tnm")), _grade(word))
+        return next((rank for rank in ranks if rank is not None), None)
     if found["x"]:
         return NOT_ASSESSED
     return 0.5 if found["situ"] else _number(found["number"]) + _sub(found)
 
 
 def _grade(word: str) -> float | None:
-    """`G2`, `Grade III`, `ISUP 4`, `grade group 1`, `G3: poorly differentiated`, `GX`."""
+    """`G2`, `Grade III`, `ISUP 4`, `grade group 1`, `G3: poorly differentiated`, `GX`, `GB` (borderline, of the ovary)."""
+    if word == "gb":
+        return 0.5
     found = _GRADE.fullmatch(word)
     if found is None:
         return None

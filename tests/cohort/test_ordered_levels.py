@@ -19,7 +19,7 @@ IN_ORDER = {
     "N": [["N0 (i-)", "N0 (i+)", "N1mi", "pN1a", "N1", "N2b", "N3c"]],
     "M": [["M0", "cM0 (i+)", "M1a", "M1b"]],
     "grade": [
-        ["G1", "G2", "G3", "G4"],
+        ["GB", "G1", "G2", "G3", "G4"],
         ["Grade I", "Grade II", "Grade III"],
         ["WHO grade II", "WHO Grade III", "WHO grade IV"],
         ["ISUP 1", "ISUP 3", "ISUP 5"],
@@ -53,6 +53,17 @@ def test_a_column_that_says_what_its_numbers_are_needs_no_word_beside_them(colum
     assert find_scale([*levels, "x"], column) == "numbered"
     ranks = [rank_of("numbered", level) for level in levels]
     assert ranks == sorted(set(ranks))
+
+
+def test_numbers_and_words_of_one_scale_may_stand_in_one_column():
+    for column, levels in (
+        ("stage", ["1", "Stage IIA", "3", "IV"]),
+        ("pT", ["T1", "2a", "pT3"]),
+        ("grade", ["1", "G2"]),
+    ):
+        assert find_scale([*levels, "unknown"], column) == "numbered"
+        ranks = [rank_of("numbered", level) for level in levels]
+        assert ranks == sorted(set(ranks)), column
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ def test_a_value_that_is_none_of_the_stated_levels_is_refused_with_its_line(tmp_
         read(tmp_path, ["I", "II", "III"], {"name": "x", "levels": ["I", "II"]})
 
 
+@pytest.mark.parametrize("word", ["Stage X", "TX", "NX", "GX", "X", "Unknown", "Not Assessed", "cannot be assessed"])
+def test_words_for_not_assessed_among_numbers_are_unknown(tmp_path, word):
+    clinical = read(tmp_path, [1, 2, 3, 4, word, 2], "x")
+    assert clinical.covariates["x"].fillna(-1).tolist() == [1, 2, 3, 4, -1, 2]
+    clinical = read(tmp_path, [1, 2, 3, word], {"name": "x", "levels": [1, 2, 3]})
+    assert clinical.covariates["x"].fillna("").tolist() == ["1", "2", "3", ""]
+
+
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
