@@ -116,13 +116,20 @@ def _stage(word: str) -> float | None:
     """`I`, `Stage IIIA`, `IA2`, `pathologic stage 2b`, `Stage 0`, `Stage X`, `I/II NOS`."""
     found = _STAGE.fullmatch(word)
     if found is None:
-        return None
+        return _stage_range(word)
     if found["x"]:
         return NOT_ASSESSED
     if found["between"]:
         return _number(found["between"]) + 0.95
     number = 0.5 if found["situ"] else _number(found["number"])
     return number + _sub(found) if number >= 1 else number
+
+
+def _stage_range(word: str) -> float | None:
+    """`IA-IIIA`, `Stage IIB or IIIA`: the middle of the two stages."""
+    parts = re.split(r" ?(?:/|-|–| or | to ) ?", word)
+    ranks = [_stage(part) for part in parts] if len(parts) == 2 else [None]
+    return None if None in ranks else sum(ranks) / 2
 
 
 def _tnm(what: str) -> Callable[[str], float | None]:
