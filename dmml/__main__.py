@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"dmml: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
-    except OSError as error:  # a disk that filled up, a permission that was taken away meanwhile
+    except OSError as error:  # the disk filled up, or a permission was withdrawn during the run
         if (line := write_failure(error)) is None:
             raise
         print(f"dmml: error: {_one_line(line)}", file=sys.stderr)

@@ -144,7 +144,7 @@ class DMMLCLI(LightningCLI):
         if fit:
             self._keep_checkpoints_in_run(callbacks)
             kwargs["logger"] = run_loggers(trainer_config.get("logger"), self.folder.path)
-        elif lacks(ProgressBar) and not sys.stderr.isatty():  # a bar in a log file is a mess
+        elif lacks(ProgressBar) and not sys.stderr.isatty():  # a progress bar makes a log file unreadable
             kwargs["enable_progress_bar"] = False
         self.trainer_defaults = {"callbacks": extra}
         return super().instantiate_trainer(**kwargs)
@@ -178,7 +178,7 @@ class DMMLCLI(LightningCLI):
 
     @property
     def tested(self) -> Tested:
-        """What was run, as results say."""
+        """What was run, as it is recorded with the results."""
         found = self.training_patients
         return Tested(self.request.checkpoint, self.request.command, found.seen, found.of)
 
@@ -195,7 +195,7 @@ def run(request: Request) -> int:
     silence_library_warnings()
     checkpoint, fitted = request.config.get("ckpt_path"), {}
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
-        # Refuses with one line what the CLI would with a traceback.
+        # Answers in one line where the CLI would print a traceback.
         fitted = unpack(read_checkpoint(checkpoint)["hyper_parameters"].get("fitted") or {})
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     kind = type("_DMMLCLI", (DMMLCLI,), {"request": request, "fitted": fitted})

@@ -48,7 +48,7 @@ class Cohort:
 
     @property
     def tested_fold(self) -> int | None:
-        """The fold of the split whose outer test patients are tested; None without a split: then everybody is."""
+        """The fold of the split whose outer test patients are tested; None without a split: then all patients are tested."""
         return None if self.split is None else self.fold
 
     def partition(self, stage: str = "fit") -> Partition:

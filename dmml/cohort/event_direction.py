@@ -1,7 +1,7 @@
 """Whether 1 in a column means that the event happened or that the patient was censored, and whether the outcome says so too.
 
-What the values say in words counts most, then a column of vital status beside them, then the column's name. Whichever
-of them contradicts the outcome names the other key in its message, and the same evidence then accepts that key.
+Words in the values count most, then a column of vital status in the same table, then the column's name. Where one of these
+contradicts the outcome, the message names the other key, and that key is then accepted on the same evidence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OVERRULE = "add checked: true, or --checked to cohort split"
 """What to do about a name or a vital status that misleads"""
 _VITAL_STATUS = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
 _OTHER_CODE = re.compile(r"(?:[2-9]|\d{2,})\s*:")
-_MIN_PATIENTS = 10  # before agreement or disagreement of two columns says something
+_MIN_PATIENTS = 10  # fewer are too few to judge whether two columns agree
 _MOST = 0.8
 _YES_OR_NO = {"", "yes", "no", "true", "false", "y", "n"}
 
@@ -27,7 +27,7 @@ _YES_OR_NO = {"", "yes", "no", "true", "false", "y", "n"}
 def check_values(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
     """Refuse a column whose own words say the opposite of the outcome's key, such as `1:DECEASED` under `censored`.
 
-    `checked` does not help against words: they would be read as the opposite of what they say.
+    `checked` does not override words: they would be read as the opposite of what they say.
 
     Args:
         table: Where the column comes from, for messages.
@@ -85,7 +85,7 @@ def check_direction(table: TextTable, column: pd.Series, outcome: Outcome) -> No
 
 
 def _not_happened(name: str) -> str:
-    """How a name says that nothing happened."""
+    """What 1 means in a column whose name says that the event did not happen, in words."""
     if is_about_censoring(name):
         return "censored"
     return "alive" if is_about_life(name) else "it did not happen"
@@ -96,13 +96,13 @@ def _key(happened: bool) -> str:
 
 
 def _values_say(column: pd.Series) -> bool | None:
-    """What 1 means by the words of a column: True = it happened, False = censored, None = they do not say.
+    """What 1 means by the words of a column: True = it happened, False = censored, None = unclear.
 
-    The code before the colon decides, as the portals use it (1 = happened), unless the words of 1 say that nothing
-    happened, or those of 0 that it did and those of 1 do not.
+    The code before the colon decides, as the portals use it (1 = happened), unless the words for 1 say that
+    nothing happened, or the words for 0 say that the event happened and the words for 1 do not.
     """
     values = [value.strip() for value in column.dropna().unique()]
-    if any(_OTHER_CODE.match(value) for value in values):  # `2:DECEASED`: the column has to be coded anew
+    if any(_OTHER_CODE.match(value) for value in values):  # `2:DECEASED`: the column must be recoded
         return None
     coded = [match for value in values if (match := CODED.fullmatch(value)) and match[2].lower() not in _YES_OR_NO]
     if coded:
@@ -125,13 +125,13 @@ def _value_says(value: str) -> bool | None:
 
 
 def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> tuple[str, bool, int, int] | None:
-    """The column of vital status that speaks, whether it agrees, and for how many of how many patients it does not.
+    """A column of vital status to compare with: its name, whether it agrees, the number of patients who disagree, and of all.
 
-    A progression may come before death, and not every death is one of the disease: only a column of which the dead
-    mostly have the one value and the living the other says something.
+    A progression may come before death, and not every death is due to the disease, so a column is compared only where most
+    of the dead have one value and most of the living have the other.
     """
     flags = read_flags(column, is_event)
-    if (flags.isna() & column.notna()).any():  # not of 0 and 1 yet
+    if (flags.isna() & column.notna()).any():  # it does not hold 0 and 1 yet
         return None
     event = flags if is_event else 1.0 - flags
     for name in table.columns:
@@ -143,13 +143,13 @@ def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> t
         apart = (event != dead.astype(float))[known]
         if len(apart) < _MIN_PATIENTS:
             continue
-        shares = apart.groupby(dead[known].astype(bool)).mean()  # of the dead, and of the living
+        shares = apart.groupby(dead[known].astype(bool)).mean()  # among the dead, and among the living
         if (shares >= _MOST).all() or (shares <= 1 - _MOST).all():
             return name, bool((shares <= 1 - _MOST).all()), int(apart.sum()), len(apart)
     return None
 
 
 def _is_dead(word: str) -> bool | None:
-    """Whether a vital status is of a patient who died; None where it is no such word."""
+    """Whether a vital status says that the patient died; None where the word is not known."""
     coded = CODED.fullmatch(word.strip())
     return plain_word(coded[2] if coded else word)

@@ -9,7 +9,7 @@ CODED = re.compile(r"([01])\s*:\s*(.*)")
 """A code with the word for it, as cBioPortal writes `1:DECEASED`"""
 
 _HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|failed|failures?"
-# `cens` alone must end the word, so that a census is no censoring; and a licensor has nothing to do with it.
+# `cens` alone must end the word, so that `census` does not match; `licensor` must not match either.
 _CENSORED = r"(?<!li)cens(?:or[a-z]*|ur[a-z]*|d?(?![a-z]))"
 _ALIVE = r"(?<![a-z])(?:alive|living|surviv(?:ed|ors?))(?![a-z])"
 _LOST = r"lost[\W_]*to[\W_]*f(?:ollow|u)[a-z]*(?:[\W_]*up)?"
@@ -28,16 +28,16 @@ _WHOLE = re.compile(
 
 
 def word_says(text: str) -> bool | None:
-    """True where a text says that the event happened, False where it says that it did not, None where it says neither or both.
+    """True where a text says that the event happened, False where it says that it did not, None otherwise.
 
-    `ALIVE OR DEAD TUMOR FREE` says both. A negation turns a word round: `uncensored`, `not dead`, `progression free`.
+    `ALIVE OR DEAD TUMOR FREE` says both. A negation reverses a word: `uncensored`, `not dead`, `progression free`.
     """
     said = set(_said(text, free_is_said=True))
     return said.pop() if len(said) == 1 else None
 
 
 def plain_word(text: str) -> bool | None:
-    """As `word_says`, for a text that is nothing but one such word, so that it can stand for 1 or 0 itself."""
+    """As `word_says`, but None unless the whole text is one such word, which can then stand for 1 or 0."""
     return word_says(text) if _WHOLE.fullmatch(_lower(text.strip())) else None
 
 
@@ -52,10 +52,10 @@ def is_about_life(text: str) -> bool:
 
 
 def name_says(name: str) -> bool | None:
-    """What 1 means in a column of this name: True = it happened, False = censored or alive, None = the name does not say.
+    """What 1 means in a column of this name: True = it happened, False = censored or alive, None = unclear.
 
     Codes that the name spells out count first (`status (0=dead, 1=alive)`). A name with words for both, such as
-    `death_censored`, and one such as `progression_free`, which is used for both, do not say.
+    `death_censored`, is unclear, and so is one such as `progression_free`, which is used for both.
     """
     text = _lower(name)
     spelled = {
@@ -85,5 +85,5 @@ def _said(text: str, free_is_said: bool) -> Iterator[bool]:
 
 
 def _lower(text: str) -> str:
-    """Lower case, with the words of `notCensored` apart."""
+    """Lower case, with a space between the words of `notCensored`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower()

@@ -131,14 +131,14 @@ def summary(cohort: GdcCohort) -> list[str]:
     ]
     if without := patients_without_tumor(cohort.left_out, rna):
         lines.append(
-            f"patients without tumor RNA, since no sample of theirs is of a tumor: {len(without)} ({', '.join(without)})"
+            f"patients without tumor RNA, since none of their samples is of a tumor: {len(without)} ({', '.join(without)})"
         )
     reasons = Counter((what, reason.split(":")[0]) for what, reason in cohort.left_out[["what", "reason"]].to_numpy())
     return lines + [f"  {count} without {what}: {reason}" for (what, reason), count in sorted(reasons.items())]
 
 
 def patients_without_tumor(left_out: pd.DataFrame, with_rna: Container[str]) -> list[str]:
-    """Patients of whom there is RNA of normal tissue (or a cell line), but none of a tumor.
+    """Patients who have RNA of normal tissue (or of a cell line), but none of a tumor.
 
     Args:
         left_out: See `GdcCohort`.

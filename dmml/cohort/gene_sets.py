@@ -143,7 +143,7 @@ def _read_both(path: Path) -> GeneSets:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise InputError(f"{path}: no such gene set file; name one under gene_sets, or leave gene_sets out")
+        raise InputError(f"{path}: there is no such gene set file; correct gene_sets, or leave it out")
     try:
         with open_text(path) as text:
             lines = text.read().splitlines()

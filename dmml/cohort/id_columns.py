@@ -1,4 +1,4 @@
-"""A table's column of ids: rows that are no patient's, and ids that a spreadsheet or a program has damaged, are refused."""
+"""A table's column of ids. Rows that are not patients, and ids that a spreadsheet or a program has damaged, are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ID_COLUMNS = frozenset(
     "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
 )
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
-# Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may well be somebody's id.
+# Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may be the id of a patient.
 _SUMMARY = re.compile(
     rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
     rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|std|std[ _.]dev|standard deviation|count|counts"
@@ -29,18 +29,18 @@ _MOST_LINES = 5
 
 
 def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.Series:
-    """The ids of a column, where they can be trusted.
+    """The ids of a column, after a check that they are intact.
 
-    Where every id is a whole number, as in a column that was a number to pandas, `1040.0` becomes `1040`.
+    Where every id is a whole number, as in a column that pandas read as numbers, `1040.0` becomes `1040`.
 
     Args:
         table: Where the column comes from, for messages.
         column: Text, None where missing; index as `TextTable.line_of` takes it.
-        patients: Whether rows are patients; ids of slides are held against shortened numbers only.
+        patients: Whether rows are patients; ids of slides are only checked for shortened numbers.
 
     Raises:
-        InputError: An id is a shortened number, a row repeats the header or sums up others, or `1040` and `1040.0` are
-            both there; names the lines.
+        InputError: An id is a shortened number, a row repeats the header or sums up others, or the column
+            holds both `1040` and `1040.0`; names the lines.
     """
     check_shortened(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
     if patients:
@@ -54,7 +54,7 @@ def check_shortened(path: object, ids: Sequence[str | None] | pd.Series, places:
     Args:
         path: The table, for the message.
         ids: Of patients, samples or slides.
-        places: Where each stands, such as `line 3`.
+        places: Where each id is in the file, such as `line 3`.
 
     Raises:
         InputError: Names the places.

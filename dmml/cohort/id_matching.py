@@ -1,4 +1,4 @@
-"""Ids in two tables that are one id but for the `.0` of a number: `1040.0` is `1040`. Other spellings: `id_spelling`."""
+"""Ids of two tables that differ only in the `.0` of a number: `1040.0` is `1040`. Other spellings: `id_spelling`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FLOAT = re.compile(r"(\d+)\.0+")
 
 
 def match_ids(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """{name: the known id that it is} of names that are known but for the `.0` that a column of numbers gives them.
+    """{name: known id} of the names that differ from a known id only by the `.0` that a column of numbers adds.
 
     Only whole numbers lose or gain a `.0`: zeros in front of them count, and so does every other difference.
 
@@ -20,7 +20,7 @@ def match_ids(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
         known: Ids of the table that they are looked up in.
 
     Returns:
-        Names that are known as they are, or not known at all, are left out.
+        Names that are known as they are, and names that match no known id, are left out.
     """
     known = set(known)
     matched = {}
@@ -31,14 +31,14 @@ def match_ids(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def other_spelling(name: str) -> str | None:
-    """`1040` for `1040.0` and `1040.0` for `1040`; None for what is no whole number."""
+    """`1040` for `1040.0` and `1040.0` for `1040`; None for anything but a whole number."""
     if whole := _FLOAT.fullmatch(name):
         return whole[1]
     return f"{name}.0" if re.fullmatch(r"\d+", name) else None
 
 
 def match_ids_once(names: Iterable[str], known: Iterable[str], source: object) -> dict[str, str]:
-    """As `match_ids`, of a table in which no two names may be one patient, since their values would be merged.
+    """As `match_ids`, for a table in which two names must not be one patient, since their values would be merged.
 
     Args:
         names: Ids of one table.
@@ -46,7 +46,7 @@ def match_ids_once(names: Iterable[str], known: Iterable[str], source: object) -
         source: What messages call the first table.
 
     Raises:
-        InputError: Two names are one known id.
+        InputError: Two names match one known id.
     """
     names, known = list(names), set(known)
     matched = match_ids(names, known)

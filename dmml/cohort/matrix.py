@@ -109,7 +109,7 @@ def read_matrix(
 
 
 def _without_gene_names(table: TextTable, frame: pd.DataFrame, platform: str | None) -> str:
-    """What to say of a table in which no axis holds gene names."""
+    """The error for a table without gene names in its header or first column."""
     names = list(frame.iloc[:, 0]) if frame.shape[1] else []
     check_names(table.path, names)
     check_names(table.path, table.columns[1:])

@@ -25,10 +25,10 @@ _DEGREES = {"low": 1, "intermediate": 2, "medium": 2, "moderate": 2, "high": 3, 
 _SEVERITY = {"none": 0, "absent": 0, "minimal": 1, "mild": 2, "moderate": 3, "severe": 4}
 
 _NOMINAL_NAME = re.compile(r"type|cluster|batch|site|arm\b|cent(?:er|re)|hospital|cohort|mutation|variant")
-"""Columns whose name says that their numbers are names: `subtype` I and II, `cluster` G1 and G2"""
+"""Columns whose name says that their numbers are only labels: `subtype` I and II, `cluster` G1 and G2"""
 
 _STAGE = re.compile(
-    # Arabic numbers count after the word alone: `C1` is an immune subtype, `1b` a genotype.
+    # Arabic numbers are stages only after the word: `C1` is an immune subtype, `1b` a genotype.
     r"(?:(?:ajcc|figo|uicc|tnm|pathologic(?:al)?|clinical|tumou?r)[ _-]*)*"
     rf"(?:(?:yp|p|c)?[ _-]?(?P<word>stage|st\.?)[ _:-]*|(?:yp|p|c)?(?={_ROMAN_NUMBER}|0$|is$|tis$|x$))"
     r"(?:(?P<between>i{1,3}|[1-3]) ?(?:/|-|or) ?(?:iv|i{2,3}|[2-4])(?: nos)?|(?P<situ>is|tis)"
@@ -80,12 +80,12 @@ def find_scale(words: Iterable[str], column: str = "") -> str | None:
 
 
 def levels_in_order(words: Iterable[str], column: str = "", stated: Sequence[str] | None = None) -> list[str]:
-    """Levels from the lowest to the highest, those that were not assessed left out; empty where they have no order.
+    """Levels from the lowest to the highest, without those that mean `not assessed`; empty where they have no order.
 
     Args:
         words: The levels of a column.
         column: Its name.
-        stated: The order that a config states, if it does; an empty one says that there is none.
+        stated: The order that a config states, or None; an empty one states that there is no order.
     """
     words = set(words)
     if stated is not None:
@@ -146,7 +146,7 @@ def _tnm(what: str) -> Callable[[str], float | None]:
         number = int(found["number"])
         if number > _HIGHEST[what]:
             return None
-        # Isolated tumor cells in a node or in marrow are less than a metastasis and more than nothing.
+        # Isolated tumor cells in a node or in the marrow rank between no metastasis and a metastasis.
         isolated = 0.1 if number == 0 and "+" in (found["note"] or "") else 0.0
         return number + isolated + (_sub(found) if number else 0.0)
 
@@ -247,4 +247,4 @@ SCALES: dict[str, Callable[[str], float | None]] = {
     "range": _range,
     "numbered": _numbered,
 }
-"""{name: rank of a word in lower case, None where the word is none of the scale's}"""
+"""{name: rank of a word in lower case, None where the scale has no such level}"""

@@ -14,7 +14,7 @@ _BINARY = (
     (b"%PDF", "is a PDF", "give the table itself as CSV"),
 )
 _R_OBJECT = (b"X\n\x00", b"RDX", b"RDA")
-"""What .rds and .RData files begin with once they are unpacked"""
+"""First bytes of unpacked .rds and .RData files"""
 _TEXT = (
     (("<!doctype", "<html", "<?xml"), "is a web page or XML, no table", "what was downloaded is an error page; fetch it again"),
     (("version https://git-lfs",), "is a pointer of Git LFS, no table", "fetch the file itself (git lfs pull)"),
@@ -37,7 +37,7 @@ def not_text(head: bytes) -> str:
         )
         return "; ".join(what)
     if head.startswith(b"\x1f\x8b") and _start_of_gzip(head).startswith(_R_OBJECT):
-        return "is an object of R; write its table with write.csv"
+        return "is an R object; export its table with write.csv"
     for signature, what, way in _BINARY:
         if head.startswith(signature):
             return f"{what}; {way}"
@@ -45,7 +45,7 @@ def not_text(head: bytes) -> str:
 
 
 def _start_of_gzip(head: bytes) -> bytes:
-    """What the first bytes of a gzipped file unpack to; nothing where they are damaged."""
+    """The first bytes of a gzipped file, unpacked; empty where they are damaged."""
     try:
         return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head)
     except zlib.error:

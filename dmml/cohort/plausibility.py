@@ -8,7 +8,7 @@ import pandas as pd
 from dmml.cohort.outcome import Outcome
 from dmml.errors import InputError
 
-_FEWEST = 10  # patients before a short follow-up says something
+_FEWEST = 10  # fewer patients are too few to judge a short follow-up
 _LONGEST_DAYS = 110 * 365.25  # nobody is followed longer
 _SHORT_DAYS = 400  # a cohort in which nobody is followed longer may be in months
 _FEWEST_TIMES = 40

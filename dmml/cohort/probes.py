@@ -146,7 +146,7 @@ def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platfo
 
 
 def _suffixes_of_genes(header: Sequence[str]) -> list[str]:
-    """What columns end with that are genes without it, as in `TP53_rnaseq`; the most frequent first."""
+    """Suffixes of columns that are genes without the suffix, as in `TP53_rnaseq`; the most frequent first."""
     ends = Counter(f"_{tail}" for name in header if (tail := str(name).rpartition("_")[2]) != name)
     found = []
     for suffix, count in ends.most_common(10):

@@ -20,7 +20,7 @@ _SAMPLE_COLUMNS = ("sample", "file", "sample_id", "file_name", "File Name")
 _FILE_COLUMNS = ("file", "file_name", "File Name")
 _PATIENT_COLUMNS = ("patient_id", "case_id", "Case ID")
 _TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
-"""of the portal's sheets before and since 2024, of cBioPortal's and of TCGAbiolinks'"""
+"""in sample sheets of the portal before and since 2024, of cBioPortal and of TCGAbiolinks"""
 _DROPPED = {
     Tissue.NORMAL: "normal_samples_dropped",
     Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
@@ -35,20 +35,20 @@ class Sample(NamedTuple):
 
 
 class PatientsOfSamples(NamedTuple):
-    """Whom the rows of a table describe."""
+    """The patients that the rows of a table belong to."""
 
     patients: list[str | None]
-    """of each sample; None for those to leave out"""
+    """patient of each sample; None for samples to leave out"""
     counts: dict[str, int]
     """how many are left out, by reason"""
     without_tumor: list[str]
-    """patients of whom there is normal tissue (or a cell line), but no sample of a tumor"""
+    """patients who have samples of normal tissue (or a cell line), but none of a tumor"""
 
 
 def read_patient_map(path: Path) -> dict[str, Sample]:
     """{sample: its patient} from a CSV `sample,patient_id` or a sample sheet of the GDC.
 
-    A file's sample goes by the file's name too up to its first dot, where that is of one patient. Normal tissue is
+    A sample is also known by its file's name up to the first dot, if that belongs to one patient. Normal tissue is
     recognised by the sheet's words and by every barcode in the row.
 
     Raises:
@@ -83,7 +83,7 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
             raise InputError(f"{path}: sample {name!r} is given to both {_both(mapping[name], own)}; correct one")
         if sample in _FILE_COLUMNS:
             stems.setdefault(name.split(".")[0], set()).add(own)
-    # A table headed by alignments (/data/P1.bam) goes by their short names, so the map must know these too.
+    # A table headed by alignments (/data/P1.bam) goes by their short names, so the map must hold these too.
     short = dict(zip(names_of_columns(list(mapping)), mapping.values(), strict=True))
     return {stem: own.pop() for stem, own in stems.items() if len(own) == 1} | short | mapping
 
@@ -96,7 +96,7 @@ def tissue_columns(table: TextTable) -> tuple[list[str], list[str]]:
 
 
 def _column(table: TextTable, names: Sequence[str]) -> str | None:
-    """The first of several columns that a table has; spelt exactly so, or else in another case (SAMPLE_ID)."""
+    """The first of several columns that a table has, in this spelling or else in another case (SAMPLE_ID)."""
     exact = next((name for name in names if name in table.columns), None)
     plain = {_plain(name) for name in names}
     return exact or next((name for name in table.columns if _plain(name) in plain), None)
@@ -159,7 +159,7 @@ def _reason_to_drop(sample: Sample | None, with_primary: set[str]) -> str | None
 def _nobody(samples: list[str], found: list[Sample | None], mapped: bool) -> str:
     shown = f"none of the {len(samples)} samples ({', '.join(samples[:3])}{', …' if len(samples) > 3 else ''})"
     if mapped and not any(found):
-        return f"{shown} stands in the patient map; its column sample must hold these names"
+        return f"{shown} is in the patient map; its column sample must hold these names"
     return f"{shown} is of a tumor: they are normal tissue, controls or cell lines (sample types from 10 on); give RNA of the tumors"
 
 

@@ -24,8 +24,8 @@ _ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z
 _FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
 _MIXED_GENES, _MIXED_GAP = 50, 20.0  # fewer genes, or groups of samples that lie nearer, say nothing
 LOG_MAXIMUM = 25.0
-"""no logarithm of RNA is larger"""
-_MANY_GENES = 200  # of so many, a linear table has some above `LOG_MAXIMUM`
+"""larger values are not logarithms of RNA"""
+_MANY_GENES = 200  # a linear table of so many genes has values above `LOG_MAXIMUM`
 
 
 def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str | None:
@@ -134,7 +134,7 @@ def check_varied(values: np.ndarray, source: str) -> None:
         source: The table's name, for the message.
 
     Raises:
-        InputError: It holds no number, or one number alone.
+        InputError: It holds no number, or the same number everywhere.
     """
     known = values[np.isfinite(values)]
     if known.size == 0:

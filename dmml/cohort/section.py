@@ -70,7 +70,7 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
     """RNA under the ids of the clinical table, which may have `1040` where the RNA has `1040.0`.
 
     Raises:
-        InputError: The RNA is of other people, or of the same people under ids that are damaged or spelled differently.
+        InputError: The RNA is of other patients, or of the same patients under ids that are damaged or spelled differently.
     """
     check_shortened("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
     matched = match_ids_once(expression.patients, clinical.patients.index, "expression")

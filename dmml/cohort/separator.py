@@ -6,13 +6,13 @@ import csv
 from collections.abc import Sequence
 
 SEPARATORS = ("\t", ";", ",")
-"""In the order in which they are preferred where a table reads equally well with two of them"""
+"""In order of preference, where a table reads equally well with two of them"""
 
 
 def separator_of(header: str, following: Sequence[str] = ()) -> str:
     """The separator with which the header and the lines after it have the same number of fields.
 
-    A header such as `note (a, b, c)` has more commas than tabs, so the commas of the header alone say little. Spaces
+    A header such as `note (a, b, c)` has more commas than tabs, so the header alone is not enough to decide. Spaces
     are considered only where the header has none of the other separators.
 
     Args:
@@ -51,12 +51,12 @@ def split_line(line: str, separator: str) -> list[str]:
 
 
 def _agreement(header: str, rows: Sequence[str], separator: str) -> float:
-    """Mean over the rows: 1 where one has as many fields as the header, a half where it has one more, as R writes row names."""
+    """Mean over the rows of 1 for as many fields as the header and 0.5 for one more (R's row names)."""
     width = len(split_line(header, separator))
     scores = [{width: 1.0, width + 1: 0.5}.get(len(split_line(row, separator)), 0.0) for row in rows]
     return sum(scores) / len(scores) if scores and width > 1 else 0.0
 
 
 def _whole_brackets(header: str, separator: str) -> bool:
-    """Whether no bracket is torn apart."""
+    """Whether every field closes the brackets that it opens."""
     return all(field.count("(") == field.count(")") for field in split_line(header, separator))

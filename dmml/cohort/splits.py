@@ -205,7 +205,7 @@ def _read_parts(path: Path, table: TextTable, clinical: Clinical) -> Fold:
 
 
 def _patients_of(clinical: Clinical, ids: pd.Series) -> pd.Series:
-    """The patient of each id of a patient or a slide; ids of neither stay as they are."""
+    """The patient of each id of a patient or a slide; other ids stay as they are."""
     patients = set(clinical.patients.index)
     owner = {slide: patient for patient, slides in clinical.slides.items() for slide in slides}
     names = {name: slide_stem(name) for name in ids.dropna().unique()}
@@ -261,7 +261,7 @@ def _check_parts(split: Split, k: int, known: Fold, clinical: Clinical) -> None:
     """Refuse a fold of which a part has no patient of the clinical table.
 
     Args:
-        split: As its source has it.
+        split: As read from its source.
         k: The fold.
         known: The fold's patients of the clinical table.
         clinical: The cohort.

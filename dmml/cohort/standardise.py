@@ -79,7 +79,7 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
 
 
 def refuse_within_training(how: str, stage: str) -> None:
-    """Refuse to standardise within the cohort where a model is fitted: its training patients are what others go by.
+    """Refuse to standardise within the cohort in a fit, whose training patients are the reference for other cohorts.
 
     Args:
         how: `training` or `within_cohort`.
@@ -142,7 +142,7 @@ def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, so
 
 
 def z_scores(values: pd.DataFrame, statistics: GeneStatistics) -> np.ndarray:
-    """(patients, genes of the statistics) float64 (x − mean) / std as it is, NaN where a value is not known."""
+    """(patients, genes of the statistics) float64 (x − mean) / std without clipping, NaN where a value is not known."""
     columns = values.columns.get_indexer(statistics.genes)
     x = values.to_numpy()[:, columns].astype(np.float64)
     x[:, columns < 0] = np.nan

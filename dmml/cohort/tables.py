@@ -30,8 +30,8 @@ MISSING = frozenset(
     "|[not available]|[not applicable]|[not evaluated]|[unknown]|[discrepancy]|[completed]|[pending]".split("|")
 )
 
-_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # by which Excel is told the separator
-_LINES_TO_COMPARE = 5  # with the header, to find the separator
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # tells Excel the separator
+_LINES_TO_COMPARE = 5  # compared with the header to find the separator
 
 
 @dataclass

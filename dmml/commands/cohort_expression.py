@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probes",
         type=Path,
         metavar="CSV",
-        help="what row names mean that are no genes (probes, transcripts): columns probe,symbol, or a GPL table",
+        help="which genes the row names stand for, where they are probes or transcripts: columns probe,symbol, or a GPL table",
     )
     parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes of STAR-counts files too")
     parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {reason.replace('_', ' ')}: {count}")
     if without := provenance.get("patients_without_tumor_rna"):
         print(
-            f"  patients without tumor RNA, since no sample of theirs is of a tumor: {len(without)} ({', '.join(without)})"
+            f"  patients without tumor RNA, since none of their samples is of a tumor: {len(without)} ({', '.join(without)})"
         )
     if named := provenance["names"]:
         print(f"  which genes were {' and '.join(named)}: {args.out}.json")

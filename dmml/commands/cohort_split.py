@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--event", metavar="COLUMN", help="1 = happened")
     parser.add_argument("--censored", metavar="COLUMN", help="1 = censored")
     parser.add_argument(
-        "--checked", action="store_true", help="1 means what the option says, whatever the column's name speaks for"
+        "--checked", action="store_true", help="1 means what the option says, whatever the column's name suggests"
     )
     parser.add_argument("--unit", help="days, months or years (default days)")
     parser.add_argument("--label", metavar="COLUMN", help="class of the patient")

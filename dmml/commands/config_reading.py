@@ -91,7 +91,7 @@ def option_values(argv: list[str], *options: str) -> list[str]:
         name, equals, value = word.partition("=")
         if name in options:
             if not equals and i + 1 >= len(argv):
-                raise InputError(f"{name} needs a value behind it")
+                raise InputError(f"{name} needs a value after it")
             values.append(value if equals else argv[i + 1])
     return values
 
@@ -169,7 +169,7 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
         keys = [key for key in name[2:].split(".") if key != "init_args"]
         parsed = _load(value, name) if value else value
         if keys[0] == "data" and keys[1:] and keys[1] in TEXT and not isinstance(parsed, (str, type(None))):
-            parsed = value  # to the CLI, too, what is typed for a text is text
+            parsed = value  # the CLI, too, keeps what is typed for a text argument as text
         if len(keys) == 1:
             is_file = keys[0] in ("data", "model", "trainer") and str(value).endswith((".yaml", ".yml"))
             config[keys[0]] = _section_of(Path(value)) if is_file else parsed

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     found = Examination()
     if config:
         found.attempt("config", lambda: check_quotes(_section(config), init_args(config.get("model"))))
-    if config and not found.blocking:  # a name that is no text would be taken for a missing column
+    if config and not found.blocking:  # a name that is not text would be reported as a missing column
         found = examine(_section(config), training=not args.ckpt_path)
     _config(found, config)
     if args.ckpt_path:
@@ -102,7 +102,7 @@ def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
 
 
 def _fit(found: Examination, config: dict[str, Any]) -> None:
-    """What a fit would refuse of the data, found by its own steps; Lightning is waited for only where nothing else blocks."""
+    """What a fit would refuse about the data, found by its own steps; Lightning is imported only if nothing else blocks."""
     kind = str((config.get("data") or {}).get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
     if isinstance(config.get("model"), dict) and kind == "MultimodalDataModule" and found.cohort is not None:
         from dmml.experiment.doctor_fit import examine_fit
@@ -115,7 +115,7 @@ def _machine(found: Examination, config: dict[str, Any]) -> None:
 
     folder = (config.get("trainer") or {}).get("default_root_dir") or "runs"
     found.add("machine", machine(folder))
-    if config.get("model"):  # of a fit
+    if config.get("model"):  # the config is for a fit
         found.attempt("machine", lambda: check_writable(folder, "give another trainer.default_root_dir"))
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 _NAMED = 5
-"""Slides whose notes are printed"""
+"""Number of slides whose notes are printed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slides",
         metavar="SLIDES",
         nargs="+",
-        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP in them count where their scale is given",
+        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP files in them are slides if their scale is given",
     )
     add("--out", required=True, metavar="F.zarr", help="feature store to write or go on with: a folder or fsspec URL")
     add("--manifest", metavar="CSV", help="which slides (column slide_id), and their µm per pixel (column mpp)")
@@ -125,7 +125,7 @@ def _tell(out: str, result) -> None:
 
 
 def _tell_notes(notes: dict[str, list[str]]) -> None:
-    """What was found out about the files of the first few slides; `qc.html` has all of it."""
+    """Notes on the files of the first few slides; `qc.html` has all of them."""
     for slide in list(notes)[:_NAMED]:
         print(f"note: {slide}: {'; '.join(notes[slide])}")
     if len(notes) > _NAMED:
@@ -143,7 +143,7 @@ def _tell_failures(failures: list, heading: str) -> None:
 
 
 def _tell_unmatched(result) -> None:
-    """Names without a file, images without a scale, and files that are no slides."""
+    """Names without a file, images without a scale, and files that are not slides."""
     from dmml.slides.discovery import describe_ignored, describe_unscaled
 
     if result.missing:

@@ -7,7 +7,7 @@ import argparse
 from dmml.errors import InputError
 
 _SHOWN = 10
-"""Warnings and failures that are printed one by one"""
+"""Number of warnings and of failures that are printed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def _import(args: argparse.Namespace) -> None:
         print(f"warning: {warning}")
     if len(result.warnings) > _SHOWN:
         print(
-            f"warning: {len(result.warnings) - _SHOWN} more files are odd; `dmml features verify {args.out}` names them"
+            f"warning: {len(result.warnings) - _SHOWN} more files have warnings; `dmml features verify {args.out}` names them"
         )
     if result.failures:
         print(f"{len(result.failures)} files not imported, listed in {result.failures_file}:")

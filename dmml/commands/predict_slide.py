@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slides",
         metavar="SLIDE",
         nargs="+",
-        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP in them count with --mpp",
+        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP files in them are slides with --mpp",
     )
     parser.add_argument(
         "--ckpt_path", required=True, metavar="P", help="checkpoint of a student or a teacher, from `dmml fit`"

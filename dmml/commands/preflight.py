@@ -27,7 +27,7 @@ ALLOW = "--allow-training-patients"
 RESULTS = ("test", "predict")
 """Verbs that write results."""
 WORDS = ("best", "last", "hpc", "registry")
-"""What Lightning takes for a checkpoint of the run under way, which only a fit has."""
+"""Words that Lightning reads as a checkpoint of the current run, which only a fit has."""
 MOVE = "give another folder with --trainer.default_root_dir"
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]

@@ -1,4 +1,4 @@
-"""Words of a config that YAML takes for something else: `Yes` and `on` for true, 2 for a number, 2024-01-01 for a date."""
+"""Text in a config that YAML reads as another type: `Yes` and `on` as true, 2 as a number, 2024-01-01 as a date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from dmml.errors import InputError
 
 TEXT = ("clinical", "name", "patient_id", "slide_id", "features")
-"""Arguments of a data section that are text; typed on a command line they need no quotes"""
+"""Arguments of a data section that are text; on a command line they need no quotes"""
 _INNER_TEXT = {
     "outcome": ("time", "event", "censored", "unit", "label"),
     "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes"),
@@ -18,7 +18,7 @@ _INNER_TEXT = {
 
 
 def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = None) -> None:
-    """Refuse values that were meant as text and are none, since YAML knows more than text.
+    """Refuse values that should be text and that YAML reads as another type.
 
     Numbers may be classes: `[2, 3, 4]` are the classes `2`, `3` and `4`.
 
@@ -48,7 +48,7 @@ def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = N
 
 
 def _texts(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value that is to be text, by its key."""
+    """Every value that must be text, by its key."""
     for key in TEXT:
         yield key, section.get(key)
     for key, inner in _INNER_TEXT.items():

@@ -117,7 +117,7 @@ def test_patient_map():
         build_expression(["e.csv"], patients="map.csv")
     with open("map.csv", "w") as file:
         file.write("sample,patient_id\nother,one\n")
-    with pytest.raises(InputError, match=r"none of the 3 samples .* stands in the patient map"):
+    with pytest.raises(InputError, match=r"none of the 3 samples .* is in the patient map"):
         build_expression(["e.csv"], patients="map.csv")
 
 

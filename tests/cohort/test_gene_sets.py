@@ -87,8 +87,8 @@ def test_flat_lists_have_one_gene_a_program(tmp_path):
     ("spec", "message"),
     [
         ({"tumor": "a.gmt"}, "give a file for each of tumor and tme"),
-        ({"tumor": "nope.gmt", "tme": "nope.gmt"}, "nope.gmt: no such gene set file"),
-        ("nope.csv", "nope.csv: no such gene set file"),
+        ({"tumor": "nope.gmt", "tme": "nope.gmt"}, "nope.gmt: there is no such gene set file"),
+        ("nope.csv", "nope.csv: there is no such gene set file"),
     ],
 )
 def test_refusals(spec, message):

@@ -303,7 +303,7 @@ def test_foreign_inputs(shared_faults, capsys):
 def test_objects_of_r_are_refused_by_that_name():
     for name, start in (("e.rds", b"X\n\x00\x00\x00\x03\xff"), ("e.RData", b"RDX3\nX\n\xff")):
         Path(name).write_bytes(gzip.compress(start * 9))
-        with pytest.raises(InputError, match=f"{name}: is an object of R; write its table with write.csv"):
+        with pytest.raises(InputError, match=f"{name}: is an R object; export its table with write.csv"):
             build_expression([name])
 
 

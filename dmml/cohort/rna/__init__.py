@@ -1,1 +1,1 @@
-"""RNA as programs and portals write it: formats, names of samples, rows that are no genes, tables that are no RNA."""
+"""RNA as programs and portals write it: file formats, sample names, rows that are not genes, tables that are not RNA."""

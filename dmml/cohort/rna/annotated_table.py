@@ -23,14 +23,14 @@ def read_annotated(
     samples: Sequence[int],
     probes: ProbeMap | None = None,
 ) -> Matrix:
-    """Read the samples under the best of the columns that may hold the genes' names.
+    """Read the samples, with gene names from the first column that holds any.
 
     Args:
         table: The header.
         frame: The rows; the samples' columns hold numbers.
         annotation: Positions of the columns that describe genes, the format's own names first.
         samples: Positions of the samples.
-        probes: What the names in the first of them mean, where they are no genes.
+        probes: {name in the first of these columns: gene}, where the names are not genes.
 
     Raises:
         InputError: None of the columns holds gene names, there is no sample, or a value is no number.

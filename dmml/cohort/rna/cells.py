@@ -1,4 +1,4 @@
-"""What stands in the cells of an RNA table: ids of patients and numbers; everything else is refused by line and column."""
+"""The cells of an RNA table: patient ids and numbers. Anything else is refused, with its line and column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[st
     """The ids in a column, one for each row.
 
     Raises:
-        InputError: A row has none, or an id is damaged (see `read_ids`).
+        InputError: A row has no id, or an id is damaged (see `read_ids`).
     """
     column = frame.iloc[:, position]
     if column.isna().any():
@@ -34,7 +34,7 @@ def numbers_of(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | r
     """(rows, columns) float64, NaN where a value is missing.
 
     Raises:
-        InputError: A value is no number, or infinite.
+        InputError: A value is not a number, or infinite.
     """
     parts = [_numbers(table, frame, i) for i in columns]
     values = np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))

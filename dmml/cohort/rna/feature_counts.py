@@ -1,4 +1,4 @@
-"""The table of featureCounts: reads per gene, its place and length, one column an alignment."""
+"""The table of featureCounts: position and length of each gene, and one column of read counts per alignment file."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def is_feature_counts(table: TextTable) -> bool:
 def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
     """Read the table as TPM, which counts and lengths give, or as counts.
 
-    Columns of further attributes (`--extraAttributes gene_name`) are not read, but for the genes' names where `Geneid`
+    Columns of further attributes (`--extraAttributes gene_name`) are not read, except gene names where `Geneid`
     holds none.
 
     Args:
         table: Its header.
         scale: `tpm` (also where None) or `counts`.
-        probes: What `Geneid` means, where it holds no genes.
+        probes: {`Geneid`: gene}, where `Geneid` holds other names.
 
     Raises:
-        InputError: Another scale is stated, it counts exons, or a count or length is no number from 0 on.
+        InputError: Another scale is stated, it counts exons, or a count or length is negative or not a number.
     """
     if scale not in (None, *_SCALES):
         raise InputError(
@@ -52,7 +52,7 @@ def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | 
     if not samples:
         raise InputError(f"{table.path}: has no column of an alignment; give the table as featureCounts wrote it")
     names = [0, *(i for i in range(6, len(table.columns)) if i not in samples)]
-    # The lengths are read as if they were a sample, so that they stay beside their genes.
+    # The lengths are read as one more sample, so that they stay aligned with their genes.
     matrix = read_annotated(table, frame, names, [5, *samples], probes)
     lengths = matrix.values[0]
     matrix = replace(matrix, values=matrix.values[1:], samples=matrix.samples[1:])
@@ -68,7 +68,7 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def _to_tpm(matrix: Matrix, lengths: np.ndarray, table: TextTable) -> Matrix:
-    """Reads per base, each sample's to a sum of a million over its genes; spike-ins and summaries take no part."""
+    """Reads per base, scaled to a sum of one million over the genes of each sample; spike-ins and summaries are left out."""
     if (wrong := ~(lengths > 0)).any():
         raise InputError(
             f"{table.path}: gene {matrix.genes[int(wrong.argmax())]!r} has no length above 0 in column "

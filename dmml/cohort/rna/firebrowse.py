@@ -1,4 +1,4 @@
-"""Tables of Firebrowse (Broad GDAC): a second line says what each column holds, and genes are `SYMBOL|entrez`."""
+"""Tables of Firebrowse (Broad GDAC): the second line names the quantity in each column, and genes are `SYMBOL|entrez`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Quantity(NamedTuple):
 _QUANTITIES = (
     _Quantity("scaled_estimate", "tpm", 1e6, "Firebrowse RSEM, TPM from scaled_estimate"),
     _Quantity("raw_count", "counts", 1.0, "Firebrowse RSEM, counts from raw_count"),
-    # Counts divided by their sample's upper quartile: counts per million are those of the counts themselves.
+    # Counts divided by the upper quartile of their sample: counts per million come out the same as from raw counts.
     _Quantity("normalized_count", "counts", 1.0, "Firebrowse RSEM, counts from normalized_count"),
     _Quantity("rpkm", "fpkm", 1.0, "Firebrowse RNA-seq, RPKM"),
     _Quantity("raw_counts", "counts", 1.0, "Firebrowse RNA-seq, counts from raw_counts"),
@@ -33,7 +33,7 @@ _QUANTITIES = (
 
 
 def is_firebrowse(table: TextTable) -> bool:
-    """Whether a table's first column is called as Firebrowse calls it."""
+    """Whether a table's first column has one of Firebrowse's names."""
     return table.columns[0].strip().lower() == "hybridization ref"
 
 
@@ -43,10 +43,10 @@ def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None
     Args:
         table: Its header.
         scale: `tpm`, `counts` or `fpkm`, where the table has it; None for the first that it has.
-        probes: What the rows' names mean, where they are no genes.
+        probes: {row name: gene}, where the row names are not genes.
 
     Raises:
-        InputError: The table holds none of these, or not the stated one.
+        InputError: The table holds none of these quantities, or not the stated one.
     """
     below = replace(table, header_line=table.header_line + 1)
     kinds = _second_line(table)
@@ -76,7 +76,7 @@ def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None
 
 
 def _second_line(table: TextTable) -> list[str]:
-    """What each column holds, in lower case."""
+    """Name of the quantity in each column, in lower case."""
     with open_text(table.path) as text:
         line = next(islice(text, table.header_line, None), "")
     kinds = [word.strip().lower() for word in next(csv.reader([line.rstrip("\r\n")], delimiter=table.separator), [])]

@@ -25,14 +25,14 @@ class SortedInputs:
     """files of one sample"""
     matrices: list[Path] = field(default_factory=list)
     ignored: int = 0
-    """files of folders that are none of these"""
+    """other files in folders, which are ignored"""
 
 
 def sort_inputs(paths: list[Path]) -> SortedInputs:
-    """Tell files of one sample from matrices, and look into folders.
+    """Sort files into files of one sample and matrices, and search folders.
 
     Raises:
-        InputError: A file is missing or no text, a folder holds no RNA, or a file holds isoforms.
+        InputError: A file is missing or not text, a folder holds no RNA, or a file holds isoforms.
     """
     inputs = SortedInputs()
     for path in paths:
@@ -45,7 +45,7 @@ def sort_inputs(paths: list[Path]) -> SortedInputs:
         elif known := sample_format(path):
             inputs.samples.setdefault(known, []).append(path)
         else:
-            open_table(path)  # what is no table is refused before any is read
+            open_table(path)  # a file that is not a table is refused before any is read
             inputs.matrices.append(path)
     return inputs
 

@@ -1,4 +1,4 @@
-"""Tables of genes that are no RNA: mutations, copy numbers, methylation and proteins, by their names and their values."""
+"""Recognises tables that are not RNA (mutations, copy numbers, methylation, proteins) by their names and values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SUFFIXES = {
     "methylation": r"meth|methyl|methylation|beta|betas|hm27|hm450|epic",
     "proteins": r"rppa|prot|protein|proteins|proteome",
 }
-_FILES = {  # as cBioPortal calls them in every study
+_FILES = {  # the same file names in every study of cBioPortal
     "mutations": r"data_mutations?(_.*)?",
     "copy numbers": r"data_(log2_|linear_)?cna(_.*)?|data_gistic.*|data_armlevel.*",
     "methylation": r"data_methylation.*",
@@ -44,10 +44,10 @@ def refusal(source: object, what: str, reason: str) -> InputError:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that cBioPortal names as no RNA.
+    """Refuse a file whose name in cBioPortal means another measurement than RNA.
 
     Raises:
-        InputError: It is called `data_cna.txt`, `data_mutations.txt` or the like.
+        InputError: Its name is `data_cna.txt`, `data_mutations.txt` or similar.
     """
     for what, pattern in _FILES.items():
         if re.fullmatch(pattern, path.name.split(".")[0], re.IGNORECASE):
@@ -58,7 +58,7 @@ def check_columns(source: object, columns: Sequence[str]) -> None:
     """Refuse a table whose header is that of a mutation or copy-number file.
 
     Raises:
-        InputError: At least two of its columns are those of a MAF, of segments, or of GISTIC's tables.
+        InputError: At least two of its columns are those of a MAF file, a segment file or a GISTIC table.
     """
     named = {name.strip().lower() for name in columns}
     for what, telling in _COLUMNS.items():
@@ -67,7 +67,7 @@ def check_columns(source: object, columns: Sequence[str]) -> None:
 
 
 def meaning_of_suffix(suffix: str) -> str | None:
-    """What a suffix of columns says that they hold, where that is no RNA."""
+    """The measurement that a column suffix names, where it is not RNA."""
     word = suffix.strip("_-. ").lower()
     return next((what for what, pattern in _SUFFIXES.items() if re.fullmatch(pattern, word)), None)
 
@@ -76,7 +76,7 @@ def check_suffix(source: object, suffix: str) -> None:
     """Refuse a suffix that names other measurements.
 
     Raises:
-        InputError: It is `_cnv`, `_mut` or the like.
+        InputError: It is `_cnv`, `_mut` or similar.
     """
     if what := meaning_of_suffix(suffix):
         raise refusal(source, what, f"columns that end with {suffix!r}")
@@ -86,7 +86,7 @@ def check_names(source: object, names: Sequence[str]) -> None:
     """Refuse a table whose rows (or columns) are probes of a methylation array or antibodies.
 
     Raises:
-        InputError: More than half of the first names are such probes, or a twentieth such antibodies.
+        InputError: More than half of the first names are such probes, or a twentieth of them such antibodies.
     """
     names = [str(name).strip() for name in names[:2000]]
     probes = [name for name in names if _METHYLATION_PROBE.fullmatch(name)]
@@ -105,7 +105,7 @@ def check_values(source: object, values: np.ndarray) -> None:
         values: (samples, genes), NaN where unknown.
 
     Raises:
-        InputError: They are those of mutations, copy numbers or methylation.
+        InputError: They look like mutations, copy numbers or methylation.
     """
     known = values[np.isfinite(values)]
     if known.size < _MIN_VALUES:
@@ -146,9 +146,9 @@ def _fractions(values: np.ndarray, known: np.ndarray) -> tuple[str, str] | None:
 
 
 def _share_of_equal_genes(values: np.ndarray) -> float:
-    """Share of genes whose values are those of another gene in every sample; 0 where too few genes or samples are there.
+    """Share of genes whose values are those of another gene in every sample; 0 with too few genes or samples.
 
-    Genes with few different values are left out: what is expressed in one patient alone has equal z-scores.
+    Genes with few distinct values are left out: all genes that only one patient expresses have equal z-scores.
     """
     if len(values) < _MIN_SAMPLES:
         return 0.0

@@ -25,7 +25,7 @@ _MIN_SHARE_OF_GENES = 0.9  # of the usual number in a cohort's files; with fewer
 
 @dataclass(frozen=True, eq=False)
 class SampleFormat:
-    """How a program writes its quantification of one sample, as tab-separated text."""
+    """The tab-separated format in which a program writes the quantification of one sample."""
 
     key: str
     """its name in a table's provenance"""
@@ -57,11 +57,12 @@ _ENDINGS = (".tsv", ".txt", ".tab", ".sf", ".results", ".counts", ".count", ".ou
 def sample_format(path: Path) -> SampleFormat | None:
     """The format of a file of one sample; None for other files.
 
-    htseq-count and STAR write no header. Files of the former are known by the summary at their end, those of the latter
-    by their name or by the summary at their beginning.
+    htseq-count and STAR write no header. Files of htseq-count are recognised by the summary at their end, those of
+    STAR by their name or by the summary at their beginning.
 
     Raises:
-        InputError: The file cannot be read, or it holds isoforms or a summary where its program writes genes beside it.
+        InputError: The file cannot be read, or it holds isoforms or a summary, while another file of the program
+            holds the genes.
     """
     with open_text(path) as text:
         fields = [field.strip() for field in text.readline().rstrip("\r\n").split("\t")]
@@ -86,7 +87,7 @@ def sample_format(path: Path) -> SampleFormat | None:
 def find_sample_files(folder: Path) -> dict[SampleFormat, list[Path]]:
     """Files of one sample anywhere under a folder, sorted.
 
-    Of a sample that salmon summed to genes (`quant.genes.sf`), its file of transcripts is left out.
+    Where salmon summed a sample to genes (`quant.genes.sf`), the file of its transcripts is left out.
     """
     found: dict[SampleFormat, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
@@ -119,9 +120,9 @@ def read_sample_files(
 
     Args:
         form: Their format.
-        paths: The files, one a sample.
+        paths: The files, one per sample.
         scale: `tpm`, `counts` or `fpkm`, where the format has it; None for its default.
-        probes: What transcripts are of which gene, where the files' own names do not say so.
+        probes: {transcript: gene}, for files whose transcript names do not include the gene.
         in_map: Names in the patient map (see `name_of_file`).
 
     Returns:

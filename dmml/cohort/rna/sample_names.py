@@ -1,4 +1,4 @@
-"""Names of samples from the names of files: of one file a sample, and of the alignments that head a table's columns."""
+"""Sample names derived from file names: of files of one sample, and of the alignments named in a table's header."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _OF_FOLDERS = re.compile(r"[._-](?:salmon|kallisto|rsem|star|quant|quants|out|ou
 
 
 def name_of_file(path: Path, known: Container[str] = ()) -> str:
-    """The sample of a file of one sample: its name without what the program appends, or its folder's name.
+    """The sample that a file belongs to: the file name without what the program appends, or the name of its folder.
 
-    `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf` and `P1_quant/quant.sf` are all of P1.
+    `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf` and `P1_quant/quant.sf` all belong to P1.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""Each input read into samples × symbols on one scale, without rows that are no genes; what is no RNA is refused."""
+"""Reads each input into samples × symbols on one scale, without rows that are not genes; other measurements are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dmml.errors import InputError
 
 
 class InputOptions(NamedTuple):
-    """What a user says of the inputs."""
+    """What the user states about the inputs."""
 
     scale: str | None = None
     patient_id: str | None = None
@@ -42,7 +42,7 @@ class InputOptions(NamedTuple):
 
 
 class SampleTable(NamedTuple):
-    """What one input gave."""
+    """What was read from one input."""
 
     table: pd.DataFrame
     """(samples × symbols)"""
@@ -54,7 +54,7 @@ class SampleTable(NamedTuple):
     sources: list[tuple[Path, str]]
     """files and their format"""
     unit: str = ""
-    """how the format says the scale; empty where it does not"""
+    """the scale as the format states it, in words; empty where the format does not state it"""
 
 
 def read_inputs(inputs: SortedInputs, options: InputOptions) -> list[SampleTable]:
@@ -109,7 +109,7 @@ def _check_options(path: Path, form: str, options: InputOptions) -> None:
 
 
 def _sample_table(matrix: Matrix, options: InputOptions, source: str, files: list[tuple[Path, str]]) -> SampleTable:
-    """Genes by symbol on one scale, without rows that are no genes; a table that is no RNA is refused."""
+    """Genes by symbol on one scale, without rows that are not genes; a table of other measurements is refused."""
     matrix, no_genes = _without_summaries(matrix, source)
     check_names(source, matrix.genes)
     check_varied(matrix.values, source)
@@ -122,7 +122,7 @@ def _sample_table(matrix: Matrix, options: InputOptions, source: str, files: lis
     if scale == "tpm":  # background subtraction leaves small negatives
         notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
         table = table.clip(lower=0)
-    elif scale == "zscore":  # held to ± 3 where a model reads them
+    elif scale == "zscore":  # models clip them to ± 3
         notes["values_beyond_10_standard_deviations"] = int((table.abs() > 10).to_numpy().sum())
     genes.dropped |= no_genes
     return SampleTable(table, scale, notes, genes, files, matrix.unit)
@@ -148,7 +148,7 @@ def _on_its_scale(matrix: Matrix, options: InputOptions, source: str) -> tuple[M
     """The matrix on a scale on which rows of one symbol can be merged, that scale, and whether it becomes log2 then.
 
     The logarithm with a small offset is taken back. Where it cannot be told whether its linear values are TPM or FPKM, as
-    in a table of few genes, they become log2(x + 1) in the end, which is what models see of either.
+    in a table of few genes, they are stored as log2(x + 1), which models compute from either.
     """
     if matrix.scale is not None:
         return matrix, matrix.scale, {}, False

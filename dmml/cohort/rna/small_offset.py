@@ -1,4 +1,4 @@
-"""UCSC Xena's log2(x + 0.001): recognised by its smallest value, and taken back to a scale that models see."""
+"""UCSC Xena's log2(x + 0.001): recognised by its smallest value and converted back to a linear scale."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class WithoutOffset(NamedTuple):
     values: np.ndarray
     """(samples, genes) x"""
     scale: str | None
-    """`tpm`, `fpkm` or what was stated; None where x may be either, as in a table of few genes"""
+    """`tpm`, `fpkm` or the stated scale; None where x may be either, as in a table of few genes"""
     notes: dict[str, int]
 
 
 def without_small_offset(values: np.ndarray, stated: str | None, source: str, genes: list[str]) -> WithoutOffset | None:
-    """Take log2(x + 0.001) back to x; None for every other table.
+    """Convert log2(x + 0.001) back to x; None for every other table.
 
     Args:
         values: (samples, genes).
@@ -45,7 +45,7 @@ def without_small_offset(values: np.ndarray, stated: str | None, source: str, ge
     if stated == "log2":
         raise InputError(
             f"{source}: stated as log2, but its smallest value {lowest:.4f} is log2(0.001), so it is UCSC Xena's "
-            "log2(x + 0.001); leave --scale out, or say of what: tpm or fpkm"
+            "log2(x + 0.001); leave --scale out, or state what x is: tpm or fpkm"
         )
     linear = np.where(at_floor, 0.0, np.maximum(np.exp2(values) - _OFFSET, 0.0))
     notes = {"values_taken_back_from_log2_of_x_plus_0.001": int(np.isfinite(values).sum())}

@@ -12,9 +12,9 @@ _MIN_SHARE = 0.9  # of the reads of genes on one strand; a stranded library reac
 
 
 def count_column(samples: Iterable[pd.DataFrame]) -> str:
-    """`unstranded`, as the GDC's STAR-counts; `forward` or `reverse` where every sample's reads prove such a library.
+    """`unstranded`, as in the GDC's STAR-counts; `forward` or `reverse` where the reads of every sample show such a library.
 
-    One column is read of all samples, since columns of one sample are not comparable with another column of the next.
+    The same column is read for all samples, since counts of different columns are not comparable between samples.
 
     Args:
         samples: Reads per gene, with the columns `unstranded`, `forward` and `reverse`.

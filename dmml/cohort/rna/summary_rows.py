@@ -1,6 +1,6 @@
 """Rows that counting programs and laboratories add to a table of genes: summaries of reads, totals and spike-ins.
 
-They are no genes. Left in, they would count in the library size and so shift every gene of counts per million.
+They are not genes. If they stayed, they would add to the library size and change the counts per million of every gene.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dmml.cohort.gene_names import is_gene
 SUMMARY = "summary of a counting program"
 SPIKE_IN = "spike-in"
 COUNTS = {SUMMARY: "summary_rows_skipped", SPIKE_IN: "spike_ins_skipped"}
-"""{kind of row: its name among the counts of a table's provenance}"""
+"""{kind of row: its key among the counts in the provenance}"""
 
 _TOTALS = {"total", "totals", "grand_total", "sum"}
 _SUMMARIES = _TOTALS | {
@@ -23,7 +23,7 @@ _SUMMARIES = _TOTALS | {
     "n_unmapped", "n_multimapping", "n_nofeature", "n_no_feature", "n_ambiguous",
     # featureCounts
     "assigned",
-    # what people call a sum of reads
+    # usual names for a sum of reads
     "total_counts", "total_reads", "library_size", "lib_size", "libsize",
 }  # fmt: skip
 _STATISTICS = _TOTALS | {"mean", "average", "median"}
@@ -51,7 +51,7 @@ def is_statistic(sample: object) -> bool:
 
 
 def rows_by_kind(names: Sequence[object]) -> dict[str, list[str]]:
-    """{kind: names} of all rows that are no genes."""
+    """{kind: names} of all rows that are not genes."""
     found: dict[str, list[str]] = {}
     for name in names:
         if kind := kind_of_row(name):

@@ -25,7 +25,7 @@ def open_rna_table(path: str | Path) -> TextTable:
     values.
 
     Raises:
-        InputError: There is no such file, it is no text, it has a single column, or it has no header.
+        InputError: There is no such file, it is not text, it has a single column, or it has no header.
     """
     table = open_table(path)
     if table.columns[0].startswith("!"):  # a series matrix of GEO, which has its table further down
@@ -45,7 +45,7 @@ def open_rna_table(path: str | Path) -> TextTable:
 
 
 def check_header(table: TextTable) -> None:
-    """Refuse a table whose header is a row of values, so that the first gene would be lost and patients made of numbers.
+    """Refuse a table whose header is a row of values: the first gene would be lost, and patients would have numbers as ids.
 
     Raises:
         InputError: The header holds the name of a gene and numbers.
@@ -70,10 +70,10 @@ def is_row_of_a_gene(fields: Sequence[str]) -> bool:
 
 
 def are_values(fields: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a header whose names are no genes is the row of a patient: an id, and numbers.
+    """Whether a header without gene names is the row of a patient: an id and numbers.
 
-    Numbers alone may be names of samples or Entrez numbers. With decimals or often the same they are values, and so they
-    are behind a name of the form that the ids of the rows have (`TCGA-05-4249` above `TCGA-05-4250`).
+    Numbers alone may be sample names or Entrez numbers. They are taken for values if they have decimals or repeat often, or
+    if they follow an id of the same form as the ids of the rows (`TCGA-05-4249` above `TCGA-05-4250`).
 
     Args:
         fields: The header.

@@ -25,7 +25,7 @@ _LATER_WORDS = re.compile(r"recurr|metast|(?<!\S)(?:TR|TM|TAM|TRBM)(?!\S)", re.I
 
 
 class Tissue(Enum):
-    """What a sample is of."""
+    """Kind of tissue of a sample."""
 
     PRIMARY = "primary tumor"
     LATER = "recurrence or metastasis"
@@ -55,9 +55,9 @@ def find_barcode(name: str) -> Barcode | None:
 def tissue_of(names: Iterable[str], description: str = "") -> Tissue:
     """The tissue of a sample.
 
-    A sample type of normal tissue holds against every description, since a patient's normal tissue must never stand in
-    for the tumor. Otherwise the description decides where there is one. A sample of which nothing is known is
-    taken for a primary tumor.
+    A barcode with a sample type of normal tissue counts more than any description, since normal tissue must never be used
+    as the tumor. Otherwise the description decides, if there is one. A sample of unknown tissue is taken for a
+    primary tumor.
 
     Args:
         names: What may hold its barcode: its name, its file's name, its id in a sample sheet.

@@ -16,15 +16,15 @@ _MIN_SHARE = 0.2
 
 
 def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None = None) -> list[str | None]:
-    """The gene of each row of a quantification, in the order of the rows; None where a map has none.
+    """The gene of each row of a quantification, in the order of the rows; None where a map lacks the row.
 
     Args:
         names: Genes; or transcripts of GENCODE's FASTA, whose names hold the gene (`ENST…|ENSG…|…|DDX11L1|1657|…`).
         path: The file, for the message.
-        probes: {transcript: symbol}, which is followed where it is given.
+        probes: {transcript: symbol}, which is used where it is given.
 
     Raises:
-        InputError: The names are of transcripts and do not say of which genes, or the map has none of them.
+        InputError: The names are transcripts that do not include their gene, or the map has none of them.
     """
     if probes is not None:
         symbols, notes = probes.rename(names)
