@@ -10,20 +10,20 @@ from pathlib import Path
 from dmml.errors import InputError
 
 WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a disk that is full, read-only or somebody else's."""
+"""Error numbers of a disk or folder that is full, read-only or owned by another user."""
 
 
 def check_writable(folder: str | Path, remedy: str = "name another folder") -> None:
     """Refuse a folder in which no file can be written. Nothing is left behind.
 
-    A file is really made, since permission bits tell neither of a read-only mount nor of what root may do.
+    A file is really created, since permission bits show neither a read-only mount nor the rights of root.
 
     Args:
         folder: It need not exist; then the nearest parent that exists is tried. A URL is taken as it is.
         remedy: What the user can do, as the message ends.
 
     Raises:
-        InputError: The folder or its parent is read-only, full, belongs to somebody else, or is a file.
+        InputError: The folder or its parent is read-only, full, owned by another user, or is a file.
     """
     name = str(folder).removeprefix("file://")
     if "://" in name:
@@ -41,7 +41,7 @@ def check_writable(folder: str | Path, remedy: str = "name another folder") -> N
 
 
 def write_failure(error: OSError) -> str | None:
-    """One line on an error that came while a file was read or written; None for errors of another kind.
+    """One line about an error in reading or writing a file; None for errors of another kind.
 
     Args:
         error: As the system, or a library that passes the system's error on, raised it.

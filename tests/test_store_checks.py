@@ -116,7 +116,7 @@ def test_any_kind_of_numbers_is_taken(tmp_path):
     assert store.read("edge", 10).features.max() == 65504
     store.write("empty", {10: SlideFeatures(np.zeros((0, DIM)), np.zeros((0, 2)))}, {})
     half = SlideFeatures(torch.ones(4, DIM, dtype=torch.bfloat16), fine.position)
-    with pytest.raises(InputError, match="20x: features are no array"):
+    with pytest.raises(InputError, match="20x: features cannot be read as an array"):
         store.write("T", {20: half}, {})
 
 

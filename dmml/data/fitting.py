@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def fit_task(task: Task, data: MultimodalDataModule) -> None:
-    """Fit a task to the training patients, and refuse patients with whom a fit could not begin.
+    """Fit a task to the training patients, and refuse data with which a fit cannot begin.
 
     Args:
         task: Fitted in place.
         data: After `setup("fit")`.
 
     Raises:
-        InputError: There is too little to fit, the training or inner validation patients have nobody who can be used, or
-            one of them has an outcome that the task does not know.
+        InputError: There are too few patients or events, no training or inner validation patient can be used, or one of
+            them has an outcome that the task does not know.
     """
     outcome = data.training_outcome()
     for part in ("train", "val"):
@@ -38,14 +38,14 @@ def fit_task(task: Task, data: MultimodalDataModule) -> None:
 
 
 def check_part(data: MultimodalDataModule, part: str) -> None:
-    """Refuse a part without a patient.
+    """Refuse a part of a fold that has no usable patient.
 
     Args:
         data: After `setup`.
         part: `train`, `val` or `test`.
 
     Raises:
-        InputError: Says whether nobody was meant, or those who were have no data or no outcome.
+        InputError: Says whether the split lists no patient, or the listed patients have no data or no outcome.
     """
     if data.patients(part):
         return

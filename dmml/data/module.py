@@ -41,7 +41,7 @@ class MultimodalDataModule(LightningDataModule):
         patient_id: Column of the patient's id.
         slide_id: Column of the slide's id (file stem), where there is one.
         outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
-        covariates: Clinical columns kept for comparison, or {name, levels} of one; they never enter a network.
+        covariates: Clinical columns kept for comparison, each by name or as {name, levels}; they never enter a network.
         expression: Table of RNA, or {path, patient_id, suffix, scale}; None = no RNA.
         gene_sets: {tumor: path, tme: path}; None = shipped lists; {preset: paper} = as many genes as the paper uses, chosen
             on training patients.
@@ -153,7 +153,7 @@ class MultimodalDataModule(LightningDataModule):
         return self._parts[part]
 
     def listed(self, part: str) -> list[str]:
-        """Ids of a part, of whom some may have neither slides nor RNA."""
+        """Ids of a part; some of these patients may have neither slides nor RNA."""
         return self._listed[part]
 
     def _usable(self, patients: Iterable[str]) -> list[str]:
@@ -230,7 +230,7 @@ class MultimodalDataModule(LightningDataModule):
             self._tell(f": {line}")
 
     def rna_facts(self, module: Any) -> dict[str, Any]:
-        """How the RNA of this stage's patients was made the model's, see `CohortRna.facts`; empty where either has none."""
+        """How the RNA of this stage's patients was prepared for the model, see `CohortRna.facts`; empty without RNA."""
         statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
         used = [patient for part in self._used_parts for patient in self.patients(part)]
         return {} if self.rna is None or not statistics else self.rna.facts(statistics, used)

@@ -92,12 +92,12 @@ class CohortRna:
 
         Args:
             statistics: {subspace: statistics of the model}.
-            patients: Who is tested; None = everybody in the clinical table.
+            patients: The patients who are tested; None = all in the clinical table.
 
         Returns:
             `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names that the table
             lacks}; of the patients tested, with each value counted once whatever subspaces read it: `values` (how many
-            standardised values are known), `values_held` (how many of these lie beyond ± 3 and were drawn in to it) and
+            standardised values are known), `values_held` (how many of these lay beyond ± 3 and were clipped) and
             `values_imputed` (how many values of measured genes are not known); and `median_shift` {subspace: training
             standard deviations by which their median gene lies from the training mean, None where it is not known}.
         """
@@ -156,9 +156,9 @@ def told(facts: Mapping[str, Any]) -> str:
         said.append(far)
     if facts["values_held"]:
         held, known = (f"{facts[name]:,}" for name in ("values_held", "values"))
-        said.append(f"{held} of {known} standardised values lie beyond ±{CLIP:g} and were drawn in to it")
+        said.append(f"{held} of {known} standardised values lie beyond ±{CLIP:g} and were clipped to it")
     if facts["values_imputed"]:
         said.append(
-            f"{facts['values_imputed']:,} values of measured genes are not known and count as the training mean"
+            f"{facts['values_imputed']:,} values of measured genes are missing and count as the training mean"
         )
     return "; ".join(said)

@@ -49,7 +49,7 @@ class Pair:
 
     @property
     def has_overlap(self) -> bool:
-        """Whether either model was tested on patients that it was trained on, so that the difference judges nothing."""
+        """Whether either model was tested on patients that it was trained on, so that the difference says nothing."""
         return bool(self.a.overlap or self.b.overlap)
 
     @property
@@ -69,7 +69,7 @@ def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
 def paired(tests: list[Tested]) -> list[Pair]:
     """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first.
 
-    Pairs with a test on training patients come last, and none of them is told in words.
+    Pairs with a test on training patients come last and are left out of the summary in words.
     """
     pairs = [_compare(*_student_first(a, b)) for a, b in combinations(tests, 2)]
     pairs.sort(key=lambda pair: (pair.has_overlap, not _is_distillation(pair)))

@@ -29,7 +29,7 @@ from dmml.evaluation.written import number, p_words
 NOTE = (
     "Intervals: 95 %, 2000 patient-bootstrap resamples, a patient drawn as a whole over folds, repeats and seeds; "
     "bias-corrected and accelerated, fixed seed. Inner validation patients chose a network's epoch, and cross-validation among "
-    "all training patients a regression's penalty; the patients of a fold were tested once."
+    "all training patients chose a regression's penalty; the patients of a fold were tested once."
 )
 
 

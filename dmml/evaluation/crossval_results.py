@@ -123,11 +123,11 @@ class CrossvalResult:
 
     @property
     def outlying(self) -> list[dict[str, Any]]:
-        """Folds in which a model lies apart from its other folds, see `outlying_folds`; none from an earlier dmml."""
+        """Folds in which a model lies apart from its other folds, see `outlying_folds`; none in results of an earlier dmml."""
         return list(self.content.get("outlying_folds") or [])
 
     def place(self, unit: Mapping[str, int], model: str) -> Path:
-        """Folder of a fitted model; one without randomness was fitted once for all seeds.
+        """Folder of a fitted model; a model without randomness was fitted once for all seeds.
 
         Args:
             unit: {repeat, fold, seed}.

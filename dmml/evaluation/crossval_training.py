@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 10
 COLUMNS = 2
-"""Panels in a row: more cannot be read on a phone."""
+"""Panels per row: more cannot be read on a phone"""
 _LOG_FROM = 20.0
 """Largest over smallest loss from which the axis is logarithmic: one fold that diverged must not flatten the others."""
 
 
 @dataclass(frozen=True)
 class FoldCurve:
-    """How one network was fitted in one fold.
+    """Training curve of one network in one fold.
 
     Attributes:
         name: Of the fold.
         value: The primary metric on its test patients; None where undefined.
         apart: Whether the fold lies apart from the others.
-        training: Loss by epoch, from 1.
-        validation: Likewise.
+        training: Training loss; the index is the epoch, from 1.
+        validation: Validation loss, with the same index.
         chosen: The epoch that was chosen, from 1; None where it is not known.
     """
 
@@ -46,7 +46,7 @@ class FoldCurve:
     chosen: int | None
 
     def words(self, metric: str) -> str:
-        """What stands under the pointer."""
+        """Text of the tooltip."""
         found = [self.name]
         if self.chosen is not None and self.chosen in self.validation:
             last = int(max(self.validation.index))
@@ -56,20 +56,20 @@ class FoldCurve:
 
 
 def training_by_model(result: CrossvalResult) -> dict[str, tuple[Picture, str]]:
-    """{name of a network for people: its picture, what is not drawn}; networks whose folder keeps no curve are left out."""
+    """{label of a network: its picture, a note on fits that are not drawn}; networks without a saved curve are left out."""
     found = {}
     for model in result.models:
         curves = [curve for curve in fold_curves(result, model) if len(curve.validation)]
         if curves:
             shown = curves if len(curves) <= MAX_PANELS else sorted(curves, key=lambda c: not c.apart)[:MAX_PANELS]
             left = len(curves) - len(shown)
-            note = f"{left} more fits are not drawn; their curves lie in metrics.csv of their folders." if left else ""
+            note = f"{left} more fits are not drawn; their curves are in metrics.csv of their folders." if left else ""
             found[label(model)] = _picture(model, shown, metric_name(result.metric)[0]), note
     return found
 
 
 def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
-    """Curves of a model, in the order of its folds; empty series where the folder keeps none."""
+    """Curves of a model, in the order of its folds; empty where the folder has none."""
     apart = {tuple(row[key] for key in ("repeat", "fold", "seed")) for row in result.outlying if row["model"] == model}
     found = []
     for unit, value in zip(result.content["units"], result.models[model][result.metric]["folds"], strict=True):
@@ -83,7 +83,7 @@ def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
 
 
 def _losses(series: Mapping[str, pd.Series]) -> tuple[pd.Series, pd.Series]:
-    """Training and validation by epoch; of training the task's own term, which is what validation shows."""
+    """Training and validation loss by epoch; of the training loss only the task's term, which validation measures, too."""
     import pandas as pd
 
     absent = pd.Series(dtype=float)
@@ -108,7 +108,7 @@ def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
             place.set_xlabel("epoch")
         for place in axes[:, 0]:
             place.set_ylabel("loss")
-        if len(curves) % columns and rows > 1:  # above the empty place
+        if len(curves) % columns and rows > 1:  # above the empty panel
             axes[-2, -1].tick_params(labelbottom=True)
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), handletextpad=0.4)

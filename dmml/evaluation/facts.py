@@ -86,7 +86,7 @@ def commands(tests: list[Tested]) -> list[str]:
 
 
 def _place(test: Tested) -> Path:
-    """The folder by which `dmml report` finds a test: the one that holds `test/`, mostly the run itself."""
+    """The folder by which `dmml report` finds a test: the one that holds `test/`, usually the run itself."""
     return test.folder.parent.parent if test.folder.parent.name == "test" else test.run_folder
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 FAR = 0.15
-"""Concordance or AUC by which a fold must differ from the median of the other folds"""
+"""Smallest difference of concordance or AUC between a fold that lies apart and the median of the other folds"""
 STANDARD_ERRORS = 2.5
-"""and its own standard errors by which it must: folds of few patients differ by chance"""
+"""The same in standard errors of the fold: folds of few patients differ by chance"""
 FEWEST = 3
-"""folds of a repeat that it takes to say which one lies apart"""
+"""Fewest folds of a repeat among which one can be said to lie apart"""
 
 
 def outlying_folds(units: Sequence[Mapping[str, int]], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -20,10 +20,10 @@ def outlying_folds(units: Sequence[Mapping[str, int]], entries: Sequence[Mapping
 
     Args:
         units: {repeat, fold, seed} of each fit.
-        entries: Of each fit, the metric as `metrics.json` has it: `value`, `low`, `high`, None where undefined.
+        entries: The metric of each fit in the form of `metrics.json`: `value`, `low`, `high`, None where undefined.
 
     Returns:
-        For each such fit its unit, `value`, and the `median`, `lowest` and `highest` value of the other folds of its repeat.
+        For each fold that lies apart: its unit, `value`, and the `median`, `lowest` and `highest` value of the other folds of its repeat.
     """
     found = []
     for unit, entry in zip(units, entries, strict=True):

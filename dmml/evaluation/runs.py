@@ -91,7 +91,7 @@ def run_of_result(folder: Path, parent: Path | None = None) -> Path:
 
 
 def is_run_of(run: Path, context: dict) -> bool:
-    """Whether a run still has the model that a result is of: not where its checkpoint has been written anew since."""
+    """Whether a run still has the model that a result belongs to: not if its checkpoint was overwritten since."""
     named = context.get("checkpoint") or {}
     path = run / str(named.get("path"))
     if not named.get("sha256") or not path.is_file():

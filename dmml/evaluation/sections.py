@@ -137,7 +137,7 @@ def _known(value: float) -> float | None:
 
 
 def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Picture]]:
-    """Training and provenance of one run, and its training curves; none where the run was fitted anew since the test."""
+    """Training and provenance of one run, and its training curves; none where the run was fitted again after the test."""
     table = test.run_folder / "metrics.csv"
     same = is_run_of(test.run_folder, test.context)
     curves, coordination = training_pictures(table) if same else ([], [])
@@ -158,8 +158,8 @@ def _no_curves(test: Tested, same: bool) -> str:
     if same:
         return "The run folder holds no metrics.csv."
     return (
-        f"The checkpoint that was tested is no longer in {test.run_folder}, which was trained on since; its curves would be "
-        "those of another model. Test it again."
+        f"The checkpoint that was tested is no longer in {test.run_folder}, which was fitted again since; its curves "
+        "belong to another model. Test it again."
     )
 
 

@@ -24,7 +24,7 @@ FAR = 0.5
 """Training standard deviations beyond which a column counts as shifted."""
 LARGEST = 10
 MOST_POINTS = 300
-"""Patients of a side that are compared, and drawn."""
+"""Most patients of either side that are compared and drawn"""
 _CLIP = 10.0
 
 
@@ -37,9 +37,9 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
 
     Returns:
         `n`, `mean` (D), `std` (D). From 2 · `LEAST` patients on also `centre` (D) and `scale` (D) of one half, its axes
-        `basis` (k · D, row by row) with `n_axes` k, and of the other half `rest` (D), the mean square that the axes leave
-        of each column, and `sample` (m · (k + 1)), where its patients lie: along the axes, and the log of what the axes
-        leave. `sample_within` is the same after that half was standardised by its own mean and spread.
+        `basis` (k · D, row by row) with `n_axes` k, and of the other half `rest` (D), the residual mean square of each
+        column, and `sample` (m · (k + 1)), its patients' coordinates on the axes and the log of their residual mean
+        square. `sample_within` is the same after that half was standardised by its own mean and spread.
     """
     rows = np.asarray(rows, np.float64)
     mean, std = _mean_and_std(rows)
@@ -74,7 +74,7 @@ def compare(
     classifier between training and cohort, cross-validated: 0.5 or less = no better than chance, 1 = all are separated;
     `p` is the permutation p of this AUC.
 
-    A patient is placed by the columns that are known, on both sides: one that is imputed moves nobody. A cohort that was
+    On both sides a patient's position depends on known values only: imputed values have no influence. A cohort that was
     standardised within itself is compared with training patients standardised in the same way.
 
     Args:
@@ -107,28 +107,24 @@ def compare(
 
 
 def _not_comparable(reference: Mapping[str, Any], n: int, sample: str) -> str:
-    """Why whole rows cannot be compared; empty if they can."""
+    """Why whole patients cannot be compared; empty if they can."""
     if "basis" not in reference:
-        return f"fewer than {2 * LEAST} training patients with enough known values: whole rows are not compared"
+        return f"fewer than {2 * LEAST} training patients with enough known values: whole patients are not compared"
     if "centre" not in reference or sample not in reference:
-        return (
-            "the checkpoint, of an earlier dmml, keeps too little of its training patients for whole rows; train again"
-        )
-    return (
-        f"{n} patients with enough known values, of {LEAST} that a comparison of whole rows needs" if n < LEAST else ""
-    )
+        return "the checkpoint, of an earlier dmml, keeps too little about its training patients to compare whole patients; train again"
+    return f"{n} patients with enough known values; a comparison of whole patients needs {LEAST}" if n < LEAST else ""
 
 
 def _whole_rows(training: NDArray, cohort: NDArray, within: bool) -> dict[str, Any]:
-    """Compare where patients lie; (n, k + 1) each.
+    """Compare two samples of coordinates, (n, k + 1) and (m, k + 1).
 
     Samples that were each standardised within themselves have one mean. A classifier of positions would then be worse
-    than chance on patients whom it was not fitted to, so it is given how far from the mean they lie along each axis.
+    than chance on patients whom it was not fitted to, so it is given their distance from the mean along each axis.
     """
-    # By the spread of both together: one side's own would make the other look wider, and a permutation no longer equal.
+    # Scaled by the spread of both together: the spread of one side would make the other look wider, and permutations unequal.
     both = np.vstack([training, cohort]).std(0)
     both = np.where(both > 1e-9, both, 1.0)
-    # Tables are often sorted, e.g. by site: where only some patients are compared, they are drawn at random.
+    # Tables are often sorted, e.g. by site: where only some patients are compared, they are chosen at random.
     generator = np.random.default_rng(0)
     sides = [values[np.sort(generator.permutation(len(values))[:MOST_POINTS])] / both for values in (training, cohort)]
     found = classifier_test(*(np.column_stack([np.abs(v[:, :-1]), v[:, -1]]) if within else v for v in sides))
@@ -176,7 +172,7 @@ def _standardised(rows: NDArray, mean: NDArray, std: NDArray) -> NDArray[np.floa
 
 
 def _within(rows: NDArray) -> NDArray[np.float64]:
-    """(n, D) with mean 0 and mean square 1 of what is known of each column."""
+    """(n, D) with mean 0 and mean square 1 over the known values of each column."""
     known = np.isfinite(rows)
     count = np.maximum(known.sum(0), 1)
     centred = rows - np.where(known, rows, 0).sum(0) / count
@@ -185,25 +181,25 @@ def _within(rows: NDArray) -> NDArray[np.float64]:
 
 
 def _placeable(rows: NDArray) -> NDArray[np.bool_]:
-    """(n,) whether enough columns of a patient are known to place the patient: all, or half and four for each axis."""
+    """(n,) whether a patient has enough known values: all columns, or half of them and at least four per axis."""
     known, columns = np.isfinite(rows).sum(1), rows.shape[1]
     return (known == columns) | (known >= max(columns / 2, 4 * AXES))
 
 
 def _along(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
-    """(n, k) least-squares coordinates on the axes, of the columns that are known of each patient."""
+    """(n, k) coordinates on the axes, by least squares over the known columns of each patient."""
     found = np.zeros((len(z), len(axes)))
     patterns, row_of = np.unique(np.isfinite(z), axis=0, return_inverse=True)
     for i, known in enumerate(patterns):
         rows, own = row_of.ravel() == i, axes[:, known]
-        # Of all columns the axes are orthonormal, and the projection is the solution.
+        # If all columns are known, the axes are orthonormal and the projection is the solution.
         gram = np.eye(len(axes)) if known.all() else own @ own.T + 1e-6 * np.eye(len(axes))
         found[rows] = np.linalg.solve(gram, own @ z[rows][:, known].T).T
     return found
 
 
 def _left_over(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
-    """(D,) mean square of each column that the axes leave; the mean of the others for a column that is never known."""
+    """(D,) residual mean square of each column; for a column without a known value, the mean over the others."""
     square = (z - _along(z, axes) @ axes) ** 2
     known = np.isfinite(square)
     count = known.sum(0)
@@ -212,9 +208,9 @@ def _left_over(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
 
 
 def _places(z: NDArray, axes: NDArray, rest: NDArray) -> NDArray[np.float64]:
-    """(n, k + 1): along the axes, and the log of the mean square that they leave.
+    """(n, k + 1): coordinates on the axes, and the log of the residual mean square.
 
-    Columns differ in how much the axes leave of them, so that the mean over some columns is brought to the level of all.
+    Columns differ in their residuals, so a mean over some columns is scaled to the level of all columns.
     """
     along = _along(z, axes)
     square = (z - along @ axes) ** 2

@@ -8,7 +8,7 @@ from typing import Any
 NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
 SMALL_P = 0.05
 SLIGHT, CLEAR = 0.6, 0.8
-"""AUC of the classifier between training and cohort from which a shift is called moderate, and clear"""
+"""AUC from which a shift is called moderate, and clear; of the classifier between training and cohort"""
 
 
 def shift_words(content: Mapping[str, Any]) -> list[str]:
@@ -50,7 +50,7 @@ def _sentence(name: str, found: Mapping[str, Any]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Whether the cohort's patients can be separated from training patients: how well decides, p rules out chance.
+    """How well the cohort's patients can be separated from training patients, in words; the permutation p rules out chance.
 
     Args:
         found: With `auc`, and its permutation `p`.

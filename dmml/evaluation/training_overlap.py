@@ -1,4 +1,4 @@
-"""What is said of a test whose patients the model was partly trained on: how many they were, and no verdict."""
+"""What results state about a test on patients that the model was trained on: their number, and no verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be said of results for which the tested cohort itself was used to prepare the model's input."""
+"""What is stated about results for which the tested cohort itself was used to prepare the model's input."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class TwoSamples(NamedTuple):
     """Result of `classifier_test`.
 
     Attributes:
-        auc: 0.5 = no better than chance, 1 = everybody is separated; below 0.5 is chance as well.
+        auc: 0.5 = no better than chance, 1 = all patients are separated; below 0.5 is chance as well.
         p: Share of the permutations, the observed labels included, whose AUC is at least as high.
         scores_a: (n,) score of each patient when held out: 0 lies midway between the samples, 1 is the spread within.
         scores_b: (m,) the same.
@@ -32,12 +32,12 @@ def classifier_test(
 ) -> TwoSamples:
     """AUC of a linear discriminant on patients that it was not fitted to, mean over folds, with its permutation p.
 
-    Each permutation exchanges patients between the samples and fits the discriminant anew, so that p is that of the
-    AUC which is returned and of nothing else.
+    Each permutation exchanges patients between the samples and fits the discriminant anew, so that p belongs
+    to the AUC that is returned.
 
     Args:
         a: (n, k), at least `folds` patients.
-        b: (m, k), likewise.
+        b: (m, k), at least `folds` patients.
         folds: Folds of the cross-validation.
         permutations: Random exchanges of patients between the samples.
         seed: Of folds and exchanges.

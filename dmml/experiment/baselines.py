@@ -20,11 +20,11 @@ from dmml.tasks import Task
 from dmml.tasks.survival import HORIZONS
 
 JOIN_PRECISION, JOIN_CENTRE = 7.0, 0.3
-"""Of the normal prior of the two weights of a join, in units of log-likelihood, and its centre: 0.3 is the usual log-hazard
-ratio of one standard deviation of a score worth reporting. The prior decides where a few dozen patients tell little, and
-matters less the more patients there are."""
+"""Precision (in units of log-likelihood) and centre of the normal prior of the two weights of a join. 0.3 is the usual
+log-hazard ratio per standard deviation of a useful score. The prior dominates with a few dozen patients, and matters less
+the more patients there are."""
 GIVE_UP_AFTER = 6
-"""Penalties in a row that must be worse than the best one before weaker ones are given up."""
+"""Number of successive penalties worse than the best one after which weaker ones are not tried"""
 Outcome = Mapping[str, NDArray]
 """{time (days), event} or {label (class index)} of patients whose outcome is known"""
 
@@ -116,8 +116,8 @@ def refuse_unlearnable(task: Task, outcome: Outcome, where: str) -> None:
 def choose_penalty(task: Task, folds: Sequence[InnerFold]) -> tuple[float, list[LinearModel]]:
     """Choose the penalty by cross-validation among training patients.
 
-    The best penalty has the highest log-likelihood of the held-out patients of all folds, taken together: few patients then
-    still are at risk together. Weaker penalties are not tried once six in a row were worse.
+    The best penalty has the highest log-likelihood of the held-out patients of all folds, taken together, so that risk sets stay large enough
+    with few patients. Weaker penalties are not tried once six in a row were worse.
 
     Args:
         task: As in `fit_linear`.
@@ -126,8 +126,8 @@ def choose_penalty(task: Task, folds: Sequence[InnerFold]) -> tuple[float, list[
     Returns:
         The penalty, and the model of each fold with it.
 
-    Source: Dai & Breheny 2019 (cross-validated linear predictors). Beside it stood the likelihood within each fold, and that
-    of Verweij & van Houwelingen 1993; neither was better both for few covariates of 40 patients and for RNA of 400.
+    Source: Dai & Breheny 2019 (cross-validated linear predictors). The likelihood within each fold, and that of
+    Verweij & van Houwelingen 1993, were tried as well; neither was better for few covariates of 40 patients and for RNA of 400.
     """
     paths = [fit_path(task, fold.x, fold.outcome, PENALTIES) for fold in folds]
     scores: list[float] = []
@@ -142,7 +142,7 @@ def choose_penalty(task: Task, folds: Sequence[InnerFold]) -> tuple[float, list[
 
 
 def _held_out_likelihood(task: Task, models: Sequence[LinearModel], folds: Sequence[InnerFold]) -> float:
-    """Log-likelihood of the held-out patients of all folds; 0 where none of them tells anything."""
+    """Log-likelihood of the held-out patients of all folds; 0 where none of them is informative."""
     score = np.concatenate([model.score(fold.x_held_out) for model, fold in zip(models, folds, strict=True)])
     outcome = {name: np.concatenate([fold.outcome_held_out[name] for fold in folds]) for name in task.outcome}
     if task.kind == "survival":
@@ -152,7 +152,7 @@ def _held_out_likelihood(task: Task, models: Sequence[LinearModel], folds: Seque
 
 
 def fit_path(task: Task, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[LinearModel]:
-    """Models with one penalty after the other, each begun from the one before.
+    """Models with one penalty after the other, each started from the one before.
 
     Args:
         task: As in `fit_linear`.
@@ -176,7 +176,7 @@ def join(task: Task, clinical: ArrayLike, model: ArrayLike, outcome: Outcome) ->
     """Weights of a clinical and a model's score, side by side, learned from patients to whom neither was fitted.
 
     A model's risk of its own training patients is too good, and a regression on them trusts it too much: on TCGA-LUAD
-    (ridge Cox of RNA, published folds) it lost to clinic and RNA weighted on other patients by 0.02 of concordance.
+    (ridge Cox of RNA, published folds) its concordance was 0.02 lower than with weights learned from other patients.
 
     Args:
         task: As in `fit_linear`.

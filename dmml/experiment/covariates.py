@@ -17,11 +17,11 @@ Columns = list[NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class NumberCode:
-    """A number, standardised; where it is unknown, the training median, and a column that says so if training patients lack it.
+    """A number, standardised; an unknown value becomes the training median, with an indicator column if training patients lack it.
 
     Attributes:
         median: Of the training patients who have it.
-        mean: Of all training patients, the median standing in.
+        mean: Of all training patients, with the median for unknown values.
         spread: Their standard deviation.
         lacked: Whether some training patient lacks it.
     """
@@ -33,7 +33,7 @@ class NumberCode:
 
     @classmethod
     def fit(cls, values: NDArray[np.float64]) -> NumberCode | None:
-        """Code of (n,) values, NaN where unknown; None where they tell no training patients apart."""
+        """Code of (n,) values, NaN where unknown; None where all training patients have the same."""
         known = values[~np.isnan(values)]
         if not len(known) or (np.ptp(known) == 0 and len(known) == len(values)):
             return None
@@ -50,7 +50,7 @@ class NumberCode:
 
 @dataclass(frozen=True)
 class NominalCode:
-    """Levels without order: a column per level but the commonest, as which a level counts that no training patient has.
+    """Levels without order: one column per level except the commonest; a level new in the test patients counts as the commonest.
 
     "unknown" is a level.
     """
@@ -60,7 +60,7 @@ class NominalCode:
 
     @classmethod
     def fit(cls, words: pd.Series) -> NominalCode | None:
-        """Code of words, None where unknown; None where they tell no training patients apart."""
+        """Code of words, None where unknown; None where all training patients have the same."""
         counts = _with_unknown(words).value_counts()
         order = sorted(counts.index, key=lambda level: (-counts[level], level))
         return cls(order[0], tuple(sorted(order[1:]))) if len(order) > 1 else None
@@ -75,9 +75,8 @@ class NominalCode:
 class OrderedCode:
     """Levels in order: their position among the training patients' levels as a number, and a step at each level.
 
-    With the steps, levels may lie unequally far apart, and any order can be expressed, should a spelling have been taken for
-    an order that it does not have; with the position, a penalty shrinks towards a straight line and not towards levels that
-    tell nothing. A level that no training patient has lies between its neighbors.
+    The steps allow unequal distances between levels, and any other order if the spelling was mistaken for a scale; with the
+    position, a penalty shrinks the effect towards a straight line and not towards zero. A level that no training patient has lies between its neighbors.
 
     Attributes:
         scale: Key of `ordered_levels.SCALES`, or the levels that the config states.
@@ -91,7 +90,7 @@ class OrderedCode:
 
     @classmethod
     def fit(cls, words: pd.Series, scale: str | tuple[str, ...]) -> OrderedCode | None:
-        """Code of words, None where unknown; None where they tell no training patients apart."""
+        """Code of words, None where unknown; None where all training patients have the same."""
         rank = _ranks(words, scale)
         ranks = tuple(np.unique(rank[~np.isnan(rank)]).tolist())
         position = NumberCode.fit(_positions(rank, ranks)) if ranks else None
@@ -113,7 +112,7 @@ class CovariateCode:
     """How each covariate becomes columns, which are then centred.
 
     Attributes:
-        codes: {covariate: its code}; those that tell no training patients apart are left out.
+        codes: {covariate: its code}; covariates with one value in all training patients are left out.
         centre: (p,) means of the training patients' columns.
     """
 
@@ -132,7 +131,7 @@ class CovariateCode:
         return cls._of({name: _fit_column(training[name], (levels or {}).get(name)) for name in training}, training)
 
     def refit(self, training: pd.DataFrame) -> CovariateCode:
-        """Code fewer patients, with columns that are numbers, ordered or not as they are here: for inner folds."""
+        """Code fewer patients, keeping the kind of each column (number, ordered or not): for inner folds."""
         return self._of({name: _refit_column(code, training[name]) for name, code in self.codes.items()}, training)
 
     @classmethod
@@ -150,7 +149,7 @@ class CovariateCode:
         return np.column_stack(columns) - np.array(self.centre) if columns else np.zeros((len(table), 0))
 
     def describe(self) -> dict[str, str]:
-        """{covariate: how it is coded}, in words that a reader of `context.json` understands."""
+        """{covariate: how it is coded}, in words for `context.json`."""
         return {name: _describe(code) for name, code in self.codes.items()}
 
     def _columns(self, table: pd.DataFrame) -> Columns:
@@ -166,7 +165,7 @@ def _fit_column(column: pd.Series, levels: tuple[str, ...] | None) -> Code | Non
         return OrderedCode.fit(column, levels)
     if levels is None:
         numbers = _numbers(column)
-        # Whether a column holds numbers is for training patients to say: words of others must not make levels of ages.
+        # Training patients decide whether a column holds numbers: a word of a test patient must not turn ages into levels.
         if numbers.notna().equals(column.notna()):
             return NumberCode.fit(numbers.to_numpy())
         if (scale := find_scale(column.dropna().astype(str), str(column.name))) is not None:
@@ -199,7 +198,7 @@ def _ranks(words: pd.Series, scale: str | tuple[str, ...]) -> NDArray[np.float64
 
 
 def _positions(rank: NDArray[np.float64], ranks: tuple[float, ...]) -> NDArray[np.float64]:
-    """0, 1, … at the training patients' ranks, between them in proportion, and no further than the first and the last."""
+    """0, 1, … at the training patients' ranks, interpolated between them and held constant beyond the first and the last."""
     return np.interp(rank, ranks, np.arange(len(ranks)))
 
 
@@ -207,8 +206,8 @@ def _only_numbers(column: pd.Series) -> NDArray[np.float64]:
     numbers = _numbers(column)
     if (words := column[numbers.isna() & column.notna()]).size:
         raise InputError(
-            f"covariate {column.name!r}: {words.iloc[0]!r} of patient {words.index[0]} is no number, as those of all "
-            "training patients are; correct or empty it"
+            f"covariate {column.name!r}: {words.iloc[0]!r} of patient {words.index[0]} is not a number, but all training patients "
+            "have numbers; correct or empty it"
         )
     return numbers.to_numpy()
 

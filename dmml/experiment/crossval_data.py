@@ -24,7 +24,7 @@ class FoldData(MultimodalDataModule):
     """The cohort, turned from fold to fold; arguments are those of `MultimodalDataModule`."""
 
     _turn: tuple[int, int] | None = None
-    """Repeat and fold, of which each line is printed once"""
+    """Repeat and fold that the data are turned to; each line is printed once for them"""
     without: frozenset[str] | set[str] = frozenset()
     """Training patients that are left out: see `crossval_teachers`"""
     fixed: Mapping[str, Any] = MappingProxyType({})
@@ -70,12 +70,12 @@ class FoldData(MultimodalDataModule):
         self._say("test")
 
     def _say(self, part: str) -> None:
-        """Counts of a fold's parts; before a fold is turned to, there is none to speak of."""
+        """Counts of a fold's parts; silent before the first fold is chosen."""
         if self._turn is not None:
             super()._say(part)
 
     def _tell(self, what: str) -> None:
-        """Each line once a fold, not once a model."""
+        """Print each line once per fold, not once per model."""
         if (self._turn, what) not in self._told:
             self._told.add((self._turn, what))
             super()._tell(what)
@@ -86,20 +86,20 @@ class FoldData(MultimodalDataModule):
         return [patient for patient in self.patients(part) if observed[patient]]
 
     def inner_folds(self, patients: list[str]) -> list[tuple[list[str], list[str]]]:
-        """Training patients in folds of their own, for a choice that no test patient may make.
+        """Inner folds of training patients, for choices that must not depend on test patients.
 
         Args:
             patients: Training patients of known outcome, at least two.
 
         Returns:
-            (the others, those held out) of each fold; sites stay whole where they do in the outer folds.
+            (the others, those held out) of each fold; sites are kept whole if they are in the outer folds.
         """
         clinical, by_site = self.cohort.clinical, self.cohort.split.by_site
         dealt = deal_training_patients(clinical, patients, min(INNER_FOLDS, len(patients)), site=by_site)
         return [(list(dealt.index[dealt != k]), list(dealt.index[dealt == k])) for k in sorted(dealt.unique())]
 
     def gene_statistics(self, patients: list[str]) -> GeneStatistics:
-        """Of the genes of both subspaces, on those of the patients who have RNA."""
+        """Statistics of the genes of both subspaces, over those of the patients who have RNA."""
         genes = {
             s: sorted({gene for members in sets.values() for gene in members}) for s, sets in self.programs().items()
         }

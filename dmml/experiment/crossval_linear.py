@@ -23,12 +23,12 @@ Encoder = Callable[[list[str]], NDArray]
 
 
 class Inputs(NamedTuple):
-    """What a regression reads.
+    """Input of a regression.
 
     Attributes:
         patients: Training patients of known outcome who have it.
         fit_encoder: Training patients → an encoder that knows no others.
-        facts: What is written beside the model.
+        facts: Facts that are stored with the model.
     """
 
     patients: list[str]
@@ -94,7 +94,7 @@ def _covariate_inputs(data: FoldData, training: list[str]) -> Inputs:
 
 
 def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
-    """The penalty that cross-validation chooses; and {patient: columns} as the inner fold predicts that left the patient out."""
+    """The penalty chosen by cross-validation, and {patient: columns} predicted by the inner fold that left the patient out."""
     folds, held_out = [], []
     for others, left_out in data.inner_folds(inputs.patients):
         encode = inputs.fit_encoder(others)

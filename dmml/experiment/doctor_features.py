@@ -1,4 +1,4 @@
-"""What the doctor says of the features themselves: their shapes, their values, and where their tiles lie."""
+"""What the doctor finds in the features themselves: their shapes, their values, and the positions of their tiles."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SHOWN = 3
 def examine_features(found: Examination, store: FeatureStore, slides: Sequence[str]) -> None:
     """Add lines on what is wrong with the slides of a store that a run would use.
 
-    Shapes of all of them are looked at, values of as many as can be read in a second or two, spread evenly over the
-    store; a line says of how many where it was not all.
+    The shapes of all slides are checked, and the values of as many as can be read in a second or two, spread evenly over
+    the store; where that is not all of them, a line says how many.
 
     Args:
         found: Where lines are added.
@@ -42,7 +42,7 @@ def examine_features(found: Examination, store: FeatureStore, slides: Sequence[s
 
 
 def _wrong_shapes(store: FeatureStore, slide: str) -> list[str]:
-    """What can be told to be wrong without reading a feature."""
+    """What is wrong with a slide, as far as that shows without reading its features."""
     wrong = []
     for magnification in sorted(store.attributes["magnifications"]):
         try:

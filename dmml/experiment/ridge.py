@@ -150,10 +150,10 @@ def _log_likelihood(risk: NDArray, log_weight: NDArray, died: NDArray) -> float:
 def _risk_sets(
     time: ArrayLike, event: ArrayLike, strata: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Log weights (events, n) with which patients are at risk at each event, and who has one (n,).
+    """Log weights (events, n) with which patients are at risk at each event, and whether each patient has an event (n,).
 
-    A patient at risk has weight 1, others 0. Of d patients who have the event at the same time, the l-th (from 0) sees each
-    of the d with weight 1 − l / d.
+    A patient at risk has weight 1, others 0. Of d patients who have the event at the same time, the l-th (from 0) has each
+    of the d in its risk set with weight 1 − l / d.
     """
     time, died = np.asarray(time, np.float64), np.asarray(event, np.float64) > 0
     weight = (time >= time[died, None]).astype(np.float64)

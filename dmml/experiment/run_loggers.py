@@ -1,4 +1,4 @@
-"""What a fit logs to: the loggers that were asked for, and always the run folder's own table and config."""
+"""Loggers of a fit: those that were requested, and always the run folder's own table and config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SaveConfigInRun(SaveConfigCallback):
     """Saves `config.yaml` in the run folder, wherever the loggers write; Lightning's own follows the first of them."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called by the first process alone, when the config has proved good."""
+        """Called only in the first process, once the config is known to be valid."""
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
@@ -27,7 +27,7 @@ def run_loggers(given: Logger | Iterable[Logger] | bool | None, folder: Path) ->
     """The loggers of a run.
 
     Args:
-        given: `trainer.logger`; TensorBoard's where it says nothing.
+        given: `trainer.logger`; None is TensorBoard's logger.
         folder: Of the run.
 
     Returns:
@@ -48,11 +48,11 @@ def start_loggers(loggers: Iterable[Logger]) -> None:
         InputError: One of them cannot start.
     """
     for logger in loggers:
-        if isinstance(logger, TensorBoardLogger | CSVLogger | MetricsTable):  # they write files, and only files
+        if isinstance(logger, TensorBoardLogger | CSVLogger | MetricsTable):  # they only write files
             continue
         try:
             getattr(logger, "experiment", None)
-        except Exception as error:  # each raises types of its own package
+        except Exception as error:  # each package raises its own types
             raise InputError(
                 f"trainer.logger: {type(logger).__name__} cannot start ({reason_of(error)}); correct that, or leave the "
                 "logger out: the run folder keeps metrics.csv in any case"

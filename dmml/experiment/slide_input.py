@@ -41,7 +41,7 @@ def check_input(
     """Find the slides and refuse, all at once, those that cannot be used.
 
     Args:
-        slides: Files, and folders that are searched for slides; plain images in them count where `mpp` is given.
+        slides: Files, and folders that are searched for slides; plain images in them are slides if `mpp` is given.
         out: Folder of the answers.
         mpp: µm per pixel, used only where a slide tells none.
         weights: Local weights of the encoder.

@@ -78,7 +78,7 @@ class TestedCheckpoint:
         return folder
 
     def record(self, folder: Path, cohort: str, fold: int | None) -> dict[str, Any]:
-        """What a result says of its origin; the run's folder is relative to the result's, so that both can be moved."""
+        """Origin of a result as it is recorded; the path of the run is relative to the result, so that both can be moved."""
         return {
             "cohort": cohort,
             "fold": fold,
@@ -97,7 +97,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _described(record: dict[str, Any], theirs: dict[str, Any], own: dict[str, Any]) -> str:
-    """Whose result is in the way."""
+    """The result that is already there, in words."""
     if theirs["checkpoint"] is None:
         return "a checkpoint that it does not name"
     if theirs["checkpoint"] != own["checkpoint"]:

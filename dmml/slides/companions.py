@@ -1,8 +1,8 @@
-"""Files that stand beside a store, `failures.csv` and `qc.html`, and whose they are where several stores share a folder.
+"""Files beside a store, `failures.csv` and `qc.html`, and their names where several stores share a folder.
 
-The first store of a folder has them by these names. Every further one has its own name in front, `b.failures.csv` and
-`b.qc.html` of `b.zarr`, since a slide that failed in one store may have worked in the other. An extraction of which
-nothing comes makes no store, and adds to `failures.csv` why.
+The first store of a folder uses these names. Every further one puts its own name in front, `b.failures.csv` and
+`b.qc.html` of `b.zarr`, since a slide that failed in one store may have worked in the other. An extraction
+without a result makes no store, and adds the reasons to `failures.csv`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _named(store: str, name: str) -> str:
 
 
 def _folder(path: str) -> tuple[list[str], list[str]]:
-    """Names of the files in a folder, and those of the stores in it; nothing where it cannot be listed."""
+    """Names of the files in a folder, and those of the stores in it; empty where it cannot be listed."""
     if "://" in path:
         return _remote_folder(path)
     try:
@@ -61,12 +61,12 @@ def _folder(path: str) -> tuple[list[str], list[str]]:
 
 
 def _remote_folder(path: str) -> tuple[list[str], list[str]]:
-    """Stores behind a URL are told by their suffix: a look into every folder of a bucket would take minutes."""
+    """Stores behind a URL are recognised by their suffix: opening every folder of a bucket would take minutes."""
     import fsspec
 
     try:
         files, root = fsspec.core.url_to_fs(path)
         entries = [entry["name"].rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
-    except Exception:  # every kind of remote file system has its own; without a list the store is taken to stand alone
+    except Exception:  # each remote file system raises its own types; without a list the store counts as the only one
         return [], []
     return entries, [name for name in entries if name.endswith(".zarr")]

@@ -1,4 +1,4 @@
-"""Which files of those that a user gave are slides: by their suffix, and plain images where their scale is known."""
+"""Finds the slides among a user's files and folders: by their suffix, and plain images whose scale is known."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from dmml.slides.plain_image import PLAIN_SUFFIXES
 SUFFIXES = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
 )  # fmt: skip
-"""What is always taken for a slide in a folder"""
+"""Suffixes of files in folders that are always slides"""
 IMAGE_SUFFIXES = tuple(suffix for suffix in PLAIN_SUFFIXES if suffix not in SUFFIXES)
-"""What is taken for a slide in a folder where the user says how many µm its pixels have: most images are no slides"""
+"""Suffixes of files in folders that are slides only if the user states their µm per pixel: most images are not"""
 _OF_DMML = frozenset({"prediction.json", "provenance.json", "metrics.json", "crossval.json", "labels.json"})
-"""Files that tell a folder of answers, runs or simulated labels, whose pictures are no slides"""
+"""Files that mark a folder of answers, runs or simulated labels, whose pictures are not slides"""
 _NAMED = 3
 
 
 @dataclass
 class FoundFiles:
-    """What came of the files and folders given."""
+    """Files that were found, by kind."""
 
     slides: list[Path] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
-    """Files in folders that are no slides"""
+    """Files in folders that are not slides"""
     unscaled: list[Path] = field(default_factory=list)
     """Plain images in folders that are skipped, since nothing states their µm per pixel"""
 
 
 def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] = lambda path: False) -> FoundFiles:
-    """Slides among files and folders, which are searched to their depth.
+    """Slides among files and folders; folders are searched with their subfolders.
 
     Args:
         inputs: Files, each of which is taken for a slide whatever its suffix, and folders.
         has_scale: Whether the user gave the µm per pixel of a plain image.
 
     Raises:
-        InputError: A path does not exist, or no slide is among them.
+        InputError: A path does not exist, or there is no slide.
     """
     found, seen = FoundFiles(), set()
     inputs = [Path(given) for given in inputs]
@@ -86,10 +86,10 @@ def _ignore_pictures_of_slides(found: FoundFiles, inputs: Sequence[Path]) -> Non
 
 
 def _inside(folder: Path) -> list[tuple[Path, bool]]:
-    """Files of a folder to its depth, by links, too, and links to nothing; not what is hidden, nor a store's files.
+    """Files of a folder and its subfolders, through links, and broken links; without hidden files and those of a store.
 
     Returns:
-        (file, whether its folder, or one above it, is one that dmml wrote pictures to), sorted.
+        (file, whether dmml wrote its folder or one above it), sorted.
     """
     found, seen, of_dmml = [], set(), set()
     for where, folders, names in os.walk(folder, followlinks=True):
@@ -111,7 +111,7 @@ def _why_none(found: FoundFiles) -> str:
 
 
 def describe_unscaled(unscaled: Sequence[Path]) -> str:
-    """One line on the plain images that are skipped, and what would make slides of them."""
+    """One line on the plain images that are skipped, and how to make slides of them."""
     if not unscaled:
         return ""
     one = len(unscaled) == 1
@@ -127,7 +127,7 @@ def describe_ignored(ignored: Sequence[Path]) -> str:
         return ""
     counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(6))
-    return f"ignored {len(ignored)} files that are no slides of their own: {kinds} ({_names(ignored)})"
+    return f"ignored {len(ignored)} files that are not slides: {kinds} ({_names(ignored)})"
 
 
 def _names(paths: Sequence[Path]) -> str:

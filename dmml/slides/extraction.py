@@ -47,9 +47,9 @@ class Extraction:
     """Those of them that an earlier run had encoded before it was cut off"""
     seconds: float = 0.0
     qc: str = ""
-    """The page that was written"""
+    """Path of the page that was written"""
     qc_file: str = ""
-    """Where it is to be written"""
+    """Path to write it to"""
     failures_file: str = ""
     estimate: Estimate | None = None
     """What a dry run found; nothing was written"""

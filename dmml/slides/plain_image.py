@@ -28,7 +28,7 @@ class PlainImage:
     """
 
     def __init__(self, path: Path, page: Page | None = None):
-        # Our own limit, checked before a pixel is decoded, takes the place of Pillow's warning.
+        # The limit is checked before a pixel is decoded, and replaces Pillow's warning.
         Image.MAX_IMAGE_PIXELS = None
         with warnings.catch_warnings(action="ignore"):
             self._image = Image.open(path)
@@ -50,12 +50,12 @@ class PlainImage:
         return self._image.crop((*location, location[0] + size[0], location[1] + size[1]))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._image.close()
 
 
 def _check_whole(image: Image.Image, path: Path) -> None:
-    """Refuse a TIFF that ends before its data, which Pillow would only find out pixel by pixel."""
+    """Refuse a TIFF that ends before its data, which Pillow would only notice while it decodes."""
     tags = getattr(image, "tag_v2", {})
     for offsets, sizes in ((324, 325), (273, 279)):  # of tiles, of strips
         where, size = (np.atleast_1d(tags.get(tag, 0)) for tag in (offsets, sizes))
@@ -64,7 +64,7 @@ def _check_whole(image: Image.Image, path: Path) -> None:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """As RGB; what is transparent shows white, as where a slide was not scanned."""
+    """The image in RGB; transparent pixels become white, like parts of a slide that were not scanned."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

@@ -81,7 +81,7 @@ class Slide:
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of the file: which page was taken, and which levels were found wrong so far."""
+        """Notes for the user: which page was read, and which levels were found to be wrong so far."""
         return [*self._page_notes, *self._levels.notes]
 
     @property

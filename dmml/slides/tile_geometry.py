@@ -1,4 +1,4 @@
-"""Whether tiles lie as a scanner, a tissue and a store of tiles beside each other allow: spacing, overlap, scale."""
+"""Whether the spacing, overlap and scale of tiles are possible for slides and for a store of adjacent tiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ of its own for every piece of tissue, so that a few tiles at the seams overlap""
 MOST_OFF_SCALE = 1.25
 """Times that a tile may be larger or smaller than its magnification says: 8.75x of STAMP is stored as 10x"""
 LARGEST_SLIDE_UM = 250_000.0
-"""No slide is a quarter of a metre long"""
+"""Longest possible slide, in µm"""
 
 
 def neighbour_distances(position: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def overlap_by_design(distances: np.ndarray, side: float) -> bool:
 
 
 def usual_distance(distances: np.ndarray) -> float:
-    """What most tiles have to their nearest neighbour; infinite where there is one tile."""
+    """Usual distance of a tile to its nearest neighbour; infinite where there is one tile."""
     return float(np.median(distances)) if len(distances) else np.inf
 
 
@@ -56,10 +56,10 @@ def are_apart(distances: np.ndarray, side: float) -> bool:
 
 
 def scale_problems(mpp: float | None, tile_um: float, nominal_um: float, position: np.ndarray) -> list[str]:
-    """What about the scale of a slide's tiles cannot be true.
+    """What is impossible about the scale of a slide's tiles.
 
     Args:
-        mpp: µm per pixel of the slide's finest level, None where nobody knows it.
+        mpp: µm per pixel of the slide's finest level, None where it is unknown.
         tile_um: Side of its tiles.
         nominal_um: Side that tiles of this magnification have.
         position: (N, 2) µm.

@@ -1,4 +1,4 @@
-"""What a slide's arrays must be, told alike when they are written, verified, and examined before a run."""
+"""What a slide's arrays must be: the same checks when they are written, verified, and examined before a run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def checked_bags(
 
 
 def _as_kept(where: str, bag: SlideFeatures) -> SlideFeatures:
-    """Float16 features, float32 positions, int32 parents."""
+    """The same features as float16, positions as float32, parents as int32."""
     features = _numbers(f"{where}: features", bag.features)
     with np.errstate(over="ignore", invalid="ignore"):
         kept = features.astype(np.float16, copy=False)
@@ -66,8 +66,8 @@ def _as_kept(where: str, bag: SlideFeatures) -> SlideFeatures:
 def _numbers(where: str, values: Any) -> np.ndarray:
     try:
         array = np.asarray(values)
-    except Exception as error:  # other libraries' arrays have errors of their own, such as a tensor on a GPU
-        raise InputError(f"{where} are no array ({reason_of(error)}); give a NumPy array") from error
+    except Exception as error:  # arrays of other libraries raise their own types, e.g. a tensor on a GPU
+        raise InputError(f"{where} cannot be read as an array ({reason_of(error)}); give a NumPy array") from error
     if array.dtype.kind not in "fiu":
         raise InputError(f"{where} are of type {array.dtype}; give an array of numbers")
     return array
@@ -78,7 +78,7 @@ def _whole_numbers(where: str, values: Any) -> np.ndarray:
     limits = np.iinfo(np.int32)
     wrong = ~((array == np.floor(array)) & (array >= limits.min) & (array <= limits.max))
     if wrong.any():
-        raise InputError(f"{where} hold {array[wrong][0]}, which is no row number; give whole numbers, -1 for none")
+        raise InputError(f"{where} hold {array[wrong][0]}, which is not a row number; give whole numbers, -1 for none")
     return array.astype(np.int32)
 
 
@@ -107,7 +107,7 @@ def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:
 
     Args:
         bag: As a store keeps it.
-        n_coarse: Tiles of the next coarser magnification; None where the slide has none, and only signs are checked.
+        n_coarse: Tiles of the next coarser magnification; None where the slide has none, and only the sign of parents is checked.
     """
     if bag.parent is None:
         return []

@@ -1,4 +1,4 @@
-"""What a store says of the encoder that made its features: the same for extracted, imported and one's own features."""
+"""Identity of the encoder of a store: in the same form for extracted, imported and a user's own features."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from dmml.errors import InputError
 
 UNKNOWN_WEIGHTS = "imported"
-"""In place of a hash, where features were made elsewhere and nobody has seen the weights"""
+"""In place of a hash, where features were made elsewhere and the weights are not known"""
 
 
 _DEFAULTS: dict[str, Any] = {"weights": UNKNOWN_WEIGHTS, "preprocessing": {}}
 
 
 def complete_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """An encoder's identity with what was left out filled in, so that two stores of one encoder agree."""
+    """An encoder's identity with defaults for what was left out, so that two stores of one encoder agree."""
     known = {key: value for key, value in encoder.items() if value is not None}
     return {**known, **{key: value for key, value in _DEFAULTS.items() if key not in known}}
 
@@ -27,7 +27,7 @@ def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
         encoder: `name` and `dim`; perhaps `weights` (a hash) and `preprocessing`.
 
     Raises:
-        InputError: It has no name, or its width is no positive whole number.
+        InputError: It has no name, or its width is not a positive whole number.
     """
     name, dim = encoder.get("name"), encoder.get("dim")
     if not isinstance(name, str) or not name.strip():

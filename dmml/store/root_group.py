@@ -1,4 +1,4 @@
-"""Whether there is a zarr group at a place, and what its root says."""
+"""Whether there is a zarr group at a path, and its root metadata."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def root_group(place: Folder | Remote, path: str | Path) -> dict[str, Any] | Non
         root = describe(place, "")
     except InputError:
         raise
-    except Exception as error:  # every kind of remote file system has its own
+    except Exception as error:  # each remote file system raises its own types
         reason = reason_of(error)
         raise InputError(f"{path}: cannot be reached ({reason}); check the path and the access to it") from error
     return root if root is not None and root.get("node_type") == "group" else None

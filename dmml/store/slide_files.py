@@ -19,7 +19,7 @@ def slide_files(
 
     Args:
         bags: {magnification: features}, as `checked_bags` returns them.
-        attributes: What is to be known of the slide; plain values.
+        attributes: Facts about the slide; plain values.
         pictures: {name: (H, W) or (H, W, 3) uint8}.
 
     Raises:

@@ -164,7 +164,7 @@ class MacroAUC(Metric):
         if not defined.any():
             return torch.tensor(float("nan"), device=self.device)
         probability = logits.softmax(1)
-        # Only these classes: one that no patient has, or all have, has no curve, and torchmetrics would warn of it.
+        # A class that no patient has, or all have, has no curve, and torchmetrics would warn about it.
         values = [binary_auroc(probability[:, c], label == c) for c in defined.nonzero().flatten().tolist()]
         return torch.stack(values).mean()
 

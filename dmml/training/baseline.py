@@ -126,7 +126,7 @@ class BaselineNetwork(LoggedModule):
         self._keep_hparams()
 
     def fit_to_data(self, data: Any) -> None:
-        """Take what was not given from the training data; no network is built yet.
+        """Fill in what was not given from the training data; builds no network.
 
         Args:
             data: A `MultimodalDataModule` after `setup("fit")`.

@@ -1,4 +1,4 @@
-"""Warnings of libraries that a user of dmml can do nothing about: one list, for `fit` and cross-validation alike."""
+"""Library warnings that a user of dmml cannot act on: one list for `fit` and cross-validation."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NOT_ACTIONABLE: tuple[tuple[str, type[Warning], str], ...] = (
     (r"Be aware that when using `ckpt_path`, callbacks used to create", UserWarning, rf"{_LIGHTNING}pytorch\."),
     (r"Checkpoint directory .* exists and is not empty", UserWarning, rf"{_LIGHTNING}pytorch\."),
     (r"Experiment logs directory .* exists and is not empty", UserWarning, _LIGHTNING),
-    # Weight averaging takes the place of the schedule by steps.
+    # Weight averaging replaces the schedule by steps.
     (r"SWA is currently only supported every epoch", UserWarning, rf"{_LIGHTNING}pytorch\."),
     # The arguments are passed explicitly, while sys.argv must stay: DDP starts its processes by it.
     (r"LightningCLI's args parameter is intended to run from within", UserWarning, rf"{_LIGHTNING}pytorch\."),
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning, _LIGHTNING),
     # A cohort without RNA has layers without inputs.
     (r"Initializing zero-element tensors is a no-op", UserWarning, r"torch\.nn\."),
-    # LightningCLI's own use of its parser.
+    # LightningCLI itself uses its parser in this way.
     (
         r"[\s\S]*(only one JsonargparseDeprecationWarning|deprecated in v4)",
         DeprecationWarning,
@@ -38,8 +38,8 @@ _NOT_ACTIONABLE: tuple[tuple[str, type[Warning], str], ...] = (
 
 
 def silence_library_warnings() -> None:
-    """Leave out what a user can do nothing about; any other warning, of whatever library, is still shown."""
-    for name in ("pytorch", "fabric"):  # tips, and which accelerators there are: `dmml doctor` says it
+    """Hide warnings that a user cannot act on; all other warnings are still shown."""
+    for name in ("pytorch", "fabric"):  # tips, and the list of accelerators, which `dmml doctor` shows
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for message, category, module in _NOT_ACTIONABLE:
         warnings.filterwarnings("ignore", message, category, module)

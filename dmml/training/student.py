@@ -219,7 +219,7 @@ class SubspaceStudent(SubspaceModule):
     def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
         """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`.
 
-        Whom the new teachers were fitted on is added to what the student's checkpoint knows of its patients.
+        The patients of the new teachers are added to those that the student's checkpoint records.
         """
         self._teacher = (teacher,)
         if "patients" in self.fitted:

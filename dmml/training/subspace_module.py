@@ -141,13 +141,13 @@ class SubspaceModule(LoggedModule):
         self._keep_hparams()
 
     def fit_to_data(self, data: Any | None) -> None:
-        """Take what was not given from the checkpoint to start from and from the data; builds no network.
+        """Fill in what was not given from the checkpoint to start from and from the data; builds no network.
 
         Args:
             data: A `MultimodalDataModule` after `setup("fit")`; None fits nothing.
 
         Raises:
-            InputError: The data cannot be learned from, or do not go with the checkpoint.
+            InputError: The data cannot be learned from, or do not fit the checkpoint.
         """
         self._inherit()
         if data is not None:

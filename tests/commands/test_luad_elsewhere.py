@@ -53,7 +53,7 @@ def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsy
     assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
     said = capsys.readouterr().out
     assert "tumor genes are not measured and count as the training mean" in said
-    assert re.search(r"\d values of measured genes are not known and count as the training mean", said)
+    assert re.search(r"\d values of measured genes are missing and count as the training mean", said)
     out = tmp_path / "runs" / "luad" / "test" / "array_transductive"
     assert json.loads((out / "metrics.json").read_text())["c_index"]["n"] == n
     shift = json.loads((out / "shift.json").read_text())

@@ -42,7 +42,7 @@ def test_training_patients_alone_say_whether_a_covariate_holds_numbers():
     text = pd.DataFrame({"age": ["50", "60.0", "70", None]}, index=list("abcd"), dtype=object)  # words stand elsewhere
     assert CovariateCode.fit(text) == CovariateCode.fit(numbers)
     np.testing.assert_array_equal(CovariateCode.fit(text).encode(text), CovariateCode.fit(numbers).encode(numbers))
-    with pytest.raises(InputError, match="'old' of patient t is no number, as those of all training patients are"):
+    with pytest.raises(InputError, match="'old' of patient t is not a number, but all training patients have numbers"):
         CovariateCode.fit(text).encode(pd.DataFrame({"age": ["old"]}, index=["t"]))
     mixed = text.assign(age=["50", "old", "70", None])
     assert CovariateCode.fit(mixed).codes["age"].others == ("70", "old", "unknown")
