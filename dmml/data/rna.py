@@ -158,7 +158,5 @@ def told(facts: Mapping[str, Any]) -> str:
         held, known = (f"{facts[name]:,}" for name in ("values_held", "values"))
         said.append(f"{held} of {known} standardised values lie beyond ±{CLIP:g} and were clipped to it")
     if facts["values_imputed"]:
-        said.append(
-            f"{facts['values_imputed']:,} values of measured genes are missing and count as the training mean"
-        )
+        said.append(f"{facts['values_imputed']:,} values of measured genes are missing and count as the training mean")
     return "; ".join(said)

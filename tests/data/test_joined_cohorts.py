@@ -179,7 +179,5 @@ def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
     fitted = {"tumor": rna(0).fit(list(home.clinical.patients.index), genes)}
     fitted["tumor"]["std"] = [1.0] * 40
     assert told(rna(0).facts(fitted)) == ""
-    assert (
-        told(rna(0, spike=7377).facts(fitted)) == "1 of 480 standardised values lie beyond ±3 and were clipped to it"
-    )
+    assert told(rna(0, spike=7377).facts(fitted)) == "1 of 480 standardised values lie beyond ±3 and were clipped to it"
     assert "the median gene lies far from its training mean (tumor 5.0 training" in told(rna(5).facts(fitted))

@@ -153,7 +153,7 @@ def test_too_few_known_values_are_not_compared():
     """Few columns can be fitted by the axes alone, which would look like a cohort without any spread."""
     training, cohort = genes_of(60, 0), genes_of(40, 1)
     cohort[:31, np.arange(300) % 5 < 3] = np.nan
-    assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients with enough known values, of 10")
+    assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients with enough known values; ")
     short = cohort[:, :10]
     short[:, 5:] = np.nan
     assert compare(fit_reference(training[:, :10]), short)["reason"].startswith("0 patients with enough known values")
