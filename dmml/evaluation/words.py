@@ -63,7 +63,7 @@ def model_words(test: Tested) -> str:
 def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list[str]:
     """Sentences on one cohort's tests: how well, against which rival, and with `oracle` how much of what is possible.
 
-    Tests on training patients have no part in it: see `overlap_sentences`.
+    Tests on training patients are left out: see `overlap_sentences`.
     """
     honest = [test for test in tests if not test.overlap]
     if not honest:
@@ -76,7 +76,7 @@ def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list
 
 
 def overlap_sentences(tests: list[Tested]) -> list[str]:
-    """One sentence a test on training patients, which takes the place of its headline."""
+    """One sentence per test on training patients, in place of its headline."""
     return [
         f"{test.run} on {test.cohort}: {overlap_words(**test.overlap)}. They are given below without a verdict."
         for test in tests

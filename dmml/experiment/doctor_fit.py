@@ -1,4 +1,4 @@
-"""What a fit would refuse of the data: model and data are taken through the steps of `dmml fit` before its first batch."""
+"""What a fit would refuse about the data: runs the steps that `dmml fit` takes before its first batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRAINER = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_progres
 def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[str, Any]) -> None:
     """Add what a fit refuses in each fold; a cross-validation fits them all.
 
-    A model that starts from a checkpoint is looked at in the fold of the config alone: the checkpoint was made for it.
+    A model that starts from a checkpoint is only checked in the fold of the config: the checkpoint belongs to that fold.
 
     Args:
         found: With the cohort; blocking lines are added.
@@ -45,7 +45,7 @@ def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[s
 
 def _begin(module: Any, data: MultimodalDataModule, found: Examination) -> None:
     """What `Trainer.fit` does with a model and its data before the first batch."""
-    with contextlib.redirect_stdout(io.StringIO()):  # the counts that a fit prints are in the doctor's table
+    with contextlib.redirect_stdout(io.StringIO()):  # the doctor's table already has the counts that a fit prints
         if data.cohort is None:
             data.use_cohort(found.cohort)
         data.setup("fit")

@@ -65,7 +65,7 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
-    for name in ("predictions.csv", "programs.csv"):  # those of an earlier test never stand beside this one's context
+    for name in ("predictions.csv", "programs.csv"):  # files of an earlier test must not remain beside this context
         (out / name).unlink(missing_ok=True)
     context = _context(tested, model, data, out)
     write_json(out / "context.json", context)
@@ -91,7 +91,7 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
 
 
 def write_predictions(tested: Tested, collected: CollectPredictions, data: Any) -> Path:
-    """Write `predict/<cohort>/predictions.csv` (or `<cohort>_fold<k>`), and of what tables beside it.
+    """Write `predict/<cohort>/predictions.csv` (or `<cohort>_fold<k>`), and a record of its origin beside it.
 
     Raises:
         InputError: The predictions of another checkpoint, cohort or fold are there.

@@ -1,4 +1,4 @@
-"""Refuses to test a model on patients whom it was trained on, or, where that was asked for, counts them."""
+"""Refuses to test a model on patients that it was trained on, or counts them if such a test was requested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmml.errors import InputError
 from dmml.training.checkpoint import patients_seen
 
 NAMED = 3
-"""Patients that a message names."""
+"""Number of patients that a message names."""
 
 
 class TrainingPatients(Callback):
@@ -43,7 +43,7 @@ class TrainingPatients(Callback):
         """Called when the data module has been set up, and before the model is.
 
         Raises:
-            InputError: There are training patients among those to test, and nobody allowed it.
+            InputError: There are training patients among those to test, and they are not allowed.
         """
         data = trainer.datamodule
         if stage not in ("test", "predict") or not hasattr(data, "patients"):

@@ -1,4 +1,4 @@
-"""How other tools cut their tiles: what their files, and the names of their folders, say of size, scale and unit."""
+"""How other tools cut their tiles: size, scale and unit, as their files and folder names state them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STAMP_UM, _STAMP_PX = 256.0, 224
 
 @dataclass(frozen=True)
 class Cutting:
-    """How tiles were cut, as far as files or the user tell; None = unknown."""
+    """How tiles were cut, as far as files or the user state it; None = unknown."""
 
     magnification: float | None = None
     """10 / (µm per pixel of a tile), nominal"""
@@ -42,7 +42,7 @@ class Cutting:
 
 
 def cutting_of(path: Path, told: Mapping[str, Any], corner: np.ndarray) -> tuple[Cutting, np.ndarray]:
-    """What attributes of TRIDENT, CLAM, STAMP and others, and TRIDENT's folder name, tell of the tiles.
+    """The cutting that attributes of TRIDENT, CLAM, STAMP and others, and TRIDENT's folder name, state.
 
     Args:
         path: The file, for messages and its folder's name.
@@ -86,7 +86,7 @@ def _in_pixels(path: Path, told: Mapping[str, Any]) -> Cutting:
     if patch is None and folder:
         patch = float(folder["patch"])
     if level0 is None and patch is not None and magnification is None:
-        # CLAM: patch_size counts pixels of the level patch_level; only level 0 says how many of the finest these are.
+        # CLAM: patch_size is in pixels of the level patch_level; only for level 0 are these the finest pixels.
         downsample = _number(told, "downsample")
         level0 = patch * downsample if downsample else patch if told.get("patch_level") == 0 else None
     mpp, source = _number(told, "level0_mpp", "mpp", "slide_mpp"), "attribute of the file"

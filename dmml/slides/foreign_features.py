@@ -27,7 +27,7 @@ class ForeignSlide:
     """(N, 2) float64, upper left corner of each tile in pixels of the finest level, or in µm where `cutting.in_um`"""
     cutting: Cutting
     encoder: str = ""
-    """Name of the encoder, where the file tells it"""
+    """Name of the encoder, where the file states it"""
 
 
 def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:

@@ -1,4 +1,4 @@
-"""Whether what files and the user say of imported tiles fits together, and fits where the tiles lie."""
+"""Whether statements of files and of the user about imported tiles agree with each other and with the positions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NEAR = 0.15
 
 
 def complete_cutting(path: Path, told: Cutting, given: Cutting) -> Cutting:
-    """Join what the file and the user tell, and work out what follows from it; nothing is guessed.
+    """Combine what the file and the user state, and derive what follows from it; nothing is guessed.
 
     Args:
         path: The file, for messages.
-        told: By the file. It counts before what is given, but for the µm per pixel of the finest level, which a tool
-            may have rounded. Where its coordinates are µm, sizes and scales given in pixels do not matter.
-        given: By the user.
+        told: Stated by the file. It takes precedence over the user, except for the µm per pixel of the finest level,
+            which a tool may have rounded. If its coordinates are µm, sizes and scales in pixels are not used.
+        given: Stated by the user.
 
     Raises:
         SlideError: Something is known neither from the file nor from the user.
@@ -61,7 +61,7 @@ def complete_cutting(path: Path, told: Cutting, given: Cutting) -> Cutting:
 
 
 def unused_options(told: Cutting, given: Cutting) -> list[str]:
-    """Options that contradict what a file states, and are therefore not used for it; a line each."""
+    """One line per option that contradicts the file and is therefore not used."""
     pairs = {
         "--level0-px": (told.level0_px, given.level0_px),
         "--patch-px": (told.patch_px, given.patch_px),
@@ -111,7 +111,7 @@ def check_placement(path: Path, corner: np.ndarray, cutting: Cutting, from_file:
 
 
 def placement_doubts(corner: np.ndarray, cutting: Cutting) -> list[str]:
-    """What should be looked at: a few tiles that overlap, or tiles that all stand far apart."""
+    """Warnings: a few tiles overlap, or all tiles are far apart."""
     distances, side = neighbour_distances(np.unique(corner, axis=0)), cutting.level0_px
     unit, usual = "µm" if cutting.in_um else "px", usual_distance(distances)
     doubts = []

@@ -77,8 +77,8 @@ def import_features(
         coords: Folder of HDF5 files with coordinates, for features that stand alone.
         magnification: 10 / (µm per pixel of a tile), where the files do not tell.
         patch_px: Side of a tile in pixels of its magnification, where the files do not tell.
-        level0_px: Side of a tile in pixels of the finest level, where the files do not tell. Files of which the tiles
-            stand closer together are refused.
+        level0_px: Side of a tile in pixels of the finest level, where the files do not state it. Files whose tiles
+            are closer together are refused.
         mpp: µm per pixel of the finest level; taken before what the files tell, unless their coordinates are µm.
 
     Raises:
@@ -176,7 +176,7 @@ def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cuttin
 
 
 def _warn(path: Path, held: ForeignSlide, cutting: Cutting, given: Cutting, result: Import) -> None:
-    """Say what is odd about a file that is taken all the same."""
+    """Add warnings about a file that is imported nevertheless."""
     doubts = [*unused_options(held.cutting, given), *placement_doubts(held.corner, cutting)]
     if zeros := zero_rows(held.features):
         doubts.append(f"{zeros} of {len(held.features)} tiles hold zeros only, as where an extraction failed")

@@ -1,7 +1,7 @@
-"""Which levels of a pyramid can be trusted to show, at a whole fraction of the size, what the finest level shows.
+"""Which levels of a pyramid show the same as the finest level, at a whole fraction of its size.
 
-Pyramids are found with levels that were padded to whole tiles, cropped, rotated, or that are another picture. Such a
-level is ignored and named: the same finest level then gives the same tiles as it would without it.
+Some pyramids have levels that were padded to whole tiles, cropped or rotated, or that show another picture. Such a level
+is ignored and named, so that the tiles are the same as without it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Levels:
         sizes: Of all levels; the finest is the first.
         read: Reads pixels of a level; may fail where the file is damaged, and that place is then not compared.
         whole_fractions: Whether a level must be a whole number of times smaller. It is for generic TIFFs, of which
-            nothing but the sizes is known; vendors' formats say themselves how a level lies.
+            nothing but the sizes is known; vendors' formats state how a level is placed.
 
     Attributes:
         notes: A line for each level that is ignored, and why.
@@ -88,7 +88,7 @@ class Levels:
                         _cells(self._read(level, round(x), round(y), side, side)),
                         _cells(self._read(finer, *fine_box)),
                     ]
-                except Exception:  # what cannot be decoded is found out, and counted, where tiles are read
+                except Exception:  # places that cannot be decoded are detected and counted when tiles are read
                     continue
                 if max(one.std() for one in cells) >= _CONTRAST:
                     agree.append(_correlation(*cells) >= _ALIKE)

@@ -19,10 +19,10 @@ _GENERIC = "generic-tiff"
 
 @dataclass(frozen=True)
 class OpenedSlide:
-    """A slide that is open, and what was found out on the way."""
+    """An open slide, and what was found out when it was opened."""
 
     handle: Any
-    """`openslide.OpenSlide`, or an object with the same few calls"""
+    """`openslide.OpenSlide`, or an object with the same methods"""
     reader: str
     """`openslide:<vendor>`, `tiff:page <n>` or `pillow`"""
     whole_fractions: bool = False
@@ -36,7 +36,7 @@ class OpenedSlide:
         """µm per pixel that the slide's own page states, or the one that is given.
 
         Raises:
-            SlideError: It states none that can be believed; the message names the pages that do.
+            SlideError: It states no plausible one; the message names the pages that do.
         """
         try:
             return resolve_mpp(str(path), self.properties, given)
@@ -51,7 +51,7 @@ class OpenedSlide:
 
     @property
     def properties(self) -> dict[str, str]:
-        """What the format, or the slide's page of a TIFF, says of the slide."""
+        """Properties of the slide from its format, or from its page of a TIFF."""
         told = dict(getattr(self.handle, "properties", {}))
         return told | slide_page(self.pages).properties(self.pages[0].description) if self.pages else told
 
@@ -72,7 +72,7 @@ def open_slide(path: Path, given_mpp: float | None) -> OpenedSlide:
 
     Args:
         path: Any file that OpenSlide reads, any TIFF, or a plain image.
-        given_mpp: µm per pixel from the user, without which a plain image is of no use.
+        given_mpp: µm per pixel from the user; a plain image needs it.
 
     Raises:
         SlideError: It cannot be opened (state `unopenable`), or is a plain image without a scale (`no_mpp`).
@@ -135,7 +135,7 @@ def _by_page(path: Path, slide: Page, pages: Sequence[Page], notes: list[str]) -
         if not slide.is_tiled:
             return OpenedSlide(PlainImage(path, slide), "pillow", True, pages, notes)
         return OpenedSlide(TiffPageReader(path, slide, pages), f"tiff:page {slide.number}", True, pages, notes)
-    except Exception as error:  # Pillow has no one error for what it cannot read
+    except Exception as error:  # Pillow raises many types
         raise SlideError(
             "unopenable",
             f"{path}: {slide} of {len(pages)}, the slide, cannot be opened ({reason_of(error)}); if the download is "

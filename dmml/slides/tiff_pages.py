@@ -1,4 +1,4 @@
-"""The pages of a TIFF: which of them is the slide, and what each says of its pixel size."""
+"""The pages of a TIFF: which of them is the slide, and the pixel size that each states."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ class Page:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it calls itself a smaller version of another page."""
+        """Whether it is marked as a smaller version of another page."""
         return bool(int(self.tags.get(_SUBFILE, 0)) & 1)
 
     @property
     def description(self) -> str:
-        """Text that whoever wrote the page left in it."""
+        """ImageDescription of the page."""
         text = self.tags.get(_DESCRIPTION, "")
         # Pillow reads the tag as Latin-1, and OME writes UTF-8 into it, as in "µm".
         return (text if isinstance(text, bytes) else str(text).encode("latin-1", "replace")).decode("utf-8", "replace")
 
     def properties(self, shared_description: str = "") -> dict[str, str]:
-        """What is said of the page's pixel size, by the names that OpenSlide uses and a few of our own.
+        """What the page states about its pixel size, under OpenSlide's property names and a few of our own.
 
         Args:
-            shared_description: That of the first page, in which OME speaks of all.
+            shared_description: That of the first page, in which OME describes all pages.
         """
         across, down = (_number(self.tags.get(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
         found = {} if across is None else {"tiff.XResolution": str(across)}

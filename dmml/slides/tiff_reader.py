@@ -1,4 +1,4 @@
-"""Reads the tiles of any page of a TIFF, for slides that do not stand on the page where OpenSlide expects them."""
+"""Reads the tiles of any page of a TIFF, for slides that are not on the page where OpenSlide expects them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CACHED_BYTES = 32 * 2**20
 
 
 class TiffPageReader:
-    """A page of a TIFF and its smaller versions, behind the few calls of OpenSlide that `Slide` needs.
+    """A page of a TIFF and its smaller versions, behind the few methods of OpenSlide that `Slide` needs.
 
     Args:
         path: The TIFF.
-        slide: The page that is the slide; it is tiled.
-        pages: All pages; those that call themselves reduced are offered as levels, from large to small.
+        slide: The page of the slide, which is tiled.
+        pages: All pages; those that are marked as reduced are offered as levels, from large to small.
 
     Raises:
         ValueError: The file ends before the page's data, or the page is compressed in a way that cannot be read.
@@ -63,7 +63,7 @@ class TiffPageReader:
         return picture
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
         self._cache.clear()
 
@@ -126,7 +126,7 @@ class _Tiled:
         return pieces
 
     def decode(self, pieces: list[bytes]) -> Image.Image:
-        """RGB pixels of a tile, cut off at the page's edge by whoever pastes it."""
+        """RGB pixels of a whole tile; the caller crops it at the edge of the page."""
         if self._compression in _JPEG_2000:
             picture = Image.open(io.BytesIO(pieces[0]))
             if self._compression == _JPEG_2000_YCBCR:

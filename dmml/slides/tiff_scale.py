@@ -12,11 +12,11 @@ _IMAGEJ_UNIT = re.compile(r"^unit=(\S+)\s*$", re.MULTILINE)
 
 
 def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tuple[float, float]) -> dict[str, str]:
-    """What a description says of the µm per pixel of a page, as properties that `resolve_mpp` knows.
+    """The µm per pixel of a page that a description states, as properties that `resolve_mpp` knows.
 
     Args:
         description: Of the page; OME writes one for all pages into the first.
-        size: (width, height) of the page, by which OME's images are told apart.
+        size: (width, height) of the page, by which OME's images are identified.
         pixels_per_unit: The page's resolution tags, which ImageJ counts in a unit of its own; 0 where it has none.
     """
     if found := _APERIO.search(description):

@@ -32,26 +32,26 @@ class SlideCheck:
     problems: list[str] = field(default_factory=list)
     """What is wrong with its arrays: a run on them fails or gives NaN"""
     unlikely: list[str] = field(default_factory=list)
-    """Values that can be read and that no sound extraction gives: tiles of zeros, tiles in one place"""
+    """Values that are readable but implausible: tiles of zeros, tiles in one place"""
     misplaced: list[str] = field(default_factory=list)
-    """What cannot be true of where its tiles lie: they overlap, or their scale is impossible"""
+    """What is impossible about the positions of its tiles: they overlap, or their scale is impossible"""
     doubts: list[str] = field(default_factory=list)
-    """What may be meant, and should be looked at"""
+    """What may be intended, but should be checked"""
 
     @property
     def wrong(self) -> list[str]:
-        """All for which the slide does not pass."""
+        """All reasons why the slide does not pass."""
         return [*self.problems, *self.unlikely, *self.misplaced]
 
 
 def verify(store: FeatureStore) -> Iterator[SlideCheck]:
-    """Look through every slide, all of its values included."""
+    """Check every slide, including all of its values."""
     for slide in store.slides():
         yield check_slide(store, slide)
 
 
 def check_slide(store: FeatureStore, slide: str) -> SlideCheck:
-    """Look through one slide.
+    """Check one slide.
 
     Shapes agree with each other and with the encoder, all numbers are finite, no magnification is undeclared, no two
     tiles share a place or overlap, every fine tile lies inside its parent, and the scale is one that a scanner has.
@@ -97,7 +97,7 @@ def _of_values(bag: SlideFeatures) -> list[str]:
 def _place(
     check: SlideCheck, known: Mapping[str, Any], magnification: int, bag: SlideFeatures, side: float, nominal: float
 ) -> None:
-    """Judge where the tiles of one magnification lie."""
+    """Check the positions of the tiles of one magnification."""
     position = np.unique(bag.position, axis=0).astype(np.float64)
     distances = neighbour_distances(position)
     told, usual = f"{magnification}x: ", usual_distance(distances)
@@ -106,7 +106,7 @@ def _place(
     text = (
         f"{told}{overlaps} of {len(distances)} tiles of {side:.4g} µm overlap another; most stand {usual:.4g} µm apart"
     )
-    if overlap_by_design(distances, side) or (overlaps and "tissue_mm2" in known):  # dmml's own tiles never overlap
+    if overlap_by_design(distances, side) or (overlaps and "tissue_mm2" in known):  # tiles cut by dmml never overlap
         check.misplaced.append(text)
     elif overlaps:
         check.doubts.append(text)

@@ -93,15 +93,15 @@ def _path(kind: Any) -> str:
 
 
 def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[str, Any]:
-    """Salted hashes of patient ids: a checkpoint can tell whether it saw a patient, but not whom it saw.
+    """Salted hashes of patient ids: a checkpoint can tell whether it saw a patient, but not list them.
 
     Args:
         patient_ids: Of one part (training, inner validation).
         salt: None draws one.
 
     Returns:
-        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, by which an id is known that another table
-        spells differently}. A key that two of the ids share is left out.
+        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, which is the same for other
+        spellings of an id}. A key that two of the ids share is left out.
     """
     salt, ids = salt or secrets.token_hex(8), list(patient_ids)
     keys = [key for key, count in Counter(map(patient_key, ids)).items() if count == 1]
