@@ -1,4 +1,4 @@
-"""Whether a folder can be written to, asked before the work whose results it is for. Standard library only."""
+"""Whether a folder can be written to, checked before the work starts. Standard library only."""
 
 from __future__ import annotations
 

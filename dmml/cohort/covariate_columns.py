@@ -102,7 +102,7 @@ def _without_unknown(column: pd.Series) -> pd.Series:
 
 
 def _is_unknown(word: str) -> bool:
-    """Whether a word stands for no value: `unknown`, `Stage X`, `TX`."""
+    """Whether a word means that the value is unknown: `unknown`, `Stage X`, `TX`."""
     return word.lower() == "none" or is_not_assessed(word)
 
 

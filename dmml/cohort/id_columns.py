@@ -17,7 +17,7 @@ _ID_COLUMNS = frozenset(
     "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
 )
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
-# Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may be the id of a patient.
+# Labels of rows of sums and means at the end of a table. `max`, `all` or `n` alone may be the id of a patient.
 _SUMMARY = re.compile(
     rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
     rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|std|std[ _.]dev|standard deviation|count|counts"
@@ -101,5 +101,5 @@ def _whole_numbers(table: TextTable, column: pd.Series) -> pd.Series:
         first = spellings.index[spellings > 1][0]
         both = known[whole == first].drop_duplicates()
         told = " and ".join(f"{name!r} (line {table.line_of(index)})" for index, name in both.items())
-        raise InputError(f"{table.path}: {told} in {column.name!r} are one number; write each id one way")
+        raise InputError(f"{table.path}: {told} in {column.name!r} are the same number; write each id in one way")
     return whole.reindex(column.index).where(column.notna(), None)

@@ -37,7 +37,7 @@ def _plain(name: str) -> str:
 def patient_key(name: str) -> str:
     """An id without what programs change in it: case, kind of separator, leading zeros, a decimal point, a barcode's end.
 
-    It is stricter than what `spelt_otherwise` asks about: a separator between two digits or two letters stays, so that
+    It is stricter than the comparison of `spelt_otherwise`: a separator between two digits or two letters stays, so that
     `1-12` and `11-2` are two patients.
     """
     if re.fullmatch(r"tcga\w{6}", plain := _plain(name)):

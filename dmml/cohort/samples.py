@@ -83,7 +83,7 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
             raise InputError(f"{path}: sample {name!r} is given to both {_both(mapping[name], own)}; correct one")
         if sample in _FILE_COLUMNS:
             stems.setdefault(name.split(".")[0], set()).add(own)
-    # A table headed by alignments (/data/P1.bam) goes by their short names, so the map must hold these too.
+    # In a table headed by alignments (/data/P1.bam), samples have the short names, so the map must hold these too.
     short = dict(zip(names_of_columns(list(mapping)), mapping.values(), strict=True))
     return {stem: own.pop() for stem, own in stems.items() if len(own) == 1} | short | mapping
 

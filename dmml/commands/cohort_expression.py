@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probes",
         type=Path,
         metavar="CSV",
-        help="which genes the row names stand for, where they are probes or transcripts: columns probe,symbol, or a GPL table",
+        help="which genes the row names stand for, if these are probes or transcripts: a table with the columns probe,symbol, or a GPL table",
     )
     parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes of STAR-counts files too")
     parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")

@@ -123,7 +123,7 @@ class CrossvalResult:
 
     @property
     def outlying(self) -> list[dict[str, Any]]:
-        """Folds in which a model lies apart from its other folds, see `outlying_folds`; none in results of an earlier dmml."""
+        """Outlying folds of each model, see `outlying_folds`; none in results of an earlier dmml."""
         return list(self.content.get("outlying_folds") or [])
 
     def place(self, unit: Mapping[str, int], model: str) -> Path:

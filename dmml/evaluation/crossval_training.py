@@ -32,7 +32,7 @@ class FoldCurve:
     Attributes:
         name: Of the fold.
         value: The primary metric on its test patients; None where undefined.
-        apart: Whether the fold lies apart from the others.
+        apart: Whether the fold is an outlier, see `outlying_folds`.
         training: Training loss; the index is the epoch, from 1.
         validation: Validation loss, with the same index.
         chosen: The epoch that was chosen, from 1; None where it is not known.
@@ -114,7 +114,7 @@ def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), handletextpad=0.4)
     caption = f"Above each panel, {metric[0].lower()}{metric[1:]} of the fold's test patients."
     if any(curve.apart for curve in curves):
-        caption += " In bold: a fold that lies apart from the others."
+        caption += " In bold: an outlying fold."
     alt = "; ".join(words.values())
     return Picture(f"training_{model}", f"Training: {label(model)}", caption, f"{label(model)}: {alt}.", figure, words)
 

@@ -61,7 +61,7 @@ def unit_words(result: CrossvalResult, unit: Mapping[str, int]) -> str:
 
 
 def outlying_words(result: CrossvalResult) -> list[str]:
-    """One sentence per fold in which models lie apart from their other folds, with where to look."""
+    """One sentence per outlying fold: its models, and where to look for the reason."""
     by_fold: dict[str, list[dict[str, Any]]] = {}
     for row in result.outlying:
         by_fold.setdefault(unit_words(result, row), []).append(row)

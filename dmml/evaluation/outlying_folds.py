@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 
 FAR = 0.15
-"""Smallest difference of concordance or AUC between a fold that lies apart and the median of the other folds"""
+"""Smallest difference of concordance or AUC between an outlying fold and the median of the other folds"""
 STANDARD_ERRORS = 2.5
 """The same in standard errors of the fold: folds of few patients differ by chance"""
 FEWEST = 3
-"""Fewest folds of a repeat among which one can be said to lie apart"""
+"""Fewest folds of a repeat among which one can be called outlying"""
 
 
 def outlying_folds(units: Sequence[Mapping[str, int]], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Folds that lie apart, the farthest first.
+    """Outlying folds, the farthest first.
 
     Args:
         units: {repeat, fold, seed} of each fit.
         entries: The metric of each fit in the form of `metrics.json`: `value`, `low`, `high`, None where undefined.
 
     Returns:
-        For each fold that lies apart: its unit, `value`, and the `median`, `lowest` and `highest` value of the other folds of its repeat.
+        For each outlying fold: its unit, `value`, and the `median`, `lowest` and `highest` value of the other folds of its repeat.
     """
     found = []
     for unit, entry in zip(units, entries, strict=True):

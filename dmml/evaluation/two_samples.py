@@ -1,4 +1,4 @@
-"""Whether two samples of patients can be told apart: a classifier's AUC, and the permutation p of that same AUC."""
+"""Whether two samples of patients can be distinguished: the AUC of a classifier, and its permutation p."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]
 
 
 def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[str, Any]]:
-    """Folds that lie apart, per model; joined models are left out, since theirs follow from their parts."""
+    """Outlying folds per model; joined models are left out, since theirs follow from their parts."""
     return [
         {"model": name, **one}
         for name, folds in tested.items()

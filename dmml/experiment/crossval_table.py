@@ -62,7 +62,7 @@ def _undefined(result: dict[str, Any], metric: str) -> list[str]:
 
 
 def _outlying(result: dict[str, Any]) -> list[str]:
-    """Folds that lie apart, with where their curves are drawn."""
+    """Outlying folds, and where their curves are drawn."""
     return [
         f"{row['model']} in {Unit(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds ({row['lowest']:.3f} to "
         f"{row['highest']:.3f}); look at its training in report.html"

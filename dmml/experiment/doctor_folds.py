@@ -19,11 +19,11 @@ def examine_folds(add: Callable[[str, str, str], None], cohort: Cohort) -> pd.Da
     """Count the patients of every fold, and name parts that are too small to train on or to judge by.
 
     Args:
-        add: Takes the part of the examination, a sentence, and `look` or `blocks`.
+        add: Called with the part of the examination, a sentence, and `look` or `blocks`.
         cohort: With or without a split.
 
     Returns:
-        A row a fold: patients and events (or patients of each class) of its train, val and test.
+        One row per fold: patients and events (or patients of each class) of its train, val and test.
 
     Raises:
         InputError: A fold has too few training patients to carve an inner validation from.

@@ -18,7 +18,7 @@ def out_of_fold(tested: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
     """One row per model, fold, repeat, seed and patient.
 
     Each fold's model has edges and an end of its own, so its own `predictions.csv` has survival on its own days. Here it
-    stands on the days that all folds share: 1, 3 and 5 years, and any other day at which a fold is judged, as far as at
+    is given on days that all folds share: 1, 3 and 5 years, and any other day at which a fold is judged, as far as at
     least one fold's curve reaches. Beyond the end of its fold's training follow-up a patient's survival is undefined, and
     the field is empty.
 
@@ -43,7 +43,7 @@ def _common_days(tested: Mapping[str, Sequence[Tested]]) -> list[float]:
 
 
 def _on_days(predictions: pd.DataFrame, days: Sequence[float]) -> pd.DataFrame:
-    """The table with its survival on these days in place of its own, log-linear between them (see `curve_at`)."""
+    """The table with survival on these days instead of its own; log-linear interpolation (see `curve_at`)."""
     own = [name for name in predictions if name.startswith("survival_")]
     if not survival_days(predictions):
         return predictions.drop(columns=own)

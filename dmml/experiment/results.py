@@ -58,7 +58,7 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
         The folder.
 
     Raises:
-        InputError: The result of another checkpoint, cohort or fold is there.
+        InputError: The folder holds the result of another checkpoint, cohort or fold.
     """
     from dmml.evaluation.report import write_evaluation
     from dmml.evaluation.transductive import transductive_words
@@ -94,7 +94,7 @@ def write_predictions(tested: Tested, collected: CollectPredictions, data: Any) 
     """Write `predict/<cohort>/predictions.csv` (or `<cohort>_fold<k>`), and a record of its origin beside it.
 
     Raises:
-        InputError: The predictions of another checkpoint, cohort or fold are there.
+        InputError: The folder holds the predictions of another checkpoint, cohort or fold.
     """
     fold = tested_fold(data)
     folder = tested.checkpoint.check_result("predict", data.name, fold)

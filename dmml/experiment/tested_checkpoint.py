@@ -62,7 +62,7 @@ class TestedCheckpoint:
         """Folder of a result that may be written.
 
         Raises:
-            InputError: The result of another checkpoint, cohort or fold is there, and may not be replaced.
+            InputError: The folder holds the result of another checkpoint, cohort or fold, which may not be replaced.
         """
         folder = self.folder(verb, cohort, fold)
         if self.overwrite or not (folder / "predictions.csv").is_file():

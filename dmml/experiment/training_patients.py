@@ -50,8 +50,8 @@ class TrainingPatients(Callback):
             return
         if not self.fitted.get("patients"):
             _warn(
-                f"{self.checkpoint} does not say which patients it was trained on, so nobody can tell whether they are "
-                "among those tested; the figures are honest only if they are not"
+                f"{self.checkpoint} does not say which patients it was trained on, so some of them may be "
+                "among those tested; the figures are honest only if none is"
             )
             return
         patients, cohort = data.patients("test"), getattr(data, "cohort", None)

@@ -37,7 +37,7 @@ def prefix_of(store: str | Path) -> str:
     """What the names of a store's companions begin with: nothing for the first store of a folder, else its own name.
 
     Args:
-        store: Path or URL of a store, which need not be there yet.
+        store: Path or URL of a store, which need not exist yet.
     """
     own = Path(str(store).rstrip("/")).name
     names, stores = _folder(beside(store, ""))

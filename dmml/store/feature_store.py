@@ -82,7 +82,7 @@ class FeatureStore:
                 were encoded.
 
         Raises:
-            InputError: The encoder has no name or width, or a store is there already and was made with another encoder,
+            InputError: The encoder has no name or width, or a store exists already and was made with another encoder,
                 grid or parameters; the message names each difference.
         """
         wanted = {

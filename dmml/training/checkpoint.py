@@ -121,7 +121,7 @@ def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) ->
 
 
 def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Mapping[str, Any]) -> list[str]:
-    """Those of the patients whom a model has seen.
+    """The patients that a model has seen.
 
     It saw those of its training, those of the inner validation that chose its epoch, and those of both of the models that
     it learned from (a teacher, `init_from`).

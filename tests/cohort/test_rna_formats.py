@@ -214,7 +214,7 @@ def test_feature_counts_with_names_beside_its_ids_and_of_exons():
     write_feature_counts("fc.txt", BAMS, names=[f"gene:{i}" for i in range(80)], gene_name=GENES)
     np.testing.assert_allclose(values(build_expression(["fc.txt"])), expected_tpm(), rtol=1e-5)
     write_feature_counts("fc.txt", BAMS, names=[ENSEMBL[i // 2] for i in range(80)])
-    with pytest.raises(InputError, match="stands in several rows, so exons were counted; run featureCounts without -f"):
+    with pytest.raises(InputError, match="is in several rows, so exons were counted; run featureCounts without -f"):
         build_expression(["fc.txt"])
 
 

@@ -45,7 +45,7 @@ def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | 
     frame = read_rows(table, names=0)
     if (repeated := frame.iloc[:, 0].duplicated()).any():
         raise InputError(
-            f"{table.path}: {frame.iloc[:, 0][repeated].iloc[0]!r} stands in several rows, so exons were counted; run "
+            f"{table.path}: {frame.iloc[:, 0][repeated].iloc[0]!r} is in several rows, so exons were counted; run "
             "featureCounts without -f, which counts genes"
         )
     samples = [i for i in range(6, len(table.columns)) if _is_numeric(frame.iloc[:, i])]

@@ -19,7 +19,7 @@ def is_gct(path: Path) -> bool:
 
 
 def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
-    """Read the values; what describes rows and, in version 1.3, columns is passed over.
+    """Read the values; annotations of rows and, in version 1.3, of columns are skipped.
 
     Args:
         path: The file: its version, its numbers of rows and columns, its header, and the rows.

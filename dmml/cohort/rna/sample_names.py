@@ -40,7 +40,7 @@ def name_of_file(path: Path, known: Container[str] = ()) -> str:
 def names_of_columns(names: Sequence[str]) -> list[str]:
     """Samples of a table whose columns are called after alignments (`/data/P1.sorted.bam`) or quantifications.
 
-    Files of one name in several folders (`P1/accepted_hits.bam`) go by their folders. Other names stay as they are, and
+    Files of one name in several folders (`P1/accepted_hits.bam`) are named after their folders. Other names stay as they are, and
     so do all where two files would otherwise be one sample.
     """
     is_file = [bool(_ALIGNMENT.search(name) or _is_quantification(name)) for name in names]

@@ -147,7 +147,7 @@ def _without_summaries(matrix: Matrix, source: str) -> tuple[Matrix, dict[str, l
 def _on_its_scale(matrix: Matrix, options: InputOptions, source: str) -> tuple[Matrix, str, dict[str, int], bool]:
     """The matrix on a scale on which rows of one symbol can be merged, that scale, and whether it becomes log2 then.
 
-    The logarithm with a small offset is taken back. Where it cannot be told whether its linear values are TPM or FPKM, as
+    A logarithm with a small offset is converted back. If its linear values may be TPM or FPKM, as
     in a table of few genes, they are stored as log2(x + 1), which models compute from either.
     """
     if matrix.scale is not None:

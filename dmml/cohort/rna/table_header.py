@@ -14,7 +14,7 @@ from dmml.cohort.rna.summary_rows import kind_of_row
 from dmml.cohort.tables import MISSING, TextTable, open_table, open_text
 from dmml.errors import InputError
 
-_NAME_COLUMNS = 3  # a gene's name stands in one of the first columns
+_NAME_COLUMNS = 3  # a gene's name is in one of the first columns
 _MIN_SHARE_OF_GENES = 0.2
 
 
