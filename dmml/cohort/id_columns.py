@@ -12,6 +12,10 @@ from dmml.errors import InputError
 
 # A spreadsheet shortens long numbers to 2.02E+11 (or 2,02E+11); the sign tells it from an id such as 12E3.
 _SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,}")
+_ERROR = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|#+)")
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}")  # what becomes of 3-12 and 12-45
+_TWO_NUMBERS = re.compile(r"\d+-\d+")
 _WHOLE_NUMBER = re.compile(r"(\d+)(\.0+)?")
 _ID_COLUMNS = frozenset(
     "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
@@ -20,11 +24,11 @@ _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|
 # Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may well be somebody's id.
 _SUMMARY = re.compile(
     rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
-    rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|std|std[ _.]dev|standard deviation|count|counts"
+    rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|n ?= ?\d+|std|std[ _.]dev|standard deviation|count|counts"
     rf"|(na|nan|null|missing)[ _](counts?|values)|n[ _]missing|number of {_COUNTED}"
     rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne",
 )
-_TRAILING = re.compile(r"\s*(\(.*\)|:[\s\d.,]*|n\s*=\s*\d+)?\s*$")
+_TRAILING = re.compile(r"\s*([(\[].*[)\]]|(?<=[a-z ])(±|\+/-) ?(sd|sem?|std)?|:[\s\d.,]*|(?<=.)n\s*=\s*\d+)?\s*$")
 _MOST_LINES = 5
 
 
@@ -42,14 +46,16 @@ def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.S
         InputError: An id is a shortened number, a row repeats the header or sums up others, or `1040` and `1040.0` are
             both there; names the lines.
     """
-    check_shortened(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
+    check_damaged(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
     if patients:
         _check_rows(table, column)
     return _whole_numbers(table, column)
 
 
-def check_shortened(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
-    """Refuse ids that a spreadsheet has shortened, so that several patients share one.
+def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
+    """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, so that several patients may share one.
+
+    Dates are refused only beside ids such as `12-45`, which show what they were.
 
     Args:
         path: The table, for the message.
@@ -59,16 +65,21 @@ def check_shortened(path: object, ids: Sequence[str | None] | pd.Series, places:
     Raises:
         InputError: Names the places.
     """
-    bad = [
-        (name, place) for name, place in zip(ids, places, strict=True) if name and _SHORTENED.fullmatch(name.strip())
+    plain = [(name or "").strip(" \"'=") for name in ids]
+    damages = [
+        (_SHORTENED, "a spreadsheet has shortened the number"),
+        (_ERROR, "a spreadsheet shows this where a formula fails or a column is too narrow"),
     ]
-    if bad:
-        shown = ", ".join(f"{place}: {name!r}" for name, place in bad[:_MOST_LINES])
-        more = f", … ({len(bad)} in all)" if len(bad) > _MOST_LINES else ""
-        raise InputError(
-            f"{path}: {shown}{more}: a spreadsheet has shortened the number, so that different ids may have become one; "
-            "format the column of ids as text, and export the table again"
-        )
+    if any(map(_TWO_NUMBERS.fullmatch, plain)):
+        damages.append((_DATE, "a spreadsheet has taken a number such as 3-12 for a date"))
+    for damage, cause in damages:
+        bad = [f"{place}: {name!r}" for name, place in zip(plain, places, strict=True) if damage.fullmatch(name)]
+        if bad:
+            more = f", … ({len(bad)} in all)" if len(bad) > _MOST_LINES else ""
+            raise InputError(
+                f"{path}: {', '.join(bad[:_MOST_LINES])}{more}: {cause}, so that different ids may have become one; "
+                "format the column of ids as text, and export the table again"
+            )
 
 
 def _check_rows(table: TextTable, column: pd.Series) -> None:

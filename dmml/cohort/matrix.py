@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,13 @@ import pandas as pd
 
 from dmml.cohort.gene_account import GeneAccount, are_entrez, entrez_number, name_genes
 from dmml.cohort.gene_names import is_gene, share_of_genes
-from dmml.cohort.id_columns import check_shortened
+from dmml.cohort.id_columns import check_damaged
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
 from dmml.cohort.rna.cells import numbers_of, patient_ids
 from dmml.cohort.rna.other_measurements import check_columns, check_names, check_suffix
 from dmml.cohort.rna.sample_names import names_of_columns
 from dmml.cohort.rna.summary_rows import is_statistic, kind_of_row
-from dmml.cohort.rna.table_header import are_values, check_header, open_rna_table
+from dmml.cohort.rna.table_header import are_values, check_header, check_sample_names, open_rna_table
 from dmml.cohort.scale import LINEAR
 from dmml.cohort.tables import TextTable, read_rows, require_column
 from dmml.errors import InputError
@@ -25,16 +26,10 @@ from dmml.errors import InputError
 _FEWEST_KNOWN = 0.2  # share of names that must be genes before an axis is taken for the genes
 _NAME_COLUMNS = 3  # gene names stand in one of the first columns, or nowhere
 _ANNOTATION = {
-    "entrez_gene_id",
-    "entrezid",
-    "entrez",
-    "gene_type",
-    "description",
-    "length",
-    "chromosome",
-    "start",
-    "end",
-}
+    "entrez_gene_id", "entrezid", "entrez", "gene_type", "gene_biotype", "description", "length", "gene_length",
+    "exon_length", "exonic_length", "transcript_length", "width", "chromosome", "chr", "chrom", "seqnames", "start", "end",
+    "gene_start", "gene_end", "strand", "gc", "gc_content",
+}  # fmt: skip
 
 
 @dataclass
@@ -232,7 +227,9 @@ def genes_by_samples(
         samples = [
             i
             for i, name in enumerate(table.columns)
-            if i != name_column and name.lower() not in _ANNOTATION and not _is_annotation(frame.iloc[:, i], i)
+            if i != name_column
+            and re.sub(r"[ .]", "_", name.lower()) not in _ANNOTATION
+            and not _is_annotation(frame.iloc[:, i], i)
         ]
     statistics = [i for i in samples if is_statistic(table.columns[i])]
     samples = [i for i in samples if i not in statistics]
@@ -244,7 +241,8 @@ def genes_by_samples(
     genes = [str(name).strip() for name in named.iloc[:, name_column]]
     values = numbers_of(table, named, samples).T
     names = [table.columns[i] for i in samples]
-    check_shortened(table.path, names, [f"column {i + 1} of the header" for i in samples])
+    check_sample_names(table, name_column, names)
+    check_damaged(table.path, names, [f"column {i + 1} of the header" for i in samples])
     if "" in names:
         raise InputError(
             f"{table.path}: column {samples[names.index('')] + 1} has no sample name in the header; name it"

@@ -23,7 +23,10 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
         named["gene_sets"] = None
     if isinstance(named["split"], Mapping):
         named["split"] = None
-    found = {option: Path(path) for option, path in named.items() if path and "://" not in str(path)}
+    texts = {
+        option: path for option, path in named.items() if isinstance(path, (str, Path))
+    }  # numbers are refused elsewhere
+    found = {option: Path(path) for option, path in texts.items() if path and "://" not in str(path)}
     for number, other in enumerate(section.get("also") or [], start=1):
         found |= {f"also[{number}].{option}": path for option, path in named_files(other).items()}
     return found

@@ -60,6 +60,20 @@ def test_ids_that_a_spreadsheet_has_shortened_are_refused_by_line(word):
     refused(lambda: read_clinical(path), f"c.csv: line 5: '{word}', line 6: '{word}'", TOLD, WAY)
 
 
+@pytest.mark.parametrize("word", ["#####", "#NAME?", "#REF!", "12-Mar", "Mar-45", '="2.02E+11"'])
+def test_ids_that_a_spreadsheet_shows_as_an_error_or_a_date_are_refused_by_line(word):
+    path = clinical(["12-45", "3-9", word, word, *IDS[5:]])
+    refused(lambda: read_clinical(path), f"line 4: '{word.strip('=')}'".replace('"', ""), "a spreadsheet", WAY)
+
+
+def test_months_are_no_damage_where_nothing_shows_that_they_were_numbers():
+    assert list(read_clinical(clinical(["Mar-45", "Mar-46", "May-01"])).patients.index) == [
+        "Mar-45",
+        "Mar-46",
+        "May-01",
+    ]
+
+
 @pytest.mark.parametrize("word", ["12E3", "E+11", "2.02E11", "1E5", "S2.02E+11"])
 def test_ids_with_an_e_of_their_own_are_read(word):
     assert word in read_clinical(clinical([word, *IDS])).patients.index
@@ -98,6 +112,12 @@ def test_numbers_with_a_point_are_the_same_patients_in_every_table():
         split = read_split("folds.csv", read_clinical(clinical(ids)))
         assert split[0].test == IDS[::3]
         assert (split.unknown, split.unused) == ([], [])
+
+
+def test_samples_of_a_map_are_found_with_and_without_a_point():
+    for listed, named in ((IDS, floats()), (floats(), IDS)):
+        pd.DataFrame({"sample": listed, "patient_id": [f"p{i}" for i in range(30)]}).to_csv("map.csv", index=False)
+        assert build_expression([rna(named, transposed=True)], patients="map.csv").patients[:2] == ["p0", "p1"]
 
 
 def test_ids_that_are_not_all_numbers_are_matched_too_and_left_as_they_are():
