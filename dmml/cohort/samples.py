@@ -13,7 +13,7 @@ import pandas as pd
 from dmml.cohort.id_columns import read_ids
 from dmml.cohort.id_matching import other_spelling
 from dmml.cohort.rna.sample_names import names_of_columns
-from dmml.cohort.rna.tissue import Tissue, find_barcode, spellings_of_barcode, tells_normal_from_tumor, tissue_of
+from dmml.cohort.rna.tissue import DROPPED, Tissue, describes_tissue, find_barcode, spellings_of_barcode, tissue_of
 from dmml.cohort.tables import TextTable, open_table, read_rows
 from dmml.errors import InputError
 
@@ -21,12 +21,6 @@ _SAMPLE_COLUMNS = ("sample", "file", "sample_id", "file_name", "File Name")
 _FILE_COLUMNS = ("file", "file_name", "File Name")
 _PATIENT_COLUMNS = ("patient_id", "case_id", "Case ID")
 _NAME_COLUMNS = {*_SAMPLE_COLUMNS, *_PATIENT_COLUMNS}
-_TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
-"""of the portal's sheets before and since 2024, of cBioPortal's and of TCGAbiolinks'"""
-_DROPPED = {
-    Tissue.NORMAL: "normal_samples_dropped",
-    Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
-}
 
 
 class Sample(NamedTuple):
@@ -51,8 +45,8 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
     """{sample: its patient} from a CSV `sample,patient_id` or a sample sheet of the GDC.
 
     A file's sample goes by the file's name up to its first dot too, and by its barcode however that is spelled, where
-    these are of one patient. Normal tissue is
-    recognised by the sheet's words and by every barcode in the row.
+    these are of one patient. Normal tissue is recognised by the sheet's words and by every barcode in
+    the row.
 
     Raises:
         InputError: A column is missing, or a sample is given to two patients.
@@ -101,8 +95,7 @@ def tissue_columns(table: TextTable) -> tuple[list[str], list[str]]:
     words = [
         name
         for name, plain in named.items()
-        if plain in _TISSUE_COLUMNS
-        or (name not in _NAME_COLUMNS and tells_normal_from_tumor(rows[name].dropna().unique()))
+        if name not in _NAME_COLUMNS and describes_tissue(name, rows[name].dropna().unique())
     ]
     return words, [name for name, plain in named.items() if plain == "sample_id"]
 
@@ -166,7 +159,7 @@ def _reason_to_drop(sample: Sample | None, with_primary: set[str]) -> str | None
         return "samples_not_in_map_dropped"
     if sample.tissue is Tissue.LATER and sample.patient in with_primary:
         return "samples_of_recurrences_or_metastases_left_out_beside_a_primary"
-    return _DROPPED.get(sample.tissue)
+    return DROPPED.get(sample.tissue)
 
 
 def _nobody(samples: list[str], found: list[Sample | None], mapped: bool) -> str:

@@ -152,10 +152,26 @@ def require_column(table: TextTable, column: str, option: str) -> str:
         return column
     if found > 1:
         raise InputError(f"{table.path}: {found} columns are called {column!r} ({option}); rename all but one")
+    if behind := _line_behind_hash(table, column):
+        raise InputError(
+            f"{table.path}: line {behind} names {column!r} ({option}) behind a '#', which makes it a comment; remove the '#'"
+        )
     near = difflib.get_close_matches(column, table.columns, n=3, cutoff=0.4)
     listed = [*near, *(name for name in table.columns if name and name not in near)]
     shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
     raise InputError(f"{table.path}: no column {column!r} ({option}); there are: {shown}")
+
+
+def _line_behind_hash(table: TextTable, column: str) -> int | None:
+    """Number of the comment above the header that has a column among its fields."""
+    if table.header_line < 2:
+        return None
+    with open_text(table.path) as text:
+        for number, line in enumerate(itertools.islice(text, table.header_line - 1), start=1):
+            names = [name.strip(' "\r\n') for name in line.lstrip("# ").split(table.separator)]
+            if line.startswith("#") and column in names:
+                return number
+    return None
 
 
 def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int | None = None) -> pd.DataFrame:

@@ -97,3 +97,9 @@ def test_a_header_whose_quote_never_ends_is_refused():
 def test_pandas_spaces_are_read():
     pd.DataFrame(ROWS[1:], columns=ROWS[0]).to_csv("c.csv", sep=" ")
     assert len(read_clinical("c.csv", outcome=OUTCOME).patients) == 10
+
+
+def test_a_header_behind_a_hash_is_named_where_it_is_taken_for_a_comment():
+    Path("c.csv").write_text("#" + text(","))
+    with pytest.raises(InputError, match=r"c.csv: line 1 names 'patient_id' .* behind a '#', .* remove the '#'"):
+        read_clinical("c.csv")

@@ -28,6 +28,8 @@ _NORMAL_WORDS = re.compile(
 _LATER_WORDS = re.compile(r"recurr|metast|(?<!\S)(?:TR|TM|TAM|TRBM)(?!\S)", re.IGNORECASE)
 
 
+_TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
+"""of the portal's sheets before and since 2024, of cBioPortal's and of TCGAbiolinks'"""
 _TISSUE = re.compile(
     r"(?:(?:primary|solid tissue|adjacent|matched|non|blood derived|recurrent|metastatic)[ -])*"
     r"(?:tumou?r|cancer|normal|healthy|control|metastas[ei]s|metastatic|recurren(?:t|ce)|primary)(?: tissue| sample)?",
@@ -49,6 +51,13 @@ class Tissue(Enum):
         return self in (Tissue.PRIMARY, Tissue.LATER)
 
 
+DROPPED = {
+    Tissue.NORMAL: "normal_samples_dropped",
+    Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
+}
+"""{tissue that is no tumor: its name among the counts of a table's provenance}"""
+
+
 class Barcode(NamedTuple):
     """The barcode of a sample, an aliquot or a slide."""
 
@@ -65,9 +74,11 @@ def spellings_of_barcode(name: str) -> list[str]:
     return list(dict.fromkeys([spelled, spelled[:16], spelled[:15]])) if find_barcode(name) else [spelled]
 
 
-def tells_normal_from_tumor(words: Iterable[str]) -> bool:
-    """Whether the values of a column are words for tissue and nothing else, normal tissue among them."""
+def describes_tissue(name: str, words: Iterable[str]) -> bool:
+    """Whether a column says of what tissue samples are: by its name, or since it holds words for tissue alone, normal among them."""
     words = set(words)
+    if name.strip().lower().replace(" ", "_") in _TISSUE_COLUMNS:
+        return True
     if words <= {"T", "N"}:
         return len(words) == 2
     return all(map(_TISSUE.fullmatch, words)) and any(map(_NORMAL_WORDS.search, words))
