@@ -20,13 +20,16 @@ _WHOLE_NUMBER = re.compile(r"(\d+)(\.0+)?")
 _ID_COLUMNS = frozenset(
     "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
 )
+_ID_WORD = re.compile(
+    r"(patient|case|sample|subject|participant)?[ _.-]?(id|no|number|identifier|barcode)?", re.IGNORECASE
+)
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
 # Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may well be somebody's id.
 _SUMMARY = re.compile(
-    rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
+    rf"((grand|sub|row|column)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
     rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|n ?= ?\d+|std|std[ _.]dev|standard deviation|count|counts"
     rf"|(na|nan|null|missing)[ _](counts?|values)|n[ _]missing|number of {_COUNTED}"
-    rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne",
+    rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne|percent(age)?|σ|%",
 )
 _TRAILING = re.compile(r"\s*([(\[].*[)\]]|(?<=[a-z ])(±|\+/-) ?(sd|sem?|std)?|:[\s\d.,]*|(?<=.)n\s*=\s*\d+)?\s*$")
 _MOST_LINES = 5
@@ -87,7 +90,7 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
     header = _ID_COLUMNS | {str(column.name).strip().casefold()}
     for index, name in column.dropna().items():
         plain = name.strip("\ufeff\"' ").casefold()  # files with a mark of their encoding were put below each other
-        word = _TRAILING.sub("", plain)
+        word = _TRAILING.sub("", plain.strip("*=-–— ")).rstrip(". ")
         if plain in header:
             raise InputError(
                 f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as "
@@ -98,6 +101,33 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
                 f"{table.path}: line {table.line_of(index)} is a summary, not a patient ({name!r} in {column.name!r}); "
                 "delete the line"
             )
+
+
+def check_repeated_header(table: TextTable, rows: pd.DataFrame, id_column: str) -> None:
+    """Refuse a row that names its columns in other words: `Patient` among the ids, and `Grade` in the column `grade`.
+
+    Either alone may be an id or a class.
+
+    Args:
+        table: For the message.
+        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
+        id_column: The column of patients.
+
+    Raises:
+        InputError: Names the line.
+    """
+    for index in rows.index[rows[id_column].map(lambda name: bool(name and _ID_WORD.fullmatch(name)))]:
+        for column in rows.columns:
+            value = rows.loc[index, column]
+            if column != id_column and value is not None and _plain(value) == _plain(column):
+                raise InputError(
+                    f"{table.path}: line {table.line_of(index)} repeats the header ({value!r} in {column!r}), as happens where "
+                    "tables are pasted below each other; delete the line"
+                )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().casefold()
 
 
 def _whole_numbers(table: TextTable, column: pd.Series) -> pd.Series:

@@ -229,6 +229,7 @@ def test_a_header_in_the_middle_of_other_tables_is_refused():
     [
         "Total", "TOTAL", "total:", "Total (n=30)", "Grand Total", "Subtotal", "Sum", "Mean", "Average", "Median", "NA count",
         "Total patients", "Mean age", "Sum of events", "Number of patients", "std", "count", "Missing values", "Total: 34", "Summary", "All patients", "Total n = 30",
+        "n = 30", "Mean ± SD", "Median [IQR]", "Total.", "*Total*", "-- Total --", "=SUM(A2:A31)", "Column total", "Σ", "Percentage",
     ],
 )  # fmt: skip
 def test_a_summary_is_refused_by_line(word):
@@ -249,6 +250,17 @@ def test_a_patient_with_such_a_name_is_read(word):
     read = read_clinical(clinical([*IDS, word], grade=labels), outcome={"label": "grade"})
     assert word in read.patients.index
     assert read.classes == ["G2", "grade"]
+
+
+@pytest.mark.parametrize(("word", "label"), [("Patient", "grade"), ("ID", "Grade"), ("Patient No.", "grade")])
+def test_a_header_in_other_words_is_refused_where_a_label_repeats_it_too(word, label):
+    ids, labels = [*IDS[:10], word, *IDS[10:]], ["G2"] * 10 + [label] + ["G3"] * 20
+    refused(
+        lambda: read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}),
+        f"c.csv: line 12 repeats the header ('{label}' in 'grade')",
+    )
+    labels[10] = "G2"  # somebody may be called so
+    assert word in read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}).patients.index
 
 
 def test_rows_of_totals_and_headers_are_refused_as_typed(capsys):
