@@ -21,7 +21,7 @@ _ID_COLUMNS = frozenset(
     "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
 )
 _ID_WORD = re.compile(
-    r"(patient|case|sample|subject|participant)?[ _.-]?(id|no|number|identifier|barcode)?", re.IGNORECASE
+    r"(patient|case|sample|subject|participant)?[ _.-]?(id|no|number|identifier|barcode)?[.:]?", re.IGNORECASE
 )
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
 # Words that stand beside the sums and means below a table. `max`, `all` or `n` alone may well be somebody's id.
