@@ -148,3 +148,15 @@ def test_lengths_and_strands_of_genes_are_no_patients():
     table = clean().assign(gene_length=1000, Strand="+")
     table[["gene_length", *table.columns[:-2], "Strand"]].to_csv("g.csv")
     assert build_expression(["g.csv"]).patients == list(clean().columns.str[:12])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["N_unmapped.1", "TotalReads", "Total (all genes)", "TOTAL:", "mapped_reads", "Number of reads", "nCount_RNA"],
+)
+def test_what_people_call_a_sum_of_reads_is_no_gene(name):
+    table = clean()
+    table.loc[name] = 10**6
+    table.to_csv("g.csv")
+    read = build_expression(["g.csv"])
+    assert (read.table.shape[1], read.provenance["counts"]["summary_rows_skipped"]) == (80, 1)

@@ -24,7 +24,8 @@ _SUMMARIES = _TOTALS | {
     # featureCounts
     "assigned",
     # what people call a sum of reads
-    "total_counts", "total_reads", "library_size", "lib_size", "libsize",
+    "total_counts", "total_reads", "totalcounts", "totalreads", "number_of_reads", "mapped_reads", "unmapped_reads", "reads",
+    "unmapped", "multimapped", "library_size", "lib_size", "libsize", "ncount_rna", "nfeature_rna",
 }  # fmt: skip
 _AVERAGES = {"mean", "average", "median"}
 _OF_AXIS = re.compile(r"(?:rows?|cols?|columns?|genes?|samples?)_?(?:totals?|sums?|means?|averages?|medians?)")
@@ -66,6 +67,7 @@ def _is_statistic(plain: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Lower case with single underscores; without what R puts before a leading underscore, and what follows a bar."""
-    plain = re.sub(r"[-_. ]+", "_", name.split("|")[0].strip().lower())
+    """Lower case with single underscores, without what R and pandas add to names, what follows a bar, and brackets."""
+    plain = re.sub(r"(?<=[a-z])\.\d{1,2}$|\s*\(.*\)$|:$", "", name.split("|")[0].strip().lower())
+    plain = re.sub(r"[-_. ]+", "_", plain)
     return plain.removeprefix("x_").strip("_")
