@@ -45,8 +45,7 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
     """{sample: its patient} from a CSV `sample,patient_id` or a sample sheet of the GDC.
 
     A file's sample goes by the file's name up to its first dot too, and by its barcode however that is spelled, where
-    these are of one patient. Normal tissue is recognised by the sheet's words and by every barcode in
-    the row.
+    these are of one patient. Normal tissue is recognised by the sheet's words and by every barcode in the row.
 
     Raises:
         InputError: A column is missing, or a sample is given to two patients.

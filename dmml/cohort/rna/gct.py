@@ -14,7 +14,7 @@ from dmml.cohort.rna.tissue import describes_tissue
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError
 
-_MAX_COLUMN_FIELDS = 500
+_MAX_COLUMN_FIELDS = 500  # lines that describe the samples
 
 
 def is_gct(path: Path) -> bool:
@@ -34,9 +34,8 @@ def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
         InputError: The second line does not hold these numbers, or see `read_annotated`.
     """
     with open_text(path) as text:
-        version, sizes, header, *more = [line.rstrip("\r\n") for line in islice(text, 3 + _MAX_COLUMN_FIELDS)] + [
-            ""
-        ] * 3
+        version, sizes, header = (text.readline().rstrip("\r\n") for _ in range(3))
+        more = [line.rstrip("\r\n") for line in islice(text, _MAX_COLUMN_FIELDS)]
     numbers = sizes.split()
     if len(numbers) != (4 if version.strip() == "#1.3" else 2) or not all(number.isdigit() for number in numbers):
         raise InputError(
