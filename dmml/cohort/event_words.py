@@ -8,7 +8,7 @@ from collections.abc import Iterator
 CODED = re.compile(r"([01])\s*:\s*(.*)")
 """A code with the word for it, as cBioPortal writes `1:DECEASED`"""
 
-_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|failed|failures?"
+_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|metastas[ei]s|failed|failures?"
 # `cens` alone must end the word, so that a census is no censoring; and a licensor has nothing to do with it.
 _CENSORED = r"(?<!li)cens(?:or[a-z]*|ur[a-z]*|d?(?![a-z]))"
 _ALIVE = r"(?<![a-z])(?:alive|living|surviv(?:ed|ors?))(?![a-z])"

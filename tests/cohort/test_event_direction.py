@@ -64,6 +64,8 @@ COLUMNS = {
     "lost to follow-up in words": ("outcome", coded("Lost to follow-up", "Dead"), {}),
     "event_free": ("event_free", CENSORED, {}),
     "Disease Free": ("Disease Free", CENSORED, {}),
+    "metastasis_free": ("metastasis_free", CENSORED, {}),
+    "distant metastasis in words": ("DMFS_STATUS", coded("no metastasis", "Metastasis"), {}),
     "codes behind their words in the name": ("dead=0, alive=1", CENSORED, {}),
     "codes before their words in the name": ("status_0dead_1alive", CENSORED, {}),
     "codes spelled out in the name": ("event (1=censored, 0=death)", CENSORED, {}),
