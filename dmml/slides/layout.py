@@ -107,7 +107,7 @@ def _colourless(picture: np.ndarray) -> str:
     if high < _BLACK:
         return "it is black throughout, as 16-bit pixels are that use few of their bits: convert it to 8 bits a channel"
     if high - low > _CONTRAST and int(np.ptp(picture, axis=2).max(initial=0)) <= _GREY:
-        return "it shows shades of grey alone, and tissue is found by its colours: give a colour image, or --tissue"
+        return "it shows shades of grey alone, and tissue is found by its colours: give an image in colour"
     return ""
 
 
@@ -122,7 +122,7 @@ def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[n
     longest = max(slide.size_um)
     mpp = max(longest / THUMBNAIL_PX, slide.mpp)
     if mpp < picture_mpp:
-        return slide.overview(mpp), mpp
+        return slide.overview(mpp, from_finest=False), mpp
     width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in slide.size_um)
     box = (
         0.0,

@@ -16,7 +16,7 @@ GREY = PICTURE.mean(axis=2).astype(np.uint8)
 @pytest.mark.parametrize(
     ("pixels", "options", "message"),
     [
-        (GREY, {"photometric": "minisblack"}, "it shows shades of grey alone, .*: give a colour image, or --tissue"),
+        (GREY, {"photometric": "minisblack"}, "it shows shades of grey alone, .*: give an image in colour"),
         (np.stack([GREY] * 3, axis=2), {}, "it shows shades of grey alone"),
         (PICTURE.astype(np.uint16) * 16, {}, "it is black throughout, .*: convert it to 8 bits a channel"),
         (np.full_like(PICTURE, 243), {}, "leave it out, or check its µm per pixel"),
