@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,13 +100,21 @@ def _read(table: TextTable) -> dict[str, float | None]:
     rows = read_rows(table, wanted).dropna(subset=[name])
     names = read_ids(table, rows[name], patients=False)
     texts = rows[wanted[1]] if len(wanted) > 1 else [None] * len(rows)
-    mpp = {
-        _stem(slide): None if text is None else _mpp(f"{table.path}, line {table.line_of(index)}", text)
-        for index, slide, text in zip(rows.index, names, texts, strict=True)
-    }
+    mpp: dict[str, float | None] = {}
+    for index, slide, text in zip(rows.index, names, texts, strict=True):
+        where, stem = f"{table.path}, line {table.line_of(index)}", _stem(slide)
+        value = None if text is None else _mpp(where, text)
+        if stem in mpp and not _same(mpp[stem], value):
+            raise InputError(f"{where}: {stem} has mpp {text} here and {mpp[stem]:g} above; leave one of the rows")
+        mpp[stem] = value if mpp.get(stem) is None else mpp[stem]
     if not mpp:
         raise InputError(f"{table.path}: names no slide; write one a row under {name}")
     return mpp
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    """Whether two rows of a slide agree; one without a value says nothing."""
+    return one is None or other is None or math.isclose(one, other)
 
 
 def _stem(name: str) -> str:
