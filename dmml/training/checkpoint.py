@@ -120,7 +120,12 @@ def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) ->
     return [patient for patient in patient_ids if _hash(hashed["salt"], patient) in seen]
 
 
-def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Mapping[str, Any]) -> list[str]:
+def patients_seen(
+    patient_ids: Sequence[str],
+    cohort: Iterable[str],
+    fitted: Mapping[str, Any],
+    known_parts: Sequence[str] = ("train", "val"),
+) -> list[str]:
     """Those of the patients whom a model has seen.
 
     It saw those of its training, those of the inner validation that chose its epoch, and those of both of the models that
@@ -131,9 +136,10 @@ def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Map
         cohort: All ids of their table. An id that is spelt differently from one that the model saw is taken for the same
             patient where their `patient_key` is one, unless two ids of this table have that key.
         fitted: What was fitted with the model.
+        known_parts: Parts of the model's patients that count: training, inner validation.
     """
     own = fitted.get("patients") or {}
-    parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in ("train", "val")]
+    parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in known_parts]
     shared = Counter(map(patient_key, cohort))
     keys = {patient: patient_key(patient) for patient in patient_ids if shared[patient_key(patient)] < 2}
     seen: set[str] = set()
