@@ -52,7 +52,7 @@ def check_outcome(task: Task, data: MultimodalDataModule) -> None:
     if given and (lacking := [name for name in needed if name not in given]):
         raise InputError(
             f"{data.section['clinical']}: data.outcome gives {' and '.join(given)}, and the task {type(task).__name__} "
-            f"needs {' and '.join(lacking)}; give the outcome or the task (model.task) of the other kind"
+            f"needs {' and '.join(lacking)}; give data.outcome of that kind, or a model of another task"
         )
 
 

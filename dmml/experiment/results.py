@@ -69,7 +69,8 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
-    for name in ("predictions.csv", "programs.csv"):  # those of an earlier test never stand beside this one's context
+    # Those of an earlier test never stand beside this one's context, also where the disk is full before all is written.
+    for name in ("predictions.csv", "programs.csv", "metrics.json", "report.html"):
         (out / name).unlink(missing_ok=True)
     context = _context(tested, model, data, out)
     write_json(out / "context.json", context)

@@ -17,6 +17,7 @@ from dmml.__main__ import main
 from dmml.cohort.parquet import own_table
 from dmml.commands.preflight import check_checkpoint
 from dmml.errors import InputError
+from dmml.evaluation.runs import find_tests
 from dmml.writable import check_writable, write_failure
 
 
@@ -152,6 +153,21 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(folds, tmp_path, as_s
     for path, read in ((Path(table), own_table), (Path(checkpoint), check_checkpoint)):
         path.chmod(0)
         assert as_somebody(read, path) == f"InputError: {path}: may not be read; give yourself the right to"
+
+
+def test_a_result_that_may_not_be_read_is_not_passed_over(tmp_path, as_somebody):
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    for name in ("open", "closed"):
+        (tmp_path / "run" / "test" / name).mkdir(parents=True)
+        (tmp_path / "run" / "test" / name / "predictions.csv").write_text("patient_id,risk\n")
+    closed = tmp_path / "run" / "test" / "closed"
+    assert len(find_tests([tmp_path / "run"])) == 2
+    closed.chmod(0)
+    assert f"InputError: {closed}: may not be read" in as_somebody(find_tests, [tmp_path / "run"])
+    closed.parent.chmod(0)
+    assert f"InputError: {closed.parent}: may not be read" in as_somebody(find_tests, [tmp_path / "run"])
+    closed.parent.chmod(0o755)
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path, refused, folds):
