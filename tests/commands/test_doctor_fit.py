@@ -189,6 +189,7 @@ def rare_grade(table, **task):
     return config({"class_path": "Classification", "init_args": task}, outcome={"label": "grade"}, split="folds.csv")
 
 
+@pytest.mark.slow
 def test_a_class_that_no_training_patient_of_a_fold_has_blocks_only_where_its_test_would_be_refused(cohort, capsys):
     assert main(["doctor", "-c", rare_grade(cohort)]) == 2
     assert "fit, fold 0: label G9: not among the model's classes (G2, G3)" in capsys.readouterr().err
