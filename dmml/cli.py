@@ -23,7 +23,7 @@ from dmml.callbacks.progress import Progress
 from dmml.callbacks.resumable import Resumable
 from dmml.callbacks.stop_signals import TrainingStopped
 from dmml.commands.config_mistakes import in_one_line
-from dmml.commands.preflight import RESULTS, Request
+from dmml.commands.preflight import Request
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
 from dmml.experiment.reference import add_training_reference
@@ -120,12 +120,12 @@ class DMMLCLI(LightningCLI):
         extra: list[Any] = [CollectPredictions()] if lacks(CollectPredictions) else []
         if self.subcommand == "test" and lacks(CollectRows):
             extra.append(CollectRows())
-        if self.subcommand in RESULTS:
+        if not fit:
             self.training_patients = TrainingPatients(
                 str(self.request.checkpoint.path),
                 self.fitted,
                 self.request.allow_training_patients,
-                self.request.names_fold,
+                self.request.fold_source,
             )
             extra.append(self.training_patients)
         if fit and lacks(ModelCheckpoint) and trainer_config.get("enable_checkpointing") is not False:
@@ -180,7 +180,7 @@ class DMMLCLI(LightningCLI):
     def tested(self) -> Tested:
         """What was run, as it is recorded with the results."""
         found = self.training_patients
-        return Tested(self.request.checkpoint, self.request.command, found.seen, found.of)
+        return Tested(self.request.checkpoint, self.request.command, found.seen, found.of, found.unknown)
 
     def _collected(self) -> CollectPredictions:
         return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))

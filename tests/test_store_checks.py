@@ -153,3 +153,52 @@ def test_stores_made_by_hand_agree_on_an_encoder_whose_weights_nobody_knows(tmp_
 def test_the_package_offers_what_it_takes():
     assert dmml.SlideFeatures is SlideFeatures
     assert dmml.FeatureStore is FeatureStore
+
+
+@pytest.mark.parametrize(
+    ("slide_id", "given", "attributes", "message"),
+    [
+        ("S", lambda: list(bags().values()), {}, r"slide S: list instead of \{magnification: SlideFeatures\}"),
+        ("S", lambda: {20: (np.ones((4, DIM)), np.ones((4, 2)))}, {}, r"20x: tuple instead of SlideFeatures"),
+        ("S", lambda: {20: None}, {}, r"20x: NoneType instead of SlideFeatures"),
+        (5, bags, {}, r"5 cannot be the id of a slide"),
+        ("S", bags, {"mpp": "0.25"}, r"its attribute mpp is '0\.25'; give µm per pixel as a number"),
+        ("S", bags, {"mpp": float("nan")}, r"its attribute mpp is nan"),
+        ("S", bags, {"tile_um": 128.0}, r"its attribute tile_um is 128\.0; give e\.g\."),
+        ("S", bags, [1], r"list instead of a mapping of attributes"),
+    ],
+)
+def test_what_is_no_slide_is_refused_in_a_line(slide_id, given, attributes, message):
+    store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, SCALES)
+    with pytest.raises(InputError, match=message):
+        store.write(slide_id, given(), attributes)
+    assert store.slides() == []
+
+
+def test_magnifications_equal_to_declared_ones_are_kept_under_their_names():
+    store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, SCALES)
+    given = bags()
+    store.write("S", {10.0: given[10], np.int64(20): given[20]}, {"mpp": np.float32(0.25), "tile_um": {20: 112.0}})
+    assert [store.n_tokens("S", m) for m in (10, 20)] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("magnifications", "tile_px", "message"),
+    [
+        ({}, 224, r"magnifications are \{\}; give"),
+        ([20], 224, r"magnifications are \[20\]; give"),
+        ({20: 0}, 224, r"magnification 20 has 0 µm per pixel"),
+        ({20: float("nan")}, 224, r"magnification 20 has nan µm per pixel"),
+        ({20: "0.5"}, 224, r"magnification 20 has '0\.5' µm per pixel"),
+        ({"20x": 0.5}, 224, r"magnification '20x' is no positive whole number"),
+        ({20.5: 0.5}, 224, r"magnification 20\.5 is no positive whole number"),
+        (SCALES, 0, r"tile_px is 0"),
+        (SCALES, "224", r"tile_px is '224'"),
+    ],
+)
+def test_a_store_that_nobody_could_read_is_not_made(tmp_path, magnifications, tile_px, message):
+    with pytest.raises(InputError, match=message):
+        FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, magnifications, tile_px)
+    with pytest.raises(InputError, match=r"encoder is 'uni'; give"):
+        FeatureStore.create("f.zarr", "uni", SCALES)
+    assert not (tmp_path / "f.zarr").exists()

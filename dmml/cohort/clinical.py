@@ -11,7 +11,7 @@ import pandas as pd
 
 from dmml.cohort.covariate_columns import read_covariates, refuse_outcome
 from dmml.cohort.event_direction import check_direction, check_values
-from dmml.cohort.id_columns import read_ids
+from dmml.cohort.id_columns import check_repeated_header, read_ids
 from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.outcome import Outcome, parse_outcome, read_outcome
 from dmml.cohort.plausibility import refuse_unit
@@ -132,6 +132,7 @@ def read_clinical(
     if rows[patient_id].isna().any():
         line = table.line_of(rows.index[rows[patient_id].isna()][0])
         raise InputError(f"{path}: line {line} has no {patient_id}; fill it or drop the row")
+    check_repeated_header(table, rows, patient_id)
     rows[patient_id] = patient = read_ids(table, rows[patient_id])
     ids = pd.Index(patient.unique(), dtype=object, name="patient_id")
     patients = pd.DataFrame(index=ids)

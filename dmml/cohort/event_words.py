@@ -8,7 +8,7 @@ from collections.abc import Iterator
 CODED = re.compile(r"([01])\s*:\s*(.*)")
 """A code with the word for it, as cBioPortal writes `1:DECEASED`"""
 
-_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|failed|failures?"
+_HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|metastas[ei]s|failed|failures?"
 # `cens` alone must end the word, so that `census` does not match; `licensor` must not match either.
 _CENSORED = r"(?<!li)cens(?:or[a-z]*|ur[a-z]*|d?(?![a-z]))"
 _ALIVE = r"(?<![a-z])(?:alive|living|surviv(?:ed|ors?))(?![a-z])"
@@ -21,7 +21,8 @@ _NEGATION = re.compile(
 _ENDPOINT = re.compile(
     r"os|pfs|dss|pfi|dfs|rfs|dfi|efs|(?:overall[\W_]*)?(?:os|survival)[\W_]*(?:status|code|indicator)"
 )
-_CODE_IN_NAME = re.compile(r"(?<![\w.])([01])\s*(?:=|:)\s*([a-z][a-z ]*)")
+_CODE_IN_NAME = re.compile(r"(?<![\w.])([01])\s*(?:=|:)\s*([a-z][a-z ]*)|(?<![a-z\d.])([01])([a-z]{3,})")
+_CODE_BEHIND = re.compile(r"([a-z][a-z ]*?)\s*(?:=|:)\s*([01])(?![\d\s]*[=:.])")
 _WHOLE = re.compile(
     rf"(?:(?:un|no|non|not)[\W_]*)?(?:{_HAPPENED}|censored|alive|living|{_LOST})|(?:disease|event|progression|relapse|recurrence)[\W_]*free"
 )
@@ -55,12 +56,12 @@ def name_says(name: str) -> bool | None:
     """What 1 means in a column of this name: True = it happened, False = censored or alive, None = unclear.
 
     Codes that the name spells out count first (`status (0=dead, 1=alive)`). A name with words for both, such as
-    `death_censored`, is unclear, and so is one such as `progression_free`, which is used for both.
+    `death_censored`, is unclear, and so is one such as `progression_free_status`, which is used for both.
     """
     text = _lower(name)
-    spelled = {
-        (code == "1") == said for code, word in _CODE_IN_NAME.findall(text) if (said := word_says(word)) is not None
-    }
+    codes = [(match[1] or match[3], match[2] or match[4]) for match in _CODE_IN_NAME.finditer(text)]
+    codes += [(match[2], match[1]) for match in _CODE_BEHIND.finditer(text)]
+    spelled = {(code == "1") == said for code, word in codes if (said := word_says(word)) is not None}
     if len(spelled) == 1:
         return spelled.pop()
     said = {True} if _ENDPOINT.fullmatch(text.strip()) else set(_said(name, free_is_said=False))
@@ -76,7 +77,7 @@ def _said(text: str, free_is_said: bool) -> Iterator[bool]:
         while negation := _NEGATION.search(before):
             said, before = not said, before[: negation.start()]
         if _FREE.match(text, match.end()):
-            if not free_is_said:
+            if not free_is_said and _FREE.sub("", text[match.end() :], count=1).strip():
                 continue
             said = not said
         elif match[0].startswith("disease"):

@@ -12,19 +12,26 @@ from dmml.errors import InputError
 
 # A spreadsheet shortens long numbers to 2.02E+11 (or 2,02E+11); the sign tells it from an id such as 12E3.
 _SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,}")
+_ERROR = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|#+)")
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}")  # what becomes of 3-12 and 12-45
+_TWO_NUMBERS = re.compile(r"\d+-\d+")
 _WHOLE_NUMBER = re.compile(r"(\d+)(\.0+)?")
 _ID_COLUMNS = frozenset(
     "patient_id|patientid|patient id|case_id|case id|sample_id|bcr_patient_barcode|submitter_id".split("|")
 )
+_ID_WORD = re.compile(
+    r"(patient|case|sample|subject|participant)?[ _.-]?(id|no|number|identifier|barcode)?[.:]?", re.IGNORECASE
+)
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
 # Labels of rows of sums and means at the end of a table. `max`, `all` or `n` alone may be the id of a patient.
 _SUMMARY = re.compile(
-    rf"((grand|sub)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
-    rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|std|std[ _.]dev|standard deviation|count|counts"
+    rf"((grand|sub|row|column)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
+    rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|n ?= ?\d+|std|std[ _.]dev|standard deviation|count|counts"
     rf"|(na|nan|null|missing)[ _](counts?|values)|n[ _]missing|number of {_COUNTED}"
-    rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne",
+    rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne|percent(age)?|σ|%",
 )
-_TRAILING = re.compile(r"\s*(\(.*\)|:[\s\d.,]*|n\s*=\s*\d+)?\s*$")
+_TRAILING = re.compile(r"\s*([(\[].*[)\]]|(?<=[a-z ])(±|\+/-) ?(sd|sem?|std)?|:[\s\d.,]*|(?<=.)n\s*=\s*\d+)?\s*$")
 _MOST_LINES = 5
 
 
@@ -42,14 +49,16 @@ def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.S
         InputError: An id is a shortened number, a row repeats the header or sums up others, or the column
             holds both `1040` and `1040.0`; names the lines.
     """
-    check_shortened(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
+    check_damaged(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
     if patients:
         _check_rows(table, column)
     return _whole_numbers(table, column)
 
 
-def check_shortened(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
-    """Refuse ids that a spreadsheet has shortened, so that several patients share one.
+def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
+    """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, so that several patients may share one.
+
+    Dates are refused only beside ids such as `12-45`, which show what they were.
 
     Args:
         path: The table, for the message.
@@ -59,16 +68,21 @@ def check_shortened(path: object, ids: Sequence[str | None] | pd.Series, places:
     Raises:
         InputError: Names the places.
     """
-    bad = [
-        (name, place) for name, place in zip(ids, places, strict=True) if name and _SHORTENED.fullmatch(name.strip())
+    plain = [(name or "").strip(" \"'=") for name in ids]
+    damages = [
+        (_SHORTENED, "a spreadsheet has shortened the number"),
+        (_ERROR, "a spreadsheet shows this where a formula fails or a column is too narrow"),
     ]
-    if bad:
-        shown = ", ".join(f"{place}: {name!r}" for name, place in bad[:_MOST_LINES])
-        more = f", … ({len(bad)} in all)" if len(bad) > _MOST_LINES else ""
-        raise InputError(
-            f"{path}: {shown}{more}: a spreadsheet has shortened the number, so that different ids may have become one; "
-            "format the column of ids as text, and export the table again"
-        )
+    if any(map(_TWO_NUMBERS.fullmatch, plain)):
+        damages.append((_DATE, "a spreadsheet has taken a number such as 3-12 for a date"))
+    for damage, cause in damages:
+        bad = [f"{place}: {name!r}" for name, place in zip(plain, places, strict=True) if damage.fullmatch(name)]
+        if bad:
+            more = f", … ({len(bad)} in all)" if len(bad) > _MOST_LINES else ""
+            raise InputError(
+                f"{path}: {', '.join(bad[:_MOST_LINES])}{more}: {cause}, so that different ids may have become one; "
+                "format the column of ids as text, and export the table again"
+            )
 
 
 def _check_rows(table: TextTable, column: pd.Series) -> None:
@@ -76,7 +90,7 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
     header = _ID_COLUMNS | {str(column.name).strip().casefold()}
     for index, name in column.dropna().items():
         plain = name.strip("\ufeff\"' ").casefold()  # files with a mark of their encoding were put below each other
-        word = _TRAILING.sub("", plain)
+        word = _TRAILING.sub("", plain.strip("*=-–— ")).rstrip(". ")
         if plain in header:
             raise InputError(
                 f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as "
@@ -87,6 +101,33 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
                 f"{table.path}: line {table.line_of(index)} is a summary, not a patient ({name!r} in {column.name!r}); "
                 "delete the line"
             )
+
+
+def check_repeated_header(table: TextTable, rows: pd.DataFrame, id_column: str) -> None:
+    """Refuse a row that names its columns in other words: `Patient` among the ids, and `Grade` in the column `grade`.
+
+    Either alone may be an id or a class.
+
+    Args:
+        table: For the message.
+        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
+        id_column: The column of patients.
+
+    Raises:
+        InputError: Names the line.
+    """
+    for index in rows.index[rows[id_column].map(lambda name: bool(name and _ID_WORD.fullmatch(name)))]:
+        for column in rows.columns:
+            value = rows.loc[index, column]
+            if column != id_column and value is not None and _plain(value) == _plain(column):
+                raise InputError(
+                    f"{table.path}: line {table.line_of(index)} repeats the header ({value!r} in {column!r}), as happens where "
+                    "tables are pasted below each other; delete the line"
+                )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().casefold()
 
 
 def _whole_numbers(table: TextTable, column: pd.Series) -> pd.Series:

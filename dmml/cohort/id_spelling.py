@@ -45,3 +45,14 @@ def patient_key(name: str) -> str:
     text = re.sub(r"[^0-9a-z]+", "-", re.sub(r"\.0+$", "", name.strip().casefold())).strip("-")
     text = re.sub(r"(?<![0-9])0+(?=\d)", "", text)
     return re.sub(r"(?<=[a-z])-(?=\d)|(?<=\d)-(?=[a-z])", "", text)
+
+
+def telling_keys(names: Iterable[str]) -> dict[str, str]:
+    """{id: its `patient_key`} of one table's ids whose key is one patient's.
+
+    Two ids of a table with one key are taken for two patients, whom the key does not tell apart; but barcodes of TCGA with
+    one key are samples of one patient.
+    """
+    keys = {name: patient_key(name) for name in names}
+    counts = Counter(keys.values())
+    return {name: key for name, key in keys.items() if counts[key] == 1 or re.fullmatch(r"tcga\w{6}", key)}

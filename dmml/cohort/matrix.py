@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,14 @@ import pandas as pd
 
 from dmml.cohort.gene_account import GeneAccount, are_entrez, entrez_number, name_genes
 from dmml.cohort.gene_names import is_gene, share_of_genes
-from dmml.cohort.id_columns import check_shortened
+from dmml.cohort.id_columns import check_damaged
 from dmml.cohort.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
 from dmml.cohort.rna.cells import numbers_of, patient_ids
+from dmml.cohort.rna.described_tissue import without_normal
 from dmml.cohort.rna.other_measurements import check_columns, check_names, check_suffix
 from dmml.cohort.rna.sample_names import names_of_columns
 from dmml.cohort.rna.summary_rows import is_statistic, kind_of_row
-from dmml.cohort.rna.table_header import are_values, check_header, open_rna_table
+from dmml.cohort.rna.table_header import are_values, check_header, check_sample_names, open_rna_table
 from dmml.cohort.scale import LINEAR
 from dmml.cohort.tables import TextTable, read_rows, require_column
 from dmml.errors import InputError
@@ -25,16 +27,10 @@ from dmml.errors import InputError
 _FEWEST_KNOWN = 0.2  # share of names that must be genes before an axis is taken for the genes
 _NAME_COLUMNS = 3  # gene names stand in one of the first columns, or nowhere
 _ANNOTATION = {
-    "entrez_gene_id",
-    "entrezid",
-    "entrez",
-    "gene_type",
-    "description",
-    "length",
-    "chromosome",
-    "start",
-    "end",
-}
+    "entrez_gene_id", "entrezid", "entrez", "gene_type", "gene_biotype", "description", "length", "gene_length",
+    "exon_length", "exonic_length", "transcript_length", "width", "chromosome", "chr", "chrom", "seqnames", "start", "end",
+    "gene_start", "gene_end", "strand", "gc", "gc_content",
+}  # fmt: skip
 
 
 @dataclass
@@ -188,11 +184,12 @@ def _read_wide(
             f"{table.path}: no column ends with {suffix!r} (expression: suffix); "
             f"there are: {_examples(table.columns, 8)} ({len(table.columns)} in all)"
         )
-    wanted = [patient_id, *columns]
+    others = [name for name in table.columns if name not in columns and table.columns.count(name) == 1]
+    wanted = [patient_id, *columns, *(name for name in others if name != patient_id)]
     frame = opened[1][wanted] if opened else read_rows(table, wanted, names=0)
-    frame, passed = _without_statistics(frame, 0)
+    frame, passed = _of_tumors(table, frame, 0)
     ids = patient_ids(table, frame, 0)
-    values = numbers_of(table, frame, range(1, frame.shape[1]))
+    values = numbers_of(table, frame, range(1, len(columns) + 1))
     passed |= {"other_columns_passed_by": len(table.columns) - len(columns) - 1}
     return Matrix(values, ids, [name[: -len(suffix)] for name in columns], passed)
 
@@ -208,7 +205,7 @@ def _patients_by_genes(table: TextTable, frame: pd.DataFrame, id_column: int) ->
         for i, name in enumerate(table.columns)
         if i != id_column and (known(name) or _is_summary(name, frame.iloc[:, i]))
     ]
-    frame, passed = _without_statistics(frame, id_column)
+    frame, passed = _of_tumors(table, frame, id_column)
     ids = patient_ids(table, frame, id_column)
     passed |= {"other_columns_passed_by": len(table.columns) - len(genes) - 1}
     return Matrix(numbers_of(table, frame, genes), ids, [table.columns[i] for i in genes], passed)
@@ -232,7 +229,9 @@ def genes_by_samples(
         samples = [
             i
             for i, name in enumerate(table.columns)
-            if i != name_column and name.lower() not in _ANNOTATION and not _is_annotation(frame.iloc[:, i], i)
+            if i != name_column
+            and re.sub(r"[ .]", "_", name.lower()) not in _ANNOTATION
+            and not _is_annotation(frame.iloc[:, i], i)
         ]
     statistics = [i for i in samples if is_statistic(table.columns[i])]
     samples = [i for i in samples if i not in statistics]
@@ -244,7 +243,8 @@ def genes_by_samples(
     genes = [str(name).strip() for name in named.iloc[:, name_column]]
     values = numbers_of(table, named, samples).T
     names = [table.columns[i] for i in samples]
-    check_shortened(table.path, names, [f"column {i + 1} of the header" for i in samples])
+    check_sample_names(table, name_column, names)
+    check_damaged(table.path, names, [f"column {i + 1} of the header" for i in samples])
     if "" in names:
         raise InputError(
             f"{table.path}: column {samples[names.index('')] + 1} has no sample name in the header; name it"
@@ -257,10 +257,11 @@ def genes_by_samples(
     return Matrix(values, names_of_columns(names), genes, passed)
 
 
-def _without_statistics(frame: pd.DataFrame, id_column: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows of patients, without sums and means over them, and how many these are."""
+def _of_tumors(table: TextTable, frame: pd.DataFrame, id_column: int) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows of tumors, without normal tissue and without sums and means over rows, and how many these are."""
     statistics = np.array([is_statistic(name) for name in frame.iloc[:, id_column]], dtype=bool)
-    return frame[~statistics], {"sums_over_samples_skipped": int(statistics.sum())}
+    kept, normal = without_normal(table, frame[~statistics])
+    return kept, {"sums_over_samples_skipped": int(statistics.sum())} | normal
 
 
 def _is_summary(name: str, column: pd.Series) -> bool:
@@ -269,10 +270,11 @@ def _is_summary(name: str, column: pd.Series) -> bool:
 
 
 def _share_of_names(column: pd.Series) -> float:
-    """Share of a column's first values that are gene names."""
+    """Share of a column's first values that are gene names; 0 where all are one word, such as the T of a TNM stage."""
     if pd.api.types.is_numeric_dtype(column):
         return 0.0
-    return share_of_genes([str(name).strip() for name in column.dropna().iloc[:2000]])
+    names = [str(name).strip() for name in column.dropna().iloc[:2000]]
+    return share_of_genes(names) if len(set(names)) > 1 or len(names) == 1 else 0.0
 
 
 def _is_annotation(column: pd.Series, position: int) -> bool:

@@ -23,7 +23,9 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
         named["gene_sets"] = None
     if isinstance(named["split"], Mapping):
         named["split"] = None
-    found = {option: Path(path) for option, path in named.items() if path and "://" not in str(path)}
+    # A number that YAML read without quotes is explained where the types of the config are checked.
+    texts = {option: path for option, path in named.items() if isinstance(path, (str, Path))}
+    found = {option: Path(path) for option, path in texts.items() if path and "://" not in str(path)}
     for number, other in enumerate(section.get("also") or [], start=1):
         found |= {f"also[{number}].{option}": path for option, path in named_files(other).items()}
     return found

@@ -46,6 +46,8 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
     unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label", "checked"})
     if unknown:
         raise InputError(f"outcome: unknown key {unknown[0]!r}; it takes time, event or censored, and unit; or label")
+    if not isinstance(spec.get("checked", False), bool):
+        raise InputError(f"outcome: checked is {spec['checked']!r}; write true or false, without quotes")
     given = {key: value for key, value in spec.items() if value is not None and key != "checked"}
     if wrong := next((key for key, value in given.items() if not isinstance(value, str)), None):
         raise InputError(f"outcome: {wrong} is {given[wrong]!r}; it names a column (put quotes around a number)")
@@ -65,7 +67,7 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
         )
     if unit not in (None, *DAYS):
         raise InputError(f"outcome: unknown unit {unit!r}; one of {', '.join(DAYS)}")
-    return Outcome(**{**given, "unit": unit or "days"}, checked=bool(spec.get("checked")))
+    return Outcome(**{**given, "unit": unit or "days"}, checked=spec.get("checked", False))
 
 
 def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:

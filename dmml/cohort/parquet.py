@@ -120,6 +120,8 @@ def _opened(path: Path) -> Any:
         raise InputError(f"{path}: no such file; make it with `dmml cohort expression INPUT… --out {path}`")
     try:
         return pq.ParquetFile(path)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; give yourself the right to") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: no parquet file ({str(error).splitlines()[0]}); make it again") from None
 

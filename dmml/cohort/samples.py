@@ -11,20 +11,16 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.id_columns import read_ids
+from dmml.cohort.id_matching import other_spelling
 from dmml.cohort.rna.sample_names import names_of_columns
-from dmml.cohort.rna.tissue import Tissue, find_barcode, tissue_of
+from dmml.cohort.rna.tissue import DROPPED, Tissue, describes_tissue, find_barcode, spellings_of_barcode, tissue_of
 from dmml.cohort.tables import TextTable, open_table, read_rows
 from dmml.errors import InputError
 
 _SAMPLE_COLUMNS = ("sample", "file", "sample_id", "file_name", "File Name")
 _FILE_COLUMNS = ("file", "file_name", "File Name")
 _PATIENT_COLUMNS = ("patient_id", "case_id", "Case ID")
-_TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
-"""in sample sheets of the portal before and since 2024, of cBioPortal and of TCGAbiolinks"""
-_DROPPED = {
-    Tissue.NORMAL: "normal_samples_dropped",
-    Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
-}
+_NAME_COLUMNS = {*_SAMPLE_COLUMNS, *_PATIENT_COLUMNS}
 
 
 class Sample(NamedTuple):
@@ -48,8 +44,8 @@ class PatientsOfSamples(NamedTuple):
 def read_patient_map(path: Path) -> dict[str, Sample]:
     """{sample: its patient} from a CSV `sample,patient_id` or a sample sheet of the GDC.
 
-    A sample is also known by its file's name up to the first dot, if that belongs to one patient. Normal tissue is
-    recognised by the sheet's words and by every barcode in the row.
+    A file's sample goes by the file's name up to its first dot too, and by its barcode however that is spelled, where
+    these are of one patient. Normal tissue is recognised by the sheet's words and by every barcode in the row.
 
     Raises:
         InputError: A column is missing, or a sample is given to two patients.
@@ -66,7 +62,7 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
     rows[patient] = read_ids(table, rows[patient])
     rows[sample] = read_ids(table, rows[sample], patients=False)
     mapping: dict[str, Sample] = {}
-    stems: dict[str, set[Sample]] = {}
+    others: dict[str, set[Sample]] = {}  # by other names of a sample
     for index, row in rows.iterrows():
         if row[sample] is None or row[patient] is None:
             raise InputError(
@@ -82,16 +78,24 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
         if mapping.setdefault(name, own) != own:
             raise InputError(f"{path}: sample {name!r} is given to both {_both(mapping[name], own)}; correct one")
         if sample in _FILE_COLUMNS:
-            stems.setdefault(name.split(".")[0], set()).add(own)
+            others.setdefault(name.split(".")[0], set()).add(own)
+        for alias in (name, *(row[column] or "" for column in barcodes)):
+            for spelling in spellings_of_barcode(alias.split(",")[0])[:1]:
+                others.setdefault(spelling, set()).add(own)
     # In a table headed by alignments (/data/P1.bam), samples have the short names, so the map must hold these too.
     short = dict(zip(names_of_columns(list(mapping)), mapping.values(), strict=True))
-    return {stem: own.pop() for stem, own in stems.items() if len(own) == 1} | short | mapping
+    return {other: own.pop() for other, own in others.items() if len(own) == 1} | short | mapping
 
 
 def tissue_columns(table: TextTable) -> tuple[list[str], list[str]]:
-    """Columns of a sample sheet that say what tissue a sample is of: in words, and by a barcode."""
+    """Columns of a sample sheet that say what tissue a sample is of: in words, whatever they are called, and by a barcode."""
     named = {name: _plain(name) for name in table.columns if table.columns.count(name) == 1}
-    words = [name for name, plain in named.items() if plain in _TISSUE_COLUMNS]
+    rows = read_rows(table, list(named))
+    words = [
+        name
+        for name, plain in named.items()
+        if name not in _NAME_COLUMNS and describes_tissue(name, rows[name].dropna().unique())
+    ]
     return words, [name for name, plain in named.items() if plain == "sample_id"]
 
 
@@ -144,7 +148,8 @@ def _find(name: str, mapping: Mapping[str, Sample] | None) -> Sample | None:
     tissue, barcode = tissue_of([name]), find_barcode(name)
     if mapping is None:
         return Sample(barcode.patient if barcode else name, tissue)
-    listed = mapping.get(name)
+    keys = (name, other_spelling(name), *spellings_of_barcode(name))
+    listed = next((mapping[key] for key in keys if key in mapping), None)
     return listed._replace(tissue=tissue) if listed and not tissue.is_tumor else listed
 
 
@@ -153,7 +158,7 @@ def _reason_to_drop(sample: Sample | None, with_primary: set[str]) -> str | None
         return "samples_not_in_map_dropped"
     if sample.tissue is Tissue.LATER and sample.patient in with_primary:
         return "samples_of_recurrences_or_metastases_left_out_beside_a_primary"
-    return _DROPPED.get(sample.tissue)
+    return DROPPED.get(sample.tissue)
 
 
 def _nobody(samples: list[str], found: list[Sample | None], mapped: bool) -> str:

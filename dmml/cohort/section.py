@@ -13,7 +13,7 @@ from dmml.cohort.expression import Expression, read_expression
 from dmml.cohort.folds import make_folds
 from dmml.cohort.gene_preset import split_preset
 from dmml.cohort.gene_sets import read_gene_sets
-from dmml.cohort.id_columns import check_shortened
+from dmml.cohort.id_columns import check_damaged
 from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.id_spelling import spelt_otherwise
 from dmml.cohort.joined import join_cohorts
@@ -72,7 +72,7 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
     Raises:
         InputError: The RNA is of other patients, or of the same patients under ids that are damaged or spelled differently.
     """
-    check_shortened("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
+    check_damaged("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
     matched = match_ids_once(expression.patients, clinical.patients.index, "expression")
     expression = replace(expression, table=expression.table.rename(index=matched)) if matched else expression
     here, there = list(clinical.patients.index), expression.patients

@@ -1,11 +1,11 @@
-"""What separates the fields of a text table: a tab, comma or semicolon, or the spaces of R."""
+"""What separates the fields of a text table: a tab, semicolon, comma or bar, or the spaces of R."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 
-SEPARATORS = ("\t", ";", ",")
+SEPARATORS = ("\t", ";", ",", "|")
 """In order of preference, where a table reads equally well with two of them"""
 
 
@@ -41,7 +41,7 @@ def _is_spaced(header: str, rows: Sequence[str]) -> bool:
     """Whether a table is one of R's, separated by single spaces, and not a single column of two words."""
     names = split_line(header, " ")
     width = len(names)
-    several = "" not in names and (width > 2 or (width == 2 and '"' in header))
+    several = "" not in names[1:] and (width > 2 or (width == 2 and '"' in header))
     return several and bool(rows) and all(len(split_line(row, " ")) in (width, width + 1) for row in rows)
 
 

@@ -31,6 +31,8 @@ MISSING = frozenset(
 )
 
 _SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # tells Excel the separator
+_OPEN_QUOTE = re.compile(r'(?:^|[\t;,| ])"[^"]*$')
+_MAX_HEADER_LINES = 20
 _LINES_TO_COMPARE = 5  # compared with the header to find the separator
 
 
@@ -104,6 +106,12 @@ def open_table(path: str | Path) -> TextTable:
                 break
         else:
             raise InputError(f"{path}: is empty; a table with a header line is wanted")
+        if "\0" in line:
+            raise InputError(f"{path}: holds NUL characters, as UTF-16 without its mark does; save it as CSV in UTF-8")
+        line, more = _whole_header(line, text)
+        if _OPEN_QUOTE.search(line) and line.count('"') % 2:
+            raise InputError(f"{path}: line {number}: a quote in the header does not end; correct or remove it")
+        number += more
         if other := no_table(line):
             raise InputError(f"{path}: {other}")
         if line.endswith("\r"):
@@ -118,6 +126,14 @@ def open_table(path: str | Path) -> TextTable:
     if rows and all(len(row) == len(columns) + 1 for row in rows) and any(row[-1].strip() for row in rows):
         columns = ["", *columns]
     return TextTable(path, separator, number, columns)
+
+
+def _whole_header(line: str, text: Iterator[str]) -> tuple[str, int]:
+    """A header with the lines in which a name in quotes goes on, which become spaces, and how many these are."""
+    more = 0
+    while _OPEN_QUOTE.search(line) and line.count('"') % 2 and more < _MAX_HEADER_LINES and (further := next(text, "")):
+        line, more = line.rstrip("\r\n") + " " + further, more + 1
+    return line, more
 
 
 def require_column(table: TextTable, column: str, option: str) -> str:
@@ -136,10 +152,26 @@ def require_column(table: TextTable, column: str, option: str) -> str:
         return column
     if found > 1:
         raise InputError(f"{table.path}: {found} columns are called {column!r} ({option}); rename all but one")
+    if behind := _line_behind_hash(table, column):
+        raise InputError(
+            f"{table.path}: line {behind} names {column!r} ({option}) behind a '#', which makes it a comment; remove the '#'"
+        )
     near = difflib.get_close_matches(column, table.columns, n=3, cutoff=0.4)
     listed = [*near, *(name for name in table.columns if name and name not in near)]
     shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
     raise InputError(f"{table.path}: no column {column!r} ({option}); there are: {shown}")
+
+
+def _line_behind_hash(table: TextTable, column: str) -> int | None:
+    """Number of the comment above the header that has a column among its fields."""
+    if table.header_line < 2:
+        return None
+    with open_text(table.path) as text:
+        for number, line in enumerate(itertools.islice(text, table.header_line - 1), start=1):
+            names = [name.strip(' "\r\n') for name in line.lstrip("# ").split(table.separator)]
+            if line.startswith("#") and column in names:
+                return number
+    return None
 
 
 def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int | None = None) -> pd.DataFrame:
@@ -224,7 +256,7 @@ class _FieldCounter:
 
     def _refuse_lack(self, line: str, fields: int, last: bool) -> None:
         # Blank lines say nothing, those of `!` are GEO's marks, and a quoted text may go on in the next line.
-        if line.strip(" \t\r,;") and not line.startswith("!") and '"' not in line:
+        if line.strip(" \t\r,;|") and not line.startswith("!") and '"' not in line:
             why = (
                 "the file breaks off there, fetch it again" if last else "fill it, or write NA where a value is missing"
             )

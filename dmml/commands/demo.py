@@ -13,6 +13,8 @@ from dmml.errors import InputError
 COHORTS = Path("demo")
 TEACHER, STUDENT = Path("runs/demo"), Path("runs/demo_student")
 REPORT = STUDENT / "report.html"
+STOPPED = (130, 143)
+"""Exit codes of a step that Ctrl-C or SIGTERM ended"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,10 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
     Args:
         args: Of the command.
         dispatch: Runs one command line and returns its exit code.
+
+    Raises:
+        InputError: A step failed.
+        SystemExit: A step was stopped by a signal.
     """
     started = time.monotonic()
     for done, argv in steps(args):
@@ -35,8 +41,13 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
             print(f"✓ {line}   (done before)")
             continue
         print(f"\n▶ {line}", flush=True)
-        if dispatch(argv):
-            raise InputError(f"the step `{line}` failed; mend what it says and run the demo again, which goes on there")
+        exit_code = dispatch(argv)
+        if exit_code in STOPPED:  # the step has printed how to go on
+            raise SystemExit(exit_code)
+        if exit_code:
+            raise InputError(
+                f"the step `{line}` failed; correct what it names and run the demo again, which goes on there"
+            )
     minutes = (time.monotonic() - started) / 60
     print(
         f"\nThe report of a model that sees slides alone, on a cohort it was never trained on: {REPORT}   ({minutes:.1f} min)"

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     _config(found, config)
     if args.ckpt_path:
         _checkpoint(found, args.ckpt_path, _section(config) if config else {})
-    if not args.ckpt_path and not found.blocking:
+    if not args.ckpt_path and all(finding.part == "folds" for finding in found.blocking):
         _fit(found, config)
     if not found.blocking:
         _machine(found, config)
@@ -102,11 +102,15 @@ def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
 
 
 def _fit(found: Examination, config: dict[str, Any]) -> None:
-    """What a fit would refuse about the data, found by its own steps; Lightning is imported only if nothing else blocks."""
+    """What a fit would refuse about the data, found by its own steps; Lightning is imported only if nothing else blocks.
+
+    These steps then decide about folds, too: a part without patients stops some models and not others.
+    """
     kind = str((config.get("data") or {}).get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
     if isinstance(config.get("model"), dict) and kind == "MultimodalDataModule" and found.cohort is not None:
         from dmml.experiment.doctor_fit import examine_fit
 
+        found.unblock("folds")
         examine_fit(found, config["model"], _section(config))
 
 

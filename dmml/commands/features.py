@@ -123,7 +123,10 @@ def _verify(store) -> None:
 
 def _what_to_do(checks, names: str) -> str:
     if any(check.problems or check.unlikely for check in checks):
-        return f"are damaged ({names}); `dmml extract … --overwrite` or import them again"
+        return (
+            f"are damaged ({names}); `dmml extract … --overwrite` or import them again, after a look at the files that "
+            "they came from"
+        )
     return (
         f"have tiles that overlap or an impossible scale ({names}); import them again with the true --mpp and "
         "--level0-px, or cut their tiles without overlap"

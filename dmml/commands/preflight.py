@@ -73,9 +73,13 @@ class Request:
         return TestedCheckpoint(Path(str(self.config["ckpt_path"])), root, self.overwrite)
 
     @property
-    def names_fold(self) -> bool:
-        """Whether the fold was typed on the command line."""
-        return bool(option_values(self.argv, "--data.fold", "--data.init_args.fold"))
+    def fold_source(self) -> str:
+        """Why this fold is tested, as a clause of a message; empty where it was typed on the command line."""
+        if option_values(self.argv, "--data.fold", "--data.init_args.fold"):
+            return ""
+        return (
+            ", as the config says" if "fold" in init_args(self.config["data"]) else ", since no --data.fold was typed"
+        )
 
     @property
     def command(self) -> str:
@@ -175,11 +179,16 @@ def check_checkpoint(path: Any) -> None:
     """Refuse what cannot be a checkpoint, before torch is imported; nothing in the file is executed or unpickled.
 
     Raises:
-        InputError: There is no file, or it is no archive as `dmml fit` writes them.
+        InputError: There is no file, it may not be read, or it is no archive as `dmml fit` writes them.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
-    if not zipfile.is_zipfile(path):
+    try:
+        with Path(path).open("rb") as file:
+            is_archive = zipfile.is_zipfile(file)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; give yourself the right to") from None
+    if not is_archive:
         raise InputError(f"{path}: not a checkpoint that can be read safely; use one written by `dmml fit`")
 
 

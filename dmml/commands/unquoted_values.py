@@ -8,7 +8,7 @@ from typing import Any
 
 from dmml.errors import InputError
 
-TEXT = ("clinical", "name", "patient_id", "slide_id", "features")
+TEXT = ("clinical", "name", "patient_id", "slide_id", "site", "features")
 """Arguments of a data section that are text; on a command line they need no quotes"""
 _INNER_TEXT = {
     "outcome": ("time", "event", "censored", "unit", "label"),
@@ -32,6 +32,11 @@ def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = N
     for key, value in _texts(section):
         if isinstance(value, (bool, int, float, datetime.date)):
             raise InputError(f'data.{key}: {_explained(value)}; put quotes around it, such as "{_as_typed(value)}"')
+    split = section.get("split")
+    if isinstance(split, (bool, int, float)):
+        raise InputError(
+            f"data.split: {split} is neither folds nor a path; write {{folds: 5}} for five folds, or put quotes around a path"
+        )
     for number, other in enumerate(section.get("also") or [], start=1):
         try:
             check_quotes(other)

@@ -29,12 +29,31 @@ def fit_task(task: Task, data: MultimodalDataModule) -> None:
             them has an outcome that the task does not know.
     """
     outcome = data.training_outcome()
+    check_outcome(task, data)
     for part in ("train", "val"):
         check_part(data, part)
     task.fit(outcome)
     task.check_batch(data.mean_batch(), outcome)
     for part in ("train", "val"):
         task.encode(data.outcome(data.patients(part)))
+
+
+def check_outcome(task: Task, data: MultimodalDataModule) -> None:
+    """Refuse a cohort whose outcome is of another kind than the task.
+
+    Args:
+        task: Of the model.
+        data: After `setup`, with an outcome.
+
+    Raises:
+        InputError: The cohort has times of an event and the task learns labels, or the other way round.
+    """
+    given, needed = data.outcome([]), getattr(task, "outcome", ())
+    if given and (lacking := [name for name in needed if name not in given]):
+        raise InputError(
+            f"{data.section['clinical']}: data.outcome gives {' and '.join(given)}, and the task {type(task).__name__} "
+            f"needs {' and '.join(lacking)}; give data.outcome of that kind, or a model of another task"
+        )
 
 
 def check_part(data: MultimodalDataModule, part: str) -> None:

@@ -17,7 +17,7 @@ from dmml.cohort.section import read_cohort
 from dmml.cohort.standardise import refuse_within_training
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import refuse_other_encoder, refuse_other_grid
-from dmml.data.fitting import censoring_curve, check_part, content_hashes, horizons_reached, part_counts
+from dmml.data.fitting import censoring_curve, check_outcome, check_part, content_hashes, horizons_reached, part_counts
 from dmml.data.joined_store import JoinedStore
 from dmml.data.loading import Loading
 from dmml.data.rna import STANDARDISE, CohortRna, told
@@ -280,5 +280,6 @@ class MultimodalDataModule(LightningDataModule):
             expression = {s: torch.from_numpy(self.rna.rows(patients, kept)) for s, kept in statistics.items()}
         target = {}
         if with_target and self.cohort.clinical.kind is not None:
+            check_outcome(module.task, self)
             target = module.task.encode(self.outcome(patients))
         return Collate(self.magnifications, patients, expression, has_expression, target)

@@ -72,9 +72,10 @@ def outlying_words(result: CrossvalResult) -> list[str]:
             f"{number(row['highest'], 3)})"
             for row in rows
         ]
-        folder = result.place(rows[0], rows[0]["model"])
-        curve = "the training curves below, and " if (folder / "metrics.csv").is_file() else ""
-        where = f"{curve}the folder {folder.relative_to(result.folder)}"
+        folders = [result.place(row, row["model"]) for row in rows]
+        trained = [folder for folder in folders if (folder / "metrics.csv").is_file()]  # a regression has no curve
+        curve = "the training curves below, and " if trained else ""
+        where = f"{curve}the folder {(trained or folders)[0].relative_to(result.folder)}"
         models = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
         found.append(f"In {fold} the {_metric(result)} lies far from that of the other folds: {models}. See {where}.")
     return found

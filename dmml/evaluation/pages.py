@@ -70,13 +70,16 @@ def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] 
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".plots-", dir=folder.parent))
-    for picture in pictures:
-        picture.save(partial)
-    for name, content in (more or {}).items():
-        (partial / name).write_bytes(content)
-    partial.chmod(0o755)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    try:
+        for picture in pictures:
+            picture.save(partial)
+        for name, content in (more or {}).items():
+            (partial / name).write_bytes(content)
+        partial.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 class Inliner:

@@ -59,6 +59,7 @@ def _tests_of(path: Path) -> list[ResultFolder]:
         raise InputError(f"{path} is no folder; train a model first with `dmml fit --config CONFIG`, then `dmml test`")
     if (path / "predictions.csv").is_file():
         return [ResultFolder(path, run_of_result(path))]
+    _check_readable(path / "test")
     folders = sorted(folder.parent for folder in (path / "test").glob("*/predictions.csv"))
     if not folders:
         checkpoint = path / "checkpoints" / "best.ckpt"
@@ -71,6 +72,19 @@ def _tests_of(path: Path) -> list[ResultFolder]:
             f"{path} holds no test result; run `dmml test --config COHORT.yaml --ckpt_path {checkpoint}` first"
         )
     return [ResultFolder(folder, run_of_result(folder, path)) for folder in folders]
+
+
+def _check_readable(folder: Path) -> None:
+    """Refuse results that belong to somebody else, which a search of the folder would pass over.
+
+    Raises:
+        InputError: The folder or one in it may not be read.
+    """
+    for each in (folder, *(folder.glob("*") if os.access(folder, os.R_OK | os.X_OK) else ())):
+        if each.is_dir() and not os.access(each, os.R_OK | os.X_OK):
+            raise InputError(
+                f"{each}: may not be read; give yourself the right to, or name the test folders that you may read"
+            )
 
 
 def run_of_result(folder: Path, parent: Path | None = None) -> Path:

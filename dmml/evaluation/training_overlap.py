@@ -6,6 +6,12 @@ from typing import Any
 
 OVERLAP = "training_patients"
 """Key of `context.json` ({"n": how many, "of": patients tested}) and, as a metric's entry, of `metrics.json`."""
+UNKNOWN_KEY = "training_patients_unknown"
+"""Key of `context.json`: true where the checkpoint, of an earlier dmml, does not say whom it was trained on."""
+UNKNOWN = (
+    "the checkpoint does not say which patients it was trained on, so nobody can tell whether some of them are among those "
+    "tested; the figures are honest only if none is"
+)
 
 
 def overlap_words(n: int, of: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.tested import Tested
-from dmml.evaluation.training_overlap import OVERLAP, overlap_words
+from dmml.evaluation.training_overlap import OVERLAP, UNKNOWN, UNKNOWN_KEY, overlap_words
 from dmml.evaluation.transductive import transductive_words
 from dmml.evaluation.written import number, p_words, percent
 
@@ -71,6 +71,7 @@ def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list
     head, *others = sorted(honest, key=lambda test: (test.model != "student", test.model != "teacher"))
     sentences = [_opening(head)]
     sentences += [_other(test) for test in others]
+    sentences += [f"{test.run}: {UNKNOWN}." for test in [head, *others] if test.context.get(UNKNOWN_KEY)]
     sentences += [_difference(pair) for pair in pairs if (pair.leads or pair.refused) and not pair.has_overlap]
     return [*sentences, *(_oracle([head, *others]) if oracle else [])]
 

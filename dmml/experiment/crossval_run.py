@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml._version import __version__
+from dmml.data.fitting import check_outcome
 from dmml.experiment.child_process import end_with_parent
 from dmml.experiment.crossval_data import FoldData
 from dmml.experiment.crossval_fit import (
@@ -97,6 +98,7 @@ class Runner:
     def _task(self) -> Task:
         """The config's task, fitted on the fold's training patients."""
         task = copy.deepcopy(self._unfitted)
+        check_outcome(task, self.data)
         task.fit(self.data.training_outcome())
         return task
 

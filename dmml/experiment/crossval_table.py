@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmml.experiment.crossval_models import LINEAR
 from dmml.experiment.crossval_plan import Unit
 
 NAMES = {"c_index": "concordance", "auc": "macro AUC"}
@@ -62,10 +63,11 @@ def _undefined(result: dict[str, Any], metric: str) -> list[str]:
 
 
 def _outlying(result: dict[str, Any]) -> list[str]:
-    """Outlying folds, and where their curves are drawn."""
+    """Outlying folds, and where the curves of a network are drawn; a regression has none."""
     return [
-        f"{row['model']} in {Unit(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds ({row['lowest']:.3f} to "
-        f"{row['highest']:.3f}); look at its training in report.html"
+        f"{row['model']} in {Unit(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds "
+        f"({row['lowest']:.3f} to {row['highest']:.3f})"
+        + ("" if row["model"] in LINEAR else "; look at its training in report.html")
         for row in result.get("outlying_folds") or []
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ class Examination:
         except InputError as error:
             self.add(part, str(error), "blocks")
             return None
+
+    def unblock(self, part: str) -> None:
+        """Turn lines of a part that block into lines to look at."""
+        blocking = self.blocking
+        self.findings = [
+            replace(finding, state="look") if finding.part == part and finding in blocking else finding
+            for finding in self.findings
+        ]
 
     @property
     def blocking(self) -> list[Finding]:

@@ -10,6 +10,7 @@ from dmml.cohort.cohort import Cohort
 from dmml.data.encoder_match import refuse_other_encoder
 from dmml.data.rna import STANDARDISE, CohortRna, far_from_training
 from dmml.errors import InputError
+from dmml.evaluation.training_overlap import UNKNOWN
 from dmml.experiment.doctor import Examination
 from dmml.store import FeatureStore
 from dmml.training.checkpoint import patients_seen, read_checkpoint
@@ -39,6 +40,8 @@ def examine_checkpoint(found: Examination, path: str | Path, cohort: Cohort | No
             _encoder(found, member.features, hparams.get("n_features"), fitted)
     if cohort.expression is not None:
         _genes(found, cohort, section, fitted.get("gene_statistics") or {})
+    if not fitted.get("patients"):
+        found.add("checkpoint", UNKNOWN, "look")
     test = cohort.partition("test").test
     if seen := patients_seen(test, list(cohort.clinical.patients.index), fitted):
         told = (

@@ -51,3 +51,5 @@ def _begin(module: Any, data: MultimodalDataModule, found: Examination) -> None:
         data.setup("fit")
     if hasattr(module, "fit_to_data"):  # a class of the user's own may fit itself in another way
         module.fit_to_data(data)
+        if found.cohort.clinical.kind is not None:  # a class of the test patients alone stops the test
+            module.task.encode(data.outcome(data.patients("outer_test")))

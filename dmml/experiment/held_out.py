@@ -46,7 +46,7 @@ def write_shift(folder: Path, rows: Rows, model: Any, data: Any, context: dict[s
     predictions = read_predictions(folder / "predictions.csv")
     genes = imputed_genes(model, data)
     content: dict[str, Any] = {
-        "missing": missing(predictions, data, genes),
+        "missing": missing(predictions, data, genes) | _missing_values(context.get("rna") or {}),
         "genes": genes,
         "reads_rna": context.get("model") != "student",
         **_compared(rows, model, data, genes),
@@ -113,6 +113,14 @@ def write_recalibrated(folder: Path, context: dict[str, Any], share: float | Non
         part.replace(folder / "recalibrated.csv")
     write_json(folder / "recalibrated.json", content)
     return content
+
+
+def _missing_values(rna: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """{what: {n, of}} of single values that a table leaves empty; nothing for a cohort without RNA."""
+    if "values_imputed" not in rna:
+        return {}
+    n = rna["values_imputed"]
+    return {"values of measured genes, the training mean stands in": {"n": n, "of": n + rna["values"]}}
 
 
 def missing(predictions: pd.DataFrame, data: Any, genes: dict[str, Any]) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import Rows
 from dmml.data.rna import told
-from dmml.evaluation.training_overlap import OVERLAP, overlap_words
+from dmml.evaluation.training_overlap import OVERLAP, UNKNOWN_KEY, overlap_words
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
 from dmml.experiment.tested_checkpoint import RECORDS, TestedCheckpoint
@@ -31,17 +31,21 @@ class Tested:
         command: As typed.
         seen: Patients of the cohort whom the model was trained on.
         of: How many patients were tested.
+        unknown: Whether the checkpoint does not say whom it was trained on.
     """
 
     checkpoint: TestedCheckpoint
     command: str
     seen: Sequence[str] = ()
     of: int = 0
+    unknown: bool = False
 
     @property
     def overlap(self) -> dict[str, Any]:
-        """What results say of training patients among those tested; empty where there are none."""
-        return {"training_patients": {"n": len(self.seen), "of": self.of}} if self.seen else {}
+        """What results state about training patients among those tested; empty where there are none."""
+        if self.unknown:
+            return {UNKNOWN_KEY: True}
+        return {OVERLAP: {"n": len(self.seen), "of": self.of}} if self.seen else {}
 
 
 def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: Any, rows: Rows | None = None) -> Path:
@@ -65,7 +69,8 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
-    for name in ("predictions.csv", "programs.csv"):  # files of an earlier test must not remain beside this context
+    # Those of an earlier test never stand beside this one's context, also where the disk is full before all is written.
+    for name in ("predictions.csv", "programs.csv", "metrics.json", "report.html"):
         (out / name).unlink(missing_ok=True)
     context = _context(tested, model, data, out)
     write_json(out / "context.json", context)

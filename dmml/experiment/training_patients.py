@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from dmml.cohort.cohort import Cohort
 from dmml.errors import InputError
+from dmml.evaluation.training_overlap import UNKNOWN
 from dmml.training.checkpoint import patients_seen
 
 NAMED = 3
@@ -20,22 +22,23 @@ NAMED = 3
 class TrainingPatients(Callback):
     """Looks for patients of the model's training and inner validation among those to test, before the model is run.
 
-    `test` is refused where there are some, unless they are allowed; `predict` warns. It asks the data module, which
-    knows who has slides or RNA; a data module of the user's own is asked for `patients("test")` if it has that.
+    `test` is refused where there are some, unless they are allowed; `predict` warns, and so does `validate` of patients
+    whom the model learned from, as after a forgotten fold. It asks the data module, which knows who has slides or RNA; a
+    data module of the user's own is asked for `patients("test")` if it has that.
 
     Args:
         checkpoint: Path, for messages.
         fitted: What was fitted with the checkpoint's model.
         allowed: Whether training patients may be tested.
-        names_fold: Whether the user typed a fold.
+        fold_source: Why the fold is tested that is tested, as a clause of a message.
 
     Attributes:
         seen: The training patients among those tested.
         of: How many patients are tested.
     """
 
-    def __init__(self, checkpoint: str, fitted: Mapping[str, Any], allowed: bool, names_fold: bool):
-        self.checkpoint, self.fitted, self.allowed, self.names_fold = checkpoint, fitted, allowed, names_fold
+    def __init__(self, checkpoint: str, fitted: Mapping[str, Any], allowed: bool, fold_source: str = ""):
+        self.checkpoint, self.fitted, self.allowed, self.fold_source = checkpoint, fitted, allowed, fold_source
         self.seen: list[str] = []
         self.of = 0
 
@@ -46,40 +49,48 @@ class TrainingPatients(Callback):
             InputError: There are training patients among those to test, and they are not allowed.
         """
         data = trainer.datamodule
-        if stage not in ("test", "predict") or not hasattr(data, "patients"):
+        if stage not in ("validate", "test", "predict") or not hasattr(data, "patients"):
             return
-        if not self.fitted.get("patients"):
-            _warn(
-                f"{self.checkpoint} does not say which patients it was trained on, so some of them may be "
-                "among those tested; the figures are honest only if none is"
-            )
+        if self.unknown:
+            if stage != "validate":
+                _warn(f"{self.checkpoint}: {UNKNOWN}")
             return
-        patients, cohort = data.patients("test"), getattr(data, "cohort", None)
+        cohort = getattr(data, "cohort", None)
+        if stage == "validate" and cohort is None:  # a data module of the user's own need not know such a part
+            return
+        # Those who chose the model's epoch are validated again as a matter of course; those who taught it are not.
+        part, known = ("val", ("train",)) if stage == "validate" else ("test", ("train", "val"))
+        patients = data.patients(part)
         table = patients if cohort is None else list(cohort.clinical.patients.index)
-        self.of, self.seen = len(patients), patients_seen(patients, table, self.fitted)
+        self.of, self.seen = len(patients), patients_seen(patients, table, self.fitted, known)
         if not self.seen:
             return
         if stage == "test" and not self.allowed:
-            raise InputError(f"{self.checkpoint}: {self._count()}; {self._remedy(cohort)}")
-        if stage == "predict":
-            _warn(f"{self.checkpoint}: {self._count()}; their predictions look better than those of new patients would")
+            raise InputError(f"{self.checkpoint}: {self._count(stage)}; {self._remedy(cohort)}")
+        if stage != "test":
+            what = "their predictions look" if stage == "predict" else "these figures are"
+            _warn(f"{self.checkpoint}: {self._count(stage)}; {what} better than those of new patients would be")
 
-    def _count(self) -> str:
+    @property
+    def unknown(self) -> bool:
+        """Whether the checkpoint does not say whom it was trained on."""
+        return not self.fitted.get("patients")
+
+    def _count(self, stage: str) -> str:
         named = ", ".join(self.seen[:NAMED]) + (", …" if len(self.seen) > NAMED else "")
-        return (
-            f"{len(self.seen)} of the {self.of} patients to test were in the training or inner validation of this model "
-            f"({named})"
-        )
+        part = "training" if stage == "validate" else "training or inner validation"
+        verb = TrainerFn(stage).value
+        return f"{len(self.seen)} of the {self.of} patients to {verb} were in the {part} of this model ({named})"
 
     def _remedy(self, cohort: Cohort | None) -> str:
         return (
-            f"{_fold_remedy(cohort, self.fitted, self.names_fold)}; or test another cohort, or give "
+            f"{_fold_remedy(cohort, self.fitted, self.fold_source)}; or test another cohort, or give "
             "--allow-training-patients for figures that do not tell how the model does on new patients"
         )
 
 
-def _fold_remedy(cohort: Cohort | None, fitted: Mapping[str, Any], names_fold: bool) -> str:
-    """Why these patients were taken, and what would have taken others."""
+def _fold_remedy(cohort: Cohort | None, fitted: Mapping[str, Any], fold_source: str) -> str:
+    """Why these patients are tested, and what would test others instead."""
     if cohort is None or cohort.split is None:
         if isinstance(fold := fitted.get("fold"), int):
             return (
@@ -89,8 +100,7 @@ def _fold_remedy(cohort: Cohort | None, fitted: Mapping[str, Any], names_fold: b
         return "the config names no split, so all patients are tested: leave these out of the clinical table"
     table = list(cohort.clinical.patients.index)
     clean = [k for k, fold in sorted(cohort.split.folds.items()) if not patients_seen(fold.test, table, fitted)]
-    typed = "" if names_fold else ", since no --data.fold was typed"
-    taken = f"fold {cohort.fold} of data.split is tested{typed}"
+    taken = f"fold {cohort.fold} of data.split is tested{fold_source}"
     if clean:
         return f"{taken}: give --data.fold {clean[0]}, whose patients the model has not seen"
     return f"{taken}, and the model has seen patients of every fold: give the split that it was trained with"

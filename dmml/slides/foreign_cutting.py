@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dmml.slides.mpp import HIGHEST, LOWEST, SlideError
-from dmml.slides.tile_geometry import neighbour_distances, usual_distance
+from dmml.slides.tile_geometry import MOST_OFF_SCALE, neighbour_distances, usual_distance
 
 PARAMETERS = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_(?P<patch>\d+)px_\d+px_overlap$")
 """TRIDENT's name of the folder of one way of cutting: `20x_256px_0px_overlap`"""
@@ -39,6 +39,8 @@ class Cutting:
     mpp_source: str = ""
     in_um: bool = False
     """Whether the file's coordinates are µm, so that the slide's own scale does not matter"""
+    contradiction: str = ""
+    """What the file says of its scale that cannot all be true; its `level0_mpp` is then unknown"""
 
 
 def cutting_of(path: Path, told: Mapping[str, Any], corner: np.ndarray) -> tuple[Cutting, np.ndarray]:
@@ -90,13 +92,41 @@ def _in_pixels(path: Path, told: Mapping[str, Any]) -> Cutting:
         downsample = _number(told, "downsample")
         level0 = patch * downsample if downsample else patch if told.get("patch_level") == 0 else None
     mpp, source = _number(told, "level0_mpp", "mpp", "slide_mpp"), "attribute of the file"
+    power, by_size = _number(told, "level0_magnification"), None
     if mpp is None and magnification and patch and level0:
-        mpp, source = 10.0 / magnification * patch / level0, "nominal, from the magnification"
-    if mpp is None and (power := _number(told, "level0_magnification")):
+        mpp = by_size = 10.0 / magnification * patch / level0
+        source = "nominal, from the magnification"
+    if mpp is None and power:
         mpp, source = 10.0 / power, "nominal, from the magnification"
-    if mpp is not None and not LOWEST <= mpp <= HIGHEST:
+    contradiction = _contradiction(folder and float(folder["magnification"]), magnification, by_size, power)
+    if contradiction or (mpp is not None and not LOWEST <= mpp <= HIGHEST):
         mpp = None
-    return Cutting(magnification, None if patch is None else int(patch), level0, mpp, source if mpp else "")
+    return Cutting(
+        magnification, None if patch is None else int(patch), level0, mpp, source if mpp else "", False, contradiction
+    )
+
+
+def _contradiction(
+    folder: float | None, magnification: float | None, by_size: float | None, power: float | None
+) -> str:
+    """Which two statements on the scale cannot both be true; empty if all can.
+
+    Args:
+        folder: Magnification of the tiles by the folder's name; this and the others are None where nothing is said.
+        magnification: The same by the file.
+        by_size: µm per pixel of the finest level by the size of a tile in its pixels.
+        power: Magnification of the finest level by the file.
+    """
+    if folder and magnification and not _is_near(folder, magnification):
+        return f"its folder says {folder:g}x and the file says {magnification:g}x"
+    if by_size and power and not _is_near(10.0 / by_size, power):
+        return f"level0_magnification is {power:g}, and by the size of its tiles it is {10.0 / by_size:.3g}"
+    return ""
+
+
+def _is_near(scale: float, other: float) -> bool:
+    """Whether two scales are the same nominally: tools round them."""
+    return 1 / MOST_OFF_SCALE <= scale / other <= MOST_OFF_SCALE
 
 
 def _unit(path: Path, told: Mapping[str, Any]) -> float | None:

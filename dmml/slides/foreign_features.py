@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
     features = next((held[name] for name in FEATURE_NAMES if name in held), None)
     if features is None:
         raise SlideError(
-            "no_features", f"{path}: holds {sorted(held) or 'nothing'}, no features; name the folder of features"
+            "no_features",
+            f"{path}: holds {_names_in(path, held)}, and neither {' nor '.join(FEATURE_NAMES)}; name the folder of features, or "
+            "rename them in the file",
         )
     corner = next((held[name] for name in COORDINATE_NAMES if name in held), None)
     if corner is None:
@@ -103,12 +106,24 @@ def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise SlideError("unopenable", f"{path}: no whole HDF5 file ({reason}); extract the slide again") from error
 
 
+def _names_in(path: Path, held: Mapping[str, np.ndarray]) -> str:
+    """What a file without features holds, those of an HDF5 file included that were not read."""
+    import h5py
+
+    names = list(held)
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            names = list(file)
+    return ", ".join(sorted(names)) or "nothing"
+
+
 def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A PyTorch file of plain tensors; anything that would have to be unpickled is refused."""
     import torch
 
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles, which are refused
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise SlideError(
             "not_plain",

@@ -35,29 +35,43 @@ def complete_cutting(path: Path, told: Cutting, given: Cutting) -> Cutting:
     Raises:
         SlideError: Something is known neither from the file nor from the user.
     """
+    magnification = told.magnification or given.magnification
+    if magnification and _nominal(magnification) is None:
+        raise SlideError("no_magnification", f"{path}: {magnification:g}x is none of 5x, 10x, 20x, 40x; leave it out")
     mpp = told.level0_mpp if told.in_um else given.level0_mpp or told.level0_mpp
-    level0 = told.level0_px or given.level0_px
+    level0, patch = told.level0_px or given.level0_px, told.patch_px or given.patch_px
     if mpp is None:
         raise SlideError(
-            "no_mpp", f"{path}: µm per pixel of the finest level unknown; give it with --mpp, e.g. --mpp 0.25"
+            "no_mpp",
+            f"{path}: µm per pixel of the finest level unknown{told.contradiction and f' ({told.contradiction})'}; "
+            "give it with --mpp, e.g. --mpp 0.25",
         )
     if level0 is None:
         raise SlideError(
             "no_tile_size", f"{path}: side of a tile in pixels of the finest level unknown; give it with --level0-px"
         )
-    patch = told.patch_px or given.patch_px
-    magnification = told.magnification or given.magnification
-    if magnification is None and patch:
-        magnification = 10.0 / (level0 * mpp / patch)
-    nominal = next((m for m in _MAGNIFICATIONS if magnification and abs(magnification / m - 1) < _NEAR), None)
-    if nominal is None:
+    if not magnification and not patch:
         raise SlideError(
             "no_magnification",
-            f"{path}: its magnification is unknown or none of 5, 10, 20, 40; give --magnification and --patch-px",
+            f"{path}: its magnification is unknown; give it with --magnification, or the pixels of a tile with --patch-px",
+        )
+    magnification = magnification or 10.0 / (level0 * mpp / patch)
+    if (nominal := _nominal(magnification)) is None:
+        size = f"{level0:g} µm" if told.in_um else f"{level0:g} px of {mpp:g} µm"
+        options = "" if told.in_um else ", --mpp, --level0-px and --patch-px"
+        raise SlideError(
+            "no_magnification",
+            f"{path}: tiles of {size} that are scaled to {patch} px have {magnification:.3g}x, which is none of 5x, 10x, "
+            f"20x, 40x; check what the file states{options}",
         )
     patch = patch or round(level0 * mpp / (10.0 / nominal))
     source = told.mpp_source if told.in_um else given.mpp_source or told.mpp_source
     return Cutting(nominal, patch, level0, mpp, source, told.in_um)
+
+
+def _nominal(magnification: float) -> int | None:
+    """What a magnification is called; None where it is near none of those that a store may have."""
+    return next((m for m in _MAGNIFICATIONS if abs(magnification / m - 1) < _NEAR), None)
 
 
 def unused_options(told: Cutting, given: Cutting) -> list[str]:
@@ -100,14 +114,23 @@ def check_placement(path: Path, corner: np.ndarray, cutting: Cutting, from_file:
         )
     distances = neighbour_distances(np.unique(corner, axis=0))
     if overlap_by_design(distances, side):
-        usual = f"{usual_distance(distances):g} {unit}"
         stated = "the file states" if from_file else "--level0-px says"
-        remedy = "" if from_file else f"give the true --level0-px ({usual} for tiles beside each other), or "
         raise SlideError(
             "overlap",
-            f"{path}: its tiles stand {usual} apart, but {stated} that a tile is {side:g} {unit} wide, so "
-            f"{overlapping(distances, side)} of {len(distances)} would overlap; {remedy}cut the tiles without overlap",
+            f"{path}: its tiles stand {usual_distance(distances):g} {unit} apart, but {stated} that a tile is {side:g} "
+            f"{unit} wide, so {overlapping(distances, side)} of {len(distances)} would overlap; "
+            f"{'' if from_file else _true_size(distances, cutting)}cut the tiles without overlap",
         )
+
+
+def _true_size(distances: np.ndarray, cutting: Cutting) -> str:
+    """The option that would make tiles lie beside each other, if there is one, as the beginning of an advice."""
+    usual = usual_distance(distances)
+    if overlap_by_design(distances, usual):
+        return ""
+    in_um = abs(usual / (cutting.level0_px * cutting.level0_mpp) - 1) <= SLACK
+    also = ", with --mpp 1 if its coordinates are µm" if in_um and not cutting.in_um else ""
+    return f"give the true --level0-px ({usual:g} px for tiles beside each other{also}), or "
 
 
 def placement_doubts(corner: np.ndarray, cutting: Cutting) -> list[str]:
@@ -115,6 +138,10 @@ def placement_doubts(corner: np.ndarray, cutting: Cutting) -> list[str]:
     distances, side = neighbour_distances(np.unique(corner, axis=0)), cutting.level0_px
     unit, usual = "µm" if cutting.in_um else "px", usual_distance(distances)
     doubts = []
+    if twice := len(corner) - len(distances):
+        doubts.append(f"{twice} of {len(corner)} tiles lie where another lies")
+    if outside := int((corner + side / 2 < 0).any(axis=1).sum()):
+        doubts.append(f"{outside} of {len(corner)} tiles lie outside the slide, at negative coordinates")
     if overlaps := overlapping(distances, side):
         doubts.append(f"{overlaps} of {len(distances)} tiles overlap another")
     if are_apart(distances, side):

@@ -94,8 +94,7 @@ def import_features(
     if not planned:
         raise InputError(_nothing(result.failures))
     name = encoder or _encoder_name(found, planned)
-    if warning := seen_in_training(name, planned):
-        result.warnings.insert(0, warning)
+    result.warnings[:0] = [*_other_encoders(encoder, planned), *filter(None, [seen_in_training(name, planned)])]
     scales = sorted({m for files in planned.values() for m in files})
     if len(scales) > 2:
         raise InputError(f"{len(scales)} magnifications found ({scales}); name the folders of two, or of one")
@@ -145,7 +144,8 @@ def _inside(folder: Path, encoder: str | None) -> list[Path]:
     else:
         # CLAM keeps coordinates alone in `patches` beside them.
         roots = next(([folder / name] for name in ("h5_files", "pt_files") if (folder / name).is_dir()), [folder])
-    return sorted(path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = (path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in files if not path.name.startswith("."))  # macOS puts `._<name>` beside each file
 
 
 def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cutting, result: Import) -> _Plan:
@@ -279,6 +279,12 @@ def _encoder_name(found: dict[str, list[Path]], planned: _Plan) -> str:
     if named:
         return named.pop()
     raise InputError("which encoder made these features? say it with --encoder, e.g. --encoder uni_v1")
+
+
+def _other_encoders(given: str | None, planned: _Plan) -> list[str]:
+    """A line on the encoders that files name, where another one is given."""
+    named = {file.slide.encoder for files in planned.values() for file in files.values()} - {"", given}
+    return [f"--encoder {given} is taken, though files name {', '.join(sorted(named))}"] if given and named else []
 
 
 def _nothing(failures: list[Failure]) -> str:

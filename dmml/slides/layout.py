@@ -18,6 +18,12 @@ from dmml.slides.sources import fingerprint
 
 THUMBNAIL_PX = 512
 MASK_PX = 256
+_BLACK = 32
+"""Brightness that almost no pixel of a black picture reaches"""
+_GREY = 3
+"""Levels by which the channels of a grey picture differ at most, after JPEG"""
+_CONTRAST = 30
+"""Levels between dark and bright from which a picture shows more than glass"""
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,8 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
             reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {judged_at}x tile"
         if unreadable:
             reason += f", and {unreadable:.2f} mm² cannot be decoded"
-        raise SlideError(
-            "no_tissue", f"{slide.path}: {reason}; leave it out, or check its µm per pixel ({slide.mpp:.4g})"
-        )
+        remedy = _colourless(picture) or f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"
+        raise SlideError("no_tissue", f"{slide.path}: {reason}; {remedy}")
     thumbnail, mpp = _thumbnail(slide, picture, scale)
     slide.compare_levels([pixel_um(magnification) for magnification in request.magnifications])
     attributes = {
@@ -96,6 +101,16 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     return Layout(tiles, thumbnail, _small_mask(mask), attributes)
 
 
+def _colourless(picture: np.ndarray) -> str:
+    """What to do about a slide that shows no stain at all, such as one channel of several; empty for others."""
+    low, high = np.quantile(picture.max(axis=2), (0.05, 0.95))
+    if high < _BLACK:
+        return "it is black throughout, as 16-bit pixels are that use few of their bits: convert it to 8 bits a channel"
+    if high - low > _CONTRAST and int(np.ptp(picture, axis=2).max(initial=0)) <= _GREY:
+        return "it shows shades of grey alone, and tissue is found by its colours: give an image in colour"
+    return ""
+
+
 def _small_mask(mask: np.ndarray) -> np.ndarray:
     scale = min(1.0, MASK_PX / max(mask.shape))
     size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
@@ -107,7 +122,7 @@ def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[n
     longest = max(slide.size_um)
     mpp = max(longest / THUMBNAIL_PX, slide.mpp)
     if mpp < picture_mpp:
-        return slide.overview(mpp), mpp
+        return slide.overview(mpp, from_finest=False), mpp
     width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in slide.size_um)
     box = (
         0.0,

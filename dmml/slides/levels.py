@@ -28,7 +28,10 @@ _GRID = 16
 _CONTRAST = 4.0
 """Standard deviation, in grey levels, from which a place shows enough to be compared: JPEG noise on glass has less"""
 _ALIKE = 0.5
-"""Correlation of brightness from which two places show the same; true levels have above 0.9"""
+"""Correlation of brightness from which two places show the same; true levels have above 0.7"""
+_MOSTLY = 0.75
+"""Share of places of which more must agree: all of a true level do, and up to this share of a mirrored one, where tissue
+lies alike on both sides"""
 
 
 class Levels:
@@ -75,7 +78,7 @@ class Levels:
         return self._compared[level]
 
     def _is_like(self, level: int, finer: int) -> bool:
-        """Whether two levels agree at half or more of the places that show something; glass alone tells nothing."""
+        """Whether two levels agree at almost all of the places that show something; glass alone tells nothing."""
         times = self._ratio[level] / self._ratio[finer]
         width, height = self._sizes[level]
         side = min(max(_SMALLEST_PATCH, min(_PATCH, int(_FINEST_PATCH / times))), width, height)
@@ -92,7 +95,7 @@ class Levels:
                     continue
                 if max(one.std() for one in cells) >= _CONTRAST:
                     agree.append(_correlation(*cells) >= _ALIKE)
-        return not agree or 2 * sum(agree) >= len(agree)
+        return not agree or sum(agree) > _MOSTLY * len(agree)
 
     def _ignore(self, level: int, why: str) -> None:
         width, height = self._sizes[level]

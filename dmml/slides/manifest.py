@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,17 @@ NAMES = ("slide_id", "slide", "filename", "file", "wsi")
 """Columns that may name the slide, by file name with or without folder and ending"""
 
 
+@dataclass
+class Selection:
+    """What is meant of the files that were found."""
+
+    slides: list[Path]
+    unscaled: list[Path]
+    """Plain images without a scale"""
+    missing: list[str] = field(default_factory=list)
+    """Names in the table that no file has"""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a table says; without a table, every slide is meant."""
@@ -26,24 +38,29 @@ class Manifest:
     mpp: dict[str, float | None] = field(default_factory=dict)
     """{slide_id: µm per pixel, or None}"""
 
-    def select(self, slides: Iterable[Path]) -> tuple[list[Path], list[str]]:
-        """The slides that are meant, and the names in the table that no file has.
+    def select(self, slides: Sequence[Path], unscaled: Sequence[Path] = ()) -> Selection:
+        """What is meant of the files that were found.
+
+        Args:
+            slides: Slides, and plain images of known scale.
+            unscaled: Plain images of which nobody says the µm per pixel.
 
         Raises:
-            InputError: There are slides, and the table names none of them.
+            InputError: There are files, and the table names none of them.
         """
-        slides = list(slides)
         if not self.path:
-            return slides, []
-        selected = [path for path in slides if self._name(path.stem) in self.mpp]
-        found = {self._name(path.stem) for path in selected}
+            return Selection(list(slides), list(unscaled))
+        ours, without_scale = (
+            [path for path in paths if self._name(path.stem) in self.mpp] for paths in (slides, unscaled)
+        )
+        found = {self._name(path.stem) for path in (*ours, *without_scale)}
         missing = [name for name in self.mpp if name not in found]
-        if slides and not selected:
+        if not found and (files := [*slides, *unscaled]):
             raise InputError(
                 f"--manifest {self.path}: none of the slides that the manifest names is there ({missing[0]!r} in the "
-                f"manifest, {slides[0].stem!r} in the folder); name slides by their files"
+                f"manifest, {files[0].stem!r} in the folder); name slides by their files"
             )
-        return selected, missing
+        return Selection(ours, without_scale, missing)
 
     def _name(self, slide_id: str) -> str:
         """What the table calls a slide: `1040.0` may be the slide `1040`."""
@@ -83,13 +100,21 @@ def _read(table: TextTable) -> dict[str, float | None]:
     rows = read_rows(table, wanted).dropna(subset=[name])
     names = read_ids(table, rows[name], patients=False)
     texts = rows[wanted[1]] if len(wanted) > 1 else [None] * len(rows)
-    mpp = {
-        _stem(slide): None if text is None else _mpp(f"{table.path}, line {table.line_of(index)}", text)
-        for index, slide, text in zip(rows.index, names, texts, strict=True)
-    }
+    mpp: dict[str, float | None] = {}
+    for index, slide, text in zip(rows.index, names, texts, strict=True):
+        where, stem = f"{table.path}, line {table.line_of(index)}", _stem(slide)
+        value = None if text is None else _mpp(where, text)
+        if stem in mpp and not _same(mpp[stem], value):
+            raise InputError(f"{where}: {stem} has mpp {text} here and {mpp[stem]:g} above; leave one of the rows")
+        mpp[stem] = value if mpp.get(stem) is None else mpp[stem]
     if not mpp:
         raise InputError(f"{table.path}: names no slide; write one a row under {name}")
     return mpp
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    """Whether two rows of a slide agree; one without a value says nothing."""
+    return one is None or other is None or math.isclose(one, other)
 
 
 def _stem(name: str) -> str:

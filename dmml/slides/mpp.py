@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dmml.errors import InputError
@@ -59,8 +59,17 @@ def resolve_mpp(name: str, properties: Mapping[str, str], given: float | None = 
         return Scale((across + down) / 2, key)
     if given is not None:
         return Scale(check_given(given), GIVEN)
-    tried = "; ".join(rejected) or f"none of {', '.join(KEYS_TRIED)} is there"
+    tried = "; ".join([*rejected, *_without_length(properties)]) or f"none of {', '.join(KEYS_TRIED)} is there"
     raise SlideError("no_mpp", f"{name}: µm per pixel unknown ({tried}); give it with --mpp, e.g. --mpp 0.25")
+
+
+def _without_length(properties: Mapping[str, str]) -> Iterator[str]:
+    """What is said under keys that are there and hold no length, for the message that refuses the slide."""
+    readable = {key for key, _, _ in _candidates(properties)}
+    for key in KEYS_TRIED:
+        if key in properties and key not in readable:
+            unit = ", without a unit of length" if key == "tiff.XResolution" else ", which is no length"
+            yield f"{key} says {properties[key]!r}{unit}"
 
 
 def check_given(mpp: float) -> float:

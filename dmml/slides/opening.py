@@ -15,6 +15,8 @@ from dmml.slides.tiff_reader import TiffPageReader
 
 _GENERIC = "generic-tiff"
 """OpenSlide's name for a TIFF of no vendor: it takes the first page for the slide"""
+_COMPRESSION = "Unsupported TIFF compression"
+"""OpenSlide's words for a page that it cannot decode, such as JPEG 2000"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def open_slide(path: Path, given_mpp: float | None) -> OpenedSlide:
         refused = error
     if handle is not None and vendor != _GENERIC:
         return OpenedSlide(handle, f"openslide:{vendor}")
-    pages = _pages_of(path) if refused is None else _pages_behind_a_first(path)
+    pages = _pages_of(path) if refused is None else _pages_of_refused(path, refused)
     if refused is not None and not pages:
         raise SlideError(
             "unopenable", f"{path}: OpenSlide cannot open it ({reason_of(refused)}); fetch or convert it again"
@@ -112,13 +114,16 @@ def _by_page_or_handle(path: Path, pages: Sequence[Page], handle: Any) -> Opened
     return _by_page(path, slide, pages, notes)
 
 
-def _pages_behind_a_first(path: Path) -> list[Page]:
-    """Pages of a TIFF that OpenSlide refuses for its first page, of which another is the slide; else none."""
+def _pages_of_refused(path: Path, refused: Exception) -> list[Page]:
+    """Pages of a TIFF that OpenSlide refuses for its first page, if that may be no obstacle; else none.
+
+    It is none where another page is the slide, or where OpenSlide does not know the compression, which we may.
+    """
     try:
         pages = read_pages(path)
     except (ValueError, OSError):
         return []
-    return pages if pages and slide_page(pages) is not pages[0] else []
+    return pages if pages and (slide_page(pages) is not pages[0] or _COMPRESSION in str(refused)) else []
 
 
 def _pages_of(path: Path) -> list[Page]:

@@ -139,12 +139,17 @@ class Slide:
         box = [(value - corner) / factor for value, corner in zip(box, (left, top, left, top), strict=True)]
         return np.asarray(region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=tuple(box)))
 
-    def overview(self, mpp: float) -> np.ndarray:
+    def overview(self, mpp: float, from_finest: bool = True) -> np.ndarray:
         """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
 
         A place that cannot be decoded stays white, and counts in `unreadable_um2`. A small slide is read from its finest
         level, so that its tissue, and its tiles, do not depend on how the other levels were made and compressed; of a
         large one that would take minutes, and the coarsest sound level is read, as it is where the finest is damaged.
+
+        Args:
+            mpp: µm per pixel wanted.
+            from_finest: Whether a small slide is read from its finest level; for a picture to look at, the coarsest sound
+                level will do, and takes a fraction of the time.
 
         Returns:
             (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
@@ -154,7 +159,7 @@ class Slide:
         """
         width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
         coarse = self._level(mpp)
-        level, step = (0, self.mpp) if math.prod(self.dimensions) <= SMALL_PIXELS else coarse
+        level, step = (0, self.mpp) if from_finest and math.prod(self.dimensions) <= SMALL_PIXELS else coarse
         side = max(1, int(_BLOCK * step / mpp))
         picture = np.full((height, width, 3), 255, np.uint8)
         blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]

@@ -13,6 +13,7 @@ from dmml.slides.discovery import describe_unscaled, find_slides
 from dmml.slides.failures import Failure
 from dmml.slides.file_names import check_name, in_one_line
 from dmml.slides.layout import SlideRequest
+from dmml.slides.manifest import Selection
 from dmml.slides.mpp import SlideError
 from dmml.slides.readers import Readers
 from dmml.slides.shards import Shard
@@ -50,7 +51,7 @@ def survey(
     magnifications: tuple[int, ...],
     readers: Readers,
     is_done: Callable[[Path], bool] = lambda path: False,
-    select: Callable[[Iterable[Path]], tuple[list[Path], list[str]]] = lambda slides: (list(slides), []),
+    select: Callable[[Sequence[Path], Sequence[Path]], Selection] = Selection,
     shard: Shard | None = None,
 ) -> Survey:
     """Find the slides, refuse stems that occur twice, and open each that is not done.
@@ -62,7 +63,7 @@ def survey(
         magnifications: As `check_magnifications` returns them.
         readers: Where slides are opened: a file that crashes or stalls a decoder must not end the run.
         is_done: Whether a slide need not be looked at; may raise `SlideError`.
-        select: Picks the slides that are meant, and names those that are missing.
+        select: Picks those that are meant of the slides and of the images without a scale, and names what is missing.
         shard: Only slides of this shard are looked at.
 
     Raises:
@@ -71,14 +72,11 @@ def survey(
     from tqdm import tqdm
 
     files = find_slides(inputs, lambda path: mpp_of(path) is not None)
-    slides, missing = select(files.slides)
-    unscaled = select(files.unscaled)[0]
-    missing = [name for name in missing if name not in {path.stem for path in unscaled}]
-    if not slides:
-        reason = describe_unscaled(unscaled) or f"e.g. {missing[0]}"
-        raise InputError(f"none of the slides that the manifest names is there or can be used: {reason}")
-    result = Survey(ignored=files.ignored, unscaled=unscaled, missing=missing)
-    slides = _with_names(slides, result)
+    meant = select(files.slides, files.unscaled)
+    if not meant.slides:
+        raise InputError(f"none of the slides that the manifest names can be used: {describe_unscaled(meant.unscaled)}")
+    result = Survey(ignored=files.ignored, unscaled=meant.unscaled, missing=meant.missing)
+    slides = _with_names(meant.slides, result)
     own = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
     unique = _without_twins(own, slides, result)
 

@@ -104,11 +104,11 @@ def read_pages(path: str | Path) -> list[Page]:
 
 def _directories(file, header: bytes) -> Iterator[Page]:
     try:
-        offset, seen = ImageFileDirectory_v2(header).next, set()
+        offset, seen = _first_offset(header), set()
         while offset and offset not in seen:  # a damaged chain may lead back
             seen.add(offset)
             file.seek(offset)
-            tags = ImageFileDirectory_v2(header)
+            tags = _empty_directory(header)
             with warnings.catch_warnings(action="ignore"):  # Pillow warns of a damaged directory and leaves it empty
                 tags.load(file)
             if not len(tags):
@@ -118,6 +118,21 @@ def _directories(file, header: bytes) -> Iterator[Page]:
                 yield Page(len(seen), tags, header)
     except (KeyError, TypeError, IndexError, SyntaxError, OverflowError, struct.error) as error:
         raise ValueError(f"its directory of pages is damaged ({error})") from error
+
+
+def _first_offset(header: bytes) -> int:
+    """Where the first directory begins."""
+    return int.from_bytes(
+        header[8:16] if header[:4] in _BIG else header[4:8], "little" if header[:2] == b"II" else "big"
+    )
+
+
+def _empty_directory(header: bytes) -> ImageFileDirectory_v2:
+    """A directory to be loaded, of the file's byte order and with its width of offsets."""
+    order = header[:2]
+    tags = ImageFileDirectory_v2(order + (b"*\0" if order == b"II" else b"\0*") + bytes(4))
+    tags._bigtiff = header[:4] in _BIG  # Pillow itself finds this out of little-endian files alone
+    return tags
 
 
 def slide_page(pages: Sequence[Page]) -> Page:

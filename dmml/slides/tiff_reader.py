@@ -21,6 +21,7 @@ _HOW_PIXELS_ARE_STORED = (258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 347,
 """Tags that a tile needs to be decoded: bits, compression, colours, planes, predictor, tables"""
 _COMPRESSION, _SAMPLES, _PLANES, _WIDTH, _HEIGHT = 259, 277, 284, 322, 323
 _OFFSETS, _SIZES = 324, 325
+_BITS, _SAMPLE_FORMAT = 258, 339
 _BY_LIBTIFF = (1, 5, 7, 8, 32773, 32946, 50000)
 """None, LZW, JPEG, deflate twice, PackBits, Zstandard"""
 _JPEG_2000_YCBCR, _JPEG_2000 = 33003, (33003, 33005, 34712)
@@ -106,6 +107,9 @@ class _Tiled:
         """
         if self._compression not in (*_BY_LIBTIFF, *_JPEG_2000):
             raise ValueError(f"it is compressed by TIFF method {self._compression}, which is not supported")
+        bits = np.atleast_1d(self.page.tags.get(_BITS, 1))
+        if not set(bits.tolist()) <= {1, 8, 16} or 3 in np.atleast_1d(self.page.tags.get(_SAMPLE_FORMAT, 1)):
+            raise ValueError(f"it has {bits[0]} bits a channel, and 8 or 16 bits of whole numbers can be read")
         if self._channels not in (1, 3, 4):
             raise ValueError(f"it has {self._channels} channels, and a slide has red, green and blue")
         wanted = math.prod(self.grid) * self._planes

@@ -7,7 +7,10 @@ import re
 _APERIO = re.compile(r"(?:^|\|)\s*MPP\s*=\s*([0-9.]+)")
 _OME_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
 _OME_ATTRIBUTE = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
-_MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3}
+_MICROMETRES = {
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00B5m": 1.0, "pm": 1e-6, "Å": 1e-4, "nm": 1e-3,
+    "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0, "inch": 25400.0,
+}  # fmt: skip
 _IMAGEJ_UNIT = re.compile(r"^unit=(\S+)\s*$", re.MULTILINE)
 
 
@@ -26,7 +29,9 @@ def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tu
         if (told.get("SizeX"), told.get("SizeY")) == tuple(map(str, size)) and "PhysicalSizeX" in told:
             return _ome(told)
     unit = _IMAGEJ_UNIT.search(description) if description.startswith("ImageJ") else None
-    if unit and unit[1] in _MICROMETRES and min(pixels_per_unit) > 0:
+    if unit and min(pixels_per_unit) > 0:
+        if unit[1] not in _MICROMETRES:
+            return {"imagej.PixelWidth": f"{1 / pixels_per_unit[0]:g} {unit[1]}"}
         across, down = (_MICROMETRES[unit[1]] / count for count in pixels_per_unit)
         return {"imagej.PixelWidth": str(across), "imagej.PixelHeight": str(down)}
     return {}
@@ -35,9 +40,9 @@ def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tu
 def _ome(told: dict[str, str]) -> dict[str, str]:
     found = {}
     for axis in "XY":
-        size, unit = told.get(f"PhysicalSize{axis}"), told.get(f"PhysicalSize{axis}Unit", "µm")
+        size, unit = told.get(f"PhysicalSize{axis}", ""), told.get(f"PhysicalSize{axis}Unit", "µm")
         try:
             found[f"ome.PhysicalSize{axis}"] = str(float(size) * _MICROMETRES[unit])
-        except (TypeError, ValueError, KeyError):
-            return {}
+        except (ValueError, KeyError):
+            found[f"ome.PhysicalSize{axis}"] = f"{size} {unit}"  # for the message that refuses it
     return found

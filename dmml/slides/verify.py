@@ -110,6 +110,8 @@ def _place(
         check.misplaced.append(text)
     elif overlaps:
         check.doubts.append(text)
+    if outside := int((position < 0).any(axis=1).sum()):
+        check.doubts.append(f"{told}{outside} of {len(position)} tiles lie outside the slide, at negative positions")
     if are_apart(distances, side):
         check.doubts.append(
             f"{told}tiles of {side:.4g} µm stand {usual:.4g} µm apart: either most tissue was left out, or their size "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,13 +29,15 @@ def checked_bags(
     Raises:
         InputError: Names the magnification, the array, and the first wrong row.
     """
+    if not isinstance(bags, Mapping):
+        raise InputError(f"{where}: {type(bags).__name__} instead of {{magnification: SlideFeatures}}")
     declared = sorted(magnifications)
     if undeclared := [str(m) for m in bags if m not in declared]:
         raise InputError(
             f"{where}: {', '.join(undeclared)} is none of the store's magnifications "
             f"({', '.join(f'{m}x' for m in declared)}), which FeatureStore.create declares"
         )
-    made = {magnification: _as_kept(f"{where}, {magnification}x", bag) for magnification, bag in bags.items()}
+    made = {int(magnification): _as_kept(f"{where}, {magnification}x", bag) for magnification, bag in bags.items()}
     for magnification, bag in made.items():
         coarser = next((made[m] for m in declared[::-1] if m < magnification and m in made), None)
         problems = [
@@ -48,6 +51,8 @@ def checked_bags(
 
 def _as_kept(where: str, bag: SlideFeatures) -> SlideFeatures:
     """The same features as float16, positions as float32, parents as int32."""
+    if not isinstance(bag, SlideFeatures):
+        raise InputError(f"{where}: {type(bag).__name__} instead of SlideFeatures(features, position)")
     features = _numbers(f"{where}: features", bag.features)
     with np.errstate(over="ignore", invalid="ignore"):
         kept = features.astype(np.float16, copy=False)
@@ -60,7 +65,34 @@ def _as_kept(where: str, bag: SlideFeatures) -> SlideFeatures:
                 f"{where}: {int(beyond.sum())} tiles hold features beyond ±{LARGEST:,.0f}, which float16 cannot hold, "
                 f"first row {row} ({np.abs(features[row]).max():.4g}); scale the features down"
             )
-    return type(bag)(kept, position, None if bag.parent is None else _whole_numbers(f"{where}: parents", bag.parent))
+    return SlideFeatures(
+        kept, position, None if bag.parent is None else _whole_numbers(f"{where}: parents", bag.parent)
+    )
+
+
+def check_slide_attributes(where: str, attributes: Mapping[str, Any]) -> None:
+    """Refuse attributes of a slide that mean a length and hold none.
+
+    Args:
+        where: Store and slide, for messages.
+        attributes: `mpp` in µm per pixel, `tile_um` as {magnification: µm}; either may be left out, and others may hold
+            anything.
+
+    Raises:
+        InputError: Names the attribute.
+    """
+    if not isinstance(attributes, Mapping):
+        raise InputError(f"{where}: {type(attributes).__name__} instead of a mapping of attributes, such as {{}}")
+    mpp, tile_um = attributes.get("mpp"), attributes.get("tile_um", {})
+    if mpp is not None and not is_length(mpp):
+        raise InputError(f"{where}: its attribute mpp is {mpp!r}; give µm per pixel as a number, e.g. 0.25")
+    if not isinstance(tile_um, Mapping) or not all(map(is_length, tile_um.values())):
+        raise InputError(f"{where}: its attribute tile_um is {tile_um!r}; give e.g. {{'20': 128.0}}")
+
+
+def is_length(value: Any) -> bool:
+    """Whether a value is a positive, finite number."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < value < np.inf
 
 
 def _numbers(where: str, values: Any) -> np.ndarray:

@@ -29,6 +29,8 @@ def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: It has no name, or its width is not a positive whole number.
     """
+    if not isinstance(encoder, Mapping):
+        raise InputError(f"encoder is {encoder!r}; give e.g. {{'name': 'uni', 'dim': 1024}}")
     name, dim = encoder.get("name"), encoder.get("dim")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"encoder {dict(encoder)}: has no name; give e.g. {{'name': 'uni', 'dim': 1024}}")

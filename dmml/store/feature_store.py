@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.store.checks import checked_bags
+from dmml.store.checks import check_slide_attributes, checked_bags
 from dmml.store.encoder_identity import checked_identity, complete_identity
 from dmml.store.known_slides import KnownSlides
 from dmml.store.places import Folder, Remote, is_plain_name, place_of
 from dmml.store.plain_arrays import group_json, read_array
-from dmml.store.root_attributes import differences
+from dmml.store.root_attributes import checked_tiling, differences
 from dmml.store.root_group import is_store, root_group
 from dmml.store.slide_features import SlideFeatures
 from dmml.store.slide_files import slide_files
@@ -82,14 +82,14 @@ class FeatureStore:
                 were encoded.
 
         Raises:
-            InputError: The encoder has no name or width, or a store exists already and was made with another encoder,
-                grid or parameters; the message names each difference.
+            InputError: The encoder has no name or width, a magnification is no whole number or has no µm per pixel, or a
+                store exists already and was made with another encoder, grid or parameters; the message names each
+                difference.
         """
         wanted = {
             "format": FORMAT,
             "encoder": checked_identity(encoder),
-            "tile_px": tile_px,
-            "magnifications": {str(m): float(mpp) for m, mpp in magnifications.items()},
+            **checked_tiling(tile_px, magnifications),
             **({} if extraction is None else {"extraction": dict(extraction)}),
         }
         if not is_store(path):
@@ -256,13 +256,13 @@ class FeatureStore:
         """
         if self._mode == "r":
             raise ValueError(f"{self.path}: opened for reading")
-        if not is_plain_name(slide_id):
+        if not isinstance(slide_id, str) or not is_plain_name(slide_id):
             raise InputError(
                 f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot"
             )
-        checked = checked_bags(
-            f"{self.path}, slide {slide_id}", bags, self.n_features, self.attributes["magnifications"]
-        )
+        where = f"{self.path}, slide {slide_id}"
+        checked = checked_bags(where, bags, self.n_features, self.attributes["magnifications"])
+        check_slide_attributes(where, attributes)
         shown = {**({} if thumbnail is None else {"thumbnail": thumbnail}), **(pictures or {})}
         files = slide_files(checked, attributes, shown)
         self._slides.forget(slide_id)

@@ -1,9 +1,35 @@
-"""Where the root attributes of two stores differ, in words."""
+"""The root attributes of a store: what they must be, and where those of two stores differ, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from dmml.errors import InputError
+from dmml.store.checks import is_length
+
+
+def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[str, Any]:
+    """The root attributes `tile_px` and `magnifications` of a new store.
+
+    Args:
+        tile_px: Side of a tile in pixels of its magnification.
+        magnifications: {magnification: µm per pixel}.
+
+    Raises:
+        InputError: One of them is no positive number, or a magnification is no whole one.
+    """
+    example = "give {magnification: µm per pixel}, e.g. {10: 1.0, 20: 0.5}"
+    if not isinstance(magnifications, Mapping) or not magnifications:
+        raise InputError(f"magnifications are {magnifications!r}; {example}")
+    for magnification, mpp in magnifications.items():
+        if not str(magnification).isdecimal() or not int(magnification):
+            raise InputError(f"magnification {magnification!r} is no positive whole number; {example}")
+        if not is_length(mpp):
+            raise InputError(f"magnification {magnification} has {mpp!r} µm per pixel; {example}")
+    if not is_length(tile_px) or tile_px != int(tile_px):
+        raise InputError(f"tile_px is {tile_px!r}; give the pixels across a tile as a whole number, e.g. 224")
+    return {"tile_px": int(tile_px), "magnifications": {str(m): float(mpp) for m, mpp in magnifications.items()}}
 
 
 def differences(ours: Mapping[str, Any], wanted: Mapping[str, Any], partly: Sequence[str] = ()) -> str:

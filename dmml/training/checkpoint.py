@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from dmml.cohort.id_spelling import patient_key
+from dmml.cohort.id_spelling import telling_keys
 from dmml.errors import InputError
 from dmml.tasks import Task
 from dmml.training.packing import unpack
@@ -100,15 +99,14 @@ def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[s
         salt: None draws one.
 
     Returns:
-        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, which is the same for other
-        spellings of an id}. A key that two of the ids share is left out.
+        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, by which an id is known that another table
+        spells differently}; see `telling_keys`.
     """
     salt, ids = salt or secrets.token_hex(8), list(patient_ids)
-    keys = [key for key, count in Counter(map(patient_key, ids)).items() if count == 1]
     return {
         "salt": salt,
         "hashes": sorted(_hash(salt, patient) for patient in ids),
-        "keys": sorted(_hash(salt, key) for key in keys),
+        "keys": sorted({_hash(salt, key) for key in telling_keys(ids).values()}),
     }
 
 
@@ -120,7 +118,12 @@ def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) ->
     return [patient for patient in patient_ids if _hash(hashed["salt"], patient) in seen]
 
 
-def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Mapping[str, Any]) -> list[str]:
+def patients_seen(
+    patient_ids: Sequence[str],
+    cohort: Iterable[str],
+    fitted: Mapping[str, Any],
+    known_parts: Sequence[str] = ("train", "val"),
+) -> list[str]:
     """The patients that a model has seen.
 
     It saw those of its training, those of the inner validation that chose its epoch, and those of both of the models that
@@ -129,13 +132,14 @@ def patients_seen(patient_ids: Sequence[str], cohort: Iterable[str], fitted: Map
     Args:
         patient_ids: Patients to test.
         cohort: All ids of their table. An id that is spelt differently from one that the model saw is taken for the same
-            patient where their `patient_key` is one, unless two ids of this table have that key.
+            patient where their `patient_key` is one and tells patients apart, see `telling_keys`.
         fitted: What was fitted with the model.
+        known_parts: Parts of the model's patients that count: training, inner validation.
     """
     own = fitted.get("patients") or {}
-    parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in ("train", "val")]
-    shared = Counter(map(patient_key, cohort))
-    keys = {patient: patient_key(patient) for patient in patient_ids if shared[patient_key(patient)] < 2}
+    parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in known_parts]
+    telling = telling_keys(cohort)
+    keys = {patient: telling[patient] for patient in patient_ids if patient in telling}
     seen: set[str] = set()
     for hashed in filter(None, parts):
         seen |= set(patients_among(patient_ids, hashed))

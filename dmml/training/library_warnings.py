@@ -25,11 +25,11 @@ _NOT_ACTIONABLE: tuple[tuple[str, type[Warning], str], ...] = (
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning, _LIGHTNING),
     # A cohort without RNA has layers without inputs.
     (r"Initializing zero-element tensors is a no-op", UserWarning, r"torch\.nn\."),
-    # LightningCLI itself uses its parser in this way.
+    # LightningCLI's use of its parser, and dmml's own by the name of an option that all supported versions know.
     (
         r"[\s\S]*(only one JsonargparseDeprecationWarning|deprecated in v4)",
         DeprecationWarning,
-        rf"{_LIGHTNING}pytorch\.cli",
+        rf"{_LIGHTNING}pytorch\.cli|dmml\.experiment\.run_loggers",
     ),
     # The default of a callback that is not text, in config.yaml.
     (r"\s*Unable to serialize instance", UserWarning, ""),

@@ -62,6 +62,12 @@ COLUMNS = {
     "failure": ("failure", TRUTH, {}),
     "lost_to_follow_up": ("lost_to_follow_up", CENSORED, {}),
     "lost to follow-up in words": ("outcome", coded("Lost to follow-up", "Dead"), {}),
+    "event_free": ("event_free", CENSORED, {}),
+    "Disease Free": ("Disease Free", CENSORED, {}),
+    "metastasis_free": ("metastasis_free", CENSORED, {}),
+    "distant metastasis in words": ("DMFS_STATUS", coded("no metastasis", "Metastasis"), {}),
+    "codes behind their words in the name": ("dead=0, alive=1", CENSORED, {}),
+    "codes before their words in the name": ("status_0dead_1alive", CENSORED, {}),
     "codes spelled out in the name": ("event (1=censored, 0=death)", CENSORED, {}),
 }  # fmt: skip
 ONE_WAY = set(COLUMNS) - {"words of censoring"}
@@ -160,8 +166,8 @@ def test_other_codes_and_words_are_recoded_as_the_message_says(name, key, values
 @pytest.mark.parametrize(
     "name",
     [
-        "status", "survival", "census", "license", "death_censored", "event_free", "progression_free_status",
-        "Disease Free (Status)", "dead_or_alive", "delta", "DFS_STATUS", "consensus",
+        "status", "survival", "census", "license", "death_censored", "event_free_survival", "progression_free_status",
+        "Disease Free (Status)", "dead_or_alive", "dead_1_alive_0", "delta", "DFS_STATUS", "consensus",
     ],
 )  # fmt: skip
 def test_a_name_that_does_not_say_is_believed_either_way(name):

@@ -60,6 +60,20 @@ def test_ids_that_a_spreadsheet_has_shortened_are_refused_by_line(word):
     refused(lambda: read_clinical(path), f"c.csv: line 5: '{word}', line 6: '{word}'", TOLD, WAY)
 
 
+@pytest.mark.parametrize("word", ["#####", "#NAME?", "#REF!", "12-Mar", "Mar-45", '="2.02E+11"'])
+def test_ids_that_a_spreadsheet_shows_as_an_error_or_a_date_are_refused_by_line(word):
+    path = clinical(["12-45", "3-9", word, word, *IDS[5:]])
+    refused(lambda: read_clinical(path), f"line 4: '{word.strip('=')}'".replace('"', ""), "a spreadsheet", WAY)
+
+
+def test_months_are_no_damage_where_nothing_shows_that_they_were_numbers():
+    assert list(read_clinical(clinical(["Mar-45", "Mar-46", "May-01"])).patients.index) == [
+        "Mar-45",
+        "Mar-46",
+        "May-01",
+    ]
+
+
 @pytest.mark.parametrize("word", ["12E3", "E+11", "2.02E11", "1E5", "S2.02E+11"])
 def test_ids_with_an_e_of_their_own_are_read(word):
     assert word in read_clinical(clinical([word, *IDS])).patients.index
@@ -98,6 +112,12 @@ def test_numbers_with_a_point_are_the_same_patients_in_every_table():
         split = read_split("folds.csv", read_clinical(clinical(ids)))
         assert split[0].test == IDS[::3]
         assert (split.unknown, split.unused) == ([], [])
+
+
+def test_samples_of_a_map_are_found_with_and_without_a_point():
+    for listed, named in ((IDS, floats()), (floats(), IDS)):
+        pd.DataFrame({"sample": listed, "patient_id": [f"p{i}" for i in range(30)]}).to_csv("map.csv", index=False)
+        assert build_expression([rna(named, transposed=True)], patients="map.csv").patients[:2] == ["p0", "p1"]
 
 
 def test_ids_that_are_not_all_numbers_are_matched_too_and_left_as_they_are():
@@ -209,6 +229,7 @@ def test_a_header_in_the_middle_of_other_tables_is_refused():
     [
         "Total", "TOTAL", "total:", "Total (n=30)", "Grand Total", "Subtotal", "Sum", "Mean", "Average", "Median", "NA count",
         "Total patients", "Mean age", "Sum of events", "Number of patients", "std", "count", "Missing values", "Total: 34", "Summary", "All patients", "Total n = 30",
+        "n = 30", "Mean ± SD", "Median [IQR]", "Total.", "*Total*", "-- Total --", "=SUM(A2:A31)", "Column total", "Σ", "Percentage",
     ],
 )  # fmt: skip
 def test_a_summary_is_refused_by_line(word):
@@ -229,6 +250,17 @@ def test_a_patient_with_such_a_name_is_read(word):
     read = read_clinical(clinical([*IDS, word], grade=labels), outcome={"label": "grade"})
     assert word in read.patients.index
     assert read.classes == ["G2", "grade"]
+
+
+@pytest.mark.parametrize(("word", "label"), [("Patient", "grade"), ("ID", "Grade"), ("Patient No.", "grade")])
+def test_a_header_in_other_words_is_refused_where_a_label_repeats_it_too(word, label):
+    ids, labels = [*IDS[:10], word, *IDS[10:]], ["G2"] * 10 + [label] + ["G3"] * 20
+    refused(
+        lambda: read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}),
+        f"c.csv: line 12 repeats the header ('{label}' in 'grade')",
+    )
+    labels[10] = "G2"  # somebody may be called so
+    assert word in read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}).patients.index
 
 
 def test_rows_of_totals_and_headers_are_refused_as_typed(capsys):

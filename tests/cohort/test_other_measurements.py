@@ -138,12 +138,13 @@ def test_a_table_of_mutations_and_copy_numbers_is_named(shared_faults, capsys):
         (np.where(RNG.random((12, 80)) < 0.97, 0, COUNTS), "counts"),
         (np.where(RNG.random((12, 80)) < 0.9, 0, TPM), "fpkm"),
         (RNG.normal(size=(12, 80)).round(1), "zscore"),
+        (RNG.normal(size=(40, 80)).round(), "zscore"),
         (np.log2(TPM + 1), "log2"),
         (TPM[:, :3], "tpm"),
     ],
 )
 def test_unusual_rna_is_read(values, scale):
-    by_genes(values, genes=GENES[: values.shape[1]]).to_csv("e.csv")
+    by_genes(values, range(len(values)), GENES[: values.shape[1]]).to_csv("e.csv")
     assert build_expression(["e.csv"], scale=scale).scale == scale
 
 

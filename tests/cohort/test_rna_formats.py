@@ -337,3 +337,11 @@ def test_an_unknown_scale_is_described_by_the_tables_own_values():
     by_genes((np.log2(np.maximum(TPM, 500) + 0.001) - 10).round(4)).to_csv("x.csv")
     with pytest.raises(InputError, match=r"unknown scale \(values from -1.034 to "):
         build_expression(["x.csv"])
+
+
+@pytest.mark.parametrize("header", ["count", "TPM", "raw_counts"])
+def test_a_file_of_one_sample_whose_column_names_the_quantity_is_named_by_the_file(header):
+    values = TPM if header == "TPM" else COUNTS
+    for i in range(2):
+        write_lines(f"files/P{i}.txt", [("gene", header), *zip(GENES, values[i], strict=True)])
+    assert build_expression(["files/P0.txt", "files/P1.txt"]).patients == ["P0", "P1"]

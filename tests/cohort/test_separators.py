@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dmml.__main__ import main
 from dmml.cohort.clinical import read_clinical
 from dmml.cohort.separator import separator_of
 from dmml.cohort.splits import read_split
+from dmml.errors import InputError
 from dmml.slides.manifest import read_manifest
 
 ROWS = [("patient_id", "days", "died", "note"), *((f"p{i}", 100 + i, i % 2, "x") for i in range(10))]
@@ -34,6 +36,8 @@ TABLES = {
     "a semicolon CSV of Windows": text(";", end="\r\n"),
     "a line that tells Excel the separator": "sep=;\n" + text(";"),
     "R's spaces": text(" ", '"a note"', '"x y"'),
+    "bars": text("|", "note (a, b; c)"),
+    "a header that goes on in the next line": text(",", '"note\n(a, b)"'),
     "R's row names": "patient_id days died note\n"
     + "".join(f'"{i}" "p{i}" {100 + i} {i % 2} "x"\n' for i in range(10)),
     "empty fields at the ends of the lines": text(",").replace("x\n", "x,\n"),
@@ -76,3 +80,26 @@ def test_a_tsv_with_commas_in_its_header_is_read_as_typed(shared_faults, capsys)
         main(["cohort", "split", "--clinical", path, "--time", "os_days", "--event", "os_event", "--out", "s.csv"]) == 0
     )
     assert "60 patients in 5 folds" in capsys.readouterr().out
+
+
+def test_utf_16_without_its_mark_is_named():
+    Path("c.csv").write_bytes(text("\t").encode("utf-16-le"))
+    with pytest.raises(InputError, match=r"c.csv: holds NUL characters, as UTF-16 without its mark does"):
+        read_clinical("c.csv")
+
+
+def test_a_header_whose_quote_never_ends_is_refused():
+    Path("c.csv").write_text(text(",", '"note'))
+    with pytest.raises(InputError, match=r"c.csv: line 1: a quote in the header does not end"):
+        read_clinical("c.csv")
+
+
+def test_pandas_spaces_are_read():
+    pd.DataFrame(ROWS[1:], columns=ROWS[0]).to_csv("c.csv", sep=" ")
+    assert len(read_clinical("c.csv", outcome=OUTCOME).patients) == 10
+
+
+def test_a_header_behind_a_hash_is_named_where_it_is_taken_for_a_comment():
+    Path("c.csv").write_text("#" + text(","))
+    with pytest.raises(InputError, match=r"c.csv: line 1 names 'patient_id' .* behind a '#', .* remove the '#'"):
+        read_clinical("c.csv")

@@ -129,3 +129,34 @@ def test_a_merged_htseq_table_equals_the_one_without_summaries(shared_faults):
     merged, without = (read_expression(folder / f"htseq_{name}.tsv") for name in ("merged", "clean"))
     pd.testing.assert_frame_equal(model_values(merged), model_values(without))
     assert merged.provenance["counts"]["summary_rows_skipped"] == 5
+
+
+def test_sums_and_means_of_rows_and_columns_are_left_out_either_way_round():
+    table = clean()
+    table["rowSums"], table["row_mean"] = table.sum(axis=1), table.mean(axis=1)
+    table.loc["Mean"], table.loc["colSums"], table.loc["column total"] = table.mean(), table.sum(), 1.5
+    table.to_csv("genes.csv")
+    table.T.to_csv("patients.csv")
+    for name in ("genes.csv", "patients.csv"):
+        read = build_expression([name])
+        assert (read.scale, read.table.shape) == ("counts", (12, 80))
+        assert read.provenance["counts"]["summary_rows_skipped"] == 3
+        assert read.provenance["counts"]["sums_over_samples_skipped"] == 2
+
+
+def test_lengths_and_strands_of_genes_are_no_patients():
+    table = clean().assign(gene_length=1000, Strand="+")
+    table[["gene_length", *table.columns[:-2], "Strand"]].to_csv("g.csv")
+    assert build_expression(["g.csv"]).patients == list(clean().columns.str[:12])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["N_unmapped.1", "TotalReads", "Total (all genes)", "TOTAL:", "mapped_reads", "Number of reads", "nCount_RNA"],
+)
+def test_what_people_call_a_sum_of_reads_is_no_gene(name):
+    table = clean()
+    table.loc[name] = 10**6
+    table.to_csv("g.csv")
+    read = build_expression(["g.csv"])
+    assert (read.table.shape[1], read.provenance["counts"]["summary_rows_skipped"]) == (80, 1)

@@ -25,6 +25,10 @@ def without_header(table, name, **options):
         lambda: without_header(by_genes(TPM).assign(chromosome="chr1")[["chromosome", *SAMPLES]], "annotated.csv"),
         lambda: without_header(by_genes(TPM).T, "patients.csv"),
         lambda: without_header(by_genes(COUNTS).T, "patients.csv"),
+        lambda: without_header(by_genes(COUNTS, genes=["LOC100130426", *GENES[1:]]), "locus.csv"),
+        lambda: without_header(by_genes(COUNTS, genes=["RP11-34P13.7", *ENSEMBL[1:]]), "clone.csv"),
+        lambda: without_header(by_genes(TPM, genes=["an unknown gene", *GENES[1:]]), "unknown.csv"),
+        lambda: without_header(by_genes(COUNTS * [0, *[1] * 79], genes=["an unknown gene", *GENES[1:]]), "zeros.csv"),
     ],
 )
 def test_a_table_without_a_header_is_refused_by_that_name(write):
@@ -64,6 +68,28 @@ def test_a_comment_above_a_header_stays_a_comment():
     with open("e.tsv", "a") as file:
         file.write(by_genes(TPM, range(2000, 2012)).to_csv(sep="\t"))
     assert build_expression(["e.tsv"]).patients == [str(2000 + i) for i in range(12)]
+
+
+def test_a_header_behind_a_hash_may_stand_above_comments_and_lack_the_name_of_the_genes():
+    for header in ("gene\t", ""):
+        with open("e.tsv", "w") as file:
+            file.write(f"#{header}" + "\t".join(PATIENTS) + "\n# TPM\n" + by_genes(TPM).to_csv(sep="\t", header=False))
+        assert build_expression(["e.tsv"]).patients == PATIENTS
+
+
+@pytest.mark.parametrize("samples", [range(1, 13), [f"1.{i}" for i in range(1, 13)], [*"112233445566"]])
+@pytest.mark.parametrize("corner", ["gene", "", "ID"])
+def test_numbers_may_be_names_of_samples(samples, corner):
+    samples = [str(name) for name in samples]
+    by_genes(TPM, samples).rename_axis(corner).to_csv("e.csv")
+    assert build_expression(["e.csv"]).patients == list(dict.fromkeys(samples))
+
+
+def test_a_folder_of_tables_without_a_header_is_refused_by_that_name():
+    for i in range(2):
+        write_lines(f"counts/P{i}.txt", zip(GENES, COUNTS[i], strict=True))
+    with pytest.raises(InputError, match=r"P0.txt: has no header: its first line .* is the row of a gene"):
+        build_expression(["counts"])
 
 
 def test_names_that_are_also_words_are_no_missing_header():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gdc_downloads import Downloads
-from rna_tables import GENES, PATIENTS, TPM, by_genes, write_star
+from rna_tables import GENES, PATIENTS, TPM, by_genes, write_rsem, write_star
 
 from dmml.cohort.account import rna_words
 from dmml.cohort.expression import build_expression, read_expression
@@ -19,6 +19,7 @@ SPELLINGS = {
     "R's dots": lambda name: name.replace("-", "."),
     "lower case": str.lower,
     "underscores": lambda name: name.replace("-", "_"),
+    "no separators": lambda name: name.replace("-", ""),
     "dots in lower case": lambda name: name.replace("-", ".").lower(),
 }
 KINDS = ["01A-11R-1107-07", "11A-11R-1107-07", "01", "10B", "06A-11R-A", "20A"]
@@ -76,6 +77,9 @@ def test_sample_types(name, tissue):
         ("Control Analyte", Tissue.NORMAL),
         ("Abnormal", Tissue.PRIMARY),
         ("11", Tissue.NORMAL),
+        ("11.0", Tissue.NORMAL),
+        ("6", Tissue.LATER),
+        ("1.0", Tissue.PRIMARY),
         ("NT", Tissue.NORMAL),
         ("tumor-adjacent lung", Tissue.NORMAL),
         ("Lung", Tissue.PRIMARY),
@@ -98,6 +102,44 @@ def test_a_barcode_in_another_column_of_a_sheet_counts():
                   "SAMPLE_TYPE": ["Primary", "Solid Tissue Normal", "Metastasis"]}  # fmt: skip
     pd.DataFrame(cbioportal).to_csv("samples.txt", sep="\t", index=False)
     assert build_expression(["g.csv"], patients="samples.txt").patients == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [(["tumor", "normal"], "a"), (["Primary Tumor", "Adjacent Normal"], "a"), (["T", "N"], "a"), (["Y", "N"], "ab")],
+)
+def test_a_column_of_words_for_tissue_counts_whatever_it_is_called(words, kept):
+    by_genes(TPM[:2], ["f0", "f1"]).to_csv("g.csv")
+    pd.DataFrame({"sample": ["f0", "f1"], "patient_id": ["a", "b"], "condition": words}).to_csv("map.csv", index=False)
+    assert build_expression(["g.csv"], patients="map.csv").patients == list(kept)
+
+
+def test_patients_with_names_of_tissue_are_patients():
+    by_genes(TPM[:2], ["f0", "f1"]).to_csv("g.csv")
+    pd.DataFrame({"sample": ["f0", "f1"], "patient_id": ["T", "N"]}).to_csv("map.csv", index=False)
+    assert build_expression(["g.csv"], patients="map.csv").patients == ["T", "N"]
+
+
+@pytest.mark.parametrize("spelling", [spelling for spelling in SPELLINGS if spelling != "no separators"])
+def test_a_map_finds_barcodes_in_another_spelling_and_of_aliquots(spelling):
+    kinds = ["01A-11R-1107-07", "11A", "06A"]
+    samples = [f"{patient}-{kind}" for patient, kind in zip(PATIENTS[:3], kinds, strict=True)]
+    by_genes(TPM[:3], list(map(SPELLINGS[spelling], samples))).to_csv("g.csv")
+    listed = [name[:16] for name in samples]
+    pd.DataFrame({"sample": listed, "patient_id": list("abc")}).to_csv("map.csv", index=False)
+    assert build_expression(["g.csv"], patients="map.csv").patients == ["a", "c"]
+    sheet = {"File Name": ["x.tsv", "y.tsv", "z.tsv"], "Case ID": list("abc"), "Sample ID": listed}
+    pd.DataFrame(sheet).to_csv("sheet.tsv", sep="\t", index=False)
+    assert build_expression(["g.csv"], patients="sheet.tsv").patients == ["a", "c"]
+
+
+def test_a_folders_barcode_counts_where_its_file_has_none():
+    for patient, kind, file in zip(PATIENTS, ["01A", "11A"], ["P0", "P1"], strict=False):
+        write_rsem(f"rna/{patient}-{kind}/{file}.genes.results")
+    assert build_expression(["rna"]).patients == PATIENTS[:1]
+    for i in range(2):
+        write_rsem(f"nested/P{i}/rsem/genes.results", i)
+    assert build_expression(["nested"]).patients == ["P0", "P1"]
 
 
 def test_a_cohort_of_normal_tissue_is_refused_by_that_name():

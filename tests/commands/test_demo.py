@@ -52,3 +52,10 @@ def test_steps_run_in_order_and_a_finished_step_is_not_run_again():
 def test_a_step_that_fails_stops_the_demo_and_is_named():
     with pytest.raises(InputError, match="extract"):
         demo.run(arguments(), lambda argv: int(argv[0] == "extract"))
+
+
+@pytest.mark.parametrize("exit_code", [130, 143])
+def test_a_demo_that_is_interrupted_is_not_called_a_failure(exit_code):
+    with pytest.raises(SystemExit) as stopped:
+        demo.run(arguments(), lambda argv: exit_code if argv[0] == "extract" else 0)
+    assert stopped.value.code == exit_code

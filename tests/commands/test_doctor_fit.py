@@ -116,6 +116,19 @@ def cox_of_small_batches(table):
     return {"task": task, "batch_size": 2}
 
 
+def labels_for_survival(table):
+    return {"outcome": {"label": "grade"}}
+
+
+def times_for_classes(table):
+    return {"task": {"class_path": "Classification"}}
+
+
+def no_event_at_all(table):
+    table.assign(died=0).to_csv("c.csv", index=False)
+    return {}
+
+
 def no_outcome_named(table):
     return {"outcome": None}
 
@@ -128,17 +141,20 @@ def another_width(table):
 
 REFUSED = {
     few_events: r"\d+ training patients have the event, fewer than the 30 intervals",
-    no_event: "none of 20 training patients with a known outcome has the event|fold 0, train: no event",
+    no_event: "none of 20 training patients with a known outcome has the event",
     nobody_in_val: r"fold 0 has no validation patient of c\.csv \('z1' there, 'p00' here\)",
     no_outcome_in_val: r"no patient for val: none of 10 has a known outcome \(p20, …\)",
     no_rna_in_val: r"no patient for val: none of 10 has slides in the store or RNA \(p20, …\)",
     too_few_to_carve: "3 training patients are too few to carve a validation set from",
     more_folds_than_patients: "40 patients cannot fill 50 folds",
-    a_class_of_validation_alone: "label G3: not among the model's classes|no patient of class G3",
+    a_class_of_validation_alone: "label G3: not among the model's classes",
     a_label_that_is_no_class: r"label G4: not among the model's classes \(G2, G3\)",
     balance_without_a_class: "no training patient has the label G5",
     one_class: "training labels hold 1 class",
     cox_of_small_batches: "likelihood: cox needs 4 events a batch",
+    labels_for_survival: r"c\.csv: data\.outcome gives label, and the task Survival needs time and event",
+    times_for_classes: r"c\.csv: data\.outcome gives time and event, and the task Classification needs label",
+    no_event_at_all: "none of 32 training patients with a known outcome has the event",
     no_outcome_named: "data.outcome names no column to learn",
     another_width: "the model takes 99 features a tile, f.zarr holds 4",
 }
@@ -164,6 +180,24 @@ def test_what_the_doctor_passes_is_fitted(cohort, capsys):
     assert main(["doctor", "-c", path]) == 0
     assert "nothing blocks a run" in capsys.readouterr().out
     assert main(["fit", "--config", path]) == 0
+
+
+def rare_grade(table, **task):
+    """Fold 0 alone tests the one patient of a grade."""
+    table.assign(grade=["G9", *(f"G{2 + i % 2}" for i in range(39))]).to_csv("c.csv", index=False)
+    pd.DataFrame({"patient_id": IDS, "fold": np.arange(40) % 4}).to_csv("folds.csv", index=False)
+    return config({"class_path": "Classification", "init_args": task}, outcome={"label": "grade"}, split="folds.csv")
+
+
+@pytest.mark.slow
+def test_a_class_that_no_training_patient_of_a_fold_has_blocks_only_where_its_test_would_be_refused(cohort, capsys):
+    assert main(["doctor", "-c", rare_grade(cohort)]) == 2
+    assert "fit, fold 0: label G9: not among the model's classes (G2, G3)" in capsys.readouterr().err
+    path = rare_grade(cohort, classes=["G2", "G3", "G9"])
+    assert main(["doctor", "-c", path]) == 0
+    assert "fold 0, train: no patient of class G9" in capsys.readouterr().out
+    assert main(["fit", "--config", path]) == 0
+    assert main(["test", "--config", path, "--ckpt_path", "runs/x/checkpoints/best.ckpt"]) == 0
 
 
 def test_every_fold_is_looked_at_but_for_a_model_that_starts_from_a_checkpoint(cohort, capsys):

@@ -65,6 +65,8 @@ def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsy
     rna = json.loads((out / "context.json").read_text())["rna"]
     assert {s: entry["imputed"] for s, entry in shift["genes"].items()} == rna["genes_imputed"]
     assert 0 < rna["values_imputed"] <= 10
+    empty = shift["missing"]["values of measured genes, the training mean stands in"]
+    assert empty == {"n": rna["values_imputed"], "of": rna["values_imputed"] + rna["values"]}
 
     assert main(["doctor", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
     told = capsys.readouterr().out

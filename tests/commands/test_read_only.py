@@ -14,7 +14,10 @@ import yaml
 from drawn_slides import write_slide
 
 from dmml.__main__ import main
+from dmml.cohort.parquet import own_table
+from dmml.commands.preflight import check_checkpoint
 from dmml.errors import InputError
+from dmml.evaluation.runs import find_tests
 from dmml.writable import check_writable, write_failure
 
 
@@ -117,6 +120,54 @@ def test_reading_asks_for_no_permission_to_write(folds, read_only, tmp_path, cap
     assert main(["test", *argv, "--trainer.default_root_dir", str(tmp_path / "own")]) == 0
     assert main(["report", str(tmp_path / "own"), "--out", str(tmp_path / "page.html")]) == 0
     assert list((tmp_path / "page_plots").glob("fold1_training_loss*")), "its curves are read where they lie"
+
+
+@pytest.fixture
+def as_somebody(tmp_path):
+    """Runs a function as a user who is not root, in a process of its own; returns what it raised."""
+
+    def run(function, *arguments) -> str:
+        reading, writing = os.pipe()
+        if (child := os.fork()) == 0:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setuid(65534)
+            try:
+                function(*arguments)
+            except BaseException as error:
+                os.write(writing, f"{type(error).__name__}: {error}".encode())
+            os._exit(0)
+        os.close(writing)
+        os.waitpid(child, 0)
+        with os.fdopen(reading, encoding="utf-8") as told:
+            return told.read()
+
+    return run
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(folds, tmp_path, as_somebody):
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    table = shutil.copy(folds.root / "development" / "expression.parquet", tmp_path)
+    checkpoint = shutil.copy(folds.best("fold1"), tmp_path)
+    for path, read in ((Path(table), own_table), (Path(checkpoint), check_checkpoint)):
+        path.chmod(0)
+        assert as_somebody(read, path) == f"InputError: {path}: may not be read; give yourself the right to"
+
+
+def test_a_result_that_may_not_be_read_is_not_passed_over(tmp_path, as_somebody):
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    for name in ("open", "closed"):
+        (tmp_path / "run" / "test" / name).mkdir(parents=True)
+        (tmp_path / "run" / "test" / name / "predictions.csv").write_text("patient_id,risk\n")
+    closed = tmp_path / "run" / "test" / "closed"
+    assert len(find_tests([tmp_path / "run"])) == 2
+    closed.chmod(0)
+    assert f"InputError: {closed}: may not be read" in as_somebody(find_tests, [tmp_path / "run"])
+    closed.parent.chmod(0)
+    assert f"InputError: {closed.parent}: may not be read" in as_somebody(find_tests, [tmp_path / "run"])
+    closed.parent.chmod(0o755)
 
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path, refused, folds):

@@ -125,3 +125,15 @@ def test_a_result_that_names_no_checkpoint_is_kept(run, config, capsys):
     assert main(["test", *argv]) == 2
     assert "the result of a checkpoint that it does not name" in capsys.readouterr().err
     assert (folder / "predictions.csv").read_text() == "patient_id,risk\na,1\n"
+
+
+def test_a_test_that_cannot_be_written_whole_leaves_no_figures_of_an_earlier_one(run, config):
+    argv = ["test", "--config", config, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
+    assert main(argv) == 0
+    folder = run / "test" / "development_fold1"
+    shutil.rmtree(folder / "plots")
+    (folder / "plots").write_text("a file where the pictures should be")
+    with pytest.raises(NotADirectoryError):
+        main(argv)
+    assert {path.name for path in folder.iterdir() if path.is_dir() or path.suffix == ".html"} == set()
+    assert not (folder / "metrics.json").exists()

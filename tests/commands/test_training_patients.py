@@ -7,10 +7,12 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from html_page import Page
 
 from dmml.__main__ import main
+from dmml.training.packing import pack, unpack
 
 SPLIT = {"split": {"folds": 3}, "expression": None}
 
@@ -75,6 +77,11 @@ def test_the_checkpoint_of_another_fold_is_refused(folds, refused):
     assert "fold 2 of data.split is tested: give --data.fold 1" in line
 
 
+def test_a_wrong_fold_in_the_config_is_named_as_the_cause(folds, refused):
+    folds.config("fold_two", data=SPLIT | {"fold": 2})
+    assert "fold 2 of data.split is tested, as the config says: give --data.fold 1" in refused(words(folds, "fold_two"))
+
+
 def test_another_split_of_the_same_cohort_is_refused(folds, refused):
     line = refused(words(folds, "three_folds", "--data.split.seed", "5", "--data.fold", "1"))
     assert "the model has seen patients of every fold: give the split that it was trained with" in line
@@ -133,9 +140,34 @@ def test_allowed_training_patients_are_counted_first_and_nothing_is_concluded(fo
 def test_predict_warns_and_goes_on(folds, capsys):
     assert main(words(folds, "whole_cohort", verb="predict")) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert "20 of the 30 patients to test" in line
+    assert "20 of the 30 patients to predict" in line
     kept = json.loads((folds.run("fold1") / "predict" / "development" / "provenance.json").read_text())
     assert kept["training_patients"] == {"n": 20, "of": 30}
+
+
+def test_validation_with_another_fold_warns_of_patients_who_taught_the_model(folds, capsys):
+    argv = words(folds, "three_folds", verb="validate")
+    assert main([*argv, "--data.fold", "1"]) == 0
+    assert "warning: " not in capsys.readouterr().err
+    assert main([*argv, "--data.fold", "2"]) == 0
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "of the 4 patients to validate were in the training of this model" in line
+
+
+def test_results_of_a_checkpoint_that_does_not_say_whom_it_saw_say_so(folds, tmp_path, capsys):
+    checkpoint = torch.load(folds.best("fold1"), weights_only=True)
+    fitted = unpack(checkpoint["hyper_parameters"]["fitted"])
+    del fitted["patients"]
+    checkpoint["hyper_parameters"]["fitted"] = pack(fitted)
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    argv = ["--config", str(folds.root / "whole_cohort.yaml"), "--ckpt_path", "old.ckpt"]
+    sentence = "does not say which patients it was trained on"
+    assert main(["doctor", *argv]) == 0
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert main(["test", *argv]) == 0
+    assert sentence in capsys.readouterr().err
+    page = Page((tmp_path / "test" / "development" / "report.html").read_text()).check()
+    assert page.text.index(sentence) < page.text.index("Metrics with 95 % intervals")
 
 
 def test_doctor_counts_the_patients_whom_a_test_would_refuse(folds, capsys):

@@ -52,6 +52,9 @@ def config(monkeypatch):
         ("[2, 3, 4]", "outcome: {label: grade}, slide_id: no", "data.slide_id: YAML reads a word such as No, off or false without quotes as false"),
         ("[2, 3, 4]", "outcome: {label: grade}, name: 2024-01-01", 'data.name: YAML reads 2024-01-01 without quotes as a date; put quotes around it, such as "2024-01-01"'),
         ("[2, 3, 4]", "outcome: {label: grade}, covariates: [on]", "data.covariates: YAML reads a word such as Yes, on"),
+        ("[2, 3, 4]", "outcome: {label: grade}, features: 5", "data.features: YAML reads 5 without quotes as a number"),
+        ("[2, 3, 4]", "outcome: {label: grade}, split: 5", "data.split: 5 is neither folds nor a path; write {folds: 5} for"),
+        ("[2, 3, 4]", "outcome: {time: a, event: b, checked: 'no'}", "outcome: checked is 'no'; write true or false, without quotes"),
         ("[2, 3, 4]", "outcome: {time: off, event: on}", "data.outcome.time: YAML reads a word such as No, off"),
     ],
 )  # fmt: skip

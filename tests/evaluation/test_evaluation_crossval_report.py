@@ -15,7 +15,8 @@ from dmml.evaluation.crossval_plots import calibrations_of, models_by, risk_pict
 from dmml.evaluation.crossval_report import write_crossval_report
 from dmml.evaluation.crossval_results import read_crossval
 from dmml.evaluation.crossval_training import fold_curves
-from dmml.evaluation.crossval_words import summary
+from dmml.evaluation.crossval_words import outlying_words, summary
+from dmml.experiment.crossval_table import tables
 
 FOLDS = 3
 POOLED = {
@@ -354,6 +355,22 @@ def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, mak
     curves = fold_curves(read_crossval(folder), "teacher")
     assert curves[0].training.tolist() == pytest.approx([2, 1.9, 1.8, 1.7, 1.6, 1.5])  # the task's term, as validation
     assert [curve.apart for curve in curves] == [False, True, False]
+
+
+def test_a_regression_that_lies_apart_sends_nobody_to_curves_that_it_has_not(tmp_path, make):
+    told = content()
+    apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
+    told["outlying_folds"] = [{"model": "clinical", **apart}]
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
+    write_training(folder, "teacher")
+    assert outlying_words(read_crossval(folder))[0].endswith("See the folder fold_1/clinical.")
+    told["outlying_folds"].append({"model": "teacher", **apart})
+    (folder / "crossval.json").write_text(json.dumps(told))
+    both = outlying_words(read_crossval(folder))[0]
+    assert both.endswith("See the training curves below, and the folder fold_1/teacher.")
+    console = tables(told)
+    assert "clinical in fold 1: 0.431, far from its other folds (0.680 to 0.720)\n" in f"{console}\n"
+    assert "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); look at its training" in console
 
 
 def test_of_many_fits_the_ones_that_lie_apart_are_drawn_and_the_others_are_counted(tmp_path, make):

@@ -57,6 +57,25 @@ def test_a_manifest_gives_images_their_scale_one_by_one(folder, make_slide, smal
         extract(["in"], "f.zarr", small_encoder, manifest="m.csv")
 
 
+def test_rows_that_give_one_image_two_scales_are_refused(folder, small_encoder, tmp_path):
+    (tmp_path / "m.csv").write_text("slide_id,mpp\na,\na.jpg,0.5\na,0.50\n")
+    assert extract(["in"], "f.zarr", small_encoder, manifest="m.csv").written == ["a"]
+    (tmp_path / "m.csv").write_text("slide_id,mpp\na,0.5\na.jpg,\na,0.25\n")
+    with pytest.raises(InputError, match=r"m\.csv, line 4: a has mpp 0\.25 here and 0\.5 above; leave one"):
+        extract(["in"], "g.zarr", small_encoder, manifest="m.csv")
+
+
+def test_images_that_a_manifest_does_not_list_do_not_matter(folder, make_slide, small_encoder, tmp_path):
+    """None of the images without a scale is listed, or only such a one beside slides that are not."""
+    make_slide("in/s.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
+    (tmp_path / "m.csv").write_text("slide_id,mpp\na,0.5\ns,\nz,\n")
+    result = extract(["in"], "f.zarr", small_encoder, manifest="m.csv")
+    assert (result.written, result.unscaled, result.missing) == (["a", "s"], [], ["z"])
+    (tmp_path / "m.csv").write_text("slide_id\nd\n")
+    with pytest.raises(InputError, match=r"can be used: 1 plain image skipped, .*: d\.bmp; give it with --mpp"):
+        extract(["in"], "g.zarr", small_encoder, manifest="m.csv")
+
+
 def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_encoder, capsys):
     from dmml.commands.extract import _tell
 

@@ -183,3 +183,63 @@ def test_of_tiles_that_dmml_itself_laid_a_single_overlap_fails(capsys):
     told = capsys.readouterr().out
     assert "extracted: 20x: 4 of 20 tiles" in told
     assert "warning: other: 20x: 4 of 20 tiles" in told
+
+
+def test_a_wrong_size_is_named_with_options_that_help(tmp_path):
+    """Whoever follows the advice gets a store; where none would help, none is given."""
+    path = write(tmp_path / "in" / "A.h5", CELLS * 512)
+    with pytest.raises(InputError, match=r"128 px of 0\.25 µm that are scaled to 256 px have 80x, .*--level0-px"):
+        import_features([path], "f.zarr", **{**CLAM, "level0_px": 128})
+    for factor in (2, 4):
+        with pytest.raises(InputError, match=r"give the true --level0-px \(512 px for tiles beside each other"):
+            import_features([path], "f.zarr", **{**CLAM, "level0_px": factor * 512})
+    in_um = write(tmp_path / "um" / "A.h5", CELLS * 128.0)
+    with pytest.raises(InputError, match=r"--level0-px \(128 px .*, with --mpp 1 if its coordinates are µm\)"):
+        import_features([in_um], "f.zarr", **CLAM)
+    import_features([in_um], "f.zarr", **{**CLAM, "mpp": 1, "level0_px": 128})
+    np.testing.assert_allclose(FeatureStore("f.zarr").read("A", 20).position, CELLS * 128.0 + 64)
+    scattered = CELLS * 512 + np.random.default_rng(0).integers(-60, 61, CELLS.shape)
+    with pytest.raises(InputError, match=r"would overlap; cut the tiles without overlap"):
+        import_features([write(tmp_path / "far" / "A.h5", scattered)], "g.zarr", **CLAM)
+
+
+@pytest.mark.parametrize(
+    ("told", "contradiction"),
+    [
+        ({"level0_magnification": 20}, "level0_magnification is 20, and by the size of its tiles it is 40"),
+        ({"target_magnification": 10}, "its folder says 20x and the file says 10x"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_asked_about(tmp_path, told, contradiction):
+    attrs = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20, **told}
+    path = write(tmp_path / "20x_256px_0px_overlap" / "features_x" / "A.h5", CELLS * 512, **attrs)
+    with pytest.raises(InputError, match=rf"finest level unknown \({contradiction}\); give it with --mpp"):
+        import_features([path], "f.zarr")
+    scale = 0.25 if attrs["target_magnification"] == 20 else 0.5
+    import_features([path], "f.zarr", mpp=scale)
+    assert FeatureStore("f.zarr").slide_attributes("A")["mpp"] == scale
+
+
+def test_tiles_that_lie_twice_or_outside_and_another_encoder_are_pointed_out(tmp_path, capsys):
+    twice = write(tmp_path / "in" / "twice.h5", np.concatenate([CELLS, CELLS[:2]]) * 512, extractor="uni")
+    outside = write(tmp_path / "in" / "outside.h5", CELLS * 512 - 600, extractor="uni")
+    done = import_features([tmp_path / "in"], "f.zarr", **CLAM)
+    assert done.warnings == [
+        "--encoder resnet50 is taken, though files name uni",
+        f"{outside}: 8 of 20 tiles lie outside the slide, at negative coordinates",
+        f"{twice}: 2 of 22 tiles lie where another lies",
+    ]
+    assert main(["features", "verify", "f.zarr"]) == 2
+    told = capsys.readouterr()
+    assert "warning: outside: 20x: 8 of 20 tiles lie outside the slide, at negative positions" in told.out
+    assert "are damaged (twice); `dmml extract … --overwrite` or import them again, after a look at" in told.err
+
+
+def test_files_that_macos_hides_are_no_features_and_other_names_are_told(tmp_path):
+    write(tmp_path / "in" / "A.h5", CELLS * 512)
+    (tmp_path / "in" / "._A.h5").write_bytes(b"resource fork")
+    done = import_features([tmp_path / "in"], "f.zarr", **CLAM)
+    assert (done.written, done.failures) == (["A"], [])
+    path = write(tmp_path / "other" / "A.h5", CELLS * 512, names=("embeddings", "coords"))
+    with pytest.raises(InputError, match="holds coords, embeddings, and neither features nor feats"):
+        import_features([path], "g.zarr", **CLAM)

@@ -106,6 +106,13 @@ def test_levels_of_large_slides_that_are_wrong_are_not_used_for_tissue(drawn, tm
     assert used == {0, 2}, "the sound one among them is"
 
 
+def test_a_mirrored_level_of_tissue_that_lies_alike_on_both_sides_is_ignored(drawn, tmp_path):
+    path = write_pages(tmp_path / "s.tif", slide(drawn), page(shrunk(drawn, 8)[:, ::-1]))
+    with Slide(path) as opened:
+        assert opened._level(4.0)[0] == 0
+        assert opened.notes == ["level 1 (224 × 168 px) is ignored: it does not show what the slide shows there"]
+
+
 def test_features_are_those_of_the_slide_without_its_wrong_level(drawn, small_encoder, tmp_path):
     fine = paint_tissue(1792, 1344, BOXES)
     for name, levels in {"alone": [], "mirrored": [page(shrunk(fine, 2)[:, ::-1])]}.items():

@@ -23,6 +23,12 @@ def test_a_slides_barcode_is_its_patient():
     assert patients_seen(["TCGA-05-4249"], ["TCGA-05-4249"], fitted(slides)) == ["TCGA-05-4249"]
 
 
+def test_two_samples_of_one_table_are_both_their_patient():
+    samples = ["TCGA-05-4249-01A", "TCGA-05-4249-06A", "TCGA-05-4250-01A"]
+    assert patients_seen(samples, samples, fitted(["TCGA-05-4249"])) == samples[:2]
+    assert patients_seen(["TCGA-05-4249"], ["TCGA-05-4249"], fitted(samples[:2])) == ["TCGA-05-4249"]
+
+
 def test_ids_that_a_spreadsheet_changed_are_known():
     assert patients_seen(["7", "1040.0"], ["7", "1040.0"], fitted(["007", "1040"])) == ["7", "1040.0"]
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from dmml.cohort.matrix import Matrix
 from dmml.cohort.probes import ProbeMap
 from dmml.cohort.rna.annotated_table import read_annotated
+from dmml.cohort.rna.described_tissue import tumors
+from dmml.cohort.rna.tissue import describes_tissue
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError
+
+_MAX_COLUMN_FIELDS = 500  # lines that describe the samples
 
 
 def is_gct(path: Path) -> bool:
@@ -19,7 +24,7 @@ def is_gct(path: Path) -> bool:
 
 
 def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
-    """Read the values; annotations of rows and, in version 1.3, of columns are skipped.
+    """Read the values of tumor samples; other annotations of rows and, in version 1.3, of columns are skipped.
 
     Args:
         path: The file: its version, its numbers of rows and columns, its header, and the rows.
@@ -30,6 +35,7 @@ def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
     """
     with open_text(path) as text:
         version, sizes, header = (text.readline().rstrip("\r\n") for _ in range(3))
+        more = [line.rstrip("\r\n") for line in islice(text, _MAX_COLUMN_FIELDS)]
     numbers = sizes.split()
     if len(numbers) != (4 if version.strip() == "#1.3" else 2) or not all(number.isdigit() for number in numbers):
         raise InputError(
@@ -40,5 +46,17 @@ def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
     table = TextTable(path, "\t", 3 + column_fields, [name.strip().strip('"') for name in header.split("\t")])
     frame = read_rows(table, names=0)
     samples = list(range(1 + row_fields, len(table.columns)))
+    samples, dropped = _of_tumors(table, samples, [line.split("\t") for line in more[:column_fields]])
     matrix = read_annotated(table, frame, list(range(1 + row_fields)), samples, probes)
-    return replace(matrix, unit=f"GCT {version.strip()[1:]}")
+    passed = {"other_columns_passed_by": row_fields}
+    return replace(matrix, unit=f"GCT {version.strip()[1:]}", notes=matrix.notes | passed | dropped)
+
+
+def _of_tumors(table: TextTable, samples: list[int], lines: list[list[str]]) -> tuple[list[int], dict[str, int]]:
+    """Positions of the samples that no line describes as normal tissue, and how many others there are."""
+    fields = [[field.strip().strip('"') for field in line] for line in lines if len(line) == len(table.columns)]
+    telling = [line for line in fields if describes_tissue(line[0], {line[i] for i in samples} - {"", "na", "NA"})]
+    if not telling:
+        return samples, {}
+    kept, dropped = tumors(table, [" ".join(line[i] for line in telling) for i in samples])
+    return [samples[i] for i in kept], dropped

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dmml.cohort.rna.feature_counts import is_feature_counts
 from dmml.cohort.rna.sample_files import SampleFormat, find_sample_files, sample_format
+from dmml.cohort.rna.table_header import check_header
 from dmml.cohort.star_counts import find_star_counts, is_star_counts
 from dmml.cohort.tables import open_table
 from dmml.errors import InputError
@@ -57,6 +58,7 @@ def _add_folder(inputs: SortedInputs, folder: Path) -> None:
     matrices = [path for path in _texts(folder) if path not in known and _is_feature_counts(path)]
     found = len(star) + len(matrices) + sum(map(len, samples.values()))
     if not found:
+        _refuse_headerless(folder)
         raise InputError(
             f"{folder}: no STAR-counts file in this folder, nor another file of one sample that dmml knows ({other} other "
             f"files; it knows {_FOLDER_FORMATS}); name a matrix by its path"
@@ -66,6 +68,16 @@ def _add_folder(inputs: SortedInputs, folder: Path) -> None:
     for form, files in samples.items():
         inputs.samples.setdefault(form, []).extend(files)
     inputs.ignored += len(star) + other - found
+
+
+def _refuse_headerless(folder: Path) -> None:
+    """Refuse a folder by its first table without a header: without HTSeq's summary, its format cannot be told."""
+    for path in _texts(folder):
+        try:
+            table = open_table(path)
+        except InputError:
+            continue
+        check_header(table)
 
 
 def _texts(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dmml.cohort.scale import is_centred
 from dmml.errors import InputError
 
 _SUFFIXES = {
@@ -111,21 +112,22 @@ def check_values(source: object, values: np.ndarray) -> None:
     if known.size < _MIN_VALUES:
         return
     if np.all(known == np.rint(known)):
-        found = _whole_numbers(known)
+        found = _whole_numbers(values, known)
     else:
         found = _fractions(values, known)
     if found:
         raise refusal(source, *found)
 
 
-def _whole_numbers(known: np.ndarray) -> tuple[str, str] | None:
+def _whole_numbers(values: np.ndarray, known: np.ndarray) -> tuple[str, str] | None:
     lowest, highest = int(known.min()), int(known.max())
     if lowest == highest:  # refused elsewhere, as a table without information
         return None
     if lowest >= 0 and highest <= 2:
         only = " and ".join(f"{value:.0f}" for value in np.unique(known))
         return "mutations or copy numbers", f"its only values are {only}"
-    if -10 <= lowest < 0 and highest <= 10:
+    rounded_zscores = (lowest < -2 or highest > 2) and is_centred(values)  # GISTIC's end at 2
+    if -10 <= lowest < 0 and highest <= 10 and not rounded_zscores:
         return "copy numbers", f"whole numbers from {lowest} to {highest}"
     diploid = float(np.mean(known == 2))
     if lowest >= 0 and highest <= _MAX_COPIES and diploid >= _MIN_DIPLOID and diploid > np.mean(known <= 1):

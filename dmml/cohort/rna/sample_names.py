@@ -6,6 +6,8 @@ import re
 from collections.abc import Container, Sequence
 from pathlib import Path, PurePosixPath
 
+from dmml.cohort.rna.tissue import find_barcode
+
 _ALIGNMENT = re.compile(r"\.(?:bam|sam|cram)$", re.IGNORECASE)
 _OF_ALIGNMENTS = re.compile(
     r"(?:[._-]?(?:Aligned(?:\.sortedByCoord)?(?:\.out)?|sortedByCoord\.out|sort(?:ed)?|mark(?:ed)?_?dup(?:licate)?s?|dedup(?:ed)?"
@@ -18,13 +20,15 @@ _OF_QUANTIFICATIONS = re.compile(
     r"|(?:(?:htseq|gene)[._-]?)?counts?(?:\.(?:tsv|txt|tab))?|htseq(?:\.(?:tsv|txt|tab))?|tsv|txt|tab)$",
     re.IGNORECASE,
 )
+_PROGRAM = re.compile(r"salmon|kallisto|rsem|star|star_salmon|quants?|out(?:put)?|results?", re.IGNORECASE)
 _OF_FOLDERS = re.compile(r"[._-](?:salmon|kallisto|rsem|star|quant|quants|out|output)$", re.IGNORECASE)
 
 
 def name_of_file(path: Path, known: Container[str] = ()) -> str:
     """The sample that a file belongs to: the file name without what the program appends, or the name of its folder.
 
-    `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf` and `P1_quant/quant.sf` all belong to P1.
+    `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf`, `P1_quant/quant.sf` and `P1/salmon/quant.sf` all belong
+    to P1. If only the folder's name is the barcode of a sample, the folder names the sample.
 
     Args:
         path: The file.
@@ -32,7 +36,11 @@ def name_of_file(path: Path, known: Container[str] = ()) -> str:
     """
     folder = path.resolve().parent.name
     stem = _OF_QUANTIFICATIONS.sub("", path.name.removesuffix(".gz"))
+    if not stem and _PROGRAM.fullmatch(folder):
+        folder = path.resolve().parent.parent.name
     own = stem or _OF_FOLDERS.sub("", folder)
+    if find_barcode(folder) and not find_barcode(own):
+        own = folder  # its sample type says whether the tissue is normal
     candidates = (path.name, own, path.name.split(".")[0], folder)
     return next((name for name in candidates if name and name in known), own)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,18 @@ from dmml.cohort.rna.gct import is_gct, read_gct
 from dmml.cohort.rna.inputs import SortedInputs
 from dmml.cohort.rna.other_measurements import check_file, check_names, check_values
 from dmml.cohort.rna.sample_files import read_sample_files
+from dmml.cohort.rna.sample_names import name_of_file
 from dmml.cohort.rna.small_offset import without_small_offset
 from dmml.cohort.rna.summary_rows import COUNTS, rows_by_kind
 from dmml.cohort.scale import check_varied, refuse_mixed, settle_scale
 from dmml.cohort.star_counts import combine, read_star_counts
 from dmml.cohort.tables import open_table
 from dmml.errors import InputError
+
+_NO_SAMPLE = re.compile(
+    r"(raw|expected|read|est)?[ _.]?(counts?|reads)|tpm|fpkm|rpkm|values?|expression", re.IGNORECASE
+)
+"""What heads the one column of a file of one sample, which its file's name tells"""
 
 
 class InputOptions(NamedTuple):
@@ -97,7 +104,10 @@ def _read_matrix(path: Path, options: InputOptions) -> tuple[str, Matrix]:
     if is_firebrowse(table):
         _check_options(path, "Firebrowse", options)
         return "firebrowse", read_firebrowse(table, options.scale, options.probes)
-    return "matrix", read_matrix(path, options.patient_id, options.suffix, options.probes)
+    matrix = read_matrix(path, options.patient_id, options.suffix, options.probes)
+    if len(matrix.samples) == 1 and _NO_SAMPLE.fullmatch(matrix.samples[0]):
+        matrix = replace(matrix, samples=[name_of_file(path, options.in_map)])
+    return "matrix", matrix
 
 
 def _check_options(path: Path, form: str, options: InputOptions) -> None:

@@ -24,9 +24,12 @@ _SUMMARIES = _TOTALS | {
     # featureCounts
     "assigned",
     # usual names for a sum of reads
-    "total_counts", "total_reads", "library_size", "lib_size", "libsize",
+    "total_counts", "total_reads", "totalcounts", "totalreads", "number_of_reads", "mapped_reads", "unmapped_reads", "reads",
+    "unmapped", "multimapped", "library_size", "lib_size", "libsize", "ncount_rna", "nfeature_rna",
 }  # fmt: skip
-_STATISTICS = _TOTALS | {"mean", "average", "median"}
+_AVERAGES = {"mean", "average", "median"}
+_OF_AXIS = re.compile(r"(?:rows?|cols?|columns?|genes?|samples?)_?(?:totals?|sums?|means?|averages?|medians?)")
+"""R's `rowSums` and `colMeans`, and what people write for them"""
 _SPIKE_IN = re.compile(r"gspikein_.+|(?:gspikein_)?ercc_?0\d{4}(?:_.*)?|sirv\w*|phix(?:_?174)?|spike_?ins?(?:_.*)?")
 
 
@@ -36,7 +39,7 @@ def kind_of_row(name: object) -> str | None:
     if name.startswith("ENSG"):  # most rows of most tables
         return None
     plain = _plain(name)
-    if name.startswith(("__", "X__")) or plain in _SUMMARIES or plain.startswith("unassigned_"):
+    if name.startswith(("__", "X__")) or plain in _SUMMARIES or _is_statistic(plain) or plain.startswith("unassigned_"):
         kind = SUMMARY
     elif _SPIKE_IN.fullmatch(plain):
         kind = SPIKE_IN
@@ -47,7 +50,7 @@ def kind_of_row(name: object) -> str | None:
 
 def is_statistic(sample: object) -> bool:
     """Whether a sample's name is that of a sum or a mean over samples, as spreadsheets append them."""
-    return _plain(str(sample)) in _STATISTICS
+    return _is_statistic(_plain(str(sample)))
 
 
 def rows_by_kind(names: Sequence[object]) -> dict[str, list[str]]:
@@ -59,7 +62,12 @@ def rows_by_kind(names: Sequence[object]) -> dict[str, list[str]]:
     return found
 
 
+def _is_statistic(plain: str) -> bool:
+    return plain in _TOTALS or plain in _AVERAGES or _OF_AXIS.fullmatch(plain) is not None
+
+
 def _plain(name: str) -> str:
-    """Lower case with single underscores; without what R puts before a leading underscore, and what follows a bar."""
-    plain = re.sub(r"[-_. ]+", "_", name.split("|")[0].strip().lower())
+    """Lower case with single underscores, without what R and pandas add to names, what follows a bar, and brackets."""
+    plain = re.sub(r"(?<=[a-z])\.\d{1,2}$|\s*\(.*\)$|:$", "", name.split("|")[0].strip().lower())
+    plain = re.sub(r"[-_. ]+", "_", plain)
     return plain.removeprefix("x_").strip("_")

@@ -16,13 +16,14 @@ from dmml.errors import InputError
 
 _NAME_COLUMNS = 3  # a gene's name is in one of the first columns
 _MIN_SHARE_OF_GENES = 0.2
+_NO_SYMBOL = re.compile(r"ENS[A-Z]*\d{11}(?:\.\d+)?|LOC\d+|(?:RP\d+|CT[ABCD])-\d+\w*\.\d+|hsa-\w+-.+")
+"""Names of transcripts, loci, clones and microRNAs, which are no symbols and no name of a column either"""
 
 
 def open_rna_table(path: str | Path) -> TextTable:
     """Read the header of an RNA table.
 
-    Beyond what `open_table` reads: a header in the last line that begins with `#`, where the first line without `#` holds
-    values.
+    Beyond what `open_table` reads: a header in a line that begins with `#`, where the first line without `#` holds values.
 
     Raises:
         InputError: There is no such file, it is not text, it has a single column, or it has no header.
@@ -36,10 +37,12 @@ def open_rna_table(path: str | Path) -> TextTable:
             f"{table.path}: has a single column ({table.columns[0][:60]!r}); separate columns by tabs, commas, semicolons, or "
             "a single space as R's write.table does"
         )
-    comments = [line for line in lines[: table.header_line - 1] if line.startswith("#")]
-    behind_hash = _fields(comments[-1].lstrip("# "), table.separator) if comments else []
-    if len(behind_hash) == len(table.columns) and _is_header_behind_hash(behind_hash, table.columns):
-        return replace(table, header_line=table.header_line - 1, columns=behind_hash)
+    for line in reversed(lines[: table.header_line - 1]):
+        names = _fields(line.lstrip("# "), table.separator) if line.startswith("#") else []
+        if len(names) == len(table.columns) - 1:  # R's, which has no name above those of the rows
+            names = ["", *names]
+        if len(names) == len(table.columns) > 2 and _is_header_behind_hash(names, table.columns):
+            return replace(table, header_line=table.header_line - 1, columns=names)
     check_header(table)
     return table
 
@@ -51,11 +54,36 @@ def check_header(table: TextTable) -> None:
         InputError: The header holds the name of a gene and numbers.
     """
     if is_row_of_a_gene(table.columns):
-        shown = ", ".join(map(repr, table.columns[:3])) + (", …" if len(table.columns) > 3 else "")
-        raise InputError(
-            f"{table.path}: has no header: its first line ({shown}) is the row of a gene; add a first line that names the "
-            "columns (gene, then the samples)"
-        )
+        raise _without_header(table)
+
+
+def _without_header(table: TextTable) -> InputError:
+    shown = ", ".join(map(repr, table.columns[:3])) + (", …" if len(table.columns) > 3 else "")
+    return InputError(
+        f"{table.path}: has no header: its first line ({shown}) is the row of a gene; add a first line that names the "
+        "columns (gene, then the samples)"
+    )
+
+
+def check_sample_names(table: TextTable, name_column: int, samples: Sequence[str]) -> None:
+    """Refuse a table of genes without a header, whose first gene is none that dmml knows.
+
+    Whole numbers and numbers such as `1.2` may well be the names of samples.
+
+    Args:
+        table: Its header.
+        name_column: Position of the genes' names.
+        samples: What the header holds above the samples.
+
+    Raises:
+        InputError: These are numbers, and most have several decimals, several are 0, or they stand beside a gene.
+    """
+    if not all(map(_is_number, samples)):
+        return
+    decimals = sum(len(name.partition(".")[2]) > 1 for name in samples)
+    zeros = sum(name.strip().lower() not in MISSING and float(name) == 0 for name in samples)
+    if decimals > len(samples) / 2 or zeros > 1 or _NO_SYMBOL.fullmatch(table.columns[name_column]):
+        raise _without_header(table)
 
 
 def is_row_of_a_gene(fields: Sequence[str]) -> bool:

@@ -1,0 +1,56 @@
+"""Slides without a stain that tissue could be found by: the message says what they show, not that tissue is missing."""
+
+import numpy as np
+import pytest
+from drawn_slides import paint_tissue
+from pyramids import slide, strips, write_pages
+
+from dmml.errors import InputError
+from dmml.slides.mpp import resolve_mpp
+from dmml.slides.tokens import tokens_of_slide
+
+PICTURE = paint_tissue(896, 672, ((100, 90, 500, 400),))
+GREY = PICTURE.mean(axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "message"),
+    [
+        (GREY, {"photometric": "minisblack"}, "it shows shades of grey alone, .*: give an image in colour"),
+        (np.stack([GREY] * 3, axis=2), {}, "it shows shades of grey alone"),
+        (PICTURE.astype(np.uint16) * 16, {}, "it is black throughout, .*: convert it to 8 bits a channel"),
+        (np.full_like(PICTURE, 243), {}, "leave it out, or check its µm per pixel"),
+        (paint_tissue(896, 672, ()), {}, "leave it out, or check its µm per pixel"),
+    ],
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_pictures_without_colours_are_told_from_slides_without_tissue(
+    tmp_path, small_encoder, pixels, options, message, behind
+):
+    page = slide(pixels, compression="deflate", **options)
+    before = [strips(PICTURE[:100, :100])] if behind else []
+    with pytest.raises(InputError, match=rf"tiles holds 25% tissue; {message}"):
+        tokens_of_slide(write_pages(tmp_path / "S.tif", *before, page), small_encoder)
+
+
+def test_pixels_of_other_kinds_are_named(tmp_path, small_encoder):
+    page = slide(PICTURE.astype(np.float32) / 255, compression="deflate")
+    path = write_pages(tmp_path / "S.tif", strips(PICTURE[:100, :100]), page)
+    with pytest.raises(InputError, match="it has 32 bits a channel, and 8 or 16 bits of whole numbers can be read"):
+        tokens_of_slide(path, small_encoder)
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        (
+            {"tiff.XResolution": "20000.0", "tiff.ResolutionUnit": "none"},
+            "tiff.XResolution says '20000.0', without a unit",
+        ),
+        ({"ome.PhysicalSizeX": "1 pixel"}, "ome.PhysicalSizeX says '1 pixel', which is no length"),
+        ({"aperio.MPP": "0,25"}, "aperio.MPP says '0,25', which is no length"),
+    ],
+)
+def test_a_scale_that_is_no_length_is_quoted_instead_of_denied(properties, told):
+    with pytest.raises(InputError, match=rf"µm per pixel unknown \({told}"):
+        resolve_mpp("s", properties)
