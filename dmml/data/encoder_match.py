@@ -1,10 +1,11 @@
-"""Whether a cohort's features come from the encoder that a model was trained on."""
+"""Whether a feature store is the cohort's, and its features come from the encoder that a model was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dmml.cohort.clinical import Clinical
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
 from dmml.store import FeatureStore
@@ -49,3 +50,27 @@ def refuse_other_grid(path: str, store: FeatureStore, magnifications: Sequence[i
     offered = list(store.attributes["magnifications"])
     if not set(offered) & set(magnifications):
         raise InputError(f"{path}: holds tiles at {offered}, not at {list(magnifications)}; see data.magnifications")
+
+
+def check_slides_match(
+    path: str, slides: Sequence[str], clinical: Clinical, matched: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse a store whose slides are all of other patients, so that a model would be trained without slides.
+
+    Args:
+        path: What the message calls the store.
+        slides: Ids of the slides in the store.
+        clinical: The cohort's table.
+        matched: {patient: slides in the store}, from `Clinical.match_slides`.
+
+    Raises:
+        InputError: Gives an id of either kind.
+    """
+    if not slides or any(matched.values()):
+        return
+    named = (slide for listed in clinical.slides.values() for slide in listed)
+    example = next(named, clinical.patients.index[0])
+    raise InputError(
+        f"{path}: none of its {len(slides)} slides belongs to a patient of {clinical.source} ({slides[0]!r} in the store, "
+        f"{example!r} in the table); use the same ids in both, or leave data.features out"
+    )

@@ -16,7 +16,7 @@ from dmml.cohort.cohort import Cohort
 from dmml.cohort.section import read_cohort
 from dmml.cohort.standardise import refuse_within_training
 from dmml.data.dataset import Collate, PatientReader
-from dmml.data.encoder_match import refuse_other_encoder, refuse_other_grid
+from dmml.data.encoder_match import check_slides_match, refuse_other_encoder, refuse_other_grid
 from dmml.data.fitting import censoring_curve, check_outcome, check_part, content_hashes, horizons_reached, part_counts
 from dmml.data.joined_store import JoinedStore
 from dmml.data.loading import Loading
@@ -134,7 +134,10 @@ class MultimodalDataModule(LightningDataModule):
         for member in members:
             if member.features:
                 refuse_other_grid(member.features, stores[member.features], self.magnifications)
-                slides |= member.clinical.match_slides(stores[member.features].names())
+                names = stores[member.features].names()
+                matched = member.clinical.match_slides(names)
+                check_slides_match(member.features, names, member.clinical, matched)
+                slides |= matched
         self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
         self.rna = None if self.cohort.expression is None else CohortRna(self.cohort, self.standardise)
         for line in cohort_words(self.cohort):

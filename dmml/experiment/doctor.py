@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
     for member in cohort.members or [cohort]:
         if not member.features:
             continue
+        from dmml.data.encoder_match import check_slides_match
         from dmml.experiment.doctor_features import examine_features
         from dmml.store import FeatureStore
 
@@ -195,16 +197,11 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
             state = "blocks" if len(lacking) == len(wanted) else "look"
             found.add("features", f"{member.features}: no tiles at {lacking} (data.magnifications: {wanted})", state)
         examine_features(found, store, sorted(used & set(there)))
-        if strangers := sorted(set(there) - used):
-            state = "look" if used else "blocks"
-            ours = next(
-                (slide for slides in member.clinical.slides.values() for slide in slides),
-                member.clinical.patients.index[0],
+        found.attempt("features", partial(check_slides_match, member.features, there, member.clinical, matched))
+        if used and (strangers := sorted(set(there) - used)):
+            found.add(
+                "features", f"{len(strangers)} slides belong to no patient of the table: {strangers[0]}, …", "look"
             )
-            told = (
-                f"{len(strangers)} slides of no patient of the table ({strangers[0]} in the store, {ours} in the table)"
-            )
-            found.add("features", told, state)
         if named := sum(map(len, member.clinical.slides.values())) - sum(map(len, matched.values())):
             found.add("features", f"{named} slides that the table names are not in the store", "look")
     return with_slides

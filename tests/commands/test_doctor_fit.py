@@ -12,7 +12,7 @@ import yaml
 
 from dmml.__main__ import main
 from dmml.cohort.gene_sets import genes_of, read_gene_sets
-from dmml.store import FeatureStore
+from dmml.store import FeatureStore, SlideFeatures
 
 IDS = [f"p{i:02d}" for i in range(40)]
 GENES = genes_of(read_gene_sets()["tumor"])[:40] + genes_of(read_gene_sets()["tme"])[:40]
@@ -139,6 +139,13 @@ def another_width(table):
     return {"model": {"n_features": 99}, "features": "f.zarr"}
 
 
+def slides_of_strangers(table):
+    encoder = {"name": "none", "weights": "0", "dim": 4, "preprocessing": {}}
+    store = FeatureStore.create("f.zarr", encoder, {20: 0.5})
+    store.write("x1", {20: SlideFeatures(np.ones((1, 4), np.float16), np.zeros((1, 2), np.float32))}, {"mpp": 0.5})
+    return {"features": "f.zarr", "magnifications": [20]}
+
+
 REFUSED = {
     few_events: r"\d+ training patients have the event, fewer than the 30 intervals",
     no_event: "none of 20 training patients with a known outcome has the event",
@@ -157,6 +164,7 @@ REFUSED = {
     no_event_at_all: "none of 32 training patients with a known outcome has the event",
     no_outcome_named: "data.outcome names no column to learn",
     another_width: "the model takes 99 features a tile, f.zarr holds 4",
+    slides_of_strangers: r"f.zarr: none of its 1 slides belongs to a patient of c\.csv \('x1' in the store, 'p00' in the",
 }
 
 
