@@ -125,6 +125,9 @@ def test_reading_asks_for_no_permission_to_write(folds, read_only, tmp_path, cap
 @pytest.fixture
 def as_somebody(tmp_path):
     """Runs a function as a user who is not root, in a process of its own; returns what it raised."""
+    for path in (tmp_path, *tmp_path.parents):  # pytest-xdist adds a level, and pytest closes the folder of all runs
+        if not path.stat().st_mode & 0o001:
+            path.chmod(0o755)
 
     def run(function, *arguments) -> str:
         reading, writing = os.pipe()
@@ -146,8 +149,6 @@ def as_somebody(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(folds, tmp_path, as_somebody):
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
     table = shutil.copy(folds.root / "development" / "expression.parquet", tmp_path)
     checkpoint = shutil.copy(folds.best("fold1"), tmp_path)
     for path, read in ((Path(table), own_table), (Path(checkpoint), check_checkpoint)):
@@ -156,8 +157,6 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(folds, tmp_path, as_s
 
 
 def test_a_result_that_may_not_be_read_is_not_passed_over(tmp_path, as_somebody):
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
     for name in ("open", "closed"):
         (tmp_path / "run" / "test" / name).mkdir(parents=True)
         (tmp_path / "run" / "test" / name / "predictions.csv").write_text("patient_id,risk\n")
