@@ -145,7 +145,7 @@ def _inside(folder: Path, encoder: str | None) -> list[Path]:
         # CLAM keeps coordinates alone in `patches` beside them.
         roots = next(([folder / name] for name in ("h5_files", "pt_files") if (folder / name).is_dir()), [folder])
     files = (path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in files if not path.name.startswith("."))  # macOS puts `._<name>` beside each file
+    return sorted(path for path in files if not path.name.startswith("._"))  # macOS puts `._<name>` beside each file
 
 
 def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cutting, result: Import) -> _Plan:

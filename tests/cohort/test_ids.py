@@ -14,7 +14,7 @@ from dmml.cohort.samples import read_patient_map
 from dmml.cohort.section import read_cohort
 from dmml.cohort.splits import read_split
 from dmml.errors import InputError
-from dmml.slides.manifest import read_manifest
+from dmml.slides.manifest import Selection, read_manifest
 
 IDS = [str(number) for number in range(1000, 1030)]
 OUTCOME = {"time": "days", "event": "died"}
@@ -168,11 +168,11 @@ def test_a_manifest_of_numbers_finds_its_slides(tmp_path):
     slides = [tmp_path / f"{name}.svs" for name in IDS[:4]]
     pd.DataFrame({"slide_id": floats(IDS[:3]), "mpp": 0.25}).to_csv("m.csv", index=False)
     manifest = read_manifest("m.csv")
-    assert manifest.select(slides) == (slides[:3], [])
+    assert manifest.select(slides) == Selection(slides[:3], [], [])
     assert (manifest.mpp_of("1000", 0.5), manifest.mpp_of("1003", 0.5)) == (0.25, 0.5)
     pd.DataFrame({"slide_id": [*floats(IDS[:2]), "gone"], "mpp": 0.25}).to_csv("m.csv", index=False)
     manifest = read_manifest("m.csv")
-    assert manifest.select(slides) == (slides[:2], ["gone"])
+    assert manifest.select(slides) == Selection(slides[:2], [], ["gone"])
     assert (manifest.mpp_of("1000", 0.5), manifest.mpp_from("1000")) == (0.25, "manifest")
     pd.DataFrame({"slide_id": ["z"]}).to_csv("m.csv", index=False)
     refused(lambda: read_manifest("m.csv").select(slides), "'z' in the manifest, '1000' in the folder")
