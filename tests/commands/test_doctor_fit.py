@@ -168,6 +168,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", REFUSED, ids=lambda spoil: spoil.__name__)
 def test_the_doctor_refuses_what_a_fit_refuses(spoil, cohort, capsys):
     changes = spoil(cohort)

@@ -15,6 +15,8 @@ from html_page import Page
 
 from dmml.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 PATIENTS = 40
 
 

@@ -10,6 +10,8 @@ import yaml
 
 from dmml.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 LOGGER = '''
 from lightning.pytorch.loggers.logger import Logger
 

@@ -223,6 +223,7 @@ def test_checkpoint_is_never_unpickled(refused, cohorts, shared_data, tmp_path):
     assert mark.exists()
 
 
+@pytest.mark.slow
 def test_features_of_another_encoder(refused, journey, tmp_path):
     store = tmp_path / "other.zarr"
     shutil.copytree(journey.root / "held_out" / "features.zarr", store)
@@ -243,6 +244,7 @@ def test_encoder_of_the_checkpoint_cannot_be_had(refused, journey, shared_data):
     assert "--weights" in message
 
 
+@pytest.mark.slow
 def test_rna_on_another_scale(refused, journey, tmp_path):
     table = read_expression(str(journey.root / "held_out" / "expression.parquet")).table
     values = (table - table.mean()) / table.std().replace(0, 1)
@@ -260,6 +262,7 @@ def test_student_of_a_cohort_without_slides(refused, cohorts):
     assert "dmml extract" in message
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_without_importing_torch(cohorts, journey, shared_data, tmp_path):
     split, patient = config_with_patient_in_two_folds(cohorts, tmp_path)
     jpg = str(shared_data / "slides" / "histo_500x300.jpg")

@@ -39,6 +39,7 @@ def config(name, patients, features, **more):
     return f"{name}.yaml"
 
 
+@pytest.mark.slow
 def test_readme_s_lines_make_a_store_that_is_verified_trained_on_and_tested_on_an_import(repository, tmp_path, capsys):
     """The import names the same encoder, and nobody knows its weights: the checkpoint reads both."""
     rng = np.random.default_rng(0)

@@ -112,6 +112,7 @@ def test_the_default_run_folder_is_checked_in_a_read_only_working_directory(read
     assert "machine: runs: cannot be written to" in refused("doctor", "--config", "fold1.yaml")
 
 
+@pytest.mark.slow
 def test_reading_asks_for_no_permission_to_write(folds, read_only, tmp_path, capsys):
     checkpoint = str(read_only / "runs" / "fold1" / "checkpoints" / "best.ckpt")
     argv = ["--config", str(folds.root / "three_folds.yaml"), "--data.fold", "1", "--ckpt_path", checkpoint]

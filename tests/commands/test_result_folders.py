@@ -13,6 +13,8 @@ from html_page import Page
 from dmml.__main__ import main
 from dmml.evaluation.runs import find_tests
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(folds, tmp_path) -> Path:

@@ -254,6 +254,7 @@ def test_the_tags_would_run_where_yaml_is_read_unsafely(tmp_path):
     assert (tmp_path / "exploded").is_dir()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_runs_code_is_not_resumed_from(refused, cohorts, tmp_path):
     """`last.ckpt` of an unfinished run, and weights to start from, replaced by somebody else."""
 

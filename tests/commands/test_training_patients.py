@@ -14,6 +14,8 @@ from html_page import Page
 from dmml.__main__ import main
 from dmml.training.packing import pack, unpack
 
+pytestmark = pytest.mark.slow
+
 SPLIT = {"split": {"folds": 3}, "expression": None}
 
 

@@ -330,6 +330,7 @@ def write_training(folder, model, chosen=3, epochs=6):
         (place / "context.json").write_text(json.dumps({"chosen_epoch": chosen - 1}))
 
 
+@pytest.mark.slow
 def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, make):
     told = content()
     told["models"]["teacher"]["c_index"]["folds"][1] = 0.431
@@ -373,6 +374,7 @@ def test_a_regression_that_lies_apart_sends_nobody_to_curves_that_it_has_not(tmp
     assert "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); look at its training" in console
 
 
+@pytest.mark.slow
 def test_of_many_fits_the_ones_that_lie_apart_are_drawn_and_the_others_are_counted(tmp_path, make):
     told = content(models={"teacher": POOLED["teacher"], "rna_linear": POOLED["rna_linear"]})
     told["units"] = [{"repeat": repeat, "fold": fold, "seed": 0} for repeat in range(4) for fold in range(FOLDS)]
@@ -389,6 +391,7 @@ def test_of_many_fits_the_ones_that_lie_apart_are_drawn_and_the_others_are_count
     assert "2 more fits are not drawn" in page.text
 
 
+@pytest.mark.slow
 def test_folders_of_an_earlier_dmml_keep_no_curves_and_the_page_has_no_section_for_them(folder):
     page = Page(write_crossval_report(folder).read_text()).check()
     assert "Training" not in page.text

@@ -37,6 +37,7 @@ def test_columns_are_counted_by_hand():
     assert "nobody" in compare(reference, np.zeros((0, 2)))["reason"]
 
 
+@pytest.mark.slow
 def test_the_same_population_is_not_told_apart_and_its_p_is_uniform():
     found = [compare(fit_reference(patients(50, s)), patients(30, 1000 + s)) for s in range(60)]
     p = np.array([one["p"] for one in found])
@@ -129,6 +130,7 @@ def standardised(rows):
     return (rows - rows.mean(0)) / rows.std(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gaps", ["genes that the cohort lacks", "values here and there", "genes of half of training"])
 def test_imputed_columns_are_no_shift_and_hide_none(gaps):
     def compared(seed, offset=0.0):

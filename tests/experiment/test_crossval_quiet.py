@@ -9,6 +9,8 @@ from crossvals import run, write_config
 from dmml.__main__ import main
 from dmml.training.library_warnings import silence_library_warnings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def on_a_cluster(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ LARGE = {"size": (2816, 2048), "boxes": ((224, 224, 2240, 1568),)}
 """A slide with 10 × 7 tiles of 20x, in 256-px JPEG tiles, 11 a row"""
 
 
+@pytest.mark.slow
 def test_a_tile_that_cannot_be_decoded_is_dropped_and_counted(make_slide, break_tile, small_encoder):
     path = make_slide("a.tif", **LARGE)
     whole, _, _ = tokens_of_slide(path, small_encoder)
@@ -24,6 +25,7 @@ def test_a_tile_that_cannot_be_decoded_is_dropped_and_counted(make_slide, break_
     assert (offset == 56).all()
 
 
+@pytest.mark.slow
 def test_a_broken_place_without_a_pyramid_is_left_white(make_slide, break_tile, small_encoder):
     path = make_slide("a.tif", levels=(1,), **LARGE)
     break_tile(

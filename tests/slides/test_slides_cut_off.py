@@ -57,6 +57,7 @@ def cut(counted, small_encoder, at, **options):
     counted.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readers", [0, 1])
 def test_what_was_encoded_of_a_slide_is_not_encoded_again(make_slide, small_encoder, counted, readers):
     for name in "ab":
@@ -84,6 +85,7 @@ def test_a_slide_that_was_encoded_but_not_written_is_only_written(make_slide, sm
     assert files("whole.zarr") == files("cut.zarr")
 
 
+@pytest.mark.slow
 def test_tiles_that_cannot_be_decoded_are_counted_as_in_one_go(make_slide, small_encoder, counted, break_tile):
     path = make_slide("in/a.tif", size=(2464, 1792), boxes=((0, 0, 2464, 1792),))
     break_tile(path, 24)
@@ -125,6 +127,7 @@ def change_precision(make_slide, small_encoder, monkeypatch):
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [change_slide, change_tiles, change_encoder, change_precision])
 def test_what_was_kept_of_something_else_is_not_believed(make_slide, small_encoder, counted, monkeypatch, change):
     make_slide("in/a.tif")

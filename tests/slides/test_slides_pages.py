@@ -229,6 +229,7 @@ def test_the_page_is_chosen_alike_for_every_command(picture, macro, small_encode
     assert attributes["mpp"] == 0.5
 
 
+@pytest.mark.slow
 def test_extract_takes_the_slide_of_a_file_that_begins_with_its_macro(shared_faults, capsys):
     """A real slide on page 2, of 0.5 µm/px; the macro on page 1 would have given 6 tiles."""
     assert main(["extract", str(shared_faults / "macro_page_first" / "macrofirst.tif"), "--out", "a.zarr"]) == 0

@@ -73,6 +73,7 @@ def same(ours, theirs):
     return all(np.array_equal(ours[m], theirs[m]) for m in (10, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["drawn", "real", "square"])
 def test_the_same_finest_level_gives_the_same_tiles_whatever_the_other_levels_are(name, real, drawn, tmp_path):
     """A square slide's rotated or padded levels have sizes that give nothing away."""

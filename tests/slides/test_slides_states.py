@@ -250,6 +250,7 @@ def test_a_dry_run_counts_and_writes_nothing(make_slide, small_encoder, tmp_path
     assert found.lines()[0].endswith("1 of 3 give none")
 
 
+@pytest.mark.slow
 def test_a_dry_run_names_what_it_would_leave_out(make_slide, tmp_path, capsys):
     make_slide("in/a.tif", **SMALL)
     make_slide("in/empty.tif", **{**SMALL, "boxes": ()})

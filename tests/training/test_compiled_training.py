@@ -9,6 +9,8 @@ from models import PROGRAMS, build
 from dmml.training import compilation
 from dmml.training.teacher import SubspaceTeacher
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _eager_kernels(monkeypatch):

@@ -288,6 +288,7 @@ def test_the_hashes_of_ancestors_grow_with_each_generation(teacher_path, cohort,
     assert own[2]["before"] == {"0": own[0], "1": {part: own[1][part] for part in ("train", "val")}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rna", [True, False])
 def test_a_student_that_was_trained_before_takes_lists_and_edges_from_its_teacher(teacher_path, cohort, tmp_path, rna):
     """Trained without a teacher, on RNA of its own or none, with edges of its own; then taught."""
