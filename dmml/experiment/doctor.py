@@ -140,6 +140,8 @@ def _clinical(found: Examination, cohort: Cohort) -> None:
         kind = "numbers"
         if not pd.api.types.is_numeric_dtype(known):
             order = levels_in_order(known.unique(), column, clinical.covariate_levels.get(column))
+            if order:  # what has no place in it, such as TX, says that the patient was not assessed
+                known = known[known.isin(order)]
             kind = f"{known.nunique()} levels" + (f" ({' < '.join(order)})" if order else " without order")
         gaps = len(patients) - len(known)
         many = kind != "numbers" and known.nunique() > max(10, len(known) / 5)

@@ -95,8 +95,8 @@ class Survival(Task):
                 )
             if event.sum() < self.n_intervals:
                 raise InputError(
-                    f"{int(event.sum())} training patients have the event, fewer than the {self.n_intervals} intervals; "
-                    "check the outcome's event column (1 = happened), or lower n_intervals"
+                    f"the event happened to {int(event.sum())} of {len(event)} training patients, fewer than the "
+                    f"{self.n_intervals} intervals; check the outcome's event column (1 = happened), or lower n_intervals"
                 )
             self.edges = interval_edges(torch.as_tensor(time), torch.as_tensor(event), self.n_intervals).tolist()
         if self.end is None:

@@ -75,6 +75,15 @@ def test_patients_that_a_split_leaves_out_are_told(cohorts, capsys, tmp_path):
     assert line(out, "split", "look", "2 of its ids are of no patient here: x")
 
 
+def test_a_stage_that_was_not_assessed_is_unknown_and_no_level(cohorts, capsys, tmp_path):
+    table = pd.read_csv(cohorts.root / "development" / "clinical.csv", dtype={"patient_id": str})
+    table["pT"] = table["patient_id"].map(dict(zip(table["patient_id"].unique(), ["T1", "T2", "TX"] * 10, strict=True)))
+    table.to_csv(tmp_path / "clinical.csv", index=False)
+    data = {"clinical": str(tmp_path / "clinical.csv"), "covariates": ["pT"]}
+    out, _ = examine(capsys, "-c", cohorts.config("d_stage", "SubspaceTeacher", data=data))
+    assert "pT: 2 levels (T1 < T2), 10 unknown" in line(out, "covariate", "ok")
+
+
 def test_everything_that_blocks_is_told_at_once(cohorts, capsys, tmp_path):
     folder = cohorts.root / "development"
     table = pd.read_csv(folder / "clinical.csv", dtype={"patient_id": str})

@@ -147,7 +147,7 @@ def slides_of_strangers(table):
 
 
 REFUSED = {
-    few_events: r"\d+ training patients have the event, fewer than the 30 intervals",
+    few_events: r"the event happened to \d+ of \d+ training patients, fewer than the 30 intervals",
     no_event: "none of 20 training patients with a known outcome has the event",
     nobody_in_val: r"fold 0 has no validation patient of c\.csv \('z1' there, 'p00' here\)",
     no_outcome_in_val: r"no patient for val: none of 10 has a known outcome \(p20, …\)",
@@ -230,7 +230,7 @@ def test_published_folds_whose_validation_has_points_are_fitted(shared_faults, c
 def test_as_many_intervals_as_the_message_counts_events_are_accepted(cohort, capsys):
     few = few_events(cohort)
     assert main(["doctor", "-c", config(**few)]) == 2
-    counts = re.findall(r"(\d+) training patients have the event, fewer", capsys.readouterr().out)
+    counts = re.findall(r"happened to (\d+) of \d+ training patients, fewer", capsys.readouterr().out)
     assert len(counts) == 4
     few["task"]["init_args"]["n_intervals"] = min(map(int, counts))
     assert main(["doctor", "-c", config(**few)]) == 0
