@@ -11,7 +11,6 @@ from importlib import import_module
 
 from dmml._version import __version__
 from dmml.errors import InputError
-from dmml.writable import write_failure
 
 TRAINER = {
     "fit": "train a teacher or a student: dmml fit --config configs/luad.yaml",
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dmml: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:  # the disk filled up, or a permission was withdrawn during the run
-        if (line := write_failure(error)) is None:
+        if (line := import_module("dmml.writable").write_failure(error)) is None:
             raise
         print(f"dmml: error: {_one_line(line)}", file=sys.stderr)
         return 2

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError, reason_of
 from dmml.experiment.run_folder import run_of_checkpoint
 from dmml.training.checkpoint import read_checkpoint
@@ -62,10 +62,9 @@ def load_model(path: str | Path) -> CheckpointModel:
             f"{path}: does not fit {kind.__name__} ({reason}); use the dmml version that wrote it"
         ) from error
     module.eval().requires_grad_(False)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     identity = {
         "checkpoint": str(path),
-        "sha256": digest,
+        "sha256": hash_of(Path(path)),
         "run": run_of_checkpoint(path).resolve().name,
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "epoch": checkpoint.get("epoch"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError
 from dmml.experiment.run_folder import run_of_checkpoint
 
@@ -45,8 +45,7 @@ class TestedCheckpoint:
     @cached_property
     def sha256(self) -> str:
         """First 16 digits of the checkpoint's hash."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hash_of(self.path)
 
     def folder(self, verb: str, cohort: str, fold: int | None) -> Path:
         """Folder of a result.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from dmml.cohort.matrix import Matrix
 from dmml.cohort.probes import ProbeMap
 from dmml.cohort.rna.annotated_table import read_annotated
 from dmml.cohort.rna.other_measurements import refusal
+from dmml.cohort.separator import split_line
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError
 
@@ -79,5 +79,5 @@ def _second_line(table: TextTable) -> list[str]:
     """Name of the quantity in each column, in lower case."""
     with open_text(table.path) as text:
         line = next(islice(text, table.header_line, None), "")
-    kinds = [word.strip().lower() for word in next(csv.reader([line.rstrip("\r\n")], delimiter=table.separator), [])]
+    kinds = [word.strip().lower() for word in split_line(line, table.separator)]
     return kinds + [""] * (len(table.columns) - len(kinds))

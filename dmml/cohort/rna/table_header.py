@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from dmml.cohort.gene_names import is_gene, other_names, share_of_genes
 from dmml.cohort.rna.summary_rows import kind_of_row
+from dmml.cohort.separator import split_line
 from dmml.cohort.tables import MISSING, TextTable, open_table, open_text
 from dmml.errors import InputError
 
@@ -137,7 +137,7 @@ def _first_lines(table: TextTable) -> list[str]:
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])]
+    return [field.strip() for field in split_line(line, separator)]
 
 
 def _is_number(field: str) -> bool:
