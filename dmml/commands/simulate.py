@@ -14,6 +14,7 @@ from pathlib import Path
 from dmml.errors import InputError
 from dmml.simulate.plan import Plan
 from dmml.simulate.target_folder import claim
+from dmml.simulate.worlds import WORLDS, world_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="correlation of each factor with what a slide shows, above 0 up to 1 (default: 0.8 for features, 0.9 for slides)",
     )
+    parser.add_argument(
+        "--world",
+        metavar="NAME",
+        default=None,
+        help="where the signal lies, with --features-only: "
+        + "; ".join(f"{name}: {world.description}" for name, world in WORLDS.items()).replace("%", "%%")
+        + ". In every world slides also differ in 20 meaningless directions, all patients have RNA, and follow-up ends "
+        "within four years (default: the simulation without these)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a simulation with other arguments in OUT")
 
 
 def run(args: argparse.Namespace) -> None:
     """Simulate, and say what was made."""
     _check(args)
-    plan = Plan(args.out, args.patients, args.held_out, args.seed, args.features_only, args.dim, args.visibility)
+    plan = Plan(
+        args.out, args.patients, args.held_out, args.seed, args.features_only, args.dim, args.visibility, args.world
+    )
     if not claim(plan.out, plan.arguments(), args.overwrite):
         print(f"{args.out}: is there already with the same arguments; nothing to do")
         return
@@ -66,6 +78,10 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{option}: {value} is too small; give {least} or more")
     if args.visibility is not None and not 0 < args.visibility <= 1:
         raise InputError(f"--visibility: {args.visibility} is no correlation; give a number above 0 and up to 1")
+    if args.world is not None:
+        world_named(args.world)
+        if not args.features_only:
+            raise InputError("--world: worlds exist as token features, not as rendered slides; add --features-only")
     if not args.features_only:
         for module in ("tifffile", "imagecodecs"):
             if importlib.util.find_spec(module) is None:

@@ -16,6 +16,8 @@ import pandas as pd
 
 from dmml.cohort.gene_sets import SHIPPED, genes_of, read_gene_sets
 from dmml.simulate.truth import COHORTS, FACTORS, SITES, WORLD_SEED, Patient
+from dmml.simulate.world_patients import WorldPatient
+from dmml.simulate.worlds import OPPOSED
 
 LEADING = {
     "proliferation": "E2F_TARGETS G2M_CHECKPOINT MYC_TARGETS_V1 MYC_TARGETS_V2 MITOTIC_SPINDLE DNA_REPAIR MTORC1_SIGNALING",
@@ -41,6 +43,10 @@ STANDS_FOR = 11.0
 million, so without this mass a rise of the tumor genes would press every TME gene down, far more than in real tables."""
 N_NUISANCE_COMPONENTS = 4
 N_PSEUDOAUTOSOMAL = 2
+WORLD_SHARE = 1 / 3
+"""Share of the programs that also follow a world's own factor."""
+WORLD_WEIGHT = 0.8
+"""Weight of that factor in them."""
 UNPLACED_ID = 970_000_000
 """Ensembl numbers from here on are in no release: for listed symbols that the shipped index does not know."""
 
@@ -137,18 +143,36 @@ def draw_counts(patient: Patient) -> np.ndarray:
     rng = patient.generator("expression")
     n_genes, n_programs = world.membership.shape
     programs = world.program_weights @ patient.factors + PROGRAM_NOISE * rng.standard_normal(n_programs)
+    site_size = 1.0
+    if isinstance(patient, WorldPatient):
+        programs, site_size = programs + _world_programs(patient), patient.world.site_size
     log_mean = (
         world.base
         + world.loading * (world.membership @ programs)
         + world.nuisance @ rng.standard_normal(N_NUISANCE_COMPONENTS)
         + GENE_NOISE * rng.standard_normal(n_genes)
         + world.shifts[patient.cohort]
-        + world.shifts[patient.site]
+        + site_size * world.shifts[patient.site]
     )
     mean = np.exp(log_mean) * LIBRARY[patient.cohort] * rng.lognormal(0.0, LIBRARY_SPREAD)
     counts = rng.poisson(mean * rng.gamma(1 / DISPERSION, DISPERSION, n_genes))
     counts[rng.random(n_genes) < 0.5 * np.exp(-mean / 3.0)] = 0
     return counts
+
+
+@functools.cache
+def _follows_world() -> np.ndarray:
+    """(P,) bool: programs that also follow a world's own factor, the same for every seed."""
+    return np.random.default_rng([WORLD_SEED, 5]).random(len(gene_world().program_weights)) < WORLD_SHARE
+
+
+def _world_programs(patient: WorldPatient) -> np.ndarray:
+    """(P,) that a world's own factors add to the programs."""
+    follows = WORLD_WEIGHT * _follows_world()
+    if patient.world.planting == OPPOSED:
+        of_tumor = gene_world().program_weights[:, :3].any(axis=1)
+        return follows * np.where(of_tumor, *patient.opposed)
+    return follows * patient.g if patient.world.genes_show_g else np.zeros(len(follows))
 
 
 def tpm(counts: np.ndarray) -> np.ndarray:

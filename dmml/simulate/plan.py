@@ -20,6 +20,8 @@ class Plan:
     features_only: bool = False
     dim: int = 64
     visibility: float | None = None
+    world: str | None = None
+    """A key of `dmml.simulate.worlds.WORLDS`; None = the default simulation"""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -36,4 +38,5 @@ class Plan:
     def arguments(self) -> dict[str, object]:
         """All that the files depend on."""
         chosen = {"patients": self.patients, "held_out": self.held_out, "seed": self.seed, "visibility": self.shown}
-        return {**chosen, "features_only": self.features_only, "dim": self.dim if self.features_only else None}
+        chosen |= {"features_only": self.features_only, "dim": self.dim if self.features_only else None}
+        return chosen if self.world is None else chosen | {"world": self.world}

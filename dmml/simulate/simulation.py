@@ -16,6 +16,7 @@ from dmml.simulate.label_picture import write_label_key, write_labels
 from dmml.simulate.plan import Plan
 from dmml.simulate.target_folder import claim, finish, write_whole
 from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients
+from dmml.simulate.world_patients import WorldPatient, draw_world, oracles
 
 
 def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
@@ -27,12 +28,12 @@ def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
     Raises:
         InputError: The folder holds something else.
     """
-    cohorts = {cohort: draw_patients(cohort, n, plan.seed) for cohort, n in plan.sizes.items()}
+    cohorts = {cohort: _draw(plan, cohort, n) for cohort, n in plan.sizes.items()}
     if not claim(plan.out, plan.arguments(), overwrite):
         return cohorts
     for cohort, patients in cohorts.items():
         folder = plan.out / cohort
-        _write_tables(folder, patients)
+        _write_tables(folder, patients, plan)
         if plan.features_only:
             _write_expression(folder, patients)
             _write_features(folder, patients, plan)
@@ -58,7 +59,13 @@ def summary(patients: list[Patient]) -> str:
     )
 
 
-def _write_tables(folder: Path, patients: list[Patient]) -> None:
+def _draw(plan: Plan, cohort: str, n: int) -> list[Patient]:
+    if plan.world is None:
+        return draw_patients(cohort, n, plan.seed)
+    return draw_world(plan.world, cohort, n, plan.seed)
+
+
+def _write_tables(folder: Path, patients: list[Patient], plan: Plan) -> None:
     clinical = pd.DataFrame(
         [
             {
@@ -79,8 +86,17 @@ def _write_tables(folder: Path, patients: list[Patient]) -> None:
     truth = pd.DataFrame(np.stack([patient.factors for patient in patients]), columns=list(FACTOR_NAMES))
     truth.insert(0, "patient_id", [patient.patient_id for patient in patients])
     truth["risk"] = [patient.risk for patient in patients]
+    truth = truth.join(pd.DataFrame([_world_truth(patient, plan.shown) for patient in patients]))
     write_whole(folder / "clinical.csv", clinical.to_csv(index=False))
     write_whole(folder / "truth.csv", truth.round(6).to_csv(index=False))
+
+
+def _world_truth(patient: Patient, visibility: float) -> dict[str, float]:
+    """Columns that a world adds to `truth.csv`: its own factors, and what each kind of data can know; {} outside of worlds."""
+    if not isinstance(patient, WorldPatient):
+        return {}
+    own = {"h": patient.world.has_h, "g": patient.world.has_g}
+    return {name: getattr(patient, name) for name, exists in own.items() if exists} | oracles(patient, visibility)
 
 
 def _write_expression(folder: Path, patients: list[Patient]) -> None:

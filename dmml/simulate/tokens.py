@@ -15,6 +15,8 @@ import numpy as np
 
 from dmml.simulate.regions import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, island, lay_tissue
 from dmml.simulate.truth import SITES, WORLD_SEED, Patient, shown_factors
+from dmml.simulate.world_patients import WorldPatient
+from dmml.simulate.world_tokens import h_direction, planted, slide_shift
 from dmml.store import SlideFeatures
 
 TILE_UM = {10: 224.0, 20: 112.0}
@@ -97,14 +99,18 @@ def draw_tokens(
     tissue = labels[fine[:, 0], fine[:, 1]]
     one_hot = np.eye(5)[tissue]
     content = np.concatenate([one_hot, one_hot @ shows * shown], axis=1)  # (N20, 5 + 6)
-    merged = np.zeros((len(coarse), content.shape[1]))
-    np.add.at(merged, parent, content)
-    merged /= np.bincount(parent, minlength=len(coarse))[:, None]
+    amount = None
+    if isinstance(patient, WorldPatient):
+        amount, replaced = planted(patient, slide, fine, parent, tissue)
+        content[replaced] = 0.0
+    merged = _mean_of_children(content, parent)
 
     bags = {}
     for m, grid, what in ((10, coarse, merged), (20, fine, content)):
         basis = np.concatenate([world.prototypes[m], world.directions[m]])
         features = what @ basis + world.sites[patient.site]
+        if amount is not None:
+            features += _world_shift(patient, slide, amount if m == 20 else _mean_of_children(amount, parent), dim, m)
         features += TOKEN_NOISE * rng.standard_normal(features.shape)
         bags[m] = SlideFeatures(
             features=features.astype(np.float16),
@@ -112,3 +118,18 @@ def draw_tokens(
             parent=parent.astype(np.int32) if m == 20 else None,
         )
     return bags, labels
+
+
+def _mean_of_children(values: np.ndarray, parent: np.ndarray) -> np.ndarray:
+    """Means of 20x tokens over the 10x token that each lies in. (N20, ...), (N20,) → (N10, ...)."""
+    means = np.zeros((parent.max() + 1, *values.shape[1:]))
+    np.add.at(means, parent, values)
+    return (means.T / np.bincount(parent)).T
+
+
+def _world_shift(patient: WorldPatient, slide: int, amount: np.ndarray, dim: int, magnification: int) -> np.ndarray:
+    """(N, D) that a world adds to the tokens of one magnification."""
+    world = patient.world
+    shift = np.outer(world.length.get(magnification, 0.0) * amount, h_direction(dim, magnification))
+    further = (world.site_size - 1) * token_world(dim).sites[patient.site]
+    return shift + slide_shift(patient, slide, dim, magnification) + further

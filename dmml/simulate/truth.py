@@ -127,7 +127,7 @@ def _draw_patient(cohort: str, index: int, seed: int) -> Patient:
         grade=_grade(factors, rng),
         age=round(64 + 10.5 * age_score),
         sex="female" if rng.random() < 0.48 else "male",
-        stage=_stage(risk, rng),
+        stage=draw_stage(risk, rng),
         slides=tuple(f"{patient_id}-S{k + 1}" for k in range(n_slides)),
         has_expression=bool(rng.random() >= WITHOUT_RNA[cohort]),
     )
@@ -161,7 +161,7 @@ def _grade(factors: np.ndarray, rng: np.random.Generator) -> str:
     return GRADES[int(np.searchsorted(GRADE_CUTS, score / spread))]
 
 
-def _stage(risk: float, rng: np.random.Generator) -> str:
+def draw_stage(risk: float, rng: np.random.Generator) -> str:
     """Stage knows something of the risk, and much else."""
     spread = np.sqrt(HAZARD @ CORRELATION @ HAZARD)
     score = 0.45 * risk / spread + 0.9 * rng.standard_normal()

@@ -1,0 +1,103 @@
+"""The worlds of `dmml simulate --world`: where the signal lies, and where it does not. Standard library only.
+
+Every world starts from the six shared factors, which drive the RNA, the slides and the hazard. Most add a factor h that
+tissue alone shows, or a factor g that genes alone show; both are standard normal and independent of everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dmml.errors import InputError
+
+ALL_TOKENS, RARE, NEW_TISSUE, OPPOSED = "all tokens", "rare tissue", "new tissue", "opposed"
+"""How tissue shows h: on every token; on the tokens of one small patch; as the amount of a tissue that other worlds do
+not have; or as the difference of what tumor and microenvironment show along one direction."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a world adds to the shared factors, and what it takes away."""
+
+    description: str
+    planting: str | None = None
+    """How tissue shows h, one of the constants above; None = it does not."""
+    length: Mapping[int, float] = field(default_factory=dict)
+    """Length of h's direction per magnification, in standard deviations of a token's noise."""
+    genes_show_g: bool = False
+    h_effect: float = 0.0
+    """Log-hazard per unit of h"""
+    g_effect: float = 0.0
+    """Log-hazard per unit of g"""
+    product_effect: float = 0.0
+    """Log-hazard per unit of h · g"""
+    shared_effect: float = 1.0
+    """Factor on the log-hazard of the shared factors and of age"""
+    site_size: float = 1.0
+    """Factor on the shifts that sites give tokens and genes"""
+    uneven_follow_up: bool = False
+    """Whether follow-up ends earlier at some sites of the development cohort than at others"""
+
+    @property
+    def has_h(self) -> bool:
+        """Whether there is a factor h."""
+        return self.planting is not None
+
+    @property
+    def has_g(self) -> bool:
+        """Whether there is a factor g; where the subspaces are opposed it is what they have in common."""
+        return self.genes_show_g or self.planting == OPPOSED
+
+
+EFFECT = 1.3
+"""Log-hazard per unit of h or g in most worlds, about as much as the six shared factors have together."""
+LONG = 4.0
+"""Length of a direction that few tokens carry, and of the new tissue: as long as the prototypes of the other tissues."""
+
+WORLDS = {
+    "shared": World("the six factors drive RNA, slide and hazard; nothing else matters"),
+    "tissue_only": World(
+        "a factor h that every token shows and no gene knows", ALL_TOKENS, {10: 1.0, 20: 1.0}, h_effect=EFFECT
+    ),
+    "rare_tissue": World(
+        "a factor h that one patch with 5 % of the tokens shows", RARE, {10: LONG, 20: LONG}, h_effect=EFFECT
+    ),
+    "composition": World(
+        "a factor h that decides how much of a new tissue there is", NEW_TISSUE, {10: LONG, 20: LONG}, h_effect=EFFECT
+    ),
+    "one_magnification": World(
+        "a factor h that every token shows at 20x and none at 10x", ALL_TOKENS, {20: 1.0}, h_effect=EFFECT
+    ),
+    "rna_only": World("a factor g that genes show and no slide does", genes_show_g=True, g_effect=EFFECT),
+    "interaction": World(
+        "a factor h of the tissue times a factor g of the genes; neither has an effect by itself",
+        ALL_TOKENS,
+        {10: 1.0, 20: 1.0},
+        genes_show_g=True,
+        product_effect=EFFECT,
+    ),
+    "opposed": World(
+        "tumor and microenvironment show strongly correlated factors along one direction, with opposite effects",
+        OPPOSED,
+        {10: 2.0, 20: 2.0},
+        h_effect=EFFECT,
+    ),
+    "site_shift": World(
+        "sites shift tokens and genes four times as much as elsewhere and follow their patients for unequal times",
+        site_size=4.0,
+        uneven_follow_up=True,
+    ),
+    "null": World("factors as in `shared`, and an outcome that nothing predicts", shared_effect=0.0),
+}
+
+
+def world_named(name: str) -> World:
+    """A world by its name.
+
+    Raises:
+        InputError: There is no such world.
+    """
+    if name not in WORLDS:
+        raise InputError(f"--world: there is no world {name!r}; one of {', '.join(WORLDS)}")
+    return WORLDS[name]
