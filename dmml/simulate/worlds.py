@@ -32,7 +32,7 @@ class World:
     """Log-hazard per unit of g"""
     product_effect: float = 0.0
     """Log-hazard per unit of h · g"""
-    shared_effect: float = 1.0
+    shared_effect: float = 0.9
     """Factor on the log-hazard of the shared factors and of age"""
     site_size: float = 1.0
     """Factor on the shifts that sites give tokens and genes"""
