@@ -159,12 +159,12 @@ class NystromAttention(nn.Module):
 class _NystromStream(nn.Module):
     """One stream of `TransMilLike`."""
 
-    def __init__(self, n_features: int, n_outputs: int, width: int):
+    def __init__(self, n_features: int, n_outputs: int, width: int, landmarks: int):
         super().__init__()
         self.project = nn.Sequential(nn.Linear(n_features, width), nn.ReLU())
         self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.layers = nn.ModuleList(NystromAttention(width) for _ in range(2))
+        self.layers = nn.ModuleList(NystromAttention(width, landmarks=landmarks) for _ in range(2))
         self.place = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
         self.head = nn.Linear(width, n_outputs)
 
@@ -192,13 +192,23 @@ class TransMilLike(nn.Module):
         n_outputs: C.
         width: Of the tokens.
         magnifications: One independent stream each.
+        landmarks: Of the attention.
 
     Source: Shao et al., NeurIPS 2021 (TransMIL).
     """
 
-    def __init__(self, n_features: int, n_outputs: int, width: int = 512, magnifications: Sequence[int] = (10, 20)):
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        width: int = 512,
+        magnifications: Sequence[int] = (10, 20),
+        landmarks: int = 256,
+    ):
         super().__init__()
-        self.streams = nn.ModuleDict({f"{m}x": _NystromStream(n_features, n_outputs, width) for m in magnifications})
+        self.streams = nn.ModuleDict(
+            {f"{m}x": _NystromStream(n_features, n_outputs, width, landmarks) for m in magnifications}
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """→ (B, C)."""

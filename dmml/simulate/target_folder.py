@@ -92,7 +92,7 @@ def _write_marker(out: Path, marker: Mapping[str, Any]) -> None:
 def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Names what differs, e.g. `seed = 0 (asked: 1)`."""
     there, asked = present["arguments"], wanted["arguments"]
-    keys = [key for key in asked if there.get(key) != asked[key]]
+    keys = [key for key in {**asked, **there} if there.get(key) != asked.get(key)]
     if not keys:
         return f"format {present.get('format')} of another version of dmml"
-    return ", ".join(f"{key} = {there.get(key)} (asked: {asked[key]})" for key in keys)
+    return ", ".join(f"{key} = {there.get(key)} (asked: {asked.get(key)})" for key in keys)

@@ -1,0 +1,172 @@
+"""How do the models fare where the signal is shared, in tissue alone, rare, in RNA alone, opposed, or nowhere?
+
+Every world of `dmml simulate --world` is simulated anew for each seed. Linear references, gated ABMIL, published networks
+and dmml's models with their defaults are fitted on three quarters of the patients, with a quarter for inner validation,
+and tested once on 400 others. Each result is kept under --work and not made again, so that a run can be stopped and goes
+on. Writes `worlds.json` and `worlds.md`, from everything that is kept.
+
+    python benchmarks/worlds.py --jobs 2 --out docs/results          # the whole design
+    python benchmarks/worlds.py --worlds shared --seeds 1 --models ridge_rna teacher
+    python benchmarks/worlds.py --redo teacher student               # after a change to them
+    python benchmarks/worlds.py --page-only                          # the page of what is kept so far
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for the workers
+
+import argparse
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+from worlds_cells import MODELS, Group, is_done, kept_results, kept_truth, run_group, with_teachers
+from worlds_data import Setup
+from worlds_networks import NETWORKS
+from worlds_page import markdown
+from worlds_references import REFERENCES
+from worlds_summary import summarise
+
+from dmml.simulate.worlds import WORLDS
+
+DEFAULT_MODELS = (*REFERENCES, "histology_abmil", "teacher", "student", "student_undistilled")
+RIVALS = ("late_fusion", "transmil_like", "mcat_like")
+SEEDS, RIVAL_SEEDS = (1, 2, 3, 4), (1, 2)
+PATIENTS = 200
+OTHER_PATIENTS, OTHER_WORLDS, OTHER_SEEDS = (100, 800), ("shared", "tissue_only", "rare_tissue"), (1, 2)
+SECONDS = {"ridge_rna": 1, "ridge_tokens": 1, "ridge_joint": 1, "ridge_stack": 1}
+"""Of a cell with 200 patients, before the first cells of a model are measured"""
+UNMEASURED_SECONDS = 60.0
+
+Plan = dict[Group, list[str]]
+
+
+def design() -> Plan:
+    """All cells: every world with 200 patients, and three of them with fewer and with more."""
+    plan = {}
+    for world in WORLDS:
+        for seed in SEEDS:
+            rivals = RIVALS if seed in RIVAL_SEEDS else ()
+            plan[Group(world, PATIENTS, seed)] = [*DEFAULT_MODELS, *rivals]
+    for patients in OTHER_PATIENTS:
+        plan |= {Group(world, patients, seed): list(DEFAULT_MODELS) for world in OTHER_WORLDS for seed in OTHER_SEEDS}
+    return plan
+
+
+def chosen(arguments: argparse.Namespace) -> Plan:
+    """The cells asked for: the design, or all combinations of what the options name."""
+    plan = design()
+    if arguments.worlds or arguments.patients or arguments.seeds:
+        worlds, sizes = arguments.worlds or list(WORLDS), arguments.patients or [PATIENTS]
+        seeds = arguments.seeds or SEEDS
+        plan = {Group(world, n, seed): list(DEFAULT_MODELS) for n in sizes for world in worlds for seed in seeds}
+    models = {name: NETWORKS[name].unknown_arguments for name in arguments.models or () if name in NETWORKS}
+    for name, unknown in models.items():
+        if unknown:
+            print(f"{name}: left out; {NETWORKS[name].class_path} has no argument {', '.join(unknown)}")
+    known = [name for name in arguments.models or () if not models.get(name)]
+    return {group: with_teachers(known if arguments.models else own) for group, own in plan.items()}
+
+
+def pending(plan: Plan, setup: Setup, work: Path) -> Plan:
+    """What of a plan is not kept yet."""
+    left = {group: [m for m in models if not is_done(group, m, setup, work)] for group, models in plan.items()}
+    return {group: models for group, models in left.items() if models}
+
+
+def estimated_hours(plan: Plan, setup: Setup, work: Path, jobs: int) -> float:
+    """Hours that a plan takes, by what cells of the same model took per patient where any is kept."""
+    measured: dict[str, list[float]] = {}
+    for group, results in kept_results(work, setup).items():
+        for model, result in results.items():
+            measured.setdefault(model, []).append(result["seconds"] / group.patients)
+    seconds = {model: SECONDS.get(model, UNMEASURED_SECONDS) / PATIENTS for model in MODELS}
+    seconds |= {model: sum(values) / len(values) for model, values in measured.items()}
+    return sum(seconds[model] * group.patients for group, models in plan.items() for model in models) / 3600 / jobs
+
+
+def run(plan: Plan, setup: Setup, work: Path, jobs: int) -> None:
+    """Fit what a plan lacks, group by group, so many processes at a time."""
+    total = sum(len(models) for models in plan.values())
+    with tqdm(total=total, disable=None, unit="cell") as bar:
+        if jobs == 1:
+            for group, models in plan.items():
+                run_group(group, models, setup, work, after=lambda result: _tell(bar, result))
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context) as pool:
+            running = {pool.submit(run_group, group, models, setup, work) for group, models in plan.items()}
+            try:
+                while running:
+                    finished, running = wait(running, timeout=2, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        future.result()
+                    left = sum(len(models) for models in pending(plan, setup, work).values())
+                    bar.update(total - left - bar.n)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _tell(bar: tqdm, result: dict) -> None:
+    name = f"{result['world']}, {result['patients']} patients, seed {result['seed']}, {result['model']}"
+    bar.write(f"{name}: concordance {result['c_index']:.3f}, {result['seconds']:.0f} s", sys.stdout)
+    bar.update()
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), help="default: those of the design")
+    parser.add_argument("--patients", nargs="+", type=int, help="for training and inner validation together")
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="with the teachers that they need")
+    parser.add_argument("--test", type=int, default=Setup.test, help=f"tested patients (default: {Setup.test})")
+    parser.add_argument("--features", type=int, default=Setup.features, help="width of the tokens' features")
+    parser.add_argument("--max-epochs", type=int, default=Setup.max_epochs)
+    parser.add_argument("--redo", nargs="+", choices=list(MODELS), default=[], help="make these anew")
+    parser.add_argument("--page-only", action="store_true", help="fit nothing; write the page of what is kept")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument("--work", type=Path, default=Path("runs/worlds"), help="where results are kept")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    arguments = parser.parse_args(argv)
+    if small := [n for n in arguments.patients or () if n < 20]:
+        parser.error(f"--patients: {small[0]} are too few to be parted; give 20 or more")
+    return arguments
+
+
+def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> None:
+    """Fit what is missing, compare, print, write."""
+    arguments = parse(argv)
+    setup, work = Setup(arguments.test, arguments.features, arguments.max_epochs), arguments.work
+    if not arguments.page_only:
+        plan = chosen(arguments)
+        for group in plan:
+            for model in arguments.redo:
+                (group.folder(work) / f"{model}.json").unlink(missing_ok=True)
+        left = pending(plan, setup, work)
+        n_left, n_cells = (sum(len(models) for models in each.values()) for each in (left, plan))
+        hours = estimated_hours(left, setup, work, arguments.jobs)
+        show(f"{n_left} of {n_cells} cells to make, about {hours:.1f} h with {arguments.jobs} processes")
+        run(left, setup, work, arguments.jobs)
+    results = kept_results(work, setup)
+    summary = {
+        "command": " ".join(["python benchmarks/worlds.py", *(sys.argv[1:] if argv is None else argv)]),
+        "setup": asdict(setup),
+        **summarise(results, {group: kept_truth(group, work) for group in results}),
+    }
+    text = markdown(summary)
+    show(text)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "worlds.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (arguments.out / "worlds.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

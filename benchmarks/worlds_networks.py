@@ -1,0 +1,120 @@
+"""The networks of the worlds: each as a config section, fitted as `dmml fit` fits it with the defaults that a user gets."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from worlds_data import Setup, WorldData
+
+from dmml.callbacks.collection import CollectPredictions
+from dmml.experiment.crossval_fit import QUIET, TASK_ALONE, fit_network, trainer_section
+from dmml.experiment.reference import best_checkpoint
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+
+_CLASSES = {"SubspaceTeacher": SubspaceTeacher, "SubspaceStudent": SubspaceStudent}
+_BASELINE = "dmml.training.baseline.BaselineNetwork"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network, by what it differs in from its class's defaults."""
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+    teacher: str | None = None
+    """Name of the network whose checkpoint teaches it"""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    """Of the config's trainer section, in place of what the others have"""
+    reads: tuple[str, ...] = ("rna", "slides")
+
+    @property
+    def unknown_arguments(self) -> list[str]:
+        """Arguments that the class does not have."""
+        kind = _CLASSES.get(self.class_path)
+        known = self.init_args if kind is None else inspect.signature(kind.__init__).parameters
+        return [name for name in self.init_args if name not in known]
+
+
+_SLIDES = ("slides",)
+NETWORKS = {
+    "histology_abmil": Network(_BASELINE, {"network": "histology_abmil"}, reads=_SLIDES),
+    "late_fusion": Network(_BASELINE, {"network": "late_fusion"}),
+    "transmil_like": Network("worlds_rivals.RivalNetwork", {"rival": "transmil_like"}, reads=_SLIDES),
+    "mcat_like": Network("worlds_rivals.RivalNetwork", {"rival": "mcat_like"}),
+    "teacher": Network("SubspaceTeacher"),
+    "student": Network("SubspaceStudent", teacher="teacher", reads=_SLIDES),
+    "student_undistilled": Network("SubspaceStudent", {"teacher": None} | TASK_ALONE, reads=_SLIDES),
+    "teacher_without_backbone": Network("SubspaceTeacher", {"backbone": None}),
+    "student_without_backbone": Network(
+        "SubspaceStudent", {"backbone": None}, teacher="teacher_without_backbone", reads=_SLIDES
+    ),
+}
+"""In the order in which they are fitted: teachers before their students."""
+
+
+def predict_network(
+    name: str, world: WorldData, seed: int, setup: Setup, checkpoints: Path
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Fit a network, take its best epoch by inner validation, and predict the tested patients.
+
+    Args:
+        name: A key of `NETWORKS`.
+        world: Its data.
+        seed: Of weights, dropout and order.
+        setup: Shared by all cells.
+        checkpoints: Folder that keeps the checkpoints of teachers, and has that of this network's own.
+
+    Returns:
+        (n_test,) log-hazards, and what is worth keeping of the fit.
+    """
+    network = NETWORKS[name]
+    section = {"class_path": network.class_path, "init_args": dict(network.init_args)}
+    if network.teacher is not None:
+        section["init_args"]["teacher"] = str(checkpoint_of(network.teacher, checkpoints))
+    given = {"max_epochs": setup.max_epochs, "gradient_clip_val": 1.0, "accelerator": "cpu"}
+    if network.class_path in _CLASSES:
+        given["callbacks"] = [{"class_path": "GradientCoordination"}]
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=checkpoints, prefix=".fit_") as folder, _quiet():
+        trainer = trainer_section(given | network.trainer, name, Path(folder), None)
+        module, fitting = fit_network(name, section, trainer, world.fitting, Path(folder), seed)
+        if name in TEACHING:
+            shutil.copy(best_checkpoint(fitting), Path(folder) / "kept.ckpt")
+            os.replace(Path(folder) / "kept.ckpt", checkpoint_of(name, checkpoints))
+        collect = CollectPredictions(attention_mib=0)
+        Trainer(callbacks=[collect], accelerator="cpu", **QUIET).test(module, world.testing, verbose=False)
+    risk = {row["patient_id"]: float(row["risk"]) for row in collect.rows}
+    facts = {"epochs": fitting.current_epoch, "chosen_epoch": module.fitted["chosen_epoch"] + 1}
+    return np.array([risk[patient] for patient in world.test]), facts
+
+
+def checkpoint_of(name: str, checkpoints: Path) -> Path:
+    """Where the checkpoint of a teacher is kept for its students."""
+    return checkpoints / f"{name}.ckpt"
+
+
+TEACHING = {network.teacher for network in NETWORKS.values()} - {None}
+"""Networks whose checkpoints others need."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """A run of thousands of fits shows one bar, not what each fit says."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
