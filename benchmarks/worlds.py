@@ -130,7 +130,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=Setup.test, help=f"tested patients (default: {Setup.test})")
     parser.add_argument("--features", type=int, default=Setup.features, help="width of the tokens' features")
     parser.add_argument("--max-epochs", type=int, default=Setup.max_epochs)
-    parser.add_argument("--redo", nargs="+", choices=list(MODELS), default=[], help="make these anew")
+    parser.add_argument(
+        "--redo", nargs="+", choices=list(MODELS), default=[], help="make these, and their students, anew"
+    )
     parser.add_argument("--page-only", action="store_true", help="fit nothing; write the page of what is kept")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
     parser.add_argument("--work", type=Path, default=Path("runs/worlds"), help="where results are kept")
@@ -147,8 +149,9 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     setup, work = Setup(arguments.test, arguments.features, arguments.max_epochs), arguments.work
     if not arguments.page_only:
         plan = chosen(arguments)
+        redo = {name for name, network in NETWORKS.items() if network.teacher in arguments.redo} | {*arguments.redo}
         for group in plan:
-            for model in arguments.redo:
+            for model in redo:
                 (group.folder(work) / f"{model}.json").unlink(missing_ok=True)
         left = pending(plan, setup, work)
         n_left, n_cells = (sum(len(models) for models in each.values()) for each in (left, plan))

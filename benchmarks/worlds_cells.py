@@ -9,12 +9,14 @@ A file is there whole or not at all, so a run that was killed redoes the cell th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +93,10 @@ def run_group(
         return
     folder = group.folder(work)
     folder.mkdir(parents=True, exist_ok=True)
-    # A feature store waits for the disk after every slide, and these slides are gone in minutes: memory will do.
-    in_memory = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=in_memory, prefix="dmml_world_") as cohorts:
-        world = read_world(group.world, group.patients, group.seed, setup, Path(cohorts))
+    for stale in (folder / "checkpoints").glob(".fit_*"):
+        shutil.rmtree(stale)
+    with _cohort_folder(folder) as cohorts:
+        world = read_world(group.world, group.patients, group.seed, setup, cohorts)
         write_json(folder / "truth.json", world.record())
         for model in missing:
             began = time.process_time()
@@ -116,6 +118,22 @@ def run_group(
             write_json(folder / f"{model}.json", result)
             if after is not None:
                 after(result)
+
+
+@contextlib.contextmanager
+def _cohort_folder(folder: Path) -> Iterator[Path]:
+    """A folder for the simulated cohort of a group, gone afterwards; what a killed run left of it is removed first.
+
+    A feature store waits for the disk after every slide, and these slides are read for minutes only: memory will do.
+    """
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    cohorts = parent / f"dmml_world_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
+    shutil.rmtree(cohorts, ignore_errors=True)
+    try:
+        cohorts.mkdir()
+        yield cohorts
+    finally:
+        shutil.rmtree(cohorts, ignore_errors=True)
 
 
 def kept_results(work: Path, setup: Setup) -> dict[Group, dict[str, dict[str, Any]]]:

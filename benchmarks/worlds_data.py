@@ -74,13 +74,14 @@ def read_world(world: str, patients: int, seed: int, setup: Setup, folder: Path)
         folder: Where the cohorts go.
     """
     elsewhere = WORLDS[world].site_size != 1
-    sizes = (patients, setup.test) if elsewhere else (patients + setup.test, 1)
+    # Each cohort has a patient at least, and each split somebody to test, even if nobody looks at the result.
+    sizes = (patients + 1, setup.test) if elsewhere else (patients + setup.test, 1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         simulate(Plan(folder, *sizes, seed, True, setup.features, None, world))
         development, held_out = folder / "development", folder / "held_out"
         ids = list(pd.read_csv(development / "truth.csv")["patient_id"])
         train = round(0.75 * patients)
-        rows = {"train": ids[:train], "val": ids[train:patients], "test": [] if elsewhere else ids[patients:]}
+        rows = {"train": ids[:train], "val": ids[train:patients], "test": ids[patients:]}
         fitting = _open(development, _write_split(folder / "split", rows))
         fitting.setup("fit")
         testing = _open(held_out, None) if elsewhere else _open(development, folder / "split")

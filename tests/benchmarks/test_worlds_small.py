@@ -1,0 +1,207 @@
+"""The benchmark of the worlds in a short form: real fits, resumed where they stopped, and a page of what they say."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+pytestmark = pytest.mark.slow
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+MODELS = ("ridge_rna", "ridge_tokens", "ridge_joint", "ridge_stack", "histology_abmil", "student")
+
+
+def arguments(work: Path, *more: str) -> list[str]:
+    size = ["--patients", "40", "--seeds", "1", "--test", "30", "--features", "16", "--max-epochs", "1", "--jobs", "1"]
+    return ["--worlds", "tissue_only", *size, "--work", str(work), "--out", str(work / "out"), *more]
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The short form, run once: its folder and what it printed."""
+    work, printed = tmp_path_factory.mktemp("worlds"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.syspath_prepend(str(FOLDER))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        from worlds import main
+
+        main(arguments(work, "--models", *MODELS))
+    return work, printed.getvalue()
+
+
+def kept(work: Path, model: str) -> dict:
+    return json.loads((work / "tissue_only" / "40" / "1" / f"{model}.json").read_text())
+
+
+def test_every_cell_is_kept_with_the_risks_of_the_tested_patients(short):
+    from lifelines.utils import concordance_index
+
+    work, printed = short
+    truth = kept(work, "truth")
+    assert set(truth) == {"time", "event", "oracle", "oracle_rna", "oracle_slide", "oracle_both", "h"}
+    for model in (*MODELS, "teacher"):
+        cell = kept(work, model)
+        assert len(cell["risk"]) == len(truth["time"]) == 30
+        expected = concordance_index(truth["time"], -np.array(cell["risk"]), truth["event"])
+        assert cell["c_index"] == pytest.approx(expected, abs=1e-9)
+    assert printed.startswith("7 of 7 cells to make"), "the teacher of the student among them"
+    assert not list(work.rglob(".fit_*")), "nothing half-made is left"
+
+
+def test_the_page_says_what_the_cells_say(short):
+    work, printed = short
+    page = (work / "out" / "worlds.md").read_text()
+    assert page in printed
+    block = json.loads((work / "out" / "worlds.json").read_text())["blocks"][0]
+    truth = kept(work, "truth")
+    for model in (*MODELS, "teacher"):
+        cell, row = kept(work, model), block["models"][model]
+        assert row["by_seed"] == pytest.approx([cell["c_index"]])
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["correlation"] == pytest.approx(spearmanr(cell["risk"], truth["h"]).statistic)
+        assert f"| {model} | {row['value']:.3f} (" in page
+    best = max(MODELS[:4], key=lambda name: kept(work, name)["c_index"])
+    pair = next(pair for pair in block["pairs"] if (pair["a"], pair["b"]) == ("teacher", "best_reference"))
+    assert pair["against"] == best
+    assert pair["estimate"] == pytest.approx(kept(work, "teacher")["c_index"] - kept(work, best)["c_index"])
+
+
+def test_a_second_run_fits_nothing_and_a_lost_cell_is_fitted_again_to_the_same_risks(short):
+    import worlds
+
+    work, _ = short
+    shown = []
+    worlds.main(arguments(work, "--models", *MODELS), shown.append)
+    assert shown[0].startswith("0 of 7 cells to make")
+    before = {model: kept(work, model) for model in ("ridge_joint", "student")}
+    for model in before:
+        (work / "tissue_only" / "40" / "1" / f"{model}.json").unlink()
+    shown.clear()
+    worlds.main(arguments(work, "--models", *MODELS), shown.append)
+    assert shown[0].startswith("2 of 7 cells to make")
+    for model, cell in before.items():
+        assert kept(work, model)["risk"] == cell["risk"]
+
+
+def test_a_killed_run_keeps_what_was_done(short, monkeypatch, tmp_path):
+    import worlds
+    import worlds_cells
+
+    predict = worlds_cells.predict_reference
+
+    def dies(name, world):
+        if name == "ridge_joint":
+            raise KeyboardInterrupt
+        return predict(name, world)
+
+    monkeypatch.setattr(worlds_cells, "predict_reference", dies)
+    references = MODELS[:4]
+    with pytest.raises(KeyboardInterrupt):
+        worlds.main(arguments(tmp_path, "--models", *references), lambda _: None)
+    folder = tmp_path / "tissue_only" / "40" / "1"
+    assert {path.stem for path in folder.glob("*.json")} == {"truth", "ridge_rna", "ridge_tokens"}
+    monkeypatch.undo()
+    shown = []
+    worlds.main(arguments(tmp_path, "--models", *references), shown.append)
+    assert shown[0].startswith("2 of 4 cells to make")
+    assert json.loads((folder / "ridge_stack.json").read_text())["risk"] == kept(short[0], "ridge_stack")["risk"]
+
+
+def test_two_processes_give_the_same_cells_as_one(short, tmp_path):
+    import worlds
+
+    more = ("--models", "ridge_rna", "ridge_tokens", "--seeds", "1", "2", "--jobs", "2")
+    worlds.main(arguments(tmp_path, *more), lambda _: None)
+    assert len(list(tmp_path.glob("tissue_only/40/*/ridge_*.json"))) == 4
+    one = json.loads((tmp_path / "tissue_only" / "40" / "1" / "ridge_rna.json").read_text())
+    assert one["risk"] == kept(short[0], "ridge_rna")["risk"]
+
+
+def test_other_settings_are_other_cells(short):
+    import worlds
+    from worlds_cells import Group, is_done
+    from worlds_data import Setup
+
+    work, _ = short
+    group = Group("tissue_only", 40, 1)
+    assert is_done(group, "student", Setup(30, 16, 1), work)
+    assert not is_done(group, "student", Setup(30, 16, 2), work)
+    assert not is_done(group, "student_undistilled", Setup(30, 16, 1), work)
+    assert worlds.pending({group: ["teacher", "student"]}, Setup(30, 16, 1), work) == {}
+
+
+@pytest.mark.parametrize("model", ["transmil_like", "mcat_like", "late_fusion"])
+def test_rivals_are_fitted_as_the_others(model, tmp_path):
+    import worlds
+
+    worlds.main(arguments(tmp_path, "--models", model), lambda _: None)
+    risk = json.loads((tmp_path / "tissue_only" / "40" / "1" / f"{model}.json").read_text())["risk"]
+    assert np.isfinite(risk).all()
+    assert np.std(risk) > 0
+
+
+def test_shifted_sites_are_tested_elsewhere(tmp_path):
+    from worlds_data import Setup, read_world
+
+    world = read_world("site_shift", 40, 1, Setup(12, 16, 1), tmp_path)
+    assert [len(world.fitting.patients(part)) for part in ("train", "val")] == [30, 10]
+    assert len(world.test) == 12
+    assert all("-H" in patient for patient in world.test)
+    other = read_world("shared", 40, 1, Setup(12, 16, 1), tmp_path / "shared")
+    assert all("-D" in patient for patient in other.test)
+    assert not set(other.test) & {patient for part in ("train", "val") for patient in other.fitting.patients(part)}
+
+
+def test_the_design_is_what_was_asked():
+    from worlds import chosen, design, parse
+
+    from dmml.simulate.worlds import WORLDS
+
+    plan = design()
+    assert {group.world for group in plan} == set(WORLDS)
+    assert sum(group.patients == 200 for group in plan) == 4 * len(WORLDS)
+    assert {(g.world, g.seed) for g in plan if g.patients == 800} == {
+        (world, seed) for world in ("shared", "tissue_only", "rare_tissue") for seed in (1, 2)
+    }
+    assert all({"teacher", "student", "student_undistilled", "histology_abmil"} <= set(own) for own in plan.values())
+    assert sum("mcat_like" in own for own in plan.values()) == 2 * len(WORLDS)
+    some = chosen(parse(["--worlds", "null", "--seeds", "5", "--models", "student"]))
+    assert [(group.world, group.patients, group.seed, models) for group, models in some.items()] == [
+        ("null", 200, 5, ["teacher", "student"])
+    ]
+
+
+def test_a_variant_that_a_model_does_not_know_is_left_out_with_a_word(capsys, monkeypatch):
+    from worlds import chosen, parse
+    from worlds_networks import NETWORKS, Network
+
+    monkeypatch.setitem(NETWORKS, "student", Network("SubspaceStudent", {"no_such_argument": None}))
+    some = chosen(parse(["--worlds", "null", "--seeds", "5", "--models", "student", "ridge_rna"]))
+    assert list(some.values()) == [["ridge_rna"]]
+    assert "student: left out; SubspaceStudent has no argument no_such_argument" in capsys.readouterr().out
+
+
+def test_targets_are_reached_or_missed_by_hand():
+    from worlds_targets import targets
+
+    def pair(a, b, estimate, low):
+        return {"a": a, "b": b, "estimate": estimate, "low": low, "high": 2 * estimate - low}
+
+    pairs = [pair("teacher", "ridge_rna", -0.002, -0.01), pair("student", "student_undistilled", 0.02, -0.001)]
+    pairs += [pair("teacher", "best_reference", -0.02, -0.03), pair("student", "ridge_tokens", 0.05, 0.03)]
+    shared = {"world": "shared", "patients": 200, "pairs": pairs, "models": {}}
+    null = {"world": "null", "patients": 200, "pairs": []}
+    null["models"] = {"teacher": {"value": 0.51, "low": 0.49, "high": 0.53, "correlation": None}}
+    found = {row["asked"]: row["reached"] for row in targets([shared, null])}
+    assert found["shared: teacher − ridge_rna ≥ -0.003"]
+    assert found["shared: student − ridge_tokens ≥ +0.040"]
+    assert not found["shared: student − student_undistilled above 0"]
+    assert not found["shared: teacher − best_reference ≥ -0.010"]
+    assert found["shared: student − ridge_tokens ≥ -0.010"]
+    assert found["null: the interval of the teacher's concordance holds 0.5"]
+    assert found["null: the interval of the student's concordance holds 0.5"] is None
+    assert found["tissue_only: rank correlation of the teacher's risk with h ≥ 0.35"] is None
