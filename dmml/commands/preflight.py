@@ -237,6 +237,7 @@ def _check_cohort(request: Request) -> None:
     refuse_within_training(init_args(data).get("standardise") or "training", request.verb)
     if request.verb == "fit":
         refuse_blind_student(request.config)
+        _check_magnifications(init_args(request.config.get("model")), init_args(data))
     cohort = read_cohort(init_args(data))
     cohort.partition(request.verb)
     if request.verb in RESULTS:
@@ -245,6 +246,14 @@ def _check_cohort(request: Request) -> None:
         check_writable(folder, MOVE)
     if request.verb == "fit" and cohort.expression is not None:
         cohort.usable_gene_sets()
+
+
+def _check_magnifications(model: dict[str, Any], data: dict[str, Any]) -> None:
+    from dmml.cohort.magnifications import DEFAULT, choose_magnifications
+
+    stated, offered = model.get("magnifications"), data.get("magnifications") or DEFAULT
+    if isinstance(stated, list) and isinstance(offered, list | tuple):
+        choose_magnifications(stated, offered)
 
 
 def _refuse_sharding(trainer: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class Patient:
 
     patient_id: str
     features: dict[int, np.ndarray]
-    """{m: (N_m, D) float16}"""
+    """{m: (N_m, D) float16 or float32, as the store keeps them}"""
     position: dict[int, np.ndarray]
     """{m: (N_m, 2) float32 µm}"""
     slide: dict[int, np.ndarray]
@@ -190,6 +190,7 @@ class Collate:
         expression: {subspace: (patients, G)}.
         has_expression: (patients,) bool.
         target: {name: (patients,)} or empty.
+        fill: Applied to the padded features (B, N, D) of a magnification, for a store in which values may be missing.
     """
 
     def __init__(
@@ -199,10 +200,12 @@ class Collate:
         expression: dict[str, Tensor],
         has_expression: Tensor,
         target: dict[str, Tensor],
+        fill: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ):
         self.magnifications = sorted(magnifications)
         self.row = {patient: row for row, patient in enumerate(patient_ids)}
         self.expression, self.has_expression, self.target = expression, has_expression, target
+        self.fill = fill or {}
 
     def __call__(self, patients: list[Patient] | Patient) -> Batch:
         """Pad with zeros to the longest bag of the batch; a patient alone (`overfit_batches`) is a batch of one."""
@@ -218,13 +221,13 @@ class Collate:
             target={name: values[rows] for name, values in self.target.items()},
         )
 
-    @staticmethod
-    def _bag(patients: list[Patient], m: int) -> Bag:
+    def _bag(self, patients: list[Patient], m: int) -> Bag:
         width = next(p.features[m].shape[1] for p in patients if m in p.features)
         empty = np.zeros((0, width), dtype=np.float16)
         nowhere, no_slide = np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.int64)
+        features = _pad([p.features.get(m, empty) for p in patients])
         return Bag(
-            features=_pad([p.features.get(m, empty) for p in patients]),
+            features=self.fill[m](features) if m in self.fill else features,
             position=_pad([p.position.get(m, nowhere) for p in patients]),
             mask=_pad([np.ones(len(p.features.get(m, empty)), dtype=bool) for p in patients]),
             slide=_pad([p.slide.get(m, no_slide) for p in patients]).long(),
@@ -233,9 +236,10 @@ class Collate:
 
 
 def _pad(arrays: list[np.ndarray], fill: int = 0) -> Tensor:
-    """[(N_i, …)] → (B, max N_i, …)."""
+    """[(N_i, …)] → (B, max N_i, …), in the type that holds all of them: stores of float16 and float32 may be joined."""
     longest = max(len(array) for array in arrays)
-    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
+    kind = np.result_type(*{array.dtype for array in arrays})
+    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=kind)
     for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
     return torch.from_numpy(padded)

@@ -25,6 +25,7 @@ class JoinedStore:
         (self.path, first), *_ = stores.items()
         self.attributes = first.attributes
         self.n_features = first.n_features
+        self.holds_vectors = first.holds_vectors
         self._store: dict[str, FeatureStore] = {}
         owner: dict[str, str] = {}
         for path, store in stores.items():
@@ -43,7 +44,7 @@ class JoinedStore:
     def _refuse_other_maker(self, path: str, store: FeatureStore) -> None:
         ours, theirs = self.attributes, store.attributes
         same = {key: ours["encoder"].get(key) == theirs["encoder"].get(key) for key in ("name", "weights", "dim")}
-        same |= {key: ours[key] == theirs[key] for key in ("tile_px", "magnifications")}
+        same |= {key: ours.get(key) == theirs.get(key) for key in ("tile_px", "magnifications", "content")}
         apart = next((key for key, equal in same.items() if not equal), None)
         if apart is not None:
             told = [one["encoder"].get(apart, one.get(apart)) for one in (ours, theirs)]

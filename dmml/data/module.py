@@ -17,6 +17,7 @@ from dmml.cohort.section import read_cohort
 from dmml.cohort.standardise import refuse_within_training
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import check_slides_match, refuse_other_encoder, refuse_other_grid
+from dmml.data.feature_statistics import fillings, fit_feature_statistics
 from dmml.data.fitting import censoring_curve, check_outcome, check_part, content_hashes, horizons_reached, part_counts
 from dmml.data.joined_store import JoinedStore
 from dmml.data.loading import Loading
@@ -107,6 +108,7 @@ class MultimodalDataModule(LightningDataModule):
         self.batch_size, self.num_workers, self.cache_gib, self.seed = batch_size, num_workers, cache_gib, seed
         self.loading = {"max_tokens": max_tokens, "token_budget": token_budget, "pack": pack, "balance": balance}
         self.cohort: Cohort | None = None
+        self._statistics: tuple[list[str], dict] | None = None
 
     # ---- tables ------------------------------------------------------------------------------------------------
 
@@ -206,6 +208,7 @@ class MultimodalDataModule(LightningDataModule):
         outcome = self.outcome(train)
         return {
             "gene_statistics": {s: self.rna.fit(train, genes[s]) for s in used},
+            "feature_statistics": self.feature_statistics(train),
             "encoder": {} if self.store is None else self.store.attributes["encoder"],
             "censoring": censoring_curve(outcome) if "time" in outcome else None,
             "horizons": horizons_reached(outcome) if "time" in outcome else None,
@@ -215,6 +218,15 @@ class MultimodalDataModule(LightningDataModule):
             "n_training": len(train),
             "hashes": self.hashes(self._parts),
         }
+
+    def feature_statistics(self, patients: list[str]) -> dict[str, dict[str, list[float]]]:
+        """See `fit_feature_statistics`; kept until other patients are asked for, since a fold's models share them."""
+        if self._statistics is None or self._statistics[0] != patients:
+            of_patients = (
+                {} if self.store is None else fit_feature_statistics(self.reader, patients, self.magnifications)
+            )
+            self._statistics = (list(patients), of_patients)
+        return self._statistics[1]
 
     def hashes(self, parts: Mapping[str, list[str]]) -> dict[str, str]:
         """Of the tables, of the cohort's slides, and of who is in which part; see `content_hashes`."""
@@ -285,4 +297,5 @@ class MultimodalDataModule(LightningDataModule):
         if with_target and self.cohort.clinical.kind is not None:
             check_outcome(module.task, self)
             target = module.task.encode(self.outcome(patients))
-        return Collate(self.magnifications, patients, expression, has_expression, target)
+        fill = fillings(self.store, getattr(module, "fitted", {}))
+        return Collate(self.magnifications, patients, expression, has_expression, target, fill)

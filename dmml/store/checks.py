@@ -11,12 +11,14 @@ import numpy as np
 from dmml.errors import InputError, reason_of
 from dmml.store.slide_features import SlideFeatures
 
-LARGEST = float(np.finfo(np.float16).max)
-"""65,504: features are kept as float16"""
-
 
 def checked_bags(
-    where: str, bags: Mapping[int, SlideFeatures], width: int, magnifications: Iterable[int]
+    where: str,
+    bags: Mapping[int, SlideFeatures],
+    width: int,
+    magnifications: Iterable[int],
+    dtype: np.dtype | str = "float16",
+    may_miss: bool = False,
 ) -> dict[int, SlideFeatures]:
     """The arrays of a slide in the types that a store keeps, each checked before any is written.
 
@@ -25,6 +27,8 @@ def checked_bags(
         bags: {magnification: features}; arrays of any real type, or what NumPy makes arrays of.
         width: D of the store's encoder.
         magnifications: Those that the store declares.
+        dtype: In which the store keeps features.
+        may_miss: Whether NaN stands for a missing value.
 
     Raises:
         InputError: Names the magnification, the array, and the first wrong row.
@@ -37,11 +41,12 @@ def checked_bags(
             f"{where}: {', '.join(undeclared)} is none of the store's magnifications "
             f"({', '.join(f'{m}x' for m in declared)}), which FeatureStore.create declares"
         )
-    made = {int(magnification): _as_kept(f"{where}, {magnification}x", bag) for magnification, bag in bags.items()}
+    kind = np.dtype(dtype)
+    made = {int(m): _as_kept(f"{where}, {m}x", bag, kind) for m, bag in bags.items()}
     for magnification, bag in made.items():
         coarser = next((made[m] for m in declared[::-1] if m < magnification and m in made), None)
         problems = [
-            *bag_problems(bag, width),
+            *bag_problems(bag, width, may_miss),
             *parent_problems(bag, None if coarser is None else len(coarser.features)),
         ]
         if problems:
@@ -49,21 +54,21 @@ def checked_bags(
     return made
 
 
-def _as_kept(where: str, bag: SlideFeatures) -> SlideFeatures:
-    """The same features as float16, positions as float32, parents as int32."""
+def _as_kept(where: str, bag: SlideFeatures, dtype: np.dtype) -> SlideFeatures:
+    """The same features in the store's type, positions as float32, parents as int32."""
     if not isinstance(bag, SlideFeatures):
         raise InputError(f"{where}: {type(bag).__name__} instead of SlideFeatures(features, position)")
     features = _numbers(f"{where}: features", bag.features)
     with np.errstate(over="ignore", invalid="ignore"):
-        kept = features.astype(np.float16, copy=False)
+        kept = features.astype(dtype, copy=False)
         position = _numbers(f"{where}: positions", bag.position).astype(np.float32, copy=False)
-    if kept.ndim == 2 and features.dtype != np.float16 and not _finite_rows(kept).all():
-        beyond = np.isfinite(features).all(axis=1) & ~_finite_rows(kept)
+    if kept.ndim == 2 and features.dtype != dtype and not _finite_rows(kept).all():
+        beyond = (np.isfinite(features) & ~np.isfinite(kept)).any(axis=1)
         if beyond.any():
             row = int(beyond.argmax())
             raise InputError(
-                f"{where}: {int(beyond.sum())} tiles hold features beyond ±{LARGEST:,.0f}, which float16 cannot hold, "
-                f"first row {row} ({np.abs(features[row]).max():.4g}); scale the features down"
+                f"{where}: {int(beyond.sum())} tiles hold features beyond ±{np.finfo(dtype).max:,.0f}, which {dtype} cannot "
+                f"hold, first row {row} ({np.nanmax(np.abs(features[row])):.4g}); scale the features down"
             )
     return SlideFeatures(
         kept, position, None if bag.parent is None else _whole_numbers(f"{where}: parents", bag.parent)
@@ -114,16 +119,19 @@ def _whole_numbers(where: str, values: Any) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def bag_problems(bag: SlideFeatures, width: int) -> list[str]:
+def bag_problems(bag: SlideFeatures, width: int, may_miss: bool = False) -> list[str]:
     """What is wrong with the features and positions of one magnification: their shapes, and numbers that are not finite.
 
     Args:
         bag: As a store keeps it.
         width: D of the encoder.
+        may_miss: Whether NaN stands for a missing value; infinity never does, nor a row without any value.
     """
     problems, n = [], len(bag.features)
     if bag.features.ndim != 2 or bag.features.shape[1] != width:
         problems.append(f"features are {bag.features.shape}, not (N, {width})")
+    elif may_miss:
+        problems += _missing_problems(bag.features)
     elif not (finite := _finite_rows(bag.features)).all():
         problems.append(f"{int((~finite).sum())} tiles hold NaN or infinity, first row {int(finite.argmin())}")
     if bag.position.shape != (n, 2):
@@ -132,6 +140,13 @@ def bag_problems(bag: SlideFeatures, width: int) -> list[str]:
         rows = np.flatnonzero(~np.isfinite(bag.position).all(axis=1))
         problems.append(f"{len(rows)} positions hold NaN or infinity, first row {rows[0]}")
     return problems
+
+
+def _missing_problems(features: np.ndarray) -> list[str]:
+    """What is wrong with vectors of which some values are missing."""
+    infinite, empty = np.isinf(features).any(axis=1), np.isnan(features).all(axis=1)
+    wrong = {"hold infinity": infinite, "hold no value": empty & (features.shape[1] > 0)}
+    return [f"{int(w.sum())} vectors {what}, first row {int(w.argmax())}" for what, w in wrong.items() if w.any()]
 
 
 def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:

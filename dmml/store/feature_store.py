@@ -1,12 +1,15 @@
 """One zarr v3 group a slide.
 
-Layout (N tiles; root attributes: `format`, `encoder`, `tile_px`, `magnifications`, `extraction`)::
+Layout (N tiles; root attributes: `format`, `encoder`, `tile_px`, `magnifications`, `extraction`, and where they differ
+from a store of tiles in float16 `content`, `dtype`, `feature_names`)::
 
-    slides/<slide_id>/10x/features  (N10, D) float16
+    slides/<slide_id>/10x/features  (N10, D) float16, or float32 where the root attribute `dtype` says so
     slides/<slide_id>/10x/position  (N10, 2) float32, µm of the tile's centre from the slide's origin
     slides/<slide_id>/20x/features, 20x/position
     slides/<slide_id>/20x/parent    (N20,) int32, row of the 10x tile that covers the 20x tile, -1 = none
     slides/<slide_id>/thumbnail     (H, W, 3) uint8, optional
+
+Where `content` is `vectors`, N is the number of vectors of a slide, positions mean nothing, and NaN is a missing value.
 
 A group is visible only when its attribute `complete` is true. In a folder it is put together aside and moved to its
 place; behind a URL the file that holds the attribute is written last. A writer that dies leaves nothing that a reader
@@ -27,7 +30,7 @@ from dmml.store.encoder_identity import checked_identity, complete_identity
 from dmml.store.known_slides import KnownSlides
 from dmml.store.places import Folder, Remote, is_plain_name, place_of
 from dmml.store.plain_arrays import group_json, read_array
-from dmml.store.root_attributes import checked_tiling, differences
+from dmml.store.root_attributes import VECTORS, checked_content, checked_tiling, differences
 from dmml.store.root_group import is_store, root_group
 from dmml.store.slide_features import SlideFeatures
 from dmml.store.slide_files import slide_files
@@ -70,6 +73,9 @@ class FeatureStore:
         magnifications: Mapping[int, float],
         tile_px: int = 224,
         extraction: Mapping[str, Any] | None = None,
+        content: str | None = None,
+        dtype: str = "float16",
+        feature_names: Sequence[str] | None = None,
     ) -> FeatureStore:
         """Open the store at `path` for writing, making it where there is none.
 
@@ -80,16 +86,19 @@ class FeatureStore:
             tile_px: Side of a tile in pixels of its magnification.
             extraction: All else that decides what stands in the store: how tissue was found, in what precision tiles
                 were encoded.
+            content: `"vectors"` for a store of vectors without positions; None for tiles.
+            dtype: In which features are kept, `"float16"` or `"float32"`.
+            feature_names: What each feature is called, where they have names.
 
         Raises:
-            InputError: The encoder has no name or width, a magnification is no whole number or has no µm per pixel, or a
-                store exists already and was made with another encoder, grid or parameters; the message names each
-                difference.
+            InputError: An argument is not what it should be, or a store exists already and was made with another encoder,
+                grid or parameters; the message names each difference.
         """
         wanted = {
             "format": FORMAT,
-            "encoder": checked_identity(encoder),
+            "encoder": (identity := checked_identity(encoder)),
             **checked_tiling(tile_px, magnifications),
+            **checked_content(content, dtype, feature_names, identity["dim"]),
             **({} if extraction is None else {"extraction": dict(extraction)}),
         }
         if not is_store(path):
@@ -130,6 +139,16 @@ class FeatureStore:
     def n_features(self) -> int:
         """Width D of the encoder."""
         return int(self._attributes["encoder"]["dim"])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """In which features are kept."""
+        return np.dtype(self._attributes.get("dtype", "float16"))
+
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether slides are vectors without positions, in which NaN is a missing value, and not tiles."""
+        return self._attributes.get("content") == VECTORS
 
     def slides(self) -> list[str]:
         """Ids of the slides that are complete, sorted."""
@@ -250,8 +269,8 @@ class FeatureStore:
 
         Raises:
             InputError: The name would lead out of the store, or the features are not what the store holds: an undeclared
-                magnification, another width, lengths that disagree, NaN, infinity, more than float16 holds, a parent
-                that does not exist. Nothing is written then.
+                magnification, another width, lengths that disagree, NaN (but in a store of vectors), infinity, more than
+                the store's `dtype` holds, a parent that does not exist. Nothing is written then.
             OSError: The disk is full, or the place cannot be written.
         """
         if self._mode == "r":
@@ -261,7 +280,8 @@ class FeatureStore:
                 f"{self.path}: {slide_id!r} cannot be the id of a slide; rename it, without path and leading dot"
             )
         where = f"{self.path}, slide {slide_id}"
-        checked = checked_bags(where, bags, self.n_features, self.attributes["magnifications"])
+        scales = self.attributes["magnifications"]
+        checked = checked_bags(where, bags, self.n_features, scales, self.dtype, self.holds_vectors)
         check_slide_attributes(where, attributes)
         shown = {**({} if thumbnail is None else {"thumbnail": thumbnail}), **(pictures or {})}
         files = slide_files(checked, attributes, shown)

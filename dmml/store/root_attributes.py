@@ -8,6 +8,9 @@ from typing import Any
 from dmml.errors import InputError
 from dmml.store.checks import is_length
 
+VECTORS = "vectors"
+"""Content of a store that holds one or several vectors per slide, without positions, in place of tiles"""
+
 
 def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[str, Any]:
     """The root attributes `tile_px` and `magnifications` of a new store.
@@ -30,6 +33,31 @@ def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[st
     if not is_length(tile_px) or tile_px != int(tile_px):
         raise InputError(f"tile_px is {tile_px!r}; give the pixels across a tile as a whole number, e.g. 224")
     return {"tile_px": int(tile_px), "magnifications": {str(m): float(mpp) for m, mpp in magnifications.items()}}
+
+
+def checked_content(content: str | None, dtype: str, feature_names: Sequence[str] | None, dim: int) -> dict[str, Any]:
+    """The root attributes `content`, `dtype` and `feature_names` of a new store; those that have their usual value are left out.
+
+    Args:
+        content: `"vectors"`, or None for tiles.
+        dtype: `"float16"`, or `"float32"` for values that float16 does not hold.
+        feature_names: One per feature, or None.
+        dim: Number of features.
+
+    Raises:
+        InputError: One of them is none of these.
+    """
+    if content not in (None, VECTORS):
+        raise InputError(f"content is {content!r}; give {VECTORS!r}, or leave it out for tiles")
+    if dtype not in ("float16", "float32"):
+        raise InputError(f"dtype is {dtype!r}; give 'float16' or 'float32'")
+    if feature_names is not None and len(feature_names) != dim:
+        raise InputError(f"{len(feature_names)} feature names for {dim} features; give one per feature")
+    return {
+        **({} if content is None else {"content": content}),
+        **({} if dtype == "float16" else {"dtype": dtype}),
+        **({} if feature_names is None else {"feature_names": list(map(str, feature_names))}),
+    }
 
 
 def differences(ours: Mapping[str, Any], wanted: Mapping[str, Any], partly: Sequence[str] = ()) -> str:

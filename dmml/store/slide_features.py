@@ -12,7 +12,7 @@ class SlideFeatures:
     """Features of one slide at one magnification. As read, the arrays are read-only: they may be mapped files."""
 
     features: np.ndarray
-    """(N, D) float16"""
+    """(N, D) in the store's type: float16, or float32"""
     position: np.ndarray
     """(N, 2) float32 µm"""
     parent: np.ndarray | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
@@ -62,7 +63,7 @@ class BaselineNetwork(LoggedModule):
         genes: {"tumor": [...], "tme": [...]}; None = from the data at fit.
         task: What is predicted; None = survival.
         width: d.
-        magnifications: The magnifications that the network reads.
+        magnifications: Those that the network reads; None = those of the data at fit, else [10, 20].
         lr: Learning rate of AdamW at its height.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
@@ -79,7 +80,7 @@ class BaselineNetwork(LoggedModule):
         genes: dict | None = None,
         task: Task | None = None,
         width: int = 128,
-        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        magnifications: tuple[int, ...] | list[int] | None = None,
         lr: float = 2e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
@@ -92,7 +93,8 @@ class BaselineNetwork(LoggedModule):
         self.save_hyperparameters(logger=False)
         self.kind, self.n_features, self.genes = network, n_features, unpack(genes)
         self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
-        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        self.width, self._stated_magnifications = width, magnifications
+        self.magnifications = choose_magnifications(magnifications)
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.fitted = unpack(fitted or {})
         self.network: nn.Module | None = None
@@ -134,6 +136,8 @@ class BaselineNetwork(LoggedModule):
         Raises:
             InputError: The data cannot be learned from.
         """
+        if self.network is None:
+            self.magnifications = choose_magnifications(self._stated_magnifications, data.magnifications)
         if self.n_features is None:
             self.n_features = 0 if self.kind in RNA else data.n_features
         if self.genes is None:
@@ -145,7 +149,8 @@ class BaselineNetwork(LoggedModule):
 
     def _keep_hparams(self) -> None:
         lists = pack({"genes": self.genes, "fitted": self.fitted})
-        self.hparams.update(n_features=self.n_features, task=class_config(self.task), **lists)
+        size = {"n_features": self.n_features, "magnifications": list(self.magnifications)}
+        self.hparams.update(**size, task=class_config(self.task), **lists)
         self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
         self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
 

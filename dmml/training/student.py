@@ -30,7 +30,7 @@ class SubspaceStudent(SubspaceModule):
         task: What is predicted; None = the teacher's task, else survival. A teacher's edges or classes are taken over
             where none are given.
         width: d.
-        magnifications: The magnifications that the model reads.
+        magnifications: As in `SubspaceTeacher`.
         teacher: Checkpoint of a `SubspaceTeacher`; None = task loss (and programs, where there is RNA) alone.
         genes: As in `SubspaceTeacher`; a teacher's lists are taken over where none are given.
         programs: As in `SubspaceTeacher`.
@@ -61,7 +61,7 @@ class SubspaceStudent(SubspaceModule):
         n_features: int | None = None,
         task: Task | None = None,
         width: int = 128,
-        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        magnifications: tuple[int, ...] | list[int] | None = None,
         teacher: str | None = None,
         genes: dict | None = None,
         programs: dict | None = None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.functional.consistency import decorrelation
@@ -50,7 +51,7 @@ class SubspaceModule(LoggedModule):
         genes: dict | None,
         task: Task,
         width: int,
-        magnifications: tuple[int, ...] | list[int],
+        magnifications: tuple[int, ...] | list[int] | None,
         programs: dict | None,
         consistency: str,
         consistency_weight: float,
@@ -71,7 +72,8 @@ class SubspaceModule(LoggedModule):
             raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
         self.n_features, self.genes, self.programs = n_features, unpack(genes), unpack(programs)
         self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
-        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        self.width, self._stated_magnifications = width, magnifications
+        self.magnifications = choose_magnifications(magnifications)
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
         self.tissue_rank, self.token_dropout, self.embedding_dropout = tissue_rank, token_dropout, embedding_dropout
@@ -80,8 +82,6 @@ class SubspaceModule(LoggedModule):
         self._built = False
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
-        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
-        self._confidence = torch.zeros(len(self.magnifications), 5)
 
     # ---- building, and what is taken from the data -------------------------------------------------------------
 
@@ -95,14 +95,12 @@ class SubspaceModule(LoggedModule):
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
         self._build_programs()
-        self.heads = nn.ModuleDict(
-            {
-                f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout)
-                for m in self.magnifications
-            }
-        )
+        size = self.width, self.task.n_outputs, self.embedding_dropout
+        self.heads = nn.ModuleDict({f"{m}x": SubspaceHead(*size) for m in self.magnifications})
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
+        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
+        self._confidence = torch.zeros(len(self.magnifications), 5)
         self._built = True
 
     def _build_programs(self) -> None:
@@ -163,6 +161,8 @@ class SubspaceModule(LoggedModule):
         sources = self._sources()
         for path, fitted in sources.items():
             refuse_leak(path, fitted, data.patients)
+        if not self._built:
+            self.magnifications = choose_magnifications(self._stated_magnifications, data.magnifications)
         if self.n_features is None:
             self.n_features = data.n_features
         elif data.n_features not in (0, self.n_features):
@@ -187,7 +187,7 @@ class SubspaceModule(LoggedModule):
     def _keep_hparams(self) -> None:
         """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""
         lists = pack({"genes": self.genes, "programs": self.programs, "fitted": self.fitted})
-        self.hparams.update(n_features=self.n_features, **lists)
+        self.hparams.update(n_features=self.n_features, magnifications=list(self.magnifications), **lists)
         for name in ("task", "fusion", "expression_encoder"):
             if name in self.hparams:
                 self.hparams[name] = class_config(self.task if name == "task" else self.hparams[name])

@@ -1,0 +1,122 @@
+"""Mean and spread of every feature over the training patients, and the filling of values that a store of vectors lacks."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmml.data.dataset import PatientReader
+
+MAX_TOKENS = 2_000
+"""Tokens of a patient that are read at a magnification; a mean over more of them hardly differs"""
+_SMALLEST_SPREAD = 1e-7
+"""Relative to the mean: what is below is rounding in float32, and the feature is constant"""
+
+
+def fit_feature_statistics(
+    reader: PatientReader,
+    patients: Sequence[str],
+    magnifications: Iterable[int],
+    max_tokens_per_patient: int = MAX_TOKENS,
+    seed: int = 0,
+) -> dict[str, dict[str, list[float]]]:
+    """Mean and standard deviation of each feature over the tokens of training patients, each patient weighing the same.
+
+    Patients are read one after the other, and of each at most `max_tokens_per_patient` tokens, evenly spread over the
+    patient's list, so that memory does not grow with patients and tokens. Sums are in float64, by the pairwise update
+    of Chan et al. 1983, which loses nothing where a mean is large against its spread.
+
+    Args:
+        reader: Reads a patient's features; NaN is a missing value. A patient without any value of a feature takes no part
+            in that feature's statistics.
+        patients: The training patients, and no others.
+        magnifications: Those to read.
+        max_tokens_per_patient: Most tokens of a patient at a magnification.
+        seed: Of the place where the even draw begins.
+
+    Returns:
+        {"<magnification>": {"mean": D numbers, "scale": D numbers}} in plain Python, as a checkpoint holds it; a
+        magnification at which no patient has tokens is left out. The scale of a constant feature is 1, and a feature
+        that nobody has is (0, 1).
+    """
+    sums = {int(m): _Moments() for m in magnifications}
+    for patient_id in patients:
+        features = reader.read(patient_id).features
+        for m, moments in sums.items():
+            if len(tokens := features.get(m, ())):
+                rows = _even_rows(len(tokens), max_tokens_per_patient, (seed, m), patient_id)
+                moments.add(np.asarray(tokens[rows], np.float64))
+    return {str(m): moments.statistics() for m, moments in sorted(sums.items()) if moments.weight is not None}
+
+
+def _even_rows(n: int, most: int, seed: tuple[int, int], patient_id: str) -> NDArray[np.int64] | slice:
+    """At most `most` of n rows, evenly spread from a start that seed and patient decide."""
+    if n <= most:
+        return slice(None)
+    start = np.random.default_rng([*seed, zlib.crc32(patient_id.encode())]).random()
+    return np.floor((np.arange(most) + start) * (n / most)).astype(np.int64).clip(max=n - 1)
+
+
+@dataclass
+class _Moments:
+    """Running mean and sum of squares of D features over patients; arrays (D,) float64, None before the first patient."""
+
+    weight: NDArray[np.float64] | None = None
+    """Patients who have the feature"""
+    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """Sum over patients of the mean squared distance of their tokens to the running mean"""
+
+    def add(self, tokens: NDArray[np.float64]) -> None:
+        """Add the (N, D) tokens of one patient."""
+        if self.weight is None:
+            self.weight, self.mean, self.squares = (np.zeros(tokens.shape[1]) for _ in range(3))
+        known = ~np.isnan(tokens)
+        count = known.sum(0)
+        own = np.where(known, tokens, 0).sum(0) / np.maximum(count, 1)
+        spread = (np.where(known, tokens - own, 0) ** 2).sum(0) / np.maximum(count, 1)
+        before, self.weight = self.weight, self.weight + (count > 0)
+        share = (count > 0) / np.maximum(self.weight, 1)
+        distance = own - self.mean
+        self.mean = self.mean + distance * share
+        self.squares = self.squares + (count > 0) * spread + distance**2 * before * share
+
+    def statistics(self) -> dict[str, list[float]]:
+        """Plain lists of means and scales."""
+        scale = np.sqrt(self.squares / np.maximum(self.weight, 1))
+        scale = np.where(scale > _SMALLEST_SPREAD * np.abs(self.mean), scale, 1.0)
+        return {"mean": self.mean.tolist(), "scale": scale.tolist()}
+
+
+def fillings(store: Any, fitted: Mapping[str, Any]) -> dict[int, Callable[[Tensor], Tensor]]:
+    """{magnification: function that fills padded features}, empty for a store in which no value can be missing.
+
+    Args:
+        store: The cohort's features, or None.
+        fitted: What was fitted with the model; its `feature_statistics` give the means.
+    """
+    if store is None or not store.holds_vectors:
+        return {}
+    means = {int(m): torch.tensor(own["mean"]) for m, own in (fitted.get("feature_statistics") or {}).items()}
+    return {m: partial(fill_missing, mean=mean) for m, mean in means.items()}
+
+
+def fill_missing(features: Tensor, mean: Tensor) -> Tensor:
+    """Replace NaN by the training patients' mean of that feature.
+
+    Args:
+        features: (B, N, D), NaN where a value is missing.
+        mean: (D,).
+
+    Returns:
+        (B, N, D) of the same type.
+    """
+    return torch.where(features.isnan(), mean.to(features.dtype), features)
