@@ -7,26 +7,25 @@ from collections.abc import Iterable
 from dmml.errors import InputError
 
 DEFAULT = (10, 20)
-"""Magnifications of data that name none, and of a model without data"""
+"""Magnifications of a model, and of data, that state none"""
 
 
-def choose_magnifications(stated: Iterable[int] | None, of_data: Iterable[int] | None = None) -> tuple[int, ...]:
-    """Magnifications of a model: those that it states, else those of its data, the coarsest first.
+def choose_magnifications(of_model: Iterable[int], of_data: Iterable[int]) -> tuple[int, ...]:
+    """Magnifications that a model reads, the coarsest first: its own, or those of its data in place of the default.
 
     Args:
-        stated: As `model.magnifications` states them; None where it does not.
-        of_data: As `data.magnifications` states them; None without data.
+        of_model: As `model.magnifications` states them.
+        of_data: As `data.magnifications` states them.
 
     Raises:
-        InputError: The model states one that its data do not bring, so that it could not be learned.
+        InputError: The model names one that its data do not bring, so that it could not be learned.
     """
-    data = None if of_data is None else sorted(map(int, of_data))
-    if stated is None:
-        return tuple(data or DEFAULT)
-    model = sorted(map(int, stated))
-    if data is not None and set(model) - set(data):
-        raise InputError(
-            f"model.magnifications: {model}, but data.magnifications: {data}; leave model.magnifications out, and the model "
-            "reads those of the data"
-        )
-    return tuple(model)
+    model, data = (tuple(sorted(map(int, each))) for each in (of_model, of_data))
+    if set(model) <= set(data):
+        return model
+    if model == DEFAULT:
+        return data
+    raise InputError(
+        f"model.magnifications: {list(model)}, but data.magnifications: {list(data)}; leave model.magnifications out, and "
+        "the model reads those of the data"
+    )

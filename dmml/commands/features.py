@@ -1,8 +1,12 @@
-"""Look into a feature store (list), check it slide by slide (verify), or fill it from TRIDENT, CLAM and STAMP (import)."""
+"""Look into a feature store (list), check it slide by slide (verify), or fill it with features of other tools (import).
+
+`import` takes tiles of TRIDENT, CLAM and STAMP, and vectors of whole slides: tables, arrays, and slide embeddings.
+"""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dmml.errors import InputError
 
@@ -15,9 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="{list,verify,import}")
     for verb, text in (("list", "table of the slides in a store"), ("verify", "check a store, slide by slide")):
         verbs.add_parser(verb, help=text).add_argument("store", metavar="F.zarr", help="feature store, folder or URL")
-    taken = verbs.add_parser("import", help="features of TRIDENT, CLAM, STAMP or others into a store")
+    taken = verbs.add_parser("import", help="tiles of TRIDENT, CLAM or STAMP, or vectors of slides, into a store")
     taken.add_argument(
-        "inputs", metavar="FEATURES", nargs="+", help=".h5 and .pt files, folders of them, or a TRIDENT job folder"
+        "inputs",
+        metavar="FEATURES",
+        nargs="+",
+        help="of tiles: .h5 and .pt files, folders of them, or a TRIDENT job folder; of slides: a table (CSV, TSV, Parquet, "
+        "XLSX), .npz, .npy, .h5 or .pt",
     )
     taken.add_argument("--out", required=True, metavar="F.zarr", help="feature store to write or go on with")
     taken.add_argument(
@@ -27,9 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     taken.add_argument("--coords", metavar="DIR", help="HDF5 files with coordinates, where features stand alone")
     taken.add_argument("--mpp", type=float, help="true µm per pixel of the slides' finest level")
-    taken.add_argument("--magnification", type=int, metavar="M", help="of the tiles, where the files do not tell")
+    taken.add_argument(
+        "--magnification", type=int, metavar="M", help="of tiles, where the files do not tell; of vectors (default 20)"
+    )
     taken.add_argument("--patch-px", type=int, metavar="N", help="side of a tile at its magnification, likewise")
     taken.add_argument("--level0-px", type=float, metavar="N", help="side of a tile in finest pixels, likewise")
+    of_slides = taken.add_argument_group("vectors of slides")
+    of_slides.add_argument("--vectors", action="store_true", help="the arrays are vectors of slides, not tiles")
+    of_slides.add_argument("--id", metavar="COLUMN", help="column of the slide's or patient's id (default slide_id, …)")
+    of_slides.add_argument("--columns", nargs="+", metavar="GLOB", default=[], help="columns to take, e.g. '*_HE'")
+    of_slides.add_argument("--drop", nargs="+", metavar="GLOB", default=[], help="columns to leave out")
+    of_slides.add_argument(
+        "--missing", nargs="+", metavar="VALUE", default=[], help="values that mean: not measured, e.g. -1"
+    )
+    of_slides.add_argument("--instances", type=int, metavar="N", help="a row holds N instances side by side")
+    of_slides.add_argument("--ids", metavar="FILE", type=Path, help="ids of the rows of an array, one per line")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,11 +62,46 @@ def run(args: argparse.Namespace) -> None:
     return _list(store) if args.verb == "list" else _verify(store)
 
 
+_VECTOR_OPTIONS = ("vectors", "id", "columns", "drop", "missing", "instances", "ids")
+_TILE_OPTIONS = ("coords", "mpp", "patch_px", "level0_px")
+
+
 def _import(args: argparse.Namespace) -> None:
     from dmml.slides.companions import check_store_writable
-    from dmml.slides.import_features import import_features
+    from dmml.slides.vectors.import_vectors import is_of_vectors
 
     check_store_writable(args.out)
+    if any(getattr(args, option) for option in _VECTOR_OPTIONS) or is_of_vectors(args.inputs):
+        return _import_vectors(args)
+    return _import_tiles(args)
+
+
+def _import_vectors(args: argparse.Namespace) -> None:
+    from dmml.slides.vectors.import_vectors import DEFAULT_MAGNIFICATION, import_vectors
+    from dmml.slides.vectors.read_table import TableOptions
+
+    if tile := next((option for option in _TILE_OPTIONS if getattr(args, option) is not None), None):
+        raise InputError(f"--{tile.replace('_', '-')}: is for tiles, and these are vectors of slides; leave it out")
+    magnification = args.magnification or DEFAULT_MAGNIFICATION
+    options = TableOptions(args.id, args.columns, args.drop, args.missing)
+    out = args.out.removeprefix("file://")
+    done = import_vectors(args.inputs, out, options, args.encoder, args.ids, args.instances, magnification)
+    each = "one vector each" if done.most == 1 else f"{done.vectors} vectors, up to {done.most} each"
+    missing = f", {done.missing:,} values missing" if done.missing else ""
+    print(
+        f"{args.out}: {len(done.written)} slides or patients written, {len(done.unchanged)} were there already; {each}, "
+        f"{done.dim} features in {done.dtype}{missing}"
+    )
+    for note in done.notes:
+        print(note)
+    print(
+        f"train on it with `features: {args.out}` and `magnifications: [{magnification}]` in the data section of a config"
+    )
+
+
+def _import_tiles(args: argparse.Namespace) -> None:
+    from dmml.slides.import_features import import_features
+
     result = import_features(
         args.inputs,
         args.out,
@@ -96,7 +151,8 @@ def _list(store) -> None:
         cells += [row[i].ljust(widths[i]) for i in range(len(scales) + 2, len(row))]
         print("  ".join(cells).rstrip())
     encoder = store.attributes["encoder"]
-    totals = ", ".join(f"{sum(int(row[1 + i]) for row in rows):,} tiles at {m}x" for i, m in enumerate(scales))
+    what = "vectors" if store.holds_vectors else "tiles"
+    totals = ", ".join(f"{sum(int(row[1 + i]) for row in rows):,} {what} at {m}x" for i, m in enumerate(scales))
     print(f"{len(slides)} slides, {totals}; {encoder['name']}, {store.n_features} features")
 
 

@@ -33,6 +33,12 @@ def refuse_other_encoder(
             f"{path}: {store.n_features} features a tile by {ours.get('name')}, the model was trained on "
             f"{n_features} by {theirs.get('name')}; extract the slides with that encoder"
         )
+    columns = [str(each.get("weights")) for each in (ours, theirs)]
+    if theirs and all(each.startswith("columns ") for each in columns) and columns[0] != columns[1]:
+        raise InputError(
+            f"{path}: its features are other columns than those that the model was trained on, or in another order; import "
+            "the same columns into the store with `dmml features import`"
+        )
     for key in ("name", "weights"):
         if theirs and ours and theirs.get(key) != ours.get(key):
             raise InputError(

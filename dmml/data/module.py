@@ -221,11 +221,10 @@ class MultimodalDataModule(LightningDataModule):
 
     def feature_statistics(self, patients: list[str]) -> dict[str, dict[str, list[float]]]:
         """See `fit_feature_statistics`; kept until other patients are asked for, since a fold's models share them."""
+        if self.store is None:
+            return {}
         if self._statistics is None or self._statistics[0] != patients:
-            of_patients = (
-                {} if self.store is None else fit_feature_statistics(self.reader, patients, self.magnifications)
-            )
-            self._statistics = (list(patients), of_patients)
+            self._statistics = patients, fit_feature_statistics(self.reader, patients, self.magnifications)
         return self._statistics[1]
 
     def hashes(self, parts: Mapping[str, list[str]]) -> dict[str, str]:

@@ -54,7 +54,8 @@ def check_slide(store: FeatureStore, slide: str) -> SlideCheck:
     """Check one slide.
 
     Shapes agree with each other and with the encoder, all numbers are finite, no magnification is undeclared, no two
-    tiles share a place or overlap, every fine tile lies inside its parent, and the scale is one that a scanner has.
+    tiles share a place or overlap, every fine tile lies inside its parent, and the scale is one that a scanner has. Vectors
+    have no place, and may lack values.
     """
     check = SlideCheck(slide)
     try:
@@ -74,8 +75,11 @@ def _look_through(check: SlideCheck, store: FeatureStore) -> None:
     for magnification, bag in bags.items():
         nominal = scales[magnification] * store.attributes["tile_px"]
         side = known.get("tile_um", {}).get(str(magnification), nominal)
-        found = bag_problems(bag, store.n_features)
-        if not found:
+        found = bag_problems(bag, store.n_features, store.holds_vectors)
+        if not found and store.holds_vectors:
+            if zeros := zero_rows(bag.features):
+                check.unlikely.append(f"{magnification}x: {zeros} vectors hold zeros only")
+        elif not found:
             check.unlikely += [f"{magnification}x: {problem}" for problem in _of_values(bag)]
             _place(check, known, magnification, bag, side, nominal)
         coarse = bags.get(magnification // 2)

@@ -63,7 +63,7 @@ class BaselineNetwork(LoggedModule):
         genes: {"tumor": [...], "tme": [...]}; None = from the data at fit.
         task: What is predicted; None = survival.
         width: d.
-        magnifications: Those that the network reads; None = those of the data at fit, else [10, 20].
+        magnifications: As in `SubspaceTeacher`.
         lr: Learning rate of AdamW at its height.
         weight_decay: Weight decay of AdamW.
         warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
@@ -80,7 +80,7 @@ class BaselineNetwork(LoggedModule):
         genes: dict | None = None,
         task: Task | None = None,
         width: int = 128,
-        magnifications: tuple[int, ...] | list[int] | None = None,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
         lr: float = 2e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
@@ -93,8 +93,7 @@ class BaselineNetwork(LoggedModule):
         self.save_hyperparameters(logger=False)
         self.kind, self.n_features, self.genes = network, n_features, unpack(genes)
         self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
-        self.width, self._stated_magnifications = width, magnifications
-        self.magnifications = choose_magnifications(magnifications)
+        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.fitted = unpack(fitted or {})
         self.network: nn.Module | None = None
@@ -137,7 +136,7 @@ class BaselineNetwork(LoggedModule):
             InputError: The data cannot be learned from.
         """
         if self.network is None:
-            self.magnifications = choose_magnifications(self._stated_magnifications, data.magnifications)
+            self.magnifications = choose_magnifications(self.magnifications, data.magnifications)
         if self.n_features is None:
             self.n_features = 0 if self.kind in RNA else data.n_features
         if self.genes is None:

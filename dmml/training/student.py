@@ -61,7 +61,7 @@ class SubspaceStudent(SubspaceModule):
         n_features: int | None = None,
         task: Task | None = None,
         width: int = 128,
-        magnifications: tuple[int, ...] | list[int] | None = None,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
         teacher: str | None = None,
         genes: dict | None = None,
         programs: dict | None = None,

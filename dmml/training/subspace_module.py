@@ -51,7 +51,7 @@ class SubspaceModule(LoggedModule):
         genes: dict | None,
         task: Task,
         width: int,
-        magnifications: tuple[int, ...] | list[int] | None,
+        magnifications: tuple[int, ...] | list[int],
         programs: dict | None,
         consistency: str,
         consistency_weight: float,
@@ -72,8 +72,7 @@ class SubspaceModule(LoggedModule):
             raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
         self.n_features, self.genes, self.programs = n_features, unpack(genes), unpack(programs)
         self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
-        self.width, self._stated_magnifications = width, magnifications
-        self.magnifications = choose_magnifications(magnifications)
+        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
         self.tissue_rank, self.token_dropout, self.embedding_dropout = tissue_rank, token_dropout, embedding_dropout
@@ -162,7 +161,7 @@ class SubspaceModule(LoggedModule):
         for path, fitted in sources.items():
             refuse_leak(path, fitted, data.patients)
         if not self._built:
-            self.magnifications = choose_magnifications(self._stated_magnifications, data.magnifications)
+            self.magnifications = choose_magnifications(self.magnifications, data.magnifications)
         if self.n_features is None:
             self.n_features = data.n_features
         elif data.n_features not in (0, self.n_features):

@@ -26,7 +26,8 @@ class SubspaceTeacher(SubspaceModule):
         genes: {"tumor": [...], "tme": [...]}; None = from the data at fit, {} = no RNA.
         task: What is predicted; its classes or edges are fitted on the training patients where they are not given.
         width: d.
-        magnifications: The magnifications that the model reads; None = those of the data at fit, else [10, 20].
+        magnifications: The magnifications that the model reads; [10, 20] stands for those of the data at fit, where the
+            data bring others.
         programs: {subspace: {program: [gene, …]}}; None = from the data when the genes are, else the genes themselves.
         fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
         expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every
@@ -61,7 +62,7 @@ class SubspaceTeacher(SubspaceModule):
         genes: dict | None = None,
         task: Task | None = None,
         width: int = 128,
-        magnifications: tuple[int, ...] | list[int] | None = None,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
         programs: dict | None = None,
         fusion: Callable[[int], Fusion] = DeformableFusion,
         expression_encoder: Callable[[int, int], MaskedEncoder] = ExpressionEncoder,

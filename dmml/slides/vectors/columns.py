@@ -1,0 +1,110 @@
+"""Which columns of a table are features: by name or all, without ids, outcomes and text that slipped in."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dmml.errors import InputError
+from dmml.slides.vectors.found import listed
+
+_ENDPOINT = r"(os|dss|dfi|pfi|pfs|dfs|rfs|efs|ttp|lfs)"
+_OUTCOME = re.compile(
+    rf"{_ENDPOINT}([_ .-]*(time|event|status|state|days?|months?|years?|cr|censor\w*|\d+))*"
+    r"|(t|time|event|status|label|target|class|outcome|response|y|fold|split)"
+    r"|.*(surviv|censor|vital|death|deceas|died|recurren|relapse|progress|last[_ .-]?contact|follow[_ .-]?up).*"
+    r"|.*(days?[_ .-]to|[_ .-]days[_ .-]to|to[_ .-](event|last)).*"
+    r"|(tumou?r|new[_ .-]tumou?r)[_ .-](status|event).*|.*[_ .-](event|status)",
+    re.IGNORECASE,
+)
+_CLINICAL = re.compile(
+    r"(age|sex|gender|race|ethnicity|stage|grade|site|batch|centre|center)|age[_ .-](at|in|of|years?).*"
+    r"|.*[_ .-](stage|grade|gender|race)|(p|c)?[tnm][_ .-]?stage|.*(num|number|count)[_ .-](of[_ .-])?mutations?"
+    r"|.*(diagnosis|dx)[_ .-]year|year[_ .-]of.*|residual[_ .-]tumou?r|is[_ .-]female|.*birth.*",
+    re.IGNORECASE,
+)
+_ID = re.compile(
+    r"(id|index|row|unnamed: ?\d+|)|.*(patient|case|slide|sample|subject|participant|specimen|wsi|image|file|barcode)s?"
+    r"([_ .-]?(id|no|nr|number|name|map|barcode|index))?|.*[_ .-]id",
+    re.IGNORECASE,
+)
+_SHARE_ALIKE = 0.8
+"""Share of the columns that must have an ending or a beginning in common before those without it are named"""
+
+
+def choose_columns(
+    path: Path, columns: Sequence[str], wanted: Sequence[str] = (), dropped: Sequence[str] = ()
+) -> list[str]:
+    """Names of the columns that hold features.
+
+    Args:
+        path: The table, for messages.
+        columns: All but those of ids.
+        wanted: Globs of `--columns`; none for all that are not dropped.
+        dropped: Globs of `--drop`.
+
+    Raises:
+        InputError: A glob matches no column, nothing is left, a name occurs twice, or a column looks like an outcome, a
+            covariate or an id and no glob names it.
+    """
+    for option, globs in (("--columns", wanted), ("--drop", dropped)):
+        for glob in globs:
+            if not any(_matches(name, [glob]) for name in columns):
+                raise InputError(f"{path}: {option} {glob!r} matches none of its columns ({listed(columns)})")
+    chosen = [name for name in columns if (not wanted or _matches(name, wanted)) and not _matches(name, dropped)]
+    if not chosen:
+        raise InputError(f"{path}: no column is left; give other --columns or --drop")
+    if twice := [name for name, count in Counter(chosen).items() if count > 1]:
+        raise InputError(f"{path}: {listed(twice)} name several columns each; rename them, or --drop them")
+    if not wanted:
+        _refuse_suspects(path, chosen)
+    return chosen
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    """Whether a name is one of the globs, letter by letter or as a pattern: names may hold brackets."""
+    return any(name == glob or fnmatchcase(name, glob.replace("[", "[[]")) for glob in globs)
+
+
+def _refuse_suspects(path: Path, chosen: Sequence[str]) -> None:
+    kinds = {"outcomes": _OUTCOME, "clinical values": _CLINICAL, "ids": _ID}
+    suspects = {kind: [name for name in chosen if like.fullmatch(name.strip())] for kind, like in kinds.items()}
+    if not any(suspects.values()):
+        return
+    told = "; ".join(f"{kind}: {listed(names)}" for kind, names in suspects.items() if names)
+    every = list(dict.fromkeys(name for names in suspects.values() for name in names))
+    raise InputError(
+        f"{path}: some columns look like no features of tissue ({told}); {way_out(chosen, every)}, or name all that are "
+        "meant with --columns"
+    )
+
+
+def way_out(chosen: Sequence[str], wrong: Sequence[str]) -> str:
+    """The options that leave columns out: a glob that all others share, where there is one, else their names."""
+    others = [name for name in chosen if name not in set(wrong)]
+    glob = common_glob(others)
+    if glob and not any(_matches(name, [glob]) for name in wrong):
+        return f"take the others with --columns '{glob}'"
+    named = " ".join(f"'{name}'" for name in wrong[:6])
+    return f"leave them out with --drop {named}{' …' if len(wrong) > 6 else ''}"
+
+
+def common_glob(names: Sequence[str]) -> str:
+    """A glob by an ending such as `_HE` or a beginning such as `feat_` that most names share; empty where there is none."""
+    if len(names) < 3:
+        return ""
+    endings = Counter(found[0] for name in names if (found := re.search(r"[_.\]][^_.\]]*$", name)))
+    starts = Counter(found[0] for name in names if (found := re.match(r"[^\W\d]+[_.-]?(?=\d)|[^_.\[]+[_.\[]", name)))
+    for counts, form in ((endings, "*{}"), (starts, "{}*")):
+        if counts and counts.most_common(1)[0][1] >= _SHARE_ALIKE * len(names):
+            return form.format(counts.most_common(1)[0][0])
+    return ""
+
+
+def unlike_the_others(names: Sequence[str]) -> list[str]:
+    """Columns without the ending or beginning that most have: they may be no features."""
+    glob = common_glob(names)
+    return [name for name in names if not _matches(name, [glob])] if glob else []

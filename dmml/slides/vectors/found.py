@@ -1,0 +1,72 @@
+"""What readers of tables and arrays hand on: vectors by the id of their slide or patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dmml.errors import InputError
+
+
+@dataclass
+class FoundVectors:
+    """Vectors of one file."""
+
+    path: Path
+    ids: list[str]
+    """Of a slide or a patient, one per row; an id may have several rows"""
+    values: np.ndarray
+    """(rows, D) float, NaN where a value is missing"""
+    names: list[str] | None = None
+    """Of the features, where the file names them"""
+    encoder: str = ""
+    """Where the file or its folder names it"""
+    notes: list[str] = field(default_factory=list)
+    """Lines for the user on what was taken and how"""
+
+
+def as_rows(path: Path, identifier: str, value: object) -> np.ndarray:
+    """One vector (D,), or several (N, D) or (1, N, D), as (N, D) float.
+
+    Raises:
+        InputError: It is no such array of numbers.
+    """
+    array = np.asarray(value)
+    if array.ndim == 3 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.size:
+        raise InputError(
+            f"{path}: {identifier} is {array.shape} {array.dtype}, not one vector (D,) or several (N, D) of numbers; leave it "
+            "out of the file"
+        )
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object) -> FoundVectors:
+    """Vectors of one file from (id, (N, D)) pairs.
+
+    Raises:
+        InputError: There are none, or two ids have vectors of different widths.
+    """
+    pairs = list(by_id)
+    if not pairs:
+        raise InputError(f"{path}: holds no vector; give a file that does")
+    width = pairs[0][1].shape[1]
+    other = next((name for name, rows in pairs if rows.shape[1] != width), None)
+    if other is not None:
+        raise InputError(
+            f"{path}: {pairs[0][0]} has {width} features and {other} another number; give files of one kind of vectors"
+        )
+    ids = [name for name, rows in pairs for _ in rows]
+    return FoundVectors(path, ids, np.concatenate([rows for _, rows in pairs]), **facts)  # type: ignore[arg-type]
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Some names for a message, and how many there are."""
+    shown = ", ".join(map(repr, names[:most]))
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"

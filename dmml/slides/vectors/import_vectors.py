@@ -1,0 +1,237 @@
+"""Vectors of slides into a feature store: one bag per slide or patient, without positions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dmml.cohort.clinical import slide_stem
+from dmml.errors import InputError
+from dmml.slides.known_encoders import seen_in_training
+from dmml.slides.vectors import read_arrays, read_table
+from dmml.slides.vectors.found import FoundVectors, listed
+from dmml.slides.vectors.instances import split_instances
+from dmml.store import FeatureStore, SlideFeatures, is_store
+from dmml.store.places import is_plain_name
+from dmml.store.root_attributes import VECTORS
+
+SUFFIXES = (*read_table.SUFFIXES, *read_arrays.SUFFIXES)
+DEFAULT_MAGNIFICATION = 20
+_UNNAMED = "vectors"
+"""Name of the encoder where none is known; two tables of the same columns then agree on it"""
+_LARGEST = float(np.finfo(np.float16).max)
+_PRECISION = 1e-3
+"""Rounding error, relative to a feature's spread, above which features are kept as float32"""
+
+
+@dataclass
+class VectorImport:
+    """What an import of vectors did."""
+
+    written: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    vectors: int = 0
+    most: int = 0
+    """Vectors of the slide that has the most"""
+    dim: int = 0
+    dtype: str = "float16"
+    missing: int = 0
+    """Values that are missing"""
+    notes: list[str] = field(default_factory=list)
+
+
+def is_of_vectors(inputs: Sequence[str | Path]) -> bool:
+    """Whether the inputs are tables or arrays of vectors, as far as their endings, or the first file of a kind, tell."""
+    files = _files(inputs, certain=False)
+    if not files:
+        return False
+    if any(_is_table(path) or path.suffix.lower() in (".npz", ".npy") for path in files):
+        return True
+    try:
+        return read_arrays.holds_vectors(files[0])
+    except InputError:
+        return False
+
+
+def import_vectors(
+    inputs: Sequence[str | Path],
+    out: str,
+    options: read_table.TableOptions | None = None,
+    encoder: str | None = None,
+    ids: Path | None = None,
+    instances: int | None = None,
+    magnification: int = DEFAULT_MAGNIFICATION,
+) -> VectorImport:
+    """Write the vectors of tables and arrays into a store, all rows of an id as one bag.
+
+    Args:
+        inputs: Tables, arrays, or folders of arrays.
+        out: Store to write or go on with.
+        options: How columns of tables are read.
+        encoder: Name of what made the vectors; None = as files or folders name it.
+        ids: File with the ids of the rows of an array.
+        instances: Instances that a row holds side by side.
+        magnification: At which the store keeps them, so that a model reads them at it.
+
+    Raises:
+        InputError: A file cannot be read, files differ in their features, an id cannot be that of a slide or occurs in two
+            files, or the store was made otherwise. Nothing is written then.
+    """
+    files = _files(inputs, certain=True)
+    found = [_read(path, options or read_table.TableOptions(), ids, len(files) == 1) for path in files]
+    if instances is not None:
+        found = [split_instances(each, instances) for each in found]
+    store = FeatureStore(out) if is_store(out) else None
+    names = (store.attributes.get("feature_names") if store else None) or found[0].names
+    found = [_in_order(each, names, len(names or found[0].values[0])) for each in found]
+    rows = _rows_by_id(found)
+    values = np.concatenate([each.values for each in found])
+    needs_float32 = needs_single_precision(values)
+    dtype = str(store.dtype) if store else ("float32" if needs_float32 else "float16")
+    if needs_float32 and dtype == "float16":
+        raise InputError(
+            f"--out {out}: keeps float16, which these values exceed; import all of them into another store"
+        )
+    store = FeatureStore.create(
+        out,
+        _identity(encoder, found, names, values.shape[1]),
+        {magnification: 10.0 / magnification},
+        content=VECTORS,
+        dtype=dtype,
+        feature_names=names,
+    )
+    result = VectorImport(vectors=len(values), dim=values.shape[1], dtype=dtype, missing=int(np.isnan(values).sum()))
+    result.notes = list(dict.fromkeys(note for each in found for note in each.notes))
+    result.notes += filter(None, [seen_in_training(store.attributes["encoder"]["name"], rows), _never_known(values)])
+    sources = [str(each.path.name) for each in found for _ in each.ids]
+    for slide_id, own in rows.items():
+        _write(store, slide_id, values[own].astype(dtype), sources[own[0]], magnification, result)
+    return result
+
+
+def _files(inputs: Sequence[str | Path], certain: bool) -> list[Path]:
+    """Files of inputs; of a folder those with a suffix of arrays. Raises where `certain` and one is not there."""
+    files: list[Path] = []
+    for given in map(Path, inputs):
+        if given.is_dir():
+            inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in read_arrays.SUFFIXES)
+            files += [path for path in inside if not path.name.startswith("._")]
+        elif given.exists():
+            files.append(given)
+        elif certain:
+            raise InputError(f"{given}: no such file or folder")
+    if certain and not files:
+        raise InputError(
+            f"{', '.join(map(str, inputs))}: no vectors found; give tables, or arrays of {' '.join(SUFFIXES)}"
+        )
+    return files
+
+
+def _is_table(path: Path) -> bool:
+    return path.name.lower().endswith(read_table.SUFFIXES)
+
+
+def _read(path: Path, options: read_table.TableOptions, ids: Path | None, alone: bool) -> FoundVectors:
+    if path.suffix.lower() in read_arrays.SUFFIXES:
+        if options.id_column or options.columns or options.drop:
+            raise InputError(f"{path}: arrays have no named columns; leave --id, --columns and --drop out")
+        found = read_arrays.read_arrays(path, ids, alone)
+        found.values = _without_missing(found.values, options.missing)
+    else:
+        found = read_table.read_table(path, options)
+    found.ids = [slide_stem(name) for name in found.ids]
+    if bad := [name for name in found.ids if not is_plain_name(name)]:
+        raise InputError(f"{path}: {bad[0]!r} cannot be the id of a slide; rename it, without path and leading dot")
+    if np.isinf(found.values).any():
+        row = int(np.isinf(found.values).any(axis=1).argmax())
+        raise InputError(f"{path}: the vector of {found.ids[row]} holds infinity; make it again")
+    if (empty := np.isnan(found.values).all(axis=1)).any():
+        raise InputError(f"{path}: the vector of {found.ids[int(empty.argmax())]} holds no value; leave it out")
+    return found
+
+
+def _without_missing(values: np.ndarray, missing: Sequence[str]) -> np.ndarray:
+    """(rows, D) with NaN in place of values that mean that nothing was measured."""
+    for word in missing:
+        values = np.where(values == float(word), np.nan, values)
+    return values
+
+
+def _in_order(found: FoundVectors, names: Sequence[str] | None, width: int) -> FoundVectors:
+    """The same vectors with their features in the order of the store, or of the first file."""
+    if found.values.shape[1] != width and (names is None or found.names is None):
+        raise InputError(f"{found.path}: {found.values.shape[1]} features, the others have {width}; import it apart")
+    if names is None or found.names is None or list(found.names) == list(names):
+        return found
+    place = {name: i for i, name in enumerate(found.names)}
+    if lacking := [name for name in names if name not in place]:
+        raise InputError(f"{found.path}: lacks features that the others have ({listed(lacking)}); import it apart")
+    if more := [name for name in found.names if name not in set(names)]:
+        raise InputError(
+            f"{found.path}: has features that the others lack ({listed(more)}); leave them out with --drop"
+        )
+    found.values, found.names = found.values[:, [place[name] for name in names]], list(names)
+    return found
+
+
+def _rows_by_id(found: Sequence[FoundVectors]) -> dict[str, list[int]]:
+    """{id: rows of all files together}, each id in one file only."""
+    rows: dict[str, list[int]] = {}
+    owner: dict[str, Path] = {}
+    for i, (name, path) in enumerate((name, each.path) for each in found for name in each.ids):
+        if owner.setdefault(name, path) != path:
+            raise InputError(f"{path}: {name} is in {owner[name]}, too; name one of the files")
+        rows.setdefault(name, []).append(i)
+    return rows
+
+
+def needs_single_precision(values: np.ndarray) -> bool:
+    """Whether float16 overflows, or rounds some feature by more than a thousandth of its spread over the rows.
+
+    Args:
+        values: (rows, D), NaN where a value is missing.
+    """
+    if np.nanmax(np.abs(values)) > _LARGEST:
+        return True
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(0), 1)
+    exact = np.where(known, values, 0).astype(np.float64)
+    spread = np.where(known, exact - exact.sum(0) / count, 0)
+    error = exact - exact.astype(np.float16)
+    return bool(((error**2).sum(0) > _PRECISION**2 * (spread**2).sum(0)).any())
+
+
+def _identity(encoder: str | None, found: Sequence[FoundVectors], names: Sequence[str] | None, dim: int) -> dict:
+    """Encoder of a store; the columns of a table stand for its weights, so that others are told apart."""
+    named = {each.encoder for each in found} - {""}
+    if encoder is None and len(named) > 1:
+        raise InputError(
+            f"the files name several encoders ({', '.join(sorted(named))}); import the files of one at a time"
+        )
+    identity = {"name": encoder or next(iter(named), _UNNAMED), "dim": dim}
+    if names is not None:
+        identity["weights"] = f"columns {hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:16]}"
+    return identity
+
+
+def _never_known(values: np.ndarray) -> str:
+    never = int(np.isnan(values).all(axis=0).sum())
+    return f"{never} features have no value at all; they say nothing" if never else ""
+
+
+def _write(
+    store: FeatureStore, slide_id: str, values: np.ndarray, source: str, magnification: int, result: VectorImport
+) -> None:
+    """Write a slide unless the store holds the same already."""
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+    result.most = max(result.most, len(values))
+    if slide_id in store and store.slide_attributes(slide_id).get("values_hash") == digest:
+        result.unchanged.append(slide_id)
+        return
+    bag = SlideFeatures(values, np.zeros((len(values), 2), np.float32))
+    store.write(slide_id, {magnification: bag}, {"source": source, "values_hash": digest})
+    result.written.append(slide_id)

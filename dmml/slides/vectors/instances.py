@@ -1,0 +1,70 @@
+"""Rows that hold several instances side by side, such as the same measurements of eight kinds of cells."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from dmml.errors import InputError
+from dmml.slides.vectors.found import FoundVectors, listed
+
+_PART = re.compile(r"[^_\[\]:|]+")
+"""Parts of a name such as `MEAN[PLASMA CELL_NUCLEUS_AREA]`, of which one may name the instance"""
+
+
+def split_instances(found: FoundVectors, n: int) -> FoundVectors:
+    """Turn every row into n rows, one per instance.
+
+    Where the columns have names, the instance is the part of them that takes n values, each with the same remaining names,
+    in whatever order the columns stand: `MEAN[CANCER CELL_AREA]`, `MEAN[PLASMA CELL_AREA]`, … Otherwise an instance is a
+    block of consecutive columns. An instance without any value is left out.
+
+    Args:
+        found: Rows of n·d values.
+        n: Instances per row.
+
+    Raises:
+        InputError: The width is no multiple of n.
+    """
+    width = found.values.shape[1]
+    if n < 2 or width % n:
+        raise InputError(f"{found.path}: {width} features are not --instances {n} of equal width; check --columns or N")
+    grouped = _group(found.names, n) if found.names else None
+    if grouped is None:
+        order, labels = np.arange(width).reshape(n, -1), []
+        names = None
+        note = f"instances are blocks of {width // n} consecutive columns"
+        if found.names:
+            note += f", which begin with {listed([found.names[i] for i in order[:, 0]])}"
+    else:
+        labels, names, order = grouped
+        note = f"{n} instances of {width // n} features: {', '.join(labels)}"
+    values = found.values[:, order]  # (rows, n, d)
+    known = ~np.isnan(values).all(axis=2)
+    notes = [*found.notes, note]
+    if lacking := int((~known).sum()):
+        notes.append(f"{lacking} of {known.size} instances have no value and were left out")
+    ids = [name for name, count in zip(found.ids, known.sum(1), strict=True) for _ in range(int(count))]
+    return FoundVectors(found.path, ids, values[known], names, found.encoder, notes)
+
+
+def _group(names: Sequence[str], n: int) -> tuple[list[str], list[str], np.ndarray] | None:
+    """Labels of the instances, names of their common features, and the (n, d) columns; None where names do not tell."""
+    parts = [list(_PART.finditer(name)) for name in names]
+    found = []
+    for place in range(min(map(len, parts))):
+        by_label: dict[str, dict[str, int]] = defaultdict(dict)
+        for i, (name, own) in enumerate(zip(names, parts, strict=True)):
+            at = own[place]
+            by_label[at.group()][f"{name[: at.start()]}*{name[at.end() :]}"] = i
+        rests = [set(columns) for columns in by_label.values()]
+        if len(rests) == n and len(names) == n * len(rests[0]) and all(rest == rests[0] for rest in rests):
+            found.append(by_label)
+    if len(found) != 1:
+        return None
+    common = list(next(iter(found[0].values())))
+    order = np.array([[columns[rest] for rest in common] for columns in found[0].values()])
+    return list(found[0]), common, order
