@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 WORTH_TELLING = 0.25
 """Share of padding from which a run is told how to save it"""
+FEW = 32
+"""Tokens per patient up to which padding costs nothing: vectors of slides, not tiles"""
 
 
 class Padding(Callback):
@@ -18,11 +20,15 @@ class Padding(Callback):
     the device, so that the loop does not wait for it and a resumed epoch goes on with what it had.
     """
 
+    _longest = 0
+    """Tokens of the largest patient so far"""
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add a batch."""
         masks = [bag.mask for bag in batch.bags.values()]
+        self._longest = max([self._longest, *(mask.shape[1] for mask in masks)])
         if places := sum(mask.numel() for mask in masks):
             share = 1 - torch.stack([mask.sum() for mask in masks]).sum() / places
             weight = places * trainer.world_size  # Lightning divides weights by the processes, and rounds down
@@ -33,7 +39,7 @@ class Padding(Callback):
         if trainer.current_epoch or not trainer.is_global_zero:
             return
         share = float(trainer.callback_metrics.get("train/padding", 0.0))
-        if share > WORTH_TELLING:
+        if share > WORTH_TELLING and self._longest > FEW:
             print(
                 f"{share:.0%} of what the first epoch computed was padding; data.pack: 16 puts patients of like size "
                 "together, data.token_budget bounds a batch by tokens"

@@ -204,7 +204,8 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
             found.add(
                 "features", f"{len(strangers)} slides belong to no patient of the table: {strangers[0]}, …", "look"
             )
-        if named := sum(map(len, member.clinical.slides.values())) - sum(map(len, matched.values())):
+        named = sum(map(len, member.clinical.slides.values())) - sum(map(len, matched.values()))
+        if named > 0:  # a table that names no slides is matched by the patients' ids
             found.add("features", f"{named} slides that the table names are not in the store", "look")
     return with_slides
 

@@ -62,7 +62,7 @@ def _spread(slides: list[str], store: FeatureStore) -> list[str]:
     """Slides spread evenly over those given, of which the features together are small enough to be read now."""
     limit = READ_BYTES_REMOTE if "://" in store.path else READ_BYTES
     sizes = store.sizes(slides, sorted(store.attributes["magnifications"]))
-    total = sum(2 * store.n_features * sum(tiles) for tiles in sizes.values())
+    total = sum(store.dtype.itemsize * store.n_features * sum(tiles) for tiles in sizes.values())
     step = max(1, -(-total // limit))
     return slides[::step]
 

@@ -181,7 +181,8 @@ def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> No
     arrays: dict[str, np.ndarray] = {}
     meta: list[dict[str, Any]] = []
     rows = {row["patient_id"]: row for row in collected.rows}
-    by_patient = {maps["patient_id"]: maps for maps in collected.attention}
+    placed = data.store is None or not data.store.holds_vectors  # vectors of whole slides lie nowhere on them
+    by_patient = {maps["patient_id"]: maps for maps in collected.attention if placed}
     for patient, verdict in choose_examples(collected.rows, list(by_patient)).items():
         maps = by_patient[patient]
         for index, slide_id in enumerate(data.reader.slides.get(maps["patient_id"], [])):

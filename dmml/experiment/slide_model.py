@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError, reason_of
 from dmml.experiment.run_folder import run_of_checkpoint
+from dmml.store.root_attributes import VECTORS
 from dmml.training.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
@@ -110,6 +111,11 @@ def load_its_encoder(model: CheckpointModel, weights: str | Path | None = None) 
     from dmml.slides.encoders import load_encoder
 
     wanted = model.encoder
+    if wanted.get("content") == VECTORS:
+        raise InputError(
+            f"{model.path}: the model reads vectors of slides ({wanted['name']}), which dmml cannot make from a slide; import "
+            "the slide's vector with `dmml features import`, and use `dmml predict`"
+        )
     try:
         encoder = load_encoder(wanted["name"], weights)
     except InputError as error:

@@ -212,7 +212,7 @@ def _identity(encoder: str | None, found: Sequence[FoundVectors], names: Sequenc
         raise InputError(
             f"the files name several encoders ({', '.join(sorted(named))}); import the files of one at a time"
         )
-    identity = {"name": encoder or next(iter(named), _UNNAMED), "dim": dim}
+    identity = {"name": encoder or next(iter(named), _UNNAMED), "dim": dim, "content": VECTORS}
     if names is not None:
         identity["weights"] = f"columns {hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:16]}"
     return identity
