@@ -26,6 +26,8 @@ _UNNAMED = "vectors"
 _LARGEST = float(np.finfo(np.float16).max)
 _PRECISION = 1e-3
 """Rounding error, relative to a feature's spread, above which features are kept as float32"""
+_CONSTANT = 1e-7
+"""Spread, relative to a feature's size, up to which it is constant, and rounding takes nothing away"""
 
 
 @dataclass
@@ -202,7 +204,8 @@ def needs_single_precision(values: np.ndarray) -> bool:
     exact = np.where(known, values, 0).astype(np.float64)
     spread = np.where(known, exact - exact.sum(0) / count, 0)
     error = exact - exact.astype(np.float16)
-    return bool(((error**2).sum(0) > _PRECISION**2 * (spread**2).sum(0)).any())
+    varies = (spread**2).sum(0) > _CONSTANT**2 * (exact**2).sum(0)
+    return bool((varies & ((error**2).sum(0) > _PRECISION**2 * (spread**2).sum(0))).any())
 
 
 def _identity(encoder: str | None, found: Sequence[FoundVectors], names: Sequence[str] | None, dim: int) -> dict:

@@ -27,21 +27,27 @@ def split_instances(found: FoundVectors, n: int) -> FoundVectors:
         n: Instances per row.
 
     Raises:
-        InputError: The width is no multiple of n.
+        InputError: The width is no multiple of n, or the names divide into n instances in several ways.
     """
     width = found.values.shape[1]
     if n < 2 or width % n:
         raise InputError(f"{found.path}: {width} features are not --instances {n} of equal width; check --columns or N")
-    grouped = _group(found.names, n) if found.names else None
-    if grouped is None:
-        order, labels = np.arange(width).reshape(n, -1), []
-        names = None
+    ways = _groupings(found.names, n) if found.names else []
+    if len(ways) > 1:
+        told = "; ".join(", ".join(way) for way in ways)
+        raise InputError(
+            f"{found.path}: --instances {n} divides the columns in several ways ({told}); take the columns of one with "
+            "--columns, or rename them"
+        )
+    if not ways:
+        order, names = np.arange(width).reshape(n, -1), None
         note = f"instances are blocks of {width // n} consecutive columns"
         if found.names:
             note += f", which begin with {listed([found.names[i] for i in order[:, 0]])}"
     else:
-        labels, names, order = grouped
-        note = f"{n} instances of {width // n} features: {', '.join(labels)}"
+        names = list(next(iter(ways[0].values())))
+        order = np.array([[columns[name] for name in names] for columns in ways[0].values()])
+        note = f"{n} instances of {width // n} features: {', '.join(ways[0])}"
     values = found.values[:, order]  # (rows, n, d)
     known = ~np.isnan(values).all(axis=2)
     notes = [*found.notes, note]
@@ -51,10 +57,10 @@ def split_instances(found: FoundVectors, n: int) -> FoundVectors:
     return FoundVectors(found.path, ids, values[known], names, found.encoder, notes)
 
 
-def _group(names: Sequence[str], n: int) -> tuple[list[str], list[str], np.ndarray] | None:
-    """Labels of the instances, names of their common features, and the (n, d) columns; None where names do not tell."""
+def _groupings(names: Sequence[str], n: int) -> list[dict[str, dict[str, int]]]:
+    """Every way in which one part of the names divides them into n instances: {instance: {common name: column}}."""
     parts = [list(_PART.finditer(name)) for name in names]
-    found = []
+    ways = []
     for place in range(min(map(len, parts))):
         by_label: dict[str, dict[str, int]] = defaultdict(dict)
         for i, (name, own) in enumerate(zip(names, parts, strict=True)):
@@ -62,9 +68,5 @@ def _group(names: Sequence[str], n: int) -> tuple[list[str], list[str], np.ndarr
             by_label[at.group()][f"{name[: at.start()]}*{name[at.end() :]}"] = i
         rests = [set(columns) for columns in by_label.values()]
         if len(rests) == n and len(names) == n * len(rests[0]) and all(rest == rests[0] for rest in rests):
-            found.append(by_label)
-    if len(found) != 1:
-        return None
-    common = list(next(iter(found[0].values())))
-    order = np.array([[columns[rest] for rest in common] for columns in found[0].values()])
-    return list(found[0]), common, order
+            ways.append(dict(by_label))
+    return ways

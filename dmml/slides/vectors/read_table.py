@@ -116,8 +116,8 @@ def _numbers(table: TextTable, rows: pd.DataFrame, columns: list[str], missing: 
         known = text.where(~text.str.lower().isin(words), "nan")
         read = pd.to_numeric(known, errors="coerce")
         bad = text[read.isna() & (known != "nan")]
-        if len(bad) or column.dtype.kind == "b" or ((known == "nan").all() and (text != "").any()):
-            wrong[name] = str(bad.iloc[0]) if len(bad) else str(text[text != ""].iloc[0])
+        if len(bad) or column.dtype.kind == "b":
+            wrong[name] = str(bad.iloc[0]) if len(bad) else str(text.iloc[0])
         values[:, i] = read
     if wrong:
         shown = ", ".join(f"{name!r} ({value!r})" for name, value in list(wrong.items())[:4])

@@ -1,0 +1,159 @@
+"""Training statistics of features: each patient weighs the same, missing values take no part, nobody else is read."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from cohorts import data_of, simulated
+
+from dmml.data.dataset import Collate, Patient, PatientReader
+from dmml.data.feature_statistics import fill_missing, fillings, fit_feature_statistics
+from dmml.store import FeatureStore, SlideFeatures
+
+
+class Tokens:
+    """A reader of tokens at 20x that were given, or are drawn when they are asked for."""
+
+    def __init__(self, tokens, draw=None):
+        self.tokens, self.draw = tokens, draw
+
+    def read(self, patient_id):
+        features = self.tokens[patient_id] if self.draw is None else self.draw(patient_id)
+        return Patient(patient_id, {} if features is None else {20: features}, {}, {}, np.zeros(0, np.int64))
+
+
+def by_loop(tokens, feature):
+    """Mean and spread of one feature, token by token, each patient with weight 1."""
+    weights, values = [], []
+    for own in tokens.values():
+        known = [float(v) for v in own[:, feature] if not np.isnan(v)]
+        values += known
+        weights += [1 / max(1, len(known))] * len(known)
+    mean = np.average(values, weights=weights)
+    return mean, np.sqrt(np.average((np.array(values) - mean) ** 2, weights=weights))
+
+
+@pytest.fixture
+def tokens():
+    random = np.random.default_rng(0)
+    found = {f"P{i}": random.normal(3 * i, 1 + i, (1 + 7 * i, 5)).astype(np.float32) for i in range(6)}
+    for own in found.values():
+        own[random.random(own.shape) < 0.2] = np.nan
+    for own in found.values():
+        own[:, 3] = 2.5
+    found["P2"][:, 1] = np.nan
+    return found
+
+
+def test_each_patient_weighs_the_same_and_missing_values_take_no_part(tokens):
+    found = fit_feature_statistics(Tokens(tokens), list(tokens), [10, 20])
+    assert set(found) == {"20"}
+    for feature in (0, 1, 2, 4):
+        mean, scale = by_loop(tokens, feature)
+        assert found["20"]["mean"][feature] == pytest.approx(mean, rel=1e-12)
+        assert found["20"]["scale"][feature] == pytest.approx(scale, rel=1e-12)
+    assert (found["20"]["mean"][3], found["20"]["scale"][3]) == (2.5, 1.0)
+    assert all(type(value) is float for value in found["20"]["mean"] + found["20"]["scale"])
+
+
+def test_a_feature_that_nobody_has_is_0_1_and_large_means_lose_nothing(tokens):
+    for own in tokens.values():
+        own[:, 4] = np.nan
+        own[:, 2] = 0
+    exact = {p: own.astype(np.float64) for p, own in tokens.items()}
+    for i, own in enumerate(exact.values()):
+        own[:, 2] = 1e9 + i
+    found = fit_feature_statistics(Tokens(exact), list(exact), [20])["20"]
+    assert (found["mean"][4], found["scale"][4]) == (0.0, 1.0)
+    assert found["mean"][2] == 1e9 + 2.5
+    assert found["scale"][2] == 1.0  # 1.7 on 1e9 is less than float32 holds
+    for own in exact.values():
+        own[:, 2] -= 9.9e8
+    found = fit_feature_statistics(Tokens(exact), list(exact), [20])["20"]
+    assert found["scale"][2] == pytest.approx(np.std(np.arange(6)), rel=1e-9)
+
+
+def test_a_bounded_even_draw_is_near_the_whole_and_the_same_twice(tokens):
+    many = {p: np.random.default_rng(i).normal(i, 1, (5_000, 3)) for i, p in enumerate(tokens)}
+    whole = fit_feature_statistics(Tokens(many), list(many), [20], max_tokens_per_patient=5_000)
+    some, again = (fit_feature_statistics(Tokens(many), list(many), [20], 500, seed=3) for _ in range(2))
+    assert some == again
+    assert some != whole
+    assert some["20"]["mean"] == pytest.approx(whole["20"]["mean"], abs=0.1)
+    assert some["20"]["scale"] == pytest.approx(whole["20"]["scale"], rel=0.05)
+    trend = {"P0": np.arange(10_000.0)[:, None]}
+    assert fit_feature_statistics(Tokens(trend), ["P0"], [20], 100)["20"]["mean"][0] == pytest.approx(5_000, abs=51)
+
+
+def test_memory_does_not_grow_with_patients():
+    def peak(patients):
+        reader = Tokens(None, lambda p: np.random.default_rng(int(p)).normal(size=(3_000, 64)).astype(np.float32))
+        tracemalloc.start()
+        fit_feature_statistics(reader, [str(i) for i in range(patients)], [20], 1_000)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    assert peak(40) < 1.2 * peak(2)
+
+
+def test_the_batch_holds_the_training_mean_where_a_value_is_missing(tmp_path):
+    store = FeatureStore.create(
+        tmp_path / "v.zarr", {"name": "v", "dim": 3}, {20: 0.5}, content="vectors", dtype="float32"
+    )
+    values = {"a": [[1.0, np.nan, 1e6]], "b": [[3.0, 2.0, np.nan], [np.nan, 4.0, 2e6]], "c": [[np.nan, np.nan, 5e5]]}
+    for name, rows in values.items():
+        store.write(name, {20: SlideFeatures(np.array(rows), np.zeros((len(rows), 2)))}, {})
+    reader = PatientReader(store, {p: [p] for p in values}, [20])
+    fitted = {"feature_statistics": fit_feature_statistics(reader, ["a", "b"], [20])}
+    assert fitted["feature_statistics"]["20"]["mean"] == [2.0, 3.0, 1.5e6]
+    collate = Collate([20], list(values), {}, torch.zeros(3, dtype=torch.bool), {}, fillings(store, fitted))
+    batch = collate([reader.read(p) for p in values])
+    features = batch.bags[20].features
+    assert features.dtype == torch.float32
+    assert features[0, 0].tolist() == [1.0, 3.0, 1e6]
+    assert features[1].tolist() == [[3.0, 2.0, 1.5e6], [2.0, 4.0, 2e6]]
+    assert features[2, 0].tolist() == [2.0, 3.0, 5e5]
+    assert not features[~batch.bags[20].mask].any()
+
+
+def test_a_store_of_tiles_costs_nothing(tmp_path):
+    tiles = FeatureStore.create(tmp_path / "t.zarr", {"name": "v", "dim": 3}, {20: 0.5})
+    assert fillings(tiles, {"feature_statistics": {"20": {"mean": [0.0] * 3, "scale": [1.0] * 3}}}) == {}
+    assert fillings(None, {}) == {}
+    half = torch.tensor([[[float("nan"), 2.0]]], dtype=torch.float16)
+    filled = fill_missing(half, torch.tensor([0.5, 9.0]))
+    assert filled.dtype == torch.float16
+    assert filled.tolist() == [[[0.5, 2.0]]]
+
+
+@pytest.mark.slow
+def test_statistics_do_not_change_with_the_features_of_test_patients(tmp_path_factory):
+    folder = simulated(tmp_path_factory)
+    data = data_of(folder)
+    data.setup("fit")
+    train = data.patients("train")
+    before = data.fitted({})["feature_statistics"]
+    assert set(before) == {"10", "20"}
+
+    changed = data_of(folder)
+    changed.setup("fit")
+    changed.reader = Altered(changed.reader, set(train))
+    assert changed.fitted({})["feature_statistics"] == before
+    everyone = [*train, *data.patients("val")]
+    assert changed.feature_statistics(everyone) != data.feature_statistics(everyone)  # the altered features would show
+
+
+class Altered:
+    """A reader that shows other features of every patient who is not spared."""
+
+    def __init__(self, reader, spared):
+        self.reader, self.spared, self.slides = reader, spared, reader.slides
+
+    def read(self, patient_id):
+        patient = self.reader.read(patient_id)
+        if patient_id in self.spared:
+            return patient
+        features = {m: 7 + 0 * np.asarray(values) for m, values in patient.features.items()}
+        return Patient(patient_id, features, patient.position, patient.slide, patient.parent)
