@@ -96,7 +96,7 @@ def test_float32_where_float16_overflows_or_rounds(capsys):
     assert not needs_single_precision(np.where(values > 1, np.nan, values))
     assert not needs_single_precision(values * 1e3)
     assert needs_single_precision(values * 1e6)
-    assert needs_single_precision(values + [0, 0, 1_000])
+    assert needs_single_precision(values + np.array([0, 0, 1_000]))
     assert needs_single_precision(values * [1, 1, 1e-7])
     assert not needs_single_precision(np.column_stack([values, np.full(200, 1 / 3)]))  # constant: nothing to round away
 
