@@ -81,7 +81,7 @@ class SubspaceOutput:
     logits_by_magnification: dict[int, Tensor]
     """{m: (B, C)}"""
     subspace_logits: dict[tuple[int, str], Tensor]
-    """{(m, s): (B, C)}, the part that a subspace contributes; the two sum to the magnification's logits"""
+    """{(m, s): (B, C)}, the part that a subspace contributes; with `tissue_logits`, the two sum to the magnification's"""
     embeddings: dict[tuple[int, str], Tensor]
     """{(m, s): (B, d)}"""
     attention: dict[tuple[int, str], Tensor]
@@ -90,6 +90,10 @@ class SubspaceOutput:
     """{(m, s): (B, P_s)}, expression scores predicted from the tissue alone; 0 (the training mean) without tissue"""
     guided_programs: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     """{(m, s): (B, P_s)}, the same as a fusion reads them whose attention RNA guides; a teacher's inner step"""
+    tissue_logits: dict[int, Tensor] = field(default_factory=dict)
+    """{m: (B, C)}, the tissue-specific part, which belongs to neither subspace; 0 without tissue; {} = the model has none"""
+    tissue_attention: dict[int, Tensor] = field(default_factory=dict)
+    """{m: (B, N_m)}, as `attention`, of the tissue-specific part; {} = the model has none"""
 
 
 @dataclass

@@ -14,6 +14,8 @@ from dmml.types import SUBSPACES, Batch, SubspaceOutput
 if TYPE_CHECKING:
     from dmml.training.subspace_module import SubspaceModule
 
+TISSUE = "tissue"
+"""Name of the tissue-specific part beside those of the subspaces"""
 HEADLINE_DAY = 1095.0
 """Survival is told at the last known horizon up to 3 years"""
 FEW_TILES = 20
@@ -37,11 +39,13 @@ class Answer:
 
     Attributes:
         kind: Of the task.
-        prediction: All magnifications and both subspaces together.
+        prediction: All magnifications, both subspaces and the tissue-specific part together.
         by_magnification: {m: prediction from that magnification alone}.
-        without: {s: prediction with a subspace's part W_s z_s of the logits left out, as if it had seen no tissue}.
+        without: {s: prediction with a subspace's part W_s z_s of the logits left out, as if it had seen no tissue}; under
+            "tissue", where the model has one, the same for the tissue-specific part, which belongs to neither subspace.
         without_by_magnification: {(m, s): the same at one magnification}.
-        subspace_logits: {(m, s): (C,) the part that a subspace contributes, half of the head's constant included}.
+        subspace_logits: {(m, s): (C,) the part that a subspace contributes, half of the head's constant included; of the
+            tissue-specific part under (m, "tissue")}; together they are the magnification's logits.
         headline: See there.
         median_risk: Of the training patients; None for tasks without risk, or where the checkpoint does not tell.
         programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
@@ -96,6 +100,8 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
     seen = [m for i, m in enumerate(model.magnifications) if available[i, 0]]
     prediction = columns(output.logits)
     without = _without(model, output)
+    logits = output.subspace_logits | {(m, TISSUE): part for m, part in output.tissue_logits.items()}
+    parts = (*SUBSPACES, TISSUE) if output.tissue_logits else SUBSPACES
     programs = {
         (m, s): dict(zip(model.scores.names[s], output.programs[m, s][0].tolist(), strict=True))
         for m in seen
@@ -107,11 +113,11 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
         prediction=prediction,
         by_magnification={m: columns(output.logits_by_magnification[m]) for m in seen},
         without={
-            s: columns(task.combine(torch.stack([without[m, s] for m in model.magnifications]), available))
-            for s in SUBSPACES
+            part: columns(task.combine(torch.stack([without[m, part] for m in model.magnifications]), available))
+            for part in parts
         },
-        without_by_magnification={(m, s): columns(without[m, s]) for m in seen for s in SUBSPACES},
-        subspace_logits={(m, s): output.subspace_logits[m, s][0].tolist() for m in seen for s in SUBSPACES},
+        without_by_magnification={(m, part): columns(without[m, part]) for m in seen for part in parts},
+        subspace_logits={(m, part): logits[m, part][0].tolist() for m in seen for part in parts},
         headline=_headline(task, prediction, model.fitted.get("horizons")),
         median_risk=model.fitted.get("median_risk") if "risk" in prediction else None,
         programs={s: _mean([programs[m, s] for m in seen if (m, s) in programs]) for s in SUBSPACES},
@@ -122,8 +128,8 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
 
 
 def _without(model: SubspaceModule, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
-    """{(m, s): (1, C)} logits of a magnification less W_s z_s: what they are where a subspace's embedding is 0."""
-    left = {}
+    """{(m, part): (1, C)} logits of a magnification without one part: without W_s z_s, or the tissue-specific part."""
+    left = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
     for m, (weight, *slices) in zip(model.magnifications, model.subspace_heads(), strict=True):
         for s, part in zip(SUBSPACES, slices, strict=True):
             left[m, s] = output.logits_by_magnification[m] - output.embeddings[m, s] @ weight[:, part].T
@@ -187,7 +193,8 @@ def plain(answer: Answer) -> dict[str, Any]:
             "without": answer.without,
             "without_by_magnification": {f"{m}x_{s}": view for (m, s), view in answer.without_by_magnification.items()},
             "logits": {f"{m}x_{s}": part for (m, s), part in answer.subspace_logits.items()},
-            "reading": "without: the prediction with a subspace's part left out; logits: its part, half of the constant in it",
+            "reading": "without: the prediction with a subspace's part left out; logits: its part, half of the constant in it; "
+            "tissue: the tissue-specific part, which belongs to neither subspace",
         },
         "programs": {
             s: {

@@ -7,7 +7,7 @@ from typing import Any
 
 from dmml.evaluation.plots import horizon_name
 from dmml.evaluation.written import number, percent
-from dmml.experiment.slide_answer import FEW_TILES, Answer
+from dmml.experiment.slide_answer import FEW_TILES, TISSUE, Answer
 from dmml.slides.mpp import GIVEN
 
 RESEARCH_USE = (
@@ -92,12 +92,14 @@ def how_sure(answer: Answer) -> list[str]:
 
 
 def subspaces(answer: Answer) -> str:
-    """What the answer would be without the tumor's, and without the microenvironment's part."""
-    left = {s: _value(answer, view) for s, view in answer.without.items()}
+    """What the answer would be without the part of the tumor, of the microenvironment, or of neither."""
+    left = {part: _value(answer, view) for part, view in answer.without.items()}
+    parts = "Both subspaces" if TISSUE not in left else "Both subspaces and a part that the tissue alone gives"
+    neither = f", without the part that belongs to neither {left[TISSUE]}" if TISSUE in left else ""
     return (
-        f"Both subspaces add up to the answer, {_value(answer, answer.prediction)}. With the tumor's part left out it would "
-        f"be {left['tumor']}, with the part of the microenvironment (TME) left out {left['tme']}: the farther from the "
-        "answer, the more that part counted."
+        f"{parts} add up to the answer, {_value(answer, answer.prediction)}. With the tumor's part left out it would "
+        f"be {left['tumor']}, with the part of the microenvironment (TME) left out {left['tme']}{neither}: the farther "
+        "from the answer, the more that part counted."
     )
 
 

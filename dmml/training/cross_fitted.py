@@ -84,4 +84,6 @@ def _rows_of(mine: Tensor, told: SubspaceOutput, other: SubspaceOutput) -> Subsp
         embeddings=each(told.embeddings, other.embeddings),
         attention=each(told.attention, other.attention),
         programs=each(told.programs, other.programs),
+        tissue_logits=each(told.tissue_logits, other.tissue_logits),
+        tissue_attention=each(told.tissue_attention, other.tissue_attention),
     )

@@ -32,6 +32,7 @@ from dmml.training.confidence import confidence_sums
 from dmml.training.logged_module import LoggedModule
 from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
 from dmml.training.optimisation import adamw_with_cosine
+from dmml.training.output_parts import assemble_output
 from dmml.training.packing import pack, unpack
 from dmml.training.programs import ProgramScores
 from dmml.training.weighting import Weighing, as_they_are
@@ -204,20 +205,14 @@ class SubspaceModule(LoggedModule):
         embeddings: dict[tuple[int, str], Tensor],
         attention: dict[tuple[int, str], Tensor],
         programs: dict[tuple[int, str], Tensor],
+        tissue_logits: dict[int, Tensor] | None = None,
+        tissue_attention: dict[int, Tensor] | None = None,
     ) -> SubspaceOutput:
-        """Heads and combination."""
-        subspace_logits, by_magnification = {}, {}
-        for m in self.magnifications:
-            parts = self.heads[f"{m}x"]({s: embeddings[m, s] for s in SUBSPACES})
-            subspace_logits |= {(m, s): part for s, part in parts.items()}
-            by_magnification[m] = sum(parts.values())
-            n = batch.bags[m].features.shape[1] if m in batch.bags else 0
-            for s in SUBSPACES:  # the padding token of an absent bag is not the caller's
-                attention[m, s] = attention[m, s][:, :n]
-        logits = self.task.combine(
-            torch.stack([by_magnification[m] for m in self.magnifications]), self._available(batch)
+        """Apply the heads, add the tissue-specific part and combine the magnifications."""
+        attentions = attention, tissue_attention or {}
+        return assemble_output(
+            self.task, self.heads, batch, self._available(batch), embeddings, attentions, programs, tissue_logits or {}
         )
-        return SubspaceOutput(logits, by_magnification, subspace_logits, embeddings, attention, programs)
 
     def _available(self, batch: Batch) -> Tensor:
         """(M, B) bool: whether a patient has tokens at a magnification."""

@@ -96,6 +96,10 @@ def test_subspaces_name_what_the_answer_would_be_without():
     assert "61 %" in text
     assert "tumor's part left out it would be 70 %" in text
     assert "60 %" in text
+    assert "neither" not in text
+    view = {"risk": -2.2, "survival_1095": 0.55}
+    text = slide_words.subspaces(replace(SURVIVAL, without=SURVIVAL.without | {"tissue": view}))
+    assert "without the part that belongs to neither 55 %" in text
 
 
 def test_notes_on_tissue_scale_and_rna():

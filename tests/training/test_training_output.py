@@ -42,7 +42,8 @@ def test_keys_and_shapes(name, kind):
     )
     for m in (10, 20):
         assert output.logits_by_magnification[m].shape == (4, c)
-        close(output.subspace_logits[m, "tumor"] + output.subspace_logits[m, "tme"], output.logits_by_magnification[m])
+        parts = [*(output.subspace_logits[m, s] for s in SUBSPACES), output.tissue_logits.get(m, torch.zeros(4, c))]
+        close(sum(parts), output.logits_by_magnification[m])
         for s, n_programs in (("tumor", 2), ("tme", 3)):
             assert output.embeddings[m, s].shape == (4, 16)
             assert output.attention[m, s].shape == batch.bags[m].mask.shape

@@ -1,0 +1,56 @@
+"""From the parts of a forward pass to a model's output: the heads, and the sum of all parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dmml.tasks import Task
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
+
+_BySubspace = dict[tuple[int, str], Tensor]
+
+
+def assemble_output(
+    task: Task,
+    heads: nn.ModuleDict,
+    batch: Batch,
+    available: Tensor,
+    embeddings: _BySubspace,
+    attention: tuple[_BySubspace, dict[int, Tensor]],
+    programs: _BySubspace,
+    tissue_logits: dict[int, Tensor],
+) -> SubspaceOutput:
+    """Apply the heads, add the tissue-specific part, and combine the magnifications.
+
+    Args:
+        task: Combines the logits of the magnifications.
+        heads: {"10x": `SubspaceHead`, …}, one for every magnification of the model.
+        batch: What the output is of.
+        available: (M, B) bool, the magnifications at which a patient has tokens.
+        embeddings: {(m, s): (B, d)}.
+        attention: {(m, s): (B, N_m)} of the subspaces and {m: (B, N_m)} of the tissue-specific part. A magnification
+            that the batch lacks has one token, which is padding; it is cut off here.
+        programs: {(m, s): (B, P_s)}.
+        tissue_logits: {m: (B, C)}; {} = the model has no tissue-specific part.
+    """
+    subspace_logits: _BySubspace = {}
+    logits: dict[int, Tensor] = {}
+    for name, head in heads.items():
+        m = int(name.removesuffix("x"))
+        parts = head({s: embeddings[m, s] for s in SUBSPACES})
+        subspace_logits |= {(m, s): part for s, part in parts.items()}
+        logits[m] = sum(parts.values())
+        if m in tissue_logits:
+            logits[m] = logits[m] + tissue_logits[m]
+    n_tokens = {m: batch.bags[m].features.shape[1] if m in batch.bags else 0 for m in logits}
+    return SubspaceOutput(
+        logits=task.combine(torch.stack(list(logits.values())), available),
+        logits_by_magnification=logits,
+        subspace_logits=subspace_logits,
+        embeddings=embeddings,
+        attention={(m, s): values[:, : n_tokens[m]] for (m, s), values in attention[0].items()},
+        programs=programs,
+        tissue_logits=tissue_logits,
+        tissue_attention={m: values[:, : n_tokens[m]] for m, values in attention[1].items()},
+    )
