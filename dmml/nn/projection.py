@@ -9,6 +9,19 @@ from dmml.functional.padding import clear_padding
 from dmml.types import GradientRule
 
 
+def clean_features(features: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Features as layers read them: in the precision of their weights, and without what stands in the padding.
+
+    Args:
+        features: (B, N, D) in any precision.
+        mask: (B, N) bool.
+        dtype: Of the weights.
+    """
+    features = features.to(dtype)
+    # Without gradients padding is cleared after the product; with them its NaN would reach the weights as 0 · NaN.
+    return clear_padding(features, mask) if torch.is_grad_enabled() else features
+
+
 class TokenProjection(nn.Module):
     """Features → tokens: one line, a norm and a bend. The expensive product of a magnification, done once.
 
@@ -19,7 +32,7 @@ class TokenProjection(nn.Module):
             for each token averages out over a slide.
 
     Shape:
-        features (B, N, D), mask (B, N) → (B, N, d), 0 at masked tokens.
+        features (B, N, D) from `clean_features`, mask (B, N) → (B, N, d), 0 at masked tokens.
     """
 
     def __init__(self, n_features: int, width: int, dropout: float = 0.1):
@@ -30,9 +43,6 @@ class TokenProjection(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Project."""
-        features = features.to(self.linear.weight.dtype)
-        if torch.is_grad_enabled():  # a NaN in padding would reach the weight's gradient as 0 · NaN
-            features = clear_padding(features, mask)
         tokens = nn.functional.gelu(self.norm(self.linear(features)))
         if self.training and self.dropout.p:
             tokens = tokens * self.dropout(tokens.new_ones(len(tokens), 1, tokens.shape[-1]))

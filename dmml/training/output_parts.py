@@ -17,9 +17,9 @@ def assemble_output(
     batch: Batch,
     available: Tensor,
     embeddings: _BySubspace,
-    attention: tuple[_BySubspace, dict[int, Tensor]],
+    attention: _BySubspace,
     programs: _BySubspace,
-    tissue_logits: dict[int, Tensor],
+    tissue: dict[int, tuple[Tensor, Tensor] | None],
 ) -> SubspaceOutput:
     """Apply the heads, add the tissue-specific part, and combine the magnifications.
 
@@ -29,11 +29,12 @@ def assemble_output(
         batch: What the output is of.
         available: (M, B) bool, the magnifications at which a patient has tokens.
         embeddings: {(m, s): (B, d)}.
-        attention: {(m, s): (B, N_m)} of the subspaces and {m: (B, N_m)} of the tissue-specific part. A magnification
-            that the batch lacks has one token, which is padding; it is cut off here.
+        attention: {(m, s): (B, N_m)}. A magnification that the batch lacks has one token, which is padding; it is cut
+            off here.
         programs: {(m, s): (B, P_s)}.
-        tissue_logits: {m: (B, C)}; {} = the model has no tissue-specific part.
+        tissue: {m: logits (B, C) and attention (B, N_m) of the tissue-specific part}; None, or {}, without one.
     """
+    tissue = {m: part for m, part in tissue.items() if part is not None}
     subspace_logits: _BySubspace = {}
     logits: dict[int, Tensor] = {}
     for name, head in heads.items():
@@ -41,16 +42,16 @@ def assemble_output(
         parts = head({s: embeddings[m, s] for s in SUBSPACES})
         subspace_logits |= {(m, s): part for s, part in parts.items()}
         logits[m] = sum(parts.values())
-        if m in tissue_logits:
-            logits[m] = logits[m] + tissue_logits[m]
+        if m in tissue:
+            logits[m] = logits[m] + tissue[m][0]
     n_tokens = {m: batch.bags[m].features.shape[1] if m in batch.bags else 0 for m in logits}
     return SubspaceOutput(
         logits=task.combine(torch.stack(list(logits.values())), available),
         logits_by_magnification=logits,
         subspace_logits=subspace_logits,
         embeddings=embeddings,
-        attention={(m, s): values[:, : n_tokens[m]] for (m, s), values in attention[0].items()},
+        attention={(m, s): values[:, : n_tokens[m]] for (m, s), values in attention.items()},
         programs=programs,
-        tissue_logits=tissue_logits,
-        tissue_attention={m: values[:, : n_tokens[m]] for m, values in attention[1].items()},
+        tissue_logits={m: part[0] for m, part in tissue.items()},
+        tissue_attention={m: part[1][:, : n_tokens[m]] for m, part in tissue.items()},
     )

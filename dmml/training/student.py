@@ -43,6 +43,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: As in `SubspaceTeacher`.
         program_weight: As in `SubspaceTeacher`.
         decorrelation_weight: As in `SubspaceTeacher`.
+        tissue_specific: As in `SubspaceTeacher`.
         tissue_rank: Dimensions through which the tissue enters an embedding where there are no programs.
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
@@ -74,6 +75,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: float = 0.1,
         program_weight: float = 10.0,
         decorrelation_weight: float = 0.05,
+        tissue_specific: bool = True,
         tissue_rank: int = 8,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
@@ -97,6 +99,7 @@ class SubspaceStudent(SubspaceModule):
             consistency_weight=consistency_weight,
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
+            tissue_specific=tissue_specific,
             tissue_rank=tissue_rank,
             token_dropout=token_dropout,
             embedding_dropout=embedding_dropout,
@@ -149,13 +152,12 @@ class SubspaceStudent(SubspaceModule):
 
     def forward(self, batch: Batch) -> SubspaceOutput:
         """See `SubspaceOutput`; reads tissue alone."""
-        embeddings, attention, programs = {}, {}, {}
+        embeddings, attention, programs, specific = {}, {}, {}, {}
         for m in self.magnifications:
             bag = self._bag(batch, m)
-            tokens = dict(
-                zip(SUBSPACES, fork(self.projection[f"{m}x"](bag.features, bag.mask), self._shared_rule), strict=True)
-            )
-            tissue, shares = self.aggregator[f"{m}x"](tokens, bag)
+            tokens, specific[m] = self._read_features(m, bag)
+            own = dict(zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True))
+            tissue, shares = self.aggregator[f"{m}x"](own, bag)
             there = bag.mask.any(1, keepdim=True)
             for s in SUBSPACES:
                 key = f"{m}x_{s}"
@@ -163,7 +165,7 @@ class SubspaceStudent(SubspaceModule):
                 programs[m, s] = self.reading[key](tissue[s]) * there if known else tissue[s][:, :0]
                 embeddings[m, s] = self.embed[key](programs[m, s] if known else tissue[s]) * there
                 attention[m, s] = shares[s]
-        return self._finish(batch, embeddings, attention, programs)
+        return self._finish(batch, embeddings, attention, programs, specific)
 
     def setup(self, stage: str) -> None:
         """As in the base; a student begins with the teacher's reading of tissue, and its way from programs to outcome."""

@@ -15,7 +15,8 @@ from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.functional.consistency import decorrelation
 from dmml.nn.heads import ProgramHead, SubspaceHead
-from dmml.nn.projection import TokenProjection
+from dmml.nn.projection import TokenProjection, clean_features
+from dmml.nn.tissue import TissueSpecificHead
 from dmml.tasks import Task
 from dmml.training.bags import bag_of
 from dmml.training.checkpoint import (
@@ -58,6 +59,7 @@ class SubspaceModule(LoggedModule):
         consistency_weight: float,
         program_weight: float,
         decorrelation_weight: float,
+        tissue_specific: bool,
         tissue_rank: int,
         token_dropout: float,
         embedding_dropout: float,
@@ -76,7 +78,8 @@ class SubspaceModule(LoggedModule):
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
-        self.tissue_rank, self.token_dropout, self.embedding_dropout = tissue_rank, token_dropout, embedding_dropout
+        self.tissue_specific, self.tissue_rank = tissue_specific, tissue_rank
+        self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.init_from, self.compiled, self.fitted = init_from, compile, unpack(fitted or {})
         self._built = False
@@ -95,8 +98,17 @@ class SubspaceModule(LoggedModule):
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
             )
         self._build_programs()
-        size = self.width, self.task.n_outputs, self.embedding_dropout
-        self.heads = nn.ModuleDict({f"{m}x": SubspaceHead(*size) for m in self.magnifications})
+        self.heads = nn.ModuleDict(
+            {
+                f"{m}x": SubspaceHead(self.width, self.task.n_outputs, self.embedding_dropout)
+                for m in self.magnifications
+            }
+        )
+        if self.n_features and self.tissue_specific:
+            size = self.n_features, self.task.n_outputs
+            self.tissue_heads = nn.ModuleDict(
+                {f"{m}x": TissueSpecificHead(*size, dropout=self.embedding_dropout) for m in self.magnifications}
+            )
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
@@ -199,20 +211,17 @@ class SubspaceModule(LoggedModule):
     def _bag(self, batch: Batch, magnification: int) -> Bag:
         return bag_of(batch, magnification, self.n_features or 0)
 
-    def _finish(
-        self,
-        batch: Batch,
-        embeddings: dict[tuple[int, str], Tensor],
-        attention: dict[tuple[int, str], Tensor],
-        programs: dict[tuple[int, str], Tensor],
-        tissue_logits: dict[int, Tensor] | None = None,
-        tissue_attention: dict[int, Tensor] | None = None,
-    ) -> SubspaceOutput:
-        """Apply the heads, add the tissue-specific part and combine the magnifications."""
-        attentions = attention, tissue_attention or {}
-        return assemble_output(
-            self.task, self.heads, batch, self._available(batch), embeddings, attentions, programs, tissue_logits or {}
-        )
+    def _read_features(self, magnification: int, bag: Bag) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Tokens (B, N, d) for the subspaces, and logits and attention of the tissue-specific part if there is one."""
+        projection = self.projection[f"{magnification}x"]
+        features = clean_features(bag.features, bag.mask, projection.linear.weight.dtype)
+        specific = self.tissue_heads[f"{magnification}x"](features, bag.mask) if self.tissue_specific else None
+        return projection(features, bag.mask), specific
+
+    def _finish(self, batch: Batch, embeddings: dict, attention: dict, programs: dict, tissue: dict) -> SubspaceOutput:
+        """See `assemble_output`."""
+        parts = embeddings, attention, programs, tissue
+        return assemble_output(self.task, self.heads, batch, self._available(batch), *parts)
 
     def _available(self, batch: Batch) -> Tensor:
         """(M, B) bool: whether a patient has tokens at a magnification."""

@@ -43,6 +43,9 @@ class SubspaceTeacher(SubspaceModule):
         tissue_through_programs: Whether the fused tissue enters an embedding as programs that it was taught to read
             (few patients, named programs) or as it is (also what RNA says nothing of, e.g. a rare tissue); None = as
             programs where they are named.
+        tissue_specific: Whether the logits have a part that the tissue gives past both subspaces
+            (`dmml.nn.tissue.TissueSpecificHead`), for what no program and no gene tells of, such as a rare tissue;
+            false removes it.
         tissue_rank: Dimensions through which tissue enters as it is (`dmml.nn.projection.Narrow`).
         token_dropout: Dropout of the tokens.
         embedding_dropout: Dropout of the embeddings before the heads.
@@ -72,6 +75,7 @@ class SubspaceTeacher(SubspaceModule):
         program_weight: float = 4.0,
         decorrelation_weight: float = 0.05,
         tissue_through_programs: bool | None = None,
+        tissue_specific: bool = True,
         tissue_rank: int = 8,
         token_dropout: float = 0.1,
         embedding_dropout: float = 0.25,
@@ -95,6 +99,7 @@ class SubspaceTeacher(SubspaceModule):
             consistency_weight=consistency_weight,
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
+            tissue_specific=tissue_specific,
             tissue_rank=tissue_rank,
             token_dropout=token_dropout,
             embedding_dropout=embedding_dropout,
@@ -141,7 +146,7 @@ class SubspaceTeacher(SubspaceModule):
         if self.training and self.expression_dropout:
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
         expression = {s: self._encode(s, batch, known) for s in SUBSPACES}
-        embeddings, attention, programs, guided = {}, {}, {}, {}
+        embeddings, attention, programs, guided, specific = {}, {}, {}, {}, {}
         for m in self.magnifications:
             bag = self._bag(batch, m)
             if not self.n_features:
@@ -149,7 +154,8 @@ class SubspaceTeacher(SubspaceModule):
                     embeddings[m, s], attention[m, s] = expression[s], bag.mask.float() * 0
                     programs[m, s] = expression[s].new_zeros(len(known), self.scores.sizes[s])
                 continue
-            tokens, there = self.projection[f"{m}x"](bag.features, bag.mask), bag.mask.any(1, keepdim=True)
+            tokens, specific[m] = self._read_features(m, bag)
+            there = bag.mask.any(1, keepdim=True)
             for s, own in zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True):
                 key = f"{m}x_{s}"
                 tissue, attention[m, s] = self.fusion[key](own, bag, expression[s])
@@ -157,7 +163,8 @@ class SubspaceTeacher(SubspaceModule):
                     tissue = guided[m, s] = self.reading[key](tissue) * there
                 embeddings[m, s] = expression[s] + self.embed[key](tissue) * there
                 programs[m, s] = self.program_heads[key](own, bag.mask)
-        return replace(self._finish(batch, embeddings, attention, programs), guided_programs=guided)
+        output = self._finish(batch, embeddings, attention, programs, specific)
+        return replace(output, guided_programs=guided)
 
     def _encode(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
         """(B, d) of a subspace's genes; a batch without them reads as patients without RNA, not as at the mean."""

@@ -137,7 +137,7 @@ def test_without_a_subspace_is_the_head_on_a_zero_embedding(models):
         for m in (10, 20):
             kept = output.embeddings[m, other]
             parts = model.heads[f"{m}x"]({s: torch.zeros_like(kept), other: kept})
-            logits.append(parts["tumor"] + parts["tme"])
+            logits.append(parts["tumor"] + parts["tme"] + output.tissue_logits[m])
             alone = model.task.predictions(logits[-1])["risk"].item()
             assert answer.without_by_magnification[m, s]["risk"] == pytest.approx(alone, abs=1e-5)
         together = model.task.combine(torch.stack(logits), torch.ones(2, 1, dtype=torch.bool))

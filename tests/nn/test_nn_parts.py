@@ -8,8 +8,9 @@ from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion
 from dmml.nn.heads import ProgramHead, SubspaceHead
 from dmml.nn.pooling import GatedPool, masked_softmax
-from dmml.nn.projection import TokenProjection, fork
+from dmml.nn.projection import TokenProjection, clean_features, fork
 from dmml.nn.raster import rasterise, sample, slide_frame
+from dmml.nn.tissue import TissueSpecificHead
 from dmml.types import Bag
 
 
@@ -54,21 +55,33 @@ def test_program_head_of_no_programs():
     assert ProgramHead(5, 0)(torch.randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)).shape == (2, 0)
 
 
-def test_projection_ignores_what_padding_holds_in_values_and_gradients():
-    layer = TokenProjection(6, 4).eval()
+@pytest.mark.parametrize("kind", ["projection", "tissue-specific"])
+def test_what_reads_features_ignores_what_padding_holds_in_values_and_gradients(kind):
+    layer = {"projection": lambda: TokenProjection(6, 4), "tissue-specific": lambda: TissueSpecificHead(6, 3)}[kind]()
+    layer.eval()
+    weight = (layer.linear if kind == "projection" else layer.project).weight
     features, mask = torch.randn(2, 5, 6), torch.tensor([[True] * 5, [True, True, False, False, False]])
-    expected = layer(features, mask)
+
+    def read(features):
+        found = layer(clean_features(features, mask, torch.float32), mask)
+        return found if kind == "projection" else found[0]
+
+    expected = read(features)
     expected.square().sum().backward()
-    gradient = layer.linear.weight.grad.clone()
+    gradient = weight.grad.clone()
     layer.zero_grad()
+    assert gradient.abs().sum() > 0
     for garbage in (float("nan"), float("inf"), 1e30):
-        values = layer(features.masked_fill(~mask.unsqueeze(-1), garbage), mask)
+        values = read(features.masked_fill(~mask.unsqueeze(-1), garbage))
         assert torch.equal(values, expected)
         values.square().sum().backward()
-        torch.testing.assert_close(layer.linear.weight.grad, gradient)
+        torch.testing.assert_close(weight.grad, gradient)
         layer.zero_grad()
-    assert (expected[1, 2:] == 0).all()
-    assert layer(features.half(), mask).dtype == torch.float32, "features are stored in half precision"
+        with torch.inference_mode():
+            torch.testing.assert_close(read(features.masked_fill(~mask.unsqueeze(-1), garbage)), expected)
+    if kind == "projection":
+        assert (expected[1, 2:] == 0).all()
+    assert read(features.half()).dtype == torch.float32, "features are stored in half precision"
 
 
 def test_fork_hands_both_gradients_to_the_rule():

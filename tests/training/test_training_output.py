@@ -25,7 +25,7 @@ def close(a, b, tolerance=1e-5):
 def same(a, b, rows=slice(None), rows_b=slice(None)):
     """Everything but the attention, which has another width where the padding differs."""
     close(a.logits[rows], b.logits[rows_b])
-    for field in ("logits_by_magnification", "subspace_logits", "embeddings", "programs"):
+    for field in ("logits_by_magnification", "subspace_logits", "embeddings", "programs", "tissue_logits"):
         for key, values in getattr(a, field).items():
             close(values[rows], getattr(b, field)[key][rows_b])
 
@@ -42,8 +42,10 @@ def test_keys_and_shapes(name, kind):
     )
     for m in (10, 20):
         assert output.logits_by_magnification[m].shape == (4, c)
-        parts = [*(output.subspace_logits[m, s] for s in SUBSPACES), output.tissue_logits.get(m, torch.zeros(4, c))]
+        parts = [*(output.subspace_logits[m, s] for s in SUBSPACES), output.tissue_logits[m]]
         close(sum(parts), output.logits_by_magnification[m])
+        close(output.tissue_attention[m].sum(1), torch.ones(4))
+        assert (output.tissue_attention[m][~batch.bags[m].mask] == 0).all()
         for s, n_programs in (("tumor", 2), ("tme", 3)):
             assert output.embeddings[m, s].shape == (4, 16)
             assert output.attention[m, s].shape == batch.bags[m].mask.shape
@@ -68,10 +70,12 @@ def test_a_patient_alone_padded_or_shuffled_is_the_same_patient(name):
         padded = model(pad_batch(batch, 75, garbage))
         same(output, padded)
         close(padded.attention[10, "tme"][:, :300], output.attention[10, "tme"])
+        close(padded.tissue_attention[10][:, :300], output.tissue_attention[10])
     shuffled, orders = shuffle_batch(batch)
     again = model(shuffled)
     same(output, again)
     close(again.attention[20, "tumor"], output.attention[20, "tumor"][:, orders[20]])
+    close(again.tissue_attention[20], output.tissue_attention[20][:, orders[20]])
 
 
 def test_padding_cannot_poison_a_gradient(name):
@@ -134,6 +138,8 @@ def test_a_magnification_may_be_missing(name, lacking):
         assert set(output.attention) == KEYS
         assert output.attention[lacking, "tumor"].shape == (4, width)
         assert not output.attention[lacking, "tumor"].any()
+        assert output.tissue_attention[lacking].shape == (4, width)
+        assert not output.tissue_logits[lacking].any()
         assert not output.programs[lacking, "tme"].any()
         expected = output.logits_by_magnification[there]
         close(output.logits, expected)
@@ -181,6 +187,25 @@ def test_rna_alone_tissue_alone_and_one_magnification():
         assert set(output.logits_by_magnification) == {20}
         assert set(output.embeddings) == {(20, "tumor"), (20, "tme")}
         assert "consistency" not in single.losses(batch).parts
+
+
+def test_one_argument_removes_the_tissue_specific_part(name):
+    model = build(name, tissue_specific=False)
+    assert not [key for key in model.state_dict() if "tissue_heads" in key]
+    output = model(make_batch())
+    assert output.tissue_logits == output.tissue_attention == {}
+    model.losses(make_batch()).total.backward()
+
+
+def test_every_parameter_of_the_tissue_specific_part_gets_a_gradient_whatever_a_batch_lacks(name):
+    """Several processes would wait for one that never comes."""
+    batch = make_batch()
+    for bags in (batch.bags, {10: batch.bags[10]}, {}):
+        model = build(name)
+        parent = batch.parent if len(bags) == 2 else batch.parent[:, :0]
+        model.losses(replace(batch, bags=bags, parent=parent)).total.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.tissue_heads.parameters())
+        assert any(p.grad.any() for p in model.tissue_heads.parameters()) == bool(bags)
 
 
 def test_a_student_without_teacher_and_genes_has_no_programs():

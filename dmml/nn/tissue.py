@@ -1,0 +1,56 @@
+"""What the tissue alone tells: a part of the logits that belongs to neither subspace."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dmml.functional.padding import clear_padding
+from dmml.nn.pooling import GatedPool
+
+WIDTH = 32
+"""Channels of the tokens: a quarter of the subspaces' projection, which is what such a head costs"""
+_GATE_GAIN, _HEAD_STD = 3.0, 0.5
+
+
+class TissueSpecificHead(nn.Module):
+    """Features of one magnification → logits, past both subspaces: a narrow gated attention pool and a line.
+
+    The subspaces are held to expression programs, and so are the tokens that they read. What is in the tissue and in no
+    program, such as a rare tissue of which no gene tells, has its own way to the outcome here: a projection of its own,
+    because in a shared one the many gradients of the programs drown that of a rare tissue (with a shared projection
+    `benchmarks/rare_signal.py` stays at chance).
+
+    Few channels learn as fast as many if what they say counts for more, so the gate, its scores and the line begin with
+    larger weights than PyTorch's. There is no constant, which the subspaces' head has already: no tissue, no logits.
+
+    Args:
+        n_features: D of the encoder.
+        n_outputs: C.
+        width: Channels of a token.
+        att_dim: Width of the attention's gate.
+        dropout: Share of the pooled token's entries that are dropped in training.
+
+    Shape:
+        features (B, N, D) with zeros at padding, mask (B, N) → logits (B, C), 0 for a bag without tokens, and attention
+        (B, N).
+
+    Source: Ilse et al. 2018.
+    """
+
+    def __init__(self, n_features: int, n_outputs: int, width: int = WIDTH, att_dim: int = 64, dropout: float = 0.0):
+        super().__init__()
+        self.project = nn.Linear(n_features, width)
+        self.pool = GatedPool(width, att_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, n_outputs, bias=False)
+        nn.init.normal_(self.linear.weight, std=_HEAD_STD)
+        with torch.no_grad():
+            for layer in (self.pool.gate, self.pool.score):
+                layer.weight.mul_(_GATE_GAIN)
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool the real tokens, and read the outcome from them."""
+        tokens = clear_padding(nn.functional.gelu(self.project(features)), mask)
+        pooled, attention = self.pool(tokens, mask)
+        return self.linear(self.dropout(pooled)), attention
