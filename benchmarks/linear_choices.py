@@ -18,8 +18,8 @@ from dmml.cohort.splits import read_split
 from dmml.cohort.standardise import fit_statistics, standardise
 from dmml.experiment.baselines import InnerFold, LinearModel, fit_linear, fit_path
 from dmml.experiment.covariates import CovariateCode, OrderedCode
-from dmml.experiment.ridge import PENALTIES, choose, cox_log_likelihood
 from dmml.functional.survival import concordance_index
+from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood
 from dmml.tasks import Survival
 
 CODINGS = ("no order", "position", "steps", "position and steps")

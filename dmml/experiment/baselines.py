@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from dmml.errors import InputError
-from dmml.experiment.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
+from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
 from dmml.tasks import Task
 from dmml.tasks.survival import HORIZONS
 

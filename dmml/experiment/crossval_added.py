@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from dmml.experiment.ridge import cox_log_likelihood, fit_cox
+from dmml.linear.ridge import cox_log_likelihood, fit_cox
 
 _TRACE = 1e-6
 """A penalty too small to matter, which keeps the coefficients of separable data finite."""

@@ -1,0 +1,113 @@
+"""Ridge regression of several targets with one variance per block of columns, chosen by marginal likelihood.
+
+Each target is standardised and modelled as y = Σ_b X_b β_b + ε with β_b ~ N(0, v_b I) and ε ~ N(0, s); the targets
+share the variances and the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from dmml.linear.likelihoods import concatenate
+
+PRIOR_MEAN, PRIOR_SD = -1.0, 3.0
+"""Of each log variance and of the log noise"""
+EVALUATIONS = 60
+
+
+@dataclass(frozen=True)
+class BlockRegression:
+    """A fitted regression.
+
+    Attributes:
+        weights: {block: (p_b, q)}.
+        intercept: (q,).
+        log_variance: {block: log v_b}, and "noise".
+    """
+
+    weights: dict[str, NDArray[np.float64]]
+    intercept: NDArray[np.float64]
+    log_variance: dict[str, float]
+
+    def score(self, blocks: Mapping[str, NDArray]) -> NDArray[np.float64]:
+        """{block: (n, p_b)} → (n, q)."""
+        return sum((blocks[name] @ weight for name, weight in self.weights.items()), self.intercept)
+
+
+def fit_regression(targets: NDArray, blocks: Mapping[str, NDArray]) -> BlockRegression:
+    """Choose variances and noise by marginal likelihood, and fit the weights with them.
+
+    Args:
+        targets: (n, q).
+        blocks: {name: (n, p_b)}, centred, with a mean squared norm of a row of 1; at least one.
+    """
+    model = _Marginal(targets, blocks)
+    n_free = len(blocks) + 1
+
+    def objective(log_variance: NDArray) -> float:
+        prior = 0.5 * (((log_variance - PRIOR_MEAN) / PRIOR_SD) ** 2).sum()
+        return prior + model.negative_log_likelihood(log_variance)
+
+    bounds = [(-14.0, 8.0)] * len(blocks) + [(-6.0, 3.0)]
+    options = {"maxfev": EVALUATIONS * n_free, "xtol": 0.02, "ftol": 1e-5}
+    return model.fitted(minimize(objective, np.full(n_free, -1.0), method="Powell", bounds=bounds, options=options).x)
+
+
+def fit_regression_with_variances(
+    targets: NDArray, blocks: Mapping[str, NDArray], log_variance: Mapping[str, float]
+) -> BlockRegression:
+    """Fit the weights with given variances, e.g. to a part of the patients.
+
+    Args:
+        targets: (n, q).
+        blocks: {name: (n, p_b)}.
+        log_variance: {name: log v_b}, and "noise".
+    """
+    names = [*blocks, "noise"]
+    return _Marginal(targets, blocks).fitted(np.array([log_variance[name] for name in names]))
+
+
+class _Marginal:
+    """Marginal likelihood in the space of the columns: its cost does not grow with patients once XᵀX is known."""
+
+    def __init__(self, targets: NDArray, blocks: Mapping[str, NDArray]):
+        targets = np.asarray(targets, np.float64)
+        self.n, self.q = targets.shape
+        self.mean, sd = targets.mean(0), targets.std(0)
+        self.sd, self.names = np.where(sd > 1e-9, sd, 1.0), list(blocks)
+        y = (targets - self.mean) / self.sd
+        x, self.owner = concatenate(blocks)
+        self.gram, self.cross, self.square = x.T @ x, x.T @ y, (y**2).sum()
+
+    def _solve(self, log_variance: NDArray) -> tuple[NDArray, NDArray, float]:
+        sd, noise = np.exp(log_variance[:-1] / 2)[self.owner], float(np.exp(log_variance[-1]))
+        inner = noise * np.eye(len(sd)) + sd[:, None] * self.gram * sd
+        factor = cho_factor(inner, lower=True)
+        scaled = cho_solve(factor, sd[:, None] * self.cross)
+        return scaled, np.diag(factor[0]), noise
+
+    def negative_log_likelihood(self, log_variance: NDArray) -> float:
+        """Of all targets, without the constant."""
+        try:
+            scaled, diagonal, noise = self._solve(log_variance)
+        except LinAlgError:
+            return 1e12
+        sd = np.exp(log_variance[:-1] / 2)[self.owner]
+        explained = (scaled * (sd[:, None] * self.cross)).sum()
+        log_det = 2 * np.log(diagonal).sum() + (self.n - len(sd)) * np.log(noise)
+        return 0.5 * (self.q * log_det + (self.square - explained) / noise)
+
+    def fitted(self, log_variance: NDArray) -> BlockRegression:
+        """The posterior mean at one choice of variances."""
+        scaled, _, _ = self._solve(log_variance)
+        weights = np.exp(log_variance[:-1] / 2)[self.owner][:, None] * scaled * self.sd
+        by_block = {name: weights[self.owner == b] for b, name in enumerate(self.names)}
+        return BlockRegression(
+            by_block, self.mean, dict(zip([*self.names, "noise"], map(float, log_variance), strict=True))
+        )

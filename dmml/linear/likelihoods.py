@@ -1,0 +1,123 @@
+"""Log-likelihoods of a linear predictor, with the derivatives that Newton's method and Laplace's approximation need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
+
+from dmml.linear.ridge import risk_sets
+
+
+class Likelihood(Protocol):
+    """Log-likelihood of n patients' outcomes under a predictor (n, q).
+
+    Attributes:
+        n_outputs: q, columns of the predictor.
+        has_intercept: Whether the predictor needs a constant; a partial likelihood does not see one.
+    """
+
+    n_outputs: int
+    has_intercept: bool
+
+    def value(self, predictor: NDArray) -> float:
+        """(n, q) → log-likelihood, summed over patients."""
+        ...
+
+    def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
+        """Gradient (p · q,) and information (p · q, p · q) with respect to weights (p, q) of the predictor x @ weights.
+
+        Args:
+            x: (n, p) design.
+            predictor: (n, q).
+        """
+        ...
+
+    def subset(self, rows: Sequence[int] | NDArray) -> Likelihood:
+        """The likelihood of some of the patients."""
+        ...
+
+
+class CoxLikelihood:
+    """Efron's log partial likelihood.
+
+    Args:
+        time: (n,) days.
+        event: (n,) 1 = happened, 0 = censored.
+    """
+
+    n_outputs = 1
+    has_intercept = False
+
+    def __init__(self, time: ArrayLike, event: ArrayLike):
+        self.time, self.event = np.asarray(time, np.float64), np.asarray(event, np.float64)
+        self._log_weight, self._died = risk_sets(self.time, self.event, None)
+
+    def _log_share(self, predictor: NDArray) -> tuple[NDArray, NDArray]:
+        """(events, n) log share of each patient in the risk set of each event, and its log normaliser (events,)."""
+        weighted = self._log_weight + predictor[:, 0]
+        top = weighted.max(1, initial=-np.inf)
+        log_total = top + np.log(np.exp(weighted - top[:, None]).sum(1))
+        return weighted - log_total[:, None], log_total
+
+    def value(self, predictor: NDArray) -> float:
+        """See `Likelihood`."""
+        if not self._died.any():
+            return 0.0
+        return float((predictor[self._died, 0] - self._log_share(predictor)[1]).sum())
+
+    def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
+        """See `Likelihood`."""
+        if not self._died.any():
+            return np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
+        share = np.exp(self._log_share(predictor)[0])
+        at_risk, mean = share.sum(0), share @ x
+        return x.T @ (self._died - at_risk), (x.T * at_risk) @ x - mean.T @ mean
+
+    def subset(self, rows: Sequence[int] | NDArray) -> CoxLikelihood:
+        """See `Likelihood`."""
+        return CoxLikelihood(self.time[rows], self.event[rows])
+
+
+class MultinomialLikelihood:
+    """Log-likelihood of class labels under softmax(predictor).
+
+    Args:
+        label: (n,) class indices.
+        n_classes: C = q.
+    """
+
+    has_intercept = True
+
+    def __init__(self, label: ArrayLike, n_classes: int):
+        self.label, self.n_outputs = np.asarray(label, int), n_classes
+
+    def value(self, predictor: NDArray) -> float:
+        """See `Likelihood`."""
+        return float(log_softmax(predictor, axis=1)[np.arange(len(self.label)), self.label].sum())
+
+    def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
+        """See `Likelihood`."""
+        probability = np.exp(log_softmax(predictor, axis=1))  # (n, C)
+        p, q = x.shape[1], self.n_outputs
+        truth = np.eye(q)[self.label]
+        information = np.empty((p, q, p, q))
+        for a in range(q):
+            for b in range(a, q):
+                weight = probability[:, a] * ((a == b) - probability[:, b])
+                block = (x.T * weight) @ x
+                information[:, a, :, b] = information[:, b, :, a] = block
+        return (x.T @ (truth - probability)).ravel(), information.reshape(p * q, p * q)
+
+    def subset(self, rows: Sequence[int] | NDArray) -> MultinomialLikelihood:
+        """See `Likelihood`."""
+        return MultinomialLikelihood(self.label[rows], self.n_outputs)
+
+
+def concatenate(blocks: Mapping[str, NDArray]) -> tuple[NDArray, NDArray]:
+    """Blocks side by side, (n, p), and the index of each column's block (p,)."""
+    owner = np.repeat(np.arange(len(blocks)), [x.shape[1] for x in blocks.values()])
+    return np.hstack(list(blocks.values())), owner
