@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOMS = (
-    "errors", "writable", "types", "functional", "store", "cohort", "slides", "nn", "tasks", "data", "training", "callbacks",
+    "errors", "writable", "types", "functional", "linear", "store", "cohort", "slides", "nn", "tasks", "backbone", "data", "training", "callbacks",
     "evaluation", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
 ANYWHERE = {"_version", "errors", "writable"}

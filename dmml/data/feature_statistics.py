@@ -52,12 +52,12 @@ def fit_feature_statistics(
         features = reader.read(patient_id).features
         for m, moments in sums.items():
             if len(tokens := features.get(m, ())):
-                rows = _even_rows(len(tokens), max_tokens_per_patient, (seed, m), patient_id)
+                rows = even_rows(len(tokens), max_tokens_per_patient, (seed, m), patient_id)
                 moments.add(np.asarray(tokens[rows], np.float64))
     return {str(m): moments.statistics() for m, moments in sorted(sums.items()) if moments.weight is not None}
 
 
-def _even_rows(n: int, most: int, seed: tuple[int, int], patient_id: str) -> NDArray[np.int64] | slice:
+def even_rows(n: int, most: int, seed: tuple[int, int], patient_id: str) -> NDArray[np.int64] | slice:
     """At most `most` of n rows, evenly spread from a start that seed and patient decide."""
     if n <= most:
         return slice(None)

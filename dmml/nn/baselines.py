@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dmml.functional.padding import clear_padding
 from dmml.nn.pooling import masked_softmax
+from dmml.nn.standardised import StandardisedLinear
 from dmml.types import SUBSPACES, Batch
 
 
@@ -60,7 +61,7 @@ class MeanPool(nn.Module):
         self.streams = nn.ModuleDict(
             {
                 f"{m}x": nn.Sequential(
-                    nn.Linear(n_features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, n_outputs)
+                    StandardisedLinear(n_features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, n_outputs)
                 )
                 for m in self.magnifications
             }
@@ -97,7 +98,7 @@ class GatedAttention(nn.Module):
 
     def __init__(self, n_features: int, width: int, hidden: int, dropout: float):
         super().__init__()
-        self.project = nn.Linear(n_features, width)
+        self.project = StandardisedLinear(n_features, width)
         self.gate = nn.Linear(width, 2 * hidden)  # V and U in one product, which is quicker than two
         self.score = nn.Linear(hidden, 1)
         self.dropout = nn.Dropout(dropout)

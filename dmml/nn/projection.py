@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dmml.functional.padding import clear_padding
+from dmml.nn.standardised import StandardisedLinear
 from dmml.types import GradientRule
 
 
@@ -37,7 +38,7 @@ class TokenProjection(nn.Module):
 
     def __init__(self, n_features: int, width: int, dropout: float = 0.1):
         super().__init__()
-        self.linear = nn.Linear(n_features, width)
+        self.linear = StandardisedLinear(n_features, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 

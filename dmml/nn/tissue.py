@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dmml.functional.padding import clear_padding
 from dmml.nn.pooling import GatedPool
+from dmml.nn.standardised import StandardisedLinear
 
 WIDTH = 32
 """Channels of the tokens: a quarter of the subspaces' projection, which is what such a head costs"""
@@ -40,7 +41,7 @@ class TissueSpecificHead(nn.Module):
 
     def __init__(self, n_features: int, n_outputs: int, width: int = WIDTH, att_dim: int = 64, dropout: float = 0.0):
         super().__init__()
-        self.project = nn.Linear(n_features, width)
+        self.project = StandardisedLinear(n_features, width)
         self.pool = GatedPool(width, att_dim)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(width, n_outputs, bias=False)

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
 from torch import Tensor
 from torchmetrics import MetricCollection
+
+from dmml.errors import InputError
+from dmml.linear.likelihoods import Likelihood
 
 COMBINATIONS = ("mean", "max_confidence")
 
@@ -115,6 +121,32 @@ class Task:
         """Logits of the mean prediction; `log_weight` (M, B) is 0 or −inf."""
         raise NotImplementedError
 
+    def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
+        """Log-likelihood of a linear predictor, which the backbone is fitted by.
+
+        Args:
+            target: Of patients who are all observed.
+
+        Raises:
+            InputError: The task has none.
+        """
+        raise InputError(
+            f"the task {type(self).__name__} has no linear_likelihood for the backbone; define it, or set backbone: null "
+            "in the model section"
+        )
+
+    def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
+        """How a linear predictor becomes logits: logits = bias + predictor @ spread.
+
+        Args:
+            predictor: (n, q) of patients by models that did not see them.
+            target: Of the same patients, who are all observed.
+
+        Returns:
+            bias (C,) and spread (q, C), by the likelihood that `log_likelihood` gives.
+        """
+        raise NotImplementedError
+
     def metrics(self) -> MetricCollection:
         """Metrics that are followed while training; updated with (logits, target) of observed patients."""
         raise NotImplementedError
@@ -131,3 +163,37 @@ class Task:
 def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
     """Log Σ_m w_m exp(v_m), finite with finite gradients where at least one weight is not 0. (M, …), (M, …) → (…)."""
     return torch.logsumexp(log_values + log_weight, 0)
+
+
+SLOPE_SD = 0.5
+"""Standard deviation of the normal prior of a calibration's slope, whose mean is 1"""
+
+
+def calibrated(
+    task: Task, predictor: NDArray, target: Mapping[str, Tensor], spread: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Bias and slope by penalised likelihood: logits = bias + slope · predictor @ spread.
+
+    Args:
+        task: Gives `log_likelihood` of logits.
+        predictor: (n, q).
+        target: Of n observed patients.
+        spread: (q, C) before the slope.
+
+    Returns:
+        bias (C,) and slope · spread (q, C); the slope is at least 0.05, so that an order is never turned round.
+    """
+    spread_predictor = torch.as_tensor(np.asarray(predictor) @ spread)
+
+    def objective(values: NDArray) -> tuple[float, NDArray]:
+        x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        logits = x[1:] + x[0] * spread_predictor
+        loss = -task.log_likelihood(logits, target).double().sum()
+        loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + (x[1:] ** 2).sum() / 200
+        loss.backward()
+        return loss.item(), x.grad.numpy()
+
+    start = np.append(1.0, np.zeros(spread.shape[1]))
+    bounds = [(0.05, None)] + [(None, None)] * spread.shape[1]
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return found[1:], found[0] * spread

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 from torchmetrics import Metric, MetricCollection
@@ -15,7 +17,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from dmml.errors import InputError
 from dmml.functional.distillation import categorical_divergence
-from dmml.tasks.base import Task, masked_log_mean
+from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
+from dmml.tasks.base import Task, calibrated, masked_log_mean
 
 
 class Classification(Task):
@@ -122,6 +125,14 @@ class Classification(Task):
         """Log of the mean class probability."""
         share = log_weight - torch.logsumexp(log_weight, 0)
         return masked_log_mean(log_softmax(logits, -1), share.unsqueeze(-1))
+
+    def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
+        """Multinomial: the predictor is the classes' logits (n, C)."""
+        return MultinomialLikelihood(target["label"].numpy(), self.n_outputs)
+
+    def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
+        """One slope for all classes, and a constant for each."""
+        return calibrated(self, predictor, target, np.eye(self.n_outputs))
 
     def metrics(self) -> MetricCollection:
         """Macro AUC over the classes that are there."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from torchmetrics import Metric, MetricCollection
@@ -25,7 +26,8 @@ from dmml.functional.survival import (
     survival_curve,
     time_to_interval,
 )
-from dmml.tasks.base import Task, masked_log_mean
+from dmml.linear.likelihoods import CoxLikelihood, Likelihood
+from dmml.tasks.base import Task, calibrated, masked_log_mean
 
 HORIZONS = (365.0, 1095.0, 1825.0)
 """1, 3 and 5 years in days: where survival is reported, if the training patients reach that far."""
@@ -178,6 +180,14 @@ class Survival(Task):
         log_alive = logsigmoid(-logits)  # (M, B, K)
         before = log_alive.cumsum(-1) - log_alive + log_weight.unsqueeze(-1)  # log w S_{k-1}
         return masked_log_mean(before, logsigmoid(logits)) - masked_log_mean(before, log_alive)
+
+    def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
+        """Cox's: the predictor is a log-hazard (n, 1)."""
+        return CoxLikelihood(target["time"].numpy(), target["event"].numpy())
+
+    def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
+        """The same slope for the hazard of every interval, and a constant for each."""
+        return calibrated(self, predictor, target, np.ones((1, self.n_outputs)))
 
     def metrics(self) -> MetricCollection:
         """Concordance and mean negative log-likelihood."""

@@ -1,0 +1,185 @@
+"""The backbone: a convex model of label-free statistics, fitted in closed form, on which the deep part builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dmml.backbone.blocks import Readout
+from dmml.backbone.slide_statistics import STATISTICS, SlideStatistics
+from dmml.types import SUBSPACES, Bag
+
+
+@dataclass
+class BackboneOutput:
+    """The backbone's share of a model's output.
+
+    Attributes:
+        subspaces: {subspace: (B, C)} logits from a subspace's RNA or, for patients without, from what their slides
+            tell of it; each takes half of the constant.
+        tissue: (B, C) logits from what is in the tissue alone.
+        programs: {(magnification, subspace): (B, P)} program scores predicted from the tissue; empty where none were
+            fitted.
+    """
+
+    subspaces: dict[str, Tensor]
+    tissue: Tensor
+    programs: dict[tuple[int, str], Tensor]
+
+
+class Backbone(nn.Module):
+    """Teacher: f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, rare). Student: E[f_tumor + f_tme | slide] + f_tissue.
+
+    Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. A patient
+    without RNA gets what the slide tells of the RNA's part, so teacher and student are one model; a magnification or a
+    slide that is absent counts as the training mean.
+
+    Args:
+        components: Principal components of the RNA of each subspace.
+        clusters: Tissue clusters of each magnification.
+        max_tokens: Tokens of a patient and magnification, evenly drawn, that are read in each pass of the fit.
+        seed: Of the clustering and of the draw.
+    """
+
+    def __init__(self, components: int = 6, clusters: int = 6, max_tokens: int = 4096, seed: int = 0):
+        super().__init__()
+        if components < 1 or clusters < 2 or max_tokens < 2:
+            raise ValueError(
+                f"a backbone needs components ≥ 1, clusters ≥ 2 and max_tokens ≥ 2; got {components}, {clusters}, {max_tokens}"
+            )
+        self.components, self.clusters, self.max_tokens, self.seed = components, clusters, max_tokens, seed
+        self.statistics, self.readouts = nn.ModuleDict(), nn.ModuleDict()
+        self.layout: dict[str, Any] = {}
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it has anything to say."""
+        return bool(self.layout)
+
+    def build(self, layout: Mapping[str, Any]) -> None:
+        """Make room for the buffers of a checkpoint.
+
+        Args:
+            layout: `self.layout` of the backbone that was saved, in plain Python.
+        """
+        self.layout = dict(layout)
+        self.statistics = nn.ModuleDict({name: SlideStatistics(*sizes) for name, sizes in layout["statistics"].items()})
+        self.readouts = nn.ModuleDict({name: Readout.empty(*sizes) for name, sizes in layout["readouts"].items()})
+        self.register_buffer("bias", torch.zeros(2, layout["n_outputs"]))
+        self.register_buffer("spread", torch.zeros(2, layout["n_predictors"], layout["n_outputs"]))
+
+    def copy_without_rna(self, teacher: Backbone) -> None:
+        """Take over what a teacher's backbone says of patients without RNA: the composed student.
+
+        Args:
+            teacher: A fitted backbone.
+        """
+        readouts = {name: sizes for name, sizes in teacher.layout["readouts"].items() if not name.startswith("rna_")}
+        self.build({**teacher.layout, "readouts": readouts})
+        self.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in self.state_dict()})
+
+    def describe(self, n_predictors: int, n_outputs: int, programs: Mapping[str, int]) -> dict[str, Any]:
+        """The layout of what has been fitted.
+
+        Args:
+            n_predictors: q.
+            n_outputs: C.
+            programs: {subspace: P}.
+        """
+        statistics = {
+            name: [len(each.mean), len(each.centres), len(each.directions)] for name, each in self.statistics.items()
+        }
+        readouts = {name: list(each.weight.shape) for name, each in self.readouts.items()}
+        sizes = {"n_predictors": n_predictors, "n_outputs": n_outputs, "programs": dict(programs)}
+        return sizes | {"statistics": statistics, "readouts": readouts}
+
+    def slide_statistics(self, bags: Mapping[int, Bag]) -> dict[int, dict[str, Tensor]]:
+        """{magnification: {statistic: (B, columns)}} of the magnifications that the backbone reads."""
+        return {int(name[:-1]): each(bags[int(name[:-1])]) for name, each in self.statistics.items()}
+
+    def forward(
+        self,
+        bags: Mapping[int, Bag],
+        expression: Mapping[str, Tensor],
+        has_expression: Tensor,
+        statistics: dict[int, dict[str, Tensor]] | None = None,
+        cross_fitted: Tensor | None = None,
+    ) -> BackboneOutput:
+        """Logits and programs of a batch.
+
+        Args:
+            bags: {magnification: Bag}.
+            expression: {subspace: (B, G)} standardised.
+            has_expression: (B,) bool.
+            statistics: What `slide_statistics` gives of these bags, where it is known already.
+            cross_fitted: (2, B, 3, q) parts that take the place of the backbone's own, see `fit_backbone`; NaN = its own.
+        """
+        with torch.autocast(has_expression.device.type, enabled=False):
+            statistics = self.slide_statistics(bags) if statistics is None else statistics
+            present = {m: bags[m].mask.any(1, keepdim=True) for m in statistics}
+            joined = {name: self._joined(statistics, present, name) for name in STATISTICS if statistics}
+            size, q = len(has_expression), self.layout["n_predictors"]
+            nothing = has_expression.new_zeros((size, q), dtype=torch.float32)
+            tissue = self._sum("tissue", joined, nothing)
+            from_slide = self._sum("expected", joined, nothing.repeat(1, len(SUBSPACES)))
+            predictors = {}
+            for s, guess in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
+                predictors[s] = guess
+                if f"rna_{s}" in self.readouts and s in expression:
+                    values = expression[s].float()
+                    measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))
+                    predictors[s] = torch.where(has_expression.unsqueeze(1), measured, guess)
+            if cross_fitted is not None:
+                chosen = torch.where(has_expression[:, None, None], cross_fitted[0], cross_fitted[1])  # (B, 3, q)
+                own = torch.stack([*predictors.values(), tissue], 1)
+                parts = torch.where(chosen.isnan(), own, chosen).unbind(1)
+                predictors, tissue = dict(zip(predictors, parts, strict=False)), parts[-1]
+            calibration = self._calibration(has_expression)
+            constant = calibration[0] / len(SUBSPACES)
+            logits = {s: self._logits(value, calibration) + constant for s, value in predictors.items()}
+            return BackboneOutput(logits, self._logits(tissue, calibration), self._programs(statistics, present, size))
+
+    def _calibration(self, has_expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Bias (B, C) and spread (B, q, C): a predictor without RNA is less sure, and is calibrated for itself."""
+        known = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
+        row = (~known).long()
+        return self.bias[row], self.spread[row]
+
+    @staticmethod
+    def _logits(predictor: Tensor, calibration: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, q) → (B, C)."""
+        return torch.bmm(predictor.unsqueeze(1), calibration[1]).squeeze(1)
+
+    @staticmethod
+    def _joined(
+        statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], name: str
+    ) -> tuple[Tensor, Tensor]:
+        """One statistic of all magnifications side by side, and whether a patient has it."""
+        values = [each[name] for each in statistics.values()]
+        there = [present[m].expand(-1, each[name].shape[1]) for m, each in statistics.items()]
+        return torch.cat(values, 1), torch.cat(there, 1)
+
+    def _sum(self, what: str, joined: Mapping[str, tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
+        """Sum of the readouts `what_<statistic>`."""
+        for name, (values, present) in joined.items():
+            if (key := f"{what}_{name}") in self.readouts:
+                start = start + self.readouts[key](values, present)
+        return start
+
+    def _programs(
+        self, statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], size: int
+    ) -> dict[tuple[int, str], Tensor]:
+        """Programs from each magnification for itself; 0, the training mean, where a patient lacks it."""
+        sizes, programs = self.layout["programs"], {}
+        for m, each in statistics.items():
+            if not any(f"programs_{m}x_{name}" in self.readouts for name in STATISTICS):
+                continue
+            joined = {name: (value, present[m].expand_as(value)) for name, value in each.items()}
+            start = self.bias.new_zeros(size, sum(sizes.values()))
+            scores = self._sum(f"programs_{m}x", joined, start).split([sizes[s] for s in SUBSPACES], 1)
+            programs |= {(m, s): score for s, score in zip(SUBSPACES, scores, strict=True)}
+        return programs

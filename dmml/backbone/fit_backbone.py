@@ -1,0 +1,278 @@
+"""Fits a backbone on training patients: blocks without labels, then one convex model of the outcome by evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dmml.backbone.backbone import Backbone
+from dmml.backbone.blocks import Block, fit_block, fit_gene_block
+from dmml.backbone.fit_statistics import fit_slide_statistics
+from dmml.backbone.slide_statistics import STATISTICS
+from dmml.linear.evidence import BlockModel, fit_blocks, fit_with_variances
+from dmml.linear.gaussian import fit_regression, fit_regression_with_variances
+from dmml.tasks import Task
+from dmml.types import SUBSPACES, Bag
+
+BESIDE_RNA = ("shift", "rare")
+"""Statistics that a model of the outcome reads beside RNA; the others tell what RNA tells better"""
+FOLDS = 5
+MIN_PATIENTS = 8
+"""Patients with RNA and slides below whom nothing is regressed on slides"""
+MAX_PROGRAMS = 256
+"""Programs up to which they are predicted in closed form; thousands of single genes are left to the deep part"""
+
+
+@dataclass
+class TrainingPatients:
+    """What a backbone is fitted to.
+
+    Attributes:
+        bags: {magnification: a fresh pass over the patients, each a bag of one patient, empty for one without}.
+        feature_statistics: {magnification: (mean (D,), scale (D,))}.
+        expression: {subspace: (n, G)} standardised; {} without RNA.
+        has_expression: (n,) bool.
+        programs: {subspace: (n, P)} measured.
+        target: As `Batch.target`, of all n patients.
+    """
+
+    bags: Mapping[int, Callable[[], Iterable[Bag]]]
+    feature_statistics: Mapping[int, tuple[NDArray, NDArray]]
+    expression: Mapping[str, Tensor]
+    has_expression: NDArray[np.bool_]
+    programs: Mapping[str, Tensor]
+    target: Mapping[str, Tensor]
+
+
+def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> Tensor:
+    """Fit in place.
+
+    Args:
+        backbone: What it holds is replaced.
+        patients: Training patients, and no others.
+        task: Fitted on the same patients.
+
+    Returns:
+        (2, n, 3, q) parts of each patient's predictor (tumor, TME, tissue) by a fit without the patient: as the patient
+        is, and as if nobody had RNA. NaN for patients whose outcome is unknown, whom no fit has learned from.
+
+    Raises:
+        InputError: The task has no likelihood of a linear predictor.
+    """
+    backbone.statistics, backbone.readouts = torch.nn.ModuleDict(), torch.nn.ModuleDict()
+    slides = _fit_statistics(backbone, patients)
+    rna = _fit_rna(backbone, patients)
+    outcome = _fit_outcome(task, patients, rna, slides, backbone.seed)
+    for name, weights in outcome.weights.items():
+        if name in slides.blocks:
+            backbone.readouts[f"tissue_{name}"] = slides.blocks[name].readout(weights)
+    for s, weights in rna.split(outcome.weights.get("rna")).items():
+        backbone.readouts[f"rna_{s}"] = rna.blocks[s].readout(weights)
+    for name, weights in outcome.expected.items():
+        backbone.readouts[f"expected_{name}"] = slides.blocks[name].readout(weights)
+    programs = _add_programs(backbone, patients, slides)
+    observed = patients.target["observed"]
+    target = {name: values[observed] for name, values in patients.target.items()}
+    predictors = outcome.cross_fitted.sum(2)[:, observed.numpy()]  # (2, n, q)
+    calibrations = [task.calibrate(predictor, target) for predictor in predictors]
+    backbone.layout = backbone.describe(predictors.shape[2], task.n_outputs, programs)
+    for name, values in zip(("bias", "spread"), zip(*calibrations, strict=True), strict=True):
+        backbone.register_buffer(name, torch.as_tensor(np.stack(values), dtype=torch.float32))
+    cross_fitted = torch.as_tensor(outcome.cross_fitted, dtype=torch.float32)
+    cross_fitted[:, ~observed] = torch.nan
+    return cross_fitted
+
+
+class _Slides:
+    """Statistics of the training patients' slides as blocks."""
+
+    def __init__(self, raw: dict[int, dict[str, NDArray]], present: dict[int, NDArray]):
+        self.raw, self.present = raw, present
+        self.has_tissue = np.any(list(present.values()), axis=0) if present else np.zeros(0, bool)
+        self.blocks: dict[str, Block] = {}
+        for name in STATISTICS if raw else ():
+            block = self._fit(name, list(raw))
+            if block is not None:
+                self.blocks[name] = block
+
+    def columns(self, name: str, magnifications: Iterable[int]) -> tuple[NDArray, NDArray]:
+        """(n, d) of a statistic at some magnifications, and whether a patient has each column."""
+        values = [self.raw[m][name] for m in magnifications]
+        there = [
+            np.repeat(self.present[m][:, None], v.shape[1], 1) for m, v in zip(magnifications, values, strict=True)
+        ]
+        return np.hstack(values), np.hstack(there)
+
+    def _fit(self, name: str, magnifications: list[int]) -> Block | None:
+        values, there = self.columns(name, magnifications)
+        if not values.shape[1]:
+            return None
+        # Contrasts keep their proportions: what differs more between patients is told by more tokens.
+        kept = {"standardise": False, "clip": np.inf} if name == "contrasts" else {}
+        return fit_block(values, there, **kept)
+
+    def design(self, name: str) -> NDArray[np.float64]:
+        """(n, r)."""
+        return self.blocks[name].design(*self.columns(name, list(self.raw)))
+
+    def at(self, magnification: int) -> _Slides:
+        """Those of one magnification."""
+        return _Slides({magnification: self.raw[magnification]}, {magnification: self.present[magnification]})
+
+
+def _fit_statistics(backbone: Backbone, patients: TrainingPatients) -> _Slides:
+    raw, present = {}, {}
+    for m, bags in patients.bags.items():
+        mean, scale = patients.feature_statistics[m]
+        n = len(patients.has_expression)
+        fitted = fit_slide_statistics(bags, mean, scale, n, backbone.clusters, backbone.seed)
+        backbone.statistics[f"{m}x"] = fitted
+        rows, there = [], []
+        with torch.no_grad():
+            for bag in bags():
+                rows.append(fitted(bag))
+                there.append(bool(bag.mask.any()))
+        raw[m] = {name: torch.cat([row[name] for row in rows]).double().numpy() for name in STATISTICS}
+        present[m] = np.array(there)
+    return _Slides(raw, present)
+
+
+@dataclass
+class _Rna:
+    """Genes of the training patients.
+
+    Attributes:
+        blocks: {subspace: block of its genes}.
+        designs: {subspace: (n, r)}; all subspaces have one variance between them.
+    """
+
+    blocks: dict[str, Block]
+    designs: dict[str, NDArray[np.float64]]
+
+    def design(self) -> NDArray[np.float64]:
+        """(n, r) of both subspaces, whose rows have a mean squared norm of 1."""
+        return np.hstack(list(self.designs.values())) / np.sqrt(len(self.designs))
+
+    def split(self, weights: NDArray | None) -> dict[str, NDArray[np.float64]]:
+        """{subspace: (r_s, q)} from the weights of `design`."""
+        if weights is None:
+            return {}
+        ends = np.cumsum([design.shape[1] for design in self.designs.values()])[:-1]
+        return dict(zip(self.designs, np.split(weights / np.sqrt(len(self.designs)), ends), strict=True))
+
+
+def _fit_rna(backbone: Backbone, patients: TrainingPatients) -> _Rna:
+    rna = _Rna({}, {})
+    for s in SUBSPACES:
+        if s not in patients.expression or not patients.expression[s].shape[1] or not patients.has_expression.any():
+            continue
+        values = patients.expression[s].double().numpy()
+        there = np.repeat(patients.has_expression[:, None], values.shape[1], 1)
+        block = fit_gene_block(values, there, backbone.components)
+        if block is not None:
+            rna.blocks[s], rna.designs[s] = block, block.design(values, there)
+    return rna
+
+
+@dataclass
+class _Outcome:
+    """The fitted model of the outcome.
+
+    Attributes:
+        weights: {block: (p, q)}.
+        expected: {statistic: (p, 2 q)} of what slides tell of the RNA's part, by subspace.
+        cross_fitted: (2, n, 3, q) parts of the predictor (tumor, TME, tissue), each patient's by a fit without the
+            patient: as the patient is, and as if nobody had RNA. 0 for patients whose outcome is unknown.
+    """
+
+    weights: dict[str, NDArray[np.float64]]
+    expected: dict[str, NDArray[np.float64]]
+    cross_fitted: NDArray[np.float64]
+
+
+def _fit_outcome(task: Task, patients: TrainingPatients, rna: _Rna, slides: _Slides, seed: int) -> _Outcome:
+    """One convex model of all blocks, the regression of its RNA part on slides, and predictions out of fold."""
+    observed = patients.target["observed"].numpy()
+    likelihood = task.linear_likelihood({name: values[observed] for name, values in patients.target.items()})
+    names = BESIDE_RNA if rna.blocks else STATISTICS
+    designs = {"rna": rna.design()} if rna.blocks else {}
+    designs |= {name: slides.design(name) for name in names if name in slides.blocks}
+    n, q = int(observed.sum()), likelihood.n_outputs
+    if not designs or n < 2:
+        return _Outcome({}, {}, np.zeros((2, len(observed), len(SUBSPACES) + 1, q)))
+    model = fit_blocks(likelihood, {name: x[observed] for name, x in designs.items()})
+    taught = (
+        patients.has_expression & slides.has_tissue if rna.blocks and slides.blocks else np.zeros(len(observed), bool)
+    )
+    statistics = {name: slides.design(name) for name in slides.blocks}
+    regression = None
+    if taught.sum() >= MIN_PATIENTS:
+        targets = _rna_parts(rna, model)[taught]
+        regression = fit_regression(targets, {name: x[taught] for name, x in statistics.items()})
+    cross_fitted = np.zeros((2, len(observed), len(SUBSPACES) + 1, q))
+    for held_out in _folds(task, patients, seed):
+        rest = observed & ~held_out
+        part = fit_with_variances(
+            likelihood.subset(rest[observed]), {name: x[rest] for name, x in designs.items()}, model.log_variance
+        )
+        tissue = sum(
+            (designs[name] @ part.weights[name] for name in designs if name != "rna"), np.zeros((len(rest), q))
+        )
+        guess = np.zeros((len(rest), len(SUBSPACES) * q))
+        if regression is not None and (rows := taught & ~held_out).sum() >= 2:
+            fitted = fit_regression_with_variances(
+                _rna_parts(rna, part)[rows], {name: x[rows] for name, x in statistics.items()}, regression.log_variance
+            )
+            guess = fitted.score(statistics) - fitted.intercept
+        measured = np.where(patients.has_expression[:, None], _rna_parts(rna, part), guess) if rna.blocks else guess
+        for i, of_rna in enumerate((measured, guess)):
+            parts = [*np.split(of_rna, len(SUBSPACES), 1), tissue]
+            cross_fitted[i, held_out] = np.stack(parts, 1)[held_out]
+    return _Outcome(model.weights, {} if regression is None else regression.weights, cross_fitted)
+
+
+def _rna_parts(rna: _Rna, model: BlockModel) -> NDArray[np.float64]:
+    """(n, 2 q) the RNA's part of the predictor by subspace; 0 for a subspace without genes."""
+    parts = {s: rna.designs[s] @ weights for s, weights in rna.split(model.weights["rna"]).items()}
+    nothing = np.zeros_like(next(iter(parts.values())))
+    return np.hstack([parts.get(s, nothing) for s in SUBSPACES])
+
+
+def _folds(task: Task, patients: TrainingPatients, seed: int) -> list[NDArray[np.bool_]]:
+    """(n,) masks of the observed patients of each fold, stratified by event or class."""
+    observed = np.flatnonzero(patients.target["observed"].numpy())
+    stratum = patients.target[task.outcome[-1]].numpy()[observed]
+    order = np.random.default_rng(seed).permutation(len(observed))
+    order = order[np.argsort(stratum[order], kind="stable")]
+    masks = []
+    for k in range(min(FOLDS, len(observed))):
+        mask = np.zeros(len(patients.has_expression), bool)
+        mask[observed[order[k :: min(FOLDS, len(observed))]]] = True
+        masks.append(mask)
+    return masks
+
+
+def _add_programs(backbone: Backbone, patients: TrainingPatients, slides: _Slides) -> dict[str, int]:
+    """Regressions of the measured programs on each magnification's statistics. → {subspace: P} of those predicted."""
+    sizes = {s: patients.programs[s].shape[1] if s in patients.programs else 0 for s in SUBSPACES}
+    if not 0 < sum(sizes.values()) <= MAX_PROGRAMS:
+        return dict.fromkeys(SUBSPACES, 0)
+    measured = {s: patients.programs[s].double().numpy() for s in SUBSPACES if sizes[s]}
+    for m in slides.raw:
+        own = slides.at(m)
+        both = patients.has_expression & own.has_tissue
+        if both.sum() < MIN_PATIENTS or not own.blocks:
+            continue
+        designs = {name: own.design(name)[both] for name in own.blocks}
+        fits = {s: fit_regression(values[both], designs) for s, values in measured.items()}
+        for name, block in own.blocks.items():
+            weight = np.hstack(
+                [fits[s].weights[name] if s in fits else np.zeros((block.basis.shape[1], 0)) for s in SUBSPACES]
+            )
+            backbone.readouts[f"programs_{m}x_{name}"] = block.readout(weight)
+    return sizes

@@ -1,0 +1,110 @@
+"""What a slide says without a label: shift, composition, contrasts within tissue clusters, and rare directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from dmml.types import Bag
+
+STATISTICS = ("shift", "composition", "contrasts", "rare")
+CONTRAST_SHRINKAGE = 3.0
+"""Tokens at the cluster's centre by which a contrast is shrunk"""
+RARE_THRESHOLD = 1.5
+"""Standard deviations beyond which a token counts as far out along a direction"""
+
+
+class SlideStatistics(nn.Module):
+    """Statistics of one magnification's tokens, fixed once they are fitted (`fit_slide_statistics`).
+
+    With x̂ the standardised token, s the mean of its slide, k its nearest cluster and g_k that cluster's centre:
+
+    - shift (D): mean of x̂ over all tokens of the patient;
+    - composition (K): share of the tokens in each cluster;
+    - contrasts (K · D): c_k = Σ_{n in k} (x̂_n − s − g_k) / (N_k + 3), from which every shift of a whole slide is gone;
+    - rare (2 J): with y_n = x̂_n − s − g_k − c_k and z = y · v_j / u for each direction v_j that stands out,
+      mean_n sign(z) max(|z| − 1.5, 0) and log mean_n z².
+
+    All are invariant to the order of tokens, to padding and to batch mates; the cost is linear in tokens.
+
+    Args:
+        n_features: D.
+        n_clusters: K; 0 where slides hold single vectors, and then there is only a shift.
+        n_directions: J.
+    """
+
+    def __init__(self, n_features: int, n_clusters: int = 0, n_directions: int = 0):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.register_buffer("centres", torch.zeros(n_clusters, n_features))
+        self.register_buffer("directions", torch.zeros(n_directions, n_features))
+        self.register_buffer("unit", torch.ones(()))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Columns of each statistic."""
+        n_clusters, n_features = self.centres.shape
+        sizes = (n_features, n_clusters, n_clusters * n_features, 2 * len(self.directions))
+        return dict(zip(STATISTICS, sizes, strict=True))
+
+    def forward(self, bag: Bag) -> dict[str, Tensor]:
+        """→ {statistic: (B, columns)} float32; 0 for a patient without tokens."""
+        with torch.autocast(bag.features.device.type, enabled=False):
+            return self._statistics(*self._prepare(bag), bag.mask)
+
+    def _prepare(self, bag: Bag) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D) with zeros as padding, and membership of slides (B, N, S)."""
+        x = bag.features.float().masked_fill(~bag.mask.unsqueeze(-1), 0.0)
+        slide = one_hot(bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()).float() * bag.mask.unsqueeze(-1)
+        return x, slide
+
+    def _statistics(self, x: Tensor, slide: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        count = mask.sum(1, keepdim=True).clamp_min(1).float()  # (B, 1)
+        present = mask.any(1, keepdim=True)
+        if not len(self.centres):
+            shift = ((x.sum(1) / count - self.mean) / self.scale) * present
+            empty = shift[:, :0]
+            return {"shift": shift, "composition": empty, "contrasts": empty, "rare": empty}
+        along = x @ (torch.cat([self.centres, self.directions]) / self.scale).T  # (B, N, K + J)
+        per_slide = slide.sum(1)  # (B, S) tokens
+        # Means of what is linear in the tokens: of the scores here, of the tokens themselves below.
+        slide_mean = (slide.transpose(1, 2) @ along) / per_slide.clamp_min(1).unsqueeze(-1)  # (B, S, K + J)
+        along = along - slide @ slide_mean
+        n_clusters = len(self.centres)
+        distance = self.centres.square().sum(1) / 2 - along[..., :n_clusters]
+        cluster = one_hot(distance.argmin(-1), n_clusters).float() * mask.unsqueeze(-1)  # (B, N, K)
+
+        total = slide.transpose(1, 2) @ x  # (B, S, D)
+        mean = total / per_slide.clamp_min(1).unsqueeze(-1)
+        members = cluster.transpose(1, 2)  # (B, K, N)
+        sums = members @ x - (members @ slide) @ mean  # Σ_{n in k} (x_n − s)
+        size = cluster.sum(1).unsqueeze(-1)  # (B, K, 1)
+        contrasts = (sums / self.scale - size * self.centres) / (size + CONTRAST_SHRINKAGE)
+        return {
+            "shift": ((total.sum(1) / count - self.mean) / self.scale) * present,
+            "composition": cluster.sum(1) / count,
+            "contrasts": contrasts.flatten(1),
+            "rare": self._rare(along[..., n_clusters:], cluster, contrasts, mask, count) * present,
+        }
+
+    def _rare(self, along: Tensor, cluster: Tensor, contrasts: Tensor, mask: Tensor, count: Tensor) -> Tensor:
+        """(B, 2 J) from the slide-centred scores along the directions (B, N, J)."""
+        explained = (self.centres + contrasts) @ self.directions.T  # (B, K, J)
+        z = (along - cluster @ explained) / self.unit * mask.unsqueeze(-1)
+        beyond = z.sign() * (z.abs() - RARE_THRESHOLD).clamp_min(0)
+        spread = (z.square().sum(1) / count).clamp_min(1e-6).log()
+        return torch.cat([beyond.sum(1) / count, spread], 1)
+
+    def residual(self, bag: Bag) -> Tensor:
+        """(tokens, D) what shift, clusters and contrasts leave of the real tokens of a bag of one patient."""
+        x, slide = self._prepare(bag)
+        x, slide = x[0][bag.mask[0]] / self.scale, slide[0][bag.mask[0]]
+        mean = (slide.T @ x) / slide.sum(0).clamp_min(1).unsqueeze(-1)
+        x = x - slide @ mean
+        nearest = (self.centres.square().sum(1) / 2 - x @ self.centres.T).argmin(-1)
+        cluster = one_hot(nearest, len(self.centres)).float()
+        x = x - cluster @ self.centres
+        contrasts = (cluster.T @ x) / (cluster.sum(0).unsqueeze(-1) + CONTRAST_SHRINKAGE)
+        return x - cluster @ contrasts
