@@ -94,6 +94,10 @@ class SubspaceOutput:
     """{m: (B, C)}, the tissue-specific part, which belongs to neither subspace; 0 without tissue; {} = the model has none"""
     tissue_attention: dict[int, Tensor] = field(default_factory=dict)
     """{m: (B, N_m)}, as `attention`, of the tissue-specific part; {} = the model has none"""
+    backbone_logits: Tensor | None = None
+    """(B, C), the backbone's sum, which the logits of every magnification contain; None without a backbone"""
+    backbone_programs: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    """{(m, s): (B, P_s)}, the backbone's part of the programs"""
 
 
 @dataclass

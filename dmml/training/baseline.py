@@ -12,6 +12,7 @@ from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
+from dmml.nn.standardised import set_feature_statistics
 from dmml.tasks import Survival, Task
 from dmml.training.checkpoint import class_config, hash_patients
 from dmml.training.logged_module import LoggedModule
@@ -122,6 +123,8 @@ class BaselineNetwork(LoggedModule):
         elif data is not None and hasattr(data, "check"):
             data.check(self)
         self._build_if_known()
+        if self.network is not None and stage == "fit":
+            set_feature_statistics(self.network, self.fitted.get("feature_statistics") or {})
         if self.network is None:
             raise InputError("the network's dimensions are not known: give n_features, genes and the task's classes")
         self._keep_hparams()

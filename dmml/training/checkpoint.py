@@ -55,6 +55,9 @@ def adopt(module: Any, hparams: Mapping[str, Any]) -> None:
             setattr(module.task, name, value)
 
 
+_FITTED = ("backbone.", "deep_share", "program_share")
+
+
 def start_from(module: nn.Module, path: str, weights: Mapping[str, Tensor]) -> None:
     """Copy the weights of a checkpoint that have the same name and shape in a module.
 
@@ -66,7 +69,8 @@ def start_from(module: nn.Module, path: str, weights: Mapping[str, Tensor]) -> N
     Raises:
         InputError: No weight fits.
     """
-    own = module.state_dict()
+    # What was fitted in closed form, and what an inner validation decided, belongs to the patients of its own fit.
+    own = {name: value for name, value in module.state_dict().items() if not name.startswith(_FITTED)}
     same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not same:
         raise InputError(f"{path}: no weight fits this model (init_from); check width, encoder and class of the model")

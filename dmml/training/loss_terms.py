@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from dmml.functional.consistency import attention_consistency, batch_similarity_variance, expression_consistency
+from dmml.functional.consistency import (
+    attention_consistency,
+    batch_similarity_variance,
+    decorrelation,
+    expression_consistency,
+)
 from dmml.tasks import Task
-from dmml.types import SUBSPACES, Batch, SubspaceOutput
+from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
 
 CONSISTENCIES = ("expression", "attention", "batch")
 
@@ -79,3 +86,28 @@ def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Ten
         for (m, s), scores in predicted.items()
     ]
     return torch.stack(values).sum() / known.sum().clamp_min(1)
+
+
+def weighted_terms(model: Any, batch: Batch, output: SubspaceOutput, available: Tensor) -> LossTerms:
+    """The terms that teacher and student share, and their sum under the model's weights.
+
+    Args:
+        model: A `SubspaceModule`.
+        batch: What the output is of.
+        output: Of the model.
+        available: (M, B) bool, the magnifications at which a patient has tokens.
+    """
+    parts = {"task": task_loss(model.task, output, batch, available)}
+    weights = {"task": 1.0}
+    if model.consistency_weight and len(model.magnifications) > 1:
+        parts["consistency"] = consistency_loss(model.consistency, output, batch, available)
+        weights["consistency"] = model.consistency_weight
+    if model.program_weight:
+        measured = model.scores(batch.expression, batch.has_expression)
+        parts["programs"] = program_loss(output, measured, batch.has_expression & available)
+        weights["programs"] = model.program_weight
+    if model.decorrelation_weight:
+        pairs = [(output.embeddings[m, "tumor"], output.embeddings[m, "tme"]) for m in model.magnifications]
+        parts["decorrelation"] = torch.stack([decorrelation(a, b) for a, b in pairs]).mean()
+        weights["decorrelation"] = model.decorrelation_weight
+    return LossTerms(sum(weights[name] * value for name, value in parts.items()), parts)

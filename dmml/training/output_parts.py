@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmml.backbone.backbone import BackboneOutput
 from dmml.tasks import Task
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
@@ -20,6 +21,8 @@ def assemble_output(
     attention: _BySubspace,
     programs: _BySubspace,
     tissue: dict[int, tuple[Tensor, Tensor] | None],
+    backbone: BackboneOutput | None = None,
+    share: Tensor | float = 1.0,
 ) -> SubspaceOutput:
     """Apply the heads, add the tissue-specific part, and combine the magnifications.
 
@@ -33,17 +36,25 @@ def assemble_output(
             off here.
         programs: {(m, s): (B, P_s)}.
         tissue: {m: logits (B, C) and attention (B, N_m) of the tissue-specific part}; None, or {}, without one.
+        backbone: Its parts are added to those of every magnification: it has read all of them.
+        share: Of the deep part beside a backbone.
     """
     tissue = {m: part for m, part in tissue.items() if part is not None}
     subspace_logits: _BySubspace = {}
     logits: dict[int, Tensor] = {}
+    tissue_logits: dict[int, Tensor] = {}
     for name, head in heads.items():
         m = int(name.removesuffix("x"))
         parts = head({s: embeddings[m, s] for s in SUBSPACES})
-        subspace_logits |= {(m, s): part for s, part in parts.items()}
-        logits[m] = sum(parts.values())
         if m in tissue:
-            logits[m] = logits[m] + tissue[m][0]
+            parts["tissue"] = tissue[m][0]
+        if backbone is not None:
+            base = backbone.subspaces | {"tissue": backbone.tissue}
+            parts = {name: value + share * parts[name] if name in parts else value for name, value in base.items()}
+        subspace_logits |= {(m, s): parts[s] for s in SUBSPACES}
+        if "tissue" in parts:
+            tissue_logits[m] = parts["tissue"]
+        logits[m] = sum(parts.values())
     n_tokens = {m: batch.bags[m].features.shape[1] if m in batch.bags else 0 for m in logits}
     return SubspaceOutput(
         logits=task.combine(torch.stack(list(logits.values())), available),
@@ -52,6 +63,8 @@ def assemble_output(
         embeddings=embeddings,
         attention={(m, s): values[:, : n_tokens[m]] for (m, s), values in attention.items()},
         programs=programs,
-        tissue_logits={m: part[0] for m, part in tissue.items()},
+        tissue_logits=tissue_logits,
         tissue_attention={m: part[1][:, : n_tokens[m]] for m, part in tissue.items()},
+        backbone_logits=None if backbone is None else sum(backbone.subspaces.values()) + backbone.tissue,
+        backbone_programs={} if backbone is None else backbone.programs,
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from dmml.backbone.backbone import Backbone
 from dmml.errors import InputError
 from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import adopt, read_checkpoint, seen_before, start_from
+from dmml.training.checkpoint import adopt, patients_seen, read_checkpoint, seen_before, start_from
 from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.programs import ProgramScores
 from dmml.training.subspace_module import SubspaceModule
@@ -30,7 +32,7 @@ class SubspaceStudent(SubspaceModule):
         task: What is predicted; None = the teacher's task, else survival. A teacher's edges or classes are taken over
             where none are given.
         width: d.
-        magnifications: As in `SubspaceTeacher`.
+        magnifications: The magnifications that the model reads.
         teacher: Checkpoint of a `SubspaceTeacher`; None = task loss (and programs, where there is RNA) alone.
         genes: As in `SubspaceTeacher`; a teacher's lists are taken over where none are given.
         programs: As in `SubspaceTeacher`.
@@ -43,6 +45,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: As in `SubspaceTeacher`.
         program_weight: As in `SubspaceTeacher`.
         decorrelation_weight: As in `SubspaceTeacher`.
+        backbone: As in `SubspaceTeacher`; a student under a teacher takes over the teacher's, without RNA.
         tissue_specific: As in `SubspaceTeacher`.
         tissue_rank: Dimensions through which the tissue enters an embedding where there are no programs.
         token_dropout: Dropout of the tokens.
@@ -75,6 +78,7 @@ class SubspaceStudent(SubspaceModule):
         consistency_weight: float = 0.1,
         program_weight: float = 10.0,
         decorrelation_weight: float = 0.05,
+        backbone: Callable[[], Backbone] | None = Backbone,
         tissue_specific: bool = True,
         tissue_rank: int = 8,
         token_dropout: float = 0.1,
@@ -99,6 +103,7 @@ class SubspaceStudent(SubspaceModule):
             consistency_weight=consistency_weight,
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
+            backbone=backbone,
             tissue_specific=tissue_specific,
             tissue_rank=tissue_rank,
             token_dropout=token_dropout,
@@ -152,9 +157,11 @@ class SubspaceStudent(SubspaceModule):
 
     def forward(self, batch: Batch) -> SubspaceOutput:
         """See `SubspaceOutput`; reads tissue alone."""
+        bags = {m: self._bag(batch, m) for m in self.magnifications}
+        backbone = self._backbone_output(batch, bags, torch.zeros_like(batch.has_expression))
+        base = {} if backbone is None else backbone.programs
         embeddings, attention, programs, specific = {}, {}, {}, {}
-        for m in self.magnifications:
-            bag = self._bag(batch, m)
+        for m, bag in bags.items():
             tokens, specific[m] = self._read_features(m, bag)
             own = dict(zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True))
             tissue, shares = self.aggregator[f"{m}x"](own, bag)
@@ -163,15 +170,37 @@ class SubspaceStudent(SubspaceModule):
                 key = f"{m}x_{s}"
                 known = key in self.reading
                 programs[m, s] = self.reading[key](tissue[s]) * there if known else tissue[s][:, :0]
-                embeddings[m, s] = self.embed[key](programs[m, s] if known else tissue[s]) * there
+                through = programs[m, s] + base[m, s] if (m, s) in base else programs[m, s]
+                embeddings[m, s] = self.embed[key](through if known else tissue[s]) * there
                 attention[m, s] = shares[s]
-        return self._finish(batch, embeddings, attention, programs, specific)
+        return self._finish(batch, embeddings, attention, programs, specific, backbone)
 
     def setup(self, stage: str) -> None:
         """As in the base; a student begins with the teacher's reading of tissue, and its way from programs to outcome."""
         super().setup(stage)
         if stage == "fit" and self.teacher_path is not None and not self.init_from:
             start_from(self, self.teacher_path, self._teacher[0].state_dict())
+
+    def fit_backbone(self, data: Any) -> None:
+        """Take over the teacher's backbone, without RNA; fit one to outcomes where there is none to take."""
+        teacher = self._teacher[0] if self._teacher else None
+        same = teacher is not None and teacher.has_backbone and teacher.n_features == self.n_features
+        if not same or set(teacher.magnifications) != set(self.magnifications):
+            super().fit_backbone(data)
+            return
+        self.backbone.copy_without_rna(teacher.backbone)
+        self.fitted["backbone"] = self.backbone.layout
+        patients = [*data.patients("train"), *data.patients("val")]
+        if patients_seen(patients, patients, teacher.fitted):
+            # The teacher's backbone knows these patients' outcomes: what it would have said of each without that
+            # patient is found by fitting it once more.
+            self._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True)
+
+    def _reads_rna(self) -> bool:
+        return False
+
+    def _predicts_programs(self) -> bool:
+        return bool(self.program_weight)
 
     # ---- distillation ------------------------------------------------------------------------------------------
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from dmml.backbone.backbone import Backbone, BackboneOutput
 from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
-from dmml.functional.consistency import decorrelation
 from dmml.nn.heads import ProgramHead, SubspaceHead
 from dmml.nn.projection import TokenProjection, clean_features
+from dmml.nn.standardised import set_feature_statistics
 from dmml.nn.tissue import TissueSpecificHead
 from dmml.tasks import Task
+from dmml.training.backbone_module import BackboneModule
 from dmml.training.bags import bag_of
 from dmml.training.checkpoint import (
     adopt,
@@ -30,8 +32,7 @@ from dmml.training.checkpoint import (
 )
 from dmml.training.compilation import compile_parts
 from dmml.training.confidence import confidence_sums
-from dmml.training.logged_module import LoggedModule
-from dmml.training.loss_terms import CONSISTENCIES, consistency_loss, program_loss, task_loss
+from dmml.training.loss_terms import CONSISTENCIES, weighted_terms
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.output_parts import assemble_output
 from dmml.training.packing import pack, unpack
@@ -40,7 +41,7 @@ from dmml.training.weighting import Weighing, as_they_are
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 
 
-class SubspaceModule(LoggedModule):
+class SubspaceModule(BackboneModule):
     """Base of `SubspaceTeacher` and `SubspaceStudent`; they document the arguments and save them.
 
     The module owns what was fitted on training patients (gene lists and statistics, the task's edges or classes,
@@ -59,6 +60,7 @@ class SubspaceModule(LoggedModule):
         consistency_weight: float,
         program_weight: float,
         decorrelation_weight: float,
+        backbone: Callable[[], Backbone] | None,
         tissue_specific: bool,
         tissue_rank: int,
         token_dropout: float,
@@ -82,9 +84,12 @@ class SubspaceModule(LoggedModule):
         self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.init_from, self.compiled, self.fitted = init_from, compile, unpack(fitted or {})
+        self._take_backbone(backbone)
         self._built = False
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
+        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
+        self._confidence = torch.zeros(len(self.magnifications), 5)
 
     # ---- building, and what is taken from the data -------------------------------------------------------------
 
@@ -111,8 +116,6 @@ class SubspaceModule(LoggedModule):
             )
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
-        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
-        self._confidence = torch.zeros(len(self.magnifications), 5)
         self._built = True
 
     def _build_programs(self) -> None:
@@ -137,8 +140,7 @@ class SubspaceModule(LoggedModule):
             if self._built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
                 self._build_programs()  # built without gene lists, before the data brought some
             self._build_if_known()
-            if self.init_from:
-                start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
+            self._start(data)
         elif data is not None and hasattr(data, "check"):
             data.check(self)
         if not self._built:
@@ -149,6 +151,18 @@ class SubspaceModule(LoggedModule):
         if stage == "fit" and self.compiled:
             compile_parts(self)
         self._keep_hparams()
+
+    def _start(self, data: Any | None) -> None:
+        """What a fit begins from: the features' statistics, the backbone, and the weights of another checkpoint."""
+        set_feature_statistics(self, self.fitted.get("feature_statistics") or {})
+        if self.backbone is not None and hasattr(data, "patients"):
+            self.fit_backbone(data)
+        if self.has_backbone:
+            for head in self.heads.values():  # the deep part begins with nothing to add
+                nn.init.zeros_(head.linear.weight)
+                nn.init.zeros_(head.linear.bias)
+        if self.init_from:
+            start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
 
     def fit_to_data(self, data: Any | None) -> None:
         """Fill in what was not given from the checkpoint to start from and from the data; builds no network.
@@ -200,7 +214,7 @@ class SubspaceModule(LoggedModule):
         """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""
         lists = pack({"genes": self.genes, "programs": self.programs, "fitted": self.fitted})
         self.hparams.update(n_features=self.n_features, magnifications=list(self.magnifications), **lists)
-        for name in ("task", "fusion", "expression_encoder"):
+        for name in ("task", "fusion", "expression_encoder", "backbone"):
             if name in self.hparams:
                 self.hparams[name] = class_config(self.task if name == "task" else self.hparams[name])
         self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
@@ -218,10 +232,11 @@ class SubspaceModule(LoggedModule):
         specific = self.tissue_heads[f"{magnification}x"](features, bag.mask) if self.tissue_specific else None
         return projection(features, bag.mask), specific
 
-    def _finish(self, batch: Batch, embeddings: dict, attention: dict, programs: dict, tissue: dict) -> SubspaceOutput:
+    def _finish(self, batch: Batch, embeddings, attention, programs, tissue, backbone) -> SubspaceOutput:
         """See `assemble_output`."""
-        parts = embeddings, attention, programs, tissue
-        return assemble_output(self.task, self.heads, batch, self._available(batch), *parts)
+        parts = embeddings, attention, self._total_programs(programs, backbone), tissue, backbone
+        share, available = self._share("deep_share"), self._available(batch)
+        return assemble_output(self.task, self.heads, batch, available, *parts, share)
 
     def _available(self, batch: Batch) -> Tensor:
         """(M, B) bool: whether a patient has tokens at a magnification."""
@@ -235,24 +250,9 @@ class SubspaceModule(LoggedModule):
         return self._terms(batch, self(batch))
 
     def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
-        available = self._available(batch)
-        parts = {"task": task_loss(self.task, output, batch, available)}
-        weights = {"task": 1.0}
-        if self.consistency_weight and len(self.magnifications) > 1:
-            parts["consistency"] = consistency_loss(self.consistency, output, batch, available)
-            weights["consistency"] = self.consistency_weight
-        if self.program_weight:
-            measured = self.scores(batch.expression, batch.has_expression)
-            parts["programs"] = program_loss(output, measured, batch.has_expression & available)
-            weights["programs"] = self.program_weight
-        if self.decorrelation_weight:
-            pairs = [(output.embeddings[m, "tumor"], output.embeddings[m, "tme"]) for m in self.magnifications]
-            parts["decorrelation"] = torch.stack([decorrelation(a, b) for a, b in pairs]).mean()
-            weights["decorrelation"] = self.decorrelation_weight
-        return LossTerms(sum(weights[name] * value for name, value in parts.items()), parts)
+        return weighted_terms(self, batch, output, self._available(batch))
 
     # ---- HasSubspaces ------------------------------------------------------------------------------------------
-
     def subspace_heads(self) -> Iterable[tuple[Parameter, slice, slice]]:
         """See `dmml.types.HasSubspaces`."""
         for m in self.magnifications:

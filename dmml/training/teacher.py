@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dmml.backbone.backbone import Backbone
 from dmml.nn.expression import ExpressionEncoder, MaskedEncoder
 from dmml.nn.fusion import DeformableFusion, Fusion
 from dmml.nn.projection import fork, program_embedding
@@ -43,6 +44,8 @@ class SubspaceTeacher(SubspaceModule):
         tissue_through_programs: Whether the fused tissue enters an embedding as programs that it was taught to read
             (few patients, named programs) or as it is (also what RNA says nothing of, e.g. a rare tissue); None = as
             programs where they are named.
+        backbone: Class of the backbone, the closed-form part on which the deep part builds, built as `backbone()` and
+            fitted before the first step (`dmml.backbone.backbone.Backbone`); null removes it.
         tissue_specific: Whether the logits have a part that the tissue gives past both subspaces
             (`dmml.nn.tissue.TissueSpecificHead`), for what no program and no gene tells of, such as a rare tissue;
             false removes it.
@@ -75,6 +78,7 @@ class SubspaceTeacher(SubspaceModule):
         program_weight: float = 4.0,
         decorrelation_weight: float = 0.05,
         tissue_through_programs: bool | None = None,
+        backbone: Callable[[], Backbone] | None = Backbone,
         tissue_specific: bool = True,
         tissue_rank: int = 8,
         token_dropout: float = 0.1,
@@ -99,6 +103,7 @@ class SubspaceTeacher(SubspaceModule):
             consistency_weight=consistency_weight,
             program_weight=program_weight,
             decorrelation_weight=decorrelation_weight,
+            backbone=backbone,
             tissue_specific=tissue_specific,
             tissue_rank=tissue_rank,
             token_dropout=token_dropout,
@@ -146,9 +151,10 @@ class SubspaceTeacher(SubspaceModule):
         if self.training and self.expression_dropout:
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
         expression = {s: self._encode(s, batch, known) for s in SUBSPACES}
+        bags = {m: self._bag(batch, m) for m in self.magnifications}
+        backbone = self._backbone_output(batch, bags, known)
         embeddings, attention, programs, guided, specific = {}, {}, {}, {}, {}
-        for m in self.magnifications:
-            bag = self._bag(batch, m)
+        for m, bag in bags.items():
             if not self.n_features:
                 for s in SUBSPACES:
                     embeddings[m, s], attention[m, s] = expression[s], bag.mask.float() * 0
@@ -163,8 +169,14 @@ class SubspaceTeacher(SubspaceModule):
                     tissue = guided[m, s] = self.reading[key](tissue) * there
                 embeddings[m, s] = expression[s] + self.embed[key](tissue) * there
                 programs[m, s] = self.program_heads[key](own, bag.mask)
-        output = self._finish(batch, embeddings, attention, programs, specific)
+        output = self._finish(batch, embeddings, attention, programs, specific, backbone)
         return replace(output, guided_programs=guided)
+
+    def _reads_rna(self) -> bool:
+        return True
+
+    def _predicts_programs(self) -> bool:
+        return True
 
     def _encode(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
         """(B, d) of a subspace's genes; a batch without them reads as patients without RNA, not as at the mean."""

@@ -1,0 +1,91 @@
+"""Training patients of a data module as a backbone is fitted to them: streamed, each with a bounded draw of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dmml.backbone.fit_backbone import TrainingPatients
+from dmml.data.dataset import Patient
+from dmml.data.feature_statistics import even_rows, fill_missing
+from dmml.tasks import Task
+from dmml.types import Bag
+
+
+def training_patients(
+    data: Any,
+    task: Task,
+    fitted: Mapping[str, Any],
+    magnifications: tuple[int, ...],
+    max_tokens: int,
+    program_scores: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None,
+    with_rna: bool,
+) -> TrainingPatients:
+    """What `fit_backbone` asks for: the training patients, those of the inner validation after the others.
+
+    What the inner validation decides is decided by cross-fitted predictions, so it need not be kept from the fit.
+
+    Args:
+        data: A `MultimodalDataModule` after `setup("fit")`.
+        task: Fitted to the same patients.
+        fitted: Of the model: its `gene_statistics` and `feature_statistics`.
+        magnifications: Those of the model.
+        max_tokens: Tokens of a patient and magnification in one pass.
+        program_scores: Expression and (n,) bool → {subspace: (n, P)}; None = programs are not fitted.
+        with_rna: Whether RNA takes part in the model of the outcome.
+    """
+    patients = [*data.patients("train"), *data.patients("val")]
+    statistics = {int(m): own for m, own in (fitted.get("feature_statistics") or {}).items()}
+    arrays = {m: (np.array(own["mean"]), np.array(own["scale"])) for m, own in statistics.items()}
+    read = {m: arrays[m] for m in magnifications if m in arrays}
+    expression, has_expression = _expression(data, patients, fitted.get("gene_statistics") or {})
+    known = torch.from_numpy(has_expression)
+    return TrainingPatients(
+        bags={m: _passes(data, patients, m, mean, max_tokens) for m, (mean, _) in read.items()},
+        feature_statistics=read,
+        expression=expression if with_rna else {},
+        has_expression=has_expression,
+        programs={} if program_scores is None else program_scores(expression, known),
+        target=task.encode(data.outcome(patients)),
+    )
+
+
+def _expression(data: Any, patients: list[str], statistics: Mapping[str, Any]) -> tuple[dict[str, Tensor], np.ndarray]:
+    """{subspace: (n, G)} standardised, and who has RNA."""
+    if data.rna is None or not statistics:
+        return {}, np.zeros(len(patients), bool)
+    values = {s: torch.from_numpy(data.rna.rows(patients, kept)) for s, kept in statistics.items()}
+    return values, np.array([data.has_expression(patient) for patient in patients])
+
+
+def _passes(data: Any, patients: list[str], m: int, mean: np.ndarray, max_tokens: int) -> Callable[[], Iterator[Bag]]:
+    """A function that begins a pass over the patients at one magnification."""
+
+    def bags() -> Iterator[Bag]:
+        named = tqdm(patients, desc=f"backbone, {m}x", unit="patient", disable=None, leave=False)
+        for patient_id in named:
+            yield _bag(data.reader.read(patient_id), m, mean, max_tokens)
+
+    return bags
+
+
+def _bag(patient: Patient, m: int, mean: np.ndarray, max_tokens: int) -> Bag:
+    """(1, N, D) with N ≤ max_tokens; one masked token for a patient without tokens at the magnification."""
+    features = patient.features.get(m)
+    if features is None or not len(features):
+        nothing = torch.zeros(1, 1, dtype=torch.long)
+        return Bag(torch.zeros(1, 1, len(mean)), torch.zeros(1, 1, 2), nothing.bool(), nothing, n_slides=1)
+    rows = even_rows(len(features), max_tokens, (0, m), patient.patient_id)
+    x = torch.from_numpy(np.array(features[rows])).unsqueeze(0)
+    x = fill_missing(x, torch.from_numpy(mean)) if x.dtype == torch.float32 else x
+    position, slide = np.array(patient.position[m][rows]), np.array(patient.slide[m][rows])
+    # Slides are numbered anew: a draw may hold fewer of them.
+    slide = np.unique(slide, return_inverse=True)[1]
+    mask = torch.ones(1, x.shape[1], dtype=torch.bool)
+    index = torch.from_numpy(slide).long().unsqueeze(0)
+    return Bag(x, torch.from_numpy(position).unsqueeze(0), mask, index, n_slides=int(slide.max()) + 1)

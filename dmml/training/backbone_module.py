@@ -1,0 +1,176 @@
+"""What a model with a backbone does beside its deep part: fit it, keep it, and decide how much the deep part counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmml.backbone.backbone import Backbone, BackboneOutput
+from dmml.backbone.fit_backbone import fit_backbone
+from dmml.training.backbone_data import training_patients
+from dmml.training.deep_share import SHARES, ShareChoice
+from dmml.training.logged_module import LoggedModule
+from dmml.training.packing import unpack
+from dmml.training.programs import ProgramScores
+from dmml.types import Bag, Batch, SubspaceOutput
+
+
+class BackboneModule(LoggedModule):
+    """A deep part on a backbone.
+
+    In training the deep part learns what the backbone leaves; of patients to whom the backbone was fitted it sees the
+    cross-fitted predictions. After each epoch the inner validation patients decide which share of the deep part counts,
+    for the logits and for the programs apart (`ShareChoice`), and the shares are kept with the weights of that epoch.
+
+    Attributes:
+        backbone: None for a model without one.
+        deep_share, program_share: () buffers; 1 without a backbone.
+    """
+
+    backbone: Backbone | None
+    magnifications: tuple[int, ...]
+    fitted: dict[str, Any]
+    scores: ProgramScores
+
+    def _take_backbone(self, factory: Callable[[], Backbone] | None) -> None:
+        """Build the backbone, with room for what a checkpoint holds of it."""
+        self.backbone = None if factory is None else factory()
+        if self.backbone is not None:
+            self.register_buffer("deep_share", torch.ones(()))
+            self.register_buffer("program_share", torch.ones(()))
+            if self.fitted.get("backbone"):
+                self.backbone.build(self.fitted["backbone"])
+        self._cross_fitted: dict[str, Tensor] = {}  # of the patients of this fit; nothing of it is saved
+        self._choices: dict[str, ShareChoice] = {}
+        self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether a fitted backbone takes part."""
+        return self.backbone is not None and self.backbone.is_fitted
+
+    @property
+    def _is_fitting(self) -> bool:
+        return self.has_backbone and self._trainer is not None and self.trainer.state.fn == "fit"
+
+    def _reads_rna(self) -> bool:
+        """Whether RNA takes part in the backbone's model of the outcome."""
+        raise NotImplementedError
+
+    def fit_backbone(self, data: Any) -> None:
+        """Fit the backbone to the training patients of a data module, inner validation included.
+
+        Args:
+            data: A `MultimodalDataModule` after `setup("fit")`.
+        """
+        self._cross_fit(data, self.backbone, self._reads_rna())
+        self.fitted["backbone"] = self.backbone.layout
+
+    def _cross_fit(self, data: Any, backbone: Backbone, with_rna: bool) -> None:
+        """Fit a backbone, and keep each patient's cross-fitted prediction for the time of the fit."""
+        scores = self.scores if any(self.scores.sizes.values()) and self._predicts_programs() else None
+        patients = training_patients(
+            data, self.task, self.fitted, self.magnifications, backbone.max_tokens, scores, with_rna
+        )
+        cross_fitted = fit_backbone(backbone, patients, self.task)
+        ids = [*data.patients("train"), *data.patients("val")]
+        self._cross_fitted = dict(zip(ids, cross_fitted.unbind(1), strict=True))
+
+    def _predicts_programs(self) -> bool:
+        """Whether measured programs are to be predicted from tissue."""
+        raise NotImplementedError
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the checkpoint's backbone, whose sizes depend on the patients whom it was fitted to."""
+        layout = unpack((checkpoint["hyper_parameters"].get("fitted") or {}).get("backbone"))
+        if self.backbone is not None and layout and layout != self.backbone.layout:
+            self.backbone.build(layout)
+            self.fitted["backbone"] = layout
+
+    # ---- forward -----------------------------------------------------------------------------------------------
+
+    def _backbone_output(
+        self, batch: Batch, bags: Mapping[int, Bag], known: Tensor, statistics: dict | None = None
+    ) -> BackboneOutput | None:
+        """The backbone's part of a batch's output; in a fit the cross-fitted one of the patients of the fit."""
+        if not self.has_backbone:
+            return None
+        cross_fitted = None
+        if self._is_fitting and self._cross_fitted:
+            nothing = torch.full_like(next(iter(self._cross_fitted.values())), torch.nan)
+            rows = [self._cross_fitted.get(patient, nothing) for patient in batch.patient_id]
+            cross_fitted = torch.stack(rows, 1).to(known.device)
+        return self.backbone(bags, batch.expression, known, statistics, cross_fitted)
+
+    def _total_programs(
+        self, deep: dict[tuple[int, str], Tensor], backbone: BackboneOutput | None
+    ) -> dict[tuple[int, str], Tensor]:
+        """{(m, s): (B, P)} the backbone's programs and the share of the deep part's that counts."""
+        base = {} if backbone is None else backbone.programs
+        share = self._share("program_share") if base else 1.0
+        return {key: base[key] + share * value if key in base else value for key, value in deep.items()}
+
+    def _share(self, name: str) -> Tensor | float:
+        """The share of the deep part that counts now: all of it while a fit trains or chooses."""
+        return getattr(self, name) if self.has_backbone and not self._is_fitting else 1.0
+
+    # ---- validation --------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the validation before."""
+        super().on_validation_epoch_start()
+        self._choices = {name: ShareChoice() for name in ("deep_share", "program_share")}
+        self._validated_logits = []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As in the base; in a fit with a backbone, of the answers at every share."""
+        if not self._is_fitting:
+            return super().validation_step(batch, batch_idx)
+        output, observed = self(batch), batch.target["observed"]
+        logits = torch.stack([self._logits_at(share, output, batch) for share in SHARES])  # (S, B, C)
+        scores = torch.stack([self.task.log_likelihood(each, batch.target) for each in logits])
+        self._choices["deep_share"].add(scores, observed)
+        measured = self.scores(batch.expression, batch.has_expression)
+        errors = [self._program_error(share, output, measured) for share in SHARES]
+        if errors[0] is not None:
+            self._choices["program_share"].add(-torch.stack(errors), batch.has_expression)
+        self._validated_logits.append((logits[:, observed], {k: v[observed] for k, v in batch.target.items()}))
+        return -scores[-1].sum() / observed.sum().clamp_min(1)
+
+    def _logits_at(self, share: float, output: SubspaceOutput, batch: Batch) -> Tensor:
+        """(B, C) logits of an output at another share of its deep part."""
+        base = output.backbone_logits
+        by_magnification = [base + share * (x - base) for x in output.logits_by_magnification.values()]
+        return self.task.combine(torch.stack(by_magnification), self._available(batch))
+
+    @staticmethod
+    def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor | None:
+        """(B,) mean squared error of the predicted programs at another share; None where there are none."""
+        errors = []
+        for key, base in output.backbone_programs.items():
+            predicted = base + share * (output.programs[key] - base)
+            errors.append((predicted - measured[key[1]]).square().sum(1))
+        width = sum(base.shape[1] for base in output.backbone_programs.values())
+        return torch.stack(errors).sum(0) / width if width else None
+
+    def on_validation_epoch_end(self) -> None:
+        """Choose the shares before the figures of the epoch are logged."""
+        if self._is_fitting and self._validated_logits:
+
+            def reduce(values: Tensor) -> Tensor:
+                return self.trainer.strategy.reduce(values, reduce_op="sum")
+
+            chosen, likelihood = self._choices["deep_share"].choose(reduce)
+            self.deep_share.fill_(SHARES[chosen])
+            self.program_share.fill_(SHARES[self._choices["program_share"].choose(reduce)[0]])
+            for logits, target in self._validated_logits:
+                if logits.shape[1]:
+                    self.validation_metrics.update(logits[chosen], target)
+            loss = torch.zeros((), dtype=torch.float64) if likelihood is None else -likelihood
+            # The mean over all processes already: every process adds it once.
+            self._validated = [torch.stack([loss, torch.ones_like(loss)]).to(self.device)]
+            self.log("val/deep_share", self.deep_share.clone(), reduce_fx="max", sync_dist=True)
+        super().on_validation_epoch_end()
