@@ -40,7 +40,12 @@ CLASSES = ["a", "b", "c", "d"]
 BATCH, TEST_SLIDES = 4, 160
 CHECKED_AT = (40, 80, 120)
 SHARES = (0.01, 0.05, 0.5)
-ASKED_SHARE, ASKED_ACCURACY = 0.05, 0.95
+ASKED_SHARE = 0.05
+ASKED = {"teacher": 0.95, "student": 0.90}
+"""Accuracy at that share after the last step, on every seed, of the models without and with named programs"""
+NAMED = ", named programs"
+PROGRAMS = {s: {f"{s}_{i}": genes[i::4] for i in range(4)} for s, genes in GENES.items()}
+"""Four programs a subspace, of which none tells the class"""
 STRENGTH = 4.0
 """Hard but learnable: at 5 % a gated ABMIL is near chance after 40 steps and right after 120, at 3 it takes 200."""
 
@@ -104,6 +109,8 @@ def contenders(n_features: int, lr: float) -> dict[str, Callable[[], nn.Module]]
         "teacher": lambda: SubspaceTeacher(**own),
         "teacher, GatedPoolFusion": lambda: SubspaceTeacher(**own, fusion=GatedPoolFusion),
         "student": lambda: SubspaceStudent(**own),
+        "teacher" + NAMED: lambda: SubspaceTeacher(**own, programs=PROGRAMS),
+        "student" + NAMED: lambda: SubspaceStudent(**own, programs=PROGRAMS),
         "gated ABMIL": lambda: GatedABMIL(n_features, len(CLASSES)),
     }
 
@@ -149,33 +156,28 @@ def one_seed(share: float, seed: int, arguments: argparse.Namespace) -> dict[str
 
 
 def verdict(result: dict) -> str:
-    """Whether the teacher finds what is asked of it."""
-    seeds = result["accuracy"].get(str(ASKED_SHARE))
-    if not seeds or "teacher" not in result["models"]:
-        return f"What is asked, the teacher at {ASKED_SHARE:.0%}, was not run."
-    final = [found["teacher"][-1] for found in seeds.values()]
-    passed = sum(value >= ASKED_ACCURACY for value in final)
-    word = "reached" if passed == len(final) else "**missed**"
-    return (
-        f"Asked: teacher ≥ {ASKED_ACCURACY} at {ASKED_SHARE:.0%} within {CHECKED_AT[-1]} steps on every seed. "
-        f"{passed} of {len(final)}: {word}."
-    )
-
-
-def limits(result: dict) -> str:
-    """What the table says of students, and what it does not hold."""
+    """Whether the models find what is asked of them, a line a model."""
     seeds = result["accuracy"].get(str(ASKED_SHARE), {})
-    last = [found["student"][-1] for found in seeds.values() if "student" in found]
-    told = ""
-    if last:
-        told = (
-            f"A student without a teacher has {min(last):.2f} to {max(last):.2f} there after as many steps: the logsumexp "
-            "keeps a rare token's weight, but the way from a score to the answer is learned more slowly than ABMIL's. "
+    lines = []
+    for name in result["models"]:
+        asked = ASKED.get(name.removesuffix(NAMED))
+        final = [found[name][-1] for found in seeds.values()]
+        if asked is None or not final:
+            continue
+        passed = sum(value >= asked for value in final)
+        word = "reached" if passed == len(final) else "**missed**"
+        lines.append(
+            f"- {name}: ≥ {asked:g} at {ASKED_SHARE:.0%} within {CHECKED_AT[-1]} steps on every seed. "
+            f"{passed} of {len(final)}: {word}."
         )
-    return (
-        f"{told}The teachers have no named programs. With programs tissue enters the embedding through them alone, so that "
-        "a class of which no program tells is not seen, unless `tissue_through_programs: false`."
-    )
+    return "\n".join(lines) or f"What is asked, at {ASKED_SHARE:.0%}, was not run."
+
+
+LIMITS = (
+    "No student here has a teacher. What programs and genes do not tell goes through the tissue-specific part of the "
+    "logits, which has a projection of its own; `tissue_specific: false` removes it, and then a student and every model "
+    "with named programs stay near chance at 5 %."
+)
 
 
 def markdown(result: dict) -> str:
@@ -192,7 +194,7 @@ def markdown(result: dict) -> str:
         "",
         verdict(result),
         "",
-        limits(result),
+        LIMITS,
         "",
         "| share | seed | " + " | ".join(result["models"]) + " |",
         "|" + "---|" * (len(result["models"]) + 2),

@@ -7,24 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import layer_norm
+from torch import nn
 
 from dmml.backbone.backbone import Backbone
 from dmml.errors import InputError
-from dmml.functional.consistency import expression_consistency
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import adopt, patients_seen, read_checkpoint, seen_before, start_from
-from dmml.training.cross_fitted import CrossFittedTeachers
+from dmml.training.checkpoint import patients_seen, start_from
 from dmml.training.programs import ProgramScores
-from dmml.training.subspace_module import SubspaceModule
-from dmml.training.teacher import SubspaceTeacher
-from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
+from dmml.training.taught_module import TaughtModule
+from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 
-class SubspaceStudent(SubspaceModule):
+class SubspaceStudent(TaughtModule):
     """Transcriptome-agnostic student: token aggregation per subspace, and distillation from a teacher.
 
     Args:
@@ -37,6 +33,8 @@ class SubspaceStudent(SubspaceModule):
         genes: As in `SubspaceTeacher`; a teacher's lists are taken over where none are given.
         programs: As in `SubspaceTeacher`.
         n_merged: Merged tokens a subspace and magnification (the paper's: 1); None turns aggregation off.
+        distill_after: Share of the planned epochs, below 1, in which the task's loss and those of programs and
+            consistency are minimised alone; then the teacher is listened to as well. 0 distils from the start.
         temperature: T of the softened predictions.
         prediction_weight: Weight of the softened divergence from the teacher's predictions.
         feature_weight: Weight of the distance to the teacher's embeddings, subspace by subspace.
@@ -70,6 +68,7 @@ class SubspaceStudent(SubspaceModule):
         genes: dict | None = None,
         programs: dict | None = None,
         n_merged: int | None = 8,
+        distill_after: float = 0.2,
         temperature: float = 2.0,
         prediction_weight: float = 1.0,
         feature_weight: float = 0.3,
@@ -116,12 +115,14 @@ class SubspaceStudent(SubspaceModule):
             fitted=fitted,
         )
         self.save_hyperparameters(logger=False)
-        self.n_merged, self.temperature = n_merged, temperature
+        if not 0 <= distill_after < 1:
+            raise InputError(f"model.distill_after: {distill_after} is no share of a fit; give one from 0 to below 1")
+        self.n_merged, self.temperature, self.distill_after = n_merged, temperature, distill_after
         self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
         self.teacher_program_weight = teacher_program_weight
         self.teacher_path = teacher
         self._task_given = task_given
-        self._teacher: tuple[SubspaceTeacher, ...] = ()  # in a tuple, so that it is no part of this module's state
+        self._teacher, self._answers = (), None
         self._build_if_known()
         self._keep_hparams()
 
@@ -201,117 +202,3 @@ class SubspaceStudent(SubspaceModule):
 
     def _predicts_programs(self) -> bool:
         return bool(self.program_weight)
-
-    # ---- distillation ------------------------------------------------------------------------------------------
-
-    def _inherit(self) -> None:
-        """Load the teacher, refuse one that would leak, and take its lists and edges."""
-        if self.teacher_path is not None:
-            self._inherit_from_teacher(self.teacher_path)
-        super()._inherit()  # what the teacher leaves open
-
-    def _inherit_from_teacher(self, path: str) -> None:
-        hparams = read_checkpoint(path)["hyper_parameters"]
-        if not str(hparams.get("_class_path", "")).endswith(SubspaceTeacher.__name__) and "fusion" not in hparams:
-            raise InputError(f"{path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
-        teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-        self._teacher = (teacher.eval().requires_grad_(False),)
-        if not self._task_given:
-            self.task = copy.deepcopy(teacher.task)
-        adopt(self, hparams)
-        if self.genes == teacher.genes and self.programs is None:
-            self.programs = teacher.programs
-        if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):
-            raise InputError(
-                f"{path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
-                "leave them out, and the student takes the teacher's"
-            )
-        self._refuse_other_task(teacher)
-
-    def _refuse_other_task(self, teacher: SubspaceTeacher) -> None:
-        own, theirs = self.task.init_args(), teacher.task.init_args()
-        differ = [name for name in ("edges", "classes", "n_intervals") if own.get(name) != theirs.get(name)]
-        if type(self.task) is not type(teacher.task) or differ:
-            raise InputError(
-                f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {theirs}, the student's {self.task.kind} {own}; "
-                "give the student's task no edges or classes of its own, or train a teacher for it"
-            )
-
-    def _fit_to(self, data: Any) -> None:
-        super()._fit_to(data)
-        if self._teacher:
-            # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
-            self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
-
-    def _sources(self) -> dict[str, dict[str, Any]]:
-        own = super()._sources()
-        return own if self.teacher_path is None else own | {self.teacher_path: self._teacher[0].fitted}
-
-    def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
-        """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`.
-
-        The patients of the new teachers are added to those that the student's checkpoint records.
-        """
-        self._teacher = (teacher,)
-        if "patients" in self.fitted:
-            before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
-            own = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
-            self.fitted["patients"]["before"] = seen_before(*before, *own)
-            self._keep_hparams()
-
-    def losses(self, batch: Batch) -> LossTerms:
-        """Task, programs, consistency, and what the teacher says."""
-        if self.teacher_path is not None and not self._teacher:
-            raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
-        return self._terms(batch, self(batch))
-
-    def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
-        terms = super()._terms(batch, output)
-        if self.teacher_path is None:
-            return terms
-        teacher = self._teacher[0].to(output.logits.device)
-        with torch.no_grad():
-            told = teacher(batch)
-        shared = [m for m in self.magnifications if m in told.logits_by_magnification]
-        available = self._available(batch)
-        rows = {m: available[self.magnifications.index(m)] for m in shared}
-        pairs = [(m, s) for m in shared for s in SUBSPACES]
-        parts = {"distill_prediction": self._prediction_distance(output, told, shared, rows)}
-        total = terms.total + self.prediction_weight * parts["distill_prediction"]
-        if self.width == teacher.width and self.feature_weight:
-            values = [
-                _mean_over(_feature_distance(output.embeddings[p], told.embeddings[p]), rows[p[0]]) for p in pairs
-            ]
-            parts["distill_features"] = torch.stack(values).mean()
-            total = total + self.feature_weight * parts["distill_features"]
-        if self.teacher_program_weight and any(self.scores.sizes.values()):
-            values = [
-                _mean_over(expression_consistency(output.programs[p], told.programs[p]), rows[p[0]]) for p in pairs
-            ]
-            parts["distill_programs"] = torch.stack(values).mean()
-            total = total + self.teacher_program_weight * parts["distill_programs"]
-        return LossTerms(total, terms.parts | parts)
-
-    def _prediction_distance(
-        self, output: SubspaceOutput, told: SubspaceOutput, shared: list[int], rows: dict[int, Tensor]
-    ) -> Tensor:
-        """Softened divergence from the teacher, magnification by magnification and combined."""
-        values = [_mean_over(self._divergence(output.logits, told.logits), torch.stack(list(rows.values())).any(0))]
-        for m in shared:
-            apart = self._divergence(output.logits_by_magnification[m], told.logits_by_magnification[m])
-            values.append(_mean_over(apart, rows[m]))
-        return torch.stack(values).mean()
-
-    def _divergence(self, own: Tensor, theirs: Tensor) -> Tensor:
-        return self.task.divergence(own, theirs, self.temperature)
-
-
-def _mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of (B,) over the patients of a mask; 0 where it names none. By weights: an index would make a GPU wait."""
-    return (values * rows).sum() / rows.sum().clamp_min(1)
-
-
-def _feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared distance of two embeddings after layer norm: direction is taught, scale is not. → (B,)."""
-    width = student.shape[1:]
-    return (layer_norm(student.float(), width) - layer_norm(teacher.float(), width)).square().mean(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from dmml.backbone.backbone import Backbone, BackboneOutput
+from dmml.backbone.backbone import Backbone
 from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError

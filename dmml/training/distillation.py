@@ -1,0 +1,87 @@
+"""Distillation: what a student's output is compared with in its teacher's, and from which epoch on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn.functional import layer_norm
+
+from dmml.functional.consistency import expression_consistency
+from dmml.types import SUBSPACES, SubspaceOutput
+
+
+def first_epoch(trainer: Trainer, share: float) -> int:
+    """The epoch, counted from 0, with which distillation begins.
+
+    Args:
+        trainer: In a fit.
+        share: Of the planned epochs, at least 0 and below 1; 0 begins at once, and so does a run without an end in
+            sight. Rounded down, so that at least one planned epoch is left for distillation.
+    """
+    steps = trainer.estimated_stepping_batches
+    if not share or not math.isfinite(steps):
+        return 0
+    steps_per_epoch = max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+    return int(share * math.ceil(steps / steps_per_epoch))
+
+
+def forget_earlier_patience(trainer: Trainer) -> None:
+    """Early stopping counts its epochs without progress anew, as the loss that is minimised is another from here on."""
+    for callback in trainer.early_stopping_callbacks:
+        callback.wait_count = 0
+
+
+def prediction_distance(
+    divergence: Callable[[Tensor, Tensor], Tensor],
+    student: SubspaceOutput,
+    teacher: SubspaceOutput,
+    rows: Mapping[int, Tensor],
+) -> Tensor:
+    """Softened divergence from the teacher, mean over the magnifications and their combination.
+
+    Args:
+        divergence: Logits (B, C) of student and teacher → (B,).
+        student: Its output.
+        teacher: Its output.
+        rows: {m: (B,) bool, patients with tokens}, of the magnifications that both have.
+    """
+    some = torch.stack(list(rows.values())).any(0)
+    values = [mean_over(divergence(student.logits, teacher.logits), some)]
+    for m, there in rows.items():
+        apart = divergence(student.logits_by_magnification[m], teacher.logits_by_magnification[m])
+        values.append(mean_over(apart, there))
+    return torch.stack(values).mean()
+
+
+def embedding_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: Mapping[int, Tensor]) -> Tensor:
+    """Mean squared distance of the embeddings after layer norm: direction is taught, scale is not.
+
+    Args:
+        student: Its output.
+        teacher: Its output, as wide.
+        rows: See `prediction_distance`.
+    """
+
+    def apart(a: Tensor, b: Tensor) -> Tensor:
+        width = a.shape[1:]
+        return (layer_norm(a.float(), width) - layer_norm(b.float(), width)).square().mean(1)
+
+    pairs = [(m, s) for m in rows for s in SUBSPACES]
+    values = [mean_over(apart(student.embeddings[p], teacher.embeddings[p]), rows[p[0]]) for p in pairs]
+    return torch.stack(values).mean()
+
+
+def program_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: Mapping[int, Tensor]) -> Tensor:
+    """Mean squared distance of the predicted programs. Arguments as of `embedding_distance`."""
+    pairs = [(m, s) for m in rows for s in SUBSPACES]
+    values = [mean_over(expression_consistency(student.programs[p], teacher.programs[p]), rows[p[0]]) for p in pairs]
+    return torch.stack(values).mean()
+
+
+def mean_over(values: Tensor, rows: Tensor) -> Tensor:
+    """Mean of (B,) over the patients of a mask; 0 where it names none. By weights: an index would make a GPU wait."""
+    return (values * rows).sum() / rows.sum().clamp_min(1)

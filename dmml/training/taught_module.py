@@ -1,0 +1,165 @@
+"""A module that learns from a teacher: whom it listens to, from when on, and what the teacher says."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmml.errors import InputError
+from dmml.training.checkpoint import adopt, read_checkpoint, seen_before
+from dmml.training.cross_fitted import CrossFittedTeachers
+from dmml.training.distillation import (
+    embedding_distance,
+    first_epoch,
+    forget_earlier_patience,
+    prediction_distance,
+    program_distance,
+)
+from dmml.training.subspace_module import SubspaceModule
+from dmml.training.teacher import SubspaceTeacher
+from dmml.training.teacher_answers import TeacherAnswers
+from dmml.types import Batch, LossTerms, SubspaceOutput
+
+
+class TaughtModule(SubspaceModule):
+    """Base of `SubspaceStudent`, which documents the arguments: loading a teacher, and distillation from it."""
+
+    teacher_path: str | None
+    distill_after: float
+    temperature: float
+    prediction_weight: float
+    feature_weight: float
+    teacher_program_weight: float
+    _task_given: bool
+    _teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...]
+    """In a tuple, so that it is no part of this module's state; empty before `setup("fit")`"""
+    _answers: TeacherAnswers | None
+
+    def _inherit(self) -> None:
+        """Load the teacher, refuse one that would leak, and take its lists and edges."""
+        if self.teacher_path is not None:
+            self._inherit_from_teacher(self.teacher_path)
+        super()._inherit()  # what the teacher leaves open
+
+    def _inherit_from_teacher(self, path: str) -> None:
+        hparams = read_checkpoint(path)["hyper_parameters"]
+        if not str(hparams.get("_class_path", "")).endswith(SubspaceTeacher.__name__) and "fusion" not in hparams:
+            raise InputError(f"{path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
+        teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        self._teacher = (teacher.eval().requires_grad_(False),)
+        if not self._task_given:
+            self.task = copy.deepcopy(teacher.task)
+        adopt(self, hparams)
+        if self.genes == teacher.genes and self.programs is None:
+            self.programs = teacher.programs
+        if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):
+            raise InputError(
+                f"{path}: the teacher reads other genes or programs than the student's genes name (model.genes); "
+                "leave them out, and the student takes the teacher's"
+            )
+        self._refuse_other_task(teacher)
+
+    def _refuse_other_task(self, teacher: SubspaceTeacher) -> None:
+        own, theirs = self.task.init_args(), teacher.task.init_args()
+        differ = [name for name in ("edges", "classes", "n_intervals") if own.get(name) != theirs.get(name)]
+        if type(self.task) is not type(teacher.task) or differ:
+            raise InputError(
+                f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {theirs}, the student's {self.task.kind} {own}; "
+                "give the student's task no edges or classes of its own, or train a teacher for it"
+            )
+
+    def _fit_to(self, data: Any) -> None:
+        super()._fit_to(data)
+        if self._teacher:
+            # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
+            self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
+
+    def _sources(self) -> dict[str, dict[str, Any]]:
+        own = super()._sources()
+        return own if self.teacher_path is None else own | {self.teacher_path: self._teacher[0].fitted}
+
+    def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
+        """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`.
+
+        The patients of the new teachers are added to those that the student's checkpoint records.
+        """
+        self._teacher, self._answers = (teacher,), None
+        if "patients" in self.fitted:
+            before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
+            own = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
+            self.fitted["patients"]["before"] = seen_before(*before, *own)
+            self._keep_hparams()
+
+    @property
+    def distils(self) -> bool:
+        """Whether the teacher is listened to now: not without one, and not while a fit warms up on the task alone."""
+        if self.teacher_path is None:
+            return False
+        if self._trainer is None or self._trainer.state.fn != "fit":
+            return True
+        return self.trainer.current_epoch >= first_epoch(self.trainer, self.distill_after)
+
+    def on_train_epoch_start(self) -> None:
+        """Early stopping begins anew with distillation."""
+        if self.teacher_path is not None and self.trainer.current_epoch == first_epoch(
+            self.trainer, self.distill_after
+        ):
+            forget_earlier_patience(self.trainer)
+
+    def remember_teacher(self, batches: Iterable[Batch]) -> None:
+        """Have the teacher answer for patients once; later steps read its answers instead of asking again.
+
+        A fit does so by itself with the training patients of its data module, when distillation begins.
+
+        Args:
+            batches: The patients, each once, with all of their tokens.
+        """
+        self._answers = TeacherAnswers(self._teacher[0].to(self.device), batches, self.device)
+
+    def on_fit_end(self) -> None:
+        """Forget the answers: the next fit may have other patients."""
+        self._answers = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As in the base; before the first step that distils, the teacher answers for all training patients."""
+        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+        if self._answers is None and self.distils and hasattr(data, "train_patients_in_order"):
+            self.remember_teacher(data.train_patients_in_order())
+        return super().training_step(batch, batch_idx)
+
+    def losses(self, batch: Batch) -> LossTerms:
+        """Task, programs, consistency, and what the teacher says."""
+        if self.teacher_path is not None and not self._teacher:
+            raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
+        return self._terms(batch, self(batch))
+
+    def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
+        terms = super()._terms(batch, output)
+        if not self.distils:
+            return terms
+        answer = self._teacher_output(batch)
+        shared = [m for m in self.magnifications if m in answer.logits_by_magnification]
+        available = self._available(batch)
+        rows = {m: available[self.magnifications.index(m)] for m in shared}
+        parts = {"distill_prediction": prediction_distance(self._divergence, output, answer, rows)}
+        total = terms.total + self.prediction_weight * parts["distill_prediction"]
+        if self.width == self._teacher[0].width and self.feature_weight:
+            parts["distill_features"] = embedding_distance(output, answer, rows)
+            total = total + self.feature_weight * parts["distill_features"]
+        if self.teacher_program_weight and any(self.scores.sizes.values()):
+            parts["distill_programs"] = program_distance(output, answer, rows)
+            total = total + self.teacher_program_weight * parts["distill_programs"]
+        return LossTerms(total, terms.parts | parts)
+
+    @torch.no_grad()
+    def _teacher_output(self, batch: Batch) -> SubspaceOutput:
+        """What the teacher answered before, or answers now."""
+        remembered = None if self._answers is None else self._answers(batch)
+        return self._teacher[0].to(batch.has_expression.device)(batch) if remembered is None else remembered
+
+    def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return self.task.divergence(student, teacher, self.temperature)

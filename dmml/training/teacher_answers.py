@@ -1,0 +1,58 @@
+"""What a teacher says of the training patients, computed once in a fit and not at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+
+from dmml.types import Batch, SubspaceOutput
+
+
+class TeacherAnswers:
+    """The teacher's logits, embeddings and programs, a patient a row; attention and the parts of logits are not kept.
+
+    A frozen teacher in evaluation mode answers alike at every step, but for rounding: the last bits differ with the
+    patients that share a batch. Computed once, in batches that do not depend on the epoch, the answers are the same at
+    every step and in a run that is resumed. The teacher sees all of a patient's tokens, whatever `max_tokens` leaves
+    the student.
+
+    Args:
+        teacher: From a batch to an output.
+        batches: The patients, each once.
+        device: Where the answers are computed and kept.
+    """
+
+    def __init__(self, teacher: Callable[[Batch], SubspaceOutput], batches: Iterable[Batch], device: torch.device):
+        self._row: dict[str, int] = {}
+        outputs = []
+        # Loaders draw a seed: the generators are left as they were, so that a resumed run draws what this one does.
+        with torch.no_grad(), torch.random.fork_rng():
+            for batch in batches:
+                output = teacher(move_data_to_device(batch, device))
+                self._row |= {patient: len(self._row) + i for i, patient in enumerate(batch.patient_id)}
+                outputs.append((output.logits, output.logits_by_magnification, output.embeddings, output.programs))
+        logits, *parts = zip(*outputs, strict=True)
+        self._logits = torch.cat(logits)
+        self._by_magnification, self._embeddings, self._programs = (_joined(part) for part in parts)
+
+    def __call__(self, batch: Batch) -> SubspaceOutput | None:
+        """The rows of a batch's patients; None if one of them was not among the patients."""
+        rows = [self._row.get(patient) for patient in batch.patient_id]
+        if None in rows:
+            return None
+        index = torch.tensor(rows, device=self._logits.device)
+        by_magnification, embeddings, programs = (
+            {key: values[index] for key, values in part.items()}
+            for part in (self._by_magnification, self._embeddings, self._programs)
+        )
+        return SubspaceOutput(self._logits[index], by_magnification, {}, embeddings, {}, programs)
+
+
+def _joined(parts: Iterable[Mapping[Any, Tensor]]) -> dict[Any, Tensor]:
+    """{key: the rows of all batches}."""
+    parts = list(parts)
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
