@@ -12,8 +12,11 @@ from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
+from dmml.types import Batch
 
 YARDSTICK = "gated ABMIL"
+TAUGHT = "student under a teacher"
+TAUGHT_ANEW = "student under a teacher that answers at every step"
 RIVALS = ("MCAT-like", "TransMIL-like")
 N_FEATURES = 1024
 
@@ -32,7 +35,7 @@ def build(name: str) -> nn.Module:
         return SubspaceStudent(**own)
     if name == "student without aggregation":
         return SubspaceStudent(**own, n_merged=None)
-    if name == "student under a teacher":
+    if name in (TAUGHT, TAUGHT_ANEW):
         return distilled(
             lambda teacher: SubspaceStudent(n_features=N_FEATURES, teacher=teacher), SubspaceTeacher(**own)
         )
@@ -40,6 +43,13 @@ def build(name: str) -> nn.Module:
     return networks[name](N_FEATURES, task().n_outputs)
 
 
-def step_of(network: nn.Module) -> Step:
-    """The network's optimisation step."""
+def step_of(network: nn.Module, remember: Batch | None = None) -> Step:
+    """The network's optimisation step.
+
+    Args:
+        network: From `build`.
+        remember: Patients for whom a student's teacher answers beforehand, once, as it does in a fit.
+    """
+    if remember is not None:
+        network.remember_teacher([remember])
     return subspace_step(network) if isinstance(network, SubspaceModule) else network_step(network, task())

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from contenders import RIVALS, YARDSTICK, build, step_of
+from contenders import RIVALS, TAUGHT, TAUGHT_ANEW, YARDSTICK, build, step_of
 from peak_memory import available_gib, of_inference, of_training
 from speed_figures import figures, markdown
 from token_batches import one_patient
@@ -63,7 +63,7 @@ def rows(names: Iterable[str], n_tokens: int, best: dict[str, dict[str, float]])
 def time_training(names: list[str], n_tokens: int, rounds: int) -> list[dict]:
     """Training steps."""
     batch = one_patient(n_tokens)
-    steps = {name: step_of(build(name)) for name in names}
+    steps = {name: step_of(build(name), batch if name == TAUGHT else None) for name in names}
     cases = {name: (lambda step=step: step(batch)) for name, step in steps.items()}
     return rows(names, n_tokens, alternate(cases, rounds))
 
@@ -89,7 +89,7 @@ def memory_of(name: str, n_tokens: int, *options: str) -> dict:
 def measure(arguments: argparse.Namespace) -> dict:
     """Everything that was asked for."""
     rivals = list(RIVALS) if arguments.with_rivals else []
-    names = ["teacher", "student", "student under a teacher", YARDSTICK, *rivals]
+    names = ["teacher", "student", TAUGHT, TAUGHT_ANEW, YARDSTICK, *rivals]
     result: dict = {"training": time_training(names, TOKENS, arguments.rounds), "inference": []}
     names = ["student", "student without aggregation", YARDSTICK]
     result["training"] += time_training(names, QUADRATIC_TOKENS, arguments.rounds)

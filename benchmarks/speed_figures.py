@@ -83,9 +83,9 @@ def markdown(result: dict) -> str:
         )
     lines += [
         "",
-        f"What a {TAUGHT} costs more is the teacher's forward pass in each step. Its outputs could be remembered from "
-        "epoch to epoch, but they differ in the last bits with the batch that a patient is in, and a run that is resumed "
-        "would not be the undisturbed one any more; and with `max_tokens` they are others in each epoch.",
+        "In a fit the teacher answers once for each training patient, when distillation begins, and its answers are "
+        "kept: this costs one pass of the teacher over the training patients, which is not in the step's time. A teacher "
+        "whose answers are not kept (in a loop of one's own, without `remember_teacher`) answers at every step.",
         "",
         "Inference",
         "",
