@@ -11,7 +11,7 @@ from torch import Tensor
 from dmml.backbone.backbone import Backbone, BackboneOutput
 from dmml.backbone.fit_backbone import fit_backbone
 from dmml.training.backbone_data import training_patients
-from dmml.training.deep_share import SHARES, ShareChoice
+from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.logged_module import LoggedModule
 from dmml.training.packing import unpack
 from dmml.training.programs import ProgramScores
@@ -23,7 +23,7 @@ class BackboneModule(LoggedModule):
 
     In training the deep part learns what the backbone leaves; of patients to whom the backbone was fitted it sees the
     cross-fitted predictions. After each epoch the inner validation patients decide which share of the deep part counts,
-    for the logits and for the programs apart (`ShareChoice`), and the shares are kept with the weights of that epoch.
+    for the logits and for the programs apart (`ShareScores.choose`), and the shares are kept with the weights of that epoch.
 
     Attributes:
         backbone: None for a model without one.
@@ -44,7 +44,7 @@ class BackboneModule(LoggedModule):
             if self.fitted.get("backbone"):
                 self.backbone.build(self.fitted["backbone"])
         self._cross_fitted: dict[str, Tensor] = {}  # of the patients of this fit; nothing of it is saved
-        self._choices: dict[str, ShareChoice] = {}
+        self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
     @property
@@ -66,18 +66,22 @@ class BackboneModule(LoggedModule):
         Args:
             data: A `MultimodalDataModule` after `setup("fit")`.
         """
-        self._cross_fit(data, self.backbone, self._reads_rna())
+        scores = self.scores if any(self.scores.sizes.values()) and self._predicts_programs() else None
+        self._cross_fit(data, self.backbone, self._reads_rna(), scores)
         self.fitted["backbone"] = self.backbone.layout
 
-    def _cross_fit(self, data: Any, backbone: Backbone, with_rna: bool) -> None:
+    def _cross_fit(self, data: Any, backbone: Backbone, with_rna: bool, scores: ProgramScores | None = None) -> None:
         """Fit a backbone, and keep each patient's cross-fitted prediction for the time of the fit."""
-        scores = self.scores if any(self.scores.sizes.values()) and self._predicts_programs() else None
         patients = training_patients(
             data, self.task, self.fitted, self.magnifications, backbone.max_tokens, scores, with_rna
         )
         cross_fitted = fit_backbone(backbone, patients, self.task)
         ids = [*data.patients("train"), *data.patients("val")]
         self._cross_fitted = dict(zip(ids, cross_fitted.unbind(1), strict=True))
+
+    def cross_fit_as(self, other: BackboneModule) -> None:
+        """Answer with another module's cross-fitted predictions, until `on_fit_end`: a teacher in a student's fit."""
+        self._cross_fitted = other._cross_fitted
 
     def _predicts_programs(self) -> bool:
         """Whether measured programs are to be predicted from tissue."""
@@ -99,7 +103,7 @@ class BackboneModule(LoggedModule):
         if not self.has_backbone:
             return None
         cross_fitted = None
-        if self._is_fitting and self._cross_fitted:
+        if self._cross_fitted:
             nothing = torch.full_like(next(iter(self._cross_fitted.values())), torch.nan)
             rows = [self._cross_fitted.get(patient, nothing) for patient in batch.patient_id]
             cross_fitted = torch.stack(rows, 1).to(known.device)
@@ -122,8 +126,7 @@ class BackboneModule(LoggedModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the validation before."""
         super().on_validation_epoch_start()
-        self._choices = {name: ShareChoice() for name in ("deep_share", "program_share")}
-        self._validated_logits = []
+        self._share_sums, self._validated_logits = {}, []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As in the base; in a fit with a backbone, of the answers at every share."""
@@ -131,14 +134,26 @@ class BackboneModule(LoggedModule):
             return super().validation_step(batch, batch_idx)
         output, observed = self(batch), batch.target["observed"]
         logits = torch.stack([self._logits_at(share, output, batch) for share in SHARES])  # (S, B, C)
-        scores = torch.stack([self.task.log_likelihood(each, batch.target) for each in logits])
-        self._choices["deep_share"].add(scores, observed)
-        measured = self.scores(batch.expression, batch.has_expression)
-        errors = [self._program_error(share, output, measured) for share in SHARES]
-        if errors[0] is not None:
-            self._choices["program_share"].add(-torch.stack(errors), batch.has_expression)
+        for name, (scores, rows) in self._share_scores(batch, output, logits).items():
+            self._share_sums.setdefault(name, ShareSums()).add(scores, rows)
         self._validated_logits.append((logits[:, observed], {k: v[observed] for k, v in batch.target.items()}))
-        return -scores[-1].sum() / observed.sum().clamp_min(1)
+        return -self.task.log_likelihood(output.logits, batch.target).sum() / observed.sum().clamp_min(1)
+
+    def _share_scores(self, batch: Batch, output: SubspaceOutput, logits: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What shares are judged by: {name: scores (S, B), higher = better, and the patients (B,) who count}.
+
+        Args:
+            batch: Of validation patients.
+            output: With the whole deep part.
+            logits: (S, B, C) at each share.
+        """
+        likelihood = torch.stack([self.task.log_likelihood(each, batch.target) for each in logits])
+        scores = {"likelihood": (likelihood, batch.target["observed"])}
+        if output.backbone_programs:
+            measured = self.scores(batch.expression, batch.has_expression)
+            errors = torch.stack([_program_error(share, output, measured) for share in SHARES])
+            scores["programs"] = (-errors, batch.has_expression & self._available(batch).any(0))
+        return scores
 
     def _logits_at(self, share: float, output: SubspaceOutput, batch: Batch) -> Tensor:
         """(B, C) logits of an output at another share of its deep part."""
@@ -146,31 +161,44 @@ class BackboneModule(LoggedModule):
         by_magnification = [base + share * (x - base) for x in output.logits_by_magnification.values()]
         return self.task.combine(torch.stack(by_magnification), self._available(batch))
 
-    @staticmethod
-    def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor | None:
-        """(B,) mean squared error of the predicted programs at another share; None where there are none."""
-        errors = []
-        for key, base in output.backbone_programs.items():
-            predicted = base + share * (output.programs[key] - base)
-            errors.append((predicted - measured[key[1]]).square().sum(1))
-        width = sum(base.shape[1] for base in output.backbone_programs.values())
-        return torch.stack(errors).sum(0) / width if width else None
-
     def on_validation_epoch_end(self) -> None:
         """Choose the shares before the figures of the epoch are logged."""
-        if self._is_fitting and self._validated_logits:
-
-            def reduce(values: Tensor) -> Tensor:
-                return self.trainer.strategy.reduce(values, reduce_op="sum")
-
-            chosen, likelihood = self._choices["deep_share"].choose(reduce)
+        if self._share_sums:
+            found = {name: sums.scores(self._over_processes) for name, sums in self._share_sums.items()}
+            chosen = self._choose_share(found)
             self.deep_share.fill_(SHARES[chosen])
-            self.program_share.fill_(SHARES[self._choices["program_share"].choose(reduce)[0]])
+            if "programs" in found:
+                self.program_share.fill_(SHARES[found["programs"].choose()])
             for logits, target in self._validated_logits:
                 if logits.shape[1]:
                     self.validation_metrics.update(logits[chosen], target)
-            loss = torch.zeros((), dtype=torch.float64) if likelihood is None else -likelihood
-            # The mean over all processes already: every process adds it once.
-            self._validated = [torch.stack([loss, torch.ones_like(loss)]).to(self.device)]
+            # The mean over all processes already: each of them adds it with the same weight.
+            loss = self._validation_loss(found, chosen)
+            self._validated = [torch.stack([loss, torch.ones_like(loss)])]
             self.log("val/deep_share", self.deep_share.clone(), reduce_fx="max", sync_dist=True)
         super().on_validation_epoch_end()
+
+    def _over_processes(self, values: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(values, reduce_op="sum")
+
+    def _choose_share(self, found: dict[str, ShareScores]) -> int:
+        """Index of the share of the deep part that counts."""
+        return found["likelihood"].choose()
+
+    def _validation_loss(self, found: dict[str, ShareScores], chosen: int) -> Tensor:
+        """() by which epochs are compared: the negative log-likelihood."""
+        return -found["likelihood"].mean[chosen]
+
+    def on_fit_end(self) -> None:
+        """Forget the cross-fitted predictions: from now on the backbone speaks for itself."""
+        self._cross_fitted = {}
+
+
+def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor:
+    """(B,) mean squared error of the predicted programs at another share."""
+    errors = []
+    for key, base in output.backbone_programs.items():
+        predicted = base + share * (output.programs[key] - base)
+        errors.append((predicted - measured[key[1]]).square().sum(1))
+    width = sum(base.shape[1] for base in output.backbone_programs.values())
+    return torch.stack(errors).sum(0) / max(1, width)

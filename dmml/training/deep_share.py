@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,12 +13,36 @@ STANDARD_ERRORS = 1.64
 """Standard errors by which a share must be better than 0: few patients decide nothing, and the backbone stands"""
 
 
-class ShareChoice:
-    """Collects, patient by patient, how good the answer is at each of `SHARES`, and chooses one.
+@dataclass(frozen=True)
+class ShareScores:
+    """How good the answers are at each of `SHARES`, over all patients and processes.
 
-    The share with the best mean is taken where its mean paired gain over share 0 exceeds `STANDARD_ERRORS` of its
-    standard errors over patients; otherwise the share is 0.
+    Attributes:
+        mean: (S,) mean score.
+        gain: (S,) mean paired gain over share 0.
+        error: (S,) its standard error over patients.
+        n: Patients.
     """
+
+    mean: Tensor
+    gain: Tensor
+    error: Tensor
+    n: int
+
+    def choose(self, guard: ShareScores | None = None) -> int:
+        """Index of the share with the best mean if its gain exceeds `STANDARD_ERRORS` standard errors, else 0.
+
+        Args:
+            guard: Scores by which the chosen share must not be worse than share 0 by more than a standard error.
+        """
+        best = int(self.gain.argmax()) if self.n >= 2 else 0
+        if not self.gain[best] > STANDARD_ERRORS * self.error[best]:
+            return 0
+        return 0 if guard is not None and guard.gain[best] < -guard.error[best] else best
+
+
+class ShareSums:
+    """Collects scores patient by patient, in a form that adds up over batches and processes."""
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
@@ -29,26 +54,22 @@ class ShareChoice:
             scores: (S, B) one row a share, higher = better.
             rows: (B,) bool, the patients who count.
         """
-        values = torch.where(rows, scores.double(), 0.0)
+        # MPS has no float64.
+        kind = torch.float32 if scores.device.type == "mps" else torch.float64
+        values = torch.where(rows, scores, 0.0).to(kind)
         gain = values - values[:1]
-        count = rows.sum().double().expand(len(values))
+        count = rows.sum().to(kind).expand(len(values))
         sums = torch.stack([values.sum(1), gain.sum(1), gain.square().sum(1), count])  # (4, S)
         self._sums = sums if self._sums is None else self._sums + sums
 
-    def choose(self, reduce: Callable[[Tensor], Tensor]) -> tuple[int, Tensor | None]:
-        """Index of the chosen share, and the mean score at it; None where there was nobody.
+    def scores(self, reduce: Callable[[Tensor], Tensor]) -> ShareScores:
+        """Means and standard errors.
 
         Args:
             reduce: Sums a tensor over the processes.
         """
-        if self._sums is None:
-            return 0, None
         total, gain, square, count = reduce(self._sums)
-        n = count[0]
-        if n < 2:
-            return 0, total[0] / n if n else None
+        n = count[0].clamp_min(1)
         mean = gain / n
-        error = ((square / n - mean.square()).clamp_min(0) / (n - 1)).sqrt()
-        best = int(mean.argmax())
-        chosen = best if mean[best] > STANDARD_ERRORS * error[best] and mean[best] > 0 else 0
-        return chosen, total[chosen] / n
+        error = ((square / n - mean.square()).clamp_min(0) / (n - 1).clamp_min(1)).sqrt()
+        return ShareScores(total / n, mean, error, int(count[0]))

@@ -196,6 +196,7 @@ class SubspaceStudent(TaughtModule):
             # The teacher's backbone knows these patients' outcomes: what it would have said of each without that
             # patient is found by fitting it once more.
             self._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True)
+            teacher.cross_fit_as(self)
 
     def _reads_rna(self) -> bool:
         return False

@@ -12,6 +12,7 @@ from torch import Tensor
 from dmml.errors import InputError
 from dmml.training.checkpoint import adopt, read_checkpoint, seen_before
 from dmml.training.cross_fitted import CrossFittedTeachers
+from dmml.training.deep_share import ShareScores
 from dmml.training.distillation import (
     embedding_distance,
     first_epoch,
@@ -122,7 +123,11 @@ class TaughtModule(SubspaceModule):
 
     def on_fit_end(self) -> None:
         """Forget the answers: the next fit may have other patients."""
+        super().on_fit_end()
         self._answers = None
+        for teacher in self._teacher:
+            if isinstance(teacher, SubspaceTeacher):
+                teacher.on_fit_end()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """As in the base; before the first step that distils, the teacher answers for all training patients."""
@@ -163,3 +168,28 @@ class TaughtModule(SubspaceModule):
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         return self.task.divergence(student, teacher, self.temperature)
+
+    # ---- how much the deep part counts -------------------------------------------------------------------------
+
+    def _share_scores(self, batch: Batch, output: SubspaceOutput, logits: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Beside the likelihood, how far a student agrees with a teacher who has seen the RNA.
+
+        One outcome a patient says little; a teacher's prediction says as much of every patient, censored or not.
+        """
+        scores = super()._share_scores(batch, output, logits)
+        if self.teacher_path is not None:
+            answer = self._teacher_output(batch).logits
+            apart = torch.stack([self._divergence(each, answer) for each in logits])
+            scores["agreement"] = (-apart, batch.has_expression & self._available(batch).any(0))
+        return scores
+
+    def _choose_share(self, found: dict[str, ShareScores]) -> int:
+        """By agreement with the teacher, unless the likelihood speaks against it."""
+        if "agreement" not in found or found["agreement"].n < 2:
+            return super()._choose_share(found)
+        return found["agreement"].choose(guard=found["likelihood"])
+
+    def _validation_loss(self, found: dict[str, ShareScores], chosen: int) -> Tensor:
+        """() the likelihood's and the teacher's part of what a student minimises."""
+        loss = super()._validation_loss(found, chosen)
+        return loss - self.prediction_weight * found["agreement"].mean[chosen] if "agreement" in found else loss
