@@ -1,7 +1,7 @@
 """The patients of one world, as `dmml simulate` writes them: training, inner validation, and those who are tested once.
 
-The tested patients come from the sites of the training patients, but for the world whose sites shift, where they come
-from sites that no model has seen.
+A seed has the same tested patients whatever the number of the others. They come from the sites of the training
+patients, but for the world whose sites shift, where they come from sites that no model has seen.
 """
 
 from __future__ import annotations
@@ -75,13 +75,14 @@ def read_world(world: str, patients: int, seed: int, setup: Setup, folder: Path)
     """
     elsewhere = WORLDS[world].site_size != 1
     # Each cohort has a patient at least, and each split somebody to test, even if nobody looks at the result.
-    sizes = (patients + 1, setup.test) if elsewhere else (patients + setup.test, 1)
+    n_test = 1 if elsewhere else setup.test
+    sizes = (n_test + patients, setup.test if elsewhere else 1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         simulate(Plan(folder, *sizes, seed, True, setup.features, None, world))
         development, held_out = folder / "development", folder / "held_out"
         ids = list(pd.read_csv(development / "truth.csv")["patient_id"])
-        train = round(0.75 * patients)
-        rows = {"train": ids[:train], "val": ids[train:patients], "test": ids[patients:]}
+        train = n_test + round(0.75 * patients)
+        rows = {"train": ids[n_test:train], "val": ids[train:], "test": ids[:n_test]}
         fitting = _open(development, _write_split(folder / "split", rows))
         fitting.setup("fit")
         testing = _open(held_out, None) if elsewhere else _open(development, folder / "split")

@@ -156,6 +156,14 @@ def test_shifted_sites_are_tested_elsewhere(tmp_path):
     assert not set(other.test) & {patient for part in ("train", "val") for patient in other.fitting.patients(part)}
 
 
+def test_more_patients_are_tested_on_the_same_ones(tmp_path):
+    from worlds_data import Setup, read_world
+
+    few, many = (read_world("shared", n, 1, Setup(12, 16, 1), tmp_path / str(n)) for n in (20, 40))
+    assert few.test == many.test
+    assert set(few.fitting.patients("train")) < set(many.fitting.patients("train"))
+
+
 def test_the_design_is_what_was_asked():
     from worlds import chosen, design, parse
 
