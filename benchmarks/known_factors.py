@@ -6,7 +6,6 @@ not of transfer. The first are for training, then those of inner validation, the
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,10 @@ from dmml.data.dataset import Collate, Patient
 from dmml.data.samplers import EpochShuffle
 from dmml.simulate.expression import draw_counts, gene_world, tpm
 from dmml.simulate.tokens import draw_tokens
-from dmml.simulate.truth import CORRELATION, FACTORS, WORLD_SEED, draw_patients, log_hazard, shown_factors
+from dmml.simulate.truth import FACTORS, draw_patients, shown_factors
 from dmml.simulate.truth import Patient as Simulated
+from dmml.simulate.world_patients import expected_log_hazard
+from dmml.simulate.world_tokens import N_NUISANCE, nuisance_directions
 from dmml.tasks import Classification, Survival, Task
 from dmml.types import SUBSPACES, Batch
 
@@ -80,7 +81,6 @@ class World:
         return DataLoader(loader.dataset, 32, collate_fn=loader.collate_fn)
 
 
-N_NUISANCE = 20
 FOLLOW_UP = (60.0, 900.0)
 """Days: earliest and latest end of follow-up."""
 
@@ -145,24 +145,6 @@ def build(
     )
 
 
-def expected_log_hazard(shown: np.ndarray, visibility: float) -> np.ndarray:
-    """E[log-hazard of the factors | what a slide shows of them].
-
-    Factors f ~ N(0, C) and shown = v f + √(1 − v²) noise make f given shown normal, with mean K shown and covariance
-    C − v K C, where K = v C (v² C + (1 − v²) I)⁻¹. The log-hazard is linear but for one product, whose expectation
-    adds the covariance of the two: the same for all patients, and left to `log_hazard` of the mean it only shifts.
-
-    Args:
-        shown: (n, 6) in the order of `FACTOR_NAMES`.
-        visibility: v in (0, 1].
-
-    Returns:
-        (n,), up to a constant.
-    """
-    spread = visibility**2 * CORRELATION + (1 - visibility**2) * np.eye(len(CORRELATION))
-    return log_hazard(shown @ np.linalg.solve(spread, visibility * CORRELATION))
-
-
 def _outcome(patients: list[Simulated], follow_up: tuple[float, float] | None) -> dict[str, np.ndarray]:
     time = np.array([float(patient.days) for patient in patients])
     event = np.array([float(patient.event) for patient in patients])
@@ -175,7 +157,7 @@ def _outcome(patients: list[Simulated], follow_up: tuple[float, float] | None) -
 def _item(patient: Simulated, dim: int, visibility: float, nuisance: float) -> Patient:
     bags, _ = draw_tokens(patient, 0, dim, visibility)
     amount = patient.generator("nuisance").standard_normal(N_NUISANCE)
-    features = {m: bag.features + nuisance * amount @ _nuisance_directions(dim, m) for m, bag in bags.items()}
+    features = {m: bag.features + nuisance * amount @ nuisance_directions(dim, m) for m, bag in bags.items()}
     return Patient(
         patient_id=patient.patient_id,
         features={m: values.astype(np.float16) for m, values in features.items()},
@@ -183,10 +165,3 @@ def _item(patient: Simulated, dim: int, visibility: float, nuisance: float) -> P
         slide={m: np.zeros(len(bag.features), dtype=np.int64) for m, bag in bags.items()},
         parent=bags[20].parent.astype(np.int64),
     )
-
-
-@functools.cache
-def _nuisance_directions(dim: int, magnification: int) -> np.ndarray:
-    """(N_NUISANCE, D) of length 1, the same for every seed."""
-    vectors = np.random.default_rng([WORLD_SEED, 3, dim, magnification]).standard_normal((N_NUISANCE, dim))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -16,7 +16,7 @@ import numpy as np
 from dmml.simulate.regions import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, island, lay_tissue
 from dmml.simulate.truth import SITES, WORLD_SEED, Patient, shown_factors
 from dmml.simulate.world_patients import WorldPatient
-from dmml.simulate.world_tokens import h_direction, planted, slide_shift
+from dmml.simulate.world_tokens import h_directions, planted, slide_shift
 from dmml.store import SlideFeatures
 
 TILE_UM = {10: 224.0, 20: 112.0}
@@ -99,9 +99,9 @@ def draw_tokens(
     tissue = labels[fine[:, 0], fine[:, 1]]
     one_hot = np.eye(5)[tissue]
     content = np.concatenate([one_hot, one_hot @ shows * shown], axis=1)  # (N20, 5 + 6)
-    amount = None
+    amounts = None
     if isinstance(patient, WorldPatient):
-        amount, replaced = planted(patient, slide, fine, parent, tissue)
+        amounts, replaced = planted(patient, slide, fine, parent, tissue)
         content[replaced] = 0.0
     merged = _mean_of_children(content, parent)
 
@@ -109,8 +109,8 @@ def draw_tokens(
     for m, grid, what in ((10, coarse, merged), (20, fine, content)):
         basis = np.concatenate([world.prototypes[m], world.directions[m]])
         features = what @ basis + world.sites[patient.site]
-        if amount is not None:
-            features += _world_shift(patient, slide, amount if m == 20 else _mean_of_children(amount, parent), dim, m)
+        if amounts is not None:
+            features += _world_shift(patient, slide, amounts if m == 20 else _mean_of_children(amounts, parent), dim, m)
         features += TOKEN_NOISE * rng.standard_normal(features.shape)
         bags[m] = SlideFeatures(
             features=features.astype(np.float16),
@@ -127,9 +127,9 @@ def _mean_of_children(values: np.ndarray, parent: np.ndarray) -> np.ndarray:
     return (means.T / np.bincount(parent)).T
 
 
-def _world_shift(patient: WorldPatient, slide: int, amount: np.ndarray, dim: int, magnification: int) -> np.ndarray:
+def _world_shift(patient: WorldPatient, slide: int, amounts: np.ndarray, dim: int, magnification: int) -> np.ndarray:
     """(N, D) that a world adds to the tokens of one magnification."""
     world = patient.world
-    shift = np.outer(world.length.get(magnification, 0.0) * amount, h_direction(dim, magnification))
+    shift = world.length.get(magnification, 0.0) * amounts @ h_directions(dim, magnification)
     further = (world.site_size - 1) * token_world(dim).sites[patient.site]
     return shift + slide_shift(patient, slide, dim, magnification) + further

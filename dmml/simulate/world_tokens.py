@@ -9,13 +9,17 @@ import numpy as np
 from dmml.simulate.regions import LYMPHOID, STROMA, TUMOR
 from dmml.simulate.truth import WORLD_SEED
 from dmml.simulate.world_patients import WorldPatient
-from dmml.simulate.worlds import ALL_TOKENS, NEW_TISSUE, OPPOSED, RARE
+from dmml.simulate.worlds import AGREEMENT, ALL_TOKENS, NEW_TISSUE, OPPOSED, RARE
 
 N_NUISANCE = 20
 RARE_SHARE = 0.05
 """Share of the tokens that show h in rare tissue."""
 NEW_TISSUE_LOGIT = (-2.5, 0.9)
 """Logit of the new tissue's share: intercept, and slope per unit of h."""
+
+
+AGREEMENT_SLOPE = 1.5
+"""Logit of the share of tokens whose signs agree, per unit of h."""
 
 
 @functools.cache
@@ -26,10 +30,12 @@ def nuisance_directions(dim: int, magnification: int) -> np.ndarray:
 
 
 @functools.cache
-def h_direction(dim: int, magnification: int) -> np.ndarray:
-    """(D,) of length 1, along which tissue shows h; also the prototype of the new tissue."""
-    vector = np.random.default_rng([WORLD_SEED, 4, dim, magnification]).standard_normal(dim)
-    return vector / np.linalg.norm(vector)
+def h_directions(dim: int, magnification: int) -> np.ndarray:
+    """(2, D) orthonormal: along the first tissue shows h, or the new tissue has its prototype; both together show signs."""
+    vectors = np.random.default_rng([WORLD_SEED, 4, dim, magnification]).standard_normal((2, dim))
+    first = vectors[0] / np.linalg.norm(vectors[0])
+    second = vectors[1] - vectors[1] @ first * first
+    return np.stack([first, second / np.linalg.norm(second)])
 
 
 def slide_shift(patient: WorldPatient, slide: int, dim: int, magnification: int) -> np.ndarray:
@@ -41,7 +47,7 @@ def slide_shift(patient: WorldPatient, slide: int, dim: int, magnification: int)
 def planted(
     patient: WorldPatient, slide: int, cells: np.ndarray, parent: np.ndarray, tissue: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much of h's direction each 20x token shows, before it is multiplied by the world's length.
+    """How much of `h_directions` each 20x token shows, before it is multiplied by the world's length.
 
     Args:
         patient: Whose slide.
@@ -51,9 +57,10 @@ def planted(
         tissue: (N,) tissue of each, with the constants of `dmml.simulate.regions`.
 
     Returns:
-        (N,) amounts, and (N,) bool: tokens whose own tissue the new tissue has replaced.
+        (N, 2) amounts, and (N,) bool: tokens whose own tissue the new tissue has replaced.
     """
-    amount, replaced = np.zeros(len(cells)), np.zeros(len(cells), dtype=bool)
+    amounts, replaced = np.zeros((len(cells), 2)), np.zeros(len(cells), dtype=bool)
+    amount = amounts[:, 0]
     planting, rng = patient.world.planting, patient.generator(f"planted{slide}")
     if planting == ALL_TOKENS:
         amount[:] = patient.h
@@ -68,7 +75,17 @@ def planted(
         tumor, microenvironment = patient.opposed
         amount[tissue == TUMOR] = tumor
         amount[np.isin(tissue, (STROMA, LYMPHOID))] = microenvironment
-    return amount, replaced
+    elif planting == AGREEMENT:
+        amounts[:] = _signs(parent.max() + 1, 1 / (1 + np.exp(-AGREEMENT_SLOPE * patient.h)), rng)[parent]
+    return amounts, replaced
+
+
+def _signs(n: int, agreeing: float, rng: np.random.Generator) -> np.ndarray:
+    """(n, 2) signs, each plus for half of the tokens among those that agree and among those that do not."""
+    order = rng.permutation(n)
+    first = np.where(np.arange(n) % 2, 1.0, -1.0)
+    second = np.where(np.arange(n) < round(agreeing * n), first, -first)
+    return np.stack([first, second], axis=1)[order]
 
 
 def _patch(places: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from dmml.errors import InputError
 
-ALL_TOKENS, RARE, NEW_TISSUE, OPPOSED = "all tokens", "rare tissue", "new tissue", "opposed"
+ALL_TOKENS, RARE, NEW_TISSUE, OPPOSED, AGREEMENT = "all tokens", "rare tissue", "new tissue", "opposed", "agreement"
 """How tissue shows h: on every token; on the tokens of one small patch; as the amount of a tissue that other worlds do
-not have; or as the difference of what tumor and microenvironment show along one direction."""
+not have; as the difference of what tumor and microenvironment show along one direction; or as the agreement of two signs
+on every token, each of which is as often plus as minus."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ WORLDS = {
     "opposed": World(
         "tumor and microenvironment show strongly correlated factors along one direction, with opposite effects",
         OPPOSED,
+        {10: 2.0, 20: 2.0},
+        h_effect=EFFECT,
+    ),
+    "token_interaction": World(
+        "every token has a sign along each of two directions, and a factor h decides how often the two agree",
+        AGREEMENT,
         {10: 2.0, 20: 2.0},
         h_effect=EFFECT,
     ),

@@ -18,7 +18,7 @@ from dmml.simulate.regions import LYMPHOID, STROMA, TUMOR
 from dmml.simulate.tokens import draw_tokens, token_world
 from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients, log_hazard
 from dmml.simulate.world_patients import UNEVEN_LAST_DAYS, draw_world, oracles
-from dmml.simulate.world_tokens import h_direction, nuisance_directions
+from dmml.simulate.world_tokens import h_directions, nuisance_directions
 from dmml.simulate.worlds import WORLDS
 
 DIM = 64
@@ -108,7 +108,9 @@ def test_the_own_factors_are_standard_normal_and_independent():
     np.testing.assert_allclose(values.std(0), 1, atol=0.05)
 
 
-@pytest.mark.parametrize("world", ["tissue_only", "rare_tissue", "composition", "one_magnification"])
+@pytest.mark.parametrize(
+    "world", ["tissue_only", "rare_tissue", "composition", "one_magnification", "token_interaction"]
+)
 def test_no_gene_knows_a_factor_of_the_tissue(world):
     """The counts are those of the world without it, to the last one."""
     for patient, shared in beside_shared(world, 5):
@@ -132,7 +134,7 @@ def test_every_token_shows_the_factor_of_the_tissue():
         assert own_hazard(patient) == pytest.approx(1.3 * patient.h)
         for m in (10, 20):
             moved = tokens(patient, m) - tokens(shared, m)
-            np.testing.assert_allclose(moved, np.tile(patient.h * h_direction(DIM, m), (len(moved), 1)), atol=0.02)
+            np.testing.assert_allclose(moved, np.tile(patient.h * h_directions(DIM, m)[0], (len(moved), 1)), atol=0.02)
 
 
 def test_one_patch_of_a_twentieth_shows_the_rare_factor():
@@ -141,7 +143,7 @@ def test_one_patch_of_a_twentieth_shows_the_rare_factor():
         moved = {m: tokens(patient, m) - tokens(shared, m) for m in (10, 20)}
         shows = {m: np.abs(moved[m]).max(1) > 0.02 for m in (10, 20)}
         for m in (10, 20):
-            np.testing.assert_allclose(moved[m][shows[m]] @ h_direction(DIM, m), 4 * patient.h, atol=0.05)
+            np.testing.assert_allclose(moved[m][shows[m]] @ h_directions(DIM, m)[0], 4 * patient.h, atol=0.05)
         bags = draw_tokens(patient, 0, DIM, 0.8)[0]
         np.testing.assert_array_equal(shows[20], shows[10][bags[20].parent])
         extent = np.ptp(bags[10].position[shows[10]], axis=0) / 224
@@ -158,7 +160,7 @@ def test_the_amount_of_a_new_tissue_follows_the_factor():
         share.append(moved.mean())
         new = tokens(patient, 20)[moved].mean(0) - tokens(patient, 20).mean(0)
         if moved.sum() > 10:
-            assert new @ h_direction(DIM, 20) > 1.5
+            assert new @ h_directions(DIM, 20)[0] > 1.5
     expected = 1 / (1 + np.exp(2.5 - 0.9 * np.array(h)))
     np.testing.assert_allclose(share, expected, atol=0.02)
 
@@ -166,7 +168,7 @@ def test_the_amount_of_a_new_tissue_follows_the_factor():
 def test_one_magnification_shows_the_factor_and_the_other_does_not():
     for patient, shared in beside_shared("one_magnification", 4):
         np.testing.assert_array_equal(tokens(patient, 10), tokens(shared, 10))
-        moved = (tokens(patient, 20) - tokens(shared, 20)) @ h_direction(DIM, 20)
+        moved = (tokens(patient, 20) - tokens(shared, 20)) @ h_directions(DIM, 20)[0]
         np.testing.assert_allclose(moved, patient.h, atol=0.02)
 
 
@@ -201,12 +203,24 @@ def test_opposed_subspaces_pull_one_direction_both_ways():
     assert fitted["tumor"] > 0.8
     assert fitted["microenvironment"] < -0.8
     for patient, shared in beside_shared("opposed", 6):
-        shows = (tokens(patient, 20) - tokens(shared, 20)) @ h_direction(DIM, 20) / patient.world.length[20]
+        shows = (tokens(patient, 20) - tokens(shared, 20)) @ h_directions(DIM, 20)[0] / patient.world.length[20]
         tissue = tissue_of(patient)
         expected = np.select(
             [tissue == TUMOR, np.isin(tissue, (STROMA, LYMPHOID))], [patient.opposed[0], patient.opposed[1]], 0.0
         )
         np.testing.assert_allclose(shows, expected, atol=0.02)
+
+
+def test_two_signs_of_every_token_agree_as_often_as_the_factor_says():
+    h, agreement, means = [], [], []
+    for patient, shared in beside_shared("token_interaction", 40):
+        signs = (tokens(patient, 10) - tokens(shared, 10)) @ h_directions(DIM, 10).T / 2
+        np.testing.assert_allclose(np.abs(signs), 1, atol=0.02)
+        h.append(patient.h)
+        agreement.append((signs.prod(1) > 0).mean())
+        means.append(np.abs(signs.mean(0)).max())
+    np.testing.assert_allclose(agreement, 1 / (1 + np.exp(-1.5 * np.array(h))), atol=0.03)
+    assert max(means) < 0.1, "each sign alone is as often plus as minus"
 
 
 def test_sites_shift_tokens_and_genes_and_are_followed_unevenly():
