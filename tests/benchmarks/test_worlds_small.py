@@ -111,6 +111,27 @@ def test_a_killed_run_keeps_what_was_done(short, monkeypatch, tmp_path):
     assert json.loads((folder / "ridge_stack.json").read_text())["risk"] == kept(short[0], "ridge_stack")["risk"]
 
 
+def test_a_cell_that_fails_is_named_and_the_others_are_fitted(monkeypatch, tmp_path):
+    import worlds
+    import worlds_cells
+
+    predict, calls = worlds_cells.predict_reference, []
+
+    def fails_once(name, world):
+        calls.append(name)
+        if len(calls) == 1:
+            raise ValueError("singular")
+        return predict(name, world)
+
+    monkeypatch.setattr(worlds_cells, "predict_reference", fails_once)
+    more = ("--models", "ridge_rna", "--seeds", "1", "2")
+    with pytest.raises(SystemExit, match=r"1 of the cohorts could not be finished: tissue_only, .* seed 1: singular"):
+        worlds.main(arguments(tmp_path, *more), lambda _: None)
+    assert not (tmp_path / "tissue_only" / "40" / "1" / "ridge_rna.json").exists()
+    assert (tmp_path / "tissue_only" / "40" / "2" / "ridge_rna.json").is_file()
+    assert "| ridge_rna |" in (tmp_path / "out" / "worlds.md").read_text()
+
+
 def test_two_processes_give_the_same_cells_as_one(short, tmp_path):
     import worlds
 
