@@ -33,7 +33,18 @@ MODELS = (*REFERENCES, *NETWORKS)
 """In the order of fitting."""
 MEMORY = Path("/dev/shm")
 """A folder that is no disk, where the system has one; elsewhere the usual place for temporary files."""
-_CODE_OF = ("backbone", "nn", "functional", "tasks", "data", "training", "callbacks", "experiment", "simulate")
+_CODE_OF = (
+    "backbone",
+    "linear",
+    "nn",
+    "functional",
+    "tasks",
+    "data",
+    "training",
+    "callbacks",
+    "experiment",
+    "simulate",
+)
 
 
 @dataclass(frozen=True)
