@@ -32,6 +32,7 @@ from real_rna import made_by
 
 from dmml.__main__ import main as dmml
 from dmml.cohort.gene_sets import read_gene_sets
+from dmml.store import FeatureStore
 
 PROGRAMS = ("ESTIMATE_IMMUNE", "HALLMARK_G2M_CHECKPOINT", "ESTIMATE_STROMAL")
 PAIRS = [
@@ -57,7 +58,12 @@ def run_part(name: str, work: Path, data: Path, folds: list[int] | None, ridge_o
         fit(cohort, config, student, range(len(dealt[0])) if folds is None else folds)
     table = cohort.vectors()
     means = by_hand.one_per_patient(table)
-    found: dict[str, Any] = {"folds": len(finished(cohort)), "of": len(dealt[0]), "features": means.shape[1]}
+    found: dict[str, Any] = {
+        "folds": len(finished(cohort)),
+        "of": len(dealt[0]),
+        "features": FeatureStore(cohort.store).n_features,
+    }
+    found["ridge features"] = means.shape[1]
     if cohort.task == "Survival":
         found["survival"] = survival(cohort, means, dealt[0])
         found["programs"] = programs(cohort, means, dealt[0], data, config if student is None else student)

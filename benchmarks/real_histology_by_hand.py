@@ -18,7 +18,7 @@ Folds = Sequence[tuple[list[str], list[str]]]
 """(training, test) patients of each fold"""
 ALPHAS = np.logspace(1, 5, 17)
 COMPONENTS, PENALTIES = (10, 20, 40), (0.03, 0.1, 0.3, 1.0, 3.0)
-STRENGTHS = np.logspace(-4, 1, 11)
+STRENGTHS = np.logspace(-4, 1, 6)
 
 
 def one_per_patient(vectors: Mapping[str, NDArray]) -> pd.DataFrame:

@@ -40,6 +40,8 @@ class CohortFiles:
     """Of two classes the one whose probability is judged, the second in order"""
     slides: dict[str, list[str]] = field(default_factory=dict)
     """{patient: slides}, where the store's ids are not the patients'"""
+    for_ridge: str = "features.zarr"
+    """Store that models by hand read: instances that a bag holds without order may stand side by side in it"""
 
     def folds(self) -> list[list[tuple[list[str], list[str]]]]:
         """(training, test) patients of each fold of each repeat, as `dmml crossval` deals them."""
@@ -58,8 +60,8 @@ class CohortFiles:
         return self.folder / "features.zarr"
 
     def vectors(self) -> dict[str, NDArray]:
-        """{patient: (N, D)}, NaN where a value is missing."""
-        store = FeatureStore(self.store)
+        """{patient: (N, D)} for models by hand, NaN where a value is missing."""
+        store = FeatureStore(self.folder / self.for_ridge)
         whose = self.slides or {name: [name] for name in store.slides()}
         there = {patient: store.whole(own) for patient, own in whose.items()}
         return {
@@ -123,7 +125,9 @@ def luad(work: Path, data: Path) -> CohortFiles:
 def nuclear(work: Path, data: Path) -> CohortFiles:
     """The same patients with the shapes of nuclei: 8 kinds of cells per slide, 96 features each. Needs openpyxl."""
     tables = data / "tcga_luad_histology"
-    folder = _imported(work / "nuclear", tables / "luad_nuhifs.xlsx", "--id", "H & E_ID", "--instances", "8")
+    words = (work / "nuclear", tables / "luad_nuhifs.xlsx", "--id", "H & E_ID")
+    folder = _imported(*words, "--instances", "8")
+    _imported(*words, store="side_by_side.zarr")
     owner = pd.read_excel(tables / "luad_metadata.xlsx").rename(columns={"H & E_ID": "slide_id"})
     owner = owner[["slide_id", "bcr_patient_barcode"]].astype(str)
     clinical = _luad_clinical(data).merge(owner, left_on="patient_id", right_on="bcr_patient_barcode", how="left")
@@ -136,6 +140,7 @@ def nuclear(work: Path, data: Path) -> CohortFiles:
         *_luad_rna(data),
         slide_id="slide_id",
         slides=slides,
+        for_ridge="side_by_side.zarr",
     )
 
 
@@ -191,10 +196,10 @@ def musk1(work: Path, data: Path) -> CohortFiles:
     return CohortFiles(folder, table, {"label": "musk"}, "Classification", split, repeats=5, positive="musk")
 
 
-def _imported(folder: Path, source: Path, *options: str) -> Path:
+def _imported(folder: Path, source: Path, *options: str, store: str = "features.zarr") -> Path:
     """Import vectors into the store of a cohort's folder; what is there already is not written again."""
     folder.mkdir(parents=True, exist_ok=True)
-    if code := dmml(["features", "import", str(source), "--out", str(folder / "features.zarr"), *options]):
+    if code := dmml(["features", "import", str(source), "--out", str(folder / store), *options]):
         raise SystemExit(code)
     return folder
 

@@ -66,14 +66,18 @@ def _asked(results: Results) -> list[str]:
     rows = []
     for program, bound in ASKED.items():
         models = results.get("luad", {}).get("programs", {}).get(program, {}).get("models", {})
-        rows.append(_bar(f"LUAD: {program} as the student reads it, Spearman ≥ {bound}", models.get("student"), bound))
+        what = f"LUAD: {program} as the student reads it, Spearman ≥ {bound}"
+        rows.append(_bar(what, models.get("student"), bound, results.get("luad")))
     models = results.get("hancock", {}).get("classes", {}).get("auc", {}).get("models", {})
-    return [*rows, _bar(f"HANCOCK: p16 by a student, AUC ≥ {ASKED_P16}", models.get("student_undistilled"), ASKED_P16)]
+    what = f"HANCOCK: p16 by a student, AUC ≥ {ASKED_P16}"
+    return [*rows, _bar(what, models.get("student_undistilled"), ASKED_P16, results.get("hancock"))]
 
 
-def _bar(what: str, found: Results | None, bound: float) -> str:
-    if found is None:
+def _bar(what: str, found: Results | None, bound: float, part: Results | None) -> str:
+    if found is None or part is None:
         return f"| {what} | not measured | |"
+    if part["folds"] < part["of"]:
+        return f"| {what} | {_value(found)} | {part['folds']} of {part['of']} folds: too few to say |"
     return f"| {what} | {_value(found)} | {'reached' if found['value'] >= bound else '**missed**'} |"
 
 
@@ -86,7 +90,9 @@ def _part(name: str, found: Results) -> list[str]:
         if whole
         else f" Networks: {found['folds']} of {found['of']} folds, so all figures but ridge alone are partial."
     )
-    lines = [f"{found['features']} features. Made with dmml {made['dmml']}{commit} on {made['date']}.{networks}"]
+    side_by_side = found["ridge features"] != found["features"]
+    ridge = f" (ridge by hand reads all {found['ridge features']} side by side)" if side_by_side else ""
+    lines = [f"{found['features']} features{ridge}. Made with dmml {made['dmml']}{commit} on {made['date']}.{networks}"]
     if "survival" in found:
         lines += _figures("Overall survival, concordance", found["survival"])
         for program, figures in found["programs"].items():
