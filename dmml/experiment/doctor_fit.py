@@ -17,6 +17,14 @@ from dmml.training.library_warnings import silence_library_warnings
 _TRAINER = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 
 
+class _TablesAlone(MultimodalDataModule):
+    """The data of a fit without what a fit reads of the slides themselves, which takes minutes and refuses nothing."""
+
+    def feature_statistics(self, patients: list[str]) -> dict[str, Any]:
+        """None are fitted."""
+        return {}
+
+
 def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[str, Any]) -> None:
     """Add what a fit refuses in each fold; a cross-validation fits them all.
 
@@ -31,7 +39,7 @@ def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[s
     cohort = found.cohort
     arguments = model.get("init_args") or {}
     module = found.attempt("model", lambda: build(model, _TRAINER)[0])
-    data = found.attempt("data", lambda: MultimodalDataModule(**section))
+    data = found.attempt("data", lambda: _TablesAlone(**section))
     if module is None or data is None:
         return
     one_fold = cohort.split is None or arguments.get("teacher") or arguments.get("init_from")

@@ -121,3 +121,14 @@ def test_predict_slide_says_that_vectors_cannot_be_made_from_a_slide(cohorts, ve
     capsys.readouterr()
     assert main(["predict-slide", slide, "--ckpt_path", cohorts.best("v_slide"), "--out", "answer"]) == 2
     assert "reads vectors of slides (vectors)" in capsys.readouterr().err
+
+
+def test_the_doctor_fits_no_statistics_of_features(cohorts, vectors, monkeypatch):
+    """They need a look at all features of all training patients, which is a fit's business."""
+    import dmml.data.module
+
+    def refuse(*_, **__):
+        raise AssertionError("features were read")
+
+    monkeypatch.setattr(dmml.data.module, "fit_feature_statistics", refuse)
+    assert main(["doctor", "--config", str(cohorts.config("v_doctor", "SubspaceTeacher", data=data_of(vectors)))]) == 0
