@@ -88,8 +88,6 @@ class SubspaceModule(BackboneModule):
         self._built = False
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
-        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
-        self._confidence = torch.zeros(len(self.magnifications), 5)
 
     # ---- building, and what is taken from the data -------------------------------------------------------------
 
@@ -116,6 +114,8 @@ class SubspaceModule(BackboneModule):
             )
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
+        # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
+        self._confidence = torch.zeros(len(self.magnifications), 5)
         self._built = True
 
     def _build_programs(self) -> None:
