@@ -102,12 +102,7 @@ class Backbone(nn.Module):
         return {int(name[:-1]): each(bags[int(name[:-1])]) for name, each in self.statistics.items()}
 
     def forward(
-        self,
-        bags: Mapping[int, Bag],
-        expression: Mapping[str, Tensor],
-        has_expression: Tensor,
-        statistics: dict[int, dict[str, Tensor]] | None = None,
-        cross_fitted: Tensor | None = None,
+        self, bags: Mapping[int, Bag], expression: Mapping[str, Tensor], has_expression: Tensor
     ) -> BackboneOutput:
         """Logits and programs of a batch.
 
@@ -115,44 +110,48 @@ class Backbone(nn.Module):
             bags: {magnification: Bag}.
             expression: {subspace: (B, G)} standardised.
             has_expression: (B,) bool.
-            statistics: What `slide_statistics` gives of these bags, where it is known already.
-            cross_fitted: (2, B, 3, q) parts that take the place of the backbone's own, see `fit_backbone`; NaN = its own.
         """
         with torch.autocast(has_expression.device.type, enabled=False):
-            statistics = self.slide_statistics(bags) if statistics is None else statistics
+            statistics = self.slide_statistics(bags)
             present = {m: bags[m].mask.any(1, keepdim=True) for m in statistics}
-            joined = {name: self._joined(statistics, present, name) for name in STATISTICS if statistics}
-            size, q = len(has_expression), self.layout["n_predictors"]
-            nothing = has_expression.new_zeros((size, q), dtype=torch.float32)
-            tissue = self._sum("tissue", joined, nothing)
-            from_slide = self._sum("expected", joined, nothing.repeat(1, len(SUBSPACES)))
-            predictors = {}
-            for s, guess in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
-                predictors[s] = guess
-                if f"rna_{s}" in self.readouts and s in expression:
-                    values = expression[s].float()
-                    measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))
-                    predictors[s] = torch.where(has_expression.unsqueeze(1), measured, guess)
-            if cross_fitted is not None:
-                chosen = torch.where(has_expression[:, None, None], cross_fitted[0], cross_fitted[1])  # (B, 3, q)
-                own = torch.stack([*predictors.values(), tissue], 1)
-                parts = torch.where(chosen.isnan(), own, chosen).unbind(1)
-                predictors, tissue = dict(zip(predictors, parts, strict=False)), parts[-1]
-            calibration = self._calibration(has_expression)
-            constant = calibration[0] / len(SUBSPACES)
-            logits = {s: self._logits(value, calibration) + constant for s, value in predictors.items()}
-            return BackboneOutput(logits, self._logits(tissue, calibration), self._programs(statistics, present, size))
+            parts = self._parts(statistics, present, expression, has_expression)
+            return self.output(parts, has_expression, self.programs(statistics, present, len(has_expression)))
 
-    def _calibration(self, has_expression: Tensor) -> tuple[Tensor, Tensor]:
-        """Bias (B, C) and spread (B, q, C): a predictor without RNA is less sure, and is calibrated for itself."""
+    def output(self, parts: Tensor, has_expression: Tensor, programs: dict[tuple[int, str], Tensor]) -> BackboneOutput:
+        """Logits from the parts of the predictor.
+
+        Args:
+            parts: (B, 3, q) tumor, TME, tissue.
+            has_expression: (B,) bool, by which a predictor is calibrated: without RNA it is less sure.
+            programs: {(m, s): (B, P)}.
+        """
         known = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
         row = (~known).long()
-        return self.bias[row], self.spread[row]
+        logits = torch.bmm(parts, self.spread[row])  # (B, 3, C)
+        constant = self.bias[row] / len(SUBSPACES)
+        subspaces = {s: logits[:, i] + constant for i, s in enumerate(SUBSPACES)}
+        return BackboneOutput(subspaces, logits[:, -1], programs)
 
-    @staticmethod
-    def _logits(predictor: Tensor, calibration: tuple[Tensor, Tensor]) -> Tensor:
-        """(B, q) → (B, C)."""
-        return torch.bmm(predictor.unsqueeze(1), calibration[1]).squeeze(1)
+    def _parts(
+        self,
+        statistics: dict[int, dict[str, Tensor]],
+        present: Mapping[int, Tensor],
+        expression: Mapping[str, Tensor],
+        has_expression: Tensor,
+    ) -> Tensor:
+        """(B, 3, q) parts of the predictor; a subspace's is read from RNA, or from the slide where there is none."""
+        joined = {name: self._joined(statistics, present, name) for name in STATISTICS if statistics}
+        nothing = self.bias.new_zeros(len(has_expression), self.layout["n_predictors"])
+        tissue = self._sum("tissue", joined, nothing)
+        from_slide = self._sum("expected", joined, nothing.repeat(1, len(SUBSPACES)))
+        predictors = []
+        for s, guess in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
+            if f"rna_{s}" in self.readouts and s in expression:
+                values = expression[s].float()
+                measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))
+                guess = torch.where(has_expression.unsqueeze(1), measured, guess)
+            predictors.append(guess)
+        return torch.stack([*predictors, tissue], 1)
 
     @staticmethod
     def _joined(
@@ -170,7 +169,7 @@ class Backbone(nn.Module):
                 start = start + self.readouts[key](values, present)
         return start
 
-    def _programs(
+    def programs(
         self, statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], size: int
     ) -> dict[tuple[int, str], Tensor]:
         """Programs from each magnification for itself; 0, the training mean, where a patient lacks it."""

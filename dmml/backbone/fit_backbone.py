@@ -49,7 +49,21 @@ class TrainingPatients:
     target: Mapping[str, Tensor]
 
 
-def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> Tensor:
+@dataclass
+class CrossFitted:
+    """What a backbone says of the patients whom it was fitted to.
+
+    Attributes:
+        parts: (2, n, 3, q) parts of the predictor (tumor, TME, tissue), each patient's by a fit without the patient: as
+            the patient is, and as if nobody had RNA.
+        programs: {(m, s): (n, P)} predicted programs; of patients with RNA they are fitted values.
+    """
+
+    parts: Tensor
+    programs: dict[tuple[int, str], Tensor]
+
+
+def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> CrossFitted:
     """Fit in place.
 
     Args:
@@ -58,8 +72,7 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
         task: Fitted on the same patients.
 
     Returns:
-        (2, n, 3, q) parts of each patient's predictor (tumor, TME, tissue) by a fit without the patient: as the patient
-        is, and as if nobody had RNA. NaN for patients whose outcome is unknown, whom no fit has learned from.
+        What the backbone says of each patient by a fit without the patient.
 
     Raises:
         InputError: The task has no likelihood of a linear predictor.
@@ -83,9 +96,14 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     backbone.layout = backbone.describe(predictors.shape[2], task.n_outputs, programs)
     for name, values in zip(("bias", "spread"), zip(*calibrations, strict=True), strict=True):
         backbone.register_buffer(name, torch.as_tensor(np.stack(values), dtype=torch.float32))
-    cross_fitted = torch.as_tensor(outcome.cross_fitted, dtype=torch.float32)
-    cross_fitted[:, ~observed] = torch.nan
-    return cross_fitted
+    statistics = {
+        m: {k: torch.as_tensor(v, dtype=torch.float32) for k, v in own.items()} for m, own in slides.raw.items()
+    }
+    present = {m: torch.from_numpy(there).unsqueeze(1) for m, there in slides.present.items()}
+    return CrossFitted(
+        torch.as_tensor(outcome.cross_fitted, dtype=torch.float32),
+        backbone.programs(statistics, present, len(observed)),
+    )
 
 
 class _Slides:
@@ -187,7 +205,8 @@ class _Outcome:
         weights: {block: (p, q)}.
         expected: {statistic: (p, 2 q)} of what slides tell of the RNA's part, by subspace.
         cross_fitted: (2, n, 3, q) parts of the predictor (tumor, TME, tissue), each patient's by a fit without the
-            patient: as the patient is, and as if nobody had RNA. 0 for patients whose outcome is unknown.
+            patient: as the patient is, and as if nobody had RNA. Of patients whose outcome is unknown, by the model of
+            all others.
     """
 
     weights: dict[str, NDArray[np.float64]]
@@ -215,7 +234,7 @@ def _fit_outcome(task: Task, patients: TrainingPatients, rna: _Rna, slides: _Sli
         targets = _rna_parts(rna, model)[taught]
         regression = fit_regression(targets, {name: x[taught] for name, x in statistics.items()})
     cross_fitted = np.zeros((2, len(observed), len(SUBSPACES) + 1, q))
-    for held_out in _folds(task, patients, seed):
+    for held_out in [*_folds(task, patients, seed), ~observed]:
         rest = observed & ~held_out
         part = fit_with_variances(
             likelihood.subset(rest[observed]), {name: x[rest] for name, x in designs.items()}, model.log_variance

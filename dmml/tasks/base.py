@@ -186,11 +186,12 @@ def calibrated(
     spread_predictor = torch.as_tensor(np.asarray(predictor) @ spread)
 
     def objective(values: NDArray) -> tuple[float, NDArray]:
-        x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        logits = x[1:] + x[0] * spread_predictor
-        loss = -task.log_likelihood(logits, target).double().sum()
-        loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + (x[1:] ** 2).sum() / 200
-        loss.backward()
+        with torch.enable_grad():
+            x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+            logits = x[1:] + x[0] * spread_predictor
+            loss = -task.log_likelihood(logits, target).double().sum()
+            loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + (x[1:] ** 2).sum() / 200
+            loss.backward()
         return loss.item(), x.grad.numpy()
 
     start = np.append(1.0, np.zeros(spread.shape[1]))

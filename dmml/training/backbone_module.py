@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dmml.backbone.backbone import Backbone, BackboneOutput
-from dmml.backbone.fit_backbone import fit_backbone
+from dmml.backbone.fit_backbone import CrossFitted, fit_backbone
 from dmml.training.backbone_data import training_patients
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.logged_module import LoggedModule
 from dmml.training.packing import unpack
 from dmml.training.programs import ProgramScores
 from dmml.types import Bag, Batch, SubspaceOutput
+
+
+class _Remembered:
+    """Cross-fitted predictions by patient."""
+
+    def __init__(self, patients: Sequence[str], cross_fitted: CrossFitted):
+        self._row = {patient: row for row, patient in enumerate(patients)}
+        self._parts, self._programs = cross_fitted.parts, cross_fitted.programs
+
+    def knows(self, patients: Sequence[str]) -> bool:
+        """Whether all of the patients are among them."""
+        return all(patient in self._row for patient in patients)
+
+    def rows(self, patients: Sequence[str], known: Tensor) -> tuple[Tensor, dict[tuple[int, str], Tensor]]:
+        """Parts (B, 3, q) and programs {(m, s): (B, P)}.
+
+        Args:
+            patients: B of them.
+            known: (B,) bool, whose RNA is read.
+        """
+        if self._parts.device != known.device:
+            self._parts = self._parts.to(known.device)
+            self._programs = {key: values.to(known.device) for key, values in self._programs.items()}
+        index = torch.tensor([self._row[patient] for patient in patients], device=known.device)
+        parts = self._parts[(~known).long(), index]
+        return parts, {key: values[index] for key, values in self._programs.items()}
 
 
 class BackboneModule(LoggedModule):
@@ -43,7 +69,7 @@ class BackboneModule(LoggedModule):
             self.register_buffer("program_share", torch.ones(()))
             if self.fitted.get("backbone"):
                 self.backbone.build(self.fitted["backbone"])
-        self._cross_fitted: dict[str, Tensor] = {}  # of the patients of this fit; nothing of it is saved
+        self._cross_fitted: _Remembered | None = None  # of the patients of this fit; nothing of it is saved
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
@@ -75,9 +101,10 @@ class BackboneModule(LoggedModule):
         patients = training_patients(
             data, self.task, self.fitted, self.magnifications, backbone.max_tokens, scores, with_rna
         )
-        cross_fitted = fit_backbone(backbone, patients, self.task)
+        with torch.no_grad():
+            cross_fitted = fit_backbone(backbone, patients, self.task)
         ids = [*data.patients("train"), *data.patients("val")]
-        self._cross_fitted = dict(zip(ids, cross_fitted.unbind(1), strict=True))
+        self._cross_fitted = _Remembered(ids, cross_fitted)
 
     def cross_fit_as(self, other: BackboneModule) -> None:
         """Answer with another module's cross-fitted predictions, until `on_fit_end`: a teacher in a student's fit."""
@@ -96,18 +123,14 @@ class BackboneModule(LoggedModule):
 
     # ---- forward -----------------------------------------------------------------------------------------------
 
-    def _backbone_output(
-        self, batch: Batch, bags: Mapping[int, Bag], known: Tensor, statistics: dict | None = None
-    ) -> BackboneOutput | None:
-        """The backbone's part of a batch's output; in a fit the cross-fitted one of the patients of the fit."""
+    def _backbone_output(self, batch: Batch, bags: Mapping[int, Bag], known: Tensor) -> BackboneOutput | None:
+        """The backbone's part of a batch's output; in a fit the cross-fitted one, which is known already."""
         if not self.has_backbone:
             return None
-        cross_fitted = None
-        if self._cross_fitted:
-            nothing = torch.full_like(next(iter(self._cross_fitted.values())), torch.nan)
-            rows = [self._cross_fitted.get(patient, nothing) for patient in batch.patient_id]
-            cross_fitted = torch.stack(rows, 1).to(known.device)
-        return self.backbone(bags, batch.expression, known, statistics, cross_fitted)
+        if self._cross_fitted is None or not self._cross_fitted.knows(batch.patient_id):
+            return self.backbone(bags, batch.expression, known)
+        parts, programs = self._cross_fitted.rows(batch.patient_id, known)
+        return self.backbone.output(parts, known, programs)
 
     def _total_programs(
         self, deep: dict[tuple[int, str], Tensor], backbone: BackboneOutput | None
@@ -191,7 +214,7 @@ class BackboneModule(LoggedModule):
 
     def on_fit_end(self) -> None:
         """Forget the cross-fitted predictions: from now on the backbone speaks for itself."""
-        self._cross_fitted = {}
+        self._cross_fitted = None
 
 
 def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor:
