@@ -49,7 +49,7 @@ Plan = dict[Group, list[str]]
 
 
 def design() -> Plan:
-    """All cells: every world with 200 patients, and three of them with fewer and with more."""
+    """All cells: every world with 200 patients, and some of them with fewer and with more."""
     plan = {}
     for world in WORLDS:
         for seed in SEEDS:
@@ -57,6 +57,8 @@ def design() -> Plan:
             plan[Group(world, PATIENTS, seed)] = [*DEFAULT_MODELS, *rivals]
     for patients in OTHER_PATIENTS:
         plan |= {Group(world, patients, seed): list(DEFAULT_MODELS) for world in OTHER_WORLDS for seed in OTHER_SEEDS}
+    # Only a network can see how tokens interact, and it needs many patients for it.
+    plan |= {Group("token_interaction", max(OTHER_PATIENTS), seed): list(DEFAULT_MODELS) for seed in OTHER_SEEDS}
     return plan
 
 

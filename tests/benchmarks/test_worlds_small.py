@@ -194,7 +194,7 @@ def test_the_design_is_what_was_asked():
     assert {group.world for group in plan} == set(WORLDS)
     assert sum(group.patients == 200 for group in plan) == 4 * len(WORLDS)
     assert {(g.world, g.seed) for g in plan if g.patients == 800} == {
-        (world, seed) for world in ("shared", "tissue_only", "rare_tissue") for seed in (1, 2)
+        (world, seed) for world in ("shared", "tissue_only", "rare_tissue", "token_interaction") for seed in (1, 2)
     }
     assert all({"teacher", "student", "student_undistilled", "histology_abmil"} <= set(own) for own in plan.values())
     assert sum("mcat_like" in own for own in plan.values()) == 2 * len(WORLDS)
