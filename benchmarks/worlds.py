@@ -36,12 +36,13 @@ from worlds_summary import summarise
 
 from dmml.simulate.worlds import WORLDS
 
-DEFAULT_MODELS = (*REFERENCES, "histology_abmil", "teacher", "student", "student_undistilled")
+ALONE = ("teacher_backbone_alone", "student_backbone_alone")
+DEFAULT_MODELS = (*REFERENCES, "histology_abmil", "teacher", "student", "student_undistilled", *ALONE)
 RIVALS = ("late_fusion", "transmil_like", "mcat_like")
 SEEDS, RIVAL_SEEDS = (1, 2, 3, 4), (1, 2)
 PATIENTS = 200
 OTHER_PATIENTS, OTHER_WORLDS, OTHER_SEEDS = (100, 800), ("shared", "tissue_only", "rare_tissue"), (1, 2)
-SECONDS = dict.fromkeys(REFERENCES, 1.0) | {"histology_abmil": 20.0, "late_fusion": 10.0}
+SECONDS = dict.fromkeys((*REFERENCES, *ALONE), 1.0) | {"histology_abmil": 20.0, "late_fusion": 10.0}
 UNMEASURED_SECONDS = 80.0
 """Of a cell with 200 patients, before the first cells of a model are measured."""
 
@@ -167,7 +168,9 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     failed: dict[Group, Exception] = {}
     if not arguments.page_only:
         plan = chosen(arguments)
-        redo = {name for name, network in NETWORKS.items() if network.teacher in arguments.redo} | {*arguments.redo}
+        redo = {*arguments.redo}
+        for name, network in NETWORKS.items():  # teachers stand before their students
+            redo |= {name} if network.needs & redo else set()
         for group in plan:
             for model in redo:
                 (group.folder(work) / f"{model}.json").unlink(missing_ok=True)

@@ -73,8 +73,10 @@ CODE = code_state()
 
 
 def with_teachers(models: Sequence[str]) -> list[str]:
-    """The models, and the teachers that they need, in the order of fitting."""
-    wanted = {*models, *(NETWORKS[name].teacher for name in models if name in NETWORKS)}
+    """The models, and those whose checkpoints they need, in the order of fitting."""
+    wanted = set(models)
+    while more := {other for name in wanted if name in NETWORKS for other in NETWORKS[name].needs} - wanted:
+        wanted |= more
     return [name for name in MODELS if name in wanted]
 
 

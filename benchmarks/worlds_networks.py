@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from worlds_data import Setup, WorldData
 
@@ -40,6 +40,13 @@ class Network:
     trainer: dict[str, Any] = field(default_factory=dict)
     """Of the config's trainer section, in place of what the others have"""
     reads: tuple[str, ...] = ("rna", "slides")
+    backbone_of: str | None = None
+    """Name of the network whose backbone answers alone; nothing is fitted"""
+
+    @property
+    def needs(self) -> set[str]:
+        """Networks whose checkpoints it needs."""
+        return {self.teacher, self.backbone_of} - {None}
 
     @property
     def unknown_arguments(self) -> list[str]:
@@ -58,6 +65,8 @@ NETWORKS = {
     "teacher": Network("SubspaceTeacher"),
     "student": Network("SubspaceStudent", teacher="teacher", reads=_SLIDES),
     "student_undistilled": Network("SubspaceStudent", {"teacher": None} | TASK_ALONE, reads=_SLIDES),
+    "teacher_backbone_alone": Network("SubspaceTeacher", backbone_of="teacher"),
+    "student_backbone_alone": Network("SubspaceStudent", backbone_of="student", reads=_SLIDES),
     "teacher_without_backbone": Network("SubspaceTeacher", {"backbone": None}),
     "student_without_backbone": Network(
         "SubspaceStudent", {"backbone": None}, teacher="teacher_without_backbone", reads=_SLIDES
@@ -82,6 +91,8 @@ def predict_network(
         (n_test,) log-hazards, and what is worth keeping of the fit.
     """
     network = NETWORKS[name]
+    if network.backbone_of is not None:
+        return _backbone_alone(network, world, checkpoints), {}
     section = {"class_path": network.class_path, "init_args": dict(network.init_args)}
     if network.teacher is not None:
         section["init_args"]["teacher"] = str(checkpoint_of(network.teacher, checkpoints))
@@ -95,11 +106,28 @@ def predict_network(
         if name in TEACHING:
             shutil.copy(best_checkpoint(fitting), Path(folder) / "kept.ckpt")
             os.replace(Path(folder) / "kept.ckpt", checkpoint_of(name, checkpoints))
-        collect = CollectPredictions(attention_mib=0)
-        Trainer(callbacks=[collect], accelerator="cpu", **QUIET).test(module, world.testing, verbose=False)
-    risk = {row["patient_id"]: float(row["risk"]) for row in collect.rows}
+        risks = _test(module, world)
     facts = {"epochs": fitting.current_epoch, "chosen_epoch": module.fitted["chosen_epoch"] + 1}
-    return np.array([risk[patient] for patient in world.test]), facts
+    if getattr(module, "backbone", None) is not None:
+        facts["deep_share"] = module.deep_share.item()
+    return risks, facts
+
+
+def _backbone_alone(network: Network, world: WorldData, checkpoints: Path) -> NDArray[np.float64]:
+    """(n_test,) log-hazards of a fitted network whose deep part is left out."""
+    path = checkpoint_of(network.backbone_of, checkpoints)
+    module = _CLASSES[network.class_path].load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    module.deep_share.zero_()
+    with _quiet():
+        return _test(module, world)
+
+
+def _test(module: LightningModule, world: WorldData) -> NDArray[np.float64]:
+    """(n_test,) log-hazards of the tested patients."""
+    collect = CollectPredictions(attention_mib=0)
+    Trainer(callbacks=[collect], accelerator="cpu", **QUIET).test(module, world.testing, verbose=False)
+    risk = {row["patient_id"]: float(row["risk"]) for row in collect.rows}
+    return np.array([risk[patient] for patient in world.test])
 
 
 def checkpoint_of(name: str, checkpoints: Path) -> Path:
@@ -107,7 +135,7 @@ def checkpoint_of(name: str, checkpoints: Path) -> Path:
     return checkpoints / f"{name}.ckpt"
 
 
-TEACHING = {network.teacher for network in NETWORKS.values()} - {None}
+TEACHING = {name for network in NETWORKS.values() for name in network.needs}
 """Networks whose checkpoints others need."""
 
 
