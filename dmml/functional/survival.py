@@ -41,6 +41,30 @@ def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: fl
     return -(event * (before + hit) + (1 - event) * (1 - alpha) * (before + at))
 
 
+def followed_log_likelihood(logits: Tensor, interval: Tensor, event: Tensor, exposure: Tensor) -> Tensor:
+    """Log-likelihood in which a censored patient has survived the part of an interval that was followed.
+
+    An event in interval y: log S_{y−1} + log h_y. Censored in y after a share u of it: log S_{y−1} + u · log(1 − h_y), as
+    log-linear survival within an interval has it. `discrete_time_nll` has u = 1, which calls patients event-free for the
+    rest of an interval in which nobody looked, and of a wide last interval makes a survival that is far too good.
+
+    Args:
+        logits: (B, K) of the hazards.
+        interval: (B,) int64, interval of the event or of censoring.
+        event: (B,) 1 = happened, 0 = censored.
+        exposure: (B,) share of the interval that was followed, 0 to 1; it is not read for patients with the event.
+
+    Returns:
+        (B,).
+    """
+    log_alive = logsigmoid(-logits)
+    column = interval.unsqueeze(1)
+    before = (log_alive.cumsum(1) - log_alive).gather(1, column).squeeze(1)
+    died = logsigmoid(logits).gather(1, column).squeeze(1)
+    alive = exposure.to(logits.dtype) * log_alive.gather(1, column).squeeze(1)
+    return before + torch.where(event > 0, died, alive)
+
+
 def survival_curve(logits: Tensor) -> Tensor:
     """S_k = Π_{j ≤ k} (1 − h_j), the probability of being event-free at the end of interval k. (B, K) → (B, K)."""
     return logsigmoid(-_at_least_float32(logits)).cumsum(1).exp()

@@ -97,6 +97,10 @@ class Task:
         """(B, C) → (B,) log-likelihood of what was observed, a proper score; 0 for patients who are not observed."""
         raise NotImplementedError
 
+    def calibration_log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """(B, C) → (B,) by which levels are set and models are compared; 0 for patients who are not observed."""
+        return self.log_likelihood(logits, target)
+
     def paper_confidence(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """(B, C) → (B,) likelihood of what was observed; 0 for patients who are not observed."""
         return self.log_likelihood(logits, target).exp() * target["observed"]
@@ -143,7 +147,7 @@ class Task:
             target: Of the same patients, who are all observed.
 
         Returns:
-            bias (C,) and spread (q, C), by the likelihood that `log_likelihood` gives.
+            bias (C,) and spread (q, C), by `calibration_log_likelihood`.
         """
         raise NotImplementedError
 
@@ -175,7 +179,7 @@ def calibrated(
     """Bias and slope by penalised likelihood: logits = bias + slope · predictor @ spread.
 
     Args:
-        task: Gives `log_likelihood` of logits.
+        task: Gives `calibration_log_likelihood` of logits.
         predictor: (n, q).
         target: Of n observed patients.
         spread: (q, C) before the slope.
@@ -189,7 +193,7 @@ def calibrated(
         with torch.enable_grad():
             x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
             logits = x[1:] + x[0] * spread_predictor
-            loss = -task.log_likelihood(logits, target).double().sum()
+            loss = -task.calibration_log_likelihood(logits, target).double().sum()
             loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + (x[1:] ** 2).sum() / 200
             loss.backward()
         return loss.item(), x.grad.numpy()

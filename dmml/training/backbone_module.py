@@ -170,7 +170,7 @@ class BackboneModule(LoggedModule):
             output: With the whole deep part.
             logits: (S, B, C) at each share.
         """
-        likelihood = torch.stack([self.task.log_likelihood(each, batch.target) for each in logits])
+        likelihood = torch.stack([self.task.calibration_log_likelihood(each, batch.target) for each in logits])
         scores = {"likelihood": (likelihood, batch.target["observed"])}
         if output.backbone_programs:
             measured = self.scores(batch.expression, batch.has_expression)
