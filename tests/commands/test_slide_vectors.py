@@ -92,8 +92,7 @@ def test_crossval_with_baselines(cohorts, vectors, tmp_path):
     assert set(result["models"]) == set(models.split(","))
     rows = pd.read_csv(tmp_path / "cv" / "oof_predictions.csv")
     assert rows["risk"].notna().all()
-    told_apart = rows.groupby("model")["risk"].nunique()
-    assert (told_apart[["teacher", "student", "student_undistilled"]] > 5).all()
+    assert (rows.groupby("model")["risk"].nunique() > 5).all()
 
 
 def test_a_student_alone_on_a_cohort_without_rna(cohorts, vectors, tmp_path):
