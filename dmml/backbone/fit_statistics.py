@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -16,6 +17,10 @@ N_CLUSTERS = 6
 MAX_DIRECTIONS = 8
 EDGE_MARGIN, MIN_KURTOSIS = 1.1, 0.5
 """A direction stands out where its variance exceeds the edge of noise by a tenth, and its scores have heavy tails"""
+MIN_TOKENS_PER_DIMENSION = 4
+"""With fewer, the eigenvalues of pure noise spread so far that their median is not its variance"""
+NULL_VARIANCE = 1e-6
+"""Relative to the largest eigenvalue: what is below is rounding"""
 CLUSTER_SAMPLE = 40_000
 """Tokens of all patients together on which clusters are found"""
 _STARTS, _ITERATIONS = 3, 25
@@ -67,7 +72,10 @@ def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed:
         return None
     best, lowest = None, np.inf
     for start in range(_STARTS):
-        centres, nearest = kmeans2(tokens, n_clusters, iter=_ITERATIONS, minit="++", rng=seed + start, missing="warn")
+        # Fewer distinct tokens than clusters leave some clusters empty, which does no harm.
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            centres, nearest = kmeans2(tokens, n_clusters, iter=_ITERATIONS, minit="++", rng=seed + start)
         loss = ((tokens - centres[nearest]) ** 2).sum()
         if loss < lowest:
             best, lowest = centres, loss
@@ -83,8 +91,12 @@ def _directions(bags: Bags, fitted: SlideStatistics) -> tuple[Tensor, Tensor]:
         covariance += (residual.T @ residual).double()
         n_tokens += len(residual)
     value, vector = torch.linalg.eigh(covariance / max(1, n_tokens))
-    typical = value.median().clamp_min(1e-12)
-    edge = EDGE_MARGIN * (1 + (dim / max(1, n_tokens)) ** 0.5) ** 2
+    # Features that are constant, and directions that too few tokens cannot span, say nothing of the noise.
+    spectrum = value[value > NULL_VARIANCE * value[-1]]
+    if not len(spectrum) or n_tokens < MIN_TOKENS_PER_DIMENSION * len(spectrum):
+        return torch.zeros(0, dim), torch.ones(())
+    typical = spectrum.median()
+    edge = EDGE_MARGIN * (1 + (len(spectrum) / n_tokens) ** 0.5) ** 2
     candidates = vector[:, value / typical > edge].flip(1).T.float()  # the largest first
     if len(candidates):
         tails = _excess_kurtosis(bags, fitted, candidates)
