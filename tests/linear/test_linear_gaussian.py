@@ -17,7 +17,9 @@ def kernel(blocks, log_variance):
 def planted():
     rng = np.random.default_rng(0)
     blocks = {"signal": block(rng, 60, 4), "wide": block(rng, 60, 90)}
-    targets = blocks["signal"] @ rng.standard_normal((4, 3)) * 5 + rng.standard_normal((60, 3)) * [1, 2, 0.5] + [7, 0, -3]
+    targets = (
+        blocks["signal"] @ rng.standard_normal((4, 3)) * 5 + rng.standard_normal((60, 3)) * [1, 2, 0.5] + [7, 0, -3]
+    )
     return blocks, targets
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from linear_outcomes import block, classes_of, cox_of
+from linear_outcomes import classes_of, cox_of
 
 from dmml.linear.likelihoods import CoxLikelihood, MultinomialLikelihood
 
