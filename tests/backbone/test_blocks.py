@@ -56,7 +56,9 @@ def test_a_readout_of_raw_columns_is_the_design_times_the_weights():
     np.testing.assert_allclose(got, block.design(new, has) @ weights, atol=2e-4)
     again = Readout.empty(*readout.weight.shape)
     again.load_state_dict(readout.state_dict())
-    assert torch.equal(again(torch.ones(1, 7), torch.ones(1, 7).bool()), readout(torch.ones(1, 7), torch.ones(1, 7).bool()))
+    assert torch.equal(
+        again(torch.ones(1, 7), torch.ones(1, 7).bool()), readout(torch.ones(1, 7), torch.ones(1, 7).bool())
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])

@@ -1,0 +1,130 @@
+"""What a fitted backbone answers: parts, patients who lack something, the composed student, invariances, checkpoints."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from backbone_patients import answer, cohort, fitted, logits_of, rows_of
+from batches import one_patient, pad_batch, shuffle_batch
+
+from dmml.backbone.backbone import Backbone
+
+KINDS = ("survival", "classification")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request):
+    """A cohort in which patients lack RNA or slides, and its backbone."""
+    batch = cohort(60, request.param, without_rna=8, without_slides=8, unknown=4)
+    return batch, *fitted(batch, request.param)
+
+
+def equal(a, b, rows_of_b=slice(None), atol=1e-5):
+    """Two outputs of a backbone."""
+    for name in a.subspaces:
+        torch.testing.assert_close(a.subspaces[name], b.subspaces[name][rows_of_b], atol=atol, rtol=1e-5)
+    torch.testing.assert_close(a.tissue, b.tissue[rows_of_b], atol=atol, rtol=1e-5)
+    for key in a.programs:
+        torch.testing.assert_close(a.programs[key], b.programs[key][rows_of_b], atol=atol, rtol=1e-5)
+
+
+def test_padding_order_and_batch_mates_change_nothing(case):
+    batch, backbone, _ = case
+    whole = answer(backbone, batch)
+    for garbage in (None, float("nan"), float("inf")):
+        equal(answer(backbone, pad_batch(batch, 11, garbage)), whole)
+    equal(answer(backbone, shuffle_batch(batch)[0]), whole)
+    for i in (0, 20, 45):
+        equal(answer(backbone, one_patient(batch, i)), whole, slice(i, i + 1))
+
+
+def test_a_patient_without_slides_has_no_tissue_part_and_the_programs_of_the_mean(case):
+    batch, backbone, _ = case
+    output = answer(backbone, batch)
+    assert not output.tissue[-8:].any()
+    assert output.tissue[:-8].any(1).all()
+    assert set(output.programs) == {(m, s) for m in (10, 20) for s in ("tumor", "tme")}
+    for scores in output.programs.values():
+        assert not scores[-8:].any()
+        assert scores[:-8].any(1).all()
+
+
+def test_a_magnification_that_a_patient_lacks_is_left_out_and_the_other_read(case):
+    batch, backbone, _ = case
+    bag = batch.bags[10]
+    without = replace(batch, bags=batch.bags | {10: replace(bag, mask=torch.zeros_like(bag.mask))})
+    output, whole = answer(backbone, without), answer(backbone, batch)
+    assert not output.programs[10, "tumor"].any()
+    torch.testing.assert_close(output.programs[20, "tumor"], whole.programs[20, "tumor"])
+    assert output.tissue[:-8].any(1).all()
+    assert (output.tissue - whole.tissue)[:-8].abs().max() > 1e-4
+
+
+def test_patients_without_rna_get_what_the_slide_tells_whatever_stands_in_their_genes(case):
+    batch, backbone, _ = case
+    output = answer(backbone, batch)
+    wild = {
+        s: torch.where(batch.has_expression.unsqueeze(1), v, torch.full_like(v, 99))
+        for s, v in batch.expression.items()
+    }
+    equal(answer(backbone, replace(batch, expression=wild)), output)
+    nobody = answer(backbone, batch, torch.zeros(60, dtype=torch.bool))
+    equal(answer(backbone, rows_of(batch, list(range(8)))), nobody, slice(0, 8))
+    assert nobody.subspaces["tumor"][8:50].std(0).min() > 1e-3  # from the slide
+    assert nobody.subspaces["tumor"][-8:].std(0).max() < 1e-6  # nothing is known: the constant
+
+
+def test_a_student_composed_of_a_teacher_is_the_teacher_of_patients_without_rna(case):
+    batch, teacher, _ = case
+    student = Backbone()
+    student.copy_without_rna(teacher)
+    assert not any(name.startswith("rna") for name in student.readouts)
+    nobody = torch.zeros(60, dtype=torch.bool)
+    theirs, own = answer(teacher, batch, nobody), answer(student, batch, nobody)
+    assert torch.equal(logits_of(own), logits_of(theirs))
+    assert all(torch.equal(own.programs[key], theirs.programs[key]) for key in theirs.programs)
+    # It has no ear for RNA at all.
+    assert torch.equal(logits_of(answer(student, batch)), logits_of(own))
+
+
+def test_a_backbone_of_the_same_layout_and_state_answers_the_same(case):
+    batch, backbone, _ = case
+    again = Backbone()
+    again.build(backbone.layout)
+    again.load_state_dict(backbone.state_dict())
+    assert (
+        again.describe(backbone.layout["n_predictors"], backbone.layout["n_outputs"], backbone.layout["programs"])
+        == backbone.layout
+    )
+    assert torch.equal(logits_of(answer(again, batch)), logits_of(answer(backbone, batch)))
+
+
+def test_cross_fitted_parts_take_the_place_of_the_backbones_own_and_nan_leaves_it(case):
+    batch, backbone, cross_fitted = case
+    own, crossed = answer(backbone, batch), answer(backbone, batch, cross_fitted=cross_fitted)
+    observed = batch.target["observed"]
+    equal(answer(backbone, batch, cross_fitted=cross_fitted * torch.nan), own)
+    torch.testing.assert_close(logits_of(crossed)[~observed], logits_of(own)[~observed])
+    row = torch.where(batch.has_expression, 0, 1)
+    i = torch.arange(60)[observed & batch.has_expression][0]
+    parts = cross_fitted[row[i], i]
+    expected = backbone.bias[row[i]] + parts.sum(0) @ backbone.spread[row[i]]
+    torch.testing.assert_close(logits_of(crossed)[i], expected, atol=1e-5, rtol=1e-5)
+    # The RNA of a training step may be hidden: then the prediction as if nobody had RNA stands in.
+    hidden = answer(backbone, batch, torch.zeros(60, dtype=torch.bool), cross_fitted=cross_fitted)
+    expected = backbone.bias[1] + cross_fitted[1, i].sum(0) @ backbone.spread[1]
+    torch.testing.assert_close(logits_of(hidden)[i], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_constant_is_split_between_the_subspaces_and_tissue_has_none(case):
+    batch, backbone, _ = case
+    empty = rows_of(batch, list(range(52, 60)))
+    output = answer(backbone, empty, torch.zeros(8, dtype=torch.bool))
+    for logits in output.subspaces.values():
+        torch.testing.assert_close(logits, (backbone.bias[1] / 2).expand_as(logits), atol=1e-6, rtol=1e-5)
+
+
+def test_arguments_out_of_range_are_refused():
+    for wrong in ({"components": 0}, {"clusters": 1}, {"max_tokens": 1}):
+        with pytest.raises(ValueError, match="a backbone needs"):
+            Backbone(**wrong)
