@@ -52,6 +52,11 @@ def test_cross_fitted_predictions_are_honest_about_how_good_they_are(many):
     own = concordance(train, cross_fitted[0].sum(1))
     assert own == pytest.approx(concordance(test, logits_of(answer(backbone, test))), abs=0.06)
     assert own < concordance(train, logits_of(answer(backbone, train))) - 0.01
+    # Nor is a slide's guess of the RNA's part one that has seen the patient's own RNA.
+    seen = np.corrcoef(cross_fitted[0, 20:, 0, 0], cross_fitted[1, 20:, 0, 0])[0, 1]
+    measured, guessed = answer(backbone, test), answer(backbone, test, torch.zeros(180, dtype=torch.bool))
+    new = np.corrcoef(measured.subspaces["tumor"][:, 0], guessed.subspaces["tumor"][:, 0])[0, 1]
+    assert seen == pytest.approx(new, abs=0.12)
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
