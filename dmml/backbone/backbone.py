@@ -125,12 +125,21 @@ class Backbone(nn.Module):
             has_expression: (B,) bool, by which a predictor is calibrated: without RNA it is less sure.
             programs: {(m, s): (B, P)}.
         """
-        known = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
-        row = (~known).long()
-        logits = torch.bmm(parts, self.spread[row])  # (B, 3, C)
-        constant = self.bias[row] / len(SUBSPACES)
+        bias, spread = self.calibration(has_expression)
+        logits = torch.bmm(parts, spread)  # (B, 3, C)
+        constant = bias / len(SUBSPACES)
         subspaces = {s: logits[:, i] + constant for i, s in enumerate(SUBSPACES)}
         return BackboneOutput(subspaces, logits[:, -1], programs)
+
+    def calibration(self, has_expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Bias (B, C) and spread (B, q, C): a predictor without RNA is less sure, and is calibrated for itself."""
+        known = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
+        row = (~known).long()
+        return self.bias[row], self.spread[row]
+
+    def reads_rna(self, expression: Mapping[str, Tensor], has_expression: Tensor) -> dict[str, Tensor]:
+        """{subspace: (B,) bool} whether a patient's part is read from RNA; otherwise the slide tells of it."""
+        return {s: has_expression & (f"rna_{s}" in self.readouts and s in expression) for s in SUBSPACES}
 
     def _parts(
         self,
@@ -145,11 +154,12 @@ class Backbone(nn.Module):
         tissue = self._sum("tissue", joined, nothing)
         from_slide = self._sum("expected", joined, nothing.repeat(1, len(SUBSPACES)))
         predictors = []
+        known = self.reads_rna(expression, has_expression)
         for s, guess in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
             if f"rna_{s}" in self.readouts and s in expression:
                 values = expression[s].float()
                 measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))
-                guess = torch.where(has_expression.unsqueeze(1), measured, guess)
+                guess = torch.where(known[s].unsqueeze(1), measured, guess)
             predictors.append(guess)
         return torch.stack([*predictors, tissue], 1)
 

@@ -13,6 +13,13 @@ CONTRAST_SHRINKAGE = 3.0
 """Tokens at the cluster's centre by which a contrast is shrunk"""
 RARE_THRESHOLD = 1.5
 """Standard deviations beyond which a token counts as far out along a direction"""
+MIN_SQUARE = 1e-6
+"""The mean z² is held above it before its logarithm is taken"""
+
+
+def beyond_threshold(z: Tensor) -> Tensor:
+    """sign(z) max(|z| − 1.5, 0), elementwise."""
+    return z.sign() * (z.abs() - RARE_THRESHOLD).clamp_min(0)
 
 
 class SlideStatistics(nn.Module):
@@ -52,10 +59,10 @@ class SlideStatistics(nn.Module):
     def forward(self, bag: Bag) -> dict[str, Tensor]:
         """→ {statistic: (B, columns)} float32; 0 for a patient without tokens."""
         with torch.autocast(bag.features.device.type, enabled=False):
-            return self._statistics(*self._prepare(bag), bag.mask)
+            return self._statistics(*self.prepare(bag), bag.mask)
 
-    def _prepare(self, bag: Bag) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) with zeros as padding, and membership of slides (B, N, S)."""
+    def prepare(self, bag: Bag) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D), not standardised, with zeros as padding, and membership of slides (B, N, S)."""
         x = bag.features.float().masked_fill(~bag.mask.unsqueeze(-1), 0.0)
         slide = one_hot(bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()).float() * bag.mask.unsqueeze(-1)
         return x, slide
@@ -67,15 +74,10 @@ class SlideStatistics(nn.Module):
             shift = ((x.sum(1) / count - self.mean) / self.scale) * present
             empty = shift[:, :0]
             return {"shift": shift, "composition": empty, "contrasts": empty, "rare": empty}
-        along = x @ (torch.cat([self.centres, self.directions]) / self.scale).T  # (B, N, K + J)
-        per_slide = slide.sum(1)  # (B, S) tokens
-        # Means of what is linear in the tokens: of the scores here, of the tokens themselves below.
-        slide_mean = (slide.transpose(1, 2) @ along) / per_slide.clamp_min(1).unsqueeze(-1)  # (B, S, K + J)
-        along = along - slide @ slide_mean
+        along, cluster = self.assign(x, slide, mask)
         n_clusters = len(self.centres)
-        distance = self.centres.square().sum(1) / 2 - along[..., :n_clusters]
-        cluster = one_hot(distance.argmin(-1), n_clusters).float() * mask.unsqueeze(-1)  # (B, N, K)
 
+        per_slide = slide.sum(1)  # (B, S) tokens
         total = slide.transpose(1, 2) @ x  # (B, S, D)
         mean = total / per_slide.clamp_min(1).unsqueeze(-1)
         members = cluster.transpose(1, 2)  # (B, K, N)
@@ -86,20 +88,48 @@ class SlideStatistics(nn.Module):
             "shift": ((total.sum(1) / count - self.mean) / self.scale) * present,
             "composition": cluster.sum(1) / count,
             "contrasts": contrasts.flatten(1),
-            "rare": self._rare(along[..., n_clusters:], cluster, contrasts, mask, count) * present,
+            "rare": self._rare(self.rare_scores(along[..., n_clusters:], cluster, contrasts), count) * present,
         }
 
-    def _rare(self, along: Tensor, cluster: Tensor, contrasts: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-        """(B, 2 J) from the slide-centred scores along the directions (B, N, J)."""
+    def assign(self, x: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each token lies within its slide.
+
+        Args:
+            x: (B, N, D) from `prepare`.
+            slide: (B, N, S) from `prepare`.
+            mask: (B, N) bool.
+
+        Returns:
+            Scores (B, N, K + J) of the slide-centred tokens along the clusters' centres and the directions, and each
+            token's nearest cluster (B, N, K), one-hot, 0 at padding.
+        """
+        along = x @ (torch.cat([self.centres, self.directions]) / self.scale).T
+        per_slide = slide.sum(1).clamp_min(1).unsqueeze(-1)
+        # The mean of what is linear in the tokens: of the scores, which are fewer than the features.
+        along = along - slide @ ((slide.transpose(1, 2) @ along) / per_slide)
+        n_clusters = len(self.centres)
+        distance = self.centres.square().sum(1) / 2 - along[..., :n_clusters]
+        return along, one_hot(distance.argmin(-1), n_clusters).float() * mask.unsqueeze(-1)
+
+    def rare_scores(self, along: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:
+        """(B, N, J) z of the residuals y along each direction, 0 at padding.
+
+        Args:
+            along: (B, N, J) scores of the slide-centred tokens.
+            cluster: (B, N, K) one-hot.
+            contrasts: (B, K, D).
+        """
         explained = (self.centres + contrasts) @ self.directions.T  # (B, K, J)
-        z = (along - cluster @ explained) / self.unit * mask.unsqueeze(-1)
-        beyond = z.sign() * (z.abs() - RARE_THRESHOLD).clamp_min(0)
-        spread = (z.square().sum(1) / count).clamp_min(1e-6).log()
-        return torch.cat([beyond.sum(1) / count, spread], 1)
+        return (along - cluster @ explained) / self.unit * cluster.sum(-1, keepdim=True)
+
+    def _rare(self, z: Tensor, count: Tensor) -> Tensor:
+        """(B, 2 J) from the scores z (B, N, J)."""
+        spread = (z.square().sum(1) / count).clamp_min(MIN_SQUARE).log()
+        return torch.cat([beyond_threshold(z).sum(1) / count, spread], 1)
 
     def residual(self, bag: Bag) -> Tensor:
         """(tokens, D) what shift, clusters and contrasts leave of the real tokens of a bag of one patient."""
-        x, slide = self._prepare(bag)
+        x, slide = self.prepare(bag)
         x, slide = x[0][bag.mask[0]] / self.scale, slide[0][bag.mask[0]]
         mean = (slide.T @ x) / slide.sum(0).clamp_min(1).unsqueeze(-1)
         x = x - slide @ mean

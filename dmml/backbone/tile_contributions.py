@@ -1,0 +1,189 @@
+"""What each tile adds to the backbone's logits: a decomposition whose parts add up exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+
+from dmml.backbone.backbone import Backbone
+from dmml.backbone.slide_statistics import (
+    CONTRAST_SHRINKAGE,
+    MIN_SQUARE,
+    STATISTICS,
+    SlideStatistics,
+    beyond_threshold,
+)
+from dmml.types import SUBSPACES, Bag
+
+PARTS = (*SUBSPACES, "tissue")
+"""Parts of a model's logits: the two subspaces, and the tissue-specific part that belongs to neither"""
+
+
+@dataclass(frozen=True)
+class TileContributions:
+    """The backbone's logits, tile by tile.
+
+    For each part, Σ_m Σ_n tiles[part][m][:, n] + constant[part] is the part of the backbone's logits.
+
+    Attributes:
+        tiles: {part: {magnification: (B, N_m, C)}}, 0 at padding.
+        constant: {part: (B, C)} what no tile gives: the calibration's constant, and what was read from measured RNA.
+    """
+
+    tiles: dict[str, dict[int, Tensor]]
+    constant: dict[str, Tensor]
+
+
+@torch.no_grad()
+def tile_contributions(
+    backbone: Backbone, bags: Mapping[int, Bag], expression: Mapping[str, Tensor], has_expression: Tensor
+) -> TileContributions:
+    """Decompose the backbone's logits over tiles.
+
+    A tile is compared with the mean training patient: a tissue of average statistics adds 0, whatever its size. With N
+    tiles of a patient at a magnification, weights A of a standardised statistic and its training mean μ, tile n of
+    cluster k and slide mean s adds
+
+    - shift: (x̂_n − μ) · A / N;
+    - composition: A_k / N − μ · A / N;
+    - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, with s as it is: what a tile says beside its slide;
+    - rare, the mean beyond the threshold: sign(z_n) max(|z_n| − 1.5, 0) A / N − μ A / N;
+    - rare, the log of v = mean z²: with v₀ = exp μ, log v − μ = (v − v₀) / L(v, v₀), where L(a, b) = (a − b) / (log a −
+      log b) is the logarithmic mean; so a tile adds (z_n² − v₀) A / (N L). A tile of more spread than the mean patient's
+      counts upwards also where the patient as a whole lies below that mean, which a division of log v in proportion to
+      z_n² would turn round.
+
+    Where a column is clipped, everything that tiles give to it is scaled by clipped / unclipped, so that the sum stays
+    exact.
+
+    Args:
+        backbone: Fitted.
+        bags: {magnification: Bag} with at least one (padding) token, of all magnifications that the backbone reads.
+        expression: {subspace: (B, G)} standardised.
+        has_expression: (B,) bool. A subspace whose RNA was measured is read from RNA, and its tiles add 0.
+
+    Source of the logarithmic mean: Ang 2004, the LMDI decomposition.
+    """
+    with torch.autocast(has_expression.device.type, enabled=False):
+        statistics = backbone.slide_statistics(bags)
+        output = backbone(bags, expression, has_expression)
+        bias, spread = backbone.calibration(has_expression)
+        measured = backbone.reads_rna(expression, has_expression)
+        from_tiles = torch.stack([~measured[s] for s in SUBSPACES] + [torch.ones_like(has_expression)], 1)  # (B, 3)
+        tiles: dict[str, dict[int, Tensor]] = {part: {} for part in PARTS}
+        for m in statistics:
+            predictors = _tile_predictors(backbone, m, bags[m], statistics) * from_tiles[:, None, :, None]
+            logits = torch.einsum("bnpq,bqc->bnpc", predictors, spread)
+            for part, values in zip(PARTS, logits.unbind(2), strict=True):
+                tiles[part][m] = values
+        half = bias / len(SUBSPACES)
+        constant = {s: torch.where(measured[s].unsqueeze(1), output.subspaces[s], half) for s in SUBSPACES}
+        return TileContributions(tiles, constant | {"tissue": torch.zeros_like(half)})
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """One statistic of one magnification, as the three parts' predictors read it.
+
+    Attributes:
+        mean: (d,) of training patients.
+        weight: (B, d, 3 q), 1 / scale and the factor of clipped columns included.
+    """
+
+    mean: Tensor
+    weight: Tensor
+
+    @property
+    def offset(self) -> Tensor:
+        """(B, 1, 3 q) what the mean training patient has, to be taken off all tiles together."""
+        return (self.mean @ self.weight).unsqueeze(1)
+
+    def split(self, sizes: list[int]) -> list[_Columns]:
+        """Columns side by side, apart."""
+        pairs = zip(self.mean.split(sizes), self.weight.split(sizes, 1), strict=True)
+        return [_Columns(mean, weight) for mean, weight in pairs]
+
+
+def _columns(
+    backbone: Backbone, name: str, magnification: int, statistics: Mapping[int, Mapping[str, Tensor]]
+) -> _Columns | None:
+    """Weights of a statistic at a magnification; None where no part reads it."""
+    keys = (f"expected_{name}", f"tissue_{name}")
+    readouts = [backbone.readouts[key] if key in backbone.readouts else None for key in keys]
+    known = next((readout for readout in readouts if readout is not None), None)
+    if known is None:
+        return None
+    # A readout holds all magnifications side by side; those of one statistic are of one block, and standardise alike.
+    raw = statistics[magnification][name]
+    first = sum(statistics[m][name].shape[1] for m in takewhile(lambda m: m != magnification, statistics))
+    rows = slice(first, first + raw.shape[1])
+    mean, scale = known.mean[rows], known.scale[rows]
+    z = (raw - mean) / scale
+    clipped = z.clamp(-known.clip, known.clip)
+    factor = torch.where(clipped == z, 1.0, clipped / z) / scale  # (B, d)
+    q = backbone.layout["n_predictors"]
+    widths = (len(SUBSPACES) * q, q)
+    weights = [
+        raw.new_zeros(len(mean), width) if readout is None else readout.weight[rows]
+        for readout, width in zip(readouts, widths, strict=True)
+    ]
+    return _Columns(mean, factor.unsqueeze(-1) * torch.cat(weights, 1))
+
+
+def _tile_predictors(
+    backbone: Backbone, magnification: int, bag: Bag, statistics: Mapping[int, Mapping[str, Tensor]]
+) -> Tensor:
+    """(B, N, 3, q) what each tile of a magnification adds to the predictors of `PARTS`; 0 at padding."""
+    fitted = backbone.statistics[f"{magnification}x"]
+    columns = {name: _columns(backbone, name, magnification, statistics) for name in STATISTICS}
+    x, slide = fitted.prepare(bag)
+    count = bag.mask.sum(1).clamp_min(1)[:, None, None].float()
+    width = len(PARTS) * backbone.layout["n_predictors"]
+    added = x.new_zeros(*x.shape[:2], width)
+    if (shift := columns["shift"]) is not None:
+        weight = shift.weight / fitted.scale.unsqueeze(-1)
+        added = added + (x @ weight - (fitted.mean @ weight).unsqueeze(1) - shift.offset) / count
+    if len(fitted.centres):
+        along, cluster = fitted.assign(x, slide, bag.mask)
+        if (composition := columns["composition"]) is not None:
+            added = added + (cluster @ composition.weight - composition.offset) / count
+        if (contrasts := columns["contrasts"]) is not None:
+            added = added + _contrasts(fitted, contrasts, x, slide, cluster) - contrasts.offset / count
+        if (rare := columns["rare"]) is not None:
+            values = statistics[magnification]["contrasts"].unflatten(1, fitted.centres.shape)
+            z = fitted.rare_scores(along[..., len(fitted.centres) :], cluster, values)
+            added = added + _rare(z, bag.mask, rare) / count
+    return (added * bag.mask.unsqueeze(-1)).unflatten(-1, (len(PARTS), -1))
+
+
+def _contrasts(fitted: SlideStatistics, columns: _Columns, x: Tensor, slide: Tensor, cluster: Tensor) -> Tensor:
+    """(B, N, 3 q) (x̂_n − s − g_k) · A_k / (N_k + 3) for each token's own cluster k."""
+    n_clusters, n_features = fitted.centres.shape
+    weight = columns.weight.unflatten(1, (n_clusters, n_features))  # (B, K, D, 3 q)
+    flat = (weight / fitted.scale[:, None]).transpose(1, 2).flatten(2)  # (B, D, K · 3 q)
+    along = x @ flat
+    mean = (slide.transpose(1, 2) @ along) / slide.sum(1).clamp_min(1).unsqueeze(-1)
+    along = (along - slide @ mean).unflatten(-1, (n_clusters, -1))  # (B, N, K, 3 q)
+    centre = torch.einsum("kd,bkdo->bko", fitted.centres, weight).unsqueeze(1)
+    share = cluster / (cluster.sum(1, keepdim=True) + CONTRAST_SHRINKAGE)
+    return (share.unsqueeze(-1) * (along - centre)).sum(2)
+
+
+def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:
+    """(B, N, 3 q) N times what a token's scores z (B, N, J) along the rare directions add."""
+    n_directions = z.shape[-1]
+    beyond, spread = columns.split([n_directions, n_directions])
+    count = mask.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
+    mean_square = z.square().sum(1) / count  # (B, J)
+    held = mean_square.clamp_min(MIN_SQUARE)
+    typical = spread.mean.exp()  # (J,)
+    difference = held.log() - spread.mean
+    # (v − v₀) / (log v − log v₀), which is v₀ where the two are equal.
+    logarithmic_mean = typical * torch.where(difference == 0, 1.0, difference.expm1() / difference)
+    above = z.square() + (held - mean_square).unsqueeze(1) - typical
+    added = (above / logarithmic_mean.unsqueeze(1)) @ spread.weight
+    return added + beyond_threshold(z) @ beyond.weight - beyond.offset
