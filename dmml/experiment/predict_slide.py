@@ -120,7 +120,7 @@ def predict_slides(
 def _predict(
     case: Case, model: CheckpointModel, encoder: Encoder, mpp: float | None, command: str, progress: Progress | None
 ) -> Predicted:
-    from dmml.experiment.slide_pictures import SlidePicture
+    from dmml.experiment.slide_maps import SlidePicture
 
     encoded, pictures, sources = {}, [], []
     for path in case.slides:
@@ -165,15 +165,16 @@ def _record(
 
 def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list, batch: Batch, output: Any) -> None:
     """The folder, whole or not at all."""
+    from dmml.experiment.slide_maps import tile_maps
     from dmml.experiment.slide_page import write_page
-    from dmml.experiment.slide_pictures import attention_maps, outcome_picture, save_png
+    from dmml.experiment.slide_pictures import outcome_picture, save_png
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        maps = attention_maps(pictures, batch, output)
-        for attention in maps:
-            (part / f"{attention.name}.png").write_bytes(attention.png())
+        maps = tile_maps(pictures, batch, output, answer.tiles)
+        for each in maps:
+            (part / f"{each.name}.png").write_bytes(each.png())
         outcome = outcome_picture(answer)
         if outcome is not None:
             save_png(outcome, part)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dmml.experiment.slide_tiles import TileScores, read_tiles
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
@@ -41,16 +42,18 @@ class Answer:
         kind: Of the task.
         prediction: All magnifications, both subspaces and the tissue-specific part together.
         by_magnification: {m: prediction from that magnification alone}.
-        without: {s: prediction with a subspace's part W_s z_s of the logits left out, as if it had seen no tissue}; under
-            "tissue", where the model has one, the same for the tissue-specific part, which belongs to neither subspace.
+        without: {s: prediction with a subspace's part of the logits left out, all but the constant: W_s z_s at the deep
+            part's share, and the backbone's}; under "tissue", where the model has one, the same for the tissue-specific
+            part, which belongs to neither subspace.
         without_by_magnification: {(m, s): the same at one magnification}.
-        subspace_logits: {(m, s): (C,) the part that a subspace contributes, half of the head's constant included; of the
+        subspace_logits: {(m, s): (C,) the part that a subspace contributes, half of the constants included; of the
             tissue-specific part under (m, "tissue")}; together they are the magnification's logits.
         headline: See there.
         median_risk: Of the training patients; None for tasks without risk, or where the checkpoint does not tell.
         programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
         programs_by_magnification: {(m, s): {program: score}}.
         curve: (days, survival, {m: survival}) for drawing; None for other tasks.
+        tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone.
     """
 
     kind: str
@@ -64,6 +67,7 @@ class Answer:
     programs: dict[str, dict[str, float]]
     programs_by_magnification: dict[tuple[int, str], dict[str, float]]
     curve: tuple[list[float], list[float], dict[int, list[float]]] | None
+    tiles: TileScores | None = None
 
     @property
     def above_median(self) -> bool | None:
@@ -76,10 +80,19 @@ class Answer:
         return self.prediction[self.headline.column]
 
     @property
+    def views(self) -> dict[int, dict[str, float]]:
+        """`by_magnification` where the magnifications can differ; {} with one, or where the deep part does not count.
+
+        The backbone reads all magnifications together and gives each the same logits.
+        """
+        differ = len(self.by_magnification) > 1 and (self.tiles is None or self.tiles.deep_share > 0)
+        return self.by_magnification if differ else {}
+
+    @property
     def spread(self) -> float | None:
-        """Largest minus smallest headline value of the magnifications; None with one."""
-        values = [view[self.headline.column] for view in self.by_magnification.values()]
-        return max(values) - min(values) if len(values) > 1 else None
+        """Largest minus smallest headline value of the views; None without."""
+        values = [view[self.headline.column] for view in self.views.values()]
+        return max(values) - min(values) if values else None
 
 
 @torch.inference_mode()
@@ -99,7 +112,7 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
 
     seen = [m for i, m in enumerate(model.magnifications) if available[i, 0]]
     prediction = columns(output.logits)
-    without = _without(model, output)
+    without = _without(model, batch, output)
     logits = output.subspace_logits | {(m, TISSUE): part for m, part in output.tissue_logits.items()}
     parts = (*SUBSPACES, TISSUE) if output.tissue_logits else SUBSPACES
     programs = {
@@ -123,16 +136,21 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
         programs={s: _mean([programs[m, s] for m in seen if (m, s) in programs]) for s in SUBSPACES},
         programs_by_magnification=programs,
         curve=_curve(task, output, seen) if task.kind == "survival" else None,
+        tiles=read_tiles(model, batch, output),
     )
     return answer, output
 
 
-def _without(model: SubspaceModule, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
-    """{(m, part): (1, C)} logits of a magnification without one part: without W_s z_s, or the tissue-specific part."""
+def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
+    """{(m, part): (1, C)} logits of a magnification without one part; constants stay."""
     left = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
-    for m, (weight, *slices) in zip(model.magnifications, model.subspace_heads(), strict=True):
-        for s, part in zip(SUBSPACES, slices, strict=True):
-            left[m, s] = output.logits_by_magnification[m] - output.embeddings[m, s] @ weight[:, part].T
+    for m in model.magnifications:
+        constant = model.heads[f"{m}x"].linear.bias
+        if model.has_backbone:
+            constant = model.deep_share * constant + model.backbone.calibration(batch.has_expression)[0]
+        for s in SUBSPACES:
+            part = output.subspace_logits[m, s] - constant / len(SUBSPACES)
+            left[m, s] = output.logits_by_magnification[m] - part
     return left
 
 
@@ -175,6 +193,19 @@ def extremes(scores: dict[str, float], n: int = 5) -> tuple[list[tuple[str, floa
     return order[:n], low[::-1]
 
 
+def _backbone(tiles: TileScores) -> dict[str, Any]:
+    return {
+        "deep_share": tiles.deep_share,
+        "program_share": tiles.program_share,
+        "tiles": {f"{m}x_{part}": value for (m, part), value in tiles.sums.items()},
+        "undivided": tiles.undivided,
+        "constant": tiles.constant,
+        "reading": "deep_share: share of the deep part in the logits, beside the backbone, which counts fully; tiles: "
+        "what all tiles of a magnification add to a part, compared with the mean training patient's tissue; undivided: "
+        "what the deep part adds that cannot be divided among tiles; in log-odds of the event, or of the predicted class",
+    }
+
+
 def plain(answer: Answer) -> dict[str, Any]:
     """The answer as it stands in `prediction.json`; days are in the names of columns, and of `headline`."""
     side = None if answer.above_median is None else "above" if answer.above_median else "below"
@@ -187,7 +218,8 @@ def plain(answer: Answer) -> dict[str, Any]:
         "how_sure": {
             "by_magnification": {f"{m}x": view for m, view in answer.by_magnification.items()},
             "spread_between_magnifications": answer.spread,
-            "reading": "spread between views of one model on one slide; no confidence interval",
+            "reading": "spread between views of one model on one slide, null where the model has no separate views; no "
+            "confidence interval",
         },
         "subspaces": {
             "without": answer.without,
@@ -196,6 +228,7 @@ def plain(answer: Answer) -> dict[str, Any]:
             "reading": "without: the prediction with a subspace's part left out; logits: its part, half of the constant in it; "
             "tissue: the tissue-specific part, which belongs to neither subspace",
         },
+        **({} if answer.tiles is None else {"backbone": _backbone(answer.tiles)}),
         "programs": {
             s: {
                 "highest": dict(extremes(scores)[0]),

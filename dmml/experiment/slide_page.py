@@ -13,10 +13,11 @@ from dmml.evaluation.pages import page_environment
 from dmml.evaluation.plots import SUBSPACE_COLOR, Picture
 from dmml.evaluation.written import number, unbroken
 from dmml.experiment import slide_words
-from dmml.experiment.slide_answer import Answer, extremes
-from dmml.experiment.slide_pictures import AttentionMap, SlidePicture, encoded
+from dmml.experiment.slide_answer import TISSUE, Answer, extremes
+from dmml.experiment.slide_maps import SlidePicture, TileMap, encoded
 
 _SUBSPACES = (("tumor", "Tumor"), ("tme", "Tumor microenvironment (TME)"))
+_PARTS = (("tumor", "tumor"), ("tme", "TME"), (TISSUE, "tissue-specific"))
 
 
 def write_page(
@@ -24,7 +25,7 @@ def write_page(
     answer: Answer,
     record: dict[str, Any],
     pictures: list[SlidePicture],
-    maps: list[AttentionMap],
+    maps: list[TileMap],
     outcome: Picture | None,
 ) -> None:
     """Render the page.
@@ -53,6 +54,9 @@ def write_page(
         slides=[_slide(picture, [m for m in maps if m.slide_id == picture.slide_id]) for picture in pictures],
         how_sure=slide_words.how_sure(answer),
         subspaces=unbroken(slide_words.subspaces(answer)),
+        decides=unbroken(slide_words.what_decides(answer)),
+        tile_colours=slide_words.tile_colours(answer),
+        tile_table=_tile_table(answer),
         views=_views(answer),
         programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
         facts=_facts(record),
@@ -63,17 +67,13 @@ def write_page(
     path.write_text(page, encoding="utf-8")
 
 
-def _slide(picture: SlidePicture, maps: list[AttentionMap]) -> dict[str, Any]:
+def _slide(picture: SlidePicture, maps: list[TileMap]) -> dict[str, Any]:
     plain = encoded(Image.fromarray(picture.thumbnail), "JPEG", quality=85)
-    panels = [
-        {
-            "uri": _uri(encoded(m.plain, "JPEG", quality=88), "jpeg"),
-            "title": m.title,
-            "caption": f"yellow: {m.strongest:.1f} × the average tile",
-        }
-        for m in maps
-    ]
-    return {"name": picture.slide_id, "plain": _uri(plain, "jpeg"), "panels": panels}
+    panels = {"all": [], "part": [], "attention": []}
+    for each in maps:
+        uri = _uri(encoded(each.plain, "JPEG", quality=88), "jpeg")
+        panels[each.kind].append({"uri": uri, "title": each.title, "caption": each.caption})
+    return {"name": picture.slide_id, "plain": _uri(plain, "jpeg"), **panels}
 
 
 def _uri(content: bytes, kind: str) -> str:
@@ -87,12 +87,35 @@ def _views(answer: Answer) -> dict[str, Any]:
     def cell(view: dict[str, float]) -> str:
         return number(view[column], 2)
 
+    parts = [(part, name) for part, name in _PARTS if part in answer.without]
     rows = [
-        {"name": f"{m}×", "cells": [cell(answer.without_by_magnification[m, s]) for s, _ in _SUBSPACES] + [cell(view)]}
-        for m, view in sorted(answer.by_magnification.items())
+        {"name": f"{m}×", "cells": [cell(answer.without_by_magnification[m, p]) for p, _ in parts] + [cell(view)]}
+        for m, view in sorted(answer.views.items())
     ]
-    together = [cell(answer.without[s]) for s, _ in _SUBSPACES] + [cell(answer.prediction)]
-    return {"what": _column_words(answer), "rows": [*rows, {"name": "together", "cells": together}]}
+    together = [cell(answer.without[p]) for p, _ in parts] + [cell(answer.prediction)]
+    columns = [f"without {name}" for _, name in parts] + ["all parts"]
+    return {"what": _column_words(answer), "columns": columns, "rows": [*rows, {"name": "together", "cells": together}]}
+
+
+def _tile_table(answer: Answer) -> dict[str, Any] | None:
+    """Table of what all tiles of a magnification add to each part; None for a model without a backbone."""
+    tiles = answer.tiles
+    if tiles is None:
+        return None
+    rows = {f"all tiles at {m}×": {p: tiles.sums.get((m, p), 0.0) for p, _ in _PARTS} for m in tiles.magnifications}
+    if tiles.deep_share:
+        rows["deep part, not divided among tiles"] = tiles.undivided
+    rows |= {"the mean training patient": tiles.constant, "together": tiles.together}
+
+    def cells(row: dict[str, float]) -> list[str]:
+        return [f"{value:+.2f}" for value in (*(row[p] for p, _ in _PARTS), sum(row.values()))]
+
+    columns = [name for _, name in _PARTS] + ["all parts"]
+    return {
+        "what": f"In {slide_words.tile_unit(answer)}",
+        "columns": columns,
+        "rows": [{"name": name, "cells": cells(row)} for name, row in rows.items()],
+    }
 
 
 def _column_words(answer: Answer) -> str:

@@ -52,7 +52,7 @@ def outlook(answer: Answer) -> str:
 def _views(answer: Answer) -> str:
     if answer.spread is None:
         return ""
-    return ", ".join(f"{m}×: {_value(answer, view)}" for m, view in answer.by_magnification.items())
+    return ", ".join(f"{m}×: {_value(answer, view)}" for m, view in answer.views.items())
 
 
 def _value(answer: Answer, view: dict[str, float]) -> str:
@@ -69,8 +69,9 @@ def _training(model: dict[str, Any]) -> str:
 def how_sure(answer: Answer) -> list[str]:
     """Sentences on agreement between the model's own views, and what that does not mean."""
     if answer.spread is None:
-        return ["The model reads one magnification, so there is no second view that could agree or disagree."]
-    coarse, fine = (f"{m}×" for m in sorted(answer.by_magnification)[:: len(answer.by_magnification) - 1])
+        reads = "one magnification" if len(answer.by_magnification) < 2 else "all magnifications together"
+        return [f"The model reads {reads}, so there is no second view that could agree or disagree."]
+    coarse, fine = (f"{m}×" for m in sorted(answer.views)[:: len(answer.views) - 1])
     sentences = []
     if answer.headline.day is not None or answer.headline.label is not None:
         points = f"{100 * answer.spread:.0f} percentage points"
@@ -84,6 +85,8 @@ def how_sure(answer: Answer) -> list[str]:
         sentences.append("Each alone, they choose the same class.")
     elif answer.median_risk is not None:
         sentences.append("Each alone, they lie on the same side of the median risk.")
+    if answer.tiles is not None:
+        sentences.append("They share the backbone's part, which reads all magnifications together.")
     sentences.append(
         "These are two views of one model on one slide, and both can be wrong together: their spread is a sign of how "
         "steady the answer is, not a confidence interval."
@@ -94,12 +97,53 @@ def how_sure(answer: Answer) -> list[str]:
 def subspaces(answer: Answer) -> str:
     """What the answer would be without the part of the tumor, of the microenvironment, or of neither."""
     left = {part: _value(answer, view) for part, view in answer.without.items()}
-    parts = "Both subspaces" if TISSUE not in left else "Both subspaces and a part that the tissue alone gives"
-    neither = f", without the part that belongs to neither {left[TISSUE]}" if TISSUE in left else ""
+    parts = "Both subspaces" if TISSUE not in left else "Both subspaces and the tissue-specific part"
+    neither = f", without the tissue-specific part, which belongs to neither, {left[TISSUE]}" if TISSUE in left else ""
     return (
         f"{parts} add up to the answer, {_value(answer, answer.prediction)}. With the tumor's part left out it would "
         f"be {left['tumor']}, with the part of the microenvironment (TME) left out {left['tme']}{neither}: the farther "
         "from the answer, the more that part counted."
+    )
+
+
+def what_decides(answer: Answer) -> str:
+    """What counts how much: the backbone and the deep part; empty for a model without a backbone."""
+    if answer.tiles is None:
+        return ""
+    backbone = (
+        "simple statistics of the tiles, such as their mean, the share of each kind of tissue and how many stand out"
+    )
+    if not answer.tiles.deep_share:
+        return (
+            f"The backbone alone decides this answer: it weighs {backbone}. The deep part counts for nothing in it, because "
+            "it made predictions for the validation patients no better, so its attention is not shown."
+        )
+    share = percent(answer.tiles.deep_share)
+    return (
+        f"The backbone and the deep part decide this answer together: the backbone weighs {backbone}, and {share} of what "
+        "the deep part has learned beyond it is added."
+    )
+
+
+def tile_unit(answer: Answer) -> str:
+    """What a tile's contribution is measured in."""
+    if answer.kind == "survival":
+        return "log-odds of the event within an interval; above 0 raises the risk"
+    if answer.kind == "classification":
+        return f"log-odds of {answer.headline.label} against the mean of the other classes"
+    return "units of the model's mean output"
+
+
+def tile_colours(answer: Answer) -> str:
+    """How to read the maps of what each tile adds."""
+    ends = {
+        "survival": "Red tiles raise the predicted risk, and blue tiles lower it",
+        "classification": f"Red tiles speak for {answer.headline.label}, and blue tiles against it",
+    }.get(answer.kind, "Red tiles raise the answer, and blue tiles lower it")
+    return (
+        f"{ends}, compared with the tissue of the mean training patient; pale tiles change little, and what has no colour "
+        "was not read. The table gives the exact sums. The maps show what the model made of each tile, not what causes the "
+        "disease."
     )
 
 
@@ -130,11 +174,9 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
 def _sides(answer: Answer) -> str:
     """How the magnifications disagree on the side of the median or the class; empty where they do not."""
     if answer.kind == "classification":
-        sides = {
-            m: max(view, key=view.__getitem__).removeprefix("prob_") for m, view in answer.by_magnification.items()
-        }
+        sides = {m: max(view, key=view.__getitem__).removeprefix("prob_") for m, view in answer.views.items()}
     elif answer.median_risk is not None:
-        above = {m: view["risk"] > answer.median_risk for m, view in answer.by_magnification.items()}
+        above = {m: view["risk"] > answer.median_risk for m, view in answer.views.items()}
         sides = {m: f"{'above' if high else 'below'} the median risk" for m, high in above.items()}
     else:
         return ""

@@ -37,7 +37,8 @@ def overlay(
         cmap: Name of a matplotlib colour map; the default is perceptual and safe for colour-blind readers.
         strength: Share of the colour in a tile, 0–1; the rest is tissue.
         title: Line above the picture.
-        limits: Weights at the two ends of the colours; the 1st and 99th percentile when None.
+        limits: Weights at the two ends of the colours; the 1st and 99th percentile when None. Ends of opposite sign, as
+            (−a, a), say that 0 is the middle: then tiles far from 0 cover more; otherwise those of high weight do.
 
     Returns:
         RGB picture whose long side is at least 512 px.
@@ -59,12 +60,13 @@ def overlay(
     picture = np.repeat(0.35 * 255 + 0.65 * grey, 3, axis=2)
     span = high - low
     share = np.clip((weight - low) / span, 0, 1) if span > 0 else np.full(len(weight), 0.5)
-    for (x, y), value in zip(position, share, strict=True):
+    # Weak weights cover less: the eye goes to the strong ones, and tissue stays to be seen under the others.
+    cover = np.abs(2 * share - 1) if low < 0 < high else share
+    for (x, y), value, strong in zip(position, share, cover, strict=True):
         left, top, right, bottom = (round((v + d * tile_um / 2) / mpp) for d, v in ((-1, x), (-1, y), (1, x), (1, y)))
         where = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
         colour = colours[round(value * 255)]
-        # Low weights cover less: the eye goes to the high ones, and tissue stays to be seen under the darkest colours.
-        opacity = strength * (0.55 + 0.45 * value)
+        opacity = strength * (0.55 + 0.45 * strong)
         picture[where] = opacity * colour + (1 - opacity) * grey[where] * (0.6 + colour / 637.5)
     body = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     return _framed(body, colours, low, high, title)

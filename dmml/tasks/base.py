@@ -159,6 +159,17 @@ class Task:
         """(B, C) → {column: (B,)} as they stand in `predictions.csv`."""
         raise NotImplementedError
 
+    def direction(self, logits: Tensor) -> Tensor:
+        """Weights by which logits become one number, in which tiles are compared; by default their mean.
+
+        Args:
+            logits: (B, C) of the whole prediction.
+
+        Returns:
+            (B, C).
+        """
+        return torch.full_like(logits, 1 / logits.shape[1])
+
     def context(self) -> dict[str, Any]:
         """What evaluation must know of the task, in plain Python."""
         raise NotImplementedError

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
@@ -142,6 +142,11 @@ class Classification(Task):
         """Probability of each class."""
         probability = logits.double().softmax(1)
         return {f"prob_{name}": probability[:, i] for i, name in enumerate(self.classes or ())}
+
+    def direction(self, logits: Tensor) -> Tensor:
+        """The predicted class's logit minus the mean of the others."""
+        predicted = one_hot(logits.argmax(1), self.n_outputs).to(logits.dtype)
+        return (predicted * self.n_outputs - 1) / max(1, self.n_outputs - 1)
 
     def context(self) -> dict[str, Any]:
         """See `Task`."""

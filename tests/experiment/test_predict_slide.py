@@ -29,6 +29,45 @@ def record(folder) -> dict:
     return json.loads((folder / "prediction.json").read_text(), parse_constant=pytest.fail)  # NaN is no JSON
 
 
+def map_names(answer: dict, slide: str = "") -> set[str]:
+    """Names of the maps that an answer must have: what tiles add, and attention where the deep part counts."""
+    names = {f"contribution{slide}_{m}x" for m in (10, 20)}
+    names |= {f"contribution{slide}_{part}" for part, value in answer["backbone"]["tiles"].items() if value}
+    if answer["backbone"]["deep_share"]:
+        names |= {f"overlay{slide}_{m}x_{s}" for m in (10, 20) for s in ("tumor", "tme")}
+    return names
+
+
+def with_deep_share(models, path, share: float) -> str:
+    """The student's checkpoint with another share of the deep part."""
+    checkpoint = torch.load(models.best("student"), weights_only=True)
+    checkpoint["state_dict"]["deep_share"].fill_(share)
+    torch.save(checkpoint, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_attention_is_shown_only_where_the_deep_part_counts(models, tmp_path, share):
+    checkpoint = with_deep_share(models, tmp_path / "changed.ckpt", share)
+    assert predict(models.svs, "--ckpt_path", checkpoint, "--out", tmp_path / "o") == 0
+    folder = tmp_path / "o" / "cmu_small_region"
+    answer, page = record(folder), Page((folder / "report.html").read_text())
+    assert answer["backbone"]["deep_share"] == share
+    assert bool(list(folder.glob("overlay_*.png"))) == bool(share)
+    assert ("Where each subspace looks" in page.text) == bool(share)
+    assert "What each tile adds" in page.text
+    assert ("The backbone alone decides this answer" in page.text) == (not share)
+    assert ("50 % of what the deep part has learned" in page.text.replace("\u00a0", " ")) == bool(share)
+    assert ("deep part, not divided among tiles" in page.text) == bool(share)
+    sums = answer["backbone"]
+    for part in ("tumor", "tme", "tissue"):
+        whole = np.mean([np.mean(answer["subspaces"]["logits"][f"{m}x_{part}"]) for m in (10, 20)])
+        tiles = sum(sums["tiles"].get(f"{m}x_{part}", 0.0) for m in (10, 20))
+        assert tiles + sums["undivided"][part] + sums["constant"][part] == pytest.approx(whole, abs=1e-4)
+        if not share:
+            assert sums["undivided"][part] == pytest.approx(0, abs=1e-4)
+
+
 def test_the_answer_is_that_of_extract_and_predict(models, whole_slide, through_a_cohort):
     row = through_a_cohort("student", {models.svs: "P1"}, "0.5")
     answer = whole_slide.record
@@ -51,18 +90,13 @@ def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_pat
         assert answer["prediction"][name] == pytest.approx(row[name], abs=1e-5)
     assert answer["headline"]["class"] == max(("G2", "G3", "G4"), key=lambda name: row[f"prob_{name}"])
     names = {path.name for path in (tmp_path / "o" / "histo_500x300").iterdir()}
-    maps = {
-        f"overlay_{slide}_{m}x_{s}.png"
-        for slide in ("histo_500x300", "twin")
-        for m in (10, 20)
-        for s in ("tumor", "tme")
-    }
+    maps = {f"{kind}.png" for slide in ("histo_500x300", "twin") for kind in map_names(answer, f"_{slide}")}
     assert names == maps | {"classes.png", "prediction.json", "report.html"}
 
 
 def test_what_is_written(models, whole_slide):
     answer, folder = whole_slide.record, whole_slide.folder
-    maps = {f"overlay_{m}x_{s}.png" for m in (10, 20) for s in ("tumor", "tme")}
+    maps = {f"{name}.png" for name in map_names(answer)}
     assert {path.name for path in folder.iterdir()} == maps | {"survival.png", "prediction.json", "report.html"}
     assert all(max(Image.open(folder / name).size) >= 512 for name in maps)
     median = torch.load(models.best("student"), weights_only=True)["hyper_parameters"]["fitted"]["median_risk"]
@@ -74,8 +108,12 @@ def test_what_is_written(models, whole_slide):
         "day": 1095,
         "value": answer["prediction"]["survival_1095"],
     }
-    assert answer["how_sure"]["spread_between_magnifications"] == pytest.approx(abs(views[0] - views[1]))
-    assert min(views) <= answer["headline"]["value"] <= max(views)
+    if answer["backbone"]["deep_share"]:
+        assert answer["how_sure"]["spread_between_magnifications"] == pytest.approx(abs(views[0] - views[1]))
+    else:  # the backbone reads both together
+        assert answer["how_sure"]["spread_between_magnifications"] is None
+        assert views[0] == pytest.approx(views[1])
+    assert min(views) - 1e-6 <= answer["headline"]["value"] <= max(views) + 1e-6
     names = load_model(models.best("student")).module.scores.names
     for s in ("tumor", "tme"):
         programs = answer["programs"][s]
@@ -93,7 +131,8 @@ def test_page_stands_alone_and_says_what_it_is_for(whole_slide):
     assert whole_slide.record["answer"][0] in page
     assert "research use only" in page
     assert "not a diagnosis" in page
-    assert page.count('src="data:image/jpeg;base64,') == 5
+    # Every map, and the slide itself above what its tiles add.
+    assert page.count('src="data:image/jpeg;base64,') == len(map_names(whole_slide.record)) + 1
     outside = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"|url\((?!#)([^)]*)\)|(https?://(?!www\.w3\.org)\S+)', page)
     assert outside == []
 
@@ -108,7 +147,7 @@ def test_each_slide_is_a_patient_and_the_answer_is_said(models, tmp_path, capsys
     assert len(said) == 6
     assert re.match(r"twin: (Above|Below) the median risk of the \d+ training patients of development", said[3])
     assert re.search(
-        r"\d+ % chance of being event-free after 3 years \(10x: .*\); 1 tiles? at 10x \+ 2 tiles at 20x", said[4]
+        r"\d+ % chance of being event-free after 3 years(?: \(10x: .*\))?; 1 tiles? at 10x \+ 2 tiles at 20x", said[4]
     )
     assert said[5] == str(tmp_path / "o" / "twin" / "report.html")
     first, second = record(tmp_path / "o" / "histo_500x300"), record(tmp_path / "o" / "twin")
@@ -132,12 +171,15 @@ def test_without_a_subspace_is_the_head_on_a_zero_embedding(models):
     )
     batch = Collate((10, 20), ["P1"], {}, torch.zeros(1, dtype=torch.bool), {})([patient])
     answer, output = read_answer(model, batch)
+    share, (bias, _) = float(model.deep_share), model.backbone.calibration(torch.zeros(1, dtype=torch.bool))
+    base = model.backbone(batch.bags, {}, torch.zeros(1, dtype=torch.bool))
     for s, other in (("tumor", "tme"), ("tme", "tumor")):
         logits = []
         for m in (10, 20):
             kept = output.embeddings[m, other]
             parts = model.heads[f"{m}x"]({s: torch.zeros_like(kept), other: kept})
-            logits.append(parts["tumor"] + parts["tme"] + output.tissue_logits[m])
+            deep = share * (parts["tumor"] + parts["tme"])
+            logits.append(deep + base.subspaces[other] + bias / 2 + output.tissue_logits[m])
             alone = model.task.predictions(logits[-1])["risk"].item()
             assert answer.without_by_magnification[m, s]["risk"] == pytest.approx(alone, abs=1e-5)
         together = model.task.combine(torch.stack(logits), torch.ones(2, 1, dtype=torch.bool))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dmml.experiment import slide_words
 from dmml.experiment.slide_answer import Answer, Headline, extremes, plain
+from dmml.experiment.slide_tiles import TileScores
 
 SURVIVAL = Answer(
     kind="survival",
@@ -60,6 +62,28 @@ def test_how_sure_says_disagreement_and_what_it_is_not():
     assert slide_words.notes(SURVIVAL, [SLIDE], False) == []
 
 
+def on_a_backbone(deep_share: float) -> Answer:
+    """The answer of a model on a backbone."""
+    scores = {(10, "tissue"): np.array([0.2, -0.1]), (20, "tissue"): np.array([0.3])}
+    nothing = dict.fromkeys(("tumor", "tme", "tissue"), 0.0)
+    return replace(SURVIVAL, tiles=TileScores(deep_share, deep_share, scores, nothing, nothing))
+
+
+def test_without_a_deep_part_the_backbone_decides_and_there_are_no_views():
+    alone, both = on_a_backbone(0.0), on_a_backbone(0.25)
+    assert "The backbone alone decides" in slide_words.what_decides(alone)
+    assert "25 % of what the deep part" in slide_words.what_decides(both)
+    assert slide_words.what_decides(SURVIVAL) == ""
+    assert slide_words.outlook(alone) == "61 % chance of being event-free after 3 years"
+    assert "10×" in slide_words.outlook(both)
+    assert slide_words.how_sure(alone) == [
+        "The model reads all magnifications together, so there is no second view that could agree or disagree."
+    ]
+    assert "share the backbone's part" in " ".join(slide_words.how_sure(both))
+    assert alone.spread is None
+    assert alone.tiles.together["tissue"] == pytest.approx(0.4)
+
+
 def test_classes():
     views = {10: {"prob_G2": 0.6, "prob_G3": 0.4}, 20: {"prob_G2": 0.2, "prob_G3": 0.8}}
     answer = replace(
@@ -99,7 +123,7 @@ def test_subspaces_name_what_the_answer_would_be_without():
     assert "neither" not in text
     view = {"risk": -2.2, "survival_1095": 0.55}
     text = slide_words.subspaces(replace(SURVIVAL, without=SURVIVAL.without | {"tissue": view}))
-    assert "without the part that belongs to neither 55 %" in text
+    assert "without the tissue-specific part, which belongs to neither, 55 %" in text
 
 
 def test_notes_on_tissue_scale_and_rna():
