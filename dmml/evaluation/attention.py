@@ -1,10 +1,11 @@
-"""Where each subspace looks: attention of a few slides over their thumbnails, as small images."""
+"""What each tile adds, and where each subspace looks: maps of a few slides over their thumbnails, as small images."""
 
 from __future__ import annotations
 
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from dmml.errors import InputError
 from dmml.evaluation.plots import SUBSPACE_COLOR, VERMILLION
+from dmml.evaluation.written import signed
 
 LONG_SIDE = 420
 """Pixels of an image's longer side: sharp on a phone, and four slides stay well under a megabyte."""
@@ -23,6 +25,8 @@ LEAST_RANGE = 2.5
 """Multiple of the average tile that the colours reach at least to, so that even attention looks even."""
 _PAPER, _TILE = 244, 222
 """Grey of glass and of tiles where there is no thumbnail."""
+_RAISES, _LOWERS = "#b2182b", "#2166ac"
+"""Red and blue that people who see no red tell apart, too."""
 
 
 @dataclass(frozen=True)
@@ -89,28 +93,56 @@ def attention_slides(path: Path) -> list[AttentionSlide]:
 
 
 def _panels(arrays: dict[str, NDArray], index: int, fact: dict) -> list[Panel]:
-    prefix = f"attention_{index}_"
-    maps = sorted(
-        (tuple(name.removeprefix(prefix).split("_", 1)) for name in arrays if name.startswith(prefix)),
-        key=lambda key: (int(key[0]), key[1] != "tumor"),
-    )
-    maps = [(m, s) for m, s in maps if len(arrays[f"position_{index}_{m}"])]
+    maps = _maps(arrays, index, fact)
+    maps = [(kind, m, s) for kind, m, s in maps if len(arrays[f"position_{index}_{m}"])]
     if not maps:
         return []
     tile = {str(m): float(um) for m, um in (fact.get("tile_um") or {}).items()}
-    positions = {m: np.asarray(arrays[f"position_{index}_{m}"], float) for m, _ in maps}
+    positions = {m: np.asarray(arrays[f"position_{index}_{m}"], float) for _, m, _ in maps}
     tile = {m: tile.get(m) or _spacing(position) for m, position in positions.items()}
     low = np.min([position.min(0) - tile[m] for m, position in positions.items()], axis=0)
     high = np.max([position.max(0) + tile[m] for m, position in positions.items()], axis=0)
     frame, plain = _background(arrays.get(f"thumbnail_{index}"), fact.get("thumbnail_mpp"), low, high)
     panels = [] if plain is None else [Panel(f"attention_{index}_slide", "slide", "", plain)]
-    for m, subspace in maps:
+    for kind, m, subspace in maps:
+        if kind == "contribution":
+            added = np.asarray(arrays[f"contribution_{index}_{m}"], float)
+            panels.append(_contribution(frame, f"contribution_{index}_{m}x", m, positions[m], added, tile[m]))
+            continue
         weight = np.asarray(arrays[f"attention_{index}_{m}_{subspace}"], float)
         pixels, strongest = _overlay(frame, positions[m], weight, tile[m], SUBSPACE_COLOR.get(subspace, VERMILLION))
         name = {"tumor": "tumor", "tme": "TME"}.get(subspace, subspace)
         caption = f"full colour: {strongest:.1f} × the slide's average tile" if strongest else "no attention"
         panels.append(Panel(f"attention_{index}_{m}x_{subspace}", f"{name}, {m}×", caption, pixels))
     return panels
+
+
+def _maps(arrays: dict[str, NDArray], index: int, fact: dict) -> list[tuple[str, str, str]]:
+    """(kind, magnification, subspace) of a slide's maps; attention only where the deep part that it is of counts."""
+    prefix = f"contribution_{index}_"
+    added = sorted((name.removeprefix(prefix) for name in arrays if name.startswith(prefix)), key=int)
+    maps = [("contribution", m, "") for m in added]
+    if fact.get("deep_share") == 0:
+        return maps
+    prefix = f"attention_{index}_"
+    names = (name.removeprefix(prefix).split("_", 1) for name in arrays if name.startswith(prefix))
+    attention = sorted(names, key=lambda key: (int(key[0]), key[1] != "tumor"))
+    return maps + [("attention", m, s) for m, s in attention]
+
+
+def _contribution(
+    frame: _Frame, name: str, magnification: str, position: NDArray, added: NDArray, tile_um: float
+) -> Panel:
+    """The map of what each tile adds."""
+    end = float(np.quantile(np.abs(added), STRONGEST)) or float(np.abs(added).max(initial=0))
+    opacity = 0.8 * np.clip(np.abs(added) / end, 0, 1) if end else np.zeros(len(added))
+    colors = [_RAISES if value > 0 else _LOWERS for value in added]
+    caption = (
+        f"full colour: ± {end:.1g} a tile; the slide's tiles together: {signed(added.sum())}"
+        if end
+        else "nothing is added"
+    )
+    return Panel(name, f"all parts, {magnification}×", caption, _paint(frame, position, opacity, tile_um, colors))
 
 
 def _background(
@@ -147,17 +179,24 @@ def _overlay(
     strongest = float(np.quantile(share, STRONGEST)) or float(share.max())
     strongest = max(strongest, LEAST_RANGE) if strongest else 0.0
     opacity = 0.8 * np.clip(share / strongest, 0, 1) if strongest else share
+    return _paint(frame, position, opacity, tile_um, [color] * len(position)), strongest
+
+
+def _paint(
+    frame: _Frame, position: NDArray, opacity: NDArray, tile_um: float, colors: Sequence[str]
+) -> NDArray[np.uint8]:
+    """(H, W, 3) background with each tile in its colour and opacity."""
     corner = (position - tile_um / 2 - frame.origin) / frame.mpp
     first = np.round(corner).astype(int).clip(0)
     last = np.maximum(np.round(corner + tile_um / frame.mpp).astype(int), first + 1)
     alpha, gray = np.zeros(frame.gray.shape), frame.gray.copy()
-    for (x0, y0), (x1, y1), value in zip(first, last, opacity, strict=True):
+    paint = np.zeros((*frame.gray.shape, 3))
+    for (x0, y0), (x1, y1), value, color in zip(first, last, opacity, colors, strict=True):
         alpha[y0:y1, x0:x1] = value
+        paint[y0:y1, x0:x1] = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         if frame.empty:
             gray[y0:y1, x0:x1] = _TILE
-    paint = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], float)
-    mixed = (1 - alpha[..., None]) * gray[..., None] + alpha[..., None] * paint
-    return mixed.round().astype(np.uint8), strongest
+    return ((1 - alpha[..., None]) * gray[..., None] + alpha[..., None] * paint).round().astype(np.uint8)
 
 
 def _spacing(position: NDArray) -> float:

@@ -13,6 +13,7 @@ from dmml.evaluation.crossval_words import label, unit_words
 from dmml.evaluation.plots import BLUE, INK, VERMILLION, Picture, new_figure, style
 from dmml.evaluation.training_curves import training_series
 from dmml.evaluation.words import metric_name
+from dmml.evaluation.written import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ class FoldCurve:
         training: Training loss; the index is the epoch, from 1.
         validation: Validation loss, with the same index.
         chosen: The epoch that was chosen, from 1; None where it is not known.
+        deep_share: Share of the deep part at that epoch; None where it is not known, or without a backbone.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FoldCurve:
     training: pd.Series
     validation: pd.Series
     chosen: int | None
+    deep_share: float | None = None
 
     def words(self, metric: str) -> str:
         """Text of the tooltip."""
@@ -51,6 +54,8 @@ class FoldCurve:
         if self.chosen is not None and self.chosen in self.validation:
             last = int(max(self.validation.index))
             found.append(f"epoch {self.chosen} of {last} chosen, validation loss {self.validation[self.chosen]:.3f}")
+        if self.deep_share is not None:
+            found.append(f"the deep part counts {percent(self.deep_share)}")
         found.append(f"{metric} of the test patients {'undefined' if self.value is None else f'{self.value:.3f}'}")
         return ", ".join(found)
 
@@ -74,11 +79,14 @@ def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
     found = []
     for unit, value in zip(result.content["units"], result.models[model][result.metric]["folds"], strict=True):
         place = result.place(unit, model)
-        training, validation = _losses(training_series(place / "metrics.csv"))
+        series = training_series(place / "metrics.csv")
+        training, validation = _losses(series)
         chosen = result.context(unit, model).get("chosen_epoch")
         is_apart = (unit["repeat"], unit["fold"], unit["seed"]) in apart
         chosen = chosen + 1 if isinstance(chosen, int) else None
-        found.append(FoldCurve(unit_words(result, unit), value, is_apart, training, validation, chosen))
+        shares = series.get("val/deep_share", {})
+        share = float(shares[chosen]) if chosen in shares else None
+        found.append(FoldCurve(unit_words(result, unit), value, is_apart, training, validation, chosen, share))
     return found
 
 
@@ -115,6 +123,12 @@ def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
     caption = f"Above each panel, {metric[0].lower()}{metric[1:]} of the fold's test patients."
     if any(curve.apart for curve in curves):
         caption += " In bold: an outlying fold."
+    shares = [curve.deep_share for curve in curves if curve.deep_share is not None]
+    if shares:
+        counts = sum(share > 0 for share in shares)
+        caption += (
+            f" The deep part counts in {counts} of these {len(shares)} fits; in the others the backbone decides alone."
+        )
     alt = "; ".join(words.values())
     return Picture(f"training_{model}", f"Training: {label(model)}", caption, f"{label(model)}: {alt}.", figure, words)
 

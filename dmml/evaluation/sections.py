@@ -10,6 +10,7 @@ from dmml.evaluation.attention import AttentionSlide
 from dmml.evaluation.beside import Part
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.coordination_words import coordination_words
+from dmml.evaluation.deep_part_words import maps_title, maps_words, parts_words
 from dmml.evaluation.facts import attention_facts, configuration, patient_counts, provenance
 from dmml.evaluation.page_tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.pages import Inliner
@@ -53,12 +54,14 @@ def test_section(
         "id": name,
         "run": test.label,
         "model": words.model_words(test),
+        "parts": parts_words(test.context),
         "metrics": metrics_table(test),
         "pictures": [svg(picture) for picture in drawn],
         "classes": class_table(test),
         "beside": [{**vars(part), "pictures": [svg(picture) for picture in part.pictures]} for part in parts],
         "slides": [_slide(slide) for slide in shown],
-        "slides_words": chosen.strip(),
+        "slides_title": maps_title(test.context.get("deep_share")),
+        "slides_words": f"{maps_words('survival' if test.survival else 'classification', test.context.get('deep_share'))} {chosen}".strip(),
         "counts": patient_counts(test),
     }
 

@@ -14,6 +14,8 @@ from dmml.evaluation.words import metric_name
 
 COORDINATION = ("conflict", "cosine", "confidence")
 """Words by which a column is known as a diagnostic of gradient coordination."""
+SHARES = ("deep_share",)
+"""Quantities from 0 to 1, drawn over that whole range: a share that stays at 0 is seen to be 0."""
 _COLOR = {"train": BLUE, "val": VERMILLION, **SUBSPACE_COLOR}
 _DASH = {"val": (0, (4, 1.5)), "tme": (0, (4, 1.5))}
 _LABEL = {"train": "training", "val": "validation", "tme": "TME"}
@@ -89,6 +91,8 @@ def _panel(title: str, lines: dict[str, pd.Series]) -> Picture:
             axes.plot(values.index, values, marker=marker, markersize=3, **look)
         axes.set_title(metric_name(title)[0].replace("_", " "))
         axes.set_xlabel("epoch")
+        if title in SHARES:
+            axes.set_ylim(-0.04, 1.04)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(lines) > 1:
             axes.legend()

@@ -20,6 +20,7 @@ METRIC_NAMES = {
     "f1_macro": ("F1, macro", "higher is better"),
     "kappa_quadratic": ("Kappa, quadratic", "higher is better, 0 is chance"),
     "ece": ("Expected calibration error", "lower is better; with few patients it and its interval are rough"),
+    "deep_share": ("Share of the deep part", "0 = the backbone alone"),
     "c_index_oracle": ("Concordance of the true risk", "the best possible here"),
     "share_of_oracle": ("Share of the possible", "(C − 0.5) / (best C − 0.5)"),
 }

@@ -12,6 +12,12 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """0.714 → +0.71; a true minus sign, and a plus before what rounds to 0."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"+{0:.{digits}f}"
+
+
 def percent(share: float) -> str:
     """0.704 → 70 %, with a true minus sign."""
     return f"{100 * share:.0f} %".replace("-", "−")

@@ -75,7 +75,7 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     context = _context(tested, model, data, out)
     write_json(out / "context.json", context)
     write_table(out / "predictions.csv", collected.rows)
-    _write_attention(out / "attention.npz", collected, data)
+    _write_maps(out / "attention.npz", collected, model, data)
     if table := program_rows(collected.programs, rows or {}, model):
         write_table(out / "programs.csv", table)
     if rows is not None:
@@ -152,6 +152,7 @@ def _context(tested: Tested, model: Any, data: Any, out: Path) -> dict[str, Any]
         "horizons": fitted.get("horizons"),
         "censoring": fitted.get("censoring"),
         "median_risk": fitted.get("median_risk"),
+        **_shares(model),
         "training_cohort": fitted.get("cohort"),
         "n_training": fitted.get("n_training"),
         "counts": left_out | ({"RNA of this cohort": said} if said else {}),
@@ -174,7 +175,14 @@ def _oracle_risk(truth: Path) -> dict[str, float] | None:
     return {row["patient_id"]: float(row["risk"]) for row in rows} if rows and "risk" in rows[0] else None
 
 
-def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> None:
+def _shares(model: Any) -> dict[str, float]:
+    """How much the deep part counts beside the backbone, for the logits and for the programs; {} without a backbone."""
+    if not getattr(model, "has_backbone", False):
+        return {}
+    return {name: float(getattr(model, name)) for name in ("deep_share", "program_share")}
+
+
+def _write_maps(path: Path, collected: CollectPredictions, model: Any, data: Any) -> None:
     """Token maps of patients told right and wrong, with the slides' thumbnails: plain arrays and a JSON text."""
     from dmml.evaluation.examples import choose_examples
 
@@ -184,21 +192,24 @@ def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> No
     placed = data.store is None or not data.store.holds_vectors  # vectors of whole slides lie nowhere on them
     by_patient = {maps["patient_id"]: maps for maps in collected.attention if placed}
     for patient, verdict in choose_examples(collected.rows, list(by_patient)).items():
-        maps = by_patient[patient]
-        for index, slide_id in enumerate(data.reader.slides.get(maps["patient_id"], [])):
+        maps, added = by_patient[patient], contributions(model, data, patient)
+        for index, slide_id in enumerate(data.reader.slides.get(patient, [])):
             i = len(meta)
             for m, bag in maps["bags"].items():
                 own = bag["slide"] == index
                 arrays[f"position_{i}_{m}"] = bag["position"][own]
                 for s, attention in bag["attention"].items():
                     arrays[f"attention_{i}_{m}_{s}"] = attention[own]
+                if m in added:
+                    arrays[f"contribution_{i}_{m}"] = added[m][own]
             thumbnail = data.store.thumbnail(slide_id)
             if thumbnail is not None:
                 arrays[f"thumbnail_{i}"] = thumbnail
             store = data.store.attributes
             meta.append(
-                {key: value for key, value in rows[maps["patient_id"]].items() if not key.startswith("survival_")}
+                {key: value for key, value in rows[patient].items() if not key.startswith("survival_")}
                 | verdict
+                | _shares(model)
                 | {
                     "slide_id": slide_id,
                     "thumbnail_mpp": data.store.slide_attributes(slide_id).get("thumbnail_mpp"),
@@ -208,3 +219,22 @@ def _write_attention(path: Path, collected: CollectPredictions, data: Any) -> No
     part = path.with_name(f".{path.stem}.part.npz")
     np.savez_compressed(part, meta=np.array(json.dumps(meta)), **arrays)
     part.replace(path)
+
+
+def contributions(model: Any, data: Any, patient: str) -> dict[int, np.ndarray]:
+    """{magnification: (N,)} what each tile of a patient adds to the answer; {} for a model without a backbone.
+
+    Computed for the few patients who are shown, and not for all who are tested.
+    """
+    if not getattr(model, "has_backbone", False):
+        return {}
+    import torch
+
+    from dmml.experiment.tile_scores import read_tiles
+
+    model.eval()
+    batch = data.collate([patient], with_target=False)([data.reader.read(patient)])
+    batch = model.transfer_batch_to_device(batch, next(model.parameters()).device, 0)
+    with torch.inference_mode():
+        tiles = read_tiles(model, batch, model(batch))
+    return {m: tiles.total(m).astype(np.float32) for m in tiles.magnifications}

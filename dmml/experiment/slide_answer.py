@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dmml.experiment.slide_tiles import TileScores, read_tiles
+from dmml.experiment.tile_scores import TileScores, read_tiles
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:

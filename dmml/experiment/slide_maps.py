@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmml.experiment.slide_tiles import TileScores
+from dmml.evaluation.written import signed
+from dmml.experiment.tile_scores import TileScores
 from dmml.slides.grid import tile_um
 from dmml.slides.overlay import overlay
 from dmml.types import SUBSPACES, Bag, Batch, SubspaceOutput
@@ -93,7 +94,7 @@ def contribution_maps(slides: list[SlidePicture], batch: Batch, tiles: TileScore
             end = float(np.percentile(np.abs(values), STRONGEST)) or float(np.abs(values).max())
             if not end:
                 continue
-            caption = f"full colour: ± {end:.1g} a tile; all tiles together: {values.sum():+.2f}"
+            caption = f"full colour: ± {end:.1g} a tile; all tiles together: {signed(values.sum())}"
             name = f"contribution_{m}x" if part == "all" else f"contribution_{m}x_{part}"
             kind, scale = "all" if part == "all" else "part", {"cmap": "RdBu_r", "limits": (-end, end)}
             subject = (_NAMES[part], "what each tile adds")

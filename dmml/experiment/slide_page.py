@@ -11,7 +11,7 @@ from PIL import Image
 import dmml.evaluation
 from dmml.evaluation.pages import page_environment
 from dmml.evaluation.plots import SUBSPACE_COLOR, Picture
-from dmml.evaluation.written import number, unbroken
+from dmml.evaluation.written import number, percent, signed, unbroken
 from dmml.experiment import slide_words
 from dmml.experiment.slide_answer import TISSUE, Answer, extremes
 from dmml.experiment.slide_maps import SlidePicture, TileMap, encoded
@@ -108,7 +108,7 @@ def _tile_table(answer: Answer) -> dict[str, Any] | None:
     rows |= {"the mean training patient": tiles.constant, "together": tiles.together}
 
     def cells(row: dict[str, float]) -> list[str]:
-        return [f"{value:+.2f}" for value in (*(row[p] for p, _ in _PARTS), sum(row.values()))]
+        return [signed(value) for value in (*(row[p] for p, _ in _PARTS), sum(row.values()))]
 
     columns = [name for _, name in _PARTS] + ["all parts"]
     return {
@@ -135,7 +135,7 @@ def _programs(subspace: str, title: str, scores: dict[str, float]) -> dict[str, 
         {
             "name": slide_words.program_name(name),
             "full": name,
-            "value": number(score, 2) if score < 0 else f"+{score:.2f}",
+            "value": signed(score),
             "left": 50 + min(0.0, 50 * score / widest),
             "width": 50 * abs(score) / widest,
         }
@@ -145,7 +145,11 @@ def _programs(subspace: str, title: str, scores: dict[str, float]) -> dict[str, 
 
 
 def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
-    model, encoder = record["model"], record["encoder"]
+    model, encoder, backbone = record["model"], record["encoder"], record.get("backbone")
+    shares = []
+    if backbone:
+        deep, programs = percent(backbone["deep_share"]), percent(backbone["program_share"])
+        shares = [("deep part beside the backbone", f"{deep} of it in the answer, {programs} in the programs")]
     rows = []
     for slide in record["slides"]:
         prefix = f"{slide['slide_id']}: " if len(record["slides"]) > 1 else ""
@@ -163,6 +167,7 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("run", model["run"]),
         ("checkpoint", f"{Path(model['checkpoint']).name}, sha256 {model['sha256']}…"),
         ("model", model["class"].rsplit(".", 1)[-1]),
+        *shares,
         ("trained on", f"{model['training_cohort'] or 'unknown'}, {model['n_training'] or 'unknown'} patients"),
         ("encoder", encoder["name"]),
         ("encoder weights", f"sha256 {encoder['weights'][:16]}…, the same as in training"),

@@ -11,6 +11,7 @@ from dmml.errors import InputError
 from dmml.evaluation.attention import attention_slides
 from dmml.evaluation.calibration import calibration_at, reliability
 from dmml.evaluation.coordination_words import coordination_words
+from dmml.evaluation.deep_part_words import maps_words, parts_words
 from dmml.evaluation.facts import attention_facts
 from dmml.evaluation.plots import horizon_name, time_axis
 from dmml.evaluation.survival_curves import kaplan_meier, risk_groups
@@ -106,6 +107,24 @@ def test_attention_is_painted_where_the_tile_lies(tmp_path, thumbnail):
     assert colored.sum() * um**2 == pytest.approx(224**2, rel=0.05)
 
 
+def test_what_tiles_add_is_red_above_and_blue_below_0(tmp_path):
+    position = np.array([[336.0, 336], [560, 336], [336, 560]])
+    arrays = {"position_0_10": position, "contribution_0_10": np.array([-0.2, 0.2, 0.0])}
+    arrays["attention_0_10_tumor"] = np.ones(3) / 3
+    fact = {"patient_id": "A", "tile_um": {"10": 224}}
+    titles = {0.0: ["all parts, 10×"], 0.5: ["all parts, 10×", "tumor, 10×"]}
+    for share, expected in titles.items():
+        np.savez(tmp_path / "attention.npz", meta=json.dumps([fact | {"deep_share": share}]), **arrays)
+        [slide] = attention_slides(tmp_path / "attention.npz")
+        assert [panel.title for panel in slide.panels] == expected
+    assert "together: +0.00" in slide.panels[0].caption
+    pixels = slide.panels[0].pixels.astype(int)
+    middle = {name: pixels[y, x] for name, x, y in (("low", 105, 105), ("high", 315, 105), ("none", 105, 315))}
+    assert middle["low"][2] > middle["low"][0] + 60
+    assert middle["high"][0] > middle["high"][2] + 60
+    assert np.ptp(middle["none"]) == 0
+
+
 def test_attention_without_file_tokens_or_sense(tmp_path):
     path = tmp_path / "attention.npz"
     assert attention_slides(path) == []
@@ -134,6 +153,25 @@ def test_training_series_join_sparse_rows(tmp_path, make):
     assert [picture.title for picture in curves] == ["loss", "c_index", "consistency", "task"]
     assert [picture.title for picture in coordination] == ["confidence", "conflict", "cosine"]
     assert training_pictures(tmp_path / "nothing.csv") == ([], [])
+
+
+def test_the_share_of_the_deep_part_is_drawn_from_0_to_1(tmp_path):
+    table = {"epoch": [0, 1], "step": [1, 3], "val/deep_share": [0.0, 0.0], "val/loss": [1.0, 0.9]}
+    pd.DataFrame(table).to_csv(tmp_path / "metrics.csv", index=False)
+    curves, _ = training_pictures(tmp_path / "metrics.csv")
+    [share] = [picture for picture in curves if picture.title == "deep_share"]
+    [axes] = share.figure.axes
+    assert axes.get_title("left") == "Share of the deep part"
+    assert axes.get_ylim() == pytest.approx((-0.04, 1.04))
+
+
+def test_how_much_the_deep_part_counts_is_told_in_a_sentence():
+    assert parts_words({}) == ""
+    assert "backbone alone" in parts_words({"deep_share": 0.0})
+    assert "with 25 % of what the deep part" in parts_words({"deep_share": 0.25})
+    assert maps_words("survival", None).startswith("Attention of the tumor subspace")
+    assert "Attention" not in maps_words("survival", 0.0)
+    assert "speak for the predicted class" in maps_words("classification", 0.5)
 
 
 def test_words_for_days():

@@ -9,7 +9,7 @@ import pytest
 
 from dmml.experiment import slide_words
 from dmml.experiment.slide_answer import Answer, Headline, extremes, plain
-from dmml.experiment.slide_tiles import TileScores
+from dmml.experiment.tile_scores import TileScores
 
 SURVIVAL = Answer(
     kind="survival",

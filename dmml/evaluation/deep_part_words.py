@@ -1,0 +1,55 @@
+"""How much a model's deep part counts beside its backbone, and what its maps of tiles show, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dmml.evaluation.written import percent
+
+ATTENTION = (
+    "Attention of the tumor subspace (orange) and of the tumor microenvironment, TME (blue), at each magnification. A tile "
+    "without colour gets no attention."
+)
+
+
+def parts_words(context: Mapping[str, Any]) -> str:
+    """What a model's logits are made of, from the context of a test; empty where the context does not say."""
+    deep_share = context.get("deep_share")
+    if deep_share is None:
+        return ""
+    parts = (
+        "Its logits add up from a tumor part, a TME part and a tissue-specific part, which belongs to neither subspace"
+    )
+    if not deep_share:
+        return f"{parts}. The backbone alone gives them: the deep part counts for nothing, because it made predictions for the validation patients no better."
+    return f"{parts}. The backbone gives them, with {percent(deep_share)} of what the deep part has learned beyond it."
+
+
+def maps_title(deep_share: float | None) -> str:
+    """Heading of the maps of a test.
+
+    Args:
+        deep_share: Of the model; None for one without a backbone.
+    """
+    return "Where each subspace looks" if deep_share is None else "What each tile adds"
+
+
+def maps_words(kind: str, deep_share: float | None) -> str:
+    """How to read the maps of a test.
+
+    Args:
+        kind: "survival" or "classification".
+        deep_share: Of the model; None for one without a backbone.
+    """
+    if deep_share is None:
+        return ATTENTION
+    ends = "raise the predicted risk" if kind == "survival" else "speak for the predicted class"
+    against = "lower it" if kind == "survival" else "speak against it"
+    words = (
+        f"Red tiles {ends} and blue tiles {against}, compared with the tissue of the mean training patient. A patient's RNA "
+        "is no part of the maps."
+    )
+    return (
+        words if not deep_share else f"{words} Maps named after a subspace show attention of the deep part. {ATTENTION}"
+    )
