@@ -142,7 +142,7 @@ def _contribution(
         if end
         else "nothing is added"
     )
-    return Panel(name, f"all parts, {magnification}×", caption, _paint(frame, position, opacity, tile_um, colors))
+    return Panel(name, f"what tiles add, {magnification}×", caption, _paint(frame, position, opacity, tile_um, colors))
 
 
 def _background(

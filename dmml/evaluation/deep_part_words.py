@@ -50,6 +50,6 @@ def maps_words(kind: str, deep_share: float | None) -> str:
         f"Red tiles {ends} and blue tiles {against}, compared with the tissue of the mean training patient. A patient's RNA "
         "is no part of the maps."
     )
-    return (
-        words if not deep_share else f"{words} Maps named after a subspace show attention of the deep part. {ATTENTION}"
-    )
+    if deep_share:
+        words += " The maps named tumor (orange) and TME (blue) show attention of the deep part."
+    return words

@@ -14,7 +14,7 @@ from dmml.errors import InputError
 from dmml.evaluation.crossval_plots import calibrations_of, models_by, risk_picture, sees, shown_models
 from dmml.evaluation.crossval_report import write_crossval_report
 from dmml.evaluation.crossval_results import read_crossval
-from dmml.evaluation.crossval_training import fold_curves
+from dmml.evaluation.crossval_training import fold_curves, training_by_model
 from dmml.evaluation.crossval_words import outlying_words, summary
 from dmml.experiment.crossval_table import tables
 
@@ -356,6 +356,21 @@ def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, mak
     curves = fold_curves(read_crossval(folder), "teacher")
     assert curves[0].training.tolist() == pytest.approx([2, 1.9, 1.8, 1.7, 1.6, 1.5])  # the task's term, as validation
     assert [curve.apart for curve in curves] == [False, True, False]
+
+
+def test_the_share_of_the_deep_part_stands_with_each_fold(tmp_path, make):
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), content())
+    write_training(folder, "teacher")
+    for fold in range(FOLDS):
+        path = folder / f"fold_{fold}" / "teacher" / "metrics.csv"
+        shares = [1.0, 1.0, 0.25 if fold == 1 else 0.0, 1.0, 1.0, 1.0]
+        pd.read_csv(path).assign(**{"val/deep_share": shares}).to_csv(path, index=False)
+    result = read_crossval(folder)
+    curves = fold_curves(result, "teacher")
+    assert [curve.deep_share for curve in curves] == [0.25 if fold == 1 else 0.0 for fold in range(FOLDS)]
+    assert "the deep part counts 25 %" in curves[1].words("concordance")
+    [(picture, _)] = training_by_model(result).values()
+    assert f"The deep part counts in 1 of these {FOLDS} fits" in picture.caption
 
 
 def test_a_regression_that_lies_apart_sends_nobody_to_curves_that_it_has_not(tmp_path, make):

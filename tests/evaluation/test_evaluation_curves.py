@@ -112,7 +112,7 @@ def test_what_tiles_add_is_red_above_and_blue_below_0(tmp_path):
     arrays = {"position_0_10": position, "contribution_0_10": np.array([-0.2, 0.2, 0.0])}
     arrays["attention_0_10_tumor"] = np.ones(3) / 3
     fact = {"patient_id": "A", "tile_um": {"10": 224}}
-    titles = {0.0: ["all parts, 10×"], 0.5: ["all parts, 10×", "tumor, 10×"]}
+    titles = {0.0: ["what tiles add, 10×"], 0.5: ["what tiles add, 10×", "tumor, 10×"]}
     for share, expected in titles.items():
         np.savez(tmp_path / "attention.npz", meta=json.dumps([fact | {"deep_share": share}]), **arrays)
         [slide] = attention_slides(tmp_path / "attention.npz")
@@ -170,7 +170,8 @@ def test_how_much_the_deep_part_counts_is_told_in_a_sentence():
     assert "backbone alone" in parts_words({"deep_share": 0.0})
     assert "with 25 % of what the deep part" in parts_words({"deep_share": 0.25})
     assert maps_words("survival", None).startswith("Attention of the tumor subspace")
-    assert "Attention" not in maps_words("survival", 0.0)
+    assert "attention" not in maps_words("survival", 0.0)
+    assert "attention of the deep part" in maps_words("survival", 0.5)
     assert "speak for the predicted class" in maps_words("classification", 0.5)
 
 
