@@ -102,15 +102,20 @@ def training(batch: Batch, with_programs: bool = True) -> TrainingPatients:
 
 
 def fitted(batch: Batch, kind: str = "survival", **more) -> tuple[Backbone, torch.Tensor]:
-    """A backbone fitted to the patients, and their cross-fitted predictions (2, n, 3, q)."""
+    """A backbone fitted to the patients, and the parts of their cross-fitted predictions (2, n, 3, q)."""
     backbone = Backbone(**more)
-    return backbone, fit_backbone(backbone, training(batch), task_of(kind))
+    return backbone, fit_backbone(backbone, training(batch), task_of(kind)).parts
 
 
-def answer(backbone: Backbone, batch: Batch, known=None, **more):
+def answer(backbone: Backbone, batch: Batch, known=None):
     """The backbone's output, with RNA where `known` (default: where there is some)."""
-    has = batch.has_expression if known is None else known
-    return backbone(batch.bags, batch.expression, has, **more)
+    return backbone(batch.bags, batch.expression, batch.has_expression if known is None else known)
+
+
+def crossed(backbone: Backbone, batch: Batch, parts: torch.Tensor):
+    """The output that the parts of cross-fitted predictions give, each patient as it is."""
+    own = parts[(~batch.has_expression).long(), torch.arange(len(batch.patient_id))]
+    return backbone.output(own, batch.has_expression, {})
 
 
 def logits_of(output) -> torch.Tensor:

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backbone_patients import answer, cohort, fitted, logits_of, rows_of
+from backbone_patients import answer, cohort, fitted, logits_of, rows_of, training
 from batches import one_patient, pad_batch, shuffle_batch
+from models import task_of
 
 from dmml.backbone.backbone import Backbone
+from dmml.backbone.fit_backbone import fit_backbone
 
 KINDS = ("survival", "classification")
 
@@ -99,21 +101,24 @@ def test_a_backbone_of_the_same_layout_and_state_answers_the_same(case):
     assert torch.equal(logits_of(answer(again, batch)), logits_of(answer(backbone, batch)))
 
 
-def test_cross_fitted_parts_take_the_place_of_the_backbones_own_and_nan_leaves_it(case):
-    batch, backbone, cross_fitted = case
-    own, crossed = answer(backbone, batch), answer(backbone, batch, cross_fitted=cross_fitted)
-    observed = batch.target["observed"]
-    equal(answer(backbone, batch, cross_fitted=cross_fitted * torch.nan), own)
-    torch.testing.assert_close(logits_of(crossed)[~observed], logits_of(own)[~observed])
-    row = torch.where(batch.has_expression, 0, 1)
-    i = torch.arange(60)[observed & batch.has_expression][0]
-    parts = cross_fitted[row[i], i]
-    expected = backbone.bias[row[i]] + parts.sum(0) @ backbone.spread[row[i]]
-    torch.testing.assert_close(logits_of(crossed)[i], expected, atol=1e-5, rtol=1e-5)
-    # The RNA of a training step may be hidden: then the prediction as if nobody had RNA stands in.
-    hidden = answer(backbone, batch, torch.zeros(60, dtype=torch.bool), cross_fitted=cross_fitted)
-    expected = backbone.bias[1] + cross_fitted[1, i].sum(0) @ backbone.spread[1]
-    torch.testing.assert_close(logits_of(hidden)[i], expected, atol=1e-5, rtol=1e-5)
+def test_an_output_of_parts_is_calibrated_by_whether_rna_was_read(case):
+    batch, backbone, parts = case
+    for known in (batch.has_expression, ~batch.has_expression):
+        output = backbone.output(parts[0], known, {})
+        for i in (3, 30):
+            row = 0 if known[i] else 1
+            expected = backbone.bias[row] + parts[0, i].sum(0) @ backbone.spread[row]
+            torch.testing.assert_close(logits_of(output)[i], expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(backbone.spread[0], backbone.spread[1])
+
+
+def test_programs_that_are_remembered_are_those_of_the_slides(case):
+    batch, backbone, _ = case
+    again = Backbone()
+    kind = "survival" if "time" in batch.target else "classification"
+    remembered = fit_backbone(again, training(batch), task_of(kind)).programs
+    for key, scores in answer(backbone, batch).programs.items():
+        torch.testing.assert_close(remembered[key], scores, atol=1e-4, rtol=1e-4)
 
 
 def test_the_constant_is_split_between_the_subspaces_and_tissue_has_none(case):
