@@ -80,7 +80,9 @@ class BackboneModule(LoggedModule):
 
     @property
     def _is_fitting(self) -> bool:
-        return self.has_backbone and self._trainer is not None and self.trainer.state.fn == "fit"
+        # A Trainer says "fit" of a fit that has ended, too.
+        state = None if self._trainer is None else self.trainer.state
+        return self.has_backbone and state is not None and state.fn == "fit" and state.status == "running"
 
     def _reads_rna(self) -> bool:
         """Whether RNA takes part in the backbone's model of the outcome."""

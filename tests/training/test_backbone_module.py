@@ -1,0 +1,275 @@
+"""Models on a backbone: their parts add up, a checkpoint holds all of it, and a fit reads nobody whom it must not know."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from batches import pad_batch, shuffle_batch
+from cohorts import data_of, section_of
+from lightning.pytorch import Trainer
+
+from dmml.data.module import MultimodalDataModule
+from dmml.errors import InputError
+from dmml.tasks import Classification, Survival, Task
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+
+pytestmark = pytest.mark.slow
+
+GRADES = {"outcome": {"label": "grade"}}
+
+
+def trainer_in(folder, epochs=1):
+    return Trainer(
+        max_epochs=epochs,
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def trained(model, data, folder, epochs=1):
+    """The module after a fit, and its checkpoint."""
+    trainer = trainer_in(folder, epochs)
+    trainer.fit(model, data)
+    path = str(Path(folder) / f"{type(model).__name__}.ckpt")
+    trainer.save_checkpoint(path)
+    return model.eval(), path
+
+
+@pytest.fixture(scope="module")
+def fits(cohort, tmp_path_factory):
+    """A survival teacher and its student: (module, checkpoint) of each."""
+    root = tmp_path_factory.mktemp("fits")
+    teacher = trained(SubspaceTeacher(width=16, lr=5e-3), data_of(cohort), root, epochs=2)
+    student = trained(SubspaceStudent(width=16, lr=5e-3, teacher=teacher[1]), data_of(cohort), root, epochs=2)
+    return {"teacher": teacher, "student": student}
+
+
+def loaded(path, kind=SubspaceTeacher):
+    return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
+
+
+def outer_batch(model, data, folder):
+    """One batch of all test patients, as the model's data module collates it."""
+    data.batch_size = 30
+    trainer_in(folder).predict(model, data)
+    return next(iter(data.test_dataloader()))
+
+
+def check_parts(output, task, available, share=None):
+    """Parts of the logits and of the combination."""
+    for m, logits in output.logits_by_magnification.items():
+        parts = output.subspace_logits[m, "tumor"] + output.subspace_logits[m, "tme"] + output.tissue_logits[m]
+        torch.testing.assert_close(parts, logits, atol=1e-5, rtol=1e-5)
+        if share == 0:
+            torch.testing.assert_close(output.backbone_logits, logits, atol=1e-5, rtol=1e-5)
+    combined = task.combine(torch.stack(list(output.logits_by_magnification.values())), available)
+    torch.testing.assert_close(combined, output.logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("specific", [True, False])
+@pytest.mark.parametrize("kind", [SubspaceTeacher, SubspaceStudent])
+@pytest.mark.parametrize("task", [Survival, Classification])
+def test_parts_add_up_to_the_logits_at_every_share(cohort, tmp_path, task, kind, specific):
+    own = task() if task is Survival else Classification(classes=["G2", "G3", "G4"])
+    data = data_of(cohort, **(GRADES if task is Classification else {}))
+    model, _ = trained(kind(width=16, lr=5e-3, task=own, tissue_specific=specific), data, tmp_path)
+    batch = outer_batch(model, data, tmp_path)
+    available = model._available(batch)
+    outputs = {}
+    for share in (0.0, 0.5, 1.0):
+        model.deep_share.fill_(share)
+        outputs[share] = model(batch)
+        check_parts(outputs[share], model.task, available, share)
+    assert not torch.allclose(outputs[1.0].logits, outputs[0.0].logits)
+    for m in model.magnifications:
+        low, half, high = (outputs[share].logits_by_magnification[m] for share in (0.0, 0.5, 1.0))
+        torch.testing.assert_close(half, (low + high) / 2, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_the_module_after_its_fit_answers_as_its_checkpoint(fits, cohort, tmp_path, name):
+    model, path = fits[name]
+    again = loaded(path, type(model))
+    assert again.backbone.layout == model.backbone.layout
+    states = model.state_dict(), again.state_dict()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    batch = outer_batch(again, data_of(cohort), tmp_path)
+    assert torch.equal(model(batch).logits, again(batch).logits)
+    assert not torch.equal(model(batch).logits, type(model).forward(_whole(again), batch).logits)
+
+
+def _whole(model):
+    """With all of the deep part, which a fit of two epochs and four patients has no reason to choose."""
+    model.deep_share.fill_(1.0 if model.deep_share < 1 else 0.0)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_padding_order_and_masked_rubbish_change_nothing(fits, cohort, tmp_path, name):
+    model = loaded(fits[name][1], type(fits[name][0]))
+    model.deep_share.fill_(0.5)
+    batch = outer_batch(model, data_of(cohort), tmp_path)
+    expected = model(batch).logits
+    for other in (pad_batch(batch, 9, float("nan")), pad_batch(batch, 5, float("inf")), shuffle_batch(batch)[0]):
+        torch.testing.assert_close(model(other).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_student_of_a_teacher_answers_as_the_teacher_without_rna_where_no_deep_part_counts(fits, cohort, tmp_path):
+    teacher, student = loaded(fits["teacher"][1]), loaded(fits["student"][1], SubspaceStudent)
+    for model in (teacher, student):
+        model.deep_share.zero_()
+    batch = outer_batch(student, data_of(cohort), tmp_path)
+    blind = replace(batch, has_expression=torch.zeros_like(batch.has_expression))
+    assert torch.equal(student(batch).logits, teacher(blind).logits)
+    known = batch.has_expression
+    assert not torch.allclose(teacher(batch).logits[known], student(batch).logits[known])
+
+
+@torch.no_grad()
+def test_without_a_backbone_nothing_of_it_is_left(cohort, tmp_path):
+    for kind in (SubspaceTeacher, SubspaceStudent):
+        model, path = trained(kind(width=16, backbone=None), data_of(cohort), tmp_path)
+        assert not [name for name in model.state_dict() if "backbone" in name or "share" in name]
+        output = model(outer_batch(loaded(path, kind), data_of(cohort), tmp_path))
+        assert output.backbone_logits is None
+        assert output.backbone_programs == {}
+
+
+def test_a_student_without_a_backbone_learns_from_a_teacher_with_one_and_the_other_way_round(fits, cohort, tmp_path):
+    _, path = trained(SubspaceTeacher(width=16, backbone=None), data_of(cohort), tmp_path)
+    student, _ = trained(SubspaceStudent(width=16, teacher=path), data_of(cohort), tmp_path)
+    assert student.has_backbone
+    assert not any(name.startswith("rna") for name in student.backbone.readouts)
+    student, _ = trained(
+        SubspaceStudent(width=16, teacher=fits["teacher"][1], backbone=None), data_of(cohort), tmp_path
+    )
+    assert student.backbone is None
+
+
+def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort, tmp_path):
+    source = loaded(fits["teacher"][1])
+    source.deep_share.fill_(0.75)
+    kept = torch.load(fits["teacher"][1], weights_only=True)
+    kept["state_dict"]["deep_share"].fill_(0.75)
+    kept["hyper_parameters"]["fitted"].pop("patients")  # its patients are known to this fit, which another test refuses
+    path = tmp_path / "source.ckpt"
+    torch.save(kept, path)
+    fresh, tuned = SubspaceTeacher(width=16), SubspaceTeacher(width=16, init_from=str(path))
+    for model in (fresh, tuned):
+        trainer = trainer_in(tmp_path, epochs=0)
+        trainer.fit(model, data_of(cohort, fold=1))
+    a, b = fresh.backbone.state_dict(), tuned.backbone.state_dict()
+    assert a.keys() == b.keys()
+    # The edges of time are the source's, and with them what turns a hazard into logits.
+    fitted = [name for name in a if name not in ("bias", "spread")]
+    assert all(torch.equal(a[name], b[name]) for name in fitted)
+    assert tuned.deep_share == 1  # none is chosen before a validation
+    theirs = source.backbone.state_dict()
+    assert not torch.equal(theirs["statistics.10x.centres"], b["statistics.10x.centres"])
+    assert torch.equal(tuned.heads["10x"].linear.weight, source.heads["10x"].linear.weight)
+
+
+def test_a_fit_reads_neither_features_nor_outcomes_of_outer_test_patients(cohort, tmp_path):
+    class Guarded(MultimodalDataModule):
+        def setup(self, stage):
+            super().setup(stage)
+            read, forbidden = self.reader.read, set(self.patients("outer_test"))
+            assert forbidden
+
+            def guarded(patient):
+                assert patient not in forbidden
+                return read(patient)
+
+            self.reader.read = guarded
+
+        def outcome(self, patients):
+            assert not set(patients) & set(self.patients("outer_test")) or self.trainer.state.fn != "fit"
+            return super().outcome(patients)
+
+    data = data_of(cohort, kind=Guarded)
+    model, _ = trained(SubspaceTeacher(width=16), data, tmp_path)
+    assert model.has_backbone
+    with pytest.raises(AssertionError):
+        data.reader.read(data.patients("outer_test")[0])
+
+
+def test_a_task_of_ones_own_without_a_linear_likelihood_is_refused_in_a_line_and_fits_without_a_backbone(
+    cohort, tmp_path
+):
+    class Own(Survival):
+        def linear_likelihood(self, target):
+            return Task.linear_likelihood(self, target)
+
+    with pytest.raises(InputError, match="backbone: null in the model section"):
+        trained(SubspaceTeacher(width=16, task=Own()), data_of(cohort), tmp_path)
+    trained(SubspaceTeacher(width=16, task=Own(), backbone=None), data_of(cohort), tmp_path)
+
+
+def small_cohort(cohort, folder, n, events=None, grades=None):
+    """A section of the first n patients, with so many events."""
+    section = section_of(cohort)
+    table = pd.read_csv(section["clinical"], dtype={"patient_id": str})
+    ids = table.patient_id.drop_duplicates()[:n]
+    table = table[table.patient_id.isin(ids)]
+    if events is not None:
+        table["os_event"] = table.patient_id.isin(ids[:events]).astype(int)
+    if grades is not None:
+        table["grade"] = table.patient_id.map(dict(zip(ids, grades, strict=True)))
+    table.to_csv(folder / "clinical.csv", index=False)
+    return section | {"clinical": str(folder / "clinical.csv"), "split": None, "batch_size": 4}
+
+
+TINY = ("few patients", "three events", "no RNA", "one of a class", "censored validation")
+TINY_FITS = [(name, kind) for name in TINY for kind in (SubspaceTeacher, SubspaceStudent)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*TINY_FITS, ("no slides", SubspaceTeacher)])
+def test_tiny_cohorts_neither_crash_nor_warn(cohort, tmp_path, name, kind):
+    n = 8 if name == "few patients" else 10
+    grades = ["G2", "G3"] * 4 + ["G2", "G4"] if name == "one of a class" else None
+    section = small_cohort(cohort, tmp_path, n, 3 if name == "three events" else None, grades)
+    task = Survival(n_intervals=2)
+    if name == "one of a class":
+        section["outcome"], task = {"label": "grade"}, Classification(classes=["G2", "G3", "G4"])
+    if name == "no RNA":
+        section |= {"expression": None, "gene_sets": None}
+    if name == "no slides":
+        section["features"] = None
+    if name == "censored validation":
+        table = pd.read_csv(section["clinical"], dtype={"patient_id": str})
+        ids = list(table.patient_id.drop_duplicates())
+        table.loc[table.patient_id.isin(ids[-3:]), "os_event"] = 0
+        table.loc[table.patient_id.isin(ids[:4]), "os_event"] = 1
+        table.to_csv(section["clinical"], index=False)
+        folder = tmp_path / "splits"
+        folder.mkdir()
+        parts = {"train": ids[:6], "val": ids[-3:], "test": ids[6:7]}
+        pd.DataFrame({key: pd.Series(members) for key, members in parts.items()}).to_csv(folder / "splits_0.csv")
+        section["split"] = str(folder)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model, _ = trained(kind(width=16, task=task), MultimodalDataModule(**section), tmp_path)
+    ours = [str(w.message) for w in caught if any(part in w.filename for part in ("dmml/", "numpy", "scipy"))]
+    assert not [line for line in ours if "LeafSpec" not in line]
+    state = {name: value for name, value in model.state_dict().items() if not name.endswith("clip")}
+    assert all(value.isfinite().all() for value in state.values() if value.is_floating_point())
+    with torch.no_grad():
+        data = MultimodalDataModule(**section)
+        logits = model(outer_batch(model, data, tmp_path)).logits
+    assert logits.isfinite().all()
+    assert np.abs(logits.numpy()).max() < 30
