@@ -116,7 +116,7 @@ def what_decides(answer: Answer) -> str:
     if not answer.tiles.deep_share:
         return (
             f"The backbone alone decides this answer: it weighs {backbone}. The deep part counts for nothing in it, because "
-            "it made predictions for the validation patients no better, so its attention is not shown."
+            "it did not make the predictions for the validation patients clearly better, so its attention is not shown."
         )
     share = percent(answer.tiles.deep_share)
     return (
