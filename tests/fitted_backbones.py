@@ -55,10 +55,11 @@ def fitted_backbone(kind: str = "survival", with_rna: bool = True) -> tuple[Back
     else:
         label = (factor + 0.5 * torch.randn(N_PATIENTS, generator=generator) + 1.5).clamp(0, 2.99).long()
         target, task = {"label": label}, Classification(classes=["a", "b", "c"])
+    # The features' statistics are those of other tokens, as where patients have unequal numbers of them.
     flat = {m: torch.cat([bag.features[0] for bag in each]) for m, each in bags.items()}
     patients = TrainingPatients(
         bags={m: (lambda each=each: iter(each)) for m, each in bags.items()},
-        feature_statistics={m: (x.mean(0).numpy(), x.std(0).numpy()) for m, x in flat.items()},
+        feature_statistics={m: (x.mean(0).numpy() - 0.4, x.std(0).numpy()) for m, x in flat.items()},
         expression=expression if with_rna else {},
         has_expression=np.ones(N_PATIENTS, bool),
         programs={},

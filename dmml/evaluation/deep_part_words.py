@@ -22,7 +22,10 @@ def parts_words(context: Mapping[str, Any]) -> str:
         "Its logits add up from a tumor part, a TME part and a tissue-specific part, which belongs to neither subspace"
     )
     if not deep_share:
-        return f"{parts}. The backbone alone gives them: the deep part counts for nothing, because it did not make the predictions for the validation patients clearly better."
+        return (
+            f"{parts}. The backbone alone gives them: the deep part counts for nothing, because it did not make the "
+            "predictions for the validation patients clearly better."
+        )
     return f"{parts}. The backbone gives them, with {percent(deep_share)} of what the deep part has learned beyond it."
 
 
