@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fitted_backbone import give_backbone, remember
 from rivals import McatLike, TransMilLike
 from steps import Step, distilled, network_step, subspace_step
 from token_batches import EDGES, END, GENES
@@ -27,29 +28,40 @@ def task() -> Survival:
 
 
 def build(name: str) -> nn.Module:
-    """A network by its name: width 128, 10x and 20x, everything that is on by default switched on."""
+    """A network by its name: width 128, 10x and 20x, everything that is on by default switched on, backbones fitted."""
     own = {"n_features": N_FEATURES, "genes": GENES, "task": task()}
     if name == "teacher":
-        return SubspaceTeacher(**own)
+        return _with_backbone(SubspaceTeacher(**own))
     if name == "student":
-        return SubspaceStudent(**own)
+        return _with_backbone(SubspaceStudent(**own))
     if name == "student without aggregation":
-        return SubspaceStudent(**own, n_merged=None)
+        return _with_backbone(SubspaceStudent(**own, n_merged=None))
     if name in (TAUGHT, TAUGHT_ANEW):
-        return distilled(
-            lambda teacher: SubspaceStudent(n_features=N_FEATURES, teacher=teacher), SubspaceTeacher(**own)
-        )
+        teacher = _with_backbone(SubspaceTeacher(**own))
+        student = distilled(lambda path: SubspaceStudent(n_features=N_FEATURES, teacher=path), teacher)
+        student.backbone.copy_without_rna(teacher.backbone)
+        return student
     networks = {YARDSTICK: GatedABMIL, "MCAT-like": McatLike, "TransMIL-like": TransMilLike}
     return networks[name](N_FEATURES, task().n_outputs)
 
 
-def step_of(network: nn.Module, remember: Batch | None = None) -> Step:
-    """The network's optimisation step.
+def _with_backbone(model: SubspaceModule) -> SubspaceModule:
+    give_backbone(model, N_FEATURES)
+    return model
+
+
+def step_of(network: nn.Module, taught: Batch | None = None) -> Step:
+    """The network's optimisation step; a backbone answers from memory, as it does in a fit.
 
     Args:
         network: From `build`.
-        remember: Patients for whom a student's teacher answers beforehand, once, as it does in a fit.
+        taught: Patients for whom a student's teacher answers beforehand, once, as it does in a fit.
     """
-    if remember is not None:
-        network.remember_teacher([remember])
-    return subspace_step(network) if isinstance(network, SubspaceModule) else network_step(network, task())
+    if not isinstance(network, SubspaceModule):
+        return network_step(network, task())
+    remember(network, N_FEATURES)
+    for teacher in getattr(network, "_teacher", ()):
+        teacher.cross_fit_as(network)
+    if taught is not None:
+        network.remember_teacher([taught])
+    return subspace_step(network)

@@ -60,12 +60,12 @@ def network_step(network: nn.Module, task: Task, lr: float = 2e-4, weight_decay:
     return step
 
 
-def distilled(build: Callable[..., SubspaceStudent], teacher: SubspaceTeacher) -> SubspaceStudent:
-    """A student whose teacher answers every batch anew; `build(teacher=path)` makes it."""
+def distilled(build: Callable[[str], SubspaceStudent], teacher: SubspaceTeacher) -> SubspaceStudent:
+    """A student whose teacher answers every batch anew; `build(path)` makes it."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "teacher.ckpt")
         kept = {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams)}
         torch.save(kept | {"pytorch-lightning_version": lightning_version}, path)
-        student = build(teacher=path)
+        student = build(path)
         student.setup("fit")
     return student

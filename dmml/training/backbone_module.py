@@ -105,8 +105,18 @@ class BackboneModule(LoggedModule):
         )
         with torch.no_grad():
             cross_fitted = fit_backbone(backbone, patients, self.task)
-        ids = [*data.patients("train"), *data.patients("val")]
-        self._cross_fitted = _Remembered(ids, cross_fitted)
+        self.remember_backbone([*data.patients("train"), *data.patients("val")], cross_fitted)
+
+    def remember_backbone(self, patients: Sequence[str], cross_fitted: CrossFitted) -> None:
+        """Answer for these patients with the backbone's cross-fitted predictions, until `on_fit_end`.
+
+        A fit does so by itself with its training patients, those of the inner validation included.
+
+        Args:
+            patients: Those to whom the backbone was fitted, in the order of the predictions.
+            cross_fitted: What `dmml.backbone.fit_backbone.fit_backbone` returned.
+        """
+        self._cross_fitted = _Remembered(patients, cross_fitted)
 
     def cross_fit_as(self, other: BackboneModule) -> None:
         """Answer with another module's cross-fitted predictions, until `on_fit_end`: a teacher in a student's fit."""
