@@ -18,7 +18,7 @@ from dmml.types import Bag
 
 PATIENTS = ("P0", *(f"drawn {i}" for i in range(31)))
 """The first is called like the patient of `token_batches.one_patient`, so that steps find a remembered answer"""
-TOKENS = 128
+TOKENS = 160
 _DIRECTIONS = 8
 """Directions along which rare tokens are drawn: as many as a backbone keeps, so that it costs as much as it can"""
 _RARE, _FAR = 0.03, 12.0

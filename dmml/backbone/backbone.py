@@ -111,8 +111,25 @@ class Backbone(nn.Module):
             expression: {subspace: (B, G)} standardised.
             has_expression: (B,) bool.
         """
+        return self.answer(self.slide_statistics(bags), bags, expression, has_expression)
+
+    def answer(
+        self,
+        statistics: Mapping[int, dict[str, Tensor]],
+        bags: Mapping[int, Bag],
+        expression: Mapping[str, Tensor],
+        has_expression: Tensor,
+    ) -> BackboneOutput:
+        """As `forward`, of statistics that are known already.
+
+        Args:
+            statistics: {magnification: {statistic: (B, columns)}} of every magnification that the backbone reads.
+            bags: {magnification: Bag}, of which only the masks are read.
+            expression: {subspace: (B, G)} standardised.
+            has_expression: (B,) bool.
+        """
         with torch.autocast(has_expression.device.type, enabled=False):
-            statistics = self.slide_statistics(bags)
+            statistics = {int(name[:-1]): statistics[int(name[:-1])] for name in self.statistics}
             present = {m: bags[m].mask.any(1, keepdim=True) for m in statistics}
             parts = self._parts(statistics, present, expression, has_expression)
             return self.output(parts, has_expression, self.programs(statistics, present, len(has_expression)))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from dmml.functional.padding import clear_padding
 from dmml.types import Bag
 
 STATISTICS = ("shift", "composition", "contrasts", "rare")
@@ -19,7 +20,7 @@ MIN_SQUARE = 1e-6
 
 def beyond_threshold(z: Tensor) -> Tensor:
     """sign(z) max(|z| − 1.5, 0), elementwise."""
-    return z.sign() * (z.abs() - RARE_THRESHOLD).clamp_min(0)
+    return z - z.clamp(-RARE_THRESHOLD, RARE_THRESHOLD)
 
 
 class SlideStatistics(nn.Module):
@@ -59,34 +60,48 @@ class SlideStatistics(nn.Module):
     def forward(self, bag: Bag) -> dict[str, Tensor]:
         """→ {statistic: (B, columns)} float32; 0 for a patient without tokens."""
         with torch.autocast(bag.features.device.type, enabled=False):
-            return self._statistics(*self.prepare(bag), bag.mask)
+            x, slide = self.prepare(bag)
+            return self.from_scores(x, slide, x @ self.line()[0].T, bag.mask)
+
+    def line(self) -> tuple[Tensor, Tensor]:
+        """Weight (K + J, D) and bias by which tokens, not standardised, give scores along centres and directions."""
+        weight = torch.cat([self.centres, self.directions]) / self.scale
+        return weight, weight.new_zeros(len(weight))
 
     def prepare(self, bag: Bag) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, D), not standardised, with zeros as padding, and membership of slides (B, N, S)."""
-        x = bag.features.float().masked_fill(~bag.mask.unsqueeze(-1), 0.0)
-        slide = one_hot(bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()).float() * bag.mask.unsqueeze(-1)
-        return x, slide
+        index = torch.arange(bag.count_slides(), device=bag.slide.device).view(1, -1, 1)
+        slide = ((bag.slide.unsqueeze(1) == index) & bag.mask.unsqueeze(1)).float()  # (B, S, N)
+        return clear_padding(bag.features.float(), bag.mask), slide.transpose(1, 2)
 
-    def _statistics(self, x: Tensor, slide: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def from_scores(self, x: Tensor, slide: Tensor, along: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """As `forward`, where the one product over the features is known already.
+
+        Args:
+            x: (B, N, D) from `prepare`.
+            slide: (B, N, S) from `prepare`.
+            along: (B, N, K + J) their product with `line`.
+            mask: (B, N) bool.
+        """
         count = mask.sum(1, keepdim=True).clamp_min(1).float()  # (B, 1)
         present = mask.any(1, keepdim=True)
         if not len(self.centres):
             shift = ((x.sum(1) / count - self.mean) / self.scale) * present
             empty = shift[:, :0]
             return {"shift": shift, "composition": empty, "contrasts": empty, "rare": empty}
-        along, cluster = self.assign(x, slide, mask)
+        along, cluster = self._nearest(along, slide, mask)
         n_clusters = len(self.centres)
 
-        per_slide = slide.sum(1)  # (B, S) tokens
-        total = slide.transpose(1, 2) @ x  # (B, S, D)
-        mean = total / per_slide.clamp_min(1).unsqueeze(-1)
-        members = cluster.transpose(1, 2)  # (B, K, N)
-        sums = members @ x - (members @ slide) @ mean  # Σ_{n in k} (x_n − s)
-        size = cluster.sum(1).unsqueeze(-1)  # (B, K, 1)
+        # Sums over clusters and over slides in one pass over the tokens.
+        members, slides = cluster.transpose(1, 2), slide.transpose(1, 2)  # (B, K, N), (B, S, N)
+        sums, total = (torch.cat([members, slides], 1) @ x).split([n_clusters, slides.shape[1]], 1)
+        per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)  # (B, 1, S) tokens
+        sums = sums - (members @ slide / per_slide) @ total  # Σ_{n in k} (x_n − s)
+        size = members.sum(2, keepdim=True)  # (B, K, 1)
         contrasts = (sums / self.scale - size * self.centres) / (size + CONTRAST_SHRINKAGE)
         return {
             "shift": ((total.sum(1) / count - self.mean) / self.scale) * present,
-            "composition": cluster.sum(1) / count,
+            "composition": size.squeeze(2) / count,
             "contrasts": contrasts.flatten(1),
             "rare": self._rare(self.rare_scores(along[..., n_clusters:], cluster, contrasts), count) * present,
         }
@@ -103,13 +118,20 @@ class SlideStatistics(nn.Module):
             Scores (B, N, K + J) of the slide-centred tokens along the clusters' centres and the directions, and each
             token's nearest cluster (B, N, K), one-hot, 0 at padding.
         """
-        along = x @ (torch.cat([self.centres, self.directions]) / self.scale).T
-        per_slide = slide.sum(1).clamp_min(1).unsqueeze(-1)
+        return self._nearest(x @ self.line()[0].T, slide, mask)
+
+    def _nearest(self, along: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`assign` from the scores (B, N, K + J) of the tokens as they are."""
+        # In rows of N numbers: of columns as few as the scores, every operation would be many times as slow.
+        slides, along = slide.transpose(1, 2), along.transpose(1, 2)  # (B, S, N), (B, K + J, N)
+        per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)
         # The mean of what is linear in the tokens: of the scores, which are fewer than the features.
-        along = along - slide @ ((slide.transpose(1, 2) @ along) / per_slide)
+        along = along - (along @ slide / per_slide) @ slides
         n_clusters = len(self.centres)
-        distance = self.centres.square().sum(1) / 2 - along[..., :n_clusters]
-        return along, one_hot(distance.argmin(-1), n_clusters).float() * mask.unsqueeze(-1)
+        distance = self.centres.square().sum(1, keepdim=True) / 2 - along[:, :n_clusters]
+        index = torch.arange(n_clusters, device=mask.device).view(1, -1, 1)
+        cluster = (distance.argmin(1, keepdim=True) == index) & mask.unsqueeze(1)  # (B, K, N)
+        return along.transpose(1, 2), cluster.float().transpose(1, 2)
 
     def rare_scores(self, along: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:
         """(B, N, J) z of the residuals y along each direction, 0 at padding.
@@ -119,8 +141,10 @@ class SlideStatistics(nn.Module):
             cluster: (B, N, K) one-hot.
             contrasts: (B, K, D).
         """
-        explained = (self.centres + contrasts) @ self.directions.T  # (B, K, J)
-        return (along - cluster @ explained) / self.unit * cluster.sum(-1, keepdim=True)
+        explained = self.directions @ (self.centres + contrasts).transpose(1, 2)  # (B, J, K)
+        members = cluster.transpose(1, 2)  # in rows of N numbers, as in `_nearest`
+        z = (along.transpose(1, 2) - explained @ members) / self.unit * members.sum(1, keepdim=True)
+        return z.transpose(1, 2)
 
     def _rare(self, z: Tensor, count: Tensor) -> Tensor:
         """(B, 2 J) from the scores z (B, N, J)."""

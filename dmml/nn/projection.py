@@ -44,7 +44,11 @@ class TokenProjection(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Project."""
-        tokens = nn.functional.gelu(self.norm(self.linear(features)))
+        return self.finish(self.linear(features), mask)
+
+    def finish(self, projected: Tensor, mask: Tensor) -> Tensor:
+        """What follows the product: (B, N, d), (B, N) → (B, N, d)."""
+        tokens = nn.functional.gelu(self.norm(projected))
         if self.training and self.dropout.p:
             tokens = tokens * self.dropout(tokens.new_ones(len(tokens), 1, tokens.shape[-1]))
         return clear_padding(tokens, mask)

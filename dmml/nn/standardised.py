@@ -26,9 +26,13 @@ class StandardisedLinear(nn.Linear):
     def forward(self, features: Tensor) -> Tensor:
         """(…, D) → (…, d)."""
         with torch.autocast(features.device.type, enabled=False):
-            weight = self.weight / self.scale
-            bias = self.bias - weight @ self.mean
+            weight, bias = self.folded()
         return nn.functional.linear(features, weight, bias)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (d, D) and bias (d,) on features as they are."""
+        weight = self.weight / self.scale
+        return weight, self.bias - weight @ self.mean
 
 
 def set_feature_statistics(model: nn.Module, statistics: Mapping[str, Mapping[str, Sequence[float]]]) -> None:

@@ -52,13 +52,17 @@ class TissueSpecificHead(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the real tokens, and read the outcome from them."""
-        pooled, attention = self.pool(self._tokens(features, mask), mask)
+        return self.pool_projected(self.project(features), mask)
+
+    def pool_projected(self, projected: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, where the product is known already: (B, N, width), (B, N)."""
+        pooled, attention = self.pool(self._tokens(projected, mask), mask)
         return self.linear(self.dropout(pooled)), attention
 
     def tile_logits(self, features: Tensor, mask: Tensor) -> Tensor:
         """(B, N, C) what each tile adds to the logits of `forward` without dropout: attention times reading."""
-        tokens = self._tokens(features, mask)
+        tokens = self._tokens(self.project(features), mask)
         return self.linear(tokens) * self.pool(tokens, mask)[1].unsqueeze(-1)
 
-    def _tokens(self, features: Tensor, mask: Tensor) -> Tensor:
-        return clear_padding(nn.functional.gelu(self.project(features)), mask)
+    def _tokens(self, projected: Tensor, mask: Tensor) -> Tensor:
+        return clear_padding(nn.functional.gelu(projected), mask)

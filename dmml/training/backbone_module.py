@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmml.backbone.backbone import Backbone, BackboneOutput
 from dmml.backbone.fit_backbone import CrossFitted, fit_backbone
+from dmml.backbone.slide_statistics import SlideStatistics
 from dmml.training.backbone_data import training_patients
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.logged_module import LoggedModule
@@ -135,12 +136,29 @@ class BackboneModule(LoggedModule):
 
     # ---- forward -----------------------------------------------------------------------------------------------
 
-    def _backbone_output(self, batch: Batch, bags: Mapping[int, Bag], known: Tensor) -> BackboneOutput | None:
-        """The backbone's part of a batch's output; in a fit the cross-fitted one, which is known already."""
+    def _remembers(self, batch: Batch) -> bool:
+        """Whether the backbone's part of a batch's output is a cross-fitted one, which is known already."""
+        return self._cross_fitted is not None and self._cross_fitted.knows(batch.patient_id)
+
+    def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:
+        """{"10x": what the backbone reads of a magnification, …}; {} where it has no need to read this batch."""
+        return dict(self.backbone.statistics.items()) if self.has_backbone and not self._remembers(batch) else {}
+
+    def _backbone_output(
+        self, batch: Batch, bags: Mapping[int, Bag], known: Tensor, statistics: Mapping[int, dict[str, Tensor]]
+    ) -> BackboneOutput | None:
+        """The backbone's part of a batch's output; in a fit the cross-fitted one.
+
+        Args:
+            batch: Of the bags.
+            bags: {m: Bag}.
+            known: (B,) bool, whose RNA is read.
+            statistics: {m: {statistic: (B, columns)}} by `_backbone_statistics`.
+        """
         if not self.has_backbone:
             return None
-        if self._cross_fitted is None or not self._cross_fitted.knows(batch.patient_id):
-            return self.backbone(bags, batch.expression, known)
+        if not self._remembers(batch):
+            return self.backbone.answer(statistics, bags, batch.expression, known)
         parts, programs = self._cross_fitted.rows(batch.patient_id, known)
         return self.backbone.output(parts, known, programs)
 

@@ -159,21 +159,23 @@ class SubspaceStudent(TaughtModule):
     def forward(self, batch: Batch) -> SubspaceOutput:
         """See `SubspaceOutput`; reads tissue alone."""
         bags = {m: self._bag(batch, m) for m in self.magnifications}
-        backbone = self._backbone_output(batch, bags, torch.zeros_like(batch.has_expression))
-        base = {} if backbone is None else backbone.programs
-        embeddings, attention, programs, specific = {}, {}, {}, {}
+        reader, statistics = self._backbone_statistics(batch), {}
+        tissue, attention, specific = {}, {}, {}
         for m, bag in bags.items():
-            tokens, specific[m] = self._read_features(m, bag)
+            tokens, specific[m], statistics[m] = self._read_features(m, bag, reader)
             own = dict(zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True))
-            tissue, shares = self.aggregator[f"{m}x"](own, bag)
-            there = bag.mask.any(1, keepdim=True)
-            for s in SUBSPACES:
-                key = f"{m}x_{s}"
-                known = key in self.reading
-                programs[m, s] = self.reading[key](tissue[s]) * there if known else tissue[s][:, :0]
-                through = programs[m, s] + base[m, s] if (m, s) in base else programs[m, s]
-                embeddings[m, s] = self.embed[key](through if known else tissue[s]) * there
-                attention[m, s] = shares[s]
+            embedded, shares = self.aggregator[f"{m}x"](own, bag)
+            tissue |= {(m, s): embedded[s] for s in SUBSPACES}
+            attention |= {(m, s): shares[s] for s in SUBSPACES}
+        backbone = self._backbone_output(batch, bags, torch.zeros_like(batch.has_expression), statistics)
+        base = {} if backbone is None else backbone.programs
+        embeddings, programs = {}, {}
+        for (m, s), embedded in tissue.items():
+            key, there = f"{m}x_{s}", bags[m].mask.any(1, keepdim=True)
+            known = key in self.reading
+            programs[m, s] = self.reading[key](embedded) * there if known else embedded[:, :0]
+            through = programs[m, s] + base[m, s] if (m, s) in base else programs[m, s]
+            embeddings[m, s] = self.embed[key](through if known else embedded) * there
         return self._finish(batch, embeddings, attention, programs, specific, backbone)
 
     def setup(self, stage: str) -> None:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from dmml.backbone.backbone import Backbone
+from dmml.backbone.slide_statistics import SlideStatistics
 from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.nn.heads import ProgramHead, SubspaceHead
-from dmml.nn.projection import TokenProjection, clean_features
+from dmml.nn.projection import TokenProjection
 from dmml.nn.standardised import set_feature_statistics
 from dmml.nn.tissue import TissueSpecificHead
 from dmml.tasks import Task
@@ -32,6 +33,7 @@ from dmml.training.checkpoint import (
 )
 from dmml.training.compilation import compile_parts
 from dmml.training.confidence import confidence_sums
+from dmml.training.feature_reading import FeaturesRead, read_features
 from dmml.training.loss_terms import CONSISTENCIES, weighted_terms
 from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.output_parts import assemble_output
@@ -225,12 +227,11 @@ class SubspaceModule(BackboneModule):
     def _bag(self, batch: Batch, magnification: int) -> Bag:
         return bag_of(batch, magnification, self.n_features or 0)
 
-    def _read_features(self, magnification: int, bag: Bag) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Tokens (B, N, d) for the subspaces, and logits and attention of the tissue-specific part if there is one."""
-        projection = self.projection[f"{magnification}x"]
-        features = clean_features(bag.features, bag.mask, projection.linear.weight.dtype)
-        specific = self.tissue_heads[f"{magnification}x"](features, bag.mask) if self.tissue_specific else None
-        return projection(features, bag.mask), specific
+    def _read_features(self, magnification: int, bag: Bag, statistics: dict[str, SlideStatistics]) -> FeaturesRead:
+        """See `read_features`; statistics are by `_backbone_statistics`."""
+        name = f"{magnification}x"
+        head = self.tissue_heads[name] if self.tissue_specific else None
+        return read_features(bag, self.projection[name], head, statistics.get(name))
 
     def _finish(self, batch: Batch, embeddings, attention, programs, tissue, backbone) -> SubspaceOutput:
         """See `assemble_output`."""

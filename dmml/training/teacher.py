@@ -152,7 +152,7 @@ class SubspaceTeacher(SubspaceModule):
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
         expression = {s: self._encode(s, batch, known) for s in SUBSPACES}
         bags = {m: self._bag(batch, m) for m in self.magnifications}
-        backbone = self._backbone_output(batch, bags, known)
+        reader, statistics = self._backbone_statistics(batch), {}
         embeddings, attention, programs, guided, specific = {}, {}, {}, {}, {}
         for m, bag in bags.items():
             if not self.n_features:
@@ -160,7 +160,7 @@ class SubspaceTeacher(SubspaceModule):
                     embeddings[m, s], attention[m, s] = expression[s], bag.mask.float() * 0
                     programs[m, s] = expression[s].new_zeros(len(known), self.scores.sizes[s])
                 continue
-            tokens, specific[m] = self._read_features(m, bag)
+            tokens, specific[m], statistics[m] = self._read_features(m, bag, reader)
             there = bag.mask.any(1, keepdim=True)
             for s, own in zip(SUBSPACES, fork(tokens, self._shared_rule), strict=True):
                 key = f"{m}x_{s}"
@@ -169,6 +169,7 @@ class SubspaceTeacher(SubspaceModule):
                     tissue = guided[m, s] = self.reading[key](tissue) * there
                 embeddings[m, s] = expression[s] + self.embed[key](tissue) * there
                 programs[m, s] = self.program_heads[key](own, bag.mask)
+        backbone = self._backbone_output(batch, bags, known, statistics)
         output = self._finish(batch, embeddings, attention, programs, specific, backbone)
         return replace(output, guided_programs=guided)
 

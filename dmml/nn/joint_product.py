@@ -1,0 +1,30 @@
+"""Several lines over the same features as one matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_COLUMNS = 16
+"""Products of a width that this divides are the fastest on a CPU"""
+
+
+def joint_product(features: Tensor, lines: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The features are read from memory once, however many lines there are. Meant for inference.
+
+    Args:
+        features: (B, N, D).
+        lines: Weight (k, D) and bias (k,) of each, in the precision of the features.
+
+    Returns:
+        (B, N, k) of each line, as views of one tensor.
+    """
+    widths = [len(weight) for weight, _ in lines]
+    weights, biases = zip(*lines, strict=True)
+    spare = -sum(widths) % _COLUMNS
+    weight = torch.cat([*weights, weights[0].new_zeros(spare, features.shape[-1])]).T.contiguous()
+    bias = torch.cat([*biases, biases[0].new_zeros(spare)])
+    product = torch.addmm(bias, features.flatten(0, 1), weight).view(*features.shape[:-1], -1)
+    return list(product.split([*widths, spare], -1)[: len(widths)])
