@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging, ModelCheckpoint
 
 from dmml.callbacks.atomic_checkpoint import AtomicCheckpointIO
 from dmml.callbacks.metrics_table import MetricsTable
@@ -83,6 +83,11 @@ class Resumable(Checkpoint):
                 "launcher's), or give --overwrite to begin anew"
             )
         trainer.should_stop = trainer.should_stop or bool(checkpoint.get("dmml_stopping"))
+        for callback in trainer.checkpoint_callbacks:
+            # Lightning saves this score and does not load it; no later epoch sets it unless one is better.
+            state = (checkpoint.get("callbacks") or {}).get(callback.state_key)
+            if trainer.state.fn == "fit" and isinstance(callback, ModelCheckpoint) and state:
+                callback.current_score = state.get("current_score")
 
     # ---- the course of a run -----------------------------------------------------------------------------------
 
