@@ -106,6 +106,7 @@ class Readout(nn.Module):
 
     def __init__(self, mean: NDArray, scale: NDArray, weight: NDArray, clip: float):
         super().__init__()
+        clip = min(clip, float(np.finfo(np.float32).max))  # a state is searched for infinity, and may be averaged
         for name, values in (("mean", mean), ("scale", scale), ("weight", weight), ("clip", clip)):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
 

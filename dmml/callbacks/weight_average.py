@@ -13,6 +13,7 @@ class EMA(EMAWeightAveraging):
 
     Lightning's copies the model before the model's own `setup`, where a model of dmml learns how many genes and
     features there are; its copy would be empty. Validation, checkpoints and the end of training use the average.
+    Buffers are not averaged: they are statistics of training patients, and the shares that a validation chose.
 
     Args:
         decay: Share of the average that a step keeps.
@@ -22,7 +23,10 @@ class EMA(EMAWeightAveraging):
 
     def __init__(self, decay: float = 0.999, update_every_n_steps: int = 1, update_starting_at_step: int | None = None):
         super().__init__(
-            decay=decay, update_every_n_steps=update_every_n_steps, update_starting_at_step=update_starting_at_step
+            use_buffers=False,
+            decay=decay,
+            update_every_n_steps=update_every_n_steps,
+            update_starting_at_step=update_starting_at_step,
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -37,6 +41,13 @@ class EMA(EMAWeightAveraging):
         """Begin."""
         self._begin(trainer, pl_module)
         super().on_fit_start(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average of the weights with the model's own buffers: a validation may have set them since a step."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        own = checkpoint.get("current_model_state", {})
+        names = [name for name, _ in pl_module.named_buffers() if name in own]
+        checkpoint["state_dict"] = checkpoint["state_dict"] | {name: own[name] for name in names}
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._average_model is None and trainer.state.fn == "fit":

@@ -1,0 +1,50 @@
+"""A student on a backbone is resumed exactly, and an average of weights leaves alone what was fitted or chosen."""
+
+import pandas as pd
+import pytest
+import torch
+from test_resumable import EMA, Kill, Killed, differences, outcome, run
+
+from dmml.training import deep_share
+from dmml.training.student import SubspaceStudent
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def teacher(cohort, tmp_path_factory):
+    """Checkpoint of a teacher on a backbone."""
+    folder = tmp_path_factory.mktemp("teacher")
+    run(cohort, folder, epochs=1)
+    return str(folder / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize(("hook", "at"), [("on_train_batch_end", 8), ("on_validation_end", 2)])
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_student_is_resumed_with_the_backbone_of_its_teacher_or_its_own(cohort, tmp_path, teacher, hook, at, taught):
+    def student(**arguments):
+        return SubspaceStudent(**arguments, teacher=teacher if taught else None)
+
+    run(cohort, tmp_path / "whole", kind=student)
+    with pytest.raises(Killed):
+        run(cohort, tmp_path / "killed", Kill(hook, at), kind=student)
+    run(cohort, tmp_path / "killed", kind=student, resume=True)
+    assert differences(outcome(tmp_path / "killed"), outcome(tmp_path / "whole")) == []
+    state = outcome(tmp_path / "whole")["last"][0]
+    assert any(name.startswith("backbone.readouts.expected") for name in state) is taught
+
+
+@pytest.mark.parametrize("errors", [1.64, -1e9])
+def test_an_average_of_weights_is_saved_with_the_share_that_was_chosen_for_it(cohort, tmp_path, monkeypatch, errors):
+    """With standard errors of less than nothing the best share is taken, whatever it gains."""
+    monkeypatch.setattr(deep_share, "STANDARD_ERRORS", errors)
+    trainer = run(cohort, tmp_path, epochs=2, extra=[EMA(decay=0.5)])
+    best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    table = pd.read_csv(tmp_path / "metrics.csv").dropna(subset="val/deep_share").set_index("epoch")
+    assert best["state_dict"]["deep_share"].item() == table.loc[best["epoch"], "val/deep_share"]
+    module = trainer.lightning_module
+    assert module.deep_share.item() == table["val/deep_share"].iloc[-1]
+    own = best["current_model_state"]
+    backbone = [name for name in own if name.startswith("backbone.")]
+    assert all(torch.equal(best["state_dict"][name], own[name]) for name in backbone)
+    assert not torch.equal(best["state_dict"]["heads.10x.linear.weight"], own["heads.10x.linear.weight"])
