@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmml.functional.padding import clear_padding
+from dmml.functional.padding import clear_padding, is_known_full
 
 
 def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -43,8 +43,9 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
         densest_first = density.argsort(dim=1, descending=True, stable=True)
         place = torch.arange(n, device=tokens.device).expand_as(densest_first)
         rank = torch.empty_like(densest_first).scatter(1, densest_first, place)
-        not_denser = rank.unsqueeze(1) >= rank.unsqueeze(2)  # [b, i, j]: j is not denser than i
-        to_denser = far.masked_fill(not_denser, float("inf")).amin(2)
+        denser = rank.unsqueeze(1) < rank.unsqueeze(2)  # [b, i, j]: j is denser than i
+        # ∞ where it is not, by arithmetic: a choice between two values is slow where it goes either way at random.
+        to_denser = torch.maximum(far, denser.to(far.dtype).reciprocal_().sub_(1)).amin(2)
         delta = torch.where(to_denser.isinf(), largest, to_denser)  # δ²
 
         # log ρδ, −∞ for repeats of a token (δ = 0) raised above what is masked.
@@ -66,16 +67,19 @@ def _squared_distances(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     By one product in double precision: as exact for single precision as the loop over coordinates, many times as fast.
     Rounded to the precision of the tokens, what is equal stays equal whatever place in the product it had.
     """
-    precision = torch.promote_types(tokens.dtype, torch.float32)
+    precision, dim = torch.promote_types(tokens.dtype, torch.float32), tokens.shape[-1]
     x = clear_padding(tokens, mask).double()
     with torch.autocast(x.device.type, enabled=False):
         inner = x @ x.transpose(1, 2)
-    length = inner.diagonal(dim1=1, dim2=2)
-    distance = (length.unsqueeze(1) + length.unsqueeze(2)).sub_(inner, alpha=2).div_(x.shape[-1])
-    nil = 1e-13 * length.amax(1).view(-1, 1, 1) / x.shape[-1]
+    length = inner.diagonal(dim1=1, dim2=2) / dim
+    distance = (length.unsqueeze(1) + length.unsqueeze(2)).sub_(inner, alpha=2 / dim)
+    nil = 1e-13 * length.amax(1).view(-1, 1, 1)
+    some = distance > nil  # not `<= nil`: what is no number counts as no distance, too
+    if is_known_full(mask):
+        distance = distance.to(precision).masked_fill_(some.logical_not_(), 0.0)
+        return distance, distance.amax((1, 2)).unsqueeze(1)
     pair = mask.unsqueeze(1) & mask.unsqueeze(2)
-    # Not `<= nil`: what is no number counts as no distance, too.
-    distance = distance.masked_fill_(~((distance > nil) & pair), 0.0).to(precision)
+    distance = distance.to(precision).masked_fill_(~(some & pair), 0.0)
     return distance.masked_fill(~pair, float("inf")), distance.amax((1, 2)).unsqueeze(1)
 
 
@@ -91,15 +95,24 @@ def merge_tokens(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters:
     Returns:
         (B, n_clusters, d); 0 for a cluster without tokens or without weight.
     """
-    batch, n, _ = tokens.shape
     there = assignment >= 0
-    weight = torch.where(there, _at_least_float32(weight), 0.0)
+    return _merge(clear_padding(_at_least_float32(tokens), there), weight, assignment, n_clusters).to(tokens.dtype)
+
+
+def merge_finite(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:
+    """As `merge_tokens`, without a copy of the tokens: those in no cluster must be finite, too."""
+    return _merge(_at_least_float32(tokens), weight, assignment, n_clusters).to(tokens.dtype)
+
+
+def _merge(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:
+    batch, n, _ = tokens.shape
+    weight = torch.where(assignment >= 0, _at_least_float32(weight), 0.0)
     # As a product with a (B, n_clusters, N) matrix: the backward pass is two products more, instead of a scatter.
     slots = weight.new_zeros(batch, n_clusters, n)
     slots = slots.scatter(1, assignment.clamp_min(0).unsqueeze(1), weight.unsqueeze(1))
     with torch.autocast(tokens.device.type, enabled=False):
-        merged = slots @ clear_padding(_at_least_float32(tokens), there).to(slots.dtype)
-    return (merged / slots.sum(2, keepdim=True).clamp_min(torch.finfo(slots.dtype).tiny)).to(tokens.dtype)
+        merged = slots @ tokens.to(slots.dtype)
+    return merged / slots.sum(2, keepdim=True).clamp_min(torch.finfo(slots.dtype).tiny)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

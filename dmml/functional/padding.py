@@ -6,11 +6,18 @@ import torch
 from torch import Tensor
 
 
+def is_known_full(mask: Tensor) -> bool:
+    """Whether no token is masked, if looking costs nothing.
+
+    On a GPU a look at the mask would make the host wait: there the answer is False, and so it is while compiling.
+    """
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+
+
 def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
     """0 at masked tokens.
 
-    Where nothing is masked the copy is saved, if looking costs nothing: on a GPU a look at the mask would make the host
-    wait, and there the copy is cheap.
+    Where it is known that nothing is masked (`is_known_full`), the copy is saved.
 
     Args:
         x: (B, N, d).
@@ -19,6 +26,6 @@ def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (B, N, d).
     """
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all()):
+    if is_known_full(mask):
         return x
     return torch.where(mask.unsqueeze(-1), x, 0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmml.functional.aggregation import dpc_knn, merge_tokens
+from dmml.functional.aggregation import dpc_knn, merge_finite, merge_tokens
+from dmml.functional.padding import clear_padding, is_known_full
 from dmml.types import Bag
 
 WINDOW = 32
@@ -60,6 +61,8 @@ def _originals(points: Tensor, code: Tensor) -> Tensor:
     Returns:
         (B, N) bool; of several copies one is True, and so is padding.
     """
+    if points.device.type == "cpu" and _all_places_differ(code):
+        return torch.ones_like(code, dtype=torch.bool)
     # Two numbers tell features apart at one place: in one alone, of thousands of tiles a pair would agree by chance.
     angle = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype)
     mark, other, size = points @ angle.cos(), points @ angle.sin(), points.abs().amax(-1)
@@ -71,6 +74,12 @@ def _originals(points: Tensor, code: Tensor) -> Tensor:
     for value in (mark, other):
         same &= value.diff(dim=1).abs() <= 1e-4 * size[:, 1:]
     return torch.ones_like(code, dtype=torch.bool).scatter(1, order[:, 1:], ~same)
+
+
+def _all_places_differ(code: Tensor) -> bool:
+    """Whether no two tokens of a patient are at one place, as in most patients of one slide. Padding is at none."""
+    place = code.sort(dim=1).values
+    return not bool(((place[:, 1:] == place[:, :-1]) & (place[:, 1:] != _LAST_PLACE)).any())
 
 
 def _spread_bits(x: Tensor) -> Tensor:
@@ -105,7 +114,8 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         points, code = tokens.detach().float(), _place_code(bag)
         once = bag.mask & _originals(points, code)
         order = _by_slide(code, bag, once)
-        points, mask = _take(points, order), once.gather(1, order)
+        mask = once.gather(1, order)
+        points = clear_padding(_take(points, order), mask)
         weight = mask.float()
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
         # More than LAST points fill two windows at least: together they leave enough for K.
@@ -142,7 +152,7 @@ def _merge_windows(
     weight = torch.nn.functional.pad(weight, (0, spare)).view(batch * windows, WINDOW)
     mask = torch.nn.functional.pad(mask, (0, spare)).view(batch * windows, WINDOW)
     assignment = _in_chunks(points, mask, n_clusters, k)
-    merged = merge_tokens(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
+    merged = merge_finite(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
     total = weight.new_zeros(batch * windows, n_clusters).scatter_add(1, assignment.clamp_min(0), weight * mask)
     total = total.view(batch, -1)
     there = total > 0  # of two centres with equal features one stays without tokens
@@ -158,7 +168,7 @@ def _merge_windows(
     return _take(merged, compact), total.gather(1, compact), there.gather(1, compact), member
 
 
-def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 64) -> Tensor:
+def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 128) -> Tensor:
     """`dpc_knn` of many windows, so many at once that its distances stay small: memory is flat in tokens. → (W, M)."""
     parts = zip(points.split(at_once), mask.split(at_once), strict=True)
     return torch.cat([dpc_knn(some, there, n_clusters, k)[0] for some, there in parts])
@@ -181,6 +191,8 @@ def _where_large(mask: Tensor, merged: _Round, before: _Round) -> _Round:
     """
     large = mask.sum(1) > LAST  # (B,)
     width = max(LAST, merged[0].shape[1])
+    if is_known_full(large):
+        return *(_resize(new, width) for new in merged[:3]), merged[3]
     points, weight, there = (
         torch.where(large.view(-1, *[1] * (new.dim() - 1)), _resize(new, width), _resize(old, width))
         for new, old in zip(merged[:3], before[:3], strict=True)
