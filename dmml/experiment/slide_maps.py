@@ -94,7 +94,7 @@ def contribution_maps(slides: list[SlidePicture], batch: Batch, tiles: TileScore
             end = float(np.percentile(np.abs(values), STRONGEST)) or float(np.abs(values).max())
             if not end:
                 continue
-            caption = f"full colour: ± {end:.1g} a tile; all tiles together: {signed(values.sum())}"
+            caption = f"full colour: ± {end:.1g} a tile; all tiles of the patient: {signed(values.sum())}"
             name = f"contribution_{m}x" if part == "all" else f"contribution_{m}x_{part}"
             kind, scale = "all" if part == "all" else "part", {"cmap": "RdBu_r", "limits": (-end, end)}
             subject = (_NAMES[part], "what each tile adds")
