@@ -160,9 +160,8 @@ class SubspaceModule(BackboneModule):
         if self.backbone is not None and hasattr(data, "patients"):
             self.fit_backbone(data)
         if self.has_backbone:
-            for head in self.heads.values():  # the deep part begins with nothing to add
-                nn.init.zeros_(head.linear.weight)
-                nn.init.zeros_(head.linear.bias)
+            for parameter in self.heads.parameters():  # the subspaces begin with nothing to add
+                nn.init.zeros_(parameter)
         if self.init_from:
             start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
 
