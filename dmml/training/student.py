@@ -197,7 +197,8 @@ class SubspaceStudent(TaughtModule):
         if patients_seen(patients, patients, teacher.fitted):
             # The teacher's backbone knows these patients' outcomes: what it would have said of each without that
             # patient is found by fitting it once more.
-            self._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True)
+            scores = self.scores if any(teacher.backbone.layout["programs"].values()) else None
+            self._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True, scores=scores)
             teacher.cross_fit_as(self)
 
     def _reads_rna(self) -> bool:

@@ -273,3 +273,33 @@ def test_tiny_cohorts_neither_crash_nor_warn(cohort, tmp_path, name, kind):
         logits = model(outer_batch(model, data, tmp_path)).logits
     assert logits.isfinite().all()
     assert np.abs(logits.numpy()).max() < 30
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_what_a_fit_learns_beside_is_what_the_checkpoint_adds_it_to(fits, cohort, tmp_path, name):
+    """The programs that the backbone gives in a fit, from memory, are those that it reads from slides afterwards."""
+    model = loaded(fits[name][1], type(fits[name][0]))
+    model.teacher_path = fits["teacher"][1]
+    data = data_of(cohort)
+    data.setup("fit")
+    if name == "student":
+        model._teacher = (loaded(fits["teacher"][1]),)
+    after = model.backbone.state_dict()
+    model.fit_backbone(data)
+    assert all(torch.equal(value, model.backbone.state_dict()[key]) for key, value in after.items())
+    ids = [*data.patients("train"), *data.patients("val")]
+    _, remembered = model._cross_fitted.rows(ids, torch.zeros(len(ids), dtype=torch.bool))
+    assert {key: values.shape[1] for key, values in remembered.items()} == {
+        (m, s): model.scores.sizes[s] for m in (10, 20) for s in ("tumor", "tme")
+    }
+    for key, values in remembered.items():
+        assert values.std() > 0, key
+    model.on_fit_end()
+    trainer_in(tmp_path).predict(model, data)  # gives the data module its model
+    data.setup("fit")
+    batch = next(iter(data.train_patients_in_order()))
+    read = model(batch).backbone_programs
+    rows = [ids.index(patient) for patient in batch.patient_id]
+    for key, values in read.items():
+        torch.testing.assert_close(values, remembered[key][rows], atol=1e-4, rtol=1e-4)
