@@ -35,7 +35,9 @@ __all__ = [
 
 DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
 SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
-"""Arguments of the teacher that a default student and the baselines' networks have, too."""
+"""Arguments of the teacher that the baselines' networks have, too."""
+SHARED_WITH_STUDENT = (*SHARED, "backbone")
+"""Those that a default student has, too; networks of baselines have no backbone"""
 TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
 """Arguments of a student that nobody teaches: with them it learns from outcomes and nothing else."""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -49,13 +51,14 @@ def model_section(
     Args:
         name: Of the model.
         model: The teacher's section.
-        student: The student's section; None = a student with the teacher's `SHARED` arguments.
+        student: The student's section; None = a student with the teacher's `SHARED_WITH_STUDENT` arguments.
         teacher: Checkpoint of the fold's teacher, for the student.
     """
     given = model.get("init_args") or {}
-    shared = {key: copy.deepcopy(given[key]) for key in SHARED if key in given}
     if name == "teacher":
         return copy.deepcopy(dict(model))
+    names = SHARED if name in NETWORKS else SHARED_WITH_STUDENT
+    shared = {key: copy.deepcopy(given[key]) for key in names if key in given}
     if name in NETWORKS:
         return {"class_path": "dmml.training.baseline.BaselineNetwork", "init_args": shared | {"network": name}}
     section = copy.deepcopy(dict(student)) if student else {"class_path": "SubspaceStudent", "init_args": shared}

@@ -1,0 +1,80 @@
+"""`backbone: null` in the model section reaches every model of a fit and of a cross-validation."""
+
+import pytest
+import torch
+from crossvals import run, write_config
+
+from dmml.__main__ import main
+from dmml.training.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+def backbones(folder):
+    """{model: whether its checkpoint has a backbone}."""
+    found = {}
+    for path in sorted(folder.glob("*/checkpoints/best.ckpt")):
+        state = read_checkpoint(path)["state_dict"]
+        found[path.parent.parent.name] = any(name.startswith("backbone.") for name in state)
+    return found
+
+
+@pytest.mark.parametrize(("model", "has"), [({}, True), ({"backbone": None}, False)])
+def test_one_line_removes_it_from_teacher_and_students_of_a_cross_validation(cohort, tmp_path, model, has):
+    config = write_config(tmp_path / "c.yaml", cohort, model=model)
+    run(
+        "--config",
+        config,
+        "--models",
+        "teacher,student,student_undistilled",
+        "--out",
+        tmp_path / "out",
+        "--only-fold",
+        0,
+    )
+    found = backbones(tmp_path / "out" / "fold_0")
+    assert set(found) == {"teacher", "student", "student_undistilled"}
+    assert set(found.values()) == {has}
+
+
+def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistilled_its_own(cohort, tmp_path):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    run(
+        "--config",
+        config,
+        "--models",
+        "teacher,student,student_undistilled",
+        "--out",
+        tmp_path / "out",
+        "--only-fold",
+        0,
+    )
+    states = {
+        name: read_checkpoint(tmp_path / "out" / "fold_0" / name / "checkpoints" / "best.ckpt")["state_dict"]
+        for name in ("teacher", "student", "student_undistilled")
+    }
+    own = [name for name in states["student"] if name.startswith("backbone.")]
+    assert all(torch.equal(states["teacher"][name], states["student"][name]) for name in own)
+    assert any("expected" in name for name in own)
+    assert not any("expected" in name for name in states["student_undistilled"])
+
+
+def test_one_line_removes_it_from_a_fit_and_its_options_are_arguments(cohort, tmp_path):
+    for name, model in (
+        ("none", {"backbone": None}),
+        (
+            "options",
+            {
+                "backbone": {
+                    "class_path": "dmml.backbone.backbone.Backbone",
+                    "init_args": {"components": 2, "clusters": 3},
+                }
+            },
+        ),
+    ):
+        config = write_config(tmp_path / f"{name}.yaml", cohort, model=model)
+        assert main(["fit", "--config", str(config)]) == 0
+        state = read_checkpoint(tmp_path / "runs" / name / "checkpoints" / "best.ckpt")["state_dict"]
+        assert ("deep_share" in state) is (name == "options")
+        if name == "options":
+            assert len(state["backbone.statistics.10x.centres"]) == 3
