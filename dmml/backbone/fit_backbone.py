@@ -16,6 +16,7 @@ from dmml.backbone.fit_statistics import fit_slide_statistics
 from dmml.backbone.slide_statistics import STATISTICS
 from dmml.linear.evidence import BlockModel, fit_blocks, fit_with_variances
 from dmml.linear.gaussian import fit_regression, fit_regression_with_variances
+from dmml.linear.likelihoods import Likelihood
 from dmml.tasks import Task
 from dmml.types import SUBSPACES, Bag
 
@@ -77,10 +78,13 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     Raises:
         InputError: The task has no likelihood of a linear predictor.
     """
+    observed = patients.target["observed"]
+    target = {name: values[observed] for name, values in patients.target.items()}
+    likelihood = task.linear_likelihood(target)  # a task without one is refused before slides are read
     backbone.statistics, backbone.readouts = torch.nn.ModuleDict(), torch.nn.ModuleDict()
     slides = _fit_statistics(backbone, patients)
     rna = _fit_rna(backbone, patients)
-    outcome = _fit_outcome(task, patients, rna, slides, backbone.seed)
+    outcome = _fit_outcome(task, likelihood, patients, rna, slides, backbone.seed)
     for name, weights in outcome.weights.items():
         if name in slides.blocks:
             backbone.readouts[f"tissue_{name}"] = slides.blocks[name].readout(weights)
@@ -89,8 +93,6 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     for name, weights in outcome.expected.items():
         backbone.readouts[f"expected_{name}"] = slides.blocks[name].readout(weights)
     programs = _add_programs(backbone, patients, slides)
-    observed = patients.target["observed"]
-    target = {name: values[observed] for name, values in patients.target.items()}
     predictors = outcome.cross_fitted.sum(2)[:, observed.numpy()]  # (2, n, q)
     calibrations = [task.calibrate(predictor, target) for predictor in predictors]
     backbone.layout = backbone.describe(predictors.shape[2], task.n_outputs, programs)
@@ -214,10 +216,11 @@ class _Outcome:
     cross_fitted: NDArray[np.float64]
 
 
-def _fit_outcome(task: Task, patients: TrainingPatients, rna: _Rna, slides: _Slides, seed: int) -> _Outcome:
+def _fit_outcome(
+    task: Task, likelihood: Likelihood, patients: TrainingPatients, rna: _Rna, slides: _Slides, seed: int
+) -> _Outcome:
     """One convex model of all blocks, the regression of its RNA part on slides, and predictions out of fold."""
     observed = patients.target["observed"].numpy()
-    likelihood = task.linear_likelihood({name: values[observed] for name, values in patients.target.items()})
     names = BESIDE_RNA if rna.blocks else STATISTICS
     designs = {"rna": rna.design()} if rna.blocks else {}
     designs |= {name: slides.design(name) for name in names if name in slides.blocks}

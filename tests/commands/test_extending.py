@@ -113,6 +113,14 @@ def my_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_a_task_without_a_linear_likelihood_is_refused_in_a_line_that_tells_the_way_out(my_folder, cohorts, capsys):
+    config = cohorts.config("no", "SubspaceTeacher", model={"task": {"class_path": "my_task.LogDays"}})
+    assert main(["fit", "--config", str(config)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert sum("the task LogDays has no linear_likelihood" in line for line in lines) == 1
+    assert "backbone: null in the model section" in lines[-1]
+
+
 def test_custom_classes_run_by_class_path(my_folder, cohorts):
     config = cohorts.config(
         "own",
@@ -120,6 +128,7 @@ def test_custom_classes_run_by_class_path(my_folder, cohorts):
         model={
             "fusion": {"class_path": "my_fusion.MeanFusion", "init_args": {"scale": 0.5}},
             "task": {"class_path": "my_task.LogDays"},
+            "backbone": None,  # the task has no likelihood of a linear predictor
         },
         trainer={"callbacks": [{"class_path": "my_callback.HeadNorms", "init_args": {"word": "size"}}]},
     )
