@@ -123,14 +123,14 @@ class SlideStatistics(nn.Module):
     def _nearest(self, along: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`assign` from the scores (B, N, K + J) of the tokens as they are."""
         # In rows of N numbers: of columns as few as the scores, every operation would be many times as slow.
-        slides, along = slide.transpose(1, 2), along.transpose(1, 2)  # (B, S, N), (B, K + J, N)
+        slides, along = slide.transpose(1, 2), along.transpose(1, 2).contiguous()  # (B, S, N), (B, K + J, N)
         per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)
         # The mean of what is linear in the tokens: of the scores, which are fewer than the features.
         along = along - (along @ slide / per_slide) @ slides
         n_clusters = len(self.centres)
         distance = self.centres.square().sum(1, keepdim=True) / 2 - along[:, :n_clusters]
         index = torch.arange(n_clusters, device=mask.device).view(1, -1, 1)
-        cluster = (distance.argmin(1, keepdim=True) == index) & mask.unsqueeze(1)  # (B, K, N)
+        cluster = (distance.min(1, keepdim=True).indices == index) & mask.unsqueeze(1)  # (B, K, N)
         return along.transpose(1, 2), cluster.float().transpose(1, 2)
 
     def rare_scores(self, along: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:

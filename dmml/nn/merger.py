@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dmml.functional.aggregation import dpc_knn, merge_finite, merge_tokens
 from dmml.functional.padding import clear_padding, is_known_full
@@ -114,10 +115,13 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
         points, code = tokens.detach().float(), _place_code(bag)
         once = bag.mask & _originals(points, code)
         order = _by_slide(code, bag, once)
+        # Windows are filled up by any token, which is masked: a copy of all tokens with zeros behind them costs more.
+        spare = -order.shape[1] % WINDOW if order.shape[1] > LAST else 0
+        points = _take(clear_padding(points, bag.mask), pad(order, (0, spare)))
         mask = once.gather(1, order)
-        points = clear_padding(_take(points, order), mask)
-        weight = mask.float()
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
+        mask = pad(mask, (0, spare))
+        weight = mask.float()
         # More than LAST points fill two windows at least: together they leave enough for K.
         kept = max(WINDOW // 8, -(-n_clusters // 2))
         while points.shape[1] > LAST:
@@ -148,9 +152,9 @@ def _merge_windows(
     batch, m, dim = points.shape
     windows = -(-m // WINDOW)
     spare = windows * WINDOW - m
-    points = torch.nn.functional.pad(points, (0, 0, 0, spare)).view(batch * windows, WINDOW, dim)
-    weight = torch.nn.functional.pad(weight, (0, spare)).view(batch * windows, WINDOW)
-    mask = torch.nn.functional.pad(mask, (0, spare)).view(batch * windows, WINDOW)
+    if spare:
+        points, weight, mask = pad(points, (0, 0, 0, spare)), pad(weight, (0, spare)), pad(mask, (0, spare))
+    points, weight, mask = (x.view(batch * windows, WINDOW, *x.shape[2:]) for x in (points, weight, mask))
     assignment = _in_chunks(points, mask, n_clusters, k)
     merged = merge_finite(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
     total = weight.new_zeros(batch * windows, n_clusters).scatter_add(1, assignment.clamp_min(0), weight * mask)
@@ -168,7 +172,7 @@ def _merge_windows(
     return _take(merged, compact), total.gather(1, compact), there.gather(1, compact), member
 
 
-def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 128) -> Tensor:
+def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 64) -> Tensor:
     """`dpc_knn` of many windows, so many at once that its distances stay small: memory is flat in tokens. → (W, M)."""
     parts = zip(points.split(at_once), mask.split(at_once), strict=True)
     return torch.cat([dpc_knn(some, there, n_clusters, k)[0] for some, there in parts])

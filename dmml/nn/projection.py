@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmml.functional.activation import gelu
 from dmml.functional.padding import clear_padding
 from dmml.nn.standardised import StandardisedLinear
 from dmml.types import GradientRule
@@ -48,7 +49,7 @@ class TokenProjection(nn.Module):
 
     def finish(self, projected: Tensor, mask: Tensor) -> Tensor:
         """What follows the product: (B, N, d), (B, N) → (B, N, d)."""
-        tokens = nn.functional.gelu(self.norm(projected))
+        tokens = gelu(self.norm(projected))
         if self.training and self.dropout.p:
             tokens = tokens * self.dropout(tokens.new_ones(len(tokens), 1, tokens.shape[-1]))
         return clear_padding(tokens, mask)

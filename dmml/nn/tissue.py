@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmml.functional.activation import gelu
 from dmml.functional.padding import clear_padding
 from dmml.nn.pooling import GatedPool
 from dmml.nn.standardised import StandardisedLinear
@@ -65,4 +66,4 @@ class TissueSpecificHead(nn.Module):
         return self.linear(tokens) * self.pool(tokens, mask)[1].unsqueeze(-1)
 
     def _tokens(self, projected: Tensor, mask: Tensor) -> Tensor:
-        return clear_padding(nn.functional.gelu(projected), mask)
+        return clear_padding(gelu(projected), mask)
