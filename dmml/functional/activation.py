@@ -13,3 +13,17 @@ def gelu(x: Tensor) -> Tensor:
         x: Any shape; its values may be lost.
     """
     return torch.nn.functional.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
+def gated(value: Tensor, gate: Tensor) -> Tensor:
+    """tanh(value) ⊙ σ(gate), elementwise; without gradients in place.
+
+    Args:
+        value: Any shape; its values may be lost.
+        gate: Of the same shape; its values may be lost.
+
+    Source: Ilse et al. 2018, eq. 9.
+    """
+    if torch.is_grad_enabled():
+        return value.tanh() * gate.sigmoid()
+    return value.tanh_().mul_(gate.sigmoid_())

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from dmml.functional.activation import gated
 from dmml.nn.pooling import GatedPool, masked_softmax
 from dmml.nn.raster import rasterise, sample, slide_frame
 from dmml.types import Bag
@@ -129,9 +130,9 @@ class DeformableFusion(Fusion):
         query, gate = self.read(tokens).split([self.inner, 2 * self.score.in_features], -1)
         keys, where, there = self._anchors(tokens, place, bag.mask, slide, condition, n_slides)
         told = self._attend(query, place, slide, condition, keys, where, there)  # (B, N, inner)
-        value, gate = (gate + self.look(told)).chunk(2, -1)
+        value, gate = self.look(told).add_(gate).chunk(2, -1)
         gate = gate + self.condition(condition).unsqueeze(1)
-        attention = masked_softmax(self.score(value.tanh() * gate.sigmoid()).squeeze(-1), bag.mask)
+        attention = masked_softmax(self.score(gated(value, gate)).squeeze(-1), bag.mask)
         share = attention.to(tokens.dtype).unsqueeze(1)  # (B, 1, N)
         there = bag.mask.any(1, keepdim=True)
         embedding = (share @ tokens).squeeze(1) + self.out((share.to(told.dtype) @ told).squeeze(1)) * there

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dmml.functional.activation import gated
+
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the real tokens of the last axis; 0 at masked tokens and where a row has no real token.
@@ -52,6 +54,6 @@ class GatedPool(nn.Module):
         value, gate = self.gate(tokens).chunk(2, dim=-1)  # (B, N, hidden) each
         if self.condition is not None:
             gate = gate + self.condition(condition).unsqueeze(1)
-        scores = self.score(value.tanh() * gate.sigmoid()).squeeze(-1)  # (B, N)
+        scores = self.score(gated(value, gate)).squeeze(-1)  # (B, N)
         attention = masked_softmax(scores if prior is None else scores + prior, mask)
         return (attention.to(tokens.dtype).unsqueeze(1) @ tokens).squeeze(1), attention
