@@ -268,7 +268,7 @@ def _rna_parts(rna: _Rna, model: BlockModel) -> NDArray[np.float64]:
 def _folds(task: Task, patients: TrainingPatients, seed: int) -> list[NDArray[np.bool_]]:
     """(n,) masks of the observed patients of each fold, stratified by event or class."""
     observed = np.flatnonzero(patients.target["observed"].numpy())
-    stratum = patients.target[task.outcome[-1]].numpy()[observed]
+    stratum = patients.target.get(task.outcome[-1], patients.target["observed"]).numpy()[observed]
     order = np.random.default_rng(seed).permutation(len(observed))
     order = order[np.argsort(stratum[order], kind="stable")]
     masks = []

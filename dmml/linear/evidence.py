@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
 from dmml.linear.likelihoods import Likelihood, concatenate
@@ -114,10 +114,24 @@ class _Search:
             variance = np.append(variance, _INTERCEPT_VARIANCE)
         return np.sqrt(variance)
 
-    def _mode(self, sd: NDArray) -> tuple[NDArray, NDArray, float]:
-        """Mode in units of the prior's standard deviation (p, q), the Cholesky factor there, and l(f̂) − ½ ‖·‖²."""
-        x, q = self.x * sd, self.likelihood.n_outputs
+    def _design(self, sd: NDArray) -> tuple[NDArray, NDArray | None]:
+        """(n, r) columns with a standard normal prior, and the orthonormal way back (p, r) to the whole design's.
+
+        With more columns than patients the predictor's prior, x xᵀ, has a root of as many columns as patients.
+        """
+        x = self.x * sd
+        if x.shape[1] <= len(x):
+            return x, None
+        value, vector = eigh(x @ x.T)
+        kept = value > 1e-12 * max(value[-1], 1e-300)
+        root = np.sqrt(value[kept])
+        return vector[:, kept] * root, x.T @ (vector[:, kept] / root)
+
+    def _mode(self, sd: NDArray) -> tuple[NDArray, float]:
+        """Diagonal of the Cholesky factor of I + V^½ H V^½ at the mode, and l(f̂) − ½ ‖·‖²; keeps the weights."""
+        (x, back), q = self._design(sd), self.likelihood.n_outputs
         u = self.weights / sd[:, None]
+        u = u if back is None else back.T @ u
 
         def value_at(u: NDArray) -> float:
             return self.likelihood.value(x @ u) - 0.5 * (u**2).sum()
@@ -137,13 +151,13 @@ class _Search:
             while (new := value_at(u + size * step)) < value + 1e-4 * size * gain and size > 1e-8:
                 size /= 2
             u, value = u + size * step, new
-        self.weights = u * sd[:, None]
-        return u, factor[0], value
+        self.weights = (u if back is None else back @ u) * sd[:, None]
+        return np.diag(factor[0]), value
 
     def log_evidence(self, log_variance: NDArray) -> float:
         """Laplace's approximation."""
-        _, factor, value = self._mode(self._sd(log_variance))
-        return value - np.log(np.diag(factor)).sum()
+        diagonal, value = self._mode(self._sd(log_variance))
+        return value - np.log(diagonal).sum()
 
     def model(self, log_variance: NDArray) -> BlockModel:
         """The fitted model at one choice of variances."""

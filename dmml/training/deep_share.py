@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import t
 from torch import Tensor
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-STANDARD_ERRORS = 1.64
-"""Standard errors by which a share must be better than 0: few patients decide nothing, and the backbone stands"""
+CONFIDENCE = 0.995
+"""Of a one-sided t test that a share is better than 0, each epoch anew: few patients decide nothing, and of the many
+epochs of a fit few pass by chance"""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class ShareScores:
     n: int
 
     def choose(self, guard: ShareScores | None = None) -> int:
-        """Index of the share with the best mean if its gain exceeds `STANDARD_ERRORS` standard errors, else 0.
+        """Index of the share with the best mean if its gain passes the t test, else 0.
 
         Args:
             guard: Scores by which the chosen share must not be worse than share 0 by more than a standard error.
         """
         best = int(self.gain.argmax()) if self.n >= 2 else 0
-        if not self.gain[best] > STANDARD_ERRORS * self.error[best]:
+        if self.n < 2 or not self.gain[best] > t.ppf(CONFIDENCE, self.n - 1) * self.error[best]:
             return 0
         return 0 if guard is not None and guard.gain[best] < -guard.error[best] else best
 
