@@ -48,9 +48,7 @@ def _reads_rna(model: SubspaceModule) -> bool:
 
 
 @functools.cache
-def _fitted(
-    magnifications: tuple[int, ...], with_rna: bool, n_features: int
-) -> tuple[Backbone, CrossFitted]:
+def _fitted(magnifications: tuple[int, ...], with_rna: bool, n_features: int) -> tuple[Backbone, CrossFitted]:
     generator = torch.Generator().manual_seed(0)
     n, time = len(PATIENTS), torch.rand(len(PATIENTS), generator=generator) * 2000 + 1
     target = {"time": time, "event": (torch.arange(n) % 2).float(), "observed": torch.ones(n, dtype=torch.bool)}

@@ -235,8 +235,7 @@ class SubspaceModule(BackboneModule):
     def _finish(self, batch: Batch, embeddings, attention, programs, tissue, backbone) -> SubspaceOutput:
         """See `assemble_output`."""
         parts = embeddings, attention, self._total_programs(programs, backbone), tissue, backbone
-        share, available = self._share("deep_share"), self._available(batch)
-        return assemble_output(self.task, self.heads, batch, available, *parts, share)
+        return assemble_output(self.task, self.heads, batch, self._available(batch), *parts, self._share("deep_share"))
 
     def _available(self, batch: Batch) -> Tensor:
         """(M, B) bool: whether a patient has tokens at a magnification."""
