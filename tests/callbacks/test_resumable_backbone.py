@@ -35,7 +35,9 @@ def test_a_student_is_resumed_with_the_backbone_of_its_teacher_or_its_own(cohort
 
 
 @pytest.mark.parametrize("confidence", [0.995, 0.0])
-def test_an_average_of_weights_is_saved_with_the_share_that_was_chosen_for_it(cohort, tmp_path, monkeypatch, confidence):
+def test_an_average_of_weights_is_saved_with_the_share_that_was_chosen_for_it(
+    cohort, tmp_path, monkeypatch, confidence
+):
     """At a confidence of 0 the best share is taken, whatever it gains."""
     monkeypatch.setattr(deep_share, "CONFIDENCE", confidence)
     trainer = run(cohort, tmp_path, epochs=2, extra=[EMA(decay=0.5)])
