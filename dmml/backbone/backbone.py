@@ -32,7 +32,7 @@ class BackboneOutput:
 
 
 class Backbone(nn.Module):
-    """Teacher: f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, rare). Student: E[f_tumor + f_tme | slide] + f_tissue.
+    """Teacher: f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, composition, rare). Student: E[f_tumor + f_tme | slide] + f_tissue.
 
     Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. A patient
     without RNA gets what the slide tells of the RNA's part, so teacher and student are one model; a magnification or a

@@ -20,8 +20,10 @@ from dmml.linear.likelihoods import Likelihood
 from dmml.tasks import Task
 from dmml.types import SUBSPACES, Bag
 
-BESIDE_RNA = ("shift", "rare")
-"""Statistics that a model of the outcome reads beside RNA; the others tell what RNA tells better"""
+BESIDE_RNA = ("shift", "composition", "rare")
+"""Statistics that a model of the outcome reads beside RNA. Contrasts, of a thousand columns, tell what RNA tells better;
+without composition, how much of a tissue there is reaches the outcome only through the mean of all tiles (simulated worlds:
+concordance 0.788 without it and 0.827 with it where that alone counts, and the same elsewhere)"""
 FOLDS = 5
 MIN_PATIENTS = 8
 """Patients with RNA and slides below whom nothing is regressed on slides"""
