@@ -26,9 +26,9 @@ def training_patients(
     program_scores: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None,
     with_rna: bool,
 ) -> TrainingPatients:
-    """What `fit_backbone` asks for: the training patients, those of the inner validation after the others.
+    """What `fit_backbone` takes: the training patients, followed by those of the inner validation.
 
-    What the inner validation decides is decided by cross-fitted predictions, so it need not be kept from the fit.
+    The inner validation judges cross-fitted predictions, so its patients can take part in the fit.
 
     Args:
         data: A `MultimodalDataModule` after `setup("fit")`.
@@ -40,17 +40,19 @@ def training_patients(
         with_rna: Whether RNA takes part in the model of the outcome.
     """
     patients = [*data.patients("train"), *data.patients("val")]
-    statistics = {int(m): own for m, own in (fitted.get("feature_statistics") or {}).items()}
-    arrays = {m: (np.array(own["mean"]), np.array(own["scale"])) for m, own in statistics.items()}
-    read = {m: arrays[m] for m in magnifications if m in arrays}
+    statistics = {int(m): values for m, values in (fitted.get("feature_statistics") or {}).items()}
+    feature_statistics = {
+        m: (np.array(statistics[m]["mean"]), np.array(statistics[m]["scale"]))
+        for m in magnifications
+        if m in statistics
+    }
     expression, has_expression = _expression(data, patients, fitted.get("gene_statistics") or {})
-    known = torch.from_numpy(has_expression)
     return TrainingPatients(
-        bags={m: _passes(data, patients, m, mean, max_tokens) for m, (mean, _) in read.items()},
-        feature_statistics=read,
+        bags={m: _passes(data, patients, m, mean, max_tokens) for m, (mean, _) in feature_statistics.items()},
+        feature_statistics=feature_statistics,
         expression=expression if with_rna else {},
         has_expression=has_expression,
-        programs={} if program_scores is None else program_scores(expression, known),
+        programs={} if program_scores is None else program_scores(expression, torch.from_numpy(has_expression)),
         target=task.encode(data.outcome(patients)),
     )
 
@@ -81,8 +83,7 @@ def _bag(patient: Patient, m: int, mean: np.ndarray, max_tokens: int) -> Bag:
         nothing = torch.zeros(1, 1, dtype=torch.long)
         return Bag(torch.zeros(1, 1, len(mean)), torch.zeros(1, 1, 2), nothing.bool(), nothing, n_slides=1)
     rows = even_rows(len(features), max_tokens, (0, m), patient.patient_id)
-    x = torch.from_numpy(np.array(features[rows])).unsqueeze(0)
-    x = fill_missing(x, torch.from_numpy(mean)) if x.dtype == torch.float32 else x
+    x = fill_missing(torch.from_numpy(np.array(features[rows])).unsqueeze(0), torch.from_numpy(mean))
     position, slide = np.array(patient.position[m][rows]), np.array(patient.slide[m][rows])
     # Slides are numbered anew: a draw may hold fewer of them.
     slide = np.unique(slide, return_inverse=True)[1]
