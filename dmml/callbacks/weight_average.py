@@ -49,6 +49,13 @@ class EMA(EMAWeightAveraging):
         names = [name for name, _ in pl_module.named_buffers() if name in own]
         checkpoint["state_dict"] = checkpoint["state_dict"] | {name: own[name] for name in names}
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the model the average of the weights, and leave its own buffers: a validation may have set them last."""
+        own = [buffer.clone() for buffer in pl_module.buffers()]
+        super().on_train_end(trainer, pl_module)
+        for buffer, value in zip(pl_module.buffers(), own, strict=True):
+            buffer.data.copy_(value)
+
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._average_model is None and trainer.state.fn == "fit":
             super().setup(trainer, pl_module, "fit")

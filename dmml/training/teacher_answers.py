@@ -13,15 +13,15 @@ from dmml.types import Batch, SubspaceOutput
 
 
 class TeacherAnswers:
-    """The teacher's logits, embeddings and programs, a patient a row; attention and the parts of logits are not kept.
+    """The teacher's logits, embeddings and programs, one row per patient; attention and the parts of logits are not kept.
 
-    A frozen teacher in evaluation mode answers alike at every step, but for rounding: the last bits differ with the
+    A frozen teacher in evaluation mode gives the same answer at every step, up to rounding: the last bits depend on the
     patients that share a batch. Computed once, in batches that do not depend on the epoch, the answers are the same at
     every step and in a run that is resumed. The teacher sees all of a patient's tokens, whatever `max_tokens` leaves
     the student.
 
     Args:
-        teacher: From a batch to an output.
+        teacher: Gives the output of a batch.
         batches: The patients, each once.
         device: Where the answers are computed and kept.
     """
@@ -29,8 +29,8 @@ class TeacherAnswers:
     def __init__(self, teacher: Callable[[Batch], SubspaceOutput], batches: Iterable[Batch], device: torch.device):
         self._row: dict[str, int] = {}
         outputs = []
-        # Loaders draw a seed: the generators are left as they were, so that a resumed run draws what this one does.
-        with torch.no_grad(), torch.random.fork_rng():
+        # Loaders draw a seed on the CPU: its generator is left as it was, so that a resumed run draws what this one does.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for batch in batches:
                 output = teacher(move_data_to_device(batch, device))
                 self._row |= {patient: len(self._row) + i for i, patient in enumerate(batch.patient_id)}

@@ -1,0 +1,47 @@
+"""The average of weights leaves alone what a model keeps beside them."""
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from dmml.callbacks.weight_average import EMA
+
+
+class Counted(LightningModule):
+    """A line, with a buffer that counts the validations, as a share is chosen in each."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(2, 1)
+        self.register_buffer("validations", torch.zeros(()))
+
+    def training_step(self, batch, batch_idx):
+        return self.line(batch).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        return self.line(batch).square().mean()
+
+    def on_validation_epoch_end(self):
+        self.validations += 1
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_after_a_fit_the_model_has_the_averaged_weights_and_its_own_latest_buffers(tmp_path):
+    model, rows = Counted(), torch.randn(8, 2)
+    average = EMA(decay=0.5)
+    trainer = Trainer(
+        max_epochs=3,
+        callbacks=[average],
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(model, DataLoader(rows, batch_size=4), DataLoader(rows, batch_size=8))
+    assert model.validations == 3
+    assert torch.equal(model.line.weight, average._average_model.module.line.weight)
