@@ -184,6 +184,14 @@ def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort,
     assert torch.equal(tuned.heads["10x"].linear.weight, source.heads["10x"].linear.weight)
 
 
+def test_a_loaded_model_that_is_fitted_again_keeps_what_its_heads_have_learned(fits, cohort, tmp_path):
+    model = loaded(fits["teacher"][1])
+    before = {name: value.clone() for name, value in model.heads.state_dict().items()}
+    trainer_in(tmp_path, epochs=0).fit(model, data_of(cohort))
+    assert before["10x.linear.weight"].any()
+    assert all(torch.equal(value, model.heads.state_dict()[name]) for name, value in before.items())
+
+
 def test_a_fit_reads_neither_features_nor_outcomes_of_outer_test_patients(cohort, tmp_path):
     class Guarded(MultimodalDataModule):
         def setup(self, stage):
