@@ -34,15 +34,18 @@ class BackboneOutput:
 class Backbone(nn.Module):
     """Teacher: f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, composition, rare). Student: E[f_tumor + f_tme | slide] + f_tissue.
 
-    Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. A patient
-    without RNA gets what the slide tells of the RNA's part, so teacher and student are one model; a magnification or a
+    Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. For a patient
+    without RNA, the RNA's part is predicted from the slide, so teacher and student are one model; a magnification or a
     slide that is absent counts as the training mean.
 
     Args:
-        components: Principal components of the RNA of each subspace.
+        components: Leading principal components of a subspace's genes that get equal variance (`fit_gene_block`).
         clusters: Tissue clusters of each magnification.
         max_tokens: Tokens of a patient and magnification, evenly drawn, that are read in each pass of the fit.
-        seed: Of the clustering and of the draw.
+        seed: Of the clustering, and of the folds of the cross-fitted predictions.
+
+    Raises:
+        ValueError: An argument is too small.
     """
 
     def __init__(self, components: int = 6, clusters: int = 6, max_tokens: int = 4096, seed: int = 0):
@@ -57,11 +60,11 @@ class Backbone(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has anything to say."""
+        """Whether it was fitted, or built for a checkpoint of one that was."""
         return bool(self.layout)
 
     def build(self, layout: Mapping[str, Any]) -> None:
-        """Make room for the buffers of a checkpoint.
+        """Create the buffers that a checkpoint fills.
 
         Args:
             layout: `self.layout` of the backbone that was saved, in plain Python.
@@ -73,7 +76,7 @@ class Backbone(nn.Module):
         self.register_buffer("spread", torch.zeros(2, layout["n_predictors"], layout["n_outputs"]))
 
     def copy_without_rna(self, teacher: Backbone) -> None:
-        """Take over what a teacher's backbone says of patients without RNA: the composed student.
+        """Copy what a teacher's backbone uses for patients without RNA: the composed student.
 
         Args:
             teacher: A fitted backbone.
@@ -120,7 +123,7 @@ class Backbone(nn.Module):
         expression: Mapping[str, Tensor],
         has_expression: Tensor,
     ) -> BackboneOutput:
-        """As `forward`, of statistics that are known already.
+        """As `forward`, from statistics that have been computed already.
 
         Args:
             statistics: {magnification: {statistic: (B, columns)}} of every magnification that the backbone reads.
@@ -139,7 +142,7 @@ class Backbone(nn.Module):
 
         Args:
             parts: (B, 3, q) tumor, TME, tissue.
-            has_expression: (B,) bool, by which a predictor is calibrated: without RNA it is less sure.
+            has_expression: (B,) bool; see `calibration`.
             programs: {(m, s): (B, P)}.
         """
         bias, spread = self.calibration(has_expression)
@@ -149,13 +152,13 @@ class Backbone(nn.Module):
         return BackboneOutput(subspaces, logits[:, -1], programs)
 
     def calibration(self, has_expression: Tensor) -> tuple[Tensor, Tensor]:
-        """Bias (B, C) and spread (B, q, C): a predictor without RNA is less sure, and is calibrated for itself."""
-        known = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
-        row = (~known).long()
+        """Bias (B, C) and spread (B, q, C): predictors with and without RNA are calibrated apart, since RNA makes them surer."""
+        uses_rna = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
+        row = (~uses_rna).long()
         return self.bias[row], self.spread[row]
 
     def reads_rna(self, expression: Mapping[str, Tensor], has_expression: Tensor) -> dict[str, Tensor]:
-        """{subspace: (B,) bool} whether a patient's part is read from RNA; otherwise the slide tells of it."""
+        """{subspace: (B,) bool} whether a patient's part is read from RNA; otherwise it is predicted from the slide."""
         return {s: has_expression & (f"rna_{s}" in self.readouts and s in expression) for s in SUBSPACES}
 
     def _parts(
@@ -171,13 +174,13 @@ class Backbone(nn.Module):
         tissue = self._sum("tissue", joined, nothing)
         from_slide = self._sum("expected", joined, nothing.repeat(1, len(SUBSPACES)))
         predictors = []
-        known = self.reads_rna(expression, has_expression)
-        for s, guess in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
+        reads_rna = self.reads_rna(expression, has_expression)
+        for s, part in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
             if f"rna_{s}" in self.readouts and s in expression:
                 values = expression[s].float()
                 measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))
-                guess = torch.where(known[s].unsqueeze(1), measured, guess)
-            predictors.append(guess)
+                part = torch.where(reads_rna[s].unsqueeze(1), measured, part)
+            predictors.append(part)
         return torch.stack([*predictors, tissue], 1)
 
     @staticmethod
@@ -186,20 +189,20 @@ class Backbone(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One statistic of all magnifications side by side, and whether a patient has it."""
         values = [each[name] for each in statistics.values()]
-        there = [present[m].expand(-1, each[name].shape[1]) for m, each in statistics.items()]
-        return torch.cat(values, 1), torch.cat(there, 1)
+        has_column = [present[m].expand(-1, each[name].shape[1]) for m, each in statistics.items()]
+        return torch.cat(values, 1), torch.cat(has_column, 1)
 
-    def _sum(self, what: str, joined: Mapping[str, tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
-        """Sum of the readouts `what_<statistic>`."""
+    def _sum(self, prefix: str, joined: Mapping[str, tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
+        """Start (B, q) and the sum of the readouts `<prefix>_<statistic>`."""
         for name, (values, present) in joined.items():
-            if (key := f"{what}_{name}") in self.readouts:
+            if (key := f"{prefix}_{name}") in self.readouts:
                 start = start + self.readouts[key](values, present)
         return start
 
     def programs(
         self, statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], size: int
     ) -> dict[tuple[int, str], Tensor]:
-        """Programs from each magnification for itself; 0, the training mean, where a patient lacks it."""
+        """{(m, s): (B, P)} predicted from each magnification alone; 0, the training mean, where a patient lacks it."""
         sizes, programs = self.layout["programs"], {}
         for m, each in statistics.items():
             if not any(f"programs_{m}x_{name}" in self.readouts for name in STATISTICS):

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 MAX_RANK = 256
-"""Directions of a block that a model is fitted in; a block of fewer patients is kept whole"""
+"""Most directions of a block in which a model is fitted; with fewer patients than that nothing is lost"""
 CLIP = 5.0
-"""Training standard deviations to which a column is held, so that a slide of another scanner is not extrapolated far"""
+"""Training standard deviations beyond which a column is clipped, so that slides of another scanner are not extrapolated far"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Block:
         mean: (d,) of training patients.
         scale: (d,) their standard deviation, or 1.
         basis: (d, r) from standardised columns to the design; a training patient's row has a mean squared norm of 1.
-        clip: Standardised columns are held to ± clip.
+        clip: Standardised columns are clipped at ± clip.
     """
 
     mean: NDArray[np.float64]
@@ -50,11 +50,11 @@ def fit_block(
         raw: (n, d).
         present: (n, d) bool, whether a patient has the column.
         standardise: Whether columns get unit variance; otherwise they keep their proportions.
-        whiten: Keep so many principal components, each with the same variance; None = rotate alone.
+        whiten: Number of principal components to keep, each scaled to the same variance; None = all, unscaled.
         clip: See `Block`.
 
     Returns:
-        None where nothing differs between patients.
+        None where no column differs between patients.
     """
     count = np.maximum(present.sum(0), 1)
     mean = np.where(present, raw, 0.0).sum(0) / count
@@ -106,7 +106,9 @@ class Readout(nn.Module):
 
     def __init__(self, mean: NDArray, scale: NDArray, weight: NDArray, clip: float):
         super().__init__()
-        clip = min(clip, float(np.finfo(np.float32).max))  # a state is searched for infinity, and may be averaged
+        clip = min(
+            clip, float(np.finfo(np.float32).max)
+        )  # a checkpoint must hold no infinity, of which no average could be taken
         for name, values in (("mean", mean), ("scale", scale), ("weight", weight), ("clip", clip)):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
 

@@ -6,7 +6,7 @@ Laplace's approximation of the evidence,
     log p(y | v) ≈ l(f̂) − ½ Σ_b ‖β̂_b‖² / v_b − ½ log det(I + V^½ H V^½),
 
 with H the observed information of the weights at the mode, plus a weak normal prior on each log v_b. A block that
-tells nothing beside the others is switched off by its own variance, and no validation patient is needed.
+adds nothing to the others is switched off by its own variance, and no validation patient is needed.
 
 Source: MacKay 1992 (evidence); Tierney & Kadane 1986 (Laplace's approximation).
 """
@@ -24,12 +24,13 @@ from scipy.optimize import minimize
 from dmml.linear.likelihoods import Likelihood, concatenate
 
 PRIOR_MEAN, PRIOR_SD = -1.5, 2.0
-"""Of each log variance, for blocks whose rows have a mean squared norm of 1"""
+"""Normal prior of each log variance, for blocks whose rows have a mean squared norm of 1"""
 START = -1.0
+"""Log variance of every block at which the search starts"""
 EVALUATIONS = 60
-"""Evaluations of the evidence for each block"""
+"""Most evaluations of the evidence per block"""
 FEW_BLOCKS = 3
-"""Up to so many blocks Nelder and Mead's simplex is used, beyond it Powell's directions"""
+"""Up to this many blocks are searched by Nelder and Mead's simplex, more by Powell's method"""
 _INTERCEPT_VARIANCE = 100.0
 _STEPS, _TOLERANCE = 50, 1e-8
 
@@ -42,7 +43,7 @@ class BlockModel:
         weights: {block: (p_b, q)}.
         intercept: (q,).
         log_variance: {block: log v_b}.
-        log_evidence: Of the training outcomes, without the prior on the variances.
+        log_evidence: Log evidence of the training outcomes, without the prior on the variances.
     """
 
     weights: dict[str, NDArray[np.float64]]
@@ -75,12 +76,12 @@ def fit_blocks(likelihood: Likelihood, blocks: Mapping[str, NDArray]) -> BlockMo
     budget = {"maxfev": EVALUATIONS * n_blocks}
     if n_blocks <= FEW_BLOCKS:
         options = budget | {"xatol": 0.02, "fatol": 1e-3}
-        found = minimize(objective, np.full(n_blocks, START), method="Nelder-Mead", options=options)
+        optimum = minimize(objective, np.full(n_blocks, START), method="Nelder-Mead", options=options)
     else:
         options = budget | {"xtol": 0.02, "ftol": 1e-5}
         bounds = [(-14.0, 8.0)] * n_blocks
-        found = minimize(objective, np.full(n_blocks, START), method="Powell", bounds=bounds, options=options)
-    return search.model(found.x)
+        optimum = minimize(objective, np.full(n_blocks, START), method="Powell", bounds=bounds, options=options)
+    return search.model(optimum.x)
 
 
 def fit_with_variances(
@@ -115,9 +116,10 @@ class _Search:
         return np.sqrt(variance)
 
     def _design(self, sd: NDArray) -> tuple[NDArray, NDArray | None]:
-        """(n, r) columns with a standard normal prior, and the orthonormal way back (p, r) to the whole design's.
+        """Columns (n, r) whose weights have a standard normal prior, and orthonormal (p, r) that maps weights back.
 
-        With more columns than patients the predictor's prior, x xᵀ, has a root of as many columns as patients.
+        With more columns than patients the predictor's prior covariance x xᵀ has a root of at most n columns, in which the
+        search is as exact and cheaper: r ≤ n. Otherwise r = p, and None stands for the identity.
         """
         x = self.x * sd
         if x.shape[1] <= len(x):
@@ -128,10 +130,13 @@ class _Search:
         return vector[:, kept] * root, x.T @ (vector[:, kept] / root)
 
     def _mode(self, sd: NDArray) -> tuple[NDArray, float]:
-        """Diagonal of the Cholesky factor of I + V^½ H V^½ at the mode, and l(f̂) − ½ ‖·‖²; keeps the weights."""
-        (x, back), q = self._design(sd), self.likelihood.n_outputs
+        """Diagonal of the Cholesky factor of I + V^½ H V^½, and l(f̂) − ½ ‖u‖², at the mode; keeps the weights.
+
+        u are the weights in units of their prior standard deviation.
+        """
+        (x, to_columns), q = self._design(sd), self.likelihood.n_outputs
         u = self.weights / sd[:, None]
-        u = u if back is None else back.T @ u
+        u = u if to_columns is None else to_columns.T @ u
 
         def value_at(u: NDArray) -> float:
             return self.likelihood.value(x @ u) - 0.5 * (u**2).sum()
@@ -151,11 +156,11 @@ class _Search:
             while (new := value_at(u + size * step)) < value + 1e-4 * size * gain and size > 1e-8:
                 size /= 2
             u, value = u + size * step, new
-        self.weights = (u if back is None else back @ u) * sd[:, None]
+        self.weights = (u if to_columns is None else to_columns @ u) * sd[:, None]
         return np.diag(factor[0]), value
 
     def log_evidence(self, log_variance: NDArray) -> float:
-        """Laplace's approximation."""
+        """Laplace's approximation of the log evidence at (n_blocks,) log variances."""
         diagonal, value = self._mode(self._sd(log_variance))
         return value - np.log(diagonal).sum()
 

@@ -2,6 +2,8 @@
 
 Each target is standardised and modelled as y = Σ_b X_b β_b + ε with β_b ~ N(0, v_b I) and ε ~ N(0, s); the targets
 share the variances and the noise.
+
+Source: MacKay 1992 (evidence, which is exact here).
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from scipy.optimize import minimize
 from dmml.linear.likelihoods import concatenate
 
 PRIOR_MEAN, PRIOR_SD = -1.0, 3.0
-"""Of each log variance and of the log noise"""
+"""Normal prior of each log variance and of the log noise"""
 EVALUATIONS = 60
+"""Most evaluations of the marginal likelihood per variance"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class _Marginal:
         self.gram, self.cross, self.square = x.T @ x, x.T @ y, (y**2).sum()
 
     def _solve(self, log_variance: NDArray) -> tuple[NDArray, NDArray, float]:
+        """Weights (p, q) in prior standard deviations, the diagonal (p,) of the Cholesky factor of s I + V^½ XᵀX V^½, and s."""
         sd, noise = np.exp(log_variance[:-1] / 2)[self.owner], float(np.exp(log_variance[-1]))
         inner = noise * np.eye(len(sd)) + sd[:, None] * self.gram * sd
         factor = cho_factor(inner, lower=True)
@@ -93,7 +97,7 @@ class _Marginal:
         return scaled, np.diag(factor[0]), noise
 
     def negative_log_likelihood(self, log_variance: NDArray) -> float:
-        """Of all targets, without the constant."""
+        """−log p(y | v, s), summed over the targets, without its constant; v and s in `log_variance` (n_blocks + 1,)."""
         try:
             scaled, diagonal, noise = self._solve(log_variance)
         except LinAlgError:
