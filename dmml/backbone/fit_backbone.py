@@ -21,19 +21,18 @@ from dmml.tasks import Task
 from dmml.types import SUBSPACES, Bag
 
 BESIDE_RNA = ("shift", "composition", "rare")
-"""Statistics that a model of the outcome reads beside RNA. Contrasts, of a thousand columns, tell what RNA tells better;
-without composition, how much of a tissue there is reaches the outcome only through the mean of all tiles (simulated worlds:
-concordance 0.788 without it and 0.827 with it where that alone counts, and the same elsewhere)"""
+"""Statistics that the outcome is read from beside RNA. Contrasts repeat what RNA measures better. Without composition,
+the amount of a tissue is read through the mean of all tiles alone (concordance 0.788 against 0.827 where it decides)"""
 FOLDS = 5
 MIN_PATIENTS = 8
-"""Patients with RNA and slides below whom nothing is regressed on slides"""
+"""Fewest patients with both RNA and slides from whom anything is regressed on slides"""
 MAX_PROGRAMS = 256
-"""Programs up to which they are predicted in closed form; thousands of single genes are left to the deep part"""
+"""Most programs that are predicted in closed form; thousands of single genes are left to the deep part"""
 
 
 @dataclass
 class TrainingPatients:
-    """What a backbone is fitted to.
+    """The data to which a backbone is fitted.
 
     Attributes:
         bags: {magnification: a fresh pass over the patients, each a bag of one patient, empty for one without}.
@@ -54,11 +53,12 @@ class TrainingPatients:
 
 @dataclass
 class CrossFitted:
-    """What a backbone says of the patients whom it was fitted to.
+    """Predictions for the patients to whom a backbone was fitted.
 
     Attributes:
-        parts: (2, n, 3, q) parts of the predictor (tumor, TME, tissue), each patient's by a fit without the patient: as
-            the patient is, and as if nobody had RNA.
+        parts: (2, n, 3, q) parts of the predictor (tumor, TME, tissue): with the RNA that patients have, and as if nobody
+            had RNA. The weights behind a patient's parts were fitted without the patient; the blocks and their variances
+            are those of all patients.
         programs: {(m, s): (n, P)} predicted programs; of patients with RNA they are fitted values.
     """
 
@@ -67,7 +67,7 @@ class CrossFitted:
 
 
 def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> CrossFitted:
-    """Fit in place.
+    """Fit a backbone in place.
 
     Args:
         backbone: What it holds is replaced.
@@ -75,7 +75,7 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
         task: Fitted on the same patients.
 
     Returns:
-        What the backbone says of each patient by a fit without the patient.
+        Predictions for each patient from weights that were fitted without the patient.
 
     Raises:
         InputError: The task has no likelihood of a linear predictor.
@@ -101,9 +101,10 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     for name, values in zip(("bias", "spread"), zip(*calibrations, strict=True), strict=True):
         backbone.register_buffer(name, torch.as_tensor(np.stack(values), dtype=torch.float32))
     statistics = {
-        m: {k: torch.as_tensor(v, dtype=torch.float32) for k, v in own.items()} for m, own in slides.raw.items()
+        m: {name: torch.as_tensor(values, dtype=torch.float32) for name, values in raw.items()}
+        for m, raw in slides.raw.items()
     }
-    present = {m: torch.from_numpy(there).unsqueeze(1) for m, there in slides.present.items()}
+    present = {m: torch.from_numpy(has_tokens).unsqueeze(1) for m, has_tokens in slides.present.items()}
     return CrossFitted(
         torch.as_tensor(outcome.cross_fitted, dtype=torch.float32),
         backbone.programs(statistics, present, len(observed)),
@@ -111,7 +112,7 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
 
 
 class _Slides:
-    """Statistics of the training patients' slides as blocks."""
+    """Blocks of `raw` {m: {statistic: (n, columns)}}, with `present` {m: (n,) bool, whether a patient has tokens}."""
 
     def __init__(self, raw: dict[int, dict[str, NDArray]], present: dict[int, NDArray]):
         self.raw, self.present = raw, present
@@ -125,25 +126,25 @@ class _Slides:
     def columns(self, name: str, magnifications: Iterable[int]) -> tuple[NDArray, NDArray]:
         """(n, d) of a statistic at some magnifications, and whether a patient has each column."""
         values = [self.raw[m][name] for m in magnifications]
-        there = [
+        present = [
             np.repeat(self.present[m][:, None], v.shape[1], 1) for m, v in zip(magnifications, values, strict=True)
         ]
-        return np.hstack(values), np.hstack(there)
+        return np.hstack(values), np.hstack(present)
 
     def _fit(self, name: str, magnifications: list[int]) -> Block | None:
-        values, there = self.columns(name, magnifications)
+        values, present = self.columns(name, magnifications)
         if not values.shape[1]:
             return None
-        # Contrasts keep their proportions: what differs more between patients is told by more tokens.
-        kept = {"standardise": False, "clip": np.inf} if name == "contrasts" else {}
-        return fit_block(values, there, **kept)
+        # Contrasts keep their proportions: those of few tokens are shrunk towards 0 already, and are to count less.
+        options = {"standardise": False, "clip": np.inf} if name == "contrasts" else {}
+        return fit_block(values, present, **options)
 
     def design(self, name: str) -> NDArray[np.float64]:
-        """(n, r)."""
+        """(n, r) of a statistic at all magnifications."""
         return self.blocks[name].design(*self.columns(name, list(self.raw)))
 
     def at(self, magnification: int) -> _Slides:
-        """Those of one magnification."""
+        """The statistics of one magnification, as blocks of their own."""
         return _Slides({magnification: self.raw[magnification]}, {magnification: self.present[magnification]})
 
 
@@ -154,13 +155,13 @@ def _fit_statistics(backbone: Backbone, patients: TrainingPatients) -> _Slides:
         n = len(patients.has_expression)
         fitted = fit_slide_statistics(bags, mean, scale, n, backbone.clusters, backbone.seed)
         backbone.statistics[f"{m}x"] = fitted
-        rows, there = [], []
+        rows, has_tokens = [], []
         with torch.no_grad():
             for bag in bags():
                 rows.append(fitted(bag))
-                there.append(bool(bag.mask.any()))
+                has_tokens.append(bool(bag.mask.any()))
         raw[m] = {name: torch.cat([row[name] for row in rows]).double().numpy() for name in STATISTICS}
-        present[m] = np.array(there)
+        present[m] = np.array(has_tokens)
     return _Slides(raw, present)
 
 
@@ -194,10 +195,10 @@ def _fit_rna(backbone: Backbone, patients: TrainingPatients) -> _Rna:
         if s not in patients.expression or not patients.expression[s].shape[1] or not patients.has_expression.any():
             continue
         values = patients.expression[s].double().numpy()
-        there = np.repeat(patients.has_expression[:, None], values.shape[1], 1)
-        block = fit_gene_block(values, there, backbone.components)
+        present = np.repeat(patients.has_expression[:, None], values.shape[1], 1)
+        block = fit_gene_block(values, present, backbone.components)
         if block is not None:
-            rna.blocks[s], rna.designs[s] = block, block.design(values, there)
+            rna.blocks[s], rna.designs[s] = block, block.design(values, present)
     return rna
 
 
@@ -208,9 +209,8 @@ class _Outcome:
     Attributes:
         weights: {block: (p, q)}.
         expected: {statistic: (p, 2 q)} of what slides tell of the RNA's part, by subspace.
-        cross_fitted: (2, n, 3, q) parts of the predictor (tumor, TME, tissue), each patient's by a fit without the
-            patient: as the patient is, and as if nobody had RNA. Of patients whose outcome is unknown, by the model of
-            all others.
+        cross_fitted: (2, n, 3, q); see `CrossFitted.parts`. Patients whose outcome is unknown are predicted by the model
+            of all others.
     """
 
     weights: dict[str, NDArray[np.float64]]
@@ -238,15 +238,13 @@ def _fit_outcome(
     if taught.sum() >= MIN_PATIENTS:
         targets = _rna_parts(rna, model)[taught]
         regression = fit_regression(targets, {name: x[taught] for name, x in statistics.items()})
-    cross_fitted = np.zeros((2, len(observed), len(SUBSPACES) + 1, q))
-    for held_out in [*_folds(task, patients, seed), ~observed]:
+    cross_fitted, nothing = np.zeros((2, len(observed), len(SUBSPACES) + 1, q)), np.zeros((len(observed), q))
+    for held_out in filter(np.any, [*_folds(task, patients, seed), ~observed]):
         rest = observed & ~held_out
         part = fit_with_variances(
             likelihood.subset(rest[observed]), {name: x[rest] for name, x in designs.items()}, model.log_variance
         )
-        tissue = sum(
-            (designs[name] @ part.weights[name] for name in designs if name != "rna"), np.zeros((len(rest), q))
-        )
+        tissue = sum((designs[name] @ part.weights[name] for name in designs if name != "rna"), nothing)
         guess = np.zeros((len(rest), len(SUBSPACES) * q))
         if regression is not None and (rows := taught & ~held_out).sum() >= 2:
             fitted = fit_regression_with_variances(
@@ -282,19 +280,19 @@ def _folds(task: Task, patients: TrainingPatients, seed: int) -> list[NDArray[np
 
 
 def _add_programs(backbone: Backbone, patients: TrainingPatients, slides: _Slides) -> dict[str, int]:
-    """Regressions of the measured programs on each magnification's statistics. → {subspace: P} of those predicted."""
+    """Regress the measured programs on each magnification's statistics. → {subspace: P} of those predicted."""
     sizes = {s: patients.programs[s].shape[1] if s in patients.programs else 0 for s in SUBSPACES}
     if not 0 < sum(sizes.values()) <= MAX_PROGRAMS:
         return dict.fromkeys(SUBSPACES, 0)
     measured = {s: patients.programs[s].double().numpy() for s in SUBSPACES if sizes[s]}
     for m in slides.raw:
-        own = slides.at(m)
-        both = patients.has_expression & own.has_tissue
-        if both.sum() < MIN_PATIENTS or not own.blocks:
+        of_m = slides.at(m)
+        both = patients.has_expression & of_m.has_tissue
+        if both.sum() < MIN_PATIENTS or not of_m.blocks:
             continue
-        designs = {name: own.design(name)[both] for name in own.blocks}
+        designs = {name: of_m.design(name)[both] for name in of_m.blocks}
         fits = {s: fit_regression(values[both], designs) for s, values in measured.items()}
-        for name, block in own.blocks.items():
+        for name, block in of_m.blocks.items():
             weight = np.hstack(
                 [fits[s].weights[name] if s in fits else np.zeros((block.basis.shape[1], 0)) for s in SUBSPACES]
             )
