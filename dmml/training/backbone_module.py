@@ -1,4 +1,4 @@
-"""What a model with a backbone does beside its deep part: fit it, keep it, and decide how much the deep part counts."""
+"""A deep part on a backbone: fitting and saving the backbone, and choosing how much the deep part counts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from dmml.types import Bag, Batch, SubspaceOutput
 
 
 class _Remembered:
-    """Cross-fitted predictions by patient."""
+    """Cross-fitted predictions, looked up by patient."""
 
     def __init__(self, patients: Sequence[str], cross_fitted: CrossFitted):
         self._row = {patient: row for row, patient in enumerate(patients)}
         self._parts, self._programs = cross_fitted.parts, cross_fitted.programs
 
     def knows(self, patients: Sequence[str]) -> bool:
-        """Whether all of the patients are among them."""
+        """Whether there is a prediction for every one of the patients."""
         return all(patient in self._row for patient in patients)
 
     def rows(self, patients: Sequence[str], known: Tensor) -> tuple[Tensor, dict[tuple[int, str], Tensor]]:
-        """Parts (B, 3, q) and programs {(m, s): (B, P)}.
+        """Parts (B, 3, q) and programs {(m, s): (B, P)} of some patients.
 
         Args:
             patients: B of them.
@@ -48,9 +48,10 @@ class _Remembered:
 class BackboneModule(LoggedModule):
     """A deep part on a backbone.
 
-    In training the deep part learns what the backbone leaves; of patients to whom the backbone was fitted it sees the
-    cross-fitted predictions. After each epoch the inner validation patients decide which share of the deep part counts,
-    for the logits and for the programs apart (`ShareScores.choose`), and the shares are kept with the weights of that epoch.
+    In training the deep part learns what the backbone leaves unexplained: for the patients to whom the backbone was fitted,
+    its cross-fitted predictions stand in for it. After each epoch the inner validation patients decide which share of the
+    deep part counts, separately for the logits and for the programs (`ShareScores.choose`). The shares are saved with the
+    weights of that epoch.
 
     Attributes:
         backbone: None for a model without one.
@@ -63,7 +64,7 @@ class BackboneModule(LoggedModule):
     scores: ProgramScores
 
     def _take_backbone(self, factory: Callable[[], Backbone] | None) -> None:
-        """Build the backbone, with room for what a checkpoint holds of it."""
+        """Build the backbone, with the buffers that a checkpoint fills."""
         self.backbone = None if factory is None else factory()
         if self.backbone is not None:
             self.register_buffer("deep_share", torch.ones(()))
@@ -76,12 +77,12 @@ class BackboneModule(LoggedModule):
 
     @property
     def has_backbone(self) -> bool:
-        """Whether a fitted backbone takes part."""
+        """Whether the model has a backbone that was fitted."""
         return self.backbone is not None and self.backbone.is_fitted
 
     @property
     def _is_fitting(self) -> bool:
-        # A Trainer says "fit" of a fit that has ended, too.
+        # The Trainer's state still names "fit" after a fit has ended.
         state = None if self._trainer is None else self.trainer.state
         return self.has_backbone and state is not None and state.fn == "fit" and state.status == "running"
 
@@ -128,7 +129,7 @@ class BackboneModule(LoggedModule):
         raise NotImplementedError
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the checkpoint's backbone, whose sizes depend on the patients whom it was fitted to."""
+        """Build the buffers of the checkpoint's backbone, whose sizes depend on the patients to whom it was fitted."""
         layout = unpack((checkpoint["hyper_parameters"].get("fitted") or {}).get("backbone"))
         if self.backbone is not None and layout and layout != self.backbone.layout:
             self.backbone.build(layout)
@@ -137,11 +138,11 @@ class BackboneModule(LoggedModule):
     # ---- forward -----------------------------------------------------------------------------------------------
 
     def _remembers(self, batch: Batch) -> bool:
-        """Whether the backbone's part of a batch's output is a cross-fitted one, which is known already."""
+        """Whether cross-fitted predictions stand in for the backbone, so that it need not read the batch."""
         return self._cross_fitted is not None and self._cross_fitted.knows(batch.patient_id)
 
     def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:
-        """{"10x": what the backbone reads of a magnification, …}; {} where it has no need to read this batch."""
+        """{"10x": module of that magnification's statistics, …}; {} where the backbone need not read this batch."""
         return dict(self.backbone.statistics.items()) if self.has_backbone and not self._remembers(batch) else {}
 
     def _backbone_output(
@@ -153,7 +154,7 @@ class BackboneModule(LoggedModule):
             batch: Of the bags.
             bags: {m: Bag}.
             known: (B,) bool, whose RNA is read.
-            statistics: {m: {statistic: (B, columns)}} by `_backbone_statistics`.
+            statistics: {m: {statistic: (B, columns)}} from the modules of `_backbone_statistics`.
         """
         if not self.has_backbone:
             return None
@@ -165,24 +166,24 @@ class BackboneModule(LoggedModule):
     def _total_programs(
         self, deep: dict[tuple[int, str], Tensor], backbone: BackboneOutput | None
     ) -> dict[tuple[int, str], Tensor]:
-        """{(m, s): (B, P)} the backbone's programs and the share of the deep part's that counts."""
+        """{(m, s): (B, P)} the backbone's programs, plus those of the deep part times their share."""
         base = {} if backbone is None else backbone.programs
         share = self._share("program_share") if base else 1.0
         return {key: base[key] + share * value if key in base else value for key, value in deep.items()}
 
     def _share(self, name: str) -> Tensor | float:
-        """The share of the deep part that counts now: all of it while a fit trains or chooses."""
+        """() the chosen share of the deep part; 1 in a fit, whose steps train the whole deep part and whose validation chooses."""
         return getattr(self, name) if self.has_backbone and not self._is_fitting else 1.0
 
     # ---- validation --------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the validation before."""
+        """Discard the sums of the previous validation."""
         super().on_validation_epoch_start()
         self._share_sums, self._validated_logits = {}, []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As in the base; in a fit with a backbone, of the answers at every share."""
+        """As in the base; in a fit with a backbone, logits at every share are collected."""
         if not self._is_fitting:
             return super().validation_step(batch, batch_idx)
         output, observed = self(batch), batch.target["observed"]
@@ -193,7 +194,7 @@ class BackboneModule(LoggedModule):
         return -self.task.log_likelihood(output.logits, batch.target).sum() / observed.sum().clamp_min(1)
 
     def _share_scores(self, batch: Batch, output: SubspaceOutput, logits: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """What shares are judged by: {name: scores (S, B), higher = better, and the patients (B,) who count}.
+        """{name: scores (S, B) by which shares are compared, higher = better, and the patients (B,) who count}.
 
         Args:
             batch: Of validation patients.
@@ -217,16 +218,16 @@ class BackboneModule(LoggedModule):
     def on_validation_epoch_end(self) -> None:
         """Choose the shares before the figures of the epoch are logged."""
         if self._share_sums:
-            found = {name: sums.scores(self._over_processes) for name, sums in self._share_sums.items()}
-            chosen = self._choose_share(found)
+            share_scores = {name: sums.scores(self._over_processes) for name, sums in self._share_sums.items()}
+            chosen = self._choose_share(share_scores)
             self.deep_share.fill_(SHARES[chosen])
-            if "programs" in found:
-                self.program_share.fill_(SHARES[found["programs"].choose()])
+            if "programs" in share_scores:
+                self.program_share.fill_(SHARES[share_scores["programs"].choose()])
             for logits, target in self._validated_logits:
                 if logits.shape[1]:
                     self.validation_metrics.update(logits[chosen], target)
-            # The mean over all processes already: each of them adds it with the same weight.
-            loss = self._validation_loss(found, chosen)
+            # This is the mean over all processes already; each adds it with the same weight.
+            loss = self._validation_loss(share_scores, chosen)
             self._validated = [torch.stack([loss, torch.ones_like(loss)])]
             self.log("val/deep_share", self.deep_share.clone(), reduce_fx="max", sync_dist=True)
         super().on_validation_epoch_end()
@@ -234,16 +235,16 @@ class BackboneModule(LoggedModule):
     def _over_processes(self, values: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(values, reduce_op="sum")
 
-    def _choose_share(self, found: dict[str, ShareScores]) -> int:
+    def _choose_share(self, share_scores: dict[str, ShareScores]) -> int:
         """Index of the share of the deep part that counts."""
-        return found["likelihood"].choose()
+        return share_scores["likelihood"].choose()
 
-    def _validation_loss(self, found: dict[str, ShareScores], chosen: int) -> Tensor:
-        """() by which epochs are compared: the negative log-likelihood."""
-        return -found["likelihood"].mean[chosen]
+    def _validation_loss(self, share_scores: dict[str, ShareScores], chosen: int) -> Tensor:
+        """() by which epochs are compared: the mean negative log-likelihood at the chosen share."""
+        return -share_scores["likelihood"].mean[chosen]
 
     def on_fit_end(self) -> None:
-        """Forget the cross-fitted predictions: from now on the backbone speaks for itself."""
+        """Drop the cross-fitted predictions: after a fit the backbone reads every batch itself."""
         self._cross_fitted = None
 
 

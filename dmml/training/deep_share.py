@@ -1,4 +1,4 @@
-"""How much of the deep part counts: decided by patients whom neither the backbone nor the deep part was fitted to."""
+"""How much of the deep part counts: decided by inner validation patients, on predictions that were fitted without them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 CONFIDENCE = 0.995
-"""Of a one-sided t test that a share is better than 0, each epoch anew: few patients decide nothing, and of the many
-epochs of a fit few pass by chance"""
+"""Confidence of the one-sided t test that a share is better than 0. The test is repeated after every epoch, so it is strict:
+few epochs of a fit pass it by chance, and few patients decide nothing."""
 
 
 @dataclass(frozen=True)
 class ShareScores:
-    """How good the answers are at each of `SHARES`, over all patients and processes.
+    """How good the predictions are at each of `SHARES`, over all patients and processes.
 
     Attributes:
         mean: (S,) mean score.
@@ -53,7 +53,7 @@ class ShareSums:
         """Add a batch.
 
         Args:
-            scores: (S, B) one row a share, higher = better.
+            scores: (S, B), one row per share, higher = better.
             rows: (B,) bool, the patients who count.
         """
         # MPS has no float64.

@@ -19,8 +19,8 @@ def first_epoch(trainer: Trainer, share: float) -> int:
 
     Args:
         trainer: In a fit.
-        share: Of the planned epochs, at least 0 and below 1; 0 begins at once, and so does a run without an end in
-            sight. Rounded down, so that at least one planned epoch is left for distillation.
+        share: Of the planned epochs, at least 0 and below 1; at 0 distillation begins at once, and so it does in a run
+            without a planned end. Rounded down, so that at least one planned epoch is left for distillation.
     """
     steps = trainer.estimated_stepping_batches
     if not share or not math.isfinite(steps):
@@ -30,7 +30,7 @@ def first_epoch(trainer: Trainer, share: float) -> int:
 
 
 def forget_earlier_patience(trainer: Trainer) -> None:
-    """Early stopping counts its epochs without progress anew, as the loss that is minimised is another from here on."""
+    """Early stopping counts its epochs without progress from 0 again: from here on a different loss is minimised."""
     for callback in trainer.early_stopping_callbacks:
         callback.wait_count = 0
 
@@ -51,9 +51,9 @@ def prediction_distance(
     """
     some = torch.stack(list(rows.values())).any(0)
     values = [mean_over(divergence(student.logits, teacher.logits), some)]
-    for m, there in rows.items():
-        apart = divergence(student.logits_by_magnification[m], teacher.logits_by_magnification[m])
-        values.append(mean_over(apart, there))
+    for m, with_tokens in rows.items():
+        of_m = divergence(student.logits_by_magnification[m], teacher.logits_by_magnification[m])
+        values.append(mean_over(of_m, with_tokens))
     return torch.stack(values).mean()
 
 
@@ -66,12 +66,12 @@ def embedding_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: M
         rows: See `prediction_distance`.
     """
 
-    def apart(a: Tensor, b: Tensor) -> Tensor:
+    def distance(a: Tensor, b: Tensor) -> Tensor:
         width = a.shape[1:]
         return (layer_norm(a.float(), width) - layer_norm(b.float(), width)).square().mean(1)
 
     pairs = [(m, s) for m in rows for s in SUBSPACES]
-    values = [mean_over(apart(student.embeddings[p], teacher.embeddings[p]), rows[p[0]]) for p in pairs]
+    values = [mean_over(distance(student.embeddings[p], teacher.embeddings[p]), rows[p[0]]) for p in pairs]
     return torch.stack(values).mean()
 
 

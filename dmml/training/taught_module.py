@@ -1,4 +1,4 @@
-"""A module that learns from a teacher: whom it listens to, from when on, and what the teacher says."""
+"""A module that learns from a teacher: loading it, when distillation begins, and the terms that the teacher adds."""
 
 from __future__ import annotations
 
@@ -65,11 +65,13 @@ class TaughtModule(SubspaceModule):
         self._refuse_other_task(teacher)
 
     def _refuse_other_task(self, teacher: SubspaceTeacher) -> None:
-        own, theirs = self.task.init_args(), teacher.task.init_args()
-        differ = [name for name in ("edges", "classes", "n_intervals") if own.get(name) != theirs.get(name)]
+        of_student, of_teacher = self.task.init_args(), teacher.task.init_args()
+        names = ("edges", "classes", "n_intervals")
+        differ = [name for name in names if of_student.get(name) != of_teacher.get(name)]
         if type(self.task) is not type(teacher.task) or differ:
             raise InputError(
-                f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {theirs}, the student's {self.task.kind} {own}; "
+                f"{self.teacher_path}: the teacher's task is {teacher.task.kind} {of_teacher}, the student's "
+                f"{self.task.kind} {of_student}; "
                 "give the student's task no edges or classes of its own, or train a teacher for it"
             )
 
@@ -97,7 +99,7 @@ class TaughtModule(SubspaceModule):
 
     @property
     def distils(self) -> bool:
-        """Whether the teacher is listened to now: not without one, and not while a fit warms up on the task alone."""
+        """Whether the loss has the teacher's terms now: not without a teacher, and not while a fit warms up on the task alone."""
         if self.teacher_path is None:
             return False
         if self._trainer is None or self._trainer.state.fn != "fit":
@@ -112,7 +114,7 @@ class TaughtModule(SubspaceModule):
             forget_earlier_patience(self.trainer)
 
     def remember_teacher(self, batches: Iterable[Batch]) -> None:
-        """Have the teacher answer for patients once; later steps read its answers instead of asking again.
+        """Compute the teacher's answers for patients once; later steps look them up.
 
         A fit does so by itself with the training patients of its data module, when distillation begins.
 
@@ -137,7 +139,7 @@ class TaughtModule(SubspaceModule):
         return super().training_step(batch, batch_idx)
 
     def losses(self, batch: Batch) -> LossTerms:
-        """Task, programs, consistency, and what the teacher says."""
+        """Task, programs, consistency, and the teacher's terms."""
         if self.teacher_path is not None and not self._teacher:
             raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
         return self._terms(batch, self(batch))
@@ -162,7 +164,7 @@ class TaughtModule(SubspaceModule):
 
     @torch.no_grad()
     def _teacher_output(self, batch: Batch) -> SubspaceOutput:
-        """What the teacher answered before, or answers now."""
+        """The teacher's remembered answer, or a new one where the batch has other patients."""
         remembered = None if self._answers is None else self._answers(batch)
         return self._teacher[0].to(batch.has_expression.device)(batch) if remembered is None else remembered
 
@@ -172,24 +174,28 @@ class TaughtModule(SubspaceModule):
     # ---- how much the deep part counts -------------------------------------------------------------------------
 
     def _share_scores(self, batch: Batch, output: SubspaceOutput, logits: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Beside the likelihood, how far a student agrees with a teacher who has seen the RNA.
+        """Beside the likelihood, the agreement with a teacher that has seen the RNA.
 
-        One outcome a patient says little; a teacher's prediction says as much of every patient, censored or not.
+        One outcome per patient tells little; a teacher's prediction tells as much about a censored patient as about others.
         """
         scores = super()._share_scores(batch, output, logits)
         if self.teacher_path is not None:
             answer = self._teacher_output(batch).logits
-            apart = torch.stack([self._divergence(each, answer) for each in logits])
-            scores["agreement"] = (-apart, batch.has_expression & self._available(batch).any(0))
+            divergence = torch.stack([self._divergence(each, answer) for each in logits])
+            scores["agreement"] = (-divergence, batch.has_expression & self._available(batch).any(0))
         return scores
 
-    def _choose_share(self, found: dict[str, ShareScores]) -> int:
-        """By agreement with the teacher, unless the likelihood speaks against it."""
-        if "agreement" not in found or found["agreement"].n < 2:
-            return super()._choose_share(found)
-        return found["agreement"].choose(guard=found["likelihood"])
+    def _choose_share(self, share_scores: dict[str, ShareScores]) -> int:
+        """By agreement with the teacher, unless the likelihood is clearly worse at that share."""
+        if "agreement" not in share_scores or share_scores["agreement"].n < 2:
+            return super()._choose_share(share_scores)
+        return share_scores["agreement"].choose(guard=share_scores["likelihood"])
 
-    def _validation_loss(self, found: dict[str, ShareScores], chosen: int) -> Tensor:
-        """() the likelihood's and the teacher's part of what a student minimises."""
-        loss = super()._validation_loss(found, chosen)
-        return loss - self.prediction_weight * found["agreement"].mean[chosen] if "agreement" in found else loss
+    def _validation_loss(self, share_scores: dict[str, ShareScores], chosen: int) -> Tensor:
+        """() the negative log-likelihood, plus the weighted divergence from the teacher, at the chosen share."""
+        loss = super()._validation_loss(share_scores, chosen)
+        return (
+            loss - self.prediction_weight * share_scores["agreement"].mean[chosen]
+            if "agreement" in share_scores
+            else loss
+        )
