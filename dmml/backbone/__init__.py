@@ -1,1 +1,1 @@
-"""The closed-form part of teacher and student: label-free statistics of slides and RNA, and a convex model on them."""
+"""The backbone of teacher and student: label-free statistics of slides and RNA, and a convex model of the outcome on them."""

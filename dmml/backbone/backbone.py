@@ -1,4 +1,4 @@
-"""The backbone: a convex model of label-free statistics, fitted in closed form, on which the deep part builds."""
+"""The backbone: a convex model of label-free statistics, fitted before the first step, on which the deep part builds."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the signal lies, with --features-only: "
         + "; ".join(f"{name}: {world.description}" for name, world in WORLDS.items()).replace("%", "%%")
         + ". In every world slides also differ in 20 meaningless directions, all patients have RNA, and follow-up ends "
-        "within four years (default: the simulation without these)",
+        "after 1,500 days at most, in `site_shift` after 2,400 (default: the simulation without these)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a simulation with other arguments in OUT")
 

@@ -39,8 +39,8 @@ def fit_feature_statistics(
             in that feature's statistics.
         patients: The training patients, and no others.
         magnifications: Those to read.
-        max_tokens_per_patient: Most tokens of a patient at a magnification.
-        seed: Of the place where the even draw begins.
+        max_tokens_per_patient: Most tokens of a patient at a magnification, in place of all.
+        seed: Of the offset of the even draw (`even_rows`).
 
     Returns:
         {"<magnification>": {"mean": D numbers, "scale": D numbers}} in plain Python, as a checkpoint holds it; a
@@ -57,12 +57,12 @@ def fit_feature_statistics(
     return {str(m): moments.statistics() for m, moments in sorted(sums.items()) if moments.weight is not None}
 
 
-def even_rows(n: int, most: int, seed: tuple[int, int], patient_id: str) -> NDArray[np.int64] | slice:
-    """At most `most` of n rows, evenly spread from a start that seed and patient decide."""
-    if n <= most:
+def even_rows(n: int, max_rows: int, seed: tuple[int, int], patient_id: str) -> NDArray[np.int64] | slice:
+    """At most `max_rows` of n rows, evenly spread from an offset that is drawn from seed and patient."""
+    if n <= max_rows:
         return slice(None)
     start = np.random.default_rng([*seed, zlib.crc32(patient_id.encode())]).random()
-    return np.floor((np.arange(most) + start) * (n / most)).astype(np.int64).clip(max=n - 1)
+    return np.floor((np.arange(max_rows) + start) * (n / max_rows)).astype(np.int64).clip(max=n - 1)
 
 
 @dataclass
@@ -81,13 +81,13 @@ class _Moments:
             self.weight, self.mean, self.squares = (np.zeros(tokens.shape[1]) for _ in range(3))
         known = ~np.isnan(tokens)
         count = known.sum(0)
-        own = np.where(known, tokens, 0).sum(0) / np.maximum(count, 1)
-        spread = (np.where(known, tokens - own, 0) ** 2).sum(0) / np.maximum(count, 1)
+        patient_mean = np.where(known, tokens, 0).sum(0) / np.maximum(count, 1)
+        variance = (np.where(known, tokens - patient_mean, 0) ** 2).sum(0) / np.maximum(count, 1)
         before, self.weight = self.weight, self.weight + (count > 0)
         share = (count > 0) / np.maximum(self.weight, 1)
-        distance = own - self.mean
+        distance = patient_mean - self.mean
         self.mean = self.mean + distance * share
-        self.squares = self.squares + (count > 0) * spread + distance**2 * before * share
+        self.squares = self.squares + (count > 0) * variance + distance**2 * before * share
 
     def statistics(self) -> dict[str, list[float]]:
         """Plain lists of means and scales."""
@@ -105,7 +105,8 @@ def fillings(store: Any, fitted: Mapping[str, Any]) -> dict[int, Callable[[Tenso
     """
     if store is None or not store.holds_vectors:
         return {}
-    means = {int(m): torch.tensor(own["mean"]) for m, own in (fitted.get("feature_statistics") or {}).items()}
+    statistics = fitted.get("feature_statistics") or {}
+    means = {int(m): torch.tensor(values["mean"]) for m, values in statistics.items()}
     return {m: partial(fill_missing, mean=mean) for m, mean in means.items()}
 
 

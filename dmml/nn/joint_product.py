@@ -1,4 +1,4 @@
-"""Several lines over the same features as one matrix product."""
+"""Several linear layers over the same features as one matrix product."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 _COLUMNS = 16
-"""Products of a width that this divides are the fastest on a CPU"""
+"""On a CPU, products are fastest where this divides their width"""
 
 
 def joint_product(features: Tensor, lines: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """The features are read from memory once, however many lines there are. Meant for inference.
+    """Apply several linear layers with one pass over the features in memory. Meant for inference.
 
     Args:
         features: (B, N, D).

@@ -25,7 +25,7 @@ def clean_features(features: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor
 
 
 class TokenProjection(nn.Module):
-    """Features → tokens: one line, a norm and a bend. The expensive product of a magnification, done once.
+    """Features → tokens: a linear layer, layer norm and GELU. The expensive product of a magnification, done once.
 
     Args:
         n_features: D of the encoder.

@@ -1,4 +1,4 @@
-"""A line that reads features as their training patients' standard deviations from the mean."""
+"""A linear layer on features that are standardised by the training patients' mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class StandardisedLinear(nn.Linear):
-    """W (x − mean) / scale + b, with the statistics folded into the weight, so that no token is touched twice.
+    """W (x − mean) / scale + b, with the statistics folded into the weight, so that the features are not copied.
 
-    Before `set_feature_statistics` the mean is 0 and the scale 1. Both are buffers and stand in the checkpoint.
+    Before `set_feature_statistics` the mean is 0 and the scale 1. Both are buffers, and so part of the checkpoint.
 
     Args:
         n_features: D.
@@ -30,13 +30,13 @@ class StandardisedLinear(nn.Linear):
         return nn.functional.linear(features, weight, bias)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight (d, D) and bias (d,) on features as they are."""
+        """Weight (d, D) and bias (d,) for features that are not standardised."""
         weight = self.weight / self.scale
         return weight, self.bias - weight @ self.mean
 
 
 def set_feature_statistics(model: nn.Module, statistics: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Give the lines of each magnification its training statistics.
+    """Set the statistics of every `StandardisedLinear` of a model to those of its magnification.
 
     Args:
         model: Any module with `StandardisedLinear` under names that hold the magnification, e.g. `projection.10x.linear`.

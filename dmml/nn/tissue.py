@@ -1,4 +1,4 @@
-"""What the tissue alone tells: a part of the logits that belongs to neither subspace."""
+"""The tissue-specific part of the logits, which belongs to neither subspace."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from dmml.nn.pooling import GatedPool
 from dmml.nn.standardised import StandardisedLinear
 
 WIDTH = 32
-"""Channels of the tokens: a quarter of the subspaces' projection, which is what such a head costs"""
+"""Channels of the tokens: a quarter of the subspaces' projection, and so a quarter of its cost"""
 _GATE_GAIN, _HEAD_STD = 3.0, 0.5
 
 
 class TissueSpecificHead(nn.Module):
-    """Features of one magnification → logits, past both subspaces: a narrow gated attention pool and a line.
+    """Features of one magnification → logits, past both subspaces: a narrow gated attention pool and a linear layer.
 
-    The subspaces are held to expression programs, and so are the tokens that they read. What is in the tissue and in no
-    program, such as a rare tissue of which no gene tells, has its own way to the outcome here: a projection of its own,
-    because in a shared one the many gradients of the programs drown that of a rare tissue (with a shared projection
+    The subspaces, and the tokens that they read, are tied to expression programs. What is in the tissue but in no program,
+    such as a rare tissue that no gene tells of, reaches the outcome here. The projection is not shared with the subspaces,
+    because there the gradients of the many programs drown that of a rare tissue (with a shared projection
     `benchmarks/rare_signal.py` stays at chance).
 
-    Few channels learn as fast as many if what they say counts for more, so the gate, its scores and the line begin with
-    larger weights than PyTorch's. There is no constant, which the subspaces' head has already: no tissue, no logits.
+    A narrow head learns as fast as a wide one if it starts from larger weights, so the gate, its scores and the last layer
+    are initialised larger than PyTorch does. The last layer has no constant, since the subspaces' head has one: without
+    tissue the logits are 0.
 
     Args:
         n_features: D of the encoder.
@@ -56,7 +57,7 @@ class TissueSpecificHead(nn.Module):
         return self.pool_projected(self.project(features), mask)
 
     def pool_projected(self, projected: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, where the product is known already: (B, N, width), (B, N)."""
+        """As `forward`, from the tokens' projection (B, N, width) and the mask (B, N)."""
         pooled, attention = self.pool(self._tokens(projected, mask), mask)
         return self.linear(self.dropout(pooled)), attention
 

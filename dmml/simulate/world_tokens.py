@@ -16,8 +16,6 @@ RARE_SHARE = 0.05
 """Share of the tokens that show h in rare tissue."""
 NEW_TISSUE_LOGIT = (-2.5, 0.9)
 """Logit of the new tissue's share: intercept, and slope per unit of h."""
-
-
 AGREEMENT_SLOPE = 1.5
 """Logit of the share of tokens whose signs agree, per unit of h."""
 

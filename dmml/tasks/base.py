@@ -16,6 +16,8 @@ from dmml.errors import InputError
 from dmml.linear.likelihoods import Likelihood
 
 COMBINATIONS = ("mean", "max_confidence")
+SLOPE_SD, BIAS_SD = 0.5, 10.0
+"""Standard deviations of the normal priors of a calibration's slope, whose mean is 1, and of its constants"""
 
 
 class Task:
@@ -98,7 +100,7 @@ class Task:
         raise NotImplementedError
 
     def calibration_log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """(B, C) → (B,) by which levels are set and models are compared; 0 for patients who are not observed."""
+        """(B, C) → (B,) log-likelihood by which the backbone is calibrated and shares are compared; 0 where not observed."""
         return self.log_likelihood(logits, target)
 
     def paper_confidence(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
@@ -126,7 +128,7 @@ class Task:
         raise NotImplementedError
 
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
-        """Log-likelihood of a linear predictor, which the backbone is fitted by.
+        """Log-likelihood of a linear predictor, to which the backbone is fitted.
 
         Args:
             target: Of patients who are all observed.
@@ -140,11 +142,11 @@ class Task:
         )
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
-        """How a linear predictor becomes logits: logits = bias + predictor @ spread.
+        """Fit how a linear predictor becomes logits: logits = bias + predictor @ spread.
 
         Args:
-            predictor: (n, q) of patients by models that did not see them.
-            target: Of the same patients, who are all observed.
+            predictor: (n, q), each patient's by a model that was fitted without the patient.
+            target: Of the same patients, all of whom are observed.
 
         Returns:
             bias (C,) and spread (q, C), by `calibration_log_likelihood`.
@@ -180,10 +182,6 @@ def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
     return torch.logsumexp(log_values + log_weight, 0)
 
 
-SLOPE_SD = 0.5
-"""Standard deviation of the normal prior of a calibration's slope, whose mean is 1"""
-
-
 def calibrated(
     task: Task, predictor: NDArray, target: Mapping[str, Tensor], spread: NDArray
 ) -> tuple[NDArray, NDArray]:
@@ -205,11 +203,11 @@ def calibrated(
             x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
             logits = x[1:] + x[0] * spread_predictor
             loss = -task.calibration_log_likelihood(logits, target).double().sum()
-            loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + (x[1:] ** 2).sum() / 200
+            loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + ((x[1:] / BIAS_SD) ** 2).sum() / 2
             loss.backward()
         return loss.item(), x.grad.numpy()
 
     start = np.append(1.0, np.zeros(spread.shape[1]))
     bounds = [(0.05, None)] + [(None, None)] * spread.shape[1]
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return found[1:], found[0] * spread
+    slope, *bias = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return np.array(bias), slope * spread

@@ -69,7 +69,7 @@ def start_from(module: nn.Module, path: str, weights: Mapping[str, Tensor]) -> N
     Raises:
         InputError: No weight fits.
     """
-    # What was fitted in closed form, and what an inner validation decided, belongs to the patients of its own fit.
+    # The backbone, and the shares that an inner validation chose, belong to the patients of their own fit.
     own = {name: value for name, value in module.state_dict().items() if not name.startswith(_FITTED)}
     same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not same:

@@ -15,26 +15,26 @@ from dmml.types import Bag
 
 
 class FeaturesRead(NamedTuple):
-    """What the features of a bag give; nothing after it reads them."""
+    """Everything that a model computes from the features of a bag; they are not read again."""
 
     tokens: Tensor
     """(B, N, d) for the subspaces"""
     specific: tuple[Tensor, Tensor] | None
     """Logits (B, C) and attention (B, N) of the tissue-specific part; None = the model has none"""
     statistics: dict[str, Tensor] | None
-    """{statistic: (B, columns)} for the backbone; None = they were not asked for"""
+    """{statistic: (B, columns)} for the backbone; None = they were not needed"""
 
 
 def read_features(
     bag: Bag, projection: TokenProjection, head: TissueSpecificHead | None, statistics: SlideStatistics | None
 ) -> FeaturesRead:
-    """Read a bag's features: in inference once for all, with gradients part by part.
+    """Read a bag's features: without gradients in one product for all parts, with gradients part by part.
 
     Args:
         bag: Of one magnification.
         projection: Of that magnification.
         head: None = the model has no tissue-specific part.
-        statistics: None = the backbone answers from memory, or there is none.
+        statistics: None = the backbone need not read this bag, or there is none.
     """
     if not torch.is_grad_enabled() and _is_single_precision(bag, projection):
         return _read_jointly(bag, projection, head, statistics)
@@ -45,7 +45,7 @@ def read_features(
 
 
 def _is_single_precision(bag: Bag, projection: TokenProjection) -> bool:
-    """Whether all parts compute in float32: statistics always do, the others may be told otherwise."""
+    """Whether all parts compute in float32: statistics always do, the others follow the model and autocast."""
     return projection.linear.weight.dtype == torch.float32 and not torch.is_autocast_enabled(bag.features.device.type)
 
 

@@ -44,7 +44,7 @@ class SubspaceTeacher(SubspaceModule):
         tissue_through_programs: Whether the fused tissue enters an embedding as programs that it was taught to read
             (few patients, named programs) or as it is (also what RNA says nothing of, e.g. a rare tissue); None = as
             programs where they are named.
-        backbone: Class of the backbone, the closed-form part on which the deep part builds, built as `backbone()` and
+        backbone: Class of the backbone, the convex model on which the deep part builds, built as `backbone()` and
             fitted before the first step (`dmml.backbone.backbone.Backbone`); null removes it.
         tissue_specific: Whether the logits have a part that the tissue gives past both subspaces
             (`dmml.nn.tissue.TissueSpecificHead`), for what no program and no gene tells of, such as a rare tissue;
