@@ -207,6 +207,12 @@ def test_npz_by_id_keeps_zeros_in_front():
     assert len(vectors_of(store, "012")) == 2
 
 
+def test_a_word_for_a_missing_value_of_an_array_is_refused():
+    np.savez("v.npz", a=np.array([1.0, -1.0]))
+    assert "--missing 'NA' is no number" in refusal("v.npz", "--missing", "NA")
+    assert np.isnan(vectors_of(command("v.npz", "--missing", "-1"), "a")).tolist() == [[False, True]]
+
+
 def test_npy_with_a_file_of_ids():
     np.save("e.npy", np.arange(6.0).reshape(3, 2))
     assert "give a file with one id per line with --ids" in refusal("e.npy")

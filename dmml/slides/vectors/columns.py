@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from dmml.errors import InputError
-from dmml.slides.vectors.found import listed
+from dmml.slides.vectors.file_vectors import listed
 
 _ENDPOINT = r"(os|dss|dfi|pfi|pfs|dfs|rfs|efs|ttp|lfs)"
 _OUTCOME = re.compile(
@@ -74,10 +74,10 @@ def _refuse_suspects(path: Path, chosen: Sequence[str]) -> None:
     suspects = {kind: [name for name in chosen if like.fullmatch(name.strip())] for kind, like in kinds.items()}
     if not any(suspects.values()):
         return
-    told = "; ".join(f"{kind}: {listed(names)}" for kind, names in suspects.items() if names)
+    listing = "; ".join(f"{kind}: {listed(names)}" for kind, names in suspects.items() if names)
     every = list(dict.fromkeys(name for names in suspects.values() for name in names))
     raise InputError(
-        f"{path}: some columns look like no features of tissue ({told}); {way_out(chosen, every)}, or name all that are "
+        f"{path}: some columns look like no features of tissue ({listing}); {way_out(chosen, every)}, or name all that are "
         "meant with --columns"
     )
 
@@ -96,8 +96,8 @@ def common_glob(names: Sequence[str]) -> str:
     """A glob by an ending such as `_HE` or a beginning such as `feat_` that most names share; empty where there is none."""
     if len(names) < 3:
         return ""
-    endings = Counter(found[0] for name in names if (found := re.search(r"[_.\]][^_.\]]*$", name)))
-    starts = Counter(found[0] for name in names if (found := re.match(r"[^\W\d]+[_.-]?(?=\d)|[^_.\[]+[_.\[]", name)))
+    endings = Counter(match[0] for name in names if (match := re.search(r"[_.\]][^_.\]]*$", name)))
+    starts = Counter(match[0] for name in names if (match := re.match(r"[^\W\d]+[_.-]?(?=\d)|[^_.\[]+[_.\[]", name)))
     for counts, form in ((endings, "*{}"), (starts, "{}*")):
         if counts and counts.most_common(1)[0][1] >= _SHARE_ALIKE * len(names):
             return form.format(counts.most_common(1)[0][0])

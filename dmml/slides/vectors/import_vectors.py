@@ -13,7 +13,7 @@ from dmml.cohort.clinical import slide_stem
 from dmml.errors import InputError
 from dmml.slides.known_encoders import seen_in_training
 from dmml.slides.vectors import read_arrays, read_table
-from dmml.slides.vectors.found import FoundVectors, listed
+from dmml.slides.vectors.file_vectors import FileVectors, listed
 from dmml.slides.vectors.instances import split_instances
 from dmml.store import FeatureStore, SlideFeatures, is_store
 from dmml.store.places import is_plain_name
@@ -84,14 +84,14 @@ def import_vectors(
             files, or the store was made otherwise. Nothing is written then.
     """
     files = _files(inputs, certain=True)
-    found = [_read(path, options or read_table.TableOptions(), ids, len(files) == 1) for path in files]
+    by_file = [_read(path, options or read_table.TableOptions(), ids, len(files) == 1) for path in files]
     if instances is not None:
-        found = [split_instances(each, instances) for each in found]
+        by_file = [split_instances(each, instances) for each in by_file]
     store = FeatureStore(out) if is_store(out) else None
-    names = (store.attributes.get("feature_names") if store else None) or found[0].names
-    found = [_in_order(each, names, len(names or found[0].values[0])) for each in found]
-    rows = _rows_by_id(found)
-    values = np.concatenate([each.values for each in found])
+    names = (store.attributes.get("feature_names") if store else None) or by_file[0].names
+    by_file = [_in_order(each, names, len(names or by_file[0].values[0])) for each in by_file]
+    rows = _rows_by_id(by_file)
+    values = np.concatenate([each.values for each in by_file])
     needs_float32 = needs_single_precision(values)
     dtype = str(store.dtype) if store else ("float32" if needs_float32 else "float16")
     if needs_float32 and dtype == "float16":
@@ -100,16 +100,16 @@ def import_vectors(
         )
     store = FeatureStore.create(
         out,
-        _identity(encoder, found, names, values.shape[1]),
+        _identity(encoder, by_file, names, values.shape[1]),
         {magnification: 10.0 / magnification},
         content=VECTORS,
         dtype=dtype,
         feature_names=names,
     )
     result = VectorImport(vectors=len(values), dim=values.shape[1], dtype=dtype, missing=int(np.isnan(values).sum()))
-    result.notes = list(dict.fromkeys(note for each in found for note in each.notes))
+    result.notes = list(dict.fromkeys(note for each in by_file for note in each.notes))
     result.notes += filter(None, [seen_in_training(store.attributes["encoder"]["name"], rows), _never_known(values)])
-    sources = [str(each.path.name) for each in found for _ in each.ids]
+    sources = [str(each.path.name) for each in by_file for _ in each.ids]
     for slide_id, own in rows.items():
         _write(store, slide_id, values[own].astype(dtype), sources[own[0]], magnification, result)
     return result
@@ -137,54 +137,63 @@ def _is_table(path: Path) -> bool:
     return path.name.lower().endswith(read_table.SUFFIXES)
 
 
-def _read(path: Path, options: read_table.TableOptions, ids: Path | None, alone: bool) -> FoundVectors:
+def _read(path: Path, options: read_table.TableOptions, ids: Path | None, alone: bool) -> FileVectors:
     if path.suffix.lower() in read_arrays.SUFFIXES:
         if options.id_column or options.columns or options.drop:
             raise InputError(f"{path}: arrays have no named columns; leave --id, --columns and --drop out")
-        found = read_arrays.read_arrays(path, ids, alone)
-        found.values = _without_missing(found.values, options.missing)
+        vectors = read_arrays.read_arrays(path, ids, alone)
+        vectors.values = _without_missing(path, vectors.values, options.missing)
     else:
-        found = read_table.read_table(path, options)
-    found.ids = [slide_stem(name) for name in found.ids]
-    if bad := [name for name in found.ids if not is_plain_name(name)]:
+        vectors = read_table.read_table(path, options)
+    vectors.ids = [slide_stem(name) for name in vectors.ids]
+    if bad := [name for name in vectors.ids if not is_plain_name(name)]:
         raise InputError(f"{path}: {bad[0]!r} cannot be the id of a slide; rename it, without path and leading dot")
-    if np.isinf(found.values).any():
-        row = int(np.isinf(found.values).any(axis=1).argmax())
-        raise InputError(f"{path}: the vector of {found.ids[row]} holds infinity; make it again")
-    if (empty := np.isnan(found.values).all(axis=1)).any():
-        raise InputError(f"{path}: the vector of {found.ids[int(empty.argmax())]} holds no value; leave it out")
-    return found
+    if np.isinf(vectors.values).any():
+        row = int(np.isinf(vectors.values).any(axis=1).argmax())
+        raise InputError(f"{path}: the vector of {vectors.ids[row]} holds infinity; make it again")
+    if (empty := np.isnan(vectors.values).all(axis=1)).any():
+        raise InputError(f"{path}: the vector of {vectors.ids[int(empty.argmax())]} holds no value; leave it out")
+    return vectors
 
 
-def _without_missing(values: np.ndarray, missing: Sequence[str]) -> np.ndarray:
-    """(rows, D) with NaN in place of values that mean that nothing was measured."""
+def _without_missing(path: Path, values: np.ndarray, missing: Sequence[str]) -> np.ndarray:
+    """(rows, D) with NaN in place of values that mean that nothing was measured.
+
+    Raises:
+        InputError: One of the values of `--missing` is no number.
+    """
     for word in missing:
-        values = np.where(values == float(word), np.nan, values)
+        try:
+            values = np.where(values == float(word), np.nan, values)
+        except ValueError as error:
+            raise InputError(f"{path}: --missing {word!r} is no number, and arrays hold numbers alone") from error
     return values
 
 
-def _in_order(found: FoundVectors, names: Sequence[str] | None, width: int) -> FoundVectors:
+def _in_order(vectors: FileVectors, names: Sequence[str] | None, width: int) -> FileVectors:
     """The same vectors with their features in the order of the store, or of the first file."""
-    if found.values.shape[1] != width and (names is None or found.names is None):
-        raise InputError(f"{found.path}: {found.values.shape[1]} features, the others have {width}; import it apart")
-    if names is None or found.names is None or list(found.names) == list(names):
-        return found
-    place = {name: i for i, name in enumerate(found.names)}
-    if lacking := [name for name in names if name not in place]:
-        raise InputError(f"{found.path}: lacks features that the others have ({listed(lacking)}); import it apart")
-    if more := [name for name in found.names if name not in set(names)]:
+    if vectors.values.shape[1] != width and (names is None or vectors.names is None):
         raise InputError(
-            f"{found.path}: has features that the others lack ({listed(more)}); leave them out with --drop"
+            f"{vectors.path}: {vectors.values.shape[1]} features, the others have {width}; import it apart"
         )
-    found.values, found.names = found.values[:, [place[name] for name in names]], list(names)
-    return found
+    if names is None or vectors.names is None or list(vectors.names) == list(names):
+        return vectors
+    place = {name: i for i, name in enumerate(vectors.names)}
+    if lacking := [name for name in names if name not in place]:
+        raise InputError(f"{vectors.path}: lacks features that the others have ({listed(lacking)}); import it apart")
+    if more := [name for name in vectors.names if name not in set(names)]:
+        raise InputError(
+            f"{vectors.path}: has features that the others lack ({listed(more)}); leave them out with --drop"
+        )
+    vectors.values, vectors.names = vectors.values[:, [place[name] for name in names]], list(names)
+    return vectors
 
 
-def _rows_by_id(found: Sequence[FoundVectors]) -> dict[str, list[int]]:
+def _rows_by_id(by_file: Sequence[FileVectors]) -> dict[str, list[int]]:
     """{id: rows of all files together}, each id in one file only."""
     rows: dict[str, list[int]] = {}
     owner: dict[str, Path] = {}
-    for i, (name, path) in enumerate((name, each.path) for each in found for name in each.ids):
+    for i, (name, path) in enumerate((name, each.path) for each in by_file for name in each.ids):
         if owner.setdefault(name, path) != path:
             raise InputError(f"{path}: {name} is in {owner[name]}, too; name one of the files")
         rows.setdefault(name, []).append(i)
@@ -208,9 +217,9 @@ def needs_single_precision(values: np.ndarray) -> bool:
     return bool((varies & ((error**2).sum(0) > _PRECISION**2 * (spread**2).sum(0))).any())
 
 
-def _identity(encoder: str | None, found: Sequence[FoundVectors], names: Sequence[str] | None, dim: int) -> dict:
+def _identity(encoder: str | None, by_file: Sequence[FileVectors], names: Sequence[str] | None, dim: int) -> dict:
     """Encoder of a store; the columns of a table stand for its weights, so that others are told apart."""
-    named = {each.encoder for each in found} - {""}
+    named = {each.encoder for each in by_file} - {""}
     if encoder is None and len(named) > 1:
         raise InputError(
             f"the files name several encoders ({', '.join(sorted(named))}); import the files of one at a time"

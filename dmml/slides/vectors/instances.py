@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.slides.vectors.found import FoundVectors, listed
+from dmml.slides.vectors.file_vectors import FileVectors, listed
 
 _PART = re.compile(r"[^_\[\]:|]+")
 """Parts of a name such as `MEAN[PLASMA CELL_NUCLEUS_AREA]`, of which one may name the instance"""
 
 
-def split_instances(found: FoundVectors, n: int) -> FoundVectors:
+def split_instances(vectors: FileVectors, n: int) -> FileVectors:
     """Turn every row into n rows, one per instance.
 
     Where the columns have names, the instance is the part of them that takes n values, each with the same remaining names,
@@ -23,38 +23,40 @@ def split_instances(found: FoundVectors, n: int) -> FoundVectors:
     block of consecutive columns. An instance without any value is left out.
 
     Args:
-        found: Rows of n·d values.
+        vectors: Rows of n·d values.
         n: Instances per row.
 
     Raises:
         InputError: The width is no multiple of n, or the names divide into n instances in several ways.
     """
-    width = found.values.shape[1]
+    width = vectors.values.shape[1]
     if n < 2 or width % n:
-        raise InputError(f"{found.path}: {width} features are not --instances {n} of equal width; check --columns or N")
-    ways = _groupings(found.names, n) if found.names else []
-    if len(ways) > 1:
-        told = "; ".join(", ".join(way) for way in ways)
         raise InputError(
-            f"{found.path}: --instances {n} divides the columns in several ways ({told}); take the columns of one with "
+            f"{vectors.path}: {width} features are not --instances {n} of equal width; check --columns or N"
+        )
+    ways = _groupings(vectors.names, n) if vectors.names else []
+    if len(ways) > 1:
+        listing = "; ".join(", ".join(way) for way in ways)
+        raise InputError(
+            f"{vectors.path}: --instances {n} divides the columns in several ways ({listing}); take the columns of one with "
             "--columns, or rename them"
         )
     if not ways:
         order, names = np.arange(width).reshape(n, -1), None
         note = f"instances are blocks of {width // n} consecutive columns"
-        if found.names:
-            note += f", which begin with {listed([found.names[i] for i in order[:, 0]])}"
+        if vectors.names:
+            note += f", which begin with {listed([vectors.names[i] for i in order[:, 0]])}"
     else:
         names = list(next(iter(ways[0].values())))
         order = np.array([[columns[name] for name in names] for columns in ways[0].values()])
         note = f"{n} instances of {width // n} features: {', '.join(ways[0])}"
-    values = found.values[:, order]  # (rows, n, d)
+    values = vectors.values[:, order]  # (rows, n, d)
     known = ~np.isnan(values).all(axis=2)
-    notes = [*found.notes, note]
+    notes = [*vectors.notes, note]
     if lacking := int((~known).sum()):
         notes.append(f"{lacking} of {known.size} instances have no value and were left out")
-    ids = [name for name, count in zip(found.ids, known.sum(1), strict=True) for _ in range(int(count))]
-    return FoundVectors(found.path, ids, values[known], names, found.encoder, notes)
+    ids = [name for name, count in zip(vectors.ids, known.sum(1), strict=True) for _ in range(int(count))]
+    return FileVectors(vectors.path, ids, values[known], names, vectors.encoder, notes)
 
 
 def _groupings(names: Sequence[str], n: int) -> list[dict[str, dict[str, int]]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dmml.errors import InputError, reason_of
 from dmml.slides.foreign_cutting import extractor_of
-from dmml.slides.vectors.found import FoundVectors, as_rows, listed, stacked
+from dmml.slides.vectors.file_vectors import FileVectors, as_rows, listed, stacked
 
 SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".pt", ".pth")
 ID_NAMES = ("ids", "id", "slide_ids", "slide_id", "patient_ids", "patient_id", "filenames", "names", "slides", "cases")
@@ -39,7 +39,7 @@ def holds_vectors(path: Path) -> bool:
     return len(shape) == 1 or (shape[0] == 1 and len(shape) == 2 and np.shape(coordinates)[:1] != (1,))
 
 
-def read_arrays(path: Path, ids: Path | None, alone: bool) -> FoundVectors:
+def read_arrays(path: Path, ids: Path | None, alone: bool) -> FileVectors:
     """Vectors of one file.
 
     Args:
@@ -93,8 +93,12 @@ def _read(path: Path) -> dict[str, Any]:
     suffix = path.suffix.lower()
     try:
         if suffix in (".npz", ".npy"):
-            found = np.load(path, allow_pickle=False)
-            return {"features": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+            loaded = np.load(path, allow_pickle=False)
+            return (
+                {"features": loaded}
+                if isinstance(loaded, np.ndarray)
+                else {name: loaded[name] for name in loaded.files}
+            )
         return _read_hdf5(path) if suffix in (".h5", ".hdf5") else _read_tensors(path)
     except InputError:
         raise

@@ -13,7 +13,7 @@ from dmml.cohort.id_columns import read_ids
 from dmml.cohort.tables import MISSING, TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError, reason_of
 from dmml.slides.vectors.columns import choose_columns, unlike_the_others, way_out
-from dmml.slides.vectors.found import FoundVectors, listed
+from dmml.slides.vectors.file_vectors import FileVectors, listed
 
 TEXT, WORKBOOKS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".csv.zip", ".tsv.zip"), (".xlsx", ".xls")
 SUFFIXES = (*TEXT, ".parquet", *WORKBOOKS)
@@ -34,7 +34,7 @@ class TableOptions:
     """Values that mean that nothing was measured, beside empty cells and NA"""
 
 
-def read_table(path: Path, options: TableOptions) -> FoundVectors:
+def read_table(path: Path, options: TableOptions) -> FileVectors:
     """Vectors of a table with one row per vector and one column per feature.
 
     Raises:
@@ -55,7 +55,7 @@ def read_table(path: Path, options: TableOptions) -> FoundVectors:
     empty = np.isnan(values).all(axis=1)
     if empty.any():
         notes.append(f"{int(empty.sum())} rows without any value were left out ({listed(_where(ids, empty))})")
-    return FoundVectors(path, _where(ids, ~empty), values[~empty], chosen, notes=notes)
+    return FileVectors(path, _where(ids, ~empty), values[~empty], chosen, notes=notes)
 
 
 def _where(ids: Sequence[str], rows: np.ndarray) -> list[str]:
@@ -85,13 +85,13 @@ def _id_column(table: TextTable, stated: str | None) -> str:
     if stated is not None:
         return require_column(table, stated, "--id")
     by_plain = {name.casefold(): name for name in reversed(table.columns)}
-    found = next((by_plain[name] for name in _ID_COLUMNS if name in by_plain), None)
-    if found is None:
+    id_column = next((by_plain[name] for name in _ID_COLUMNS if name in by_plain), None)
+    if id_column is None:
         raise InputError(
             f"{table.path}: which column holds the ids of slides or patients? say it with --id; there are: "
             f"{listed(table.columns, 12)}"
         )
-    return found
+    return id_column
 
 
 def _ids(table: TextTable, column: pd.Series) -> list[str]:

@@ -1,4 +1,4 @@
-"""What readers of tables and arrays hand on: vectors by the id of their slide or patient."""
+"""The vectors of one file, as readers of tables and arrays return them: by the id of their slide or patient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dmml.errors import InputError
 
 
 @dataclass
-class FoundVectors:
+class FileVectors:
     """Vectors of one file."""
 
     path: Path
@@ -47,7 +47,7 @@ def as_rows(path: Path, identifier: str, value: object) -> np.ndarray:
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object) -> FoundVectors:
+def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object) -> FileVectors:
     """Vectors of one file from (id, (N, D)) pairs.
 
     Raises:
@@ -63,7 +63,7 @@ def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object
             f"{path}: {pairs[0][0]} has {width} features and {other} another number; give files of one kind of vectors"
         )
     ids = [name for name, rows in pairs for _ in rows]
-    return FoundVectors(path, ids, np.concatenate([rows for _, rows in pairs]), **facts)  # type: ignore[arg-type]
+    return FileVectors(path, ids, np.concatenate([rows for _, rows in pairs]), **facts)  # type: ignore[arg-type]
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
