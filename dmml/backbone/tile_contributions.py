@@ -50,12 +50,12 @@ def tile_contributions(
 
     - shift: (x̂_n − μ) · A / N;
     - composition: A_k / N − μ · A / N;
-    - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, with s as it is: what a tile says beside its slide;
+    - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, with s held fixed: how a tile differs from its slide;
     - rare, the mean beyond the threshold: sign(z_n) max(|z_n| − 1.5, 0) A / N − μ A / N;
     - rare, the log of v = mean z²: with v₀ = exp μ, log v − μ = (v − v₀) / L(v, v₀), where L(a, b) = (a − b) / (log a −
       log b) is the logarithmic mean; so a tile adds (z_n² − v₀) A / (N L). A tile of more spread than the mean patient's
-      counts upwards also where the patient as a whole lies below that mean, which a division of log v in proportion to
-      z_n² would turn round.
+      counts upwards even if the patient as a whole lies below that mean; dividing log v in proportion to z_n² would reverse
+      its sign.
 
     Where a column is clipped, everything that tiles give to it is scaled by clipped / unclipped, so that the sum stays
     exact.
@@ -73,10 +73,10 @@ def tile_contributions(
         output = backbone(bags, expression, has_expression)
         bias, spread = backbone.calibration(has_expression)
         measured = backbone.reads_rna(expression, has_expression)
-        from_tiles = torch.stack([~measured[s] for s in SUBSPACES] + [torch.ones_like(has_expression)], 1)  # (B, 3)
+        is_from_tiles = torch.stack([~measured[s] for s in SUBSPACES] + [torch.ones_like(has_expression)], 1)  # (B, 3)
         tiles: dict[str, dict[int, Tensor]] = {part: {} for part in PARTS}
         for m in statistics:
-            predictors = _tile_predictors(backbone, m, bags[m], statistics) * from_tiles[:, None, :, None]
+            predictors = _tile_predictors(backbone, m, bags[m], statistics) * is_from_tiles[:, None, :, None]
             logits = torch.einsum("bnpq,bqc->bnpc", predictors, spread)
             for part, values in zip(PARTS, logits.unbind(2), strict=True):
                 tiles[part][m] = values
@@ -99,11 +99,11 @@ class _Columns:
 
     @property
     def offset(self) -> Tensor:
-        """(B, 1, 3 q) what the mean training patient has, to be taken off all tiles together."""
+        """(B, 1, 3 q) predictors of the mean training patient, to be subtracted from all tiles together."""
         return (self.mean @ self.weight).unsqueeze(1)
 
     def split(self, sizes: list[int]) -> list[_Columns]:
-        """Columns side by side, apart."""
+        """Parts of the columns, of these sizes."""
         pairs = zip(self.mean.split(sizes), self.weight.split(sizes, 1), strict=True)
         return [_Columns(mean, weight) for mean, weight in pairs]
 
@@ -114,16 +114,17 @@ def _columns(
     """Weights of a statistic at a magnification; None where no part reads it."""
     keys = (f"expected_{name}", f"tissue_{name}")
     readouts = [backbone.readouts[key] if key in backbone.readouts else None for key in keys]
-    known = next((readout for readout in readouts if readout is not None), None)
-    if known is None:
+    first_readout = next((readout for readout in readouts if readout is not None), None)
+    if first_readout is None:
         return None
-    # A readout holds all magnifications side by side; those of one statistic are of one block, and standardise alike.
+    # A readout holds all magnifications side by side; the readouts of one statistic come from one block, so their mean,
+    # scale and clip are the same.
     raw = statistics[magnification][name]
     first = sum(statistics[m][name].shape[1] for m in takewhile(lambda m: m != magnification, statistics))
     rows = slice(first, first + raw.shape[1])
-    mean, scale = known.mean[rows], known.scale[rows]
+    mean, scale = first_readout.mean[rows], first_readout.scale[rows]
     z = (raw - mean) / scale
-    clipped = z.clamp(-known.clip, known.clip)
+    clipped = z.clamp(-first_readout.clip, first_readout.clip)
     factor = torch.where(clipped == z, 1.0, clipped / z) / scale  # (B, d)
     q = backbone.layout["n_predictors"]
     widths = (len(SUBSPACES) * q, q)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TileScores:
     """The answer of a model with a backbone, divided among tiles.
 
-    All numbers are in the task's `direction`: of a survival the log-odds of the event in an interval, of a class its
+    All numbers are in the task's `direction`: for survival the log-odds of the event in an interval, for a class its
     logit beyond the mean of the others. For each part, `scores` over all tiles, `undivided` and `constant` add up to
     the mean over the magnifications of that part's logits.
 
@@ -56,7 +56,7 @@ class TileScores:
 
     @property
     def together(self) -> dict[str, float]:
-        """{part: everything together}."""
+        """{part: sum over its tiles, `undivided` and `constant`}."""
         return {
             part: sum(value for (_, p), value in self.sums.items() if p == part)
             + self.undivided[part]

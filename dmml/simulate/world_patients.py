@@ -65,7 +65,7 @@ def draw_world(name: str, cohort: str, n: int, seed: int) -> list[WorldPatient]:
 
 
 def _enter(world: World, patient: Patient) -> WorldPatient:
-    """The patient in a world, with generators of its own so that nothing of the default simulation moves."""
+    """The patient in a world, drawn by separate generators so that the default simulation does not change."""
     rng = patient.generator("world")
     h, g = (float(value) for value in rng.standard_normal(2))
     risk = world.shared_effect * patient.risk + _own_hazard(world, h, g)
@@ -93,10 +93,10 @@ def _outcome(risk: float, first_day: float, last_day: float, rng: np.random.Gene
 
 
 def oracles(patient: WorldPatient, visibility: float) -> dict[str, float]:
-    """The log-hazard that each kind of data lets expect if it is read without error: the best that a model can reach.
+    """Expected log-hazard given each kind of data, read without error: the best that a model can reach.
 
     Genes know the six factors and g, slides the six factors as far as they show them and h; where the subspaces are
-    opposed both know h. Nobody knows what age adds to the risk.
+    opposed both know h. Neither knows what age adds to the risk.
 
     Args:
         patient: Of a world.

@@ -93,7 +93,7 @@ def weighted_terms(model: Any, batch: Batch, output: SubspaceOutput, available: 
 
     Args:
         model: A `SubspaceModule`.
-        batch: What the output is of.
+        batch: Batch of the output.
         output: Of the model.
         available: (M, B) bool, the magnifications at which a patient has tokens.
     """

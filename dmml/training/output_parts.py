@@ -29,15 +29,15 @@ def assemble_output(
     Args:
         task: Combines the logits of the magnifications.
         heads: {"10x": `SubspaceHead`, …}, one for every magnification of the model.
-        batch: What the output is of.
+        batch: Batch of the output.
         available: (M, B) bool, the magnifications at which a patient has tokens.
         embeddings: {(m, s): (B, d)}.
         attention: {(m, s): (B, N_m)}. A magnification that the batch lacks has one token, which is padding; it is cut
             off here.
         programs: {(m, s): (B, P_s)}.
         tissue: {m: logits (B, C) and attention (B, N_m) of the tissue-specific part}; None, or {}, without one.
-        backbone: Its parts are added to those of every magnification: it has read all of them.
-        share: Of the deep part beside a backbone.
+        backbone: Added to the parts of every magnification, since it reads all magnifications together.
+        share: By which the deep part is multiplied where there is a backbone.
     """
     tissue = {m: part for m, part in tissue.items() if part is not None}
     subspace_logits: _BySubspace = {}

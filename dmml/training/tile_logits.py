@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def tile_logits(model: SubspaceModule, batch: Batch) -> TileContributions:
-    """What can be divided among tiles exactly.
+    """Divide among tiles what can be divided exactly.
 
-    That is the whole backbone (`tile_contributions`) and, scaled by the share of the deep part, the deep tissue-specific
+    This is the whole backbone (`tile_contributions`) and, scaled by the share of the deep part, the deep tissue-specific
     part: the attention of a tile times what the head reads from it. The latter is divided by the number of
     magnifications that a patient has, because the deep part of a magnification reaches only its own logits. Summed over
     all tiles, "tissue" is the mean of the magnifications' tissue-specific logits; the deep part of the two subspaces
-    passes through layers that are not linear, and is not in it.
+    passes through layers that are not linear, and is left out.
 
     Args:
         model: In eval mode, with a fitted backbone.
