@@ -139,6 +139,9 @@ class BackboneModule(LoggedModule):
 
     def _remembers(self, batch: Batch) -> bool:
         """Whether cross-fitted predictions stand in for the backbone, so that it need not read the batch."""
+        # A fit that ended in an exception has no `on_fit_end`; a test after it must not read that fit's predictions.
+        if self._trainer is not None and self.trainer.state.fn not in (None, "fit"):
+            return False
         return self._cross_fitted is not None and self._cross_fitted.knows(batch.patient_id)
 
     def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:

@@ -73,7 +73,7 @@ def rows_of(batch: Batch, rows: list[int]) -> Batch:
 
 
 def training(batch: Batch, with_programs: bool = True) -> TrainingPatients:
-    """The patients as `fit_backbone` asks for them."""
+    """The patients of a batch as `fit_backbone` takes them."""
 
     def passes(m: int):
         def bags():

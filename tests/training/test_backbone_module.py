@@ -192,6 +192,26 @@ def test_a_loaded_model_that_is_fitted_again_keeps_what_its_heads_have_learned(f
     assert all(torch.equal(value, model.heads.state_dict()[name]) for name, value in before.items())
 
 
+@torch.no_grad()
+def test_a_prediction_after_a_fit_that_broke_off_reads_slides_and_not_what_the_fit_remembered(fits, cohort, tmp_path):
+    model, data = loaded(fits["teacher"][1]), data_of(cohort)
+    data.setup("fit")
+    model.fit_backbone(data)
+    batch = next(iter(training_batches(model, data, tmp_path)))
+    answer = model(batch).logits
+    model.trainer.state.fn = "fit"
+    assert not torch.equal(model(batch).logits, answer)
+    model.on_fit_end()
+    assert torch.equal(model(batch).logits, answer)
+
+
+def training_batches(model, data, folder):
+    """Batches of training patients, after a prediction of the outer test patients."""
+    trainer_in(folder).predict(model, data)
+    data.setup("fit")
+    return data.train_patients_in_order()
+
+
 def test_a_fit_reads_neither_features_nor_outcomes_of_outer_test_patients(cohort, tmp_path):
     class Guarded(MultimodalDataModule):
         def setup(self, stage):
