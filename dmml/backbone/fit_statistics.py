@@ -16,11 +16,12 @@ from dmml.types import Bag
 N_CLUSTERS = 6
 MAX_DIRECTIONS = 8
 EDGE_MARGIN, MIN_KURTOSIS = 1.1, 0.5
-"""A direction stands out where its variance exceeds the edge of noise by a tenth, and its scores have heavy tails"""
+"""A direction stands out where its variance exceeds the edge of noise by a tenth and its scores' excess kurtosis exceeds
+0.5"""
 MIN_TOKENS_PER_DIMENSION = 4
 """With fewer, the eigenvalues of pure noise spread so far that their median is not its variance"""
 NULL_VARIANCE = 1e-6
-"""Relative to the largest eigenvalue: what is below is rounding"""
+"""Relative to the largest eigenvalue; smaller ones are rounding errors"""
 CLUSTER_SAMPLE = 40_000
 """Tokens of all patients together on which clusters are found"""
 _STARTS, _ITERATIONS = 3, 25
@@ -32,15 +33,15 @@ Bags = Callable[[], Iterable[Bag]]
 def fit_slide_statistics(
     bags: Bags, mean: np.ndarray, scale: np.ndarray, n_patients: int, n_clusters: int = N_CLUSTERS, seed: int = 0
 ) -> SlideStatistics:
-    """Clusters and directions that stand out, without labels.
+    """Fit clusters of tissue and directions that stand out, without labels.
 
     Args:
         bags: Passes over the training patients of one magnification.
         mean: (D,) of the features of training patients.
         scale: (D,) their standard deviation.
         n_patients: Number of bags in a pass.
-        n_clusters: K wanted.
-        seed: Of the sample and of the starts of K-means.
+        n_clusters: K; 0 clusters are fitted where slides hold too few vectors.
+        seed: Of the sample of tokens and of the starts of K-means.
 
     Source: K-means, 3 starts; the edge is that of Marchenko & Pastur 1967.
     """

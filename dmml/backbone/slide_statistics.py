@@ -1,4 +1,4 @@
-"""What a slide says without a label: shift, composition, contrasts within tissue clusters, and rare directions."""
+"""Label-free statistics of a slide: shift, composition, contrasts within tissue clusters, and rare directions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dmml.types import Bag
 
 STATISTICS = ("shift", "composition", "contrasts", "rare")
 CONTRAST_SHRINKAGE = 3.0
-"""Tokens at the cluster's centre by which a contrast is shrunk"""
+"""Number of tokens at the cluster's centre that are added to a contrast, which shrinks it"""
 RARE_THRESHOLD = 1.5
 """Standard deviations beyond which a token counts as far out along a direction"""
 MIN_SQUARE = 1e-6
-"""The mean z² is held above it before its logarithm is taken"""
+"""Lower bound of the mean z² before its logarithm is taken"""
 
 
 def beyond_threshold(z: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class SlideStatistics(nn.Module):
         return clear_padding(bag.features.float(), bag.mask), slide.transpose(1, 2)
 
     def from_scores(self, x: Tensor, slide: Tensor, along: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """As `forward`, where the one product over the features is known already.
+        """As `forward`, where the product with the features has been computed already.
 
         Args:
             x: (B, N, D) from `prepare`.
@@ -122,10 +122,10 @@ class SlideStatistics(nn.Module):
 
     def _nearest(self, along: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`assign` from the scores (B, N, K + J) of the tokens as they are."""
-        # In rows of N numbers: of columns as few as the scores, every operation would be many times as slow.
+        # Rows of N numbers: with the few scores as columns, every operation would be many times slower.
         slides, along = slide.transpose(1, 2), along.transpose(1, 2).contiguous()  # (B, S, N), (B, K + J, N)
         per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)
-        # The mean of what is linear in the tokens: of the scores, which are fewer than the features.
+        # Scores are linear in the tokens, so their slide means can be subtracted: they are fewer than the features.
         along = along - (along @ slide / per_slide) @ slides
         n_clusters = len(self.centres)
         distance = self.centres.square().sum(1, keepdim=True) / 2 - along[:, :n_clusters]
@@ -152,7 +152,7 @@ class SlideStatistics(nn.Module):
         return torch.cat([beyond_threshold(z).sum(1) / count, spread], 1)
 
     def residual(self, bag: Bag) -> Tensor:
-        """(tokens, D) what shift, clusters and contrasts leave of the real tokens of a bag of one patient."""
+        """(tokens, D) residuals of one patient's real tokens: less slide mean, cluster centre and contrast, standardised."""
         x, slide = self.prepare(bag)
         x, slide = x[0][bag.mask[0]] / self.scale, slide[0][bag.mask[0]]
         mean = (slide.T @ x) / slide.sum(0).clamp_min(1).unsqueeze(-1)
