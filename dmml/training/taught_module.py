@@ -37,7 +37,8 @@ class TaughtModule(SubspaceModule):
     teacher_program_weight: float
     _task_given: bool
     _teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...]
-    """In a tuple, so that it is no part of this module's state; empty before `setup("fit")`"""
+    """What the student learns from, and last the checkpoint's teacher, where others teach in its place. In a tuple, so that
+    it is no part of this module's state; empty before `setup("fit")`"""
     _answers: TeacherAnswers | None
 
     def _inherit(self) -> None:
@@ -90,11 +91,13 @@ class TaughtModule(SubspaceModule):
 
         The patients of the new teachers are added to those that the student's checkpoint records.
         """
-        self._teacher, self._answers = (teacher,), None
+        # Cross-fitted teachers answer for training patients alone; for others the checkpoint's teacher still does.
+        own = self._teacher[-1:] if isinstance(teacher, CrossFittedTeachers) else ()
+        self._teacher, self._answers = (teacher, *own), None
         if "patients" in self.fitted:
             before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
-            own = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
-            self.fitted["patients"]["before"] = seen_before(*before, *own)
+            new = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
+            self.fitted["patients"]["before"] = seen_before(*before, *new)
             self._keep_hparams()
 
     @property
@@ -168,6 +171,11 @@ class TaughtModule(SubspaceModule):
         remembered = None if self._answers is None else self._answers(batch)
         return self._teacher[0].to(batch.has_expression.device)(batch) if remembered is None else remembered
 
+    @torch.no_grad()
+    def _teacher_of_validation(self, batch: Batch) -> SubspaceOutput:
+        """The output of the checkpoint's teacher, whose backbone answers with cross-fitted predictions."""
+        return self._teacher[-1].to(batch.has_expression.device)(batch)
+
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         return self.task.divergence(student, teacher, self.temperature)
 
@@ -180,7 +188,7 @@ class TaughtModule(SubspaceModule):
         """
         scores = super()._share_scores(batch, output, logits)
         if self.teacher_path is not None:
-            answer = self._teacher_output(batch).logits
+            answer = self._teacher_of_validation(batch).logits
             divergence = torch.stack([self._divergence(each, answer) for each in logits])
             scores["agreement"] = (-divergence, batch.has_expression & self._available(batch).any(0))
         return scores
