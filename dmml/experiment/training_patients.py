@@ -58,8 +58,7 @@ class TrainingPatients(Callback):
         cohort = getattr(data, "cohort", None)
         if stage == "validate" and cohort is None:  # a data module of the user's own need not know such a part
             return
-        # Those who chose the model's epoch are validated again as a matter of course; those who taught it are not.
-        part, known = ("val", ("train",)) if stage == "validate" else ("test", ("train", "val"))
+        part, known = ("val", self._teaching_parts) if stage == "validate" else ("test", ("train", "val"))
         patients = data.patients(part)
         table = patients if cohort is None else list(cohort.clinical.patients.index)
         self.of, self.seen = len(patients), patients_seen(patients, table, self.fitted, known)
@@ -69,16 +68,29 @@ class TrainingPatients(Callback):
             raise InputError(f"{self.checkpoint}: {self._count(stage)}; {self._remedy(cohort)}")
         if stage != "test":
             what = "their predictions look" if stage == "predict" else "these figures are"
-            _warn(f"{self.checkpoint}: {self._count(stage)}; {what} better than those of new patients would be")
+            metrics = "; metrics.csv of the fit has cross-fitted ones" if stage == "validate" and "val" in known else ""
+            _warn(
+                f"{self.checkpoint}: {self._count(stage)}; {what} better than those of new patients would be{metrics}"
+            )
 
     @property
     def unknown(self) -> bool:
         """Whether the checkpoint does not say whom it was trained on."""
         return not self.fitted.get("patients")
 
+    @property
+    def _teaching_parts(self) -> tuple[str, ...]:
+        """Parts of the model's patients whose validation is no news.
+
+        Those who only chose the model's epoch are validated again as a matter of course. A backbone was fitted to them,
+        too; a fit judges by its cross-fitted predictions, which no checkpoint holds.
+        """
+        return ("train", "val") if self.fitted.get("backbone") else ("train",)
+
     def _count(self, stage: str) -> str:
         named = ", ".join(self.seen[:NAMED]) + (", …" if len(self.seen) > NAMED else "")
-        part = "training" if stage == "validate" else "training or inner validation"
+        parts = self._teaching_parts if stage == "validate" else ("train", "val")
+        part = "training or inner validation" if "val" in parts else "training"
         verb = TrainerFn(stage).value
         return f"{len(self.seen)} of the {self.of} patients to {verb} were in the {part} of this model ({named})"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,6 +13,8 @@ import yaml
 from html_page import Page
 
 from dmml.__main__ import main
+from dmml.experiment.training_patients import TrainingPatients
+from dmml.training.checkpoint import hash_patients
 from dmml.training.packing import pack, unpack
 
 pytestmark = pytest.mark.slow
@@ -150,10 +153,28 @@ def test_predict_warns_and_goes_on(folds, capsys):
 def test_validation_with_another_fold_warns_of_patients_who_taught_the_model(folds, capsys):
     argv = words(folds, "three_folds", verb="validate")
     assert main([*argv, "--data.fold", "1"]) == 0
-    assert "warning: " not in capsys.readouterr().err
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "4 of the 4 patients to validate were in the training or inner validation" in line, "the backbone knows them"
+    assert "metrics.csv of the fit has cross-fitted ones" in line
     assert main([*argv, "--data.fold", "2"]) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert "of the 4 patients to validate were in the training of this model" in line
+    assert "of the 4 patients to validate were in the training or inner validation of this model" in line
+
+
+def test_those_who_only_chose_the_epoch_are_validated_again_without_a_warning():
+    fitted = {"patients": {part: hash_patients([part]) for part in ("train", "val")}}
+    assert validated(fitted, "val") == []
+    assert validated(fitted, "train") == ["train"]
+    assert validated(fitted | {"backbone": {"n_outputs": 3}}, "val") == ["val"]
+
+
+def validated(fitted: dict, patient: str) -> list[str]:
+    """Patients of whom a validation of one patient warns."""
+    table = SimpleNamespace(patients=pd.DataFrame(index=[patient]))
+    data = SimpleNamespace(patients=lambda part: [patient], cohort=SimpleNamespace(clinical=table))
+    callback = TrainingPatients("best.ckpt", fitted, allowed=False)
+    callback.setup(SimpleNamespace(datamodule=data), None, "validate")
+    return callback.seen
 
 
 def test_results_of_a_checkpoint_that_does_not_say_whom_it_saw_say_so(folds, tmp_path, capsys):
