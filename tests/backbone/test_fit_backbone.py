@@ -62,7 +62,7 @@ def test_cross_fitted_predictions_are_honest_about_how_good_they_are(many):
 @pytest.mark.parametrize("kind", ["survival", "classification"])
 def test_a_patients_own_outcome_does_not_reach_the_patients_cross_fitted_prediction(kind, monkeypatch):
     """With the variances held: these few numbers of the whole cohort are chosen once, by all patients."""
-    variances = {"rna": 0.3, "shift": -1.0, "rare": -1.0}
+    variances = {"rna": 0.3, "shift": -1.0, "composition": -1.0, "rare": -1.0}
     monkeypatch.setattr(
         module,
         "fit_blocks",
