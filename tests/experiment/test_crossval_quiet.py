@@ -53,7 +53,9 @@ def test_a_fit_and_a_cross_validation_print_no_warning_of_a_library(cohort, tmp_
     printed = "".join(capfd.readouterr())
     assert "srun" not in printed
     assert "site-packages" not in printed
-    assert "arning" not in printed
+    own = [line for line in printed.splitlines() if "the 4 patients to validate" in line]
+    assert len(own) == 1  # the backbone knows these patients: dmml says so itself
+    assert "arning" not in printed.replace(own[0], "")
     crossval = printed[printed.rindex("development: RNA") :].splitlines()
     assert (
         len([line for line in crossval if line.startswith("development")]) == 1 + 2 * 4 + 1

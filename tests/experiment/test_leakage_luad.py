@@ -71,7 +71,7 @@ def test_absurd_test_patients_of_luad_change_no_bit(luad, preset, repository, tm
 
     base = fitted("base", [], what=())
     epoch = base["teacher"]["checkpoint"]["epoch"]
-    assert 0 < epoch < 49  # the inner validation did choose one
+    assert epoch < 49  # the first of those with the best inner validation, at which the deep part may count for nothing
     penalties = [one["model"].penalty for one in base["regressions"]]
     assert len(penalties) == 2
     assert not differences(base, fitted("unseen", test))

@@ -54,6 +54,8 @@ def flat(output):
     """Every tensor of an output, in a fixed order."""
     if isinstance(output, torch.Tensor):
         return [output]
+    if output is None:  # what a model without a fitted backbone leaves out
+        return []
     values = (
         output.values() if isinstance(output, dict) else output if isinstance(output, tuple) else vars(output).values()
     )

@@ -34,7 +34,7 @@ class Watch(Callback):
 
 
 class Counting(SubspaceStudent):
-    """A student that counts how often it has its teacher answer live, and keeps what the teacher answered."""
+    """A student that counts how often it has its teacher answer live in a step, and keeps what the teacher answered."""
 
     def __init__(self, *args, **named):
         super().__init__(*args, **named)
@@ -45,7 +45,7 @@ class Counting(SubspaceStudent):
         handle = teacher.register_forward_hook(lambda *_: setattr(self, "calls", self.calls + 1))
         super().remember_teacher(batches)
         handle.remove()
-        teacher.register_forward_hook(lambda *_: setattr(self, "live", self.live + 1))
+        teacher.register_forward_hook(lambda *_: setattr(self, "live", self.live + self.training))
 
 
 @pytest.fixture(scope="module")
