@@ -183,7 +183,7 @@ def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
 
 
 def calibrated(
-    task: Task, predictor: NDArray, target: Mapping[str, Tensor], spread: NDArray
+    task: Task, predictor: NDArray, target: Mapping[str, Tensor], spread: NDArray, weight: Tensor | float = 1.0
 ) -> tuple[NDArray, NDArray]:
     """Bias and slope by penalised likelihood: logits = bias + slope · predictor @ spread.
 
@@ -192,6 +192,7 @@ def calibrated(
         predictor: (n, q).
         target: Of n observed patients.
         spread: (q, C) before the slope.
+        weight: (n,) of each patient in the likelihood.
 
     Returns:
         bias (C,) and slope · spread (q, C); the slope is at least 0.05, so that an order is never turned round.
@@ -202,7 +203,7 @@ def calibrated(
         with torch.enable_grad():
             x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
             logits = x[1:] + x[0] * spread_predictor
-            loss = -task.calibration_log_likelihood(logits, target).double().sum()
+            loss = -(task.calibration_log_likelihood(logits, target).double() * weight).sum()
             loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + ((x[1:] / BIAS_SD) ** 2).sum() / 2
             loss.backward()
         return loss.item(), x.grad.numpy()

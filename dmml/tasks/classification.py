@@ -27,7 +27,7 @@ class Classification(Task):
     Args:
         classes: Names in their order (grades ascending); the training patients' labels, sorted, when None. A label is a
             class also where a table has `2.0` for the class `2`, as pandas writes a column of numbers with gaps.
-        class_weights: Weight of each class in the loss; None = 1 each; "balanced" = inversely proportional to the
+        class_weights: Weight of each class in the loss, and in what sets the levels of a backbone; None = 1 each; "balanced" = inversely proportional to the
             training patients of a class, with mean 1 over them.
         combination: See `Task`.
     """
@@ -131,8 +131,11 @@ class Classification(Task):
         return MultinomialLikelihood(target["label"].numpy(), self.n_outputs)
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
-        """One slope for all classes, and a constant for each."""
-        return calibrated(self, predictor, target, np.eye(self.n_outputs))
+        """One slope for all classes, and a constant for each; patients count by the weights of their classes."""
+        weight = 1.0
+        if isinstance(self.class_weights, list):
+            weight = torch.tensor(self.class_weights, dtype=torch.float64)[target["label"]]
+        return calibrated(self, predictor, target, np.eye(self.n_outputs), weight)
 
     def metrics(self) -> MetricCollection:
         """Macro AUC over the classes that are there."""

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -99,3 +100,16 @@ def test_a_class_that_nobody_has_leaves_the_auc_of_the_others_without_a_warning(
     auc.update(logits, {"label": torch.ones(12, dtype=torch.long)})
     assert torch.isnan(auc.compute())
     assert not recwarn.list
+
+
+def test_class_weights_set_the_levels_of_a_linear_predictor():
+    label = torch.tensor([0] * 90 + [1] * 10)
+    target = {"label": label, "observed": torch.ones(100, dtype=torch.bool)}
+    predictor = np.zeros((100, 2))  # tells nothing: all that is left is how often a class is there
+    shares = []
+    for weights in (None, "balanced"):
+        task = Classification(class_weights=weights)
+        task.fit({"label": ["ab"[i] for i in label]})
+        bias, _ = task.calibrate(predictor, target)
+        shares.append(torch.tensor(bias).softmax(0)[1].item())
+    assert shares == pytest.approx([0.1, 0.5], abs=0.01)
