@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmml.data.encoder_match import refuse_other_encoder
 from dmml.errors import InputError
 from dmml.training.checkpoint import adopt, read_checkpoint, seen_before
 from dmml.training.cross_fitted import CrossFittedTeachers
@@ -79,6 +80,9 @@ class TaughtModule(SubspaceModule):
     def _fit_to(self, data: Any) -> None:
         super()._fit_to(data)
         if self._teacher:
+            if getattr(data, "store", None) is not None:  # the teacher answers for the student's patients
+                path = f"{data.features or data.store.path}, which the teacher {self.teacher_path} is to read"
+                refuse_other_encoder(path, data.store, self._teacher[0].n_features, self._teacher[0].fitted)
             # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
             self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
 

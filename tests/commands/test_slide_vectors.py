@@ -103,6 +103,17 @@ def test_a_student_alone_on_a_cohort_without_rna(cohorts, vectors, tmp_path):
     assert main(["crossval", "--config", str(config), "--out", out, *words]) == 0
 
 
+def test_a_teacher_of_other_features_is_refused_in_one_line(cohorts, vectors, capsys):
+    data = data_of(vectors) | {"features": str(cohorts.root / "development" / "features.zarr")}
+    assert main(["fit", "--config", str(cohorts.config("v_tiles", "SubspaceTeacher", data=data))]) == 0
+    model = {"teacher": cohorts.best("v_tiles")}
+    config = cohorts.config("v_taught", "SubspaceStudent", model=model, data=data_of(vectors))
+    capsys.readouterr()
+    assert main(["fit", "--config", str(config)]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert f"which the teacher {cohorts.best('v_tiles')} is to read: " in line
+
+
 def test_a_model_that_names_other_magnifications_is_refused_in_one_line(cohorts, vectors, capsys):
     config = cohorts.config("v_wrong", "SubspaceTeacher", data=data_of(vectors), model={"magnifications": [5, 20]})
     assert main(["fit", "--config", str(config)]) == 2
