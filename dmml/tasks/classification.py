@@ -27,8 +27,8 @@ class Classification(Task):
     Args:
         classes: Names in their order (grades ascending); the training patients' labels, sorted, when None. A label is a
             class also where a table has `2.0` for the class `2`, as pandas writes a column of numbers with gaps.
-        class_weights: Weight of each class in the loss, and in what sets the levels of a backbone; None = 1 each; "balanced" = inversely proportional to the
-            training patients of a class, with mean 1 over them.
+        class_weights: Weight of each class in the loss, and where the levels of a backbone are set; None = 1 each;
+            "balanced" = inversely proportional to the training patients of a class, with mean 1 over them.
         combination: See `Task`.
     """
 
