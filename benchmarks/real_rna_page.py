@@ -21,9 +21,12 @@ def page(results: Results) -> str:
         "TCGA-LUAD and TCGA-GBMLGG with the z-scored RNA and the folds that MCAT and PORPOISE published; there are no "
         "slides here. Both were looked at while dmml was built: they are development cohorts, and their figures confirm "
         "nothing. Hyper-parameters come from inner validation patients or from simulated cohorts, not from these folds, with "
-        "two exceptions: that the weights of clinic and model are learned from patients to whom neither was fitted was chosen "
+        "three exceptions: that the weights of clinic and model are learned from patients to whom neither was fitted was chosen "
         "because the other way lost 0.02 of concordance on LUAD's published folds, and how regressions choose their penalty "
-        "and code ordered covariates was compared on these cohorts, in which they differ by less than 0.02.",
+        "and code ordered covariates was compared on these cohorts, in which they differ by less than 0.02; and that the "
+        "backbone's prior of RNA follows all genes beside their leading components, and that its levels are set by the part "
+        "of an interval that was followed, was decided after GBMLGG (concordance 0.74 against 0.83) and LUAD (integrated "
+        "Brier score 0.221 against 0.199) were seen.",
         "",
         f"    {COMMAND}",
         "",
