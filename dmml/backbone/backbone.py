@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dmml.backbone.blocks import Readout
+from dmml.backbone.fit_statistics import N_CLUSTERS
 from dmml.backbone.slide_statistics import STATISTICS, SlideStatistics
 from dmml.types import SUBSPACES, Bag
 
@@ -48,7 +49,7 @@ class Backbone(nn.Module):
         ValueError: An argument is too small.
     """
 
-    def __init__(self, components: int = 6, clusters: int = 6, max_tokens: int = 4096, seed: int = 0):
+    def __init__(self, components: int = 6, clusters: int = N_CLUSTERS, max_tokens: int = 4096, seed: int = 0):
         super().__init__()
         if components < 1 or clusters < 2 or max_tokens < 2:
             raise ValueError(

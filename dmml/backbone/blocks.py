@@ -106,9 +106,8 @@ class Readout(nn.Module):
 
     def __init__(self, mean: NDArray, scale: NDArray, weight: NDArray, clip: float):
         super().__init__()
-        clip = min(
-            clip, float(np.finfo(np.float32).max)
-        )  # a checkpoint must hold no infinity, of which no average could be taken
+        # A checkpoint must hold no infinity, of which no average could be taken.
+        clip = min(clip, float(np.finfo(np.float32).max))
         for name, values in (("mean", mean), ("scale", scale), ("weight", weight), ("clip", clip)):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
 

@@ -223,17 +223,14 @@ def _fit_outcome(
 ) -> _Outcome:
     """One convex model of all blocks, the regression of its RNA part on slides, and predictions out of fold."""
     observed = patients.target["observed"].numpy()
-    names = BESIDE_RNA if rna.blocks else STATISTICS
+    statistics = {name: slides.design(name) for name in slides.blocks}
     designs = {"rna": rna.design()} if rna.blocks else {}
-    designs |= {name: slides.design(name) for name in names if name in slides.blocks}
+    designs |= {name: x for name, x in statistics.items() if not rna.blocks or name in BESIDE_RNA}
     n, q = int(observed.sum()), likelihood.n_outputs
     if not designs or n < 2:
         return _Outcome({}, {}, np.zeros((2, len(observed), len(SUBSPACES) + 1, q)))
     model = fit_blocks(likelihood, {name: x[observed] for name, x in designs.items()})
-    taught = (
-        patients.has_expression & slides.has_tissue if rna.blocks and slides.blocks else np.zeros(len(observed), bool)
-    )
-    statistics = {name: slides.design(name) for name in slides.blocks}
+    taught = patients.has_expression & slides.has_tissue if rna.blocks and statistics else np.zeros(len(observed), bool)
     regression = None
     if taught.sum() >= MIN_PATIENTS:
         targets = _rna_parts(rna, model)[taught]

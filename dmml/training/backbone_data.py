@@ -17,6 +17,17 @@ from dmml.tasks import Task
 from dmml.types import Bag
 
 
+def patients_of_fit(data: Any) -> list[str]:
+    """Patients to whom a backbone is fitted, in the order of its rows: training, then inner validation.
+
+    The inner validation judges cross-fitted predictions, so its patients can take part in the fit.
+
+    Args:
+        data: A `MultimodalDataModule` after `setup("fit")`.
+    """
+    return [*data.patients("train"), *data.patients("val")]
+
+
 def training_patients(
     data: Any,
     task: Task,
@@ -26,9 +37,7 @@ def training_patients(
     program_scores: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None,
     with_rna: bool,
 ) -> TrainingPatients:
-    """What `fit_backbone` takes: the training patients, followed by those of the inner validation.
-
-    The inner validation judges cross-fitted predictions, so its patients can take part in the fit.
+    """What `fit_backbone` takes, of the `patients_of_fit`.
 
     Args:
         data: A `MultimodalDataModule` after `setup("fit")`.
@@ -39,7 +48,7 @@ def training_patients(
         program_scores: Expression and (n,) bool → {subspace: (n, P)}; None = programs are not fitted.
         with_rna: Whether RNA takes part in the model of the outcome.
     """
-    patients = [*data.patients("train"), *data.patients("val")]
+    patients = patients_of_fit(data)
     statistics = {int(m): values for m, values in (fitted.get("feature_statistics") or {}).items()}
     feature_statistics = {
         m: (np.array(statistics[m]["mean"]), np.array(statistics[m]["scale"]))

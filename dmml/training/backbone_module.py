@@ -11,7 +11,7 @@ from torch import Tensor
 from dmml.backbone.backbone import Backbone, BackboneOutput
 from dmml.backbone.fit_backbone import CrossFitted, fit_backbone
 from dmml.backbone.slide_statistics import SlideStatistics
-from dmml.training.backbone_data import training_patients
+from dmml.training.backbone_data import patients_of_fit, training_patients
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.logged_module import LoggedModule
 from dmml.training.packing import unpack
@@ -107,7 +107,7 @@ class BackboneModule(LoggedModule):
         )
         with torch.no_grad():
             cross_fitted = fit_backbone(backbone, patients, self.task)
-        self.remember_backbone([*data.patients("train"), *data.patients("val")], cross_fitted)
+        self.remember_backbone(patients_of_fit(data), cross_fitted)
 
     def remember_backbone(self, patients: Sequence[str], cross_fitted: CrossFitted) -> None:
         """Answer for these patients with the backbone's cross-fitted predictions, until `on_fit_end`.

@@ -14,6 +14,7 @@ from dmml.errors import InputError
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
+from dmml.training.backbone_data import patients_of_fit
 from dmml.training.checkpoint import patients_seen, start_from
 from dmml.training.programs import ProgramScores
 from dmml.training.taught_module import TaughtModule
@@ -193,7 +194,7 @@ class SubspaceStudent(TaughtModule):
             return
         self.backbone.copy_without_rna(teacher.backbone)
         self.fitted["backbone"] = self.backbone.layout
-        patients = [*data.patients("train"), *data.patients("val")]
+        patients = patients_of_fit(data)
         if patients_seen(patients, patients, teacher.fitted):
             # The teacher's backbone knows these patients' outcomes: what it would have said of each without that
             # patient is found by fitting it once more.
