@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
 
 from dmml.data.module import MultimodalDataModule
 from dmml.simulate.plan import Plan
@@ -48,3 +49,14 @@ def section_of(folder: Path, cohort: str = "development") -> dict[str, Any]:
         "features": str(own / "features.zarr"),
         "split": {"folds": 3, "seed": 0} if cohort == "development" else None,
     }
+
+
+def quiet_trainer(folder: Path, **changes: Any) -> Trainer:
+    """A trainer on the CPU that logs, keeps and prints nothing, and validates no sooner than after an epoch."""
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return Trainer(default_root_dir=folder, accelerator="cpu", num_sanity_val_steps=0, **quiet, **changes)

@@ -1,7 +1,8 @@
 """The average of weights leaves alone what a model keeps beside them."""
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from cohorts import quiet_trainer
+from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
 
 from dmml.callbacks.weight_average import EMA
@@ -31,17 +32,7 @@ class Counted(LightningModule):
 def test_after_a_fit_the_model_has_the_averaged_weights_and_its_own_latest_buffers(tmp_path):
     model, rows = Counted(), torch.randn(8, 2)
     average = EMA(decay=0.5)
-    trainer = Trainer(
-        max_epochs=3,
-        callbacks=[average],
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    trainer = quiet_trainer(tmp_path, max_epochs=3, callbacks=[average])
     trainer.fit(model, DataLoader(rows, batch_size=4), DataLoader(rows, batch_size=8))
     assert model.validations == 3
     assert torch.equal(model.line.weight, average._average_model.module.line.weight)

@@ -9,6 +9,8 @@ from dmml.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
+MODELS = ("teacher", "student", "student_undistilled")
+
 
 def backbones(folder):
     """{model: whether its checkpoint has a backbone}."""
@@ -22,36 +24,18 @@ def backbones(folder):
 @pytest.mark.parametrize(("model", "has"), [({}, True), ({"backbone": None}, False)])
 def test_one_line_removes_it_from_teacher_and_students_of_a_cross_validation(cohort, tmp_path, model, has):
     config = write_config(tmp_path / "c.yaml", cohort, model=model)
-    run(
-        "--config",
-        config,
-        "--models",
-        "teacher,student,student_undistilled",
-        "--out",
-        tmp_path / "out",
-        "--only-fold",
-        0,
-    )
+    run("--config", config, "--models", ",".join(MODELS), "--out", tmp_path / "out", "--only-fold", 0)
     found = backbones(tmp_path / "out" / "fold_0")
-    assert set(found) == {"teacher", "student", "student_undistilled"}
+    assert set(found) == set(MODELS)
     assert set(found.values()) == {has}
 
 
 def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistilled_its_own(cohort, tmp_path):
     config = write_config(tmp_path / "c.yaml", cohort)
-    run(
-        "--config",
-        config,
-        "--models",
-        "teacher,student,student_undistilled",
-        "--out",
-        tmp_path / "out",
-        "--only-fold",
-        0,
-    )
+    run("--config", config, "--models", ",".join(MODELS), "--out", tmp_path / "out", "--only-fold", 0)
     states = {
         name: read_checkpoint(tmp_path / "out" / "fold_0" / name / "checkpoints" / "best.ckpt")["state_dict"]
-        for name in ("teacher", "student", "student_undistilled")
+        for name in MODELS
     }
     own = [name for name in states["student"] if name.startswith("backbone.")]
     assert all(torch.equal(states["teacher"][name], states["student"][name]) for name in own)

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from batches import pad_batch, shuffle_batch
-from cohorts import data_of, section_of
-from lightning.pytorch import Trainer
+from cohorts import data_of, quiet_trainer, section_of
 
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
@@ -23,22 +22,9 @@ pytestmark = pytest.mark.slow
 GRADES = {"outcome": {"label": "grade"}}
 
 
-def trainer_in(folder, epochs=1):
-    return Trainer(
-        max_epochs=epochs,
-        default_root_dir=folder,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-
-
 def trained(model, data, folder, epochs=1):
     """The module after a fit, and its checkpoint."""
-    trainer = trainer_in(folder, epochs)
+    trainer = quiet_trainer(folder, max_epochs=epochs)
     trainer.fit(model, data)
     path = str(Path(folder) / f"{type(model).__name__}.ckpt")
     trainer.save_checkpoint(path)
@@ -61,7 +47,7 @@ def loaded(path, kind=SubspaceTeacher):
 def outer_batch(model, data, folder):
     """One batch of all test patients, as the model's data module collates it."""
     data.batch_size = 30
-    trainer_in(folder).predict(model, data)
+    quiet_trainer(folder, max_epochs=1).predict(model, data)
     return next(iter(data.test_dataloader()))
 
 
@@ -171,7 +157,7 @@ def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort,
     torch.save(kept, path)
     fresh, tuned = SubspaceTeacher(width=16), SubspaceTeacher(width=16, init_from=str(path))
     for model in (fresh, tuned):
-        trainer = trainer_in(tmp_path, epochs=0)
+        trainer = quiet_trainer(tmp_path, max_epochs=0)
         trainer.fit(model, data_of(cohort, fold=1))
     a, b = fresh.backbone.state_dict(), tuned.backbone.state_dict()
     assert a.keys() == b.keys()
@@ -187,7 +173,7 @@ def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort,
 def test_a_loaded_model_that_is_fitted_again_keeps_what_its_heads_have_learned(fits, cohort, tmp_path):
     model = loaded(fits["teacher"][1])
     before = {name: value.clone() for name, value in model.heads.state_dict().items()}
-    trainer_in(tmp_path, epochs=0).fit(model, data_of(cohort))
+    quiet_trainer(tmp_path, max_epochs=0).fit(model, data_of(cohort))
     assert before["10x.linear.weight"].any()
     assert all(torch.equal(value, model.heads.state_dict()[name]) for name, value in before.items())
 
@@ -207,7 +193,7 @@ def test_a_prediction_after_a_fit_that_broke_off_reads_slides_and_not_what_the_f
 
 def training_batches(model, data, folder):
     """Batches of training patients, after a prediction of the outer test patients."""
-    trainer_in(folder).predict(model, data)
+    quiet_trainer(folder, max_epochs=1).predict(model, data)
     data.setup("fit")
     return data.train_patients_in_order()
 
@@ -324,7 +310,7 @@ def test_what_a_fit_learns_beside_is_what_the_checkpoint_adds_it_to(fits, cohort
     for key, values in remembered.items():
         assert values.std() > 0, key
     model.on_fit_end()
-    trainer_in(tmp_path).predict(model, data)  # gives the data module its model
+    quiet_trainer(tmp_path, max_epochs=1).predict(model, data)  # gives the data module its model
     data.setup("fit")
     batch = next(iter(data.train_patients_in_order()))
     read = model(batch).backbone_programs
