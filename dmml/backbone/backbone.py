@@ -33,11 +33,16 @@ class BackboneOutput:
 
 
 class Backbone(nn.Module):
-    """Teacher: f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, composition, rare). Student: E[f_tumor + f_tme | slide] + f_tissue.
+    """A linear model of what genes and label-free statistics of slides tell of the outcome.
 
-    Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. For a patient
-    without RNA, the RNA's part is predicted from the slide, so teacher and student are one model; a magnification or a
-    slide that is absent counts as the training mean.
+    With RNA, f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, composition, rare). Without RNA, f is the average of
+    E[f_tumor + f_tme | slide] + f_tissue and a model of the slide alone, with the weights that `fit_outcome` chooses.
+
+    Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. A teacher reads
+    a patient without RNA as its student does; a magnification or a slide that is absent counts as the training mean.
+
+    Readouts: `rna_<subspace>`, `tissue_<statistic>` for patients with RNA, `slide_<statistic>` of all three parts for
+    patients without, `programs_<magnification>x_<statistic>`.
 
     Args:
         components: Leading principal components of a subspace's genes that get equal variance (`fit_gene_block`).
@@ -77,12 +82,13 @@ class Backbone(nn.Module):
         self.register_buffer("spread", torch.zeros(2, layout["n_predictors"], layout["n_outputs"]))
 
     def copy_without_rna(self, teacher: Backbone) -> None:
-        """Copy what a teacher's backbone uses for patients without RNA: the composed student.
+        """Copy what a teacher's backbone uses for patients without RNA.
 
         Args:
             teacher: A fitted backbone.
         """
-        readouts = {name: sizes for name, sizes in teacher.layout["readouts"].items() if not name.startswith("rna_")}
+        of_rna = ("rna_", "tissue_")
+        readouts = {name: sizes for name, sizes in teacher.layout["readouts"].items() if not name.startswith(of_rna)}
         self.build({**teacher.layout, "readouts": readouts})
         self.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in self.state_dict()})
 
@@ -154,9 +160,12 @@ class Backbone(nn.Module):
 
     def calibration(self, has_expression: Tensor) -> tuple[Tensor, Tensor]:
         """Bias (B, C) and spread (B, q, C): predictors with and without RNA are calibrated apart, since RNA makes them surer."""
-        uses_rna = has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
-        row = (~uses_rna).long()
+        row = (~self.uses_rna(has_expression)).long()
         return self.bias[row], self.spread[row]
+
+    def uses_rna(self, has_expression: Tensor) -> Tensor:
+        """(B,) bool whether a patient is predicted by the model that reads RNA."""
+        return has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
 
     def reads_rna(self, expression: Mapping[str, Tensor], has_expression: Tensor) -> dict[str, Tensor]:
         """{subspace: (B,) bool} whether a patient's part is read from RNA; otherwise it is predicted from the slide."""
@@ -172,11 +181,15 @@ class Backbone(nn.Module):
         """(B, 3, q) parts of the predictor; a subspace's is read from RNA, or from the slide where there is none."""
         joined = {name: self._joined(statistics, present, name) for name in STATISTICS if statistics}
         nothing = self.bias.new_zeros(len(has_expression), self.layout["n_predictors"])
-        tissue = self._sum("tissue", joined, nothing)
-        from_slide = self._sum("expected", joined, nothing.repeat(1, len(SUBSPACES)))
+        *subspaces, tissue = self._sum("slide", joined, nothing.repeat(1, len(SUBSPACES) + 1)).chunk(
+            len(SUBSPACES) + 1, 1
+        )
+        uses_rna = self.uses_rna(has_expression).unsqueeze(1)
+        if any(f"tissue_{name}" in self.readouts for name in joined):
+            tissue = torch.where(uses_rna, self._sum("tissue", joined, nothing), tissue)
         predictors = []
         reads_rna = self.reads_rna(expression, has_expression)
-        for s, part in zip(SUBSPACES, from_slide.chunk(len(SUBSPACES), 1), strict=True):
+        for s, part in zip(SUBSPACES, subspaces, strict=True):
             if f"rna_{s}" in self.readouts and s in expression:
                 values = expression[s].float()
                 measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))

@@ -16,11 +16,19 @@ RARE_THRESHOLD = 1.5
 """Standard deviations beyond which a token counts as far out along a direction"""
 MIN_SQUARE = 1e-6
 """Lower bound of the mean z² before its logarithm is taken"""
+ROOT_OFFSET = 0.01
+"""Makes the signed root smooth at 0; noise alone gives mean squares of about this size"""
 
 
-def beyond_threshold(z: Tensor) -> Tensor:
-    """sign(z) max(|z| − 1.5, 0), elementwise."""
-    return z - z.clamp(-RARE_THRESHOLD, RARE_THRESHOLD)
+def signed_square(z: Tensor) -> Tensor:
+    """Square of what is far out, with its sign: e |e| with e = sign(z) max(|z| − 1.5, 0), elementwise."""
+    excess = z - z.clamp(-RARE_THRESHOLD, RARE_THRESHOLD)
+    return excess * excess.abs()
+
+
+def root_length(mean: Tensor) -> Tensor:
+    """√(|r| + 0.01) of a mean r of signed squares; r / √(|r| + 0.01) is its signed root."""
+    return (mean.abs() + ROOT_OFFSET).sqrt()
 
 
 class SlideStatistics(nn.Module):
@@ -32,7 +40,8 @@ class SlideStatistics(nn.Module):
     - composition (K): share of the tokens in each cluster;
     - contrasts (K · D): c_k = Σ_{n in k} (x̂_n − s − g_k) / (N_k + 3), from which every shift of a whole slide is gone;
     - rare (2 J): with y_n = x̂_n − s − g_k − c_k and z = y · v_j / u for each direction v_j that stands out,
-      mean_n sign(z) max(|z| − 1.5, 0) and log mean_n z².
+      the signed root r / √(|r| + 0.01) of r = mean_n e |e| with e = sign(z) max(|z| − 1.5, 0), which grows in proportion
+      to how far out a few tokens are, and log mean_n z².
 
     All are invariant to the order of tokens, to padding and to batch mates; the cost is linear in tokens.
 
@@ -149,7 +158,8 @@ class SlideStatistics(nn.Module):
     def _rare(self, z: Tensor, count: Tensor) -> Tensor:
         """(B, 2 J) from the scores z (B, N, J)."""
         spread = (z.square().sum(1) / count).clamp_min(MIN_SQUARE).log()
-        return torch.cat([beyond_threshold(z).sum(1) / count, spread], 1)
+        far_out = signed_square(z).sum(1) / count
+        return torch.cat([far_out / root_length(far_out), spread], 1)
 
     def residual(self, bag: Bag) -> Tensor:
         """(tokens, D) residuals of one patient's real tokens: less slide mean, cluster centre and contrast, standardised."""

@@ -15,7 +15,8 @@ from dmml.backbone.slide_statistics import (
     MIN_SQUARE,
     STATISTICS,
     SlideStatistics,
-    beyond_threshold,
+    root_length,
+    signed_square,
 )
 from dmml.types import SUBSPACES, Bag
 
@@ -51,7 +52,7 @@ def tile_contributions(
     - shift: (x̂_n − μ) · A / N;
     - composition: A_k / N − μ · A / N;
     - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, with s held fixed: how a tile differs from its slide;
-    - rare, the mean beyond the threshold: sign(z_n) max(|z_n| − 1.5, 0) A / N − μ A / N;
+    - rare, the signed root of r = mean e |e|: e_n |e_n| A / (N √(|r| + 0.01)) − μ A / N;
     - rare, the log of v = mean z²: with v₀ = exp μ, log v − μ = (v − v₀) / L(v, v₀), where L(a, b) = (a − b) / (log a −
       log b) is the logarithmic mean; so a tile adds (z_n² − v₀) A / (N L). A tile of more spread than the mean patient's
       counts upwards even if the patient as a whole lies below that mean; dividing log v in proportion to z_n² would reverse
@@ -76,7 +77,8 @@ def tile_contributions(
         is_from_tiles = torch.stack([~measured[s] for s in SUBSPACES] + [torch.ones_like(has_expression)], 1)  # (B, 3)
         tiles: dict[str, dict[int, Tensor]] = {part: {} for part in PARTS}
         for m in statistics:
-            predictors = _tile_predictors(backbone, m, bags[m], statistics) * is_from_tiles[:, None, :, None]
+            predictors = _tile_predictors(backbone, m, bags[m], statistics, backbone.uses_rna(has_expression))
+            predictors = predictors * is_from_tiles[:, None, :, None]
             logits = torch.einsum("bnpq,bqc->bnpc", predictors, spread)
             for part, values in zip(PARTS, logits.unbind(2), strict=True):
                 tiles[part][m] = values
@@ -109,38 +111,42 @@ class _Columns:
 
 
 def _columns(
-    backbone: Backbone, name: str, magnification: int, statistics: Mapping[int, Mapping[str, Tensor]]
+    backbone: Backbone, name: str, magnification: int, statistics: Mapping[int, Mapping[str, Tensor]], uses_rna: Tensor
 ) -> _Columns | None:
-    """Weights of a statistic at a magnification; None where no part reads it."""
-    keys = (f"expected_{name}", f"tissue_{name}")
-    readouts = [backbone.readouts[key] if key in backbone.readouts else None for key in keys]
-    first_readout = next((readout for readout in readouts if readout is not None), None)
-    if first_readout is None:
+    """Weights of a statistic at a magnification for patients with and without RNA (B,); None where no part reads it."""
+    if f"slide_{name}" not in backbone.readouts:
         return None
+    readout = backbone.readouts[f"slide_{name}"]
     # A readout holds all magnifications side by side; the readouts of one statistic come from one block, so their mean,
     # scale and clip are the same.
     raw = statistics[magnification][name]
     first = sum(statistics[m][name].shape[1] for m in takewhile(lambda m: m != magnification, statistics))
     rows = slice(first, first + raw.shape[1])
-    mean, scale = first_readout.mean[rows], first_readout.scale[rows]
+    mean, scale = readout.mean[rows], readout.scale[rows]
     z = (raw - mean) / scale
-    clipped = z.clamp(-first_readout.clip, first_readout.clip)
+    clipped = z.clamp(-readout.clip, readout.clip)
     factor = torch.where(clipped == z, 1.0, clipped / z) / scale  # (B, d)
     q = backbone.layout["n_predictors"]
-    widths = (len(SUBSPACES) * q, q)
-    weights = [
-        raw.new_zeros(len(mean), width) if readout is None else readout.weight[rows]
-        for readout, width in zip(readouts, widths, strict=True)
-    ]
-    return _Columns(mean, factor.unsqueeze(-1) * torch.cat(weights, 1))
+    weight = readout.weight[rows].expand(len(raw), -1, -1)  # (B, d, 3 q)
+    tissue = weight.new_zeros(q)
+    if f"tissue_{name}" in backbone.readouts:
+        tissue = backbone.readouts[f"tissue_{name}"].weight[rows]
+    # The parts of the subspaces are those of patients without RNA: with RNA no tile takes part in them.
+    tissue = torch.where(uses_rna[:, None, None], tissue, weight[..., -q:])
+    weight = torch.cat([weight[..., :-q], tissue], -1)
+    return _Columns(mean, factor.unsqueeze(-1) * weight)
 
 
 def _tile_predictors(
-    backbone: Backbone, magnification: int, bag: Bag, statistics: Mapping[int, Mapping[str, Tensor]]
+    backbone: Backbone,
+    magnification: int,
+    bag: Bag,
+    statistics: Mapping[int, Mapping[str, Tensor]],
+    uses_rna: Tensor,
 ) -> Tensor:
     """(B, N, 3, q) what each tile of a magnification adds to the predictors of `PARTS`; 0 at padding."""
     fitted = backbone.statistics[f"{magnification}x"]
-    columns = {name: _columns(backbone, name, magnification, statistics) for name in STATISTICS}
+    columns = {name: _columns(backbone, name, magnification, statistics, uses_rna) for name in STATISTICS}
     x, slide = fitted.prepare(bag)
     count = bag.mask.sum(1).clamp_min(1)[:, None, None].float()
     width = len(PARTS) * backbone.layout["n_predictors"]
@@ -177,7 +183,7 @@ def _contrasts(fitted: SlideStatistics, columns: _Columns, x: Tensor, slide: Ten
 def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:
     """(B, N, 3 q) N times what a token's scores z (B, N, J) along the rare directions add."""
     n_directions = z.shape[-1]
-    beyond, spread = columns.split([n_directions, n_directions])
+    far_out, spread = columns.split([n_directions, n_directions])
     count = mask.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
     mean_square = z.square().sum(1) / count  # (B, J)
     held = mean_square.clamp_min(MIN_SQUARE)
@@ -187,4 +193,6 @@ def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:
     logarithmic_mean = typical * torch.where(difference == 0, 1.0, difference.expm1() / difference)
     above = z.square() + (held - mean_square).unsqueeze(1) - typical
     added = (above / logarithmic_mean.unsqueeze(1)) @ spread.weight
-    return added + beyond_threshold(z) @ beyond.weight - beyond.offset
+    squares = signed_square(z)
+    root = root_length(squares.sum(1) / count).unsqueeze(1)  # (B, 1, J)
+    return added + (squares / root) @ far_out.weight - far_out.offset

@@ -45,13 +45,14 @@ def slowly(fitted, features, slide):
         contrasts[k] = sum(token - centres[k] for token in mine) / (len(mine) + 3) if len(mine) else 0
     z = np.array([inner[n] - centres[k] - contrasts[k] for n, k in enumerate(nearest)]) @ directions.T
     z = z / fitted.unit.item()
-    beyond = (np.sign(z) * np.maximum(np.abs(z) - 1.5, 0)).mean(0)
+    square = (np.sign(z) * np.maximum(np.abs(z) - 1.5, 0) ** 2).mean(0)
+    far_out = square / np.sqrt(np.abs(square) + 0.01)
     spread = np.log(np.maximum((z**2).mean(0), 1e-6))
     return {
         "shift": x.mean(0),
         "composition": composition,
         "contrasts": contrasts.ravel(),
-        "rare": np.concatenate([beyond, spread]),
+        "rare": np.concatenate([far_out, spread]),
     }
 
 
@@ -129,5 +130,6 @@ def test_residuals_are_what_the_rare_statistic_reads(statistics, bag):
     expected = statistics(bag)["rare"][0]
     alone = Bag(*(getattr(bag, n)[:1] for n in ("features", "position", "mask", "slide")))
     z = statistics.residual(alone) @ statistics.directions.T / statistics.unit
-    beyond = (z.sign() * (z.abs() - 1.5).clamp_min(0)).mean(0)
-    torch.testing.assert_close(torch.cat([beyond, z.square().mean(0).log()]), expected, atol=1e-5, rtol=1e-4)
+    square = (z.sign() * (z.abs() - 1.5).clamp_min(0).square()).mean(0)
+    far_out = square / (square.abs() + 0.01).sqrt()
+    torch.testing.assert_close(torch.cat([far_out, z.square().mean(0).log()]), expected, atol=1e-5, rtol=1e-4)

@@ -148,12 +148,12 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
     first = {10: 0, 20: 1}[m]
 
     def read(name: str, width: int) -> tuple[np.ndarray, np.ndarray]:
-        readout = backbone.readouts[f"tissue_{name}"]
+        readout = backbone.readouts[f"slide_{name}"]
         rows = slice(first * width, (first + 1) * width)
         if name == "rare":  # the magnifications may have different numbers of directions
             before = 2 * len(backbone.statistics["10x"].directions) * first
             rows = slice(before, before + width)
-        return readout.mean.double().numpy()[rows], (readout.weight[:, 0] / readout.scale).double().numpy()[rows]
+        return readout.mean.double().numpy()[rows], (readout.weight[:, 2] / readout.scale).double().numpy()[rows]
 
     added = np.zeros(n)
     shift_mean, shift = read("shift", DIM)
@@ -167,8 +167,9 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
         own = of_contrast[c * DIM : (c + 1) * DIM]
         added[i] += (centred[i] - centres[c]) @ own / ((nearest == c).sum() + 3) - contrast_mean @ of_contrast / n
         for d in range(j):
-            far = np.sign(z[i, d]) * max(abs(z[i, d]) - 1.5, 0)
-            added[i] += (far - rare_mean[d]) * rare[d] / n
+            squares = np.sign(z[:, d]) * np.maximum(np.abs(z[:, d]) - 1.5, 0) ** 2
+            root = np.sqrt(abs(squares.mean()) + 0.01)
+            added[i] += (squares[i] / root - rare_mean[d]) * rare[d] / n
             v, typical = (z[:, d] ** 2).mean(), np.exp(rare_mean[j + d])
             logarithmic = (v - typical) / (np.log(v) - np.log(typical))
             added[i] += (z[i, d] ** 2 - typical) / (n * logarithmic) * rare[j + d]
