@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from dmml.functional.groups import sum_by_group
 from dmml.functional.padding import clear_padding
 from dmml.types import Bag
 
@@ -98,14 +99,17 @@ class SlideStatistics(nn.Module):
             shift = ((x.sum(1) / count - self.mean) / self.scale) * present
             empty = shift[:, :0]
             return {"shift": shift, "composition": empty, "contrasts": empty, "rare": empty}
-        along, cluster = self._nearest(along, slide, mask)
-        n_clusters = len(self.centres)
+        along, nearest = self._nearest(along, slide, mask)
+        n_clusters, n_slides = len(self.centres), slide.shape[2]
+        cluster = self._one_hot(nearest)
 
-        # Sums over clusters and over slides in one pass over the tokens.
-        members, slides = cluster.transpose(1, 2), slide.transpose(1, 2)  # (B, K, N), (B, S, N)
-        sums, total = (torch.cat([members, slides], 1) @ x).split([n_clusters, slides.shape[1]], 1)
-        per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)  # (B, 1, S) tokens
-        sums = sums - (members @ slide / per_slide) @ total  # Σ_{n in k} (x_n − s)
+        # Sums over clusters within slides in one pass over the tokens, and all others from them.
+        group = torch.where(nearest < 0, -1, slide.argmax(2) * n_clusters + nearest)
+        by_slide = sum_by_group(x, group, n_slides * n_clusters).unflatten(1, (n_slides, n_clusters))  # (B, S, K, D)
+        total = by_slide.sum(2)  # (B, S, D)
+        members = cluster.transpose(1, 2)  # (B, K, N)
+        per_slide = slide.sum(1).clamp_min(1).unsqueeze(1)  # (B, 1, S) tokens
+        sums = by_slide.sum(1) - (members @ slide / per_slide) @ total  # Σ_{n in k} (x_n − s)
         size = members.sum(2, keepdim=True)  # (B, K, 1)
         contrasts = (sums / self.scale - size * self.centres) / (size + CONTRAST_SHRINKAGE)
         return {
@@ -127,10 +131,11 @@ class SlideStatistics(nn.Module):
             Scores (B, N, K + J) of the slide-centred tokens along the clusters' centres and the directions, and each
             token's nearest cluster (B, N, K), one-hot, 0 at padding.
         """
-        return self._nearest(x @ self.line()[0].T, slide, mask)
+        along, nearest = self._nearest(x @ self.line()[0].T, slide, mask)
+        return along, self._one_hot(nearest)
 
     def _nearest(self, along: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`assign` from the scores (B, N, K + J) of the tokens as they are."""
+        """Slide-centred scores from those (B, N, K + J) of the tokens as they are, and the nearest cluster (B, N), −1 at padding."""
         # Rows of N numbers: with the few scores as columns, every operation would be many times slower.
         slides, along = slide.transpose(1, 2), along.transpose(1, 2).contiguous()  # (B, S, N), (B, K + J, N)
         per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)
@@ -138,9 +143,13 @@ class SlideStatistics(nn.Module):
         along = along - (along @ slide / per_slide) @ slides
         n_clusters = len(self.centres)
         distance = self.centres.square().sum(1, keepdim=True) / 2 - along[:, :n_clusters]
-        index = torch.arange(n_clusters, device=mask.device).view(1, -1, 1)
-        cluster = (distance.min(1, keepdim=True).indices == index) & mask.unsqueeze(1)  # (B, K, N)
-        return along.transpose(1, 2), cluster.float().transpose(1, 2)
+        nearest = distance.min(1).indices.masked_fill(~mask, -1)
+        return along.transpose(1, 2), nearest
+
+    def _one_hot(self, nearest: Tensor) -> Tensor:
+        """(B, N) → (B, N, K); 0 at padding. Laid out in rows of N numbers, as `_nearest` wants them."""
+        index = torch.arange(len(self.centres), device=nearest.device).view(1, -1, 1)
+        return (nearest.unsqueeze(1) == index).float().transpose(1, 2)
 
     def rare_scores(self, along: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:
         """(B, N, J) z of the residuals y along each direction, 0 at padding.
