@@ -24,9 +24,9 @@ def page(results: Results) -> str:
         "three exceptions: that the weights of clinic and model are learned from patients to whom neither was fitted was chosen "
         "because the other way lost 0.02 of concordance on LUAD's published folds, and how regressions choose their penalty "
         "and code ordered covariates was compared on these cohorts, in which they differ by less than 0.02; and that the "
-        "backbone's prior of RNA follows all genes beside their leading components, and that its levels are set by the part "
-        "of an interval that was followed, was decided after GBMLGG (concordance 0.74 against 0.83) and LUAD (integrated "
-        "Brier score 0.221 against 0.199) were seen.",
+        "backbone's prior of RNA follows all genes beside their leading components, and that its levels are set by the days "
+        "of events and of censoring within an interval, was decided after GBMLGG (concordance 0.74 against 0.83) and LUAD "
+        "(integrated Brier score 0.221 against 0.190) were seen.",
         "",
         f"    {COMMAND}",
         "",

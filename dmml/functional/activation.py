@@ -14,7 +14,9 @@ def gelu(x: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled():
         return torch.nn.functional.gelu(x)
-    return torch.ops.aten.gelu_(x.contiguous())  # on strided values, such as a part of a product, it is many times slower
+    return torch.ops.aten.gelu_(
+        x.contiguous()
+    )  # on strided values, such as a part of a product, it is many times slower
 
 
 def gated(value: Tensor, gate: Tensor) -> Tensor:
@@ -29,7 +31,9 @@ def gated(value: Tensor, gate: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return value.tanh() * gate.sigmoid()
     if value.dtype == torch.float32:
-        value = value.mul_(2).sigmoid_().mul_(2).sub_(1)  # the same to rounding; on a CPU a quarter of the time of tanh_
+        value = (
+            value.mul_(2).sigmoid_().mul_(2).sub_(1)
+        )  # the same to rounding; on a CPU a quarter of the time of tanh_
     else:
         value = value.tanh_()
     return value.mul_(gate.sigmoid_())

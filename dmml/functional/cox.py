@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-_SMALL = -12.0
-"""Logit below which log(softplus(x)) is x − exp(x)/2 to the last digit of float32."""
+from dmml.functional.survival import log_interval_hazard
 
 
 def log_cumulative_hazard(logits: Tensor) -> Tensor:
     """η = log Λ(end) = log(−Σ_k log(1 − h_k)), the log of the cumulative hazard at the end of the last interval.
 
     Under proportional hazards Λ_i(end) = Λ_0(end) · exp(η_i), so η is a log-risk up to a constant, which the partial
-    likelihood does not see. −log(1 − h_k) = −logsigmoid(−x_k), and η is the logsumexp over k of its log, which for
-    small hazards is the logit itself: finite, with a finite gradient that does not vanish, for logits of ±1e4.
+    likelihood does not see. It is finite, with a finite gradient that does not vanish, for logits of ±1e4.
 
     Args:
         logits: (B, K) of the hazards h_k = σ(x_k).
@@ -23,12 +20,7 @@ def log_cumulative_hazard(logits: Tensor) -> Tensor:
     Returns:
         (B,) float32, or float64 where the logits are; higher is worse.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    small = _SMALL if logits.dtype == torch.float32 else 2 * _SMALL
-    # Both branches of the where must be finite, or the one that is not taken turns the gradient into NaN.
-    exact = (-logsigmoid(-logits.clamp_min(small))).log()
-    limit = logits - logits.clamp_max(small).exp() / 2
-    return torch.where(logits > small, exact, limit).logsumexp(1)
+    return log_interval_hazard(logits).logsumexp(1)
 
 
 def cox_partial_nll(log_risk: Tensor, time: Tensor, event: Tensor, observed: Tensor) -> Tensor:

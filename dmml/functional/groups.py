@@ -30,6 +30,8 @@ def sum_by_group(tokens: Tensor, group: Tensor, n_groups: int) -> Tensor:
     n_blocks = max(1, -(-n // _BLOCK))
     block = torch.arange(n) // _BLOCK * batch + torch.arange(batch).unsqueeze(1)  # (B, N)
     n_rows = n_blocks * batch * n_groups
-    row = torch.where(group < 0, n_rows, block * n_groups + group).flatten()  # what is in no group falls into a spare row
+    row = torch.where(
+        group < 0, n_rows, block * n_groups + group
+    ).flatten()  # what is in no group falls into a spare row
     sums = tokens.new_zeros(n_rows + 1, dim).index_add_(0, row, tokens.reshape(-1, dim))
     return sums[:-1].view(n_blocks, batch, n_groups, dim).sum(0)

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+_SMALL = -12.0
+"""Logit below which log(softplus(x)) is x − exp(x)/2 to the last digit of float32."""
+
 
 def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: float = 0.0) -> Tensor:
     """Negative log-likelihood of discrete-time hazards under right censoring.
@@ -42,17 +45,18 @@ def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: fl
 
 
 def followed_log_likelihood(logits: Tensor, interval: Tensor, event: Tensor, exposure: Tensor) -> Tensor:
-    """Log-likelihood in which a censored patient has survived the part of an interval that was followed.
+    """Log-likelihood of survival that is log-linear within an interval: a constant hazard, followed up to a known day.
 
-    An event in interval y: log S_{y−1} + log h_y. Censored in y after a share u of it: log S_{y−1} + u · log(1 − h_y), as
-    log-linear survival within an interval has it. `discrete_time_nll` has u = 1, which calls patients event-free for the
-    rest of an interval in which nobody looked, and of a wide last interval makes a survival that is far too good.
+    With u the share of interval y that was followed and Λ_y = −log(1 − h_y) its cumulative hazard: an event is
+    log S_{y−1} + log Λ_y − u Λ_y, censoring log S_{y−1} − u Λ_y. `discrete_time_nll` knows the interval alone. It calls
+    censored patients event-free for the rest of an interval in which nobody looked, and cannot tell an early event from a
+    late one; of a wide last interval both make a survival that is far too good.
 
     Args:
         logits: (B, K) of the hazards.
         interval: (B,) int64, interval of the event or of censoring.
         event: (B,) 1 = happened, 0 = censored.
-        exposure: (B,) share of the interval that was followed, 0 to 1; it is not read for patients with the event.
+        exposure: (B,) share of the interval that was followed, 0 to 1.
 
     Returns:
         (B,).
@@ -60,9 +64,23 @@ def followed_log_likelihood(logits: Tensor, interval: Tensor, event: Tensor, exp
     log_alive = logsigmoid(-logits)
     column = interval.unsqueeze(1)
     before = (log_alive.cumsum(1) - log_alive).gather(1, column).squeeze(1)
-    died = logsigmoid(logits).gather(1, column).squeeze(1)
-    alive = exposure.to(logits.dtype) * log_alive.gather(1, column).squeeze(1)
-    return before + torch.where(event > 0, died, alive)
+    alive = log_alive.gather(1, column).squeeze(1)
+    died = log_interval_hazard(logits).gather(1, column).squeeze(1)
+    return before + event * died + exposure.to(logits.dtype) * alive
+
+
+def log_interval_hazard(logits: Tensor) -> Tensor:
+    """Log Λ_k = log(−log(1 − h_k)), the log of the cumulative hazard of each interval. (B, K) → (B, K).
+
+    For small hazards it is the logit itself: finite, with a finite gradient that does not vanish, for logits of ±1e4.
+    Half precision is raised to float32.
+    """
+    logits = _at_least_float32(logits)
+    small = _SMALL if logits.dtype == torch.float32 else 2 * _SMALL
+    # Both branches of the where must be finite, or the one that is not taken turns the gradient into NaN.
+    exact = (-logsigmoid(-logits.clamp_min(small))).log()
+    limit = logits - logits.clamp_max(small).exp() / 2
+    return torch.where(logits > small, exact, limit)
 
 
 def survival_curve(logits: Tensor) -> Tensor:

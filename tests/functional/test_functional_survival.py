@@ -10,7 +10,9 @@ from lifelines.utils import concordance_index as lifelines_concordance
 from dmml.functional.survival import (
     concordance_index,
     discrete_time_nll,
+    followed_log_likelihood,
     interval_edges,
+    log_interval_hazard,
     risk_score,
     survival_at,
     survival_curve,
@@ -73,6 +75,39 @@ def test_nll_gradcheck_and_precision():
     assert half.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         assert discrete_time_nll(logits.detach().float(), interval, event).dtype == torch.float32
+
+
+def test_what_was_followed_is_the_density_of_a_hazard_that_is_constant_within_an_interval():
+    rng = np.random.default_rng(3)
+    hazard = torch.tensor(rng.uniform(0.05, 0.9, (40, 3)))
+    rate = -torch.log1p(-hazard)  # per length of the interval
+    interval, event, share = rng.integers(0, 3, 40), rng.integers(0, 2, 40).astype(float), rng.uniform(0, 1, 40)
+    expected = [
+        -rate[i, :y].sum() - share[i] * rate[i, y] + event[i] * math.log(rate[i, y]) for i, y in enumerate(interval)
+    ]
+    found = followed_log_likelihood(torch.logit(hazard), *(torch.tensor(x) for x in (interval, event, share)))
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_levels_by_what_was_followed_are_right_in_a_wide_last_interval():
+    """Constant hazard, one interval of twenty mean survival times, most patients censored in its first tenth."""
+    rng = np.random.default_rng(4)
+    time, censored, end = rng.exponential(1.0, 4000), rng.uniform(0, 2, 4000), 20.0
+    event = torch.tensor((time < censored).astype(float))
+    share = torch.tensor(np.minimum(time, censored) / end)
+    interval, grid = torch.zeros(4000, dtype=torch.long), torch.linspace(-3, 40, 400, dtype=torch.float64)
+    values = [followed_log_likelihood(x.expand(4000, 1), interval, event, share).sum() for x in grid]
+    rate = log_interval_hazard(grid[int(np.argmax(values))].view(1, 1)).exp() / end
+    assert rate.item() == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_hazard_of_an_interval_is_finite_with_a_live_gradient_for_all_logits(dtype):
+    logits = torch.tensor([[-1e4, -100.0, -13.0, -11.0, 0.0, 20.0, 1e4]], dtype=dtype, requires_grad=True)
+    value = log_interval_hazard(logits)
+    value.sum().backward()
+    assert value.isfinite().all() and logits.grad.isfinite().all() and (logits.grad > 0).all()
+    torch.testing.assert_close(value[0, 4].item(), math.log(math.log(2)), atol=1e-6, rtol=1e-6)
 
 
 def test_empty_batches():
