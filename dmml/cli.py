@@ -84,6 +84,7 @@ class DMMLCLI(LightningCLI):
         """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
         if self.trainer.fast_dev_run:  # a trial leaves nothing that a run would have to replace
             return
+        self._refuse_fit_without_validation()
         start_loggers(self.trainer.loggers)
         asked, config = self.request, self.config_init[self.subcommand]
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
@@ -92,6 +93,16 @@ class DMMLCLI(LightningCLI):
             read_checkpoint(resume)  # refuses with one line what Lightning would with a traceback
             config["ckpt_path"] = str(resume)
             print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
+
+    def _refuse_fit_without_validation(self) -> None:
+        """Lightning would find out after the first epoch, with a traceback."""
+        watching = [*self.trainer.checkpoint_callbacks, *self.trainer.early_stopping_callbacks]
+        watches = any((callback.monitor or "").startswith("val/") for callback in watching)
+        if self.trainer.limit_val_batches == 0 and watches:
+            raise InputError(
+                "trainer.limit_val_batches: 0 leaves no inner validation, which chooses the epoch and ends the fit; leave "
+                "the option out, or let ModelCheckpoint and EarlyStopping monitor train/loss"
+            )
 
     def before_validate(self) -> None:
         """Nothing in a checkpoint is executed."""
@@ -161,9 +172,8 @@ class DMMLCLI(LightningCLI):
             return
         add_training_reference(self.trainer, self.model, self.datamodule)
         self.folder.finish(self.model, self.datamodule, self.config[self.subcommand].get("seed_everything"))
-        print(
-            f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; best checkpoint {self.folder.best}"
-        )
+        kept = f"best checkpoint {self.folder.best}" if self.folder.best.is_file() else "no best checkpoint was written"
+        print(f"{self.folder.path}: finished after {self.trainer.current_epoch} epochs; {kept}")
 
     def after_test(self) -> None:
         """Write the tested cohort's predictions, metrics, plots and report."""

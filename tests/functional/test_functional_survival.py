@@ -106,7 +106,9 @@ def test_log_hazard_of_an_interval_is_finite_with_a_live_gradient_for_all_logits
     logits = torch.tensor([[-1e4, -100.0, -13.0, -11.0, 0.0, 20.0, 1e4]], dtype=dtype, requires_grad=True)
     value = log_interval_hazard(logits)
     value.sum().backward()
-    assert value.isfinite().all() and logits.grad.isfinite().all() and (logits.grad > 0).all()
+    assert value.isfinite().all()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad > 0).all()
     torch.testing.assert_close(value[0, 4].item(), math.log(math.log(2)), atol=1e-6, rtol=1e-6)
 
 
