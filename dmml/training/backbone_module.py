@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from dmml.backbone.backbone import Backbone, BackboneOutput
@@ -89,6 +90,18 @@ class BackboneModule(LoggedModule):
     def _reads_rna(self) -> bool:
         """Whether RNA takes part in the backbone's model of the outcome."""
         raise NotImplementedError
+
+    def _start_backbone(self, data: Any | None) -> None:
+        """Fit the backbone to data that knows its patients; plain loaders do not."""
+        if self.backbone is None:
+            return
+        if hasattr(data, "patients"):
+            self.fit_backbone(data)
+        elif not self.has_backbone:
+            rank_zero_warn(
+                "a backbone is fitted to the patients of a MultimodalDataModule, and this fit has none: the model learns "
+                "without one; backbone=None says so and silences this"
+            )
 
     def fit_backbone(self, data: Any) -> None:
         """Fit the backbone to the training patients of a data module, inner validation included.

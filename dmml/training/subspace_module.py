@@ -158,8 +158,7 @@ class SubspaceModule(BackboneModule):
         """What a fit begins from: the features' statistics, the backbone, and the weights of another checkpoint."""
         set_feature_statistics(self, self.fitted.get("feature_statistics") or {})
         had_backbone = self.has_backbone
-        if self.backbone is not None and hasattr(data, "patients"):
-            self.fit_backbone(data)
+        self._start_backbone(data)
         if self.has_backbone and not had_backbone:  # heads of a loaded model have been trained beside its backbone
             for parameter in self.heads.parameters():  # the subspaces begin with nothing to add
                 nn.init.zeros_(parameter)

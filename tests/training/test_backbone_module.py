@@ -136,6 +136,15 @@ def test_without_a_backbone_nothing_of_it_is_left(cohort, tmp_path):
         assert output.backbone_programs == {}
 
 
+def test_a_fit_without_a_data_module_says_that_it_has_no_backbone():
+    options = {"n_features": 4, "genes": {"tumor": ["A"], "tme": ["B"]}, "task": Survival(edges=[1.0, 2.0, 3.0], end=4.0)}
+    with pytest.warns(UserWarning, match="the model learns without one"):
+        SubspaceTeacher(**options).setup("fit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SubspaceTeacher(**options, backbone=None).setup("fit")
+
+
 def test_a_student_without_a_backbone_learns_from_a_teacher_with_one_and_the_other_way_round(fits, cohort, tmp_path):
     _, path = trained(SubspaceTeacher(width=16, backbone=None), data_of(cohort), tmp_path)
     student, _ = trained(SubspaceStudent(width=16, teacher=path), data_of(cohort), tmp_path)
