@@ -65,7 +65,7 @@ def _hardness(settings: dict[str, Any]) -> str:
 
 
 def _figures(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["| asked | measured | reached |", "|---|---|---|"]
+    lines = ["| target | measured | reached |", "|---|---|---|"]
     return [*lines, *(f"| {row['asked']} | {row['measured']} | {YES_NO[row['reached']]} |" for row in rows), ""]
 
 

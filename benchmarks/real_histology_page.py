@@ -1,4 +1,4 @@
-"""The page of `real_histology.py`: what was asked, what was measured, and how each figure was made."""
+"""The page of `real_histology.py`: the targets, what was measured, and how each figure was made."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def page(results: Results) -> str:
         "",
         f"    {COMMAND}",
         "",
-        "| asked | measured | |",
+        "| target | measured | |",
         "|---|---|---|",
-        *_asked(results),
+        *_target(results),
     ]
     for name, title in TITLES.items():
         lines += ["", f"## {title}", ""]
@@ -59,7 +59,7 @@ def page(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _asked(results: Results) -> list[str]:
+def _target(results: Results) -> list[str]:
     rows = []
     for program, bound in ASKED.items():
         models = results.get("luad", {}).get("programs", {}).get(program, {}).get("models", {})

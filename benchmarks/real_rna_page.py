@@ -1,4 +1,4 @@
-"""The page of `real_rna.py`: what was asked, what was measured, and how each figure was made."""
+"""The page of `real_rna.py`: the targets, what was measured, and how each figure was made."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def _summary(results: Results) -> list[str]:
 
     seconds = results.get("baselines seconds")
     rows = [
-        _asked("LUAD, published folds: `rna_linear` 0.63–0.67", mean("luad", "rna_linear"), 0.63, 0.67),
-        _asked("LUAD, published folds: `clinical` 0.66–0.69", mean("luad", "clinical"), 0.66, 0.69),
+        _target("LUAD, published folds: `rna_linear` 0.63–0.67", mean("luad", "rna_linear"), 0.63, 0.67),
+        _target("LUAD, published folds: `clinical` 0.66–0.69", mean("luad", "clinical"), 0.66, 0.69),
         _above("LUAD, published folds: `teacher+clinical` ≥ 0.68", mean("luad", "teacher+clinical"), 0.68),
         _above("LUAD, repeated folds and seeds: `teacher` − `rna_linear` ≥ −0.005", difference("dealt"), -0.005),
         _below("LUAD, published folds: integrated Brier score, `teacher` − `rna_linear` ≤ 0.005", brier("luad"), 0.005),
         *(
-            _asked(f"LUAD, outcomes dealt anew: `{name}` 0.45–0.55, mean", shuffled(name), *CHANCE)
+            _target(f"LUAD, outcomes dealt anew: `{name}` 0.45–0.55, mean", shuffled(name), *CHANCE)
             for name in ("teacher", "rna_linear")
         ),
         _above("GBMLGG survival: `teacher` − `rna_linear` ≥ −0.005", difference("survival"), -0.005),
@@ -94,7 +94,7 @@ def _summary(results: Results) -> list[str]:
             seconds is not None and seconds < 15 * 60,
         ),
     ]
-    return ["", "| asked | measured | |", "|---|---|---|", *rows]
+    return ["", "| target | measured | |", "|---|---|---|", *rows]
 
 
 def _luad(results: Results) -> list[str]:
@@ -254,7 +254,7 @@ def _pair(result: Results, a: str, b: str) -> Results:
     return next(row for row in result["paired"] if (row["a"], row["b"]) == (a, b))
 
 
-def _asked(what: str, value: float | None, low: float, high: float) -> str:
+def _target(what: str, value: float | None, low: float, high: float) -> str:
     return _row(what, None if value is None else f"{value:.3f}", value is not None and low <= value <= high)
 
 

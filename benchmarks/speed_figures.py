@@ -63,7 +63,7 @@ def markdown(result: dict) -> str:
         "",
         f"torch {result['torch']}, {result['processor']}",
         "",
-        "| figure | asked | measured | |",
+        "| figure | target | measured | |",
         "|---|---|---|---|",
     ]
     for row in result["figures"]:

@@ -53,8 +53,8 @@ def _head(summary: dict[str, Any]) -> list[str]:
 
 
 def _targets(rows: list[dict[str, Any]]) -> list[str]:
-    cells = ([row["asked"], row["measured"] or "", REACHED[row["reached"]]] for row in rows)
-    return ["## What is asked", "", *_table(["asked", "measured", "reached"], cells), ""]
+    cells = ([row["target"], row["measured"] or "", REACHED[row["reached"]]] for row in rows)
+    return ["## Targets", "", *_table(["target", "measured", "reached"], cells), ""]
 
 
 def _concordance(blocks: list[dict[str, Any]]) -> list[str]:

@@ -48,7 +48,7 @@ def summarise(results: Results, truths: Truths) -> dict[str, Any]:
         truths: {group: what is true of its tested patients}.
 
     Returns:
-        {"blocks": one for each world and number of patients, "targets": what is asked and reached, "code": states of the
+        {"blocks": one for each world and number of patients, "targets": what was to be reached, and what was, "code": states of the
         code that made the networks' results}.
     """
     blocks = []

@@ -225,7 +225,16 @@ def test_targets_are_reached_or_missed_by_hand():
     shared = {"world": "shared", "patients": 200, "pairs": pairs, "models": {}}
     null = {"world": "null", "patients": 200, "pairs": []}
     null["models"] = {"teacher": {"value": 0.51, "low": 0.49, "high": 0.53, "correlation": None}}
-    found = {row["asked"]: row["reached"] for row in targets([shared, null])}
+    alone = [
+        pair("teacher", "teacher_backbone_alone", 0.01, 0.002),
+        pair("student", "student_backbone_alone", 0.01, -0.002),
+    ]
+    interacting = {"world": "token_interaction", "patients": 800, "pairs": alone, "models": {}}
+    tissue = {"world": "tissue_only", "patients": 800, "pairs": alone, "models": {}}
+    found = {row["target"]: row["reached"] for row in targets([shared, null, interacting, tissue])}
+    assert found["800 patients, token_interaction: teacher − teacher_backbone_alone above 0"]
+    assert not found["800 patients, token_interaction: student − student_backbone_alone above 0"]
+    assert found["800 patients, tissue_only: student − student_backbone_alone not below 0"]
     assert found["shared: teacher − ridge_rna ≥ -0.003"]
     assert found["shared: student − ridge_tokens ≥ +0.040"]
     assert not found["shared: student − student_undistilled above 0"]

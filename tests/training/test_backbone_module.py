@@ -137,7 +137,11 @@ def test_without_a_backbone_nothing_of_it_is_left(cohort, tmp_path):
 
 
 def test_a_fit_without_a_data_module_says_that_it_has_no_backbone():
-    options = {"n_features": 4, "genes": {"tumor": ["A"], "tme": ["B"]}, "task": Survival(edges=[1.0, 2.0, 3.0], end=4.0)}
+    options = {
+        "n_features": 4,
+        "genes": {"tumor": ["A"], "tme": ["B"]},
+        "task": Survival(edges=[1.0, 2.0, 3.0], end=4.0),
+    }
     with pytest.warns(UserWarning, match="the model learns without one"):
         SubspaceTeacher(**options).setup("fit")
     with warnings.catch_warnings():
