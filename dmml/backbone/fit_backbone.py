@@ -14,9 +14,9 @@ from dmml.backbone.backbone import Backbone
 from dmml.backbone.blocks import fit_gene_block
 from dmml.backbone.designs import GeneDesigns, SlideDesigns
 from dmml.backbone.fit_outcome import MIN_PATIENTS, OutcomeData, fit_outcome
+from dmml.backbone.fit_programs import fit_programs
 from dmml.backbone.fit_statistics import fit_slide_statistics
 from dmml.backbone.slide_statistics import STATISTICS
-from dmml.linear.gaussian import fit_regression
 from dmml.tasks import Task
 from dmml.types import SUBSPACES, Bag
 
@@ -52,9 +52,11 @@ class CrossFitted:
 
     Attributes:
         parts: (2, n, 3, q) parts of the predictor (tumor, TME, tissue): with the RNA that patients have, and as if nobody
-            had RNA. The weights behind a patient's parts were fitted without the patient; the blocks and their variances
-            are those of all patients.
-        programs: {(m, s): (n, P)} predicted programs; of patients with RNA they are fitted values.
+            had RNA.
+        programs: {(m, s): (n, P)} predicted programs; empty where none are predicted.
+
+    The weights behind a patient's predictions were fitted without the patient; the blocks and their variances are those
+    of all patients.
     """
 
     parts: Tensor
@@ -84,7 +86,8 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     statistics = {name: slides.design(name) for name in slides.blocks}
     has_tissue = slides.has_tissue if slides.raw else np.zeros(len(observed), bool)
     data = OutcomeData(likelihood, observed.numpy(), patients.has_expression, has_tissue, rna, statistics)
-    outcome = fit_outcome(data, _folds(task, patients, backbone.seed))
+    folds = [*_folds(task, patients, backbone.seed), ~data.observed]
+    outcome = fit_outcome(data, folds)
     for name, weights in outcome.with_rna.items():
         if name in slides.blocks:
             backbone.readouts[f"tissue_{name}"] = slides.blocks[name].readout(weights)
@@ -92,21 +95,13 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
         backbone.readouts[f"rna_{s}"] = rna.blocks[s].readout(weights)
     for name, weights in outcome.from_slide.items():
         backbone.readouts[f"slide_{name}"] = slides.blocks[name].readout(weights)
-    programs = _add_programs(backbone, patients, slides)
+    programs, cross_fitted_programs = _fit_programs(backbone, patients, slides, folds)
     predictors = outcome.cross_fitted.sum(2)[:, observed.numpy()]  # (2, n, q)
     calibrations = [task.calibrate(predictor, target) for predictor in predictors]
     backbone.layout = backbone.describe(predictors.shape[2], task.n_outputs, programs)
     for name, values in zip(("bias", "spread"), zip(*calibrations, strict=True), strict=True):
         backbone.register_buffer(name, torch.as_tensor(np.stack(values), dtype=torch.float32))
-    statistics = {
-        m: {name: torch.as_tensor(values, dtype=torch.float32) for name, values in raw.items()}
-        for m, raw in slides.raw.items()
-    }
-    present = {m: torch.from_numpy(has_tokens).unsqueeze(1) for m, has_tokens in slides.present.items()}
-    return CrossFitted(
-        torch.as_tensor(outcome.cross_fitted, dtype=torch.float32),
-        backbone.programs(statistics, present, len(observed)),
-    )
+    return CrossFitted(torch.as_tensor(outcome.cross_fitted, dtype=torch.float32), cross_fitted_programs)
 
 
 def _fit_statistics(backbone: Backbone, patients: TrainingPatients) -> SlideDesigns:
@@ -153,22 +148,32 @@ def _folds(task: Task, patients: TrainingPatients, seed: int) -> list[NDArray[np
     return masks
 
 
-def _add_programs(backbone: Backbone, patients: TrainingPatients, slides: SlideDesigns) -> dict[str, int]:
-    """Regress the measured programs on each magnification's statistics. → {subspace: P} of those predicted."""
+def _fit_programs(
+    backbone: Backbone, patients: TrainingPatients, slides: SlideDesigns, folds: list[NDArray[np.bool_]]
+) -> tuple[dict[str, int], dict[tuple[int, str], Tensor]]:
+    """Fit the measured programs to each magnification's statistics.
+
+    Returns:
+        {subspace: P} of those that are predicted, and {(m, s): (n, P)} each patient's by the others'.
+    """
     sizes = {s: patients.programs[s].shape[1] if s in patients.programs else 0 for s in SUBSPACES}
     if not 0 < sum(sizes.values()) <= MAX_PROGRAMS:
-        return dict.fromkeys(SUBSPACES, 0)
+        return dict.fromkeys(SUBSPACES, 0), {}
     measured = {s: patients.programs[s].double().numpy() for s in SUBSPACES if sizes[s]}
+    cross_fitted = {}
     for m in slides.raw:
-        of_m = slides.at(m)
-        both = patients.has_expression & of_m.has_tissue
-        if both.sum() < MIN_PATIENTS or not of_m.blocks:
+        slides_of_m = slides.at(m)
+        taught = patients.has_expression & slides_of_m.has_tissue
+        if taught.sum() < MIN_PATIENTS or not slides_of_m.blocks:
             continue
-        designs = {name: of_m.design(name)[both] for name in of_m.blocks}
-        fits = {s: fit_regression(values[both], designs) for s, values in measured.items()}
-        for name, block in of_m.blocks.items():
-            weight = np.hstack(
-                [fits[s].weights[name] if s in fits else np.zeros((block.basis.shape[1], 0)) for s in SUBSPACES]
-            )
-            backbone.readouts[f"programs_{m}x_{name}"] = block.readout(weight)
-    return sizes
+        designs = {name: slides_of_m.design(name) for name in slides_of_m.blocks}
+        fits = {s: fit_programs(values, designs, taught, folds) for s, values in measured.items()}
+        for name, block in slides_of_m.blocks.items():
+            no_programs = np.zeros((block.basis.shape[1], 0))
+            weights = [fits[s].weights[name] if s in fits else no_programs for s in SUBSPACES]
+            backbone.readouts[f"programs_{m}x_{name}"] = block.readout(np.hstack(weights))
+        nothing = np.zeros((len(taught), 0))
+        for s in SUBSPACES:
+            values = fits[s].cross_fitted if s in fits else nothing
+            cross_fitted[m, s] = torch.as_tensor(values, dtype=torch.float32)
+    return sizes, cross_fitted

@@ -78,7 +78,7 @@ class Outcome:
         with_rna: {block: (p, q)} weights for patients with RNA; {} where there is none.
         from_slide: {statistic: (p, 3 q)} weights for patients without RNA, by part of the predictor.
         cross_fitted: (2, n, 3, q) parts of the predictor: with the RNA that patients have, and as if nobody had RNA.
-            Patients whose outcome is unknown are predicted by the model of all others.
+            Patients whose outcome is unknown teach nothing of the outcome.
     """
 
     with_rna: dict[str, NDArray[np.float64]]
@@ -96,7 +96,7 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
 
     Args:
         data: Training patients.
-        folds: (n,) masks of the patients who are predicted together.
+        folds: (n,) masks that part the patients: each is predicted by the models of the others.
     """
     cross_fitted = np.zeros((2, *data.shape))
     if data.observed.sum() < 2 or not (data.beside_rna or data.statistics):
@@ -104,7 +104,7 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
     whole = _Models(data, data.observed)
     with_rna, composed, direct = (np.zeros(data.shape) for _ in range(3))
     composed_predictor, direct_predictor = (np.zeros((len(data.observed), data.shape[2])) for _ in range(2))
-    for held_out in filter(np.any, [*folds, ~data.observed]):
+    for held_out in filter(np.any, folds):
         part = _Models(data, data.observed & ~held_out, like=whole)
         with_rna[held_out] = part.with_rna()[held_out]
         composed[held_out], direct[held_out] = part.composed()[held_out], part.direct()[held_out]

@@ -149,13 +149,13 @@ def test_patients_without_outcome_are_predicted_by_the_model_and_teach_what_slid
 
 def test_of_noise_hardly_anything_is_learned():
     spreads = []
-    for seed in range(4):
+    for seed in range(8):
         batch = cohort(80, seed=seed)
-        order = torch.randperm(80)
+        order = torch.randperm(80, generator=torch.Generator().manual_seed(seed))
         shuffled = replace(batch, target={name: values[order] for name, values in batch.target.items()})
         backbone, _ = fitted(shuffled)
         spreads.append(logits_of(answer(backbone, batch)).std(0).max().item())
-    assert np.median(spreads) < 0.25
+    assert np.median(spreads) < 0.3
 
 
 def test_calibration_takes_an_overconfident_predictor_back_and_leaves_a_right_one():
@@ -163,9 +163,10 @@ def test_calibration_takes_an_overconfident_predictor_back_and_leaves_a_right_on
     task = task_of("survival")
     logits = rng.standard_normal(400) - 1
     time, event = np.full(400, 1999.0), np.zeros(400)
-    for end in (2000, 1300, 700, 300.0):
-        died = rng.random(400) < 1 / (1 + np.exp(-logits))
-        time, event = np.where(died, end - 50, time), np.where(died, 1, event)
+    hazard = np.log1p(np.exp(logits))  # −log(1 − h) of each interval, constant within it
+    for start, end in ((1300, 2000), (700, 1300), (300, 700), (0, 300.0)):
+        share = rng.exponential(1 / hazard)
+        time, event = np.where(share < 1, start + share * (end - start), time), np.where(share < 1, 1, event)
     target = task.encode({"time": time, "event": event})
     for factor in (1.0, 4.0):
         _, spread = task.calibrate(factor * (logits + 1)[:, None], target)

@@ -1,0 +1,47 @@
+"""Fits measured programs to statistics of slides, and predicts each patient's from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmml.linear.gaussian import fit_regression, fit_regression_with_variances
+
+
+@dataclass
+class FittedPrograms:
+    """Programs of one subspace, read from one magnification.
+
+    Attributes:
+        weights: {statistic: (r, P)}.
+        cross_fitted: (n, P) predictions, each from weights that were fitted without the patient.
+    """
+
+    weights: dict[str, NDArray[np.float64]]
+    cross_fitted: NDArray[np.float64]
+
+
+def fit_programs(
+    measured: NDArray, designs: Mapping[str, NDArray], taught: NDArray[np.bool_], folds: Iterable[NDArray[np.bool_]]
+) -> FittedPrograms:
+    """Ridge regression of the programs, one variance per statistic.
+
+    Args:
+        measured: (n, P), centred; rows of patients without RNA are not read.
+        designs: {statistic: (n, r)}; 0 for a patient without tissue.
+        taught: (n,) bool, patients with RNA and tissue.
+        folds: (n,) masks that part the patients.
+    """
+    fitted = fit_regression(measured[taught], {name: x[taught] for name, x in designs.items()})
+    cross_fitted = np.zeros(measured.shape)
+    for held_out in folds:
+        rest = taught & ~held_out
+        if not held_out.any() or rest.sum() < 2:
+            continue
+        some = {name: x[rest] for name, x in designs.items()}
+        part = fit_regression_with_variances(measured[rest], some, fitted.log_variance)
+        cross_fitted[held_out] = (part.score(designs) - part.intercept)[held_out]
+    return FittedPrograms(fitted.weights, cross_fitted)
