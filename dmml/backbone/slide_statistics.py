@@ -15,8 +15,6 @@ CONTRAST_SHRINKAGE = 3.0
 """Number of tokens at the cluster's centre that are added to a contrast, which shrinks it"""
 RARE_THRESHOLD = 1.5
 """Standard deviations beyond which a token counts as far out along a direction"""
-MIN_SQUARE = 1e-6
-"""Lower bound of the mean z² before its logarithm is taken"""
 ROOT_OFFSET = 0.01
 """Makes the signed root smooth at 0; noise alone gives mean squares of about this size"""
 
@@ -40,9 +38,9 @@ class SlideStatistics(nn.Module):
     - shift (D): mean of x̂ over all tokens of the patient;
     - composition (K): share of the tokens in each cluster;
     - contrasts (K · D): c_k = Σ_{n in k} (x̂_n − s − g_k) / (N_k + 3), from which every shift of a whole slide is gone;
-    - rare (2 J): with y_n = x̂_n − s − g_k − c_k and z = y · v_j / u for each direction v_j that stands out,
+    - rare (J): with y_n = x̂_n − s − g_k − c_k and z = y · v_j / u for each direction v_j that stands out,
       the signed root r / √(|r| + 0.01) of r = mean_n e |e| with e = sign(z) max(|z| − 1.5, 0), which grows in proportion
-      to how far out a few tokens are, and log mean_n z².
+      to how far out a few tokens are.
 
     All are invariant to the order of tokens, to padding and to batch mates; the cost is linear in tokens.
 
@@ -64,7 +62,7 @@ class SlideStatistics(nn.Module):
     def sizes(self) -> dict[str, int]:
         """Columns of each statistic."""
         n_clusters, n_features = self.centres.shape
-        sizes = (n_features, n_clusters, n_clusters * n_features, 2 * len(self.directions))
+        sizes = (n_features, n_clusters, n_clusters * n_features, len(self.directions))
         return dict(zip(STATISTICS, sizes, strict=True))
 
     def forward(self, bag: Bag) -> dict[str, Tensor]:
@@ -165,10 +163,9 @@ class SlideStatistics(nn.Module):
         return z.transpose(1, 2)
 
     def _rare(self, z: Tensor, count: Tensor) -> Tensor:
-        """(B, 2 J) from the scores z (B, N, J)."""
-        spread = (z.square().sum(1) / count).clamp_min(MIN_SQUARE).log()
+        """(B, J) from the scores z (B, N, J)."""
         far_out = signed_square(z).sum(1) / count
-        return torch.cat([far_out / root_length(far_out), spread], 1)
+        return far_out / root_length(far_out)
 
     def residual(self, bag: Bag) -> Tensor:
         """(tokens, D) residuals of one patient's real tokens: less slide mean, cluster centre and contrast, standardised."""

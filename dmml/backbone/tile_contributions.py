@@ -12,7 +12,6 @@ from torch import Tensor
 from dmml.backbone.backbone import Backbone
 from dmml.backbone.slide_statistics import (
     CONTRAST_SHRINKAGE,
-    MIN_SQUARE,
     STATISTICS,
     SlideStatistics,
     root_length,
@@ -52,11 +51,7 @@ def tile_contributions(
     - shift: (x̂_n − μ) · A / N;
     - composition: A_k / N − μ · A / N;
     - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, with s held fixed: how a tile differs from its slide;
-    - rare, the signed root of r = mean e |e|: e_n |e_n| A / (N √(|r| + 0.01)) − μ A / N;
-    - rare, the log of v = mean z²: with v₀ = exp μ, log v − μ = (v − v₀) / L(v, v₀), where L(a, b) = (a − b) / (log a −
-      log b) is the logarithmic mean; so a tile adds (z_n² − v₀) A / (N L). A tile of more spread than the mean patient's
-      counts upwards even if the patient as a whole lies below that mean; dividing log v in proportion to z_n² would reverse
-      its sign.
+    - rare: with r = mean e |e|, e_n |e_n| A / (N √(|r| + 0.01)) − μ A / N.
 
     Where a column is clipped, everything that tiles give to it is scaled by clipped / unclipped, so that the sum stays
     exact.
@@ -66,8 +61,6 @@ def tile_contributions(
         bags: {magnification: Bag} with at least one (padding) token, of all magnifications that the backbone reads.
         expression: {subspace: (B, G)} standardised.
         has_expression: (B,) bool. A subspace whose RNA was measured is read from RNA, and its tiles add 0.
-
-    Source of the logarithmic mean: Ang 2004, the LMDI decomposition.
     """
     with torch.autocast(has_expression.device.type, enabled=False):
         statistics = backbone.slide_statistics(bags)
@@ -103,11 +96,6 @@ class _Columns:
     def offset(self) -> Tensor:
         """(B, 1, 3 q) predictors of the mean training patient, to be subtracted from all tiles together."""
         return (self.mean @ self.weight).unsqueeze(1)
-
-    def split(self, sizes: list[int]) -> list[_Columns]:
-        """Parts of the columns, of these sizes."""
-        pairs = zip(self.mean.split(sizes), self.weight.split(sizes, 1), strict=True)
-        return [_Columns(mean, weight) for mean, weight in pairs]
 
 
 def _columns(
@@ -182,17 +170,6 @@ def _contrasts(fitted: SlideStatistics, columns: _Columns, x: Tensor, slide: Ten
 
 def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:
     """(B, N, 3 q) N times what a token's scores z (B, N, J) along the rare directions add."""
-    n_directions = z.shape[-1]
-    far_out, spread = columns.split([n_directions, n_directions])
-    count = mask.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
-    mean_square = z.square().sum(1) / count  # (B, J)
-    held = mean_square.clamp_min(MIN_SQUARE)
-    typical = spread.mean.exp()  # (J,)
-    difference = held.log() - spread.mean
-    # (v − v₀) / (log v − log v₀), which is v₀ where the two are equal.
-    logarithmic_mean = typical * torch.where(difference == 0, 1.0, difference.expm1() / difference)
-    above = z.square() + (held - mean_square).unsqueeze(1) - typical
-    added = (above / logarithmic_mean.unsqueeze(1)) @ spread.weight
     squares = signed_square(z)
-    root = root_length(squares.sum(1) / count).unsqueeze(1)  # (B, 1, J)
-    return added + (squares / root) @ far_out.weight - far_out.offset
+    mean = squares.sum(1, keepdim=True) / mask.sum(1).clamp_min(1)[:, None, None]  # (B, 1, J)
+    return (squares / root_length(mean)) @ columns.weight - columns.offset

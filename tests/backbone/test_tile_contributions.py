@@ -151,7 +151,7 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
         readout = backbone.readouts[f"slide_{name}"]
         rows = slice(first * width, (first + 1) * width)
         if name == "rare":  # the magnifications may have different numbers of directions
-            before = 2 * len(backbone.statistics["10x"].directions) * first
+            before = len(backbone.statistics["10x"].directions) * first
             rows = slice(before, before + width)
         return readout.mean.double().numpy()[rows], (readout.weight[:, 2] / readout.scale).double().numpy()[rows]
 
@@ -159,7 +159,7 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
     shift_mean, shift = read("shift", DIM)
     share_mean, share = read("composition", k)
     contrast_mean, of_contrast = read("contrasts", k * DIM)
-    rare_mean, rare = read("rare", 2 * j)
+    rare_mean, rare = read("rare", j)
     for i in range(n):
         c = nearest[i]
         added[i] += (x[i] - shift_mean) @ shift / n
@@ -170,7 +170,4 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
             squares = np.sign(z[:, d]) * np.maximum(np.abs(z[:, d]) - 1.5, 0) ** 2
             root = np.sqrt(abs(squares.mean()) + 0.01)
             added[i] += (squares[i] / root - rare_mean[d]) * rare[d] / n
-            v, typical = (z[:, d] ** 2).mean(), np.exp(rare_mean[j + d])
-            logarithmic = (v - typical) / (np.log(v) - np.log(typical))
-            added[i] += (z[i, d] ** 2 - typical) / (n * logarithmic) * rare[j + d]
     return added
