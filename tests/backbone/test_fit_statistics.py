@@ -165,3 +165,20 @@ def test_the_sample_for_clusters_is_bounded(monkeypatch):
     rng = np.random.default_rng(10)
     fit([bag_of(rng.standard_normal((500, DIM))) for _ in range(10)])
     assert max(seen) == 1000
+
+
+def test_tissues_of_many_features_are_found_in_their_leading_components():
+    rng = np.random.default_rng(5)
+    tissues, labels, bags = rng.standard_normal((4, 300)) * 0.5, [], []
+    for _ in range(20):
+        labels.append(rng.integers(0, 4, 150))
+        bags.append(bag_of(tissues[labels[-1]] + rng.standard_normal((150, 300))))
+    fitted = fit(bags, scale=np.ones(300), n_clusters=4)
+    assert fitted.centres.shape == (4, 300)
+    for bag, label in zip(bags, labels, strict=True):
+        x, slide = fitted.prepare(bag)
+        nearest = fitted.assign(x, slide, bag.mask)[1][0].argmax(1).numpy()
+        assert len({(a, b) for a, b in zip(label, nearest, strict=True)}) == 4  # each tissue is a cluster of its own
+    # The centres are those of all features, not of the components alone.
+    error = [np.abs(fitted.centres.numpy() - (t - tissues.mean(0))).mean(1).min() for t in tissues]
+    assert max(error) < 0.1
