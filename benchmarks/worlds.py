@@ -161,6 +161,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that makes such a page, without what only says where results lie or which of them are made anew."""
+    words = ["python benchmarks/worlds.py"]
+    for name in ("worlds", "patients", "seeds", "models"):
+        if values := getattr(arguments, name):
+            words += [f"--{name}", *map(str, values)]
+    for name in ("test", "features", "max_epochs"):
+        if (value := getattr(arguments, name)) != getattr(Setup, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return " ".join(words)
+
+
 def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> None:
     """Fit what is missing, compare, print, write."""
     arguments = parse(argv)
@@ -181,7 +193,7 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
         failed = run(left, setup, work, arguments.jobs)
     results = kept_results(work, setup)
     summary = {
-        "command": " ".join(["python benchmarks/worlds.py", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_of(arguments),
         "setup": asdict(setup),
         **summarise(results, {group: kept_truth(group, work) for group in results}),
     }

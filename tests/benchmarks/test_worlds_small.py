@@ -243,3 +243,11 @@ def test_targets_are_reached_or_missed_by_hand():
     assert found["null: the interval of the teacher's concordance holds 0.5"]
     assert found["null: the interval of the student's concordance holds 0.5"] is None
     assert found["tissue_only: rank correlation of the teacher's risk with h ≥ 0.35"] is None
+
+
+def test_the_page_names_the_command_that_makes_its_figures():
+    from worlds import command_of, parse
+
+    assert command_of(parse(["--page-only", "--work", "elsewhere", "--jobs", "1"])) == "python benchmarks/worlds.py"
+    words = ["--worlds", "null", "--seeds", "5", "6", "--max-epochs", "2"]
+    assert command_of(parse([*words, "--redo", "teacher"])) == " ".join(["python benchmarks/worlds.py", *words])
