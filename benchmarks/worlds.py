@@ -3,7 +3,7 @@
 Every world of `dmml simulate --world` is simulated anew for each seed. Linear references, gated ABMIL, published networks
 and dmml's models with their defaults are fitted on three quarters of the patients, with a quarter for inner validation,
 and tested once on 400 others. Each result is kept under --work and not made again, so that a run can be stopped and goes
-on. Writes `worlds.json` and `worlds.md`, from everything that is kept.
+on. Writes `worlds.json`, `worlds.md` and `worlds.png` from everything kept.
 
     python benchmarks/worlds.py --jobs 2 --out docs/results          # the whole design
     python benchmarks/worlds.py --worlds shared --seeds 1 --models ridge_rna teacher
@@ -31,6 +31,7 @@ from worlds_cells import MODELS, Group, is_done, kept_results, kept_truth, run_g
 from worlds_data import Setup
 from worlds_networks import NETWORKS
 from worlds_page import markdown
+from worlds_picture import draw
 from worlds_references import REFERENCES
 from worlds_summary import summarise
 
@@ -202,6 +203,7 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "worlds.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     (arguments.out / "worlds.md").write_text(text, encoding="utf-8")
+    draw(summary, arguments.out / "worlds.png")
     if failed:
         said = "; ".join(f"{g.world}, {g.patients} patients, seed {g.seed}: {error}" for g, error in failed.items())
         raise SystemExit(f"{len(failed)} of the cohorts could not be finished: {said}")

@@ -54,7 +54,14 @@ def _head(summary: dict[str, Any]) -> list[str]:
 
 def _targets(rows: list[dict[str, Any]]) -> list[str]:
     cells = ([row["target"], row["measured"] or "", REACHED[row["reached"]]] for row in rows)
-    return ["## Targets", "", *_table(["target", "measured", "reached"], cells), ""]
+    return [
+        "![Concordance of all models in all worlds](worlds.png)",
+        "",
+        "## Targets",
+        "",
+        *_table(["target", "measured", "reached"], cells),
+        "",
+    ]
 
 
 def _concordance(blocks: list[dict[str, Any]]) -> list[str]:

@@ -251,3 +251,19 @@ def test_the_page_names_the_command_that_makes_its_figures():
     assert command_of(parse(["--page-only", "--work", "elsewhere", "--jobs", "1"])) == "python benchmarks/worlds.py"
     words = ["--worlds", "null", "--seeds", "5", "6", "--max-epochs", "2"]
     assert command_of(parse([*words, "--redo", "teacher"])) == " ".join(["python benchmarks/worlds.py", *words])
+
+
+def test_the_picture_is_drawn_from_what_there_is(tmp_path):
+    from worlds_picture import draw
+
+    row = {"value": 0.7, "low": 0.6, "high": 0.75}
+    block = {
+        "world": "shared",
+        "patients": 200,
+        "best_reference": "ridge_rna",
+        "models": {"ridge_rna": row, "teacher": row},
+    }
+    draw({"blocks": [block, block | {"patients": 800}]}, tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    draw({"blocks": [block | {"patients": 800}]}, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
