@@ -1,1 +1,1 @@
-"""Parts of the networks: no Lightning, no files."""
+"""Building blocks of the networks; they use neither Lightning nor files."""

@@ -1,4 +1,4 @@
-"""The student's reading of one magnification: merge informative tokens, let them attend to each other, pool."""
+"""The student's token aggregation at one magnification: merge informative tokens, apply self-attention, pool."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dmml.types import SUBSPACES, Bag
 class TokenAggregator(nn.Module):
     """Informative token aggregation for both subspaces of one magnification.
 
-    One clustering of the tissue, shared; each subspace weighs the members of a cluster by its own light score, so a
-    subspace keeps what is informative to it. Attention runs among the K merged tokens only. A merged token enters the
-    pool with the logsumexp of its members' scores, so that before anything is learned of the merged tokens the pool is
-    the one over all tokens, softmax(score): rare tissue is not voted down by the size of the clusters.
+    Both subspaces share one clustering of the tissue. Each subspace weights the members of a cluster by a separate
+    linear score, and so keeps what is informative to it. Attention runs among the K merged tokens only. A merged token
+    enters the pool with the logsumexp of its members' scores. Before anything is learned about the merged tokens, the
+    pool therefore equals the softmax(score) pool over all tokens, and cluster sizes do not outvote rare tissue.
 
     Args:
-        width: d.
-        n_merged: K merged tokens a subspace (the paper's: 1); None leaves the tokens as they are, which makes the
-            attention quadratic in tokens.
-        heads: Attention heads.
-        dropout: In the attention block.
+        width: Width d of the tokens.
+        n_merged: Number K of merged tokens per subspace (1 in the paper). None disables merging, which makes the
+            attention quadratic in the number of tokens.
+        heads: Number of attention heads.
+        dropout: Dropout rate of the attention block.
 
     Shape:
         tokens {s: (B, N, d)} → embeddings {s: (B, d)}, attention {s: (B, N)}.
@@ -40,7 +40,7 @@ class TokenAggregator(nn.Module):
         self.pool = nn.ModuleDict({s: GatedPool(width) for s in SUBSPACES})
 
     def forward(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Aggregate."""
+        """Aggregate the tokens of each subspace."""
         if self.n_merged is None:
             return self._without_merging(tokens, bag)
         assignment = cluster_tissue(tokens[SUBSPACES[0]], bag, self.n_merged)  # (B, N)
@@ -65,7 +65,7 @@ class TokenAggregator(nn.Module):
 
 
 class _AttentionBlock(nn.Module):
-    """Pre-norm self-attention and a small feed-forward net, each with a residual. (B, K, d), (B, K) → (B, K, d)."""
+    """Pre-norm self-attention and a feed-forward network, each residual. (B, K, d), (B, K) → (B, K, d)."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -75,7 +75,7 @@ class _AttentionBlock(nn.Module):
         self.feed = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
         )
-        for last in (self.out, self.feed[-1]):  # begins as the identity: what is merged is pooled as it is
+        for last in (self.out, self.feed[-1]):  # the block starts as the identity
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
@@ -84,7 +84,7 @@ class _AttentionBlock(nn.Module):
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in self.qkv(self.norm_attention(tokens)).chunk(3, -1)
         )
-        # A patient without tokens sees its (zero) slots instead of nothing: a softmax over nothing is NaN.
+        # A patient without tokens attends to all of its (zero) slots, because a softmax over no keys is NaN.
         visible = (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
         attended = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=visible, dropout_p=self.dropout if self.training else 0.0

@@ -1,7 +1,7 @@
-"""Networks that every model here is measured against: they read a `Batch` and return logits (B, C), nothing more.
+"""Baseline networks, to which the models are compared: they read a `Batch` and return only logits (B, C).
 
-A patient without tissue, without RNA or without both gets finite logits: what is missing reads as zeros, and where
-logits are averaged only what is there counts. Every branch runs whatever a batch lacks, as DDP asks for.
+A patient without tissue, RNA or both gets finite logits: missing input is replaced by zeros, and an average of logits
+counts only the available parts. Every branch runs, whatever a batch lacks, because DDP requires it.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ def _tissue(batch: Batch, magnification: int, n_features: int, dtype: torch.dtyp
 
 
 def _mean_of_available(logits: Tensor, available: Tensor) -> Tensor:
-    """Mean over the parts that are there, of all where none is. (M, B, C), (M, B) bool → (B, C) float32."""
+    """Mean over the available parts, or over all if none is available. (M, B, C), (M, B) bool → (B, C) float32."""
     weight = (available | ~available.any(0, keepdim=True)).float().unsqueeze(-1)  # (M, B, 1)
     return (logits.float() * weight).sum(0) / weight.sum(0)
 
 
 class MeanPool(nn.Module):
-    """Mean of a patient's features, then a layer and a line; one stream a magnification, logits averaged.
+    """Mean of a patient's features, then a hidden and a linear layer; the logits of magnifications are averaged.
 
     Args:
-        n_features: D of the encoder.
-        n_outputs: C.
+        n_features: Width D of the encoder's features.
+        n_outputs: Number of outputs C.
         width: Width of the hidden layer.
-        magnifications: Those that the network reads.
-        dropout: Of the hidden layer.
+        magnifications: Magnifications that the network reads, each in a separate stream.
+        dropout: Dropout rate of the hidden layer.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MeanPool(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, C)."""
+        """Compute the logits. → (B, C)."""
         logits, available = [], []
         for m in self.magnifications:
             stream = self.streams[f"{m}x"]
@@ -85,10 +85,10 @@ class GatedAttention(nn.Module):
     h = ReLU(W x), a = softmax_n( w · (tanh(V h_n) ⊙ σ(U h_n)) ), z = Σ a_n h_n.
 
     Args:
-        n_features: D.
-        width: d of h and z.
-        hidden: Rows of V and U.
-        dropout: Of h, in training.
+        n_features: Width D of the features.
+        width: Width d of h and z.
+        hidden: Number of rows of V and U.
+        dropout: Dropout rate of h.
 
     Shape:
         features (B, N, D), mask (B, N) → (B, d); zeros for a bag without tokens.
@@ -99,7 +99,7 @@ class GatedAttention(nn.Module):
     def __init__(self, n_features: int, width: int, hidden: int, dropout: float):
         super().__init__()
         self.project = StandardisedLinear(n_features, width)
-        self.gate = nn.Linear(width, 2 * hidden)  # V and U in one product, which is quicker than two
+        self.gate = nn.Linear(width, 2 * hidden)  # V and U in one product, which is faster than two
         self.score = nn.Linear(hidden, 1)
         self.dropout = nn.Dropout(dropout)
 
@@ -113,14 +113,14 @@ class GatedAttention(nn.Module):
 
 
 class GatedStreams(nn.Module):
-    """One independent gated attention a magnification.
+    """One independent gated attention per magnification.
 
     Args:
-        n_features: D of the encoder.
-        width: d.
+        n_features: Width D of the encoder's features.
+        width: Width d of the embeddings.
         hidden: Width of the gate.
-        magnifications: Those that are read.
-        dropout: Of the tokens, in training.
+        magnifications: Magnifications that are read.
+        dropout: Dropout rate of the tokens.
     """
 
     def __init__(self, n_features: int, width: int, hidden: int, magnifications: Sequence[int], dropout: float):
@@ -131,7 +131,7 @@ class GatedStreams(nn.Module):
         )
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Embeddings (M, B, d), and which patients have tokens (M, B) bool."""
+        """Return embeddings (M, B, d), and which patients have tokens (M, B) bool."""
         embeddings, available = [], []
         for m in self.magnifications:
             stream = self.streams[f"{m}x"]
@@ -142,15 +142,15 @@ class GatedStreams(nn.Module):
 
 
 class GatedABMIL(nn.Module):
-    """Gated attention MIL: one independent stream a magnification, logits averaged. The yardstick of speed.
+    """Gated attention MIL: one independent stream per magnification, logits averaged. The reference for speed.
 
     Args:
-        n_features: D of the encoder.
-        n_outputs: C.
-        width: d.
+        n_features: Width D of the encoder's features.
+        n_outputs: Number of outputs C.
+        width: Width d of the embeddings.
         hidden: Width of the gate.
-        magnifications: Those that the network reads.
-        dropout: Of the tokens and of the embeddings, in training.
+        magnifications: Magnifications that the network reads.
+        dropout: Dropout rate of the tokens and of the embeddings.
 
     Source: Ilse et al. 2018.
     """
@@ -171,21 +171,21 @@ class GatedABMIL(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, n_outputs) for _ in self.magnifications)
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, C)."""
+        """Compute the logits. → (B, C)."""
         embeddings, available = self.embed(batch)
         logits = [head(self.dropout(z)) for head, z in zip(self.heads, embeddings, strict=True)]
         return _mean_of_available(torch.stack(logits), available)
 
 
 class GeneEmbedding(nn.Module):
-    """Self-normalising layers over the genes of both subspaces side by side.
+    """Self-normalising layers over the concatenated genes of both subspaces.
 
     Args:
-        n_genes: {"tumor": G_t, "tme": G_e}.
-        hidden: Widths of the layers, at least one; the last is the embedding's.
-        dropout: AlphaDropout after each layer.
+        n_genes: Number of genes of each subspace, {"tumor": G_t, "tme": G_e}.
+        hidden: Widths of the layers, at least one; the last is the width of the embedding.
+        dropout: Rate of the AlphaDropout after each layer.
 
-    Patients without RNA read as the mean patient, whose standardised genes are 0.
+    Patients without RNA are treated as the mean patient, whose standardised genes are 0.
 
     Source: Klambauer et al. 2017.
     """
@@ -200,13 +200,13 @@ class GeneEmbedding(nn.Module):
             raise ValueError("an RNA network needs genes; n_genes names none")
         for n_in, n_out in zip((n_inputs, *hidden), hidden, strict=False):
             linear = nn.Linear(n_in, n_out)
-            nn.init.normal_(linear.weight, std=n_in**-0.5)  # LeCun: what SELU's fixed point needs
+            nn.init.normal_(linear.weight, std=n_in**-0.5)  # LeCun: SELU's fixed point requires it
             nn.init.zeros_(linear.bias)
             layers += [linear, nn.SELU(), nn.AlphaDropout(dropout)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, hidden[-1])."""
+        """Embed the RNA of a batch. → (B, hidden[-1])."""
         known, dtype = batch.has_expression.unsqueeze(1), self.layers[0].weight.dtype
         parts = [
             batch.expression[s].to(dtype) if s in batch.expression else known.new_zeros(len(known), n, dtype=dtype)
@@ -217,13 +217,13 @@ class GeneEmbedding(nn.Module):
 
 
 class RNANetwork(nn.Module):
-    """Self-normalising network: RNA alone.
+    """Self-normalising network that reads RNA alone.
 
     Args:
-        n_genes: {"tumor": G_t, "tme": G_e}.
-        n_outputs: C.
+        n_genes: Number of genes of each subspace, {"tumor": G_t, "tme": G_e}.
+        n_outputs: Number of outputs C.
         hidden: Widths of the hidden layers, at least one.
-        dropout: AlphaDropout after each hidden layer.
+        dropout: Rate of the AlphaDropout after each hidden layer.
     """
 
     def __init__(
@@ -234,22 +234,22 @@ class RNANetwork(nn.Module):
         self.head = nn.Linear(hidden[-1], n_outputs)
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, C)."""
+        """Compute the logits. → (B, C)."""
         return self.head(self.embed(batch)).float()
 
 
 class EarlyConcat(nn.Module):
-    """Gated attention embeddings of every magnification and the embedding of the RNA side by side, then a line.
+    """Linear layer over the concatenated gated attention embeddings of all magnifications and the RNA embedding.
 
     Args:
-        n_features: D of the encoder.
-        n_genes: {"tumor": G_t, "tme": G_e}.
-        n_outputs: C.
-        width: d of each embedding.
+        n_features: Width D of the encoder's features.
+        n_genes: Number of genes of each subspace, {"tumor": G_t, "tme": G_e}.
+        n_outputs: Number of outputs C.
+        width: Width d of each embedding.
         hidden: Width of the gate.
-        magnifications: Those that the network reads.
-        dropout: Of tokens and embeddings, in training.
-        rna_dropout: AlphaDropout of the RNA's layers.
+        magnifications: Magnifications that the network reads.
+        dropout: Dropout rate of tokens and embeddings.
+        rna_dropout: Rate of the AlphaDropout in the RNA layers.
     """
 
     def __init__(
@@ -270,17 +270,17 @@ class EarlyConcat(nn.Module):
         self.head = nn.Linear((len(self.slide.magnifications) + 1) * width, n_outputs)
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, C)."""
+        """Compute the logits. → (B, C)."""
         embeddings, _ = self.slide(batch)
         both = torch.cat([*embeddings, self.rna(batch)], 1)  # (B, (M + 1) · d)
         return self.head(self.dropout(both)).float()
 
 
 class LateFusion(nn.Module):
-    """Mean of the logits of a slide network and an RNA network; the one alone where a patient lacks the other.
+    """Mean of the logits of a slide network and an RNA network; if a patient lacks one modality, the other alone.
 
     Args:
-        slide: `GatedABMIL`, `MeanPool`, or any network from `Batch` to logits with `magnifications`.
+        slide: `GatedABMIL`, `MeanPool`, or any network from `Batch` to logits that has the attribute `magnifications`.
         rna: `RNANetwork`, or any network from `Batch` to logits.
     """
 
@@ -289,7 +289,7 @@ class LateFusion(nn.Module):
         self.slide, self.rna = slide, rna
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, C)."""
+        """Compute the logits. → (B, C)."""
         tissue = torch.zeros_like(batch.has_expression)
         for m in self.slide.magnifications:
             if m in batch.bags:

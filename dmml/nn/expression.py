@@ -1,4 +1,4 @@
-"""RNA of one subspace → an embedding, with a learned stand-in for RNA that is missing."""
+"""Encoders that embed the RNA of one subspace and replace missing RNA by a learned vector."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import torch
 from torch import Tensor, nn
 
 _AS_MANY = 16
-"""Genes as many as which all of them together move the function."""
+"""More genes than this are scaled down, so that together they move the function as much as this many would."""
 _DRAWN_FOR = 128
-"""Genes up to which the first weights are drawn as for any layer."""
+"""With more genes than this, the first layer is initialised as if it had this many inputs."""
 
 
 class MaskedEncoder(nn.Module):
-    """What every expression encoder does: encode the known rows, and give a learned vector for the others.
+    """Base class of expression encoders: encode the patients with RNA, and return a learned vector for the others.
 
     Args:
-        width: d of the embedding.
+        width: Width d of the embedding.
 
     Attributes:
-        net: (B, G) → (B, d), set by the subclass; None without genes.
-        scale: Factor on the expression.
+        net: Network (B, G) → (B, d), set by the subclass; None without genes.
+        scale: Factor by which the expression is multiplied.
 
     Shape:
-        expression (B, G), known (B,) bool → (B, d); rows that are not known give the learned vector `missing`.
+        expression (B, G), known (B,) bool → (B, d); rows where `known` is False get the learned vector `missing`.
     """
 
     def __init__(self, width: int):
@@ -32,7 +32,7 @@ class MaskedEncoder(nn.Module):
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
 
     def forward(self, expression: Tensor, known: Tensor) -> Tensor:
-        """Encode the known rows; every row runs through the network, so that no rank of a DDP run skips it."""
+        """Encode the expression. Every row runs through the network, so that no rank of a DDP run skips it."""
         missing = self.missing.expand(len(known), -1)
         if self.net is None:
             return missing
@@ -41,25 +41,25 @@ class MaskedEncoder(nn.Module):
 
 
 class ExpressionEncoder(MaskedEncoder):
-    """Self-normalising network (SELU + AlphaDropout), strongly regularised.
+    """Self-normalising network (SELU and AlphaDropout) with strong regularisation.
 
-    Departs from the released code: SELU instead of ELU, which AlphaDropout assumes, and no ReLU at the end, which
-    there zeroes half of the embedding and its gradient.
+    Departs from the released code: SELU, which AlphaDropout assumes, replaces ELU, and the final ReLU, which zeroes
+    half of the embedding and its gradient, is left out.
 
     Args:
-        n_genes: G; 0 for a model without RNA.
-        width: d of the embedding.
+        n_genes: Number of genes G; 0 for a model without RNA.
+        width: Width d of the embedding.
         hidden: Widths of the hidden layers, at least one.
-        dropout: AlphaDropout after each hidden layer.
-        input_dropout: Share of genes set to their training mean (0) in training.
+        dropout: Rate of the AlphaDropout after each hidden layer.
+        input_dropout: Share of genes that are set to their training mean (0) in training.
 
-    The genes are scaled by 16 / G where there are more. Adam moves every weight by about the learning rate whatever
-    their number, so two thousand genes as they are learn the training patients by heart within a few steps; scaled,
-    all of them together move the function by as much as sixteen would. It begins near 0 and grows first along what
-    many genes say together, which does what a ridge penalty does for a linear model.
+    More than 16 genes are scaled by 16 / G. Adam moves every weight by about the learning rate, however many weights
+    there are, so that a network of two thousand unscaled genes memorises the training patients within a few steps.
+    Scaled, all genes together move the function as much as sixteen would. The function starts near 0 and first grows
+    along directions that many genes share, which has the effect of a ridge penalty in a linear model.
 
     Shape:
-        expression (B, G), known (B,) bool → (B, d); rows that are not known give the learned vector `missing`.
+        expression (B, G), known (B,) bool → (B, d); rows where `known` is False get the learned vector `missing`.
 
     Source: Klambauer et al. 2017.
     """
@@ -85,5 +85,5 @@ class ExpressionEncoder(MaskedEncoder):
         for i, layer in enumerate(layers):
             if isinstance(layer, nn.Linear) and layer.in_features:
                 n_in = min(_DRAWN_FOR, n_genes) if i == 1 else layer.in_features
-                nn.init.normal_(layer.weight, std=n_in**-0.5)  # LeCun: what SELU's fixed point needs
+                nn.init.normal_(layer.weight, std=n_in**-0.5)  # LeCun: SELU's fixed point requires it
                 nn.init.zeros_(layer.bias)

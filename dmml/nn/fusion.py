@@ -1,7 +1,7 @@
-"""Fusion of one subspace at one magnification: tissue tokens under the eye of the subspace's expression.
+"""Fusion of one subspace at one magnification: tissue tokens are pooled, conditioned on the subspace's expression.
 
-Every fusion is built by `Fusion(width)` and called as `fusion(tokens, bag, condition)`; a class of the user's own that
-does the same goes into a config by its class path.
+Every fusion is constructed as `Fusion(width)` and called as `fusion(tokens, bag, condition)`. A config can name any
+other class with this interface by its class path.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Fusion(nn.Module):
     """Interface of a fusion.
 
     Args:
-        width: d of tokens, condition and embedding.
+        width: Width d of tokens, condition and embedding.
     """
 
     def __init__(self, width: int):
@@ -34,21 +34,21 @@ class Fusion(nn.Module):
 
         Args:
             tokens: (B, N, d) projected tokens of the bag, N ≥ 1.
-            bag: Their mask, positions and slides.
+            bag: Mask, positions and slides of the tokens.
             condition: (B, d) expression embedding of the subspace.
 
         Returns:
-            Embedding (B, d), 0 where the bag is empty, and attention (B, N), which sums to 1 over real tokens.
-            Padding, token order and batch mates change neither.
+            Embedding (B, d), which is 0 for an empty bag, and attention (B, N), which sums to 1 over real tokens.
+            Neither depends on padding, on the order of tokens or on the other patients of the batch.
         """
         raise NotImplementedError
 
 
 class GatedPoolFusion(Fusion):
-    """The cheap fusion: a gated attention pool whose gate is moved by the expression.
+    """Low-cost fusion: a gated attention pool whose gate depends on the expression.
 
     Args:
-        width: d.
+        width: Width d of the tokens.
         hidden: Width of the gate.
     """
 
@@ -62,36 +62,36 @@ class GatedPoolFusion(Fusion):
 
 
 class DeformableFusion(Fusion):
-    """Deformable cross-attention at true slide coordinates, then a gated pool; linear in tokens.
+    """Deformable cross-attention at true slide coordinates, followed by a gated pool; linear in the number of tokens.
 
-    1. All tokens of a slide → a raster of means (`rasterise`), so that every token takes part.
-    2. Anchors on a grid, each moved by an offset that is read from the raster at its place and from the condition c.
-    3. Keys and values are the tissue around the moved anchors; an anchor over empty glass is masked. One more key, the
-       mean of the slide, is always there.
-    4. Each token asks with q = W_q h + W_c c: position-dependent queries. The condition, the position (an inner product
-       of learned Fourier features), the slide and the emptiness enter the logits as further coordinates of q and k, so
-       no tokens × anchors tensor is built outside of `scaled_dot_product_attention`.
-    5. What a token was told, t, moves its gate, and is pooled with it:
+    1. All tokens of a slide are averaged on a raster (`rasterise`), so that every token contributes.
+    2. Anchors lie on a grid. Each is moved by an offset, computed from the tissue around it and the condition c.
+    3. Keys and values are the tissue around the moved anchors; an anchor over empty glass is masked. The mean of the
+       slide is one more key, which is always available.
+    4. The query of each token is q = W_q h + W_c c, so queries differ between positions. The condition, the position
+       (an inner product of learned Fourier features), the slide and the mask of empty anchors enter the logits as
+       further coordinates of q and k; no tokens × anchors tensor is built outside of `scaled_dot_product_attention`.
+    5. The attended value t of a token enters its gate and is pooled with the token:
        a = softmax_n( w · (tanh(V h + V' t) ⊙ σ(U h + U' t + Z c)) ), z = Σ a_n h_n + W_o Σ a_n t_n.
-       By linearity this is the pool of h + W_o t, without the product for every token.
+       By linearity this pools h + W_o t, but without a product for every token.
 
     Departs from the released code, whose queries are one gene vector repeated at every position, whose anchors come
     from a square of list positions, and which reads 19 % of the tokens.
 
     Args:
-        width: d.
+        width: Width d of the tokens.
         inner: Width of queries, keys and values; a multiple of `heads`.
-        heads: Attention heads.
-        cells: Side of the raster.
-        anchors: Side of the grid of anchors.
+        heads: Number of attention heads.
+        cells: Cells along each side of the raster.
+        anchors: Anchors along each side of their grid.
         reach: Largest offset, in anchor spacings.
-        frequencies: Learned Fourier features of the position.
+        frequencies: Number of learned frequencies in the Fourier features of the position.
         hidden: Width of the gate.
 
     Source: Xia et al. 2022 (deformable attention); contribution 1 of the paper.
     """
 
-    _OUT: ClassVar[float] = 1e4  # logit of a key that must not be seen; exp(-1e4) is 0 in float32
+    _OUT: ClassVar[float] = 1e4  # subtracted from the logit of a masked key; exp(-1e4) is 0 in float32
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class DeformableFusion(Fusion):
         steps = (torch.arange(anchors) + 0.5) / anchors * 2 - 1
         grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).view(-1, 2)
         self.register_buffer("grid", grid, persistent=False)  # (M, 2) as x, y
-        self.read = nn.Linear(width, inner + 2 * hidden)  # query and gate: one product over the tokens
+        self.read = nn.Linear(width, inner + 2 * hidden)  # query and gate in one product over the tokens
         self.ask, self.condition = nn.Linear(width, inner, bias=False), nn.Linear(width, hidden, bias=False)
         self.norm, self.key_value = nn.LayerNorm(width), nn.Linear(width, 2 * inner)
         self.offset = nn.Sequential(nn.Linear(2 * width, 32), nn.GELU(), nn.Linear(32, 2))
@@ -141,7 +141,11 @@ class DeformableFusion(Fusion):
     def _anchors(
         self, tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, condition: Tensor, n_slides: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tissue around the moved anchors: (B, S, M + 1, d), their places (B, S, M + 1, 2), and whether any is there."""
+        """Read the tissue around the moved anchors and, as the last key of each slide, the slide's mean.
+
+        Returns:
+            Keys (B, S, M + 1, d), their positions (B, S, M + 1, 2), and whether they have tissue (B, S, M + 1) bool.
+        """
         batch, m = len(tokens), len(self.grid)
         sums, counts = rasterise(tokens, place, mask, slide, n_slides, self.cells)
         rest = self.grid.expand(batch * n_slides, -1, -1)
@@ -167,16 +171,16 @@ class DeformableFusion(Fusion):
         where: Tensor,
         there: Tensor,
     ) -> Tensor:
-        """Attention of every token to the anchors of its own slide. (B, N, inner), … → (B, N, inner)."""
+        """Let every token attend to the anchors of its slide. (B, N, inner), … → (B, N, inner)."""
         _, n_slides, m = there.shape
         key, value = self.key_value(keys.flatten(1, 2)).chunk(2, -1)
         query, key, value = self._split(query), self._split(key), self._split(value)  # (B, H, N or S·M, d_h)
         asked = (key @ self._split(self.ask(condition).unsqueeze(1)).transpose(2, 3)) / math.sqrt(key.shape[-1])
 
-        # Everything beyond q·k is appended to q and k as further coordinates. Position, per head:
+        # Everything beyond q·k is appended to q and k as further coordinates. First the position, per head:
         near = self.locality.exp().view(-1, 1, 1)
         nearby = near * self._waves(where.flatten(1, 2)).unsqueeze(1)  # (B, H, S·M, 2F)
-        # Slide and emptiness: -_OUT at anchors of another slide or over glass, otherwise what the condition asks.
+        # Then slide and mask: -_OUT at anchors of another slide or over glass, otherwise the condition's logit.
         of = torch.eye(n_slides, device=slide.device, dtype=query.dtype).repeat_interleave(m, 0)  # (S·M, S)
         seen = (of * there.flatten(1).unsqueeze(-1)).unsqueeze(1)  # (B, 1, S·M, S)
         told = asked * seen + self._OUT * (seen - 1)
@@ -184,7 +188,7 @@ class DeformableFusion(Fusion):
         own = nn.functional.one_hot(slide, n_slides).to(query.dtype)  # (B, N, S)
         extra = torch.cat([self._waves(place).to(query.dtype), own], -1)
         query = torch.cat([query, extra.unsqueeze(1).expand(-1, self.heads, -1, -1)], -1)
-        # Values as wide as the keys: the kernels that keep no tokens × anchors tensor ask for equal widths.
+        # Values are padded to the width of the keys, as kernels that build no tokens × anchors tensor require.
         wide = nn.functional.pad(value, (0, query.shape[-1] - value.shape[-1]))
         attended = nn.functional.scaled_dot_product_attention(query, key, wide, scale=1.0)[..., : value.shape[-1]]
         return attended.transpose(1, 2).flatten(2)
@@ -193,6 +197,6 @@ class DeformableFusion(Fusion):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _waves(self, place: Tensor) -> Tensor:
-        """Fourier features whose inner product depends on the difference of two places alone. → (B, N, 2F)."""
+        """Fourier features whose inner product depends only on the difference of two positions. → (B, N, 2F)."""
         angle = place.to(self.frequency.dtype) @ self.frequency
         return torch.cat([angle.cos(), angle.sin()], -1) / math.sqrt(self.frequency.shape[1])

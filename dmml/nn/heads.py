@@ -1,4 +1,4 @@
-"""Heads: class or hazard logits from both subspaces, and expression programs from tissue alone."""
+"""Output heads: class or hazard logits from both subspaces, and expression programs from tissue alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dmml.types import SUBSPACES
 
 
 class SubspaceHead(nn.Module):
-    """logits = W_t z_t + W_e z_e + b; a subspace's own logits take b / 2, so that the two sum to the whole.
+    """Linear head over both subspaces: logits = W_t z_t + W_e z_e + b.
+
+    The logits of each subspace include b / 2, so that those of the two subspaces add up to the total.
 
     Args:
-        width: d of an embedding.
-        n_outputs: C.
-        dropout: Share of an embedding's entries dropped in training; it keeps few patients from making it sure of itself.
+        width: Width d of an embedding.
+        n_outputs: Number of outputs C.
+        dropout: Share of an embedding's entries that are dropped in training, which prevents overconfidence when there
+            are few patients.
     """
 
     def __init__(self, width: int, n_outputs: int, dropout: float = 0.0):
@@ -24,7 +27,7 @@ class SubspaceHead(nn.Module):
         self.columns = {s: slice(i * width, (i + 1) * width) for i, s in enumerate(SUBSPACES)}
 
     def forward(self, embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
-        """{subspace: (B, d)} → {subspace: (B, C)}."""
+        """Compute the logits of each subspace. {subspace: (B, d)} → {subspace: (B, C)}."""
         weight, bias = self.linear.weight, self.linear.bias / 2
         return {
             s: nn.functional.linear(self.dropout(embeddings[s]), weight[:, self.columns[s]], bias) for s in SUBSPACES
@@ -32,11 +35,11 @@ class SubspaceHead(nn.Module):
 
 
 class ProgramHead(nn.Module):
-    """Expression programs of one subspace, predicted from the tissue of one magnification: a light pool and a line.
+    """Predict a subspace's expression programs from the tissue of one magnification: a small pool and a linear layer.
 
     Args:
-        width: d of the tokens.
-        n_programs: P; 0 is legal.
+        width: Width d of the tokens.
+        n_programs: Number of programs P; may be 0.
 
     Shape:
         tokens (B, N, d), mask (B, N) → (B, P); 0, the training mean, for a bag without tokens.
@@ -48,7 +51,7 @@ class ProgramHead(nn.Module):
         self.linear = nn.Linear(width, n_programs) if n_programs else None
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Predict the scores."""
+        """Predict the program scores."""
         if self.pool is None or self.linear is None:
             return tokens.new_zeros(len(tokens), 0)
         pooled, _ = self.pool(tokens, mask)

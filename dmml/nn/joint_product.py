@@ -1,4 +1,4 @@
-"""Several linear layers over the same features as one matrix product."""
+"""Several linear layers that read the same features, computed as one matrix product."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _COLUMNS = 16
-"""On a CPU, products are fastest where this divides their width"""
+"""On a CPU, matrix products are fastest if their width is a multiple of this."""
 
 
 def joint_product(features: Tensor, lines: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
@@ -16,10 +16,10 @@ def joint_product(features: Tensor, lines: Sequence[tuple[Tensor, Tensor]]) -> l
 
     Args:
         features: (B, N, D).
-        lines: Weight (k, D) and bias (k,) of each, in the precision of the features.
+        lines: Weight (k, D) and bias (k,) of each layer, in the precision of the features.
 
     Returns:
-        (B, N, k) of each line, as views of one tensor.
+        The output (B, N, k) of each layer; all are views of one tensor.
     """
     widths = [len(weight) for weight, _ in lines]
     weights, biases = zip(*lines, strict=True)

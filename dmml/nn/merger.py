@@ -1,4 +1,4 @@
-"""Informative token aggregation: many tokens of a slide → K merged tokens, linear in tokens and deterministic."""
+"""Informative token aggregation: merge the tokens of a bag into K, deterministically and in linear time."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ from dmml.functional.padding import clear_padding, is_known_full
 from dmml.types import Bag
 
 WINDOW = 32
-"""Tokens of neighbouring tissue that are clustered together; the exact clustering costs WINDOW² a window."""
+"""Number of tokens of neighbouring tissue that are clustered together; exact clustering costs WINDOW² per window."""
 LAST = 64
-"""Points that need no windows any more: they are clustered at once."""
+"""Largest number of points that are clustered at once, without windows."""
 
 _LAST_PLACE = torch.iinfo(torch.long).max
-"""Code of what has no place: padding."""
+"""Sort key of tokens that must come last, such as padding."""
 
 _Round = tuple[Tensor, Tensor, Tensor, Tensor]
-"""State between rounds: points (B, M, d), tokens that each stands for (B, M), which are real (B, M), and the point of
-each token (B, N), −1 = none."""
+"""State between rounds: points (B, M, d), the number of tokens that each point represents (B, M), the mask of real
+points (B, M), and the point of each token (B, N), −1 = none."""
 
 
 def neighbourhood_order(bag: Bag, cell_um: float = 14.0) -> Tensor:
     """Order in which a bag's tokens are cut into windows: slide by slide, along a Z-order curve, padding last.
 
     Args:
-        bag: positions (B, N, 2) µm, mask, slide.
-        cell_um: Step of the curve's lattice in µm, far below a tile (112 µm at 20x), so that no two tiles share a cell;
-            a power of two of them to a tile keeps windows square.
+        bag: Positions (B, N, 2) in µm, mask and slides of the tokens.
+        cell_um: Step of the curve's lattice in µm. It is far smaller than a tile (112 µm at 20x), so that no two tiles
+            share a cell; windows are square if the side of a tile is a power of two steps.
 
     Returns:
-        (B, N) int64 permutation; it does not depend on the order of the tokens given, but for tokens at one place.
+        (B, N) int64 permutation. The result depends on the order of the given tokens only if tokens share a position.
     """
     return _by_slide(_place_code(bag, cell_um), bag, bag.mask)
 
 
 def _place_code(bag: Bag, cell_um: float = 14.0) -> Tensor:
-    """Place along a Z-order curve, whatever the slide; padding last. → (B, N) int64."""
+    """Index of each token along a Z-order curve, regardless of its slide; padding comes last. → (B, N) int64."""
     lattice = (bag.position.nan_to_num() / cell_um).floor().long().clamp(0, 2**20 - 1)
     code = _spread_bits(lattice[..., 0]) | (_spread_bits(lattice[..., 1]) << 1)
     return code.masked_fill(~bag.mask, _LAST_PLACE)
 
 
 def _by_slide(code: Tensor, bag: Bag, mask: Tensor) -> Tensor:
-    """Tokens of a mask slide by slide along the curve, the others last. → (B, N) permutation."""
+    """Order the tokens of a mask slide by slide along the curve, all others last. → (B, N) permutation."""
     return (code + (bag.slide << 42)).masked_fill(~mask, _LAST_PLACE).argsort(dim=1, stable=True)
 
 
 def _originals(points: Tensor, code: Tensor) -> Tensor:
-    """Tokens that repeat no other: a copy has the place and, to rounding, the features of another.
+    """Mask that keeps one of several copies: tokens at one position whose features are equal up to rounding.
 
-    Copies would be each other's nearest neighbours, so that densities, windows, clusters and weights would be those of
-    the copying. A slide that is given twice, and each of two slides' tissue at one place, are told apart by features.
+    Copies would be each other's nearest neighbours, and copying would determine densities, windows, clusters and
+    weights. The features distinguish a slide that is given twice from two slides with tissue at the same position.
 
     Args:
         points: (B, N, d).
-        code: (B, N) place of each token.
+        code: (B, N) index of each token along the curve.
 
     Returns:
-        (B, N) bool; of several copies one is True, and so is padding.
+        (B, N) bool; exactly one of several copies is True, and so is padding.
     """
     if points.device.type == "cpu" and _all_places_differ(code):
         return torch.ones_like(code, dtype=torch.bool)
-    # Two numbers tell features apart at one place: in one alone, of thousands of tiles a pair would agree by chance.
+    # Features are compared by two projections: in a single one, some of thousands of tiles would agree by chance.
     angle = torch.arange(1, points.shape[-1] + 1, device=points.device, dtype=points.dtype)
     mark, other, size = points @ angle.cos(), points @ angle.sin(), points.abs().amax(-1)
-    # By place and, within a place, by features: whatever lies between copies in the bag, they are neighbours now.
+    # Sorted by position and then by features, copies are neighbours, however far apart they were in the bag.
     order = mark.argsort(dim=1, stable=True)
     order = order.gather(1, code.gather(1, order).argsort(dim=1, stable=True))
     place, mark, other, size = (x.gather(1, order) for x in (code, mark, other, size))
@@ -78,13 +78,13 @@ def _originals(points: Tensor, code: Tensor) -> Tensor:
 
 
 def _all_places_differ(code: Tensor) -> bool:
-    """Whether no two tokens of a patient are at one place, as in most patients of one slide. Padding is at none."""
+    """Whether no two tokens of a patient share a position, as for most patients with one slide. Padding is ignored."""
     place = code.sort(dim=1).values
     return not bool(((place[:, 1:] == place[:, :-1]) & (place[:, 1:] != _LAST_PLACE)).any())
 
 
 def _spread_bits(x: Tensor) -> Tensor:
-    """Bits of numbers below 2**20 moved to the even places, by halving the blocks that move together."""
+    """Move the bits of numbers below 2**20 to the even bit positions, by halving the blocks that move together."""
     for shift, keep in (
         (16, 0x0000FFFF0000FFFF),
         (8, 0x00FF00FF00FF00FF),
@@ -96,37 +96,37 @@ def _spread_bits(x: Tensor) -> Tensor:
     return x
 
 
-# Its rounds and their chunks are as many as the tokens want: compiled, every length would be a program of its own.
+# The numbers of rounds and chunks depend on the number of tokens: torch.compile would compile every length anew.
 @torch.compiler.disable
 def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Tensor:
-    """Windowed exact DPC-kNN: windows of neighbouring tokens are merged until at most LAST are left, then those into K.
+    """Cluster tokens by exact DPC-kNN in windows of neighbours, until at most LAST points are left, and then into K.
 
     Args:
         tokens: (B, N, d).
-        bag: mask, positions, slides.
-        n_clusters: K ≤ LAST / 2.
-        k: Neighbours for the density.
+        bag: Mask, positions and slides of the tokens.
+        n_clusters: Number of clusters K ≤ LAST / 2.
+        k: Number of neighbours that determine the density.
 
     Returns:
-        (B, N) int64, cluster of each token, −1 for masked tokens and for all but one of several copies. Patients with
-        fewer than K tokens get one each.
+        (B, N) int64, cluster of each token; −1 for masked tokens and for all but one of several copies. If a patient
+        has fewer than K tokens, each token is a cluster.
     """
     with torch.no_grad():
         points, code = tokens.detach().float(), _place_code(bag)
         once = bag.mask & _originals(points, code)
         order = _by_slide(code, bag, once)
-        # Windows are filled up by any token, which is masked: a copy of all tokens with zeros behind them costs more.
+        # The last window is filled up with masked repeats of a token: to append zeros would copy all tokens.
         spare = -order.shape[1] % WINDOW if order.shape[1] > LAST else 0
         points = _take(clear_padding(points, bag.mask), pad(order, (0, spare)))
         mask = once.gather(1, order)
         member = torch.arange(tokens.shape[1], device=tokens.device).expand_as(order).masked_fill(~mask, -1)
         mask = pad(mask, (0, spare))
         weight = mask.float()
-        # More than LAST points fill two windows at least: together they leave enough for K.
+        # More than LAST points fill at least two windows, which together keep at least K points.
         kept = max(WINDOW // 8, -(-n_clusters // 2))
         while points.shape[1] > LAST:
             merged = _merge_windows(points, weight, mask, member, kept, k)
-            # A patient who has few enough waits for the others: batch mates and padding change nothing.
+            # A patient with few enough points keeps its state: neither batch mates nor padding change the result.
             points, weight, mask, member = _where_large(mask, merged, (points, weight, mask, member))
         assignment, _ = dpc_knn(points, mask, n_clusters, k)
         last = assignment.gather(1, member.clamp_min(0)).masked_fill(member < 0, -1)
@@ -136,18 +136,18 @@ def cluster_tissue(tokens: Tensor, bag: Bag, n_clusters: int, k: int = 5) -> Ten
 def _merge_windows(
     points: Tensor, weight: Tensor, mask: Tensor, member: Tensor, n_clusters: int, k: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One round: every window of WINDOW points becomes at most `n_clusters` points, the empty ones moved to the end.
+    """Run one round: merge every WINDOW points into at most `n_clusters`, and move empty points to the end.
 
     Args:
         points: (B, M, d), real ones first.
-        weight: (B, M) tokens that a point stands for.
-        mask: (B, M).
+        weight: (B, M) number of tokens that each point represents.
+        mask: (B, M) bool, True = real point.
         member: (B, N) point of each token, −1 = none.
-        n_clusters: Clusters a window.
-        k: Neighbours for the density.
+        n_clusters: Number of clusters per window.
+        k: Number of neighbours that determine the density.
 
     Returns:
-        The same four after the round.
+        Points, weight, mask and member after the round.
     """
     batch, m, dim = points.shape
     windows = -(-m // WINDOW)
@@ -159,7 +159,7 @@ def _merge_windows(
     merged = merge_finite(points, weight, assignment, n_clusters).view(batch, windows * n_clusters, dim)
     total = weight.new_zeros(batch * windows, n_clusters).scatter_add(1, assignment.clamp_min(0), weight * mask)
     total = total.view(batch, -1)
-    there = total > 0  # of two centres with equal features one stays without tokens
+    there = total > 0  # of two centres with equal features, one gets no tokens
 
     window = torch.arange(windows, device=points.device).repeat_interleave(WINDOW)
     slot = assignment.view(batch, -1).clamp_min(0) + window * n_clusters  # (B, windows · WINDOW)
@@ -173,25 +173,25 @@ def _merge_windows(
 
 
 def _in_chunks(points: Tensor, mask: Tensor, n_clusters: int, k: int, at_once: int = 64) -> Tensor:
-    """`dpc_knn` of many windows, so many at once that its distances stay small: memory is flat in tokens. → (W, M)."""
+    """Apply `dpc_knn` to `at_once` windows at a time, so that memory does not grow with the tokens. → (W, M)."""
     parts = zip(points.split(at_once), mask.split(at_once), strict=True)
     return torch.cat([dpc_knn(some, there, n_clusters, k)[0] for some, there in parts])
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:
-    """Rows by index, whole rows at a time: (B, M, d), (B, N) → (B, N, d)."""
+    """Gather whole rows by index. (B, M, d), (B, N) → (B, N, d)."""
     batch, m, dim = x.shape
     first = torch.arange(batch, device=x.device).unsqueeze(1) * m
     return x.reshape(-1, dim).index_select(0, (index + first).flatten()).view(batch, -1, dim)
 
 
 def _where_large(mask: Tensor, merged: _Round, before: _Round) -> _Round:
-    """The state after a round for patients with more than LAST points, the state before it for the others.
+    """Choose the state after a round for patients with more than LAST points, and the state before it for the others.
 
     Args:
         mask: (B, M) points before the round, real ones first.
-        merged: What `_merge_windows` returned.
-        before: What it was given.
+        merged: State that `_merge_windows` returned.
+        before: State that was passed to it.
     """
     large = mask.sum(1) > LAST  # (B,)
     width = max(LAST, merged[0].shape[1])
@@ -205,24 +205,26 @@ def _where_large(mask: Tensor, merged: _Round, before: _Round) -> _Round:
 
 
 def _resize(x: Tensor, width: int) -> Tensor:
-    """Cut, or padded with zeros, to a width. (B, M, …) → (B, width, …)."""
+    """Cut or zero-pad the second axis to a width. (B, M, …) → (B, width, …)."""
     return torch.cat([x[:, :width], x.new_zeros(len(x), max(0, width - x.shape[1]), *x.shape[2:])], 1)
 
 
 def merge_informative(
     tokens: Tensor, score: Tensor, assignment: Tensor, n_clusters: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge each cluster with weights softmax(score) within the cluster.
+    """Merge the tokens of each cluster, weighted by softmax(score) within the cluster.
+
+    Departs from the released code, whose weights exp(score) overflow.
 
     Args:
         tokens: (B, N, d).
         score: (B, N), how informative a token is to the subspace.
-        assignment: (B, N), −1 = none.
-        n_clusters: K.
+        assignment: (B, N) cluster of each token, −1 = none.
+        n_clusters: Number of clusters K.
 
     Returns:
-        Merged tokens (B, K, d), each token's share of its cluster (B, N), and what a cluster stands for: the logsumexp
-        of its scores (B, K), −∞ for an empty one. Departs from the released code's exp(score), which overflows.
+        Merged tokens (B, K, d), each token's share of its cluster (B, N), and the log weight of each cluster (B, K):
+        the logsumexp of its scores, −∞ for an empty cluster.
     """
     there = assignment >= 0
     slot = assignment.clamp_min(0)

@@ -1,8 +1,9 @@
-"""The paper's variants of two slots, as its released code computes them: what the defaults are compared with.
+"""The paper's expression encoder and fusion as its released code computes them, to compare the defaults with.
 
-Own code after the description of the method. What is kept on purpose, because it is what the variant is compared for:
-a query that is the same at every place, offsets that follow from it, no residual from the tissue, an attention step
-with one key, a mean over the places. What is mended is what would crash, or would depend on the order of a list.
+This is an independent implementation from the description of the method. It keeps on purpose what the comparison is
+about: a query that is the same at every position, offsets that follow from it, no residual connection from the tissue,
+an attention step with one key, and a mean over positions. It changes only what would crash or depend on the order of a
+list.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from dmml.types import Bag
 
 
 class PaperExpressionEncoder(MaskedEncoder):
-    """Layers of ELU and AlphaDropout, the embedding's own among them, and a ReLU at the end.
+    """Layers with ELU and AlphaDropout, including the one that outputs the embedding, and a final ReLU.
 
-    Kept: ELU where AlphaDropout assumes SELU; a ReLU that zeroes about half of the embedding and its gradient. The
-    head of its own that no loss trains is left out; missing RNA has a learned vector, as in `ExpressionEncoder`.
+    Two properties of the released code are kept: ELU, although AlphaDropout assumes SELU, and a ReLU that zeroes about
+    half of the embedding and its gradient. Its separate head, which no loss trains, is left out. Missing RNA is
+    replaced by a learned vector, as in `ExpressionEncoder`.
 
     Args:
-        n_genes: G; 0 for a model without RNA.
-        width: d of the embedding.
+        n_genes: Number of genes G; 0 for a model without RNA.
+        width: Width d of the embedding.
         hidden: Widths of the hidden layers.
-        dropout: AlphaDropout after every layer.
+        dropout: Rate of the AlphaDropout after every layer.
     """
 
     def __init__(self, n_genes: int, width: int, hidden: tuple[int, ...] = (64, 48, 32), dropout: float = 0.1):
@@ -46,42 +48,42 @@ class PaperExpressionEncoder(MaskedEncoder):
 
 
 class PaperFusion(Fusion):
-    """Deformable cross-attention whose query is the expression alone, and a mean over the places.
+    """Deformable cross-attention whose query is the expression alone, followed by a mean over positions.
 
-    1. Query: the expression embedding z, repeated at every place; q = W_q LN(z), group by group of channels.
-    2. Offsets: a grid of anchors, moved per group by tanh(W gelu(a ⊙ q + b)) · reach. The query being the same
-       everywhere, so is the offset: the anchors of a group move as one (in the released code all but those at the
-       border, which see its zero padding).
-    3. Keys and values: a group's channels of the tissue, bilinear at its moved anchors.
-    4. Attention of a place p to an anchor v: q·k / √d_h + MLP(sign(p − v) log(1 + |p − v|)), one MLP for all groups,
-       evaluated on a lattice and read bilinearly.
-    5. x = z + attended, y = W x; s = LN(y) + V LN(z), which is what attention with one key comes to, its query and key
-       projections being dead; f = tanh(W' mean over places of LN(s)); the embedding is tanh(W'' LN(f)).
+    1. Query: the expression embedding z, repeated at every position; q = W_q LN(z), separately per group of channels.
+    2. Offsets: a grid of anchors, moved per group by tanh(W gelu(a ⊙ q + b)) · reach. As the query is the same
+       everywhere, so is the offset, and all anchors of a group move together (in the released code, all except those at
+       the border, which are affected by zero padding).
+    3. Keys and values: a group's channels of the tissue, interpolated bilinearly at the group's moved anchors.
+    4. Attention of a position p to an anchor v: q·k / √d_h + MLP(sign(p − v) log(1 + |p − v|)), with one MLP for all
+       groups, evaluated on a lattice and interpolated bilinearly.
+    5. x = z + attended, y = W x; s = LN(y) + V LN(z), to which attention with one key reduces, because its query and
+       key projections have no effect; f = tanh(W' mean over positions of LN(s)); the embedding is tanh(W'' LN(f)).
 
-    Departs from the released code where that would crash or depends on the order of a list: tokens lie at their true
-    places on a raster of their slide instead of in a square of √N × √N list positions; those of one cell are averaged,
-    so that nearly all are read instead of a fifth; empty cells weigh nothing, anchors over empty glass are masked, and
-    a group whose anchors all miss the tissue reads the slide's mean. The released code joins both subspaces in y; here
-    each subspace has a fusion of its own, so y reads its own part alone. As the query knows nothing of a token but its
-    place, it is asked once a raster cell, which weighs as it has tokens: beyond filling the raster, tokens cost
-    nothing.
+    Departs from the released code where that would crash or depend on the order of a list. Tokens lie at their true
+    positions on a raster of their slide instead of in a square of √N × √N list positions. The tokens of one cell are
+    averaged, so that nearly all tokens are read instead of a fifth. Empty cells have no weight, anchors over empty
+    glass are masked, and a group whose anchors all miss the tissue reads the slide's mean. The released code joins both
+    subspaces in y; here each subspace has a separate fusion, so y reads that subspace alone. The query depends on a
+    token only through its position, so attention is computed once per raster cell and weighted by the cell's number of
+    tokens: the cost of a token is that of adding it to the raster.
 
-    The attention returned is the share that each token has in what was read: bilinear weights of the anchors times the
-    attention that they got, averaged over places and groups. The tokens of one cell get the same, as they are read as
-    one; a token that no anchor reads gets 0.
+    The returned attention is each token's share in what was read: the bilinear weights of the anchors times the
+    attention to them, averaged over positions and groups. The tokens of one cell have equal shares because they are
+    averaged; a token that no anchor reads gets 0.
 
     Args:
-        width: d, a multiple of `heads`.
-        heads: Groups of channels, one attention head each.
-        head_width: Channels d_h of a head's queries, keys and values.
-        cells: Side of the raster.
-        anchors: Side of the grid of anchors.
+        width: Width d of the tokens, a multiple of `heads`.
+        heads: Number of channel groups, each with one attention head.
+        head_width: Width d_h of a head's queries, keys and values.
+        cells: Cells along each side of the raster.
+        anchors: Anchors along each side of their grid.
         reach: Largest offset, in anchor spacings.
         position_hidden: Width of the two hidden layers of the position MLP.
-        dropout: Of the attention.
+        dropout: Dropout rate of the attention.
 
-    Source: contribution 1 of the paper; its offsets and log-spaced position MLP go back to Xia et al. 2022 and
-    Liu et al. 2022 (Swin V2).
+    Source: contribution 1 of the paper; its offsets and its position MLP on log-spaced distances go back to Xia et al.
+    2022 and Liu et al. 2022 (Swin V2).
     """
 
     _LATTICE = 64
@@ -102,7 +104,7 @@ class PaperFusion(Fusion):
         if width % heads:
             raise ValueError(f"width must be a multiple of heads; got width={width}, heads={heads}")
         self.heads, self.cells, self.anchors, self.reach = heads, cells, anchors, 2 * reach / anchors
-        self.norm = nn.LayerNorm(width)  # one for expression, tissue and what is joined, as in the released code
+        self.norm = nn.LayerNorm(width)  # shared by expression, tissue and joined features, as in the released code
         bound = (width // heads) ** -0.5
         self.query, self.key, self.value = (
             nn.Parameter(torch.empty(heads, width // heads, head_width).uniform_(-bound, bound)) for _ in range(3)
@@ -116,7 +118,7 @@ class PaperFusion(Fusion):
             nn.ReLU(),
             nn.Linear(position_hidden, position_hidden),
             nn.ReLU(),
-            nn.Linear(position_hidden, 1, bias=False),  # a softmax does not see a bias
+            nn.Linear(position_hidden, 1, bias=False),  # a softmax cancels a bias
         )
         self.dropout = nn.Dropout(dropout)
         self.out, self.join = nn.Linear(heads * head_width, width), nn.Linear(width, width)
@@ -132,10 +134,10 @@ class PaperFusion(Fusion):
         sums, counts = rasterise(normed, place, bag.mask, slide, n_slides, self.cells)
         size = bag.mask.sum(1).clamp_min(1).repeat_interleave(n_slides)  # (F,), F = B·S
         counts = counts.squeeze(1).float()  # (F, c, c)
-        weight = counts / size[:, None, None]  # of a place among all places of its patient
+        weight = counts / size[:, None, None]  # share of the patient's tokens in each cell
 
         asked = self.norm(condition).repeat_interleave(n_slides, 0)  # (F, d)
-        with torch.autocast(counts.device.type, enabled=False):  # shares of counted tokens must add up to 1
+        with torch.autocast(counts.device.type, enabled=False):  # float32, so that the shares of the tokens add up to 1
             attended, share = self._attend(asked.float(), sums.float(), counts, weight)
         joined = self.join(condition.repeat_interleave(n_slides, 0)[:, None] + attended)  # (F, c², d)
         step = self.norm(joined) + self.single_key(asked)[:, None]
@@ -149,29 +151,29 @@ class PaperFusion(Fusion):
         return embedding * bag.mask.any(1, keepdim=True), attention
 
     def _attend(self, asked: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention of every place of the raster to the moved anchors.
+        """Let every cell of the raster attend to the moved anchors.
 
         Args:
-            asked: (F, d) normed expression.
-            sums: (F, d, c, c) of the tissue.
-            counts: (F, c, c) tokens.
-            weight: (F, c, c) of the places among their patient's.
+            asked: (F, d) normalised expression embedding.
+            sums: (F, d, c, c) sums of the tokens in each cell.
+            counts: (F, c, c) number of tokens in each cell.
+            weight: (F, c, c) share of the patient's tokens in each cell.
 
         Returns:
-            (F, c², d), and (F, c, c) the share of each single token of a cell in what was read.
+            The attended values (F, c², d), and the share (F, c, c) of a single token of each cell in what was read.
         """
         query = torch.einsum("fhg,hge->fhe", asked.unflatten(1, (self.heads, -1)), self.query)
         move = self.offset(nn.functional.gelu(query * self.offset_scale + self.offset_shift)).tanh() * self.reach
         where = _centres(self.anchors, counts) + move.float().unsqueeze(-1)  # (F, H, 2, A), along x and along y
         across, down = _hats((where + 1) / 2 * self.cells - 0.5, self.cells).unbind(2)  # (F, H, A, c) each
 
-        met = torch.einsum("fhay,fyx,fhbx->fhab", down, counts, across).flatten(2)  # (F, H, M) tokens, bilinear
+        met = torch.einsum("fhay,fyx,fhbx->fhab", down, counts, across).flatten(2)  # (F, H, M), number of tokens
         tissue = sums.unflatten(1, (self.heads, -1))  # (F, H, g, c, c)
         around = torch.einsum("fhay,fhgyx,fhbx->fhabg", down, tissue, across).flatten(2, 3)
         there = met > 1e-3
         around = around / met.clamp_min(1e-3).unsqueeze(-1)
         total = counts.sum((1, 2)).clamp_min(1)
-        mean = tissue.sum((3, 4)) / total[:, None, None]  # stands in where all anchors of a group miss the tissue
+        mean = tissue.sum((3, 4)) / total[:, None, None]  # read if all anchors of a group miss the tissue
         around = torch.cat([around, mean.unsqueeze(2)], 2)  # (F, H, M + 1, g)
         there = torch.cat([there, ~there.any(2, keepdim=True)], 2)
 
@@ -187,12 +189,12 @@ class PaperFusion(Fusion):
         return attended, share + (read[..., -1].sum(1) / total)[:, None, None]
 
     def _position(self, where: Tensor) -> Tensor:
-        """Position bias of every place of the raster against every anchor. (F, H, 2, A) → (F, H, c², A²).
+        """Position bias between every cell of the raster and every anchor. (F, H, 2, A) → (F, H, c², A²).
 
-        The MLP is a function of two numbers: it is evaluated on a lattice and read bilinearly, which is two products
-        with sparse weights, one along each axis.
+        The MLP is a function of two numbers. It is evaluated on a lattice and interpolated bilinearly, which takes two
+        products with sparse weights, one along each axis.
         """
-        limit = math.log1p(2 + self.reach)  # of sign(p − v) log(1 + |p − v|)
+        limit = math.log1p(2 + self.reach)  # largest value of sign(p − v) log(1 + |p − v|)
         line = torch.linspace(-limit, limit, self._LATTICE, device=where.device)
         down, across = torch.meshgrid(line, line, indexing="ij")
         table = self.position(torch.stack([across, down], -1)).squeeze(-1)  # (R, R) as y, x
@@ -211,5 +213,5 @@ def _centres(n: int, like: Tensor) -> Tensor:
 
 
 def _hats(index: Tensor, n: int) -> Tensor:
-    """Weights of linear interpolation between n points, 0 beyond them: max(0, 1 − |index − i|). (…) → (…, n)."""
+    """Weights of linear interpolation between n points: max(0, 1 − |index − i|), 0 beyond them. (…) → (…, n)."""
     return (1 - (index.unsqueeze(-1) - torch.arange(n, device=index.device)).abs()).clamp_min(0)

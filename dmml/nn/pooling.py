@@ -25,18 +25,18 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 class GatedPool(nn.Module):
-    """Gated attention pool, optionally asked a question by a condition.
+    """Gated attention pool whose gate can depend on a condition.
 
     a = softmax_n( w · (tanh(V h_n) ⊙ σ(U h_n + Z c)) ), pooled = Σ a_n h_n.
 
     Args:
-        width: d of the tokens and of the condition.
+        width: Width d of the tokens and of the condition.
         hidden: Width of the gate.
-        conditioned: Whether a condition c (B, d) moves the gate.
+        conditioned: Whether the gate depends on a condition c (B, d).
 
     Shape:
         tokens (B, N, d), mask (B, N), condition (B, d), prior (B, N) → pooled (B, d), attention (B, N). A bag without
-        tokens gives zeros. What a token stands for already, in log units, is its prior.
+        tokens gives zeros. The prior of a token is a log weight that is added to its score.
 
     Source: Ilse et al. 2018, eq. 9, with the condition added to the gate.
     """

@@ -1,4 +1,4 @@
-"""From encoder features to tokens, read by both subspaces, and the fork where their two gradients meet."""
+"""Projection of encoder features to tokens for both subspaces, and the fork at which their gradients meet."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from dmml.types import GradientRule
 
 
 def clean_features(features: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Features as layers read them: in the precision of their weights, and without what stands in the padding.
+    """Cast features to the precision of a layer's weights and, if gradients are enabled, set padding to 0.
 
     Args:
         features: (B, N, D) in any precision.
         mask: (B, N) bool.
-        dtype: Of the weights.
+        dtype: Precision of the weights.
     """
     features = features.to(dtype)
-    # Without gradients padding is cleared after the product; with them its NaN would reach the weights as 0 · NaN.
+    # Without gradients, padding is cleared after the product. With gradients, a NaN would reach the weights as 0 · NaN.
     return clear_padding(features, mask) if torch.is_grad_enabled() else features
 
 
 class TokenProjection(nn.Module):
-    """Features → tokens: a linear layer, layer norm and GELU. The expensive product of a magnification, done once.
+    """Project features to tokens by a linear layer, layer norm and GELU.
+
+    This is the expensive product of a magnification, so it is computed once.
 
     Args:
-        n_features: D of the encoder.
-        width: d of the tokens.
-        dropout: Share of channels dropped in training, the same for all tokens of a patient: noise that is drawn anew
-            for each token averages out over a slide.
+        n_features: Width D of the encoder's features.
+        width: Width d of the tokens.
+        dropout: Share of channels that are dropped in training. They are the same for all tokens of a patient, because
+            noise drawn separately for each token would average out over a slide.
 
     Shape:
         features (B, N, D) from `clean_features`, mask (B, N) → (B, N, d), 0 at masked tokens.
@@ -44,11 +46,11 @@ class TokenProjection(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Project."""
+        """Project features to tokens."""
         return self.finish(self.linear(features), mask)
 
     def finish(self, projected: Tensor, mask: Tensor) -> Tensor:
-        """What follows the product: (B, N, d), (B, N) → (B, N, d)."""
+        """Apply the steps after the linear layer. (B, N, d), (B, N) → (B, N, d)."""
         tokens = gelu(self.norm(projected))
         if self.training and self.dropout.p:
             tokens = tokens * self.dropout(tokens.new_ones(len(tokens), 1, tokens.shape[-1]))
@@ -56,31 +58,31 @@ class TokenProjection(nn.Module):
 
 
 class Narrow(nn.Sequential):
-    """A line through few dimensions, (B, d) → (B, d): what the tissue may add to a subspace's embedding.
+    """Linear bottleneck (B, d) → (B, d), which limits what the tissue can add to a subspace's embedding.
 
-    Both subspaces read the same tokens. Wide, each would carry all that the tissue shows, and a line would find the
-    other's factors in it; few dimensions are soon filled by what the subspace is for. It also keeps few patients from
-    being learned by heart.
+    Both subspaces read the same tokens. Without a bottleneck, each would carry everything that the tissue shows, and a
+    linear probe would recover the other subspace's factors from it. A few dimensions are soon filled by what the
+    subspace is for. The bottleneck also keeps the model from memorising a small number of patients.
 
     Args:
-        width: d.
-        rank: Dimensions in between.
+        width: Width d of the embedding.
+        rank: Width of the bottleneck.
     """
 
     def __init__(self, width: int, rank: int):
         super().__init__(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
-        # PyTorch's own start would leave a ninth of the variance, and the pool behind it learn as much slower.
+        # PyTorch's default would leave a ninth of the variance, and slow the pool's learning by as much.
         nn.init.normal_(self[0].weight, std=width**-0.5)
         nn.init.normal_(self[1].weight, std=2 * rank**-0.5)
 
 
 def program_embedding(n_programs: int, width: int, rank: int) -> nn.Module:
-    """Program scores (B, P) → their part of an embedding (B, d); without programs, the tissue (B, d) by a `Narrow`."""
+    """Layer from program scores (B, P) to their part of an embedding (B, d); without programs, a `Narrow` layer."""
     return nn.Linear(n_programs, width, bias=False) if n_programs else Narrow(width, rank)
 
 
 class _Fork(torch.autograd.Function):
-    """Identity with two outlets. After backward only the sum of the two gradients is left, so a rule must act here."""
+    """Identity with two outputs. After backward only the sum of their gradients is left, so a rule must act here."""
 
     @staticmethod
     def forward(ctx, tokens: Tensor, rule: GradientRule | None) -> tuple[Tensor, Tensor]:
@@ -95,7 +97,7 @@ class _Fork(torch.autograd.Function):
 
 
 def fork(tokens: Tensor, rule: GradientRule | None) -> tuple[Tensor, Tensor]:
-    """Hand the same tokens (B, N, d) to both subspaces; on the way back `rule` sees both gradients before the sum."""
+    """Pass the same tokens (B, N, d) to both subspaces; in backward, `rule` gets both gradients before their sum."""
     if rule is None:
         return tokens, tokens
     return _Fork.apply(tokens, rule)

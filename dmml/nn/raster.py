@@ -1,4 +1,4 @@
-"""Tokens of a slide as a small map: a raster of means that keeps every token, and bilinear reading from it."""
+"""A raster that averages the tokens of a slide, to which every token contributes, and bilinear sampling from it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def slide_frame(position: Tensor, mask: Tensor, slide: Tensor, n_slides: int) -> Tensor:
-    """Positions within the square that bounds the tissue of their own slide, [−1, 1]².
+    """Scale positions to [−1, 1]² within the square that bounds the tissue of their slide.
 
     Args:
         position: (B, N, 2) µm.
         mask: (B, N) bool.
         slide: (B, N) index of the slide.
-        n_slides: S, at least 1 + the largest index.
+        n_slides: Number of slides S, at least 1 + the largest index.
 
     Returns:
-        (B, N, 2); 0 for masked tokens and for a slide of one place.
+        (B, N, 2); 0 for masked tokens and for a slide whose tokens share one position.
     """
     batch = len(position)
     index = slide.unsqueeze(-1).expand(-1, -1, 2)
@@ -34,15 +34,15 @@ def slide_frame(position: Tensor, mask: Tensor, slide: Tensor, n_slides: int) ->
 def rasterise(
     tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, n_slides: int, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the tokens of every cell, and their number. Linear in tokens, and every token takes part.
+    """Sum and count the tokens of every cell. Every token contributes, and the cost is linear in their number.
 
     Args:
         tokens: (B, N, d).
         place: (B, N, 2) in [−1, 1], from `slide_frame`.
         mask: (B, N) bool.
-        slide: (B, N).
-        n_slides: S.
-        cells: Side of the raster.
+        slide: (B, N) index of the slide.
+        n_slides: Number of slides S.
+        cells: Cells along each side of the raster.
 
     Returns:
         (B·S, d, cells, cells) sums and (B·S, 1, cells, cells) counts; axes are y, x.
@@ -52,7 +52,7 @@ def rasterise(
     index = (slide * cells + cell[..., 1]) * cells + cell[..., 0]  # (B, N)
     size = n_slides * cells * cells
     index = index + torch.arange(batch, device=slide.device).unsqueeze(1) * size
-    index = index.masked_fill(~mask, batch * size).flatten()  # padding falls into one row too many
+    index = index.masked_fill(~mask, batch * size).flatten()  # padding goes to an extra row, which is dropped
     flat = tokens.float().reshape(-1, dim)
     sums = flat.new_zeros(batch * size + 1, dim).index_add(0, index, flat)[:-1]
     counts = flat.new_zeros(batch * size + 1).index_add(0, index, flat.new_ones(len(index)))[:-1]
@@ -61,17 +61,18 @@ def rasterise(
 
 
 def sample(sums: Tensor, counts: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the tissue around any place of the raster, and whether there is any.
+    """Mean of the tissue around positions on the raster, and whether there is tissue.
 
-    Bilinear in sums and counts alike, then divided: empty cells and the border take nothing away, they only weigh 0.
+    Sums and counts are both interpolated bilinearly and then divided. Empty cells and the border therefore have weight
+    0 and do not lower the mean.
 
     Args:
-        sums: (F, d, cells, cells).
-        counts: (F, 1, cells, cells).
-        where: (F, M, 2) in [−1, 1] as x, y.
+        sums: (F, d, cells, cells) from `rasterise`.
+        counts: (F, 1, cells, cells) from `rasterise`.
+        where: (F, M, 2) positions in [−1, 1] as x, y.
 
     Returns:
-        (F, M, d) and (F, M) bool.
+        Means (F, M, d), 0 without tissue, and whether there is tissue (F, M) bool.
     """
     grid = where.unsqueeze(1).to(sums.dtype)  # (F, 1, M, 2)
     both = torch.nn.functional.grid_sample(

@@ -1,4 +1,4 @@
-"""A linear layer on features that are standardised by the training patients' mean and standard deviation."""
+"""A linear layer on features standardised by the mean and standard deviation of the training patients."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 class StandardisedLinear(nn.Linear):
-    """W (x − mean) / scale + b, with the statistics folded into the weight, so that the features are not copied.
+    """Linear layer W (x − mean) / scale + b; the statistics are folded into the weight to avoid copying the features.
 
-    Before `set_feature_statistics` the mean is 0 and the scale 1. Both are buffers, and so part of the checkpoint.
+    Before `set_feature_statistics`, the mean is 0 and the scale is 1. Both are buffers and thus part of the checkpoint.
 
     Args:
-        n_features: D.
-        width: d.
+        n_features: Width D of the features.
+        width: Width d of the output.
     """
 
     def __init__(self, n_features: int, width: int):
@@ -24,22 +24,22 @@ class StandardisedLinear(nn.Linear):
         self.register_buffer("scale", torch.ones(n_features))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, D) → (…, d)."""
+        """Apply the layer. (…, D) → (…, d)."""
         with torch.autocast(features.device.type, enabled=False):
             weight, bias = self.folded()
         return nn.functional.linear(features, weight, bias)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight (d, D) and bias (d,) for features that are not standardised."""
+        """Return the weight (d, D) and bias (d,) to apply to features that are not standardised."""
         weight = self.weight / self.scale
         return weight, self.bias - weight @ self.mean
 
 
 def set_feature_statistics(model: nn.Module, statistics: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Set the statistics of every `StandardisedLinear` of a model to those of its magnification.
+    """Set the statistics of every `StandardisedLinear` in a model to those of its magnification.
 
     Args:
-        model: Any module with `StandardisedLinear` under names that hold the magnification, e.g. `projection.10x.linear`.
+        model: Any module; a `StandardisedLinear` has the magnification in its name, e.g. `projection.10x.linear`.
         statistics: {"<magnification>": {"mean": D numbers, "scale": D numbers}}.
     """
     for name, part in model.named_modules():

@@ -11,32 +11,32 @@ from dmml.nn.pooling import GatedPool
 from dmml.nn.standardised import StandardisedLinear
 
 WIDTH = 32
-"""Channels of the tokens: a quarter of the subspaces' projection, and so a quarter of its cost"""
+"""Channels of the tokens: a quarter of the subspaces' projection, and so a quarter of its cost."""
 _GATE_GAIN, _HEAD_STD = 3.0, 0.5
 
 
 class TissueSpecificHead(nn.Module):
-    """Features of one magnification → logits, past both subspaces: a narrow gated attention pool and a linear layer.
+    """Predict logits from one magnification, bypassing both subspaces: a narrow gated attention pool and linear layer.
 
-    The subspaces, and the tokens that they read, are tied to expression programs. What is in the tissue but in no program,
-    such as a rare tissue that no gene tells of, reaches the outcome here. The projection is not shared with the subspaces,
-    because there the gradients of the many programs drown that of a rare tissue (with a shared projection
+    The subspaces, and the tokens that they read, are tied to expression programs. Tissue that no program describes,
+    such as a rare tissue that no gene reflects, reaches the outcome here. The projection is not shared with the
+    subspaces, because there the gradients of the many programs drown that of a rare tissue (with a shared projection
     `benchmarks/rare_signal.py` stays at chance).
 
-    A narrow head learns as fast as a wide one if it starts from larger weights, so the gate, its scores and the last layer
-    are initialised larger than PyTorch does. The last layer has no constant, since the subspaces' head has one: without
-    tissue the logits are 0.
+    A narrow head learns as fast as a wide one if it starts from larger weights, so the gate, its scores and the last
+    layer are initialised larger than by PyTorch's default. The last layer has no bias, since the subspaces' head has
+    one: without tissue the logits are 0.
 
     Args:
-        n_features: D of the encoder.
-        n_outputs: C.
-        width: Channels of a token.
-        att_dim: Width of the attention's gate.
+        n_features: Width D of the encoder's features.
+        n_outputs: Number of outputs C.
+        width: Number of channels of a token.
+        att_dim: Width of the attention gate.
         dropout: Share of the pooled token's entries that are dropped in training.
 
     Shape:
-        features (B, N, D) with zeros at padding, mask (B, N) → logits (B, C), 0 for a bag without tokens, and attention
-        (B, N).
+        features (B, N, D) with zeros at padding, mask (B, N) → logits (B, C), 0 for a bag without tokens, and
+        attention (B, N).
 
     Source: Ilse et al. 2018.
     """
@@ -53,16 +53,16 @@ class TissueSpecificHead(nn.Module):
                 layer.weight.mul_(_GATE_GAIN)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pool the real tokens, and read the outcome from them."""
+        """Pool the real tokens and predict the logits from them."""
         return self.pool_projected(self.project(features), mask)
 
     def pool_projected(self, projected: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, from the tokens' projection (B, N, width) and the mask (B, N)."""
+        """Apply `forward` to features that are already projected (B, N, width), with the mask (B, N)."""
         pooled, attention = self.pool(self._tokens(projected, mask), mask)
         return self.linear(self.dropout(pooled)), attention
 
     def tile_logits(self, features: Tensor, mask: Tensor) -> Tensor:
-        """(B, N, C) what each tile adds to the logits of `forward` without dropout: attention times reading."""
+        """Contribution (B, N, C) of each tile to the logits of `forward` without dropout: attention times logits."""
         tokens = self._tokens(self.project(features), mask)
         return self.linear(tokens) * self.pool(tokens, mask)[1].unsqueeze(-1)
 
