@@ -1,4 +1,4 @@
-"""What is predicted: everything that depends on the endpoint."""
+"""Prediction tasks: everything that depends on the endpoint."""
 
 from dmml.tasks.base import Task
 from dmml.tasks.classification import Classification

@@ -1,4 +1,4 @@
-"""What a task is: all that depends on the endpoint stands behind these methods and nowhere else."""
+"""Interface of a task: everything that depends on the endpoint is behind these methods and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from dmml.linear.likelihoods import Likelihood
 
 COMBINATIONS = ("mean", "max_confidence")
 SLOPE_SD, BIAS_SD = 0.5, 10.0
-"""Standard deviations of the normal priors of a calibration's slope, whose mean is 1, and of its constants"""
+"""Standard deviations of a calibration's normal priors: of the slope, with mean 1, and of the biases, with mean 0."""
 
 
 class Task:
-    """An endpoint. Models know a task only through these methods; one of the user's own subclasses it.
+    """Base class of an endpoint. Models know a task only through these methods; a custom task is a subclass.
 
     Args:
-        combination: How magnifications are combined: "mean" of class probabilities or of survival curves, worked in
-            log space; "max_confidence", the paper's: the magnification with the larger top softmax probability, the
-            finer one where they tie.
+        combination: How magnifications are combined. "mean" averages class probabilities or survival curves, computed
+            in log space. "max_confidence", as in the paper, takes the magnification with the larger top softmax
+            probability, or the finer one in a tie.
 
     Attributes:
         kind: Short name, written into results.
-        n_outputs: C.
-        outcome: Columns of a patient's outcome that the task needs, as the cohort names them.
+        n_outputs: Number of outputs C.
+        outcome: Names of the outcome columns that the task needs, as in the cohort.
     """
 
     kind: str
@@ -45,46 +45,46 @@ class Task:
         self._placed: dict[tuple[str, torch.device], tuple[list[float], Tensor]] = {}
 
     def placed(self, name: str, values: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Numbers as a tensor on a device, copied there once: a copy from the host waits for the device, each time.
+        """Return numbers as a tensor on a device and cache it, because every copy from the host waits for the device.
 
         Args:
-            name: Under which they are kept; other numbers of the same name take their place.
-            values: The numbers.
-            device: Where.
-            dtype: Of the tensor.
+            name: Key of the cache; different numbers under the same name replace the earlier ones.
+            values: Numbers to convert.
+            device: Device of the tensor.
+            dtype: Data type of the tensor.
         """
         kept = self._placed.get((name, device))
         if kept is None or kept[0] != list(values):
-            with torch.inference_mode(False):  # a tensor made in validation is to be of use in training
+            with torch.inference_mode(False):  # a tensor created in validation must be usable in training
                 kept = list(values), torch.tensor(values, dtype=dtype, device=device)
             self._placed[name, device] = kept
         return kept[1]
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
-        """Take from the outcomes of the training patients, and of no others, what was not given."""
+        """Set whatever was not given, from the outcomes of the training patients and of no others."""
         raise NotImplementedError
 
     def check_batch(self, batch_size: float, outcome: Mapping[str, Sequence[Any]]) -> None:
-        """Refuse a batch size with which the loss cannot be learned; by default none is.
+        """Refuse a batch size that is too small for the loss; by default every size is accepted.
 
         Args:
-            batch_size: Patients that one call of `loss` sees on average: of a micro-batch, on one process.
-            outcome: Of the training patients, as given to `fit`.
+            batch_size: Mean number of patients in one call of `loss`, that is, in a micro-batch of one process.
+            outcome: Outcomes of the training patients, as given to `fit`.
 
         Raises:
             InputError: A batch holds too little of what the loss compares.
         """
 
     def init_args(self) -> dict[str, Any]:
-        """Constructor arguments, fitted values included, in plain Python: what a checkpoint keeps."""
+        """Return the constructor arguments, including fitted values, in plain Python, as a checkpoint stores them."""
         raise NotImplementedError
 
     def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
-        """Outcomes of patients → `Batch.target`, with `observed` False where the outcome is unknown."""
+        """Convert outcomes of patients to `Batch.target`, with `observed` False where the outcome is unknown."""
         raise NotImplementedError
 
     def decode(self, target: Mapping[str, Tensor]) -> dict[str, list[Any]]:
-        """The way back: columns of the outcome as they stand in `predictions.csv`, None where it is unknown."""
+        """Convert a target back to the outcome columns of `predictions.csv`, with None where the outcome is unknown."""
         observed = target["observed"].tolist()
         return {
             name: [value if known else None for value, known in zip(target[name].tolist(), observed, strict=True)]
@@ -92,49 +92,49 @@ class Task:
         }
 
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """(B, C) → (B,) loss to train with; 0 for patients who are not observed."""
+        """Training loss of each patient, 0 where the outcome is not observed. (B, C) → (B,)."""
         raise NotImplementedError
 
     def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """(B, C) → (B,) log-likelihood of what was observed, a proper score; 0 for patients who are not observed."""
+        """Log-likelihood of each observed outcome, a proper score; 0 where none is observed. (B, C) → (B,)."""
         raise NotImplementedError
 
     def calibration_log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """(B, C) → (B,) log-likelihood by which the backbone is calibrated and shares are compared; 0 where not observed."""
+        """Log-likelihood to calibrate the backbone and compare deep shares; 0 if unobserved. (B, C) → (B,)."""
         return self.log_likelihood(logits, target)
 
     def paper_confidence(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """(B, C) → (B,) likelihood of what was observed; 0 for patients who are not observed."""
+        """Likelihood of each observed outcome; 0 where none is observed. (B, C) → (B,)."""
         return self.log_likelihood(logits, target).exp() * target["observed"]
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-        """Softened divergence of each patient from a teacher, factor T² included. (B, C), (B, C) → (B,)."""
+        """Softened divergence of each patient's prediction from the teacher's, times T². (B, C), (B, C) → (B,)."""
         raise NotImplementedError
 
     def combine(self, logits: Tensor, available: Tensor) -> Tensor:
-        """(M, B, C) of the magnifications, finer last, and (M, B) bool → (B, C).
+        """Combine the logits of the magnifications, the finer ones last. (M, B, C), (M, B) bool → (B, C).
 
-        Magnifications that are not available to a patient are left out, unless none is.
+        Magnifications that are not available for a patient are left out, unless none is available.
         """
         available = available | ~available.any(0, keepdim=True)
         if self.combination == "mean":
             return self._mean(logits.float(), available.float().log())
         top = logits.float().softmax(-1).amax(-1).masked_fill(~available, -1.0)  # (M, B)
-        finest_best = len(top) - 1 - top.flip(0).argmax(0)  # argmax takes the first: flipped, the finer one
+        finest_best = len(top) - 1 - top.flip(0).argmax(0)  # flipped: of equal values argmax takes the first, the finer
         return logits.gather(0, finest_best[None, :, None].expand(1, -1, logits.shape[-1])).squeeze(0)
 
     def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
-        """Logits of the mean prediction; `log_weight` (M, B) is 0 or −inf."""
+        """Logits of the mean prediction over magnifications; `log_weight` (M, B) is 0 or −inf."""
         raise NotImplementedError
 
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
-        """Log-likelihood of a linear predictor, to which the backbone is fitted.
+        """Log-likelihood of a linear predictor, by which the backbone is fitted.
 
         Args:
-            target: Of patients who are all observed.
+            target: Target of patients whose outcomes are all observed.
 
         Raises:
-            InputError: The task has none.
+            InputError: The task defines no such likelihood.
         """
         raise InputError(
             f"the task {type(self).__name__} has no linear_likelihood for the backbone; define it, or set backbone: null "
@@ -142,60 +142,60 @@ class Task:
         )
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
-        """Fit how a linear predictor becomes logits: logits = bias + predictor @ spread.
+        """Fit the map from a linear predictor to logits: logits = bias + predictor @ spread.
 
         Args:
-            predictor: (n, q), each patient's by a model that was fitted without the patient.
-            target: Of the same patients, all of whom are observed.
+            predictor: (n, q) predictions, each from a model that was fitted without the patient.
+            target: Target of the same patients, whose outcomes are all observed.
 
         Returns:
-            bias (C,) and spread (q, C), by `calibration_log_likelihood`.
+            bias (C,) and spread (q, C) that fit best by `calibration_log_likelihood`.
         """
         raise NotImplementedError
 
     def metrics(self) -> MetricCollection:
-        """Metrics that are followed while training; updated with (logits, target) of observed patients."""
+        """Return the metrics tracked during training, which are updated with (logits, target) of observed patients."""
         raise NotImplementedError
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
-        """(B, C) → {column: (B,)} as they stand in `predictions.csv`."""
+        """Convert logits to the prediction columns of `predictions.csv`. (B, C) → {column: (B,)}."""
         raise NotImplementedError
 
     def direction(self, logits: Tensor) -> Tensor:
-        """Weights by which logits become one number, in which tiles are compared; by default their mean.
+        """Weights that reduce logits to one number by which tiles are compared; by default the mean.
 
         Args:
             logits: (B, C) of the whole prediction.
 
         Returns:
-            (B, C).
+            Weights (B, C).
         """
         return torch.full_like(logits, 1 / logits.shape[1])
 
     def context(self) -> dict[str, Any]:
-        """What evaluation must know of the task, in plain Python."""
+        """Return what evaluation needs to know about the task, in plain Python."""
         raise NotImplementedError
 
 
 def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:
-    """Log Σ_m w_m exp(v_m), finite with finite gradients where at least one weight is not 0. (M, …), (M, …) → (…)."""
+    """Log Σ_m w_m exp(v_m), finite with finite gradients if at least one weight is not 0. (M, …), (M, …) → (…)."""
     return torch.logsumexp(log_values + log_weight, 0)
 
 
 def calibrated(
     task: Task, predictor: NDArray, target: Mapping[str, Tensor], spread: NDArray, weight: Tensor | float = 1.0
 ) -> tuple[NDArray, NDArray]:
-    """Bias and slope by penalised likelihood: logits = bias + slope · predictor @ spread.
+    """Fit bias and slope by penalised likelihood: logits = bias + slope · predictor @ spread.
 
     Args:
-        task: Gives `calibration_log_likelihood` of logits.
-        predictor: (n, q).
-        target: Of n observed patients.
-        spread: (q, C) before the slope.
-        weight: (n,) of each patient in the likelihood.
+        task: Task whose `calibration_log_likelihood` is maximised.
+        predictor: (n, q) linear predictor.
+        target: Target of the n patients, whose outcomes are all observed.
+        spread: (q, C) before it is multiplied by the slope.
+        weight: (n,) weight of each patient in the likelihood.
 
     Returns:
-        bias (C,) and slope · spread (q, C); the slope is at least 0.05, so that an order is never turned round.
+        bias (C,) and slope · spread (q, C). The slope is at least 0.05, so it never reverses the order of patients.
     """
     spread_predictor = torch.as_tensor(np.asarray(predictor) @ spread)
 

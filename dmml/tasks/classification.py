@@ -1,4 +1,4 @@
-"""One of several classes: diagnosis, grade, subtype."""
+"""Classification into one of several classes, such as diagnoses, grades or subtypes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from dmml.tasks.base import Task, calibrated, masked_log_mean
 
 
 class Classification(Task):
-    """Classes that exclude each other.
+    """Classification into mutually exclusive classes.
 
     Args:
-        classes: Names in their order (grades ascending); the training patients' labels, sorted, when None. A label is a
-            class also where a table has `2.0` for the class `2`, as pandas writes a column of numbers with gaps.
-        class_weights: Weight of each class in the loss, and where the levels of a backbone are set; None = 1 each;
-            "balanced" = inversely proportional to the training patients of a class, with mean 1 over them.
+        classes: Names of the classes in order (grades ascending). With None, they are the sorted labels of the training
+            patients. A label `2.0` matches the class `2`, because pandas writes integer columns with gaps that way.
+        class_weights: Weight of each class in the loss and in the calibration of a backbone. None is 1 for each class;
+            "balanced" is inversely proportional to a class's number of training patients, with mean 1 over patients.
         combination: See `Task`.
     """
 
@@ -59,7 +59,7 @@ class Classification(Task):
         return len(self.classes)
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
-        """Class names and balanced weights from the training patients' labels."""
+        """Set class names and balanced weights from the labels of the training patients, unless they were given."""
         labels = [str(label) for label in outcome["label"] if _known(label)]
         if self.classes is None:
             self.classes = sorted(set(labels))
@@ -82,10 +82,10 @@ class Classification(Task):
         return {name: getattr(self, name) for name in ("classes", "class_weights", "combination")}
 
     def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
-        """Names → `label` and `observed`.
+        """Convert class names to `label` and `observed`.
 
         Raises:
-            InputError: A label is none of the classes.
+            InputError: A label is not one of the classes.
         """
         index = {_plain(name): i for i, name in enumerate(self.classes or ())}
         labels = [_plain(label) if _known(label) else None for label in outcome["label"]]
@@ -101,12 +101,12 @@ class Classification(Task):
         }
 
     def decode(self, target: Mapping[str, Tensor]) -> dict[str, list[Any]]:
-        """Labels as names."""
+        """Convert labels back to class names."""
         labels = super().decode(target)["label"]
         return {"label": [None if label is None else self.classes[label] for label in labels]}
 
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy, weighted by class."""
+        """Cross-entropy of each patient, weighted by class."""
         weight = None
         if isinstance(self.class_weights, list):
             weight = self.placed("class_weights", self.class_weights, logits.device, torch.float32)
@@ -118,36 +118,36 @@ class Classification(Task):
         return value * target["observed"]
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-        """Softmax form."""
+        """Softened divergence between softmax distributions; see `Task`."""
         return temperature**2 * categorical_divergence(student_logits, teacher_logits, temperature)
 
     def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
-        """Log of the mean class probability."""
+        """Log of the mean class probabilities over magnifications."""
         share = log_weight - torch.logsumexp(log_weight, 0)
         return masked_log_mean(log_softmax(logits, -1), share.unsqueeze(-1))
 
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
-        """Multinomial: the predictor is the classes' logits (n, C)."""
+        """Multinomial log-likelihood; the linear predictor is the logits of the classes (n, C)."""
         return MultinomialLikelihood(target["label"].numpy(), self.n_outputs)
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
-        """One slope for all classes, and a constant for each; patients count by the weights of their classes."""
+        """Fit one slope for all classes and a bias for each; patients are weighted by their class."""
         weight = 1.0
         if isinstance(self.class_weights, list):
             weight = torch.tensor(self.class_weights, dtype=torch.float64)[target["label"]]
         return calibrated(self, predictor, target, np.eye(self.n_outputs), weight)
 
     def metrics(self) -> MetricCollection:
-        """Macro AUC over the classes that are there."""
+        """Return the macro AUC over the classes that occur."""
         return MetricCollection({"auc": MacroAUC(self.n_outputs)})
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
-        """Probability of each class."""
+        """Return the probability of each class."""
         probability = logits.double().softmax(1)
         return {f"prob_{name}": probability[:, i] for i, name in enumerate(self.classes or ())}
 
     def direction(self, logits: Tensor) -> Tensor:
-        """The predicted class's logit minus the mean of the others."""
+        """Weights of the predicted class's logit minus the mean of the other logits."""
         predicted = one_hot(logits.argmax(1), self.n_outputs).to(logits.dtype)
         return (predicted * self.n_outputs - 1) / max(1, self.n_outputs - 1)
 
@@ -157,7 +157,7 @@ class Classification(Task):
 
 
 class MacroAUC(Metric):
-    """One-versus-rest AUC averaged over the classes that have patients on both sides; NaN where none has."""
+    """Mean one-versus-rest AUC of the classes that some but not all patients have; NaN if there is no such class."""
 
     full_state_update = False
     higher_is_better = True
@@ -169,12 +169,12 @@ class MacroAUC(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, target: Mapping[str, Tensor]) -> None:
-        """Keep logits and labels."""
+        """Store logits and labels."""
         self.logits.append(logits.float())
         self.label.append(target["label"])
 
     def compute(self) -> Tensor:
-        """Over all patients seen."""
+        """Compute the AUC over all patients seen."""
         if not len(self.logits):
             return torch.tensor(float("nan"))
         logits, label = dim_zero_cat(self.logits), dim_zero_cat(self.label)
@@ -183,16 +183,16 @@ class MacroAUC(Metric):
         if not defined.any():
             return torch.tensor(float("nan"), device=self.device)
         probability = logits.softmax(1)
-        # A class that no patient has, or all have, has no curve, and torchmetrics would warn about it.
+        # A class that no patient or every patient has is without a curve, and torchmetrics would warn about it.
         values = [binary_auroc(probability[:, c], label == c) for c in defined.nonzero().flatten().tolist()]
         return torch.stack(values).mean()
 
 
 def _plain(label: Any) -> str:
-    """A label, without the `.0` of a whole number."""
+    """Text of a label, without the `.0` of a whole number."""
     return re.sub(r"(\d+)\.0+", r"\1", str(label)) if re.fullmatch(r"\d+\.0+", str(label)) else str(label)
 
 
 def _known(label: Any) -> bool:
-    """Whether a label is there: None, NaN and empty text are not."""
+    """Whether a label is known; None, NaN and blank text are not."""
     return label is not None and label == label and str(label).strip() != ""

@@ -1,4 +1,4 @@
-"""Time to an event, in discrete intervals, under right censoring."""
+"""Time to an event in discrete intervals, under right censoring."""
 
 from __future__ import annotations
 
@@ -31,30 +31,32 @@ from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import Task, calibrated, masked_log_mean
 
 HORIZONS = (365.0, 1095.0, 1825.0)
-"""1, 3 and 5 years in days: where survival is reported, if the training patients reach that far."""
+"""1, 3 and 5 years in days, at which survival is reported if the training patients were followed for longer."""
 LIKELIHOODS = ("discrete", "cox")
 MIN_EVENTS = 4
-"""Events that a batch must hold on average for its partial likelihood to be worth a step."""
+"""Mean number of events that a batch needs for its partial likelihood to be worth a step."""
 
 
 class Survival(Task):
     """Discrete-time survival.
 
-    The loss is the discrete-time likelihood. With `likelihood="cox"` the partial likelihood of the batch is added, of
-    the log-risk η = log(−Σ_k log(1 − h_k)): it compares patients with each other, and the discrete-time likelihood
-    sets the level of the curves, which the partial likelihood leaves free. Both are sums of log-likelihoods over the
-    same patients, so they need no weight between them. Confidences and `log_likelihood` stay the discrete ones.
+    The loss is the negative discrete-time log-likelihood. With `likelihood="cox"`, the batch's partial likelihood of
+    the log-risk η = log(−Σ_k log(1 − h_k)) is added. It compares patients with each other, while the discrete-time
+    likelihood sets the level of the curves, which the partial likelihood leaves free. Both are sums of log-likelihoods
+    over the same patients, so they need no relative weight. Confidences and `log_likelihood` are always discrete-time.
 
     Args:
-        n_intervals: K intervals of time.
-        edges: K − 1 days between them; quantiles of the training patients' event times when None.
-        end: Day at which the last interval ends; the largest training time when None. Beyond it survival is undefined.
-        alpha: Share by which censored patients count less in the loss.
+        n_intervals: Number of time intervals K.
+        edges: The K − 1 days between the intervals; None takes quantiles of the training patients' event times.
+        end: Day on which the last interval ends, beyond which survival is undefined; None takes the largest training
+            time.
+        alpha: Share by which the weight of censored patients in the loss is reduced.
         combination: See `Task`.
-        likelihood: "discrete", or "cox", which needs batches of several events (see `check_batch`).
+        likelihood: "discrete" or "cox"; the latter needs several events per batch (see `check_batch`).
 
     Raises:
-        ValueError: `likelihood` is unknown; `edges` does not fit `n_intervals`, does not ascend, or ends behind `end`.
+        ValueError: `likelihood` is unknown; `n_intervals` is below 1; `edges` does not fit `n_intervals`, does not
+            ascend, or exceeds `end`.
     """
 
     kind = "survival"
@@ -86,7 +88,7 @@ class Survival(Task):
         self.alpha, self.likelihood = alpha, likelihood
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
-        """Edges and end from the training patients' times (days) and events."""
+        """Set edges and end from the times (days) and events of the training patients, unless they were given."""
         time, event = (np.asarray(outcome[name], dtype=float) for name in self.outcome)
         known = ~(np.isnan(time) | np.isnan(event))
         time, event = time[known], event[known]
@@ -108,12 +110,13 @@ class Survival(Task):
             self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
 
     def check_batch(self, batch_size: float, outcome: Mapping[str, Sequence[Any]]) -> None:
-        """Refuse the Cox likelihood where a batch holds fewer than 4 events on average.
+        """Refuse the Cox likelihood if a batch holds fewer than 4 events on average.
 
-        Expected events = min(batch_size, n) · events / n over the n training patients, those without outcome included.
+        Expected events = min(batch_size, n) · events / n, where n counts all training patients, including those without
+        an outcome.
 
         Raises:
-            InputError: See above; the batch size that would do is named.
+            InputError: A batch holds too few events; the message names a sufficient batch size if there is one.
         """
         if self.likelihood != "cox":
             return
@@ -137,7 +140,7 @@ class Survival(Task):
         return {name: getattr(self, name) for name in names}
 
     def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
-        """Days and events → `time`, `event`, `observed`."""
+        """Convert times (days) and events to `time`, `event` and `observed`."""
         time, event = (torch.as_tensor(np.asarray(outcome[name], dtype=float)) for name in self.outcome)
         observed = ~(time.isnan() | event.isnan())
         return {
@@ -156,7 +159,7 @@ class Survival(Task):
         return discrete_time_nll(logits, interval, target["event"], alpha) * target["observed"]
 
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
-        """Discrete-time negative log-likelihood; with "cox", the partial one of each event within the batch on top."""
+        """Negative discrete-time log-likelihood; with "cox", plus each event's negative log partial likelihood."""
         loss = self._nll(logits, target, self.alpha)
         if self.likelihood == "cox":
             loss = loss + cox_partial_nll(
@@ -171,9 +174,9 @@ class Survival(Task):
     def calibration_log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """See `Task` and `dmml.functional.survival.followed_log_likelihood`; `end` closes the last interval.
 
-        On TCGA-LUAD (a ridge Cox of RNA, its hazards of four intervals fitted either way) the integrated Brier score was
-        0.221 with the likelihood of the loss, 0.197 with the share of an interval that censored patients were followed,
-        and 0.190 with that of events, too.
+        On TCGA-LUAD (a ridge Cox model of RNA, whose hazards of four intervals were fitted in each way), the integrated
+        Brier score was 0.221 with the likelihood of the loss, 0.197 when the share of the interval that was followed is
+        counted for censored patients, and 0.190 when it is counted for events, too.
         """
         if self.edges is None or self.end is None:
             return self.log_likelihood(logits, target)
@@ -185,33 +188,33 @@ class Survival(Task):
         return followed_log_likelihood(logits, interval, target["event"], exposure) * target["observed"]
 
     def divergence(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-        """Bernoulli form, hazard by hazard."""
+        """Softened divergence between the Bernoulli distributions of each hazard; see `Task`."""
         return temperature**2 * bernoulli_divergence(student_logits, teacher_logits, temperature)
 
     def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Hazard logits of the mean survival curve.
 
-        With S̄_k = Σ_m w_m S_{m,k}, the mean's hazard is Σ w S_{k−1} h_k / Σ w S_{k−1}, so its logit is the log of
-        Σ w S_{k−1} h_k over Σ w S_{k−1} (1 − h_k): two logsumexps, finite for logits of ±1e4.
+        With S̄_k = Σ_m w_m S_{m,k}, the hazard of the mean is Σ w S_{k−1} h_k / Σ w S_{k−1}. Its logit is the log of
+        Σ w S_{k−1} h_k over Σ w S_{k−1} (1 − h_k): two logsumexps, which are finite for logits of ±1e4.
         """
         log_alive = logsigmoid(-logits)  # (M, B, K)
         before = log_alive.cumsum(-1) - log_alive + log_weight.unsqueeze(-1)  # log w S_{k-1}
         return masked_log_mean(before, logsigmoid(logits)) - masked_log_mean(before, log_alive)
 
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
-        """Cox's: the predictor is a log-hazard (n, 1)."""
+        """Cox partial log-likelihood; the linear predictor is a log-hazard (n, 1)."""
         return CoxLikelihood(target["time"].numpy(), target["event"].numpy())
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
-        """The same slope for the hazard of every interval, and a constant for each."""
+        """Fit one slope for the hazards of all intervals and a bias for each."""
         return calibrated(self, predictor, target, np.ones((1, self.n_outputs)))
 
     def metrics(self) -> MetricCollection:
-        """Concordance and mean negative log-likelihood."""
+        """Return the concordance of the risk."""
         return MetricCollection({"c_index": Concordance()})
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
-        """Risk, and survival at the edges, the end, and the horizons before it."""
+        """Return the risk, and survival at the edges, at the end and at the horizons before the end."""
         curve = survival_curve(logits)
         columns = {"risk": risk_score(logits).double()}
         if self.edges is not None and self.end is not None:
@@ -227,7 +230,7 @@ class Survival(Task):
 
 
 class Concordance(Metric):
-    """Harrell's concordance of the risk of (B, K) hazard logits; NaN where no pair is comparable."""
+    """Harrell's concordance of the risk from hazard logits (B, K); NaN if no pair is comparable."""
 
     full_state_update = False
     higher_is_better = True
@@ -238,13 +241,13 @@ class Concordance(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, target: Mapping[str, Tensor]) -> None:
-        """Keep what the pairs are made of."""
+        """Store the times, events and risks of the patients."""
         self.time.append(target["time"])
         self.event.append(target["event"])
         self.risk.append(risk_score(logits))
 
     def compute(self) -> Tensor:
-        """Over all patients seen."""
+        """Compute the concordance over all patients seen."""
         if not len(self.time):
             return torch.tensor(float("nan"))
         value = concordance_index(*(dim_zero_cat(x) for x in (self.time, self.event, self.risk)))
