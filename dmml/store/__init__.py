@@ -1,4 +1,4 @@
-"""Tile features on disk: the seam between pixels and learning."""
+"""Stores of tile features on disk: the interface between feature extraction and model training."""
 
 from dmml.store.feature_store import FORMAT, FeatureStore
 from dmml.store.root_group import is_store

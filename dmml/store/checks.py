@@ -1,4 +1,4 @@
-"""What a slide's arrays must be: the same checks when they are written, verified, and examined before a run."""
+"""Checks of a slide's arrays, shared by writing, verification and the check before a run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def checked_bags(
     dtype: np.dtype | str = "float16",
     may_miss: bool = False,
 ) -> dict[int, SlideFeatures]:
-    """The arrays of a slide in the types that a store keeps, each checked before any is written.
+    """Check all arrays of a slide before any is written, and convert them to the types that a store keeps.
 
     Args:
         where: Store and slide, for messages.
-        bags: {magnification: features}; arrays of any real type, or what NumPy makes arrays of.
-        width: D of the store's encoder.
-        magnifications: Those that the store declares.
-        dtype: In which the store keeps features.
+        bags: {magnification: features}; arrays of any real type, or anything that NumPy converts to an array.
+        width: Feature width D of the store's encoder.
+        magnifications: Magnifications that the store declares.
+        dtype: Type in which the store keeps features.
         may_miss: Whether NaN stands for a missing value.
 
     Raises:
-        InputError: Names the magnification, the array, and the first wrong row.
+        InputError: An array does not fit; the message names the magnification, the array and the first wrong row.
     """
     if not isinstance(bags, Mapping):
         raise InputError(f"{where}: {type(bags).__name__} instead of {{magnification: SlideFeatures}}")
@@ -55,7 +55,7 @@ def checked_bags(
 
 
 def _as_kept(where: str, bag: SlideFeatures, dtype: np.dtype) -> SlideFeatures:
-    """The same features in the store's type, positions as float32, parents as int32."""
+    """Convert features to the store's type, positions to float32 and parents to int32."""
     if not isinstance(bag, SlideFeatures):
         raise InputError(f"{where}: {type(bag).__name__} instead of SlideFeatures(features, position)")
     features = _numbers(f"{where}: features", bag.features)
@@ -76,15 +76,15 @@ def _as_kept(where: str, bag: SlideFeatures, dtype: np.dtype) -> SlideFeatures:
 
 
 def check_slide_attributes(where: str, attributes: Mapping[str, Any]) -> None:
-    """Refuse attributes of a slide that mean a length and hold none.
+    """Refuse attributes of a slide that should be lengths but are not.
 
     Args:
         where: Store and slide, for messages.
-        attributes: `mpp` in µm per pixel, `tile_um` as {magnification: µm}; either may be left out, and others may hold
-            anything.
+        attributes: `mpp` in µm per pixel and `tile_um` as {magnification: µm} are both optional; other attributes are
+            not checked.
 
     Raises:
-        InputError: Names the attribute.
+        InputError: An attribute is invalid; the message names it.
     """
     if not isinstance(attributes, Mapping):
         raise InputError(f"{where}: {type(attributes).__name__} instead of a mapping of attributes, such as {{}}")
@@ -103,7 +103,7 @@ def is_length(value: Any) -> bool:
 def _numbers(where: str, values: Any) -> np.ndarray:
     try:
         array = np.asarray(values)
-    except Exception as error:  # arrays of other libraries raise their own types, e.g. a tensor on a GPU
+    except Exception as error:  # other libraries raise exceptions of any type, e.g. for a tensor on a GPU
         raise InputError(f"{where} cannot be read as an array ({reason_of(error)}); give a NumPy array") from error
     if array.dtype.kind not in "fiu":
         raise InputError(f"{where} are of type {array.dtype}; give an array of numbers")
@@ -120,12 +120,12 @@ def _whole_numbers(where: str, values: Any) -> np.ndarray:
 
 
 def bag_problems(bag: SlideFeatures, width: int, may_miss: bool = False) -> list[str]:
-    """What is wrong with the features and positions of one magnification: their shapes, and numbers that are not finite.
+    """List problems with the features and positions of one magnification: wrong shapes, and values that are not finite.
 
     Args:
-        bag: As a store keeps it.
-        width: D of the encoder.
-        may_miss: Whether NaN stands for a missing value; infinity never does, nor a row without any value.
+        bag: Features, in the types that a store keeps.
+        width: Feature width D of the encoder.
+        may_miss: Whether NaN stands for a missing value; infinity and rows without any value are problems either way.
     """
     problems, n = [], len(bag.features)
     if bag.features.ndim != 2 or bag.features.shape[1] != width:
@@ -143,18 +143,19 @@ def bag_problems(bag: SlideFeatures, width: int, may_miss: bool = False) -> list
 
 
 def _missing_problems(features: np.ndarray) -> list[str]:
-    """What is wrong with vectors of which some values are missing."""
+    """List problems with vectors in which some values may be missing."""
     infinite, empty = np.isinf(features).any(axis=1), np.isnan(features).all(axis=1)
     wrong = {"hold infinity": infinite, "hold no value": empty & (features.shape[1] > 0)}
     return [f"{int(w.sum())} vectors {what}, first row {int(w.argmax())}" for what, w in wrong.items() if w.any()]
 
 
 def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:
-    """What is wrong with the parents of one magnification.
+    """List problems with the parents of one magnification.
 
     Args:
-        bag: As a store keeps it.
-        n_coarse: Tiles of the next coarser magnification; None where the slide has none, and only the sign of parents is checked.
+        bag: Features, in the types that a store keeps.
+        n_coarse: Number of tiles at the next coarser magnification. None if the slide has none; parents are then only
+            checked not to be below −1.
     """
     if bag.parent is None:
         return []
@@ -168,13 +169,13 @@ def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:
 
 
 def zero_rows(features: np.ndarray) -> int:
-    """Number of tiles whose features are all zero, as where an extraction was cut off; (N, D) → count."""
+    """Number of tiles whose features are all zero, as after an interrupted extraction; (N, D) → count."""
     return 0 if features.ndim != 2 or not features.shape[1] else int((~features.any(axis=1)).sum())
 
 
 def _finite_rows(features: np.ndarray) -> np.ndarray:
-    """(N, D) → (N,) bool."""
-    if features.dtype == np.float16:  # all exponent bits are set in NaN and infinity; ten times faster than isfinite
+    """Whether each row is finite; (N, D) → (N,) bool."""
+    if features.dtype == np.float16:  # only NaN and infinity have all exponent bits set; ten times faster than isfinite
         bits = features.view(np.uint16)
         return ((bits & 0x7C00) != 0x7C00).all(axis=1)
     return np.isfinite(features).all(axis=1)

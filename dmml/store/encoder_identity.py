@@ -1,4 +1,4 @@
-"""Identity of the encoder of a store: in the same form for extracted, imported and a user's own features."""
+"""Identity of a store's encoder, in the same form for extracted, imported and custom features."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 from dmml.errors import InputError
 
 UNKNOWN_WEIGHTS = "imported"
-"""In place of a hash, where features were made elsewhere and the weights are not known"""
+"""Stands in for the hash of the weights if features were made elsewhere and the weights are not known"""
 
 
 _DEFAULTS: dict[str, Any] = {"weights": UNKNOWN_WEIGHTS, "preprocessing": {}}
 
 
 def complete_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """An encoder's identity with defaults for what was left out, so that two stores of one encoder agree."""
+    """Fill in the defaults of an encoder's identity, so that two stores of the same encoder compare equal."""
     known = {key: value for key, value in encoder.items() if value is not None}
     return {**known, **{key: value for key, value in _DEFAULTS.items() if key not in known}}
 
 
 def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """The complete identity of an encoder that a store is to be made for.
+    """Check the encoder of a new store, and return its complete identity.
 
     Args:
-        encoder: `name` and `dim`; perhaps `weights` (a hash) and `preprocessing`.
+        encoder: `name` and `dim`; optionally `weights` (a hash) and `preprocessing`.
 
     Raises:
-        InputError: It has no name, or its width is not a positive whole number.
+        InputError: The encoder has no name, or its width is not a positive whole number.
     """
     if not isinstance(encoder, Mapping):
         raise InputError(f"encoder is {encoder!r}; give e.g. {{'name': 'uni', 'dim': 1024}}")

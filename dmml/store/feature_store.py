@@ -1,19 +1,19 @@
-"""One zarr v3 group a slide.
+"""A store of tile features: one zarr v3 group per slide.
 
-Layout (N tiles; root attributes: `format`, `encoder`, `tile_px`, `magnifications`, `extraction`, and where they differ
-from a store of tiles in float16 `content`, `dtype`, `feature_names`)::
+Layout, with N tiles. The root attributes are `format`, `encoder`, `tile_px` and `magnifications`; `extraction`,
+`content`, `dtype` and `feature_names` are written only if they differ from the defaults (see `FeatureStore.create`)::
 
     slides/<slide_id>/10x/features  (N10, D) float16, or float32 where the root attribute `dtype` says so
-    slides/<slide_id>/10x/position  (N10, 2) float32, µm of the tile's centre from the slide's origin
+    slides/<slide_id>/10x/position  (N10, 2) float32, tile centre in µm from the slide's origin
     slides/<slide_id>/20x/features, 20x/position
     slides/<slide_id>/20x/parent    (N20,) int32, row of the 10x tile that covers the 20x tile, -1 = none
     slides/<slide_id>/thumbnail     (H, W, 3) uint8, optional
 
-Where `content` is `vectors`, N is the number of vectors of a slide, positions mean nothing, and NaN is a missing value.
+If `content` is `vectors`, N is the number of vectors per slide, positions have no meaning, and NaN is a missing value.
 
-A group is visible only when its attribute `complete` is true. In a folder it is put together aside and moved to its
-place; behind a URL the file that holds the attribute is written last. A writer that dies leaves nothing that a reader
-would take for a slide.
+Readers see a group only if its attribute `complete` is true. In a local folder, a group is assembled in a temporary
+folder and moved into place; behind a URL, the file that holds the attribute is written last. A writer that dies
+therefore leaves nothing that a reader would mistake for a slide.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _ARRAYS = ("features", "position", "parent")
 
 
 class FeatureStore:
-    """Reads and writes a store of tile features.
+    """An existing store of tile features, opened for reading or for reading and writing.
 
     Args:
-        path: Folder or fsspec URL of an existing store.
-        mode: `"r"` or `"r+"`.
+        path: Folder or fsspec URL of the store.
+        mode: `"r"` to read, `"r+"` to read and write.
 
     Raises:
         InputError: There is no feature store at `path`.
@@ -77,22 +77,21 @@ class FeatureStore:
         dtype: str = "float16",
         feature_names: Sequence[str] | None = None,
     ) -> FeatureStore:
-        """Open the store at `path` for writing, making it where there is none.
+        """Open the store at `path` for writing, and create it if it does not exist.
 
         Args:
             path: Folder or fsspec URL.
-            encoder: `name` and `dim` of the encoder; `weights` (hash) and `preprocessing` where they are known.
+            encoder: `name` and `dim` of the encoder; `weights` (hash) and `preprocessing` if they are known.
             magnifications: {magnification: µm per pixel}, e.g. {10: 1.0, 20: 0.5}.
             tile_px: Side of a tile in pixels of its magnification.
-            extraction: All else that decides what stands in the store: how tissue was found, in what precision tiles
-                were encoded.
+            extraction: Everything else that determines the features, e.g. tissue detection and encoder precision.
             content: `"vectors"` for a store of vectors without positions; None for tiles.
-            dtype: In which features are kept, `"float16"` or `"float32"`.
-            feature_names: What each feature is called, where they have names.
+            dtype: Type in which features are kept, `"float16"` or `"float32"`.
+            feature_names: Name of each feature; None if the features have no names.
 
         Raises:
-            InputError: An argument is not what it should be, or a store exists already and was made with another encoder,
-                grid or parameters; the message names each difference.
+            InputError: An argument is invalid, or a store already exists that was made with another encoder, grid or
+                parameters; the message names each difference.
         """
         wanted = {
             "format": FORMAT,
@@ -103,7 +102,7 @@ class FeatureStore:
         }
         if not is_store(path):
             place = place_of(path)
-            # The root comes last and whole: a writer that dies here leaves an empty store or none.
+            # The root is written last and in one step: a writer that dies here leaves an empty store or none.
             place.write_new("slides/zarr.json", group_json({}))
             place.write_new("zarr.json", group_json(wanted))
         store = cls(path, mode="r+")
@@ -111,14 +110,14 @@ class FeatureStore:
         return store
 
     def check_same(self, wanted: Mapping[str, Any], partly: Sequence[str] = ()) -> None:
-        """Refuse root attributes that differ from those of the store; what either side lacks is not compared.
+        """Refuse root attributes that differ from the store's; attributes that only one side has are not compared.
 
         Args:
-            wanted: Attributes as `create` writes them.
-            partly: Those of which only a part is given.
+            wanted: Attributes in the form in which `create` writes them.
+            partly: Attributes that `wanted` gives only in part; entries that it leaves out are not compared.
 
         Raises:
-            InputError: Names each difference.
+            InputError: The attributes differ; the message names each difference.
         """
         if lines := differences({**self._attributes, "encoder": self._encoder}, wanted, partly):
             raise InputError(
@@ -127,7 +126,7 @@ class FeatureStore:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Root attributes: `format`, `encoder`, `tile_px`, `magnifications` (with integer keys)."""
+        """All root attributes, with the encoder's identity completed and integer keys in `magnifications`."""
         magnifications = {int(m): mpp for m, mpp in self._attributes["magnifications"].items()}
         return {**self._attributes, "encoder": self._encoder, "magnifications": magnifications}
 
@@ -137,65 +136,65 @@ class FeatureStore:
 
     @property
     def n_features(self) -> int:
-        """Width D of the encoder."""
+        """Feature width D of the encoder."""
         return int(self._attributes["encoder"]["dim"])
 
     @property
     def dtype(self) -> np.dtype:
-        """In which features are kept."""
+        """Type in which features are kept."""
         return np.dtype(self._attributes.get("dtype", "float16"))
 
     @property
     def holds_vectors(self) -> bool:
-        """Whether slides are vectors without positions, in which NaN is a missing value, and not tiles."""
+        """Whether slides hold vectors without positions, in which NaN is a missing value, instead of tiles."""
         return self._attributes.get("content") == VECTORS
 
     def slides(self) -> list[str]:
-        """Ids of the slides that are complete, sorted."""
+        """Sorted ids of the complete slides."""
         names = self.names()
         return [name for name, known in zip(names, self._slides.each(self._slides.look, names), strict=True) if known]
 
     def names(self) -> list[str]:
-        """Names of the slides' folders, sorted, without a look into them: not each need be complete."""
+        """Sorted names of the slides' folders, which are not opened: some slides may be incomplete."""
         return sorted(filter(is_plain_name, self.place.folders("slides")))
 
     def whole(self, slide_ids: Iterable[str]) -> list[str]:
-        """Those slides that are there and complete; a complete slide is looked at once by a process."""
+        """The given slides that exist and are complete; each process checks a complete slide only once."""
         ids = list(slide_ids)
         return [slide for slide, whole in zip(ids, self._slides.each(self._slides.is_whole, ids), strict=True) if whole]
 
     def sizes(self, slide_ids: Iterable[str], magnifications: Sequence[int]) -> dict[str, list[int]]:
-        """{slide: tiles at each magnification}, read once by a process, and many at once behind a URL."""
+        """{slide: number of tiles at each magnification}, read once per process, many at a time behind a URL."""
         ids = list(slide_ids)
         found = self._slides.each(lambda slide: [self.n_tokens(slide, m) for m in magnifications], ids)
         return dict(zip(ids, found, strict=True))
 
     def digest(self, slide_ids: Iterable[str] | None = None) -> str:
-        """Hash of root attributes, and of slides' ids, attributes and numbers of tiles; features are not read.
+        """Hash of the root attributes and of each slide's id, attributes and numbers of tiles; features are not read.
 
         Args:
-            slide_ids: Of complete slides; None = all that are complete.
+            slide_ids: Ids of complete slides; None = all complete slides.
         """
         sizes = self.sizes(self.slides() if slide_ids is None else slide_ids, sorted(self.attributes["magnifications"]))
         return self._slides.digest(self._attributes, sizes)
 
     def digests(self, slide_ids: Iterable[str]) -> dict[str, str]:
-        """{path: hash}, as of several stores that are read as one."""
+        """{path of the store: hash}, the form in which several stores that are read as one report their hashes."""
         return {self.path: self.digest(slide_ids)}
 
     def __contains__(self, slide_id: str) -> bool:
-        """Whether the slide is there and complete."""
+        """Whether the slide exists and is complete."""
         return self._slides.look(slide_id) is not None
 
     def slide_attributes(self, slide_id: str) -> dict[str, Any]:
-        """What is known of a slide: source name, size, dimensions, mpp, where the mpp came from."""
+        """Attributes of a slide, such as its source file's name and size, its dimensions, mpp and the mpp's origin."""
         known = self._slides.look(slide_id)
         if known is None:
             raise self._no_slide(slide_id)
         return dict(known)
 
     def written_at(self, slide_id: str) -> tuple[int, int] | None:
-        """What changes when a slide is written again; None where there is none, or the place does not tell."""
+        """Stamp that changes when a slide is written again; None if the slide does not exist, or behind a URL."""
         return self.place.stamp(f"slides/{slide_id}/zarr.json")
 
     def _refuse_unknown(self, slide_id: str) -> None:
@@ -208,7 +207,7 @@ class FeatureStore:
         )
 
     def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
-        """Features of a slide at a magnification, or None where the slide has none at it."""
+        """Features of a slide at a magnification, or None if the slide has none at that magnification."""
         self._refuse_unknown(slide_id)
         scale = f"{magnification}x"
         features, position, parent = (self._array(slide_id, f"{scale}/{name}") for name in _ARRAYS)
@@ -221,30 +220,30 @@ class FeatureStore:
         return SlideFeatures(features, position, parent)
 
     def n_tokens(self, slide_id: str, magnification: int) -> int:
-        """Number of tiles of a slide at a magnification, without reading them."""
+        """Number of tiles of a slide at a magnification; the features are not read."""
         self._refuse_unknown(slide_id)
         facts = self._slides.array(slide_id, f"{magnification}x/features")
         return 0 if facts is None else facts[1]
 
     def shapes(self, slide_id: str, magnification: int) -> dict[str, tuple[int, ...] | None]:
-        """Shapes of `features`, `position` and `parent` without reading them; None for an array that is not there."""
+        """Shapes of `features`, `position` and `parent`, which are not read; None for an array that does not exist."""
         self._refuse_unknown(slide_id)
         facts = {name: self._slides.array(slide_id, f"{magnification}x/{name}") for name in _ARRAYS}
         return {name: None if its is None else tuple(its[1:]) for name, its in facts.items()}
 
     def undeclared(self, slide_id: str) -> list[str]:
-        """Folders of a slide that look like magnifications and that the store does not declare, such as `40x`."""
+        """Folders of a slide that look like magnifications but are not declared by the store, such as `40x`."""
         declared = {f"{m}x" for m in self.attributes["magnifications"]}
         return sorted(
             {f for f in self.place.folders(f"slides/{slide_id}") if f[:-1].isdecimal() and f[-1] == "x"} - declared
         )
 
     def thumbnail(self, slide_id: str) -> np.ndarray | None:
-        """(H, W, 3) uint8 picture of the slide, or None; its scale stands in the attribute `thumbnail_mpp`."""
+        """Picture of the slide, (H, W, 3) uint8, or None; the slide attribute `thumbnail_mpp` gives its scale."""
         return self.picture(slide_id, "thumbnail")
 
     def picture(self, slide_id: str, name: str) -> np.ndarray | None:
-        """A picture that was written with a slide, or None."""
+        """A picture that was written with a slide, or None if there is none of that name."""
         self._refuse_unknown(slide_id)
         return self._array(slide_id, name)
 
@@ -257,21 +256,22 @@ class FeatureStore:
         pictures: Mapping[str, np.ndarray] | None = None,
         durable: bool = False,
     ) -> None:
-        """Write a slide whole; a group of that name that is there (complete or not) is replaced.
+        """Write a whole slide; an existing group of that name, complete or not, is replaced.
 
         Args:
-            slide_id: Its name.
+            slide_id: Id of the slide.
             bags: {magnification: features}.
-            attributes: What is to be known of it.
+            attributes: Facts about the slide; plain values.
             thumbnail: (H, W, 3) uint8.
-            pictures: More arrays of uint8 by name, such as the tissue mask.
-            durable: Wait until all is on the disk.
+            pictures: {name: further uint8 array}, such as the tissue mask.
+            durable: Wait until everything is on the disk.
 
         Raises:
-            InputError: The name would lead out of the store, or the features are not what the store holds: an undeclared
-                magnification, another width, lengths that disagree, NaN (but in a store of vectors), infinity, more than
-                the store's `dtype` holds, a parent that does not exist. Nothing is written then.
-            OSError: The disk is full, or the place cannot be written.
+            InputError: The id cannot be a folder's name, or the features do not fit the store: an undeclared
+                magnification, another width, unequal lengths, NaN (except in a store of vectors), infinity, values
+                that the store's `dtype` cannot hold, or a parent that does not exist. Nothing is written in that case.
+            OSError: The disk is full, or the store cannot be written.
+            ValueError: The store was opened for reading.
         """
         if self._mode == "r":
             raise ValueError(f"{self.path}: opened for reading")
@@ -297,4 +297,4 @@ class FeatureStore:
             self._slides.forget(slide_id)
             if not remembered:
                 raise
-            return self._array(slide_id, name)  # the slide was written again by somebody else
+            return self._array(slide_id, name)  # another process has written the slide again

@@ -1,4 +1,4 @@
-"""What a process remembers of a store's slides: a few numbers each, read once, of those alone that are asked for."""
+"""A process's cache of facts about a store's slides: a few numbers per slide, read once and only when needed."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from dmml.store.places import Folder, Remote, is_plain_name
 from dmml.store.plain_arrays import ArrayFacts, array_facts, describe
 
 _AT_ONCE = 32
-"""Threads that wait for answers of a URL: each file is a request, and most of its time is waiting"""
+"""Number of threads that read from a URL: each file is a request, which spends most of its time waiting"""
 
 
 class KnownSlides:
-    """Remembers which slides are whole, and the facts of their arrays.
+    """Cache of which slides are complete, and of the facts of their arrays.
 
-    A parsed `zarr.json` takes some 3 kB of memory, the facts of an array some 100 bytes; every process that reads ahead
-    keeps its own, of up to 100,000 slides.
+    A parsed `zarr.json` takes some 3 kB of memory, the facts of an array some 100 bytes. This matters because every
+    worker process has a cache, and a store may hold 100,000 slides.
 
     Args:
-        place: Of the store.
+        place: Backend of the store.
     """
 
     def __init__(self, place: Folder | Remote):
         self._place = place
         self._whole: dict[str, int] = {}  # slide → checksum of its attributes
         self._arrays: dict[str, dict[str, ArrayFacts | None]] = {}
-        self._same: dict[ArrayFacts, ArrayFacts] = {}  # equal facts are kept once
+        self._same: dict[ArrayFacts, ArrayFacts] = {}  # equal facts share one tuple
 
     def look(self, slide_id: str) -> dict[str, Any] | None:
-        """Attributes of a complete slide, as they are now; None where there is no such slide."""
+        """Read the current attributes of a slide; None if it does not exist or is incomplete."""
         known = describe(self._place, f"slides/{slide_id}") if is_plain_name(slide_id) else None
         attributes = {} if known is None else known.get("attributes", {})
         if not attributes.get("complete"):
@@ -43,11 +43,11 @@ class KnownSlides:
         return attributes
 
     def is_whole(self, slide_id: str) -> bool:
-        """Whether a slide is complete, or was when it was looked at."""
+        """Whether a slide is complete, or was complete when it was last read."""
         return slide_id in self._whole or self.look(slide_id) is not None
 
     def array(self, slide_id: str, name: str) -> ArrayFacts | None:
-        """Facts of an array of a slide, None where it has none of that name."""
+        """Facts of a slide's array, or None if the slide has no array of that name."""
         arrays = self._arrays.setdefault(slide_id, {})
         if name not in arrays:
             facts = array_facts(self._place, f"slides/{slide_id}/{name}")
@@ -55,27 +55,27 @@ class KnownSlides:
         return arrays[name]
 
     def remembers(self, slide_id: str, name: str) -> bool:
-        """Whether the facts of an array are those of an earlier reading."""
+        """Whether the facts of an array are cached from an earlier read."""
         return name in self._arrays.get(slide_id, {})
 
     def forget(self, slide_id: str) -> None:
-        """Look at a slide anew when it is asked for."""
+        """Drop what is cached of a slide, so that it is read again when it is next needed."""
         self._whole.pop(slide_id, None)
         self._arrays.pop(slide_id, None)
 
     def each(self, work: Callable[[str], Any], slide_ids: Iterable[str]) -> list[Any]:
-        """`work` on each slide, in their order; several at once where the store is behind a URL."""
+        """Apply `work` to each slide, and return the results in order; many slides at a time behind a URL."""
         if isinstance(self._place, Folder) or _keeps_a_list(self._place):
             return [work(slide) for slide in slide_ids]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(work, slide_ids))
 
     def digest(self, root: Mapping[str, Any], sizes: Mapping[str, Iterable[int]]) -> str:
-        """Hash of root attributes and of slides: their ids, attributes and numbers of tiles.
+        """Hash of the root attributes and of each slide's id, attributes and numbers of tiles.
 
         Args:
-            root: Attributes of the store.
-            sizes: {slide: tiles at each magnification}; the slides are complete.
+            root: Root attributes of the store.
+            sizes: {slide: number of tiles at each magnification} of complete slides, whose attributes have been read.
         """
         digest = hashlib.sha256(json.dumps(root, sort_keys=True).encode())
         for slide, tiles in sorted(sizes.items()):
@@ -84,7 +84,7 @@ class KnownSlides:
 
 
 def _keeps_a_list(place: Remote) -> bool:
-    """Whether fsspec keeps a list of what it has cached, which threads break (`filecache`); `simplecache` has none."""
+    """Whether fsspec lists its cached files (`filecache`), which threads would corrupt; `simplecache` has no list."""
     from fsspec.implementations.cached import CachingFileSystem, SimpleCacheFileSystem
 
     return isinstance(place.files, CachingFileSystem) and not isinstance(place.files, SimpleCacheFileSystem)

@@ -1,4 +1,4 @@
-"""Where files lie: a folder, or whatever fsspec finds behind a URL. A group of files appears there whole or not at all."""
+"""Storage backends: a local folder, or any URL that fsspec supports. A group of files appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Buffer
 
 Files = Iterable[tuple[str, "bytes | memoryview"]]
-"""(name within the group, content), the file that makes the group visible last"""
+"""(name within the group, content) of each file; the file that makes the group visible comes last"""
 _WORTH_MAPPING = 1 << 18
-"""Bytes from which mapping a file costs less than copying it"""
+"""Size in bytes from which mapping a file is cheaper than copying it"""
 WRITING = ".writing"
-"""Folder within a local store in which a group is put together before it is moved to its place"""
+"""Temporary folder of a local store, in which a group is assembled before it is moved into place"""
 _REPLACED = f"{WRITING}/.replaced"
-"""Where the group that is replaced waits until it may go: apart, so that no other group can have its name"""
+"""Folder for a replaced group until it is deleted; a separate folder, so that no other group can have its name"""
 _DRAFTS = f"{WRITING}/.drafts"
-"""Where a writer may keep what it has of a group before it can write it whole"""
+"""Folder in which a writer may keep an incomplete group until it can write the whole group"""
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name can be that of one folder within another.
+    """Whether a name can be that of a folder directly within another folder.
 
-    No path, not hidden, nothing above, not zarr's own file, no control character, and nothing that is no UTF-8.
+    Refused are paths, hidden names, the parent folder, zarr's `zarr.json`, control characters and invalid UTF-8.
     """
     if not name or name.startswith(".") or name == "zarr.json" or "/" in name or "\\" in name:
         return False
@@ -40,10 +40,10 @@ def is_plain_name(name: str) -> bool:
 
 
 def place_of(path: str | Path) -> Folder | Remote:
-    """The folder or URL.
+    """Return the backend of a folder or URL.
 
     Raises:
-        InputError: The URL is of a kind that fsspec does not know, or that needs another package.
+        InputError: fsspec does not support this kind of URL, or needs another package for it.
     """
     text = str(path).removeprefix("file://")
     if "://" not in text:
@@ -55,13 +55,13 @@ def place_of(path: str | Path) -> Folder | Remote:
 
 
 class Folder:
-    """A local folder."""
+    """Storage in a local folder."""
 
     def __init__(self, path: str):
         self.path = path
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file, None where there is none."""
+        """Content of a file, or None if it does not exist."""
         try:
             with open(f"{self.path}/{name}", "rb") as file:
                 return file.read()
@@ -69,7 +69,7 @@ class Folder:
             return None
 
     def view(self, name: str) -> Buffer:
-        """A file mapped into memory as it lies, or nothing where there is none; a small one is read."""
+        """Content of a file, memory-mapped unless the file is small; empty if the file does not exist."""
         try:
             with open(f"{self.path}/{name}", "rb") as file:
                 if os.fstat(file.fileno()).st_size < _WORTH_MAPPING:
@@ -79,7 +79,7 @@ class Folder:
             return b""
 
     def stamp(self, name: str) -> tuple[int, int] | None:
-        """What changes when a file is replaced; None where there is none."""
+        """Stamp that changes when a file is replaced; None if the file does not exist."""
         try:
             known = os.stat(f"{self.path}/{name}")
         except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +87,7 @@ class Folder:
         return known.st_ino, known.st_mtime_ns
 
     def folders(self, name: str) -> list[str]:
-        """Names of the folders within one."""
+        """Names of the visible folders within a folder."""
         try:
             with os.scandir(f"{self.path}/{name}") as entries:
                 return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
@@ -95,7 +95,7 @@ class Folder:
             return []
 
     def write_new(self, name: str, content: bytes) -> bool:
-        """Write a file that is not there yet; False where somebody else was first."""
+        """Write a new file; return False, and leave it alone, if it already exists."""
         path = f"{self.path}/{name}"
         part = f"{self.path}/{WRITING}/{name.replace('/', '-')}.{platform.node()}.{os.getpid()}.part"
         for folder in (os.path.dirname(path), os.path.dirname(part)):
@@ -115,13 +115,13 @@ class Folder:
         return True
 
     def write_group(self, parent: str, name: str, files: Files, durable: bool) -> None:
-        """Put a group together aside and move it to its place, where one of that name is replaced.
+        """Assemble a group in a temporary folder and move it into place; an existing group of that name is replaced.
 
         Args:
             parent: Folder of the group.
-            name: Of the group.
-            files: What it holds.
-            durable: Wait until all is on the disk, so that not even a power cut leaves a group with holes.
+            name: Name of the group.
+            files: Files of the group.
+            durable: Wait until everything is on the disk, so that not even a power cut leaves an incomplete group.
         """
         aside, old, final = f"{self.path}/{WRITING}/{name}", f"{self.path}/{_REPLACED}/{name}", ""
         for leftover in (aside, old):
@@ -136,7 +136,7 @@ class Folder:
                     made.add(folder)
                 _write(path, content, durable)
         except OSError:
-            shutil.rmtree(aside, ignore_errors=True)  # a full disk shall not stay full of this
+            shutil.rmtree(aside, ignore_errors=True)  # a full disk must not stay full of partial files
             raise
         final = f"{self.path}/{parent}/{name}"
         if os.path.isdir(final):
@@ -148,12 +148,12 @@ class Folder:
             _sync_folder(f"{self.path}/{parent}")
 
     def draft(self, name: str) -> Path | None:
-        """The file in which a writer may keep what it has of a group; its folder is there. It lasts until `tidy`."""
+        """File in which a writer may keep an incomplete group until `tidy` removes it; its folder is created here."""
         _make(f"{self.path}/{_DRAFTS}")
         return Path(self.path, _DRAFTS, name)
 
     def unfinished(self) -> list[str]:
-        """Names of the groups of which a writer left something half-written, or a draft."""
+        """Names of the groups that a writer has left half-written or as a draft."""
         try:
             drafts = os.listdir(f"{self.path}/{_DRAFTS}")
         except FileNotFoundError:
@@ -161,7 +161,7 @@ class Folder:
         return sorted({*self.folders(WRITING), *self.folders(_REPLACED), *drafts})
 
     def tidy(self, name: str | None = None) -> None:
-        """Remove what was left of a half-written group, or files of processes that are gone and empty folders."""
+        """Remove what is left of the named group, if any, and then files of ended processes and empty folders."""
         folder = Path(self.path, WRITING)
         if name is not None:
             for leftover in (folder / name, Path(self.path, _REPLACED, name)):
@@ -170,7 +170,7 @@ class Folder:
         for part in folder.glob(f"*.{platform.node()}.*.part"):
             if not _is_running(int(part.name.split(".")[-2])):
                 part.unlink(missing_ok=True)
-        # The place itself goes, too, if nothing was ever written to it.
+        # The store's folder is removed, too, if nothing was ever written to it.
         for empty in (Path(self.path, _REPLACED), Path(self.path, _DRAFTS), folder, Path(self.path)):
             try:
                 empty.rmdir()
@@ -181,7 +181,7 @@ class Folder:
 def _make(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
-    except FileNotFoundError:  # another process has tidied the folder above away in between
+    except FileNotFoundError:  # another process's `tidy` has removed the parent folder in the meantime
         os.makedirs(folder, exist_ok=True)
 
 
@@ -208,6 +208,6 @@ def _sync_folder(path: str) -> None:
     try:
         os.fsync(handle)
     except OSError:
-        return  # some network file systems do not sync folders
+        return  # some network file systems cannot sync folders
     finally:
         os.close(handle)

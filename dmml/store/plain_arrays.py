@@ -1,7 +1,7 @@
-"""Zarr v3 arrays of one uncompressed chunk, written and mapped as they lie; any other array is read by zarr itself.
+"""Zarr v3 arrays of one uncompressed chunk, written and memory-mapped directly; any other array is read by zarr.
 
-Half-precision features barely compress (zstd saves 7 %, and reads at an eighth of the speed), and a slide is always
-read whole, so one raw chunk an array is the layout that training waits least for.
+Half-precision features barely compress (zstd saves 7 % and reads at an eighth of the speed), and a slide is always
+read whole, so training waits least with one raw chunk per array.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _KEYS = (
 
 
 ArrayFacts = tuple
-"""(data type, "" where zarr itself has to read the array; sides …), as small as can be: a store has many"""
+"""(data type, *shape), with data type "" if zarr has to read the array; kept small, since a store has many arrays"""
 
 
 def group_json(attributes: dict[str, Any]) -> bytes:
-    """`zarr.json` of a group."""
+    """Content of the `zarr.json` of a group."""
     return _json({"attributes": attributes, "zarr_format": 3, "node_type": "group"})
 
 
 def array_files(name: str, values: np.ndarray) -> Iterator[tuple[str, bytes | memoryview]]:
-    """(path, content) of the files of an array."""
+    """Yield (path, content) of each file of an array."""
     if sys.byteorder != "little":
         values = values.astype(values.dtype.newbyteorder("<"))
     values = np.ascontiguousarray(values)
@@ -65,7 +65,7 @@ def array_files(name: str, values: np.ndarray) -> Iterator[tuple[str, bytes | me
 
 
 def describe(place: Folder | Remote, name: str) -> dict[str, Any] | None:
-    """`zarr.json` of an array or group, None where there is none.
+    """Read the `zarr.json` of an array or group; None if it does not exist.
 
     Raises:
         InputError: The file is damaged.
@@ -83,10 +83,10 @@ def describe(place: Folder | Remote, name: str) -> dict[str, Any] | None:
 
 
 def array_facts(place: Folder | Remote, name: str) -> ArrayFacts | None:
-    """What it takes to read an array, None where there is none of that name.
+    """Read the facts that `read_array` needs; None if there is no array of that name.
 
     Raises:
-        InputError: Its description is damaged.
+        InputError: The `zarr.json` is damaged or does not describe an array.
     """
     known = describe(place, name)
     if known is None:
@@ -97,16 +97,16 @@ def array_facts(place: Folder | Remote, name: str) -> ArrayFacts | None:
 
 
 def read_array(place: Folder | Remote, url: str, name: str, facts: ArrayFacts) -> np.ndarray:
-    """Values of an array, mapped where it lies plain in a local folder.
+    """Read the values of an array; one raw chunk in a local folder is memory-mapped unless it is small.
 
     Args:
-        place: Of the store.
-        url: Of the store, for zarr.
-        name: Of the array.
-        facts: Of the array.
+        place: Backend of the store.
+        url: Folder or URL of the store, for arrays that zarr reads.
+        name: Path of the array within the store.
+        facts: Facts of the array, from `array_facts`.
 
     Raises:
-        InputError: The array's file is not as long as it should be.
+        InputError: The array's file does not have the expected length.
     """
     kind, *sides = facts
     if not kind:
@@ -117,7 +117,7 @@ def read_array(place: Folder | Remote, url: str, name: str, facts: ArrayFacts) -
     content = place.view(f"{name}/{_chunk(shape)}") if math.prod(shape) else b""
     wanted = math.prod(shape) * dtype.itemsize
     if len(content) == 0 and wanted:
-        return np.zeros(shape, dtype)  # zarr itself leaves out a chunk that holds its fill value alone
+        return np.zeros(shape, dtype)  # zarr writes no file for a chunk that holds nothing but the fill value
     if len(content) != wanted:
         raise InputError(
             f"{place.path}/{name}: {len(content):,} bytes instead of {wanted:,}; extract this slide again with --overwrite"
@@ -126,7 +126,7 @@ def read_array(place: Folder | Remote, url: str, name: str, facts: ArrayFacts) -
 
 
 def _is_plain(known: dict[str, Any]) -> bool:
-    """Whether an array is one chunk of raw little-endian numbers, or of zeros where the chunk is left out."""
+    """Whether an array is one chunk of raw little-endian numbers with fill value 0; the chunk may be left out."""
     return (
         known.get("data_type") in ("float16", "float32", "int32", "uint8")
         and known["chunk_grid"].get("name") == "regular"

@@ -1,4 +1,4 @@
-"""A place behind a URL, where files cannot be moved: a group becomes visible with its last one."""
+"""Storage backend behind a URL, where files cannot be moved: a group becomes visible with its last file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Remote:
-    """A place behind a URL, by fsspec. There is no moving here: a group is made visible by its last file.
+    """Storage behind a URL, accessed through fsspec. Files cannot be moved: the last file of a group makes it visible.
 
     Args:
-        url: Of the place.
+        url: URL of the store.
 
     Raises:
-        ImportError, ValueError: fsspec does not know this kind of URL, or needs another package for it.
+        ImportError, ValueError: fsspec does not support this kind of URL, or needs another package for it.
     """
 
     def __init__(self, url: str):
@@ -36,37 +36,37 @@ class Remote:
 
     @property
     def files(self) -> AbstractFileSystem:
-        """The file system, opened anew in a process that was forked: a connection is of one process alone."""
+        """The file system, reopened in a forked process, since processes cannot share a connection."""
         if self._process != os.getpid():
             self._open(skip_instance_cache=True)
         return self._files
 
     def __getstate__(self) -> dict[str, str]:
-        """The URL alone; a connection does not travel."""
+        """Return only the URL: a connection cannot be pickled."""
         return {"_url": self._url}
 
     def __setstate__(self, state: dict[str, str]) -> None:
-        """Open it where it arrives."""
+        """Open the URL again in the receiving process."""
         self._url = state["_url"]
         self._open()
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file, None where there is none."""
+        """Content of a file, or None if it does not exist."""
         try:
             return self.files.cat_file(f"{self.path}/{name}")
         except (FileNotFoundError, IsADirectoryError):
             return None
 
     def view(self, name: str) -> Buffer:
-        """Content of a file, or nothing where there is none."""
+        """Content of a file; empty if it does not exist."""
         return self.read(name) or b""
 
     def stamp(self, name: str) -> tuple[int, int] | None:
-        """None: not every kind of file system tells it."""
+        """Return None: not every kind of file system can tell whether a file was replaced."""
         return None
 
     def folders(self, name: str) -> list[str]:
-        """Names of the folders within one."""
+        """Names of the folders within a folder."""
         self.files.invalidate_cache()
         try:
             entries = self.files.ls(f"{self.path}/{name}", detail=True)
@@ -75,14 +75,14 @@ class Remote:
         return [e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory"]
 
     def write_new(self, name: str, content: bytes) -> bool:
-        """Write a file that is not there yet; False where somebody else was first."""
+        """Write a new file; return False, and leave it alone, if it already exists."""
         if self.read(name) is not None:
             return False
         self._put(name, content)
         return True
 
     def write_group(self, parent: str, name: str, files: Files, durable: bool) -> None:
-        """Write the files in their order; a group of that name is taken away first, its last file before the others."""
+        """Remove an existing group, the file that makes it visible first, and then write the files in order."""
         folder = f"{parent}/{name}"
         if self.files.exists(f"{self.path}/{folder}"):
             if self.read(f"{folder}/zarr.json") is not None:
@@ -92,15 +92,15 @@ class Remote:
             self._put(f"{folder}/{file}", bytes(content))
 
     def draft(self, name: str) -> Path | None:
-        """None: objects cannot be added to."""
+        """Return None: objects behind a URL cannot be appended to."""
         return None
 
     def unfinished(self) -> list[str]:
-        """Nothing is put together aside."""
+        """Return an empty list: there is no temporary folder for groups behind a URL."""
         return []
 
     def tidy(self, name: str | None = None) -> None:
-        """Nothing is put together aside."""
+        """Do nothing: there is no temporary folder for groups behind a URL."""
 
     def _put(self, name: str, content: bytes) -> None:
         path = f"{self.path}/{name}"

@@ -1,4 +1,4 @@
-"""The root attributes of a store: what they must be, and where those of two stores differ, in words."""
+"""Root attributes of a store: checks of their values, and a description of the differences between two stores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dmml.errors import InputError
 from dmml.store.checks import is_length
 
 VECTORS = "vectors"
-"""Content of a store that holds one or several vectors per slide, without positions, in place of tiles"""
+"""Value of `content` for a store that holds one or several vectors per slide, without positions, instead of tiles"""
 
 
 def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[str, Any]:
-    """The root attributes `tile_px` and `magnifications` of a new store.
+    """Check the root attributes `tile_px` and `magnifications` of a new store, and return them in their stored form.
 
     Args:
         tile_px: Side of a tile in pixels of its magnification.
         magnifications: {magnification: µm per pixel}.
 
     Raises:
-        InputError: One of them is no positive number, or a magnification is no whole one.
+        InputError: `tile_px` or a magnification is not a positive whole number, a scale is not a positive number, or no
+            magnification is given.
     """
     example = "give {magnification: µm per pixel}, e.g. {10: 1.0, 20: 0.5}"
     if not isinstance(magnifications, Mapping) or not magnifications:
@@ -36,16 +37,16 @@ def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[st
 
 
 def checked_content(content: str | None, dtype: str, feature_names: Sequence[str] | None, dim: int) -> dict[str, Any]:
-    """The root attributes `content`, `dtype` and `feature_names` of a new store; those that have their usual value are left out.
+    """Check the root attributes `content`, `dtype` and `feature_names` of a new store; default values are left out.
 
     Args:
         content: `"vectors"`, or None for tiles.
-        dtype: `"float16"`, or `"float32"` for values that float16 does not hold.
-        feature_names: One per feature, or None.
+        dtype: `"float16"`, or `"float32"` for values that float16 cannot hold.
+        feature_names: One name per feature, or None.
         dim: Number of features.
 
     Raises:
-        InputError: One of them is none of these.
+        InputError: A value is not one of these, or the number of names is not `dim`.
     """
     if content not in (None, VECTORS):
         raise InputError(f"content is {content!r}; give {VECTORS!r}, or leave it out for tiles")
@@ -61,12 +62,14 @@ def checked_content(content: str | None, dtype: str, feature_names: Sequence[str
 
 
 def differences(ours: Mapping[str, Any], wanted: Mapping[str, Any], partly: Sequence[str] = ()) -> str:
-    """Each difference, or nothing; what either side lacks is not compared.
+    """Describe how the attributes of a store differ from those expected; empty if they agree.
+
+    Attributes that only one side has are not compared.
 
     Args:
         ours: Attributes of a store.
-        wanted: Those that are expected.
-        partly: Those of `wanted` of which only a part is given.
+        wanted: Expected attributes.
+        partly: Attributes that `wanted` gives only in part; entries that it leaves out are not compared.
     """
     there, given = (dict(_flat("", attributes)) for attributes in (ours, wanted))
     changed = [key for key in given if key in there and there[key] != given[key]]
@@ -77,7 +80,7 @@ def differences(ours: Mapping[str, Any], wanted: Mapping[str, Any], partly: Sequ
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """{"a": {"b": 1}} → ("a.b", 1)."""
+    """Yield nested values under dotted names: {"a": {"b": 1}} → ("a.b", 1)."""
     for key, value in values.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping) and value:

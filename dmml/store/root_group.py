@@ -1,4 +1,4 @@
-"""Whether there is a zarr group at a path, and its root metadata."""
+"""Detection of a zarr group at a path, and its root metadata."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from dmml.store.plain_arrays import describe
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether there is a zarr group at a folder or fsspec URL, of whatever kind."""
+    """Whether a folder or fsspec URL holds a zarr group of any kind."""
     return root_group(place_of(path), path) is not None
 
 
 def root_group(place: Folder | Remote, path: str | Path) -> dict[str, Any] | None:
-    """`zarr.json` of a store's root, None where there is no group.
+    """Read the `zarr.json` of a store's root; None if there is no group.
 
     Args:
-        place: Of the store.
-        path: What messages call it.
+        place: Backend of the store.
+        path: Path of the store, for messages.
 
     Raises:
-        InputError: The place cannot be reached, or the file is damaged.
+        InputError: The store cannot be reached, or the file is damaged.
     """
     try:
         root = describe(place, "")
     except InputError:
         raise
-    except Exception as error:  # each remote file system raises its own types
+    except Exception as error:  # each remote file system raises exceptions of its own types
         reason = reason_of(error)
         raise InputError(f"{path}: cannot be reached ({reason}); check the path and the access to it") from error
     return root if root is not None and root.get("node_type") == "group" else None

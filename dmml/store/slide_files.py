@@ -1,4 +1,4 @@
-"""The files that a slide is made of in a store."""
+"""Files that make up a slide in a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dmml.store.slide_features import SlideFeatures
 def slide_files(
     bags: Mapping[int, SlideFeatures], attributes: Mapping[str, Any], pictures: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, bytes | memoryview]]:
-    """(path, content) of the files of a slide; the one that makes it visible is the last.
+    """Return (path, content) of each file of a slide; the last file makes the slide visible.
 
     Args:
         bags: {magnification: features}, as `checked_bags` returns them.
@@ -23,7 +23,7 @@ def slide_files(
         pictures: {name: (H, W) or (H, W, 3) uint8}.
 
     Raises:
-        InputError: A picture or attribute is of another type.
+        InputError: A picture is not uint8, or an attribute is not a plain value.
     """
     for name, picture in pictures.items():
         if np.asarray(picture).dtype != np.uint8:
