@@ -1,1 +1,1 @@
-"""Datasets, collation into `Batch`, samplers, and the data module."""
+"""Datasets, collation into `Batch`, samplers and the data module."""

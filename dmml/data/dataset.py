@@ -1,4 +1,4 @@
-"""Patients as items: read, join the slides of a patient, pad a list of patients into a `Batch`."""
+"""Patients as dataset items: read and join a patient's slides, and pad a list of patients into a `Batch`."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from dmml.types import Bag, Batch
 
 @dataclass
 class Patient:
-    """One patient, unpadded."""
+    """One patient's tokens, not padded."""
 
     patient_id: str
     features: dict[int, np.ndarray]
-    """{m: (N_m, D) float16 or float32, as the store keeps them}"""
+    """{m: (N_m, D) in the store's type, float16 or float32}"""
     position: dict[int, np.ndarray]
     """{m: (N_m, 2) float32 µm}"""
     slide: dict[int, np.ndarray]
-    """{m: (N_m,) int64}"""
+    """{m: (N_m,) int64, index of the slide within the patient}"""
     parent: np.ndarray
     """(N_fine,) int64, row in the coarse bag, −1 = none"""
 
     @property
     def nbytes(self) -> int:
-        """Memory that the arrays take."""
+        """Memory that the arrays take, in bytes."""
         parts = (self.features, self.position, self.slide)
         return self.parent.nbytes + sum(array.nbytes for part in parts for array in part.values())
 
 
 class PatientReader:
-    """Reads patients from a store, and keeps what fits into a budget of memory.
+    """Reads patients from a store, and caches as many of them as fit into a memory budget.
 
     Args:
-        store: The features, or None for a cohort without.
-        slides: {patient_id: [slide_id, …]}; slides that the store lacks are passed over.
-        magnifications: Magnifications to read, the coarsest first.
-        cache_gib: Memory for patients that were read once.
+        store: Feature store, or None for a cohort without slides.
+        slides: {patient_id: [slide_id, …]}; slides that the store lacks are skipped.
+        magnifications: Magnifications to read.
+        cache_gib: Memory budget of the cache, in GiB.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PatientReader:
         self._left = int(cache_gib * 2**30)
 
     def read(self, patient_id: str) -> Patient:
-        """All slides of a patient side by side; each is its own frame of coordinates."""
+        """Read and concatenate all slides of a patient; each slide keeps a separate frame of coordinates."""
         if patient_id in self._cache:
             return self._cache[patient_id]
         coarse, fine = self.magnifications[0], self.magnifications[-1]
@@ -95,17 +95,17 @@ class PatientReader:
     def _keep(self, patient: Patient) -> None:
         if patient.nbytes <= self._left:
             self._left -= patient.nbytes
-            for part in (patient.features, patient.position):  # in memory, not in a mapped file that may lie far away
+            for part in (patient.features, patient.position):  # copied, since a mapped file may be on a remote disk
                 part.update({m: np.array(values) for m, values in part.items()})
             self._cache[patient.patient_id] = patient
 
     def sizes(self, patient_id: str) -> dict[int, int]:
-        """Tokens of a patient at each magnification, without reading them."""
+        """Number of a patient's tokens at each magnification; the features are not read."""
         ids = self.slides.get(patient_id, [])
         return {m: sum(self.store.n_tokens(slide, m) for slide in ids) for m in self.magnifications}
 
     def sizes_of(self, patient_ids: Sequence[str]) -> np.ndarray:
-        """(patients, M) tokens of patients, the coarsest magnification first."""
+        """Number of tokens of each patient at each magnification, (patients, M), the coarsest magnification first."""
         slides = [slide for patient in patient_ids for slide in self.slides.get(patient, [])]
         tiles = self.store.sizes(slides, self.magnifications)
         none = [0] * len(self.magnifications)
@@ -114,13 +114,13 @@ class PatientReader:
 
 
 class PatientDataset(Dataset):
-    """Items are patients in the order given, or whole batches of them.
+    """Dataset whose items are single patients, or whole batches of patients for a `Request`.
 
     Args:
-        reader: Reads a patient.
-        patient_ids: Whose rows are asked for.
-        max_tokens: In a training epoch, most tokens of a patient at a magnification; None = all.
-        seed: Of the draw.
+        reader: Reads the patients.
+        patient_ids: Ids of the patients, in the order of the dataset's rows.
+        max_tokens: Maximum number of tokens per patient and magnification in a training epoch; None = all.
+        seed: Seed of the draw of tokens.
     """
 
     def __init__(self, reader: PatientReader, patient_ids: Sequence[str], max_tokens: int | None = None, seed: int = 0):
@@ -134,7 +134,7 @@ class PatientDataset(Dataset):
         return len(self.patient_ids)
 
     def __getitem__(self, asked: int | Request) -> Patient | list[Patient]:
-        """Read one patient whole, or those of a request with the tokens that its epoch draws."""
+        """Read one patient with all tokens, or the patients of a request with the tokens drawn for its epoch."""
         if not isinstance(asked, Request):
             return self.reader.read(self.patient_ids[asked])
         patients = [self.reader.read(self.patient_ids[row]) for row in asked.rows]
@@ -143,11 +143,11 @@ class PatientDataset(Dataset):
         return [take_part(patient, self.max_tokens, (self.seed, asked.epoch)) for patient in patients]
 
     def sizes(self, look: bool, training: bool) -> np.ndarray:
-        """(patients, M) tokens that a batch will hold of each patient.
+        """Number of tokens that a batch will hold of each patient at each magnification, (patients, M).
 
         Args:
-            look: Ask the store; otherwise everyone counts 1.
-            training: Whether `max_tokens` holds.
+            look: Whether to read the numbers from the store; otherwise every patient counts as 1.
+            training: Whether `max_tokens` applies.
         """
         if not look or self.reader.store is None:
             return np.ones((len(self), len(self.reader.magnifications)), dtype=np.int64)
@@ -156,14 +156,14 @@ class PatientDataset(Dataset):
 
 
 def take_part(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patient:
-    """At most `max_tokens` of a patient's tokens at each magnification, parents with all their children."""
+    """Draw at most `max_tokens` of a patient's tokens at each magnification; see `draw_tokens`."""
     counts = {m: len(values) for m, values in patient.features.items()}
     rows = draw_tokens(counts, patient.parent, max_tokens, seed, patient.patient_id)
     if not rows:
         return patient
     coarse, fine = min(counts), max(counts)
     parent = patient.parent
-    if fine in rows and len(parent):  # none where the patient has the coarse grid alone
+    if fine in rows and len(parent):  # empty if the patient has only the coarse grid
         parent = parent[rows[fine]]
     if coarse in rows and coarse != fine:
         renumbered = np.full(counts[coarse], -1)
@@ -177,20 +177,20 @@ def take_part(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patie
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
-    """Side by side; a single one is left where it lies, which may be a mapped file."""
+    """Concatenate arrays; a single array, which may be a mapped file, is returned without a copy."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 class Collate:
-    """Pads patients into a `Batch` and lays expression and targets beside them.
+    """Pads patients into a `Batch` and adds their expression and targets.
 
     Args:
-        magnifications: Keys of the bags; one that no patient of a batch has is left out of the batch.
-        patient_ids: Patients in the order of the rows of what follows.
+        magnifications: Keys of the bags; a magnification that no patient of a batch has is left out of the batch.
+        patient_ids: Ids of the patients, in the row order of the following arguments.
         expression: {subspace: (patients, G)}.
         has_expression: (patients,) bool.
         target: {name: (patients,)} or empty.
-        fill: Applied to the padded features (B, N, D) of a magnification, for a store in which values may be missing.
+        fill: {magnification: function of the padded features (B, N, D)}, for a store in which values may be missing.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Collate:
         self.fill = fill or {}
 
     def __call__(self, patients: list[Patient] | Patient) -> Batch:
-        """Pad with zeros to the longest bag of the batch; a patient alone (`overfit_batches`) is a batch of one."""
+        """Pad to the longest bag, with zeros (parents: −1); a single patient (`overfit_batches`) is a batch of one."""
         patients = [patients] if isinstance(patients, Patient) else patients
         rows = torch.tensor([self.row[patient.patient_id] for patient in patients])
         bags = {m: self._bag(patients, m) for m in self.magnifications if any(m in p.features for p in patients)}
@@ -236,7 +236,7 @@ class Collate:
 
 
 def _pad(arrays: list[np.ndarray], fill: int = 0) -> Tensor:
-    """[(N_i, …)] → (B, max N_i, …), in the type that holds all of them: stores of float16 and float32 may be joined."""
+    """[(N_i, …)] → (B, max N_i, …) in a common type, since stores of float16 and float32 may be joined."""
     longest = max(len(array) for array in arrays)
     kind = np.result_type(*{array.dtype for array in arrays})
     padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=kind)

@@ -1,4 +1,4 @@
-"""Whether a feature store is the cohort's, and its features come from the encoder that a model was trained on."""
+"""Checks that a feature store belongs to the cohort, and that its features come from the model's encoder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dmml.store.encoder_identity import complete_identity
 def refuse_other_encoder(
     path: str, store: FeatureStore | JoinedStore, n_features: int | None, fitted: Mapping[str, Any]
 ) -> None:
-    """Refuse features of another width, encoder or weights than the model's.
+    """Refuse features whose width, encoder or encoder weights differ from the model's.
 
     Args:
-        path: What the message calls the store.
-        store: The cohort's features.
-        n_features: Width that the model reads; 0 or None where it reads no slides.
-        fitted: What was fitted with the model, its encoder among that.
+        path: Path of the store, for messages.
+        store: Feature store of the cohort.
+        n_features: Feature width that the model reads; 0 or None if it reads no slides.
+        fitted: What was fitted with the model, including its encoder.
 
     Raises:
-        InputError: As said.
+        InputError: The features were made with another encoder; the message names the difference.
     """
     theirs, ours = fitted.get("encoder") or {}, store.attributes["encoder"]
     theirs = complete_identity(theirs) if theirs else {}
@@ -48,10 +48,10 @@ def refuse_other_encoder(
 
 
 def refuse_other_grid(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:
-    """Refuse a store that has none of the magnifications that are to be read.
+    """Refuse a store that has none of the requested magnifications.
 
     Raises:
-        InputError: Names both.
+        InputError: The store has none of them; the message names its magnifications and the requested ones.
     """
     offered = list(store.attributes["magnifications"])
     if not set(offered) & set(magnifications):
@@ -61,16 +61,16 @@ def refuse_other_grid(path: str, store: FeatureStore, magnifications: Sequence[i
 def check_slides_match(
     path: str, slides: Sequence[str], clinical: Clinical, matched: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse a store whose slides are all of other patients, so that a model would be trained without slides.
+    """Refuse a store with no slide of the cohort's patients, since a model would be trained without slides.
 
     Args:
-        path: What the message calls the store.
+        path: Path of the store, for messages.
         slides: Ids of the slides in the store.
-        clinical: The cohort's table.
+        clinical: Clinical table of the cohort.
         matched: {patient: slides in the store}, from `Clinical.match_slides`.
 
     Raises:
-        InputError: Gives an id of either kind.
+        InputError: No slide belongs to a patient; the message shows one id from the store and one from the table.
     """
     if not slides or any(matched.values()):
         return

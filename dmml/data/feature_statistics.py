@@ -1,4 +1,4 @@
-"""Mean and spread of every feature over the training patients, and the filling of values that a store of vectors lacks."""
+"""Mean and standard deviation of each feature over training patients, and imputation of a store's missing values."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from dmml.data.dataset import PatientReader
 
 MAX_TOKENS = 2_000
-"""Tokens of a patient that are read at a magnification; a mean over more of them hardly differs"""
+"""Maximum number of tokens read per patient and magnification; the mean over more of them hardly differs"""
 _SMALLEST_SPREAD = 1e-7
-"""Relative to the mean: what is below is rounding in float32, and the feature is constant"""
+"""Relative to the mean: a smaller standard deviation is float32 rounding error, and the feature counts as constant"""
 
 
 def fit_feature_statistics(
@@ -28,24 +28,24 @@ def fit_feature_statistics(
     max_tokens_per_patient: int = MAX_TOKENS,
     seed: int = 0,
 ) -> dict[str, dict[str, list[float]]]:
-    """Mean and standard deviation of each feature over the tokens of training patients, each patient weighing the same.
+    """Mean and standard deviation of each feature over the tokens of training patients, with equal weight per patient.
 
-    Patients are read one after the other, and of each at most `max_tokens_per_patient` tokens, evenly spread over the
-    patient's list, so that memory does not grow with patients and tokens. Sums are in float64, by the pairwise update
-    of Chan et al. 1983, which loses nothing where a mean is large against its spread.
+    Patients are read one at a time, with at most `max_tokens_per_patient` tokens each, evenly spaced over the patient's
+    tokens, so that memory grows neither with patients nor with tokens. Sums are kept in float64 with the pairwise
+    update of Chan et al. 1983, which loses no precision where a mean is large relative to its standard deviation.
 
     Args:
-        reader: Reads a patient's features; NaN is a missing value. A patient without any value of a feature takes no part
-            in that feature's statistics.
+        reader: Reads a patient's features; NaN is a missing value. A patient without any value of a feature is left out
+            of that feature's statistics.
         patients: The training patients, and no others.
-        magnifications: Those to read.
-        max_tokens_per_patient: Most tokens of a patient at a magnification, in place of all.
-        seed: Of the offset of the even draw (`even_rows`).
+        magnifications: Magnifications to read.
+        max_tokens_per_patient: Maximum number of tokens to read per patient and magnification.
+        seed: Seed of the offset of the evenly spaced tokens (`even_rows`).
 
     Returns:
         {"<magnification>": {"mean": D numbers, "scale": D numbers}} in plain Python, as a checkpoint holds it; a
-        magnification at which no patient has tokens is left out. The scale of a constant feature is 1, and a feature
-        that nobody has is (0, 1).
+        magnification at which no patient has tokens is left out. A constant feature has scale 1; a feature for which
+        no patient has a value has mean 0 and scale 1.
     """
     sums = {int(m): _Moments() for m in magnifications}
     for patient_id in patients:
@@ -58,7 +58,7 @@ def fit_feature_statistics(
 
 
 def even_rows(n: int, max_rows: int, seed: tuple[int, int], patient_id: str) -> NDArray[np.int64] | slice:
-    """At most `max_rows` of n rows, evenly spread from an offset that is drawn from seed and patient."""
+    """Choose at most `max_rows` of n rows, evenly spaced from an offset that is drawn from the seed and the patient."""
     if n <= max_rows:
         return slice(None)
     start = np.random.default_rng([*seed, zlib.crc32(patient_id.encode())]).random()
@@ -67,13 +67,13 @@ def even_rows(n: int, max_rows: int, seed: tuple[int, int], patient_id: str) -> 
 
 @dataclass
 class _Moments:
-    """Running mean and sum of squares of D features over patients; arrays (D,) float64, None before the first patient."""
+    """Running mean and sum of squares of D features over patients, (D,) float64 after the first patient."""
 
     weight: NDArray[np.float64] | None = None
-    """Patients who have the feature"""
+    """Number of patients who have the feature; None before the first patient"""
     mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """Sum over patients of the mean squared distance of their tokens to the running mean"""
+    """Sum over patients of the mean squared distance of their tokens from the running mean"""
 
     def add(self, tokens: NDArray[np.float64]) -> None:
         """Add the (N, D) tokens of one patient."""
@@ -90,17 +90,17 @@ class _Moments:
         self.squares = self.squares + (count > 0) * variance + distance**2 * before * share
 
     def statistics(self) -> dict[str, list[float]]:
-        """Plain lists of means and scales."""
+        """Return means and scales as plain lists."""
         scale = np.sqrt(self.squares / np.maximum(self.weight, 1))
         scale = np.where(scale > _SMALLEST_SPREAD * np.abs(self.mean), scale, 1.0)
         return {"mean": self.mean.tolist(), "scale": scale.tolist()}
 
 
 def fillings(store: Any, fitted: Mapping[str, Any]) -> dict[int, Callable[[Tensor], Tensor]]:
-    """{magnification: function that fills padded features}, empty for a store in which no value can be missing.
+    """{magnification: function that imputes padded features}; empty for a store in which no value can be missing.
 
     Args:
-        store: The cohort's features, or None.
+        store: Feature store of the cohort, or None.
         fitted: What was fitted with the model; its `feature_statistics` give the means.
     """
     if store is None or not store.holds_vectors:

@@ -1,4 +1,4 @@
-"""What is fitted on the training patients' outcomes beside the task, and whether there is anything to fit on."""
+"""Quantities besides the task that are fitted on training patients' outcomes, and checks that a fit is possible."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def fit_task(task: Task, data: MultimodalDataModule) -> None:
-    """Fit a task to the training patients, and refuse data with which a fit cannot begin.
+    """Fit a task to the training patients, and refuse data with which training cannot start.
 
     Args:
-        task: Fitted in place.
-        data: After `setup("fit")`.
+        task: Task of the model, fitted in place.
+        data: Data module after `setup("fit")`.
 
     Raises:
-        InputError: There are too few patients or events, no training or inner validation patient can be used, or one of
-            them has an outcome that the task does not know.
+        InputError: There are too few patients or events, there is no usable patient for training or inner validation,
+            or one of these patients has an outcome that the task does not know.
     """
     outcome = data.training_outcome()
     check_outcome(task, data)
@@ -39,14 +39,14 @@ def fit_task(task: Task, data: MultimodalDataModule) -> None:
 
 
 def check_outcome(task: Task, data: MultimodalDataModule) -> None:
-    """Refuse a cohort whose outcome is of another kind than the task.
+    """Refuse a cohort whose outcome is of another kind than the task's.
 
     Args:
-        task: Of the model.
-        data: After `setup`, with an outcome.
+        task: Task of the model.
+        data: Data module after `setup`, with an outcome.
 
     Raises:
-        InputError: The cohort has times of an event and the task learns labels, or the other way round.
+        InputError: The cohort has times to an event and the task learns labels, or the other way round.
     """
     given, needed = data.outcome([]), getattr(task, "outcome", ())
     if given and (lacking := [name for name in needed if name not in given]):
@@ -60,11 +60,12 @@ def check_part(data: MultimodalDataModule, part: str) -> None:
     """Refuse a part of a fold that has no usable patient.
 
     Args:
-        data: After `setup`.
+        data: Data module after `setup`.
         part: `train`, `val` or `test`.
 
     Raises:
-        InputError: Says whether the split lists no patient, or the listed patients have no data or no outcome.
+        InputError: No patient is usable; the message says whether the split lists none, or the listed patients have no
+            data or no outcome.
     """
     if data.patients(part):
         return
@@ -79,7 +80,7 @@ def check_part(data: MultimodalDataModule, part: str) -> None:
 
 
 def part_counts(data: MultimodalDataModule, part: str) -> dict[str, int]:
-    """Patients of a part: all that can be used, those with slides, RNA and outcome, their events, and those left out."""
+    """Count the usable patients of a part, those with slides, RNA and outcome, their events, and those left out."""
     used = data.patients(part)
     outcome = data.outcome(used)
     counts = {
@@ -97,11 +98,11 @@ def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]
     """Kaplan–Meier estimate G(t) of the censoring distribution, as a step function.
 
     Args:
-        outcome: `time` in days and `event`, NaN where unknown.
+        outcome: `time` in days and `event`; NaN where unknown.
 
     Returns:
-        {"time": [...], "survival": [...]}; G steps down to `survival[i]` at `time[i]`. A death and a censoring on one
-        day count as death first.
+        {"time": [...], "survival": [...]}; G steps down to `survival[i]` at `time[i]`. If a death and a censoring fall
+        on the same day, the death is taken to come first.
     """
     time, event = known_outcome(outcome)
     days = np.unique(time)
@@ -113,16 +114,16 @@ def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]
 
 
 def horizons_reached(outcome: Mapping[str, np.ndarray], share: float = 0.1) -> list[float]:
-    """Those of 1, 3 and 5 years at which at least `share` of the training patients are still at risk."""
+    """Those horizons of 1, 3 and 5 years at which at least `share` of the training patients are still at risk."""
     time, _ = known_outcome(outcome)
     return [day for day in HORIZONS if len(time) and (time >= day).mean() >= share]
 
 
 def known_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Days and events of patients who have both.
+    """Days and events of the patients for whom both are known.
 
-    Days are rounded to float32, as a model is given them and `predictions.csv` has them: a day that was computed from
-    months must fall on the same step of the censoring curve on both sides.
+    Days are rounded to float32, the precision of model targets and `predictions.csv`: a day that was computed from
+    months must fall on the same step of the censoring curve when it is fitted and when it is used.
     """
     time, event = (np.asarray(outcome[name], dtype=np.float32).astype(float) for name in ("time", "event"))
     known = ~(np.isnan(time) | np.isnan(event))
@@ -132,12 +133,12 @@ def known_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.nda
 def content_hashes(
     section: Mapping[str, Any], parts: Mapping[str, Sequence[str]], digests: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Hashes of the tables and the feature store that a run was made from, and of who was in which part.
+    """Hashes of the tables and feature stores that a run was made from, and of its partition of the patients.
 
     Args:
-        section: The data section.
+        section: Data section of the config.
         parts: {part: patient ids}.
-        digests: {path of a store: hash}, of those that are open already.
+        digests: {path of a store: hash} of the stores that are already open.
     """
     split = "|".join(f"{part}:{','.join(sorted(patients))}" for part, patients in sorted(parts.items()))
     return file_hashes(section, digests) | {"partition": hashlib.sha256(split.encode()).hexdigest()[:16]}

@@ -1,4 +1,4 @@
-"""The feature stores of several cohorts, read as one."""
+"""Feature stores of several cohorts, read as one store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dmml.store import FeatureStore, SlideFeatures
 
 
 class JoinedStore:
-    """Slides of several stores under one roof, each read from its own; what reads a `FeatureStore` reads this.
+    """Several stores behind the reading interface of `FeatureStore`; each slide is read from the store that holds it.
 
     Args:
-        stores: {path: store}, made with one encoder on one grid.
+        stores: {path: store}, all made with the same encoder on the same grid.
 
     Raises:
-        InputError: Two stores differ in encoder, tile or magnifications, or hold a slide of the same id.
+        InputError: Two stores differ in encoder, tile size, magnifications or content, or both hold a complete slide
+            with the same id.
     """
 
     def __init__(self, stores: Mapping[str, FeatureStore]):
@@ -54,7 +55,7 @@ class JoinedStore:
             )
 
     def whole(self, slide_ids: Iterable[str]) -> list[str]:
-        """See `FeatureStore.whole`; in the order given."""
+        """See `FeatureStore.whole`; the order of the ids is kept."""
         ids = list(slide_ids)
         there = {slide for store, own in self._dealt(ids) for slide in store.whole(own)}
         return [slide for slide in ids if slide in there]
@@ -64,11 +65,11 @@ class JoinedStore:
         return {s: n for store, own in self._dealt(slide_ids) for s, n in store.sizes(own, magnifications).items()}
 
     def digests(self, slide_ids: Iterable[str]) -> dict[str, str]:
-        """{path of a store: hash of those slides that are its own}."""
+        """{path of a store: hash of the given slides that it holds}."""
         return {store.path: store.digest(own) for store, own in self._dealt(slide_ids)}
 
     def _dealt(self, slide_ids: Iterable[str]) -> list[tuple[FeatureStore, list[str]]]:
-        """Each store with those slides that are its own."""
+        """Pair each store with the given slides that it holds; slides in no store are left out."""
         dealt: dict[str, tuple[FeatureStore, list[str]]] = {}
         for slide in slide_ids:
             if (store := self._store.get(slide)) is not None:

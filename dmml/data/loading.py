@@ -1,4 +1,4 @@
-"""A loader of patients: batches by plan, and processes that read ahead."""
+"""Data loaders of patients, with planned batches and worker processes that read ahead."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from dmml.data.samplers import PatientBatches, balanced_weights
 
 @dataclass
 class Loading:
-    """How patients become batches; the arguments of `MultimodalDataModule` of the same names."""
+    """How patients are batched and read; the fields are arguments of `MultimodalDataModule` with the same names."""
 
     batch_size: int = 8
-    """most patients a batch"""
+    """Maximum number of patients per batch"""
     num_workers: int = 0
-    """processes that read ahead"""
+    """Number of worker processes that read ahead"""
     seed: int = 0
-    """of the order of the patients, and of the draw of their tokens"""
+    """Seed of the order of the patients and of the draw of their tokens"""
     max_tokens: int | None = None
-    """most tokens of a patient at a magnification in training: parents with all their children, drawn anew each epoch;
-    validation and test read all"""
+    """Maximum number of tokens per patient and magnification in training, where tokens are drawn anew each epoch and
+    parents keep all their children; validation and test read all tokens"""
     token_budget: int | None = None
-    """most tokens a batch, padding counted; a patient with more is alone"""
+    """Maximum number of tokens per batch, including padding; a patient with more forms a batch alone"""
     pack: int = 1
-    """patients of so many batches are sorted by size before they are cut into batches, which saves padding"""
+    """Number of batches whose patients are sorted by size before they are cut into batches, which saves padding"""
     balance: bool = False
-    """draw classes, or deaths and those followed up, equally often"""
+    """Whether to draw each class equally often, or patients with and without the event"""
 
     def loader(
         self,
@@ -44,15 +44,15 @@ class Loading:
         groups: list[Any] | None = None,
         training: bool = False,
     ) -> DataLoader:
-        """The loader of a part.
+        """Make the loader of a part's patients.
 
         Args:
-            reader: Reads them.
-            patients: Their ids.
-            collate: Makes a batch of them.
-            trainer: Says which process this is, and where a resumed run stands.
+            reader: Reads the patients.
+            patients: Ids of the patients.
+            collate: Makes a batch from a list of patients.
+            trainer: Gives the rank and the number of processes; None = a single process.
             groups: Class or event of each patient, for `balance`.
-            training: Whether they are learned from.
+            training: Whether the loader is for training.
         """
         dataset = PatientDataset(reader, patients, self.max_tokens, self.seed)
         sampler = PatientBatches(
@@ -69,22 +69,22 @@ class Loading:
         ahead = {"prefetch_factor": 2, "persistent_workers": True} if self.num_workers else {}
         return DataLoader(
             dataset,
-            batch_size=None,  # the sampler hands out whole batches
+            batch_size=None,  # the sampler yields whole batches
             sampler=sampler,
             collate_fn=collate,
             num_workers=self.num_workers,
             worker_init_fn=outlive_signals,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),  # a loader draws a seed; not from the run's generator
+            generator=torch.Generator().manual_seed(self.seed),  # do not draw from the global generator
             **ahead,
         )
 
     def mean_batch(self, reader: PatientReader, patients: list[str]) -> float:
-        """Patients of a training batch on average, on one process.
+        """Average number of patients in a training batch, on one process.
 
         Args:
-            reader: Knows their tokens.
-            patients: Their ids.
+            reader: Gives the patients' numbers of tokens.
+            patients: Ids of the patients.
         """
         if self.token_budget is None or not patients:
             return self.batch_size

@@ -1,4 +1,4 @@
-"""The data module: a cohort's tables and features → batches."""
+"""The data module, which turns a cohort's tables and features into batches."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ from dmml.store import FeatureStore
 from dmml.types import SUBSPACES
 
 OUTCOME = ("time", "event", "label")
-"""Columns of an outcome as the cohort names them, whatever the source called them."""
+"""Names of the outcome columns in a cohort, whatever they are called in the source table."""
 
 
 class MultimodalDataModule(LightningDataModule):
-    """Slides' features and RNA of a cohort's patients, patient by patient, with whatever each has.
+    """Slide features and RNA of a cohort's patients, one item per patient, who may have either modality or both.
 
-    It owns tables; what was fitted to training patients belongs to the model, and is asked of it when a loader is made.
-    Paths are relative to the working directory.
+    The module holds the tables; what was fitted to training patients belongs to the model, and is read from the model
+    when a loader is made. Paths are relative to the working directory.
 
     Args:
-        clinical: Table with one row a slide or a patient.
-        name: Names the cohort in results; default: the clinical file's folder.
+        clinical: Clinical table with one row per slide or per patient.
+        name: Name of the cohort in results; default: the name of the clinical file's folder.
         patient_id: Column of the patient's id.
-        slide_id: Column of the slide's id (file stem), where there is one.
+        slide_id: Column of the slide's id (file stem), if the table has one.
         outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
         covariates: Clinical columns kept for comparison, each by name or as {name, levels}; they never enter a network.
-        expression: Table of RNA, or {path, patient_id, suffix, scale}; None = no RNA.
-        gene_sets: {tumor: path, tme: path}; None = shipped lists; {preset: paper} = as many genes as the paper uses, chosen
-            on training patients.
+        expression: RNA table, or {path, patient_id, suffix, scale}; None = no RNA.
+        gene_sets: {tumor: path, tme: path}; None = the shipped lists; {preset: paper} = as many genes as the paper
+            uses, chosen on training patients.
         features: Feature store; None = no slides.
         split: {folds, stratify, site, seed}, a CSV `patient_id,fold`, or a folder of `splits_<k>.csv`; None: `test`
-            and `predict` use all patients and `fit` carves its inner validation from all.
+            and `predict` use all patients, and `fit` takes its inner validation patients from all.
         fold: Which fold of the split is the outer test fold.
         magnifications: Magnifications to read.
-        batch_size: Patients a batch.
-        num_workers: Processes that read ahead; 0 reads in the training process, and caches.
-        cache_gib: Memory for patients that were read once (only with `num_workers=0`).
-        seed: Of the order of the training patients.
+        batch_size: Maximum number of patients per batch.
+        num_workers: Number of worker processes that read ahead; 0 reads in the training process, with a cache.
+        cache_gib: Memory for caching patients that were read, in GiB (only with `num_workers=0`).
+        seed: Seed of the order of the training patients and of the draw of their tokens.
         max_tokens, token_budget, pack, balance: See `dmml.data.loading.Loading`.
-        standardise: `training`: by the mean and spread that the model was fitted with. `within_cohort`: a tested cohort by
-            its own, for RNA of another platform; transductive, so that its results carry `_transductive` in their name.
-        also: Further cohorts trained together with this one, as arguments of this class; a config lists their sections.
-        recalibrate: Share of a tested cohort, above 0 and below 1, on which predictions are recalibrated; the others are
-            judged before and after in `recalibrated.json`, apart from the headline. None = nobody.
+        standardise: `training`: RNA by the training patients' mean and spread. `within_cohort`: a tested cohort by its
+            patients' mean and spread (transductive), for another platform; adds `_transductive` to the results' name.
+        also: Further cohorts trained together with this one, each as a data section with the arguments of this class.
+        recalibrate: Share of a tested cohort, above 0 and below 1, on which predictions are recalibrated; the rest is
+            evaluated before and after in `recalibrated.json`, apart from the main results. None = no recalibration.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class MultimodalDataModule(LightningDataModule):
     # ---- tables ------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Read the tables and open the store, once; part the patients as the stage asks, and say aloud who can be used."""
+        """Read the tables and open the store, once; split the patients by stage, and print how many can be used."""
         refuse_within_training(self.standardise, stage)
         if self.cohort is None:
             self.use_cohort(read_cohort(self.section))
@@ -126,7 +126,7 @@ class MultimodalDataModule(LightningDataModule):
             self._say(part)
 
     def use_cohort(self, cohort: Cohort) -> None:
-        """Take the tables, which `setup` reads where they were not given, and open the stores that they name."""
+        """Use these tables and open their feature stores; `setup` reads the tables unless this was called before."""
         self.cohort = cohort
         self.name = self.cohort.result_name(self.standardise)
         members = self.cohort.members or [self.cohort]
@@ -154,11 +154,11 @@ class MultimodalDataModule(LightningDataModule):
         self._tell(f", {part}: {counts}")
 
     def patients(self, part: str) -> list[str]:
-        """Ids of "train", "val" (inner validation), "test", or "outer_test" (empty without a split)."""
+        """Usable patients of "train", "val" (inner validation), "test" or "outer_test" (empty without a split)."""
         return self._parts[part]
 
     def listed(self, part: str) -> list[str]:
-        """Ids of a part; some of these patients may have neither slides nor RNA."""
+        """Ids of all patients of a part; some may have neither slides nor RNA."""
         return self._listed[part]
 
     def _usable(self, patients: Iterable[str]) -> list[str]:
@@ -173,10 +173,10 @@ class MultimodalDataModule(LightningDataModule):
         return self.rna is not None and patient in self.rna
 
     def counts(self, part: str) -> dict[str, int]:
-        """How many patients of a part there are, and how many of each kind."""
+        """Count the patients of a part, in total and by kind; see `part_counts`."""
         return part_counts(self, part)
 
-    # ---- what the model asks for at fit ------------------------------------------------------------------------
+    # ---- what the model reads when it is fitted ----------------------------------------------------------------
 
     @property
     def n_features(self) -> int:
@@ -188,12 +188,12 @@ class MultimodalDataModule(LightningDataModule):
         return {} if self.rna is None else self.rna.programs(self.patients("train"))
 
     def outcome(self, patients: list[str]) -> dict[str, np.ndarray]:
-        """{time, event} or {label} of patients, NaN or None where unknown."""
+        """{time, event} or {label} of patients; NaN or None where unknown."""
         table = self.cohort.clinical.patients.loc[patients]
         return {name: table[name].to_numpy() for name in OUTCOME if name in table}
 
     def training_outcome(self) -> dict[str, np.ndarray]:
-        """Outcomes of the training patients, and of no others."""
+        """Outcomes of the training patients only."""
         outcome = self.outcome(self.patients("train"))
         if not outcome:
             raise InputError(
@@ -202,7 +202,7 @@ class MultimodalDataModule(LightningDataModule):
         return outcome
 
     def fitted(self, genes: dict[str, list[str]]) -> dict[str, Any]:
-        """Everything else that is fitted on training patients, in plain Python: see `SubspaceModule.fitted`."""
+        """Everything else that is fitted on training patients, in plain Python; see `SubspaceModule.fitted`."""
         train = self.patients("train")
         used = [s for s in SUBSPACES if self.rna is not None and genes.get(s)]
         outcome = self.outcome(train)
@@ -220,7 +220,7 @@ class MultimodalDataModule(LightningDataModule):
         }
 
     def feature_statistics(self, patients: list[str]) -> dict[str, dict[str, list[float]]]:
-        """See `fit_feature_statistics`; kept until other patients are asked for, since a fold's models share them."""
+        """See `fit_feature_statistics`; the last result is cached, since the models of a fold share their patients."""
         if self.store is None:
             return {}
         if self._statistics is None or self._statistics[0] != patients:
@@ -228,12 +228,12 @@ class MultimodalDataModule(LightningDataModule):
         return self._statistics[1]
 
     def hashes(self, parts: Mapping[str, list[str]]) -> dict[str, str]:
-        """Of the tables, of the cohort's slides, and of who is in which part; see `content_hashes`."""
+        """Hashes of the tables, of the cohort's slides and of the partition of the patients; see `content_hashes`."""
         slides = [slide for ids in self.reader.slides.values() for slide in ids]
         return content_hashes(self.section, parts, None if self.store is None else self.store.digests(slides))
 
     def check(self, module: Any) -> None:
-        """Refuse a cohort that a trained model cannot read; say what is done to RNA that it can read in part.
+        """Refuse a cohort that a trained model cannot read; print how RNA that it can read only in part is handled.
 
         Raises:
             InputError: The features come from another encoder, or the RNA is on another scale or lacks too many genes.
@@ -244,7 +244,7 @@ class MultimodalDataModule(LightningDataModule):
             self._tell(f": {line}")
 
     def rna_facts(self, module: Any) -> dict[str, Any]:
-        """How the RNA of this stage's patients was prepared for the model, see `CohortRna.facts`; empty without RNA."""
+        """How the RNA of this stage's patients was prepared for the model; empty without RNA. See `CohortRna.facts`."""
         statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
         used = [patient for part in self._used_parts for patient in self.patients(part)]
         return {} if self.rna is None or not statistics else self.rna.facts(statistics, used)
@@ -256,7 +256,7 @@ class MultimodalDataModule(LightningDataModule):
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Inner validation patients, who choose the epoch."""
+        """Inner validation patients, on whom the best epoch is chosen."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader:
@@ -264,16 +264,16 @@ class MultimodalDataModule(LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader:
-        """As `test_dataloader`, without targets."""
+        """The patients of `test_dataloader`, without targets."""
         return self._loader("test", with_target=False)
 
     def mean_batch(self) -> float:
-        """Patients of a training batch on average: `batch_size`, or fewer under a `token_budget`."""
+        """Average number of patients in a training batch: `batch_size`, or fewer under a `token_budget`."""
         loading = Loading(self.batch_size, **self.loading)
         return loading.mean_batch(self.reader, self.patients("train"))
 
     def train_patients_in_order(self) -> DataLoader:
-        """Training patients as they stand, e.g. for the median risk of a trained model."""
+        """Training patients in a fixed order, all on every process, e.g. for the median risk of a trained model."""
         return self._loader("train", with_target=False, sharded=False)
 
     def _loader(self, part: str, shuffle: bool = False, with_target: bool = True, sharded: bool = True) -> DataLoader:
@@ -285,7 +285,7 @@ class MultimodalDataModule(LightningDataModule):
         return loading.loader(self.reader, patients, collate, self.trainer if sharded else None, groups, shuffle)
 
     def collate(self, patients: list[str], with_target: bool = True) -> Collate:
-        """Standardise and label with what the trainer's model owns."""
+        """Make the collation: RNA standardised with the model's statistics, and targets encoded by the model's task."""
         module = self.trainer.lightning_module
         expression, has_expression = {}, torch.zeros(len(patients), dtype=torch.bool)
         statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}

@@ -1,4 +1,4 @@
-"""A process that reads ahead: what asks a run to stop is the run's to answer, not its readers'."""
+"""Worker processes that read ahead: signals to stop are handled by the run, not by its workers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import signal
 import threading
 
 _STOPS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
-"""As `dmml.callbacks.stop_signals.STOPS`."""
+"""The signals of `dmml.callbacks.stop_signals.STOPS`."""
 
 
 def outlive_signals(worker: int) -> None:
-    """Begin a reading process that no signal to the whole group of processes ends.
+    """Start a worker process that is not ended by signals to the whole process group.
 
-    torchrun, Ctrl-C and a cluster tell every process of a run to stop. A reader that obeyed would take the step from
-    the run that is about to finish and save it. A reader still ends with its parent (PyTorch watches for that), and
-    when the parent itself says so, which PyTorch does with SIGTERM where a reader does not end by itself.
+    torchrun, Ctrl-C and a cluster signal every process of a run to stop. If a worker obeyed, the run could no longer
+    finish its current step and save it. A worker still ends with its parent (PyTorch watches for that), and when the
+    parent sends it SIGTERM, which PyTorch does if a worker does not end by itself.
 
     Args:
-        worker: Its number; PyTorch gives it to every `worker_init_fn`.
+        worker: Number of the worker, which PyTorch passes to every `worker_init_fn`.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # macOS: no telling who sent a signal; out of the way of those to the group
+    if not hasattr(signal, "sigwaitinfo"):  # macOS cannot tell who sent a signal: leave the group that is signalled
         if hasattr(os, "setsid"):
             os.setsid()
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # threads begun from here on inherit it
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # threads started from here on inherit the mask
     threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True, name="signals").start()
 
 

@@ -1,4 +1,4 @@
-"""A cohort's RNA as a model reads it: on its scale, standardised by what was fitted, with an account of both."""
+"""A cohort's RNA as a model reads it: on the model's scale and standardised, with a report of how it was prepared."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from dmml.cohort.standardise import (
 from dmml.errors import InputError
 
 STANDARDISE = ("training", "within_cohort")
-"""Whose mean and spread standardise a tested cohort: the training patients', or its own (transductive)"""
+"""Whose mean and spread standardise a tested cohort: the training patients' or the cohort's (transductive)"""
 
 
 class CohortRna:
-    """RNA of a cohort's patients.
+    """RNA of a cohort's patients on the model's scale, and its standardisation.
 
     Args:
-        cohort: With an RNA table.
-        how: One of `STANDARDISE`.
+        cohort: Cohort with an RNA table.
+        how: Patients whose statistics standardise a tested cohort; one of `STANDARDISE`.
     """
 
     def __init__(self, cohort: Cohort, how: str = STANDARDISE[0]):
@@ -46,7 +46,7 @@ class CohortRna:
 
     @cached_property
     def measured(self) -> set[str]:
-        """Genes of which some patient of the cohort has a value."""
+        """Genes for which at least one patient of the cohort has a value."""
         known = np.isfinite(self._own().to_numpy()).any(axis=0)
         return set(self.values.columns[known])
 
@@ -55,11 +55,11 @@ class CohortRna:
         return patient in self.values.index
 
     def known(self, patients: Sequence[str], genes: Sequence[str]) -> np.ndarray:
-        """(patients, G) bool: whether the table has a value; False for patients and genes that it lacks."""
+        """Whether the table has a value, (patients, G) bool; False for patients and genes that it lacks."""
         return np.isfinite(self.values.reindex(index=patients, columns=genes).to_numpy(float))
 
     def programs(self, train: Sequence[str]) -> GeneSets:
-        """Gene sets as far as the table has them; under a preset narrowed by the training patients with RNA."""
+        """Gene sets restricted to the table's genes; a preset narrows them further on training patients with RNA."""
         usable = self.cohort.usable_gene_sets()
         if self.cohort.preset is None:
             return usable
@@ -69,12 +69,12 @@ class CohortRna:
         return choose_genes(usable, self.values.loc[known], self.cohort.preset)
 
     def fit(self, train: Sequence[str], genes: Sequence[str]) -> dict[str, Any]:
-        """Statistics of the training patients with RNA, as plain lists."""
+        """Fit the statistics of genes to the training patients with RNA; returned as plain lists."""
         known = [patient for patient in train if patient in self]
         return fit_statistics(self.values.loc[known], genes, self.scale).to_dict()
 
     def rows(self, patients: Sequence[str], statistics: Mapping[str, Any]) -> np.ndarray:
-        """(patients, G) standardised float32; 0 for patients without RNA and for genes that are not there."""
+        """Standardised values, (patients, G) float32; 0 where the patient has no RNA or no value of the gene."""
         fitted = self._statistics(GeneStatistics.from_dict(statistics))
         return standardise(self.values.reindex(patients), fitted, self.scale)
 
@@ -82,24 +82,25 @@ class CohortRna:
         return fitted if self.how == STANDARDISE[0] else statistics_within(self._own(), fitted, self.scale)
 
     def _own(self) -> pd.DataFrame:
-        """Rows of the patients of the clinical table."""
+        """RNA of the patients in the clinical table."""
         return self.values.loc[[patient for patient in self.cohort.clinical.patients.index if patient in self]]
 
     def facts(
         self, statistics: Mapping[str, Mapping[str, Any]], patients: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """What was done to the RNA of the patients who are tested.
+        """Report how the RNA of the tested patients was prepared for the model.
 
         Args:
             statistics: {subspace: statistics of the model}.
-            patients: The patients who are tested; None = all in the clinical table.
+            patients: The tested patients; None = all in the clinical table.
 
         Returns:
-            `scale`, `model_scale`, `standardised_by`, `transductive`, `genes_imputed` {subspace: names that the table
-            lacks}; of the patients tested, with each value counted once whatever subspaces read it: `values` (how many
-            standardised values are known), `values_held` (how many of these lay beyond ± 3 and were clipped) and
-            `values_imputed` (how many values of measured genes are not known); and `median_shift` {subspace: training
-            standard deviations by which their median gene lies from the training mean, None where it is not known}.
+            `scale`, `model_scale`, `standardised_by`, `transductive`, and `genes_imputed` {subspace: genes for which no
+            patient of the cohort has a value}. Numbers of the tested patients' values, each counted once even if
+            several subspaces read it: `values` (known standardised values), `values_held` (those of them beyond ±3,
+            which were clipped) and `values_imputed` (missing values of measured genes). `median_shift` {subspace:
+            median over genes of |median − mean| / std, with the mean and std that standardise the cohort; None where no
+            gene is known}.
         """
         imputed, shifts, counted = {}, {}, set()
         total = dict.fromkeys(("values", "values_held", "values_imputed"), 0)
@@ -129,7 +130,7 @@ class CohortRna:
 
 
 def far_from_training(facts: Mapping[str, Any]) -> str:
-    """A sentence where the typical gene lies as far from training as that of another platform; else empty."""
+    """Warn, in a sentence, if the typical gene is as far from training as on another platform; empty otherwise."""
     far = {subspace: shift for subspace, shift in facts["median_shift"].items() if shift is not None and shift > FAR}
     if not far:
         return ""
@@ -141,7 +142,7 @@ def far_from_training(facts: Mapping[str, Any]) -> str:
 
 
 def told(facts: Mapping[str, Any]) -> str:
-    """The facts in a line; empty where nothing was done that a reader must know."""
+    """Summarise the facts in one line; empty if nothing was done that a reader must know about."""
     said = []
     if facts["transductive"]:
         said.append(

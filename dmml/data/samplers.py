@@ -1,4 +1,4 @@
-"""Which patients make a batch, in which order, on which process: from seed and epoch alone."""
+"""Samplers that decide, from seed and epoch alone, which patients form a batch, in which order and on which process."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch.utils.data import DistributedSampler, Sampler
 from dmml.errors import InputError
 
 TRIES = 20
-"""Orders that are tried for one that needs no more batches than an epoch has"""
+"""Number of orders to try until one needs no more batches than an epoch has"""
 
 
 class EpochShuffle(Sampler[int]):
-    """A new order every epoch that follows from seed and epoch alone, so that a resumed run meets the same patients.
+    """A new order every epoch that depends only on seed and epoch, so that a resumed run sees the same patients.
 
     Args:
         size: Number of items.
-        seed: Of the run.
+        seed: Seed of the run.
     """
 
     def __init__(self, size: int, seed: int = 0):
         self.size, self.seed, self.epoch = size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of an epoch."""
+        """Set the epoch; Lightning calls this at the start of each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        """The order of this epoch."""
+        """Yield the items in the order of this epoch."""
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         return iter(torch.randperm(self.size, generator=generator).tolist())
 
@@ -43,37 +43,38 @@ class EpochShuffle(Sampler[int]):
 
 
 class Request(NamedTuple):
-    """What a loader asks of the dataset: a batch of patients, as one epoch draws their tokens."""
+    """A batch that the loader requests from the dataset, with the epoch for which tokens are drawn."""
 
     epoch: int | None
-    """None: all tokens"""
+    """None = all tokens"""
     rows: list[int]
 
 
 class PatientBatches(DistributedSampler):
-    """Whole batches, the same plan on every process, each process taking its share.
+    """Sampler of whole batches: every process computes the same plan and takes its share of the batches.
 
-    A training epoch has as many batches as every other and on every process as many as on every other, so that a
-    schedule over the steps is right and no process waits for one that has finished; where they do not divide, batches
-    are split before any patient is repeated. Batches that are not for training are dealt as they are: nobody is
-    repeated, and a batch holds whom it would hold with one process.
+    All training epochs have the same number of batches, and all processes an equal share of them, so that a schedule
+    over training steps is right and no process waits for one that has finished. If the batches cannot be shared
+    equally, batches are split before any patient is repeated. Validation and test batches never repeat a patient, and
+    hold the same patients as with one process unless there are fewer batches than processes.
 
-    A run that is resumed meets the batches that it would have met.
+    A resumed run sees the batches that the run would have seen without the interruption.
 
     Args:
-        sizes: (patients, M) tokens at each magnification.
-        batch_size: Most patients a batch.
-        seed: Of the order.
-        training: A new order every epoch.
-        pack: Patients of `pack` batches are sorted by size before they are cut into batches, which saves padding; 1
-            leaves them in random order.
-        token_budget: Most tokens a batch, padding counted; a patient with more is alone. None = no limit.
-        weights: (patients,) how often to draw a patient in training, relative to the others; None = everyone once.
-        rank: Of this process.
+        sizes: (patients, M) number of tokens at each magnification.
+        batch_size: Maximum number of patients per batch.
+        seed: Seed of the order.
+        training: Whether the batches are for training, in a new order every epoch.
+        pack: Number of batches whose patients are sorted by size before they are cut into batches, which saves padding;
+            1 leaves them in random order.
+        token_budget: Maximum number of tokens per batch, including padding; a patient with more forms a batch alone.
+            None = no limit.
+        weights: (patients,) how often to draw each patient in training, relative to the others; None = each once.
+        rank: Rank of this process.
         world: Number of processes.
 
     Raises:
-        InputError: There are fewer patients than processes.
+        InputError: There are fewer patients than processes, or `batch_size`, `pack` or `token_budget` is below 1.
     """
 
     def __init__(
@@ -101,15 +102,15 @@ class PatientBatches(DistributedSampler):
         self._count = self._epoch_length()
 
     def resume(self, epoch: int, done: int) -> None:
-        """Begin in an epoch of which so many batches were done."""
+        """Start in an epoch of which this process has already done `done` batches."""
         self.epoch, self._begin_with = epoch, (epoch, done)
 
     def __len__(self) -> int:
-        """Batches of this process in an epoch."""
+        """Number of batches of this process in an epoch."""
         return len(range(self.rank, self._count, self.world))
 
     def __iter__(self) -> Iterator[Request]:
-        """The batches of this process."""
+        """Yield the batches of this process."""
         epoch, done = self._begin_with
         batches = self.plan(self.epoch)[self.rank :: self.world]
         for batch in batches[done if epoch == self.epoch else 0 :]:
@@ -126,9 +127,9 @@ class PatientBatches(DistributedSampler):
             if len(batches) <= self._count:
                 break
         else:
-            if self.weights is None:  # no order is shorter than by size
+            if self.weights is None:  # sorted by size, which needs the fewest batches
                 batches = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
-            batches = batches[: self._count]  # of a draw the last are left out: whoever was drawn more often stays so
+            batches = batches[: self._count]  # a weighted draw loses its last batches and stays weighted
         batches = _split(batches, self._count, repeat=True)
         generator = np.random.default_rng([self.seed, epoch, TRIES])
         return [batches[i] for i in generator.permutation(len(batches))] if self.pack > 1 else batches
@@ -145,7 +146,7 @@ class PatientBatches(DistributedSampler):
         by_size = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
         needed = max(len(self._cut(self._order(0, 0))), len(by_size))
         if self.token_budget is not None:
-            needed += len(range(0, needed, 50))  # other orders may need a few more
+            needed += len(range(0, needed, 50))  # other orders may need a few more batches
         return -(-needed // self.world) * self.world
 
     def _order(self, epoch: int, turn: int) -> np.ndarray:
@@ -185,8 +186,8 @@ class PatientBatches(DistributedSampler):
 
 
 def _split(batches: Sequence[list[int]], count: int, repeat: bool) -> list[list[int]]:
-    """Halve the largest batches until there are `count`; then, if that is asked, begin again from the first."""
-    heap = [(-len(batch), -i) for i, batch in enumerate(batches)]  # of equals the last
+    """Halve the largest batches until there are `count`; with `repeat`, make up any shortage from the first batches."""
+    heap = [(-len(batch), -i) for i, batch in enumerate(batches)]  # of equal batches, the last is split first
     heapq.heapify(heap)
     parts, following = dict(enumerate(batches)), len(batches)
     while len(parts) < count and -heap[0][0] > 1:
@@ -202,10 +203,10 @@ def _split(batches: Sequence[list[int]], count: int, repeat: bool) -> list[list[
 
 
 def balanced_weights(groups: Sequence[object]) -> np.ndarray:
-    """(patients,) weights under which each group of patients (a class, deaths, those followed up) weighs the same.
+    """Weights (patients,) that give each group (a class, or patients with and without the event) the same total weight.
 
     Args:
-        groups: Group of each patient; None or NaN = unknown, whose patients weigh as the average.
+        groups: Group of each patient; None or NaN = unknown, with the average patient's weight.
     """
     known = [None if g is None or g != g else str(g) for g in groups]
     counts = Counter(group for group in known if group is not None)

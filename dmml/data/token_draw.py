@@ -1,4 +1,4 @@
-"""A part of a large patient's tokens: tiles of the coarse grid with all their children."""
+"""Draw of a part of a large patient's tokens: coarse tiles with all their children."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import numpy as np
 def draw_tokens(
     counts: dict[int, int], parent: np.ndarray, max_tokens: int, seed: tuple[int, int], patient_id: str
 ) -> dict[int, np.ndarray]:
-    """Rows of a patient to read: at most `max_tokens` at each magnification, parents with all their children.
+    """Draw at most `max_tokens` of a patient's tokens at each magnification; a drawn parent keeps all its children.
 
     Args:
-        counts: {m: tokens}, the coarsest magnification first.
+        counts: {m: number of tokens}.
         parent: (N_fine,) row in the coarse bag, −1 = none.
-        max_tokens: Most tokens a magnification; one parent with its children is taken at least.
-        seed: Of the run, and the epoch: every epoch draws anew.
-        patient_id: Draws differently from its neighbour.
+        max_tokens: Maximum number of tokens per magnification; at least one parent with all its children, or one tile
+            without a parent, is drawn even if it exceeds the limit.
+        seed: Seed of the run and the epoch, so that every epoch draws anew.
+        patient_id: Id of the patient, so that patients have different draws.
 
     Returns:
-        {m: rows, ascending}; magnifications that need no draw are left out.
+        {m: drawn rows, ascending} for the coarsest and the finest magnification; empty if no magnification exceeds the
+        limit.
     """
     if max(counts.values(), default=0) <= max_tokens:
         return {}
