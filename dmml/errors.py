@@ -1,14 +1,14 @@
-"""The one exception that a user is meant to see. Stands above `types`, since it must not cost an import of torch."""
+"""The one exception that users are meant to see. It is not in `types`, so that importing it does not import torch."""
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: a file, a row, an option, a checkpoint that does not fit.
+    """The user's input is wrong: a file, a row, an option, or a checkpoint that does not fit.
 
-    The message is one line that names the thing (file, row, column, argument), says what is wrong and what to do.
-    The command line prints it and ends with exit code 2; from Python it is a `ValueError`.
+    The message is one line that names the file, row, column or argument, and states what is wrong and what to do.
+    The command line prints it and exits with code 2; in Python it is a `ValueError`.
     """
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of a library says, in a line; its kind where it says nothing."""
+    """Return a library error's message on one line, or the name of its class if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

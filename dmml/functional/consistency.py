@@ -1,4 +1,4 @@
-"""Inter-magnification consistency: both magnifications must tell the same transcriptomic signal."""
+"""Consistency between magnifications, which must carry the same transcriptomic signal, and overlap of subspaces."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from torch import Tensor
 def expression_consistency(
     predicted_10: Tensor, predicted_20: Tensor, measured: Tensor | None = None, has_expression: Tensor | None = None
 ) -> Tensor:
-    """Disagreement of the expression that two magnifications predict, and with the measured one where it is known.
+    """Measure how far the expression predicted at two magnifications differs, and differs from measured expression.
 
-    mean_p (p_10 − p_20)² + [RNA known] · mean over both scales of mean_p (p_m − measured)². The first term alone could
-    be met by two constants; the second forbids it.
+    mean_p (p_10 − p_20)² + [has RNA] · mean over both magnifications of mean_p (p_m − measured)². Two equal constants
+    would minimise the first term alone; the second term rules them out.
 
     Args:
         predicted_10: (B, P) program scores.
         predicted_20: (B, P).
         measured: (B, P), or None; rows of patients without RNA are ignored.
-        has_expression: (B,) bool; None means that all are known.
+        has_expression: (B,) bool, whether a patient has RNA; None = all have.
 
     Returns:
-        (B,), at least float32; zeros where P = 0.
+        (B,), at least float32; zeros if P = 0.
 
-    Source: contribution 2 of the paper, on expression. Departs from the released code, which rewards equal diagonals
-    of a batch's similarity (`batch_similarity_variance`): NaN at one patient, met by any constant.
+    Source: contribution 2 of the paper, applied to expression. Departs from the released code, which rewards equal
+    values on the diagonal of a batch's similarity (`batch_similarity_variance`): that loss is NaN for a single patient
+    and is minimised by any constant.
     """
     predicted_10, predicted_20 = _at_least_float32(predicted_10), _at_least_float32(predicted_20)
     if predicted_10.shape[1] == 0:
@@ -34,17 +35,17 @@ def expression_consistency(
         return loss
     measured = _at_least_float32(measured)
     known = torch.ones_like(loss, dtype=torch.bool) if has_expression is None else has_expression.bool()
-    # A NaN in an ignored row must not reach the gradient, so the rows are cleaned before the difference is taken.
+    # Ignored rows are zeroed before the subtraction, so that a NaN in them cannot reach the gradient.
     measured = torch.where(known[:, None], measured, 0.0)
     anchored = ((predicted_10 - measured).square().mean(1) + (predicted_20 - measured).square().mean(1)) / 2
     return loss + anchored * known
 
 
 def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Tensor, mask_10: Tensor) -> Tensor:
-    """Jensen–Shannon divergence of where two magnifications look.
+    """Compute the Jensen–Shannon divergence between the attention of two magnifications.
 
-    Attention on 20x tiles is summed onto their parents (tiles without a parent are left out) and renormalised, then
-    compared with the 10x attention.
+    The attention of 20x tiles is summed by parent (tiles without a parent are left out), renormalised, and compared
+    with the 10x attention.
 
     Args:
         attention_10: (B, N10).
@@ -53,7 +54,7 @@ def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Te
         mask_10: (B, N10) bool.
 
     Returns:
-        (B,) nats, between 0 and ln 2; 0 where a bag is empty.
+        (B,) nats, between 0 and ln 2; 0 if either magnification has no attention left.
     """
     attention_10, attention_20 = _at_least_float32(attention_10), _at_least_float32(attention_20)
     if attention_10.shape[1] == 0 or attention_20.shape[1] == 0:
@@ -72,17 +73,17 @@ def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Te
 
 
 def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
-    """Σ p log(p / q) with 0 log 0 = 0 and a finite gradient at 0. (B, N), (B, N) → (B,)."""
+    """Compute Σ p log(p / q) with 0 log 0 = 0 and a finite gradient at 0. (B, N), (B, N) → (B,)."""
     tiny = torch.finfo(p.dtype).tiny
     return (p * (p.clamp_min(tiny).log() - q.clamp_min(tiny).log())).sum(1)
 
 
 def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
-    """The paper's form: 10⁴ · unbiased variance of the diagonal of the row-normalised a bᵀ.
+    """Compute the paper's consistency loss: 10⁴ · unbiased variance of the diagonal of the row-normalised a bᵀ.
 
     Args:
-        a: (B, F) of one magnification.
-        b: (B, F) of the other.
+        a: (B, F) features of one magnification.
+        b: (B, F) features of the other magnification.
 
     Returns:
         Scalar; 0 for B < 2, where the released code gives NaN.
@@ -92,17 +93,17 @@ def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
     a, b = _at_least_float32(a), _at_least_float32(b)
     if len(a) < 2:
         return (a.sum() + b.sum()) * 0
-    with torch.autocast(a.device.type, enabled=False):  # the factor of 10⁴ shows what half precision would lose
+    with torch.autocast(a.device.type, enabled=False):  # the factor 10⁴ amplifies rounding errors
         similarity = torch.nn.functional.normalize(a @ b.T, dim=1)  # (B, B), rows to unit length
     return 1e4 * similarity.diagonal().var(unbiased=True)
 
 
 def decorrelation(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared correlation between the coordinates of two embeddings over a batch: what both subspaces tell.
+    """Mean squared correlation, over a batch, between the coordinates of two embeddings: what the subspaces share.
 
     Args:
-        a: (B, d) of one subspace.
-        b: (B, d) of the other.
+        a: (B, d) embeddings of one subspace.
+        b: (B, d) embeddings of the other subspace.
 
     Returns:
         Scalar between 0 and 1; 0 for B < 2.
@@ -118,5 +119,5 @@ def decorrelation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is raised to single; double stays double."""
+    """Promote half precision to float32; leave float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

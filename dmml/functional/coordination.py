@@ -1,4 +1,4 @@
-"""Confidence-guided gradient coordination: where two subspaces pull apart, the less confident one gives way."""
+"""Confidence-guided gradient coordination: where two subspaces' gradients conflict, the less confident one yields."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ def coordinate(
     confidence_tme: Tensor | float,
     rule: str = "project",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Take out of the less confident side's gradient what opposes the other's, row by row.
+    """Remove from the less confident side's gradient the component that opposes the other side, row by row.
 
-    For a pair of rows with u·v < 0, where u belongs to the less confident side, with p = (u·v / v·v) v:
-    `project`: u ← u − p, which leaves u·v = 0. `reflect`: u ← ‖u − p‖ · (u − 2p) / ‖u − 2p‖, the released code's rule
-    (it subtracts the projection twice, which over-corrects to u·v > 0).
+    For a pair of rows with u·v < 0, where u belongs to the less confident side, and with p = (u·v / v·v) v:
+    `project` sets u ← u − p, which leaves u·v = 0. `reflect` sets u ← ‖u − p‖ · (u − 2p) / ‖u − 2p‖, the released
+    code's rule, which subtracts the projection twice and so over-corrects to u·v > 0.
 
     Args:
         grad_tumor: (C, d).
         grad_tme: (C, d).
-        confidence_tumor: Scalar, or (C,) one a row; must be the same on every rank.
-        confidence_tme: As `confidence_tumor`.
+        confidence_tumor: Scalar, or (C,) with one value per row; must be the same on every rank.
+        confidence_tme: In the same form as `confidence_tumor`.
         rule: "project" or "reflect".
 
     Returns:
-        The two gradients (C, d) and conflict (C,) bool, True where u·v < 0. Equal confidences, zero rows and rows
-        without conflict come back bit-identical.
+        The two gradients (C, d) and conflict (C,) bool, True where u·v < 0. Rows with equal confidences, zero rows and
+        rows without conflict are returned bit-identical.
 
     Raises:
-        ValueError: Unknown rule.
+        ValueError: The rule is unknown.
 
     Source: contribution 1 of the paper; PCGrad (Yu et al. 2020) for the single projection.
     """
@@ -54,7 +54,7 @@ def coordinate(
 
 
 def _yield(u: Tensor, v: Tensor, dot: Tensor, rule: str) -> Tensor:
-    """Rows of u without (project) or mirrored off (reflect) their component along v. (C, d) → (C, d)."""
+    """Remove (project) or reverse (reflect) the component of each row of u along v. (C, d) → (C, d)."""
     projection = dot / (v * v).sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny) * v
     kept = u - projection
     if rule == "project":
@@ -65,5 +65,5 @@ def _yield(u: Tensor, v: Tensor, dot: Tensor, rule: str) -> Tensor:
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is raised to single; double stays double."""
+    """Promote half precision to float32; leave float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

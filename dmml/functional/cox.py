@@ -1,4 +1,4 @@
-"""Cox's partial likelihood of the patients of one batch, and the log-risk that discrete hazards give it."""
+"""Cox partial likelihood of one batch, and the log-risk derived from discrete hazards."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dmml.functional.survival import log_interval_hazard
 
 
 def log_cumulative_hazard(logits: Tensor) -> Tensor:
-    """η = log Λ(end) = log(−Σ_k log(1 − h_k)), the log of the cumulative hazard at the end of the last interval.
+    """Log cumulative hazard at the end of the last interval, η = log Λ(end) = log(−Σ_k log(1 − h_k)).
 
-    Under proportional hazards Λ_i(end) = Λ_0(end) · exp(η_i), so η is a log-risk up to a constant, which the partial
-    likelihood does not see. It is finite, with a finite gradient that does not vanish, for logits of ±1e4.
+    Under proportional hazards Λ_i(end) = Λ_0(end) · exp(η_i), so η is a log-risk up to a constant, to which the partial
+    likelihood is invariant. For logits of ±1e4 it is finite, and its gradient is finite and does not vanish.
 
     Args:
-        logits: (B, K) of the hazards h_k = σ(x_k).
+        logits: (B, K) x of the hazards h_k = σ(x_k).
 
     Returns:
-        (B,) float32, or float64 where the logits are; higher is worse.
+        (B,) float32, or float64 for float64 logits; higher is worse.
     """
     return log_interval_hazard(logits).logsumexp(1)
 
 
 def cox_partial_nll(log_risk: Tensor, time: Tensor, event: Tensor, observed: Tensor) -> Tensor:
-    """Negative log partial likelihood of each event: log Σ_{j: t_j ≥ t_i} exp(η_j) − η_i. Ties as Breslow has them.
+    """Negative log partial likelihood of each event, log Σ_{j: t_j ≥ t_i} exp(η_j) − η_i, with Breslow's ties.
 
-    Sums over j run over the observed patients of the batch. A patient without event gives 0 and takes part in the risk
-    sets of those who had it before; a patient whose outcome is not observed takes no part at all.
+    The sum over j runs over the observed patients of the batch. A censored patient contributes 0 and belongs to the
+    risk sets of all events up to that patient's time; a patient whose outcome is not observed is ignored.
 
     Args:
         log_risk: (B,) η, higher = worse.
@@ -36,9 +36,9 @@ def cox_partial_nll(log_risk: Tensor, time: Tensor, event: Tensor, observed: Ten
         observed: (B,) bool.
 
     Returns:
-        (B,) float32, or float64 where `log_risk` is; 0 without event. The sum over a batch is −log PL of the batch.
+        (B,) float32, or float64 for a float64 `log_risk`; 0 without event. The sum over a batch is its −log PL.
 
-    Source: Cox 1972; Breslow 1974 for ties; the sum is what `lifelines.CoxPHFitter` maximises where no times tie.
+    Source: Cox 1972; Breslow 1974 for ties; minus the sum is what `lifelines.CoxPHFitter` maximises if no times tie.
     """
     log_risk = log_risk.to(torch.promote_types(log_risk.dtype, torch.float32))
     log_risk = torch.where(observed, log_risk, 0.0)

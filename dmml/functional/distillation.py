@@ -8,11 +8,11 @@ from torch.nn.functional import log_softmax, logsigmoid
 
 
 def softened_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """T² · mean_i Σ_c p_t log(p_t / p_s) with p = softmax(logits / T).
+    """Softened KL divergence T² · mean_i Σ_c p_t log(p_t / p_s) with p = softmax(logits / T).
 
     Args:
         student_logits: (B, C).
-        teacher_logits: (B, C); gradients reach it unless it is detached.
+        teacher_logits: (B, C); gradients flow into them unless they are detached.
         temperature: T.
 
     Returns:
@@ -24,30 +24,30 @@ def softened_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: flo
 
 
 def softened_bernoulli_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """The same for independent hazards: T² · mean_i Σ_k KL(Bernoulli(σ(t_k / T)) ‖ Bernoulli(σ(s_k / T))).
+    """Softened KL of independent hazards, T² · mean_i Σ_k KL(Bernoulli(σ(t_k / T)) ‖ Bernoulli(σ(s_k / T))).
 
     Args:
-        student_logits: (B, K) of hazards.
-        teacher_logits: (B, K) of hazards.
+        student_logits: (B, K) s of the hazards.
+        teacher_logits: (B, K) t of the hazards.
         temperature: T.
 
     Returns:
         Scalar; 0 for an empty batch.
 
-    Departs from the released code, which takes a softmax over hazard logits: they are no distribution.
+    Departs from the released code, which takes a softmax over hazard logits, although the hazards form no distribution.
     """
     return temperature**2 * _mean(bernoulli_divergence(student_logits, teacher_logits, temperature))
 
 
 def categorical_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Σ_c p_t log(p_t / p_s) of each sample, before the factor T². (B, C), (B, C) → (B,)."""
+    """Return each sample's Σ_c p_t log(p_t / p_s), without the factor T². (B, C), (B, C) → (B,)."""
     student = log_softmax(_at_least_float32(student_logits) / temperature, dim=1)
     teacher = log_softmax(_at_least_float32(teacher_logits) / temperature, dim=1)
     return (teacher.exp() * (teacher - student)).sum(1)
 
 
 def bernoulli_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Σ_k KL of independent Bernoulli variables of each sample, before the factor T². (B, K), (B, K) → (B,)."""
+    """Return each sample's Σ_k KL of independent Bernoulli variables, without the factor T². (B, K), (B, K) → (B,)."""
     s, t = (_at_least_float32(logits) / temperature for logits in (student_logits, teacher_logits))
     hit = t.sigmoid() * (logsigmoid(t) - logsigmoid(s))
     miss = (-t).sigmoid() * (logsigmoid(-t) - logsigmoid(-s))
@@ -59,5 +59,5 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is raised to single; double stays double."""
+    """Promote half precision to float32; leave float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 _BLOCK = 512
-"""Tokens that are added one after the other; longer runs would lose digits"""
+"""Number of tokens that are added sequentially; longer runs would lose precision"""
 
 
 def sum_by_group(tokens: Tensor, group: Tensor, n_groups: int) -> Tensor:
-    """Σ of the tokens of each group.
+    """Sum the tokens of each group.
 
-    A CPU adds row by row, which is a quarter of the time of a product with a one-hot matrix; a GPU, where rows would wait
-    for each other, takes the product.
+    On a CPU, rows are added one by one, which takes a quarter of the time of a product with a one-hot matrix. On a GPU,
+    where such additions would wait for each other, the product is used.
 
     Args:
         tokens: (B, N, D).
-        group: (B, N) int64 in [0, n_groups); −1 = in none.
+        group: (B, N) int64 in [0, n_groups); −1 = no group.
         n_groups: G.
 
     Returns:
@@ -30,8 +30,7 @@ def sum_by_group(tokens: Tensor, group: Tensor, n_groups: int) -> Tensor:
     n_blocks = max(1, -(-n // _BLOCK))
     block = torch.arange(n) // _BLOCK * batch + torch.arange(batch).unsqueeze(1)  # (B, N)
     n_rows = n_blocks * batch * n_groups
-    row = torch.where(
-        group < 0, n_rows, block * n_groups + group
-    ).flatten()  # what is in no group falls into a spare row
+    # Tokens without a group are added to a spare row.
+    row = torch.where(group < 0, n_rows, block * n_groups + group).flatten()
     sums = tokens.new_zeros(n_rows + 1, dim).index_add_(0, row, tokens.reshape(-1, dim))
     return sums[:-1].view(n_blocks, batch, n_groups, dim).sum(0)

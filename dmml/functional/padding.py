@@ -1,4 +1,4 @@
-"""Padding cleared, so that not even a NaN in it reaches a product or its gradient."""
+"""Clearing of padding, so that not even a NaN in it reaches a product or its gradient."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def is_known_full(mask: Tensor) -> bool:
-    """Whether no token is masked, if looking costs nothing.
+    """Return whether no token is masked, if this can be checked at no cost, and False otherwise.
 
-    On a GPU a look at the mask would make the host wait: there the answer is False, and so it is while compiling.
+    The result is always False on a GPU, where reading the mask would make the host wait, and during compilation.
     """
     return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
 
 
 def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
-    """0 at masked tokens.
+    """Set masked tokens to 0.
 
-    Where it is known that nothing is masked (`is_known_full`), the copy is saved.
+    If it is known that no token is masked (`is_known_full`), `x` is returned without a copy.
 
     Args:
         x: (B, N, d).

@@ -1,7 +1,7 @@
-"""Discrete-time survival: likelihood, curves, risk, concordance.
+"""Discrete-time survival: likelihoods, curves, risk and concordance.
 
-Time is cut into K intervals by K − 1 edges; a time's interval is the number of edges ≤ time. Logits (B, K) are those
-of the hazards h_k = P(event in interval k | alive before it). Higher risk is worse; event 1 = happened.
+K − 1 edges divide time into K intervals; the interval of a time is the number of edges ≤ time. Logits (B, K) belong to
+the hazards h_k = P(event in interval k | alive before it). Higher risk is worse; event 1 = happened.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 _SMALL = -12.0
-"""Logit below which log(softplus(x)) is x − exp(x)/2 to the last digit of float32."""
+"""Logit below which log(softplus(x)) equals x − exp(x)/2 to the last digit of float32."""
 
 
 def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: float = 0.0) -> Tensor:
     """Negative log-likelihood of discrete-time hazards under right censoring.
 
-    Event in interval y: −(log S_{y−1} + log h_y). Censored in y: −log S_y · (1 − alpha). With log h = logsigmoid(x)
-    and log(1 − h) = logsigmoid(−x) it is finite, with a finite gradient, for every finite logit.
+    An event in interval y contributes −(log S_{y−1} + log h_y), and censoring in y contributes −log S_y · (1 − alpha).
+    Since log h = logsigmoid(x) and log(1 − h) = logsigmoid(−x), loss and gradient are finite for every finite logit.
 
     Args:
         logits: (B, K) of the hazards.
         interval: (B,) integer, 0 … K − 1.
         event: (B,) 1 = happened, 0 = censored.
-        alpha: Share by which censored patients count less.
+        alpha: Share by which censored patients are down-weighted.
 
     Returns:
-        (B,) float32, or float64 where the logits are.
+        (B,) float32, or float64 for float64 logits.
 
-    Source: Zadeh & Schmid 2021, eq. 4; the form used by MCAT and by the paper's released code (there clamped at 1e-7,
-    which has no gradient once saturated).
+    Source: Zadeh & Schmid 2021, eq. 4; the form used by MCAT and by the paper's released code (which clamps at 1e-7, so
+    that saturated hazards have no gradient).
     """
     logits = _at_least_float32(logits)
     event = event.to(logits.dtype)
@@ -45,12 +45,12 @@ def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: fl
 
 
 def followed_log_likelihood(logits: Tensor, interval: Tensor, event: Tensor, exposure: Tensor) -> Tensor:
-    """Log-likelihood of survival that is log-linear within an interval: a constant hazard, followed up to a known day.
+    """Log-likelihood of follow-up to a known day, with a constant hazard (log-linear survival) within each interval.
 
-    With u the share of interval y that was followed and Λ_y = −log(1 − h_y) its cumulative hazard: an event is
-    log S_{y−1} + log Λ_y − u Λ_y, censoring log S_{y−1} − u Λ_y. `discrete_time_nll` knows the interval alone. It calls
-    censored patients event-free for the rest of an interval in which nobody looked, and cannot tell an early event from a
-    late one; of a wide last interval both make a survival that is far too good.
+    With u the share of interval y that was followed and Λ_y = −log(1 − h_y) its cumulative hazard, an event contributes
+    log S_{y−1} + log Λ_y − u Λ_y, and censoring contributes log S_{y−1} − u Λ_y. `discrete_time_nll` uses only the
+    interval: it assumes that censored patients stay event-free to the end of an interval that was not fully followed,
+    and it cannot distinguish early from late events. In a wide last interval both make survival look far too good.
 
     Args:
         logits: (B, K) of the hazards.
@@ -70,42 +70,42 @@ def followed_log_likelihood(logits: Tensor, interval: Tensor, event: Tensor, exp
 
 
 def log_interval_hazard(logits: Tensor) -> Tensor:
-    """Log Λ_k = log(−log(1 − h_k)), the log of the cumulative hazard of each interval. (B, K) → (B, K).
+    """Log cumulative hazard of each interval, log Λ_k = log(−log(1 − h_k)). (B, K) → (B, K).
 
-    For small hazards it is the logit itself: finite, with a finite gradient that does not vanish, for logits of ±1e4.
-    Half precision is raised to float32.
+    For small hazards it approaches the logit itself, so that for logits of ±1e4 it is finite, with a finite gradient
+    that does not vanish. Half precision is promoted to float32.
     """
     logits = _at_least_float32(logits)
     small = _SMALL if logits.dtype == torch.float32 else 2 * _SMALL
-    # Both branches of the where must be finite, or the one that is not taken turns the gradient into NaN.
+    # Both branches of `where` must be finite: a non-finite branch makes the gradient NaN even if it is not selected.
     exact = (-logsigmoid(-logits.clamp_min(small))).log()
     limit = logits - logits.clamp_max(small).exp() / 2
     return torch.where(logits > small, exact, limit)
 
 
 def survival_curve(logits: Tensor) -> Tensor:
-    """S_k = Π_{j ≤ k} (1 − h_j), the probability of being event-free at the end of interval k. (B, K) → (B, K)."""
+    """Probability of being event-free at the end of interval k, S_k = Π_{j ≤ k} (1 − h_j). (B, K) → (B, K)."""
     return logsigmoid(-_at_least_float32(logits)).cumsum(1).exp()
 
 
 def risk_score(logits: Tensor) -> Tensor:
-    """Risk = −Σ_k S_k, higher is worse. (B, K) → (B,)."""
+    """Risk score −Σ_k S_k; higher is worse. (B, K) → (B,)."""
     return -survival_curve(logits).sum(1)
 
 
 def interval_edges(time: Tensor, event: Tensor, n_intervals: int) -> Tensor:
-    """Edges that split the event times into equally filled intervals.
+    """Return edges that split the event times into equally filled intervals.
 
     Args:
         time: (B,) days.
-        event: (B,) 1 = happened; censored times do not move an edge.
+        event: (B,) 1 = happened; censored times do not affect the edges.
         n_intervals: K.
 
     Returns:
-        (K − 1,) float64, the quantiles 1/K … (K − 1)/K of the event times given.
+        (K − 1,) float64, the quantiles 1/K … (K − 1)/K of the event times.
 
     Raises:
-        ValueError: There is no event.
+        ValueError: No patient has an event.
     """
     times = torch.as_tensor(time, dtype=torch.float64)[torch.as_tensor(event) > 0]
     if times.numel() == 0:
@@ -115,23 +115,23 @@ def interval_edges(time: Tensor, event: Tensor, n_intervals: int) -> Tensor:
 
 
 def time_to_interval(time: Tensor, edges: Tensor) -> Tensor:
-    """Interval of a time = number of edges ≤ time. (B,), (K − 1,) → (B,) int64."""
-    # Compared in the precision of the times: an edge is one of them, and must fall into the interval that it opens.
+    """Return the interval of each time, the number of edges ≤ time. (B,), (K − 1,) → (B,) int64."""
+    # Compare in the precision of the times: an edge may equal one of them, which belongs to the interval it opens.
     time = time if time.is_floating_point() else time.double()
     return torch.searchsorted(edges.to(time.dtype), time.contiguous(), right=True)
 
 
 def survival_at(curve: Tensor, edges: Tensor, end: float, days: Tensor) -> Tensor:
-    """Survival at any day: 1 at day 0, S_k at edge k, S_K at `end`, log-linear between.
+    """Survival on given days: 1 on day 0, S_k at edge k, S_K at `end`, and log-linear in between.
 
     Args:
         curve: (B, K) from `survival_curve`.
         edges: (K − 1,) days.
-        end: Where the last interval ends, days.
+        end: End of the last interval, days.
         days: (T,) days.
 
     Returns:
-        (B, T) float64; NaN beyond `end`, where survival is undefined.
+        (B, T) float64; NaN before day 0 and after `end`, where survival is undefined.
     """
     days = torch.as_tensor(days, dtype=torch.float64, device=curve.device)
     edges = torch.as_tensor(edges, dtype=torch.float64, device=curve.device)
@@ -147,10 +147,10 @@ def survival_at(curve: Tensor, edges: Tensor, end: float, days: Tensor) -> Tenso
 
 
 def concordance_index(time, event, risk) -> float:
-    """Harrell's concordance: the share of comparable pairs in which the patient who dies first has the higher risk.
+    """Harrell's concordance: share of comparable pairs in which the patient who dies first has the higher risk.
 
-    A pair (i, j) is comparable when i has the event and t_i < t_j, or t_i = t_j with j censored. Tied risks count half.
-    1 = perfect, 0.5 = chance. NaN where no pair is comparable.
+    A pair (i, j) is comparable if i has the event and t_i < t_j, or t_i = t_j and j is censored. Tied risks count half.
+    1 = perfect, 0.5 = chance, NaN = no comparable pair.
 
     Args:
         time: (B,) days.
@@ -163,7 +163,7 @@ def concordance_index(time, event, risk) -> float:
     order = torch.argsort(time, stable=True)
     time, event, risk = time[order], event[order], risk[order]
     concordant = pairs = 0.0
-    # Blocks of rows keep memory at rows x B whatever the size of the cohort.
+    # Blocks of 1,024 rows keep memory linear in the size of the cohort.
     for start in range(0, len(time), 1024):
         t, e, r = (x[start : start + 1024, None] for x in (time, event, risk))
         comparable = (e > 0) & ((t < time) | ((t == time) & (event <= 0)))
@@ -173,11 +173,11 @@ def concordance_index(time, event, risk) -> float:
 
 
 def _as_double(x) -> Tensor:
-    """(B,) float64 on the CPU; an array is copied, since it may be read-only or run backwards."""
+    """Convert to (B,) float64 on the CPU; an array is copied, because it may be read-only or have negative strides."""
     x = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
     return x.double().cpu().flatten()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is raised to single; double stays double."""
+    """Promote half precision to float32; leave float32 and float64 unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
