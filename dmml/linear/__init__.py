@@ -1,1 +1,1 @@
-"""Linear models of an outcome in closed form or by Newton's method; NumPy and SciPy alone."""
+"""Linear models of an outcome, fitted with NumPy and SciPy only: in closed form, by Newton's method or by L-BFGS."""

@@ -1,12 +1,12 @@
 """Linear models with one variance per block of columns, chosen by the evidence of the training outcomes.
 
-The predictor is f = Σ_b X_b β_b with β_b ~ N(0, v_b I). The weights are the posterior mode; the variances maximise
+The predictor is f = Σ_b X_b β_b with β_b ~ N(0, v_b I). The weights are the posterior mode. The variances maximise
 Laplace's approximation of the evidence,
 
     log p(y | v) ≈ l(f̂) − ½ Σ_b ‖β̂_b‖² / v_b − ½ log det(I + V^½ H V^½),
 
-with H the observed information of the weights at the mode, plus a weak normal prior on each log v_b. A block that
-adds nothing to the others is switched off by its own variance, and no validation patient is needed.
+where H is the observed information of the weights at the mode, plus a weak normal prior on each log v_b. A block that
+adds nothing to the others is switched off by a small variance, and no validation patients are needed.
 
 Source: MacKay 1992 (evidence); Tierney & Kadane 1986 (Laplace's approximation).
 """
@@ -24,13 +24,13 @@ from scipy.optimize import minimize
 from dmml.linear.likelihoods import Likelihood, concatenate
 
 PRIOR_MEAN, PRIOR_SD = -1.5, 2.0
-"""Normal prior of each log variance, for blocks whose rows have a mean squared norm of 1"""
+"""Normal prior on each log variance, for blocks whose rows have a mean squared norm of 1"""
 START = -1.0
-"""Log variance of every block at which the search starts"""
+"""Initial log variance of every block in the search"""
 EVALUATIONS = 60
-"""Most evaluations of the evidence per block"""
+"""Maximum number of evaluations of the evidence per block"""
 FEW_BLOCKS = 3
-"""Up to this many blocks are searched by Nelder and Mead's simplex, more by Powell's method"""
+"""Up to this many blocks, the search uses the Nelder-Mead simplex, and Powell's method beyond"""
 _INTERCEPT_VARIANCE = 100.0
 _STEPS, _TOLERANCE = 50, 1e-8
 
@@ -52,16 +52,16 @@ class BlockModel:
     log_evidence: float
 
     def score(self, blocks: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """{block: (n, p_b)} → (n, q)."""
+        """Return the predictor. {block: (n, p_b)} → (n, q)."""
         return sum((blocks[name] @ weight for name, weight in self.weights.items()), self.intercept)
 
 
 def fit_blocks(likelihood: Likelihood, blocks: Mapping[str, NDArray]) -> BlockModel:
-    """Choose one variance per block by evidence, and fit the weights with them.
+    """Choose one variance per block by evidence, and fit the weights with these variances.
 
     Args:
-        likelihood: Of n patients.
-        blocks: {name: (n, p_b)}, centred, with a mean squared norm of a row of 1; at least one.
+        likelihood: Likelihood of n patients.
+        blocks: {name: (n, p_b)}, at least one; centred, and with rows whose mean squared norm is 1.
 
     Returns:
         The model at the best variances.
@@ -87,10 +87,10 @@ def fit_blocks(likelihood: Likelihood, blocks: Mapping[str, NDArray]) -> BlockMo
 def fit_with_variances(
     likelihood: Likelihood, blocks: Mapping[str, NDArray], log_variance: Mapping[str, float]
 ) -> BlockModel:
-    """Fit the weights with given variances, e.g. to a part of the patients.
+    """Fit the weights with given variances, e.g. to a subset of the patients.
 
     Args:
-        likelihood: Of n patients.
+        likelihood: Likelihood of n patients.
         blocks: {name: (n, p_b)}.
         log_variance: {name: log v_b}.
     """
@@ -98,7 +98,7 @@ def fit_with_variances(
 
 
 class _Search:
-    """Posterior mode and evidence for one choice of variances after the other, each started from the one before."""
+    """Posterior mode and evidence for successive choices of variances; each starts from the previous mode."""
 
     def __init__(self, likelihood: Likelihood, blocks: Mapping[str, NDArray]):
         self.likelihood, self.names = likelihood, list(blocks)
@@ -109,17 +109,18 @@ class _Search:
         self.weights = np.zeros((x.shape[1], likelihood.n_outputs))
 
     def _sd(self, log_variance: NDArray) -> NDArray:
-        """(p,) prior standard deviation of the weights of each column."""
+        """Return the (p,) prior standard deviation of each column's weights."""
         variance = np.exp(np.clip(log_variance, -30, 30))[self.owner]
         if self.likelihood.has_intercept:
             variance = np.append(variance, _INTERCEPT_VARIANCE)
         return np.sqrt(variance)
 
     def _design(self, sd: NDArray) -> tuple[NDArray, NDArray | None]:
-        """Columns (n, r) whose weights have a standard normal prior, and orthonormal (p, r) that maps weights back.
+        """Return (n, r) columns whose weights have a standard normal prior, and a (p, r) basis to map weights back.
 
-        With more columns than patients the predictor's prior covariance x xᵀ has a root of at most n columns, in which the
-        search is as exact and cheaper: r ≤ n. Otherwise r = p, and None stands for the identity.
+        With more columns than patients, the predictor's prior covariance x xᵀ has a square root with r ≤ n columns, in
+        which the search is just as exact and cheaper; the basis is orthonormal. Otherwise r = p and the basis is None,
+        meaning the identity.
         """
         x = self.x * sd
         if x.shape[1] <= len(x):
@@ -130,9 +131,11 @@ class _Search:
         return vector[:, kept] * root, x.T @ (vector[:, kept] / root)
 
     def _mode(self, sd: NDArray) -> tuple[NDArray, float]:
-        """Diagonal of the Cholesky factor of I + V^½ H V^½, and l(f̂) − ½ ‖u‖², at the mode; keeps the weights.
+        """Find the mode and store its weights.
 
-        u are the weights in units of their prior standard deviation.
+        Returns:
+            The diagonal of the Cholesky factor of I + V^½ H V^½, and l(f̂) − ½ ‖u‖², both at the mode; u holds the
+            weights in units of their prior standard deviation.
         """
         (x, to_columns), q = self._design(sd), self.likelihood.n_outputs
         u = self.weights / sd[:, None]
@@ -160,12 +163,12 @@ class _Search:
         return np.diag(factor[0]), value
 
     def log_evidence(self, log_variance: NDArray) -> float:
-        """Laplace's approximation of the log evidence at (n_blocks,) log variances."""
+        """Return Laplace's approximation of the log evidence at (n_blocks,) log variances."""
         diagonal, value = self._mode(self._sd(log_variance))
         return value - np.log(diagonal).sum()
 
     def model(self, log_variance: NDArray) -> BlockModel:
-        """The fitted model at one choice of variances."""
+        """Return the model fitted with the given (n_blocks,) log variances."""
         evidence = self.log_evidence(log_variance)
         weights = {name: self.weights[: len(self.owner)][self.owner == b] for b, name in enumerate(self.names)}
         intercept = self.weights[-1] if self.likelihood.has_intercept else np.zeros(self.likelihood.n_outputs)

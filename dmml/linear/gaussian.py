@@ -1,7 +1,7 @@
 """Ridge regression of several targets with one variance per block of columns, chosen by marginal likelihood.
 
-Each target is standardised and modelled as y = Σ_b X_b β_b + ε with β_b ~ N(0, v_b I) and ε ~ N(0, s); the targets
-share the variances and the noise.
+Each target is standardised and modelled as y = Σ_b X_b β_b + ε with β_b ~ N(0, v_b I) and ε ~ N(0, s). All targets
+share the variances v_b and the noise variance s.
 
 Source: MacKay 1992 (evidence, which is exact here).
 """
@@ -19,9 +19,9 @@ from scipy.optimize import minimize
 from dmml.linear.likelihoods import concatenate
 
 PRIOR_MEAN, PRIOR_SD = -1.0, 3.0
-"""Normal prior of each log variance and of the log noise"""
+"""Normal prior on each log variance and on the log noise variance"""
 EVALUATIONS = 60
-"""Most evaluations of the marginal likelihood per variance"""
+"""Maximum number of evaluations of the marginal likelihood per variance"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BlockRegression:
     Attributes:
         weights: {block: (p_b, q)}.
         intercept: (q,).
-        log_variance: {block: log v_b}, and "noise".
+        log_variance: {block: log v_b}, and log s under "noise".
     """
 
     weights: dict[str, NDArray[np.float64]]
@@ -39,16 +39,16 @@ class BlockRegression:
     log_variance: dict[str, float]
 
     def score(self, blocks: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """{block: (n, p_b)} → (n, q)."""
+        """Return the predicted targets. {block: (n, p_b)} → (n, q)."""
         return sum((blocks[name] @ weight for name, weight in self.weights.items()), self.intercept)
 
 
 def fit_regression(targets: NDArray, blocks: Mapping[str, NDArray]) -> BlockRegression:
-    """Choose variances and noise by marginal likelihood, and fit the weights with them.
+    """Choose the variances and the noise by marginal likelihood, and fit the weights with them.
 
     Args:
         targets: (n, q).
-        blocks: {name: (n, p_b)}, centred, with a mean squared norm of a row of 1; at least one.
+        blocks: {name: (n, p_b)}, at least one; centred, and with rows whose mean squared norm is 1.
     """
     model = _Marginal(targets, blocks)
     n_free = len(blocks) + 1
@@ -65,19 +65,19 @@ def fit_regression(targets: NDArray, blocks: Mapping[str, NDArray]) -> BlockRegr
 def fit_regression_with_variances(
     targets: NDArray, blocks: Mapping[str, NDArray], log_variance: Mapping[str, float]
 ) -> BlockRegression:
-    """Fit the weights with given variances, e.g. to a part of the patients.
+    """Fit the weights with given variances, e.g. to a subset of the patients.
 
     Args:
         targets: (n, q).
         blocks: {name: (n, p_b)}.
-        log_variance: {name: log v_b}, and "noise".
+        log_variance: {name: log v_b}, and log s under "noise".
     """
     names = [*blocks, "noise"]
     return _Marginal(targets, blocks).fitted(np.array([log_variance[name] for name in names]))
 
 
 class _Marginal:
-    """Marginal likelihood in the space of the columns: its cost does not grow with patients once XᵀX is known."""
+    """Marginal likelihood from XᵀX, so that its cost, once XᵀX is known, does not grow with the number of patients."""
 
     def __init__(self, targets: NDArray, blocks: Mapping[str, NDArray]):
         targets = np.asarray(targets, np.float64)
@@ -89,7 +89,12 @@ class _Marginal:
         self.gram, self.cross, self.square = x.T @ x, x.T @ y, (y**2).sum()
 
     def _solve(self, log_variance: NDArray) -> tuple[NDArray, NDArray, float]:
-        """Weights (p, q) in prior standard deviations, the diagonal (p,) of the Cholesky factor of s I + V^½ XᵀX V^½, and s."""
+        """Solve for the weights.
+
+        Returns:
+            Weights (p, q) in units of their prior standard deviation, the diagonal (p,) of the Cholesky factor of
+            s I + V^½ XᵀX V^½, and s.
+        """
         sd, noise = np.exp(log_variance[:-1] / 2)[self.owner], float(np.exp(log_variance[-1]))
         inner = noise * np.eye(len(sd)) + sd[:, None] * self.gram * sd
         factor = cho_factor(inner, lower=True)
@@ -97,7 +102,11 @@ class _Marginal:
         return scaled, np.diag(factor[0]), noise
 
     def negative_log_likelihood(self, log_variance: NDArray) -> float:
-        """−log p(y | v, s), summed over the targets, without its constant; v and s in `log_variance` (n_blocks + 1,)."""
+        """Return −log p(y | v, s) up to a constant, summed over the targets.
+
+        Args:
+            log_variance: (n_blocks + 1,) log v_b and, last, log s.
+        """
         try:
             scaled, diagonal, noise = self._solve(log_variance)
         except LinAlgError:
@@ -108,7 +117,7 @@ class _Marginal:
         return 0.5 * (self.q * log_det + (self.square - explained) / noise)
 
     def fitted(self, log_variance: NDArray) -> BlockRegression:
-        """The posterior mean at one choice of variances."""
+        """Return the posterior mean at the given (n_blocks + 1,) log variances."""
         scaled, _, _ = self._solve(log_variance)
         weights = np.exp(log_variance[:-1] / 2)[self.owner][:, None] * scaled * self.sd
         by_block = {name: weights[self.owner == b] for b, name in enumerate(self.names)}

@@ -1,4 +1,4 @@
-"""Log-likelihoods of a linear predictor, with the derivatives that Newton's method and Laplace's approximation need."""
+"""Log-likelihoods of a linear predictor, with derivatives for Newton's method and Laplace's approximation."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from dmml.linear.ridge import risk_sets
 
 
 class Likelihood(Protocol):
-    """Log-likelihood of n patients' outcomes under a predictor (n, q).
+    """Log-likelihood of the outcomes of n patients under a predictor (n, q).
 
     Attributes:
-        n_outputs: q, columns of the predictor.
-        has_intercept: Whether the predictor needs a constant; a partial likelihood does not see one.
+        n_outputs: q, the number of columns of the predictor.
+        has_intercept: Whether the predictor needs a constant; a partial likelihood is invariant to it.
     """
 
     n_outputs: int
     has_intercept: bool
 
     def value(self, predictor: NDArray) -> float:
-        """(n, q) → log-likelihood, summed over patients."""
+        """Return the log-likelihood of a predictor (n, q), summed over patients."""
         ...
 
     def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
-        """Gradient (p · q,) and information (p · q, p · q) with respect to weights (p, q) of the predictor x @ weights.
+        """Return gradient (p · q,) and information (p · q, p · q) for the weights (p, q) of the predictor x @ weights.
 
         Args:
             x: (n, p) design.
-            predictor: (n, q).
+            predictor: (n, q), at which the derivatives are taken.
         """
         ...
 
     def subset(self, rows: Sequence[int] | NDArray) -> Likelihood:
-        """The likelihood of some of the patients."""
+        """Return the likelihood of a subset of the patients."""
         ...
 
 
 class CoxLikelihood:
-    """Efron's log partial likelihood.
+    """Cox log partial likelihood with Efron's treatment of ties.
 
     Args:
         time: (n,) days.
@@ -57,7 +57,7 @@ class CoxLikelihood:
         self._log_weight, self._died = risk_sets(self.time, self.event, None)
 
     def _log_share(self, predictor: NDArray) -> tuple[NDArray, NDArray]:
-        """(events, n) log share of each patient in the risk set of each event, and its log normaliser (events,)."""
+        """Return each patient's log share in each event's risk set (events, n), and the log normalisers (events,)."""
         weighted = self._log_weight + predictor[:, 0]
         top = weighted.max(1, initial=-np.inf)
         log_total = top + np.log(np.exp(weighted - top[:, None]).sum(1))
@@ -118,6 +118,6 @@ class MultinomialLikelihood:
 
 
 def concatenate(blocks: Mapping[str, NDArray]) -> tuple[NDArray, NDArray]:
-    """Blocks side by side, (n, p), and the index of each column's block (p,)."""
+    """Join blocks side by side; return the joined columns (n, p) and the index of each column's block (p,)."""
     owner = np.repeat(np.arange(len(blocks)), [x.shape[1] for x in blocks.values()])
     return np.hstack(list(blocks.values())), owner

@@ -1,4 +1,4 @@
-"""Linear models with a ridge penalty, exact for more genes than patients: Cox and multinomial logistic regression."""
+"""Cox and multinomial logistic regression with a ridge penalty, exact even with more genes than patients."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 
 PENALTIES = tuple(np.logspace(1.5, -4.5, 25))
-"""Penalties that are tried, strongest first, as multiples of the total variance of the columns: one grid then serves three
-covariates and three thousand genes. The weakest leaves a handful of covariates practically unpenalised."""
+"""Candidate penalties, strongest first, as multiples of the total variance of the columns, so that one grid serves
+three covariates as well as three thousand genes. The weakest leaves a handful of covariates practically unpenalised."""
 _STEPS, _TOLERANCE = 100, 1e-9
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Patients' rows in the basis of their own singular vectors, where a ridge penalty is the same penalty.
+    """Patients' rows in the basis of their right singular vectors, in which a ridge penalty keeps its value.
 
     Attributes:
         rows: (n, r) with r ≤ min(n, p).
-        basis: (p, r); coefficients there are `basis @ coefficients here`.
+        basis: (p, r); `basis @ coefficients` converts coefficients of `rows` into coefficients of the original columns.
     """
 
     rows: NDArray[np.float64]
@@ -30,7 +30,7 @@ class Rotation:
 
 
 def rotate(x: ArrayLike) -> Rotation:
-    """Thin singular value decomposition; directions in which the rows do not differ from 0 are left out."""
+    """Rotate (n, p) rows by a thin singular value decomposition; directions in which all rows are 0 are left out."""
     x = np.asarray(x, np.float64)
     if not x.size:
         return Rotation(np.zeros((len(x), 0)), np.zeros((x.shape[1], 0)))
@@ -40,15 +40,15 @@ def rotate(x: ArrayLike) -> Rotation:
 
 
 def cox_log_likelihood(risk: ArrayLike, time: ArrayLike, event: ArrayLike, strata: ArrayLike | None = None) -> float:
-    """Efron's log partial likelihood Σ_events [η_i − log Σ_j w_ij exp η_j]; see `risk_sets` for the weights w.
+    """Return Efron's log partial likelihood Σ_events [η_i − log Σ_j w_ij exp η_j]; `risk_sets` defines the weights w.
 
     Args:
         risk: (n,) log-risk η.
-        time: (n,) days; ties are frequent where follow-up was recorded in months or years.
+        time: (n,) days; ties are frequent if follow-up was recorded in months or years.
         event: (n,) 1 = happened.
-        strata: (n,) labels; None is one stratum.
+        strata: (n,) labels; None = a single stratum.
 
-    Source: Efron 1977; it equals Breslow's form where no two events share a time.
+    Source: Efron 1977; equals Breslow's form if no two events share a time.
     """
     return _log_likelihood(np.asarray(risk, np.float64), *risk_sets(time, event, strata))
 
@@ -62,19 +62,19 @@ def fit_cox(
     start: ArrayLike | None = None,
     centre: ArrayLike | float = 0.0,
 ) -> NDArray[np.float64]:
-    """Coefficients that minimise −(log partial likelihood) / n + penalty / 2 · ‖β − centre‖², by Newton's method.
+    """Minimise −(log partial likelihood) / n + penalty / 2 · ‖β − centre‖² by Newton's method.
 
     Args:
-        x: (n, p) with p of moderate size; see `rotate`.
+        x: (n, p) with moderate p; `rotate` reduces p to at most n.
         time: (n,) days.
         event: (n,) 1 = happened.
         penalty: λ, above 0.
         strata: See `cox_log_likelihood`.
-        start: (p,) to begin from.
-        centre: (p,) what the penalty pulls towards.
+        start: (p,) initial coefficients; None = 0.
+        centre: (p,) coefficients towards which the penalty shrinks.
 
     Returns:
-        (p,).
+        (p,) coefficients; `centre` if there is no event.
     """
     x = np.asarray(x, np.float64)
     n = max(1, len(x))
@@ -107,21 +107,21 @@ def fit_cox(
 def fit_logistic(
     x: ArrayLike, label: ArrayLike, n_classes: int, penalty: float, start: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Weights that minimise the mean cross-entropy + penalty / 2 · ‖W‖²; intercepts are free.
+    """Minimise the mean cross-entropy + penalty / 2 · ‖W‖²; the intercepts are practically unpenalised.
 
     Args:
         x: (n, p).
         label: (n,) class indices.
         n_classes: C.
         penalty: λ, above 0.
-        start: (p + 1, C) to begin from.
+        start: (p + 1, C) initial weights; None = 0.
 
     Returns:
-        (p + 1, C), the intercepts last.
+        (p + 1, C) weights, with the intercepts in the last row.
     """
     x, truth = np.asarray(x, np.float64), np.eye(n_classes)[np.asarray(label, int)]
     design = np.column_stack([x, np.ones(len(x))])
-    # A class without a patient would send its intercept to −∞: a trace of the penalty holds it.
+    # The intercept of a class without patients would diverge to −∞; a tiny penalty keeps it finite.
     strength = np.append(np.full(x.shape[1], penalty), 1e-6)[:, None]
 
     def objective(flat: NDArray) -> tuple[float, NDArray]:
@@ -138,7 +138,7 @@ def fit_logistic(
 
 
 def choose(scores: Sequence[float]) -> int:
-    """Index of the best score; ties go to the first, the strongest penalty. NaN never wins."""
+    """Return the index of the best score; ties go to the first, the strongest penalty. NaN counts as the worst."""
     known = np.nan_to_num(np.asarray(scores, float), nan=-np.inf)
     return int(np.argmax(known >= known.max() - 1e-12))
 
@@ -150,10 +150,10 @@ def _log_likelihood(risk: NDArray, log_weight: NDArray, died: NDArray) -> float:
 def risk_sets(
     time: ArrayLike, event: ArrayLike, strata: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Log weights (events, n) with which patients are at risk at each event, and whether each patient has an event (n,).
+    """Return the log weight of each patient in the risk set of each event (events, n), and who has an event (n,) bool.
 
-    A patient at risk has weight 1, others 0. Of d patients who have the event at the same time, the l-th (from 0) has each
-    of the d in its risk set with weight 1 − l / d.
+    A patient at risk has weight 1, all others 0. If d patients have the event at the same time, each of these d has
+    weight 1 − l / d in the risk set of the l-th of them (counted from 0).
     """
     time, died = np.asarray(time, np.float64), np.asarray(event, np.float64) > 0
     weight = (time >= time[died, None]).astype(np.float64)
