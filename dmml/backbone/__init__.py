@@ -1,1 +1,1 @@
-"""The backbone of teacher and student: label-free statistics of slides and RNA, and a convex model of the outcome on them."""
+"""The backbone of teacher and student: convex models of the outcome on RNA and label-free statistics of slides."""

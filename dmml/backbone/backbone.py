@@ -1,4 +1,4 @@
-"""The backbone: a convex model of label-free statistics, fitted before the first step, on which the deep part builds."""
+"""The backbone: a convex model of label-free statistics, fitted before training, on which the deep part builds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from dmml.types import SUBSPACES, Bag
 
 @dataclass
 class BackboneOutput:
-    """The backbone's share of a model's output.
+    """The backbone's part of a model's output.
 
     Attributes:
-        subspaces: {subspace: (B, C)} logits from a subspace's RNA or, for patients without, from what their slides
-            tell of it; each takes half of the constant.
-        tissue: (B, C) logits from what is in the tissue alone.
-        programs: {(magnification, subspace): (B, P)} program scores predicted from the tissue; empty where none were
-            fitted.
+        subspaces: {subspace: (B, C)} logits from a subspace's RNA or, for patients without RNA, predicted from their
+            slides; each includes half of the calibration's bias.
+        tissue: (B, C) logits of the tissue-specific part.
+        programs: {(magnification, subspace): (B, P)} program scores predicted from the tissue; {} if none were fitted.
     """
 
     subspaces: dict[str, Tensor]
@@ -33,22 +32,24 @@ class BackboneOutput:
 
 
 class Backbone(nn.Module):
-    """A linear model of what genes and label-free statistics of slides tell of the outcome.
+    """A linear model of the outcome on genes and label-free statistics of slides.
 
-    With RNA, f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, composition, rare). Without RNA, f is the average of
-    E[f_tumor + f_tme | slide] + f_tissue and a model of the slide alone, with the weights that `fit_outcome` chooses.
+    With RNA, f = f_tumor(RNA) + f_tme(RNA) + f_tissue(shift, composition, rare). Without RNA, f is a weighted average
+    of E[f_tumor + f_tme | slide] + f_tissue and a model of the slide alone; `fit_outcome` chooses the weights.
 
-    Everything is a buffer: it is fitted by `fit_backbone` before the first step and kept in the checkpoint. A teacher reads
-    a patient without RNA as its student does; a magnification or a slide that is absent counts as the training mean.
+    All fitted values are buffers: `fit_backbone` sets them before the first step, and the checkpoint keeps them. A
+    teacher predicts a patient without RNA as its student does. A missing magnification or slide counts as the training
+    mean.
 
-    Readouts: `rna_<subspace>`, `tissue_<statistic>` for patients with RNA, `slide_<statistic>` of all three parts for
-    patients without, `programs_<magnification>x_<statistic>`.
+    Readouts: `rna_<subspace>` and `tissue_<statistic>` for patients with RNA; `slide_<statistic>`, with all three
+    parts, for patients without RNA; `programs_<magnification>x_<statistic>`.
 
     Args:
-        components: Leading principal components of a subspace's genes that get equal variance (`fit_gene_block`).
-        clusters: Tissue clusters of each magnification.
-        max_tokens: Tokens of a patient and magnification, evenly drawn, that are read in each pass of the fit.
-        seed: Of the clustering, and of the folds of the cross-fitted predictions.
+        components: Number of leading principal components of a subspace's genes that get equal variance
+            (`fit_gene_block`).
+        clusters: Number of tissue clusters per magnification.
+        max_tokens: Maximum number of tokens, evenly drawn, per patient and magnification in each pass of the fit.
+        seed: Seed of the clustering and of the folds of the cross-fitted predictions.
 
     Raises:
         ValueError: An argument is too small.
@@ -66,14 +67,14 @@ class Backbone(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it was fitted, or built for a checkpoint of one that was."""
+        """Whether the backbone was fitted, or built to load a fitted one from a checkpoint."""
         return bool(self.layout)
 
     def build(self, layout: Mapping[str, Any]) -> None:
-        """Create the buffers that a checkpoint fills.
+        """Create the buffers, to be filled from a checkpoint.
 
         Args:
-            layout: `self.layout` of the backbone that was saved, in plain Python.
+            layout: `layout` of the saved backbone, in plain Python types.
         """
         self.layout = dict(layout)
         self.statistics = nn.ModuleDict({name: SlideStatistics(*sizes) for name, sizes in layout["statistics"].items()})
@@ -82,10 +83,10 @@ class Backbone(nn.Module):
         self.register_buffer("spread", torch.zeros(2, layout["n_predictors"], layout["n_outputs"]))
 
     def copy_without_rna(self, teacher: Backbone) -> None:
-        """Copy what a teacher's backbone uses for patients without RNA.
+        """Copy those parts of a teacher's backbone that predict patients without RNA.
 
         Args:
-            teacher: A fitted backbone.
+            teacher: The teacher's fitted backbone.
         """
         of_rna = ("rna_", "tissue_")
         readouts = {name: sizes for name, sizes in teacher.layout["readouts"].items() if not name.startswith(of_rna)}
@@ -93,10 +94,10 @@ class Backbone(nn.Module):
         self.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in self.state_dict()})
 
     def describe(self, n_predictors: int, n_outputs: int, programs: Mapping[str, int]) -> dict[str, Any]:
-        """The layout of what has been fitted.
+        """Return the layout of the fitted backbone, from which `build` can recreate its buffers.
 
         Args:
-            n_predictors: q.
+            n_predictors: q, columns of the predictor.
             n_outputs: C.
             programs: {subspace: P}.
         """
@@ -108,18 +109,18 @@ class Backbone(nn.Module):
         return sizes | {"statistics": statistics, "readouts": readouts}
 
     def slide_statistics(self, bags: Mapping[int, Bag]) -> dict[int, dict[str, Tensor]]:
-        """{magnification: {statistic: (B, columns)}} of the magnifications that the backbone reads."""
+        """Return {magnification: {statistic: (B, columns)}} for the magnifications that the backbone uses."""
         return {int(name[:-1]): each(bags[int(name[:-1])]) for name, each in self.statistics.items()}
 
     def forward(
         self, bags: Mapping[int, Bag], expression: Mapping[str, Tensor], has_expression: Tensor
     ) -> BackboneOutput:
-        """Logits and programs of a batch.
+        """Compute logits and program scores of a batch.
 
         Args:
             bags: {magnification: Bag}.
             expression: {subspace: (B, G)} standardised.
-            has_expression: (B,) bool.
+            has_expression: (B,) bool, whether a patient has RNA.
         """
         return self.answer(self.slide_statistics(bags), bags, expression, has_expression)
 
@@ -130,13 +131,13 @@ class Backbone(nn.Module):
         expression: Mapping[str, Tensor],
         has_expression: Tensor,
     ) -> BackboneOutput:
-        """As `forward`, from statistics that have been computed already.
+        """Compute the same output as `forward` from precomputed statistics.
 
         Args:
-            statistics: {magnification: {statistic: (B, columns)}} of every magnification that the backbone reads.
-            bags: {magnification: Bag}, of which only the masks are read.
+            statistics: {magnification: {statistic: (B, columns)}} for every magnification that the backbone uses.
+            bags: {magnification: Bag}; only their masks are used.
             expression: {subspace: (B, G)} standardised.
-            has_expression: (B,) bool.
+            has_expression: (B,) bool, whether a patient has RNA.
         """
         with torch.autocast(has_expression.device.type, enabled=False):
             statistics = {int(name[:-1]): statistics[int(name[:-1])] for name in self.statistics}
@@ -145,12 +146,12 @@ class Backbone(nn.Module):
             return self.output(parts, has_expression, self.programs(statistics, present, len(has_expression)))
 
     def output(self, parts: Tensor, has_expression: Tensor, programs: dict[tuple[int, str], Tensor]) -> BackboneOutput:
-        """Logits from the parts of the predictor.
+        """Calibrate the parts of the predictor to logits.
 
         Args:
-            parts: (B, 3, q) tumor, TME, tissue.
-            has_expression: (B,) bool; see `calibration`.
-            programs: {(m, s): (B, P)}.
+            parts: (B, 3, q) tumor, TME and tissue-specific part.
+            has_expression: (B,) bool; selects the `calibration`.
+            programs: {(m, s): (B, P)}, passed on to the output.
         """
         bias, spread = self.calibration(has_expression)
         logits = torch.bmm(parts, spread)  # (B, 3, C)
@@ -159,16 +160,19 @@ class Backbone(nn.Module):
         return BackboneOutput(subspaces, logits[:, -1], programs)
 
     def calibration(self, has_expression: Tensor) -> tuple[Tensor, Tensor]:
-        """Bias (B, C) and spread (B, q, C): predictors with and without RNA are calibrated apart, since RNA makes them surer."""
+        """Return bias (B, C) and spread (B, q, C), for logits = bias + predictor @ spread.
+
+        Patients with and without RNA are calibrated separately, because predictions from RNA are more certain.
+        """
         row = (~self.uses_rna(has_expression)).long()
         return self.bias[row], self.spread[row]
 
     def uses_rna(self, has_expression: Tensor) -> Tensor:
-        """(B,) bool whether a patient is predicted by the model that reads RNA."""
+        """Return (B,) bool, whether a patient is predicted by the model that reads RNA."""
         return has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
 
     def reads_rna(self, expression: Mapping[str, Tensor], has_expression: Tensor) -> dict[str, Tensor]:
-        """{subspace: (B,) bool} whether a patient's part is read from RNA; otherwise it is predicted from the slide."""
+        """Return {subspace: (B,) bool}, whether the part is computed from RNA rather than predicted from the slide."""
         return {s: has_expression & (f"rna_{s}" in self.readouts and s in expression) for s in SUBSPACES}
 
     def _parts(
@@ -178,7 +182,7 @@ class Backbone(nn.Module):
         expression: Mapping[str, Tensor],
         has_expression: Tensor,
     ) -> Tensor:
-        """(B, 3, q) parts of the predictor; a subspace's is read from RNA, or from the slide where there is none."""
+        """Return the parts (B, 3, q) of the predictor, those of subspaces from RNA or, without RNA, from the slide."""
         joined = {name: self._joined(statistics, present, name) for name in STATISTICS if statistics}
         nothing = self.bias.new_zeros(len(has_expression), self.layout["n_predictors"])
         *subspaces, tissue = self._sum("slide", joined, nothing.repeat(1, len(SUBSPACES) + 1)).chunk(
@@ -201,13 +205,13 @@ class Backbone(nn.Module):
     def _joined(
         statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], name: str
     ) -> tuple[Tensor, Tensor]:
-        """One statistic of all magnifications side by side, and whether a patient has it."""
+        """Join one statistic of all magnifications, (B, columns), and whether a patient has each of these columns."""
         values = [each[name] for each in statistics.values()]
         has_column = [present[m].expand(-1, each[name].shape[1]) for m, each in statistics.items()]
         return torch.cat(values, 1), torch.cat(has_column, 1)
 
     def _sum(self, prefix: str, joined: Mapping[str, tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
-        """Start (B, q) and the sum of the readouts `<prefix>_<statistic>`."""
+        """Add the outputs of all readouts `<prefix>_<statistic>` to `start` (B, q)."""
         for name, (values, present) in joined.items():
             if (key := f"{prefix}_{name}") in self.readouts:
                 start = start + self.readouts[key](values, present)
@@ -216,7 +220,7 @@ class Backbone(nn.Module):
     def programs(
         self, statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], size: int
     ) -> dict[tuple[int, str], Tensor]:
-        """{(m, s): (B, P)} predicted from each magnification alone; 0, the training mean, where a patient lacks it."""
+        """Predict {(m, s): (B, P)} from each magnification alone; 0, the training mean, for patients who lack it."""
         sizes, programs = self.layout["programs"], {}
         for m, each in statistics.items():
             if not any(f"programs_{m}x_{name}" in self.readouts for name in STATISTICS):

@@ -1,4 +1,4 @@
-"""Blocks of columns: raw statistics → a centred design for a linear model, and the model's weights back onto raw ones."""
+"""Blocks of columns: from raw columns to a centred design matrix, and from a linear model's weights to a readout."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 MAX_RANK = 256
-"""Most directions of a block in which a model is fitted; with fewer patients than that nothing is lost"""
+"""Maximum rank of a block's design; with fewer patients than this, no information is lost"""
 CLIP = 5.0
-"""Training standard deviations beyond which a column is clipped, so that slides of another scanner are not extrapolated far"""
+"""Standardised columns are clipped at ± this value, so that slides from another scanner are not extrapolated far"""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Block:
     """A fitted block.
 
     Attributes:
-        mean: (d,) of training patients.
-        scale: (d,) their standard deviation, or 1.
-        basis: (d, r) from standardised columns to the design; a training patient's row has a mean squared norm of 1.
+        mean: (d,) mean over training patients.
+        scale: (d,) standard deviation over training patients, or 1.
+        basis: (d, r) maps standardised columns to the design, whose training rows have a mean squared norm of 1.
         clip: Standardised columns are clipped at ± clip.
     """
 
@@ -32,29 +32,30 @@ class Block:
     clip: float
 
     def design(self, raw: NDArray, present: NDArray) -> NDArray[np.float64]:
-        """(n, d), (n, d) bool → (n, r); columns that a patient lacks count as the training mean."""
+        """Return the design matrix; missing columns count as the training mean. (n, d), (n, d) bool → (n, r)."""
         z = np.clip((raw - self.mean) / self.scale, -self.clip, self.clip)
         return np.where(present, z, 0.0) @ self.basis
 
     def readout(self, weights: NDArray) -> Readout:
-        """The module that gives `design @ weights` from raw columns."""
+        """Return the module that computes `design @ weights` from raw columns."""
         return Readout(self.mean, self.scale, self.basis @ weights, self.clip)
 
 
 def fit_block(
     raw: NDArray, present: NDArray, standardise: bool = True, whiten: int | None = None, clip: float = CLIP
 ) -> Block | None:
-    """Fit a block on training patients.
+    """Fit a block to training patients.
 
     Args:
         raw: (n, d).
         present: (n, d) bool, whether a patient has the column.
         standardise: Whether columns get unit variance; otherwise they keep their proportions.
-        whiten: Number of principal components to keep, each scaled to the same variance; None = all, unscaled.
+        whiten: Number of principal components to keep, each scaled to the same variance; None = all, up to `MAX_RANK`,
+            unscaled.
         clip: See `Block`.
 
     Returns:
-        None where no column differs between patients.
+        The block; None if no column differs between patients.
     """
     count = np.maximum(present.sum(0), 1)
     mean = np.where(present, raw, 0.0).sum(0) / count
@@ -66,7 +67,7 @@ def fit_block(
         return None
     _, size, right = np.linalg.svd(z, full_matrices=False)
     rank = min(whiten or MAX_RANK, len(z) - 1, int((size > 1e-6 * size[0]).sum()))
-    # The design is z @ basis: singular vectors, or those scaled to equal variance.
+    # The design is z @ basis: principal components as they are, or scaled to equal variance.
     basis = right[:rank].T / (size[:rank] if whiten else 1.0)
     norm = np.sqrt(((z @ basis) ** 2).sum(1)[present.any(1)].mean())
     basis = basis * (spread > 1e-8)[:, None] / norm
@@ -74,20 +75,23 @@ def fit_block(
 
 
 LEADING_SHARE = 1 / 3
-"""Share of the RNA's prior variance on the whitened leading components; the rest follows the genes' own spectrum"""
+"""Share of the RNA's prior variance on the whitened leading components; the rest follows the spectrum of the genes"""
 
 
 def fit_gene_block(genes: NDArray, present: NDArray, components: int) -> Block | None:
-    """Genes of a subspace as one block: whitened leading components beside all components in their proportions.
+    """Fit the genes of a subspace as one block: whitened leading components, and all components in their proportions.
 
-    Where few factors drive many genes, whitening the leading components is better (simulated cohorts); where the
-    outcome hangs on directions of little variance, an ordinary ridge on all genes is (concordance 0.74 against 0.83 in
-    TCGA-GBMLGG). Together they lose little against the better of the two.
+    Whitening the leading components is better if a few factors drive many genes (simulated cohorts). An ordinary ridge
+    on all genes is better if the outcome depends on directions of little variance (TCGA-GBMLGG: concordance 0.83,
+    against 0.74 with whitening). The two together lose little against the better one.
 
     Args:
         genes: (n, G) standardised and clipped.
-        present: (n, G) bool.
-        components: Leading components that are whitened.
+        present: (n, G) bool, whether a patient has the gene.
+        components: Number of leading components that are whitened.
+
+    Returns:
+        The block; None if no gene differs between patients.
     """
     leading = fit_block(genes, present, standardise=False, whiten=components, clip=np.inf)
     whole = fit_block(genes, present, standardise=False, clip=np.inf)
@@ -98,7 +102,7 @@ def fit_gene_block(genes: NDArray, present: NDArray, components: int) -> Block |
 
 
 class Readout(nn.Module):
-    """Raw columns → their part of a linear predictor: clip((raw − mean) / scale) @ weight, without what is absent.
+    """Part of a linear predictor from raw columns: clip((raw − mean) / scale) @ weight, with missing columns as 0.
 
     Shape:
         raw (B, d), present (B, d) bool → (B, q).
@@ -106,17 +110,17 @@ class Readout(nn.Module):
 
     def __init__(self, mean: NDArray, scale: NDArray, weight: NDArray, clip: float):
         super().__init__()
-        # A checkpoint must hold no infinity, of which no average could be taken.
+        # A checkpoint must not contain infinity, which could not be averaged.
         clip = min(clip, float(np.finfo(np.float32).max))
         for name, values in (("mean", mean), ("scale", scale), ("weight", weight), ("clip", clip)):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32))
 
     @classmethod
     def empty(cls, n_columns: int, n_outputs: int) -> Readout:
-        """One whose values come from a checkpoint."""
+        """Create a readout whose values are to be loaded from a checkpoint."""
         return cls(np.zeros(n_columns), np.ones(n_columns), np.zeros((n_columns, n_outputs)), CLIP)
 
     def forward(self, raw: Tensor, present: Tensor) -> Tensor:
-        """Read out."""
+        """Return this block's part of the predictor."""
         z = ((raw - self.mean) / self.scale).clamp(-self.clip, self.clip)
         return torch.where(present, z, 0.0) @ self.weight

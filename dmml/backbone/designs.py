@@ -1,4 +1,4 @@
-"""Designs of the linear models: the statistics of slides, and the genes of each subspace, as blocks of columns."""
+"""Design matrices of the linear models: slide statistics, and the genes of each subspace, as blocks of columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from dmml.backbone.slide_statistics import STATISTICS
 
 
 class SlideDesigns:
-    """Blocks of `raw` {m: {statistic: (n, columns)}}, with `present` {m: (n,) bool, whether a patient has tokens}."""
+    """Slide statistics as blocks of columns, fitted at construction.
+
+    Args:
+        raw: {m: {statistic: (n, columns)}}.
+        present: {m: (n,) bool}, whether a patient has tokens at the magnification.
+    """
 
     def __init__(self, raw: dict[int, dict[str, NDArray]], present: dict[int, NDArray]):
         self.raw, self.present = raw, present
@@ -25,7 +30,7 @@ class SlideDesigns:
                 self.blocks[name] = block
 
     def columns(self, name: str, magnifications: Iterable[int]) -> tuple[NDArray, NDArray]:
-        """(n, d) of a statistic at some magnifications, and whether a patient has each column."""
+        """Return a statistic's columns (n, d) at the given magnifications, and whether a patient has each of them."""
         values = [self.raw[m][name] for m in magnifications]
         present = [
             np.repeat(self.present[m][:, None], v.shape[1], 1) for m, v in zip(magnifications, values, strict=True)
@@ -36,16 +41,16 @@ class SlideDesigns:
         values, present = self.columns(name, magnifications)
         if not values.shape[1]:
             return None
-        # Contrasts keep their proportions: those of few tokens are shrunk towards 0 already, and are to count less.
+        # Contrasts keep their proportions: those from few tokens are shrunk towards 0, and should count less.
         options = {"standardise": False, "clip": np.inf} if name == "contrasts" else {}
         return fit_block(values, present, **options)
 
     def design(self, name: str) -> NDArray[np.float64]:
-        """(n, r) of a statistic at all magnifications."""
+        """Return the design (n, r) of a statistic at all magnifications together."""
         return self.blocks[name].design(*self.columns(name, list(self.raw)))
 
     def at(self, magnification: int) -> SlideDesigns:
-        """The statistics of one magnification, as blocks of their own."""
+        """Fit separate blocks to the statistics of one magnification."""
         return SlideDesigns({magnification: self.raw[magnification]}, {magnification: self.present[magnification]})
 
 
@@ -55,18 +60,18 @@ class GeneDesigns:
 
     Attributes:
         blocks: {subspace: block of its genes}.
-        designs: {subspace: (n, r)}; all subspaces have one variance between them.
+        designs: {subspace: (n, r)}; both subspaces share one variance.
     """
 
     blocks: dict[str, Block]
     designs: dict[str, NDArray[np.float64]]
 
     def design(self) -> NDArray[np.float64]:
-        """(n, r) of both subspaces, whose rows have a mean squared norm of 1."""
+        """Return the joint design (n, r) of both subspaces, with rows whose mean squared norm is 1."""
         return np.hstack(list(self.designs.values())) / np.sqrt(len(self.designs))
 
     def split(self, weights: NDArray | None) -> dict[str, NDArray[np.float64]]:
-        """{subspace: (r_s, q)} from the weights of `design`."""
+        """Split the weights of `design` into those of `designs`, {subspace: (r_s, q)}; {} for None."""
         if weights is None:
             return {}
         ends = np.cumsum([design.shape[1] for design in self.designs.values()])[:-1]

@@ -1,4 +1,4 @@
-"""Fits a backbone on training patients: blocks without labels, then one convex model of the outcome by evidence."""
+"""Fitting of a backbone: blocks without labels, then convex models of the outcome with variances by evidence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dmml.types import SUBSPACES, Bag
 
 FOLDS = 5
 MAX_PROGRAMS = 256
-"""Most programs that are predicted in closed form; thousands of single genes are left to the deep part"""
+"""Maximum number of programs predicted in closed form; thousands of single genes are left to the deep part"""
 
 
 @dataclass
@@ -30,12 +30,13 @@ class TrainingPatients:
     """The data to which a backbone is fitted.
 
     Attributes:
-        bags: {magnification: a fresh pass over the patients, each a bag of one patient, empty for one without}.
+        bags: {magnification: function that starts a pass over the patients}; a pass yields one bag (1, N, D) per
+            patient, with an all-False mask for a patient without tokens.
         feature_statistics: {magnification: (mean (D,), scale (D,))}.
         expression: {subspace: (n, G)} standardised; {} without RNA.
-        has_expression: (n,) bool.
-        programs: {subspace: (n, P)} measured.
-        target: As `Batch.target`, of all n patients.
+        has_expression: (n,) bool, whether a patient has RNA.
+        programs: {subspace: (n, P)} measured program scores.
+        target: `Batch.target` of all n patients.
     """
 
     bags: Mapping[int, Callable[[], Iterable[Bag]]]
@@ -48,15 +49,15 @@ class TrainingPatients:
 
 @dataclass
 class CrossFitted:
-    """Predictions for the patients to whom a backbone was fitted.
+    """Cross-fitted predictions for the patients to whom a backbone was fitted.
+
+    The weights that predict a patient were fitted without that patient; the blocks and their variances were fitted to
+    all patients.
 
     Attributes:
-        parts: (2, n, 3, q) parts of the predictor (tumor, TME, tissue): with the RNA that patients have, and as if nobody
-            had RNA.
-        programs: {(m, s): (n, P)} predicted programs; empty where none are predicted.
-
-    The weights behind a patient's predictions were fitted without the patient; the blocks and their variances are those
-    of all patients.
+        parts: (2, n, 3, q) parts of the predictor (tumor, TME, tissue): first with the RNA that patients have, then as
+            if no patient had RNA.
+        programs: {(m, s): (n, P)} predicted program scores; {} if none are predicted.
     """
 
     parts: Tensor
@@ -67,19 +68,19 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     """Fit a backbone in place.
 
     Args:
-        backbone: What it holds is replaced.
-        patients: Training patients, and no others.
-        task: Fitted on the same patients.
+        backbone: The backbone; any earlier fit is replaced.
+        patients: Patients of training and inner validation, never of a test.
+        task: The fitted task.
 
     Returns:
-        Predictions for each patient from weights that were fitted without the patient.
+        Cross-fitted predictions for these patients.
 
     Raises:
         InputError: The task has no likelihood of a linear predictor.
     """
     observed = patients.target["observed"]
     target = {name: values[observed] for name, values in patients.target.items()}
-    likelihood = task.linear_likelihood(target)  # a task without one is refused before slides are read
+    likelihood = task.linear_likelihood(target)  # raises before slides are read
     backbone.statistics, backbone.readouts = torch.nn.ModuleDict(), torch.nn.ModuleDict()
     slides = _fit_statistics(backbone, patients)
     rna = _fit_rna(backbone, patients)
@@ -135,7 +136,7 @@ def _fit_rna(backbone: Backbone, patients: TrainingPatients) -> GeneDesigns:
 
 
 def _folds(task: Task, patients: TrainingPatients, seed: int) -> list[NDArray[np.bool_]]:
-    """(n,) masks of the observed patients of each fold, stratified by event or class."""
+    """Split the observed patients into folds, stratified by event or class; each fold is a mask (n,)."""
     observed = np.flatnonzero(patients.target["observed"].numpy())
     stratum = patients.target.get(task.outcome[-1], patients.target["observed"]).numpy()[observed]
     order = np.random.default_rng(seed).permutation(len(observed))
@@ -151,10 +152,10 @@ def _folds(task: Task, patients: TrainingPatients, seed: int) -> list[NDArray[np
 def _fit_programs(
     backbone: Backbone, patients: TrainingPatients, slides: SlideDesigns, folds: list[NDArray[np.bool_]]
 ) -> tuple[dict[str, int], dict[tuple[int, str], Tensor]]:
-    """Fit the measured programs to each magnification's statistics.
+    """Predict the measured programs from each magnification's statistics.
 
     Returns:
-        {subspace: P} of those that are predicted, and {(m, s): (n, P)} each patient's by the others'.
+        {subspace: P}, the numbers of predicted programs, and {(m, s): (n, P)}, cross-fitted predictions.
     """
     sizes = {s: patients.programs[s].shape[1] if s in patients.programs else 0 for s in SUBSPACES}
     if not 0 < sum(sizes.values()) <= MAX_PROGRAMS:

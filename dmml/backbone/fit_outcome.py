@@ -1,4 +1,4 @@
-"""Fits the outcome: a model that reads RNA and slides, and what slides alone tell a patient without RNA."""
+"""Fitting of the outcome: a model of RNA and slides, and models of slides alone for patients without RNA."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from dmml.linear.likelihoods import Likelihood
 from dmml.types import SUBSPACES
 
 BESIDE_RNA = ("shift", "composition", "rare")
-"""Statistics that the outcome is read from beside RNA. Contrasts repeat what RNA measures better. Without composition,
-the amount of a tissue is read through the mean of all tiles alone (concordance 0.788 against 0.827 where it decides)"""
+"""Statistics from which the outcome is predicted alongside RNA. Contrasts are left out, because RNA measures the same
+better. Without composition, the amount of a tissue would enter only through the mean of all tiles (concordance 0.788,
+against 0.827 with composition, where that amount decides)"""
 MIN_PATIENTS = 8
-"""Fewest patients with both RNA and slides from whom anything is regressed on slides"""
+"""Minimum number of patients with both RNA and slides for a regression of RNA or programs on slides"""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the composed predictor among which those of patients without RNA are averaged"""
+"""Candidate shares of the composed predictor for patients without RNA; their mean is used (`share_of_composed`)"""
 MAX_SLOPE = 3.0
-"""Largest slope of an average of the two; out of fold, slopes are rather below 1"""
+"""Maximum slope of an averaged predictor in `share_of_composed`; cross-fitted, slopes tend to be below 1"""
 N_PARTS = len(SUBSPACES) + 1
 """Parts of a predictor: the two subspaces, and the tissue-specific part"""
 
 
 @dataclass
 class OutcomeData:
-    """What the models of the outcome are fitted to: n training patients.
+    """Data of n training patients, to which the models of the outcome are fitted.
 
     Attributes:
-        likelihood: Of the patients whose outcome is known, in their order.
-        observed: (n,) bool, whose outcome is known.
-        has_expression: (n,) bool.
-        has_tissue: (n,) bool.
-        genes: Genes of the training patients.
-        statistics: {statistic: (n, r)} of their slides.
+        likelihood: Likelihood of the patients whose outcome is known, in the same order.
+        observed: (n,) bool, whether a patient's outcome is known.
+        has_expression: (n,) bool, whether a patient has RNA.
+        has_tissue: (n,) bool, whether a patient has tokens at any magnification.
+        genes: Designs of the patients' genes.
+        statistics: {statistic: (n, r)} designs of the patients' slides.
     """
 
     likelihood: Likelihood
@@ -49,7 +50,7 @@ class OutcomeData:
     genes: GeneDesigns
     statistics: Mapping[str, NDArray[np.float64]]
     beside_rna: dict[str, NDArray[np.float64]] = field(init=False)
-    """{block: (n, r)} of the model that reads RNA; {} without RNA"""
+    """{block: (n, r)} designs of the model that reads RNA; {} without RNA"""
 
     def __post_init__(self) -> None:
         self.beside_rna = {}
@@ -59,11 +60,11 @@ class OutcomeData:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of all patients' parts: (n, 3, q)."""
+        """Shape (n, 3, q) of the parts of all patients' predictors."""
         return len(self.observed), N_PARTS, self.likelihood.n_outputs
 
     def rna_parts(self, model: BlockModel) -> NDArray[np.float64]:
-        """(n, 2 q) the RNA's part of the predictor by subspace; 0 for a subspace without genes."""
+        """Return the RNA's part of the predictor, (n, 2 q), tumor before TME; 0 for a subspace without genes."""
         designs = self.genes.designs
         parts = {s: designs[s] @ weights for s, weights in self.genes.split(model.weights["rna"]).items()}
         nothing = np.zeros_like(next(iter(parts.values())))
@@ -75,10 +76,10 @@ class Outcome:
     """The fitted models of the outcome.
 
     Attributes:
-        with_rna: {block: (p, q)} weights for patients with RNA; {} where there is none.
-        from_slide: {statistic: (p, 3 q)} weights for patients without RNA, by part of the predictor.
-        cross_fitted: (2, n, 3, q) parts of the predictor: with the RNA that patients have, and as if nobody had RNA.
-            Patients whose outcome is unknown teach nothing of the outcome.
+        with_rna: {block: (p, q)} weights for patients with RNA; {} if no patient has RNA.
+        from_slide: {statistic: (p, 3 q)} weights for patients without RNA, for the three parts of the predictor.
+        cross_fitted: (2, n, 3, q) cross-fitted parts of the predictor: first with the RNA that patients have, then as
+            if no patient had RNA. Patients with an unknown outcome are predicted, too, but not fitted to.
     """
 
     with_rna: dict[str, NDArray[np.float64]]
@@ -87,16 +88,17 @@ class Outcome:
 
 
 def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcome:
-    """Fit the models of the outcome, and predict each patient from weights that were fitted without the patient.
+    """Fit the models of the outcome, and predict each patient with weights that were fitted without that patient.
 
-    A patient without RNA is predicted in two ways: composed, E[f_RNA | slide] + f_tissue, which knows what RNA tells of
-    the outcome; and directly from the slide, which also knows what a slide tells and RNA hides. Their average is weighted
-    by the likelihood of cross-fitted predictions (`share_of_composed`). Composed is better where slides and RNA carry the
-    same signal, direct where the RNA's parts cancel.
+    A patient without RNA is predicted in two ways. The composed predictor, E[f_RNA | slide] + f_tissue, uses what the
+    model with RNA has learned about the outcome; it is better where slides and RNA carry the same signal. The direct
+    predictor is fitted to slides alone and also uses signal that slides show and RNA hides; it is better where the
+    RNA's parts cancel. The two are averaged, weighted by the likelihood of their cross-fitted predictions
+    (`share_of_composed`).
 
     Args:
-        data: Training patients.
-        folds: (n,) masks that part the patients: each is predicted by the models of the others.
+        data: Data of the training patients.
+        folds: (n,) bool masks that partition the patients; each fold is predicted by models fitted to the others.
     """
     cross_fitted = np.zeros((2, *data.shape))
     if data.observed.sum() < 2 or not (data.beside_rna or data.statistics):
@@ -122,14 +124,14 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
 
 
 def share_of_composed(likelihood: Likelihood, composed: NDArray, direct: NDArray) -> float:
-    """Mean share of the composed predictor, each of `SHARES` weighted by the likelihood that it gives the patients.
+    """Average the candidate `SHARES` of the composed predictor, each weighted by the likelihood of its predictions.
 
-    Every average is compared at its own best slope, since the sum is calibrated afterwards.
+    Each candidate is judged at its best slope, because the average is calibrated afterwards.
 
     Args:
-        likelihood: Of n patients.
-        composed: (n, q) cross-fitted.
-        direct: (n, q) cross-fitted.
+        likelihood: Likelihood of n patients.
+        composed: (n, q) cross-fitted composed predictor.
+        direct: (n, q) cross-fitted direct predictor.
 
     Source: Bayesian model averaging with equal prior weights.
     """
@@ -142,20 +144,20 @@ def share_of_composed(likelihood: Likelihood, composed: NDArray, direct: NDArray
 
 
 class _Models:
-    """The models, fitted to some of the patients.
+    """The models of the outcome, fitted to a subset of the patients.
 
     Args:
-        data: All patients; they are the rows of everything predicted.
-        rows: (n,) bool, of patients with a known outcome, to whom the models are fitted.
-        like: Models whose variances are taken; None = variances are chosen by evidence.
+        data: All n patients; predictions are made for all of them.
+        rows: (n,) bool, the patients to whom the models are fitted; their outcome must be known.
+        like: Models whose variances are reused; None = variances are chosen by evidence.
     """
 
     beside_rna: BlockModel | None = None
-    """Of RNA and what stands beside it"""
+    """Model of RNA and the statistics in `BESIDE_RNA`"""
     slide: BlockModel | None = None
-    """Of slides alone"""
+    """Model of slides alone"""
     regression: BlockRegression | None = None
-    """Of the RNA's parts on slides"""
+    """Regression of the RNA's parts on slides"""
 
     def __init__(self, data: OutcomeData, rows: NDArray[np.bool_], like: _Models | None = None):
         self.data = data
@@ -164,7 +166,7 @@ class _Models:
         if data.statistics:
             self.slide = self._fit(data.statistics, rows, None if like is None else like.slide)
         if self.beside_rna is not None and self.slide is not None:
-            # The RNA's parts are known of patients whose outcome is not.
+            # The RNA's parts are known even for patients whose outcome is not.
             unknown = ~data.observed if like is None else np.zeros_like(rows)
             taught = data.has_expression & data.has_tissue & (rows | unknown)
             self.regression = self._regress(taught, like)
@@ -184,17 +186,17 @@ class _Models:
         return fit_regression_with_variances(targets, some, like.regression.log_variance)
 
     def intercept(self, model: BlockModel | None) -> NDArray[np.float64]:
-        """(q,) of a model; 0 without one."""
+        """Return a model's intercept (q,); 0 for None."""
         return np.zeros(self.data.shape[2]) if model is None else model.intercept
 
     def with_rna(self) -> NDArray[np.float64]:
-        """(n, 3, q) parts for patients with RNA."""
+        """Return the parts (n, 3, q) for patients with RNA; 0 without a model that reads RNA."""
         if self.beside_rna is None:
             return np.zeros(self.data.shape)
         return self._parts(self.data.rna_parts(self.beside_rna), self._tissue(self.beside_rna, self.data.beside_rna))
 
     def composed(self) -> NDArray[np.float64]:
-        """(n, 3, q) E[f_RNA | slide] + f_tissue; 0 without a model that reads RNA."""
+        """Return E[f_RNA | slide] + f_tissue in parts (n, 3, q); 0 without a model that reads RNA."""
         if self.beside_rna is None:
             return np.zeros(self.data.shape)
         of_rna = np.zeros((self.data.shape[0], len(SUBSPACES) * self.data.shape[2]))
@@ -203,14 +205,14 @@ class _Models:
         return self._parts(of_rna, self._tissue(self.beside_rna, self.data.beside_rna))
 
     def direct(self) -> NDArray[np.float64]:
-        """(n, 3, q) of the model of slides alone, all of it in the tissue-specific part."""
+        """Return the parts (n, 3, q) of the model of slides alone, which is entirely in the tissue-specific part."""
         parts = np.zeros(self.data.shape)
         if self.slide is not None:
             parts[:, -1] = self._tissue(self.slide, self.data.statistics)
         return parts
 
     def from_slide(self, share: float) -> dict[str, NDArray[np.float64]]:
-        """{statistic: (p, 3 q)} weights of patients without RNA, at a share of the composed predictor."""
+        """Return {statistic: (p, 3 q)} weights for patients without RNA, at a given share of the composed predictor."""
         weights = {}
         for name, x in self.data.statistics.items():
             q = self.data.shape[2]
@@ -224,7 +226,7 @@ class _Models:
         return weights
 
     def _tissue(self, model: BlockModel, designs: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """(n, q) what a model reads from slides."""
+        """Return the slides' part (n, q) of a model's predictor."""
         parts = [designs[name] @ weights for name, weights in model.weights.items() if name != "rna"]
         return sum(parts, np.zeros((self.data.shape[0], self.data.shape[2])))
 

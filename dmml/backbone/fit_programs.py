@@ -1,4 +1,4 @@
-"""Fits measured programs to statistics of slides, and predicts each patient's from the others."""
+"""Regression of measured programs on statistics of slides, with cross-fitted predictions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dmml.linear.gaussian import fit_regression, fit_regression_with_variances
 
 @dataclass
 class FittedPrograms:
-    """Programs of one subspace, read from one magnification.
+    """Programs of one subspace, predicted from one magnification.
 
     Attributes:
         weights: {statistic: (r, P)}.
-        cross_fitted: (n, P) predictions, each from weights that were fitted without the patient.
+        cross_fitted: (n, P) predictions, each with weights that were fitted without the patient.
     """
 
     weights: dict[str, NDArray[np.float64]]
@@ -27,13 +27,13 @@ class FittedPrograms:
 def fit_programs(
     measured: NDArray, designs: Mapping[str, NDArray], taught: NDArray[np.bool_], folds: Iterable[NDArray[np.bool_]]
 ) -> FittedPrograms:
-    """Ridge regression of the programs, one variance per statistic.
+    """Fit a ridge regression of the programs with one variance per statistic.
 
     Args:
-        measured: (n, P), centred; rows of patients without RNA are not read.
+        measured: (n, P), centred; rows of patients without RNA are ignored.
         designs: {statistic: (n, r)}; 0 for a patient without tissue.
-        taught: (n,) bool, patients with RNA and tissue.
-        folds: (n,) masks that part the patients.
+        taught: (n,) bool, whether a patient has both RNA and tissue; the regression is fitted to these patients.
+        folds: (n,) bool masks that partition the patients.
     """
     fitted = fit_regression(measured[taught], {name: x[taught] for name, x in designs.items()})
     cross_fitted = np.zeros(measured.shape)

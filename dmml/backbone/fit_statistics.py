@@ -1,4 +1,4 @@
-"""Fits the statistics of slides on the tokens of training patients, in streaming passes over a bounded sample."""
+"""Fitting of slide statistics to the tokens of training patients, streamed, with a bounded number per patient."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from dmml.types import Bag
 N_CLUSTERS = 6
 MAX_DIRECTIONS = 8
 EDGE_MARGIN, MIN_KURTOSIS = 1.1, 0.5
-"""A direction stands out where its variance exceeds the edge of noise by a tenth and its scores' excess kurtosis exceeds
-0.5"""
+"""A direction stands out if its variance exceeds the edge of the noise by a tenth, and the excess kurtosis of its
+scores exceeds 0.5"""
 MIN_TOKENS_PER_DIMENSION = 4
-"""With fewer, the eigenvalues of pure noise spread so far that their median is not its variance"""
+"""With fewer tokens, the eigenvalues of pure noise spread so far that their median is not the variance of the noise"""
 NULL_VARIANCE = 1e-6
-"""Relative to the largest eigenvalue; smaller ones are rounding errors"""
+"""Relative to the largest eigenvalue; smaller eigenvalues are rounding errors"""
 CLUSTER_SAMPLE = 40_000
-"""Tokens of all patients together on which clusters are found"""
+"""Approximate number of tokens, over all patients together, to which clusters are fitted"""
 CLUSTER_DIMENSIONS = 64
-"""Leading principal components in which clusters are looked for; K-means on all 1,024 features takes ten times as long"""
+"""Number of principal components on which K-means runs; on all 1,024 features it takes ten times as long"""
 _STARTS, _REDUCED_STARTS, _ITERATIONS = 3, 10, 25
-"""Starts of K-means on all features, and in the leading components, where a start costs little"""
+"""Starts of K-means on all features and on principal components, where a start is cheap; iterations of each start"""
 
 Bags = Callable[[], Iterable[Bag]]
-"""Gives a fresh pass over the patients: each a bag of one patient (1, N, D), with N bounded"""
+"""Starts a fresh pass over the patients, which yields one bag (1, N, D) per patient, with bounded N"""
 
 
 def fit_slide_statistics(
     bags: Bags, mean: np.ndarray, scale: np.ndarray, n_patients: int, n_clusters: int = N_CLUSTERS, seed: int = 0
 ) -> SlideStatistics:
-    """Fit clusters of tissue and directions that stand out, without labels.
+    """Fit tissue clusters and directions that stand out from noise, without labels.
 
     Args:
-        bags: Passes over the training patients of one magnification.
-        mean: (D,) of the features of training patients.
-        scale: (D,) their standard deviation.
+        bags: Starts a pass over the training patients at one magnification.
+        mean: (D,) mean of the features over training patients.
+        scale: (D,) standard deviation of the features over training patients.
         n_patients: Number of bags in a pass.
-        n_clusters: K; 0 clusters are fitted where slides hold too few vectors.
-        seed: Of the sample of tokens and of the starts of K-means.
+        n_clusters: K; if slides contain too few vectors, neither clusters nor directions are fitted.
+        seed: Seed of the sample of tokens and of the starts of K-means.
 
-    Source: K-means in the leading principal components; the edge is that of Marchenko & Pastur 1967.
+    Source: K-means on the leading principal components; Marchenko & Pastur 1967 for the edge of the noise.
     """
     fitted = SlideStatistics(len(mean))
     fitted.mean, fitted.scale = (torch.as_tensor(values, dtype=torch.float32) for values in (mean, scale))
@@ -59,7 +59,7 @@ def fit_slide_statistics(
 
 
 def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed: int) -> Tensor | None:
-    """(K, D) centres of the slide-centred tokens; None where slides hold too few vectors to differ within."""
+    """Return centres (K, D) of the slide-centred tokens; None if slides contain too few vectors, or equal ones."""
     rng = np.random.default_rng(seed)
     each = max(16, CLUSTER_SAMPLE // max(1, n_patients))
     sample = []
@@ -78,7 +78,7 @@ def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed:
     reduced = (tokens - origin) @ axes
     best, lowest = None, np.inf
     for start in range(_STARTS if tokens.shape[1] <= CLUSTER_DIMENSIONS else _REDUCED_STARTS):
-        # Fewer distinct tokens than clusters leave some clusters empty, which does no harm.
+        # With fewer distinct tokens than clusters, some clusters stay empty, which does no harm.
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             centres, nearest = kmeans2(reduced, n_clusters, iter=_ITERATIONS, minit="++", rng=seed + start)
@@ -93,7 +93,7 @@ def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed:
 
 
 def _leading_components(tokens: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D,) and principal axes (D, n_components) of tokens (T, D); 0 and all D axes where there are no more."""
+    """Return mean (D,) and principal axes (D, n_components) of tokens (T, D); 0 and identity if D ≤ n_components."""
     dim = tokens.shape[1]
     if dim <= n_components:
         return np.zeros(dim, tokens.dtype), np.eye(dim, dtype=tokens.dtype)
@@ -103,7 +103,7 @@ def _leading_components(tokens: np.ndarray, n_components: int) -> tuple[np.ndarr
 
 
 def _directions(bags: Bags, fitted: SlideStatistics) -> tuple[Tensor, Tensor]:
-    """(J, D) directions of the residuals that stand out, and the standard deviation of the noise, ()."""
+    """Return the directions (J, D) in which residuals stand out from noise, and the noise's standard deviation ()."""
     dim = len(fitted.mean)
     covariance, n_tokens = torch.zeros(dim, dim, dtype=torch.float64), 0
     for bag in bags():
@@ -111,13 +111,13 @@ def _directions(bags: Bags, fitted: SlideStatistics) -> tuple[Tensor, Tensor]:
         covariance += (residual.T @ residual).double()
         n_tokens += len(residual)
     value, vector = torch.linalg.eigh(covariance / max(1, n_tokens))
-    # Features that are constant, and directions that too few tokens cannot span, say nothing of the noise.
+    # Constant features, and directions that too few tokens cannot span, carry no information about the noise.
     spectrum = value[value > NULL_VARIANCE * value[-1]]
     if not len(spectrum) or n_tokens < MIN_TOKENS_PER_DIMENSION * len(spectrum):
         return torch.zeros(0, dim), torch.ones(())
     typical = spectrum.median()
     edge = EDGE_MARGIN * (1 + (len(spectrum) / n_tokens) ** 0.5) ** 2
-    candidates = vector[:, value / typical > edge].flip(1).T.float()  # the largest first
+    candidates = vector[:, value / typical > edge].flip(1).T.float()  # largest variance first
     if len(candidates):
         tails = _excess_kurtosis(bags, fitted, candidates)
         heavy = torch.nonzero(tails > MIN_KURTOSIS).flatten()
@@ -129,7 +129,7 @@ def _directions(bags: Bags, fitted: SlideStatistics) -> tuple[Tensor, Tensor]:
 
 
 def _excess_kurtosis(bags: Bags, fitted: SlideStatistics, candidates: Tensor) -> Tensor:
-    """(J,) of the residuals' scores along directions (J, D)."""
+    """Return the excess kurtosis (J,) of the residuals' scores along directions (J, D)."""
     second, fourth, count = torch.zeros(len(candidates)), torch.zeros(len(candidates)), 0
     second, fourth = second.double(), fourth.double()
     for bag in bags():

@@ -12,41 +12,43 @@ from dmml.types import Bag
 
 STATISTICS = ("shift", "composition", "contrasts", "rare")
 CONTRAST_SHRINKAGE = 3.0
-"""Number of tokens at the cluster's centre that are added to a contrast, which shrinks it"""
+"""Number of pseudo-tokens at a cluster's centre that are added to its contrast, which shrinks the contrast towards 0"""
 RARE_THRESHOLD = 1.5
-"""Standard deviations beyond which a token counts as far out along a direction"""
+"""Number of standard deviations beyond which a token counts as an outlier along a direction"""
 ROOT_OFFSET = 0.01
-"""Makes the signed root smooth at 0; noise alone gives mean squares of about this size"""
+"""Makes the signed root smooth at 0; pure noise has mean signed squares of about this size"""
 
 
 def signed_square(z: Tensor) -> Tensor:
-    """Square of what is far out, with its sign: e |e| with e = sign(z) max(|z| − 1.5, 0), elementwise."""
+    """Square the excess over the threshold and keep its sign: e |e| with e = sign(z) max(|z| − 1.5, 0), elementwise."""
     excess = z - z.clamp(-RARE_THRESHOLD, RARE_THRESHOLD)
     return excess * excess.abs()
 
 
 def root_length(mean: Tensor) -> Tensor:
-    """√(|r| + 0.01) of a mean r of signed squares; r / √(|r| + 0.01) is its signed root."""
+    """Return √(|r| + 0.01) for a mean r of signed squares, whose signed root is r / √(|r| + 0.01)."""
     return (mean.abs() + ROOT_OFFSET).sqrt()
 
 
 class SlideStatistics(nn.Module):
-    """Statistics of one magnification's tokens, fixed once they are fitted (`fit_slide_statistics`).
+    """Statistics of the tokens of one magnification; `fit_slide_statistics` fits their parameters.
 
-    With x̂ the standardised token, s the mean of its slide, k its nearest cluster and g_k that cluster's centre:
+    Let x̂_n be a standardised token, s the mean of its slide, k its nearest cluster, g_k that cluster's centre and N_k
+    its number of tokens:
 
     - shift (D): mean of x̂ over all tokens of the patient;
     - composition (K): share of the tokens in each cluster;
-    - contrasts (K · D): c_k = Σ_{n in k} (x̂_n − s − g_k) / (N_k + 3), from which every shift of a whole slide is gone;
-    - rare (J): with y_n = x̂_n − s − g_k − c_k and z = y · v_j / u for each direction v_j that stands out,
-      the signed root r / √(|r| + 0.01) of r = mean_n e |e| with e = sign(z) max(|z| − 1.5, 0), which grows in proportion
-      to how far out a few tokens are.
+    - contrasts (K · D): c_k = Σ_{n in k} (x̂_n − s − g_k) / (N_k + 3), which is invariant to a shift of a whole slide;
+    - rare (J): with the residual y_n = x̂_n − s − g_k − c_k, and z = y · v_j / u for each direction v_j that stands out
+      and the noise's standard deviation u, the signed root r / √(|r| + 0.01) of r = mean_n e |e| with
+      e = sign(z) max(|z| − 1.5, 0); it grows in proportion to how far out a few tokens are.
 
-    All are invariant to the order of tokens, to padding and to batch mates; the cost is linear in tokens.
+    All are invariant to the order of tokens, to padding and to the other patients of a batch. The cost is linear in the
+    number of tokens.
 
     Args:
         n_features: D.
-        n_clusters: K; 0 where slides hold single vectors, and then there is only a shift.
+        n_clusters: K; 0 if slides are single vectors, in which case only the shift has columns.
         n_directions: J.
     """
 
@@ -60,35 +62,35 @@ class SlideStatistics(nn.Module):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Columns of each statistic."""
+        """Number of columns of each statistic."""
         n_clusters, n_features = self.centres.shape
         sizes = (n_features, n_clusters, n_clusters * n_features, len(self.directions))
         return dict(zip(STATISTICS, sizes, strict=True))
 
     def forward(self, bag: Bag) -> dict[str, Tensor]:
-        """→ {statistic: (B, columns)} float32; 0 for a patient without tokens."""
+        """Return {statistic: (B, columns)} in float32; 0 for a patient without tokens."""
         with torch.autocast(bag.features.device.type, enabled=False):
             x, slide = self.prepare(bag)
             return self.from_scores(x, slide, x @ self.line()[0].T, bag.mask)
 
     def line(self) -> tuple[Tensor, Tensor]:
-        """Weight (K + J, D) and bias by which tokens, not standardised, give scores along centres and directions."""
+        """Return weight (K + J, D) and bias (K + J,) that map raw tokens to scores along the centres and directions."""
         weight = torch.cat([self.centres, self.directions]) / self.scale
         return weight, weight.new_zeros(len(weight))
 
     def prepare(self, bag: Bag) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, D), not standardised, with zeros as padding, and membership of slides (B, N, S)."""
+        """Return raw tokens (B, N, D) in float32 with padding set to 0, and one-hot slide membership (B, N, S)."""
         index = torch.arange(bag.count_slides(), device=bag.slide.device).view(1, -1, 1)
         slide = ((bag.slide.unsqueeze(1) == index) & bag.mask.unsqueeze(1)).float()  # (B, S, N)
         return clear_padding(bag.features.float(), bag.mask), slide.transpose(1, 2)
 
     def from_scores(self, x: Tensor, slide: Tensor, along: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """As `forward`, where the product with the features has been computed already.
+        """Compute the same statistics as `forward` from scores that have been computed already.
 
         Args:
             x: (B, N, D) from `prepare`.
             slide: (B, N, S) from `prepare`.
-            along: (B, N, K + J) their product with `line`.
+            along: (B, N, K + J) scores of `x` by the weight and bias of `line`.
             mask: (B, N) bool.
         """
         count = mask.sum(1, keepdim=True).clamp_min(1).float()  # (B, 1)
@@ -101,7 +103,7 @@ class SlideStatistics(nn.Module):
         n_clusters, n_slides = len(self.centres), slide.shape[2]
         cluster = self._one_hot(nearest)
 
-        # Sums over clusters within slides in one pass over the tokens, and all others from them.
+        # One pass over the tokens sums them by slide and cluster; all other sums follow from these.
         group = torch.where(nearest < 0, -1, slide.argmax(2) * n_clusters + nearest)
         by_slide = sum_by_group(x, group, n_slides * n_clusters).unflatten(1, (n_slides, n_clusters))  # (B, S, K, D)
         total = by_slide.sum(2)  # (B, S, D)
@@ -118,7 +120,7 @@ class SlideStatistics(nn.Module):
         }
 
     def assign(self, x: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each token lies within its slide.
+        """Score each token relative to its slide, and assign it to its nearest cluster.
 
         Args:
             x: (B, N, D) from `prepare`.
@@ -126,18 +128,18 @@ class SlideStatistics(nn.Module):
             mask: (B, N) bool.
 
         Returns:
-            Scores (B, N, K + J) of the slide-centred tokens along the clusters' centres and the directions, and each
-            token's nearest cluster (B, N, K), one-hot, 0 at padding.
+            Scores (B, N, K + J) of the slide-centred tokens along the centres and directions, and each token's nearest
+            cluster (B, N, K), one-hot, 0 at padding.
         """
         along, nearest = self._nearest(x @ self.line()[0].T, slide, mask)
         return along, self._one_hot(nearest)
 
     def _nearest(self, along: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Slide-centred scores from those (B, N, K + J) of the tokens as they are, and the nearest cluster (B, N), −1 at padding."""
-        # Rows of N numbers: with the few scores as columns, every operation would be many times slower.
+        """Centre scores (B, N, K + J) by slide, and return them with the nearest cluster (B, N), −1 at padding."""
+        # N is the last, contiguous dimension: with the few scores last, every operation would be many times slower.
         slides, along = slide.transpose(1, 2), along.transpose(1, 2).contiguous()  # (B, S, N), (B, K + J, N)
         per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)
-        # Scores are linear in the tokens, so their slide means can be subtracted: they are fewer than the features.
+        # Scores are linear in the tokens, so centring the few scores replaces centring all features.
         along = along - (along @ slide / per_slide) @ slides
         n_clusters = len(self.centres)
         distance = self.centres.square().sum(1, keepdim=True) / 2 - along[:, :n_clusters]
@@ -145,12 +147,12 @@ class SlideStatistics(nn.Module):
         return along.transpose(1, 2), nearest
 
     def _one_hot(self, nearest: Tensor) -> Tensor:
-        """(B, N) → (B, N, K); 0 at padding. Laid out in rows of N numbers, as `_nearest` wants them."""
+        """Encode clusters as one-hot (B, N, K), 0 at padding; stored with N last for speed, as in `_nearest`."""
         index = torch.arange(len(self.centres), device=nearest.device).view(1, -1, 1)
         return (nearest.unsqueeze(1) == index).float().transpose(1, 2)
 
     def rare_scores(self, along: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:
-        """(B, N, J) z of the residuals y along each direction, 0 at padding.
+        """Return the scores z (B, N, J) of the residuals y along each direction, 0 at padding.
 
         Args:
             along: (B, N, J) scores of the slide-centred tokens.
@@ -158,17 +160,17 @@ class SlideStatistics(nn.Module):
             contrasts: (B, K, D).
         """
         explained = self.directions @ (self.centres + contrasts).transpose(1, 2)  # (B, J, K)
-        members = cluster.transpose(1, 2)  # in rows of N numbers, as in `_nearest`
+        members = cluster.transpose(1, 2)  # N last, as in `_nearest`
         z = (along.transpose(1, 2) - explained @ members) / self.unit * members.sum(1, keepdim=True)
         return z.transpose(1, 2)
 
     def _rare(self, z: Tensor, count: Tensor) -> Tensor:
-        """(B, J) from the scores z (B, N, J)."""
+        """Return the rare statistic (B, J) from the scores z (B, N, J)."""
         far_out = signed_square(z).sum(1) / count
         return far_out / root_length(far_out)
 
     def residual(self, bag: Bag) -> Tensor:
-        """(tokens, D) residuals of one patient's real tokens: less slide mean, cluster centre and contrast, standardised."""
+        """Return one patient's residuals (tokens, D): standardised tokens minus slide mean, centre and contrast."""
         x, slide = self.prepare(bag)
         x, slide = x[0][bag.mask[0]] / self.scale, slide[0][bag.mask[0]]
         mean = (slide.T @ x) / slide.sum(0).clamp_min(1).unsqueeze(-1)

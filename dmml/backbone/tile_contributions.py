@@ -1,4 +1,4 @@
-"""What each tile adds to the backbone's logits: a decomposition whose parts add up exactly."""
+"""The contribution of each tile to the backbone's logits, in an exact decomposition."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PARTS = (*SUBSPACES, "tissue")
 
 @dataclass(frozen=True)
 class TileContributions:
-    """The backbone's logits, tile by tile.
+    """The backbone's logits, decomposed by part and tile.
 
-    For each part, Σ_m Σ_n tiles[part][m][:, n] + constant[part] is the part of the backbone's logits.
+    Each part of the backbone's logits equals Σ_m Σ_n tiles[part][m][:, n] + constant[part].
 
     Attributes:
         tiles: {part: {magnification: (B, N_m, C)}}, 0 at padding.
-        constant: {part: (B, C)} what no tile gives: the calibration's constant, and what was read from measured RNA.
+        constant: {part: (B, C)} what no tile contributes: the calibration's bias, and logits from measured RNA.
     """
 
     tiles: dict[str, dict[int, Tensor]]
@@ -44,23 +44,24 @@ def tile_contributions(
 ) -> TileContributions:
     """Decompose the backbone's logits over tiles.
 
-    A tile is compared with the mean training patient: a tissue of average statistics adds 0, whatever its size. With N
-    tiles of a patient at a magnification, weights A of a standardised statistic and its training mean μ, tile n of
-    cluster k and slide mean s adds
+    Tiles are compared with the mean training patient, so that tissue with average statistics adds 0, whatever its size.
+    If a patient has N tiles at a magnification, and a standardised statistic has weights A and training mean μ, then
+    tile n, in cluster k and with slide mean s, adds
 
     - shift: (x̂_n − μ) · A / N;
     - composition: A_k / N − μ · A / N;
-    - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, with s held fixed: how a tile differs from its slide;
+    - contrasts: (x̂_n − s − g_k) · A_k / (N_k + 3) − μ · A / N, where s is held fixed, so that a tile is compared with
+      its slide;
     - rare: with r = mean e |e|, e_n |e_n| A / (N √(|r| + 0.01)) − μ A / N.
 
-    Where a column is clipped, everything that tiles give to it is scaled by clipped / unclipped, so that the sum stays
-    exact.
+    If a column is clipped, all contributions to it are scaled by clipped / unclipped, so that the sum remains exact.
 
     Args:
-        backbone: Fitted.
-        bags: {magnification: Bag} with at least one (padding) token, of all magnifications that the backbone reads.
+        backbone: A fitted backbone.
+        bags: {magnification: Bag} for all magnifications that the backbone uses, each with at least one token, which
+            may be padding.
         expression: {subspace: (B, G)} standardised.
-        has_expression: (B,) bool. A subspace whose RNA was measured is read from RNA, and its tiles add 0.
+        has_expression: (B,) bool. With measured RNA, a subspace is computed from RNA, and tiles add 0 to it.
     """
     with torch.autocast(has_expression.device.type, enabled=False):
         statistics = backbone.slide_statistics(bags)
@@ -82,11 +83,11 @@ def tile_contributions(
 
 @dataclass(frozen=True)
 class _Columns:
-    """One statistic of one magnification, as the three parts' predictors read it.
+    """Columns of one statistic at one magnification, with their weights in the three parts' predictors.
 
     Attributes:
-        mean: (d,) of training patients.
-        weight: (B, d, 3 q), 1 / scale and the factor of clipped columns included.
+        mean: (d,) mean over training patients.
+        weight: (B, d, 3 q), including 1 / scale and the factor of clipped columns.
     """
 
     mean: Tensor
@@ -94,19 +95,19 @@ class _Columns:
 
     @property
     def offset(self) -> Tensor:
-        """(B, 1, 3 q) predictors of the mean training patient, to be subtracted from all tiles together."""
+        """Predictors (B, 1, 3 q) of the mean training patient, to be subtracted once from the sum over all tiles."""
         return (self.mean @ self.weight).unsqueeze(1)
 
 
 def _columns(
     backbone: Backbone, name: str, magnification: int, statistics: Mapping[int, Mapping[str, Tensor]], uses_rna: Tensor
 ) -> _Columns | None:
-    """Weights of a statistic at a magnification for patients with and without RNA (B,); None where no part reads it."""
+    """Return the weights of a statistic at a magnification, given `uses_rna` (B,) bool; None if no part uses it."""
     if f"slide_{name}" not in backbone.readouts:
         return None
     readout = backbone.readouts[f"slide_{name}"]
-    # A readout holds all magnifications side by side; the readouts of one statistic come from one block, so their mean,
-    # scale and clip are the same.
+    # A readout has the columns of all magnifications side by side. All readouts of a statistic come from one block, so
+    # they share mean, scale and clip.
     raw = statistics[magnification][name]
     first = sum(statistics[m][name].shape[1] for m in takewhile(lambda m: m != magnification, statistics))
     rows = slice(first, first + raw.shape[1])
@@ -119,7 +120,7 @@ def _columns(
     tissue = weight.new_zeros(q)
     if f"tissue_{name}" in backbone.readouts:
         tissue = backbone.readouts[f"tissue_{name}"].weight[rows]
-    # The parts of the subspaces are those of patients without RNA: with RNA no tile takes part in them.
+    # The subspaces always get the weights for patients without RNA: with RNA, tiles do not contribute to them.
     tissue = torch.where(uses_rna[:, None, None], tissue, weight[..., -q:])
     weight = torch.cat([weight[..., :-q], tissue], -1)
     return _Columns(mean, factor.unsqueeze(-1) * weight)
@@ -132,7 +133,7 @@ def _tile_predictors(
     statistics: Mapping[int, Mapping[str, Tensor]],
     uses_rna: Tensor,
 ) -> Tensor:
-    """(B, N, 3, q) what each tile of a magnification adds to the predictors of `PARTS`; 0 at padding."""
+    """Return what each tile of a magnification adds to the predictors of `PARTS`, (B, N, 3, q); 0 at padding."""
     fitted = backbone.statistics[f"{magnification}x"]
     columns = {name: _columns(backbone, name, magnification, statistics, uses_rna) for name in STATISTICS}
     x, slide = fitted.prepare(bag)
@@ -156,7 +157,7 @@ def _tile_predictors(
 
 
 def _contrasts(fitted: SlideStatistics, columns: _Columns, x: Tensor, slide: Tensor, cluster: Tensor) -> Tensor:
-    """(B, N, 3 q) (x̂_n − s − g_k) · A_k / (N_k + 3) for each token's own cluster k."""
+    """Return (x̂_n − s − g_k) · A_k / (N_k + 3), with k the cluster of token n, as (B, N, 3 q)."""
     n_clusters, n_features = fitted.centres.shape
     weight = columns.weight.unflatten(1, (n_clusters, n_features))  # (B, K, D, 3 q)
     flat = (weight / fitted.scale[:, None]).transpose(1, 2).flatten(2)  # (B, D, K · 3 q)
@@ -169,7 +170,7 @@ def _contrasts(fitted: SlideStatistics, columns: _Columns, x: Tensor, slide: Ten
 
 
 def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:
-    """(B, N, 3 q) N times what a token's scores z (B, N, J) along the rare directions add."""
+    """Return N times what each token's scores z (B, N, J) along the rare directions add, as (B, N, 3 q)."""
     squares = signed_square(z)
     mean = squares.sum(1, keepdim=True) / mask.sum(1).clamp_min(1)[:, None, None]  # (B, 1, J)
     return (squares / root_length(mean)) @ columns.weight - columns.offset
