@@ -67,7 +67,7 @@ def fit_block(
         return None
     _, size, right = np.linalg.svd(z, full_matrices=False)
     rank = min(whiten or MAX_RANK, len(z) - 1, int((size > 1e-6 * size[0]).sum()))
-    # The design is z @ basis: principal components as they are, or scaled to equal variance.
+    # The design is z @ basis: principal components, unscaled or scaled to equal variance.
     basis = right[:rank].T / (size[:rank] if whiten else 1.0)
     norm = np.sqrt(((z @ basis) ** 2).sum(1)[present.any(1)].mean())
     basis = basis * (spread > 1e-8)[:, None] / norm

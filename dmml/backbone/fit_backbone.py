@@ -80,7 +80,7 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     """
     observed = patients.target["observed"]
     target = {name: values[observed] for name, values in patients.target.items()}
-    likelihood = task.linear_likelihood(target)  # raises before slides are read
+    likelihood = task.linear_likelihood(target)  # an unsupported task is refused before slides are read
     backbone.statistics, backbone.readouts = torch.nn.ModuleDict(), torch.nn.ModuleDict()
     slides = _fit_statistics(backbone, patients)
     rna = _fit_rna(backbone, patients)
