@@ -79,7 +79,7 @@ class Outcome:
         with_rna: {block: (p, q)} weights for patients with RNA; {} if no patient has RNA.
         from_slide: {statistic: (p, 3 q)} weights for patients without RNA, for the three parts of the predictor.
         cross_fitted: (2, n, 3, q) cross-fitted parts of the predictor: first with the RNA that patients have, then as
-            if no patient had RNA. Patients with an unknown outcome are predicted, too, but not fitted to.
+            if no patient had RNA. Patients with an unknown outcome are predicted, but not used to fit the outcome.
     """
 
     with_rna: dict[str, NDArray[np.float64]]
