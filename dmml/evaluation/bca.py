@@ -1,4 +1,4 @@
-"""Ends of a bootstrap interval: percentiles, bias-corrected and accelerated, and the p that agrees with them."""
+"""Limits of a bootstrap interval, bias-corrected and accelerated (BCa), and the p value that agrees with them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 COVERAGE = 0.95
 LEFT_OUT = 200
-"""Groups of the jackknife; up to as many patients are left out one by one."""
+"""Maximum number of jackknife groups; up to this many patients are left out one by one."""
 MOST_BIAS = 1.5
 TIE = 1e-6
-"""Draws this near to a value are equal to it: weights are float32, and an accuracy takes few values."""
+"""Draws this close to a value count as equal to it: weights are float32, and an accuracy takes few distinct values."""
 
 
 class Correction(NamedTuple):
-    """How an interval departs from plain percentiles: both 0 = it does not."""
+    """How an interval departs from plain percentiles; with both fields 0, it does not."""
 
     bias: float = 0.0
     acceleration: float = 0.0
 
 
 PLAIN = Correction()
-"""Plain percentiles."""
+"""Correction of the plain percentile interval, i.e. none."""
 
 
 def left_out(n: int, groups: int = LEFT_OUT) -> NDArray:
-    """(min(n, groups), n) weights: all patients but one in each row, or but one group of equal size."""
+    """Jackknife weights (min(n, groups), n): each row leaves out one patient, or one of the groups of similar size."""
     groups = min(n, groups)
     return (np.arange(n) % groups != np.arange(groups)[:, None]).astype(np.float32)
 
@@ -35,13 +35,13 @@ def left_out(n: int, groups: int = LEFT_OUT) -> NDArray:
 def correction(value: float, draws: NDArray, jackknife: NDArray) -> Correction:
     """Bias and acceleration of the BCa interval.
 
-    Bias: the normal quantile of the share of draws below the estimate, half of those equal to it included.
-    Acceleration: a sixth of the skewness of the jackknife, Σ d³ / (6 (Σ d²)^1.5) with d = its mean − its values.
+    The bias is the normal quantile of the share of draws below the estimate, plus half of those equal to it. The
+    acceleration is a sixth of the skewness of the jackknife: Σ d³ / (6 (Σ d²)^1.5) with d = its mean − its values.
 
     Args:
         value: The estimate.
-        draws: (R,) the metric of the resamples.
-        jackknife: (groups,) the metric without a patient, or a group of them.
+        draws: (R,) the metric of each resample.
+        jackknife: (groups,) the metric without one patient or one group of patients.
 
     Source: Efron 1987.
     """
@@ -54,19 +54,19 @@ def correction(value: float, draws: NDArray, jackknife: NDArray) -> Correction:
     share = (below + tied / 2 + 0.5) / (len(draws) + 1)
     gap = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
     size = (gap**2).sum() ** 1.5
-    # Of a metric that is biased by more than its own noise (a calibration error near 0) no more is believed.
+    # A metric may be biased by more than its noise (a calibration error near 0); a larger correction is not credible.
     bias = float(np.clip(ndtri(share), -MOST_BIAS, MOST_BIAS))
     return Correction(bias, float((gap**3).sum() / (6 * size)) if size > 0 else 0.0)
 
 
 def percentiles(draws: NDArray, how: Correction = PLAIN) -> tuple[float, float]:
-    """Ends of the 95 % interval; undefined draws are left out, NaN when fewer than half are defined.
+    """Limits of the 95 % interval; undefined draws are left out, and fewer than half defined ones give NaN.
 
-    An end is the draw at Φ(b + (b + z) / (1 − a (b + z))), z = ∓1.96, b the bias and a the acceleration.
+    A limit is the draw at Φ(b + (b + z) / (1 − a (b + z))), with z = ∓1.96, b the bias and a the acceleration.
 
     Args:
-        draws: (R,).
-        how: Of the interval; the default is that of plain percentiles.
+        draws: (R,) the metric of each resample.
+        how: Correction of the interval; by default none, which gives plain percentiles.
     """
     from scipy.special import ndtr, ndtri
 
@@ -79,9 +79,10 @@ def percentiles(draws: NDArray, how: Correction = PLAIN) -> tuple[float, float]:
 
 
 def two_sided_p(draws: NDArray, how: Correction = PLAIN) -> float:
-    """Twice the smaller share of resampled differences on one side of 0, ties on both, with one added to each count.
+    """Twice the smaller share of resampled differences on one side of 0.
 
-    It agrees with `percentiles`: p < 0.05 where the 95 % interval leaves 0 out; a correction moves both alike.
+    Ties count on both sides, and one is added to each count. The p value agrees with `percentiles`: p < 0.05 if the
+    95 % interval excludes 0, because a correction affects both alike.
     """
     from scipy.special import ndtr, ndtri
 
@@ -89,9 +90,9 @@ def two_sided_p(draws: NDArray, how: Correction = PLAIN) -> float:
     if not len(draws):
         return float("nan")
     below, above = (((sign * draws <= TIE).sum() + 1) / (len(draws) + 1) for sign in (1, -1))
-    if min(below, above) >= 1:  # every draw is 0: nothing differs, and there is nothing to correct
+    if min(below, above) >= 1:  # every draw is 0: there is no difference, and nothing to correct
         return 1.0
-    # The level at which the interval's end would be 0 is that share of draws, corrected the other way round.
+    # The interval's limit would be 0 at the level given by this share of draws, with the correction inverted.
     ends = np.array([below, above]).clip(max=len(draws) / (len(draws) + 1))
     moved = ndtri(ends) - how.bias * np.array([1, -1])
     tilt = how.acceleration * np.array([1, -1])

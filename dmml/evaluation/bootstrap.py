@@ -1,9 +1,9 @@
-"""Patient bootstrap: intervals of one model, paired differences of two models on the same patients.
+"""Patient bootstrap: intervals of one model, and paired differences of two models on the same patients.
 
-Drawing n of n patients within strata makes intervals too narrow where a stratum, such as the events, is small: here
-m − 1 of its m are drawn and weigh m / (m − 1) (Rao & Wu 1988). Ends are bias-corrected and accelerated (Efron 1987):
-plain percentiles held an AUC of 0.86 on 90 patients in 92.9 % of cohorts, one of 0.97 in 89 %. What both reach is
-measured by `benchmarks/bootstrap_coverage.py`.
+Drawing n of n patients within strata makes intervals too narrow if a stratum, such as the events, is small. Here, m − 1
+of the m patients of a stratum are drawn, with weight m / (m − 1) (Rao & Wu 1988). The limits of the intervals are
+bias-corrected and accelerated (Efron 1987): with plain percentiles on 90 patients, the interval contained an AUC of
+0.86 in 92.9 % of cohorts and one of 0.97 in 89 %. `benchmarks/bootstrap_coverage.py` measures the coverage of both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Metric of a minus metric of b, its 95 % interval, and the two-sided bootstrap p of no difference."""
+    """Metric of model a minus that of model b, its 95 % interval, and the two-sided bootstrap p of no difference."""
 
     estimate: float
     low: float
@@ -43,19 +43,23 @@ class Difference(NamedTuple):
 def resamples(
     n: int, strata: ArrayLike | None = None, n_resamples: int = RESAMPLES, seed: int = SEED, whole: bool = False
 ) -> NDArray:
-    """How much each patient weighs in each resample, drawn with replacement and within strata.
+    """Draw bootstrap resamples, with replacement and within strata, as the weight of each patient in each resample.
 
-    Strata (the event, the class) keep every resample as informative as the cohort: none is without events.
+    Strata (the event or the class) keep every resample as informative as the cohort: none is without events.
 
     Args:
-        n: Patients.
-        strata: (n,) labels; None is one stratum.
-        n_resamples: R.
+        n: Number of patients.
+        strata: (n,) labels; None puts all patients into one stratum.
+        n_resamples: Number of resamples R.
         seed: The same seed gives the same draws, whatever the metric.
-        whole: Draw m of the m patients of a stratum, so that weights are whole numbers; otherwise m − 1, each with the
-            weight m / (m − 1), which gives the right variance in small strata.
+        whole: Draw m of the m patients of a stratum, so that weights are whole numbers. Otherwise m − 1 are drawn, each
+            with the weight m / (m − 1), which gives the right variance in small strata.
 
     Returns:
+        (R, n) float32 weights; each row sums to n.
+
+    Raises:
+        ValueError: There is not one label per patient.
         (R, n) float32 weights; each row sums to n.
     """
     generator = np.random.default_rng(seed)
@@ -72,7 +76,7 @@ def resamples(
 
 
 def weighted_interval(metric: Weighted, counts: NDArray) -> Interval:
-    """Estimate and interval of a metric that takes weights, from ready-made resamples (R, n)."""
+    """Estimate and interval of a metric that takes weights, given the resamples (R, n)."""
     value = estimate(metric, counts.shape[1])
     if not np.isfinite(value):
         return Interval(value, np.nan, np.nan)
@@ -90,11 +94,12 @@ def interval(
     """Patient-bootstrap interval of `metric(*data)`.
 
     Args:
-        metric: Takes the arrays of `data` cut to a resample; `concordance_index` and `concordance_ipcw` run as a few
-            matrix products, any other is called once a resample.
-        data: Arrays with one row a patient, in the metric's order, e.g. `time, event, risk`.
-        strata: (n,) labels to draw within: the event, or the class.
-        n_resamples: Resamples.
+        metric: Called with the arrays of `data`, reduced to a resample. `concordance_index`, and `concordance_ipcw` and
+            `auc_at` with a given `censoring`, run as a few matrix products; any other metric is called once per
+            resample.
+        data: Arrays with one row per patient, in the order of the metric's arguments, e.g. `time, event, risk`.
+        strata: (n,) labels to draw within: the event or the class.
+        n_resamples: Number of resamples.
         seed: Seed of the draws.
 
     Returns:
@@ -116,19 +121,19 @@ def paired_difference(
 ) -> Difference:
     """How much model a differs from model b on the same patients: metric(*outcome, a) − metric(*outcome, b).
 
-    Both models are judged on the same draws, so that what makes a resample hard for both cancels out.
+    Both models are evaluated on the same draws, so that whatever makes a resample hard for both cancels out.
 
     Args:
         metric: `metric(*outcome, prediction)` → float, e.g. `concordance_index(time, event, risk)`.
         a: (n, …) predictions of the first model.
-        b: (n, …) predictions of the second model, the same patients in the same order.
-        outcome: Arrays with one row a patient, e.g. `time, event`.
-        strata: (n,) labels to draw within: the event, or the class.
-        n_resamples: Resamples.
+        b: (n, …) predictions of the second model for the same patients in the same order.
+        outcome: Arrays with one row per patient, e.g. `time, event`.
+        strata: (n,) labels to draw within: the event or the class.
+        n_resamples: Number of resamples.
         seed: Seed of the draws.
 
     Returns:
-        Estimate, 95 % interval, two-sided p (see `two_sided_p`).
+        Estimate, 95 % interval and two-sided p (see `two_sided_p`).
     """
     *outcome, a, b = _same_length((*outcome, a, b))
     forms = [_weighted(metric, *outcome, prediction) for prediction in (a, b)]
@@ -136,7 +141,7 @@ def paired_difference(
 
 
 def weighted_difference(a: Weighted, b: Weighted, counts: NDArray) -> Difference:
-    """`paired_difference` of two metrics that take weights, from ready-made resamples (R, n)."""
+    """`paired_difference` of two metrics that take weights, given the resamples (R, n)."""
     n = counts.shape[1]
     value = estimate(a, n) - estimate(b, n)
     if not np.isfinite(value):
@@ -161,7 +166,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def _ends(value: float, draws: NDArray, how: Correction) -> tuple[float, float]:
-    """The interval, which holds the estimate: half of few, tied draws may lie wholly beside it."""
+    """Limits of the interval, widened to include the estimate: with few, tied draws it can lie outside them."""
     low, high = percentiles(draws, how)
     return (min(low, value), max(high, value)) if np.isfinite(low) else (low, high)
 
@@ -172,7 +177,7 @@ def _draws(weighted: Weighted, n: int, strata: ArrayLike | None, n_resamples: in
 
 @dataclass(frozen=True)
 class _Repeated:
-    """Any metric of arrays as one that takes weights: patients are repeated as often as they weigh, whole numbers."""
+    """Adapt any metric of arrays to weights: each patient is repeated as often as its whole-number weight says."""
 
     metric: Callable[..., float]
     arrays: tuple[NDArray, ...]
@@ -186,12 +191,12 @@ class _Repeated:
 
 
 def _weighted(metric: Callable[..., float], *arrays: NDArray) -> Weighted:
-    """The metric as a few matrix products where it has that form, otherwise one call a resample."""
+    """Return the metric as a few matrix products if it has that form, otherwise as one call per resample."""
     return _weighted_form(metric, arrays) or _Repeated(metric, arrays)
 
 
 def _weighted_form(metric: Callable[..., float], arrays: tuple[NDArray, ...]) -> Weighted | None:
-    from dmml.evaluation import metrics, weighted  # here, so that drawing resamples does not import torch
+    from dmml.evaluation import metrics, weighted  # imported here, so that drawing resamples does not import torch
     from dmml.evaluation.censoring import as_censoring
 
     options: dict = {}
@@ -202,7 +207,7 @@ def _weighted_form(metric: Callable[..., float], arrays: tuple[NDArray, ...]) ->
     time, event, risk = arrays
     if metric is metrics.concordance_index and not options:
         return weighted.harrell(time, event, risk)
-    # Without a censoring distribution from outside, it belongs to the resample and must be estimated in each.
+    # Without a given censoring distribution, it is part of the data and must be estimated anew in each resample.
     if metric is metrics.concordance_ipcw and options.get("censoring") is not None:
         return weighted.uno(time, event, risk, as_censoring(options["censoring"], time, event), options.get("tau"))
     if metric is metrics.auc_at and options.get("censoring") is not None and "day" in options:

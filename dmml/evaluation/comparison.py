@@ -1,4 +1,4 @@
-"""Models side by side on one cohort: paired differences on the patients that both have."""
+"""Compare models on a cohort by paired differences on the patients that both have predicted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from dmml.evaluation.tested import Tested
 
 @dataclass(frozen=True)
 class Pair:
-    """How two models differ on the patients that both predicted.
+    """Difference of two models on the patients that both predicted.
 
     Attributes:
-        a: The one.
-        b: The other.
+        a: The first model.
+        b: The second model.
         difference: Primary metric of a minus that of b.
-        p_holm: p adjusted for the number of pairs of the table (see `adjusted`), NaN before; the primary one's own p.
-        primary: It is the one comparison of the table that stands outside the adjustment.
-        n: Patients in common whose outcome is known.
-        events: Of these (None for classes).
-        refused: Why the two cannot be compared, else empty.
-        leads: It is told in words: student against teacher, or the only pair of a cohort.
+        p_holm: p adjusted for the number of pairs in the table (see `adjusted`); NaN before the adjustment. For the
+            primary pair, the unadjusted p.
+        primary: Whether this is the one comparison of the table that is exempt from the adjustment.
+        n: Number of common patients with a known outcome.
+        events: Number of events among them (None for classes).
+        refused: Why the two cannot be compared; empty if they can.
+        leads: Whether the text reports this pair: student against teacher, or the only pair of a cohort.
     """
 
     a: Tested
@@ -42,24 +43,24 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """The two in short: the runs, or the cohorts of one run."""
+        """Short name of the pair: the two runs, or the two cohorts of one run."""
         if self.a.cohort == self.b.cohort:
             return f"{self.a.label} − {self.b.label}"
         return f"{self.a.label} on {self.a.cohort} − on {self.b.cohort}"
 
     @property
     def has_overlap(self) -> bool:
-        """Whether either model was tested on patients that it was trained on, so that the difference says nothing."""
+        """Whether either model was tested on patients it was trained on, which makes the difference meaningless."""
         return bool(self.a.overlap or self.b.overlap)
 
     @property
     def where(self) -> str:
-        """The cohort, or both."""
+        """Name of the cohort, or of both cohorts."""
         return " and ".join(dict.fromkeys([self.a.cohort, self.b.cohort]))
 
 
 def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
-    """Tests grouped by cohort and task, in the order in which they were given."""
+    """Group tests by cohort and task, in the order in which they were given."""
     groups: dict[tuple[str, bool], list[Tested]] = {}
     for test in tests:
         groups.setdefault((test.cohort, test.survival), []).append(test)
@@ -67,9 +68,9 @@ def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
 
 
 def paired(tests: list[Tested]) -> list[Pair]:
-    """Every pair of a cohort's models, not yet adjusted; the student against a teacher comes first.
+    """Compare every pair of a cohort's models, without adjustment; the student against a teacher comes first.
 
-    Pairs with a test on training patients come last and are left out of the summary in words.
+    Pairs with a test on training patients come last and are left out of the text summary.
     """
     pairs = [_compare(*_student_first(a, b)) for a, b in combinations(tests, 2)]
     pairs.sort(key=lambda pair: (pair.has_overlap, not _is_distillation(pair)))
@@ -80,10 +81,11 @@ def paired(tests: list[Tested]) -> list[Pair]:
 
 
 def adjusted(pairs: list[Pair]) -> list[Pair]:
-    """All rows of one table in their order, with one primary comparison and one family of Holm's for all the others.
+    """Select one primary comparison and adjust all others as one family by Holm's method; the order stays.
 
-    Primary is the student against the teacher on the first cohort that has both: what distillation is for, fixed before
-    any figure is seen by the order in which the cohorts were given. A pair that is the only one needs no adjustment.
+    The primary comparison is the student against the teacher on the first cohort that has both. This is the purpose of
+    distillation, and the order in which the cohorts were given fixes it before any result is seen. If there is only one
+    pair, it is the primary one and needs no adjustment.
     """
     told = [pair for pair in pairs if not pair.refused and not pair.has_overlap]
     first = next((pair for pair in told if _is_distillation(pair)), told[0] if len(told) == 1 else None)
@@ -98,9 +100,10 @@ def adjusted(pairs: list[Pair]) -> list[Pair]:
 
 
 def across_cohorts(tests: list[Tested]) -> list[Pair]:
-    """A run on two cohorts that share patients, e.g. the same patients without RNA: the later one minus the first.
+    """Compare a run on two cohorts that share patients, e.g. the same patients without RNA: the later minus the first.
 
-    Cohorts without a patient in common, or with other outcomes of the same patients, are no pair. Not yet adjusted.
+    Cohorts without a patient in common, or with different outcomes of the same patients, are not compared. The p values
+    are not yet adjusted.
     """
     runs: dict[tuple[Path, str], list[Tested]] = {}
     for test in tests:
@@ -147,7 +150,7 @@ def _refusal(a: Tested, b: Tested, both: pd.DataFrame, outcome: list[str]) -> st
         return "they predict different classes"
     for name in outcome:
         left, right = both[f"{name}_a"], both[f"{name}_b"]
-        # Tables may carry times with different rounding; a hundredth of a day is no other outcome.
+        # Tables may carry times with different rounding; a hundredth of a day does not make an outcome different.
         differs = ~np.isclose(left, right, rtol=1e-6, atol=0.01) if a.survival else (left != right).to_numpy()
         if differs.any():
             return f"they were tested on different outcomes (patient {both['patient_id'][differs].iloc[0]})"

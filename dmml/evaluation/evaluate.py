@@ -1,7 +1,8 @@
-"""Predictions → metrics with intervals: what `metrics.json` holds.
+"""Compute the metrics of predictions with their intervals: the content of `metrics.json`.
 
 Each metric is {value, low, high, n, events}: the estimate, its 95 % patient-bootstrap interval (drawn within events or
-classes; freely for the Brier score), the patients and events it rests on. Undefined is null with a `reason`, never 0 or 0.5.
+classes; without strata for the Brier score), and the numbers of patients and events that it rests on. An undefined
+metric is null with a `reason`, never 0 or 0.5.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from dmml.evaluation.weighted import Weighted
 HORIZONS = (365.0, 1095.0, 1825.0)
 MIN_EVENTS = 2
 MIN_CENSORING = 0.1
-"""Inverse-probability weights stop where fewer than this share is still under observation: a weight never exceeds 10."""
+"""Lowest share of patients still under observation at which inverse-probability weights are used.
+
+A weight therefore never exceeds 10.
+"""
 BRIER_STEPS = 100
 
 
@@ -30,17 +34,17 @@ def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
     """All metrics of one model on one cohort.
 
     Args:
-        predictions: `predictions.csv`: `patient_id`, then `time` (days), `event`, `risk`, `survival_<days>`; or `label`,
-            `prob_<class>`. Patients whose outcome is unknown are left out.
+        predictions: `predictions.csv`: `patient_id`, then either `time` (days), `event`, `risk` and `survival_<days>`,
+            or `label` and `prob_<class>`. Patients without a known outcome are left out.
         context: `context.json`; every key may be absent. Used here: `horizons`, `end` (days), `censoring` (of the
             training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`.
 
     Returns:
-        {metric: {value, low, high, n, events}}; where undefined `value` is None and `reason` says why. A `tau` says up
-        to which day an inverse-probability weighted metric looks, a `note` what to keep in mind.
+        {metric: {value, low, high, n, events}}. If a metric is undefined, `value` is None and `reason` says why. `tau`
+        is the last day that an inverse-probability weighted metric takes into account; `note` is a caveat.
 
     Raises:
-        InputError: The predictions hold neither a risk nor class probabilities.
+        InputError: The predictions have neither a risk nor class probabilities.
     """
     if "risk" in predictions:
         return _survival(predictions, context)
@@ -50,13 +54,13 @@ def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
 
 
 def training_censoring(context: dict, time: NDArray, event: NDArray) -> CensoringCurve:
-    """Censoring distribution of the training patients, or of these patients where the context holds none."""
+    """Censoring distribution of the training patients, or of these patients if the context has none."""
     given = context.get("censoring")
     return as_censoring((given["time"], given["survival"]) if given else None, time, event)
 
 
 def horizons(context: dict, time: NDArray) -> list[float]:
-    """Days at which to judge: those of the context, or 1, 3, 5 years where 10 % of these patients are at risk."""
+    """Days at which to evaluate: those of the context, else of 1, 3 and 5 years those that 10 % of patients reach."""
     given = context.get("horizons")
     if given is None:
         return [day for day in HORIZONS if len(time) and np.mean(time >= day) >= 0.1]
@@ -90,7 +94,7 @@ def _survival(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
 
 
 def _no_auc(time: NDArray, by_day: int, day: float) -> str:
-    """Why there is no AUC at a day, should there be none."""
+    """Explain why the AUC at a day is undefined."""
     if not by_day or not (time > day).any():
         return f"no patient is known to have died by day {day:g}, or none is known to be alive after it"
     return (
@@ -100,27 +104,27 @@ def _no_auc(time: NDArray, by_day: int, day: float) -> str:
 
 
 def _tau(context: dict, time: NDArray, censoring: CensoringCurve) -> float:
-    """The last day at which inverse-probability weighted metrics look."""
+    """Last day that inverse-probability weighted metrics take into account."""
     end = context.get("end")
     return float(min(math.inf if end is None else end, time.max(), censoring.last_day_above(MIN_CENSORING)))
 
 
 def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve) -> dict:
-    """The Brier score rests on how many die, which draws within events would hold fixed: its patients are drawn freely."""
+    """Brier score, with resamples drawn without strata: it depends on the number of deaths, which strata would fix."""
     time, event = known["time"].to_numpy(float), known["event"].to_numpy(float)
     n, events = len(known), int((event > 0).sum())
     days = survival_days(known)
     if not days:
         return undefined("the model gives no survival curve", n, events)
     tau = min(tau, days[-1])
-    # Just before tau: at tau itself the censoring distribution may already have dropped below its floor.
+    # Stop just before tau: at tau itself, the censoring distribution may already have dropped below its minimum.
     times = np.linspace(0, tau, BRIER_STEPS + 1) * (1 - 1e-9)
     metric = weighted.brier(time, event, curve_at(known, times), times, censoring)
     return {**entry(metric, resamples(n), n, events), "tau": tau}
 
 
 def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:
-    """The best possible: concordance of the true risk, and the model's share of its excess over chance."""
+    """Concordance of the true risk, the best possible, and the model's share of its excess over chance."""
     truth = {str(patient): risk for patient, risk in (context.get("oracle_risk") or {}).items()}
     known = known[known["patient_id"].isin(truth)]
     if known.empty:
@@ -160,7 +164,7 @@ def _classification(predictions: pd.DataFrame, context: dict) -> dict[str, dict]
     counts = resamples(n, label)
     one_class = f"all {n} patients with a known label are of one class"
     results = {name: entry(metric(label, probability), counts, n, None, one_class) for name, metric in metrics.items()}
-    if len(np.unique(label)) == 1:  # a recall of one class is no mean over classes, though it can be computed
+    if len(np.unique(label)) == 1:  # a single class has a recall, but that is not a mean over classes
         results |= {name: undefined(one_class, n, None) for name in ("balanced_accuracy", "f1_macro")}
     absent = [name for index, name in enumerate(classes) if not (label == index).any()]
     if absent:
@@ -174,7 +178,7 @@ def _classification(predictions: pd.DataFrame, context: dict) -> dict[str, dict]
 def entry(
     metric: Weighted, counts: NDArray, n: int, events: int | None, reason: str = "no comparable patients"
 ) -> dict:
-    """One metric with its interval as `metrics.json` holds it."""
+    """One metric with its interval, in the form of `metrics.json`."""
     result: Interval = weighted_interval(metric, counts)
     if not np.isfinite(result.value):
         return undefined(reason, n, events)
@@ -183,5 +187,5 @@ def entry(
 
 
 def undefined(reason: str, n: int, events: int | None) -> dict:
-    """A metric that cannot be given, and why."""
+    """Entry of a metric that cannot be computed, with the reason."""
     return {"value": None, "low": None, "high": None, "n": n, "events": events, "reason": reason}

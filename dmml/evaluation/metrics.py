@@ -1,4 +1,7 @@
-"""Metrics of survival predictions as plain numbers. Days, event 1 = happened, higher risk = worse, NaN = undefined."""
+"""Metrics of survival predictions as plain numbers.
+
+Times are in days, event 1 = happened, a higher risk is worse, and an undefined metric is NaN.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,16 @@ __all__ = [
 ]
 
 Censoring = CensoringCurve | tuple[ArrayLike, ArrayLike] | None
-"""Days and G(t) on training patients (`CensoringCurve` or a pair of lists); None takes it from the data given."""
+"""Censoring distribution of the training patients: a `CensoringCurve`, or the days and G(t) as a pair of lists.
+
+None estimates it from the evaluated patients.
+"""
 
 
 def concordance_ipcw(
     time: ArrayLike, event: ArrayLike, risk: ArrayLike, censoring: Censoring = None, tau: float | None = None
 ) -> float:
-    """Uno's concordance, which does not depend on how many were censored when.
+    """Uno's concordance, which does not depend on the censoring distribution.
 
     Σ 1(t_i < t_j, t_i < tau, event_i) G(t_i−)⁻² [r_i > r_j] / the same without [r_i > r_j]; tied risks count half.
 
@@ -34,10 +40,10 @@ def concordance_ipcw(
         event: (n,) 1 = happened.
         risk: (n,) higher = worse.
         censoring: See `Censoring`.
-        tau: Pairs whose earlier time is at or after this day are left out; None leaves none out.
+        tau: Day; pairs whose earlier time is at or after it are left out. None keeps all pairs.
 
     Returns:
-        1 = perfect, 0.5 = chance; NaN without comparable pairs, or where G is 0 at an event that counts.
+        1 = perfect, 0.5 = chance; NaN if there are no comparable pairs, or if G is 0 at an event that counts.
 
     Source: Uno et al. 2011.
     """
@@ -46,14 +52,15 @@ def concordance_ipcw(
 
 
 def concordance_within(time: ArrayLike, event: ArrayLike, group: ArrayLike, risk: ArrayLike) -> float:
-    """Harrell's concordance over pairs of the same group only: risks of two folds' models are not comparable."""
+    """Harrell's concordance over pairs within a group only, because risks of two folds' models are not comparable."""
     return weighted.estimate(weighted.harrell(time, event, risk, group), len(_sized(time)))
 
 
 def auc_at(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censoring: Censoring = None) -> float:
-    """Cumulative/dynamic AUC at `day`: does the risk tell who dies by then from who lives on?
+    """Cumulative/dynamic AUC at `day`: how well the risk separates patients dead by then from those alive after it.
 
-    Those dead by `day` count 1 / G(t_i−) each; those censored before it are known to neither side and take no part.
+    Patients who died by `day` are weighted 1 / G(t_i−); patients censored by then belong to neither side and are left
+    out.
 
     Args:
         time: (n,) days.
@@ -63,7 +70,7 @@ def auc_at(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censo
         censoring: See `Censoring`.
 
     Returns:
-        1 = perfect, 0.5 = chance; NaN where one side is empty.
+        1 = perfect, 0.5 = chance; NaN if one side is empty, or if G is 0 at a death that counts.
 
     Source: Uno et al. 2007; Hung & Chiang 2010.
     """
@@ -84,7 +91,8 @@ def integrated_brier(
         censoring: See `Censoring`.
 
     Returns:
-        0 = perfect; a constant prediction of 0.5 gives 0.25. NaN where a prediction is undefined.
+        0 = perfect; a constant prediction of 0.5 gives 0.25. NaN if a prediction is undefined, or if G is 0 where it
+        is needed.
 
     Source: Graf et al. 1999.
     """

@@ -1,4 +1,4 @@
-"""What `predictions.csv` says: known outcomes, labels, and survival curves at any day."""
+"""Read `predictions.csv`: known outcomes, labels, and survival curves at any day."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TEXT = {"patient_id": str, "label": str}
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """`predictions.csv` with patient ids and labels as text.
+    """Read `predictions.csv`, with patient ids and labels as text.
 
     Raises:
-        InputError: It cannot be read, lacks `patient_id`, names a patient twice, or misses a prediction.
+        InputError: The file cannot be read, lacks `patient_id`, lists a patient twice, or misses a prediction.
     """
     try:
-        # Nothing but the empty field is missing: a class may be called "NA" or "None".
+        # Only an empty field counts as missing, because a class may be called "NA" or "None".
         table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from None
@@ -40,7 +40,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def known_outcome(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose `time` and `event` are known, none where the columns are absent."""
+    """Return the rows whose `time` and `event` are known; no rows if the columns are absent."""
     if not {"time", "event"} <= set(predictions):
         return predictions.assign(time=np.nan, event=np.nan).iloc[:0]
     known = predictions.assign(
@@ -52,7 +52,11 @@ def known_outcome(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_names(predictions: pd.DataFrame, context: dict) -> list[str]:
-    """Classes in the model's order: of the context, or as the columns stand."""
+    """Class names in the model's order, from the context or else from the order of the columns.
+
+    Raises:
+        InputError: The context and the columns name different classes.
+    """
     columns = [name.removeprefix("prob_") for name in predictions if name.startswith("prob_")]
     classes = [str(name) for name in context.get("classes") or columns]
     if set(classes) != set(columns):
@@ -61,10 +65,10 @@ def class_names(predictions: pd.DataFrame, context: dict) -> list[str]:
 
 
 def known_labels(predictions: pd.DataFrame, classes: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Class index (n,) and probabilities (n, C) of the patients whose label is known.
+    """Class index (n,) and probabilities (n, C) of the patients with a known label.
 
     Raises:
-        InputError: A label is none of the model's classes.
+        InputError: A label is not one of the model's classes.
     """
     if "label" not in predictions:
         return np.zeros(0, int), np.zeros((0, len(classes)))
@@ -78,21 +82,22 @@ def known_labels(predictions: pd.DataFrame, classes: list[str]) -> tuple[NDArray
 
 
 def survival_days(predictions: pd.DataFrame) -> list[float]:
-    """Days at which every patient's survival is given, increasing."""
+    """Days, in increasing order, for which every patient has a predicted survival probability."""
     return sorted(_columns(predictions))
 
 
 def curve_at(predictions: pd.DataFrame, days: ArrayLike) -> NDArray[np.float64]:
-    """Survival at any day, log-linear between the days given and 1 at day 0; NaN beyond the last.
+    """Survival at any day: log-linear between the predicted days, 1 at day 0, and NaN after the last predicted day.
 
-    The columns hold every edge of the model's intervals, between which its curve is log-linear: nothing is lost.
+    Interpolation loses nothing: there is a column for every edge of the model's intervals, and within an interval the
+    model's curve is log-linear, too.
 
     Args:
-        predictions: With `survival_<days>`.
-        days: (T,).
+        predictions: Table with `survival_<days>` columns.
+        days: (T,) days.
 
     Returns:
-        (n, T).
+        (n, T) survival probabilities.
     """
     columns = _columns(predictions)
     knots = np.array([0.0, *sorted(columns)])

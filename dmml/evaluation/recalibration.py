@@ -1,4 +1,4 @@
-"""Recalibration on a share of a tested cohort, judged on its other patients: never the headline, always said apart."""
+"""Recalibration on a share of a test cohort, evaluated on its other patients, apart from the main results."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ from dmml.evaluation.predictions import class_names, curve_at, known_labels, kno
 from dmml.evaluation.written import percent
 
 LEAST_EVENTS = 10
-"""Events, or patients of the rarest class that occurs, below which two coefficients are too uncertain to be used."""
+"""Minimum number of events, or of patients in the rarest class that occurs.
+
+With fewer, two coefficients are too uncertain to be used.
+"""
 PENALTY = 0.5
-"""Pull of each coefficient towards doing nothing, as if it had been seen in a few patients."""
+"""Weight of the penalty that pulls each coefficient towards no recalibration, as strongly as a few patients would."""
 CHANGED = ("ibs", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece")
-"""Metrics that recalibration may change; the order of patients by risk it leaves as it is."""
+"""Metrics that recalibration may change; it does not change the order of patients by risk."""
 
 
 def recalibrated(predictions: pd.DataFrame, context: dict, share: float, seed: int = 0) -> tuple[dict[str, Any], Any]:
-    """Recalibrate on `share` of the patients of known outcome, and judge the others before and after.
+    """Recalibrate on `share` of the patients with a known outcome, and evaluate the others before and after.
 
-    Survival: H'(t) = e^a H(t)^b of the cumulative hazard H = −log S, by the likelihood of the share's follow-up. Classes:
-    log p' = c_k + b log p_k up to a constant, by the share's cross-entropy. Both with a weak pull to a, c = 0 and b = 1.
+    Survival: H'(t) = e^a H(t)^b of the cumulative hazard H = −log S, by the likelihood of the share's follow-up.
+    Classes: log p' = c_k + b log p_k up to a constant, by the share's cross-entropy. A weak penalty pulls both towards
+    a, c = 0 and b = 1.
 
     Args:
-        predictions: As `evaluate` takes them.
-        context: The same.
-        share: Of the patients, drawn within events or classes.
-        seed: Of the draw.
+        predictions: As for `evaluate`.
+        context: As for `evaluate`.
+        share: Share of the patients to recalibrate on, drawn within events or classes.
+        seed: Seed of the draw.
 
     Returns:
-        Content of `recalibrated.json`, and the recalibrated predictions of the judged patients (None where there were
-        too few to recalibrate on, which `reason` says).
+        Content of `recalibrated.json`, and the recalibrated predictions of the evaluated patients. The predictions are
+        None if there were too few patients to recalibrate on, and `reason` says so.
     """
     survival = "risk" in predictions
     if survival:
@@ -71,7 +75,7 @@ def recalibrated(predictions: pd.DataFrame, context: dict, share: float, seed: i
 
 
 def draw_share(stratum: ArrayLike, share: float, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,) bool: the same share of every stratum, drawn at random."""
+    """(n,) bool: draw the same share of every stratum at random."""
     stratum = np.asarray(stratum)
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(stratum), bool)
@@ -84,10 +88,11 @@ def draw_share(stratum: ArrayLike, share: float, seed: int = 0) -> NDArray[np.bo
 def fit_survival(known: pd.DataFrame) -> tuple[float, float]:
     """(a, b) of H' = e^a H^b: maximises Σ event · (a + log b + (b − 1) log H) − e^a H^b − penalty, H = H(t_i).
 
-    Follow-up ends with the predictions. What the hazard itself was does not depend on a and b.
+    Follow-up is cut off at the last predicted day. The likelihood's term of the uncalibrated hazard is omitted, because
+    it does not depend on a and b.
 
     Args:
-        known: `time`, `event`, `survival_<days>`.
+        known: Table with `time`, `event` and `survival_<days>`.
     """
     from scipy.optimize import minimize
 
@@ -109,9 +114,9 @@ def fit_survival(known: pd.DataFrame) -> tuple[float, float]:
 
 
 def fit_classes(label: NDArray[np.int64], probability: NDArray[np.float64]) -> tuple[list[float], float]:
-    """(offsets (C,), b) of log p' = c + b log p: least cross-entropy, with the penalty.
+    """(offsets (C,), b) of log p' = c + b log p that minimise the cross-entropy with the penalty.
 
-    A class without a patient in the share keeps an offset of about 0.
+    The offset of a class without patients in the share stays near 0.
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax
@@ -129,7 +134,7 @@ def fit_classes(label: NDArray[np.int64], probability: NDArray[np.float64]) -> t
 
 
 def _apply_survival(table: pd.DataFrame, a: float, b: float) -> pd.DataFrame:
-    """The curves recalibrated; the risk, which orders the patients, stays."""
+    """Recalibrate the curves; the risk, which orders the patients, stays unchanged."""
     columns = [name for name in table if name.startswith("survival_")]
     hazard = -np.log(np.clip(table[columns].to_numpy(float), 1e-12, 1))
     changed = np.exp(-np.exp(a) * hazard**b)
@@ -145,7 +150,7 @@ def _apply_classes(table: pd.DataFrame, classes: list[str], offsets: list[float]
 
 
 def _judged(before: pd.DataFrame, after: pd.DataFrame, context: dict, survival: bool) -> dict[str, Any]:
-    """Metrics and calibration of the same patients, both times."""
+    """Metrics and calibration of the same patients before and after recalibration."""
     results = [evaluate(table, context) for table in (before, after)]
     names = [name for name in results[0] if name in CHANGED]
     content: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Several tests → one self-contained HTML page; one test folder → its metrics.json, plots/ and report.html."""
+"""Write the report of one or several tests as a self-contained HTML page, and a test folder's metrics and plots."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ NOTE = (
 
 
 def write_evaluation(folder: str | Path) -> dict[str, dict]:
-    """Judge a test folder: reads predictions.csv and context.json, writes metrics.json, plots/ and report.html.
+    """Evaluate a test folder: read predictions.csv and context.json; write metrics.json, plots/ and report.html.
 
     Args:
         folder: `runs/<run>/test/<cohort>`.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
 
     Raises:
-        InputError: The folder or what it holds is unusable; nothing is written then.
+        InputError: The folder or a file in it is unusable; nothing is written then.
     """
     [found] = find_tests([folder])
     shown = _show(load_test(found))
@@ -62,14 +62,14 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
 
 
 def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> Path:
-    """One page from one or several runs, and beside it the pictures that are no single test's.
+    """Write one page for one or several runs, and next to it the plots that do not belong to a single test.
 
     Args:
-        paths: Run folders, or single test folders.
-        out: The page; default: report.html in the last of `paths`. Pictures go to `<its name>_plots`.
+        paths: Run folders or single test folders.
+        out: Path of the page; default: report.html in the last of `paths`. Plots go to `<name of the page>_plots`.
 
     Returns:
-        Where it was written.
+        Path of the page.
 
     Raises:
         InputError: A run is missing or not finished.
@@ -91,7 +91,7 @@ def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A test with all that is drawn of it: its pictures, what stands beside it, its attention maps."""
+    """A test with everything that the page displays of it: plots, additional parts and attention maps."""
 
     test: Tested
     pictures: list[Picture]
@@ -104,20 +104,20 @@ def _show(test: Tested) -> _Shown:
 
 
 def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Picture]]]:
-    """The page, the pictures that compare its tests, and the training curves of each run."""
+    """Build the page, the plots that compare its tests, and the training curves of each run."""
     svg = Inliner()
     tests = [one.test for one in shown]
     drawn = {id(one.test): one for one in shown}
     groups = by_cohort(tests)
     by_group = [paired(group) for group in groups]
     all_pairs = adjusted([pair for pairs in by_group for pair in pairs] + across_cohorts(tests))
-    taken = iter(all_pairs)  # the adjusted ones, again by cohort; what is left compares cohorts
+    taken = iter(all_pairs)  # the adjusted pairs in the same order: by cohort first, then those across cohorts
     by_group = [[next(taken) for _ in pairs] for pairs in by_group]
     across = list(taken)
-    # One picture opens the page: all tests side by side, or the first picture of the only one.
+    # The page opens with one picture: all tests side by side, or the first picture if there is only one test.
     compared = [picture for picture in [tests_picture(groups)] if picture]
     lead = next(iter(compared or shown[0].pictures), None)
-    if all(test.overlap for test in tests):  # it would be read as what the models reach
+    if all(test.overlap for test in tests):  # readers would take the picture for the models' performance
         lead = None
     cohorts = []
     for number, group in enumerate(groups, start=1):

@@ -1,4 +1,4 @@
-"""Finds test results on disk. Standard library only, so that a wrong path is told at once."""
+"""Find test results on disk. Imports the standard library only, so that a wrong path is reported at once."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dmml.errors import InputError
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Where `dmml test` wrote: `folder` holds predictions.csv, `run` is the run whose checkpoint was tested."""
+    """Where `dmml test` wrote its results: `folder` has predictions.csv, `run` is the run of the tested checkpoint."""
 
     folder: Path
     run: Path
 
 
 def find_tests(paths: Iterable[str | Path]) -> list[ResultFolder]:
-    """Test folders of the runs given, in their order, each once.
+    """Find the test folders of the given runs, in the given order, each once.
 
     Args:
-        paths: Run folders (`runs/demo`: all its tested cohorts) or single test folders (`runs/demo/test/held_out`).
+        paths: Run folders (`runs/demo`: all cohorts that were tested) or test folders (`runs/demo/test/held_out`).
 
     Raises:
-        InputError: A folder is missing, or holds no finished test.
+        InputError: A folder is missing or has no finished test.
     """
     found: dict[Path, ResultFolder] = {}
     for path in map(Path, paths):
@@ -36,10 +36,10 @@ def find_tests(paths: Iterable[str | Path]) -> list[ResultFolder]:
 
 
 def read_context(folder: Path) -> dict:
-    """`context.json` of a test folder; empty where there is none.
+    """Read `context.json` of a test folder; empty if the file does not exist.
 
     Raises:
-        InputError: It is no JSON object.
+        InputError: The file is not a JSON object.
     """
     path = folder / "context.json"
     if not path.exists():
@@ -74,10 +74,10 @@ def _tests_of(path: Path) -> list[ResultFolder]:
 
 
 def _check_readable(folder: Path) -> None:
-    """Refuse results that belong to somebody else, which a search of the folder would pass over.
+    """Refuse folders without read permission, which a search would skip silently.
 
     Raises:
-        InputError: The folder or one in it may not be read.
+        InputError: The folder or one inside it may not be read.
     """
     for each in (folder, *(folder.glob("*") if os.access(folder, os.R_OK | os.X_OK) else ())):
         if each.is_dir() and not os.access(each, os.R_OK | os.X_OK):
@@ -87,11 +87,11 @@ def _check_readable(folder: Path) -> None:
 
 
 def run_of_result(folder: Path, parent: Path | None = None) -> Path:
-    """The run that owns a result's checkpoint, which need not be the folder that the result lies in.
+    """Find the run that a result's checkpoint belongs to; the result may lie in the folder of another run.
 
     Args:
-        folder: Holds predictions.csv and context.json.
-        parent: The folder that the result was looked for in; None = the one above `test/`.
+        folder: Folder with predictions.csv and context.json.
+        parent: Run folder in which the result was found; None takes the one above `test/`.
     """
     parent = parent or (folder.parent.parent if folder.parent.name == "test" else folder.parent)
     named = read_context(folder).get("run_folder")
@@ -104,11 +104,11 @@ def run_of_result(folder: Path, parent: Path | None = None) -> Path:
 
 
 def is_run_of(run: Path, context: dict) -> bool:
-    """Whether a run still has the model that a result belongs to: not if its checkpoint was overwritten since."""
+    """Whether a run still has the tested model; False if the checkpoint was overwritten since the test."""
     named = context.get("checkpoint") or {}
     path = run / str(named.get("path"))
     if not named.get("sha256") or not path.is_file():
         return True
-    from dmml.cohort.file_hashes import hash_of  # brings NumPy along, which finding results does without
+    from dmml.cohort.file_hashes import hash_of  # imported here: it needs NumPy, and finding results does not
 
     return hash_of(path) == named["sha256"]

@@ -1,10 +1,10 @@
-"""How far a cohort lies from the training patients: a reference that a checkpoint keeps, and the comparison with it.
+"""How far a cohort lies from the training patients: the reference kept in a checkpoint, and the comparison with it.
 
-A patient is one row of numbers (the mean of the tile features, standardised genes, the stain of the slides). The
-reference keeps mean and spread of every column over the training patients. For a comparison of whole rows it keeps the
-scale and the principal axes of one half of them, and where the other half lies on these: both that half and a new cohort
-were used neither to scale the columns nor to find the axes, so that training patients do not look closer to themselves
-than strangers can be.
+Each patient is one row of numbers (the mean of the tile features, standardised genes, or the stain of the slides). The
+reference keeps the mean and spread of every column over the training patients. To compare whole rows, it also keeps the
+scale and the principal axes of one half of these patients, and the coordinates of the other half on the axes. Neither
+that other half nor a new cohort is used to scale the columns or to find the axes. Otherwise, training patients would
+look closer to the training data than any new patient can be.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from dmml.evaluation.two_samples import classifier_test
 
 AXES = 8
 LEAST = 10
-"""Patients a side below which whole rows are not compared."""
+"""Minimum number of patients on each side for a comparison of whole rows."""
 FAR = 0.5
-"""Training standard deviations beyond which a column counts as shifted."""
+"""Number of training standard deviations beyond which a column counts as shifted."""
 LARGEST = 10
 MOST_POINTS = 300
-"""Most patients of either side that are compared and drawn"""
+"""Maximum number of patients of either side that are compared and drawn."""
 _CLIP = 10.0
 
 
 def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """What a checkpoint keeps of its training patients, in plain Python; no row can be traced to a patient.
+    """Summarise the training patients for a checkpoint, in plain Python; no row can be traced to a patient.
 
     Args:
-        rows: (n, D) one row per training patient, NaN where a value is not known.
-        names: (D,) of the columns; None numbers them.
+        rows: (n, D) one row per training patient, NaN for unknown values.
+        names: (D,) names of the columns; None numbers them.
 
     Returns:
-        `n`, `mean` (D), `std` (D). From 2 · `LEAST` patients on also `centre` (D) and `scale` (D) of one half, its axes
-        `basis` (k · D, row by row) with `n_axes` k, and of the other half `rest` (D), the residual mean square of each
-        column, and `sample` (m · (k + 1)), its patients' coordinates on the axes and the log of their residual mean
-        square. `sample_within` is the same after that half was standardised by its own mean and spread.
+        `n`, `mean` (D) and `std` (D). With at least 2 · `LEAST` patients also `centre` (D) and `scale` (D) of one half
+        and its axes `basis` (k · D, row by row) with `n_axes` k. Of the other half, `rest` (D) is the residual mean
+        square of each column, and `sample` (m · (k + 1)) holds its patients' coordinates on the axes and the log of
+        their residual mean square. `sample_within` is the same after that half was standardised by its mean and spread.
     """
     rows = np.asarray(rows, np.float64)
     mean, std = _mean_and_std(rows)
@@ -51,7 +51,7 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
     second = second[_placeable(second)]
     if len(rows) < 2 * LEAST or len(second) < LEAST:
         return reference
-    # Rounded, as a comparison will have them.
+    # Rounded to the values that a later comparison reads from the checkpoint.
     centre, scale = (np.array(_plain(values)) for values in _mean_and_std(first))
     z = np.nan_to_num(_standardised(first, centre, scale))
     axes = np.linalg.svd(z - z.mean(0), full_matrices=False)[2][: min(AXES, len(first) - 1)]
@@ -68,25 +68,25 @@ def fit_reference(rows: ArrayLike, names: Sequence[str] | None = None) -> dict[s
 def compare(
     reference: Mapping[str, Any], rows: ArrayLike, names: Sequence[str] | None = None, within: bool = False
 ) -> dict[str, Any]:
-    """How a cohort's rows differ from the training patients'.
+    """Compare a cohort's rows with those of the training patients.
 
-    `shift` of a column = (mean − training mean) / training SD, `spread` = SD / training SD. `auc` is that of a linear
-    classifier between training and cohort, cross-validated: 0.5 or less = no better than chance, 1 = all are separated;
-    `p` is the permutation p of this AUC.
+    `shift` of a column is (mean − training mean) / training SD, `spread` is SD / training SD. `auc` is the
+    cross-validated AUC of a linear classifier between training and cohort: 0.5 or less = no better than chance, 1 =
+    complete separation. `p` is the permutation p of this AUC.
 
-    On both sides a patient's position depends on known values only: imputed values have no influence. A cohort that was
-    standardised within itself is compared with training patients standardised in the same way.
+    On both sides, a patient's position depends on known values only: imputed values have no influence. A cohort that
+    was standardised within itself is compared with training patients standardised in the same way.
 
     Args:
         reference: From `fit_reference`.
-        rows: (m, D); NaN where a value is not known. A column without any value is left out of `shift` and `spread`.
-        names: (D,) of the columns; None takes those of the reference, or numbers them.
+        rows: (m, D); NaN for unknown values. A column without any known value is left out of `shift` and `spread`.
+        names: (D,) names of the columns; None takes those of the reference, or numbers them.
         within: Whether the rows were standardised by the cohort's own mean and spread. Then no column can have a shift,
             and only how the columns vary together is compared.
 
     Returns:
-        Plain numbers; `reason` in place of those that cannot be given. `map` has one point per patient for a picture: the
-        classifier's score, and the first principal axis.
+        Plain numbers; `reason` replaces those that cannot be computed. `map` has one point per patient for a plot: the
+        classifier's score, and the coordinate on the first principal axis.
     """
     rows = np.asarray(rows, np.float64)
     mean, std = np.array(reference["mean"], float), np.array(reference["std"], float)
@@ -107,7 +107,7 @@ def compare(
 
 
 def _not_comparable(reference: Mapping[str, Any], n: int, sample: str) -> str:
-    """Why whole patients cannot be compared; empty if they can."""
+    """Explain why whole patients cannot be compared; empty if they can."""
     if "basis" not in reference:
         return f"fewer than {2 * LEAST} training patients with enough known values: whole patients are not compared"
     if "centre" not in reference or sample not in reference:
@@ -118,13 +118,14 @@ def _not_comparable(reference: Mapping[str, Any], n: int, sample: str) -> str:
 def _whole_rows(training: NDArray, cohort: NDArray, within: bool) -> dict[str, Any]:
     """Compare two samples of coordinates, (n, k + 1) and (m, k + 1).
 
-    Samples that were each standardised within themselves have one mean. A classifier of positions would then be worse
-    than chance on patients whom it was not fitted to, so it is given their distance from the mean along each axis.
+    Two samples that were each standardised within themselves have the same mean. A classifier of positions would then
+    be worse than chance on patients that it was not fitted to, so it gets their distance from the mean along each axis.
     """
-    # Scaled by the spread of both together: the spread of one side would make the other look wider, and permutations unequal.
+    # Scale by the spread of both sides together: with that of one side, the other would look wider, and permutations
+    # would not be exchangeable.
     both = np.vstack([training, cohort]).std(0)
     both = np.where(both > 1e-9, both, 1.0)
-    # Tables are often sorted, e.g. by site: where only some patients are compared, they are chosen at random.
+    # Tables are often sorted, e.g. by site, so the patients to compare are chosen at random if there are too many.
     generator = np.random.default_rng(0)
     sides = [values[np.sort(generator.permutation(len(values))[:MOST_POINTS])] / both for values in (training, cohort)]
     found = classifier_test(*(np.column_stack([np.abs(v[:, :-1]), v[:, -1]]) if within else v for v in sides))
@@ -144,7 +145,7 @@ def _columns(rows: NDArray, mean: NDArray, std: NDArray, names: Sequence[str], n
     shift = z.sum(0) / count
     spread = np.sqrt(np.where(known[:, there], (z - shift) ** 2, 0).sum(0) / np.maximum(count - 1, 1))
     order = np.argsort(-np.abs(shift), kind="stable")[:LARGEST]
-    # Median of |N(0, σ²)| is 0.674 σ: two samples of one population are that far apart in the median column.
+    # The median of |N(0, σ²)| is 0.674 σ: in the median column, two samples of one population differ by that much.
     chance = 0.6745 * np.sqrt(1 / max(1, n_training) + 1 / len(rows))
     return {
         "median_shift": float(np.median(np.abs(shift))) if len(shift) else None,
@@ -158,7 +159,7 @@ def _columns(rows: NDArray, mean: NDArray, std: NDArray, names: Sequence[str], n
 
 
 def _mean_and_std(rows: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(D,) each, over what is known of a column; 1 for a column without spread."""
+    """Mean and SD of each column, (D,) each, over its known values; the SD is 1 for a column without spread."""
     known = np.isfinite(rows)
     count = known.sum(0)
     mean = np.where(known, rows, 0).sum(0) / np.maximum(count, 1)
@@ -167,12 +168,12 @@ def _mean_and_std(rows: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 
 def _standardised(rows: NDArray, mean: NDArray, std: NDArray) -> NDArray[np.float64]:
-    """(n, D); NaN stays NaN."""
+    """Standardise the rows (n, D) and clip them; NaN stays NaN."""
     return np.clip((rows - mean) / std, -_CLIP, _CLIP)
 
 
 def _within(rows: NDArray) -> NDArray[np.float64]:
-    """(n, D) with mean 0 and mean square 1 over the known values of each column."""
+    """Scale each column of (n, D) to mean 0 and mean square 1 over its known values."""
     known = np.isfinite(rows)
     count = np.maximum(known.sum(0), 1)
     centred = rows - np.where(known, rows, 0).sum(0) / count
@@ -181,13 +182,13 @@ def _within(rows: NDArray) -> NDArray[np.float64]:
 
 
 def _placeable(rows: NDArray) -> NDArray[np.bool_]:
-    """(n,) whether a patient has enough known values: all columns, or half of them and at least four per axis."""
+    """(n,) whether a patient has enough known values: all, or at least half the columns and four per axis."""
     known, columns = np.isfinite(rows).sum(1), rows.shape[1]
     return (known == columns) | (known >= max(columns / 2, 4 * AXES))
 
 
 def _along(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
-    """(n, k) coordinates on the axes, by least squares over the known columns of each patient."""
+    """(n, k) coordinates on the axes by least squares over each patient's known columns."""
     found = np.zeros((len(z), len(axes)))
     patterns, row_of = np.unique(np.isfinite(z), axis=0, return_inverse=True)
     for i, known in enumerate(patterns):
@@ -208,9 +209,9 @@ def _left_over(z: NDArray, axes: NDArray) -> NDArray[np.float64]:
 
 
 def _places(z: NDArray, axes: NDArray, rest: NDArray) -> NDArray[np.float64]:
-    """(n, k + 1): coordinates on the axes, and the log of the residual mean square.
+    """(n, k + 1) coordinates on the axes, and the log of the residual mean square.
 
-    Columns differ in their residuals, so a mean over some columns is scaled to the level of all columns.
+    Columns differ in their residuals, so a mean over only some columns is scaled to the level of all columns.
     """
     along = _along(z, axes)
     square = (z - along @ axes) ** 2
@@ -220,5 +221,5 @@ def _places(z: NDArray, axes: NDArray, rest: NDArray) -> NDArray[np.float64]:
 
 
 def _plain(values: NDArray) -> list[float]:
-    """Four digits are more than a mean over patients has."""
+    """Round to four significant digits; a mean over patients is not more precise than that."""
     return [float(f"{value:.4g}") for value in values]

@@ -1,4 +1,4 @@
-"""One model on one cohort: everything that its test folder says, loaded and judged."""
+"""One model on one cohort: the content of its test folder, loaded and evaluated."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ class Tested:
 
     @property
     def overlap(self) -> dict[str, int] | None:
-        """{"n": patients tested that the model was trained on, "of": patients tested}; None where there are none."""
+        """{"n": tested patients that the model was trained on, "of": tested patients}; None if there are no such."""
         found = self.context.get(OVERLAP)
         return found if isinstance(found, dict) and found.get("n") else None
 
     @property
     def checkpoint(self) -> str:
-        """Hash of the checkpoint that was tested; empty where the test does not say."""
+        """Hash of the tested checkpoint; empty if the context has none."""
         return str((self.context.get("checkpoint") or {}).get("sha256") or "")
 
     @property
     def cohort(self) -> str:
-        """Name of the tested cohort, with the fold of its split where one fold was tested."""
+        """Name of the tested cohort, followed by the fold if only one fold of its split was tested."""
         name, fold = str(self.context.get("cohort") or self.folder.resolve().name), self.context.get("fold")
         return f"{name} fold {fold}" if isinstance(fold, int) else name
 
     @property
     def survival(self) -> bool:
-        """Whether the task is survival (else classification)."""
+        """Whether the task is survival; otherwise it is classification."""
         return "risk" in self.predictions
 
     @property
     def model(self) -> str:
-        """teacher, student, or whatever the context calls it."""
+        """Kind of model: teacher, student, or another name from the context."""
         return str(self.context.get("model") or "model")
 
     @property
     def primary(self) -> str:
-        """The metric that is compared: concordance, or macro AUC."""
+        """Name of the metric for comparisons: concordance for survival, macro AUC for classes."""
         return "c_index" if self.survival else "auc"
 
     @property
@@ -74,7 +74,7 @@ class Tested:
 
     @cached_property
     def known(self) -> pd.DataFrame:
-        """Patients whose outcome is known."""
+        """Patients with a known outcome."""
         if self.survival:
             return known_outcome(self.predictions)
         if "label" not in self.predictions:
@@ -83,7 +83,7 @@ class Tested:
 
     @cached_property
     def calibrations(self) -> list[Calibration]:
-        """At every horizon where survival is predicted; none for classes."""
+        """Calibration at every horizon for which survival is predicted; empty for classes."""
         if not self.survival or self.known.empty:
             return []
         days = horizons(self.context, self.known["time"].to_numpy(float))
@@ -95,15 +95,15 @@ class Tested:
         return known_labels(self.predictions, self.classes)
 
     def count(self, column: str) -> int | None:
-        """Patients for whom `column` is above 0; None where the predictions lack it."""
+        """Number of patients for whom `column` is above 0; None if the predictions lack it."""
         return int((self.predictions[column] > 0).sum()) if column in self.predictions else None
 
 
 def load_test(test: ResultFolder) -> Tested:
-    """Read and judge a test folder.
+    """Read and evaluate a test folder.
 
     Raises:
-        InputError: A file in it is damaged.
+        InputError: A file in the folder is damaged.
     """
     predictions = read_predictions(test.folder / "predictions.csv")
     context = read_context(test.folder)

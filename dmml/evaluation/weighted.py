@@ -1,8 +1,8 @@
-"""Survival metrics of weighted patients, each written once for the estimate and for all its resamples.
+"""Survival metrics of weighted patients, each written once for both the estimate and all its resamples.
 
-A bootstrap resample is a vector of counts: how often each patient was drawn. A metric that takes weights (R, n) and
-returns (R,) values therefore gives R resamples in a few matrix products instead of R calls. Weights of one give the
-estimate itself. Times in days, event 1 = happened, higher risk = worse.
+A bootstrap resample is a vector of weights, such as how often each patient was drawn. A metric that takes weights
+(R, n) and returns (R,) values therefore evaluates R resamples in a few matrix products instead of R calls. Weights of 1
+give the estimate itself. Times are in days, event 1 = happened, a higher risk is worse.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from dmml.evaluation.censoring import CensoringCurve
 
 Weighted = Callable[[NDArray], NDArray[np.float64]]
-"""Weights (R, n) ≥ 0 → values (R,), NaN where undefined."""
+"""Maps weights (R, n) ≥ 0 to values (R,), NaN where undefined."""
 
 Rows = Callable[[slice], tuple[NDArray, NDArray]]
-"""Rows of the pair matrices: credit and comparability, each (rows, n)."""
+"""Maps a slice of rows to those rows of the pair matrices: credit and comparability, each (rows, n)."""
 
 ROWS = 1024
 
 
 def estimate(metric: Weighted, n: int) -> float:
-    """The metric of the patients as they are."""
+    """Value of the metric when every patient has weight 1."""
     return float(metric(np.ones((1, n)))[0])
 
 
@@ -44,7 +44,7 @@ def pair_share(rows: Rows, n: int) -> Weighted:
 
 
 def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, group: ArrayLike | None = None) -> Weighted:
-    """Harrell's concordance; with `group` (n,) only pairs within a group (a fold) are compared."""
+    """Harrell's concordance; with `group` (n,), only pairs within the same group (a fold) are compared."""
     time, event, risk = _outcome(time, event, risk)
     same = None if group is None else np.unique(np.asarray(group), return_inverse=True)[1]
 
@@ -58,7 +58,7 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, group: ArrayLike
 
 
 def uno(time: ArrayLike, event: ArrayLike, risk: ArrayLike, censoring: CensoringCurve, tau: float | None) -> Weighted:
-    """Uno's concordance: a pair counts 1 / G(t_i−)² by its earlier time t_i, and only when t_i < tau."""
+    """Uno's concordance: a pair is weighted 1 / G(t_i−)² by its earlier time t_i and counts only if t_i < tau."""
     time, event, risk = _outcome(time, event, risk)
     tau = np.inf if tau is None else tau
     inverse = _inverse(censoring.before(time), needed=event & (time < tau)) ** 2
@@ -71,7 +71,7 @@ def uno(time: ArrayLike, event: ArrayLike, risk: ArrayLike, censoring: Censoring
 
 
 def dynamic_auc(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censoring: CensoringCurve) -> Weighted:
-    """Cumulative/dynamic AUC at `day`: those dead by then, weighted 1 / G(t_i−), against those alive after it."""
+    """Cumulative/dynamic AUC at `day`: patients dead by then, weighted 1 / G(t_i−), against those alive after it."""
     time, event, risk = _outcome(time, event, risk)
     case, control = event & (time <= day), time > day
     inverse = _inverse(censoring.before(time), needed=case)
@@ -86,7 +86,7 @@ def dynamic_auc(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, 
 def brier(
     time: ArrayLike, event: ArrayLike, survival: NDArray, times: ArrayLike, censoring: CensoringCurve
 ) -> Weighted:
-    """Integrated Brier score, (1 / (t_T − t_1)) ∫ BS(t) dt by the trapezoid rule; a patient's part is linear in it."""
+    """Integrated Brier score, (1 / (t_T − t_1)) ∫ BS(t) dt by the trapezoid rule: a mean of one value per patient."""
     loss = brier_parts(time, event, survival, times, censoring)  # (n, T)
     times = np.asarray(times, float)
     if len(times) == 1:
@@ -103,7 +103,7 @@ def brier_parts(
 ) -> NDArray[np.float64]:
     """Each patient's weighted squared error at each time, (n, T); its mean over patients is the Brier score.
 
-    Dead by t: S(t)² / G(t_i−). Alive after t: (1 − S(t))² / G(t). Censored before t: 0.
+    A patient who died by t has S(t)² / G(t_i−), one alive after t has (1 − S(t))² / G(t), one censored by t has 0.
     """
     time, event, survival = _outcome(time, event, survival)
     times = np.asarray(times, float)
@@ -130,20 +130,20 @@ def _outcome(time: ArrayLike, event: ArrayLike, prediction: ArrayLike) -> tuple[
 
 
 def _outlived(time: NDArray, event: NDArray, block: slice) -> NDArray[np.bool_]:
-    """(rows, n): i has the event and j is known to have lived longer (later, or censored on the same day)."""
+    """(rows, n) whether i has the event and j is known to have outlived i (later, or censored on the same day)."""
     first = time[block, None]
-    # `event` may be cut off at tau: on a shared day i and j are then cut off together, so the tie rule still holds.
+    # `event` may be cut off at tau. On a shared day, i and j are then cut off together, so the tie rule still holds.
     return event[block, None] & ((first < time) | ((first == time) & ~event))
 
 
 def _order(risk: NDArray, block: slice) -> NDArray[np.float32]:
-    """(rows, n): 1 where i has the higher risk, ½ where they are tied, 0 elsewhere."""
+    """(rows, n): 1 if i has the higher risk, ½ if the two are tied, else 0."""
     mine = risk[block, None]
     return (mine > risk).astype(np.float32) + np.float32(0.5) * (mine == risk)
 
 
 def _inverse(probability: NDArray, needed: NDArray) -> NDArray[np.float64]:
-    """1 / probability; 0 where it is not needed, NaN where it is needed and the probability is 0."""
+    """1 / probability: 0 where it is not needed, NaN where it is needed but the probability is 0."""
     return np.where(needed, divide(np.ones_like(probability), probability), 0.0)
 
 
