@@ -1,4 +1,4 @@
-"""What each tile adds, and where each subspace looks: maps of a few slides over their thumbnails, as small images."""
+"""Maps of tile contributions and of each subspace's attention over the thumbnails of a few slides, as small images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from dmml.evaluation.plots import SUBSPACE_COLOR, VERMILLION
 from dmml.evaluation.written import signed
 
 LONG_SIDE = 420
-"""Pixels of an image's longer side: sharp on a phone, and four slides stay well under a megabyte."""
+"""Length of an image's longer side in pixels: sharp on a phone, and four slides stay well under a megabyte."""
 STRONGEST = 0.99
-"""Quantile of attention that gets the full colour, so that one tile does not pale all others."""
+"""Quantile of attention that gets the full colour, so that a single tile does not make all others pale."""
 LEAST_RANGE = 2.5
-"""Multiple of the average tile that the colours reach at least to, so that even attention looks even."""
+"""Minimum end of the colour scale in multiples of the average tile's attention, so that even attention looks even."""
 _PAPER, _TILE = 244, 222
-"""Grey of glass and of tiles where there is no thumbnail."""
+"""Grey values of glass and of tiles on slides without a thumbnail."""
 _RAISES, _LOWERS = "#b2182b", "#2166ac"
-"""Red and blue that people who see no red tell apart, too."""
+"""Red and blue that people who cannot see red can distinguish, too."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Panel:
     pixels: NDArray[np.uint8]
 
     def jpeg(self) -> bytes:
-        """The image, compressed for a page; `plots/` keeps it without loss."""
+        """The image, compressed for a page; `plots/` keeps the lossless one."""
         return self._encoded("JPEG", quality=60, optimize=True, progressive=True)
 
     def png(self) -> bytes:
-        """The image without loss."""
+        """The image, encoded without loss."""
         return self._encoded("PNG")
 
     def _encoded(self, kind: str, **options: Any) -> bytes:
@@ -56,7 +56,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class AttentionSlide:
-    """The images of one slide, with what is known of its patient."""
+    """The images of one slide, with the known facts about the slide and its patient."""
 
     facts: dict
     panels: list[Panel]
@@ -64,9 +64,9 @@ class AttentionSlide:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Pixels of a slide's picture: `gray` (H, W) background, `mpp` µm a pixel, `origin` (x, y) µm of its corner.
+    """Background of a slide's images: `gray` (H, W), `mpp` in µm per pixel, `origin` (x, y) of its corner in µm.
 
-    `empty`: there is no thumbnail, so that only the tiles themselves show where tissue is.
+    `empty` means that there is no thumbnail, so that only the tiles show where tissue is.
     """
 
     gray: NDArray[np.float64]
@@ -76,7 +76,7 @@ class _Frame:
 
 
 def attention_slides(path: Path) -> list[AttentionSlide]:
-    """Images of every slide in `attention.npz`; none where the file is absent.
+    """Read `attention.npz` and draw the images of every slide; an empty list if the file is absent.
 
     Raises:
         InputError: The file is damaged.
@@ -118,7 +118,7 @@ def _panels(arrays: dict[str, NDArray], index: int, fact: dict) -> list[Panel]:
 
 
 def _maps(arrays: dict[str, NDArray], index: int, fact: dict) -> list[tuple[str, str, str]]:
-    """(kind, magnification, subspace) of a slide's maps; attention only where the deep part that it is of counts."""
+    """List a slide's maps as (kind, magnification, subspace); no attention maps if the deep part has no share."""
     prefix = f"contribution_{index}_"
     added = sorted((name.removeprefix(prefix) for name in arrays if name.startswith(prefix)), key=int)
     maps = [("contribution", m, "") for m in added]
@@ -133,7 +133,7 @@ def _maps(arrays: dict[str, NDArray], index: int, fact: dict) -> list[tuple[str,
 def _contribution(
     frame: _Frame, name: str, magnification: str, position: NDArray, added: NDArray, tile_um: float
 ) -> Panel:
-    """The map of what each tile adds."""
+    """Draw the map of what each tile adds to the prediction."""
     end = float(np.quantile(np.abs(added), STRONGEST)) or float(np.abs(added).max(initial=0))
     opacity = 0.8 * np.clip(np.abs(added) / end, 0, 1) if end else np.zeros(len(added))
     colors = [_RAISES if value > 0 else _LOWERS for value in added]
@@ -148,7 +148,7 @@ def _contribution(
 def _background(
     thumbnail: NDArray | None, mpp: float | None, low: NDArray, high: NDArray
 ) -> tuple[_Frame, NDArray[np.uint8] | None]:
-    """The part of the slide that holds tiles, in pale grey to paint on, and in its own colours (None without)."""
+    """Cut out the part of the slide that has tiles: pale grey to paint on, and in colour (None without a thumbnail)."""
     from PIL import Image
 
     if thumbnail is None or not mpp:
@@ -170,10 +170,10 @@ def _background(
 def _overlay(
     frame: _Frame, position: NDArray, weight: NDArray, tile_um: float, color: str
 ) -> tuple[NDArray[np.uint8], float]:
-    """Each tile painted over the background, the stronger its attention the fuller its colour.
+    """Paint each tile over the background; the stronger its attention, the fuller its colour.
 
     Returns:
-        (H, W, 3), and what the full colour stands for, in multiples of the average tile's attention.
+        (H, W, 3) pixels, and the attention of the full colour in multiples of the average tile's attention.
     """
     share = weight * len(weight) / weight.sum() if weight.sum() > 0 else np.zeros(len(weight))
     strongest = float(np.quantile(share, STRONGEST)) or float(share.max())
@@ -185,7 +185,7 @@ def _overlay(
 def _paint(
     frame: _Frame, position: NDArray, opacity: NDArray, tile_um: float, colors: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) background with each tile in its colour and opacity."""
+    """Paint each tile in its colour and opacity over the background, (H, W, 3)."""
     corner = (position - tile_um / 2 - frame.origin) / frame.mpp
     first = np.round(corner).astype(int).clip(0)
     last = np.maximum(np.round(corner + tile_um / frame.mpp).astype(int), first + 1)
@@ -200,6 +200,6 @@ def _paint(
 
 
 def _spacing(position: NDArray) -> float:
-    """Side of a tile, from the smallest step between tile centres, where the file does not say it."""
+    """Estimate the side of a tile in µm by the smallest step between tile centres, for files that do not give it."""
     steps = np.concatenate([np.diff(np.unique(position[:, axis])) for axis in (0, 1)])
     return float(steps[steps > 1].min()) if (steps > 1).any() else 224.0

@@ -1,4 +1,4 @@
-"""What stands beside a test's figures in its folder: shift against training, recalibration, predicted programs."""
+"""Additional parts of a test's report: shift against training, recalibration, calibration and predicted programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CALIBRATION = {
 
 @dataclass(frozen=True)
 class Part:
-    """One heading of the report with what stands below it; `small`: the sentences are a note."""
+    """A section of the report with its title and content; `small` displays the sentences as a note."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Part:
 
 
 def beside(test: Tested) -> list[Part]:
-    """Every part whose file is there.
+    """Build every part for which the test has data.
 
     Raises:
         InputError: A file is damaged.
@@ -50,7 +50,7 @@ def beside(test: Tested) -> list[Part]:
 
 
 def shift_part(folder: Path) -> Part | None:
-    """How far the cohort lies from the training patients, what was missing, and the figures of its subgroups."""
+    """How far the cohort lies from the training patients, what was missing, and the metrics of its subgroups."""
     content = read_json(folder / "shift.json")
     if not content:
         return None
@@ -102,7 +102,7 @@ def _subgroups(content: Mapping[str, Any]) -> Table | None:
 
 
 def recalibrated_part(folder: Path) -> Part | None:
-    """Predictions recalibrated on a share of the cohort, judged on the rest; never the headline."""
+    """Metrics of predictions recalibrated on a share of the cohort, on its other patients; never the main result."""
     content = read_json(folder / "recalibrated.json")
     if not content:
         return None
@@ -124,7 +124,7 @@ def recalibrated_part(folder: Path) -> Part | None:
 
 
 def calibration_part(test: Tested) -> Part | None:
-    """Calibration at the horizons as numbers, with a formal test, and where there is none; None for classes."""
+    """Calibration at the horizons in numbers with a formal test, and why it is missing at others; None for classes."""
     if not test.survival or test.known.empty:
         return None
     table = calibration_table(test.calibrations)
@@ -140,10 +140,10 @@ def calibration_part(test: Tested) -> Part | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object beside the test; empty where there is no such file.
+    """Read a JSON object of a test folder; empty if the file does not exist.
 
     Raises:
-        InputError: It is damaged.
+        InputError: The file is damaged.
     """
     if not path.is_file():
         return {}

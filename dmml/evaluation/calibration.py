@@ -1,4 +1,7 @@
-"""Calibration: of the patients told 70 %, do 70 % live? At horizons for survival, by confidence for classes."""
+"""Calibration: do 70 % of the patients with a predicted survival of 70 % survive?
+
+Survival predictions are checked at the horizons, class predictions by their confidence.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from dmml.evaluation.predictions import curve_at, survival_days
 from dmml.evaluation.survival_curves import kaplan_meier
 
 GND_GROUPS, GND_EVENTS, GND_LEFT = 10, 15, 8
-"""Groups of the formal test at most; events, and patients followed to the day, that each must have."""
+"""Formal test: maximum number of groups; minimum events, and minimum patients followed to the day, of each group."""
 GROUP_SIZE = 12
-"""Patients a risk group at least."""
+"""Minimum number of patients in a risk group."""
 MAX_GROUPS = 5
 
 
@@ -27,21 +30,21 @@ class Calibration:
 
     Attributes:
         day: Horizon, days.
-        groups: One row a risk group: `n`, `predicted` (mean), `observed` (Kaplan–Meier) with `low`, `high`.
-        predicted: Mean predicted survival of all.
-        observed: Kaplan–Meier survival of all at the day; NaN where nobody was followed so long.
-        slope: Cox coefficient of log(−log S_predicted(day)) with follow-up cut at the day: 1 = as it should be, below 1
-            = predictions too extreme, NaN where it cannot be fitted.
-        slope_low: Lower end of its 95 % interval.
-        slope_high: Upper end.
-        intercept: log(observed / expected events up to the day), 0 = as it should be, above 0 = more events than
-            predicted; NaN without an event.
-        intercept_low: Lower end of its 95 % interval.
-        intercept_high: Upper end.
-        chi2: Greenwood–Nam–D'Agostino statistic over risk groups; NaN where it cannot be tested.
+        groups: One row per risk group: `n`, `predicted` (mean), `observed` (Kaplan–Meier) with `low`, `high`.
+        predicted: Mean predicted survival of all patients.
+        observed: Kaplan–Meier survival of all patients at the day; NaN if nobody was followed that long.
+        slope: Cox coefficient of log(−log S_predicted(day)) with follow-up cut off at the day: 1 = ideal, below 1 =
+            predictions are too extreme, NaN if it cannot be fitted.
+        slope_low: Lower limit of its 95 % interval.
+        slope_high: Upper limit.
+        intercept: log(observed / expected events up to the day): 0 = ideal, above 0 = more events than predicted; NaN
+            without an event.
+        intercept_low: Lower limit of its 95 % interval.
+        intercept_high: Upper limit.
+        chi2: Greenwood–Nam–D'Agostino statistic over risk groups; NaN if the test is not possible.
         df: Its degrees of freedom.
-        p: Of the hypothesis that the predictions are right; small = they are not.
-        reason: Why there is no test.
+        p: p value of the hypothesis that the predictions are right; a small p speaks against them.
+        reason: Why the test is not possible; empty if it is.
     """
 
     day: float
@@ -60,16 +63,18 @@ class Calibration:
     reason: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """For a file: {name: number or None}, the groups as a list of rows."""
+        """Content for a JSON file: {name: number or None}, with the groups as a list of rows."""
         content = {name: _number(value) for name, value in vars(self).items() if name != "groups"}
         return content | {"groups": [{k: _number(v) for k, v in row.items()} for row in self.groups.to_dict("records")]}
 
 
 def calibration_at(known: pd.DataFrame, day: float) -> Calibration | None:
-    """Calibration of survival predictions at `day`; None where the model gives none there, or for under two groups.
+    """Calibration of survival predictions at `day`.
+
+    None if the model predicts no survival at the day, or if there are too few patients for two risk groups.
 
     Args:
-        known: `time`, `event`, `survival_<days>` of patients whose outcome is known.
+        known: `time`, `event` and `survival_<days>` of the patients with a known outcome.
         day: Horizon, days.
     """
     days = survival_days(known)
@@ -77,7 +82,7 @@ def calibration_at(known: pd.DataFrame, day: float) -> Calibration | None:
     if not days or day > days[-1] or n_groups < 2:
         return None
     predicted = curve_at(known, [day])[:, 0]
-    # Ranks part ties by order, so that groups stay equal in size whatever the predictions.
+    # Ranks break ties by order, so that the groups stay equal in size whatever the predictions.
     group = pd.Series(predicted).rank(method="first").sub(1).mul(n_groups).floordiv(len(known)).astype(int).to_numpy()
     rows = []
     for index in range(n_groups):
@@ -100,12 +105,12 @@ def calibration_at(known: pd.DataFrame, day: float) -> Calibration | None:
 def greenwood_test(
     time: ArrayLike, event: ArrayLike, predicted: ArrayLike, day: float
 ) -> tuple[float, int, float, str]:
-    """Greenwood–Nam–D'Agostino test that predicted survival at a day is right.
+    """Greenwood–Nam–D'Agostino test of the hypothesis that predicted survival at a day is right.
 
     χ² = Σ_groups (KM_g(day) − mean predicted_g)² / Greenwood variance of KM_g(day), with as many degrees of freedom as
-    groups, since nothing was fitted to these patients. Ten groups of equal size by prediction, each joined to the next
-    until it has `GND_EVENTS` events by the day and `GND_LEFT` patients still followed then: with fewer the variance is
-    too uncertain, and a right model is refused too often.
+    groups, since nothing was fitted to these patients. Patients are split by prediction into ten groups of equal size,
+    and a group is merged with the next until it has `GND_EVENTS` events by the day and `GND_LEFT` patients still
+    followed then. With fewer, the variance is too uncertain, and a right model is rejected too often.
 
     Args:
         time: (n,) days.
@@ -114,7 +119,7 @@ def greenwood_test(
         day: Horizon, days.
 
     Returns:
-        (χ², degrees of freedom, p, ""), or (NaN, 0, NaN, why not).
+        (χ², degrees of freedom, p, ""), or (NaN, 0, NaN, reason) if the test is not possible.
 
     Source: Demler, Paynter & Cook 2015.
     """
@@ -130,7 +135,7 @@ def greenwood_test(
         if by_day[waiting].sum() >= GND_EVENTS and (time[waiting] >= day).sum() >= GND_LEFT:
             groups.append(waiting)
             waiting = np.zeros(0, int)
-    if len(waiting) and groups:  # the last have too few of their own
+    if len(waiting) and groups:  # the remaining patients are too few for a group
         groups[-1] = np.concatenate([groups[-1], waiting])
     if len(groups) < 2:
         reason = (
@@ -145,7 +150,7 @@ def greenwood_test(
 
 
 def _greenwood(time: NDArray, event: NDArray, day: float) -> tuple[float, float]:
-    """Kaplan–Meier survival at a day to which some are followed, and its variance S² Σ d / (n (n − d))."""
+    """Kaplan–Meier survival at a day that some patients are followed to, and its variance S² Σ d / (n (n − d))."""
     days = np.unique(time[event & (time <= day)])
     at_risk = (time >= days[:, None]).sum(1)
     deaths = ((time == days[:, None]) & event).sum(1)
@@ -154,7 +159,7 @@ def _greenwood(time: NDArray, event: NDArray, day: float) -> tuple[float, float]
 
 
 def _intercept(known: pd.DataFrame, day: float) -> tuple[float, float, float]:
-    """log(O / E) with O events up to the day and E = Σ −log S_i(min(t_i, day)); its error is that of a Poisson count.
+    """log(O / E) for O events up to the day and E = Σ −log S_i(min(t_i, day)), with the error of a Poisson count.
 
     Source: Crowson, Atkinson & Therneau 2016.
     """
@@ -202,7 +207,7 @@ def reliability(label: NDArray[np.int64], probability: NDArray[np.float64]) -> p
 
 
 def _number(value: Any) -> Any:
-    """NaN is None in a file."""
+    """Convert a value for a JSON file: NaN becomes None."""
     if isinstance(value, str | int):
         return value
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Calibration at the horizons as a table of a page, with a formal test."""
+"""Table of the calibration at the horizons for a report page, with a formal test."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ HOW_TO_READ = (
 
 
 def calibration_table(calibrations: Sequence[Calibration], whose: str = "") -> Table | None:
-    """Observed and predicted survival, slope, log ratio of events and the test, a horizon a row; None without any.
+    """Build a table with one row per horizon: observed and predicted survival, slope, log ratio of events, and test.
+
+    None if there is no calibration.
 
     Args:
-        calibrations: In the order of the rows.
-        whose: Stands behind the caption's first words, where a page has several such tables.
+        calibrations: Calibrations in the order of the rows.
+        whose: Text inserted after the first words of the caption, for pages with several such tables.
     """
     rows = []
     for told in calibrations:

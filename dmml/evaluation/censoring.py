@@ -1,4 +1,4 @@
-"""The censoring distribution: what inverse-probability weights are made of."""
+"""The censoring distribution, from which inverse-probability weights are computed."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class CensoringCurve:
-    """G(t) = P(censored later than t), a right-continuous step function; 1 before the first step, flat after the last.
+    """G(t) = P(censored after t), a right-continuous step function; 1 before the first step, flat after the last.
 
     Args:
         time: (K,) increasing days.
-        survival: (K,) G at and after each of them.
+        survival: (K,) G from each of these days on.
     """
 
     time: NDArray[np.float64]
     survival: NDArray[np.float64]
 
     def at(self, day: ArrayLike) -> NDArray[np.float64]:
-        """G(t), the chance of being still under observation after `day`."""
+        """G(t), the probability of still being under observation after `day`."""
         return self._padded()[np.searchsorted(self.time, np.asarray(day, float), side="right")]
 
     def before(self, day: ArrayLike) -> NDArray[np.float64]:
-        """G(t−), the chance of being still under observation when `day` begins: what an event at `day` needs."""
+        """G(t−), the probability of still being under observation when `day` begins; used for events on `day`."""
         return self._padded()[np.searchsorted(self.time, np.asarray(day, float), side="left")]
 
     def last_day_above(self, share: float) -> float:
-        """The first day at which G falls to `share` or below; infinity when it never does."""
+        """First day on which G falls to `share` or below; infinity if it never does."""
         low = np.flatnonzero(self.survival <= share)
         return float(self.time[low[0]]) if len(low) else float("inf")
 
@@ -40,8 +40,8 @@ class CensoringCurve:
 def censoring_curve(time: ArrayLike, event: ArrayLike) -> CensoringCurve:
     """Kaplan–Meier estimate of the censoring distribution.
 
-    Censoring is the event here. Who dies on the day on which another is censored is no longer at risk of being
-    censored that day: the mirror of the usual rule, by which deaths come before censorings.
+    Censoring is the event here. A patient who dies on a day is no longer at risk of being censored on that day, which
+    mirrors the usual rule that deaths come before censorings.
 
     Args:
         time: (n,) days.
@@ -60,7 +60,11 @@ def censoring_curve(time: ArrayLike, event: ArrayLike) -> CensoringCurve:
 def as_censoring(
     censoring: CensoringCurve | tuple[ArrayLike, ArrayLike] | None, time: ArrayLike, event: ArrayLike
 ) -> CensoringCurve:
-    """The curve given (from training patients), or the one of the data themselves when None."""
+    """Return the given curve (of training patients), or estimate it from `time` and `event` if it is None.
+
+    Raises:
+        ValueError: The days and the values are not two lists of one length.
+    """
     if censoring is None:
         return censoring_curve(time, event)
     if isinstance(censoring, CensoringCurve):

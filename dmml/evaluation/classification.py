@@ -1,6 +1,7 @@
 """Metrics of class probabilities, each in a form that takes patient weights; NaN = undefined.
 
-`label` (n,) are class indices 0 … C − 1, `probability` (n, C) rows sum to 1. The predicted class is the most probable.
+`label` (n,) holds class indices 0 … C − 1; each row of `probability` (n, C) sums to 1. The most probable class is the
+predicted one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from dmml.evaluation.weighted import Weighted, divide, estimate, pair_share
 
 ECE_BINS = 15
-"""Bins of equal width from `ECE_FULL` patients on; below, bins of equal size with about 20 patients each."""
+"""Number of bins of equal width with `ECE_FULL` or more patients; otherwise, the maximum number of equal-size bins."""
 ECE_FULL = 300
 
 
 def class_auc(label: ArrayLike, probability: NDArray, index: int) -> Weighted:
-    """One class against the rest: P(a patient of the class gets a higher probability than another), ties ½."""
+    """AUC of one class against the rest: P(a patient of the class has the higher probability), ties count ½."""
     positive, score = np.asarray(label) == index, np.asarray(probability, float)[:, index]
 
     def rows(block: slice) -> tuple[NDArray, NDArray]:
@@ -31,7 +32,7 @@ def class_auc(label: ArrayLike, probability: NDArray, index: int) -> Weighted:
 
 
 def macro_auc(label: ArrayLike, probability: NDArray) -> Weighted:
-    """Mean of the one-against-rest AUCs of the classes that occur; for two classes, the AUC of the second."""
+    """Mean one-against-rest AUC over the classes that occur; for two classes, the AUC of the second one."""
     label, classes = np.asarray(label), np.shape(probability)[1]
     asked = [1] if classes == 2 else range(classes)
     parts = [class_auc(label, probability, c) for c in asked if 0 < (label == c).sum() < len(label)]
@@ -86,13 +87,14 @@ def quadratic_kappa(label: ArrayLike, probability: NDArray) -> Weighted:
 def calibration_error(label: ArrayLike, probability: NDArray, bins: int | None = None) -> Weighted:
     """Expected calibration error of the most probable class: Σ_bins share · |hit rate − mean confidence|.
 
-    From `ECE_FULL` patients on the usual 15 bins of equal width (lower end open). With fewer, most of those would hold
-    a handful of patients and their noise would be the score, so bins of equal size hold about 20 patients each.
+    With `ECE_FULL` patients or more, the usual 15 bins of equal width are used (lower edge excluded). With fewer, most
+    of these would contain a handful of patients, and the score would be their noise, so bins of equal size with about
+    20 patients each are used instead.
 
     Args:
-        label: (n,).
-        probability: (n, C).
-        bins: Bins of equal width whatever n is; None chooses as above.
+        label: (n,) class indices.
+        probability: (n, C) probabilities.
+        bins: Number of bins of equal width, whatever n is; None chooses as described.
     """
     label, probability = np.asarray(label), np.asarray(probability, float)
     confidence, hit = probability.max(1), probability.argmax(1) == label
@@ -106,7 +108,7 @@ def calibration_error(label: ArrayLike, probability: NDArray, bins: int | None =
 
 
 def confidence_bins(confidence: NDArray, bins: int | None = None) -> NDArray[np.int64]:
-    """Bin of each confidence, 0 …; see `calibration_error`."""
+    """Bin index of each confidence, from 0; see `calibration_error`."""
     if bins is not None or len(confidence) >= ECE_FULL:
         bins = bins or ECE_BINS
         return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -116,7 +118,7 @@ def confidence_bins(confidence: NDArray, bins: int | None = None) -> NDArray[np.
 
 
 def confusion_weights(label: ArrayLike, probability: NDArray) -> Weighted:
-    """Weights (R, n) → confusion tables (R, C, C), rows true and columns predicted."""
+    """Map weights (R, n) to confusion tables (R, C, C), with true classes in rows and predicted ones in columns."""
     label, probability = np.asarray(label), np.asarray(probability, float)
     classes = probability.shape[1]
     cell = np.eye(classes * classes)[label * classes + probability.argmax(1)]  # (n, C²)
@@ -124,12 +126,12 @@ def confusion_weights(label: ArrayLike, probability: NDArray) -> Weighted:
 
 
 def confusion(label: ArrayLike, probability: NDArray) -> NDArray[np.int64]:
-    """Confusion table (C, C) of counts, rows true and columns predicted."""
+    """Confusion table (C, C) of counts, with true classes in rows and predicted ones in columns."""
     return confusion_weights(label, probability)(np.ones((1, len(np.asarray(label)))))[0].round().astype(int)
 
 
 def per_class(label: ArrayLike, probability: NDArray, classes: list[str]) -> pd.DataFrame:
-    """One row a class: patients, precision, recall, f1, auc."""
+    """Table with one row per class: patients, predicted, precision, recall, f1, auc."""
     table = confusion(label, probability)
     hits, true, predicted = table.diagonal(), table.sum(1), table.sum(0)
     n = len(np.asarray(label))
@@ -147,11 +149,11 @@ def per_class(label: ArrayLike, probability: NDArray, classes: list[str]) -> pd.
 
 
 def looks_ordered(classes: list[str]) -> bool:
-    """Whether names are steps of one scale: three or more, a common beginning, then rising numbers (G2, G3, G4; I–IV)."""
+    """Whether class names are steps of a scale: three or more, a common prefix, rising numbers (G2, G3, G4; I–IV)."""
     roman = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
     steps, heads = [], set()
     for name in classes:
-        # A name may hold a line break, as any cell of a table may.
+        # A name may contain a line break, as any cell of a table may.
         head, step = re.fullmatch(r"(?s)(.*?)[\s_-]*(\d+|(?<![A-Za-z])[ivIV]+)?", str(name).strip()).groups()
         steps.append(int(step) if step and step.isdigit() else roman.get((step or "").lower()))
         heads.add(head.lower())

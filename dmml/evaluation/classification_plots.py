@@ -1,4 +1,4 @@
-"""Pictures of class predictions: confusion, ROC curves, reliability."""
+"""Plots of class predictions: confusion table, ROC curves and reliability."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def confusion_picture(label: NDArray, probability: NDArray, classes: list[str]) -> Picture:
-    """Counts of true against predicted class, shaded by the share of the true class."""
+    """Plot counts of true against predicted classes, shaded by the share of the true class."""
     table = classification.confusion(label, probability)
     share = np.nan_to_num(divide(table, table.sum(1, keepdims=True)))
     with style():
         figure, axes = new_figure(height=3.9)
-        # Cells are drawn with opacity, not with a colour map, so that they sit on a light and on a dark page alike.
+        # Cells are drawn with opacity instead of a colour map, so that they fit both a light and a dark page.
         for row in range(len(classes)):
             for column in range(len(classes)):
                 axes.add_patch(_cell(column, row, share[row, column]))
@@ -48,7 +48,7 @@ def _cell(column: int, row: int, share: float) -> Rectangle:
 
 
 def roc_picture(label: NDArray, probability: NDArray, classes: list[str]) -> Picture:
-    """One-against-rest ROC curves; one curve when there are two classes."""
+    """Plot one-against-rest ROC curves; a single curve for two classes."""
     indices = [1] if len(classes) == 2 else range(len(classes))
     words = []
     with style():
@@ -71,12 +71,12 @@ def roc_picture(label: NDArray, probability: NDArray, classes: list[str]) -> Pic
 def _roc(positive: NDArray[np.bool_], score: NDArray) -> tuple[NDArray, NDArray]:
     order = np.argsort(-score, kind="stable")
     hits, misses = np.cumsum(positive[order]), np.cumsum(~positive[order])
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # ties move together
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # tied scores make one step
     return np.append(0, misses[last] / misses[-1]), np.append(0, hits[last] / hits[-1])
 
 
 def reliability_picture(label: NDArray, probability: NDArray) -> Picture:
-    """Hit rate against the confidence of the predicted class."""
+    """Plot the hit rate against the confidence of the predicted class."""
     table = reliability(label, probability)
     with style():
         figure, axes = new_figure(height=3.9)

@@ -1,4 +1,4 @@
-"""How the two subspaces' gradients got along in training, in a sentence."""
+"""Describe in a sentence how often the two subspaces' gradients conflicted in training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dmml.evaluation.written import number, percent
 
 
 def coordination_words(path: Path) -> str:
-    """The mean conflict rate and cosine of a run's `metrics.csv`, and which subspace ended surer; empty without them."""
+    """Mean conflict rate and cosine in a run's `metrics.csv`, and the more confident subspace; empty if not logged."""
     series = {name.removeprefix("coordination/"): values for name, values in training_series(path).items()}
     if "conflict" not in series:
         return ""

@@ -1,4 +1,4 @@
-"""Pictures of a cross-validation: models, differences, folds, and how high and low risk fared."""
+"""Plots of a cross-validation: models, differences, folds, risk groups and calibration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dmml.evaluation.survival_plots import calibration_picture, kaplan_meier_pic
 from dmml.evaluation.words import metric_name
 
 COLOR = {"slides and RNA": VERMILLION, "slides": BLUE, "RNA": GREEN, "clinical": ORANGE}
-"""By what a model sees."""
+"""Colour by the model's inputs."""
 LEAST_GROUP = 5
-"""A third of the patients at least; with fewer, curves of groups say nothing."""
+"""Minimum number of patients in each third; curves of smaller groups are uninformative."""
 
 
 def sees(model: str, reads: set[str]) -> str:
-    """What a model is given at prediction: a key of `COLOR`."""
+    """Inputs of a model at prediction, as a key of `COLOR`."""
     plain = model.removesuffix(JOINED)
     if plain == "clinical":
         return "clinical"
@@ -37,7 +37,7 @@ def sees(model: str, reads: set[str]) -> str:
 
 
 def models_by(result: CrossvalResult, metric: str) -> Picture | None:
-    """Every model by a metric, alone and joined with the clinical covariates; None where none has it."""
+    """Plot every model's metric, alone and joined with the clinical covariates; None if no model has the metric."""
     plain = [name for name in result.models if not name.endswith(JOINED)]
     rows: list[tuple[str, list[Mark]]] = []
     for name in plain:
@@ -61,7 +61,7 @@ def models_by(result: CrossvalResult, metric: str) -> Picture | None:
 
 
 def differences(result: CrossvalResult) -> Picture | None:
-    """Every comparison of the primary metric."""
+    """Plot every comparison by the primary metric."""
     rows = [
         (
             f"{label(row['a'])}\n− {label(row['b'])}{' *' if row.get('primary') else ''}",
@@ -77,7 +77,7 @@ def differences(result: CrossvalResult) -> Picture | None:
 
 
 def fold_dots(result: CrossvalResult) -> Picture | None:
-    """Every fold of every model by the primary metric, with their mean; None where no fold has a value."""
+    """Plot every fold of every model by the primary metric, with the mean; None if no fold has a value."""
     metric, words = result.metric, {}
     names = [name for name in result.models if any(v is not None for v in result.models[name][metric]["folds"])]
     if not names:
@@ -103,11 +103,12 @@ def fold_dots(result: CrossvalResult) -> Picture | None:
 
 
 def risk_picture(result: CrossvalResult, model: str) -> Picture | None:
-    """Kaplan–Meier curves of the patients above and below their fold's training cut; None for classes or too few patients.
+    """Plot Kaplan–Meier curves of patients above and below their fold's training cut.
 
-    Risks of two folds' models are on scales of their own, so each fold has a cut of its own: the median risk of its
-    training patients, which no test patient touches. Folds that an earlier dmml fitted keep none; then patients are
-    parted into thirds by their rank within the fold, and the caption says so.
+    The risks of two folds' models are on different scales, so each fold has its own cut: the median risk of its
+    training patients, which does not depend on test patients. Folds fitted by an earlier dmml have no cut. Then,
+    patients are divided into thirds by their rank within the fold, and the caption says so. None for classes or if
+    there are too few patients.
     """
     rows = known_outcome(result.once(model)) if result.survival else pd.DataFrame()
     if len(rows) < 3 * LEAST_GROUP or not rows["event"].sum():
@@ -136,11 +137,13 @@ def risk_picture(result: CrossvalResult, model: str) -> Picture | None:
 
 
 def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibration], list[str]]:
-    """Of the out-of-fold predictions at the days at which all folds judge, and why there is none at the other days.
+    """Calibration of the out-of-fold predictions, and a sentence for every horizon that has none.
+
+    Calibration is given at the days at which all folds are evaluated.
 
     Args:
         result: The cross-validation.
-        model: One of its models; of classes there is nothing to tell.
+        model: Name of one of its models. Both lists are empty for classes.
     """
     if not result.survival:
         return [], []
@@ -164,7 +167,7 @@ def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibratio
 
 
 def calibration_of(found: list[Calibration], model: str) -> Picture | None:
-    """Observed against predicted survival; None where nothing was found."""
+    """Plot observed against predicted survival; None without any calibration."""
     if not found:
         return None
     drawn = calibration_picture(found)
@@ -173,7 +176,7 @@ def calibration_of(found: list[Calibration], model: str) -> Picture | None:
 
 
 def shown_models(result: CrossvalResult, most: int = 4) -> list[str]:
-    """Models whose curves are drawn: those of the primary comparison, the student and the teacher, then the best ones."""
+    """Models with drawn curves: the best, those of the primary comparison, student, teacher, then the next best."""
     primary = next((row for row in result.content["paired"] if row.get("primary")), None)
     wanted: list[str] = [primary["a"], primary["b"]] if primary else []
     wanted += [name for name in ("student", "teacher") if name in result.models]

@@ -1,4 +1,4 @@
-"""A cross-validation's folder → `report.html` and its pictures in `plots/`."""
+"""Write the report of a cross-validation: `report.html` in its folder, with the plots in `plots/`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ NOTE = (
 
 
 def write_crossval_report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """One page from a collected cross-validation; its pictures lie in `plots/` (or `<name of out>_plots`) beside it.
+    """Write the page of a collected cross-validation, with its plots in `plots/` (or `<name of out>_plots`) next to it.
 
     Args:
-        folder: With `crossval.json` and `oof_predictions.csv`.
-        out: The page; default: `report.html` in the folder.
+        folder: Folder with `crossval.json` and `oof_predictions.csv`.
+        out: Path of the page; default: `report.html` in the folder.
 
     Returns:
-        Where it was written.
+        Path of the page.
 
     Raises:
         InputError: The cross-validation was not collected yet, or a file is damaged.
@@ -104,7 +104,7 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
 
 
 def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
-    """Every model by every metric, pooled, the primary metric first with its mean over folds."""
+    """Table of every model's pooled metrics, starting with the primary metric and its mean over folds."""
     first = words.metric_name(result.metric)[0]
     rows = []
     for name, own in result.models.items():
@@ -118,7 +118,7 @@ def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
 
 
 def fold_table(result: CrossvalResult) -> Table:
-    """The primary metric of every model in every fold."""
+    """Table of the primary metric of every model in every fold."""
     names = [unit_words(result, unit) for unit in result.content["units"]]
     rows = [
         [Cell(label(name)), *(value_cell(value) for value in own[result.metric]["folds"])]
@@ -156,7 +156,7 @@ def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[st
 
 
 def added_table(result: CrossvalResult) -> Table | None:
-    """Likelihood-ratio tests beside the clinical covariates; None where there are none."""
+    """Table of likelihood-ratio tests of the gain over the clinical covariates; None without such tests."""
     added = result.content.get("added_to_clinical") or {}
     rows = [
         [
@@ -181,7 +181,7 @@ def _p(value: float | None) -> Cell:
 
 
 def _class_pictures(result: CrossvalResult, model: str) -> list[Picture]:
-    """Confusion and reliability of the first model; none for survival."""
+    """Confusion table and reliability of one model; empty for survival."""
     if result.survival:
         return []
     from dataclasses import replace
@@ -198,7 +198,7 @@ def _class_pictures(result: CrossvalResult, model: str) -> list[Picture]:
 
 
 def _undefined(result: CrossvalResult) -> list[str]:
-    """What is left out or undefined, each reason once."""
+    """Sentences that say what is left out or undefined, with each reason once."""
     told: dict[str, list[str]] = {}
     for name, own in result.models.items():
         for unit, reason in (own[result.metric].get("undefined") or {}).items():
@@ -223,7 +223,7 @@ def _origin(result: CrossvalResult) -> list[tuple[str, str]]:
 
 
 def _configuration(result: CrossvalResult) -> str:
-    """The config's sections as they were run, for `--config`; empty where the plan is lost."""
+    """The sections of the config that was run, as YAML for `--config`; empty if the plan is lost."""
     if "data" not in result.plan:
         return ""
     import yaml

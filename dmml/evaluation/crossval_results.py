@@ -1,4 +1,4 @@
-"""A finished cross-validation as it lies on disk: `crossval.json`, `oof_predictions.csv`, and what it was made from."""
+"""Read a finished cross-validation: `crossval.json`, `oof_predictions.csv`, and the records of how it was run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ AGAIN = "run `dmml crossval … --collect` again"
 
 @dataclass(frozen=True)
 class CrossvalResult:
-    """Figures and out-of-fold predictions of every model.
+    """Metrics and out-of-fold predictions of every model.
 
     Attributes:
-        folder: Where they lie.
-        content: `crossval.json`.
-        plan: `plan.json`: the sections of the configs and the hashes of the files; empty where it is lost.
-        record: `provenance.json`: the command and its versions; empty where there is none.
+        folder: Folder of the cross-validation.
+        content: Content of `crossval.json`.
+        plan: `plan.json`: the sections of the configs and the hashes of the files; empty if it is lost.
+        record: `provenance.json`: the command and the versions; empty if there is none.
     """
 
     folder: Path
@@ -41,17 +41,17 @@ class CrossvalResult:
 
     @property
     def survival(self) -> bool:
-        """Whether the task is survival (else classification)."""
+        """Whether the task is survival; otherwise it is classification."""
         return self.content["primary_metric"] == "c_index"
 
     @property
     def metric(self) -> str:
-        """The metric that is compared."""
+        """Name of the primary metric."""
         return str(self.content["primary_metric"])
 
     @property
     def models(self) -> dict[str, dict[str, dict]]:
-        """{model: {metric: {folds, mean, sd, pooled}}}."""
+        """Results of each model: {model: {metric: {folds, mean, sd, pooled}}}."""
         return self.content["models"]
 
     @property
@@ -60,20 +60,20 @@ class CrossvalResult:
         return len({(unit["repeat"], unit["fold"]) for unit in self.content["units"]})
 
     def several(self, what: str) -> int:
-        """How many repeats or seeds there are: `what` is "repeat" or "seed"."""
+        """Number of repeats or seeds; `what` is "repeat" or "seed"."""
         return len({unit[what] for unit in self.content["units"]})
 
     def pooled(self, model: str) -> dict[str, Any]:
-        """{value, low, high} of the primary metric."""
+        """{value, low, high} of the primary metric, pooled over folds."""
         return self.models[model][self.metric]["pooled"]
 
     def pair(self, a: str, b: str) -> dict[str, Any] | None:
-        """The comparison a − b, where it was made."""
+        """The comparison a − b, or None if it was not made."""
         return next((row for row in self.content["paired"] if (row["a"], row["b"]) == (a, b)), None)
 
     @property
     def reads(self) -> set[str]:
-        """What the cohort has, of "RNA" and "slides"."""
+        """Which of "RNA" and "slides" the cohort has."""
         data = self.plan.get("data", {})
         named = {"RNA": "expression", "slides": "features"}
         there = {what for what, key in named.items() if data.get(key)}
@@ -84,16 +84,16 @@ class CrossvalResult:
 
     @property
     def covariates(self) -> list[str]:
-        """Names of the clinical columns."""
+        """Names of the clinical covariates."""
         given = self.plan.get("data", {}).get("covariates") or []
         return [str(entry["name"] if isinstance(entry, dict) else entry) for entry in given]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """`oof_predictions.csv`, patient ids and labels as text.
+        """`oof_predictions.csv`, with patient ids and labels as text.
 
         Raises:
-            InputError: It cannot be read or lacks a column.
+            InputError: The file cannot be read or lacks a column.
         """
         import pandas as pd
 
@@ -110,9 +110,9 @@ class CrossvalResult:
         return table
 
     def once(self, model: str) -> pd.DataFrame:
-        """Predictions of a model's first repeat and seed, each patient once: in the first fold that tested them.
+        """Predictions of a model's first repeat and seed, with each patient once, in the first fold that tested them.
 
-        Random splits, as files may give them, test some patients in several folds.
+        With random splits, which can be read from a file, some patients are tested in several folds.
         """
         rows = self.predictions[self.predictions["model"] == model]
         for column in ("repeat", "seed"):
@@ -123,22 +123,22 @@ class CrossvalResult:
 
     @property
     def outlying(self) -> list[dict[str, Any]]:
-        """Outlying folds of each model, see `outlying_folds`; none in results of an earlier dmml."""
+        """Outlying folds of each model, see `outlying_folds`; empty for results of an earlier dmml."""
         return list(self.content.get("outlying_folds") or [])
 
     def place(self, unit: Mapping[str, int], model: str) -> Path:
-        """Folder of a fitted model; a model without randomness was fitted once for all seeds.
+        """Folder of a fitted model; a model without randomness was fitted only once for all seeds.
 
         Args:
             unit: {repeat, fold, seed}.
-            model: Its name.
+            model: Name of the model.
         """
         fold = (self.folder / f"repeat_{unit['repeat']}" if unit["repeat"] else self.folder) / f"fold_{unit['fold']}"
         seeded = fold / f"seed_{unit['seed']}" / model
         return seeded if unit["seed"] and seeded.is_dir() else fold / model
 
     def context(self, unit: Mapping[str, int], model: str) -> Mapping[str, Any]:
-        """What was fitted on the fold's training patients; empty where it is lost.
+        """What was fitted on the fold's training patients, from `context.json`; empty if the file is lost.
 
         Raises:
             InputError: The file is damaged.
@@ -147,7 +147,7 @@ class CrossvalResult:
         return _read(path) if path.is_file() else {}
 
     def fitted(self, model: str, key: str) -> dict[int, Any]:
-        """{fold: what its `context.json` has under a key}, of the first repeat and seed; folds without it are left out.
+        """{fold: value of `key` in its `context.json`} for the first repeat and seed; folds without it are left out.
 
         Raises:
             InputError: A context is damaged.
@@ -161,15 +161,15 @@ class CrossvalResult:
 
 
 def is_crossval(folder: Path) -> bool:
-    """Whether a folder holds a cross-validation, finished or not."""
+    """Whether a folder is that of a cross-validation, finished or not."""
     return (folder / "crossval.json").is_file() or (folder / "plan.json").is_file()
 
 
 def read_crossval(folder: Path) -> CrossvalResult:
-    """Read a cross-validation's folder.
+    """Read the folder of a cross-validation.
 
     Raises:
-        InputError: It was not collected yet, or a file is damaged.
+        InputError: The cross-validation was not collected yet, or a file is damaged.
     """
     path = folder / "crossval.json"
     if not path.is_file():
