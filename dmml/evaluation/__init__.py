@@ -1,1 +1,1 @@
-"""Predictions → metrics with intervals, comparisons, calibration, plots, report."""
+"""Evaluate predictions: metrics with intervals, comparisons, calibration, plots and the report."""

@@ -60,7 +60,6 @@ def resamples(
 
     Raises:
         ValueError: There is not one label per patient.
-        (R, n) float32 weights; each row sums to n.
     """
     generator = np.random.default_rng(seed)
     counts = np.zeros((n_resamples, n), np.float32)

@@ -1,4 +1,4 @@
-"""Training curves of a cross-validation: each network in every fold, with the epoch that was chosen."""
+"""Training curves of a cross-validation: each network in every fold, with the chosen epoch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 10
 COLUMNS = 2
-"""Panels per row: more cannot be read on a phone"""
+"""Panels per row; more would be unreadable on a phone."""
 _LOG_FROM = 20.0
-"""Largest over smallest loss from which the axis is logarithmic: one fold that diverged must not flatten the others."""
+"""Ratio of largest to smallest loss above which the axis is logarithmic: a diverged fold must not flatten others."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class FoldCurve:
     """Training curve of one network in one fold.
 
     Attributes:
-        name: Of the fold.
-        value: The primary metric on its test patients; None where undefined.
+        name: Name of the fold.
+        value: Primary metric on the test patients of the fold; None if undefined.
         apart: Whether the fold is an outlier, see `outlying_folds`.
-        training: Training loss; the index is the epoch, from 1.
+        training: Training loss, indexed by epoch, from 1.
         validation: Validation loss, with the same index.
-        chosen: The epoch that was chosen, from 1; None where it is not known.
-        deep_share: Share of the deep part at that epoch; None where it is not known, or without a backbone.
+        chosen: The chosen epoch, from 1; None if unknown.
+        deep_share: Share of the deep part at that epoch; None if unknown or without a backbone.
     """
 
     name: str
@@ -61,7 +61,7 @@ class FoldCurve:
 
 
 def training_by_model(result: CrossvalResult) -> dict[str, tuple[Picture, str]]:
-    """{label of a network: its picture, a note on fits that are not drawn}; networks without a saved curve are left out."""
+    """{label of a network: (its plot, a note on fits that are not drawn)}, without networks that saved no curve."""
     found = {}
     for model in result.models:
         curves = [curve for curve in fold_curves(result, model) if len(curve.validation)]
@@ -74,7 +74,7 @@ def training_by_model(result: CrossvalResult) -> dict[str, tuple[Picture, str]]:
 
 
 def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
-    """Curves of a model, in the order of its folds; empty where the folder has none."""
+    """Training curves of a model in the order of its folds; a fold without metrics.csv has empty curves."""
     apart = {tuple(row[key] for key in ("repeat", "fold", "seed")) for row in result.outlying if row["model"] == model}
     found = []
     for unit, value in zip(result.content["units"], result.models[model][result.metric]["folds"], strict=True):
@@ -91,7 +91,7 @@ def fold_curves(result: CrossvalResult, model: str) -> list[FoldCurve]:
 
 
 def _losses(series: Mapping[str, pd.Series]) -> tuple[pd.Series, pd.Series]:
-    """Training and validation loss by epoch; of the training loss only the task's term, which validation measures, too."""
+    """Training and validation loss by epoch; if logged, only the task term of the training loss, as in validation."""
     import pandas as pd
 
     absent = pd.Series(dtype=float)
@@ -116,7 +116,7 @@ def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
             place.set_xlabel("epoch")
         for place in axes[:, 0]:
             place.set_ylabel("loss")
-        if len(curves) % columns and rows > 1:  # above the empty panel
+        if len(curves) % columns and rows > 1:  # this panel is above the empty one and needs tick labels
             axes[-2, -1].tick_params(labelbottom=True)
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), handletextpad=0.4)

@@ -1,4 +1,4 @@
-"""A cross-validation in words: who is best, what RNA adds, what slides add, and what both add to the clinic."""
+"""Summarise a cross-validation in sentences: the best model, and the gains by RNA, by slides and over covariates."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LABELS = {
     "early_concat": "early concatenation",
     "late_fusion": "late fusion",
 }
-"""Names of the models for people."""
+"""Display names of the models."""
 ALIKE = "these patients do not tell the two apart"
 UNSURE = "the interval leaves out 0, but after adjustment for the number of comparisons chance is not ruled out"
 SMALL_P = 0.05
 
 
 def label(model: str) -> str:
-    """Name of a model in tables and pictures."""
+    """Name of a model in tables and plots."""
     plain = model.removesuffix(JOINED)
     return LABELS.get(plain, plain) + (" + clinical" if model.endswith(JOINED) else "")
 
 
 def described(model: str, reads: set[str]) -> str:
-    """A model in a sentence, with what it sees."""
+    """Describe a model and its inputs in a phrase for a sentence."""
     plain = model.removesuffix(JOINED)
     sees = " and ".join(sorted(reads, key=("slides", "RNA").index)) or "its inputs"
     words = {
@@ -55,13 +55,13 @@ def described(model: str, reads: set[str]) -> str:
 
 
 def unit_words(result: CrossvalResult, unit: Mapping[str, int]) -> str:
-    """A fold's name, with its repeat and seed where there are several."""
+    """Name of a fold, with its repeat and seed if there are several."""
     more = [f"{what} {unit[what]}" for what in ("repeat", "seed") if result.several(what) > 1]
     return ", ".join([f"fold {unit['fold']}", *more])
 
 
 def outlying_words(result: CrossvalResult) -> list[str]:
-    """One sentence per outlying fold: its models, and where to look for the reason."""
+    """One sentence per outlying fold, with its models and where to look for the reason."""
     by_fold: dict[str, list[dict[str, Any]]] = {}
     for row in result.outlying:
         by_fold.setdefault(unit_words(result, row), []).append(row)
@@ -73,7 +73,7 @@ def outlying_words(result: CrossvalResult) -> list[str]:
             for row in rows
         ]
         folders = [result.place(row, row["model"]) for row in rows]
-        trained = [folder for folder in folders if (folder / "metrics.csv").is_file()]  # a regression has no curve
+        trained = [folder for folder in folders if (folder / "metrics.csv").is_file()]  # a regression has none
         curve = "the training curves below, and " if trained else ""
         where = f"{curve}the folder {(trained or folders)[0].relative_to(result.folder)}"
         models = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
@@ -82,7 +82,7 @@ def outlying_words(result: CrossvalResult) -> list[str]:
 
 
 def summary(result: CrossvalResult) -> list[str]:
-    """Sentences on a cross-validation, the most important first."""
+    """Sentences about a cross-validation, the most important first."""
     found = [_opening(result), *_primary(result), *outlying_words(result), *_clinical(result)]
     found += _added(result, "teacher", "histology_abmil", "What RNA adds to slides", both=True)
     found += _added(result, "teacher", "rna_linear", "What slides add to RNA", both=True)
@@ -151,7 +151,7 @@ def _clinical(result: CrossvalResult) -> list[str]:
 
 
 def _added(result: CrossvalResult, a: str, b: str, lead: str, both: bool) -> list[str]:
-    """One comparison behind a lead; the primary one was told already."""
+    """A sentence about one comparison after a lead; empty for the primary one, which has its own sentence."""
     row = result.pair(a, b)
     if row is None or row.get("primary") or row["difference"] is None or (both and len(result.reads) < 2):
         return []
@@ -159,7 +159,7 @@ def _added(result: CrossvalResult, a: str, b: str, lead: str, both: bool) -> lis
 
 
 def _bar(result: CrossvalResult) -> list[str]:
-    """A network that a linear model reaches is no result: say so."""
+    """Say so if the linear model of the RNA does at least as well as the teacher, so that the network adds nothing."""
     values = {name: result.pooled(name)["value"] for name in ("teacher", "rna_linear") if name in result.models}
     if len(values) < 2 or None in values.values() or values["teacher"] > values["rna_linear"]:
         return []
@@ -216,7 +216,7 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def _adjusted(row: dict[str, Any], key: str = "p") -> tuple[float | None, str]:
-    """The p to go by, and how it is said: adjusted, but for the primary comparison and for one that stands alone."""
+    """The p value to report and its label: adjusted, unless the comparison is primary or has no adjusted p."""
     if row.get("primary") or row.get(f"{key}_holm") is None:
         return row.get(key), ""
     return row[f"{key}_holm"], " by Holm"

@@ -1,4 +1,4 @@
-"""How much a model's deep part counts beside its backbone, and what its maps of tiles show, in sentences."""
+"""Describe in sentences how much the deep part counts beside the backbone, and what the maps of tiles show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ATTENTION = (
 
 
 def parts_words(context: Mapping[str, Any]) -> str:
-    """What a model's logits are made of, from the context of a test; empty where the context does not say."""
+    """Describe what a model's logits consist of, from the context of a test; empty if the context does not say."""
     deep_share = context.get("deep_share")
     if deep_share is None:
         return ""
@@ -33,17 +33,17 @@ def maps_title(deep_share: float | None) -> str:
     """Heading of the maps of a test.
 
     Args:
-        deep_share: Of the model; None for one without a backbone.
+        deep_share: Share of the model's deep part; None for a model without a backbone.
     """
     return "Where each subspace looks" if deep_share is None else "What each tile adds"
 
 
 def maps_words(kind: str, deep_share: float | None) -> str:
-    """How to read the maps of a test.
+    """Explain how to read the maps of a test.
 
     Args:
         kind: "survival" or "classification".
-        deep_share: Of the model; None for one without a backbone.
+        deep_share: Share of the model's deep part; None for a model without a backbone.
     """
     if deep_share is None:
         return ATTENTION

@@ -23,10 +23,7 @@ from dmml.evaluation.weighted import Weighted
 HORIZONS = (365.0, 1095.0, 1825.0)
 MIN_EVENTS = 2
 MIN_CENSORING = 0.1
-"""Lowest share of patients still under observation at which inverse-probability weights are used.
-
-A weight therefore never exceeds 10.
-"""
+"""Share of patients still under observation at which Uno's concordance and the Brier score end: 1 / G stays below 10."""
 BRIER_STEPS = 100
 
 
@@ -104,7 +101,7 @@ def _no_auc(time: NDArray, by_day: int, day: float) -> str:
 
 
 def _tau(context: dict, time: NDArray, censoring: CensoringCurve) -> float:
-    """Last day that inverse-probability weighted metrics take into account."""
+    """Last day that Uno's concordance and the Brier score take into account."""
     end = context.get("end")
     return float(min(math.inf if end is None else end, time.max(), censoring.last_day_above(MIN_CENSORING)))
 

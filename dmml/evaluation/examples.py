@@ -1,4 +1,4 @@
-"""Which patients to look at: those whom the model got most right and most wrong."""
+"""Choose example patients: those whom the model got most right and most wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from dmml.evaluation.written import percent
 
 EACH = 2
-"""Patients of either kind."""
+"""Number of right and of wrong patients."""
 CHOSEN_SURVIVAL = (
     "Shown are patients who outlived, or were outlived by, the others most as the model said, and most against it: the "
     "share of a patient's comparable pairs that are ordered rightly."
@@ -21,14 +21,14 @@ LEAST_PAIRS = 5
 
 
 def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]) -> dict[str, dict[str, str]]:
-    """{patient: {verdict, chosen}} of up to `EACH` right and `EACH` wrong patients, one of either kind in turn.
+    """Choose up to `EACH` right and `EACH` wrong patients, alternating, as {patient: {verdict, chosen}}.
 
-    Survival: by the patient's own concordance, the share of comparable pairs with this patient in which the one who had
+    Survival: by a patient's concordance, the share of the comparable pairs with this patient in which the one who had
     the event first has the higher risk (a tie counts half). Classes: by the probability of the predicted class.
 
     Args:
-        rows: Of `predictions.csv`; outcomes may be unknown.
-        candidates: Patients who can be shown. Where no outcome is known, the first of them are shown without a verdict.
+        rows: Rows of `predictions.csv`; outcomes may be unknown.
+        candidates: Patients that can be shown. If no outcome is known, the first of them are chosen, without a verdict.
     """
     if not rows or not candidates:
         return {}
@@ -49,7 +49,7 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
 
 
 def _survival(table: pd.DataFrame, candidates: set[str]) -> list[tuple[str, float, str]]:
-    """(patient, how right from −½ to ½, words) of every candidate with enough comparable pairs."""
+    """(patient, how right from −½ to ½, words) of every candidate with at least `LEAST_PAIRS` comparable pairs."""
     numbers = table[["time", "event", "risk"]].apply(pd.to_numeric, errors="coerce")
     table = table[numbers.notna().all(axis=1)]
     time, event, risk = (numbers.loc[table.index, name].to_numpy(float) for name in ("time", "event", "risk"))
@@ -57,7 +57,7 @@ def _survival(table: pd.DataFrame, candidates: set[str]) -> list[tuple[str, floa
     for i, patient in enumerate(table["patient_id"]):
         if patient not in candidates:
             continue
-        first = (event > 0) & ((time < time[i]) | ((time == time[i]) & (event[i] == 0)))  # they had it before this one
+        first = (event > 0) & ((time < time[i]) | ((time == time[i]) & (event[i] == 0)))  # others with an earlier event
         later = (event[i] > 0) & ((time[i] < time) | ((time[i] == time) & (event == 0)))
         pairs = int((first | later).sum())
         if pairs < LEAST_PAIRS:

@@ -1,4 +1,4 @@
-"""What stands behind the figures: who was there, what was missing, where it came from, how to do it again."""
+"""Background of the results: patient counts, missing data, provenance, and the commands to reproduce them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VALUE_CHARACTERS = 200
 
 
 def patient_counts(test: Tested) -> list[tuple[str, str]]:
-    """Patients present, judged, with RNA and with tissue, then whatever the test counted itself."""
+    """Numbers of patients predicted, evaluated, with RNA and with tissue, then the counts recorded by the test."""
     n = len(test.predictions)
     rows = [("patients predicted", str(n)), ("outcome known, so judged", f"{len(test.known)} of {n}")]
     if test.survival and len(test.known):
@@ -37,7 +37,7 @@ def patient_counts(test: Tested) -> list[tuple[str, str]]:
 
 
 def provenance(test: Tested) -> list[tuple[str, str]]:
-    """Name and value of everything recorded on data, seeds and versions, of the run and of the test."""
+    """(name, value) of every record about data, seeds and versions, of the run and of the test."""
     rows = [("run folder", str(test.run_folder)), ("test folder", str(test.folder))]
     for key in (
         "checkpoint",
@@ -64,7 +64,7 @@ def provenance(test: Tested) -> list[tuple[str, str]]:
 
 
 def configuration(test: Tested) -> str:
-    """`config.yaml` of the run, empty where there is none."""
+    """Content of the run's `config.yaml`; empty if there is none."""
     path = test.run_folder / "config.yaml"
     if not path.is_file():
         return ""
@@ -73,7 +73,7 @@ def configuration(test: Tested) -> str:
 
 
 def commands(tests: list[Tested]) -> list[str]:
-    """Commands that make this page again; a finished run is left as it is, so the fit goes into a folder beside it."""
+    """Commands that reproduce this page; the fit writes to a folder next to the finished run, which stays untouched."""
     found = []
     for test in tests:
         if (config := test.run_folder / "config.yaml").is_file():
@@ -86,13 +86,13 @@ def commands(tests: list[Tested]) -> list[str]:
 
 
 def _place(test: Tested) -> Path:
-    """The folder by which `dmml report` finds a test: the one that holds `test/`, usually the run itself."""
+    """Folder by which `dmml report` finds a test: the one that contains `test/`, usually the run itself."""
     return test.folder.parent.parent if test.folder.parent.name == "test" else test.run_folder
 
 
 def attention_facts(fact: dict) -> str:
-    """A slide's line: patient, slide, outcome, what the model said."""
-    fact = {key: value for key, value in fact.items() if value == value and value != ""}  # NaN is unknown
+    """Line of text about a slide: patient, slide, outcome, and the model's prediction."""
+    fact = {key: value for key, value in fact.items() if value == value and value != ""}  # NaN means unknown
     parts = [f"patient {fact['patient_id']}"] if "patient_id" in fact else []
     if "slide_id" in fact and fact["slide_id"] != fact.get("patient_id"):
         parts.append(f"slide {fact['slide_id']}")
@@ -114,7 +114,7 @@ def _days(days: float) -> str:
 
 
 def flat(value: object, name: str) -> list[tuple[str, str]]:
-    """Nested dictionaries as dotted names in words; short lists as text."""
+    """Flatten nested dictionaries to (name, text) rows, with the keys of all levels joined by commas; lists as text."""
     if isinstance(value, dict):
         return [row for key, part in value.items() for row in flat(part, f"{name}, {key}" if name else str(key))]
     if isinstance(value, float):

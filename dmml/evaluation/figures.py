@@ -1,4 +1,4 @@
-"""Which pictures a test gets."""
+"""Select the plots of a test and of a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dmml.evaluation.tested import Tested
 
 
 def pictures(test: Tested) -> list[Picture]:
-    """Pictures of one model on one cohort; none where no outcome is known."""
+    """Draw the plots of one model on one cohort; an empty list if no outcome is known."""
     if test.known.empty:
         return []
     if not test.survival:
@@ -31,7 +31,7 @@ def pictures(test: Tested) -> list[Picture]:
 
 
 def models_picture(tests: list[Tested]) -> Picture | None:
-    """All models of a cohort by their primary metric, with the best possible where it is known; None for fewer than two."""
+    """Plot the primary metric of a cohort's models, and the best possible one if known; None for fewer than two."""
     rows = [(test.label, test.metrics[test.primary]) for test in tests]
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
     if oracle:
@@ -41,7 +41,10 @@ def models_picture(tests: list[Tested]) -> Picture | None:
 
 
 def tests_picture(groups: list[list[Tested]]) -> Picture | None:
-    """All tests of a report by their primary metric; None for fewer than two. Of two tasks, the first one's."""
+    """Plot the primary metric of all tests of a report; None for fewer than two.
+
+    If the report has tests of both tasks, only those of the first one's task are drawn.
+    """
     if len(groups) == 1:
         return models_picture(groups[0])
     tests = [test for group in groups for test in group if test.survival == groups[0][0].survival]
@@ -52,12 +55,12 @@ def tests_picture(groups: list[list[Tested]]) -> Picture | None:
 
 
 def _row_name(test: Tested, one_run: bool) -> str:
-    """Name of a test in a picture of several cohorts; of one run, the cohort and the mark of training patients."""
+    """Row name of a test on several cohorts; with a single run, the cohort and the mark of training patients."""
     return test.label.replace(test.run, test.cohort, 1) if one_run else f"{test.label} on {test.cohort}"
 
 
 def differences_picture(pairs: list[Pair]) -> Picture | None:
-    """Paired differences around 0; None where none is defined."""
+    """Plot paired differences around 0; None if no difference is defined."""
     rows = [
         (
             pair.name.replace(" − ", "\n− ") + (" *" if pair.primary else ""),

@@ -1,4 +1,4 @@
-"""Forest plots: estimates with intervals, one row a model or a comparison."""
+"""Forest plots: estimates with intervals, one row per model or comparison."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROW = 0.36
-"""Inches a row."""
+"""Height of a row in inches."""
 WIDTH = 4.7
-"""Inches: narrow enough to be read on a phone."""
+"""Width in inches, narrow enough to be legible on a phone."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Mark:
 
     Attributes:
         value: The estimate.
-        low: Lower end; None where there is no interval.
-        high: Upper end.
-        words: What it says under the pointer.
-        color: Of the mark.
-        hollow: Drawn as a ring, not as a disc.
+        low: Lower limit; None without an interval.
+        high: Upper limit.
+        words: Text of the tooltip.
+        color: Colour of the mark.
+        hollow: Whether the mark is drawn as a ring instead of a disc.
     """
 
     value: float
@@ -39,7 +39,7 @@ class Mark:
 
 
 def mark_of(entry: Mapping[str, Any], name: str, key: str = "value", **look: Any) -> Mark:
-    """The mark of {value, low, high}, as `metrics.json` and `crossval.json` have it."""
+    """Build a mark from {value, low, high}, the form of `metrics.json` and `crossval.json`."""
     interval = "" if entry["low"] is None else f" ({entry['low']:.3f} to {entry['high']:.3f})"
     return Mark(
         entry[key], entry["low"], entry["high"], f"{name}: {entry[key]:.3f}{interval}".replace("-", "−"), **look
@@ -56,17 +56,17 @@ def forest(
     legend: Sequence[tuple[str, str, bool]] = (),
     numbers: bool = True,
 ) -> Picture:
-    """Rows of marks.
+    """Draw a forest plot.
 
     Args:
-        name: Of the picture's files.
-        rows: (label, marks from top to bottom).
-        title: Of the picture.
-        label: Of the axis.
-        reference: Where a dashed line stands: chance, or no difference.
-        caption: Below.
-        legend: (name, colour, hollow).
-        numbers: Write each value above its mark.
+        name: Name of the plot's files.
+        rows: (label, marks from top to bottom) of each row.
+        title: Title of the plot.
+        label: Label of the axis.
+        reference: Position of the dashed line, which marks chance or no difference; None draws none.
+        caption: Text below the plot.
+        legend: (name, colour, hollow) of each entry.
+        numbers: Whether to write each value above its mark.
     """
     words: dict[str, str] = {}
     with style():
@@ -115,13 +115,13 @@ def _explain(figure: Any, legend: Sequence[tuple[str, str, bool]]) -> None:
 
 
 def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chance: float | None) -> Picture | None:
-    """Models by one metric with the best possible in grey; None where fewer than two have a value.
+    """Plot models by one metric, with the best possible in grey; None if fewer than two have a value.
 
     Args:
         rows: (name, metric entry {value, low, high}).
-        title: Of the picture.
-        label: Of the axis.
-        chance: Where a line is drawn.
+        title: Title of the plot.
+        label: Label of the axis.
+        chance: Value of the metric by chance, marked by a line; None draws none.
     """
     rows = [(name, entry) for name, entry in rows if entry.get("value") is not None]
     if len(rows) < 2:
@@ -138,12 +138,12 @@ def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chan
 def differences_forest(
     rows: Sequence[tuple[str, Mapping[str, Any]]], label: str, title: str = "Paired differences"
 ) -> Picture | None:
-    """Comparisons around 0, in colour where they leave it after adjustment; None where none is defined.
+    """Plot comparisons around 0, coloured if they exclude it after adjustment; None if no difference is defined.
 
     Args:
-        rows: (name, {difference, low, high, p}, p being the adjusted one).
-        label: Of the axis.
-        title: Of the picture.
+        rows: (name, {difference, low, high, p}), with p adjusted.
+        label: Label of the axis.
+        title: Title of the plot.
     """
     rows = [(name, row) for name, row in rows if row["difference"] is not None]
     if not rows:

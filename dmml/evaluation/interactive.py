@@ -1,4 +1,4 @@
-"""What a picture on a page answers to the pointer: words over a mark, values along a curve, layers to choose from."""
+"""Interaction of plots on a page: tooltips of marks, values along a curve, and layers to choose from."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve whose values are read off: `x` and `y` (K,) in the axes' units.
+    """A curve whose values can be read off; `x` and `y` (K,) are in the axes' units.
 
     Attributes:
-        name: Of the curve.
-        x: Increasing.
+        name: Name of the curve.
+        x: Positions, increasing.
         y: Values.
-        step: Holds its value until the next `x`, as Kaplan–Meier curves do; else the nearest point is read.
+        step: Whether a value holds until the next `x`, as in Kaplan–Meier curves; otherwise the nearest point is read.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Readout:
-    """The curves of one pair of axes, so that a page can say their values under the pointer.
+    """The curves of one pair of axes, whose values a page displays at the pointer.
 
     Attributes:
-        axes: Where they are drawn.
-        at: What stands before the values, {} being the place on the horizontal axis: "{} years", "epoch {}".
+        axes: Axes that the curves are drawn on.
+        at: Text before the values, in which {} is the horizontal position: "{} years", "epoch {}".
         lines: The curves.
     """
 
@@ -48,9 +48,9 @@ class Readout:
     lines: Sequence[Line]
 
     def told(self) -> str:
-        """JSON for the page: the axes' box in shares of the picture (top left is 0), their range, and the points.
+        """JSON for the page: box of the axes in shares of the plot (top left is 0), their range, and the points.
 
-        The figure must have been drawn before: a constrained layout is known only then.
+        The figure must have been drawn before, because a constrained layout is known only then.
         """
         box = self.axes.get_position()
         return json.dumps(
@@ -67,12 +67,12 @@ class Readout:
 
 
 def with_words(svg: str, words: Mapping[str, str], layers: Mapping[str, str]) -> str:
-    """SVG whose marks say something under the pointer, and belong to layers that can be switched.
+    """Add tooltips to the marks of an SVG, and assign marks to layers that can be switched.
 
     Args:
-        svg: As matplotlib writes it.
-        words: {id given to an artist: text}.
-        layers: {id given to an artist: name of its layer}.
+        svg: SVG written by matplotlib.
+        words: {id of an artist: text of its tooltip}.
+        layers: {id of an artist: name of its layer}.
     """
 
     def opened(match: re.Match[str]) -> str:

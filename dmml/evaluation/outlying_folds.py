@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 
 FAR = 0.15
-"""Smallest difference of concordance or AUC between an outlying fold and the median of the other folds"""
+"""Minimum difference of concordance or AUC between an outlying fold and the median of the other folds."""
 STANDARD_ERRORS = 2.5
-"""The same in standard errors of the fold: folds of few patients differ by chance"""
+"""The same minimum in standard errors of the fold's value, because folds of few patients differ by chance."""
 FEWEST = 3
-"""Fewest folds of a repeat among which one can be called outlying"""
+"""Minimum number of folds in a repeat for any of them to count as outlying."""
 
 
 def outlying_folds(units: Sequence[Mapping[str, int]], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Outlying folds, the farthest first.
+    """Find outlying folds, the most extreme first.
 
     Args:
         units: {repeat, fold, seed} of each fit.
         entries: The metric of each fit in the form of `metrics.json`: `value`, `low`, `high`, None where undefined.
 
     Returns:
-        For each outlying fold: its unit, `value`, and the `median`, `lowest` and `highest` value of the other folds of its repeat.
+        For each outlying fold: its unit, its `value`, and the `median`, `lowest` and `highest` value of the other folds
+        of its repeat.
     """
     found = []
     for unit, entry in zip(units, entries, strict=True):

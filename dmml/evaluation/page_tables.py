@@ -1,4 +1,4 @@
-"""Tables of a page: a caption, columns that can be sorted, cells with a hint below."""
+"""Tables of a page: a caption, sortable columns, and cells with an optional hint below."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dmml.evaluation.written import number
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """A table cell.
 
     Attributes:
-        text: What it says.
-        hint: In small letters below.
-        order: What it is sorted by; None sorts by the text.
-        strong: It is what the row is about.
-        code: A name as files have it, behind the text.
+        text: Text of the cell.
+        hint: Small print below the text.
+        order: Sort key; None sorts by the text.
+        strong: Whether the cell is the main value of its row.
+        code: Name that files use, displayed after the text.
     """
 
     text: str
@@ -30,14 +30,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; the first cell of a row names the row.
+    """A table; the first cell of a row names the row.
 
     Attributes:
-        caption: What it holds.
-        columns: Their names.
-        rows: A cell a column.
-        numeric: Columns whose cells are aligned as numbers.
-        wide: Rows are many and the page shows them behind a fold.
+        caption: Caption of the table.
+        columns: Names of the columns.
+        rows: Rows with one cell per column.
+        numeric: Indices of the columns whose cells are aligned as numbers.
+        wide: Whether the table is so large that the page collapses it.
     """
 
     caption: str
@@ -48,20 +48,20 @@ class Table:
 
 
 def value_cell(value: float | None, digits: int = 3, hint: str = "", strong: bool = False) -> Cell:
-    """A number, an em dash where undefined; the page's script cannot sort by NaN."""
+    """Cell of a number, or of an em dash if undefined; the page's script cannot sort by NaN."""
     order = None if value is None or value != value else value
     return Cell(number(value, digits), hint, order, strong)
 
 
 def estimate_cell(entry: dict[str, Any], key: str = "value", digits: int = 2) -> Cell:
-    """An estimate with its interval below."""
+    """Cell of an estimate with its interval below."""
     return Cell(number(entry[key], digits), interval(entry, digits), entry[key])
 
 
 def interval(entry: dict[str, Any], digits: int = 3) -> str:
-    """Ends of an interval: 0.62–0.79, or −0.02 to 0.10; empty where there is none."""
+    """Format the limits of an interval: 0.62–0.79, or −0.02 to 0.10; empty if there is none."""
     if entry.get("low") is None:
         return ""
-    # A dash between numbers of which one may be negative would read as a minus.
+    # If a limit may be negative, a dash between the numbers would read as a minus sign.
     between = "–" if entry["low"] >= 0 else " to "
     return f"{number(entry['low'], digits)}{between}{number(entry['high'], digits)}"

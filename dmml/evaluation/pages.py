@@ -1,4 +1,4 @@
-"""How every page of dmml is rendered from its template."""
+"""Render the pages of dmml from their templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def page_environment(folder: Path) -> Environment:
-    """Templates of a folder: values are escaped, a name that the template asks for in vain is an error; filter `unbroken`."""
+    """Jinja environment of a folder: escapes values, refuses undefined names, and has the filter `unbroken`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -33,12 +33,12 @@ def page_environment(folder: Path) -> Environment:
 
 
 def report_page(template: str, title: str, **content: Any) -> str:
-    """A report as one file that needs no other: style and script are part of it.
+    """Render a report as a single file that needs no others: style and script are embedded.
 
     Args:
-        template: Its file, one that extends `base.html`.
-        title: Of the page.
-        content: What the template asks for.
+        template: File name of a template that extends `base.html`.
+        title: Title of the page.
+        content: Variables of the template.
     """
     style, script = ((HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
@@ -56,7 +56,7 @@ def report_page(template: str, title: str, **content: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all."""
+    """Write a text file atomically, i.e. completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
@@ -64,7 +64,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] | None = None) -> None:
-    """Replace a folder of pictures by these, each as PNG and SVG, and by `more` {file name: content}."""
+    """Replace a folder of plots by `pictures`, each as PNG and SVG, and by `more` {file name: content}."""
     import shutil
     import tempfile
 
@@ -83,17 +83,17 @@ def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] 
 
 
 class Inliner:
-    """Turns pictures into what a template shows, with ids that no other picture on the page has."""
+    """Converts pictures to template variables, with ids that are unique on the page."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def __call__(self, picture: Picture) -> dict[str, Any]:
-        """Values for the macro `picture`."""
+        """Variables for the macro `picture`."""
         from markupsafe import Markup
 
         self._count += 1
-        # Markup is safe here: matplotlib escapes every text that it draws, and `with_words` what it adds.
+        # Markup is safe here: matplotlib escapes every text that it draws, and `with_words` the texts that it adds.
         svg = Markup(picture.inline_svg(f"f{self._count}"))
         told = {"title": picture.title, "caption": picture.caption, "alt": picture.alt}
         layers = list(dict.fromkeys(picture.layers.values()))

@@ -1,4 +1,4 @@
-"""How every picture looks: one palette, one style, and SVG that follows the page into dark mode."""
+"""Common look of all plots: one palette, one style, and SVG that follows the page into dark mode."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ INK = "#24292f"
 MUTED = "#8b949e"
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"
 PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
-"""Okabe & Ito 2008: told apart under every common form of colour blindness."""
+"""Colours that are distinguishable under every common form of colour blindness (Okabe & Ito 2008)."""
 SUBSPACE_COLOR = {"tumor": VERMILLION, "tme": BLUE}
 
 PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-"""Of the page: no wider than DejaVu Sans, by which the figure was laid out."""
+"""Font of the page; it is no wider than DejaVu Sans, which the layout of the figure is based on."""
 _THEMED = {INK: "currentColor", MUTED: "var(--muted)", BLUE: "var(--blue)", VERMILLION: "var(--vermillion)"}
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -40,7 +40,7 @@ _STYLE = {
     "grid.alpha": 0.25,
     "grid.linewidth": 0.6,
     "text.color": INK,
-    "text.parse_math": False,  # names come from files: a dollar sign in one is a dollar sign
+    "text.parse_math": False,  # names come from files: a dollar sign in one is just a dollar sign
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
@@ -53,12 +53,12 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: `name` of its files, `title` and `caption` in words, what it shows to who cannot see (`alt`).
+    """A drawn figure: `name` of its files, `title`, `caption`, and `alt`, the text for readers who cannot see it.
 
     Attributes:
-        words: {gid of an artist: what it says under the pointer}.
-        layers: {gid of an artist: the layer it belongs to}, of which a page shows one or all.
-        readout: Curves whose values a page says under the pointer.
+        words: {gid of an artist: text of its tooltip}.
+        layers: {gid of an artist: layer that it belongs to}; a page displays one layer or all.
+        readout: Curves whose values a page displays at the pointer.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Picture:
     readout: Readout | None = None
 
     def inline_svg(self, prefix: str) -> str:
-        """SVG for a page: ink and lines in the page's colours, ids made unique by `prefix`."""
+        """SVG for a page, with ink and lines in the page's colours, and ids made unique by `prefix`."""
         import matplotlib
 
         buffer = io.StringIO()
-        # Text stays text: it can be searched and read aloud, and is a fifth of the size of its outlines.
+        # Text stays text: it can be searched and read aloud, and takes a fifth of the size of its outlines.
         with style(), matplotlib.rc_context({"svg.fonttype": "none"}):
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         self._keep_layout()
@@ -92,7 +92,7 @@ class Picture:
         return re.sub(r"\n\s*", "\n", svg).replace("<svg ", '<svg aria-hidden="true" ', 1)
 
     def save(self, folder: Path) -> None:
-        """Write `<name>.png` and `<name>.svg` on white."""
+        """Write `<name>.png` and `<name>.svg` on a white background."""
         with style():
             for suffix in ("png", "svg"):
                 metadata = {"Date": None} if suffix == "svg" else {"Software": None}
@@ -100,25 +100,25 @@ class Picture:
                 self._keep_layout()
 
     def _keep_layout(self) -> None:
-        """What was laid out once is not laid out again: that is half of the time of drawing."""
+        """Keep the computed layout instead of computing it again, which would double the drawing time."""
         self.figure.set_layout_engine("none")
 
 
 def style() -> AbstractContextManager:
-    """Context in which figures are made and saved."""
+    """Context for making and saving figures in the common style."""
     import matplotlib
 
     return matplotlib.rc_context(_STYLE)
 
 
 def new_figure(rows: int = 1, columns: int = 1, width: float = 4.7, height: float = 3.5, **options: Any) -> tuple:
-    """A figure and its axes (an array when there are several), free of pyplot's global state. Inches."""
+    """Create a figure and its axes (an array if there are several) without pyplot's global state; sizes in inches."""
     figure = _figure(width, height, layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 
 def small_figure() -> tuple:
-    """A small figure with fixed margins: drawn three times as fast as one whose margins are computed."""
+    """Create a small figure with fixed margins, which draws three times as fast as one with computed margins."""
     figure = _figure(3.1, 2.25, layout="none")
     figure.subplots_adjust(left=0.17, right=0.97, bottom=0.2, top=0.88)
     return figure, figure.subplots()
@@ -134,12 +134,12 @@ def _figure(width: float, height: float, layout: str) -> Figure:
 
 
 def time_axis(longest: float) -> tuple[float, str]:
-    """Days a unit and the unit's name, so that an axis up to `longest` days reads well."""
+    """(days per unit, name of the unit) for a legible axis up to `longest` days."""
     return (365.25, "years") if longest > 900 else (30.4375, "months") if longest > 120 else (1.0, "days")
 
 
 def horizon_name(day: float) -> str:
-    """365 → 1 year, 1095 → 3 years, 200 → 200 days."""
+    """Name of a day: 365 → 1 year, 1095 → 3 years, 200 → 200 days."""
     years = day / 365
     if abs(years - round(years)) < 0.01 and round(years) > 0:
         return f"{round(years)} year{'s' if round(years) > 1 else ''}"
@@ -147,11 +147,11 @@ def horizon_name(day: float) -> str:
 
 
 def file_name(text: str) -> str:
-    """A text as part of a file's name."""
+    """Convert a text to a valid part of a file name."""
     return re.sub(r"[^\w.+-]+", "_", text).strip("_") or "picture"
 
 
 def zero_to_one(axes: Axes) -> None:
-    """Both axes from 0 to 1, square, with the diagonal."""
+    """Set both axes from 0 to 1, square, with the diagonal."""
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")

@@ -1,9 +1,9 @@
-"""Metrics of the out-of-fold predictions of several models of one kind, one a fold.
+"""Metrics of the out-of-fold predictions of a kind of model that is fitted once per fold.
 
-Risks of two folds' models are on scales of their own, so nothing here compares a patient of one fold with a patient of
-another: concordance and AUC count pairs within a fold, and the Brier score, a sum over patients, uses each fold's own
-censoring distribution. Every metric takes weights of the N patients, so that a patient who is tested several times
-(another seed, another repeat) is drawn once.
+The risks of two folds' models are on different scales, so patients of different folds are never compared: concordance
+and AUC count pairs within a fold, and the Brier score, a sum over patients, uses the censoring distribution of each
+fold. Every metric takes weights of the N patients, so that a patient who is tested several times (with another seed or
+repeat) is drawn only once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from dmml.evaluation.weighted import ROWS, Rows, Weighted, divide
 
 @dataclass(frozen=True)
 class Part:
-    """What one fold's model says of the patients whose outcome is known.
+    """Predictions of one fold's model for the patients with a known outcome.
 
     Attributes:
-        index: (n,) which of the N patients each row is.
-        known: `time`, `event`, `risk`, `survival_<days>`; empty for classes.
-        censoring: Of the fold's training patients; None for classes.
-        tau: {metric: day up to which it looks}.
+        index: (n,) index of each row among the N patients.
+        known: `time`, `event`, `risk` and `survival_<days>`; empty for classes.
+        censoring: Censoring distribution of the fold's training patients; None for classes.
+        tau: {metric: last day that it takes into account}.
         label: (n,) class indices; empty for survival.
-        probability: (n, C).
+        probability: (n, C) probabilities of the classes.
     """
 
     index: NDArray[np.int64]
@@ -48,14 +48,14 @@ class Part:
 
 
 def pooled_metric(name: str, parts: Sequence[Part]) -> Weighted:
-    """A metric of `crossval.json` over the parts; those in which it is undefined take no part.
+    """A metric of `crossval.json` over the parts, without those in which it is undefined.
 
     Args:
-        name: `c_index`, `c_index_ipcw`, `ibs`, `auc_<days>`, or one of classification.
-        parts: At least one.
+        name: `c_index`, `c_index_ipcw`, `ibs`, `auc_<days>`, or a classification metric.
+        parts: Predictions of at least one fold.
 
     Returns:
-        Weights (R, N) → (R,), NaN where undefined.
+        Metric that maps weights (R, N) to (R,) values, NaN where undefined.
     """
     if name in CLASS_METRICS:
         label, probability = np.concatenate([p.label for p in parts]), np.concatenate([p.probability for p in parts])
@@ -74,7 +74,7 @@ def pooled_metric(name: str, parts: Sequence[Part]) -> Weighted:
 
 
 def pair_ratio(parts: Sequence[tuple[NDArray, Rows]]) -> Weighted:
-    """Σ_folds Σ_ij w_i w_j credit_ij over the same sum of comparable_ij, i and j of one fold."""
+    """Σ_folds Σ_ij w_i w_j credit_ij over the same sum of comparable_ij, with i and j of the same fold."""
 
     def metric(weights: NDArray) -> NDArray[np.float64]:
         top, bottom = np.zeros(len(weights)), np.zeros(len(weights))
@@ -92,13 +92,13 @@ def pair_ratio(parts: Sequence[tuple[NDArray, Rows]]) -> Weighted:
 
 
 def concordant(time: ArrayLike, event: ArrayLike, risk: ArrayLike, weight: ArrayLike | None = None) -> Rows:
-    """Pair matrices of Harrell's concordance: i has the event, j outlives i (a tie of days: j is censored then).
+    """Pair matrices of Harrell's concordance: i has the event and j outlives i (on a tied day, j is censored).
 
     Args:
         time: (n,) days.
         event: (n,) 1 = happened.
         risk: (n,) higher = worse.
-        weight: (n,) of a pair by its i; None weighs all pairs 1.
+        weight: (n,) weight of a pair by its i; None gives all pairs weight 1.
     """
     time, died, risk = np.asarray(time, float), np.asarray(event, float) > 0, np.asarray(risk, float)
     weight = np.ones(len(time)) if weight is None else np.asarray(weight, float)
@@ -127,7 +127,7 @@ def _dynamic_auc(part: Part, day: float) -> Rows:
 
 
 def _macro_auc(parts: Sequence[Part]) -> Weighted:
-    """Mean of the one-against-rest AUCs of the classes that occur; for two classes, the AUC of the second."""
+    """Mean one-against-rest AUC over the classes that occur; for two classes, the AUC of the second one."""
     n_classes = parts[0].probability.shape[1]
     ratios = []
     for c in [1] if n_classes == 2 else range(n_classes):
@@ -150,13 +150,13 @@ def _separated(score: NDArray, case: NDArray, control: NDArray) -> Rows:
 
 
 def _credit(score: NDArray, block: slice) -> NDArray[np.float64]:
-    """(rows, n): 1 where i has the higher score, ½ where they are tied."""
+    """(rows, n): 1 if i has the higher score, ½ if the two are tied."""
     mine = score[block, None]
     return (mine > score) + 0.5 * (mine == score)
 
 
 def _brier(part: Part) -> NDArray[np.float64]:
-    """Each patient's share of the integrated Brier score, up to the fold's own last day."""
+    """Each patient's contribution to the integrated Brier score, up to the last day of the fold."""
     tau = min(part.tau["ibs"], survival_days(part.known)[-1])
     times = np.linspace(0, tau, BRIER_STEPS + 1) * (1 - 1e-9)
     outcome = part.column("time"), part.column("event")
@@ -184,7 +184,7 @@ CLASS_METRICS: dict[str, Callable[[ArrayLike, NDArray], Weighted]] = {
     "kappa_quadratic": classification.quadratic_kappa,
     "ece": classification.calibration_error,
 }
-"""Those that compare no two patients: probabilities mean the same in every fold."""
+"""Metrics that do not compare patients, so that all folds can be joined: probabilities mean the same in each."""
 
 
 def corrected_resampled_p(differences: ArrayLike, test_share: float) -> float:
@@ -193,11 +193,11 @@ def corrected_resampled_p(differences: ArrayLike, test_share: float) -> float:
     t = mean(d) / √((1/J + n_test / n_train) · var(d)) with J − 1 degrees of freedom.
 
     Args:
-        differences: (J,) of the folds of all repeats; undefined ones are left out.
+        differences: (J,) differences in the folds of all repeats; undefined ones are left out.
         test_share: n_test / n_train.
 
     Returns:
-        p; NaN with fewer than two folds, or when all differences are the same.
+        p; NaN with fewer than two folds, or if all differences are the same.
 
     Source: Nadeau & Bengio 2003, eq. 9.
     """

@@ -1,4 +1,4 @@
-"""Predicted programs of a test: which go with the measured RNA, and which with the model's answer."""
+"""Predicted programs of a test, and how they correlate with the measured RNA and with the model's answer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dmml.evaluation.plots import MUTED, SUBSPACE_COLOR, Picture, new_figure, st
 from dmml.evaluation.tested import Tested
 
 SHOWN = 12
-"""Programs in the picture."""
+"""Maximum number of programs in the plot."""
 LISTED = 60
 LEAST = 10
-"""Patients below which no correlation is given."""
+"""Minimum number of patients for a correlation."""
 NAMES = {"tumor": "tumor", "tme": "TME"}
 
 
@@ -28,10 +28,10 @@ class Program:
 
     Attributes:
         subspace: tumor or tme.
-        name: Of the program.
-        agreement: Spearman correlation of predicted and measured score; NaN where too few have RNA.
-        measured: Patients with a measured score.
-        with_answer: Spearman correlation of the predicted score with the risk (or the highest class's probability).
+        name: Name of the program.
+        agreement: Spearman correlation of the predicted and the measured score; NaN if too few patients have RNA.
+        measured: Number of patients with a measured score.
+        with_answer: Spearman correlation of the predicted score with the risk (or with the last class's probability).
     """
 
     subspace: str
@@ -42,7 +42,7 @@ class Program:
 
 
 def read_programs(test: Tested) -> list[Program]:
-    """Programs of `programs.csv`, the strongest relation to the answer first; none where the file is absent.
+    """Read `programs.csv`, with the strongest correlation to the answer first; an empty list if the file is absent.
 
     Its columns are `<subspace>|<magnification>x|<program>` for predicted and `<subspace>|measured|<program>` for
     measured scores. Magnifications are averaged.
@@ -74,7 +74,7 @@ def read_programs(test: Tested) -> list[Program]:
 
 
 def programs_part(test: Tested) -> tuple[str, list[str], list[Picture], list[Table]]:
-    """(title, sentences, pictures, tables) for the report; empty where no programs were predicted."""
+    """(title, sentences, plots, tables) for the report; empty lists if no programs were predicted."""
     programs = read_programs(test)
     title = "Predicted programs"
     if not programs:
@@ -98,7 +98,7 @@ def programs_part(test: Tested) -> tuple[str, list[str], list[Picture], list[Tab
 
 
 def spearman(a: NDArray, b: NDArray) -> float:
-    """Rank correlation over rows where both are known; NaN below `LEAST` rows or where one is constant."""
+    """Rank correlation over the rows known in both; NaN for fewer than `LEAST` rows or if one of them is constant."""
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < LEAST or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
         return float("nan")
@@ -147,7 +147,7 @@ def _pictures(programs: list[Program], answer: str) -> list[Picture]:
 
 
 def _named(program: Program) -> str:
-    """The program and its subspace, which is not told by the colour alone."""
+    """Name of the program with its subspace, so that the subspace is not shown by colour alone."""
     short = program.name.removeprefix("HALLMARK_").replace("_", " ")
     short = short if len(short) <= 30 else short[:29] + "…"
     return f"{short} ({NAMES.get(program.subspace, program.subspace)})"

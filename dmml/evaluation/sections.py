@@ -1,4 +1,4 @@
-"""What the report says of one test and of one run, ready for the template."""
+"""Sections of a report about one test and about one run, as template variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 from dmml.evaluation.written import p_words
 
 MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
-"""Slides with attention maps a test: enough to see a habit, and a page of more than a few tests stays below 2 MB."""
+"""Maximum number of slides with attention maps per test: on a page of up to `FEW_TESTS` tests, and on one of more.
+
+A few slides are enough to see a pattern, and a page of more than a few tests stays below 2 MB.
+"""
 
 
 def test_section(
@@ -34,16 +37,16 @@ def test_section(
     svg: Inliner,
     most: int,
 ) -> dict[str, Any]:
-    """One model on one cohort.
+    """Section about one model on one cohort.
 
     Args:
-        test: What was tested.
-        name: The section's id.
-        drawn: Its pictures.
-        parts: What stands beside it.
-        slides: Its attention maps.
-        svg: Of the page.
-        most: Attention maps that are shown.
+        test: The test.
+        name: HTML id of the section.
+        drawn: Plots of the test.
+        parts: Additional parts of the report.
+        slides: Attention maps of the test.
+        svg: Inliner of the page.
+        most: Maximum number of slides with attention maps.
     """
     found = [slide for slide in slides if slide.panels]
     shown = found[:most]
@@ -67,7 +70,7 @@ def test_section(
 
 
 def metrics_table(test: Tested) -> Table:
-    """Every metric with its interval and what it rests on."""
+    """Table of every metric with its interval and the numbers of patients and events that it rests on."""
     columns = ["metric", "value", "95 % interval", "patients", *(["events"] if test.survival else [])]
     rows = []
     overlap = {OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}
@@ -88,7 +91,7 @@ def metrics_table(test: Tested) -> Table:
 
 
 def class_table(test: Tested) -> Table | None:
-    """Class by class; None for survival or without labels."""
+    """Table of the metrics of each class; None for survival or without labels."""
     if test.survival or test.known.empty:
         return None
     from dmml.evaluation.classification import per_class
@@ -105,7 +108,7 @@ def class_table(test: Tested) -> Table | None:
 
 
 def models_table(group: list[Tested]) -> Table | None:
-    """Models of one cohort side by side; None for one."""
+    """Table that compares the models of one cohort; None for a single model."""
     if len(group) < 2:
         return None
     names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
@@ -115,7 +118,7 @@ def models_table(group: list[Tested]) -> Table | None:
 
 
 def differences_table(pairs: list[Pair]) -> Table:
-    """Every paired difference of a report."""
+    """Table of every paired difference of a report."""
     rows = []
     for pair in pairs:
         difference = pair.difference
@@ -140,7 +143,7 @@ def _known(value: float) -> float | None:
 
 
 def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Picture]]:
-    """Training and provenance of one run, and its training curves; none where the run was fitted again after the test."""
+    """Training and provenance of one run, and its training curves; no curves if the run was refitted after the test."""
     table = test.run_folder / "metrics.csv"
     same = is_run_of(test.run_folder, test.context)
     curves, coordination = training_pictures(table) if same else ([], [])
@@ -157,7 +160,7 @@ def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Pictur
 
 
 def _no_curves(test: Tested, same: bool) -> str:
-    """Why a run has no training curves."""
+    """Explain why a run has no training curves."""
     if same:
         return "The run folder holds no metrics.csv."
     return (

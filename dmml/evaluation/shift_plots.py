@@ -1,4 +1,4 @@
-"""Pictures of how far a tested cohort lies from the training patients."""
+"""Plots of how far a test cohort lies from the training patients."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dmml.evaluation.shift_words import compared
 
 NAMES = {"training": "training patients", "cohort": "this cohort"}
 COLUMNS = 2
-"""Panels in a row: more cannot be read on a phone."""
+"""Panels per row; more would be unreadable on a phone."""
 
 
 def shift_pictures(folder: Path) -> list[Picture]:
-    """One picture with a panel for each kind of input that was compared; none where `shift.json` holds none.
+    """Draw one plot with a panel for each kind of input that was compared; empty if `shift.json` has no comparison.
 
     Args:
-        folder: `test/<cohort>`.
+        folder: The test folder `test/<cohort>`.
 
     Raises:
         InputError: `shift.json` is damaged.

@@ -1,4 +1,4 @@
-"""What `shift.json` says, in sentences."""
+"""Describe `shift.json` in sentences."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 NAMES = {"tumor": "tumor genes", "tme": "microenvironment genes"}
 SMALL_P = 0.05
 SLIGHT, CLEAR = 0.6, 0.8
-"""AUC from which a shift is called moderate, and clear; of the classifier between training and cohort"""
+"""AUC of the classifier between training and cohort from which a shift is called moderate, and clear."""
 
 
 def shift_words(content: Mapping[str, Any]) -> list[str]:
-    """Sentences on what was missing, how far each kind of input lies from training, and the weakest subgroup."""
+    """Sentences about missing inputs, the distance of each kind of input from training, and the weakest subgroup."""
     gaps = [f"{entry['n']} of {entry['of']} {what}" for what, entry in content["missing"].items() if entry["n"]]
     sentences = [f"Missing: {'; '.join(gaps)}." if gaps else "Nothing that the model reads was missing."]
     if "reason" in content:
@@ -25,7 +25,7 @@ def shift_words(content: Mapping[str, Any]) -> list[str]:
 
 
 def compared(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """{name for people: comparison} of everything in `shift.json` that was compared with training."""
+    """{display name: comparison} of every input in `shift.json` that was compared with training."""
     found = {f"tile features at {name}": entry for name, entry in (content.get("features") or {}).items()}
     if "stain" in content:
         found["stain"] = content["stain"]
@@ -50,10 +50,10 @@ def _sentence(name: str, found: Mapping[str, Any]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """How well the cohort's patients can be separated from training patients, in words; the permutation p rules out chance.
+    """Describe how well the cohort can be separated from training patients; the permutation p rules out chance.
 
     Args:
-        found: With `auc`, and its permutation `p`.
+        found: Comparison with `auc` and its permutation `p`.
     """
     auc, p = round(found["auc"], 2), found["p"]
     if p >= SMALL_P:

@@ -1,4 +1,4 @@
-"""The stain of a slide in six numbers, from its thumbnail: enough to see that another laboratory stained it."""
+"""The stain of a slide in six numbers, from its thumbnail: enough to detect that another laboratory stained it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LEAST = 0.15
 
 
 def stain_of(thumbnail: NDArray[np.uint8]) -> NDArray[np.float64] | None:
-    """Mean and standard deviation over the tissue of the density of each dye.
+    """Mean and standard deviation of the density of each dye over the tissue.
 
     Args:
         thumbnail: (H, W, 3) uint8.
 
     Returns:
-        (6,) as `NAMES`; None where there is no tissue.
+        (6,) in the order of `NAMES`; None if fewer than 50 pixels are tissue.
     """
     density = -np.log10((thumbnail.reshape(-1, 3).astype(np.float64) + 1) / 256)
     density = density[density.mean(1) > _LEAST]

@@ -1,4 +1,4 @@
-"""The primary metric within sites and within groups that a clinical table tells."""
+"""The primary metric within sites and other groups that a clinical table defines."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pandas as pd
 from dmml.evaluation.evaluate import evaluate, undefined
 
 LEAST = 10
-"""Patients of known outcome below which a group's figure is not given."""
+"""Minimum number of patients with a known outcome for the metric of a group."""
 MOST_LEVELS = 12
 
 
 def by_subgroup(predictions: pd.DataFrame, context: dict, groups: pd.DataFrame) -> list[dict[str, Any]]:
-    """Concordance, or macro AUC, of each group alone.
+    """Concordance or macro AUC of each group alone.
 
-    A column of numbers parts the patients at its median among them (which no outcome has touched), one of words at each
-    word; a word that is a patient's own, such as an id, tells no group and is left out with all rare words.
+    A numeric column divides the patients at its median among them, which does not depend on the outcome. A text column
+    makes one group per value. Values that fewer than five patients share, such as ids, are left out.
 
     Args:
-        predictions: As `evaluate` takes them.
-        context: The same.
+        predictions: As for `evaluate`.
+        context: As for `evaluate`.
         groups: (patients × columns) with patient ids as index.
 
     Returns:
-        {column, level, metric, value, low, high, n, events}, `reason` where undefined, a group a row.
+        One dictionary per group: {column, level, metric, value, low, high, n, events}, with `reason` if undefined.
     """
     metric = "c_index" if "risk" in predictions else "auc"
     ids = predictions["patient_id"].astype(str)
@@ -56,7 +56,7 @@ def _figure(part: pd.DataFrame, context: dict, metric: str) -> dict[str, Any]:
 
 
 def _levels(column: pd.Series) -> pd.Series:
-    """Words of the groups, None where unknown or rare."""
+    """Group name of each patient, None where unknown or rare."""
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > 2:
         middle = column.median()
         words = column.map(lambda value: f"up to {middle:g}" if value <= middle else f"above {middle:g}")

@@ -1,4 +1,4 @@
-"""Kaplan–Meier curves of the patients that a model calls high and low risk."""
+"""Kaplan–Meier curves of the high-risk and low-risk patients of a model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Curve:
     """A Kaplan–Meier curve: a step function with its 95 % band (log-log Greenwood).
 
     Attributes:
-        name: Of the group.
-        n: Patients.
-        events: Of these.
+        name: Name of the group.
+        n: Number of patients.
+        events: Number of events among them.
         time: (K,) days, from 0.
-        survival: (K,) share event-free after each.
-        low: (K,) lower end of the band.
-        high: (K,) upper end.
-        times: (n,) every patient's day, for the numbers at risk.
-        censored: (c,) days of the censored.
+        survival: (K,) event-free share after each day.
+        low: (K,) lower limit of the band.
+        high: (K,) upper limit of the band.
+        times: (n,) follow-up of every patient in days, for the numbers at risk.
+        censored: (c,) days of the censorings.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Curve:
     censored: NDArray[np.float64]
 
     def at_risk(self, days: ArrayLike) -> list[int]:
-        """Patients still followed when each day begins."""
+        """Numbers of patients still followed when each day begins."""
         return [int((self.times >= day).sum()) for day in np.atleast_1d(days)]
 
     def at(self, day: float) -> tuple[float, float, float]:
-        """(survival, low, high) at `day`; NaN once the last patient was censored before it."""
+        """(survival, low, high) at `day`; NaN after the last follow-up, unless the curve has dropped to 0."""
         if day > self.times.max() and self.survival[-1] > 0:
             return float("nan"), float("nan"), float("nan")
         index = np.searchsorted(self.time, day, side="right") - 1
@@ -49,13 +49,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class RiskGroups:
-    """Low- and high-risk curves, where they were cut, and how surely they differ.
+    """Low- and high-risk curves, their cut, and the test of their difference.
 
     Attributes:
         curves: Low risk first; a group without patients is absent.
         cut: Risk above which a patient is high risk.
-        from_training: The cut is the training patients' median, not these patients'.
-        p: Log-rank test; NaN with one group or no event.
+        from_training: Whether the cut is the training patients' median instead of that of these patients.
+        p: p value of the log-rank test; NaN with one group or without events.
     """
 
     curves: list[Curve]
@@ -65,25 +65,26 @@ class RiskGroups:
 
 
 def kaplan_meier(time: ArrayLike, event: ArrayLike, name: str = "") -> Curve:
-    """Kaplan–Meier estimate by lifelines."""
+    """Kaplan–Meier estimate, computed by lifelines."""
     from lifelines import KaplanMeierFitter
 
     time, event = np.asarray(time, float), np.asarray(event, float) > 0
     fitted = KaplanMeierFitter().fit(time, event)
     band = fitted.confidence_interval_survival_function_.to_numpy(float)
     survival = fitted.survival_function_.iloc[:, 0].to_numpy(float)
-    # Past a drop to 0 lifelines has no band; the estimate itself stands in, so that the drawn band ends there.
+    # After a drop to 0, lifelines has no band; the estimate replaces it, so that the drawn band ends there.
     band = np.where(np.isnan(band), survival[:, None], band)
     days = fitted.survival_function_.index.to_numpy(float)
     return Curve(name, len(time), int(event.sum()), days, survival, band[:, 0], band[:, 1], time, np.sort(time[~event]))
 
 
 def risk_groups(known: pd.DataFrame, median_risk: float | None) -> RiskGroups:
-    """Splits patients at the training patients' median risk, which no test outcome has touched.
+    """Split patients at the training patients' median risk, which does not depend on test outcomes.
 
     Args:
-        known: `time` (days), `event`, `risk`; at least one patient.
-        median_risk: Of the training patients; None cuts at these patients' own median, and says so.
+        known: `time` (days), `event` and `risk` of at least one patient.
+        median_risk: Median risk of the training patients; None cuts at the median of these patients, and
+            `from_training` of the result is False.
     """
     from lifelines.statistics import logrank_test
 

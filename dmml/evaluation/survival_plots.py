@@ -1,4 +1,4 @@
-"""Pictures of survival predictions: risk groups, calibration, models side by side."""
+"""Plots of survival predictions: risk groups and calibration."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 _COLOR = {"low risk": BLUE, "middle": MUTED, "high risk": VERMILLION}
 _DASH = {"low risk": "-", "middle": (0, (1, 1)), "high risk": (0, (5, 1.5))}
-"""Lines are told apart without their colours, too."""
+"""Line styles, so that the lines are distinguishable without their colours, too."""
 
 
 def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Picture:
-    """Risk groups with bands, censoring ticks, numbers at risk and the log-rank p.
+    """Plot risk groups with bands, censoring ticks, numbers at risk and the log-rank p.
 
     Args:
         groups: The curves.
-        where: How the groups were cut, in words; None tells it from `groups`.
+        where: Description of how the groups were cut; None derives it from `groups`.
     """
     unit, unit_name = time_axis(max(curve.times.max() for curve in groups.curves))
     with style():
@@ -81,18 +81,18 @@ def _numbers_at_risk(table: Axes, axes: Axes, curves: list[Curve], unit: float, 
         color = _COLOR[curve.name]
         for tick, count in zip(ticks, curve.at_risk(np.array(ticks) * unit), strict=True):
             table.text(tick, -row, str(count), ha="center", va="center", color=color, fontsize=8.5, clip_on=False)
-    # The names stand where the axis has its numbers, so that no row is told by its colour alone.
+    # The names take the place of the axis numbers, so that rows are not distinguished by colour alone.
     names = [curve.name.removesuffix(" risk") for curve in curves]
     table.set(ylim=(-len(curves) + 0.4, 0.6), xlabel=unit_name)
     table.set_yticks([-row for row in range(len(curves))], names, fontsize=8.5)
     table.grid(False)
     table.spines[:].set_visible(False)
     table.tick_params(length=0)
-    table.tick_params(axis="y", pad=14)  # the first numbers stand on the axis itself
+    table.tick_params(axis="y", pad=14)  # the first numbers are on the axis itself
 
 
 def calibration_picture(calibrations: list[Calibration]) -> Picture:
-    """Observed against predicted survival of risk groups, one colour a horizon."""
+    """Plot observed against predicted survival of risk groups, with one colour per horizon."""
     words: dict[str, str] = {}
     layers: dict[str, str] = {}
     with style():
@@ -114,7 +114,7 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
                 layers[gid] = name
                 predicted, observed = percent(group.predicted), percent(group.observed)
                 words[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
-                # A mark of its own, unseen, so that each group answers to the pointer.
+                # An invisible mark of each group, so that it reacts to the pointer.
                 axes.plot(group.predicted, group.observed, "o", color=color, alpha=0, markersize=11, gid=gid)
         axes.set(xlabel="predicted event-free share", ylabel="observed event-free share")
         axes.legend(loc="lower right")

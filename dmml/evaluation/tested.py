@@ -37,7 +37,7 @@ class Tested:
 
     @property
     def overlap(self) -> dict[str, int] | None:
-        """{"n": tested patients that the model was trained on, "of": tested patients}; None if there are no such."""
+        """{"n": tested patients that the model was trained on, "of": tested patients}; None if there is none."""
         found = self.context.get(OVERLAP)
         return found if isinstance(found, dict) and found.get("n") else None
 

@@ -1,4 +1,4 @@
-"""What `metrics.csv` of a run tells: losses, validation metrics, and how the two subspaces got along."""
+"""Plot the `metrics.csv` of a run: losses, validation metrics, and the gradient coordination of the two subspaces."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dmml.evaluation.plots import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, Pic
 from dmml.evaluation.words import metric_name
 
 COORDINATION = ("conflict", "cosine", "confidence")
-"""Words by which a column is known as a diagnostic of gradient coordination."""
+"""Words that mark a column as a diagnostic of gradient coordination."""
 SHARES = ("deep_share",)
-"""Quantities from 0 to 1, drawn over that whole range: a share that stays at 0 is seen to be 0."""
+"""Quantities from 0 to 1, drawn over that whole range, so that a share that stays at 0 is visible as 0."""
 _COLOR = {"train": BLUE, "val": VERMILLION, **SUBSPACE_COLOR}
 _DASH = {"val": (0, (4, 1.5)), "tme": (0, (4, 1.5))}
 _LABEL = {"train": "training", "val": "validation", "tme": "TME"}
 
 
 def training_series(path: Path) -> dict[str, pd.Series]:
-    """Column → values by epoch (mean over the steps logged in it), from the sparse rows of Lightning's CSVLogger.
+    """{column: values by epoch} from the sparse rows of Lightning's CSVLogger, averaged over the steps of an epoch.
 
-    The index counts epochs from 1, as the lines that training prints do; the file counts from 0. Columns logged per step
-    and per epoch keep the epoch's value; constant bookkeeping columns are left out.
+    Epochs count from 1, as in the lines that training prints; the file counts from 0. Columns logged per step and per
+    epoch keep the value of the epoch; the columns `epoch` and `step` are left out.
 
     Raises:
         InputError: The file is damaged.
@@ -53,7 +53,7 @@ def training_series(path: Path) -> dict[str, pd.Series]:
 
 
 def training_pictures(path: Path) -> tuple[list[Picture], list[Picture]]:
-    """Small pictures, one a quantity: (training and validation, gradient coordination)."""
+    """Small plots with one quantity each: (training and validation, gradient coordination)."""
     series = {name: values for name, values in training_series(path).items() if not name.startswith("test")}
     coordination = {name for name in series if any(word in name.lower() for word in COORDINATION)}
     panels: dict[str, dict[str, pd.Series]] = {}
@@ -65,7 +65,7 @@ def training_pictures(path: Path) -> tuple[list[Picture], list[Picture]]:
     for name in sorted(coordination):
         word = next(word for word in COORDINATION if word in name.lower())
         shared.setdefault(word, {})[_short(name, word)] = series[name]
-    # What has a validation curve comes first: it is what training is judged by.
+    # Quantities with a validation curve come first, because they show how good the training is.
     ordered = sorted(panels.items(), key=lambda item: (item[0] != "loss", "val" not in item[1]))
     return (
         [_panel(quantity, lines) for quantity, lines in ordered],

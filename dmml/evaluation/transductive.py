@@ -1,4 +1,4 @@
-"""What is stated about results for which the tested cohort itself was used to prepare the model's input."""
+"""What is stated about results if the test cohort itself was used to prepare the model's input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def transductive_words(context: Mapping[str, Any]) -> str:
-    """Why a test is transductive; empty where it is not, as with a student, which reads no RNA.
+    """Explain why a test is transductive; empty if it is not, e.g. with a student, which reads no RNA.
 
     Args:
         context: `context.json` of the test.

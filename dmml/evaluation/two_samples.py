@@ -1,4 +1,4 @@
-"""Whether two samples of patients can be distinguished: the AUC of a classifier, and its permutation p."""
+"""Whether two samples of patients can be distinguished, by the AUC of a classifier and its permutation p."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 PERMUTATIONS = 999
-_CHUNK = 100  # permutations at a time: memory stays below 50 MB for 600 patients
+_CHUNK = 100  # permutations at a time; memory stays below 50 MB for 600 patients
 
 
 class TwoSamples(NamedTuple):
     """Result of `classifier_test`.
 
     Attributes:
-        auc: 0.5 = no better than chance, 1 = all patients are separated; below 0.5 is chance as well.
-        p: Share of the permutations, the observed labels included, whose AUC is at least as high.
-        scores_a: (n,) score of each patient when held out: 0 lies midway between the samples, 1 is the spread within.
-        scores_b: (m,) the same.
+        auc: 0.5 or less = no better than chance, 1 = complete separation.
+        p: Share of the permutations, including the observed labels, whose AUC is at least as high.
+        scores_a: (n,) held-out score of each patient: 0 is midway between the samples, the unit is their within-sample
+            spread.
+        scores_b: (m,) held-out scores of the second sample.
     """
 
     auc: float
@@ -30,17 +31,17 @@ class TwoSamples(NamedTuple):
 def classifier_test(
     a: ArrayLike, b: ArrayLike, folds: int = 5, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> TwoSamples:
-    """AUC of a linear discriminant on patients that it was not fitted to, mean over folds, with its permutation p.
+    """AUC of a linear discriminant on held-out patients, averaged over folds, with its permutation p.
 
-    Each permutation exchanges patients between the samples and fits the discriminant anew, so that p belongs
-    to the AUC that is returned.
+    Each permutation exchanges patients between the samples and fits the discriminant anew, so that p refers to the
+    returned AUC.
 
     Args:
-        a: (n, k), at least `folds` patients.
-        b: (m, k), at least `folds` patients.
-        folds: Folds of the cross-validation.
-        permutations: Random exchanges of patients between the samples.
-        seed: Of folds and exchanges.
+        a: (n, k) rows of at least `folds` patients.
+        b: (m, k) rows of at least `folds` patients.
+        folds: Number of cross-validation folds.
+        permutations: Number of random exchanges of patients between the samples.
+        seed: Seed of folds and exchanges.
 
     Source: Lopez-Paz & Oquab 2017, classifier two-sample tests.
     """
@@ -56,7 +57,7 @@ def classifier_test(
 
 
 def _discriminate(x: NDArray, n: int, fold: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AUC (R,) and held-out scores (R, N) of R arrangements x (R, N, k), of which the first n rows are one sample."""
+    """AUC (R,) and held-out scores (R, N) of R arrangements x (R, N, k), whose first n rows are the first sample."""
     second = np.arange(x.shape[1]) >= n
     scores, values = np.zeros(x.shape[:2]), []
     for k in range(fold.max() + 1):
@@ -69,7 +70,7 @@ def _discriminate(x: NDArray, n: int, fold: NDArray) -> tuple[NDArray[np.float64
 
 
 def _discriminant(low: NDArray, high: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (R, k), scaled to unit spread within the samples, and the point midway (R, k)."""
+    """Weights (R, k), scaled to unit spread within the samples, and the midpoint of the two means (R, k)."""
     means = low.mean(1), high.mean(1)
     centred = np.concatenate([low - means[0][:, None], high - means[1][:, None]], axis=1)
     covariance = np.einsum("rni,rnj->rij", centred, centred) / max(1, centred.shape[1] - 2)

@@ -1,4 +1,4 @@
-"""Findings in words: what a reader should take home before any table."""
+"""Sentences of a report that state the main findings before any table."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ METRIC_NAMES = {
 
 
 def metric_name(name: str) -> tuple[str, str]:
-    """(name for people, how to read it)."""
+    """(display name, how to read it) of a metric."""
     if name.startswith("auc_"):
         return f"AUC at {horizon_name(float(name.removeprefix('auc_')))}", "higher is better, 0.5 is chance"
     return METRIC_NAMES.get(name, (name, ""))
 
 
 def with_interval(entry: dict, digits: int = 2) -> str:
-    """0.71 (95 % interval 0.62 to 0.79)."""
+    """Format an estimate with its interval: 0.71 (95 % interval 0.62 to 0.79)."""
     if entry["low"] is None:
         return number(entry["value"], digits)
     return (
@@ -44,7 +44,7 @@ def with_interval(entry: dict, digits: int = 2) -> str:
 
 
 def model_words(test: Tested) -> str:
-    """What the model is and what it sees: 'the student, which sees slides only'."""
+    """Describe the model and its inputs: 'the student, which sees slides only'."""
     with_rna, n = test.count("has_expression"), len(test.predictions)
     tokens = [test.count(name) for name in test.predictions if name.startswith("n_tokens_")]
     sees_slides = not tokens or any(tokens)
@@ -62,9 +62,9 @@ def model_words(test: Tested) -> str:
 
 
 def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list[str]:
-    """Sentences on one cohort's tests: how well, against which rival, and with `oracle` how much of what is possible.
+    """Sentences about the tests of one cohort: performance, comparison and, with `oracle`, share of the best possible.
 
-    Tests on training patients are left out: see `overlap_sentences`.
+    Tests on training patients are left out; see `overlap_sentences`.
     """
     honest = [test for test in tests if not test.overlap]
     if not honest:
@@ -78,7 +78,7 @@ def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list
 
 
 def overlap_sentences(tests: list[Tested]) -> list[str]:
-    """One sentence per test on training patients, in place of its headline."""
+    """One sentence per test on training patients, which replaces its main result."""
     return [
         f"{test.run} on {test.cohort}: {overlap_words(**test.overlap)}. They are given below without a verdict."
         for test in tests
@@ -121,7 +121,7 @@ def _opening(test: Tested) -> str:
 
 
 def _scale(test: Tested) -> str:
-    """Where tissue was there at one magnification alone, of those that the model reads."""
+    """Name the magnification if tissue is present at only one of those that the model reads; otherwise empty."""
     tokens = {
         name.removeprefix("n_tokens_"): test.count(name) for name in test.predictions if name.startswith("n_tokens_")
     }
@@ -171,7 +171,7 @@ def _difference(pair: Pair) -> str:
 
 
 def across_words(pairs: list[Pair]) -> list[str]:
-    """One sentence a run that met the same patients in several cohorts: what the change of input costs."""
+    """One sentence per run that was tested on the same patients in two cohorts: the effect of the changed input."""
     found = []
     for pair in pairs:
         difference = pair.difference

@@ -1,4 +1,4 @@
-"""How numbers are written for people."""
+"""Format numbers for readers."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import re
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """0.714 → 0.71; an em dash where undefined; a true minus sign."""
+    """Format a number: 0.714 → 0.71; an em dash if undefined; with a true minus sign."""
     if value is None or value != value:
         return "—"
     return f"{value:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """0.714 → +0.71; a true minus sign, and a plus before what rounds to 0."""
+    """Format a number with its sign: 0.714 → +0.71; a true minus sign, and a plus for values that round to 0."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else f"+{0:.{digits}f}"
 
 
 def percent(share: float) -> str:
-    """0.704 → 70 %, with a true minus sign."""
+    """Format a share: 0.704 → 70 %, with a true minus sign."""
     return f"{100 * share:.0f} %".replace("-", "−")
 
 
 def p_words(p: float | None) -> str:
-    """P values as people write them: = 0.03, < 0.001, not defined."""
+    """Format a p value: = 0.03, < 0.001, not defined."""
     if p is None or p != p:
         return "not defined"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
 def unbroken(text: str) -> str:
-    """A number and its %, and p and its value, stay on one line."""
+    """Insert no-break spaces, so that a number and its %, and p and its value, stay on one line."""
     return re.sub(r"\bp ([=<]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text.replace(" %", "\N{NO-BREAK SPACE}%"))
