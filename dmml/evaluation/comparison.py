@@ -84,8 +84,8 @@ def adjusted(pairs: list[Pair]) -> list[Pair]:
     """Select one primary comparison and adjust all others as one family by Holm's method; the order stays.
 
     The primary comparison is the student against the teacher on the first cohort that has both. This is the purpose of
-    distillation, and the order in which the cohorts were given fixes it before any result is seen. If there is only one
-    pair, it is the primary one and needs no adjustment.
+    distillation, and the order in which the cohorts were given fixes it before any result is seen. If only one
+    pair can be compared, it is the primary one and needs no adjustment.
     """
     told = [pair for pair in pairs if not pair.refused and not pair.has_overlap]
     first = next((pair for pair in told if _is_distillation(pair)), told[0] if len(told) == 1 else None)

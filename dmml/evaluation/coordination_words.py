@@ -9,7 +9,7 @@ from dmml.evaluation.written import number, percent
 
 
 def coordination_words(path: Path) -> str:
-    """Mean conflict rate and cosine in a run's `metrics.csv`, and the more confident subspace; empty if not logged."""
+    """Sentence on the mean conflict rate and cosine in `metrics.csv`, and the surer subspace; empty without them."""
     series = {name.removeprefix("coordination/"): values for name, values in training_series(path).items()}
     if "conflict" not in series:
         return ""

@@ -23,7 +23,7 @@ from dmml.evaluation.weighted import Weighted
 HORIZONS = (365.0, 1095.0, 1825.0)
 MIN_EVENTS = 2
 MIN_CENSORING = 0.1
-"""Share of patients still under observation at which Uno's concordance and the Brier score end: 1 / G stays below 10."""
+"""Share still under observation at which Uno's concordance and the Brier score end, so that 1 / G stays below 10."""
 BRIER_STEPS = 100
 
 

@@ -22,7 +22,7 @@ from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 from dmml.evaluation.written import p_words
 
 MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
-"""Maximum number of slides with attention maps per test: on a page of up to `FEW_TESTS` tests, and on one of more.
+"""Maximum number of slides with attention maps per test, and the one on pages of more than `FEW_TESTS` tests.
 
 A few slides are enough to see a pattern, and a page of more than a few tests stays below 2 MB.
 """

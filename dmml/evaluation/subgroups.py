@@ -17,7 +17,8 @@ def by_subgroup(predictions: pd.DataFrame, context: dict, groups: pd.DataFrame) 
     """Concordance or macro AUC of each group alone.
 
     A numeric column divides the patients at its median among them, which does not depend on the outcome. A text column
-    makes one group per value. Values that fewer than five patients share, such as ids, are left out.
+    makes one group per value; values that fewer than five patients share, such as ids, are left out, as are all but the
+    `MOST_LEVELS` most frequent ones.
 
     Args:
         predictions: As for `evaluate`.
