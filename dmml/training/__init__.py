@@ -1,1 +1,1 @@
-"""Lightning modules that compose the parts."""
+"""Lightning modules that assemble networks, losses and backbones into trainable models."""

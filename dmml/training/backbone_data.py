@@ -1,4 +1,4 @@
-"""Training patients of a data module as a backbone is fitted to them: streamed, each with a bounded draw of tokens."""
+"""Prepares training patients for the fit of a backbone: streamed bags with a bounded number of tokens per patient."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dmml.types import Bag
 
 
 def patients_of_fit(data: Any) -> list[str]:
-    """Patients to whom a backbone is fitted, in the order of its rows: training, then inner validation.
+    """Return the patients to whom a backbone is fitted, in the order of its rows: training, then inner validation.
 
-    The inner validation judges cross-fitted predictions, so its patients can take part in the fit.
+    Inner validation evaluates cross-fitted predictions, so its patients can take part in the fit.
 
     Args:
         data: A `MultimodalDataModule` after `setup("fit")`.
@@ -37,16 +37,17 @@ def training_patients(
     program_scores: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None,
     with_rna: bool,
 ) -> TrainingPatients:
-    """What `fit_backbone` takes, of the `patients_of_fit`.
+    """Collect the input of `fit_backbone` for the patients in `patients_of_fit`.
 
     Args:
         data: A `MultimodalDataModule` after `setup("fit")`.
-        task: Fitted to the same patients.
-        fitted: Of the model: its `gene_statistics` and `feature_statistics`.
-        magnifications: Those of the model.
-        max_tokens: Tokens of a patient and magnification in one pass.
-        program_scores: Expression and (n,) bool → {subspace: (n, P)}; None = programs are not fitted.
-        with_rna: Whether RNA takes part in the model of the outcome.
+        task: A task that was fitted to the same patients.
+        fitted: The model's fitted values, with `gene_statistics` and `feature_statistics`.
+        magnifications: Magnifications of the model.
+        max_tokens: Maximum number of tokens per patient and magnification in one pass.
+        program_scores: Maps expression and (n,) bool, whether a patient has RNA, to {subspace: (n, P)}; None = programs
+            are not fitted.
+        with_rna: Whether the model of the outcome reads RNA.
     """
     patients = patients_of_fit(data)
     statistics = {int(m): values for m, values in (fitted.get("feature_statistics") or {}).items()}
@@ -67,7 +68,7 @@ def training_patients(
 
 
 def _expression(data: Any, patients: list[str], statistics: Mapping[str, Any]) -> tuple[dict[str, Tensor], np.ndarray]:
-    """{subspace: (n, G)} standardised, and who has RNA."""
+    """Return {subspace: (n, G)} standardised expression, and (n,) bool, whether a patient has RNA."""
     if data.rna is None or not statistics:
         return {}, np.zeros(len(patients), bool)
     values = {s: torch.from_numpy(data.rna.rows(patients, kept)) for s, kept in statistics.items()}
@@ -75,7 +76,7 @@ def _expression(data: Any, patients: list[str], statistics: Mapping[str, Any]) -
 
 
 def _passes(data: Any, patients: list[str], m: int, mean: np.ndarray, max_tokens: int) -> Callable[[], Iterator[Bag]]:
-    """A function that begins a pass over the patients at one magnification."""
+    """Return a function that starts a new pass over the patients at one magnification."""
 
     def bags() -> Iterator[Bag]:
         named = tqdm(patients, desc=f"backbone, {m}x", unit="patient", disable=None, leave=False)
@@ -86,7 +87,7 @@ def _passes(data: Any, patients: list[str], m: int, mean: np.ndarray, max_tokens
 
 
 def _bag(patient: Patient, m: int, mean: np.ndarray, max_tokens: int) -> Bag:
-    """(1, N, D) with N ≤ max_tokens; one masked token for a patient without tokens at the magnification."""
+    """Return a (1, N, D) bag, N ≤ max_tokens; a patient without tokens at the magnification has one masked token."""
     features = patient.features.get(m)
     if features is None or not len(features):
         nothing = torch.zeros(1, 1, dtype=torch.long)
@@ -94,7 +95,7 @@ def _bag(patient: Patient, m: int, mean: np.ndarray, max_tokens: int) -> Bag:
     rows = even_rows(len(features), max_tokens, (0, m), patient.patient_id)
     x = fill_missing(torch.from_numpy(np.array(features[rows])).unsqueeze(0), torch.from_numpy(mean))
     position, slide = np.array(patient.position[m][rows]), np.array(patient.slide[m][rows])
-    # Slides are numbered anew: a draw may hold fewer of them.
+    # Slides are renumbered, because the drawn tokens may come from only some of a patient's slides.
     slide = np.unique(slide, return_inverse=True)[1]
     mask = torch.ones(1, x.shape[1], dtype=torch.bool)
     index = torch.from_numpy(slide).long().unsqueeze(0)

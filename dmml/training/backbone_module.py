@@ -1,4 +1,4 @@
-"""A deep part on a backbone: fitting and saving the backbone, and choosing how much the deep part counts."""
+"""Base of modules with a deep part on a backbone: fits and saves the backbone, and chooses the deep part's share."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class _Remembered:
         self._parts, self._programs = cross_fitted.parts, cross_fitted.programs
 
     def knows(self, patients: Sequence[str]) -> bool:
-        """Whether there is a prediction for every one of the patients."""
+        """Whether predictions are stored for all of these patients."""
         return all(patient in self._row for patient in patients)
 
     def rows(self, patients: Sequence[str], known: Tensor) -> tuple[Tensor, dict[tuple[int, str], Tensor]]:
-        """Parts (B, 3, q) and programs {(m, s): (B, P)} of some patients.
+        """Return the parts (B, 3, q) and programs {(m, s): (B, P)} of the given patients.
 
         Args:
-            patients: B of them.
-            known: (B,) bool, whose RNA is read.
+            patients: Ids of B patients.
+            known: (B,) bool, whether a patient's RNA is read.
         """
         if self._parts.device != known.device:
             self._parts = self._parts.to(known.device)
@@ -47,16 +47,16 @@ class _Remembered:
 
 
 class BackboneModule(LoggedModule):
-    """A deep part on a backbone.
+    """Module with a deep part on a backbone.
 
-    In training the deep part learns what the backbone leaves unexplained: for the patients to whom the backbone was fitted,
-    its cross-fitted predictions stand in for it. After each epoch the inner validation patients decide which share of the
-    deep part counts, separately for the logits and for the programs (`ShareScores.choose`). The shares are saved with the
-    weights of that epoch.
+    The deep part is trained on what the backbone leaves unexplained: during a fit, the backbone's output for the
+    patients to whom it was fitted is replaced by its cross-fitted predictions. After each epoch the inner validation
+    patients decide by which share the deep part is multiplied, separately for the logits and for the programs
+    (`ShareScores.choose`). The shares are saved with the weights of that epoch.
 
     Attributes:
-        backbone: None for a model without one.
-        deep_share, program_share: () buffers; 1 without a backbone.
+        backbone: The backbone, or None for a model without one.
+        deep_share, program_share: () buffers; they exist only if there is a backbone. Otherwise the share is 1.
     """
 
     backbone: Backbone | None
@@ -65,34 +65,34 @@ class BackboneModule(LoggedModule):
     scores: ProgramScores
 
     def _take_backbone(self, factory: Callable[[], Backbone] | None) -> None:
-        """Build the backbone, with the buffers that a checkpoint fills."""
+        """Build the backbone and register the buffers that a checkpoint fills."""
         self.backbone = None if factory is None else factory()
         if self.backbone is not None:
             self.register_buffer("deep_share", torch.ones(()))
             self.register_buffer("program_share", torch.ones(()))
             if self.fitted.get("backbone"):
                 self.backbone.build(self.fitted["backbone"])
-        self._cross_fitted: _Remembered | None = None  # of the patients of this fit; nothing of it is saved
+        self._cross_fitted: _Remembered | None = None  # for the patients of the current fit; never saved
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
     @property
     def has_backbone(self) -> bool:
-        """Whether the model has a backbone that was fitted."""
+        """Whether the model has a fitted backbone."""
         return self.backbone is not None and self.backbone.is_fitted
 
     @property
     def _is_fitting(self) -> bool:
-        # The Trainer's state still names "fit" after a fit has ended.
+        # `state.fn` is still "fit" after a fit has ended, so the status is checked as well.
         state = None if self._trainer is None else self.trainer.state
         return self.has_backbone and state is not None and state.fn == "fit" and state.status == "running"
 
     def _reads_rna(self) -> bool:
-        """Whether RNA takes part in the backbone's model of the outcome."""
+        """Whether the backbone's model of the outcome reads RNA."""
         raise NotImplementedError
 
     def _start_backbone(self, data: Any | None) -> None:
-        """Fit the backbone to data that knows its patients; plain loaders do not."""
+        """Fit the backbone if the data can list its patients, which plain loaders cannot."""
         if self.backbone is None:
             return
         if hasattr(data, "patients"):
@@ -104,7 +104,7 @@ class BackboneModule(LoggedModule):
             )
 
     def fit_backbone(self, data: Any) -> None:
-        """Fit the backbone to the training patients of a data module, inner validation included.
+        """Fit the backbone to the training and inner validation patients of a data module.
 
         Args:
             data: A `MultimodalDataModule` after `setup("fit")`.
@@ -114,7 +114,7 @@ class BackboneModule(LoggedModule):
         self.fitted["backbone"] = self.backbone.layout
 
     def _cross_fit(self, data: Any, backbone: Backbone, with_rna: bool, scores: ProgramScores | None = None) -> None:
-        """Fit a backbone, and keep each patient's cross-fitted prediction for the time of the fit."""
+        """Fit a backbone, and keep each patient's cross-fitted prediction until the fit ends."""
         patients = training_patients(
             data, self.task, self.fitted, self.magnifications, backbone.max_tokens, scores, with_rna
         )
@@ -123,26 +123,26 @@ class BackboneModule(LoggedModule):
         self.remember_backbone(patients_of_fit(data), cross_fitted)
 
     def remember_backbone(self, patients: Sequence[str], cross_fitted: CrossFitted) -> None:
-        """Answer for these patients with the backbone's cross-fitted predictions, until `on_fit_end`.
+        """Use cross-fitted predictions instead of the backbone's output for these patients, until `on_fit_end`.
 
-        A fit does so by itself with its training patients, those of the inner validation included.
+        A fit calls this itself for its training and inner validation patients.
 
         Args:
-            patients: Those to whom the backbone was fitted, in the order of the predictions.
-            cross_fitted: What `dmml.backbone.fit_backbone.fit_backbone` returned.
+            patients: Patients to whom the backbone was fitted, in the order of the predictions.
+            cross_fitted: Return value of `dmml.backbone.fit_backbone.fit_backbone`.
         """
         self._cross_fitted = _Remembered(patients, cross_fitted)
 
     def cross_fit_as(self, other: BackboneModule) -> None:
-        """Answer with another module's cross-fitted predictions, until `on_fit_end`: a teacher in a student's fit."""
+        """Use another module's cross-fitted predictions until `on_fit_end`, as a teacher does in a student's fit."""
         self._cross_fitted = other._cross_fitted
 
     def _predicts_programs(self) -> bool:
-        """Whether measured programs are to be predicted from tissue."""
+        """Whether the backbone is to predict measured programs from tissue."""
         raise NotImplementedError
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build the buffers of the checkpoint's backbone, whose sizes depend on the patients to whom it was fitted."""
+        """Build the buffers of the checkpoint's backbone; their sizes depend on the patients to whom it was fitted."""
         layout = unpack((checkpoint["hyper_parameters"].get("fitted") or {}).get("backbone"))
         if self.backbone is not None and layout and layout != self.backbone.layout:
             self.backbone.build(layout)
@@ -151,26 +151,26 @@ class BackboneModule(LoggedModule):
     # ---- forward -----------------------------------------------------------------------------------------------
 
     def _remembers(self, batch: Batch) -> bool:
-        """Whether cross-fitted predictions stand in for the backbone, so that it need not read the batch."""
-        # A fit that ended in an exception has no `on_fit_end`; a test after it must not read that fit's predictions.
+        """Whether cross-fitted predictions replace the backbone's output, so that it need not read the batch."""
+        # `on_fit_end` is not called after an exception in a fit, and a later test must not use that fit's predictions.
         if self._trainer is not None and self.trainer.state.fn not in (None, "fit"):
             return False
         return self._cross_fitted is not None and self._cross_fitted.knows(batch.patient_id)
 
     def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:
-        """{"10x": module of that magnification's statistics, …}; {} where the backbone need not read this batch."""
+        """Return {"10x": statistics module of that magnification, …}; {} if the backbone need not read this batch."""
         return dict(self.backbone.statistics.items()) if self.has_backbone and not self._remembers(batch) else {}
 
     def _backbone_output(
         self, batch: Batch, bags: Mapping[int, Bag], known: Tensor, statistics: Mapping[int, dict[str, Tensor]]
     ) -> BackboneOutput | None:
-        """The backbone's part of a batch's output; in a fit the cross-fitted one.
+        """Return the backbone's output, in a fit the cross-fitted one; None without a fitted backbone.
 
         Args:
-            batch: Of the bags.
-            bags: {m: Bag}.
-            known: (B,) bool, whose RNA is read.
-            statistics: {m: {statistic: (B, columns)}} from the modules of `_backbone_statistics`.
+            batch: The batch.
+            bags: {m: Bag} of the batch.
+            known: (B,) bool, whether a patient's RNA is read.
+            statistics: {m: {statistic: (B, columns)}}, computed by the modules of `_backbone_statistics`.
         """
         if not self.has_backbone:
             return None
@@ -182,13 +182,13 @@ class BackboneModule(LoggedModule):
     def _total_programs(
         self, deep: dict[tuple[int, str], Tensor], backbone: BackboneOutput | None
     ) -> dict[tuple[int, str], Tensor]:
-        """{(m, s): (B, P)} the backbone's programs, plus those of the deep part times their share."""
+        """Return {(m, s): (B, P)}: the backbone's programs plus the deep part's programs times their share."""
         base = {} if backbone is None else backbone.programs
         share = self._share("program_share") if base else 1.0
         return {key: base[key] + share * value if key in base else value for key, value in deep.items()}
 
     def _share(self, name: str) -> Tensor | float:
-        """() the chosen share of the deep part; 1 in a fit, whose steps train the whole deep part and whose validation chooses."""
+        """Return the chosen share (); in a fit 1, because it trains the whole deep part and chooses in validation."""
         return getattr(self, name) if self.has_backbone and not self._is_fitting else 1.0
 
     # ---- validation --------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class BackboneModule(LoggedModule):
         self._share_sums, self._validated_logits = {}, []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As in the base; in a fit with a backbone, logits at every share are collected."""
+        """As in the base class, but a fit with a backbone collects the logits at every share."""
         if not self._is_fitting:
             return super().validation_step(batch, batch_idx)
         output, observed = self(batch), batch.target["observed"]
@@ -210,12 +210,12 @@ class BackboneModule(LoggedModule):
         return -self.task.log_likelihood(output.logits, batch.target).sum() / observed.sum().clamp_min(1)
 
     def _share_scores(self, batch: Batch, output: SubspaceOutput, logits: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """{name: scores (S, B) by which shares are compared, higher = better, and the patients (B,) who count}.
+        """Return {name: (scores (S, B), higher = better, by which shares are compared; (B,) bool, who counts)}.
 
         Args:
-            batch: Of validation patients.
-            output: With the whole deep part.
-            logits: (S, B, C) at each share.
+            batch: Batch of validation patients.
+            output: Output that contains the whole deep part, i.e. at share 1.
+            logits: (S, B, C), the logits at each share.
         """
         likelihood = torch.stack([self.task.calibration_log_likelihood(each, batch.target) for each in logits])
         scores = {"likelihood": (likelihood, batch.target["observed"])}
@@ -226,13 +226,13 @@ class BackboneModule(LoggedModule):
         return scores
 
     def _logits_at(self, share: float, output: SubspaceOutput, batch: Batch) -> Tensor:
-        """(B, C) logits of an output at another share of its deep part."""
+        """Return the logits (B, C) that an output would have at another share of its deep part."""
         base = output.backbone_logits
         by_magnification = [base + share * (x - base) for x in output.logits_by_magnification.values()]
         return self.task.combine(torch.stack(by_magnification), self._available(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Choose the shares before the figures of the epoch are logged."""
+        """Choose the shares before the metrics of the epoch are logged."""
         if self._share_sums:
             share_scores = {name: sums.scores(self._over_processes) for name, sums in self._share_sums.items()}
             chosen = self._choose_share(share_scores)
@@ -242,7 +242,7 @@ class BackboneModule(LoggedModule):
             for logits, target in self._validated_logits:
                 if logits.shape[1]:
                     self.validation_metrics.update(logits[chosen], target)
-            # This is the mean over all processes already; each adds it with the same weight.
+            # The loss is already the mean over all processes, so each process adds it with the same weight.
             loss = self._validation_loss(share_scores, chosen)
             self._validated = [torch.stack([loss, torch.ones_like(loss)])]
             self.log("val/deep_share", self.deep_share.clone(), reduce_fx="max", sync_dist=True)
@@ -252,20 +252,20 @@ class BackboneModule(LoggedModule):
         return self.trainer.strategy.reduce(values, reduce_op="sum")
 
     def _choose_share(self, share_scores: dict[str, ShareScores]) -> int:
-        """Index of the share of the deep part that counts."""
+        """Return the index of the share by which the deep part is multiplied."""
         return share_scores["likelihood"].choose()
 
     def _validation_loss(self, share_scores: dict[str, ShareScores], chosen: int) -> Tensor:
-        """() by which epochs are compared: the mean negative log-likelihood at the chosen share."""
+        """Return the loss () by which epochs are compared: the mean negative log-likelihood at the chosen share."""
         return -share_scores["likelihood"].mean[chosen]
 
     def on_fit_end(self) -> None:
-        """Drop the cross-fitted predictions: after a fit the backbone reads every batch itself."""
+        """Drop the cross-fitted predictions; after a fit the backbone reads every batch."""
         self._cross_fitted = None
 
 
 def _program_error(share: float, output: SubspaceOutput, measured: dict[str, Tensor]) -> Tensor:
-    """(B,) mean squared error of the predicted programs at another share."""
+    """Return the mean squared error (B,) of the predicted programs at another share of the deep part."""
     errors = []
     for key, base in output.backbone_programs.items():
         predicted = base + share * (output.programs[key] - base)

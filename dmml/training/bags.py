@@ -1,4 +1,4 @@
-"""A batch's bag of one magnification, made fit for every branch of a model."""
+"""Turns a batch's bag of one magnification into one that every branch of a model can read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dmml.types import Bag, Batch
 
 
 def bag_of(batch: Batch, magnification: int, n_features: int) -> Bag:
-    """The batch's bag with at least one (padding) token, so that every branch runs whatever a batch lacks.
+    """Return the batch's bag with at least one (padding) token, so that every branch runs even if the bag is missing.
 
     Args:
-        batch: May lack the magnification.
+        batch: Batch that may lack the magnification.
         magnification: Key of the bag.
         n_features: D that the model was built for; 0 for a model without tissue.
 
     Raises:
-        ValueError: The features are of another width.
+        ValueError: The features do not have the width that the model was built for.
     """
     bag = batch.bags.get(magnification)
     if bag is None or bag.features.shape[1] == 0:

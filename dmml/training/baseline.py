@@ -1,4 +1,4 @@
-"""The networks that teacher and student are measured against, trained on the same batches in the same way."""
+"""Baseline networks with which teacher and student are compared, trained on the same batches in the same way."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ NETWORKS = ("histology_mean", "histology_abmil", "rna_network", "early_concat", 
 def build_network(
     name: str, n_features: int, n_genes: dict[str, int], n_outputs: int, width: int, magnifications: tuple[int, ...]
 ) -> nn.Module:
-    """One of `NETWORKS`, in the form in which it is a fair rival: as wide as the model, and regularised like it.
+    """Build one of `NETWORKS` so that the comparison is fair: as wide as the model, and regularised like it.
 
     Args:
-        name: Of the network.
+        name: One of `NETWORKS`.
         n_features: D; may be 0 for networks that read no tissue.
         n_genes: {subspace: G}; may be empty for networks that read no RNA.
         n_outputs: C.
         width: d.
-        magnifications: Those that are read.
+        magnifications: Magnifications that the network reads.
     """
 
     def slide() -> GatedABMIL:
@@ -56,22 +56,22 @@ def build_network(
 
 
 class BaselineNetwork(LoggedModule):
-    """One baseline's network with the task's loss; batches, optimiser and steps are those of the subspace models.
+    """A baseline network with the task's loss; batches, optimiser and steps are those of the subspace models.
 
     Args:
         network: One of `NETWORKS`.
-        n_features: D of the encoder; None = from the data at fit.
-        genes: {"tumor": [...], "tme": [...]}; None = from the data at fit.
-        task: What is predicted; None = survival.
+        n_features: D of the encoder; None = taken from the data at fit.
+        genes: {"tumor": [...], "tme": [...]}; None = taken from the data at fit.
+        task: Task that is predicted; None = survival.
         width: d.
         magnifications: As in `SubspaceTeacher`.
-        lr: Learning rate of AdamW at its height.
+        lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
-        warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
-        fitted: Filled at fit and kept in the checkpoint; leave it empty.
+        warmup: Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
+        fitted: Filled at fit and saved in the checkpoint; leave it empty.
 
     Raises:
-        InputError: There is no such network, or the data lack what it reads.
+        InputError: There is no such network, or the data lack the modality that it reads.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BaselineNetwork(LoggedModule):
         task = task or Survival()
         self.save_hyperparameters(logger=False)
         self.kind, self.n_features, self.genes = network, n_features, unpack(genes)
-        self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
+        self.task = copy.deepcopy(task)  # it is fitted here, and the caller's object must not change
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.fitted = unpack(fitted or {})
@@ -116,7 +116,7 @@ class BaselineNetwork(LoggedModule):
         self.validation_metrics = self.task.metrics().clone(prefix="val/")
 
     def setup(self, stage: str) -> None:
-        """At fit, take from the training patients what was not given; otherwise check that the cohort fits."""
+        """At fit, take missing arguments from the training patients; otherwise check that the cohort fits the model."""
         data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
         if stage == "fit" and data is not None:
             self.fit_to_data(data)
@@ -130,13 +130,13 @@ class BaselineNetwork(LoggedModule):
         self._keep_hparams()
 
     def fit_to_data(self, data: Any) -> None:
-        """Fill in what was not given from the training data; builds no network.
+        """Fill in arguments that were not given from the training data, without building the network.
 
         Args:
             data: A `MultimodalDataModule` after `setup("fit")`.
 
         Raises:
-            InputError: The data cannot be learned from.
+            InputError: The data are not usable for a fit.
         """
         if self.network is None:
             self.magnifications = choose_magnifications(self.magnifications, data.magnifications)
@@ -157,30 +157,33 @@ class BaselineNetwork(LoggedModule):
         self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
 
     def forward(self, batch: Batch) -> Tensor:
-        """→ (B, C)."""
+        """Return the logits (B, C)."""
         return self.network(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the observed patients."""
+        """Return the mean loss over observed patients."""
         loss = self.task.loss(self(batch), batch.target).sum() / batch.target["observed"].sum().clamp_min(1)
         self.log_mean("train/loss", loss, len(batch.patient_id), prog_bar=True)
         return loss
 
     def validated_logits(self, batch: Batch) -> Tensor:
-        """(B, C)."""
+        """Return the logits (B, C) that are validated."""
         return self(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Predictions as they stand in `predictions.csv`."""
+        """Return the predictions that are written to `predictions.csv`."""
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """`{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}` with logits alone."""
+        """Return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`.
+
+        The output holds nothing but logits, which are the same for every magnification.
+        """
         logits = self(batch).float()
         outcome = self.task.decode(batch.target) if batch.target else {}
         output = SubspaceOutput(logits, dict.fromkeys(self.magnifications, logits), {}, {}, {}, {})
         return {"predictions": self.task.predictions(logits), "outcome": outcome, "output": output}
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
-        """As the subspace models."""
+        """AdamW with warm-up and cosine, as for the subspace models."""
         return adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup)

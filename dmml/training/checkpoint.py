@@ -1,4 +1,4 @@
-"""Reading checkpoints without trusting them, and what makes a module's own checkpoint plain."""
+"""Reads untrusted checkpoints safely, starts models from them, and checks which patients a model has seen."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint with `weights_only=True`.
 
     Raises:
-        InputError: There is no file, it is no checkpoint, or not one of dmml's.
+        InputError: The file does not exist, or is not a checkpoint of a dmml model.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for files that are not its own
+    except Exception as error:  # torch raises half a dozen exception types for files in other formats
         reason = str(error).splitlines()[0][:120]
         raise InputError(
             f"{path}: not a checkpoint that can be read safely ({reason}); use one written by `dmml fit`"
@@ -41,11 +41,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def adopt(module: Any, hparams: Mapping[str, Any]) -> None:
-    """Give a model the gene lists, programs and task arguments of another where it has none of its own.
+    """Copy gene lists, programs and task arguments from another model's checkpoint where a model has none.
 
     Args:
-        module: A teacher or student.
-        hparams: Hyper-parameters in the other's checkpoint.
+        module: Teacher or student that is changed in place.
+        hparams: Hyper-parameters in the checkpoint of the other model.
     """
     if module.genes is None:
         module.genes, module.programs = unpack(hparams.get("genes")), unpack(hparams.get("programs"))
@@ -59,17 +59,17 @@ _FITTED = ("backbone.", "deep_share", "program_share")
 
 
 def start_from(module: nn.Module, path: str, weights: Mapping[str, Tensor]) -> None:
-    """Copy the weights of a checkpoint that have the same name and shape in a module.
+    """Copy those weights of a checkpoint whose name and shape match a weight of the module.
 
     Args:
-        module: Whose weights are replaced.
-        path: The checkpoint, for the message.
+        module: Module whose weights are replaced.
+        path: Path of the checkpoint, for the error message.
         weights: {name: tensor} of the checkpoint.
 
     Raises:
-        InputError: No weight fits.
+        InputError: No weight matches.
     """
-    # The backbone, and the shares that an inner validation chose, belong to the patients of their own fit.
+    # The backbone, and the shares chosen in inner validation, depend on the patients of their fit and are not copied.
     own = {name: value for name, value in module.state_dict().items() if not name.startswith(_FITTED)}
     same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not same:
@@ -78,9 +78,10 @@ def start_from(module: nn.Module, path: str, weights: Mapping[str, Tensor]) -> N
 
 
 def class_config(value: Any) -> Any:
-    """An object or factory as `{class_path, init_args}`, which `weights_only` loads and a config can hold.
+    """Describe an object or factory as `{class_path, init_args}`, which `weights_only` loads and a config can hold.
 
-    A `Task` gives its own arguments; a class or `functools.partial` of one, its path and keyword arguments.
+    A `Task` is described by its arguments, a class by its path, and a `functools.partial` by its path and keyword
+    arguments. Any other value is returned unchanged.
     """
     if isinstance(value, Task):
         return {"class_path": _path(type(value)), "init_args": value.init_args()}
@@ -96,15 +97,15 @@ def _path(kind: Any) -> str:
 
 
 def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[str, Any]:
-    """Salted hashes of patient ids: a checkpoint can tell whether it saw a patient, but not list them.
+    """Hash patient ids with a salt: a checkpoint can then tell whether it saw a patient, but not list its patients.
 
     Args:
-        patient_ids: Of one part (training, inner validation).
-        salt: None draws one.
+        patient_ids: Ids of one part (training, inner validation).
+        salt: Salt of the hashes; None = a random one.
 
     Returns:
-        {"salt": salt, "hashes": of the ids, "keys": of their `patient_key`, by which an id is known that another table
-        spells differently}; see `telling_keys`.
+        {"salt": salt, "hashes": hashes of the ids, "keys": hashes of their `patient_key`}. The keys make it possible to
+        recognise an id that another table spells differently; see `telling_keys`.
     """
     salt, ids = salt or secrets.token_hex(8), list(patient_ids)
     return {
@@ -115,7 +116,7 @@ def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[s
 
 
 def patients_among(patient_ids: Iterable[str], hashed: dict[str, Any] | None) -> list[str]:
-    """Those of the patients whose hash is in the list."""
+    """Return the patients whose hash is in `hashed`, as `hash_patients` made it; [] without hashes."""
     if not hashed:
         return []
     seen = set(hashed["hashes"])
@@ -128,17 +129,17 @@ def patients_seen(
     fitted: Mapping[str, Any],
     known_parts: Sequence[str] = ("train", "val"),
 ) -> list[str]:
-    """The patients that a model has seen.
+    """Return the patients that a model has seen.
 
-    It saw those of its training, those of the inner validation that chose its epoch, and those of both of the models that
-    it learned from (a teacher, `init_from`).
+    A model has seen its training patients, the inner validation patients that chose its epoch, and both kinds of
+    patients of the models that it learned from (a teacher, `init_from`).
 
     Args:
-        patient_ids: Patients to test.
-        cohort: All ids of their table. An id that is spelt differently from one that the model saw is taken for the same
-            patient where their `patient_key` is one and tells patients apart, see `telling_keys`.
-        fitted: What was fitted with the model.
-        known_parts: Parts of the model's patients that count: training, inner validation.
+        patient_ids: Patients to look up.
+        cohort: All ids of their table. Two ids that are spelt differently are taken for the same patient if they have
+            the same `patient_key` and that key identifies one patient; see `telling_keys`.
+        fitted: Fitted values of the model.
+        known_parts: Parts of the model's patients that count as seen: "train" (training), "val" (inner validation).
     """
     own = fitted.get("patients") or {}
     parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in known_parts]
@@ -153,13 +154,14 @@ def patients_seen(
 
 
 def seen_before(*fitted: Mapping[str, Any]) -> dict[str, Any]:
-    """Patients of the models that a model learned from, and of those that these had learned from.
+    """Collect the hashed patients of the models that a model learned from, and of the models that those learned from.
 
     Args:
-        fitted: What was fitted with each.
+        fitted: Fitted values of each model that it learned from.
 
     Returns:
-        {number: {"train": hashes, "val": hashes}}, as `refuse_leak` reads it from a checkpoint's `patients["before"]`.
+        {number: {"train": hashes, "val": hashes}}, which a checkpoint stores as `patients["before"]` and `refuse_leak`
+        reads.
     """
     found = []
     for each in fitted:
@@ -169,18 +171,19 @@ def seen_before(*fitted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_leak(path: str | Path, fitted: Mapping[str, Any], patients: Callable[[str], list[str]]) -> None:
-    """A model that another learns from must not know the patients that choose the other's epoch, or test it.
+    """Refuse a source model that was trained on patients who validate or test the model that learns from it.
 
-    Its inner validation may be the other's: neither learns from it, and the same split gives both the same. A checkpoint
-    that does not say whom it was fitted on, as a plain script saves one, is warned about.
+    The source model's inner validation patients may be those of the new model, because neither is trained on them and
+    the same split gives both models the same ones; they must not be among its test patients. A checkpoint that does not
+    record its patients, such as one saved by a plain script, causes a warning.
 
     Args:
-        path: Of the model's checkpoint.
-        fitted: What was fitted with it, its patients' hashes among that.
-        patients: Gives the other's "val" and "outer_test" patients.
+        path: Path of the source model's checkpoint.
+        fitted: Fitted values of the source model, including the hashes of its patients.
+        patients: Returns the "val" and "outer_test" patients of the new model.
 
     Raises:
-        InputError: It was fitted on some of them.
+        InputError: The source model has seen such patients.
     """
     seen = fitted.get("patients") or {}
     if not seen:

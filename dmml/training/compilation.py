@@ -5,17 +5,18 @@ from __future__ import annotations
 from torch import nn
 
 PARTS = ("projection", "fusion", "aggregator")
-"""Modules by magnification, or by magnification and subspace, whose work grows with the tokens"""
+"""Modules per magnification, or per magnification and subspace, whose cost grows with the number of tokens"""
 
 
 def compile_parts(module: nn.Module) -> None:
-    """Compile, in place, the parts of a teacher or student that read every token, for bags of any length at once.
+    """Compile the parts of a teacher or student that read every token, once for bags of any length.
 
-    In place, so the names of the weights stay: a checkpoint of a compiled model is one of a model that is not. What a
-    gradient rule acts on lies between these parts and is left as it is. The first batch waits for the compiler.
+    Parts are compiled in place, which keeps the names of the weights: checkpoints of compiled and uncompiled models are
+    interchangeable. The point where a gradient rule acts lies between these parts and is not compiled. The first batch
+    waits for the compiler.
 
     Args:
-        module: A model that was built; parts that it lacks are passed over.
+        module: A model that has been built; parts that it lacks are skipped.
     """
     for name in PARTS:
         for part in getattr(module, name, {}).values():

@@ -1,4 +1,4 @@
-"""How sure each subspace is of what was observed, as sums that add up over micro-batches and ranks."""
+"""Confidence of each subspace in the observed outcomes, as sums that add up over micro-batches and ranks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 @torch.no_grad()
 def confidence_sums(task: Task, output: SubspaceOutput, batch: Batch) -> Tensor:
-    """What `HasSubspaces.take_confidence` hands out, of one batch.
+    """Compute the sums of `HasSubspaces.take_confidence` for one batch.
 
     Args:
-        task: Gives the likelihoods of logits.
-        output: Of the batch.
-        batch: Its targets.
+        task: Task that computes likelihoods from logits.
+        output: Model output for the batch.
+        batch: Batch with targets.
 
     Returns:
-        (magnifications, 5): summed log-likelihood under the tumor and under the TME logits alone, summed likelihood
-        under both, number of observed patients.
+        (magnifications, 5): summed log-likelihood under the tumor logits alone and under the TME logits alone, summed
+        likelihood under each of the two, and number of observed patients.
     """
     rows = []
     for m in output.logits_by_magnification:

@@ -1,4 +1,4 @@
-"""Teachers that did not see the patient they teach about: targets for a student that are not learned by heart."""
+"""Teachers that were fitted without the patients for whom they are used, so that they do not give memorised targets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from dmml.types import Batch, SubspaceOutput
 
 
 class CrossFittedTeachers:
-    """Takes the place of one teacher in a student's losses: each patient's row comes from a teacher fitted without them.
+    """Replaces the teacher in a student's losses: each patient's row comes from a teacher that was fitted without them.
 
-    A teacher knows by salted hashes whom it was fitted on. Embeddings of teachers that were fitted apart lie in spaces of
-    their own, so a student learns their predictions and programs, and not their embeddings (`width` is None).
+    A teacher stores salted hashes of the patients to whom it was fitted. The embeddings of separately fitted teachers
+    lie in different spaces, so a student learns their predictions and programs but not their embeddings (`width` is
+    None).
 
     Args:
-        checkpoints: Of the teachers.
-        patients: Gives the student's "train", "val" and "outer_test" patients.
+        checkpoints: Paths of the teachers' checkpoints.
+        patients: Returns the student's "train", "val" and "outer_test" patients.
 
     Raises:
-        InputError: A training patient of the student is in the training of every teacher, or a teacher knows a patient
-            that chooses the student's epoch or tests it.
+        InputError: A training patient of the student was in the training of every teacher, or a teacher has seen a
+            patient that chooses the student's epoch or tests it (`refuse_leak`).
     """
 
     width = None
@@ -49,16 +50,16 @@ class CrossFittedTeachers:
 
     @property
     def fitted_each(self) -> list[dict[str, Any]]:
-        """What was fitted with each of the teachers."""
+        """Fitted values of each teacher."""
         return [teacher.fitted for teacher in self._teachers]
 
     def to(self, device: torch.device) -> CrossFittedTeachers:
-        """Move all of them."""
+        """Move all teachers to a device, in place."""
         self._teachers = [teacher.to(device) for teacher in self._teachers]
         return self
 
     def __call__(self, batch: Batch) -> SubspaceOutput:
-        """Each patient's row by the teacher that was fitted without them."""
+        """Return the output for a batch, with each patient's row from the teacher that was fitted without them."""
         who = torch.tensor([self._teacher_of[patient] for patient in batch.patient_id])
         joined: SubspaceOutput | None = None
         for index in who.unique().tolist():
@@ -69,7 +70,7 @@ class CrossFittedTeachers:
 
 
 def _rows_of(mine: Tensor, told: SubspaceOutput, other: SubspaceOutput) -> SubspaceOutput:
-    """Rows of a mask (B,) from one output, all others from another."""
+    """Combine two outputs: rows where the mask (B,) is True come from the first, all others from the second."""
 
     def pick(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(mine[:, None], a, b)

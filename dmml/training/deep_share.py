@@ -1,4 +1,4 @@
-"""How much of the deep part counts: decided by inner validation patients, on predictions that were fitted without them."""
+"""Chooses the share of the deep part on inner validation patients, with predictions that were fitted without them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 CONFIDENCE = 0.995
-"""Confidence of the one-sided t test that a share is better than 0. The test is repeated after every epoch, so it is strict:
-few epochs of a fit pass it by chance, and few patients decide nothing."""
+"""Confidence of the one-sided t test that a share is better than 0. The test is strict because it is repeated after
+every epoch: few epochs of a fit should pass it by chance, and a small number of patients should decide nothing."""
 
 
 @dataclass(frozen=True)
 class ShareScores:
-    """How good the predictions are at each of `SHARES`, over all patients and processes.
+    """Scores of the predictions at each of `SHARES`, over all patients and processes; higher = better.
 
     Attributes:
         mean: (S,) mean score.
         gain: (S,) mean paired gain over share 0.
-        error: (S,) its standard error over patients.
-        n: Patients.
+        error: (S,) standard error of the mean gain over patients.
+        n: Number of patients.
     """
 
     mean: Tensor
@@ -32,10 +32,11 @@ class ShareScores:
     n: int
 
     def choose(self, guard: ShareScores | None = None) -> int:
-        """Index of the share with the best mean if its gain passes the t test, else 0.
+        """Return the index of the share with the best mean if its gain passes the t test, else 0.
 
         Args:
-            guard: Scores by which the chosen share must not be worse than share 0 by more than a standard error.
+            guard: Other scores of the same shares. If the best share is worse than share 0 by more than one standard
+                error in these scores, 0 is returned.
         """
         best = int(self.gain.argmax()) if self.n >= 2 else 0
         if self.n < 2 or not self.gain[best] > t.ppf(CONFIDENCE, self.n - 1) * self.error[best]:
@@ -44,7 +45,7 @@ class ShareScores:
 
 
 class ShareSums:
-    """Collects scores patient by patient, in a form that adds up over batches and processes."""
+    """Accumulates the patients' scores as sums that add up over batches and processes."""
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
@@ -54,7 +55,7 @@ class ShareSums:
 
         Args:
             scores: (S, B), one row per share, higher = better.
-            rows: (B,) bool, the patients who count.
+            rows: (B,) bool, whether a patient counts.
         """
         # MPS has no float64.
         kind = torch.float32 if scores.device.type == "mps" else torch.float64
@@ -65,10 +66,10 @@ class ShareSums:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def scores(self, reduce: Callable[[Tensor], Tensor]) -> ShareScores:
-        """Means and standard errors.
+        """Compute means and standard errors from the sums.
 
         Args:
-            reduce: Sums a tensor over the processes.
+            reduce: Function that sums a tensor over the processes.
         """
         total, gain, square, count = reduce(self._sums)
         n = count[0].clamp_min(1)

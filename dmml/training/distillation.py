@@ -1,4 +1,4 @@
-"""Distillation: what a student's output is compared with in its teacher's, and from which epoch on."""
+"""Distillation: distances between the outputs of student and teacher, and the epoch at which distillation begins."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from dmml.types import SUBSPACES, SubspaceOutput
 
 
 def first_epoch(trainer: Trainer, share: float) -> int:
-    """The epoch, counted from 0, with which distillation begins.
+    """Return the epoch, counted from 0, at which distillation begins.
 
     Args:
-        trainer: In a fit.
-        share: Of the planned epochs, at least 0 and below 1; at 0 distillation begins at once, and so it does in a run
-            without a planned end. Rounded down, so that at least one planned epoch is left for distillation.
+        trainer: Trainer during a fit.
+        share: Share of the planned epochs that come before distillation, at least 0 and below 1. Distillation begins at
+            once if the share is 0 or the run has no planned end. The number of epochs is rounded down, so that at least
+            one planned epoch is left for distillation.
     """
     steps = trainer.estimated_stepping_batches
     if not share or not math.isfinite(steps):
@@ -30,7 +31,7 @@ def first_epoch(trainer: Trainer, share: float) -> int:
 
 
 def forget_earlier_patience(trainer: Trainer) -> None:
-    """Early stopping counts its epochs without progress from 0 again: from here on a different loss is minimised."""
+    """Restart the patience of early stopping, because from here on a different loss is minimised."""
     for callback in trainer.early_stopping_callbacks:
         callback.wait_count = 0
 
@@ -41,13 +42,13 @@ def prediction_distance(
     teacher: SubspaceOutput,
     rows: Mapping[int, Tensor],
 ) -> Tensor:
-    """Softened divergence from the teacher, mean over the magnifications and their combination.
+    """Softened divergence from the teacher, averaged over the magnifications and their combination.
 
     Args:
-        divergence: Logits (B, C) of student and teacher → (B,).
-        student: Its output.
-        teacher: Its output.
-        rows: {m: (B,) bool, patients with tokens}, of the magnifications that both have.
+        divergence: Maps the logits (B, C) of student and teacher to (B,).
+        student: Output of the student.
+        teacher: Output of the teacher.
+        rows: {m: (B,) bool, whether a patient has tokens}, for the magnifications that both models have.
     """
     some = torch.stack(list(rows.values())).any(0)
     values = [mean_over(divergence(student.logits, teacher.logits), some)]
@@ -58,11 +59,11 @@ def prediction_distance(
 
 
 def embedding_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: Mapping[int, Tensor]) -> Tensor:
-    """Mean squared distance of the embeddings after layer norm: direction is taught, scale is not.
+    """Mean squared distance of the embeddings after layer norm, which teaches their direction but not their scale.
 
     Args:
-        student: Its output.
-        teacher: Its output, as wide.
+        student: Output of the student.
+        teacher: Output of the teacher, with embeddings of the same width.
         rows: See `prediction_distance`.
     """
 
@@ -76,12 +77,15 @@ def embedding_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: M
 
 
 def program_distance(student: SubspaceOutput, teacher: SubspaceOutput, rows: Mapping[int, Tensor]) -> Tensor:
-    """Mean squared distance of the predicted programs. Arguments as of `embedding_distance`."""
+    """Mean squared distance of the predicted programs; arguments as in `embedding_distance`."""
     pairs = [(m, s) for m in rows for s in SUBSPACES]
     values = [mean_over(expression_consistency(student.programs[p], teacher.programs[p]), rows[p[0]]) for p in pairs]
     return torch.stack(values).mean()
 
 
 def mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of (B,) over the patients of a mask; 0 where it names none. By weights: an index would make a GPU wait."""
+    """Mean of values (B,) over the patients in a mask; 0 if it is empty.
+
+    The mask is applied as weights, because indexing by it would make the host wait for the GPU.
+    """
     return (values * rows).sum() / rows.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""What a model computes from the raw features of one magnification: tokens, a tissue-specific part, statistics."""
+"""Computes everything that a model takes from raw features: tokens, the tissue-specific part and slide statistics."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dmml.types import Bag
 
 
 class FeaturesRead(NamedTuple):
-    """Everything that a model computes from the features of a bag; they are not read again."""
+    """Everything that a model computes from the features of a bag, which are read only once."""
 
     tokens: Tensor
     """(B, N, d) for the subspaces"""
     specific: tuple[Tensor, Tensor] | None
-    """Logits (B, C) and attention (B, N) of the tissue-specific part; None = the model has none"""
+    """Logits (B, C) and attention (B, N) of the tissue-specific part; None = the model has no such part"""
     statistics: dict[str, Tensor] | None
     """{statistic: (B, columns)} for the backbone; None = they were not needed"""
 
@@ -28,13 +28,15 @@ class FeaturesRead(NamedTuple):
 def read_features(
     bag: Bag, projection: TokenProjection, head: TissueSpecificHead | None, statistics: SlideStatistics | None
 ) -> FeaturesRead:
-    """Read a bag's features: without gradients in one product for all parts, with gradients part by part.
+    """Read a bag's features: in one matrix product for all parts if no gradients are needed, otherwise part by part.
+
+    The joint product also requires that all parts compute in float32.
 
     Args:
-        bag: Of one magnification.
-        projection: Of that magnification.
-        head: None = the model has no tissue-specific part.
-        statistics: None = the backbone need not read this bag, or there is none.
+        bag: Bag of one magnification.
+        projection: Token projection of that magnification.
+        head: Tissue-specific head of that magnification; None = the model has no tissue-specific part.
+        statistics: Statistics module of that magnification; None = there is no backbone, or it need not read this bag.
     """
     if not torch.is_grad_enabled() and _is_single_precision(bag, projection):
         return _read_jointly(bag, projection, head, statistics)
@@ -45,7 +47,7 @@ def read_features(
 
 
 def _is_single_precision(bag: Bag, projection: TokenProjection) -> bool:
-    """Whether all parts compute in float32: statistics always do, the others follow the model and autocast."""
+    """Whether all parts compute in float32: statistics always do, the other parts follow the model and autocast."""
     return projection.linear.weight.dtype == torch.float32 and not torch.is_autocast_enabled(bag.features.device.type)
 
 
@@ -53,7 +55,7 @@ def _read_jointly(
     bag: Bag, projection: TokenProjection, head: TissueSpecificHead | None, statistics: SlideStatistics | None
 ) -> FeaturesRead:
     if statistics is None:
-        features = bag.features.float()  # the others clear padding after the product
+        features = bag.features.float()  # projection and head clear padding after the product
     else:
         features, slide = statistics.prepare(bag)
     lines = [projection.linear.folded()]

@@ -1,4 +1,4 @@
-"""Loss terms of an output: each reads a batch under its masks and gives one scalar."""
+"""Loss terms of a model output; each is one scalar over the patients of a batch that its masks select."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ CONSISTENCIES = ("expression", "attention", "batch")
 
 
 def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tensor) -> Tensor:
-    """Mean over observed patients of the mean loss of their magnifications (of all, where a patient has none).
+    """Mean loss over observed patients, each averaged over the magnifications at which the patient has tokens.
+
+    A patient without tokens is averaged over all magnifications.
 
     Args:
-        task: Gives the loss of logits.
-        output: Of the batch.
-        batch: Its targets.
-        available: (M, B) bool, which magnifications a patient has tokens at.
+        task: Task that computes the loss of logits.
+        output: Model output for the batch.
+        batch: Batch with targets.
+        available: (M, B) bool, whether a patient has tokens at a magnification.
 
-    Departs from the released code, which sums over slides: here patients weigh the same whatever a batch holds.
+    Departs from the released code, which sums over slides: here every patient has the same weight within a batch.
     """
     use = (available | ~available.any(0, keepdim=True)).float()
     loss = torch.stack(
@@ -39,13 +41,14 @@ def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tenso
 
 
 def consistency_loss(form: str, output: SubspaceOutput, batch: Batch, available: Tensor) -> Tensor:
-    """Inter-magnification consistency of the coarsest and the finest magnification, summed over subspaces.
+    """Consistency between the coarsest and the finest magnification, summed over subspaces.
 
     Args:
         form: "expression", "attention" or "batch".
-        output: Of the batch.
-        batch: Its parents and masks.
-        available: (M, B) bool; patients who lack one of the two are left out.
+        output: Model output for the batch.
+        batch: Batch with parent tiles and masks.
+        available: (M, B) bool, whether a patient has tokens at a magnification. Patients who lack one of the two are
+            left out.
     """
     magnifications = list(output.logits_by_magnification)
     coarse, fine = magnifications[0], magnifications[-1]
@@ -69,15 +72,16 @@ def consistency_loss(form: str, output: SubspaceOutput, batch: Batch, available:
 
 
 def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Tensor) -> Tensor:
-    """Distance of predicted to measured programs: what ties each subspace to its biology.
+    """Squared distance between predicted and measured programs, which ties each subspace to its biology.
 
-    The second term of `expression_consistency`, magnification by magnification, so that it also holds for patients who
-    have only one; a teacher's guided programs are held to the measured ones alike.
+    This is the second term of `expression_consistency`, computed for each magnification separately, so that it also
+    applies to patients who have only one. A teacher's guided programs are compared with the measured ones in the same
+    way.
 
     Args:
-        output: Of the batch.
+        output: Model output for the batch.
         measured: {subspace: (B, P)}.
-        known: (M, B) bool, patients with RNA and with tokens at the magnification.
+        known: (M, B) bool, whether a patient has RNA and has tokens at the magnification.
     """
     rows = dict(zip(output.logits_by_magnification, known, strict=True))
     values = [
@@ -89,13 +93,13 @@ def program_loss(output: SubspaceOutput, measured: dict[str, Tensor], known: Ten
 
 
 def weighted_terms(model: Any, batch: Batch, output: SubspaceOutput, available: Tensor) -> LossTerms:
-    """The terms that teacher and student share, and their sum under the model's weights.
+    """Compute the loss terms that teacher and student share, and their sum with the model's weights.
 
     Args:
         model: A `SubspaceModule`.
-        batch: Batch of the output.
-        output: Of the model.
-        available: (M, B) bool, the magnifications at which a patient has tokens.
+        batch: Batch with targets.
+        output: Model output for the batch.
+        available: (M, B) bool, whether a patient has tokens at a magnification.
     """
     parts = {"task": task_loss(model.task, output, batch, available)}
     weights = {"task": 1.0}

@@ -1,4 +1,4 @@
-"""How a module's weights are moved: AdamW with a warm-up and a cosine over the true number of steps."""
+"""Optimiser of all modules: AdamW with a warm-up and a cosine schedule over the actual number of steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 PATIENCE = 12
-"""Epochs without a better inner validation loss after which training stops."""
+"""Number of epochs without a better inner validation loss after which training stops"""
 
 
 def adamw_with_cosine(
@@ -19,21 +19,21 @@ def adamw_with_cosine(
     warmup: float,
     stronger: dict[str, float] | None = None,
 ) -> torch.optim.Optimizer | dict[str, Any]:
-    """What `configure_optimizers` returns.
+    """Build the optimiser and schedule that `configure_optimizers` returns.
 
     Args:
-        module: Whose parameters; without an end in sight the rate stays `lr`.
-        lr: Learning rate at its height.
-        weight_decay: Of AdamW.
-        warmup: Share of the steps in which the rate rises from 0; then it falls to 0 along a cosine.
-        stronger: {name of a part, e.g. `embed.10x_tumor`: its own weight decay}, where the general one leaves a part
-            too free.
+        module: Module whose parameters are optimised. If its run has no planned end, the rate stays at `lr`.
+        lr: Peak learning rate.
+        weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps over which the rate rises from 0; afterwards it falls to 0 along a cosine.
+        stronger: {name of a part, e.g. `embed.10x_tumor`: weight decay}, for parts that `weight_decay` restricts too
+            little.
 
-    Departs from the released code, whose cosine is stepped per batch with a period of epochs: there the rate swings
-    from its height to 0 and back every twenty batches.
+    Departs from the released code, which steps its cosine every batch although its period is given in epochs, so that
+    the rate swings from its peak to 0 and back every twenty batches.
     """
     trainer = module._trainer
-    # Under mixed precision not fused: a fused AdamW unscales inside its step, behind callbacks and clipping.
+    # Not fused under mixed precision: a fused AdamW unscales gradients in its step, after callbacks and clipping.
     mixed = trainer is not None and "mixed" in str(trainer.precision)
     groups = _groups(module, weight_decay, stronger or {})
     optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=not mixed)
@@ -46,7 +46,7 @@ def adamw_with_cosine(
 
 
 def _groups(module: LightningModule, weight_decay: float, stronger: dict[str, float]) -> list[dict[str, Any]]:
-    """Parameter groups, one for each weight decay; a group without parameters is left out."""
+    """Return the parameter groups, one for each weight decay; a group without parameters is left out."""
     groups: dict[float, list[torch.nn.Parameter]] = {weight_decay: []}
     for name, parameter in module.named_parameters():
         own = next((decay for part, decay in stronger.items() if name.startswith(f"{part}.")), weight_decay)
@@ -55,7 +55,7 @@ def _groups(module: LightningModule, weight_decay: float, stronger: dict[str, fl
 
 
 def _share_of_rate(step: int, rise: int, steps: int) -> float:
-    """Factor of the learning rate at a step: linear up to 1 over `rise` steps, then half a cosine down to 0."""
+    """Return the factor of the learning rate: a linear rise to 1 over `rise` steps, then half a cosine down to 0."""
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))

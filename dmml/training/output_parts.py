@@ -1,4 +1,4 @@
-"""From the parts of a forward pass to a model's output: the heads, and the sum of all parts."""
+"""Assembles a model's output from the parts of a forward pass: applies the heads and sums all parts."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def assemble_output(
     Args:
         task: Combines the logits of the magnifications.
         heads: {"10x": `SubspaceHead`, …}, one for every magnification of the model.
-        batch: Batch of the output.
-        available: (M, B) bool, the magnifications at which a patient has tokens.
+        batch: Batch to which the output belongs.
+        available: (M, B) bool, whether a patient has tokens at a magnification.
         embeddings: {(m, s): (B, d)}.
-        attention: {(m, s): (B, N_m)}. A magnification that the batch lacks has one token, which is padding; it is cut
-            off here.
+        attention: {(m, s): (B, N_m)}. The single padding token of a magnification that the batch lacks is cut off here.
         programs: {(m, s): (B, P_s)}.
-        tissue: {m: logits (B, C) and attention (B, N_m) of the tissue-specific part}; None, or {}, without one.
-        backbone: Added to the parts of every magnification, since it reads all magnifications together.
-        share: By which the deep part is multiplied where there is a backbone.
+        tissue: {m: (logits (B, C), attention (B, N_m)) of the tissue-specific part}; a value is None, or the mapping is
+            empty, where the model has no such part.
+        backbone: Output of the backbone, which is added at every magnification, since it reads all of them together.
+        share: Factor of the deep part where there is a backbone.
     """
     tissue = {m: part for m, part in tissue.items() if part is not None}
     subspace_logits: _BySubspace = {}

@@ -1,4 +1,4 @@
-"""Long lists as text. A config parser walks every element of a list: thousands of genes would cost it many seconds."""
+"""Packs long lists into strings: a config parser visits thousands of genes one by one, which takes many seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _STRINGS, _NUMBERS = "strings| ", "numbers| "
 
 
 def pack(value: Any) -> Any:
-    """Replace every long list of strings without blanks, or of numbers, by one text; `unpack` gives it back exactly."""
+    """Replace each list that is longer than `SHORT`, if it holds floats or strings without blanks, by one string.
+
+    `unpack` restores the lists exactly.
+    """
     if isinstance(value, Mapping):
         return {key: pack(item) for key, item in value.items()}
     if not isinstance(value, list | tuple) or len(value) <= SHORT:
@@ -23,7 +26,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The lists again."""
+    """Restore the lists that `pack` replaced."""
     if isinstance(value, Mapping):
         return {key: unpack(item) for key, item in value.items()}
     if isinstance(value, str) and value.startswith(_STRINGS):

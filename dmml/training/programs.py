@@ -1,4 +1,4 @@
-"""Measured program scores: the mean of a program's standardised genes."""
+"""Measured program scores, the means of each program's standardised genes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dmml.types import SUBSPACES
 
 
 class ProgramScores(nn.Module):
-    """Expression → program scores, a fixed linear map that follows from the lists.
+    """Maps expression to program scores, by a fixed linear map that the lists of genes and programs determine.
 
     Args:
         genes: {subspace: [gene, …]}, the columns of `Batch.expression`; {} for a model without RNA.
-        programs: {subspace: {program: [gene, …]}}; None = every gene is its own program. Genes that are not among the
-            columns are left out.
+        programs: {subspace: {program: [gene, …]}}; None = every gene is a program by itself. Genes that are not among
+            the columns are left out.
 
     Raises:
-        InputError: A program has no gene among the columns.
+        InputError: None of a program's genes is among the columns.
     """
 
     def __init__(self, genes: dict[str, list[str]], programs: dict[str, dict[str, list[str]]] | None):
@@ -28,7 +28,7 @@ class ProgramScores(nn.Module):
             columns = {gene: i for i, gene in enumerate(genes.get(s, []))}
             if programs is None:
                 self.names[s] = list(columns)
-                self.register_buffer(f"weight_{s}", None)  # thousands of genes need no product to stay what they are
+                self.register_buffer(f"weight_{s}", None)  # identity: saves a product with a large matrix
                 continue
             sets = programs.get(s) or {} if columns else {}
             weight = torch.zeros(len(columns), len(sets))
@@ -40,21 +40,21 @@ class ProgramScores(nn.Module):
                     )
                 weight[rows, p] = 1 / len(rows)
             self.names[s] = list(sets)
-            self.register_buffer(f"weight_{s}", weight, persistent=False)  # follows from the lists, which are kept
+            self.register_buffer(f"weight_{s}", weight, persistent=False)  # follows from the lists, which are saved
 
     @property
     def sizes(self) -> dict[str, int]:
-        """P of each subspace."""
+        """Number of programs P in each subspace."""
         return {s: len(names) for s, names in self.names.items()}
 
     def forward(self, expression: dict[str, Tensor], known: Tensor) -> dict[str, Tensor]:
-        """{s: (B, G_s)}, (B,) bool → {s: (B, P_s)}; 0 for rows that are not known."""
+        """Map {s: (B, G_s)} and (B,) bool, whether RNA is known, to {s: (B, P_s)}; rows that are not known are 0."""
         scores = {}
         for s in SUBSPACES:
             if not self.names[s] or s not in expression:
                 scores[s] = known.new_zeros((len(known), len(self.names[s])), dtype=torch.float32)
                 continue
             values, weight = torch.where(known.unsqueeze(1), expression[s].float(), 0.0), getattr(self, f"weight_{s}")
-            with torch.autocast(values.device.type, enabled=False):  # a target: not to be rounded to half precision
+            with torch.autocast(values.device.type, enabled=False):  # targets stay in full precision
                 scores[s] = values if weight is None else values @ weight
         return scores

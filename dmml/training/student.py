@@ -1,4 +1,4 @@
-"""The student: histology alone at the input, taught by a teacher that also saw the RNA."""
+"""The student, which reads histology alone and learns from a teacher that also reads RNA."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 
 class SubspaceStudent(TaughtModule):
-    """Transcriptome-agnostic student: token aggregation per subspace, and distillation from a teacher.
+    """Transcriptome-agnostic student with token aggregation per subspace and distillation from a teacher.
 
     Args:
-        n_features: D of the encoder; None = from the data at fit.
-        task: What is predicted; None = the teacher's task, else survival. A teacher's edges or classes are taken over
-            where none are given.
+        n_features: D of the encoder; None = taken from the data at fit.
+        task: Task that is predicted; None = the teacher's task, or survival without a teacher. The teacher's edges or
+            classes are used where none are given.
         width: d.
-        magnifications: The magnifications that the model reads.
-        teacher: Checkpoint of a `SubspaceTeacher`; None = task loss (and programs, where there is RNA) alone.
-        genes: As in `SubspaceTeacher`; a teacher's lists are taken over where none are given.
+        magnifications: Magnifications that the model reads.
+        teacher: Checkpoint of a `SubspaceTeacher`; None = no distillation, so that only the other losses are minimised.
+        genes: As in `SubspaceTeacher`; the teacher's lists are used where none are given.
         programs: As in `SubspaceTeacher`.
-        n_merged: Merged tokens a subspace and magnification (the paper's: 1); None turns aggregation off.
-        distill_after: Share of the planned epochs, below 1, in which the task's loss and those of programs and
-            consistency are minimised alone; then the teacher is listened to as well. 0 distils from the start.
-        temperature: T of the softened predictions.
+        n_merged: Merged tokens per subspace and magnification (1 in the paper); None turns aggregation off.
+        distill_after: Share of the planned epochs, at least 0 and below 1, that pass before distillation begins. Until
+            then, the loss has no terms of the teacher. 0 distils from the start.
+        temperature: Temperature T of the softened predictions.
         prediction_weight: Weight of the softened divergence from the teacher's predictions.
         feature_weight: Weight of the distance to the teacher's embeddings, subspace by subspace.
         teacher_program_weight: Weight of the distance to the teacher's predicted programs.
@@ -44,17 +44,18 @@ class SubspaceStudent(TaughtModule):
         consistency_weight: As in `SubspaceTeacher`.
         program_weight: As in `SubspaceTeacher`.
         decorrelation_weight: As in `SubspaceTeacher`.
-        backbone: As in `SubspaceTeacher`; a student under a teacher takes over the teacher's, without RNA.
+        backbone: As in `SubspaceTeacher`; a student with a teacher copies the teacher's backbone without RNA.
         tissue_specific: As in `SubspaceTeacher`.
-        tissue_rank: Dimensions through which the tissue enters an embedding where there are no programs.
-        token_dropout: Dropout of the tokens.
-        embedding_dropout: Dropout of the embeddings before the heads.
-        lr: Learning rate of AdamW at its height.
+        tissue_rank: Number of dimensions through which tissue enters an embedding where there are no programs.
+        token_dropout: Dropout rate of the tokens.
+        embedding_dropout: Dropout rate of the embeddings before the heads.
+        lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
-        warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
-        init_from: Checkpoint to take weights from: a student pre-trained without a teacher, or fine-tuning.
+        warmup: Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
+        init_from: Checkpoint whose weights the fit starts from: a student pre-trained without a teacher, or for
+            fine-tuning.
         compile: As in `SubspaceTeacher`.
-        fitted: Filled at fit and kept in the checkpoint; leave it empty.
+        fitted: Filled at fit and saved in the checkpoint; leave it empty.
 
     Source: contributions 3 and 4 of the paper.
     """
@@ -128,7 +129,7 @@ class SubspaceStudent(TaughtModule):
         self._keep_hparams()
 
     def _build_if_known(self) -> None:
-        """As in the base; without a Trainer, a student that has neither genes nor a teacher has no programs."""
+        """As in the base class; without a Trainer, a student without genes, teacher and `init_from` has no programs."""
         alone = self._trainer is None and self.teacher_path is None and self.init_from is None
         if alone and self.genes is None and self.n_features is not None:
             self.genes = {}
@@ -150,15 +151,14 @@ class SubspaceStudent(TaughtModule):
         self.scores = ProgramScores(self.genes, self.programs)
         sizes = {key: self.scores.sizes[key.split("_")[1]] for key in self._slots()}
         self.reading = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in sizes.items() if size})
-        # What the tissue says of expression is learned from every gene's measurement, the outcome from one number a
-        # patient: where there are programs the embedding stands on them alone, and few patients cannot be learned by
-        # heart past them.
+        # Expression is learned from the measurements of all genes, but the outcome from one number per patient. Where
+        # there are programs, the embedding therefore depends on them alone, so that a small cohort cannot be memorised.
         self.embed = nn.ModuleDict(
             {key: program_embedding(size, self.width, self.tissue_rank) for key, size in sizes.items()}
         )
 
     def forward(self, batch: Batch) -> SubspaceOutput:
-        """See `SubspaceOutput`; reads tissue alone."""
+        """Compute the `SubspaceOutput` of a batch from tissue alone."""
         bags = {m: self._bag(batch, m) for m in self.magnifications}
         reader, statistics = self._backbone_statistics(batch), {}
         tissue, attention, specific = {}, {}, {}
@@ -180,13 +180,16 @@ class SubspaceStudent(TaughtModule):
         return self._finish(batch, embeddings, attention, programs, specific, backbone)
 
     def setup(self, stage: str) -> None:
-        """As in the base; a student begins with the teacher's reading of tissue, and its way from programs to outcome."""
+        """As in the base class; a fit with a teacher, unless `init_from` is given, starts from the teacher's weights.
+
+        These are the layers that both models have: from tissue to programs, and from programs to the outcome.
+        """
         super().setup(stage)
         if stage == "fit" and self.teacher_path is not None and not self.init_from:
             start_from(self, self.teacher_path, self._teacher[0].state_dict())
 
     def fit_backbone(self, data: Any) -> None:
-        """Take over the teacher's backbone, without RNA; fit one to outcomes where there is none to take."""
+        """Copy the teacher's backbone without RNA, or fit a new one if no teacher has a backbone that matches."""
         teacher = self._teacher[0] if self._teacher else None
         same = teacher is not None and teacher.has_backbone and teacher.n_features == self.n_features
         if not same or set(teacher.magnifications) != set(self.magnifications):
@@ -196,8 +199,8 @@ class SubspaceStudent(TaughtModule):
         self.fitted["backbone"] = self.backbone.layout
         patients = patients_of_fit(data)
         if patients_seen(patients, patients, teacher.fitted):
-            # The teacher's backbone knows these patients' outcomes: what it would have said of each without that
-            # patient is found by fitting it once more.
+            # The teacher's backbone has seen these patients' outcomes. Fitting it once more gives cross-fitted
+            # predictions, each from a fit without the patient.
             scores = self.scores if any(teacher.backbone.layout["programs"].values()) else None
             self._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True, scores=scores)
             teacher.cross_fit_as(self)

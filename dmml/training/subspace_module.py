@@ -1,4 +1,4 @@
-"""What teacher and student share: parts per magnification and subspace, steps, loss terms, and what was fitted."""
+"""Base of teacher and student: parts per magnification and subspace, steps, loss terms and fitted values."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceO
 
 
 class SubspaceModule(BackboneModule):
-    """Base of `SubspaceTeacher` and `SubspaceStudent`; they document the arguments and save them.
+    """Base of `SubspaceTeacher` and `SubspaceStudent`, which document the arguments and save them.
 
-    The module owns what was fitted on training patients (gene lists and statistics, the task's edges or classes,
-    encoder identity, ...) as plain hyper-parameters; the data module asks for it when a loader is made.
+    The module holds everything that was fitted on training patients (gene lists and statistics, the task's edges or
+    classes, encoder identity, ...) as plain hyper-parameters; the data module reads them when it makes a loader.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SubspaceModule(BackboneModule):
         if consistency not in CONSISTENCIES:
             raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
         self.n_features, self.genes, self.programs = n_features, unpack(genes), unpack(programs)
-        self.task = copy.deepcopy(task)  # fitted here: the caller's own stays as it is
+        self.task = copy.deepcopy(task)  # it is fitted here, and the caller's object must not change
         self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
@@ -91,10 +91,10 @@ class SubspaceModule(BackboneModule):
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
 
-    # ---- building, and what is taken from the data -------------------------------------------------------------
+    # ---- building, and fitting to the data -----------------------------------------------------------------------
 
     def _build_if_known(self) -> None:
-        """Build the parts as soon as every dimension is known: at once, or in `setup("fit")`."""
+        """Build the parts as soon as every dimension is known: in the constructor, or in `setup("fit")`."""
         known = self.n_features is not None and self.genes is not None
         if self._built or not known or getattr(self.task, "classes", ()) is None:
             return
@@ -127,20 +127,20 @@ class SubspaceModule(BackboneModule):
         )
 
     def _slots(self) -> list[str]:
-        """Names of the parts that every magnification and subspace has for itself, e.g. `10x_tumor`."""
+        """Return the names of the parts that exist once per magnification and subspace, e.g. `10x_tumor`."""
         return [f"{m}x_{s}" for m in self.magnifications for s in SUBSPACES]
 
     def _build_parts(self) -> None:
-        """Build what only teacher or student has."""
+        """Build the parts that only the teacher or only the student has."""
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        """At fit, take from the training data what was not given; otherwise check that the cohort fits the model."""
+        """At fit, take missing arguments from the training data; otherwise check that the cohort fits the model."""
         data = getattr(self._trainer, "datamodule", None)
         if stage == "fit":
             self.fit_to_data(data)
             if self._built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
-                self._build_programs()  # built without gene lists, before the data brought some
+                self._build_programs()  # they were built before the data provided gene lists
             self._build_if_known()
             self._start(data)
         elif data is not None and hasattr(data, "check"):
@@ -155,36 +155,36 @@ class SubspaceModule(BackboneModule):
         self._keep_hparams()
 
     def _start(self, data: Any | None) -> None:
-        """What a fit begins from: the features' statistics, the backbone, and the weights of another checkpoint."""
+        """Prepare a fit: set the features' statistics, fit the backbone, and load the weights of `init_from`."""
         set_feature_statistics(self, self.fitted.get("feature_statistics") or {})
         had_backbone = self.has_backbone
         self._start_backbone(data)
-        if self.has_backbone and not had_backbone:  # heads of a loaded model have been trained beside its backbone
-            for parameter in self.heads.parameters():  # the subspaces begin with nothing to add
+        if self.has_backbone and not had_backbone:  # a loaded model's heads were trained with its backbone
+            for parameter in self.heads.parameters():  # at first, the subspaces add nothing to a new backbone
                 nn.init.zeros_(parameter)
         if self.init_from:
             start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
 
     def fit_to_data(self, data: Any | None) -> None:
-        """Fill in what was not given from the checkpoint to start from and from the data; builds no network.
+        """Fill in arguments that were not given from the checkpoint and from the data, without building the network.
 
         Args:
-            data: A `MultimodalDataModule` after `setup("fit")`; None fits nothing.
+            data: A `MultimodalDataModule` after `setup("fit")`; None = nothing is fitted.
 
         Raises:
-            InputError: The data cannot be learned from, or do not fit the checkpoint.
+            InputError: The data are not usable for a fit, or do not match the checkpoint.
         """
         self._inherit()
         if data is not None:
             self._fit_to(data)
 
     def _inherit(self) -> None:
-        """Take lists and edges from the checkpoint that the module starts from, where none were given."""
+        """Take gene lists and task arguments that were not given from the checkpoint that the module starts from."""
         if self.init_from:
             adopt(self, read_checkpoint(self.init_from)["hyper_parameters"])
 
     def _fit_to(self, data: Any) -> None:
-        """Fit everything that is fitted, on the training patients of the data module."""
+        """Fit the task and all statistics on the training patients of the data module."""
         sources = self._sources()
         for path, fitted in sources.items():
             refuse_leak(path, fitted, data.patients)
@@ -206,13 +206,13 @@ class SubspaceModule(BackboneModule):
             self.fitted["patients"]["before"] = before
 
     def _sources(self) -> dict[str, dict[str, Any]]:
-        """{checkpoint that the model learns from: what was fitted with it}."""
+        """Return {path of a checkpoint that the model learns from: its fitted values}."""
         if not self.init_from:
             return {}
         return {self.init_from: unpack(read_checkpoint(self.init_from)["hyper_parameters"].get("fitted") or {})}
 
     def _keep_hparams(self) -> None:
-        """Write what was fitted into the hyper-parameters, in a form that a safe loader reads back."""
+        """Write the fitted values into the hyper-parameters, in a form that `weights_only=True` can load."""
         lists = pack({"genes": self.genes, "programs": self.programs, "fitted": self.fitted})
         self.hparams.update(n_features=self.n_features, magnifications=list(self.magnifications), **lists)
         for name in ("task", "fusion", "expression_encoder", "backbone"):
@@ -227,25 +227,25 @@ class SubspaceModule(BackboneModule):
         return bag_of(batch, magnification, self.n_features or 0)
 
     def _read_features(self, magnification: int, bag: Bag, statistics: dict[str, SlideStatistics]) -> FeaturesRead:
-        """See `read_features`; statistics are by `_backbone_statistics`."""
+        """Read a bag (see `read_features`); `statistics` come from `_backbone_statistics`."""
         name = f"{magnification}x"
         head = self.tissue_heads[name] if self.tissue_specific else None
         return read_features(bag, self.projection[name], head, statistics.get(name))
 
     def _finish(self, batch: Batch, embeddings, attention, programs, tissue, backbone) -> SubspaceOutput:
-        """See `assemble_output`."""
+        """Add the backbone to the programs, and assemble the output (see `assemble_output`)."""
         parts = embeddings, attention, self._total_programs(programs, backbone), tissue, backbone
         return assemble_output(self.task, self.heads, batch, self._available(batch), *parts, self._share("deep_share"))
 
     def _available(self, batch: Batch) -> Tensor:
-        """(M, B) bool: whether a patient has tokens at a magnification."""
+        """Return (M, B) bool, whether a patient has tokens at a magnification."""
         none = torch.zeros_like(batch.has_expression)
         return torch.stack([batch.bags[m].mask.any(1) if m in batch.bags else none for m in self.magnifications])
 
     # ---- losses ------------------------------------------------------------------------------------------------
 
     def losses(self, batch: Batch) -> LossTerms:
-        """Every loss term of a batch; plain PyTorch, no Trainer needed."""
+        """Compute every loss term of a batch; this is plain PyTorch and needs no Trainer."""
         return self._terms(batch, self(batch))
 
     def _terms(self, batch: Batch, output: SubspaceOutput) -> LossTerms:
@@ -253,24 +253,24 @@ class SubspaceModule(BackboneModule):
 
     # ---- HasSubspaces ------------------------------------------------------------------------------------------
     def subspace_heads(self) -> Iterable[tuple[Parameter, slice, slice]]:
-        """See `dmml.types.HasSubspaces`."""
+        """Implement `dmml.types.HasSubspaces.subspace_heads`."""
         for m in self.magnifications:
             head = self.heads[f"{m}x"]
             yield head.linear.weight, head.columns["tumor"], head.columns["tme"]
 
     def take_confidence(self) -> Tensor:
-        """See `dmml.types.HasSubspaces`."""
+        """Implement `dmml.types.HasSubspaces.take_confidence`."""
         taken, self._confidence = self._confidence, torch.zeros_like(self._confidence)
         return taken
 
     def set_shared_rule(self, rule: GradientRule | None) -> None:
-        """See `dmml.types.HasSubspaces`."""
+        """Implement `dmml.types.HasSubspaces.set_shared_rule`."""
         self._shared_rule = rule
 
     # ---- steps -------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One micro-batch."""
+        """Return the loss of one micro-batch, log its terms, and add to the confidences."""
         output = self(batch)
         terms = self.weighing(self, self._terms(batch, output), batch)
         self._confidence = self._confidence.to(terms.total.device) + confidence_sums(self.task, output, batch)
@@ -281,15 +281,15 @@ class SubspaceModule(BackboneModule):
         return terms.total
 
     def validated_logits(self, batch: Batch) -> Tensor:
-        """Those combined over magnifications."""
+        """Return the logits (B, C), combined over magnifications."""
         return self(batch).logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Predictions as they stand in `predictions.csv`, and attention."""
+        """Return the predictions that are written to `predictions.csv`, and the output with attention."""
         return self.predict_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """`{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`."""
+        """Return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`."""
         output = self(batch)
         outcome = self.task.decode(batch.target) if batch.target else {}
         return {"predictions": self.task.predictions(output.logits), "outcome": outcome, "output": output}

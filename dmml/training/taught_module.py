@@ -1,4 +1,4 @@
-"""A module that learns from a teacher: loading it, when distillation begins, and the terms that the teacher adds."""
+"""Base of modules that learn from a teacher: loads it, and adds its loss terms once distillation has begun."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dmml.types import Batch, LossTerms, SubspaceOutput
 
 
 class TaughtModule(SubspaceModule):
-    """Base of `SubspaceStudent`, which documents the arguments: loading a teacher, and distillation from it."""
+    """Base of `SubspaceStudent`, which documents the arguments: loads a teacher and distils it."""
 
     teacher_path: str | None
     distill_after: float
@@ -38,15 +38,15 @@ class TaughtModule(SubspaceModule):
     teacher_program_weight: float
     _task_given: bool
     _teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...]
-    """What the student learns from, and last the checkpoint's teacher, where others teach in its place. In a tuple, so that
-    it is no part of this module's state; empty before `setup("fit")`"""
+    """The teacher from which the student learns; after cross-fitted teachers, also the checkpoint's teacher. A tuple
+    keeps teachers out of this module's state. Empty before `setup("fit")`"""
     _answers: TeacherAnswers | None
 
     def _inherit(self) -> None:
-        """Load the teacher, refuse one that would leak, and take its lists and edges."""
+        """Load the teacher, take its gene lists and task arguments where none were given, and check that it matches."""
         if self.teacher_path is not None:
             self._inherit_from_teacher(self.teacher_path)
-        super()._inherit()  # what the teacher leaves open
+        super()._inherit()  # fills in what the teacher does not provide
 
     def _inherit_from_teacher(self, path: str) -> None:
         hparams = read_checkpoint(path)["hyper_parameters"]
@@ -80,10 +80,10 @@ class TaughtModule(SubspaceModule):
     def _fit_to(self, data: Any) -> None:
         super()._fit_to(data)
         if self._teacher:
-            if getattr(data, "store", None) is not None:  # the teacher answers for the student's patients
+            if getattr(data, "store", None) is not None:  # the teacher reads the slides of the student's patients
                 path = f"{data.features or data.store.path}, which the teacher {self.teacher_path} is to read"
                 refuse_other_encoder(path, data.store, self._teacher[0].n_features, self._teacher[0].fitted)
-            # The teacher reads RNA as it was standardised for it; the student's own lists are the teacher's.
+            # The teacher needs RNA that is standardised as in its own fit; the student uses the teacher's gene lists.
             self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
 
     def _sources(self) -> dict[str, dict[str, Any]]:
@@ -91,11 +91,11 @@ class TaughtModule(SubspaceModule):
         return own if self.teacher_path is None else own | {self.teacher_path: self._teacher[0].fitted}
 
     def use_teacher(self, teacher: SubspaceTeacher | CrossFittedTeachers) -> None:
-        """Learn from another source of outputs than the checkpoint's teacher; call it after `setup("fit")`.
+        """Replace the checkpoint's teacher by another source of outputs; call this after `setup("fit")`.
 
         The patients of the new teachers are added to those that the student's checkpoint records.
         """
-        # Cross-fitted teachers answer for training patients alone; for others the checkpoint's teacher still does.
+        # Cross-fitted teachers only cover training patients; the checkpoint's teacher is still needed for all others.
         own = self._teacher[-1:] if isinstance(teacher, CrossFittedTeachers) else ()
         self._teacher, self._answers = (teacher, *own), None
         if "patients" in self.fitted:
@@ -106,7 +106,7 @@ class TaughtModule(SubspaceModule):
 
     @property
     def distils(self) -> bool:
-        """Whether the loss has the teacher's terms now: not without a teacher, and not while a fit warms up on the task alone."""
+        """Whether the loss has the teacher's terms: with a teacher always, but in a fit only after `distill_after`."""
         if self.teacher_path is None:
             return False
         if self._trainer is None or self._trainer.state.fn != "fit":
@@ -114,24 +114,24 @@ class TaughtModule(SubspaceModule):
         return self.trainer.current_epoch >= first_epoch(self.trainer, self.distill_after)
 
     def on_train_epoch_start(self) -> None:
-        """Early stopping begins anew with distillation."""
+        """Restart the patience of early stopping when distillation begins."""
         if self.teacher_path is not None and self.trainer.current_epoch == first_epoch(
             self.trainer, self.distill_after
         ):
             forget_earlier_patience(self.trainer)
 
     def remember_teacher(self, batches: Iterable[Batch]) -> None:
-        """Compute the teacher's answers for patients once; later steps look them up.
+        """Compute the teacher's outputs for patients once; later steps look them up.
 
-        A fit does so by itself with the training patients of its data module, when distillation begins.
+        A fit calls this itself, with the training patients of its data module, when distillation begins.
 
         Args:
-            batches: The patients, each once, with all of their tokens.
+            batches: Batches in which each patient occurs once, with all tokens.
         """
         self._answers = TeacherAnswers(self._teacher[0].to(self.device), batches, self.device)
 
     def on_fit_end(self) -> None:
-        """Forget the answers: the next fit may have other patients."""
+        """Drop the stored outputs, because the next fit may have other patients."""
         super().on_fit_end()
         self._answers = None
         for teacher in self._teacher:
@@ -139,14 +139,14 @@ class TaughtModule(SubspaceModule):
                 teacher.on_fit_end()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As in the base; before the first step that distils, the teacher answers for all training patients."""
+        """As in the base class; the first distilling step computes the teacher's outputs for all training patients."""
         data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
         if self._answers is None and self.distils and hasattr(data, "train_patients_in_order"):
             self.remember_teacher(data.train_patients_in_order())
         return super().training_step(batch, batch_idx)
 
     def losses(self, batch: Batch) -> LossTerms:
-        """Task, programs, consistency, and the teacher's terms."""
+        """Compute the terms of the base class and the teacher's terms."""
         if self.teacher_path is not None and not self._teacher:
             raise RuntimeError('the teacher is not loaded yet: call student.setup("fit") first')
         return self._terms(batch, self(batch))
@@ -171,24 +171,25 @@ class TaughtModule(SubspaceModule):
 
     @torch.no_grad()
     def _teacher_output(self, batch: Batch) -> SubspaceOutput:
-        """The teacher's remembered answer, or a new one where the batch has other patients."""
+        """Return the teacher's stored output, or compute it if the batch has a patient without one."""
         remembered = None if self._answers is None else self._answers(batch)
         return self._teacher[0].to(batch.has_expression.device)(batch) if remembered is None else remembered
 
     @torch.no_grad()
     def _teacher_of_validation(self, batch: Batch) -> SubspaceOutput:
-        """The output of the checkpoint's teacher, whose backbone answers with cross-fitted predictions."""
+        """Return the checkpoint's teacher's output, with its backbone's cross-fitted predictions where it has them."""
         return self._teacher[-1].to(batch.has_expression.device)(batch)
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
         return self.task.divergence(student, teacher, self.temperature)
 
-    # ---- how much the deep part counts -------------------------------------------------------------------------
+    # ---- the share of the deep part ------------------------------------------------------------------------------
 
     def _share_scores(self, batch: Batch, output: SubspaceOutput, logits: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Beside the likelihood, the agreement with a teacher that has seen the RNA.
+        """Add the agreement with the teacher, over patients whose RNA it has read, to the scores of the base class.
 
-        One outcome per patient tells little; a teacher's prediction tells as much about a censored patient as about others.
+        A single outcome per patient carries little information, while a teacher's prediction is as informative for a
+        censored patient as for any other.
         """
         scores = super()._share_scores(batch, output, logits)
         if self.teacher_path is not None:
@@ -198,13 +199,13 @@ class TaughtModule(SubspaceModule):
         return scores
 
     def _choose_share(self, share_scores: dict[str, ShareScores]) -> int:
-        """By agreement with the teacher, unless the likelihood is clearly worse at that share."""
+        """Choose by agreement with the teacher, unless the likelihood is clearly worse at that share."""
         if "agreement" not in share_scores or share_scores["agreement"].n < 2:
             return super()._choose_share(share_scores)
         return share_scores["agreement"].choose(guard=share_scores["likelihood"])
 
     def _validation_loss(self, share_scores: dict[str, ShareScores], chosen: int) -> Tensor:
-        """() the negative log-likelihood, plus the weighted divergence from the teacher, at the chosen share."""
+        """Return (): negative log-likelihood plus weighted divergence from the teacher, both at the chosen share."""
         loss = super()._validation_loss(share_scores, chosen)
         return (
             loss - self.prediction_weight * share_scores["agreement"].mean[chosen]

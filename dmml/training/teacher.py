@@ -1,4 +1,4 @@
-"""The teacher: histology and RNA together, in two subspaces at every magnification."""
+"""The teacher, which reads histology and RNA together in two subspaces at every magnification."""
 
 from __future__ import annotations
 
@@ -20,46 +20,49 @@ from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 
 class SubspaceTeacher(SubspaceModule):
-    """Multi-modal teacher.
+    """Multi-modal teacher that reads histology and RNA.
 
     Args:
-        n_features: D of the encoder; None = from the data at fit, 0 = no slides.
-        genes: {"tumor": [...], "tme": [...]}; None = from the data at fit, {} = no RNA.
-        task: What is predicted; its classes or edges are fitted on the training patients where they are not given.
+        n_features: D of the encoder; None = taken from the data at fit, 0 = no slides.
+        genes: {"tumor": [...], "tme": [...]}; None = taken from the data at fit, {} = no RNA.
+        task: Task that is predicted; None = survival. Its classes or edges are fitted on the training patients where
+            they are not given.
         width: d.
-        magnifications: The magnifications that the model reads; [10, 20] stands for those of the data at fit, where the
-            data bring others.
-        programs: {subspace: {program: [gene, …]}}; None = from the data when the genes are, else the genes themselves.
+        magnifications: Magnifications that the model reads. If the data lack one of the default [10, 20], the model
+            reads those of the data instead.
+        programs: {subspace: {program: [gene, …]}}, taken from the data whenever the genes are; otherwise None = every
+            gene is a program.
         fusion: Class of the fusion, built as `fusion(width)` for every magnification and subspace.
         expression_encoder: Class of the expression encoder, built as `expression_encoder(n_genes, width)` for every
             subspace.
         expression_dropout: Share of patients whose RNA is hidden in a training step, so that one model serves patients
             with and without RNA.
-        consistency: "expression" (default), "attention" over parent tiles, or "batch" (the paper's form).
+        consistency: "expression", "attention" over parent tiles, or "batch" (the form of the paper).
         consistency_weight: Weight of the inter-magnification consistency; 0 removes it.
-        program_weight: Weight of the anchor that ties predicted programs to measured ones. With the expression form and
-            equal weights the two terms are `functional.consistency.expression_consistency`, but that what the fusion
-            reads is anchored, too.
+        program_weight: Weight of the term that ties predicted programs to measured ones. With the "expression" form and
+            equal weights, the two terms together are `functional.consistency.expression_consistency`, except that the
+            programs read from the fusion are tied to the measured ones, too.
         decorrelation_weight: Weight of the decorrelation of the two embeddings.
-        tissue_through_programs: Whether the fused tissue enters an embedding as programs that it was taught to read
-            (few patients, named programs) or as it is (also what RNA says nothing of, e.g. a rare tissue); None = as
-            programs where they are named.
+        tissue_through_programs: Whether the fused tissue enters an embedding only as predicted programs (for few
+            patients and named programs) or directly (which includes signals that are not in the RNA, e.g. a rare
+            tissue); None = as programs if `programs` are named.
         backbone: Class of the backbone, the convex model on which the deep part builds, built as `backbone()` and
             fitted before the first step (`dmml.backbone.backbone.Backbone`); null removes it.
-        tissue_specific: Whether the logits have a part that the tissue gives past both subspaces
-            (`dmml.nn.tissue.TissueSpecificHead`), for what no program and no gene tells of, such as a rare tissue;
-            false removes it.
-        tissue_rank: Dimensions through which tissue enters as it is (`dmml.nn.projection.Narrow`).
-        token_dropout: Dropout of the tokens.
-        embedding_dropout: Dropout of the embeddings before the heads.
-        lr: Learning rate of AdamW at its height.
+        tissue_specific: Whether the logits have a part that reads tissue past both subspaces
+            (`dmml.nn.tissue.TissueSpecificHead`), for signals that are in no program and no gene, such as a rare
+            tissue; false removes it.
+        tissue_rank: Number of dimensions through which tissue enters directly (`dmml.nn.projection.Narrow`).
+        token_dropout: Dropout rate of the tokens.
+        embedding_dropout: Dropout rate of the embeddings before the heads.
+        lr: Peak learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
-        tissue_weight_decay: Weight decay of the line by which tissue enters an embedding as programs. A strong one
-            lets tissue say what RNA leaves open, and keeps the other subspace's factors out; None = as the rest.
-        warmup: Share of the steps in which the learning rate rises; then it falls along a cosine.
-        init_from: Checkpoint to take weights from, e.g. for fine-tuning.
-        compile: Run what reads tokens through `torch.compile` in a fit.
-        fitted: Filled at fit and kept in the checkpoint; leave it empty.
+        tissue_weight_decay: Weight decay of the linear layer by which tissue enters an embedding as programs. With a
+            strong one, tissue contributes what RNA leaves open, and the other subspace's factors are kept out; None =
+            `weight_decay`.
+        warmup: Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
+        init_from: Checkpoint whose weights the fit starts from, e.g. for fine-tuning.
+        compile: Whether a fit compiles the parts that read tokens with `torch.compile`.
+        fitted: Filled at fit and saved in the checkpoint; leave it empty.
     """
 
     def __init__(
@@ -123,11 +126,11 @@ class SubspaceTeacher(SubspaceModule):
         self._keep_hparams()
 
     def setup(self, stage: str) -> None:
-        """As in the base; programs that no term of the loss reads are left as they are."""
+        """As in the base class; program heads that no loss term uses are frozen."""
         super().setup(stage)
         consistent = self.consistency_weight and self.consistency == "expression" and len(self.magnifications) > 1
         if stage == "fit" and not (self.n_features and (self.program_weight or consistent)):
-            self.program_heads.requires_grad_(False)  # several processes would wait for gradients that never come
+            self.program_heads.requires_grad_(False)  # otherwise DDP waits for gradients that never come
 
     def _build_parts(self) -> None:
         sizes = self.scores.sizes
@@ -136,8 +139,8 @@ class SubspaceTeacher(SubspaceModule):
         if not self.n_features:
             return
         self.fusion = nn.ModuleDict({key: self._fusion_factory(self.width) for key in self._slots()})
-        # A program's score is learned from the measurement of many genes: through it few patients cannot be learned by
-        # heart, and it carries no factor of the other subspace. Genes that are their own programs are no such summary.
+        # A program's score is learned from the measurements of many genes. It does not let the model memorise a small
+        # cohort, and carries no factor of the other subspace. Single genes as programs are no such summary.
         through = self.programs is not None if self.tissue_through_programs is None else self.tissue_through_programs
         slots = {key: sizes[key.split("_")[1]] * through for key in self._slots()}
         self.reading = nn.ModuleDict({key: nn.Linear(self.width, size) for key, size in slots.items() if size})
@@ -146,7 +149,7 @@ class SubspaceTeacher(SubspaceModule):
         )
 
     def forward(self, batch: Batch) -> SubspaceOutput:
-        """See `SubspaceOutput`."""
+        """Compute the `SubspaceOutput` of a batch; in training, the RNA of some patients is hidden."""
         known = batch.has_expression
         if self.training and self.expression_dropout:
             known = known & (torch.rand(known.shape, device=known.device) >= self.expression_dropout)
@@ -180,7 +183,7 @@ class SubspaceTeacher(SubspaceModule):
         return True
 
     def _encode(self, subspace: str, batch: Batch, known: Tensor) -> Tensor:
-        """(B, d) of a subspace's genes; a batch without them reads as patients without RNA, not as at the mean."""
+        """Encode a subspace's genes as (B, d); if the batch lacks them, its patients are treated as having no RNA."""
         genes = batch.expression.get(subspace)
         if genes is None:
             genes = torch.zeros(len(known), self._n_genes[subspace], device=known.device)
@@ -188,7 +191,7 @@ class SubspaceTeacher(SubspaceModule):
         return self.expression[subspace](genes, known)
 
     def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
-        """AdamW with warm-up and cosine; the line from tissue's programs under a weight decay of its own."""
+        """AdamW with warm-up and cosine; the layers from tissue's programs to embeddings have `tissue_weight_decay`."""
         own = self.tissue_weight_decay
         stronger = {} if own is None or not self.n_features else {f"embed.{key}": own for key in self.reading}
         return adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup, stronger)

@@ -1,4 +1,4 @@
-"""What a teacher says of the training patients, computed once in a fit and not at every step."""
+"""A teacher's outputs for the training patients, computed once in a fit instead of at every step."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from dmml.types import Batch, SubspaceOutput
 
 
 class TeacherAnswers:
-    """The teacher's logits, embeddings and programs, one row per patient; attention and the parts of logits are not kept.
+    """Stores a teacher's logits, embeddings and programs, one row per patient, but no attention and no parts of logits.
 
-    A frozen teacher in evaluation mode gives the same answer at every step, up to rounding: the last bits depend on the
-    patients that share a batch. Computed once, in batches that do not depend on the epoch, the answers are the same at
-    every step and in a run that is resumed. The teacher sees all of a patient's tokens, whatever `max_tokens` leaves
-    the student.
+    A frozen teacher in evaluation mode gives the same output at every step, up to rounding: the last bits depend on the
+    patients that share a batch. Outputs that are computed once, in batches that do not depend on the epoch, are the
+    same at every step and in a resumed run. The teacher reads all of a patient's tokens, even if `max_tokens` limits
+    the student's.
 
     Args:
-        teacher: Gives the output of a batch.
-        batches: The patients, each once.
-        device: Where the answers are computed and kept.
+        teacher: Computes the output of a batch.
+        batches: Batches in which each patient occurs once.
+        device: Device on which the outputs are computed and kept.
     """
 
     def __init__(self, teacher: Callable[[Batch], SubspaceOutput], batches: Iterable[Batch], device: torch.device):
         self._row: dict[str, int] = {}
         outputs = []
-        # Loaders draw a seed on the CPU: its generator is left as it was, so that a resumed run draws what this one does.
+        # Loaders draw a seed from the CPU generator; restoring its state lets a resumed run draw the same numbers.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for batch in batches:
                 output = teacher(move_data_to_device(batch, device))
@@ -40,7 +40,7 @@ class TeacherAnswers:
         self._by_magnification, self._embeddings, self._programs = (_joined(part) for part in parts)
 
     def __call__(self, batch: Batch) -> SubspaceOutput | None:
-        """The rows of a batch's patients; None if one of them was not among the patients."""
+        """Return the rows of a batch's patients; None if the outputs of one of them are not stored."""
         rows = [self._row.get(patient) for patient in batch.patient_id]
         if None in rows:
             return None
@@ -53,6 +53,6 @@ class TeacherAnswers:
 
 
 def _joined(parts: Iterable[Mapping[Any, Tensor]]) -> dict[Any, Tensor]:
-    """{key: the rows of all batches}."""
+    """Concatenate the rows of all batches for each key."""
     parts = list(parts)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

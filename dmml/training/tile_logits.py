@@ -1,4 +1,4 @@
-"""What each tile adds to a model's logits, backbone and deep part together."""
+"""Contribution of each tile to a model's logits, from backbone and deep part together."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def tile_logits(model: SubspaceModule, batch: Batch) -> TileContributions:
-    """Divide among tiles what can be divided exactly.
+    """Divide those parts of the logits among tiles that can be divided exactly.
 
-    This is the whole backbone (`tile_contributions`) and, scaled by the share of the deep part, the deep tissue-specific
-    part: the attention of a tile times what the head reads from it. The latter is divided by the number of
-    magnifications that a patient has, because the deep part of a magnification reaches only its own logits. Summed over
-    all tiles, "tissue" is the mean of the magnifications' tissue-specific logits; the deep part of the two subspaces
-    passes through layers that are not linear, and is left out.
+    These are the whole backbone (`tile_contributions`) and the deep tissue-specific part, scaled by the share of the
+    deep part. In the latter, a tile contributes its attention times the head's logits for it, divided by the number of
+    magnifications that the patient has, because the deep part of a magnification only affects the logits of that
+    magnification. Summed over all tiles, "tissue" is the mean of the magnifications' tissue-specific logits. The deep
+    part of the two subspaces passes through nonlinear layers and is left out.
 
     Args:
-        model: In eval mode, with a fitted backbone.
-        batch: Magnifications that it lacks are left out.
+        model: Model in eval mode, with a fitted backbone.
+        batch: Batch to decompose; magnifications that it lacks are left out.
     """
     bags = {m: bag_of(batch, m, model.n_features or 0) for m in model.magnifications}
     backbone = tile_contributions(model.backbone, bags, batch.expression, batch.has_expression)

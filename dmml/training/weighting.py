@@ -1,4 +1,4 @@
-"""Every patient weighs the same, however patients are dealt to batches, micro-batches and processes."""
+"""Gives every patient the same weight, however patients are split into batches, micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from dmml.types import Batch, LossTerms
 
 Weighing = Callable[[Any, LossTerms, Batch], LossTerms]
-"""(module, terms of a batch, batch) → terms to be minimised"""
+"""Maps (module, loss terms of a batch, batch) to the terms that are minimised"""
 _WEIGHTS = {
     "consistency": "consistency_weight",
     "programs": "program_weight",
@@ -20,30 +20,31 @@ _WEIGHTS = {
     "distill_features": "feature_weight",
     "distill_programs": "teacher_program_weight",
 }
-"""Attribute of a module that holds the weight of a part; the task's is 1"""
+"""Attribute of a module that holds the weight of each loss term; the weight of the task is 1"""
 
 
 def as_they_are(module: Any, terms: LossTerms, batch: Batch) -> LossTerms:
-    """No weighing: every term is the mean over those patients of the batch who have what it reads."""
+    """Return the terms unchanged: each is the mean over the patients of the batch who have its inputs."""
     return terms
 
 
 class PatientWeightedLoss(Callback):
-    """Sums over patients in place of means over those in a batch who have what a term reads.
+    """Turns loss terms from means over a batch into sums over patients.
 
-    A term is a mean over the patients of a batch who have RNA, or an outcome, or both magnifications; a batch with one
-    such patient pulls as hard as one with eight. Here a term is its sum over those patients, divided by how many a
-    batch has on average: the same expectation, and the gradient of a step no longer depends on how its patients are
-    dealt to micro-batches and processes. Worth having with `token_budget`, whose batches differ most, and where several
-    processes must do exactly what one does. A term that compares batch mates (decorrelation, the Cox likelihood, the
-    paper's batch form of the consistency) stays what it is.
+    By default a term is a mean over the patients of a batch who have its inputs (RNA, an outcome, or both
+    magnifications), so a batch with one such patient has as much weight as a batch with eight. With this callback, a
+    term is the sum over those patients, divided by their average number per batch. Its expectation is the same, but the
+    gradient of a step no longer depends on how its patients are split into micro-batches and processes. This is useful
+    with `token_budget`, whose batches differ most, and where several processes must do exactly what one does. Terms
+    that compare the patients of a batch with each other (decorrelation, the Cox likelihood, the paper's batch form of
+    the consistency) are not changed.
     """
 
     def __init__(self) -> None:
         self._expected: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the training patients, and install the weighing."""
+        """Count the training patients, and install the weighing of the loss terms."""
         data = trainer.datamodule
         patients = data.patients("train")
         batches = trainer.num_training_batches * trainer.world_size
@@ -60,7 +61,7 @@ class PatientWeightedLoss(Callback):
         pl_module.weighing = self._weigh
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the model as it was."""
+        """Remove the weighing of the loss terms."""
         pl_module.weighing = as_they_are
 
     def _weigh(self, module: Any, terms: LossTerms, batch: Batch) -> LossTerms:
@@ -80,11 +81,13 @@ class PatientWeightedLoss(Callback):
 
 
 def patients_of_terms(batch: Batch, available: Tensor) -> Mapping[str, Tensor]:
-    """How many patients (of all magnifications, for programs) each term of a batch is a mean over.
+    """Return the number of patients over which each term of a batch is averaged.
+
+    For programs, a patient counts once per magnification.
 
     Args:
-        batch: Patients.
-        available: (M, B) bool, which magnifications a patient has tokens at.
+        batch: Batch of patients.
+        available: (M, B) bool, whether a patient has tokens at a magnification.
     """
     both, some = (available[0] & available[-1]).sum(), available.any(0).sum()
     return {
