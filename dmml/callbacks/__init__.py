@@ -1,1 +1,1 @@
-"""Callbacks; they know a model only through `dmml.types.HasSubspaces`."""
+"""Lightning callbacks; they access the parts of a model only through `dmml.types.HasSubspaces`."""

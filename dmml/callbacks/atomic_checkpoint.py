@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all, and are read without unpickling."""
+"""Checkpoints that are written completely or not at all, and are read with `weights_only=True`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the place and renames: a process that is killed leaves the old checkpoint or the new one.
+    """Writes a file next to the target and renames it: a killed process leaves the old checkpoint or the new one.
 
-    Lightning's own writer goes through the system's temporary folder, which may be another disk; a move from there is
-    a copy, and a copy can be cut short. URLs of object stores, where an upload counts only when it is complete, are
-    left to Lightning.
+    Lightning's writer uses the system's temporary folder, which may be on another disk. A move from there is a copy,
+    and a copy can be interrupted. URLs of object stores, where an upload only counts when it is complete, are left to
+    Lightning.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; it is on the disk, not in a cache, before the old one goes."""
+        """Write a checkpoint; it is flushed to the disk before it replaces the old one."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -36,5 +36,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Callable | None = lambda storage, loc: storage, weights_only: bool = True
     ) -> dict[str, Any]:
-        """Read a checkpoint with `weights_only=True`, whatever was asked."""
+        """Read a checkpoint with `weights_only=True`, whatever the argument says."""
         return super().load_checkpoint(path, map_location, weights_only=True)

@@ -1,4 +1,4 @@
-"""Collects what `test_step` and `predict_step` return into one table, a patient a row."""
+"""Collects the return values of `test_step` and `predict_step` into one table with one row per patient."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dmml.types import Batch
 
 
 class PatientCollector(Callback):
-    """Collects something of every tested patient, over all processes.
+    """Collects data of every tested patient over all processes.
 
-    A subclass says how to begin (`_forget`), what to take of a batch (`_collect`), what a process has (`_part`) and how
-    the parts of all processes become one (`_join`).
+    A subclass defines how to reset (`_forget`), what to collect from a batch (`_collect`), what a process contributes
+    (`_part`), and how the contributions of all processes are merged (`_join`).
     """
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier run."""
+        """Discard the data of an earlier run."""
         self._forget()
 
     def on_test_batch_end(
@@ -34,18 +34,18 @@ class PatientCollector(Callback):
         self._collect(outputs, batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the ranks together."""
+        """Merge the data of all processes."""
         self._join(gather(trainer, self._part()))
 
 
 class CollectPredictions(PatientCollector):
     """Keeps predictions and predicted programs of all patients, and token attention of as many as memory allows.
 
-    Steps return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`. Under several processes the rows are
-    gathered, and a patient whom the sampler dealt twice stands there once.
+    Steps return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`. With several
+    processes, rows and programs are gathered, and a patient whom the sampler used twice is kept once.
 
     Args:
-        attention_mib: Memory for token attention, from which the report chooses patients once all are predicted.
+        attention_mib: Memory in MiB for token attention. The report selects from it after all patients are predicted.
     """
 
     def __init__(self, attention_mib: float = 256):
@@ -91,7 +91,7 @@ class CollectPredictions(PatientCollector):
 
 
 def _token_maps(output: Any, batch: Batch, i: int) -> dict[str, Any]:
-    """Position, slide and attention of one patient's real tokens, magnification by magnification."""
+    """Return position, slide and attention of one patient's real tokens at each magnification."""
     maps: dict[str, Any] = {"patient_id": batch.patient_id[i], "bags": {}}
     for m, bag in batch.bags.items():
         real = bag.mask[i]
@@ -104,6 +104,6 @@ def _token_maps(output: Any, batch: Batch, i: int) -> dict[str, Any]:
 
 
 def _size(maps: dict[str, Any]) -> int:
-    """Bytes of a patient's token maps."""
+    """Return the size of a patient's token maps in bytes."""
     bags = maps["bags"].values()
     return sum(a.nbytes for bag in bags for a in (bag["position"], bag["slide"], *bag["attention"].values()))

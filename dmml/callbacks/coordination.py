@@ -16,26 +16,30 @@ CONFIDENCES = ("likelihood", "probability")
 
 
 class GradientCoordination(Callback):
-    """Where the two subspaces pull apart, the less confident one gives way.
+    """Where the gradients of the two subspaces conflict, changes that of the less confident subspace.
 
-    Confidence of a subspace is exp(mean log-likelihood of what was observed under its logits alone), summed over the
-    micro-batches and ranks of a step: a proper score that respects censoring. It acts after all-reduce, accumulation
-    and unscaling, and before clipping, so one edit is made of the very gradient that is applied, the same on every
-    rank. (The released code lets each rank judge by its own batch.)
+    The confidence of a subspace is exp(mean log-likelihood of the observed outcomes under its logits alone), computed
+    from sums over the micro-batches and ranks of a step. It is a proper score that respects censoring.
+
+    In the "classifier" scope, the callback acts after all-reduce, accumulation and unscaling, and before clipping. It
+    therefore edits exactly the gradient that is applied, in the same way on every rank. Departs from the released code,
+    where each rank uses the confidences of its own batch.
 
     Args:
-        scope: "classifier" (the paper's): class rows of each head's tumor columns against its TME columns, at
-            `on_before_optimizer_step`. "shared": where both subspaces read the same tokens, patient by patient, inside
-            the backward pass, with the confidences of the previous optimiser step (none at the first).
-        rule: "project", or "reflect" (the released code's).
-        confidence: "likelihood", or "probability" (the paper's mean probability of what was observed).
+        scope: "classifier" (the paper's) compares, row by row of each head's weight, the gradient of the tumor columns
+            with that of the TME columns, at `on_before_optimizer_step`. "shared" compares the gradients at the tokens
+            that both subspaces read, patient by patient, within the backward pass and with the confidences of the
+            previous optimiser step; the first step is not changed.
+        rule: "project", or "reflect" (the rule of the released code).
+        confidence: "likelihood", or "probability" (the paper's mean probability of the observed outcomes).
 
-    Logged, as means of an epoch's steps: `coordination/conflict` (share of rows in conflict), `coordination/cosine` (their mean cosine),
-    `coordination/confidence_tumor`, `coordination/confidence_tme`.
+    It logs, as means over the steps of an epoch, `coordination/conflict` (share of rows in conflict),
+    `coordination/cosine` (mean cosine of all compared rows), `coordination/confidence_tumor` and
+    `coordination/confidence_tme`.
 
-    Refused by name: models without `HasSubspaces`, manual optimisation, FSDP and DeepSpeed (gradients are sharded), a fused
-    optimiser under 16-bit precision (gradients are still scaled when a callback sees them), and scope "shared" for a
-    model without tissue.
+    It refuses models without `HasSubspaces`, manual optimisation, strategies that shard gradients (FSDP, DeepSpeed,
+    model parallel), a fused optimiser with 16-mixed precision (callbacks see gradients that are still scaled), and
+    scope "shared" for a model without tissue.
     """
 
     def __init__(self, scope: str = "classifier", rule: str = "project", confidence: str = "likelihood"):
@@ -51,7 +55,7 @@ class GradientCoordination(Callback):
         self._seen: list[Tensor] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot be supported."""
+        """Refuse models and strategies that are not supported."""
         if stage != "fit":
             return
         if not isinstance(pl_module, HasSubspaces):
@@ -67,16 +71,16 @@ class GradientCoordination(Callback):
             )
 
     def state_dict(self) -> dict[str, list[float]]:
-        """The confidences that the shared scope goes by at the next step, so that a resumed run is the same run."""
+        """Return the confidences that the shared scope uses at the next step, so that a resumed run is identical."""
         return {} if self._previous is None else {"previous": self._previous.tolist()}
 
     def load_state_dict(self, state_dict: dict[str, list[float]]) -> None:
-        """See `state_dict`."""
+        """Restore the confidences from `state_dict`."""
         if "previous" in state_dict:
             self._previous = torch.tensor(state_dict["previous"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse scaled gradients; install the rule of the shared scope."""
+        """Refuse optimisers whose gradients are still scaled, and install the rule of the shared scope."""
         fused = any(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups)
         if trainer.precision == "16-mixed" and fused:
             raise InputError(
@@ -92,14 +96,14 @@ class GradientCoordination(Callback):
             pl_module.set_shared_rule(self._coordinate_shared)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the model as it was."""
+        """Remove the rule of the shared scope from the model."""
         pl_module.set_shared_rule(None)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Judge the step's confidences, and edit the heads' gradients in the classifier scope."""
+        """Compute the confidences of the step, and edit the heads' gradients in the classifier scope."""
         sums = pl_module.take_confidence().to(pl_module.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(sums)  # the strategy's own `reduce` has the processor wait at a barrier first
+            torch.distributed.all_reduce(sums)  # the strategy's `reduce` first waits at a barrier
         else:
             sums = trainer.strategy.reduce(sums, reduce_op="sum")
         confidences = self._confidences(sums)  # (heads, 2)
@@ -109,26 +113,26 @@ class GradientCoordination(Callback):
                     self._coordinate_head(weight.grad, tumor, tme, own)
         overall = self._confidences(sums.sum(0, keepdim=True))[0]
         if self._previous is None:
-            self._previous = torch.ones_like(overall)  # equal: none gives way
+            self._previous = torch.ones_like(overall)  # equal confidences: no gradient is changed
         self._previous = torch.where(sums[:, 4].sum() > 0, overall, self._previous.to(overall))
         self._log(pl_module, overall)
 
     def _confidences(self, sums: Tensor) -> Tensor:
-        """(rows, 5) sums → (rows, 2) confidences of tumor and TME."""
+        """Convert sums (rows, 5) to confidences (rows, 2) of tumor and TME."""
         count = sums[:, 4:].clamp_min(1)
         return (sums[:, :2] / count).exp() if self.confidence == "likelihood" else sums[:, 2:4] / count
 
     def _coordinate_head(self, grad: Tensor, tumor: slice, tme: slice, confidence: Tensor) -> None:
         new_tumor, new_tme, conflict = coordinate(grad[:, tumor], grad[:, tme], *confidence, rule=self.rule)
         self._remember(grad[:, tumor], grad[:, tme], conflict)
-        # In place: under DDP the gradient is a view into a bucket.
+        # Written in place, because the gradient under DDP is a view into a bucket.
         grad[:, tumor].copy_(new_tumor)
         grad[:, tme].copy_(new_tme)
 
     def _coordinate_shared(self, grad_tumor: Tensor, grad_tme: Tensor) -> tuple[Tensor, Tensor]:
         if self._previous is None:
             return grad_tumor, grad_tme
-        tumor, tme = grad_tumor.flatten(1), grad_tme.flatten(1)  # (B, N·d): a patient's whole gradient is a row
+        tumor, tme = grad_tumor.flatten(1), grad_tme.flatten(1)  # (B, N·d): one row per patient
         new_tumor, new_tme, conflict = coordinate(tumor, tme, *self._previous, rule=self.rule)
         self._remember(tumor, tme, conflict)
         return new_tumor.view_as(grad_tumor), new_tme.view_as(grad_tme)

@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row a step that something was logged at; a resumed run goes on in it."""
+"""Writes `metrics.csv`, with one row per step at which values were logged; a resumed run continues the table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class MetricsTable(Logger):
-    """A logger whose table survives a restart; Lightning's CSVLogger deletes what is there.
+    """Logger whose table survives a restart, whereas Lightning's CSVLogger deletes an existing one.
 
     Args:
-        path: The CSV file.
+        path: Path of the CSV file.
     """
 
     def __init__(self, path: str | Path):
@@ -24,12 +24,12 @@ class MetricsTable(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger; no folder of its own."""
+        """Name of the logger; empty, so that Lightning makes no folder for it."""
         return ""
 
     @property
     def version(self) -> str:
-        """As `name`."""
+        """Version of the logger; empty like `name`."""
         return ""
 
     @property
@@ -38,16 +38,16 @@ class MetricsTable(Logger):
         return str(self.path.parent)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """They stand in `config.yaml`."""
+        """Do nothing, because hyper-parameters are saved in `config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add to the row of a step."""
+        """Add values to the row of a step."""
         self._rows.setdefault(len(self._rows) if step is None else int(step), {}).update(metrics)
 
     @rank_zero_only
     def go_on_before(self, step: int) -> None:
-        """Take over the rows of the table that a run left here, but those of `step` and later: they are made again."""
+        """Read the rows of an earlier run before `step`; rows from `step` on are dropped, as they are logged again."""
         if not self.path.is_file():
             return
         with self.path.open(newline="", encoding="utf-8") as file:
@@ -58,7 +58,7 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the table, whole or not at all."""
+        """Write the table, completely or not at all."""
         if not self._rows:
             return
         names = sorted({name for row in self._rows.values() for name in row} - {"epoch"})
@@ -72,5 +72,5 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what was logged last."""
+        """Write the last rows."""
         self.save()

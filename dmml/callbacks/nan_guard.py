@@ -1,4 +1,4 @@
-"""Stops at the first loss that is no number, names the patients, and keeps the batch."""
+"""Stops a run at the first loss that is not finite, names the patients of its batch, and saves the batch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from dmml.types import Batch
 
 
 class NanGuard(Callback):
-    """Looks at a loss a step later, when the device has computed it, so that the loop does not wait for it.
+    """Checks each training loss one step later, when the device has computed it, so that the loop does not wait for it.
 
-    A loss that is no number ends the run with the names of the patients of its batch, which is written beside the
-    checkpoints as plain arrays (`numpy.load` reads it). `last.ckpt` of the epoch before is untouched by what
-    the loss did to the weights. Several processes end together, whichever of them met the loss: one that ended alone
-    would leave the others waiting for it. Under 16-mixed precision a gradient that overflows is the scaler's to skip,
-    and is none of this guard's business; a loss is. A loss in validation, by which the best model is chosen and a run
-    stopped, ends the run as well; all of a validation is looked at when it is over, and its patients are named.
+    A loss that is not finite ends the run with the names of the patients of its batch. The batch is saved as plain
+    arrays (`numpy.load` reads them). `last.ckpt` of the previous epoch is not affected by what the loss did to the
+    weights. All processes end together, whichever of them had the loss, because the others would wait for one that
+    ended alone. Under 16-mixed precision the scaler skips steps whose gradients overflow, so this guard checks losses
+    only.
+
+    A validation loss, by which the best model is chosen and a run is stopped, ends the run as well. The losses of a
+    validation are checked when it is over, and the patients of the first bad batch are named.
 
     Args:
-        folder: Where the batch goes; None = `default_root_dir`.
-        every: Look at the loss of every so many steps.
+        folder: Folder in which the batch is saved; None = `default_root_dir`.
+        every: Check the loss of every `every`-th batch.
     """
 
     def __init__(self, folder: str | None = None, every: int = 1):
@@ -36,24 +38,24 @@ class NanGuard(Callback):
             raise ValueError(f"every must be at least 1; got {every}")
         self.folder, self.every = folder, every
         self._before: tuple[_Told, Batch, int] | None = None
-        self._validated: list[tuple[Tensor, list[str]]] = []  # whether a batch is bad, and whose it is
+        self._validated: list[tuple[Tensor, list[str]]] = []  # whether the loss of a batch is bad, and its patients
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss of the step before; keep this one's for the next look."""
+        """Check the loss of the previous step, and keep this step's loss for the next check."""
         self.look(trainer)
         if batch_idx % self.every == 0 and outputs is not None:
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
             told = _Told(loss.detach(), trainer.world_size)
-            self._before = told, batch, batch_idx  # read a step later, when the device has long been done
+            self._before = told, batch, batch_idx  # read a step later, when the device has computed it
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last loss, before anything is saved."""
+        """Check the last loss, before anything is saved."""
         self.look(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As at the end of an epoch: a validation may write `best.ckpt`."""
+        """Check the last training loss, because `best.ckpt` may be written after a validation."""
         self.look(trainer)
         self._validated = []
 
@@ -66,13 +68,13 @@ class NanGuard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep whether the loss that the step returns is a number, wherever it was computed."""
+        """Note on the device whether the loss that the step returned is finite."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor):
             self._validated.append(((~loss.detach().isfinite()).any(), list(batch.patient_id)))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at all losses of the validation, before anything goes by them."""
+        """Check all losses of the validation, before anything uses them."""
         validated, self._validated = self._validated, []
         bad = torch.stack([is_bad for is_bad, _ in validated]).tolist() if validated else []
         told = [patients for (_, patients), is_bad in zip(validated, bad, strict=True) if is_bad]
@@ -87,14 +89,14 @@ class NanGuard(Callback):
         self._end(trainer, gather(trainer, found))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let the batch go."""
+        """Release the stored batch and losses."""
         self._before, self._validated = None, []
 
     def look(self, trainer: Trainer) -> None:
-        """Look at the loss that is kept, if there is one; every process must.
+        """Check the stored loss, if there is one; every process must call this.
 
         Raises:
-            InputError: It is no number on any of the processes (`SystemExit` on all but the first).
+            InputError: The loss is not finite on some process (`SystemExit` on all processes but the first).
         """
         if self._before is None:
             return
@@ -107,15 +109,15 @@ class NanGuard(Callback):
         self._end(trainer, gather(trainer, found))
 
     def _end(self, trainer: Trainer, everyone: list[str | None]) -> None:
-        """End the run if any process has found something."""
+        """End the run if any process reports a bad loss."""
         if not any(everyone):
             return
         if trainer.is_global_zero:
             raise InputError("; ".join(filter(None, everyone)))
-        raise SystemExit(2)  # the first process says it
+        raise SystemExit(2)  # the first process reports the error
 
     def _keep(self, trainer: Trainer, loss: float, batch: Batch, batch_idx: int) -> str:
-        """Write the batch of this process, and say whose it is."""
+        """Save the batch of this process, and return the message that names its patients."""
         folder = Path(self.folder or trainer.default_root_dir)
         path = folder / f"nan_batch_epoch{trainer.current_epoch}_{batch_idx}_rank{trainer.global_rank}.npz"
         write_batch(path, batch)
@@ -126,7 +128,7 @@ class NanGuard(Callback):
 
 
 class _Told:
-    """Whether a loss is no number on any of the processes, asked without waiting for the answer."""
+    """Finds out whether a loss is not finite on any process, without making the host wait for the device."""
 
     def __init__(self, loss: Tensor, world: int):
         self.loss = loss
@@ -134,24 +136,24 @@ class _Told:
         if world > 1:
             self._asked = torch.distributed.all_reduce(self._bad, torch.distributed.ReduceOp.MAX, async_op=True)
         self._copied = None
-        if loss.is_cuda:  # a copy asked for later would stand in line behind the whole next step
+        if loss.is_cuda:  # a later copy would be queued behind the whole next step
             if self._asked is not None:
-                self._asked.wait()  # the stream, not the processor
+                self._asked.wait()  # makes the stream wait, not the host
             self._bad = torch.empty_like(self._bad, device="cpu", pin_memory=True).copy_(self._bad, non_blocking=True)
             self._copied = torch.cuda.Event()
             self._copied.record()
 
     def bad_anywhere(self) -> bool:
-        """The same answer on every process."""
+        """Whether the loss is bad on any process; the result is the same on all of them."""
         if self._copied is not None:
-            self._copied.synchronize()  # this loss's step, not the one that has been begun since
+            self._copied.synchronize()  # waits for the step of this loss, not for the next one
         elif self._asked is not None:
             self._asked.wait()
         return bool(self._bad)
 
 
 def write_batch(path: Path, batch: Batch) -> None:
-    """Write a batch as plain arrays, whole or not at all; `numpy.load(path, allow_pickle=False)` reads it."""
+    """Write a batch as plain arrays, completely or not at all; `numpy.load(path, allow_pickle=False)` reads it."""
     arrays: dict[str, Any] = {"patient_id": np.array(batch.patient_id), "parent": batch.parent}
     for m, bag in batch.bags.items():
         arrays |= {f"{m}x_{name}": getattr(bag, name) for name in ("features", "position", "mask", "slide")}
@@ -165,7 +167,7 @@ def write_batch(path: Path, batch: Batch) -> None:
 
 
 def _suspect(batch: Batch) -> str:
-    """Where in the batch a value is no number, if it is in the data."""
+    """Return the end of the message: which input values are not finite, or that all are finite."""
     for m, bag in batch.bags.items():
         bad = (~bag.features.isfinite().all(2) & bag.mask).any(1)
         if bad.any():

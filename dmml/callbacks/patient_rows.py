@@ -1,4 +1,4 @@
-"""What went into a model, one row a patient: mean tile features and standardised genes, to tell cohorts apart later."""
+"""Collects a model's inputs, one row per patient: mean tile features and standardised genes, for comparing cohorts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dmml.callbacks.collection import PatientCollector
 from dmml.types import Batch
 
 Rows = dict[str, dict[str, NDArray[np.float32]]]
-"""{"10x" | "20x" | "tumor" | "tme": {patient: (D,)}}, without the patients who lack it"""
+"""{"10x" | "20x": {patient: (D,)}, "tumor" | "tme": {patient: (G,)}}, without the patients who lack the input"""
 
 
 def patient_rows(batch: Batch) -> Rows:
-    """Mean over a patient's tokens a magnification, and the genes a subspace.
+    """Return a patient's mean features per magnification, and the genes per subspace.
 
     Args:
-        batch: On any device.
+        batch: Batch on any device.
     """
     rows: Rows = {}
     for m, bag in batch.bags.items():
@@ -36,13 +36,13 @@ def patient_rows(batch: Batch) -> Rows:
 
 
 def join_rows(into: Rows, more: Rows) -> None:
-    """Add the patients of another batch, or process; one who is there twice stands there once."""
+    """Add the patients of another batch or process in place; a patient who is already present is replaced."""
     for name, patients in more.items():
         into.setdefault(name, {}).update(patients)
 
 
 class CollectRows(PatientCollector):
-    """Keeps the rows of all patients that are tested; of a tile nothing is kept but its part in the mean."""
+    """Keeps the rows of all tested patients; of the tiles, only their mean is kept."""
 
     def __init__(self):
         self._forget()

@@ -1,4 +1,4 @@
-"""What several processes of a run tell each other, and how one that fails takes the others with it."""
+"""Exchange of data between the processes of a run, and the end of all processes when one fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 
 
 def gather(trainer: Trainer, mine: Any) -> list[Any]:
-    """What each process has, in the order of their ranks; every process must ask."""
+    """Return the objects of all processes in the order of their ranks; every process must call this."""
     if trainer.world_size == 1:
         return [mine]
     everyone: list[Any] = [None] * trainer.world_size
@@ -21,8 +21,8 @@ def gather(trainer: Trainer, mine: Any) -> list[Any]:
 def end_others(trainer: Trainer) -> None:
     """End the processes that Lightning started from this one.
 
-    They wait for this one in an operation that all must join, for as many minutes as the backend has patience. A launcher
-    of the cluster's own (torchrun, srun) ends them itself; Lightning's ends them only at Ctrl-C.
+    Otherwise they would wait for this process in a collective operation until the backend's timeout. The launcher of a
+    cluster (torchrun, srun) ends them itself, but Lightning's launcher ends them only at Ctrl-C.
     """
     launcher = trainer.strategy.launcher
     if getattr(launcher, "procs", None):

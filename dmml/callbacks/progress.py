@@ -1,4 +1,4 @@
-"""Where a run stands: epoch, loss, validation figure, time left."""
+"""Shows the progress of a run: epoch, loss, validation metrics and time left."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 
 class Progress(ProgressBar):
-    """One bar over all epochs in a terminal; without one, a line an epoch.
+    """Shows one bar over all epochs in a terminal; without a terminal, prints one line per epoch.
 
-    The time left is of the epochs that are left at most: early stopping may end the run before.
+    The time left is an upper limit, because early stopping may end the run before the last planned epoch.
     """
 
     def __init__(self) -> None:
@@ -24,15 +24,15 @@ class Progress(ProgressBar):
         self._begun: tuple[float, int] = (0.0, 0)
 
     def disable(self) -> None:
-        """Called by Lightning on all processes but the first."""
+        """Turn the output off; Lightning calls this on all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """The contrary of `disable`."""
+        """Turn the output on."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count, behind what a resumed run has done."""
+        """Start the clock and the bar; a resumed run starts at the epochs that are already done."""
         self._begun = (time.monotonic(), trainer.current_epoch)
         if self._enabled and sys.stderr.isatty():
             done = trainer.current_epoch * trainer.num_training_batches
@@ -42,12 +42,12 @@ class Progress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar."""
+        """Advance the bar by one batch."""
         if self._bar is not None:
             self._bar.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say how the epoch went."""
+        """Show the line of the epoch."""
         if not self._enabled:
             return
         line = self.line(trainer)
@@ -57,7 +57,7 @@ class Progress(ProgressBar):
             print(line, flush=True)
 
     def line(self, trainer: Trainer) -> str:
-        """Epoch, loss, validation figures, time left."""
+        """Return the epoch, loss, validation metrics and time left as text."""
         done, last = trainer.current_epoch + 1, trainer.max_epochs or -1
         figures = trainer.callback_metrics
         names = [name for name in ("train/loss", *sorted(figures)) if name in figures]
@@ -74,7 +74,7 @@ class Progress(ProgressBar):
             self._bar = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """As at the end."""
+        """Close the bar after an error, too."""
         self.on_train_end(trainer, pl_module)
 
 

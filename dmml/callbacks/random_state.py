@@ -1,4 +1,4 @@
-"""The random generators of a process: seeded, kept and put back."""
+"""Seeds, saves and restores the random generators of a process."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def seed_all(text: str) -> None:
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries and classes of a user's own may draw from the legacy generator
+    np.random.seed(seed)  # noqa: NPY002 - other libraries and a user's classes may draw from the legacy generator
 
 
 def random_state() -> dict[str, Any]:
-    """Of every generator, in a form that `weights_only` reads."""
+    """Return the state of every generator, in a form that `weights_only=True` can load."""
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     version, internal, gauss = random.getstate()
     return {
@@ -31,7 +31,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """See `random_state`."""
+    """Restore the state that `random_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])

@@ -1,4 +1,4 @@
-"""No work is lost: a checkpoint at every epoch and at a signal, from which a run goes on bit for bit."""
+"""Writes a checkpoint after every epoch and at a signal, from which a run can be resumed bit for bit."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ _PASSED = ("ready", "started", "processed", "completed")
 
 
 class Resumable(Checkpoint):
-    """Writes `last.ckpt` when an epoch is over and when the run is asked to stop, and makes going on exact.
+    """Writes `last.ckpt` after each epoch and when a signal stops the run, and makes a resumed run identical.
 
-    The random generators of every process are seeded anew at the start of each epoch, from the run's seed, the epoch
-    and the rank; a run resumed at an epoch therefore is the undisturbed one, and the order of the patients follows
-    from the epoch as well (`dmml.data.samplers`). At a signal (SIGTERM, Ctrl-C, SIGUSR1, SIGUSR2) the step is finished,
-    the state of the generators and the sums of the epoch's metrics are written with the checkpoint, and
-    `TrainingStopped` is raised; the resumed run leaves out the batches that the epoch has had. A signal in the
-    validation after an epoch is not kept waiting: the state from before the epoch's last optimiser step is written,
-    and the resumed run does that step and the validation again.
+    The random generators of every process are seeded again at the start of each epoch, from the run's seed, the epoch
+    and the rank. The order of the patients also follows from the epoch (`dmml.data.samplers`). A run that is resumed at
+    an epoch is therefore identical to an uninterrupted one.
+
+    At a signal (SIGTERM, Ctrl-C, SIGUSR1, SIGUSR2) the current step is finished, the state of the generators and the
+    sums of the epoch's metrics are saved with the checkpoint, and `TrainingStopped` is raised. The resumed run skips
+    the batches that the epoch has already had. A signal in the validation at the end of an epoch stops the run without
+    waiting for the validation to finish: the state before the epoch's last optimiser step is saved, and the resumed run
+    repeats that step and the validation.
 
     Args:
-        folder: Where `last.ckpt` goes; None = `<default_root_dir>/checkpoints`.
-        every: With several processes, ask each other for signals every so many batches: asking costs a round trip.
+        folder: Folder of `last.ckpt`; None = `<default_root_dir>/checkpoints`.
+        every: With several processes, the number of batches between two exchanges of signals, each of which costs a
+            round trip.
     """
 
     def __init__(self, folder: str | None = None, every: int = 10):
@@ -45,28 +48,28 @@ class Resumable(Checkpoint):
         self.folder, self.every = folder, every
         self.signals = StopSignals()
         self._seed: int | None = None
-        self._within: dict[str, Any] = {}  # of a checkpoint within an epoch: random, sums
+        self._within: dict[str, Any] = {}  # random states and sums, for a checkpoint within an epoch
         self._resumed: dict[str, Any] = {}
-        self._before_last: dict[str, Any] | None = None  # the checkpoint from before the epoch's last step
+        self._before_last: dict[str, Any] | None = None  # the checkpoint before the epoch's last step
         self._validated, self._shortest = 0, 0
 
     # ---- state -------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's seed, and where the epoch stands."""
+        """Return the run's seed and the state within the epoch."""
         return {"seed": self._seed, "within": self._within}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `state_dict`."""
+        """Restore the state that `state_dict` returned."""
         self._seed, self._resumed = state_dict["seed"], dict(state_dict["within"])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Whether early stopping has spoken, and how many processes there are, stands in no other state."""
+        """Save whether training is to stop, and the number of processes; no other state contains them."""
         checkpoint["dmml_stopping"] = bool(trainer.should_stop)
         checkpoint["dmml_processes"] = trainer.world_size
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with other data or another number of processes; stop where the run had stopped."""
+        """Refuse to resume with other data or another number of processes; restore an earlier decision to stop."""
         fitted = checkpoint.get("hyper_parameters", {}).get("fitted") or {}
         before, now = fitted.get("hashes") or {}, (getattr(pl_module, "fitted", None) or {}).get("hashes") or {}
         changed = [name for name in before if before[name] != now.get(name)]
@@ -84,7 +87,7 @@ class Resumable(Checkpoint):
             )
         trainer.should_stop = trainer.should_stop or bool(checkpoint.get("dmml_stopping"))
         for callback in trainer.checkpoint_callbacks:
-            # Lightning saves this score and does not load it; no later epoch sets it unless one is better.
+            # Lightning saves this score but does not load it, and later epochs only set it if they are better.
             state = (checkpoint.get("callbacks") or {}).get(callback.state_key)
             if trainer.state.fn == "fit" and isinstance(callback, ModelCheckpoint) and state:
                 callback.current_score = state.get("current_score")
@@ -92,10 +95,10 @@ class Resumable(Checkpoint):
     # ---- the course of a run -----------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checkpoints, this one's and others', are written whole or not at all, and Lightning writes none at a signal."""
+        """Make all callbacks write checkpoints atomically, and keep Lightning from writing one at a signal."""
         environment = trainer._accelerator_connector.cluster_environment
         if stage == "fit" and isinstance(environment, SLURMEnvironment):
-            environment.auto_requeue = False  # its hpc_ckpt_*.ckpt would be gone on from, whatever was asked
+            environment.auto_requeue = False  # a fit without ckpt_path would resume from its hpc_ckpt_*.ckpt
         if stage == "fit" and type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         if stage == "fit" and any(type(callback) is EMAWeightAveraging for callback in trainer.callbacks):
@@ -105,7 +108,7 @@ class Resumable(Checkpoint):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals; take up the thread of a resumed run."""
+        """Install the signal handlers, and restore the state of a resumed run."""
         self.signals.install()
         if self._seed is None:
             self._seed = torch.initial_seed() % 2**63
@@ -118,8 +121,8 @@ class Resumable(Checkpoint):
         if self._resumed:
             set_random_state(self._resumed["random"][trainer.global_rank])
         else:
-            loop.restarting = False  # a whole epoch is over: the next one begins as it always does
-        # The loader was made, and its workers began to read, before Lightning knew where the run stands.
+            loop.restarting = False  # the checkpoint is between epochs: the next one starts as usual
+        # The loader was made, and its workers began to read, before Lightning had restored the progress of the run.
         done = loop.epoch_loop.batch_progress.current.ready if self._resumed else 0
         for loader in loop._combined_loader.flattened:
             if hasattr(loader.sampler, "resume"):
@@ -127,7 +130,7 @@ class Resumable(Checkpoint):
         iter(loop._data_fetcher)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the epoch that is over, and seed the one that begins."""
+        """Save the finished epoch, and seed the generators for the next one."""
         if trainer.fit_loop.epoch_loop._batches_that_stepped:
             self._save(trainer)
             self._stop_if_asked(trainer)
@@ -137,7 +140,7 @@ class Resumable(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Restore an epoch's sums as they come up; stop if asked to, and gradients are not half-way."""
+        """Restore the epoch's sums as their metrics are logged; stop at a signal unless gradients are accumulating."""
         if self._resumed:
             _add_sums(trainer, self._resumed["sums"][trainer.global_rank])
         loop = trainer.fit_loop
@@ -152,13 +155,13 @@ class Resumable(Checkpoint):
         if signum := self.signals.anywhere(trainer):
             for callback in trainer.callbacks:
                 if isinstance(callback, NanGuard):
-                    callback.look(trainer)  # it would look a step later, and what is bad would be saved
+                    callback.look(trainer)  # its check comes a step later, and a bad state would be saved
             self._stand_within(trainer)
             self._save(trainer)
             self._stop(trainer, signum)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop before the validation that ends an epoch, if asked to."""
+        """Stop before the validation at the end of an epoch, if there is a signal."""
         if self._ends_epoch(trainer):
             self._validated = 0
             self._shortest = min(gather(trainer, sum(trainer.num_val_batches)))
@@ -173,7 +176,7 @@ class Resumable(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop in that validation, if asked to; processes ask each other while all of them have batches."""
+        """Stop within that validation at a signal; processes exchange signals while all of them have batches."""
         if not self._ends_epoch(trainer):
             return
         self._validated += 1
@@ -181,23 +184,23 @@ class Resumable(Checkpoint):
             self._stop_before_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last epoch."""
+        """Save the last epoch."""
         self.signals.remove()
         self._before_last = None
         if trainer.fit_loop.epoch_loop._batches_that_stepped:
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the signals as they were; no process waits for one that failed."""
+        """Restore the signal handlers, and end the other processes, which would wait for one that failed."""
         self.signals.remove()
         self._before_last = None
-        if not isinstance(exception, TrainingStopped):  # that is raised in each of them
+        if not isinstance(exception, TrainingStopped):  # which all processes raise
             end_others(trainer)
 
     # ---- writing -----------------------------------------------------------------------------------------------
 
     def path(self, trainer: Trainer) -> Path:
-        """Of `last.ckpt`."""
+        """Return the path of `last.ckpt`."""
         return Path(self.folder or Path(trainer.default_root_dir) / "checkpoints") / "last.ckpt"
 
     def _save(self, trainer: Trainer) -> None:
@@ -207,7 +210,7 @@ class Resumable(Checkpoint):
             logger.save()
         progress = trainer.fit_loop.epoch_progress
         kept = [dict(vars(part)) for part in (progress.total, progress.current)]
-        if not self._within:  # between two epochs: the next has not begun
+        if not self._within:  # between two epochs: count the next one as not started
             for part in (progress.total, progress.current):
                 vars(part).update(dict.fromkeys(_PASSED, part.processed))
         try:
@@ -218,13 +221,13 @@ class Resumable(Checkpoint):
             self._within = {}
 
     def _stand_within(self, trainer: Trainer) -> None:
-        """Note where every process stands within the epoch."""
+        """Collect the random states and sums of all processes within the epoch."""
         mine = {"random": random_state(), "sums": _sums(trainer)}
         states = gather(trainer, mine)
         self._within = {key: [state[key] for state in states] for key in mine}
 
     def _is_before_last(self, trainer: Trainer, batch_idx: int) -> bool:
-        """Whether one optimiser step of the epoch is left, after which it is validated."""
+        """Whether one optimiser step of the epoch is left, and a validation follows it."""
         last = trainer.num_training_batches - 1
         if trainer.fast_dev_run or not trainer.enable_validation or trainer.val_check_batch != last + 1:
             return False
@@ -253,11 +256,11 @@ class Resumable(Checkpoint):
 
 
 def _on_cpu(part: Any) -> Any:
-    """A copy that training does not write into, outside the device's memory."""
+    """Return a copy in CPU memory that training does not modify."""
     if isinstance(part, torch.Tensor):
         return part.detach().to("cpu", copy=True)
     if isinstance(part, dict):
-        copied = copy(part)  # of its own kind: OrderedDict, and what a library derives from dict
+        copied = copy(part)  # keeps its type: OrderedDict and other subclasses of dict
         copied.update({key: _on_cpu(value) for key, value in part.items()})
         return copied
     if type(part) in (list, tuple):
@@ -266,7 +269,7 @@ def _on_cpu(part: Any) -> Any:
 
 
 def _sums(trainer: Trainer) -> dict[str, list[torch.Tensor]]:
-    """Value and weight of every mean that the epoch is gathering."""
+    """Return value and weight of every mean that is accumulated over the epoch."""
     results = trainer.fit_loop.epoch_loop._results
     found = {}
     for name, metric in results.items():
@@ -276,7 +279,7 @@ def _sums(trainer: Trainer) -> dict[str, list[torch.Tensor]]:
 
 
 def _add_sums(trainer: Trainer, kept: dict[str, list[torch.Tensor]]) -> None:
-    """Put what was kept before what was gathered since, and forget it; what is not logged yet waits."""
+    """Add saved sums to the current ones and remove them from `kept`; metrics that are not logged yet stay in it."""
     results = trainer.fit_loop.epoch_loop._results
     for name in [name for name in kept if name in results]:
         metric, (value, weight) = results[name], kept.pop(name)

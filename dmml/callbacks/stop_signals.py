@@ -1,4 +1,4 @@
-"""What a cluster or a user says to a run that is to stop: signals, kept until a step is done."""
+"""Signals by which a cluster or a user stops a run; they are stored until the current step is done."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1",
 
 
 class TrainingStopped(Exception):
-    """Training stopped at a signal, and what was done is saved.
+    """Training was stopped by a signal, and its state has been saved.
 
     Args:
-        signum: The signal.
-        checkpoint: Where the run goes on from.
+        signum: Number of the signal.
+        checkpoint: Path of the checkpoint from which the run can be resumed.
     """
 
     def __init__(self, signum: int, checkpoint: str):
@@ -32,21 +32,21 @@ class TrainingStopped(Exception):
 
 
 class StopSignals:
-    """Remembers the first signal that asks to stop; a second Ctrl-C interrupts at once."""
+    """Stores the first signal that requests a stop; a Ctrl-C after that interrupts at once."""
 
     def __init__(self) -> None:
         self.signum = 0
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Take the place of the handlers that are there, Lightning's among them."""
+        """Replace the current handlers, including Lightning's; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in STOPS:
             self._before[signum] = signal.signal(signum, self._remember)
 
     def remove(self) -> None:
-        """Put the former handlers back."""
+        """Restore the previous handlers."""
         for signum, handler in self._before.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
         self._before = {}
@@ -57,7 +57,7 @@ class StopSignals:
         self.signum = self.signum or signum
 
     def anywhere(self, trainer: Trainer) -> int:
-        """The signal that any of the processes was sent; the same answer in each of them."""
+        """Return the signal that any process has received, or 0; the result is the same on all of them."""
         if trainer.world_size == 1:
             return self.signum
         told = torch.tensor(self.signum, device=trainer.strategy.root_device)
@@ -66,15 +66,15 @@ class StopSignals:
 
 
 def requeue(signum: int) -> str | None:
-    """Ask SLURM to start this job again, where it runs under SLURM and was not stopped by hand.
+    """Ask SLURM to requeue this job if it runs under SLURM and was stopped by SIGUSR1 or SIGUSR2.
 
     Returns:
-        The job, or None when nothing was asked.
+        The id of the job, or None if it was not requeued.
     """
     job = os.environ.get("SLURM_JOB_ID", "")
     if os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
-    # SIGTERM comes with `scancel` as well, and SLURM itself requeues what it preempts.
+    # Not at SIGTERM: `scancel` sends it as well, and SLURM requeues preempted jobs without being asked.
     if signum not in STOPS[2:] or not re.fullmatch(r"[0-9]+(_[0-9]+)?", job) or not shutil.which("scontrol"):
         return None
     subprocess.run(["scontrol", "requeue", job], check=False)
