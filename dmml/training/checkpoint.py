@@ -173,9 +173,10 @@ def seen_before(*fitted: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_leak(path: str | Path, fitted: Mapping[str, Any], patients: Callable[[str], list[str]]) -> None:
     """Refuse a source model that was trained on patients who validate or test the model that learns from it.
 
-    The source model's inner validation patients may be those of the new model, because neither is trained on them and
-    the same split gives both models the same ones; they must not be among its test patients. A checkpoint that does not
-    record its patients, such as one saved by a plain script, causes a warning.
+    The source model's inner validation patients may be those of the new model, because the same split gives both models
+    the same ones, and the deep parts are not trained on them. A backbone is, but `start_from` does not copy it, and
+    `SubspaceStudent.fit_backbone` cross-fits the one that it copies. They must not be among the new model's test
+    patients. A checkpoint that does not record its patients, such as one saved by a plain script, causes a warning.
 
     Args:
         path: Path of the source model's checkpoint.
