@@ -190,19 +190,23 @@ class SubspaceStudent(TaughtModule):
 
     def fit_backbone(self, data: Any) -> None:
         """Copy the teacher's backbone without RNA, or fit a new one if no teacher has a backbone that matches."""
-        teacher = self._teacher[0] if self._teacher else None
-        same = teacher is not None and teacher.has_backbone and teacher.n_features == self.n_features
-        if not same or set(teacher.magnifications) != set(self.magnifications):
+        teacher = self._teacher[0] if self._teacher and self._teacher[0].has_backbone else None
+        matches = teacher is not None and teacher.n_features == self.n_features
+        matches = matches and set(teacher.magnifications) == set(self.magnifications)
+        if matches:
+            self.backbone.copy_without_rna(teacher.backbone)
+            self.fitted["backbone"] = self.backbone.layout
+        else:
             super().fit_backbone(data)
-            return
-        self.backbone.copy_without_rna(teacher.backbone)
-        self.fitted["backbone"] = self.backbone.layout
         patients = patients_of_fit(data)
-        if patients_seen(patients, patients, teacher.fitted):
-            # The teacher's backbone has seen these patients' outcomes. Fitting it once more gives cross-fitted
-            # predictions, each from a fit without the patient.
-            scores = self.scores if any(teacher.backbone.layout["programs"].values()) else None
-            self._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True, scores=scores)
+        if teacher is None or not patients_seen(patients, patients, teacher.fitted):
+            return
+        # The teacher's backbone has seen these patients' outcomes. Fitting it once more gives cross-fitted predictions,
+        # each from a fit without the patient.
+        module = self if matches else teacher
+        scores = module.scores if any(teacher.backbone.layout["programs"].values()) else None
+        module._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True, scores=scores)
+        if matches:
             teacher.cross_fit_as(self)
 
     def _reads_rna(self) -> bool:

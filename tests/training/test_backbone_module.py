@@ -136,6 +136,18 @@ def test_without_a_backbone_nothing_of_it_is_left(cohort, tmp_path):
         assert output.backbone_programs == {}
 
 
+def test_a_teacher_of_other_magnifications_is_cross_fitted_too(fits, cohort, tmp_path):
+    """It judges the student on inner validation patients, whose outcomes its backbone has seen."""
+    student = SubspaceStudent(width=16, teacher=fits["teacher"][1], magnifications=[20])
+    seen = []
+    on_fit_end = student.on_fit_end
+    student.on_fit_end = lambda: (seen.append(student._teacher[0]._cross_fitted), on_fit_end())
+    data = data_of(cohort)
+    quiet_trainer(tmp_path, max_epochs=1).fit(student, data)
+    assert seen[0].knows([*data.patients("train"), *data.patients("val")])
+    assert student._teacher[0]._cross_fitted is None
+
+
 def test_a_fit_without_a_data_module_says_that_it_has_no_backbone():
     options = {
         "n_features": 4,
