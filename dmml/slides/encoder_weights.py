@@ -1,4 +1,4 @@
-"""Weights of encoders: tensors from local files, never unpickled; fitted to a model by name; hashed."""
+"""Weights of encoders: read from local files without unpickling, matched to a model by name, and hashed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "student", 
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file or of a PyTorch file, which is never unpickled beyond tensors.
+    """Read the tensors of a safetensors file or of a PyTorch file, of which nothing but tensors is unpickled.
 
     Raises:
-        InputError: Not such a file.
+        InputError: It is not such a file.
     """
     try:
         if path.suffix == ".safetensors":
@@ -47,12 +47,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def fitting_tensors(
     state: Mapping[str, torch.Tensor], reference: Mapping[str, torch.Tensor], path: Path
 ) -> dict[str, torch.Tensor]:
-    """Pick from a file what a model needs, under the model's names; a common prefix such as `module.` is stripped.
+    """Pick the tensors that a model needs, under the model's names; a common prefix such as `module.` is stripped.
 
     Args:
-        state: Tensors of the file; more than needed (a classifier, a second network) is left out.
+        state: Tensors of the file; those that the model does not need (a classifier, a second network) are left out.
         reference: `state_dict()` of the model.
-        path: For messages.
+        path: The file, for messages.
 
     Raises:
         InputError: A tensor is missing or has another shape.
@@ -75,7 +75,7 @@ def fitting_tensors(
 
 
 def tensor_hash(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors, in the order of the names."""
+    """SHA-256 over the names, types, shapes and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Tile encoders: timm and hub models, torchvision's ResNet-50 and pathology models by name, with any local weights."""
+"""Tile encoders: timm and hub models, torchvision's ResNet-50, and pathology models by name, with any local weights."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 DEFAULT = lite0_weights.NAME
 PRECISIONS = {"32": None, "bf16": "bfloat16", "16": "float16"}
-"""Precision → type that matrix products and convolutions run in; what comes out is float32 in every case"""
+"""Precision → type in which matrix products and convolutions run; the output is always float32"""
 _TILE_PX = 224
 _LARGEST_BATCH = 512
 
 
 class Encoder:
-    """A frozen network from tiles to features.
+    """A frozen network that maps tiles to features.
 
-    Every call of the network has `batch_size` tiles, the last one filled up with blanks: libraries choose their way of
-    multiplying by the size, so this is what makes a feature independent of what else was encoded with it.
+    Every call of the network has `batch_size` tiles, and blanks fill up the last one. Libraries choose their
+    multiplication algorithm by the size, so a feature is independent of the other tiles only if the size is constant.
 
     Args:
-        name: What it is called in a store.
+        name: Name of the encoder in a store.
         model: Network from (n, 3, size, size) to (n, D).
         preprocessing: `mean` and `std` of each channel for pixels in 0–1, and `size` in px.
-        device: Where it runs; CUDA where there is one when None.
+        device: Device on which it runs; None means CUDA if available.
         precision: `32`, `bf16` or `16`.
-        compiled: Run it through `torch.compile`.
+        compiled: Whether to run it through `torch.compile`.
 
     Attributes:
         name: As given.
         dim: D.
-        weights: SHA-256 of the tensors, whatever file they came from.
+        weights: SHA-256 of the tensors, which does not depend on the file that they came from.
         preprocessing: As given.
-        batch_size: Tiles that one call takes; halved when memory does not suffice.
+        batch_size: Tiles per call of the network; halved when memory does not suffice.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Encoder:
         self.weights = tensor_hash(model.state_dict())
         # Convolutions on channels-last tensors are 1.3 to 3 times faster on CPUs, and no slower on GPUs.
         self._model = model.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        # A batch beyond what the caches hold is slower on a CPU: 26 tiles/s at 8, 19 at 32 on one core.
+        # A batch that exceeds the caches is slower on a CPU: 26 tiles/s at 8 tiles, 19 at 32, on one core.
         self.batch_size = 8 * torch.get_num_threads() if self.device.type == "cpu" else 128
         mean, std = (torch.tensor(self.preprocessing[key], dtype=torch.float32) for key in ("mean", "std"))
         self._scale = (1 / (255 * std)).view(1, 3, 1, 1).to(self.device)
@@ -79,7 +79,7 @@ class Encoder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a store keeps of its encoder: `name`, `weights`, `dim`, `preprocessing`."""
+        """What a store records of its encoder: `name`, `weights`, `dim`, `preprocessing`."""
         return {"name": self.name, "weights": self.weights, "dim": self.dim, "preprocessing": self.preprocessing}
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ class Encoder:
         return self.finish(self.start(tiles))
 
     def start(self, tiles: np.ndarray) -> list[torch.Tensor]:
-        """Begin to encode tiles, which are copied; a GPU goes on by itself. See `__call__`."""
+        """Begin to encode a copy of the tiles; a GPU works on while the caller continues. See `__call__`."""
         if tiles.ndim != 4 or tiles.shape[-1] != 3 or tiles.dtype != np.uint8:
             raise ValueError(f"tiles must be (n, H, W, 3) uint8, not {tiles.shape} {tiles.dtype}")
         parts, done = [], 0
@@ -110,16 +110,16 @@ class Encoder:
         return parts
 
     def finish(self, started: list[torch.Tensor]) -> np.ndarray:
-        """Features (n, D) float32 of what was started."""
+        """Return the features (n, D) float32 of tiles that `start` began to encode."""
         if not started:
             return np.zeros((0, self.dim), np.float32)
         return np.concatenate([part.cpu().numpy() for part in started])
 
     def find_batch_size(self) -> int:
-        """Find by trial the largest batch, by powers of two, that fits into the memory of a GPU; the CPU's is known.
+        """Find by trial the largest batch, among powers of two, that fits into a GPU's memory; a CPU keeps its size.
 
         Returns:
-            `batch_size`, half of what fits, so that the batch after it can be prepared meanwhile.
+            `batch_size`, half of what fits, so that the next batch can be prepared in the meantime.
         """
         if self.device.type == "cpu":
             return self.batch_size
@@ -147,7 +147,7 @@ class Encoder:
             torch.inference_mode(),
             torch.autocast(self.device.type, getattr(torch, half or "bfloat16"), enabled=half is not None),
         ):
-            # (n, H, W, 3) seen as (n, 3, H, W) is channels-last as it lies.
+            # An (n, H, W, 3) array seen as (n, 3, H, W) already has the channels-last memory layout.
             x = torch.tensor(np.ascontiguousarray(tiles)).to(self.device).permute(0, 3, 1, 2)
             x = x.to(torch.float32).mul_(self._scale).add_(self._shift)
             size = int(self.preprocessing["size"])
@@ -174,15 +174,14 @@ def load_encoder(
     Args:
         name: A name of `dmml.slides.known_encoders`, a timm model (`resnet50.a1_in1k`), a hub name
             (`hf-hub:owner/model`), or the default.
-        weights: Local file of tensors (safetensors, or a PyTorch state dict). None: the default encoder takes its
-            installed package, any other fetches what its name stands for, which is the only thing here that uses a
-            network.
-        device: Where it runs.
+        weights: Local file of tensors (safetensors, or a PyTorch state dict). If None, the default encoder uses its
+            installed package, and any other encoder downloads its weights, which is the only use of a network here.
+        device: Device on which it runs.
         precision: `32`, `bf16` or `16`.
-        compiled: Run it through `torch.compile`.
+        compiled: Whether to run it through `torch.compile`.
 
     Raises:
-        InputError: Unknown name, weights that cannot be had or do not fit.
+        InputError: The name is unknown, or the weights cannot be obtained or do not fit.
     """
     check_weights(name, weights)
     check_precision(precision)
@@ -200,10 +199,11 @@ def load_encoder(
 
 
 def check_weights(name: str, weights: str | Path | None) -> None:
-    """Refuse, without importing torch, weights that are not there.
+    """Check, without importing torch, that the weights exist.
 
     Raises:
-        InputError: Unknown short name, no such file, or the default encoder's package is not installed.
+        InputError: The name is a misspelt short name, the file does not exist, or the default encoder's package is not
+            installed.
     """
     check_name(name)
     if weights is not None and not Path(weights).is_file():
@@ -213,10 +213,10 @@ def check_weights(name: str, weights: str | Path | None) -> None:
 
 
 def check_precision(precision: str) -> str:
-    """Refuse a precision that there is not.
+    """Check that the precision is a supported one, and return it.
 
     Raises:
-        InputError: Neither 32, bf16 nor 16.
+        InputError: It is neither 32, bf16 nor 16.
     """
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: give one of {', '.join(PRECISIONS)}")

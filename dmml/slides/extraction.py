@@ -1,4 +1,4 @@
-"""What an extraction is asked for, what it did, and the store that it writes to."""
+"""Options and outcome of an extraction, and the store that it writes to."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
 
 @dataclass
 class Extraction:
-    """What a run did."""
+    """The outcome of a run."""
 
     written: list[str] = field(default_factory=list)
-    """Slides that it wrote"""
+    """Slides that this run wrote"""
     changed: list[str] = field(default_factory=list)
-    """Those of them that were there before, from a file that has changed since"""
+    """Slides that the store already held, but whose file has changed since"""
     passed_over: list[str] = field(default_factory=list)
-    """Slides that were there already"""
+    """Slides that were skipped because the store already held them"""
     elsewhere: list[str] = field(default_factory=list)
     """Slides that another process is working on"""
     failures: list[Failure] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
     unscaled: list[Path] = field(default_factory=list)
-    """Plain images in folders that were skipped, since nothing states their µm per pixel"""
+    """Plain images in folders that were skipped because nothing states their µm per pixel"""
     missing: list[str] = field(default_factory=list)
-    """Names in the manifest that no file has"""
+    """Names in the manifest without a matching file"""
     warnings: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
-    """{slide that was written: which page of its file was taken, which levels were ignored}"""
+    """{slide that was written: which page of its file was read, which levels were ignored}"""
     shard: Shard | None = None
     tiles: int = 0
-    """Tiles of the slides written"""
+    """Number of tiles of the slides that were written"""
     known: int = 0
-    """Those of them that an earlier run had encoded before it was cut off"""
+    """How many of these tiles an earlier, interrupted run had already encoded"""
     seconds: float = 0.0
     qc: str = ""
-    """Path of the page that was written"""
+    """Path of the QC page that was written"""
     qc_file: str = ""
-    """Path to write it to"""
+    """Path to which the QC page is to be written"""
     failures_file: str = ""
     estimate: Estimate | None = None
-    """What a dry run found; nothing was written"""
+    """Result of a dry run, which writes nothing"""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How slides are extracted; see `dmml.slides.extract.extract`."""
+    """How slides are extracted; `dmml.slides.extract.extract` describes the fields."""
 
     encoder: str | Encoder | None = None
     weights: str | Path | None = None
@@ -76,10 +76,10 @@ class Options:
     dry_run: bool = False
 
     def check(self) -> tuple[int, ...]:
-        """Refuse what cannot be meant; the magnifications in order.
+        """Check the options and return the magnifications from coarse to fine.
 
         Raises:
-            InputError: Names the option.
+            InputError: An option has an impossible value; the message names it.
         """
         from dmml.slides.encoders import DEFAULT, check_precision, check_weights
 
@@ -102,17 +102,17 @@ class Options:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What the store keeps of them: all that changes what stands in it, beside encoder and magnifications."""
+        """Options that the store keeps: all that affect its contents, except for the encoder and the magnifications."""
         own = None if isinstance(self.encoder, str | None) else self.encoder.precision
-        precision = own if own and self.precision == "32" else self.precision  # an encoder of one's own has its own
+        precision = own if own and self.precision == "32" else self.precision  # a caller's encoder has a precision
         return {"tissue": self.tissue, "least_tissue": self.least_tissue, "precision": precision}
 
 
 def open_for_writing(out: str, encoder: Encoder, magnifications: tuple[int, ...], chosen: Options) -> FeatureStore:
-    """The store at `out`, made where there is none.
+    """Open the store at `out`, or create it if it does not exist.
 
     Raises:
-        InputError: It was made otherwise.
+        InputError: The store was made with another encoder or other options.
     """
     from dmml.store import FeatureStore
 

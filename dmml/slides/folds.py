@@ -1,6 +1,6 @@
-"""Folds: strips where tissue lies double, so that both dyes are about twice as dense as in the rest of the slide.
+"""Finds folds: strips of doubled tissue, in which both dyes are about twice as dense as in the rest of the slide.
 
-Dense nuclei raise haematoxylin alone, blood and keratin raise eosin alone; what raises both, in a strip, is a fold.
+Dense nuclei raise only haematoxylin, blood and keratin raise only eosin; a strip in which both are raised is a fold.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import numpy as np
 from scipy import ndimage
 
 DYES = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11))
-"""Optical density of haematoxylin and eosin in red, green and blue (Ruifrok and Johnston 2001), unit vectors nearly"""
+"""Optical density of haematoxylin and eosin in red, green and blue (Ruifrok and Johnston 2001), nearly unit vectors"""
 FOLD_RATIO = 1.6
-"""Both dyes at this many times their median in the slide's tissue; two layers have 2, blurred at the edges"""
+"""A fold has at least this many times the median of both dyes in the tissue; two layers have 2, less at blurred edges"""
 LEAST_LENGTH_UM, LEAST_STRETCH = 300.0, 4.0
-"""A fold is at least this long, and this many times longer than wide"""
+"""A fold is at least this long, and at least this many times longer than wide"""
 LEAST_DENSITY = 0.05
-"""Median density of a dye below which the slide is not stained with both, and nothing is called a fold"""
+"""Median density of a dye below which the slide is not stained with both dyes, so that no folds are marked"""
 
 
 def fold_mask(density: np.ndarray, tissue: np.ndarray, mpp: float) -> np.ndarray:
@@ -43,7 +43,7 @@ def fold_mask(density: np.ndarray, tissue: np.ndarray, mpp: float) -> np.ndarray
     folds = nothing
     for label, box in enumerate(ndimage.find_objects(labels, max_label=n), start=1):
         part = labels[box] == label
-        # Length along the main axis and width by area: a bent strip is still longer than it is wide.
+        # Length is the diagonal of the bounding box, and width is area over length: this holds for bent strips, too.
         length = np.hypot(*(side.stop - side.start for side in box))
         width = part.sum() / max(length, 1.0)
         if length * mpp >= LEAST_LENGTH_UM and length >= LEAST_STRETCH * max(width, 1.0):

@@ -1,4 +1,4 @@
-"""Where the tiles of one slide lie: its tissue, the grid over it, and what is told of the slide, before a tile is read."""
+"""Decides where the tiles of a slide lie, from its tissue and the grid over it, and collects the slide's attributes."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ MASK_PX = 256
 _BLACK = 32
 """Brightness that almost no pixel of a black picture reaches"""
 _GREY = 3
-"""Levels by which the channels of a grey picture differ at most, after JPEG"""
+"""Largest difference between the channels of a grey picture after JPEG compression, in grey levels"""
 _CONTRAST = 30
-"""Levels between dark and bright from which a picture shows more than glass"""
+"""Difference between dark and bright, in grey levels, from which a picture shows more than glass"""
 
 
 @dataclass(frozen=True)
 class SlideRequest:
-    """A slide that is to be encoded, and how; all that a reading process needs."""
+    """A slide to encode, with all settings that a reading process needs."""
 
     path: Path
     magnifications: tuple[int, ...]
     mpp: float | None = None
-    """µm per pixel from the user, used only where the slide tells none"""
+    """µm per pixel from the user, used only if the slide does not state it"""
     least_tissue: float = LEAST_TISSUE
     tissue: str = DEFAULT_TISSUE
-    """Name of the function that finds tissue"""
+    """Name of the method that finds tissue"""
     mpp_from: str = GIVEN
-    """Where the user gave `mpp`"""
+    """Where the user specified `mpp`"""
 
 
 @dataclass
 class Layout:
-    """Where the tiles of a slide lie, before any of them is read."""
+    """Positions of the tiles of a slide, determined before any tile is read."""
 
     tiles: dict[int, Tiles]
     thumbnail: np.ndarray
@@ -51,16 +51,16 @@ class Layout:
     mask: np.ndarray
     """(H, W) uint8, 255 = tissue, long side at most 256 px"""
     attributes: dict[str, Any]
-    """What a store keeps of the slide"""
+    """Attributes of the slide that the store keeps"""
 
 
 def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     """Find the tissue of a slide and lay tiles on it.
 
     Raises:
-        SlideError: No tile holds tissue (state `no_tissue`), or the function that finds it failed (`tissue_failed`).
+        SlideError: No tile holds tissue (state `no_tissue`), or the method that finds tissue failed (`tissue_failed`).
     """
-    from dmml.slides.tissue import find_tissue, mask_scale  # imports scipy, which a look at a file does not need
+    from dmml.slides.tissue import find_tissue, mask_scale  # imports scipy, which a mere check of a file does not need
 
     judged_at = max(JUDGED_AT, *request.magnifications)
     scale = mask_scale(slide.size_um, tile_um(judged_at))
@@ -71,7 +71,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     except InputError as error:
         raise SlideError("tissue_failed", f"{slide.path}: {error}") from error
     if unreadable:
-        findings["unreadable"] = unreadable  # white there, so that no tile is laid, and none is missed
+        findings["unreadable"] = unreadable  # recorded, since these white areas get no tiles and nobody would notice
     share = tissue_share(mask, scale, tile_um(judged_at), slide.size_um)
     tiles = lay_tiles(share, judged_at, request.magnifications, request.least_tissue)
     if not len(tiles[max(request.magnifications)]):
@@ -102,7 +102,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
 
 
 def _colourless(picture: np.ndarray) -> str:
-    """What to do about a slide that shows no stain at all, such as one channel of several; empty for others."""
+    """Advice about a slide without any stain, such as a single channel of several; empty for other slides."""
     low, high = np.quantile(picture.max(axis=2), (0.05, 0.95))
     if high < _BLACK:
         return "it is black throughout, as 16-bit pixels are that use few of their bits: convert it to 8 bits a channel"
@@ -118,7 +118,7 @@ def _small_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[np.ndarray, float]:
-    """A picture of at most 512 px a side, and its µm/px; small slides keep the pixels of a finer reading."""
+    """Make a picture of at most 512 px a side, and return its µm/px too; small slides are read again at a finer scale."""
     longest = max(slide.size_um)
     mpp = max(longest / THUMBNAIL_PX, slide.mpp)
     if mpp < picture_mpp:

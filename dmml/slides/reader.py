@@ -1,4 +1,4 @@
-"""Opens a slide and reads it in µm: no level, no downsample and no objective power leaves this file."""
+"""Opens a slide and reads it in µm, so that no other module deals with levels, downsamples or objective powers."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from dmml.slides.mpp import SlideError, check_given
 from dmml.slides.opening import open_slide
 
 COARSEST = 1.25
-"""A slide is refused where its pixels are larger than wanted by more than this: what was not scanned is not made up"""
+"""A slide is refused if its pixels are more than this many times larger than wanted: unscanned detail is not made up"""
 SMALL_PIXELS = 64_000_000
-"""Pixels of the finest level up to which the whole of it is decoded to find tissue, in one or two seconds"""
+"""Largest finest level, in pixels, that is decoded completely to find tissue; this takes one or two seconds"""
 _TOLERANCE = 1.01
 _WHOLE = 1e-3
-"""Pixels by which a place may miss a whole pixel and still be read as one"""
+"""Fraction of a pixel by which a coordinate may deviate from a whole pixel and still be read as one"""
 _BLOCK, _SMALLEST_BLOCK = 2048, 128
 MOST_UNREADABLE = 0.2
-"""Share of a slide that may fail to decode before it is refused"""
+"""Largest share of a slide that may fail to decode; beyond it the slide is refused"""
 
 
 class Slide:
-    """A slide, read by µm. Usable as a context manager; `read` may be called from any one thread at a time.
+    """A slide that is read in µm. Usable as a context manager; only one thread at a time may call `read`.
 
     Args:
-        path: Any file that OpenSlide reads, any TIFF, or a plain image if `mpp` is given. Of a TIFF that no vendor
-            has made, the largest tiled page is the slide, whatever comes before it.
-        mpp: µm per pixel, used only where the slide tells none.
+        path: Any file that OpenSlide reads, any TIFF, or a plain image if `mpp` is given. In a TIFF without a vendor's
+            metadata, the largest tiled page is the slide, even if other pages precede it.
+        mpp: µm per pixel, used only if the slide does not state it.
 
     Attributes:
         dimensions: (width, height) in pixels of the finest level.
         mpp: µm per pixel of the finest level.
-        mpp_source: Property that told it.
-        reader: `openslide:<vendor>`, `tiff:page <n>` where OpenSlide would take another page, or `pillow`.
+        mpp_source: Property from which `mpp` was read.
+        reader: `openslide:<vendor>`, `tiff:page <n>` if OpenSlide would read another page, or `pillow`.
         unreadable_um2: Area of the last `overview` that could not be decoded, µm².
 
     Raises:
-        SlideError: Missing, cannot be opened, no mpp, or pixels that are not square.
+        SlideError: The file is missing, cannot be opened, has no µm per pixel, or its pixels are not square.
     """
 
     def __init__(self, path: str | Path, mpp: float | None = None):
@@ -71,7 +71,7 @@ class Slide:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._handle.close()
 
     @property
@@ -81,12 +81,12 @@ class Slide:
 
     @property
     def notes(self) -> list[str]:
-        """Notes for the user: which page was read, and which levels were found to be wrong so far."""
+        """Notes for the user: which page was read, and which levels have been rejected so far."""
         return [*self._page_notes, *self._levels.notes]
 
     @property
     def series(self) -> str | None:
-        """Id of the DICOM series, of which every file opens the same slide; None for other formats."""
+        """Id of the DICOM series, any file of which opens the same slide; None for other formats."""
         return self._series
 
     def check_scale(self, magnifications: Sequence[int]) -> None:
@@ -105,34 +105,34 @@ class Slide:
             )
 
     def read(self, x_um: float, y_um: float, width: int, height: int, mpp: float) -> np.ndarray:
-        """Read a rectangle, area-resampled from the nearest level that is at least as fine.
+        """Read a rectangle, area-resampled from the coarsest level that is at least as fine as wanted.
 
         Args:
-            x_um: Left edge, µm from the slide's origin; the place is kept to a fraction of a pixel.
-            y_um: Upper edge.
-            width: Pixels wanted.
-            height: Pixels wanted.
-            mpp: µm per pixel wanted.
+            x_um: Left edge, µm from the slide's origin; it need not fall on a whole pixel.
+            y_um: Upper edge, likewise.
+            width: Width of the result, pixels.
+            height: Height of the result, pixels.
+            mpp: µm per pixel of the result.
 
         Returns:
-            (height, width, 3) uint8; what lies outside the slide is white.
+            (height, width, 3) uint8; everything outside the slide is white.
 
         Raises:
-            SlideError: The file cannot be decoded there (state `unreadable`).
+            SlideError: This part of the file cannot be decoded (state `unreadable`).
         """
         return self._read(x_um, y_um, width, height, mpp, *self._level(mpp))
 
     def _read(
         self, x_um: float, y_um: float, width: int, height: int, mpp: float, level: int, step: float
     ) -> np.ndarray:
-        """As `read`, from a level of `step` µm per pixel."""
+        """Do what `read` does, from the given level, which has `step` µm per pixel."""
         box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
         if self._is_whole(level, box, width, height):
             return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
-        # Area means by a power of two, on the grid that a pyramid's level would have, so that a slide gives the same
-        # pixels whether or not it has such a level. The filter does the rest, below a factor of two.
+        # Area means by a power of two, on the grid that a level of the pyramid would have, so that a slide gives the
+        # same pixels whether or not it has such a level. The filter does the rest, which is below a factor of two.
         factor = 2 ** max(0, int(math.log2(mpp / step) + _WHOLE))
-        margin = math.ceil(2 * mpp / step / factor) + 1  # what the filter sees beyond the box
+        margin = math.ceil(2 * mpp / step / factor) + 1  # the filter also uses pixels outside the box
         left, top = ((math.floor(value / factor) - margin) * factor for value in box[:2])
         right, bottom = ((math.ceil(value / factor) + margin) * factor for value in box[2:])
         region, (left, top) = self._region(level, left, top, right - left, bottom - top)
@@ -140,19 +140,20 @@ class Slide:
         return np.asarray(region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=tuple(box)))
 
     def overview(self, mpp: float, from_finest: bool = True) -> np.ndarray:
-        """The whole slide at a coarse scale, read block by block so that memory does not grow with a missing pyramid.
+        """Read the whole slide at a coarse scale, block by block so that a missing pyramid does not cost memory.
 
-        A place that cannot be decoded stays white, and counts in `unreadable_um2`. A small slide is read from its finest
-        level, so that its tissue, and its tiles, do not depend on how the other levels were made and compressed; of a
-        large one that would take minutes, and the coarsest sound level is read, as it is where the finest is damaged.
+        Parts that cannot be decoded stay white and count in `unreadable_um2`. A small slide is read from its finest
+        level, so that its tissue and its tiles do not depend on how the other levels were made and compressed. On a
+        large slide this would take minutes, so its coarsest sound level is read, which also replaces parts of a small
+        slide whose finest level is damaged.
 
         Args:
-            mpp: µm per pixel wanted.
-            from_finest: Whether a small slide is read from its finest level; for a picture to look at, the coarsest sound
-                level will do, and takes a fraction of the time.
+            mpp: µm per pixel of the result.
+            from_finest: Whether to read a small slide from its finest level; for a picture that is only looked at, the
+                coarsest sound level is good enough and takes a fraction of the time.
 
         Returns:
-            (H, W, 3) uint8 with H = ceil(height in µm / mpp), W likewise.
+            (H, W, 3) uint8 with H = ceil(height in µm / mpp), and W likewise.
 
         Raises:
             SlideError: More than a fifth of the slide cannot be decoded.
@@ -188,7 +189,7 @@ class Slide:
     def _read_instead(
         self, left: int, top: int, width: int, height: int, mpp: float, failed: int, coarse: tuple[int, float]
     ) -> np.ndarray | None:
-        """A block of an overview from its coarse level, where that is another than the one that failed and is whole."""
+        """Read a block of an overview from the coarse level; None if that level is the one that failed or fails too."""
         if coarse[0] == failed:
             return None
         try:
@@ -197,12 +198,12 @@ class Slide:
             return None
 
     def _level(self, mpp: float) -> tuple[int, float]:
-        """The coarsest sound level that is at least as fine as `mpp`, and its µm/px; the finest if none is."""
+        """Return the coarsest sound level that is at least as fine as `mpp`, else the finest level, and its µm/px."""
         level, ratio = self._levels.coarsest(mpp * _TOLERANCE / self.mpp)
         return level, self.mpp * ratio
 
     def compare_levels(self, scales: Sequence[float]) -> None:
-        """Find out now whether the levels that `read` would use at these µm per pixel are sound; `notes` then says so."""
+        """Check now whether the levels that `read` would use at these µm per pixel are sound; `notes` lists the others."""
         for mpp in scales:
             self._level(mpp)
 
@@ -210,7 +211,7 @@ class Slide:
         return self._region(level, left, top, width, height)[0]
 
     def _is_whole(self, level: int, box: list[float], width: int, height: int) -> bool:
-        """Whether a box of a level is so many of its own pixels, which then need no resampling."""
+        """Whether a box covers whole pixels of a level one to one, so that it needs no resampling."""
         left, top = round(box[0]), round(box[1])
         whole = (left, top, left + width, top + height)
         ratio = self._handle.level_downsamples[level]
@@ -221,21 +222,21 @@ class Slide:
     def _region(
         self, level: int, left: int, top: int, width: int, height: int
     ) -> tuple[Image.Image, tuple[float, float]]:
-        """Pixels of a level on white, and the place of their corner in that level, which is not quite what was asked."""
+        """Return pixels of a level on white, and where their corner really lies, which may be off by part of a pixel."""
         across, down = self._handle.level_dimensions[level]
-        # OpenSlide lays regions that begin before the slide's origin up to a pixel off, so it is asked for none.
+        # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so none is requested.
         x, y = max(left, 0), max(top, 0)
         inside = (min(left + width, across) - x, min(top + height, down) - y)
         if min(inside) <= 0:
             return Image.new("RGB", (width, height), "white"), (left, top)
         # The corner is given in pixels of level 0 and divided by OpenSlide's own downsample: rounding it shifts a
-        # coarse level by a fraction of its pixel, and the caller's box is laid on what was really read.
+        # coarse level by a fraction of its pixel, so the caller needs the position that was really read.
         ratio = self._handle.level_downsamples[level]
         corner = (round(x * ratio), round(y * ratio))
         try:
             region = self._handle.read_region(corner, level, inside)
         except Exception as error:
-            # OpenSlide answers every later call with the same error; only a new handle reads on.
+            # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
             self._handle.close()
             self._handle = open_slide(self.path, self.mpp).handle
             raise SlideError(

@@ -1,9 +1,10 @@
-"""Where tissue is, from a small picture of the slide: optical density and Otsu, nothing to download.
+"""Finds tissue on a small picture of the slide by optical density and Otsu's threshold, without a model to download.
 
-Glass is colourless at any brightness and stained tissue is not, so what is thresholded is the colourfulness of the
-optical density, OD_c = −log10(I_c / glass_c): max_c OD_c − min_c OD_c. Ink is told from stain by its hue: eosin and
-haematoxylin take green light away most, blue and green inks red light, black ink all of it. Red and orange inks take
-green and blue away alike, as blood does, but more of it, and let all of the red pass. Coverslip edges, bubbles and dust are colourless, lines are thin, folds are dense in both dyes.
+Glass is colourless at any brightness and stained tissue is not. The threshold is therefore applied to the
+colourfulness of the optical density, OD_c = −log10(I_c / glass_c): max_c OD_c − min_c OD_c. Ink differs from stain by
+its hue: eosin and haematoxylin absorb mostly green light, blue and green inks absorb red light, and black ink absorbs
+all light. Red and orange inks absorb green and blue light equally, as blood does, but more of it, and let all red light
+pass. Coverslip edges, bubbles and dust are colourless, lines are thin, and folds are dense in both dyes.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from dmml.slides.folds import fold_mask
 from dmml.slides.grid import DEFAULT_TISSUE
 
 MASK_MPP = 8.0
-"""µm/px at which tissue is looked for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
+"""µm/px at which tissue is searched for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
 MOST_PIXELS = 8_000_000
-"""Pixels of the picture on which tissue is looked for: 22 × 22 mm at 8 µm, some 300 MB while it is worked on"""
+"""Largest picture on which tissue is searched for, in pixels: 22 × 22 mm at 8 µm/px, which takes about 300 MB"""
 _GLASS_SPREAD = 4
-"""Levels by which mask pixels of glass differ from its colour at most; pale tissue has texture"""
+"""Largest deviation of a glass pixel of the mask from the glass colour, in grey levels; pale tissue has texture"""
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.055
-"""Bounds on Otsu's threshold: below is glass with JPEG noise, above is tissue even where all is tissue"""
+"""Bounds on Otsu's threshold: below them lies glass with JPEG noise, above them tissue, even on a slide full of it"""
 PEN_STRENGTH, PEN_EDGE = 0.25, 0.10
-"""Colourfulness from which a hue makes a pixel ink, and from which it makes one next to ink so, as a stroke's soft edge"""
+"""Colourfulness from which a pixel of ink's hue is ink, and from which a pixel next to ink is a stroke's soft edge"""
 GREEN_INK = 0.75
-"""Green and cyan ink: OD_green < 0.75 · OD_red. Stained tissue, averaged over a mask pixel, has 0.98 and more"""
+"""Green and cyan ink: OD_green < 0.75 · OD_red. Stained tissue, averaged over a mask pixel, has at least 0.98"""
 BLUE_INK = (0.97, 0.30)
-"""Blue ink: OD_green < 0.97 · OD_red and OD_blue < 0.30 · OD_green; haematoxylin has 1.08 and 0.41"""
+"""Blue ink: OD_green < 0.97 · OD_red and OD_blue < 0.30 · OD_green; haematoxylin has ratios of 1.08 and 0.41"""
 RED_INK = (0.10, 0.75)
-"""Red and orange ink: OD_red < 0.10 · OD_green and OD_blue > 0.75 · OD_green; dense blood has 0.12 and more"""
+"""Red and orange ink: OD_red < 0.10 · OD_green and OD_blue > 0.75 · OD_green; dense blood has at least 0.12"""
 RED_STRENGTH, RED_EDGE = 0.75, 0.55
-"""Colourfulness of red ink and of a stroke's soft edge; below it, it cannot be told from eosin and blood, and stays"""
+"""Colourfulness of red ink and of a stroke's soft edge; paler red ink looks like eosin and blood, and is kept as tissue"""
 BLACK_DENSITY, BLACK_COLOUR = 0.80, 0.35
 """Black ink or an unscanned area: every channel's OD ≥ 0.80, with little colour"""
 
@@ -54,7 +55,7 @@ def tissue_mask(
         mpp: µm per pixel of the picture.
         smallest_um2: Specks below this area are dropped, µm².
         largest_hole_um2: Holes up to this area are filled, µm².
-        smallest_pen_um2: Ink covering less than this stays (marking ink on a margin sits on tissue), µm².
+        smallest_pen_um2: Ink areas below this size are kept (marking ink on a margin sits on tissue), µm².
 
     Returns:
         (H, W) bool, True = tissue.
@@ -69,7 +70,7 @@ def _judge(
     largest_hole_um2: float = 12_000.0,
     smallest_pen_um2: float = 3_000.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tissue, pen and folds, each (H, W) bool."""
+    """Return tissue, pen and folds, each (H, W) bool."""
     density = optical_density(picture)
     colour = ndimage.uniform_filter(colourfulness(density), size=3, mode="nearest")
     threshold = float(np.clip(otsu(colour), LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
@@ -82,14 +83,19 @@ def _judge(
 
 
 def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[np.ndarray, dict[str, float]]:
-    """Mark the tissue by the way that a name stands for.
+    """Mark the tissue with the method of the given name.
+
+    Args:
+        name: `colour`, or `module:function`; the function takes the picture and its µm per pixel.
+        picture: (H, W, 3) uint8.
+        mpp: µm per pixel of the picture.
 
     Returns:
-        (H, W) bool, and what is odd about the slide, mm²: `pen` and `fold` that were left out, `border`: tissue that
-        the scan's edge cuts off.
+        The tissue, (H, W) bool, and the areas of what is unusual, mm²: `pen` and `fold`, which were left out, and
+        `border`, tissue that is cut off by the edge of the scan.
 
     Raises:
-        InputError: There is no such function, it fails, or it returns no mask of the picture's size.
+        InputError: The function does not exist, it fails, or it does not return a mask of the picture's size.
     """
     if name == DEFAULT_TISSUE:
         mask, pen, fold = _judge(picture, mpp)
@@ -105,10 +111,10 @@ def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[
 
 
 def tissue_function(name: str) -> Any:
-    """The function behind `module:function`.
+    """Import the function that `module:function` names.
 
     Raises:
-        InputError: There is none.
+        InputError: It does not exist.
     """
     module, _, function = name.partition(":")
     try:
@@ -127,11 +133,11 @@ def _areas(mask: np.ndarray, mpp: float, **parts: np.ndarray) -> dict[str, float
 
 
 def mask_scale(size_um: tuple[float, float], tile: float) -> float:
-    """µm per pixel at which tissue is looked for on a slide: 8, or coarser where the picture would grow too large.
+    """Choose the µm per pixel at which tissue is searched for: 8, or coarser if the picture would become too large.
 
     Args:
         size_um: Width and height of the slide.
-        tile: Side of the tiles that are judged, µm; a whole number of mask pixels.
+        tile: Side of the tiles whose tissue is measured, µm; it spans a whole number of mask pixels.
     """
     fitting = [mpp for mpp in (MASK_MPP, 16.0, 28.0, 56.0) if (tile / mpp).is_integer()]
     small = [mpp for mpp in fitting if size_um[0] * size_um[1] / mpp**2 <= MOST_PIXELS]
@@ -139,13 +145,13 @@ def mask_scale(size_um: tuple[float, float], tile: float) -> float:
 
 
 def colourfulness(density: np.ndarray) -> np.ndarray:
-    """Largest minus smallest channel; (H, W, 3) → (H, W). Channel by channel, five times faster than over an axis."""
+    """Largest minus smallest channel; (H, W, 3) → (H, W). Five times faster by channel than as a reduction of the axis."""
     red, green, blue = (density[..., i] for i in range(3))
     return np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
 
 
 def optical_density(picture: np.ndarray) -> np.ndarray:
-    """OD against the slide's own glass: −log10(I / glass), at least 0. (H, W, 3) uint8 → float32."""
+    """Optical density relative to the slide's glass: −log10(I / glass), at least 0. (H, W, 3) uint8 → float32."""
     glass = np.log10(glass_colour(picture).astype(np.float32))
     table = np.maximum(
         glass[None] - np.log10(np.maximum(np.arange(256, dtype=np.float32), 1))[:, None], 0.0
@@ -157,9 +163,9 @@ def optical_density(picture: np.ndarray) -> np.ndarray:
 
 
 def glass_colour(picture: np.ndarray) -> np.ndarray:
-    """(3,) colour of the empty glass: the median of the brightest fifth of the bright pixels; near white if none is.
+    """Estimate the glass colour (3,): median of the brightest fifth of the bright pixels; near white if there are none.
 
-    What was not scanned is pure white, and is not the glass where other bright pixels have one colour, as glass has.
+    Unscanned areas are pure white. They are ignored if the other bright pixels share one colour, as glass does.
     """
     step = max(1, int(np.sqrt(picture.shape[0] * picture.shape[1] / 1e6)))
     picture = picture[::step, ::step]
@@ -177,13 +183,13 @@ def glass_colour(picture: np.ndarray) -> np.ndarray:
 
 
 def _brightest(pixels: np.ndarray) -> np.ndarray:
-    """Median of the brightest fifth; (N, 3) → (3,)."""
+    """Median of the brightest fifth of the pixels; (N, 3) → (3,)."""
     luminance = pixels.sum(axis=1)
     return np.median(pixels[luminance >= np.quantile(luminance, 0.8)], axis=0)
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
-    """Threshold that parts values into two groups with the largest variance between them: argmax w0·w1·(μ0 − μ1)²."""
+    """Threshold that splits values into two groups with the largest variance between them: argmax w0·w1·(μ0 − μ1)²."""
     low, high = float(values.min()), float(values.max())
     if high <= low:
         return high
@@ -198,7 +204,7 @@ def otsu(values: np.ndarray, bins: int = 256) -> float:
 
 
 def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
-    """Ink and black areas of at least `smallest` pixels, with a margin of one pixel. (H, W, 3) OD → (H, W) bool."""
+    """Mark ink and black areas of at least `smallest` pixels, plus a margin of one pixel. (H, W, 3) OD → (H, W) bool."""
     red, green, blue = np.moveaxis(density, 2, 0)
     colour = colourfulness(density)
     blue_ink = (green < BLUE_INK[0] * red) & (blue < BLUE_INK[1] * green)
@@ -213,7 +219,7 @@ def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
 
 
 def _keep_large(mask: np.ndarray, smallest: float) -> np.ndarray:
-    """Drop connected parts (8 neighbours) of fewer than `smallest` pixels."""
+    """Drop connected components (8 neighbours) of fewer than `smallest` pixels."""
     labels, n = ndimage.label(mask, structure=np.ones((3, 3), bool))
     if n == 0:
         return mask
@@ -223,7 +229,7 @@ def _keep_large(mask: np.ndarray, smallest: float) -> np.ndarray:
 
 
 def _keep_thick(mask: np.ndarray) -> np.ndarray:
-    """Drop connected parts without a block of 3 × 3 pixels: edges of the cover glass, scratches, threads."""
+    """Drop connected components without a block of 3 × 3 pixels: edges of the cover glass, scratches, threads."""
     core = ndimage.binary_erosion(np.pad(mask, 1, mode="edge"), np.ones((3, 3), bool))[1:-1, 1:-1]
     return ndimage.binary_propagation(core, np.ones((3, 3), bool), mask=mask)
 
