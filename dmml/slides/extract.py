@@ -1,4 +1,4 @@
-"""Many slides to one feature store: resumable, a bad slide is recorded and the rest goes on."""
+"""Extracts many slides into one feature store: resumable, and a slide that fails is recorded while the rest goes on."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def extract(
 ) -> Extraction:
     """Write features of slides into a store.
 
-    Slides that are complete in the store are passed over. A slide that cannot be used goes into `failures.csv` beside
-    the store, and the rest goes on. A picture of every slide with its tiles is kept in `qc.html` beside the store. Of
-    several stores in one folder, all but the first have their name before these two.
+    Slides that are complete in the store are skipped. A slide that cannot be used is recorded in `failures.csv` beside
+    the store, and the run continues. A picture of every slide with its tiles is kept in `qc.html` beside the store. If
+    a folder holds several stores, the names of both files are prefixed with the store's name for all but the first.
 
     Args:
-        slides: Files, and folders that are searched for slides; plain images in them are slides where `mpp` or the
+        slides: Files, and folders that are searched for slides; plain images in them are slides if `mpp` or the
             manifest gives their scale.
-        out: Store to write to or go on with; folder or fsspec URL.
+        out: Store to create or to add to; folder or fsspec URL.
         encoder: Name for `load_encoder`, a loaded encoder, or None for the default.
         **options: Fields of `Options`: `weights`, local weights of the encoder; `magnifications`, one, or two of which
-            the finer is twice the coarser; `mpp`, µm per pixel where neither a slide nor the `manifest` (CSV) tells;
+            the finer is twice the coarser; `mpp`, µm per pixel if neither a slide nor the `manifest` (CSV) states it;
             `batch_size`, `precision` and `compiled` of the encoder; `least_tissue`, smallest share of tissue in a tile;
-            `tissue`, `colour` or `module:function`; `readers`, reading processes, 0 for a thread; `shard`, `i/n`;
-            `strict`, raise when any slide failed, after the rest is done; `overwrite`, extract slides again that are
-            there; `dry_run`, only say what would be done.
+            `tissue`, `colour` or `module:function`; `readers`, number of reading processes, 0 for a thread; `shard`,
+            `i/n`; `strict`, raise an error at the end if any slide failed; `overwrite`, extract slides again that the
+            store already holds; `dry_run`, only report what would be done.
 
     Raises:
-        InputError: Nothing can be extracted, the store was made otherwise, the disk is full, or `strict` and a slide
-            failed.
+        InputError: Nothing can be extracted, the store was made with other options, the disk is full, or `strict` is
+            set and a slide failed.
     """
     from dmml.slides.encoders import DEFAULT
 
@@ -73,7 +73,7 @@ def extract(
         found = _look(slides, chosen, magnifications, manifest, shard, store, readers, result)
         _warn_of_pretraining(_name(chosen), found, result)
         if found.usable and chosen.readers:
-            readers.start()  # the rest of them import while the encoder is loaded
+            readers.start()  # the other processes import their modules while the encoder is loaded
         if chosen.dry_run:
             from dmml.slides.extraction_run import dry_run
 
@@ -103,7 +103,7 @@ def _name(chosen: Options) -> str:
 
 
 def _failures_file(out: str, shard: Shard | None, prefix: str) -> str:
-    # Behind a URL there is no lock, and ranks must not write over each other's list.
+    # Behind a URL there are no locks, and ranks must not overwrite each other's list.
     apart = shard is not None and "://" in out
     name = f"failures-{shard.index + 1}-of-{shard.count}.csv" if apart else FAILURES
     return beside(out, prefix + name)
@@ -119,7 +119,7 @@ def _look(
     readers: Readers,
     result: Extraction,
 ) -> Survey:
-    """Open every slide that is this process's own and not done."""
+    """Open every slide that belongs to this process and is not done."""
 
     def mpp_of(path: Path) -> float | None:
         return manifest.mpp_of(path.stem, chosen.mpp)
@@ -135,7 +135,7 @@ def _look(
 
 
 def _warn_of_pretraining(encoder: str, found: Survey, result: Extraction) -> None:
-    """Say at once, before hours are spent, that the encoder knows these slides."""
+    """Warn at once, before hours are spent, if the encoder was pre-trained on these slides."""
     from dmml.slides.known_encoders import seen_in_training
 
     if warning := seen_in_training(encoder, [path.stem for path in (*found.usable, *found.done)]):
@@ -144,10 +144,10 @@ def _warn_of_pretraining(encoder: str, found: Survey, result: Extraction) -> Non
 
 
 def _record(claims: Claims, result: Extraction) -> None:
-    """Add the failures so far to their list: a run of days may be looked at, or be cut off, before its end.
+    """Add the failures so far to their list: a run of days may be inspected, or interrupted, before its end.
 
-    A list by the store's own name is made at once, so that another store of the folder does not take itself for one of
-    two that share `failures.csv`.
+    A list that carries the store's name is created at once, so that another store in the folder does not conclude that
+    it shares `failures.csv` with this one.
     """
     if result.failures or Path(result.failures_file).name != FAILURES:
         with claims.alone():
@@ -162,7 +162,7 @@ def _finish(
         _tidy(place_of(out), None if shard is None else {Path(file).stem for file in found.looked_at()}, claims)
         if store is None and shard is None:
             _list_without_store(out, result)
-        theirs = set(result.elsewhere)  # of another process, whose rows stay
+        theirs = set(result.elsewhere)  # another process has these, and its rows must stay
         looked_at = [file for file in found.looked_at() if Path(file).stem not in theirs]
         everything = record_failures(result.failures_file, result.failures, looked_at)
         full = next((f for f in result.failures if f.state == "disk_full"), None)
@@ -171,7 +171,7 @@ def _finish(
             raise InputError(f"{full.reason} ({done} slides are in {out}, none is lost)")
         if store is None:
             if shard is not None:
-                return  # nothing usable falls to this rank: an error would end the others, too
+                return  # this rank has no usable slide; an error would end the other ranks, too
             raise InputError(_none_left(result.failures, result.failures_file))
         if shard is None and not (result.written or result.passed_over or result.elsewhere) and result.failures:
             raise InputError(_none_left(result.failures, result.failures_file))
@@ -181,7 +181,7 @@ def _finish(
 
 
 def _list_without_store(out: str, result: Extraction) -> None:
-    """Where nothing could be extracted there is no store that a list could belong to: `failures.csv` tells why."""
+    """Move the list to `failures.csv` if nothing could be extracted: then there is no store that it could belong to."""
     plain = beside(out, FAILURES)
     if result.failures_file != plain:
         remove(result.failures_file)
@@ -189,9 +189,9 @@ def _list_without_store(out: str, result: Extraction) -> None:
 
 
 def _tidy(place: Folder | Remote, own: set[str] | None, claims: Claims) -> None:
-    """Clear what writers that died left behind, or this one on a full disk; of `own` slides alone where it has a part.
+    """Clear what dead writers, or this one on a full disk, left behind; with a shard, only for its slides (`own`).
 
-    Other parts may be at work on other machines, and not every network file system shows their locks here.
+    Other shards may be at work on other machines, and not every network file system shows their locks here.
     """
     for name in place.unfinished():
         if (own is None or name in own) and claims.take(name):
@@ -201,7 +201,7 @@ def _tidy(place: Folder | Remote, own: set[str] | None, claims: Claims) -> None:
 
 
 def _existing(out: str | Path) -> FeatureStore | None:
-    """The store at `out`, or None where there is none yet."""
+    """Open the store at `out`; None if it does not exist yet."""
     local = "://" not in str(out)
     if local and not Path(out).exists():
         return None
@@ -217,7 +217,7 @@ def _existing(out: str | Path) -> FeatureStore | None:
 def _done_in(
     store: FeatureStore | None, overwrite: bool, result: Extraction, mpp_of: Callable[[Path], float | None]
 ) -> Callable[[Path], bool]:
-    """Whether a slide is in the store and still the same file, at the scale that the user gives if he gave it."""
+    """Return a test of whether the store holds a slide of the same file, at the scale that the user gives, if any."""
 
     def is_done(path: Path) -> bool:
         if store is None or overwrite or path.stem not in store:
@@ -238,7 +238,7 @@ def _done_in(
 
 
 def _refuse_other_scale(out: str, path: Path, known: Mapping[str, Any], mpp: float | None) -> None:
-    """Refuse another scale than the one given before: every position in the store would be wrong, or right, by it."""
+    """Refuse a scale other than the one given before: with one of the two, every position in the store is wrong."""
     if known.get("mpp_source") in (GIVEN, LISTED) and mpp is not None and not math.isclose(known["mpp"], mpp):
         raise InputError(
             f"{path}: {out} holds it at {known['mpp']:g} µm/px ({known['mpp_source']}), now it is given {mpp:g}; give "

@@ -11,7 +11,7 @@ from scipy import ndimage
 DYES = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11))
 """Optical density of haematoxylin and eosin in red, green and blue (Ruifrok and Johnston 2001), nearly unit vectors"""
 FOLD_RATIO = 1.6
-"""A fold has at least this many times the median of both dyes in the tissue; two layers have 2, less at blurred edges"""
+"""A fold has at least this many times the tissue's median of both dyes; two layers have 2, less at blurred edges"""
 LEAST_LENGTH_UM, LEAST_STRETCH = 300.0, 4.0
 """A fold is at least this long, and at least this many times longer than wide"""
 LEAST_DENSITY = 0.05

@@ -1,9 +1,9 @@
 """Lays tiles on a slide: one grid, anchored at the slide's origin, in which coarse tiles hold fine ones exactly.
 
 A tile has 224 px at any magnification m, whose pixels span 10 / m µm; so a 10x tile (224 µm) covers exactly four 20x
-tiles (112 µm). Tissue is judged on 20x tiles (on finer ones where these are asked for): a tile is kept when it lies
-wholly on the slide and its share of tissue is at least 0.25. A coarser tile is kept when one of its children is; it
-may reach over the slide's edge, where all is white.
+tiles (112 µm). Tissue is measured on 20x tiles, or on finer ones if these are extracted: a tile is kept if it lies
+completely on the slide and its share of tissue is at least 0.25. A coarser tile is kept if one of its children is; it
+may extend beyond the slide's edge, where everything is white.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dmml.errors import InputError
 TILE_PX = 224
 LEAST_TISSUE = 0.25
 DEFAULT_TISSUE = "colour"
-"""Name of the way in which `dmml.slides.tissue` finds tissue; any other is `module:function`"""
+"""Name of the built-in method with which `dmml.slides.tissue` finds tissue; any other is `module:function`"""
 JUDGED_AT = 20
-"""Magnification at which tissue is judged, unless a finer one is asked for; so 10x tiles are the same in every store"""
+"""Magnification at which tissue is measured, unless a finer one is wanted; so 10x tiles are the same in every store"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Tiles:
     position: np.ndarray
     """(N, 2) float32 µm, x and y of the centre from the slide's origin"""
     parent: np.ndarray | None
-    """(N,) int32, row of the tile of the coarser magnification that covers it; None where there is no coarser one"""
+    """(N,) int32, row of the tile of the coarser magnification that covers it; None if there is no coarser one"""
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -50,10 +50,10 @@ def tile_um(magnification: int, tile_px: int = TILE_PX) -> float:
 
 
 def check_magnifications(magnifications: Sequence[int]) -> tuple[int, ...]:
-    """Coarse to fine; one magnification, or two of which the finer is twice the coarser.
+    """Return the magnifications from coarse to fine: a single one, or two of which the finer is twice the coarser.
 
     Raises:
-        InputError: Anything else.
+        InputError: Anything else was given.
     """
     ordered = tuple(sorted({int(m) for m in magnifications}))
     single = len(ordered) == 1
@@ -68,7 +68,7 @@ def check_magnifications(magnifications: Sequence[int]) -> tuple[int, ...]:
 
 
 def tissue_share(mask: np.ndarray, mask_mpp: float, tile: float, size_um: tuple[float, float]) -> np.ndarray:
-    """Share of tissue in every tile that lies wholly on the slide.
+    """Compute the share of tissue in every tile that lies completely on the slide.
 
     Args:
         mask: (H, W) bool, tissue at `mask_mpp`, from the slide's origin.
@@ -82,7 +82,7 @@ def tissue_share(mask: np.ndarray, mask_mpp: float, tile: float, size_um: tuple[
     side = round(tile / mask_mpp)
     if side < 1 or abs(side * mask_mpp - tile) > 1e-6 * tile:
         raise ValueError(f"a tile of {tile} µm is no whole number of mask pixels of {mask_mpp} µm")
-    # The epsilon forgives float error of a slide that is an exact number of tiles wide.
+    # The epsilon absorbs the float error of a slide that is an exact number of tiles wide.
     columns, rows = (math.floor(um / tile + 1e-9) for um in size_um)
     covered = mask[: rows * side, : columns * side]
     covered = np.pad(covered, ((0, rows * side - covered.shape[0]), (0, columns * side - covered.shape[1])))
@@ -101,12 +101,12 @@ def lay_tiles(
     Args:
         share: (rows, columns) share of tissue of the tiles of magnification `judged_at`.
         judged_at: Magnification of `share`, at least the finest wanted.
-        magnifications: As `check_magnifications` returns them.
+        magnifications: As returned by `check_magnifications`.
         least: Smallest share of tissue.
         tile_px: Side of a tile in pixels.
 
     Returns:
-        {magnification: Tiles}; the finer of two carries `parent`.
+        {magnification: Tiles}; the finer of two has `parent`.
     """
     kept = share >= least
     tiles: dict[int, Tiles] = {}
@@ -125,7 +125,7 @@ def lay_tiles(
 
 
 def _any_child(kept: np.ndarray, factor: int) -> np.ndarray:
-    """(rows, columns) bool → the same at a grid `factor` times coarser, True where any cell within is."""
+    """(rows, columns) bool → a grid `factor` times coarser, True where any cell inside is True."""
     rows, columns = (math.ceil(n / factor) for n in kept.shape)
     padded = np.pad(kept, ((0, rows * factor - kept.shape[0]), (0, columns * factor - kept.shape[1])))
     return padded.reshape(rows, factor, columns, factor).any(axis=(1, 3))

@@ -1,4 +1,4 @@
-"""Features of other tools into a store: nested magnifications where the coordinates allow, one magnification otherwise."""
+"""Imports features of other tools into a store: nested magnifications if the coordinates allow, otherwise only one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUFFIXES = (".h5", ".hdf5", ".pt", ".pth")
 
 @dataclass
 class Import:
-    """What an import did."""
+    """The outcome of an import."""
 
     written: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
@@ -38,14 +38,14 @@ class Import:
     tile_px: int = 0
     dim: int = 0
     not_nested: str = ""
-    """Why only one of two magnifications was taken; empty where both were"""
+    """Why only one of two magnifications was imported; empty if both were"""
     warnings: list[str] = field(default_factory=list)
-    """That the encoder was pre-trained on the slides' collection; tiles that hold zeros or lie oddly"""
+    """Warnings: the encoder was pre-trained on the slides' collection, tiles contain only zeros or lie oddly"""
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A file that was looked at: what is known of its tiles, without the features, which may not fit into memory."""
+    """A file that was checked: its tiles without their features, since all features may not fit into memory."""
 
     path: Path
     coordinates: Path | None
@@ -71,18 +71,17 @@ def import_features(
 
     Args:
         inputs: Files (`.h5`, `.pt`), folders of them, or a TRIDENT job folder.
-        out: Store to write or go on with.
-        encoder: Name of the encoder; taken from TRIDENT's folder `features_<name>`, or from what the files say, when
-            None.
-        coords: Folder of HDF5 files with coordinates, for features that stand alone.
-        magnification: 10 / (µm per pixel of a tile), where the files do not tell.
-        patch_px: Side of a tile in pixels of its magnification, where the files do not tell.
-        level0_px: Side of a tile in pixels of the finest level, where the files do not state it. Files whose tiles
+        out: Store to create or to add to.
+        encoder: Name of the encoder; if None, it is taken from TRIDENT's folder `features_<name>` or from the files.
+        coords: Folder of HDF5 files with coordinates, for feature files that contain none.
+        magnification: 10 / (µm per pixel of a tile), used if the files do not state it.
+        patch_px: Side of a tile in pixels of its magnification, used if the files do not state it.
+        level0_px: Side of a tile in pixels of the finest level, used if the files do not state it. Files whose tiles
             are closer together are refused.
-        mpp: µm per pixel of the finest level; taken before what the files tell, unless their coordinates are µm.
+        mpp: µm per pixel of the finest level; takes precedence over the files, unless their coordinates are in µm.
 
     Raises:
-        InputError: Nothing can be imported, or the store was made otherwise.
+        InputError: Nothing can be imported, or the store was made with another encoder, magnification or tile size.
     """
     if mpp is not None:
         check_given(mpp)
@@ -112,7 +111,7 @@ def import_features(
 
 
 def _find(inputs: Sequence[str | Path], encoder: str | None) -> dict[str, list[Path]]:
-    """{slide_id: files}, one a magnification."""
+    """Collect {slide_id: files}; a slide may have one file per magnification."""
     files: dict[Path, Path] = {}
     for given in map(Path, inputs):
         if not given.exists():
@@ -131,7 +130,7 @@ def _find(inputs: Sequence[str | Path], encoder: str | None) -> dict[str, list[P
 
 
 def _inside(folder: Path, encoder: str | None) -> list[Path]:
-    """Feature files in a folder; of a TRIDENT job those in `features_<encoder>`, of CLAM's HDF5 before tensors."""
+    """List a folder's feature files: `features_<encoder>` of a TRIDENT job; for CLAM, HDF5 in preference to `.pt`."""
     cut = [path for path in (folder, *folder.rglob("*")) if path.is_dir() and PARAMETERS.match(path.name)]
     if cut:
         folders = [path for part in cut for path in part.glob("features_*") if path.is_dir()]
@@ -142,14 +141,14 @@ def _inside(folder: Path, encoder: str | None) -> list[Path]:
             raise InputError(f"{folder}: no features of {encoder}; there are {', '.join(names)}")
         roots = [path for path in folders if encoder in (None, path.name.removeprefix("features_"))]
     else:
-        # CLAM keeps coordinates alone in `patches` beside them.
+        # CLAM's folder `patches` beside these contains only coordinates.
         roots = next(([folder / name] for name in ("h5_files", "pt_files") if (folder / name).is_dir()), [folder])
     files = (path for root in roots for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     return sorted(path for path in files if not path.name.startswith("._"))  # macOS puts `._<name>` beside each file
 
 
 def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cutting, result: Import) -> _Plan:
-    """Look at every file; what fails is recorded."""
+    """Check every file, and record those that fail."""
     from tqdm import tqdm
 
     planned: _Plan = {}
@@ -165,7 +164,7 @@ def _plan(found: dict[str, list[Path]], coords: str | Path | None, given: Cuttin
                 if scale in planned.get(slide_id, {}):
                     other = planned[slide_id][scale].path
                     raise SlideError("duplicate_stem", f"{path}: same slide and magnification as {other}; name one")
-                # Not a slice, which would keep all features of all slides in memory.
+                # A slice instead of a new array would keep the features of all slides in memory.
                 width = held.features.shape[1]
                 looked = ForeignSlide(np.empty((0, width), np.float32), held.corner, cutting, held.encoder)
                 planned.setdefault(slide_id, {})[scale] = _Planned(path, coordinates, looked, width)
@@ -184,14 +183,14 @@ def _warn(path: Path, held: ForeignSlide, cutting: Cutting, given: Cutting, resu
 
 
 def _coordinates_of(path: Path, coords: str | Path | None) -> Path | None:
-    """The file of coordinates: in the folder given, or where CLAM and TRIDENT put it."""
+    """Find the file of coordinates in the given folder, or where CLAM and TRIDENT put it."""
     folders = [Path(coords)] if coords is not None else [path.parent.parent / n for n in ("patches", "h5_files")]
     names = [f"{path.stem}{ending}" for ending in (".h5", "_patches.h5")]
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
 def _keep_common(planned: _Plan, result: Import) -> None:
-    """Leave out what differs from most slides in width or tile size: a store holds one kind of features."""
+    """Leave out files whose feature width or tile size differs from most: a store holds one kind of features."""
     every = [file for files in planned.values() for file in files.values()]
     kinds = [(file.dim, file.slide.cutting.patch_px) for file in every]
     common = max(kinds, key=kinds.count)
@@ -233,7 +232,7 @@ def _write(planned: _Plan, scales: list[int], out: str, name: str, result: Impor
 
 
 def _attributes(files: dict[int, _Planned]) -> dict[str, Any]:
-    """What the store keeps of where a slide's features came from."""
+    """Attributes that record in the store where a slide's features came from."""
     last = files[max(files)]
     cuttings = {m: file.slide.cutting for m, file in files.items()}
     return {
@@ -251,7 +250,7 @@ def _attributes(files: dict[int, _Planned]) -> dict[str, Any]:
 
 
 def _hashes(file: _Planned) -> list[str]:
-    """Of the file and of that with its coordinates: one of the same size may hold other values."""
+    """Hashes of the features and of the coordinates, since a file of the same size may hold other values."""
     return [fingerprint(path)["source_hash"] for path in (file.path, file.coordinates) if path is not None]
 
 
@@ -262,10 +261,10 @@ def _bag(file: _Planned) -> SlideFeatures:
 
 
 def _encoder_name(found: dict[str, list[Path]], planned: _Plan) -> str:
-    """The encoder that the files name, or TRIDENT's folder `features_<name>`.
+    """Return the encoder that the files name, or TRIDENT's folder `features_<name>`.
 
     Raises:
-        InputError: There is none, or several.
+        InputError: None is named, or several are.
     """
     named = {file.slide.encoder for files in planned.values() for file in files.values()} - {""}
     if len(named) > 1:
@@ -282,7 +281,7 @@ def _encoder_name(found: dict[str, list[Path]], planned: _Plan) -> str:
 
 
 def _other_encoders(given: str | None, planned: _Plan) -> list[str]:
-    """A line on the encoders that files name, where another one is given."""
+    """Warn, in at most one line, that the files name other encoders than the given one."""
     named = {file.slide.encoder for files in planned.values() for file in files.values()} - {"", given}
     return [f"--encoder {given} is taken, though files name {', '.join(sorted(named))}"] if given and named else []
 

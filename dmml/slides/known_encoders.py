@@ -1,7 +1,7 @@
-"""Encoders by short name: how each is built, what it expects of pixels, what it was pre-trained on.
+"""Encoders by short name: how each one is built, which pixels it expects, and what it was pre-trained on.
 
-Everything else is a name of timm's or `hf-hub:owner/model`. Tiles are 224 px of 0.5 or 1.0 µm, which is the field that
-most of these models crop their own input to, so nothing is cropped here.
+Any other name is one of timm's, or `hf-hub:owner/model`. Tiles have 224 px of 0.5 or 1.0 µm. Most of these models crop
+their input to this field anyway, so nothing is cropped here.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Recipe:
     Attributes:
         hub: timm's name, `hf-hub:owner/model`, or `torchvision:<trunk>`.
         options: Arguments of `timm.create_model`.
-        normalise: Mean and standard deviation of each channel; None: what the model's own configuration says.
-        pool: `None` for a model that gives a vector; `cls`, or `cls+mean` (class token beside the mean of the patch
-            tokens), for one that gives tokens.
-        prefix: Tokens before the patch tokens, class token included.
-        size: Side of its input in px; None: what the model's own configuration says.
+        normalise: Mean and standard deviation of each channel; None means those of the model's configuration.
+        pool: `None` for a model that returns a vector; for one that returns tokens, `cls`, or `cls+mean` (class token
+            concatenated with the mean of the patch tokens).
+        prefix: Number of tokens before the patch tokens, including the class token.
+        size: Side of its input in px; None means that of the model's configuration.
         trained_on: Public collections that it was pre-trained on.
-        gated: The hub asks for an account that was granted access.
+        gated: Whether the hub requires an account that was granted access.
     """
 
     hub: str
@@ -50,13 +50,13 @@ class Recipe:
 
     @property
     def way_out(self) -> str:
-        """What to do when it cannot be built."""
+        """Advice for the user if the encoder cannot be built."""
         if self.gated:
             return "ask for access on its hub page and log in with `huggingface-cli login`, or give --weights FILE"
         return "give a name of timm's or hf-hub:owner/model, and --weights FILE without a network"
 
     def build(self, pretrained: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
-        """The network, and its preprocessing; `pretrained` fetches its weights."""
+        """Build the network, with downloaded weights if `pretrained`, and return it with its preprocessing."""
         if self.hub.startswith("torchvision:"):
             return _resnet50_trunk(pretrained), {"mean": list(IMAGENET[0]), "std": list(IMAGENET[1]), "size": 224}
         import timm
@@ -72,7 +72,7 @@ class Recipe:
         return model, {"mean": list(mean), "std": list(std), "size": size}
 
     def architecture(self, pretrained: bool) -> str:
-        """Timm's name; with local weights that of the bare architecture, for which no hub is asked."""
+        """Name for timm; with local weights that of the bare architecture, which needs no request to a hub."""
         bare = self.options.get("architecture")
         return bare if bare and not pretrained else self.hub
 
@@ -124,7 +124,7 @@ KNOWN: dict[str, Recipe] = {
         {"architecture": "vit_base_patch8_224", "dynamic_img_size": True}, INCEPTION, size=224, trained_on=("TCGA",),
     ),
 }  # fmt: skip
-"""Short name → recipe. `resnet50` is torchvision's, cut after its third stage, 1,024 features: the paper's encoder"""
+"""Short name → recipe. `resnet50`, the paper's encoder, is torchvision's, cut after its third stage: 1,024 features"""
 
 _ALSO_TRAINED_ON = {
     "ctranspath": ("TCGA",),
@@ -132,20 +132,20 @@ _ALSO_TRAINED_ON = {
     "kaiko": ("TCGA",),
     "phikon": ("TCGA", "CPTAC", "GTEx"),
 }
-"""Part of a hub name → collections, for models that are named by their hub name"""
+"""Part of a hub name → collections, for models that are requested by their hub name"""
 _COLLECTIONS = {
     "TCGA": re.compile(r"^TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}"),
     "CPTAC": re.compile(r"^C3[LN]-\d{5}"),
     "GTEx": re.compile(r"^GTEX-[A-Z0-9]{4,5}"),
 }
-"""Public collection → how the names of its slides begin"""
+"""Public collection → pattern with which the names of its slides begin"""
 
 
 def check_name(name: str) -> None:
-    """Refuse at once a name that is neither short nor could be timm's or a hub's but is close to a short one.
+    """Refuse a name that differs from a short one only in its case, or by underscores in place of hyphens.
 
     Raises:
-        InputError: Names the nearest.
+        InputError: The message suggests the short name.
     """
     near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.75)
     if near and name not in KNOWN and (name.lower() == near[0] or name.replace("_", "-").lower() == near[0]):
@@ -153,17 +153,17 @@ def check_name(name: str) -> None:
 
 
 def recipe_of(name: str) -> Recipe | None:
-    """The recipe that a short name, or the hub name of such a model, stands for; None for any other model."""
+    """Return the recipe of a short name, or of the hub name of such a model; None for any other model."""
     hub = name.replace("hf_hub:", "hf-hub:")
     return KNOWN.get(name) or next((recipe for recipe in KNOWN.values() if recipe.hub == hub), None)
 
 
 def seen_in_training(name: str, slide_ids: Iterable[str]) -> str:
-    """A warning where an encoder was pre-trained on the collection that slides come from; empty if none is known.
+    """Warn if an encoder was pre-trained on the collection that slides come from; empty if this is not known.
 
     Args:
         name: Short or hub name of the encoder.
-        slide_ids: File names without ending.
+        slide_ids: File names without their suffix.
     """
     recipe = recipe_of(name)
     ids = list(slide_ids)
@@ -180,11 +180,11 @@ def seen_in_training(name: str, slide_ids: Iterable[str]) -> str:
 
 
 def token_pool(model: torch.nn.Module, pool: str, prefix: int) -> torch.nn.Module:
-    """A model that gives tokens (n, T, d) → one that gives the class token, or it beside the mean of the patch tokens."""
+    """Wrap a model of tokens (n, T, d): return its class token, or that token and the mean of the patch tokens."""
     import torch
 
     class TokenPool(torch.nn.Module):
-        """Keeps the names of the tensors: weights are those of the model alone."""
+        """Saves and loads the model's tensors under their original names."""
 
         def __init__(self):
             super().__init__()
@@ -206,7 +206,7 @@ def token_pool(model: torch.nn.Module, pool: str, prefix: int) -> torch.nn.Modul
 
 
 def _resnet50_trunk(pretrained: bool) -> torch.nn.Module:
-    """Torchvision's ResNet-50 up to its third stage and a mean over places: 1,024 features."""
+    """Torchvision's ResNet-50 up to its third stage, averaged over positions: 1,024 features."""
     import torch
     from torchvision.models import ResNet50_Weights, resnet50
 

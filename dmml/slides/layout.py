@@ -118,7 +118,7 @@ def _small_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[np.ndarray, float]:
-    """Make a picture of at most 512 px a side, and return its µm/px too; small slides are read again at a finer scale."""
+    """Return a picture of at most 512 px a side, and its µm/px; a small slide is read again at a finer scale."""
     longest = max(slide.size_um)
     mpp = max(longest / THUMBNAIL_PX, slide.mpp)
     if mpp < picture_mpp:

@@ -1,7 +1,7 @@
-"""Which levels of a pyramid show the same as the finest level, at a whole fraction of its size.
+"""Checks which levels of a pyramid show the same as the finest level, at a whole fraction of its size.
 
 Some pyramids have levels that were padded to whole tiles, cropped or rotated, or that show another picture. Such a level
-is ignored and named, so that the tiles are the same as without it.
+is ignored and named in a note, so that the tiles are the same as without it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Read = Callable[[int, int, int, int, int], Image.Image]
 _ROUNDING = 2
 """Pixels by which a level's side may miss a whole fraction: each halving may round up or down, and some trim an edge"""
 _PLACES = 4
-"""Places across and down at which two levels are compared"""
+"""Number of positions across and down at which two levels are compared"""
 _PATCH, _SMALLEST_PATCH, _FINEST_PATCH = 64, 16, 512
-"""Pixels across a place: at the coarse level at most and at least, and at the fine level, which has to be decoded"""
+"""Side of a compared patch, pixels: maximum and minimum at the coarse level, maximum at the fine one (decoding time)"""
 _GRID = 16
-"""Cells across a place in which brightness is compared"""
+"""Number of cells across a patch in which brightness is compared"""
 _CONTRAST = 4.0
-"""Standard deviation, in grey levels, from which a place shows enough to be compared: JPEG noise on glass has less"""
+"""Standard deviation, in grey levels, from which a patch shows enough to be compared: JPEG noise on glass has less"""
 _ALIKE = 0.5
-"""Correlation of brightness from which two places show the same; true levels have above 0.7"""
+"""Correlation of brightness from which two patches show the same; true levels have more than 0.7"""
 _MOSTLY = 0.75
-"""Share of places of which more must agree: all of a true level do, and up to this share of a mirrored one, where tissue
+"""More than this share of patches must agree. In a true level all do; in a mirrored one up to this share do, if tissue
 lies alike on both sides"""
 
 
@@ -38,13 +38,13 @@ class Levels:
     """The levels of one slide.
 
     Args:
-        sizes: Of all levels; the finest is the first.
-        read: Reads pixels of a level; may fail where the file is damaged, and that place is then not compared.
-        whole_fractions: Whether a level must be a whole number of times smaller. It is for generic TIFFs, of which
-            nothing but the sizes is known; vendors' formats state how a level is placed.
+        sizes: Sizes of all levels, the finest first.
+        read: Reads pixels of a level; it may fail if the file is damaged, and that position is then not compared.
+        whole_fractions: Whether a level must be smaller by a whole number. This holds for generic TIFFs, of which only
+            the sizes are known; vendors' formats state how a level is placed.
 
     Attributes:
-        notes: A line for each level that is ignored, and why.
+        notes: One line for each level that is ignored, with the reason.
     """
 
     def __init__(self, sizes: Sequence[Size], read: Read, whole_fractions: bool):
@@ -62,7 +62,7 @@ class Levels:
         self._compared: dict[int, bool] = {0: True}
 
     def coarsest(self, largest_ratio: float) -> tuple[int, float]:
-        """The coarsest sound level that is at most so many times smaller than the finest, and how many times it is."""
+        """Return the coarsest sound level that is at most this many times smaller than the finest, and its ratio."""
         by_ratio = sorted(self._ratio, key=lambda level: -self._ratio[level])
         fitting = (level for level in by_ratio if self._ratio[level] <= largest_ratio)
         level = next((level for level in fitting if self._shows_the_slide(level)), 0)
@@ -78,7 +78,7 @@ class Levels:
         return self._compared[level]
 
     def _is_like(self, level: int, finer: int) -> bool:
-        """Whether two levels agree at almost all of the places that show something; glass alone tells nothing."""
+        """Whether two levels agree at almost all positions that show something; bare glass is not compared."""
         times = self._ratio[level] / self._ratio[finer]
         width, height = self._sizes[level]
         side = min(max(_SMALLEST_PATCH, min(_PATCH, int(_FINEST_PATCH / times))), width, height)
@@ -91,7 +91,7 @@ class Levels:
                         _cells(self._read(level, round(x), round(y), side, side)),
                         _cells(self._read(finer, *fine_box)),
                     ]
-                except Exception:  # places that cannot be decoded are detected and counted when tiles are read
+                except Exception:  # positions that cannot be decoded are detected and counted when tiles are read
                     continue
                 if max(one.std() for one in cells) >= _CONTRAST:
                     agree.append(_correlation(*cells) >= _ALIKE)
@@ -103,14 +103,14 @@ class Levels:
 
 
 def ratio_of(full: Size, small: Size) -> float | None:
-    """How many times smaller a level is; a whole number, and a power of two before others, where rounding explains it.
+    """How many times smaller a level is; if rounding allows, a whole number, preferably a power of two.
 
     Args:
-        full: Of the finest level.
-        small: Of the level.
+        full: Size of the finest level.
+        small: Size of the level.
 
     Returns:
-        The ratio, or None where width and height disagree by more than rounding.
+        The ratio, or None if width and height disagree by more than rounding.
     """
     lowest = max(side / (own + _ROUNDING) for side, own in zip(full, small, strict=True))
     highest = min(side / max(own - _ROUNDING, 1e-9) for side, own in zip(full, small, strict=True))
@@ -134,7 +134,7 @@ def _cells(picture: Image.Image) -> np.ndarray:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's, 0 where one of the two is flat."""
+    """Pearson's correlation; 0 if one of the two is flat."""
     a, b = a - a.mean(), b - b.mean()
     scale = math.sqrt(float((a**2).sum() * (b**2).sum()))
     return float((a * b).sum()) / scale if scale > 0 else 0.0

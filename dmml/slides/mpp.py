@@ -1,4 +1,4 @@
-"""How many µm a pixel of a slide spans. Read from what the slide says of itself, never guessed from an objective."""
+"""Determines how many µm a pixel of a slide spans, from the slide's metadata and never from the objective power."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmml.errors import InputError
 LOWEST, HIGHEST = 0.1, 2.0
 """µm/px between which a scan of tissue is believed; 72 dpi, the default of many writers, would be 353 µm/px"""
 SQUARE = 0.01
-"""Largest relative difference between µm/px across and down; below it their mean is taken"""
+"""Largest relative difference between µm/px across and down; up to it, their mean is taken"""
 
 
 GIVEN = "--mpp"
@@ -21,7 +21,7 @@ LISTED = "manifest"
 
 
 class SlideError(InputError):
-    """A slide that cannot be used; `state` is the one word for it in `failures.csv`."""
+    """A slide that cannot be used; `state` is the keyword for the reason in `failures.csv`."""
 
     def __init__(self, state: str, message: str):
         super().__init__(message)
@@ -30,22 +30,22 @@ class SlideError(InputError):
 
 @dataclass(frozen=True)
 class Scale:
-    """µm per pixel of a slide's finest level, and the property it was read from."""
+    """µm per pixel of a slide's finest level, and the property from which it was read."""
 
     mpp: float
     source: str
 
 
 def resolve_mpp(name: str, properties: Mapping[str, str], given: float | None = None) -> Scale:
-    """Find the µm per pixel of a slide: its metadata, then its vendor's keys, then what the user gave.
+    """Determine the µm per pixel of a slide: from OpenSlide's property, then vendors' keys, then the user's value.
 
     Args:
         name: Slide, for messages.
-        properties: What OpenSlide (or another reader) tells of the slide.
-        given: µm/px from the user; used only where the slide tells none that can be believed.
+        properties: Properties that OpenSlide (or another reader) returns.
+        given: µm/px from the user; used only if the slide states no plausible value.
 
     Raises:
-        SlideError: No believable value (state `no_mpp`), or pixels that are not square (`not_square`).
+        SlideError: There is no plausible value (state `no_mpp`), or pixels are not square (`not_square`).
     """
     rejected = []
     for key, across, down in _candidates(properties):
@@ -64,7 +64,7 @@ def resolve_mpp(name: str, properties: Mapping[str, str], given: float | None = 
 
 
 def _without_length(properties: Mapping[str, str]) -> Iterator[str]:
-    """What is said under keys that are there and hold no length, for the message that refuses the slide."""
+    """List the keys that are present but hold no length, with their values, for the message that refuses the slide."""
     readable = {key for key, _, _ in _candidates(properties)}
     for key in KEYS_TRIED:
         if key in properties and key not in readable:
@@ -116,7 +116,7 @@ KEYS_TRIED = (*(across for across, _, _ in _DIRECT), "tiff.XResolution")
 
 
 def _candidates(properties: Mapping[str, str]):
-    """(key, µm/px across, µm/px down) of every key that is there and holds a number, in order of trust."""
+    """Yield (key, µm/px across, µm/px down) of every key that is present and holds a number, most trusted first."""
     for across, down, convert in _DIRECT:
         if across in properties:
             try:

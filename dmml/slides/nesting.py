@@ -1,4 +1,4 @@
-"""Whether tiles of one magnification lie in the quarters of those of another, and which in which."""
+"""Checks whether tiles of one magnification lie in the quarters of those of another, and finds their parents."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _MOST_NAMES = 10
 
 
 def parents_of(fine: ForeignSlide, coarse: ForeignSlide) -> tuple[np.ndarray, float]:
-    """Row of the coarse tile that holds each fine tile, and by how much the worst one misses its quarter.
+    """Find the coarse tile that holds each fine tile, and by how much the worst fine tile misses its quarter.
 
     A fine tile belongs to the coarse tile whose square holds its centre. It is nested when that centre lies a quarter
     of the coarse side from the coarse centre on both axes.
 
     Returns:
-        (N_fine,) int32, −1 where no coarse tile holds it, and the largest miss in pixels of the finest level.
+        (N_fine,) int32 rows of the coarse tiles, −1 if no coarse tile holds the fine one, and the largest miss in
+        pixels of the finest level.
     """
     from scipy.spatial import cKDTree
 
@@ -38,7 +39,7 @@ def parents_of(fine: ForeignSlide, coarse: ForeignSlide) -> tuple[np.ndarray, fl
 
 
 def why_not_nested(slides: Mapping[str, tuple[ForeignSlide, ForeignSlide]], scales: Sequence[int]) -> str:
-    """Why two magnifications cannot stand side by side in a store; empty if they can.
+    """State why a store cannot hold two magnifications together; empty if it can.
 
     Args:
         slides: {slide_id: (coarse, fine)} of the slides that have both.

@@ -1,4 +1,4 @@
-"""Opens a file as a slide: through OpenSlide, as a page of a TIFF that OpenSlide does not find, or as a plain image."""
+"""Opens a file as a slide: through OpenSlide, as a page of a TIFF that OpenSlide misses, or as a plain image."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from dmml.slides.tiff_pages import Page, page_notes, read_pages, slide_page
 from dmml.slides.tiff_reader import TiffPageReader
 
 _GENERIC = "generic-tiff"
-"""OpenSlide's name for a TIFF of no vendor: it takes the first page for the slide"""
+"""OpenSlide's name for a TIFF without a vendor; of such a file, it reads the first page"""
 _COMPRESSION = "Unsupported TIFF compression"
-"""OpenSlide's words for a page that it cannot decode, such as JPEG 2000"""
+"""OpenSlide's message about a page that it cannot decode, such as JPEG 2000"""
 
 
 @dataclass(frozen=True)
 class OpenedSlide:
-    """An open slide, and what was found out when it was opened."""
+    """An open slide, and what was learnt when it was opened."""
 
     handle: Any
     """`openslide.OpenSlide`, or an object with the same methods"""
     reader: str
     """`openslide:<vendor>`, `tiff:page <n>` or `pillow`"""
     whole_fractions: bool = False
-    """Whether its levels must be whole fractions of the finest, since only their sizes tell how they lie"""
+    """Whether its levels must be whole fractions of the finest, since only their sizes show how they are placed"""
     pages: Sequence[Page] = ()
-    """Of a TIFF of no vendor"""
+    """Pages of a TIFF without a vendor"""
     notes: list[str] = field(default_factory=list)
-    """What a user should know of the choice of the page"""
+    """Notes for the user on the choice of the page"""
 
     def scale(self, path: Path, given: float | None) -> Scale:
-        """µm per pixel that the slide's own page states, or the one that is given.
+        """Return the µm per pixel that the slide's page states, or the given value.
 
         Raises:
-            SlideError: It states no plausible one; the message names the pages that do.
+            SlideError: The page states no plausible value; the message names the pages that do.
         """
         try:
             return resolve_mpp(str(path), self.properties, given)
@@ -53,12 +53,12 @@ class OpenedSlide:
 
     @property
     def properties(self) -> dict[str, str]:
-        """Properties of the slide from its format, or from its page of a TIFF."""
+        """Properties of the slide from its format, and from its page in a TIFF without a vendor."""
         told = dict(getattr(self.handle, "properties", {}))
         return told | slide_page(self.pages).properties(self.pages[0].description) if self.pages else told
 
     def _scales_of_other_pages(self) -> str:
-        """`page 1 (555 × 742 px) states 0.5 µm/px`, and so on."""
+        """List the scales of the pages, as in `page 1 (555 × 742 px) states 0.5 µm/px`."""
         told = []
         for page in self.pages:
             try:
@@ -104,7 +104,7 @@ def open_slide(path: Path, given_mpp: float | None) -> OpenedSlide:
 
 
 def _by_page_or_handle(path: Path, pages: Sequence[Page], handle: Any) -> OpenedSlide:
-    """A TIFF of no vendor: through OpenSlide where its first page is the slide, through its pages elsewhere."""
+    """Open a TIFF without a vendor: through OpenSlide if its first page is the slide, otherwise through its pages."""
     slide = slide_page(pages)
     notes = page_notes(pages, slide)
     if handle is not None and slide is pages[0] and slide.size == handle.dimensions:
@@ -115,9 +115,9 @@ def _by_page_or_handle(path: Path, pages: Sequence[Page], handle: Any) -> Opened
 
 
 def _pages_of_refused(path: Path, refused: Exception) -> list[Page]:
-    """Pages of a TIFF that OpenSlide refuses for its first page, if that may be no obstacle; else none.
+    """Return the pages of a TIFF that OpenSlide refuses because of its first page, if it may be readable; else none.
 
-    It is none where another page is the slide, or where OpenSlide does not know the compression, which we may.
+    It may be readable if another page is the slide, or if only OpenSlide does not support the compression.
     """
     try:
         pages = read_pages(path)
@@ -140,7 +140,7 @@ def _by_page(path: Path, slide: Page, pages: Sequence[Page], notes: list[str]) -
         if not slide.is_tiled:
             return OpenedSlide(PlainImage(path, slide), "pillow", True, pages, notes)
         return OpenedSlide(TiffPageReader(path, slide, pages), f"tiff:page {slide.number}", True, pages, notes)
-    except Exception as error:  # Pillow raises many types
+    except Exception as error:  # Pillow raises exceptions of many types
         raise SlideError(
             "unopenable",
             f"{path}: {slide} of {len(pages)}, the slide, cannot be opened ({reason_of(error)}); if the download is "

@@ -203,7 +203,7 @@ class Slide:
         return level, self.mpp * ratio
 
     def compare_levels(self, scales: Sequence[float]) -> None:
-        """Check now whether the levels that `read` would use at these µm per pixel are sound; `notes` lists the others."""
+        """Check now the levels that `read` would use at these µm per pixel; `notes` then lists the rejected ones."""
         for mpp in scales:
             self._level(mpp)
 
@@ -222,7 +222,12 @@ class Slide:
     def _region(
         self, level: int, left: int, top: int, width: int, height: int
     ) -> tuple[Image.Image, tuple[float, float]]:
-        """Return pixels of a level on white, and where their corner really lies, which may be off by part of a pixel."""
+        """Read pixels of a level, laid on white.
+
+        Returns:
+            The picture, and the position of its corner in pixels of the level, which may differ from (left, top) by a
+            fraction of a pixel.
+        """
         across, down = self._handle.level_dimensions[level]
         # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so none is requested.
         x, y = max(left, 0), max(top, 0)

@@ -36,7 +36,7 @@ BLUE_INK = (0.97, 0.30)
 RED_INK = (0.10, 0.75)
 """Red and orange ink: OD_red < 0.10 · OD_green and OD_blue > 0.75 · OD_green; dense blood has at least 0.12"""
 RED_STRENGTH, RED_EDGE = 0.75, 0.55
-"""Colourfulness of red ink and of a stroke's soft edge; paler red ink looks like eosin and blood, and is kept as tissue"""
+"""Colourfulness of red ink and of a stroke's soft edge; paler red ink looks like eosin and blood, so it is kept"""
 BLACK_DENSITY, BLACK_COLOUR = 0.80, 0.35
 """Black ink or an unscanned area: every channel's OD ≥ 0.80, with little colour"""
 
@@ -145,7 +145,7 @@ def mask_scale(size_um: tuple[float, float], tile: float) -> float:
 
 
 def colourfulness(density: np.ndarray) -> np.ndarray:
-    """Largest minus smallest channel; (H, W, 3) → (H, W). Five times faster by channel than as a reduction of the axis."""
+    """Largest minus smallest channel; (H, W, 3) → (H, W). By channel, this is five times faster than over an axis."""
     red, green, blue = (density[..., i] for i in range(3))
     return np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
 
@@ -204,7 +204,7 @@ def otsu(values: np.ndarray, bins: int = 256) -> float:
 
 
 def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
-    """Mark ink and black areas of at least `smallest` pixels, plus a margin of one pixel. (H, W, 3) OD → (H, W) bool."""
+    """Mark ink and black areas of at least `smallest` pixels, with a margin of a pixel. (H, W, 3) OD → (H, W) bool."""
     red, green, blue = np.moveaxis(density, 2, 0)
     colour = colourfulness(density)
     blue_ink = (green < BLUE_INK[0] * red) & (blue < BLUE_INK[1] * green)
