@@ -1,7 +1,7 @@
-"""Who is working on which slide: a lock on one byte of a file beside the store.
+"""Records which process works on which slide, by locking one byte per slide of a file beside the store.
 
-The kernel lets go of a lock when its process ends, however it ends, so there are no stale locks. It works between
-machines where the file system has POSIX locks (NFS, Lustre, GPFS). Behind a URL there are none: there `--shard` alone
+The kernel releases a lock when its process ends, however it ends, so there are no stale locks. This works between
+machines if the file system has POSIX locks (NFS, Lustre, GPFS). Behind a URL there are no locks, and only `--shard`
 keeps processes apart.
 """
 
@@ -31,10 +31,10 @@ class Claims:
         store: The store's path or URL.
 
     Attributes:
-        without_locks: Whether the file system turned out to have none.
+        without_locks: Whether the file system turned out to have no locks.
 
     Raises:
-        InputError: The file of locks cannot be made or opened.
+        InputError: The lock file cannot be created or opened.
     """
 
     def __init__(self, store: str):
@@ -60,7 +60,7 @@ class Claims:
             self._file = None
 
     def take(self, slide_id: str) -> bool:
-        """Claim a slide; False where another process has it."""
+        """Claim a slide; False if another process has it."""
         if self._file is None:
             return True
         try:
@@ -73,13 +73,13 @@ class Claims:
         return True
 
     def leave(self, slide_id: str) -> None:
-        """Let go of a slide."""
+        """Release a slide."""
         if self._file is not None and not self.without_locks:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte_of(slide_id))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other process is at the files beside the store."""
+        """Hold a lock on the files beside the store, after waiting for other processes to finish with them."""
         if self._file is None:
             yield
             return

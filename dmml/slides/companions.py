@@ -1,8 +1,8 @@
-"""Files beside a store, `failures.csv` and `qc.html`, and their names where several stores share a folder.
+"""Files beside a store, `failures.csv` and `qc.html`, and their names if several stores share a folder.
 
-The first store of a folder uses these names. Every further one puts its own name in front, `b.failures.csv` and
-`b.qc.html` of `b.zarr`, since a slide that failed in one store may have worked in the other. An extraction
-without a result makes no store, and adds the reasons to `failures.csv`.
+The first store of a folder uses these names. Every further one puts its name in front, such as `b.failures.csv` and
+`b.qc.html` for `b.zarr`, since a slide that failed in one store may have worked in another. An extraction without a
+result creates no store, and adds the reasons to `failures.csv`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def beside(store: str | Path, name: str) -> str:
 
 
 def check_store_writable(store: str) -> None:
-    """Refuse a store in which, or beside which, no file can be written.
+    """Check that files can be written in a store and beside it.
 
     Raises:
         InputError: See `check_writable`.
@@ -34,7 +34,7 @@ def check_store_writable(store: str) -> None:
 
 
 def prefix_of(store: str | Path) -> str:
-    """What the names of a store's companions begin with: nothing for the first store of a folder, else its own name.
+    """Prefix of the names of a store's companion files: empty for the first store of a folder, else the store's name.
 
     Args:
         store: Path or URL of a store, which need not exist yet.
@@ -50,7 +50,7 @@ def _named(store: str, name: str) -> str:
 
 
 def _folder(path: str) -> tuple[list[str], list[str]]:
-    """Names of the files in a folder, and those of the stores in it; empty where it cannot be listed."""
+    """List the files and the stores in a folder; both are empty if it cannot be listed."""
     if "://" in path:
         return _remote_folder(path)
     try:
@@ -61,12 +61,12 @@ def _folder(path: str) -> tuple[list[str], list[str]]:
 
 
 def _remote_folder(path: str) -> tuple[list[str], list[str]]:
-    """Stores behind a URL are recognised by their suffix: opening every folder of a bucket would take minutes."""
+    """Do the same behind a URL; stores are recognised by suffix, since opening each folder would take minutes."""
     import fsspec
 
     try:
         files, root = fsspec.core.url_to_fs(path)
         entries = [entry["name"].rstrip("/").rpartition("/")[2] for entry in files.ls(root, detail=True)]
-    except Exception:  # each remote file system raises its own types; without a list the store counts as the only one
+    except Exception:  # each remote file system raises its own types; without a list, the store counts as the only one
         return [], []
     return entries, [name for name in entries if name.endswith(".zarr")]

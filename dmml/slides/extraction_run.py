@@ -1,4 +1,4 @@
-"""The expensive part of an extraction: slides through readers and encoder into the store."""
+"""The expensive part of an extraction, which takes slides through readers and encoder into the store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def dry_run(
     found: Survey, out: str, chosen: Options, magnifications: tuple[int, ...], manifest: Manifest, readers: Readers
 ) -> Estimate:
-    """Say what an extraction would do."""
+    """Estimate what an extraction would do."""
     requests = [_request(path, chosen, magnifications, manifest) for path in found.usable]
     return estimate(requests, _encoder(chosen, None), readers, out)
 
@@ -49,10 +49,10 @@ def extract_usable(
     result: Extraction,
     failed: Callable[[Failure], None],
 ) -> FeatureStore | None:
-    """Encode the slides that passed the survey, write them, and fill in `result`; `failed` is told of those that fail.
+    """Encode the slides that passed the survey, write them, and fill in `result`; `failed` is called for each failure.
 
     Returns:
-        The store, or None if nothing was written and there was none.
+        The store, or None if nothing was written and no store existed.
     """
     encoder = _encoder(chosen, result.shard)
     own_batch = encoder.batch_size
@@ -67,7 +67,7 @@ def extract_usable(
     writer = SlideWriter(lambda: open_for_writing(out, encoder, magnifications, chosen), written)
 
     def opened() -> FeatureStore | None:
-        """The store, as soon as this or another process has made it."""
+        """Return the store as soon as this or another process has created it."""
         if writer.store is None and is_store(out):
             writer.store = open_for_writing(out, encoder, magnifications, chosen)
         return writer.store
@@ -90,11 +90,11 @@ def extract_usable(
 
         try:
             _write(encode_slides(requests(), encoder, readers, tell, place_of(out).draft), writer, progress, failed)
-        except SlideError as error:  # the disk is full: what is written stays, and nothing more can be
+        except SlideError as error:  # the disk is full: written slides stay, and no more can be written
             result.failures.append(Failure(_slide_of(str(error), found.usable), error.state, str(error)))
         finally:
             writer.close()
-            encoder.batch_size = own_batch  # the encoder may be the caller's
+            encoder.batch_size = own_batch  # the encoder may belong to the caller
     result.seconds = time.perf_counter() - start
     if claims.without_locks:
         result.warnings.append(
@@ -144,7 +144,7 @@ def _request(path: Path, chosen: Options, magnifications: tuple[int, ...], manif
 
 
 def _done_meanwhile(path: Path, store: FeatureStore | None, found: Survey, chosen: Options) -> bool:
-    """Whether another process has written a slide since it was looked for."""
+    """Whether another process has written a slide since this run began."""
     if store is None or path.stem not in store:
         return False
     if chosen.overwrite:
@@ -153,5 +153,5 @@ def _done_meanwhile(path: Path, store: FeatureStore | None, found: Survey, chose
 
 
 def _slide_of(reason: str, slides: list[Path]) -> str:
-    """The slide that a reason begins with."""
+    """Return the slide with whose path a reason begins; empty if there is none."""
     return next((str(path) for path in slides if reason.startswith(f"{path}: ")), "")

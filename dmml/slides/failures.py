@@ -1,4 +1,4 @@
-"""What was not extracted, and why: the list of failures beside the store."""
+"""The list of files beside the store that were not extracted, and the reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("file", "state", "reason")
 
 @dataclass(frozen=True)
 class Failure:
-    """A file without features: `state` is one word, `reason` a line for a person."""
+    """A file without features: `state` is a keyword, `reason` a line for the user."""
 
     file: str
     state: str
@@ -24,24 +24,24 @@ class Failure:
 
 
 _WITHOUT_FILE = ("missing", "bad_name")
-"""States of what may have no file of that name"""
+"""States of entries whose file may not exist under that name"""
 
 
 def _absolute(file: str) -> str:
-    """One spelling of a path, relative or not; what it links to is another file."""
+    """Unify the spelling of a path, relative or not; links are not resolved, since a link counts as another file."""
     return os.path.abspath(file)
 
 
 def _is_gone(file: str) -> bool:
-    """Whether a file was renamed or removed: its folder is there without it. A folder that is not there tells nothing."""
+    """Whether a file was renamed or removed from an existing folder. A folder that does not exist proves nothing."""
     return os.path.isdir(os.path.dirname(_absolute(file))) and not os.path.lexists(file)
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file whole or not at all, local or by URL.
+    """Write a text file, local or by URL; a local file is written completely or not at all.
 
     Raises:
-        InputError: The place cannot be written.
+        InputError: The local path cannot be written.
     """
     if "://" in path:
         import fsspec
@@ -62,7 +62,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a text file, local or by URL, where there is one."""
+    """Remove a text file, local or by URL, if it exists."""
     if "://" not in path:
         return Path(path).unlink(missing_ok=True)
     import fsspec
@@ -73,7 +73,7 @@ def remove(path: str) -> None:
 
 
 def read_failures(path: str) -> list[Failure]:
-    """Failures of earlier runs; none where there is no such file or it has other columns."""
+    """Read the failures of earlier runs; none if the file does not exist or has other columns."""
     try:
         if "://" in path:
             import fsspec
@@ -91,15 +91,15 @@ def read_failures(path: str) -> list[Failure]:
 
 
 def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[str]) -> list[Failure]:
-    """Replace what the file says of the files of this run, keep what it says of others that are there, and write it.
+    """Replace the rows of this run's files, keep those of other files that still exist, and write the list.
 
     Args:
         path: Path or URL of `failures.csv`.
-        failures: Of this run.
-        looked_at: Every file of this run, so that one that now works leaves the list.
+        failures: Failures of this run.
+        looked_at: Every file of this run, so that a file that now works leaves the list.
 
     Returns:
-        All that the file now holds, sorted by file.
+        All rows of the file, sorted by file.
     """
     failures = list(failures)
     seen = {_absolute(file) for file in (*looked_at, *(failure.file for failure in failures))}

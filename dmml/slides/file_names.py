@@ -1,4 +1,4 @@
-"""File names that cannot be a slide's id, and names as one line of UTF-8 shows them."""
+"""Checks whether file names can be slide ids, and prints any name in one line of UTF-8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dmml.store.places import is_plain_name
 
 
 def in_one_line(path: str | Path) -> str:
-    """The path with control characters and bytes that are no UTF-8 written as escapes."""
+    """Return the path with control characters and bytes that are not UTF-8 written as escapes."""
     return "".join(
         sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs") else sign
         for sign in str(path)

@@ -1,4 +1,4 @@
-"""How other tools cut their tiles: size, scale and unit, as their files and folder names state them."""
+"""How other tools cut their tiles: size, scale and unit, as stated by their files and folder names."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dmml.slides.mpp import HIGHEST, LOWEST, SlideError
 from dmml.slides.tile_geometry import MOST_OFF_SCALE, neighbour_distances, usual_distance
 
 PARAMETERS = re.compile(r"^(?P<magnification>\d+(?:\.\d+)?)x_(?P<patch>\d+)px_\d+px_overlap$")
-"""TRIDENT's name of the folder of one way of cutting: `20x_256px_0px_overlap`"""
+"""TRIDENT's name of the folder for one way of cutting: `20x_256px_0px_overlap`"""
 EXTRACTORS = ("extractor", "encoder")
 """Attributes that name the encoder; STAMP writes the first"""
 _MICROMETRES = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0, "micrometre": 1.0, "micrometres": 1.0, "mm": 1e3, "nm": 1e-3}  # fmt: skip
 _PIXELS = ("px", "pixel", "pixels")
 _UNIT_NAMES = ("unit", "units", "coords_unit", "coordinate_unit")
 _STAMP_UM, _STAMP_PX = 256.0, 224
-"""Tiles of STAMP's first version, which wrote no size: 256 µm and 224 px, with coordinates in these pixels"""
+"""Tiles of STAMP's first version, which did not write their size: 256 µm or 224 px, in which coordinates are given"""
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """How tiles were cut, as far as files or the user state it; None = unknown."""
+    """How tiles were cut, as far as files or the user state it; None means unknown."""
 
     magnification: float | None = None
     """10 / (µm per pixel of a tile), nominal"""
@@ -38,21 +38,21 @@ class Cutting:
     """µm per pixel of the finest level; 1 where `in_um`"""
     mpp_source: str = ""
     in_um: bool = False
-    """Whether the file's coordinates are µm, so that the slide's own scale does not matter"""
+    """Whether the file's coordinates are in µm, so that the slide's scale does not matter"""
     contradiction: str = ""
-    """What the file says of its scale that cannot all be true; its `level0_mpp` is then unknown"""
+    """Statements of the file about its scale that cannot all be true; `level0_mpp` is then unknown"""
 
 
 def cutting_of(path: Path, told: Mapping[str, Any], corner: np.ndarray) -> tuple[Cutting, np.ndarray]:
-    """The cutting that attributes of TRIDENT, CLAM, STAMP and others, and TRIDENT's folder name, state.
+    """Derive the cutting from the attributes of TRIDENT, CLAM, STAMP and others, and from TRIDENT's folder name.
 
     Args:
         path: The file, for messages and its folder's name.
         told: Attributes of the file and of its coordinates.
-        corner: (N, 2) coordinates as the file has them.
+        corner: (N, 2) coordinates as stored in the file.
 
     Returns:
-        The cutting, and the coordinates in pixels of the finest level, or in µm where `in_um`.
+        The cutting, and the coordinates in pixels of the finest level, or in µm if `in_um`.
 
     Raises:
         SlideError: The unit is unknown, or coordinates in µm come without the size of a tile.
@@ -76,7 +76,7 @@ def cutting_of(path: Path, told: Mapping[str, Any], corner: np.ndarray) -> tuple
 
 
 def extractor_of(told: Mapping[str, Any]) -> str:
-    """The encoder that a file names; empty where it names none."""
+    """Return the encoder that a file names; empty if it names none."""
     named = (text_of(told.get(name)) for name in EXTRACTORS)
     return next((name for name in named if name), "")
 
@@ -88,7 +88,7 @@ def _in_pixels(path: Path, told: Mapping[str, Any]) -> Cutting:
     if patch is None and folder:
         patch = float(folder["patch"])
     if level0 is None and patch is not None and magnification is None:
-        # CLAM: patch_size is in pixels of the level patch_level; only for level 0 are these the finest pixels.
+        # CLAM: patch_size is in pixels of the level patch_level, which are the finest pixels only for level 0.
         downsample = _number(told, "downsample")
         level0 = patch * downsample if downsample else patch if told.get("patch_level") == 0 else None
     mpp, source = _number(told, "level0_mpp", "mpp", "slide_mpp"), "attribute of the file"
@@ -109,12 +109,12 @@ def _in_pixels(path: Path, told: Mapping[str, Any]) -> Cutting:
 def _contradiction(
     folder: float | None, magnification: float | None, by_size: float | None, power: float | None
 ) -> str:
-    """Which two statements on the scale cannot both be true; empty if all can.
+    """State which two statements about the scale cannot both be true; empty if all can.
 
     Args:
-        folder: Magnification of the tiles by the folder's name; this and the others are None where nothing is said.
-        magnification: The same by the file.
-        by_size: µm per pixel of the finest level by the size of a tile in its pixels.
+        folder: Magnification of the tiles by the folder's name; this and the others are None if nothing is stated.
+        magnification: Magnification of the tiles by the file.
+        by_size: µm per pixel of the finest level, computed from the size of a tile in its pixels.
         power: Magnification of the finest level by the file.
     """
     if folder and magnification and not _is_near(folder, magnification):
@@ -125,12 +125,12 @@ def _contradiction(
 
 
 def _is_near(scale: float, other: float) -> bool:
-    """Whether two scales are the same nominally: tools round them."""
+    """Whether two scales are nominally the same: tools round them."""
     return 1 / MOST_OFF_SCALE <= scale / other <= MOST_OFF_SCALE
 
 
 def _unit(path: Path, told: Mapping[str, Any]) -> float | None:
-    """µm of a unit of length that the file names; None for pixels, and where it names none."""
+    """Length in µm of the unit that a file names; None for pixels, and if it names none."""
     name = next((text for key in _UNIT_NAMES if (text := text_of(told.get(key)))), "").lower()
     if not name or name in _PIXELS:
         return None
@@ -143,7 +143,7 @@ def _unit(path: Path, told: Mapping[str, Any]) -> float | None:
 
 
 def _is_early_stamp(told: Mapping[str, Any], corner: np.ndarray) -> bool:
-    """Whether a file is of STAMP's first version: it names its extractor, but no size, and tiles are 224 apart."""
+    """Whether a file is of STAMP's first version: it names its extractor, and its tiles are 224 units wide or apart."""
     if "extractor" not in told or any(key in told for key in ("patch_size", "patch_size_level0", "downsample")):
         return False
     size = _number(told, "tile_size")
@@ -151,7 +151,7 @@ def _is_early_stamp(told: Mapping[str, Any], corner: np.ndarray) -> bool:
 
 
 def _number(told: Mapping[str, Any], *names: str) -> float | None:
-    """The first of these attributes that is a positive number."""
+    """Return the first of these attributes that is a positive number."""
     for name in names:
         try:
             value = float(np.asarray(told[name]).reshape(-1)[0])
@@ -163,7 +163,7 @@ def _number(told: Mapping[str, Any], *names: str) -> float | None:
 
 
 def text_of(value: Any) -> str:
-    """An attribute as text; empty where it is none."""
+    """Return an attribute as text; empty if it is not a text."""
     value = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
     value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return value.strip() if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Reads tile features that other tools made: HDF5 files of TRIDENT, CLAM and STAMP, and plain tensors with coordinates."""
+"""Reads tile features of other tools: HDF5 files of TRIDENT, CLAM and STAMP, and plain tensors with coordinates."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class ForeignSlide:
     features: np.ndarray
     """(N, D) float"""
     corner: np.ndarray
-    """(N, 2) float64, upper left corner of each tile in pixels of the finest level, or in µm where `cutting.in_um`"""
+    """(N, 2) float64, upper left corner of each tile in pixels of the finest level, or in µm if `cutting.in_um`"""
     cutting: Cutting
     encoder: str = ""
-    """Name of the encoder, where the file states it"""
+    """Name of the encoder, if the file states it"""
 
 
 def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
@@ -36,10 +36,10 @@ def read_foreign(path: Path, coordinates: Path | None = None) -> ForeignSlide:
 
     Args:
         path: `.h5`, or `.pt` with a plain tensor (or a mapping of plain tensors).
-        coordinates: HDF5 file with the coordinates, where the features stand alone.
+        coordinates: HDF5 file with the coordinates, for features without coordinates in their file.
 
     Raises:
-        SlideError: The file cannot be used; `state` says why in a word.
+        SlideError: The file cannot be used; `state` is the keyword for the reason.
     """
     held, told = _read_tensors(path) if path.suffix.lower() in (".pt", ".pth") else _read_hdf5(path)
     if (kind := text_of(told.get("feat_type"))) not in ("", "tile"):
@@ -89,7 +89,7 @@ def _check(path: Path, features: np.ndarray, corner: np.ndarray) -> None:
 
 
 def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Data sets, and all attributes of the file and of its coordinates."""
+    """Read the known data sets, and all attributes of the file and of these data sets."""
     try:
         import h5py
     except ImportError as error:
@@ -107,7 +107,7 @@ def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _names_in(path: Path, held: Mapping[str, np.ndarray]) -> str:
-    """What a file without features holds, those of an HDF5 file included that were not read."""
+    """List what a file without features holds, including the data sets of an HDF5 file that were not read."""
     import h5py
 
     names = list(held)
@@ -118,11 +118,11 @@ def _names_in(path: Path, held: Mapping[str, np.ndarray]) -> str:
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A PyTorch file of plain tensors; anything that would have to be unpickled is refused."""
+    """Read a PyTorch file of plain tensors; anything that would have to be unpickled is refused."""
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickles, which are refused
+        with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise SlideError(

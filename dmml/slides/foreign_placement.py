@@ -1,4 +1,4 @@
-"""Whether statements of files and of the user about imported tiles agree with each other and with the positions."""
+"""Checks that statements of files and users about imported tiles agree with each other and with the positions."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from dmml.slides.tile_geometry import (
 
 _MAGNIFICATIONS = (5, 10, 20, 40)
 _NEAR = 0.15
-"""Relative difference up to which a magnification is called by the nominal one"""
+"""Relative difference up to which a magnification is rounded to a nominal one"""
 
 
 def complete_cutting(path: Path, told: Cutting, given: Cutting) -> Cutting:
-    """Combine what the file and the user state, and derive what follows from it; nothing is guessed.
+    """Combine what the file and the user state, and derive the values that follow from it; nothing is guessed.
 
     Args:
         path: The file, for messages.
         told: Stated by the file. It takes precedence over the user, except for the µm per pixel of the finest level,
-            which a tool may have rounded. If its coordinates are µm, sizes and scales in pixels are not used.
+            which a tool may have rounded. If its coordinates are in µm, the user's µm per pixel is not used.
         given: Stated by the user.
 
     Raises:
-        SlideError: Something is known neither from the file nor from the user.
+        SlideError: A value is known neither from the file nor from the user.
     """
     magnification = told.magnification or given.magnification
     if magnification and _nominal(magnification) is None:
@@ -70,12 +70,12 @@ def complete_cutting(path: Path, told: Cutting, given: Cutting) -> Cutting:
 
 
 def _nominal(magnification: float) -> int | None:
-    """What a magnification is called; None where it is near none of those that a store may have."""
+    """Round a magnification to the nominal one; None if it is near none of those that a store may have."""
     return next((m for m in _MAGNIFICATIONS if abs(magnification / m - 1) < _NEAR), None)
 
 
 def unused_options(told: Cutting, given: Cutting) -> list[str]:
-    """One line per option that contradicts the file and is therefore not used."""
+    """List one line per option that contradicts the file and is therefore not used."""
     pairs = {
         "--level0-px": (told.level0_px, given.level0_px),
         "--patch-px": (told.patch_px, given.patch_px),
@@ -90,16 +90,16 @@ def unused_options(told: Cutting, given: Cutting) -> list[str]:
 
 
 def check_placement(path: Path, corner: np.ndarray, cutting: Cutting, from_file: bool) -> None:
-    """Refuse tiles that overlap, or that cannot be of the size that is stated.
+    """Refuse tiles that overlap, or that cannot have the stated size.
 
     Args:
         path: The file, for messages.
         corner: (N, 2) in the unit of the cutting.
-        cutting: As `complete_cutting` returns it.
-        from_file: Whether the side of a tile is stated by the file, and not by the user.
+        cutting: As returned by `complete_cutting`.
+        from_file: Whether the file states the side of a tile, rather than the user.
 
     Raises:
-        SlideError: Says what disagrees (state `overlap` or `impossible_scale`).
+        SlideError: The message names what disagrees (state `overlap` or `impossible_scale`).
     """
     side, mpp = cutting.level0_px, cutting.level0_mpp
     unit = "µm" if cutting.in_um else "px"
@@ -124,7 +124,7 @@ def check_placement(path: Path, corner: np.ndarray, cutting: Cutting, from_file:
 
 
 def _true_size(distances: np.ndarray, cutting: Cutting) -> str:
-    """The option that would make tiles lie beside each other, if there is one, as the beginning of an advice."""
+    """Begin the advice with the option that would make tiles lie side by side; empty if there is no such option."""
     usual = usual_distance(distances)
     if overlap_by_design(distances, usual):
         return ""
@@ -134,7 +134,7 @@ def _true_size(distances: np.ndarray, cutting: Cutting) -> str:
 
 
 def placement_doubts(corner: np.ndarray, cutting: Cutting) -> list[str]:
-    """Warnings: a few tiles overlap, or all tiles are far apart."""
+    """Warnings: tiles coincide, lie outside the slide, overlap in a few places, or are far apart."""
     distances, side = neighbour_distances(np.unique(corner, axis=0)), cutting.level0_px
     unit, usual = "µm" if cutting.in_um else "px", usual_distance(distances)
     doubts = []

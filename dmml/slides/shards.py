@@ -1,4 +1,4 @@
-"""Which slides are this process's own where several work on one list: a slide belongs to the shard of its name's hash."""
+"""Divides a list of slides among several processes: the hash of a slide's name decides to which shard it belongs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Shard:
     """0 to count − 1"""
     count: int
     local: int = 0
-    """Number of the process on its machine, which picks its GPU"""
+    """Number of the process on its machine, which selects its GPU"""
     source: str = "--shard"
 
     def has(self, slide_id: str) -> bool:
-        """Whether a slide is in this shard; its name alone decides, so lists may grow between runs."""
+        """Whether a slide is in this shard; only its name decides, so the list may grow between runs."""
         return int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:8], "big") % self.count == self.index
 
 
 def shard_of(given: str | None, environment: Mapping[str, str]) -> Shard | None:
-    """The shard that was asked for, else that of a rank of torchrun or of srun; None: all slides.
+    """Return the requested shard, else that of a rank of torchrun or srun; None means all slides.
 
     Args:
         given: `i/n` with i from 1 to n.
         environment: `os.environ`.
 
     Raises:
-        InputError: `given` is no such thing.
+        InputError: `given` has another form.
     """
     if given is not None:
         index, _, count = given.partition("/")

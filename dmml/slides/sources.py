@@ -1,4 +1,4 @@
-"""What tells one file from another of the same name: its size, its time, and pieces of its content."""
+"""Distinguishes files of the same name by their size, their time, and pieces of their content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECES, _PIECE = 16, 1 << 16
 def fingerprint(path: Path) -> dict[str, Any]:
     """`source_bytes`, `source_time` (ns) and `source_hash` (SHA-256 of the size and of 16 pieces) of a slide's file.
 
-    Of a MIRAX slide the files in its companion folder count by their sizes.
+    For a MIRAX slide, the hash includes the names and sizes of the files in its companion folder.
     """
     known = path.stat()
     digest = hashlib.sha256(str(known.st_size).encode())
@@ -28,10 +28,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def is_same(path: Path, known: Mapping[str, Any]) -> bool:
-    """Whether a file is the one that a slide of the store was made from.
+    """Whether a file is the one from which a slide of the store was made.
 
-    A file whose size and time are as they were is taken for the same; one with another time is compared by content,
-    so that a copy of the slides to another disk extracts nothing again.
+    A file of unchanged size and time counts as the same; a file with another time is compared by content, so that
+    copying the slides to another disk does not cause a new extraction.
     """
     now = path.stat()
     if known.get("source_bytes") != now.st_size:

@@ -1,4 +1,4 @@
-"""Looks at what a user gave before anything expensive: which files are slides, do they open, is their scale known."""
+"""Checks the user's files before anything expensive: which of them are slides, whether they open and have a scale."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _THREADS = 4
 
 @dataclass
 class Survey:
-    """What came of the files given."""
+    """The outcome of checking the given files."""
 
     usable: list[Path] = field(default_factory=list)
     """Slides that open, have a scale, and are fine enough"""
     done: list[Path] = field(default_factory=list)
-    """Slides that need not be looked at again"""
+    """Slides that need not be extracted again"""
     failures: list[Failure] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
-    """Files in the folders given that are no slides"""
+    """Files in the given folders that are not slides, and further files of DICOM series"""
     unscaled: list[Path] = field(default_factory=list)
-    """Plain images in the folders given that are skipped for want of a scale"""
+    """Plain images in the given folders that are skipped because they have no scale"""
     missing: list[str] = field(default_factory=list)
-    """Names in the manifest that no file has"""
+    """Names in the manifest without a matching file"""
     written_at: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    """{slide that is in the store and is to be replaced: what tells whether another process has done so meanwhile}"""
+    """{slide in the store to be replaced: when it was written, which shows whether another process has replaced it}"""
 
     def looked_at(self) -> list[str]:
         """Every file that was taken for a slide."""
@@ -54,17 +54,17 @@ def survey(
     select: Callable[[Sequence[Path], Sequence[Path]], Selection] = Selection,
     shard: Shard | None = None,
 ) -> Survey:
-    """Find the slides, refuse stems that occur twice, and open each that is not done.
+    """Find the slides, refuse stems that occur twice, and open each slide that is not done.
 
     Args:
         inputs: Files and folders.
-        mpp_of: µm per pixel from the user, where a slide tells none; a plain image in a folder is a slide only if it
-            has one.
-        magnifications: As `check_magnifications` returns them.
-        readers: Where slides are opened: a file that crashes or stalls a decoder must not end the run.
-        is_done: Whether a slide need not be looked at; may raise `SlideError`.
-        select: Picks those that are meant of the slides and of the images without a scale, and names what is missing.
-        shard: Only slides of this shard are looked at.
+        mpp_of: µm per pixel from the user, for slides that do not state it; a plain image in a folder is a slide only
+            if it has one.
+        magnifications: As returned by `check_magnifications`.
+        readers: Readers that open the slides: a file that crashes or stalls a decoder must not end the run.
+        is_done: Whether a slide need not be opened; may raise `SlideError`.
+        select: Picks the wanted slides among the slides and the images without a scale, and names the missing ones.
+        shard: Only slides of this shard are checked.
 
     Raises:
         InputError: A path is missing, or there is no slide at all.
@@ -102,13 +102,13 @@ def survey(
 
 
 def _sort(looks: Iterable[tuple[Path, str | None, Failure | None, bool]], result: Survey) -> None:
-    """Put each slide that was looked at where it belongs: (path, its DICOM series, why it failed, whether it is done)."""
+    """Sort the checked slides by outcome; each is (path, its DICOM series, why it failed, whether it is done)."""
     series: set[str] = set()
     for path, its_series, failure, done in looks:
         if failure:
             result.failures.append(failure)
         elif its_series in series:
-            # Every file of a DICOM series opens the whole slide; one of them is enough.
+            # Every file of a DICOM series opens the whole slide, so one of them is enough.
             result.ignored.append(path)
         else:
             series |= {its_series} - {None}
@@ -116,7 +116,7 @@ def _sort(looks: Iterable[tuple[Path, str | None, Failure | None, bool]], result
 
 
 def _with_names(slides: list[Path], result: Survey) -> list[Path]:
-    """Slides whose name can be an id; the others are refused."""
+    """Keep slides whose name can be an id, and refuse the others."""
     named = []
     for path in slides:
         try:
@@ -128,7 +128,7 @@ def _with_names(slides: list[Path], result: Survey) -> list[Path]:
 
 
 def _without_twins(own: list[Path], slides: list[Path], result: Survey) -> list[Path]:
-    """Slides whose name no other file has; the others are refused. Of DICOM only whole series can be judged."""
+    """Keep slides whose name no other file has, and refuse the others. DICOM files are judged later, as series."""
     stems = Counter(path.stem for path in slides if not _is_dicom(path))
     single = [path for path in own if _is_dicom(path) or stems[path.stem] == 1]
     result.failures += [_twin(path, slides) for path in own if path not in set(single)]
@@ -136,7 +136,7 @@ def _without_twins(own: list[Path], slides: list[Path], result: Survey) -> list[
 
 
 def _part_twins(result: Survey) -> None:
-    """Refuse series, each by the file that stands for it, whose name another slide has."""
+    """Refuse slides whose name another slide has, now that a single file stands for each DICOM series."""
     there = [*result.usable, *result.done]
     stems = Counter(path.stem for path in there)
     twins = {path for path in there if stems[path.stem] > 1}
@@ -155,5 +155,5 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _shard_name(path: Path) -> str:
-    """What decides on the shard: the slide's name; of DICOM the folder's, since several files are one slide."""
+    """Name that decides on the shard: the slide's; for DICOM the folder's, since several files are one slide."""
     return path.absolute().parent.name if _is_dicom(path) else path.stem
