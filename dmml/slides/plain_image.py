@@ -1,4 +1,4 @@
-"""Images without a pyramid, read whole by Pillow."""
+"""Images without a pyramid, which Pillow reads completely."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dmml.slides.tiff_pages import Page
 
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 PLAIN_LIMIT = 20_000 * 20_000
-"""Pixels up to which a plain image is read: it has to be held in memory whole"""
+"""Largest plain image that is read, in pixels: all of it has to be held in memory"""
 
 
 class PlainImage:
-    """A single-level image behind the few calls of OpenSlide that `Slide` needs.
+    """A single-level image with the few methods of OpenSlide that `Slide` needs.
 
     Args:
         path: The image.
@@ -43,7 +43,7 @@ class PlainImage:
         self._loaded = False
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
-        """RGB pixels; the only level is 0."""
+        """Return RGB pixels; the only level is 0."""
         if not self._loaded:
             self._image = on_white(self._image)
             self._loaded = True
@@ -55,7 +55,7 @@ class PlainImage:
 
 
 def _check_whole(image: Image.Image, path: Path) -> None:
-    """Refuse a TIFF that ends before its data, which Pillow would only notice while it decodes."""
+    """Refuse a TIFF that ends before its data, which Pillow would only notice during decoding."""
     tags = getattr(image, "tag_v2", {})
     for offsets, sizes in ((324, 325), (273, 279)):  # of tiles, of strips
         where, size = (np.atleast_1d(tags.get(tag, 0)) for tag in (offsets, sizes))
@@ -64,7 +64,7 @@ def _check_whole(image: Image.Image, path: Path) -> None:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The image in RGB; transparent pixels become white, like parts of a slide that were not scanned."""
+    """Convert an image to RGB; transparent pixels become white, like parts of a slide that were not scanned."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")

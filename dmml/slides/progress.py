@@ -1,4 +1,4 @@
-"""How far an extraction is: a bar on a terminal, a line a minute in the log of a job."""
+"""Reports the progress of an extraction: a bar on a terminal, one line per minute in the log of a job."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from types import TracebackType
 from tqdm import tqdm
 
 EVERY_S = 60.0
-"""Seconds between two lines where there is no terminal"""
+"""Seconds between two lines if there is no terminal"""
 
 
 class Progress:
-    """Slides done of all, tiles a second, and the time left.
+    """Shows how many slides are done, tiles per second, and the time left.
 
     Args:
-        slides: How many are to be done.
-        every: Seconds between two lines where stderr is no terminal.
+        slides: Number of slides to be done.
+        every: Seconds between two lines if stderr is not a terminal.
     """
 
     def __init__(self, slides: int, every: float = EVERY_S):
@@ -33,7 +33,7 @@ class Progress:
         self._bar.close()
 
     def tile(self, slide: str, done: int, known: int, total: int) -> None:
-        """So many of a slide's tiles are encoded, so many of them by an earlier run, of so many."""
+        """Report that `done` of a slide's `total` tiles are encoded, `known` of them by an earlier run."""
         speed = (self._tiles + done - known) / max(time.monotonic() - self._began, 1e-9)
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{slide[:24]} {done:,}/{total:,}, {speed:.0f} tiles/s", refresh=False)
@@ -43,7 +43,7 @@ class Progress:
             self._line(self._slides + done / max(total, 1), speed)
 
     def slide(self, tiles: int) -> None:
-        """A slide is done, and so many tiles were encoded for it."""
+        """Report that a slide is done, for which this many tiles were encoded."""
         self._slides += 1
         self._tiles += tiles
         self._bar.update(1)
@@ -58,7 +58,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """In words: 40 s, 12 min, 3.5 h."""
+    """Format a duration: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""`qc.html`: one page on which a wrong tissue mask, an empty slide or a wrong scale is seen before training."""
+"""Writes `qc.html`, a page that reveals a wrong tissue mask, an empty slide or a wrong scale before training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from dmml.store import FeatureStore
 
 MOST_CARDS = 400
-"""Slides pictured; beyond it, the ends by tiles, where masks go wrong, and what is odd"""
+"""Maximum number of pictured slides; beyond it, those with fewest and most tiles, where masks go wrong, and odd ones"""
 _COARSER = 1.02
-"""Times that a slide's pixels may be as large as its tiles' before that is odd; scanners of 0.5 µm/px have up to 0.504"""
+"""How many times larger a slide's pixels may be than its tiles' before that is odd; 0.5 µm/px scanners reach 0.504"""
 _CARD_PX = 300
 _LINE = (0, 110, 90)
 _TISSUE = (120, 170, 150)
@@ -45,7 +45,7 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
 
     Args:
         store: The store.
-        failures: What was not extracted.
+        failures: Files that were not extracted.
         path: Path or URL of the page.
 
     Returns:
@@ -84,14 +84,14 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
 
 
 def outlined(thumbnail: np.ndarray, mpp: float, position: np.ndarray, tile_um: float, longest: int) -> Image.Image:
-    """The slide with a line around the tiles that were kept.
+    """Draw the slide with a line around the tiles that were kept.
 
     Args:
         thumbnail: (H, W, 3) uint8.
-        mpp: Its µm per pixel.
+        mpp: µm per pixel of the thumbnail.
         position: (N, 2) µm, centres of the tiles.
         tile_um: Side of a tile, µm.
-        longest: Long side of the result, px.
+        longest: Maximum long side of the result, px.
     """
     picture = Image.fromarray(thumbnail)
     scale = min(1.0, longest / max(picture.size))
@@ -114,7 +114,7 @@ def outlined(thumbnail: np.ndarray, mpp: float, position: np.ndarray, tile_um: f
 
 
 def _what_is_odd(store: FeatureStore, counts: dict[str, int], few: float) -> dict[str, list[str]]:
-    """{slide: reasons} of all slides; `few`: tiles below which a slide has far fewer than the others."""
+    """Collect {slide: reasons} for all slides; below `few` tiles, a slide has far fewer than the others."""
     known = {slide: store.slide_attributes(slide) for slide in counts}
     usual = Counter(round(its.get("mpp", 0), 2) for its in known.values()).most_common(1)
     finest = min(store.attributes["magnifications"].values())
@@ -126,7 +126,7 @@ def _what_is_odd(store: FeatureStore, counts: dict[str, int], few: float) -> dic
 
 
 def _pictured(counts: dict[str, int], odd: dict[str, list[str]]) -> set[str]:
-    """All slides, or the ends by tiles, a quarter each, and those with most that is odd."""
+    """Select all slides, or a quarter each with fewest and most tiles, and then those with most oddities."""
     if len(counts) <= MOST_CARDS:
         return set(counts)
     order = sorted(counts, key=lambda slide: counts[slide])
@@ -160,7 +160,7 @@ def _card(store: FeatureStore, slide: str, fine: int, odd: list[str], few: bool)
 
 
 def _odd(known: dict[str, Any], usual_mpp: float, finest: float) -> list[str]:
-    """What is odd about a slide, a line each; `finest`: µm per pixel of its finest tiles."""
+    """List what is odd about a slide, one line each; `finest` is the µm per pixel of its finest tiles."""
     found = known.get("findings", {})
     lines = list(known.get("notes", []))
     if known.get("tiles_unreadable"):
@@ -186,7 +186,7 @@ def _odd(known: dict[str, Any], usual_mpp: float, finest: float) -> list[str]:
 
 
 def mask_picture(mask: np.ndarray) -> Image.Image:
-    """Tissue in green on white; (H, W) uint8, 255 = tissue."""
+    """Draw tissue in green on white; (H, W) uint8, 255 = tissue."""
     share = mask.astype(np.float32)[..., None] / 255
     colours = 255 - share * (255 - np.array(_TISSUE, np.float32))
     return Image.fromarray(colours.round().astype(np.uint8))
@@ -217,7 +217,7 @@ def _failure_table(failures: Sequence[Failure]) -> str:
 
 
 def _odd_table(odd: dict[str, list[str]]) -> str:
-    """Of the slides that are not pictured."""
+    """Table of the odd slides that are not pictured."""
     if not odd:
         return ""
     rows = "".join(

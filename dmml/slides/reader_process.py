@@ -1,6 +1,6 @@
-"""A process that reads slides, and the end of it that asks.
+"""A process that reads slides, and the object in the main process that sends it requests.
 
-It is a program of its own, not a process of `multiprocessing`, which would run the user's script once more in each.
+It is a separate program instead of a `multiprocessing` process, which would run the user's script again in each one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from dmml.slides.layout import SlideRequest
 
 _END_S = 5.0
-"""Seconds in which a process that was killed is gone, unless it hangs in the kernel"""
+"""Seconds within which a killed process is gone, unless it hangs in the kernel"""
 
 
 class NoAnswer(Exception):
-    """The process gave none; `state` says why in a word."""
+    """The process did not answer; `state` is the keyword for the reason."""
 
     def __init__(self, state: str, text: str):
         super().__init__(text)
@@ -31,14 +31,14 @@ class NoAnswer(Exception):
 
 
 class ReaderProcess:
-    """A `SlideSource` in a process of its own.
+    """A `SlideSource` in a separate process.
 
     Raises:
         OSError: No process can be started.
     """
 
     def __init__(self):
-        # The same modules are found, in the same order, and none of the working folder before them (-P).
+        # The process must find the same modules in the same order, and none of the working folder before them (-P).
         path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         self._pipe, other = Pipe()
         with other:
@@ -50,17 +50,17 @@ class ReaderProcess:
             )
 
     def ask(self, call: str, request: SlideRequest, arguments: tuple, patience: float) -> Any:
-        """What `SlideSource.<call>(request, …)` returns.
+        """Return what `SlideSource.<call>(request, …)` returns.
 
         Args:
             call: Name of the method.
             request: The slide.
-            arguments: What else the method takes.
+            arguments: Further arguments of the method.
             patience: Seconds to wait.
 
         Raises:
             SlideError: The slide cannot be used.
-            NoAnswer: The process died, or did not answer; it is ended.
+            NoAnswer: The process died or did not answer; it has been ended.
         """
         try:
             self._pipe.send((call, request, arguments))
@@ -69,7 +69,7 @@ class ReaderProcess:
                 raise NoAnswer("no_answer", f"did not answer for {patience:.0f} s")
             kind, value = self._pipe.recv()
         except (EOFError, OSError) as error:
-            self._wait()  # for the code that it ends with by itself
+            self._wait()  # so that the exit code is that of the process, and not of its being killed
             self.close()
             raise NoAnswer("reader_died", f"died (exit code {self.process.returncode})") from error
         if kind == "refused":
@@ -81,7 +81,7 @@ class ReaderProcess:
     def close(self) -> None:
         """End the process."""
         self.process.kill()
-        self._wait()  # in vain if it hangs in the kernel, as on a mount that does not answer
+        self._wait()  # times out if the process hangs in the kernel, as on a mount that does not answer
         self._pipe.close()
 
     def _wait(self) -> None:
@@ -92,7 +92,7 @@ class ReaderProcess:
 
 
 def _serve(pipe: Connection) -> None:
-    """Answer until the other side is gone."""
+    """Answer requests until the main process is gone."""
     from dmml.slides.tile_reading import SlideSource
 
     source = SlideSource()
@@ -105,7 +105,7 @@ def _serve(pipe: Connection) -> None:
             answer = ("done", getattr(source, call)(request, *arguments))
         except SlideError as error:
             answer = ("refused", (error.state, str(error)))
-        except Exception as error:  # whatever a decoder throws concerns this slide, and the next one goes on
+        except Exception as error:  # whatever a decoder raises concerns only this slide; the next one is still read
             answer = ("failed", reason_of(error))
         try:
             pipe.send(answer)

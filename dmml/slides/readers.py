@@ -1,7 +1,7 @@
-"""Readers of slides beside the encoder: processes, each behind a thread that waits for it, or one thread alone.
+"""Readers that work beside the encoder: processes, each with a thread that waits for it, or a single thread.
 
-A process can crash in a decoder, or hang on a network disk, without taking the run with it: the slide that it was
-reading is given up with a reason, and another process takes its place.
+A process can crash in a decoder, or hang on a network disk, without ending the run: the slide that it was reading is
+given up with a reason, and another process takes its place.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PATIENCE_S = 900.0
 
 
 class Readers:
-    """Answers `plan` and `read` of `SlideSource`, in the background.
+    """Answers calls of `SlideSource` in the background.
 
     Args:
-        processes: Reading processes; 0: one thread of this process.
+        processes: Number of reading processes; 0 means one thread of this process.
         patience: Seconds after which a process that does not answer is ended.
     """
 
     def __init__(self, processes: int = 0, patience: float = PATIENCE_S):
-        self.processes = processes if os.name == "posix" else 0  # no pipe can be handed on elsewhere
+        self.processes = processes if os.name == "posix" else 0  # pipes can be inherited only there
         self.patience = patience
         self.width = max(1, self.processes)
         self._threads = ThreadPoolExecutor(self.width, thread_name_prefix="tile-reader")
@@ -50,18 +50,18 @@ class Readers:
         def begin() -> None:
             try:
                 self._mine()
-            finally:  # one that could not start must not leave the others waiting for it
+            finally:  # a reader that could not start must not leave the others waiting for it
                 barrier.wait()
 
         for _ in range(self.width):
             self._threads.submit(begin)
 
     def submit(self, call: str, request: SlideRequest, *arguments: Any) -> Future:
-        """Ask for `SlideSource.<call>(request, …)`; its future raises `SlideError` where the slide cannot be used."""
+        """Request `SlideSource.<call>(request, …)`; the future raises `SlideError` if the slide cannot be used."""
         return self._threads.submit(self._answer, call, request, arguments)
 
     def close(self) -> None:
-        """End all readers; what is not yet answered is dropped."""
+        """End all readers and drop unanswered requests."""
         self._threads.shutdown(wait=not self.processes, cancel_futures=True)
         for reader in self._made:
             reader.close()
@@ -86,7 +86,7 @@ class Readers:
                 return getattr(reader, call)(request, *arguments)
             except SlideError:
                 raise
-            except Exception as error:  # whatever a decoder throws concerns this slide, and the next one goes on
+            except Exception as error:  # whatever a decoder raises concerns only this slide; the next one is still read
                 raise SlideError("unreadable", f"{request.path}: {reason_of(error)}") from error
         try:
             return reader.ask(call, request, arguments, self.patience)

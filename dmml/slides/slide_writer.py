@@ -1,4 +1,4 @@
-"""Writes finished slides into the store beside the encoder."""
+"""Writes finished slides into the store while the encoder works."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _AT_ONCE = 4
-"""Slides that are written at a time: small ones wait for the disk most of the time, and may as well wait together"""
+"""Number of slides that are written at the same time: small ones mostly wait for the disk, and can wait together"""
 _BYTES = 32 << 20
-"""Features that may wait beside the first, so that large slides are written one by one and memory stays flat"""
+"""Bytes of features that may be pending together, so that large slides are written singly and memory use stays flat"""
 
 
 class SlideWriter:
-    """Writes in threads, each slide whole and through to the disk; an error comes out at a later call.
+    """Writes slides in threads, each one completely and synchronised to the disk; errors are raised at a later call.
 
     Args:
-        open_store: Opens the store, making it where there is none. A new store is made with the first slide that has
-            features, so that input of which nothing can be used leaves none.
+        open_store: Opens the store, creating it if necessary. A new store is created with the first slide that has
+            features, so that unusable input leaves no store.
         written: Called with each slide that is on the disk, in the order of `write`.
     """
 
@@ -38,11 +38,11 @@ class SlideWriter:
         self._pending: deque[tuple[EncodedSlide, Future]] = deque()
 
     def write(self, slide: EncodedSlide) -> None:
-        """Begin to write a slide, when there is room for it among those that are being written.
+        """Begin to write a slide, as soon as there is room for it among the pending ones.
 
         Raises:
             SlideError: The disk is full (state `disk_full`).
-            InputError: The place cannot be written for another reason.
+            InputError: The store cannot be written for another reason.
         """
         while self._pending and (self._pending[0][1].done() or self._has_enough(slide)):
             self._take()
@@ -56,12 +56,12 @@ class SlideWriter:
         self._pending.append((slide, future))
 
     def finish(self) -> None:
-        """Wait for all slides. Raises as `write` does."""
+        """Wait for all slides. Raises the same errors as `write`."""
         while self._pending:
             self._take()
 
     def close(self) -> None:
-        """End the threads. What they still bring onto the disk counts as written."""
+        """End the threads. Slides that they still finish writing count as written."""
         self._threads.shutdown(wait=True)
         for slide, future in self._pending:
             if future.exception() is None:

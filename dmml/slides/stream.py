@@ -1,4 +1,4 @@
-"""Slides in, features out: batches run on across the ends of slides, so that the encoder never waits for one."""
+"""Turns slides into features: batches extend across slides, so that the encoder never waits for the end of one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from dmml.store import SlideFeatures
 
 _UNITS_AHEAD = 6
-"""Units that are read ahead of the encoder beside those that the readers work on: what is encoded while a slide is laid out"""
+"""Units read ahead in addition to two per reader, so that the encoder has work while a slide is laid out"""
 
 
 @dataclass
 class EncodedSlide:
-    """What came of a slide: its features, or why there are none."""
+    """The outcome for a slide: its features, or the error that prevented them."""
 
     request: SlideRequest
     bags: dict[int, SlideFeatures] = field(default_factory=dict)
@@ -37,13 +37,13 @@ class EncodedSlide:
     attributes: dict[str, Any] = field(default_factory=dict)
     error: SlideError | None = None
     known: int = 0
-    """Tiles that an earlier run had encoded before it was cut off"""
+    """Number of tiles that an earlier, interrupted run had already encoded"""
     draft: Draft | None = None
-    """To be removed when the slide is in the store"""
+    """File to remove when the slide is in the store"""
 
 
 class _Work:
-    """A slide on its way."""
+    """A slide that is being encoded."""
 
     def __init__(self, request: SlideRequest, layout: Layout, encoder: Encoder, draft: Path | None):
         self.request, self.layout, self.draft = request, layout, None
@@ -60,7 +60,7 @@ class _Work:
         self.units: Iterator[Unit] = filter(self._is_open, units_of(layout.tiles))
 
     def _is_open(self, unit: Unit) -> bool:
-        """Whether a tile of a unit is not encoded yet."""
+        """Whether some tile of a unit has not been encoded yet."""
         coarse, fine = self.read[min(self.read)], self.read[max(self.read)]
         return not (coarse[unit.row].all() and fine[unit.child_row].all())
 
@@ -69,14 +69,14 @@ class _Work:
         self.read[magnification][rows] = True
 
     def encoded(self, magnification: int, rows: np.ndarray, features: np.ndarray) -> None:
-        """Take the (n, D) features of tiles."""
+        """Store the (n, D) features of tiles."""
         self._keep(magnification, rows, features)
         self.done += len(rows)
         if self.draft is not None and self.error is None:
             self.draft.add(magnification, rows, features)
 
     def take(self, tiles: ReadTiles) -> None:
-        """Note what was read.
+        """Count the tiles that were read.
 
         Raises:
             SlideError: Too much of the slide cannot be decoded.
@@ -101,12 +101,13 @@ def encode_slides(
     """Encode slides one after the other.
 
     Args:
-        requests: Slides; drawn only a few ahead of what is encoded.
-        encoder: As `load_encoder` gives it.
-        readers: Where slides are read.
-        progress: Called with (slide, tiles of it done, those of them by an earlier run, tiles of it) after every batch.
-        draft_of: Gives the file in which the features of a slide are kept until it is whole, so that they need not be
-            computed again if this process dies; None for no such file. See `Draft`.
+        requests: Slides; taken from the iterable only a few ahead of the encoder.
+        encoder: As returned by `load_encoder`.
+        readers: Readers of the slides.
+        progress: Called after every batch with (slide, its finished tiles, those finished by an earlier run, all its
+            tiles).
+        draft_of: Returns the file that keeps the features of an unfinished slide, so that they need not be computed
+            again if this process dies; None means no such file. See `Draft`.
 
     Yields:
         Each slide once, as soon as it is done.
@@ -134,7 +135,7 @@ class _Flow:
         self.ready: deque[EncodedSlide] = deque()
 
     def advance(self) -> bool:
-        """Read one unit and encode what fills a batch; False when all is done."""
+        """Read one unit and encode every batch that it fills; False when everything is done."""
         self._look_ahead()
         if self.reading:
             work, future = self.reading.popleft()
@@ -145,7 +146,7 @@ class _Flow:
         return bool(self.planned)
 
     def _look_ahead(self) -> None:
-        """Keep the readers busy: ask for coming units, lay out coming slides."""
+        """Keep the readers busy: request the next units, and lay out the next slides."""
         while len(self.reading) < 2 * self.readers.width + _UNITS_AHEAD:
             unit = None if self.current is None else next(self.current.units, None)
             if self.current is not None and unit is not None and self.current.error is None:
@@ -160,7 +161,7 @@ class _Flow:
         self._plan(self.readers.width + 1)
 
     def _plan(self, ahead: int) -> None:
-        """Have so many slides laid out, or under way."""
+        """Request layouts until this many slides are laid out or in progress."""
         while len(self.planned) < ahead and (request := next(self.requests, None)) is not None:
             self.planned.append((request, self.readers.submit("plan", request)))
 
@@ -172,10 +173,10 @@ class _Flow:
             return
         try:
             draft = self.draft_of(request.path.stem)
-        except OSError:  # whoever writes the slide will say what is wrong with the place
+        except OSError:  # the writer of the slide will report what is wrong with the path
             draft = None
         work = _Work(request, layout, self.encoder, draft)
-        if work.done == work.total:  # an earlier run had it whole, and died before it was written
+        if work.done == work.total:  # an earlier run encoded it completely, and died before it was written
             self._finish(work)
         else:
             self.current = work
@@ -199,7 +200,7 @@ class _Flow:
         for magnification, row, pixels in zip(
             tiles.magnification.tolist(), tiles.row.tolist(), tiles.pixels, strict=True
         ):
-            if work.read[magnification][row]:  # by an earlier run, which did not come to the end of this unit
+            if work.read[magnification][row]:  # encoded by an earlier run, which did not finish this unit
                 continue
             self.tiles[len(self.waiting)] = pixels
             self.waiting.append((work, magnification, row))
@@ -209,7 +210,7 @@ class _Flow:
             self._finish(work)
 
     def _encode(self) -> None:
-        """Hand a batch to the encoder, and take what it made of the one before."""
+        """Hand a batch to the encoder, and collect the features of the previous one."""
         started = self.encoder.start(self.tiles[: len(self.waiting)]) if self.waiting else None
         self._collect()
         if started is not None:
@@ -226,7 +227,7 @@ class _Flow:
         with np.errstate(over="ignore"):
             values = values.astype(np.float16)
         finite = np.isfinite(values).all(axis=1)
-        parts: dict[tuple[int, int], tuple[_Work, list[int]]] = {}  # (slide, magnification) → its places in the batch
+        parts: dict[tuple[int, int], tuple[_Work, list[int]]] = {}  # (slide, magnification) → positions in the batch
         for place, (work, magnification, _) in enumerate(whose):
             parts.setdefault((id(work), magnification), (work, []))[1].append(place)
         for (_, magnification), (work, places) in parts.items():
@@ -260,7 +261,7 @@ class _Flow:
 def _bags(
     tiles: dict[int, Tiles], features: dict[int, np.ndarray], read: dict[int, np.ndarray]
 ) -> dict[int, SlideFeatures]:
-    """Leave out the tiles that were not read; a fine tile whose parent is gone has parent −1."""
+    """Leave out the tiles that were not read; a fine tile whose parent was left out has parent −1."""
     from dmml.store import SlideFeatures
 
     bags = {}
@@ -272,6 +273,6 @@ def _bags(
             parent = row[parent][kept]
         whole = (
             features[magnification] if kept.all() else features[magnification][kept]
-        )  # no second copy of a large slide
+        )  # avoids a second copy of a large slide
         bags[magnification] = SlideFeatures(whole, tiles[magnification].position[kept], parent)
     return bags

@@ -1,4 +1,4 @@
-"""The pages of a TIFF: which of them is the slide, and the pixel size that each states."""
+"""The pages of a TIFF: which of them is the slide, and the pixel size that each one states."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WIDTH, _HEIGHT, _SUBFILE, _TILE_OFFSETS, _TILE_WIDTH = 256, 257, 254, 324, 322
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 270, 282, 283, 296
 _UNITS = {2: "inch", 3: "centimeter"}
 _SLIDE_SIZED = 0.25
-"""Share of the slide's pixels from which another full-resolution page is named: labels and macros have fewer"""
+"""Share of the slide's pixels from which another full-resolution page is mentioned: labels and macros have fewer"""
 
 _MOST_TIMES_A_SLIDE = 16
-"""Times the pixels of a tiled page from which a page in strips is no macro image of it"""
+"""A page in strips with more than this many times the pixels of the largest tiled page is not its macro image"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +29,10 @@ class Page:
     """One directory of a TIFF."""
 
     number: int
-    """Counted from 1, as viewers count"""
+    """Counted from 1, as in viewers"""
     tags: ImageFileDirectory_v2
     header: bytes
-    """First bytes of the file, which tell the byte order"""
+    """First bytes of the file, which state the byte order"""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -62,10 +62,10 @@ class Page:
         return (text if isinstance(text, bytes) else str(text).encode("latin-1", "replace")).decode("utf-8", "replace")
 
     def properties(self, shared_description: str = "") -> dict[str, str]:
-        """What the page states about its pixel size, under OpenSlide's property names and a few of our own.
+        """What the page states about its pixel size, under OpenSlide's property names and a few additional ones.
 
         Args:
-            shared_description: That of the first page, in which OME describes all pages.
+            shared_description: Description of the first page, in which OME describes all pages.
         """
         across, down = (_number(self.tags.get(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
         found = {} if across is None else {"tiff.XResolution": str(across)}
@@ -88,7 +88,7 @@ def _number(value: object) -> float | None:
 
 
 def read_pages(path: str | Path) -> list[Page]:
-    """Every page of a TIFF in the order of the file; none where the file is no TIFF.
+    """Read the directory of every page of a TIFF, in the order of the file; none if the file is not a TIFF.
 
     Raises:
         ValueError, OSError: The directories are damaged.
@@ -121,24 +121,25 @@ def _directories(file, header: bytes) -> Iterator[Page]:
 
 
 def _first_offset(header: bytes) -> int:
-    """Where the first directory begins."""
+    """Return the offset of the first directory."""
     return int.from_bytes(
         header[8:16] if header[:4] in _BIG else header[4:8], "little" if header[:2] == b"II" else "big"
     )
 
 
 def _empty_directory(header: bytes) -> ImageFileDirectory_v2:
-    """A directory to be loaded, of the file's byte order and with its width of offsets."""
+    """Return an empty directory with the file's byte order and width of offsets, to be loaded."""
     order = header[:2]
     tags = ImageFileDirectory_v2(order + (b"*\0" if order == b"II" else b"\0*") + bytes(4))
-    tags._bigtiff = header[:4] in _BIG  # Pillow itself finds this out of little-endian files alone
+    tags._bigtiff = header[:4] in _BIG  # Pillow itself detects this only in little-endian files
     return tags
 
 
 def slide_page(pages: Sequence[Page]) -> Page:
-    """The page that is the slide: the largest tiled one, the first of equals.
+    """Return the page that is the slide: the largest tiled one, the first among equals.
 
-    The largest of all where none is tiled, or where the tiled ones are so much smaller that they can only be labels.
+    It is the largest of all pages if none is tiled, or if the tiled ones are so much smaller that they can only be
+    labels.
     """
     largest = max(pages, key=lambda page: page.pixels)
     tiled = max((page for page in pages if page.is_tiled), key=lambda page: page.pixels, default=largest)
@@ -146,7 +147,7 @@ def slide_page(pages: Sequence[Page]) -> Page:
 
 
 def page_notes(pages: Sequence[Page], slide: Page) -> list[str]:
-    """What a user should know of the choice: that it is not the first page, and which others could be slides too."""
+    """Notes for the user on the choice: that it is not the first page, and which others could be slides, too."""
     others = [page for page in pages if page is not slide and _could_be_a_slide(page, slide)]
     notes = []
     if slide is not pages[0]:
@@ -161,7 +162,7 @@ def page_notes(pages: Sequence[Page], slide: Page) -> list[str]:
 
 
 def _could_be_a_slide(page: Page, slide: Page) -> bool:
-    """Whether a page is of the slide's kind and size, and is not one of its levels."""
+    """Whether a page is of the slide's kind and size, and does not look like one of its levels."""
     if page.is_reduced or page.is_tiled != slide.is_tiled or page.pixels < _SLIDE_SIZED * slide.pixels:
         return False
     halved = all(abs(side / 2 - small) <= 1 for side, small in zip(slide.size, page.size, strict=True))

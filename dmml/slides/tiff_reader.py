@@ -18,26 +18,26 @@ from dmml.slides.plain_image import PLAIN_LIMIT, on_white
 from dmml.slides.tiff_pages import Page
 
 _HOW_PIXELS_ARE_STORED = (258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 347, 529, 530, 532)
-"""Tags that a tile needs to be decoded: bits, compression, colours, planes, predictor, tables"""
+"""Tags that are needed to decode a tile: bits, compression, colours, planes, predictor, tables"""
 _COMPRESSION, _SAMPLES, _PLANES, _WIDTH, _HEIGHT = 259, 277, 284, 322, 323
 _OFFSETS, _SIZES = 324, 325
 _BITS, _SAMPLE_FORMAT = 258, 339
 _BY_LIBTIFF = (1, 5, 7, 8, 32773, 32946, 50000)
-"""None, LZW, JPEG, deflate twice, PackBits, Zstandard"""
+"""None, LZW, JPEG, deflate (two numbers), PackBits, Zstandard"""
 _JPEG_2000_YCBCR, _JPEG_2000 = 33003, (33003, 33005, 34712)
 _CACHED_BYTES = 32 * 2**20
 
 
 class TiffPageReader:
-    """A page of a TIFF and its smaller versions, behind the few methods of OpenSlide that `Slide` needs.
+    """A page of a TIFF and its smaller versions, with the few methods of OpenSlide that `Slide` needs.
 
     Args:
         path: The TIFF.
         slide: The page of the slide, which is tiled.
-        pages: All pages; those that are marked as reduced are offered as levels, from large to small.
+        pages: All pages; tiled ones that are marked as reduced become levels, from large to small.
 
     Raises:
-        ValueError: The file ends before the page's data, or the page is compressed in a way that cannot be read.
+        ValueError: The file ends before the page's data, or the page is stored in a way that cannot be read.
     """
 
     def __init__(self, path: Path, slide: Page, pages: Sequence[Page]):
@@ -53,7 +53,7 @@ class TiffPageReader:
         )
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
-        """RGB pixels of a level; `location` is given in pixels of the finest one. What was not scanned is white."""
+        """Return RGB pixels of a level; `location` is in pixels of the finest one. Unscanned areas are white."""
         left, top = (round(corner / self.level_downsamples[level]) for corner in location)
         picture = Image.new("RGB", size, "white")
         tiled = self._levels[level]
@@ -85,7 +85,7 @@ class TiffPageReader:
 
 
 class _Tiled:
-    """How one page is cut into tiles, and how one of them is decoded."""
+    """The arrangement of tiles of one page, and the decoding of each."""
 
     def __init__(self, page: Page):
         tags = page.tags
@@ -103,7 +103,7 @@ class _Tiled:
         """Refuse a page that cannot be read at all.
 
         Raises:
-            ValueError: Why.
+            ValueError: The message states the reason.
         """
         if self._compression not in (*_BY_LIBTIFF, *_JPEG_2000):
             raise ValueError(f"it is compressed by TIFF method {self._compression}, which is not supported")
@@ -119,7 +119,7 @@ class _Tiled:
             raise ValueError("it ends before its data")
 
     def pieces(self, file: io.BufferedReader, index: int) -> list[bytes] | None:
-        """Compressed bytes of a tile, one piece a plane; None where the tile was left out."""
+        """Read the compressed bytes of a tile, one piece per plane; None if the file leaves the tile out."""
         numbers = range(index, index + self._planes * math.prod(self.grid), math.prod(self.grid))
         if not all(self._length[number] for number in numbers):
             return None
@@ -130,7 +130,7 @@ class _Tiled:
         return pieces
 
     def decode(self, pieces: list[bytes]) -> Image.Image:
-        """RGB pixels of a whole tile; the caller crops it at the edge of the page."""
+        """Decode a whole tile to RGB; the caller crops it at the edge of the page."""
         if self._compression in _JPEG_2000:
             picture = Image.open(io.BytesIO(pieces[0]))
             if self._compression == _JPEG_2000_YCBCR:
@@ -139,7 +139,7 @@ class _Tiled:
         return on_white(Image.open(io.BytesIO(self._as_tiff(pieces))))
 
     def _as_tiff(self, pieces: list[bytes]) -> bytes:
-        """A TIFF of this one tile, which Pillow decodes with libtiff whatever the compression."""
+        """Wrap this one tile in a TIFF, which Pillow decodes with libtiff whatever the compression."""
         order = self.page.header[:2]
         tags = ImageFileDirectory_v2(order + (b"*\0" if order == b"II" else b"\0*") + bytes(4))
         for tag in _HOW_PIXELS_ARE_STORED:

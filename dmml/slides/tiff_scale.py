@@ -1,4 +1,4 @@
-"""The pixel size that a TIFF states in words rather than in its resolution tags: Aperio's, OME's and ImageJ's."""
+"""The pixel size that the description of a TIFF states, in addition to its resolution tags: Aperio, OME, ImageJ."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _IMAGEJ_UNIT = re.compile(r"^unit=(\S+)\s*$", re.MULTILINE)
 
 
 def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tuple[float, float]) -> dict[str, str]:
-    """The µm per pixel of a page that a description states, as properties that `resolve_mpp` knows.
+    """Parse the µm per pixel from a page's description, as properties that `resolve_mpp` knows.
 
     Args:
-        description: Of the page; OME writes one for all pages into the first.
-        size: (width, height) of the page, by which OME's images are identified.
-        pixels_per_unit: The page's resolution tags, which ImageJ counts in a unit of its own; 0 where it has none.
+        description: Description of the page; OME describes all pages in that of the first.
+        size: (width, height) of the page, which identifies an image of OME.
+        pixels_per_unit: The page's resolution tags, for which ImageJ uses a unit of its choice; 0 if it has none.
     """
     if found := _APERIO.search(description):
         return {"aperio.MPP": found[1]}

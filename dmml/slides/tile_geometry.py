@@ -9,10 +9,10 @@ from dmml.slides.mpp import HIGHEST, LOWEST
 SLACK = 0.02
 """Share of a tile's side by which neighbours may be closer: tools round positions to whole pixels of some level"""
 MOST_OVERLAPPING = 0.25
-"""Share of tiles that may overlap others before their stride, or the size that is stated, is wrong. CLAM begins a grid
-of its own for every piece of tissue, so that a few tiles at the seams overlap"""
+"""Share of tiles that may overlap others before their stride, or the stated size, must be wrong. CLAM begins a separate
+grid for every piece of tissue, so that a few tiles at the seams overlap"""
 MOST_OFF_SCALE = 1.25
-"""Times that a tile may be larger or smaller than its magnification says: 8.75x of STAMP is stored as 10x"""
+"""How many times larger or smaller than nominal a tile may be: STAMP's 8.75x is stored as 10x"""
 LARGEST_SLIDE_UM = 250_000.0
 """Longest possible slide, in µm"""
 
@@ -20,13 +20,13 @@ LARGEST_SLIDE_UM = 250_000.0
 def neighbour_distances(position: np.ndarray) -> np.ndarray:
     """Distance of every tile to its nearest neighbour, along the axis on which they are farther apart.
 
-    Squares of one size overlap when this distance is below their side.
+    Squares of the same size overlap when this distance is below their side.
 
     Args:
         position: (N, 2) in any unit.
 
     Returns:
-        (N,) in that unit; infinite where there is one tile.
+        (N,) in that unit; infinite if there is only one tile.
     """
     if len(position) < 2:
         return np.full(len(position), np.inf)
@@ -36,7 +36,7 @@ def neighbour_distances(position: np.ndarray) -> np.ndarray:
 
 
 def overlapping(distances: np.ndarray, side: float) -> int:
-    """Number of tiles of a side that overlap their nearest neighbour."""
+    """Number of tiles of this side that overlap their nearest neighbour."""
     return int((distances < (1 - SLACK) * side).sum())
 
 
@@ -46,22 +46,22 @@ def overlap_by_design(distances: np.ndarray, side: float) -> bool:
 
 
 def usual_distance(distances: np.ndarray) -> float:
-    """Usual distance of a tile to its nearest neighbour; infinite where there is one tile."""
+    """Median distance of a tile to its nearest neighbour; infinite if there are no distances."""
     return float(np.median(distances)) if len(distances) else np.inf
 
 
 def are_apart(distances: np.ndarray, side: float) -> bool:
-    """Whether almost no tile touches another though there are many: the stated side is likely half of the true one."""
+    """Whether there are many tiles and almost none touches another: the stated side is likely half of the true one."""
     return len(distances) >= 10 and float(np.quantile(distances, 0.1)) > 1.5 * side
 
 
 def scale_problems(mpp: float | None, tile_um: float, nominal_um: float, position: np.ndarray) -> list[str]:
-    """What is impossible about the scale of a slide's tiles.
+    """List what is impossible about the scale of a slide's tiles.
 
     Args:
-        mpp: µm per pixel of the slide's finest level, None where it is unknown.
-        tile_um: Side of its tiles.
-        nominal_um: Side that tiles of this magnification have.
+        mpp: µm per pixel of the slide's finest level, None if unknown.
+        tile_um: Side of its tiles, µm.
+        nominal_um: Nominal side of tiles of this magnification, µm.
         position: (N, 2) µm.
     """
     problems = []

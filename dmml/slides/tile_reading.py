@@ -1,4 +1,4 @@
-"""Reads the tiles of a slide, a coarse tile and the fine ones inside it from one resampled block."""
+"""Reads the tiles of a slide; a coarse tile and the fine ones inside it come from one resampled block."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dmml.slides.mpp import SlideError
 from dmml.slides.reader import Slide
 
 _UNIT_TILES = 40
-"""Tiles that are read in one go: enough to outweigh handing them over, few enough for a flat memory"""
+"""Tiles that are read in one call: enough to outweigh the cost of the transfer, few enough to keep memory use flat"""
 
 _STRIP = 8
-"""Coarse tiles across a strip: what the file decodes at the lower edge of one line is still at hand for the next"""
+"""Coarse tiles across a strip: what the file decodes at the lower edge of one line is still cached for the next"""
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class Unit:
     """Some coarse tiles of a slide, each with the fine ones inside it."""
 
     cell: np.ndarray
-    """(n, 2) of the coarse tiles"""
+    """(n, 2) grid cells of the coarse tiles"""
     row: np.ndarray
-    """(n,) their rows"""
+    """(n,) rows of the coarse tiles"""
     child_cell: np.ndarray
-    """(k, 2) of the fine tiles; empty where there is one magnification"""
+    """(k, 2) grid cells of the fine tiles; empty if there is only one magnification"""
     child_row: np.ndarray
-    """(k,) their rows"""
+    """(k,) rows of the fine tiles"""
     child_of: np.ndarray
     """(k,) index of the coarse tile within the unit"""
 
 
 @dataclass(frozen=True)
 class ReadTiles:
-    """What came of a unit."""
+    """The tiles of a unit that were read."""
 
     magnification: np.ndarray
     """(n,) int"""
@@ -47,11 +47,11 @@ class ReadTiles:
     pixels: np.ndarray
     """(n, 224, 224, 3) uint8"""
     lost: int
-    """Tiles that cannot be decoded"""
+    """Number of tiles that cannot be decoded"""
 
 
 def units_of(tiles: dict[int, Tiles]) -> Iterator[Unit]:
-    """Cut the tiles of a slide into units, strip by strip."""
+    """Divide the tiles of a slide into units, strip by strip."""
     coarse, fine = min(tiles), max(tiles)
     size = max(1, _UNIT_TILES // (5 if fine != coarse else 1))
     none = np.zeros(0, np.int64)
@@ -77,7 +77,7 @@ class SlideSource:
         self._request: SlideRequest | None = None
 
     def look(self, request: SlideRequest) -> str | None:
-        """Open a slide, and its DICOM series, if it is of one.
+        """Check that a slide opens and is fine enough, and return its DICOM series; None for other formats.
 
         Raises:
             SlideError: The slide cannot be used.
@@ -115,7 +115,7 @@ class SlideSource:
         )
 
     def close(self) -> None:
-        """Let go of the slide."""
+        """Close the slide."""
         if self._slide is not None:
             self._slide.close()
         self._slide = self._request = None
@@ -127,7 +127,7 @@ def read_unit(
     """Read the tiles of a unit.
 
     Yields:
-        (magnification, row, (224, 224, 3) uint8); None for a tile that cannot be decoded.
+        (magnification, row, (224, 224, 3) uint8); None instead of the pixels if a tile cannot be decoded.
     """
     coarse, fine = min(magnifications), max(magnifications)
     for index, (cell, row) in enumerate(zip(unit.cell.tolist(), unit.row.tolist(), strict=True)):
@@ -151,8 +151,8 @@ def read_unit(
 
 
 def mean_of_quarters(block: np.ndarray) -> np.ndarray:
-    """(2n, 2n, 3) uint8 → (n, n, 3) uint8: each pixel the rounded mean of the four it covers."""
-    # Not by Pillow's box filter, which rounds after each of its two passes and is up to one level off.
+    """(2n, 2n, 3) uint8 → (n, n, 3) uint8: each pixel is the rounded mean of the four that it covers."""
+    # Pillow's box filter rounds after each of its two passes and would be up to one level off.
     return np.asarray(Image.fromarray(block).reduce(2))
 
 

@@ -1,4 +1,4 @@
-"""From one raw slide to its tokens: find tissue, lay tiles, read them in the background, encode."""
+"""Turns one raw slide into tokens: find tissue, lay tiles, read them in the background, encode."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def tokens_of_slide(
 
     Args:
         path: The slide.
-        encoder: As `load_encoder` gives it.
-        mpp: µm per pixel, used only where the slide tells none.
+        encoder: As returned by `load_encoder`.
+        mpp: µm per pixel, used only if the slide does not state it.
         magnifications: One, or two of which the finer is twice the coarser.
-        batch_size: Tiles a call of the encoder; the encoder's own choice when None.
+        batch_size: Tiles per call of the encoder; None means the encoder's choice.
         progress: Called with (tiles done, tiles of the slide) after every batch.
 
     Returns:
@@ -42,7 +42,7 @@ def tokens_of_slide(
         more.
 
     Raises:
-        SlideError: The slide cannot be used; `state` says why in a word.
+        SlideError: The slide cannot be used; `state` is the keyword for the reason.
     """
     request = SlideRequest(Path(path), check_magnifications(magnifications), mpp)
     own = encoder.batch_size

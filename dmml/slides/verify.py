@@ -1,4 +1,4 @@
-"""Checks that a feature store holds what it promises, slide by slide."""
+"""Checks a feature store slide by slide: its arrays, its values and the positions of its tiles."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from dmml.store import FeatureStore, SlideFeatures
 from dmml.store.checks import bag_problems, parent_problems, zero_rows
 
 TOLERANCE_UM = 0.05
-"""float32 at a few centimetres; imported tiles carry their own, since other tools round to pixels"""
+"""float32 precision at a few centimetres; imported tiles have their own tolerance, since other tools round to pixels"""
 
 
 @dataclass
 class SlideCheck:
-    """What was found out about one slide of a store."""
+    """The findings about one slide of a store."""
 
     slide: str
     problems: list[str] = field(default_factory=list)
     """What is wrong with its arrays: a run on them fails or gives NaN"""
     unlikely: list[str] = field(default_factory=list)
-    """Values that are readable but implausible: tiles of zeros, tiles in one place"""
+    """Values that are readable but implausible: tiles of zeros, tiles at the same position"""
     misplaced: list[str] = field(default_factory=list)
     """What is impossible about the positions of its tiles: they overlap, or their scale is impossible"""
     doubts: list[str] = field(default_factory=list)
@@ -54,8 +54,8 @@ def check_slide(store: FeatureStore, slide: str) -> SlideCheck:
     """Check one slide.
 
     Shapes agree with each other and with the encoder, all numbers are finite, no magnification is undeclared, no two
-    tiles share a place or overlap, every fine tile lies inside its parent, and the scale is one that a scanner has. Vectors
-    have no place, and may lack values.
+    tiles share a position or overlap, every fine tile lies inside its parent, and the scale is one that a scanner has.
+    Vectors have no position, and may lack values.
     """
     check = SlideCheck(slide)
     try:
@@ -124,7 +124,7 @@ def _place(
 
 
 def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, within: float) -> list[str]:
-    """A tile of `side` µm lies inside its parent when its centre is half a side from the parent's on both axes."""
+    """Check that the centre of each tile of `side` µm is half a side from its parent's on both axes, i.e. inside it."""
     if bag.parent is None:
         return []
     if problems := parent_problems(bag, None if coarse is None else len(coarse.features)):
