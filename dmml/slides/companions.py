@@ -61,7 +61,7 @@ def _folder(path: str) -> tuple[list[str], list[str]]:
 
 
 def _remote_folder(path: str) -> tuple[list[str], list[str]]:
-    """Do the same behind a URL; stores are recognised by suffix, since opening each folder would take minutes."""
+    """List a folder behind a URL; stores are recognised by suffix, since opening every folder would take minutes."""
     import fsspec
 
     try:

@@ -55,7 +55,7 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
                 kind.append(path)
                 if kind is found.slides:
                     seen.add(real)
-    for kind in (found.ignored, found.unscaled):  # files that were given directly or occur in two folders, only once
+    for kind in (found.ignored, found.unscaled):  # list a file once, even if it is also an input or in two folders
         kind[:] = {path.resolve(): path for path in kind if path.resolve() not in seen}.values()
     _ignore_pictures_of_slides(found, inputs)
     if not found.slides:
@@ -86,10 +86,9 @@ def _ignore_pictures_of_slides(found: FoundFiles, inputs: Sequence[Path]) -> Non
 
 
 def _inside(folder: Path) -> list[tuple[Path, bool]]:
-    """List the files of a folder and its subfolders, including broken links; hidden files and stores are left out.
+    """List the files of a folder and its subfolders, without hidden files and stores.
 
-    Links are followed.
-
+    Links are followed, and broken links are listed.
     Returns:
         (file, whether dmml wrote its folder or one above it), sorted.
     """

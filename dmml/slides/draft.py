@@ -44,7 +44,7 @@ class Draft:
     def __init__(self, path: Path, digest: bytes, counts: Mapping[int, int], dim: int, known: Part):
         self._path, self._file = path, None
         try:
-            # Append mode writes to the end wherever was read last, and without a buffer nothing can be lost.
+            # In append mode, writes go to the end whatever was read before; without a buffer, nothing can be lost.
             self._file = open(path, "a+b", buffering=0)
             end = _read(self._file, digest, counts, dim, known)
             self._file.truncate(end)
@@ -107,7 +107,7 @@ def _read(file: BinaryIO, digest: bytes, counts: Mapping[int, int], dim: int, kn
 
 
 def digest_of(layout: Layout, encoder: Encoder) -> bytes:
-    """SHA-256 of everything that determines a slide's features: its file, tile positions, encoder, and dmml's version."""
+    """SHA-256 of everything that determines a slide's features: file, tile positions, encoder, and dmml's version."""
     known: dict[str, Any] = {
         "version": dmml.__version__,
         "encoder": encoder.identity,

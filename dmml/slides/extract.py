@@ -217,7 +217,7 @@ def _existing(out: str | Path) -> FeatureStore | None:
 def _done_in(
     store: FeatureStore | None, overwrite: bool, result: Extraction, mpp_of: Callable[[Path], float | None]
 ) -> Callable[[Path], bool]:
-    """Return a test of whether the store holds a slide of the same file, at the scale that the user gives, if any."""
+    """Return a test of whether the store holds a slide, made from the same file and at the user's scale, if any."""
 
     def is_done(path: Path) -> bool:
         if store is None or overwrite or path.stem not in store:

@@ -104,7 +104,7 @@ class Options:
     def recorded(self) -> dict[str, Any]:
         """Options that the store keeps: all that affect its contents, except for the encoder and the magnifications."""
         own = None if isinstance(self.encoder, str | None) else self.encoder.precision
-        precision = own if own and self.precision == "32" else self.precision  # a caller's encoder has a precision
+        precision = own if own and self.precision == "32" else self.precision  # a caller's encoder decides
         return {"tissue": self.tissue, "least_tissue": self.least_tissue, "precision": precision}
 
 

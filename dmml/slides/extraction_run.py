@@ -153,5 +153,5 @@ def _done_meanwhile(path: Path, store: FeatureStore | None, found: Survey, chose
 
 
 def _slide_of(reason: str, slides: list[Path]) -> str:
-    """Return the slide with whose path a reason begins; empty if there is none."""
+    """Return the slide whose path a reason begins with; empty if no slide's does."""
     return next((str(path) for path in slides if reason.startswith(f"{path}: ")), "")

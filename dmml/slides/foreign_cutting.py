@@ -33,9 +33,9 @@ class Cutting:
     patch_px: int | None = None
     """Side of a tile in pixels of its magnification"""
     level0_px: float | None = None
-    """Side of a tile in pixels of the finest level, or in µm where `in_um`"""
+    """Side of a tile in pixels of the finest level, or in µm if `in_um`"""
     level0_mpp: float | None = None
-    """µm per pixel of the finest level; 1 where `in_um`"""
+    """µm per pixel of the finest level; 1 if `in_um`"""
     mpp_source: str = ""
     in_um: bool = False
     """Whether the file's coordinates are in µm, so that the slide's scale does not matter"""

@@ -69,7 +69,7 @@ class ReaderProcess:
                 raise NoAnswer("no_answer", f"did not answer for {patience:.0f} s")
             kind, value = self._pipe.recv()
         except (EOFError, OSError) as error:
-            self._wait()  # so that the exit code is that of the process, and not of its being killed
+            self._wait()  # lets a dying process end by itself, so that the exit code is not that of the kill
             self.close()
             raise NoAnswer("reader_died", f"died (exit code {self.process.returncode})") from error
         if kind == "refused":

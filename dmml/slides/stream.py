@@ -173,7 +173,7 @@ class _Flow:
             return
         try:
             draft = self.draft_of(request.path.stem)
-        except OSError:  # the writer of the slide will report what is wrong with the path
+        except OSError:  # the later write to the store reports the problem with the path
             draft = None
         work = _Work(request, layout, self.encoder, draft)
         if work.done == work.total:  # an earlier run encoded it completely, and died before it was written

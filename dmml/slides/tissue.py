@@ -26,7 +26,7 @@ MOST_PIXELS = 8_000_000
 _GLASS_SPREAD = 4
 """Largest deviation of a glass pixel of the mask from the glass colour, in grey levels; pale tissue has texture"""
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.055
-"""Bounds on Otsu's threshold: below them lies glass with JPEG noise, above them tissue, even on a slide full of it"""
+"""Bounds on Otsu's threshold: lower values are glass with JPEG noise, higher ones tissue, even if it fills the slide"""
 PEN_STRENGTH, PEN_EDGE = 0.25, 0.10
 """Colourfulness from which a pixel of ink's hue is ink, and from which a pixel next to ink is a stroke's soft edge"""
 GREEN_INK = 0.75

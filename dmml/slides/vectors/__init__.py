@@ -1,1 +1,1 @@
-"""Vectors of slides, one or several each, from the tables and arrays in which they come."""
+"""Vectors of slides, one or several per slide, from tables and arrays."""

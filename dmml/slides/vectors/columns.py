@@ -1,4 +1,4 @@
-"""Which columns of a table are features: by name or all, without ids, outcomes and text that slipped in."""
+"""Chooses the columns of a table that are features, by name or all, without stray ids, outcomes and clinical values."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _ID = re.compile(
     re.IGNORECASE,
 )
 _SHARE_ALIKE = 0.8
-"""Share of the columns that must have an ending or a beginning in common before those without it are named"""
+"""Share of the columns that must share an ending or a beginning before those without it are mentioned"""
 
 
 def choose_columns(
     path: Path, columns: Sequence[str], wanted: Sequence[str] = (), dropped: Sequence[str] = ()
 ) -> list[str]:
-    """Names of the columns that hold features.
+    """Return the names of the columns that hold features.
 
     Args:
         path: The table, for messages.
-        columns: All but those of ids.
-        wanted: Globs of `--columns`; none for all that are not dropped.
+        columns: All columns but that of the ids.
+        wanted: Globs of `--columns`; if empty, all columns that are not dropped.
         dropped: Globs of `--drop`.
 
     Raises:
-        InputError: A glob matches no column, nothing is left, a name occurs twice, or a column looks like an outcome, a
-            covariate or an id and no glob names it.
+        InputError: A glob matches no column, nothing is left, a name occurs twice, or, if `wanted` is empty, a column
+            looks like an outcome, a clinical value or an id.
     """
     for option, globs in (("--columns", wanted), ("--drop", dropped)):
         for glob in globs:
@@ -65,7 +65,7 @@ def choose_columns(
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
-    """Whether a name is one of the globs, letter by letter or as a pattern: names may hold brackets."""
+    """Whether a name equals one of the globs or matches it as a pattern: names may contain brackets."""
     return any(name == glob or fnmatchcase(name, glob.replace("[", "[[]")) for glob in globs)
 
 
@@ -83,7 +83,7 @@ def _refuse_suspects(path: Path, chosen: Sequence[str]) -> None:
 
 
 def way_out(chosen: Sequence[str], wrong: Sequence[str]) -> str:
-    """The options that leave columns out: a glob that all others share, where there is one, else their names."""
+    """Advise the options that leave columns out: a glob that all others share, if there is one, else the names."""
     others = [name for name in chosen if name not in set(wrong)]
     glob = common_glob(others)
     if glob and not any(_matches(name, [glob]) for name in wrong):
@@ -93,7 +93,7 @@ def way_out(chosen: Sequence[str], wrong: Sequence[str]) -> str:
 
 
 def common_glob(names: Sequence[str]) -> str:
-    """A glob by an ending such as `_HE` or a beginning such as `feat_` that most names share; empty where there is none."""
+    """Return a glob of the ending (`_HE`) or the beginning (`feat_`) that most names share; empty if there is none."""
     if len(names) < 3:
         return ""
     endings = Counter(match[0] for name in names if (match := re.search(r"[_.\]][^_.\]]*$", name)))
@@ -105,6 +105,6 @@ def common_glob(names: Sequence[str]) -> str:
 
 
 def unlike_the_others(names: Sequence[str]) -> list[str]:
-    """Columns without the ending or beginning that most have: they may be no features."""
+    """Return the columns without the ending or beginning that most have: they may not be features."""
     glob = common_glob(names)
     return [name for name in names if not _matches(name, [glob])] if glob else []

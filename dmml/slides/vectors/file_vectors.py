@@ -1,4 +1,4 @@
-"""The vectors of one file, as readers of tables and arrays return them: by the id of their slide or patient."""
+"""The vectors of one file with the ids of their slides or patients, as returned by the readers of tables and arrays."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class FileVectors:
 
     path: Path
     ids: list[str]
-    """Of a slide or a patient, one per row; an id may have several rows"""
+    """Ids of slides or patients, one per row; an id may have several rows"""
     values: np.ndarray
     """(rows, D) float, NaN where a value is missing"""
     names: list[str] | None = None
-    """Of the features, where the file names them"""
+    """Names of the features, if the file names them"""
     encoder: str = ""
-    """Where the file or its folder names it"""
+    """Name of the encoder, if the file or its folder names it"""
     notes: list[str] = field(default_factory=list)
-    """Lines for the user on what was taken and how"""
+    """Lines for the user on what was read and how"""
 
 
 def as_rows(path: Path, identifier: str, value: object) -> np.ndarray:
-    """One vector (D,), or several (N, D) or (1, N, D), as (N, D) float.
+    """Convert one vector (D,), or several (N, D) or (1, N, D), to (N, D) float.
 
     Raises:
-        InputError: It is no such array of numbers.
+        InputError: It is not such an array of numbers.
     """
     array = np.asarray(value)
     if array.ndim == 3 and array.shape[0] == 1:
@@ -48,10 +48,10 @@ def as_rows(path: Path, identifier: str, value: object) -> np.ndarray:
 
 
 def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object) -> FileVectors:
-    """Vectors of one file from (id, (N, D)) pairs.
+    """Combine (id, (N, D)) pairs into the vectors of one file.
 
     Raises:
-        InputError: There are none, or two ids have vectors of different widths.
+        InputError: There are no pairs, or two ids have vectors of different widths.
     """
     pairs = list(by_id)
     if not pairs:
@@ -67,6 +67,6 @@ def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Some names for a message, and how many there are."""
+    """List the first names for a message, and how many there are."""
     shown = ", ".join(map(repr, names[:most]))
     return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"

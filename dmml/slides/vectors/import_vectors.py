@@ -1,4 +1,4 @@
-"""Vectors of slides into a feature store: one bag per slide or patient, without positions."""
+"""Imports vectors of slides into a feature store: one bag per slide or patient, without positions."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from dmml.store.root_attributes import VECTORS
 SUFFIXES = (*read_table.SUFFIXES, *read_arrays.SUFFIXES)
 DEFAULT_MAGNIFICATION = 20
 _UNNAMED = "vectors"
-"""Name of the encoder where none is known; two tables of the same columns then agree on it"""
+"""Name of the encoder if none is known; two tables with the same columns then agree on it"""
 _LARGEST = float(np.finfo(np.float16).max)
 _PRECISION = 1e-3
 """Rounding error, relative to a feature's spread, above which features are kept as float32"""
 _CONSTANT = 1e-7
-"""Spread, relative to a feature's size, up to which it is constant, and rounding takes nothing away"""
+"""Spread, relative to a feature's magnitude, up to which it counts as constant, so that rounding loses nothing"""
 
 
 @dataclass
 class VectorImport:
-    """What an import of vectors did."""
+    """The outcome of an import of vectors."""
 
     written: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     vectors: int = 0
     most: int = 0
-    """Vectors of the slide that has the most"""
+    """Number of vectors of the slide that has the most"""
     dim: int = 0
     dtype: str = "float16"
     missing: int = 0
-    """Values that are missing"""
+    """Number of missing values"""
     notes: list[str] = field(default_factory=list)
 
 
 def is_of_vectors(inputs: Sequence[str | Path]) -> bool:
-    """Whether the inputs are tables or arrays of vectors, as far as their endings, or the first file of a kind, tell."""
+    """Whether the inputs are tables or arrays of vectors, judged by their suffixes, or else by the first file."""
     files = _files(inputs, certain=False)
     if not files:
         return False
@@ -68,20 +68,20 @@ def import_vectors(
     instances: int | None = None,
     magnification: int = DEFAULT_MAGNIFICATION,
 ) -> VectorImport:
-    """Write the vectors of tables and arrays into a store, all rows of an id as one bag.
+    """Write the vectors of tables and arrays into a store, with all rows of an id as one bag.
 
     Args:
         inputs: Tables, arrays, or folders of arrays.
-        out: Store to write or go on with.
+        out: Store to create or to add to.
         options: How columns of tables are read.
-        encoder: Name of what made the vectors; None = as files or folders name it.
+        encoder: Name of the model that made the vectors; None means the name in the files or folders.
         ids: File with the ids of the rows of an array.
-        instances: Instances that a row holds side by side.
-        magnification: At which the store keeps them, so that a model reads them at it.
+        instances: Number of instances that a row holds side by side.
+        magnification: Magnification under which the store keeps them, so that a model reads them at it.
 
     Raises:
-        InputError: A file cannot be read, files differ in their features, an id cannot be that of a slide or occurs in two
-            files, or the store was made otherwise. Nothing is written then.
+        InputError: A file cannot be read, files differ in their features, an id cannot be that of a slide or occurs in
+            two files, or the store was made with other settings. Nothing is written then.
     """
     files = _files(inputs, certain=True)
     by_file = [_read(path, options or read_table.TableOptions(), ids, len(files) == 1) for path in files]
@@ -116,7 +116,7 @@ def import_vectors(
 
 
 def _files(inputs: Sequence[str | Path], certain: bool) -> list[Path]:
-    """Files of inputs; of a folder those with a suffix of arrays. Raises where `certain` and one is not there."""
+    """List input files, and the arrays in input folders. If `certain`, a missing path or an empty list is refused."""
     files: list[Path] = []
     for given in map(Path, inputs):
         if given.is_dir():
@@ -157,10 +157,10 @@ def _read(path: Path, options: read_table.TableOptions, ids: Path | None, alone:
 
 
 def _without_missing(path: Path, values: np.ndarray, missing: Sequence[str]) -> np.ndarray:
-    """(rows, D) with NaN in place of values that mean that nothing was measured.
+    """Replace values that mean that nothing was measured by NaN; returns (rows, D).
 
     Raises:
-        InputError: One of the values of `--missing` is no number.
+        InputError: One of the values of `--missing` is not a number.
     """
     for word in missing:
         try:
@@ -171,7 +171,7 @@ def _without_missing(path: Path, values: np.ndarray, missing: Sequence[str]) -> 
 
 
 def _in_order(vectors: FileVectors, names: Sequence[str] | None, width: int) -> FileVectors:
-    """The same vectors with their features in the order of the store, or of the first file."""
+    """Reorder the features as in the store, or as in the first file."""
     if vectors.values.shape[1] != width and (names is None or vectors.names is None):
         raise InputError(
             f"{vectors.path}: {vectors.values.shape[1]} features, the others have {width}; import it apart"
@@ -190,7 +190,7 @@ def _in_order(vectors: FileVectors, names: Sequence[str] | None, width: int) -> 
 
 
 def _rows_by_id(by_file: Sequence[FileVectors]) -> dict[str, list[int]]:
-    """{id: rows of all files together}, each id in one file only."""
+    """Collect {id: rows over all files}; an id that occurs in two files is refused."""
     rows: dict[str, list[int]] = {}
     owner: dict[str, Path] = {}
     for i, (name, path) in enumerate((name, each.path) for each in by_file for name in each.ids):
@@ -218,7 +218,7 @@ def needs_single_precision(values: np.ndarray) -> bool:
 
 
 def _identity(encoder: str | None, by_file: Sequence[FileVectors], names: Sequence[str] | None, dim: int) -> dict:
-    """Encoder of a store; the columns of a table stand for its weights, so that others are told apart."""
+    """Encoder of a store; a table's columns take the place of its weights, to distinguish tables with other columns."""
     named = {each.encoder for each in by_file} - {""}
     if encoder is None and len(named) > 1:
         raise InputError(
@@ -238,7 +238,7 @@ def _never_known(values: np.ndarray) -> str:
 def _write(
     store: FeatureStore, slide_id: str, values: np.ndarray, source: str, magnification: int, result: VectorImport
 ) -> None:
-    """Write a slide unless the store holds the same already."""
+    """Write a slide unless the store already holds the same values."""
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
     result.most = max(result.most, len(values))
     if slide_id in store and store.slide_attributes(slide_id).get("values_hash") == digest:

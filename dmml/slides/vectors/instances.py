@@ -18,8 +18,8 @@ _PART = re.compile(r"[^_\[\]:|]+")
 def split_instances(vectors: FileVectors, n: int) -> FileVectors:
     """Turn every row into n rows, one per instance.
 
-    Where the columns have names, the instance is the part of them that takes n values, each with the same remaining names,
-    in whatever order the columns stand: `MEAN[CANCER CELL_AREA]`, `MEAN[PLASMA CELL_AREA]`, … Otherwise an instance is a
+    If the columns have names, the instance is the part of the name that takes n values, each with the same remaining
+    names, in any order of the columns: `MEAN[CANCER CELL_AREA]`, `MEAN[PLASMA CELL_AREA]`, … Otherwise an instance is a
     block of consecutive columns. An instance without any value is left out.
 
     Args:
@@ -27,7 +27,7 @@ def split_instances(vectors: FileVectors, n: int) -> FileVectors:
         n: Instances per row.
 
     Raises:
-        InputError: The width is no multiple of n, or the names divide into n instances in several ways.
+        InputError: The width is not a multiple of n, or the names divide into n instances in several ways.
     """
     width = vectors.values.shape[1]
     if n < 2 or width % n:
@@ -60,7 +60,7 @@ def split_instances(vectors: FileVectors, n: int) -> FileVectors:
 
 
 def _groupings(names: Sequence[str], n: int) -> list[dict[str, dict[str, int]]]:
-    """Every way in which one part of the names divides them into n instances: {instance: {common name: column}}."""
+    """Find every way in which one part of the names yields n instances, each as {instance: {common name: column}}."""
     parts = [list(_PART.finditer(name)) for name in names]
     ways = []
     for place in range(min(map(len, parts))):

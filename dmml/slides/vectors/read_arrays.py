@@ -1,4 +1,4 @@
-"""Vectors from arrays: .npz, .npy, HDF5 and plain PyTorch tensors, keyed by slide, listed beside ids, or one file per slide."""
+"""Reads vectors from arrays (.npz, .npy, HDF5, plain PyTorch tensors): by slide, beside ids, or one file per slide."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ID_NAMES = ("ids", "id", "slide_ids", "slide_id", "patient_ids", "patient_id", "
 VECTOR_NAMES = ("features", "feats", "embeddings", "embedding", "vectors", "x", "data")
 _COORDINATES = ("coords", "coordinates")
 _FOLDER = "slide_features_"
-"""TRIDENT's folder of the vectors of one slide encoder: `slide_features_titan`"""
+"""Beginning of TRIDENT's folder name for the vectors of a slide encoder: `slide_features_titan`"""
 
 
 def holds_vectors(path: Path) -> bool:
-    """Whether an HDF5 or PyTorch file holds vectors of slides for certain, and not tiles.
+    """Whether an HDF5 or PyTorch file certainly holds vectors of slides, and not tiles.
 
-    Tiles are rows of features beside as many coordinates. A vector of a slide is one row without coordinates of its own;
-    files that list ids, or that are keyed by slides, hold no tiles either.
+    Tiles are rows of features with an equal number of coordinates. A slide's vector is a single row without a
+    coordinate. Files that list ids, or whose keys are slides, hold no tiles either.
     """
     held = _read(path)
     plain = {name.lower(): value for name, value in held.items()}
@@ -40,15 +40,15 @@ def holds_vectors(path: Path) -> bool:
 
 
 def read_arrays(path: Path, ids: Path | None, alone: bool) -> FileVectors:
-    """Vectors of one file.
+    """Read the vectors of one file.
 
     Args:
         path: `.npz`, `.npy`, `.h5` or `.pt`.
-        ids: File with one id per row of an array; None = a file beside it, or ids in the file itself.
-        alone: Whether the file is the only one, so that rows of an array without ids cannot be those of one slide.
+        ids: File with one id per row of an array; None means a file beside it, or ids in the file itself.
+        alone: Whether the file is the only one, so that rows of an array without ids cannot all belong to one slide.
 
     Raises:
-        InputError: It cannot be read, or nothing tells whose its vectors are.
+        InputError: It cannot be read, or nothing states to which slides its vectors belong.
     """
     held = _read(path)
     encoder = extractor_of(held) or _encoder_of_folder(path)
@@ -89,7 +89,7 @@ def _encoder_of_folder(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """{name: array, list or text} of a file; an array without a name is called `features`."""
+    """Read {name: array, list or text} from a file; an array without a name is called `features`."""
     suffix = path.suffix.lower()
     try:
         if suffix in (".npz", ".npy"):
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, Any]:
         return _read_hdf5(path) if suffix in (".h5", ".hdf5") else _read_tensors(path)
     except InputError:
         raise
-    except Exception as error:  # numpy, h5py and torch raise a dozen types for what they cannot or must not read
+    except Exception as error:  # numpy, h5py and torch raise many types for what they cannot or must not read
         raise InputError(
             f"{path}: no file of plain arrays ({reason_of(error)}); nothing is unpickled, so save arrays of numbers"
         ) from error
@@ -121,7 +121,7 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
 def _read_tensors(path: Path) -> dict[str, Any]:
     import torch
 
-    with warnings.catch_warnings(action="ignore"):  # of pickles, which are refused
+    with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
         held = torch.load(path, map_location="cpu", weights_only=True)
     named = {str(name): value for name, value in held.items()} if isinstance(held, Mapping) else {"features": held}
     return {name: _as_array(value) for name, value in named.items()}
@@ -146,7 +146,7 @@ def _ids_beside(path: Path) -> Path | None:
 
 
 def _read_ids(path: Path) -> list[str]:
-    """Ids of a file: an array of texts, or one per line, of which the first field counts; a header is left out."""
+    """Read ids from an array of texts, or from the first field of each line of a text file, without its header."""
     if path.suffix == ".npy":
         try:
             return _texts(np.load(path, allow_pickle=False))

@@ -1,4 +1,4 @@
-"""Vectors from tables: CSV and TSV (also .gz and .zip), Parquet, and workbooks where pandas can read them."""
+"""Reads vectors from tables: CSV and TSV (also .gz and .zip), Parquet, and workbooks that pandas can read."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class TableOptions:
     """How the columns of a table are read."""
 
     id_column: str | None = None
-    """None = the first of `slide_id`, `patient_id`, … that the table has"""
+    """None means the first of `slide_id`, `patient_id`, … that the table has"""
     columns: Sequence[str] = ()
-    """Globs of those to take; none for all"""
+    """Globs of the columns to read; all if empty"""
     drop: Sequence[str] = ()
-    """Globs of those to leave out"""
+    """Globs of the columns to leave out"""
     missing: Sequence[str] = ()
-    """Values that mean that nothing was measured, beside empty cells and NA"""
+    """Values that mean that nothing was measured, in addition to empty cells and NA"""
 
 
 def read_table(path: Path, options: TableOptions) -> FileVectors:
-    """Vectors of a table with one row per vector and one column per feature.
+    """Read the vectors of a table with one row per vector and one column per feature.
 
     Raises:
-        InputError: The table cannot be read, lacks the column of ids, or holds columns that are no numbers or look like
-            no features; the message names them, and the way out.
+        InputError: The table cannot be read, lacks the column of ids, or holds columns that are not numbers or do not
+            look like features; the message names them, and the options that help.
     """
     table, frame = _open(path)
     id_column = _id_column(table, options.id_column)
@@ -63,7 +63,7 @@ def _where(ids: Sequence[str], rows: np.ndarray) -> list[str]:
 
 
 def _open(path: Path) -> tuple[TextTable, pd.DataFrame | None]:
-    """Columns of a table, and its rows unless it is a text table, of which columns are chosen before rows are read."""
+    """Read a table's columns, and its rows; None for a text table, whose rows are read after columns are chosen."""
     suffix = path.suffix.lower()
     if suffix != ".parquet" and suffix not in WORKBOOKS:
         return open_table(path), None
@@ -73,7 +73,7 @@ def _open(path: Path) -> tuple[TextTable, pd.DataFrame | None]:
         raise InputError(
             f"{path}: reading a workbook needs a package: pip install openpyxl; or save the sheet as CSV in UTF-8"
         ) from error
-    except Exception as error:  # pyarrow, zipfile and openpyxl raise a dozen types for damaged files
+    except Exception as error:  # pyarrow, zipfile and openpyxl raise many types for damaged files
         raise InputError(f"{path}: cannot be read as a table ({reason_of(error)}); save it again, or as CSV") from error
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
@@ -103,7 +103,7 @@ def _ids(table: TextTable, column: pd.Series) -> list[str]:
 
 
 def _numbers(table: TextTable, rows: pd.DataFrame, columns: list[str], missing: Sequence[str]) -> np.ndarray:
-    """(rows, D) float64, NaN where a value is missing."""
+    """Convert the rows to (rows, D) float64, NaN where a value is missing."""
     words, numbers = {word.strip().lower() for word in missing} | MISSING, [_number(word) for word in missing]
     wrong: dict[str, str] = {}
     values = np.empty((len(rows), len(columns)))
