@@ -89,6 +89,7 @@ def _inside(folder: Path) -> list[tuple[Path, bool]]:
     """List the files of a folder and its subfolders, without hidden files and stores.
 
     Links are followed, and broken links are listed.
+
     Returns:
         (file, whether dmml wrote its folder or one above it), sorted.
     """

@@ -40,7 +40,7 @@ class Levels:
     Args:
         sizes: Sizes of all levels, the finest first.
         read: Reads pixels of a level; it may fail if the file is damaged, and that position is then not compared.
-        whole_fractions: Whether a level must be smaller by a whole number. This holds for generic TIFFs, of which only
+        whole_fractions: Whether a level must be smaller by a whole factor. This holds for generic TIFFs, of which only
             the sizes are known; vendors' formats state how a level is placed.
 
     Attributes:

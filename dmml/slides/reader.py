@@ -18,7 +18,7 @@ from dmml.slides.opening import open_slide
 COARSEST = 1.25
 """A slide is refused if its pixels are more than this many times larger than wanted: unscanned detail is not made up"""
 SMALL_PIXELS = 64_000_000
-"""Largest finest level, in pixels, that is decoded completely to find tissue; this takes one or two seconds"""
+"""Slides of up to this many pixels are decoded completely at their finest level to find tissue, in 1 or 2 seconds"""
 _TOLERANCE = 1.01
 _WHOLE = 1e-3
 """Fraction of a pixel by which a coordinate may deviate from a whole pixel and still be read as one"""
@@ -229,7 +229,7 @@ class Slide:
             fraction of a pixel.
         """
         across, down = self._handle.level_dimensions[level]
-        # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so none is requested.
+        # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so that part is clipped off.
         x, y = max(left, 0), max(top, 0)
         inside = (min(left + width, across) - x, min(top + height, down) - y)
         if min(inside) <= 0:
