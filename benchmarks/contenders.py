@@ -61,7 +61,7 @@ def step_of(network: nn.Module, taught: Batch | None = None) -> Step:
         return network_step(network, task())
     remember(network, N_FEATURES)
     for teacher in getattr(network, "_teacher", ()):
-        teacher.cross_fit_as(network)
+        teacher.share_cross_fitted(network)
     if taught is not None:
-        network.remember_teacher([taught])
+        network.cache_teacher_outputs([taught])
     return subspace_step(network)

@@ -40,7 +40,7 @@ def give_backbone(model: SubspaceModule, n_features: int) -> None:
 
 def remember(model: SubspaceModule, n_features: int) -> None:
     """Let the backbone answer from memory for `PATIENTS`, as it does in a fit for the training patients."""
-    model.remember_backbone(PATIENTS, _fitted(model.magnifications, _reads_rna(model), n_features)[1])
+    model.use_cross_fitted(PATIENTS, _fitted(model.magnifications, _reads_rna(model), n_features)[1])
 
 
 def _reads_rna(model: SubspaceModule) -> bool:

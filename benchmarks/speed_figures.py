@@ -85,7 +85,7 @@ def markdown(result: dict) -> str:
         "",
         "In a fit the teacher answers once for each training patient, when distillation begins, and its answers are "
         "kept: this costs one pass of the teacher over the training patients, which is not in the step's time. A teacher "
-        "whose answers are not kept (in a loop of one's own, without `remember_teacher`) answers at every step.",
+        "whose answers are not kept (in a loop of one's own, without `cache_teacher_outputs`) answers at every step.",
         "",
         "Inference",
         "",

@@ -93,7 +93,7 @@ class Backbone(nn.Module):
         self.build({**teacher.layout, "readouts": readouts})
         self.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in self.state_dict()})
 
-    def describe(self, n_predictors: int, n_outputs: int, programs: Mapping[str, int]) -> dict[str, Any]:
+    def make_layout(self, n_predictors: int, n_outputs: int, programs: Mapping[str, int]) -> dict[str, Any]:
         """Return the layout of the fitted backbone, from which `build` can recreate its buffers.
 
         Args:
@@ -122,9 +122,9 @@ class Backbone(nn.Module):
             expression: {subspace: (B, G)} standardised.
             has_expression: (B,) bool, whether a patient has RNA.
         """
-        return self.answer(self.slide_statistics(bags), bags, expression, has_expression)
+        return self.forward_from_statistics(self.slide_statistics(bags), bags, expression, has_expression)
 
-    def answer(
+    def forward_from_statistics(
         self,
         statistics: Mapping[int, dict[str, Tensor]],
         bags: Mapping[int, Bag],
@@ -164,14 +164,14 @@ class Backbone(nn.Module):
 
         Patients with and without RNA are calibrated separately, because predictions from RNA are more certain.
         """
-        row = (~self.uses_rna(has_expression)).long()
+        row = (~self.uses_rna_model(has_expression)).long()
         return self.bias[row], self.spread[row]
 
-    def uses_rna(self, has_expression: Tensor) -> Tensor:
+    def uses_rna_model(self, has_expression: Tensor) -> Tensor:
         """Return (B,) bool, whether a patient is predicted by the model that reads RNA."""
         return has_expression & any(f"rna_{s}" in self.readouts for s in SUBSPACES)
 
-    def reads_rna(self, expression: Mapping[str, Tensor], has_expression: Tensor) -> dict[str, Tensor]:
+    def is_computed_from_rna(self, expression: Mapping[str, Tensor], has_expression: Tensor) -> dict[str, Tensor]:
         """Return {subspace: (B,) bool}, whether the part is computed from RNA rather than predicted from the slide."""
         return {s: has_expression & (f"rna_{s}" in self.readouts and s in expression) for s in SUBSPACES}
 
@@ -183,26 +183,26 @@ class Backbone(nn.Module):
         has_expression: Tensor,
     ) -> Tensor:
         """Return the parts (B, 3, q) of the predictor, those of subspaces from RNA or, without RNA, from the slide."""
-        joined = {name: self._joined(statistics, present, name) for name in STATISTICS if statistics}
+        joined = {name: self._join_magnifications(statistics, present, name) for name in STATISTICS if statistics}
         nothing = self.bias.new_zeros(len(has_expression), self.layout["n_predictors"])
-        *subspaces, tissue = self._sum("slide", joined, nothing.repeat(1, len(SUBSPACES) + 1)).chunk(
+        *subspaces, tissue = self._add_readouts("slide", joined, nothing.repeat(1, len(SUBSPACES) + 1)).chunk(
             len(SUBSPACES) + 1, 1
         )
-        uses_rna = self.uses_rna(has_expression).unsqueeze(1)
+        uses_rna_model = self.uses_rna_model(has_expression).unsqueeze(1)
         if any(f"tissue_{name}" in self.readouts for name in joined):
-            tissue = torch.where(uses_rna, self._sum("tissue", joined, nothing), tissue)
+            tissue = torch.where(uses_rna_model, self._add_readouts("tissue", joined, nothing), tissue)
         predictors = []
-        reads_rna = self.reads_rna(expression, has_expression)
+        is_computed_from_rna = self.is_computed_from_rna(expression, has_expression)
         for s, part in zip(SUBSPACES, subspaces, strict=True):
             if f"rna_{s}" in self.readouts and s in expression:
                 values = expression[s].float()
                 measured = self.readouts[f"rna_{s}"](values, torch.ones_like(values, dtype=torch.bool))
-                part = torch.where(reads_rna[s].unsqueeze(1), measured, part)
+                part = torch.where(is_computed_from_rna[s].unsqueeze(1), measured, part)
             predictors.append(part)
         return torch.stack([*predictors, tissue], 1)
 
     @staticmethod
-    def _joined(
+    def _join_magnifications(
         statistics: Mapping[int, dict[str, Tensor]], present: Mapping[int, Tensor], name: str
     ) -> tuple[Tensor, Tensor]:
         """Join one statistic of all magnifications, (B, columns), and whether a patient has each of these columns."""
@@ -210,7 +210,7 @@ class Backbone(nn.Module):
         has_column = [present[m].expand(-1, each[name].shape[1]) for m, each in statistics.items()]
         return torch.cat(values, 1), torch.cat(has_column, 1)
 
-    def _sum(self, prefix: str, joined: Mapping[str, tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
+    def _add_readouts(self, prefix: str, joined: Mapping[str, tuple[Tensor, Tensor]], start: Tensor) -> Tensor:
         """Add the outputs of all readouts `<prefix>_<statistic>` to `start` (B, q)."""
         for name, (values, present) in joined.items():
             if (key := f"{prefix}_{name}") in self.readouts:
@@ -227,6 +227,6 @@ class Backbone(nn.Module):
                 continue
             joined = {name: (value, present[m].expand_as(value)) for name, value in each.items()}
             start = self.bias.new_zeros(size, sum(sizes.values()))
-            scores = self._sum(f"programs_{m}x", joined, start).split([sizes[s] for s in SUBSPACES], 1)
+            scores = self._add_readouts(f"programs_{m}x", joined, start).split([sizes[s] for s in SUBSPACES], 1)
             programs |= {(m, s): score for s, score in zip(SUBSPACES, scores, strict=True)}
         return programs

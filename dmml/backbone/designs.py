@@ -49,7 +49,7 @@ class SlideDesigns:
         """Return the design (n, r) of a statistic at all magnifications together."""
         return self.blocks[name].design(*self.columns(name, list(self.raw)))
 
-    def at(self, magnification: int) -> SlideDesigns:
+    def at_magnification(self, magnification: int) -> SlideDesigns:
         """Fit separate blocks to the statistics of one magnification."""
         return SlideDesigns({magnification: self.raw[magnification]}, {magnification: self.present[magnification]})
 

@@ -99,7 +99,7 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     programs, cross_fitted_programs = _fit_programs(backbone, patients, slides, folds)
     predictors = outcome.cross_fitted.sum(2)[:, observed.numpy()]  # (2, n, q)
     calibrations = [task.calibrate(predictor, target) for predictor in predictors]
-    backbone.layout = backbone.describe(predictors.shape[2], task.n_outputs, programs)
+    backbone.layout = backbone.make_layout(predictors.shape[2], task.n_outputs, programs)
     for name, values in zip(("bias", "spread"), zip(*calibrations, strict=True), strict=True):
         backbone.register_buffer(name, torch.as_tensor(np.stack(values), dtype=torch.float32))
     return CrossFitted(torch.as_tensor(outcome.cross_fitted, dtype=torch.float32), cross_fitted_programs)
@@ -163,17 +163,17 @@ def _fit_programs(
     measured = {s: patients.programs[s].double().numpy() for s in SUBSPACES if sizes[s]}
     cross_fitted = {}
     for m in slides.raw:
-        slides_of_m = slides.at(m)
-        taught = patients.has_expression & slides_of_m.has_tissue
-        if taught.sum() < MIN_PATIENTS or not slides_of_m.blocks:
+        slides_of_m = slides.at_magnification(m)
+        has_both = patients.has_expression & slides_of_m.has_tissue
+        if has_both.sum() < MIN_PATIENTS or not slides_of_m.blocks:
             continue
         designs = {name: slides_of_m.design(name) for name in slides_of_m.blocks}
-        fits = {s: fit_programs(values, designs, taught, folds) for s, values in measured.items()}
+        fits = {s: fit_programs(values, designs, has_both, folds) for s, values in measured.items()}
         for name, block in slides_of_m.blocks.items():
             no_programs = np.zeros((block.basis.shape[1], 0))
             weights = [fits[s].weights[name] if s in fits else no_programs for s in SUBSPACES]
             backbone.readouts[f"programs_{m}x_{name}"] = block.readout(np.hstack(weights))
-        nothing = np.zeros((len(taught), 0))
+        nothing = np.zeros((len(has_both), 0))
         for s in SUBSPACES:
             values = fits[s].cross_fitted if s in fits else nothing
             cross_fitted[m, s] = torch.as_tensor(values, dtype=torch.float32)

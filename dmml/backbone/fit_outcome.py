@@ -16,7 +16,7 @@ from dmml.linear.gaussian import BlockRegression, fit_regression, fit_regression
 from dmml.linear.likelihoods import Likelihood
 from dmml.types import SUBSPACES
 
-BESIDE_RNA = ("shift", "composition", "rare")
+RNA_MODEL_STATISTICS = ("shift", "composition", "rare")
 """Statistics from which the outcome is predicted alongside RNA. Contrasts are left out, because RNA measures the same
 better. Without composition, the amount of a tissue would enter only through the mean of all tiles (concordance 0.788,
 against 0.827 with composition, where that amount decides)"""
@@ -49,14 +49,14 @@ class OutcomeData:
     has_tissue: NDArray[np.bool_]
     genes: GeneDesigns
     statistics: Mapping[str, NDArray[np.float64]]
-    beside_rna: dict[str, NDArray[np.float64]] = field(init=False)
+    rna_model_designs: dict[str, NDArray[np.float64]] = field(init=False)
     """{block: (n, r)} designs of the model that reads RNA; {} without RNA"""
 
     def __post_init__(self) -> None:
-        self.beside_rna = {}
+        self.rna_model_designs = {}
         if self.genes.blocks:
-            self.beside_rna = {"rna": self.genes.design()}
-            self.beside_rna |= {name: x for name, x in self.statistics.items() if name in BESIDE_RNA}
+            self.rna_model_designs = {"rna": self.genes.design()}
+            self.rna_model_designs |= {name: x for name, x in self.statistics.items() if name in RNA_MODEL_STATISTICS}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,26 +101,26 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
         folds: (n,) bool masks that partition the patients; each fold is predicted by models fitted to the others.
     """
     cross_fitted = np.zeros((2, *data.shape))
-    if data.observed.sum() < 2 or not (data.beside_rna or data.statistics):
+    if data.observed.sum() < 2 or not (data.rna_model_designs or data.statistics):
         return Outcome({}, {}, cross_fitted)
-    whole = _Models(data, data.observed)
+    full_fit = _Models(data, data.observed)
     with_rna, composed, direct = (np.zeros(data.shape) for _ in range(3))
     composed_predictor, direct_predictor = (np.zeros((len(data.observed), data.shape[2])) for _ in range(2))
     for held_out in filter(np.any, folds):
-        part = _Models(data, data.observed & ~held_out, like=whole)
-        with_rna[held_out] = part.with_rna()[held_out]
-        composed[held_out], direct[held_out] = part.composed()[held_out], part.direct()[held_out]
-        composed_predictor[held_out] = composed[held_out].sum(1) + part.intercept(part.beside_rna)
-        direct_predictor[held_out] = direct[held_out].sum(1) + part.intercept(part.slide)
+        fold_fit = _Models(data, data.observed & ~held_out, variances_from=full_fit)
+        with_rna[held_out] = fold_fit.with_rna()[held_out]
+        composed[held_out], direct[held_out] = fold_fit.composed()[held_out], fold_fit.direct()[held_out]
+        composed_predictor[held_out] = composed[held_out].sum(1) + fold_fit.intercept(fold_fit.rna_model)
+        direct_predictor[held_out] = direct[held_out].sum(1) + fold_fit.intercept(fold_fit.slide_model)
     share = 0.0
-    if whole.beside_rna is not None and whole.slide is not None:
+    if full_fit.rna_model is not None and full_fit.slide_model is not None:
         rows = data.observed
         share = share_of_composed(data.likelihood, composed_predictor[rows], direct_predictor[rows])
     from_slide = share * composed + (1 - share) * direct
-    cross_fitted[0] = np.where(data.has_expression[:, None, None] & bool(data.beside_rna), with_rna, from_slide)
+    cross_fitted[0] = np.where(data.has_expression[:, None, None] & bool(data.rna_model_designs), with_rna, from_slide)
     cross_fitted[1] = from_slide
-    weights = {} if whole.beside_rna is None else whole.beside_rna.weights
-    return Outcome(weights, whole.from_slide(share), cross_fitted)
+    weights = {} if full_fit.rna_model is None else full_fit.rna_model.weights
+    return Outcome(weights, full_fit.from_slide(share), cross_fitted)
 
 
 def share_of_composed(likelihood: Likelihood, composed: NDArray, direct: NDArray) -> float:
@@ -149,41 +149,49 @@ class _Models:
     Args:
         data: All n patients; predictions are made for all of them.
         rows: (n,) bool, the patients to whom the models are fitted; their outcome must be known.
-        like: Models whose variances are reused; None = variances are chosen by evidence.
+        variances_from: Models whose variances are reused; None = variances are chosen by evidence.
     """
 
-    beside_rna: BlockModel | None = None
-    """Model of RNA and the statistics in `BESIDE_RNA`"""
-    slide: BlockModel | None = None
+    rna_model: BlockModel | None = None
+    """Model of RNA and the statistics in `RNA_MODEL_STATISTICS`"""
+    slide_model: BlockModel | None = None
     """Model of slides alone"""
     regression: BlockRegression | None = None
     """Regression of the RNA's parts on slides"""
 
-    def __init__(self, data: OutcomeData, rows: NDArray[np.bool_], like: _Models | None = None):
+    def __init__(self, data: OutcomeData, rows: NDArray[np.bool_], variances_from: _Models | None = None):
         self.data = data
-        if data.beside_rna:
-            self.beside_rna = self._fit(data.beside_rna, rows, None if like is None else like.beside_rna)
+        if data.rna_model_designs:
+            self.rna_model = self._fit(
+                data.rna_model_designs, rows, None if variances_from is None else variances_from.rna_model
+            )
         if data.statistics:
-            self.slide = self._fit(data.statistics, rows, None if like is None else like.slide)
-        if self.beside_rna is not None and self.slide is not None:
+            self.slide_model = self._fit(
+                data.statistics, rows, None if variances_from is None else variances_from.slide_model
+            )
+        if self.rna_model is not None and self.slide_model is not None:
             # The RNA's parts are known even for patients whose outcome is not.
-            unknown = ~data.observed if like is None else np.zeros_like(rows)
-            taught = data.has_expression & data.has_tissue & (rows | unknown)
-            self.regression = self._regress(taught, like)
+            unknown = ~data.observed if variances_from is None else np.zeros_like(rows)
+            has_both = data.has_expression & data.has_tissue & (rows | unknown)
+            self.regression = self._regress(has_both, variances_from)
 
-    def _fit(self, blocks: Mapping[str, NDArray], rows: NDArray, like: BlockModel | None) -> BlockModel:
+    def _fit(self, blocks: Mapping[str, NDArray], rows: NDArray, variances_from: BlockModel | None) -> BlockModel:
         likelihood = self.data.likelihood.subset(rows[self.data.observed])
-        some = {name: x[rows] for name, x in blocks.items()}
-        return fit_blocks(likelihood, some) if like is None else fit_with_variances(likelihood, some, like.log_variance)
+        subset = {name: x[rows] for name, x in blocks.items()}
+        return (
+            fit_blocks(likelihood, subset)
+            if variances_from is None
+            else fit_with_variances(likelihood, subset, variances_from.log_variance)
+        )
 
-    def _regress(self, taught: NDArray[np.bool_], like: _Models | None) -> BlockRegression | None:
-        targets = self.data.rna_parts(self.beside_rna)[taught]
-        some = {name: x[taught] for name, x in self.data.statistics.items()}
-        if like is None:
-            return fit_regression(targets, some) if len(targets) >= MIN_PATIENTS else None
-        if like.regression is None or len(targets) < 2:
+    def _regress(self, has_both: NDArray[np.bool_], variances_from: _Models | None) -> BlockRegression | None:
+        targets = self.data.rna_parts(self.rna_model)[has_both]
+        subset = {name: x[has_both] for name, x in self.data.statistics.items()}
+        if variances_from is None:
+            return fit_regression(targets, subset) if len(targets) >= MIN_PATIENTS else None
+        if variances_from.regression is None or len(targets) < 2:
             return None
-        return fit_regression_with_variances(targets, some, like.regression.log_variance)
+        return fit_regression_with_variances(targets, subset, variances_from.regression.log_variance)
 
     def intercept(self, model: BlockModel | None) -> NDArray[np.float64]:
         """Return a model's intercept (q,); 0 for None."""
@@ -191,24 +199,26 @@ class _Models:
 
     def with_rna(self) -> NDArray[np.float64]:
         """Return the parts (n, 3, q) for patients with RNA; 0 without a model that reads RNA."""
-        if self.beside_rna is None:
+        if self.rna_model is None:
             return np.zeros(self.data.shape)
-        return self._parts(self.data.rna_parts(self.beside_rna), self._tissue(self.beside_rna, self.data.beside_rna))
+        return self._parts(
+            self.data.rna_parts(self.rna_model), self._tissue(self.rna_model, self.data.rna_model_designs)
+        )
 
     def composed(self) -> NDArray[np.float64]:
         """Return E[f_RNA | slide] + f_tissue in parts (n, 3, q); 0 without a model that reads RNA."""
-        if self.beside_rna is None:
+        if self.rna_model is None:
             return np.zeros(self.data.shape)
         of_rna = np.zeros((self.data.shape[0], len(SUBSPACES) * self.data.shape[2]))
         if self.regression is not None:
             of_rna = self.regression.score(self.data.statistics) - self.regression.intercept
-        return self._parts(of_rna, self._tissue(self.beside_rna, self.data.beside_rna))
+        return self._parts(of_rna, self._tissue(self.rna_model, self.data.rna_model_designs))
 
     def direct(self) -> NDArray[np.float64]:
         """Return the parts (n, 3, q) of the model of slides alone, which is entirely in the tissue-specific part."""
         parts = np.zeros(self.data.shape)
-        if self.slide is not None:
-            parts[:, -1] = self._tissue(self.slide, self.data.statistics)
+        if self.slide_model is not None:
+            parts[:, -1] = self._tissue(self.slide_model, self.data.statistics)
         return parts
 
     def from_slide(self, share: float) -> dict[str, NDArray[np.float64]]:
@@ -217,11 +227,11 @@ class _Models:
         for name, x in self.data.statistics.items():
             q = self.data.shape[2]
             composed, direct = np.zeros((x.shape[1], N_PARTS * q)), np.zeros((x.shape[1], N_PARTS * q))
-            direct[:, -q:] = self.slide.weights[name]
+            direct[:, -q:] = self.slide_model.weights[name]
             if self.regression is not None:
                 composed[:, :-q] = self.regression.weights[name]
-            if self.beside_rna is not None and name in self.beside_rna.weights:
-                composed[:, -q:] = self.beside_rna.weights[name]
+            if self.rna_model is not None and name in self.rna_model.weights:
+                composed[:, -q:] = self.rna_model.weights[name]
             weights[name] = share * composed + (1 - share) * direct
         return weights
 

@@ -25,23 +25,23 @@ class FittedPrograms:
 
 
 def fit_programs(
-    measured: NDArray, designs: Mapping[str, NDArray], taught: NDArray[np.bool_], folds: Iterable[NDArray[np.bool_]]
+    measured: NDArray, designs: Mapping[str, NDArray], has_both: NDArray[np.bool_], folds: Iterable[NDArray[np.bool_]]
 ) -> FittedPrograms:
     """Fit a ridge regression of the programs with one variance per statistic.
 
     Args:
         measured: (n, P), centred; rows of patients without RNA are ignored.
         designs: {statistic: (n, r)}; 0 for a patient without tissue.
-        taught: (n,) bool, whether a patient has both RNA and tissue; the regression is fitted to these patients.
+        has_both: (n,) bool, whether a patient has both RNA and tissue; the regression is fitted to these patients.
         folds: (n,) bool masks that partition the patients.
     """
-    fitted = fit_regression(measured[taught], {name: x[taught] for name, x in designs.items()})
+    fitted = fit_regression(measured[has_both], {name: x[has_both] for name, x in designs.items()})
     cross_fitted = np.zeros(measured.shape)
     for held_out in folds:
-        rest = taught & ~held_out
+        rest = has_both & ~held_out
         if not held_out.any() or rest.sum() < 2:
             continue
-        some = {name: x[rest] for name, x in designs.items()}
-        part = fit_regression_with_variances(measured[rest], some, fitted.log_variance)
+        subset = {name: x[rest] for name, x in designs.items()}
+        part = fit_regression_with_variances(measured[rest], subset, fitted.log_variance)
         cross_fitted[held_out] = (part.score(designs) - part.intercept)[held_out]
     return FittedPrograms(fitted.weights, cross_fitted)

@@ -25,7 +25,7 @@ def signed_square(z: Tensor) -> Tensor:
     return excess * excess.abs()
 
 
-def root_length(mean: Tensor) -> Tensor:
+def signed_root_scale(mean: Tensor) -> Tensor:
     """Return √(|r| + 0.01) for a mean r of signed squares, whose signed root is r / √(|r| + 0.01)."""
     return (mean.abs() + ROOT_OFFSET).sqrt()
 
@@ -167,7 +167,7 @@ class SlideStatistics(nn.Module):
     def _rare(self, z: Tensor, count: Tensor) -> Tensor:
         """Return the rare statistic (B, J) from the scores z (B, N, J)."""
         far_out = signed_square(z).sum(1) / count
-        return far_out / root_length(far_out)
+        return far_out / signed_root_scale(far_out)
 
     def residual(self, bag: Bag) -> Tensor:
         """Return one patient's residuals (tokens, D): standardised tokens minus slide mean, centre and contrast."""

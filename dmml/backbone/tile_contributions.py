@@ -14,7 +14,7 @@ from dmml.backbone.slide_statistics import (
     CONTRAST_SHRINKAGE,
     STATISTICS,
     SlideStatistics,
-    root_length,
+    signed_root_scale,
     signed_square,
 )
 from dmml.types import SUBSPACES, Bag
@@ -67,11 +67,11 @@ def tile_contributions(
         statistics = backbone.slide_statistics(bags)
         output = backbone(bags, expression, has_expression)
         bias, spread = backbone.calibration(has_expression)
-        measured = backbone.reads_rna(expression, has_expression)
+        measured = backbone.is_computed_from_rna(expression, has_expression)
         is_from_tiles = torch.stack([~measured[s] for s in SUBSPACES] + [torch.ones_like(has_expression)], 1)  # (B, 3)
         tiles: dict[str, dict[int, Tensor]] = {part: {} for part in PARTS}
         for m in statistics:
-            predictors = _tile_predictors(backbone, m, bags[m], statistics, backbone.uses_rna(has_expression))
+            predictors = _tile_predictors(backbone, m, bags[m], statistics, backbone.uses_rna_model(has_expression))
             predictors = predictors * is_from_tiles[:, None, :, None]
             logits = torch.einsum("bnpq,bqc->bnpc", predictors, spread)
             for part, values in zip(PARTS, logits.unbind(2), strict=True):
@@ -100,9 +100,13 @@ class _Columns:
 
 
 def _columns(
-    backbone: Backbone, name: str, magnification: int, statistics: Mapping[int, Mapping[str, Tensor]], uses_rna: Tensor
+    backbone: Backbone,
+    name: str,
+    magnification: int,
+    statistics: Mapping[int, Mapping[str, Tensor]],
+    uses_rna_model: Tensor,
 ) -> _Columns | None:
-    """Return the weights of a statistic at a magnification, given `uses_rna` (B,) bool; None if no part uses it."""
+    """Return the weights of a statistic at a magnification, given `uses_rna_model` (B,) bool; None if no part uses it."""
     if f"slide_{name}" not in backbone.readouts:
         return None
     readout = backbone.readouts[f"slide_{name}"]
@@ -121,7 +125,7 @@ def _columns(
     if f"tissue_{name}" in backbone.readouts:
         tissue = backbone.readouts[f"tissue_{name}"].weight[rows]
     # The subspaces always get the weights for patients without RNA: with RNA, tiles do not contribute to them.
-    tissue = torch.where(uses_rna[:, None, None], tissue, weight[..., -q:])
+    tissue = torch.where(uses_rna_model[:, None, None], tissue, weight[..., -q:])
     weight = torch.cat([weight[..., :-q], tissue], -1)
     return _Columns(mean, factor.unsqueeze(-1) * weight)
 
@@ -131,11 +135,11 @@ def _tile_predictors(
     magnification: int,
     bag: Bag,
     statistics: Mapping[int, Mapping[str, Tensor]],
-    uses_rna: Tensor,
+    uses_rna_model: Tensor,
 ) -> Tensor:
     """Return what each tile of a magnification adds to the predictors of `PARTS`, (B, N, 3, q); 0 at padding."""
     fitted = backbone.statistics[f"{magnification}x"]
-    columns = {name: _columns(backbone, name, magnification, statistics, uses_rna) for name in STATISTICS}
+    columns = {name: _columns(backbone, name, magnification, statistics, uses_rna_model) for name in STATISTICS}
     x, slide = fitted.prepare(bag)
     count = bag.mask.sum(1).clamp_min(1)[:, None, None].float()
     width = len(PARTS) * backbone.layout["n_predictors"]
@@ -173,4 +177,4 @@ def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:
     """Return N times what each token's scores z (B, N, J) along the rare directions add, as (B, N, 3 q)."""
     squares = signed_square(z)
     mean = squares.sum(1, keepdim=True) / mask.sum(1).clamp_min(1)[:, None, None]  # (B, 1, J)
-    return (squares / root_length(mean)) @ columns.weight - columns.offset
+    return (squares / signed_root_scale(mean)) @ columns.weight - columns.offset

@@ -20,7 +20,7 @@ from dmml.training.programs import ProgramScores
 from dmml.types import Bag, Batch, SubspaceOutput
 
 
-class _Remembered:
+class _CrossFittedLookup:
     """Cross-fitted predictions, looked up by patient."""
 
     def __init__(self, patients: Sequence[str], cross_fitted: CrossFitted):
@@ -72,7 +72,7 @@ class BackboneModule(LoggedModule):
             self.register_buffer("program_share", torch.ones(()))
             if self.fitted.get("backbone"):
                 self.backbone.build(self.fitted["backbone"])
-        self._cross_fitted: _Remembered | None = None  # for the patients of the current fit; never saved
+        self._cross_fitted: _CrossFittedLookup | None = None  # for the patients of the current fit; never saved
         self._share_sums: dict[str, ShareSums] = {}
         self._validated_logits: list[tuple[Tensor, dict[str, Tensor]]] = []
 
@@ -120,9 +120,9 @@ class BackboneModule(LoggedModule):
         )
         with torch.no_grad():
             cross_fitted = fit_backbone(backbone, patients, self.task)
-        self.remember_backbone(patients_of_fit(data), cross_fitted)
+        self.use_cross_fitted(patients_of_fit(data), cross_fitted)
 
-    def remember_backbone(self, patients: Sequence[str], cross_fitted: CrossFitted) -> None:
+    def use_cross_fitted(self, patients: Sequence[str], cross_fitted: CrossFitted) -> None:
         """Use cross-fitted predictions instead of the backbone's output for these patients, until `on_fit_end`.
 
         A fit calls this itself for its training and inner validation patients.
@@ -131,9 +131,9 @@ class BackboneModule(LoggedModule):
             patients: Patients to whom the backbone was fitted, in the order of the predictions.
             cross_fitted: Return value of `dmml.backbone.fit_backbone.fit_backbone`.
         """
-        self._cross_fitted = _Remembered(patients, cross_fitted)
+        self._cross_fitted = _CrossFittedLookup(patients, cross_fitted)
 
-    def cross_fit_as(self, other: BackboneModule) -> None:
+    def share_cross_fitted(self, other: BackboneModule) -> None:
         """Use another module's cross-fitted predictions until `on_fit_end`, as a teacher does in a student's fit."""
         self._cross_fitted = other._cross_fitted
 
@@ -150,7 +150,7 @@ class BackboneModule(LoggedModule):
 
     # ---- forward -----------------------------------------------------------------------------------------------
 
-    def _remembers(self, batch: Batch) -> bool:
+    def _uses_cross_fitted(self, batch: Batch) -> bool:
         """Whether cross-fitted predictions replace the backbone's output, so that it need not read the batch."""
         # `on_fit_end` is not called after an exception in a fit, and a later test must not use that fit's predictions.
         if self._trainer is not None and self.trainer.state.fn not in (None, "fit"):
@@ -159,7 +159,9 @@ class BackboneModule(LoggedModule):
 
     def _backbone_statistics(self, batch: Batch) -> dict[str, SlideStatistics]:
         """Return {"10x": statistics module of that magnification, …}; {} if the backbone need not read this batch."""
-        return dict(self.backbone.statistics.items()) if self.has_backbone and not self._remembers(batch) else {}
+        return (
+            dict(self.backbone.statistics.items()) if self.has_backbone and not self._uses_cross_fitted(batch) else {}
+        )
 
     def _backbone_output(
         self, batch: Batch, bags: Mapping[int, Bag], known: Tensor, statistics: Mapping[int, dict[str, Tensor]]
@@ -174,8 +176,8 @@ class BackboneModule(LoggedModule):
         """
         if not self.has_backbone:
             return None
-        if not self._remembers(batch):
-            return self.backbone.answer(statistics, bags, batch.expression, known)
+        if not self._uses_cross_fitted(batch):
+            return self.backbone.forward_from_statistics(statistics, bags, batch.expression, known)
         parts, programs = self._cross_fitted.rows(batch.patient_id, known)
         return self.backbone.output(parts, known, programs)
 

@@ -207,7 +207,7 @@ class SubspaceStudent(TaughtModule):
         scores = module.scores if any(teacher.backbone.layout["programs"].values()) else None
         module._cross_fit(data, copy.deepcopy(teacher.backbone), with_rna=True, scores=scores)
         if matches:
-            teacher.cross_fit_as(self)
+            teacher.share_cross_fitted(self)
 
     def _reads_rna(self) -> bool:
         return False

@@ -23,7 +23,7 @@ from dmml.training.distillation import (
 )
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
-from dmml.training.teacher_answers import TeacherAnswers
+from dmml.training.teacher_outputs import TeacherOutputs
 from dmml.types import Batch, LossTerms, SubspaceOutput
 
 
@@ -40,7 +40,7 @@ class TaughtModule(SubspaceModule):
     _teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...]
     """The teacher from which the student learns; after cross-fitted teachers, also the checkpoint's teacher. A tuple
     keeps teachers out of this module's state. Empty before `setup("fit")`"""
-    _answers: TeacherAnswers | None
+    _answers: TeacherOutputs | None
 
     def _inherit(self) -> None:
         """Load the teacher, take its gene lists and task arguments where none were given, and check that it matches."""
@@ -120,7 +120,7 @@ class TaughtModule(SubspaceModule):
         ):
             forget_earlier_patience(self.trainer)
 
-    def remember_teacher(self, batches: Iterable[Batch]) -> None:
+    def cache_teacher_outputs(self, batches: Iterable[Batch]) -> None:
         """Compute the teacher's outputs for patients once; later steps look them up.
 
         A fit calls this itself, with the training patients of its data module, when distillation begins.
@@ -128,7 +128,7 @@ class TaughtModule(SubspaceModule):
         Args:
             batches: Batches in which each patient occurs once, with all tokens.
         """
-        self._answers = TeacherAnswers(self._teacher[0].to(self.device), batches, self.device)
+        self._answers = TeacherOutputs(self._teacher[0].to(self.device), batches, self.device)
 
     def on_fit_end(self) -> None:
         """Drop the stored outputs, because the next fit may have other patients."""
@@ -142,7 +142,7 @@ class TaughtModule(SubspaceModule):
         """As in the base class; the first distilling step computes the teacher's outputs for all training patients."""
         data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
         if self._answers is None and self.distils and hasattr(data, "train_patients_in_order"):
-            self.remember_teacher(data.train_patients_in_order())
+            self.cache_teacher_outputs(data.train_patients_in_order())
         return super().training_step(batch, batch_idx)
 
     def losses(self, batch: Batch) -> LossTerms:

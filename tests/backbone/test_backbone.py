@@ -95,7 +95,7 @@ def test_a_backbone_of_the_same_layout_and_state_answers_the_same(case):
     again.build(backbone.layout)
     again.load_state_dict(backbone.state_dict())
     assert (
-        again.describe(backbone.layout["n_predictors"], backbone.layout["n_outputs"], backbone.layout["programs"])
+        again.make_layout(backbone.layout["n_predictors"], backbone.layout["n_outputs"], backbone.layout["programs"])
         == backbone.layout
     )
     assert torch.equal(logits_of(answer(again, batch)), logits_of(answer(backbone, batch)))

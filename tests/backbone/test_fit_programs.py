@@ -23,19 +23,19 @@ def test_a_patients_own_measurement_does_not_reach_the_patients_prediction(monke
     held = {"shift": 0.0, "noise": -1.0}
     monkeypatch.setattr(module, "fit_regression", lambda y, x: fit_regression_with_variances(y, x, held))
     design, measured = simulated()
-    taught = np.arange(N) >= 5
-    before = fit_programs(measured, {"shift": design}, taught, FOLDS).cross_fitted
+    has_both = np.arange(N) >= 5
+    before = fit_programs(measured, {"shift": design}, has_both, FOLDS).cross_fitted
     for patient in (7, 31):
         changed = measured.copy()
         changed[patient] += 10
-        after = fit_programs(changed, {"shift": design}, taught, FOLDS).cross_fitted
+        after = fit_programs(changed, {"shift": design}, has_both, FOLDS).cross_fitted
         np.testing.assert_allclose(after[patient], before[patient], atol=1e-12)
         others = FOLDS[(patient + 1) % 5]
         assert np.abs(after[others] - before[others]).max() > 0.05
     # Who has no RNA teaches nothing and is predicted all the same.
     changed = measured.copy()
     changed[0] = np.nan
-    np.testing.assert_array_equal(fit_programs(changed, {"shift": design}, taught, FOLDS).cross_fitted, before)
+    np.testing.assert_array_equal(fit_programs(changed, {"shift": design}, has_both, FOLDS).cross_fitted, before)
     assert np.isfinite(before[0]).all()
 
 

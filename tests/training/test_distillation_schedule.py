@@ -40,10 +40,10 @@ class Counting(SubspaceStudent):
         super().__init__(*args, **named)
         self.calls, self.live = 0, 0
 
-    def remember_teacher(self, batches):
+    def cache_teacher_outputs(self, batches):
         teacher = self._teacher[0]
         handle = teacher.register_forward_hook(lambda *_: setattr(self, "calls", self.calls + 1))
-        super().remember_teacher(batches)
+        super().cache_teacher_outputs(batches)
         handle.remove()
         teacher.register_forward_hook(lambda *_: setattr(self, "live", self.live + self.training))
 
@@ -130,7 +130,7 @@ def test_remembered_answers_give_the_losses_of_answers_given_anew(tmp_path):
     model.setup("fit")
     model.eval()
     anew = model.losses(batch)
-    model.remember_teacher([one_patient(batch, i) for i in (2, 0, 3, 1)])
+    model.cache_teacher_outputs([one_patient(batch, i) for i in (2, 0, 3, 1)])
     remembered = model.losses(batch)
     assert model._answers(batch) is not None
     for name, value in anew.parts.items():

@@ -12,7 +12,7 @@ from torch import Tensor
 from dmml.types import Batch, SubspaceOutput
 
 
-class TeacherAnswers:
+class TeacherOutputs:
     """Stores a teacher's logits, embeddings and programs, one row per patient, but no attention and no parts of logits.
 
     A frozen teacher in evaluation mode gives the same output at every step, up to rounding: the last bits depend on the
@@ -37,7 +37,7 @@ class TeacherAnswers:
                 outputs.append((output.logits, output.logits_by_magnification, output.embeddings, output.programs))
         logits, *parts = zip(*outputs, strict=True)
         self._logits = torch.cat(logits)
-        self._by_magnification, self._embeddings, self._programs = (_joined(part) for part in parts)
+        self._by_magnification, self._embeddings, self._programs = (_join_magnifications(part) for part in parts)
 
     def __call__(self, batch: Batch) -> SubspaceOutput | None:
         """Return the rows of a batch's patients; None if the outputs of one of them are not stored."""
@@ -52,7 +52,7 @@ class TeacherAnswers:
         return SubspaceOutput(self._logits[index], by_magnification, {}, embeddings, {}, programs)
 
 
-def _joined(parts: Iterable[Mapping[Any, Tensor]]) -> dict[Any, Tensor]:
+def _join_magnifications(parts: Iterable[Mapping[Any, Tensor]]) -> dict[Any, Tensor]:
     """Concatenate the rows of all batches for each key."""
     parts = list(parts)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
