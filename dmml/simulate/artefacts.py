@@ -1,4 +1,4 @@
-"""What happens to real slides: folds, tears, pen marks, dust, uneven light, noise of the sensor."""
+"""Artefacts of real slides: folds, tears, pen marks, dust, uneven light and sensor noise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dmml.simulate.ground import Ground
 from dmml.simulate.texture import cut, enlarge, grain
 
 FOLD, TEAR, PEN = 0.15, 0.15, 0.12
-"""How often a slide has each."""
+"""Probability that a slide has each artefact."""
 PEN_INKS = ((0.25, 0.30, 0.85), (0.15, 0.55, 0.30), (0.12, 0.12, 0.14))
-"""Light that gets through: blue, green, black."""
+"""Share of red, green and blue light that passes through blue, green and black ink."""
 
 
 def damage(ground: Ground, rng: np.random.Generator) -> None:
@@ -28,7 +28,7 @@ def damage(ground: Ground, rng: np.random.Generator) -> None:
 
 
 def _line(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(rows, columns) signed distance in pixels from a bent line through the map, only nearly so far from it."""
+    """Approximate signed distance in pixels from a bent line through the map: (rows, columns)."""
     angle = rng.uniform(0, np.pi)
     middle = np.array(shape) * rng.uniform(0.3, 0.7, 2)
     y, x = np.arange(shape[0])[:, None] - middle[0], np.arange(shape[1])[None, :] - middle[1]
@@ -39,11 +39,11 @@ def _line(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def mark(picture: np.ndarray, rng: np.random.Generator) -> None:
-    """Draw a pen stroke on the cover glass beside the tissue, in place, on some slides.
+    """Draw a pen stroke on the cover glass beside the tissue of some slides, in place.
 
     Args:
-        picture: (rows, columns, 3) float32 of the whole slide.
-        rng: Source of chance.
+        picture: (rows, columns, 3) float32 picture of the whole slide.
+        rng: Random number generator.
     """
     if rng.random() >= PEN:
         return
@@ -58,17 +58,17 @@ def mark(picture: np.ndarray, rng: np.random.Generator) -> None:
     cover = np.clip(0.5 - np.maximum(distance, ends) / 3, 0.0, 1.0)
     streaks = 0.85 + 0.06 * cut(grain(3.0), cover.shape, rng)
     cover = np.clip(cover * streaks, 0.0, 1.0)
-    for turned in range(rng.integers(4)):  # any of the four margins
+    for turned in range(rng.integers(4)):  # rotate to a random one of the four margins
         cover = np.rot90(cover) if turned < 3 else cover
     picture *= 1 - cover[..., None] * (1 - ink)
 
 
 def record(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Uneven light, dust and the noise of a sensor.
+    """Record the picture as a scanner would, with uneven light, dust and sensor noise.
 
     Args:
-        picture: (rows, columns, 3) float32, changed.
-        rng: Source of chance.
+        picture: (rows, columns, 3) float32, changed in place.
+        rng: Random number generator.
 
     Returns:
         (rows, columns, 3) uint8

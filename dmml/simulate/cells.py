@@ -1,4 +1,4 @@
-"""Which nuclei a slide holds: kinds, places, sizes, shapes, as the factors say."""
+"""Places the nuclei of a slide: their kinds, positions, sizes and shapes follow the factors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dmml.simulate.truth import FACTOR_NAMES
 TUMOR_SPACING = 11.2
 TUBULE_SPACING = 8.5
 LYMPHOID_SPACING = 6.5
-"""µm between cells."""
+"""Distance between neighbouring cells in µm."""
 LYMPHOCYTES_IN_STROMA = 620.0
 LYMPHOCYTES_IN_TUMOR = 170.0
 FIBROBLASTS = 620.0
-"""Cells per mm²; of lymphocytes where their factor is 0."""
+"""Cells per mm² where the factor that changes the density (lymphocytes or fibrosis) is 0."""
 MITOSES = 0.018
-"""Share of tumor nuclei in division where proliferation is 0."""
+"""Share of tumor nuclei in mitosis where proliferation is 0."""
 
 
 def lay_cells(ground: Ground, shown: np.ndarray, rng: np.random.Generator) -> None:
-    """Lay all nuclei but those of vessels on the ground, in place, the small dark ones last."""
+    """Draw all nuclei except those of vessels onto the stain maps, in place; small dark nuclei come last, on top."""
     factor = dict(zip(FACTOR_NAMES, shown, strict=True))
     for nuclei in (
         _fibroblasts(ground, factor, rng),
@@ -46,20 +46,20 @@ def population(
     nucleoli: float = 0.0,
     angle: np.ndarray | None = None,
 ) -> Nuclei:
-    """Nuclei of one kind at given places, each a little different.
+    """Draw nuclei of one kind at given positions, with random variation between them.
 
     Args:
-        position: (n, 2) in pixels.
-        rng: Source of chance.
-        radius_um: Median radius.
+        position: (n, 2) row and column in pixels.
+        rng: Random number generator.
+        radius_um: Median radius in µm.
         spread: Standard deviation of the logarithm of the radius.
-        elongation: Least and greatest ratio of the axes.
-        irregularity: Median departure from an ellipse.
-        density: Median hematoxylin.
-        density_spread: Standard deviation of its logarithm.
-        coarseness: Contrast of the chromatin.
-        nucleoli: Greatest strength of a nucleolus.
-        angle: (n,) of the long axes; random when None.
+        elongation: Minimum and maximum ratio of the axes.
+        irregularity: Median deviation of the outline from an ellipse.
+        density: Median amount of hematoxylin.
+        density_spread: Standard deviation of the logarithm of the amount of hematoxylin.
+        coarseness: Median contrast of the chromatin.
+        nucleoli: Maximum strength of a nucleolus.
+        angle: (n,) angles of the long axes; random if None.
     """
     n = len(position)
     return Nuclei(
@@ -75,19 +75,19 @@ def population(
 
 
 def _within(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Those points that lie in the mask."""
+    """Keep the points that lie in the mask."""
     return points[mask[points[:, 0].astype(int), points[:, 1].astype(int)]]
 
 
 def _sprinkle(mask: np.ndarray, per_mm2: float, rng: np.random.Generator) -> np.ndarray:
-    """Points in a mask at a mean density, independent of each other."""
+    """Draw independent points (a Poisson process) in a mask at a mean density per mm²."""
     area = mask.size * (UM_PER_PIXEL / 1000) ** 2
     points = rng.random((rng.poisson(per_mm2 * area), 2)) * (np.array(mask.shape) - 1)
     return _within(mask, points)
 
 
 def _tumor_cells(ground: Ground, factor: dict[str, float], rng: np.random.Generator) -> tuple[Nuclei, Nuclei]:
-    """Tumor nuclei, and those that divide: dark ragged plates, single or in pairs."""
+    """Draw resting tumor nuclei, and mitoses: dark ragged plates, single or in pairs."""
     proliferation, pleomorphism = factor["proliferation"], factor["pleomorphism"]
     spacing = TUMOR_SPACING / UM_PER_PIXEL * np.exp(-0.15 * proliferation + 0.03 * pleomorphism)
     points, angle = _around_lumens(ground.epithelium, ground.gland, spacing, rng)
@@ -132,7 +132,11 @@ def _tubule_cells(ground: Ground, rng: np.random.Generator) -> Nuclei:
 def _around_lumens(
     mask: np.ndarray, lumen: np.ndarray, spacing: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places of epithelial cells, in a row around each lumen and loosely elsewhere, and angles across the row."""
+    """Place epithelial cells in a row around each lumen and loosely elsewhere.
+
+    Returns:
+        (n, 2) positions, and (n,) angles: perpendicular to the row in a row, random elsewhere.
+    """
     row = _within(mask & (lumen > -20) & (lumen < -9), scatter(mask.shape, 0.68 * spacing, rng, jitter=0.2))
     loose = _within(mask & (lumen <= -23), scatter(mask.shape, spacing, rng))
     points = np.concatenate([row, loose])

@@ -1,8 +1,9 @@
-"""RNA-seq counts of simulated patients: programs follow their own subspace's factors, genes follow their programs.
+"""RNA-seq counts of simulated patients: programs follow the factors of their subspace, genes follow their programs.
 
 log-mean of gene g in patient i = base_g + loading_g · mean over its programs of (w_p · f_i + noise_ip) + noise_ig
-+ shifts of cohort and site, plus the log of the library size; counts are negative binomial with drop-outs. Genes of no
-program follow nuisance components (degradation, purity and the like) that say nothing of the outcome.
++ nuisance_g · components_i + shifts of cohort and site + log of the library size. Counts are negative binomial with
+drop-outs. Genes in no program follow mostly the nuisance components (degradation, purity and the like), which are
+independent of the outcome.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LEADING = {
     "fibrosis": "EPITHELIAL_MESENCHYMAL_TRANSITION TGF_BETA_SIGNALING ESTIMATE_STROMAL",
     "vessels": "ANGIOGENESIS COAGULATION COMPLEMENT",
 }
-"""Programs that follow one factor above all; the others mix their subspace's three."""
+"""Programs that mainly follow one factor. All other programs mix the three factors of their subspace."""
 LEADING_WEIGHT = 0.9
 MIXED_WEIGHT = 0.25
 PROGRAM_NOISE = 0.45
@@ -39,45 +40,46 @@ LIBRARY_SPREAD = 0.30
 DISPERSION = 0.12
 N_NUISANCE = 1500
 STANDS_FOR = 11.0
-"""Unlisted genes that each nuisance gene stands for: a tumor expresses about 17,000 beside the listed ones. TPM sum to a
-million, so without this mass a rise of the tumor genes would press every TME gene down, far more than in real tables."""
+"""Number of unlisted genes that each nuisance gene represents: a tumor expresses about 17,000 genes besides the listed
+ones. TPM sum to a million, so without this mass a rise of the tumor genes would push every TME gene down, far more than
+in real tables."""
 N_NUISANCE_COMPONENTS = 4
 N_PSEUDOAUTOSOMAL = 2
 WORLD_SHARE = 1 / 3
-"""Share of the programs that also follow a world's own factor."""
+"""Share of the programs that also follow the factor that a world adds."""
 WORLD_WEIGHT = 0.8
 """Weight of that factor in them."""
 UNPLACED_ID = 970_000_000
-"""Ensembl numbers from here on are in no release: for listed symbols that the shipped index does not know."""
+"""First of the Ensembl numbers given to listed symbols that the shipped index lacks; no release uses such numbers."""
 
 
 @dataclass(frozen=True)
 class GeneWorld:
-    """What is fixed of every gene. G genes in the order of Ensembl ids, P programs."""
+    """Fixed properties of G genes, in the order of their Ensembl ids, and of P programs."""
 
     symbols: np.ndarray
-    """(G,) unique"""
+    """(G,) unique gene symbols."""
     ensembl: np.ndarray
-    """(G,) versioned ids"""
+    """(G,) versioned Ensembl ids."""
     length: np.ndarray
-    """(G,) effective length in kb"""
+    """(G,) effective length in kb."""
     base: np.ndarray
-    """(G,) log of the mean count in a library of the usual size"""
+    """(G,) log of the mean count in a library of the usual size."""
     membership: np.ndarray
-    """(G, P) rows sum to 1 for genes of programs, 0 for nuisance genes"""
+    """(G, P); rows sum to 1 for genes of programs, to 0 for nuisance genes."""
     loading: np.ndarray
-    """(G,) change of the log-mean per unit of the gene's programs"""
+    """(G,) change of the log-mean per unit of the mean of the gene's programs."""
     nuisance: np.ndarray
-    """(G, components)"""
+    """(G, components) loadings on the nuisance components."""
     program_weights: np.ndarray
-    """(P, 6) a program has weight on its own subspace's factors alone"""
+    """(P, 6) weights on the factors; only those of the program's subspace are not 0."""
     shifts: dict[str, np.ndarray]
-    """(G,) log shift per cohort and per site"""
+    """{cohort or site: (G,) shift of the log-mean}."""
 
 
 @functools.cache
 def gene_world() -> GeneWorld:
-    """The genes of the simulated world, the same for every cohort and seed."""
+    """Draw the genes of the simulation; they are the same for every cohort and seed."""
     rng = np.random.default_rng([WORLD_SEED, 1])
     programs = read_gene_sets(None)
     names = [(subspace, program) for subspace in FACTORS for program in sorted(programs[subspace])]
@@ -109,7 +111,7 @@ def gene_world() -> GeneWorld:
 
 
 def _program_weights(subspace: str, program: str, rng: np.random.Generator) -> np.ndarray:
-    """(6,) weights of a program on the factors; those of the other subspace are 0."""
+    """Weights of a program on the factors, (6,); those of the other subspace are 0."""
     own = np.abs(rng.normal(0.0, 1.0, 3))
     own /= np.linalg.norm(own)
     bare = program.removeprefix("HALLMARK_")
@@ -123,7 +125,11 @@ def _program_weights(subspace: str, program: str, rng: np.random.Generator) -> n
 
 
 def _identify(listed: list[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols (the listed ones and nuisance genes) and versioned Ensembl ids, in the order of the ids."""
+    """Choose nuisance genes and look up Ensembl ids.
+
+    Returns:
+        Symbols of the listed and the nuisance genes, and their versioned Ensembl ids, both in the order of the ids.
+    """
     index = pd.read_csv(SHIPPED / "ensembl_gene_index.csv.gz", dtype=str).dropna()
     index = index.sort_values("ensembl_gene_id").drop_duplicates("symbol").set_index("symbol")["ensembl_gene_id"]
     plain = re.compile(r"(?!LINC|MIR|SNOR|RNU|RNA|TRA|TRB|IGH|IGK|IGL|OR\d)[A-Z][A-Z]+\d{0,2}[A-Z]?")
@@ -138,7 +144,7 @@ def _identify(listed: list[str], rng: np.random.Generator) -> tuple[np.ndarray, 
 
 
 def draw_counts(patient: Patient) -> np.ndarray:
-    """(G,) int64 counts of a patient's tumor, in the order of `gene_world().symbols`."""
+    """Draw the counts of a patient's tumor: (G,) int64, in the order of `gene_world().symbols`."""
     world = gene_world()
     rng = patient.generator("expression")
     n_genes, n_programs = world.membership.shape
@@ -162,12 +168,12 @@ def draw_counts(patient: Patient) -> np.ndarray:
 
 @functools.cache
 def _follows_world() -> np.ndarray:
-    """(P,) bool: programs that also follow a world's own factor, the same for every seed."""
+    """Which programs also follow the factor that a world adds: (P,) bool, the same for every seed."""
     return np.random.default_rng([WORLD_SEED, 5]).random(len(gene_world().program_weights)) < WORLD_SHARE
 
 
 def _world_programs(patient: WorldPatient) -> np.ndarray:
-    """(P,) that a world's own factors add to the programs."""
+    """Contribution of the world's additional factors to the programs: (P,)."""
     follows = WORLD_WEIGHT * _follows_world()
     if patient.world.planting == OPPOSED:
         of_tumor = gene_world().program_weights[:, :3].any(axis=1)
@@ -176,20 +182,20 @@ def _world_programs(patient: WorldPatient) -> np.ndarray:
 
 
 def tpm(counts: np.ndarray) -> np.ndarray:
-    """Transcripts per million: counts by length in kb, scaled to a sum of a million over the genes.
+    """Transcripts per million: counts divided by the length in kb, scaled to a sum of a million over the genes.
 
     Args:
-        counts: (..., G)
+        counts: (..., G) counts.
 
     Returns:
-        (..., G)
+        (..., G) TPM.
     """
     rate = counts / gene_world().length
     return 1e6 * rate / rate.sum(axis=-1, keepdims=True)
 
 
 def star_counts(patient: Patient) -> str:
-    """Text of a patient's file in the form in which the GDC gives STAR counts."""
+    """Draw a patient's counts and write them as text in the GDC's STAR counts format."""
     world = gene_world()
     counts = draw_counts(patient)
     rng = patient.generator("strands")
@@ -209,7 +215,7 @@ def star_counts(patient: Patient) -> str:
             "fpkm_uq_unstranded": fpkm_uq.round(4),
         }
     )
-    # Genes of the pseudoautosomal region stand twice in such files; all reads are given to the copy on X.
+    # Such files list genes of the pseudoautosomal region twice, and all reads are assigned to the copy on X.
     twice = table.iloc[[len(table) // 3, 2 * len(table) // 3][:N_PSEUDOAUTOSOMAL]].copy()
     twice["gene_id"] += "_PAR_Y"
     twice[table.columns[3:]] = 0

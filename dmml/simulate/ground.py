@@ -1,4 +1,4 @@
-"""What lies between the nuclei: collagen, cytoplasm, lumens, as amounts of hematoxylin and eosin per pixel."""
+"""Tissue between the nuclei (collagen, cytoplasm, lumens), as amounts of hematoxylin and eosin per pixel."""
 
 from __future__ import annotations
 
@@ -14,42 +14,45 @@ from dmml.simulate.tumor_pattern import Pattern, grow
 
 GLAND_SPACING = 128.0
 TUBULE_SPACING = 92.0
-"""Pixels between the centres of tumor glands and of the tubules of normal tissue."""
+"""Distance in pixels between the centres of tumor glands, and between those of the tubules of normal tissue."""
 
 
 @dataclass
 class Ground:
-    """Stain maps of one slide, and where cells may lie. All (rows, columns) of the tissue's window."""
+    """Stain maps of one slide, and masks of where cells may lie.
+
+    All maps but `fibre_angle` are (rows, columns) of the tissue's window.
+    """
 
     hematoxylin: np.ndarray
     eosin: np.ndarray
     red: np.ndarray
-    """haemoglobin"""
+    """Amount of haemoglobin."""
     tissue: np.ndarray
-    """bool"""
+    """bool, True = solid tissue."""
     epithelium: np.ndarray
-    """bool: tumor cells may lie here"""
+    """bool, True where tumor cells may lie."""
     gland: np.ndarray
-    """about pixels from the edge of a gland's lumen, negative outside"""
+    """Approximate distance in pixels from the edge of the nearest gland's lumen, negative outside the lumen."""
     tubule: np.ndarray
-    """bool: cells of normal tubules may lie here"""
+    """bool, True where cells of normal tubules may lie."""
     tubule_lumen: np.ndarray
-    """as `gland`"""
+    """The same as `gland`, for the lumens of tubules."""
     stroma: np.ndarray
-    """bool: also the septa between glands"""
+    """bool, True in stroma and in the septa between glands or tubules."""
     lymphoid: np.ndarray
-    """bool"""
+    """bool, True in lymphoid aggregates."""
     fibre_angle: np.ndarray
-    """coarse map (one value per `CELL` pixels) of the angle of the fibres"""
+    """Coarse map of the angle of the fibres, one value per `CELL` × `CELL` pixels."""
 
 
 def lay_ground(tissue: TissueMap, shown: np.ndarray, rng: np.random.Generator) -> Ground:
-    """Paint everything but nuclei, vessels and artefacts.
+    """Paint everything except nuclei, vessels and artefacts.
 
     Args:
-        tissue: Where which tissue lies.
-        shown: (6,) what the slide shows of the factors.
-        rng: Source of chance.
+        tissue: Map of the tissue types.
+        shown: (6,) factors as the slide shows them.
+        rng: Random number generator.
     """
     factor = dict(zip(FACTOR_NAMES, shown, strict=True))
     shape = tissue.labels.shape
@@ -95,17 +98,17 @@ def _blend(dye: np.ndarray, where: np.ndarray, amount: np.ndarray) -> None:
 
 
 def _open_lumens(eosin: np.ndarray, hematoxylin: np.ndarray, where: np.ndarray, pattern: Pattern) -> None:
-    """Empty the lumens, with an edge of two pixels."""
+    """Remove the dyes from the lumens, with a soft edge two pixels wide."""
     closed = 1 - 0.95 * np.clip(pattern.lumen / 2 + 0.5, 0.0, 1.0) * where
     eosin *= closed
     hematoxylin *= closed
 
 
 def _collagen(where: np.ndarray, fibrosis: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Eosin of stroma: loose wavy fibres with gaps where fibrosis is low, dense bundles of one direction where high.
+    """Paint the eosin of stroma: loose wavy fibres with gaps at low fibrosis, dense parallel bundles at high fibrosis.
 
     Returns:
-        (rows, columns) float32, 0 outside of `where`; and the coarse map of the fibres' angle.
+        (rows, columns) float32 eosin, 0 outside `where`; and the coarse map of the fibres' angle.
     """
     half, small = (tuple(side // step for side in where.shape) for step in (2, CELL))
     lean = np.stack([1.6 * smooth_field(small, 10.0, rng) for _ in FIBRE_ANGLES])
@@ -115,7 +118,7 @@ def _collagen(where: np.ndarray, fibrosis: float, rng: np.random.Generator) -> t
     sway = 13.0 * np.exp(-0.35 * fibrosis)
     warp = [(sway * enlarge(smooth_field(small, 4.0, rng), where.shape)).astype(np.int32)[where] for _ in range(2)]
     y, x = np.nonzero(where)
-    bent = (y + warp[0]) % SIDE * SIDE + (x + warp[1]) % SIDE  # the same bend for all that the fibres pull along
+    bent = (y + warp[0]) % SIDE * SIDE + (x + warp[1]) % SIDE  # the gaps below are bent like the fibres
     fibre = np.zeros(len(y), dtype=np.float32)
     for share, texture in zip(weight, fibres(), strict=True):
         shifted = np.roll(texture, rng.integers(0, SIDE, 2), axis=(0, 1))

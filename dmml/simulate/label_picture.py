@@ -1,4 +1,4 @@
-"""The regions of a slide as a small picture whose pixel values are tissue types."""
+"""Writes the tissue regions of a slide as a small picture whose pixel values are the tissue types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmml.simulate.target_folder import write_whole
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Tissue labels (rows, columns) as a small picture whose pixel values are the labels."""
+    """Write (rows, columns) uint8 tissue labels as a PNG whose pixel values are the labels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(labels, mode="P")
     picture.putpalette([value for colour in TISSUE_COLOURS for value in colour])
@@ -24,7 +24,7 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
 
 
 def write_label_key(path: Path, um_per_pixel: float) -> None:
-    """What the label pictures mean: names by value, and their scale."""
+    """Write the key to the label pictures: the value of each tissue name, and the scale in µm per pixel."""
     key = {
         "labels": {name: value for value, name in enumerate(TISSUE_NAMES)},
         "um_per_pixel": um_per_pixel,

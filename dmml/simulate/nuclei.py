@@ -1,4 +1,4 @@
-"""Nuclei and red cells: rendered in batches as small stamps with soft edges, then laid on the stain maps."""
+"""Nuclei and red cells, rendered in batches as small stamps with soft edges and then drawn onto the stain maps."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dmml.simulate.texture import SIDE, grain
 
 @dataclass
 class Nuclei:
-    """Nuclei of one kind; n of them, lengths in pixels of 0.5 µm."""
+    """n nuclei of one kind; lengths are in pixels of 0.5 µm."""
 
     position: np.ndarray
-    """(n, 2) row, column of the centre"""
+    """(n, 2) row and column of the centre."""
     radius: np.ndarray
-    """(n,) geometric mean of the two half axes"""
+    """(n,) geometric mean of the two semi-axes."""
     elongation: np.ndarray
-    """(n,) ratio of the half axes, ≥ 1"""
+    """(n,) ratio of the semi-axes, ≥ 1."""
     angle: np.ndarray
-    """(n,) of the long axis, from the x axis towards y"""
+    """(n,) angle of the long axis, from the x axis towards the y axis."""
     irregularity: np.ndarray
-    """(n,) how far the outline strays from an ellipse"""
+    """(n,) how far the outline deviates from an ellipse."""
     density: np.ndarray
-    """(n,) hematoxylin"""
+    """(n,) amount of hematoxylin."""
     coarseness: np.ndarray
-    """(n,) contrast of the chromatin, 0 = smooth"""
+    """(n,) contrast of the chromatin, 0 = smooth."""
     nucleoli: np.ndarray
-    """(n,) strength of one nucleolus, 0 = none"""
+    """(n,) strength of the single nucleolus, 0 = none."""
 
     def __len__(self) -> int:
         return len(self.position)
@@ -38,7 +38,7 @@ class Nuclei:
 
 
 def stamps(nuclei: Nuclei, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Render nuclei.
+    """Render nuclei as square stamps of S × S pixels.
 
     Returns:
         Top left corners (n, 2) int, opacities (n, S, S) in [0, 1] and hematoxylin (n, S, S).
@@ -57,7 +57,7 @@ def stamps(nuclei: Nuclei, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     v = (cos * y - sin * x) / (column(nuclei.radius) / stretch)
     squared = u * u + v * v + 1e-6
     distance = np.sqrt(squared)
-    # The outline's second and third harmonics, as polynomials of the direction: no arctangent per pixel.
+    # Second and third harmonics of the outline, as polynomials of the direction; this avoids an arctangent per pixel.
     bend = rng.normal(0.0, 1.0, (4, n)).astype(np.float32) * np.asarray(nuclei.irregularity, dtype=np.float32)
     du, dv = u / distance, v / distance
     outline = 1 + column(bend[0]) * (du * du - dv * dv) + column(bend[1]) * du * dv
@@ -74,7 +74,7 @@ def stamps(nuclei: Nuclei, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 def _crops(side: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, side, side) pieces of noise."""
+    """Cut n random pieces of noise: (n, side, side)."""
     texture = np.pad(grain(1.3), ((0, side), (0, side)), mode="wrap")
     windows = np.lib.stride_tricks.sliding_window_view(texture, (side, side))
     offset = rng.integers(0, SIDE, (2, n))
@@ -84,16 +84,16 @@ def _crops(side: int, n: int, rng: np.random.Generator) -> np.ndarray:
 def lay(
     hematoxylin: np.ndarray, eosin: np.ndarray, nuclei: Nuclei, rng: np.random.Generator, clears: float = 0.55
 ) -> None:
-    """Lay nuclei on the stain maps, in place; whatever would cross the border of the map is left out.
+    """Draw nuclei onto the stain maps, in place; nuclei whose stamp would cross the border of the map are left out.
 
     Args:
-        hematoxylin: (rows, columns)
-        eosin: (rows, columns); `clears` of it vanishes where a nucleus lies.
-        nuclei: What to lay.
-        rng: Source of chance.
-        clears: Share of eosin that a nucleus displaces.
+        hematoxylin: (rows, columns) map, changed in place.
+        eosin: (rows, columns) map, changed in place.
+        nuclei: Nuclei to draw.
+        rng: Random number generator.
+        clears: Share of the eosin that a nucleus displaces.
     """
-    for start in range(0, len(nuclei), 1500):  # bounds the memory of the stamps
+    for start in range(0, len(nuclei), 1500):  # in batches, to bound the memory of the stamps
         part = nuclei[np.arange(start, min(start + 1500, len(nuclei)))]
         corner, opacity, stain = stamps(part, rng)
         side = opacity.shape[1]
@@ -107,7 +107,7 @@ def lay(
 
 
 def scatter(shape: tuple[int, int], spacing: float, rng: np.random.Generator, jitter: float = 0.36) -> np.ndarray:
-    """(n, 2) points of a jittered hexagonal lattice: never much closer than cells lie."""
+    """Draw the points of a jittered hexagonal lattice, (n, 2); few are much closer to each other than `spacing`."""
     rows = np.arange(0, shape[0], spacing * np.sqrt(0.75))
     columns = np.arange(0, shape[1], spacing)
     y, x = np.meshgrid(rows, columns, indexing="ij")

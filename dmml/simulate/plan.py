@@ -1,4 +1,4 @@
-"""What to simulate. Standard library only, so that arguments can be checked before anything heavy is imported."""
+"""The settings of a simulation. Standard library only, so that they are checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VISIBILITY = {"features": 0.8, "slides": 0.9}
-"""Default correlation of each factor with what a slide shows; pixels and encoder blur what is shown once more."""
+"""Default correlation between each factor and what a slide shows of it, in (0, 1]. It is higher for rendered slides,
+because rendering and the encoder blur the factors once more."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to simulate; the arguments of `dmml simulate`."""
+    """Settings of a simulation: the arguments of `dmml simulate`."""
 
     out: Path
     patients: int = 60
@@ -21,22 +22,22 @@ class Plan:
     dim: int = 64
     visibility: float | None = None
     world: str | None = None
-    """A key of `dmml.simulate.worlds.WORLDS`; None = the default simulation"""
+    """Key of `dmml.simulate.worlds.WORLDS`; None for the default simulation."""
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Patients per cohort."""
+        """Number of patients in each cohort."""
         return {"development": self.patients, "held_out": self.held_out}
 
     @property
     def shown(self) -> float:
-        """Visibility, its default filled in."""
+        """The visibility, or its default if none is given."""
         return (
             VISIBILITY["features" if self.features_only else "slides"] if self.visibility is None else self.visibility
         )
 
     def arguments(self) -> dict[str, object]:
-        """All that the files depend on."""
+        """All settings that determine the content of the files."""
         chosen = {"patients": self.patients, "held_out": self.held_out, "seed": self.seed, "visibility": self.shown}
         chosen |= {"features_only": self.features_only, "dim": self.dim if self.features_only else None}
         return chosen if self.world is None else chosen | {"world": self.world}

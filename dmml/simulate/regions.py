@@ -1,4 +1,4 @@
-"""Where which tissue lies: a map of tissue types that follows what a slide shows of the factors."""
+"""Map of tissue types on a slide, drawn so that it reflects the factors as the slide shows them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from scipy.ndimage import gaussian_filter
 GLASS, TUMOR, STROMA, NORMAL, LYMPHOID = range(5)
 TISSUE_NAMES = ("glass", "tumor", "stroma", "normal", "lymphoid")
 TISSUE_COLOURS = ((245, 245, 245), (120, 60, 150), (230, 150, 170), (240, 210, 190), (40, 60, 130))
-"""Of the label pictures in `truth/`."""
+"""RGB palette of the label pictures in `truth/`, in the order of `TISSUE_NAMES`."""
 
 
 def smooth_field(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian random field of mean 0 and standard deviation 1, smooth over `scale` pixels."""
+    """Draw a Gaussian random field of mean 0 and standard deviation 1 that is smooth over `scale` pixels."""
     pad = int(np.ceil(3 * scale))
     field = gaussian_filter(rng.standard_normal((shape[0] + 2 * pad, shape[1] + 2 * pad)), scale, mode="wrap")
     field = field[pad : pad + shape[0], pad : pad + shape[1]]
@@ -22,35 +22,35 @@ def smooth_field(shape: tuple[int, int], scale: float, rng: np.random.Generator)
 def island(
     shape: tuple[int, int], radius: tuple[float, float], roughness: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Irregular island of tissue.
+    """Draw the mask of one irregular piece of tissue.
 
     Args:
         shape: Rows and columns of the map.
-        radius: Half height and half width in pixels.
-        roughness: How far the outline strays from an ellipse, in radii.
-        rng: Source of chance.
+        radius: Half the height and half the width in pixels.
+        roughness: How far the outline deviates from the smooth shape, in radii.
+        rng: Random number generator.
 
     Returns:
-        (rows, columns) bool
+        (rows, columns) bool, True = tissue.
     """
     y = (np.arange(shape[0]) - (shape[0] - 1) / 2)[:, None] / radius[0]
     x = (np.arange(shape[1]) - (shape[1] - 1) / 2)[None, :] / radius[1]
-    # A power of 2.6 lies between ellipse and rectangle: pieces of tissue are cut to fit a cassette.
+    # An exponent of 2.6 gives a shape between an ellipse and a rectangle: pieces of tissue are cut to fit a cassette.
     distance = (np.abs(y) ** 2.6 + np.abs(x) ** 2.6) ** (1 / 2.6)
     return distance + roughness * smooth_field(shape, 0.35 * min(radius), rng) < 1.0
 
 
 def lay_tissue(mask: np.ndarray, scale: float, shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Divide a mask of tissue into coherent patches of tumor, stroma, normal tissue and lymphoid aggregates.
+    """Divide a tissue mask into contiguous regions of tumor, stroma, normal tissue and lymphoid aggregates.
 
     Args:
         mask: (rows, columns) bool, True = tissue.
-        scale: Smoothness of the patches in pixels.
-        shown: (6,) what the slide shows of the factors; lymphocytes widen the aggregates, fibrosis the stroma.
-        rng: Source of chance.
+        scale: Smoothness of the regions in pixels.
+        shown: (6,) factors as the slide shows them. Lymphocytes enlarge the aggregates, fibrosis enlarges the stroma.
+        rng: Random number generator.
 
     Returns:
-        (rows, columns) uint8 with the constants of this module.
+        (rows, columns) uint8 labels: the tissue constants of this module.
     """
     lymphocytes, fibrosis = shown[3], shown[4]
     tumor, normal, lymphoid = (smooth_field(mask.shape, s * scale, rng) for s in (1.0, 1.3, 0.8))

@@ -1,4 +1,4 @@
-"""One slide of a patient, from tissue types to pixels."""
+"""Renders one slide of a patient, from the map of tissue types to pixels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ def render_slide(patient: Patient, slide: int, visibility: float) -> tuple[np.nd
     """Render a slide at 0.5 µm per pixel.
 
     Args:
-        patient: Whose slide.
+        patient: The patient to whom the slide belongs.
         slide: Index of the slide within the patient.
-        visibility: Correlation of what the slide shows with each factor, in (0, 1].
+        visibility: Correlation between each factor and what the slide shows of it, in (0, 1].
 
     Returns:
-        (rows, columns, 3) uint8 picture, and (rows / 8, columns / 8) uint8 labels of the tissue.
+        (rows, columns, 3) uint8 picture, and (rows / 8, columns / 8) uint8 tissue labels.
     """
     shown = shown_factors(patient, slide, visibility)
     return render_factors(shown, patient.site, patient.generator(f"pixels{slide}"))
 
 
 def render_factors(shown: np.ndarray, site: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Render a slide that shows given factors, in the stain of a site; returns what `render_slide` does.
+    """Render a slide that shows the given factors, with the stain and scanner of a site.
 
     Args:
-        shown: (6,) in the order of `FACTOR_NAMES`, standard deviations.
-        site: One of `STAINS`.
-        rng: Source of chance.
+        shown: (6,) factor values in standard deviations, in the order of `FACTOR_NAMES`.
+        site: Key of `STAINS`.
+        rng: Random number generator.
+
+    Returns:
+        The same as `render_slide`.
     """
     shown = np.clip(shown, -2.6, 2.6)
     tissue = draw_map(shown, rng)

@@ -1,4 +1,4 @@
-"""A simulated study on disk: two cohorts with clinical tables, truth, RNA, and slides or token features."""
+"""Writes a simulated study to disk: two cohorts with clinical tables, truth, RNA, and slides or token features."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from dmml.simulate.world_patients import WorldPatient, draw_world, oracles
 
 
 def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
-    """Write the cohorts of a plan; what is there already from an interrupted run with the same plan is kept.
+    """Write the cohorts of a plan; files that an interrupted run with the same plan has written are kept.
 
     Returns:
-        The patients of each cohort.
+        {cohort: its patients}.
 
     Raises:
-        InputError: The folder holds something else.
+        InputError: The output folder holds other files, or another simulation and `overwrite` is off.
     """
     cohorts = {cohort: _draw(plan, cohort, n) for cohort, n in plan.sizes.items()}
     if not claim(plan.out, plan.arguments(), overwrite):
@@ -38,7 +38,7 @@ def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
             _write_expression(folder, patients)
             _write_features(folder, patients, plan)
         else:
-            from dmml.simulate.slide_file import write_slides  # needs tifffile, which features alone do not
+            from dmml.simulate.slide_file import write_slides  # imported late: only slides need tifffile
 
             _write_star_counts(folder, patients)
             write_slides(folder, patients, plan.shown)
@@ -47,7 +47,7 @@ def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
 
 
 def summary(patients: list[Patient]) -> str:
-    """One line on a cohort: how many of what."""
+    """Summarise a cohort in one line: counts of patients, slides, deaths, missing RNA and grades, and the sites."""
     events = sum(patient.event for patient in patients)
     slides = sum(len(patient.slides) for patient in patients)
     without = sum(not patient.has_expression for patient in patients)
@@ -92,7 +92,7 @@ def _write_tables(folder: Path, patients: list[Patient], plan: Plan) -> None:
 
 
 def _world_truth(patient: Patient, visibility: float) -> dict[str, float]:
-    """Columns that a world adds to `truth.csv`: its own factors, and what each kind of data can know; {} outside of worlds."""
+    """Columns that a world adds to `truth.csv`: its additional factors and the oracle risks; {} without a world."""
     if not isinstance(patient, WorldPatient):
         return {}
     own = {"h": patient.world.has_h, "g": patient.world.has_g}
@@ -100,7 +100,7 @@ def _world_truth(patient: Patient, visibility: float) -> dict[str, float]:
 
 
 def _write_expression(folder: Path, patients: list[Patient]) -> None:
-    """Patients × genes in TPM, with its provenance beside it."""
+    """Write the patients × genes table in TPM, together with its provenance."""
     measured = [patient for patient in patients if patient.has_expression]
     values = np.stack([tpm(draw_counts(patient)) for patient in _progress(measured, f"{folder.name}: RNA")])
     index = pd.Index([patient.patient_id for patient in measured], name="patient_id")
@@ -111,7 +111,7 @@ def _write_expression(folder: Path, patients: list[Patient]) -> None:
 
 
 def _write_features(folder: Path, patients: list[Patient], plan: Plan) -> None:
-    """Token features into `features.zarr`, tissue labels into `truth/`."""
+    """Write token features to `features.zarr` and tissue labels to `truth/`; slides in the store are skipped."""
     from dmml.simulate.tokens import TILE_UM, draw_tokens, token_world
     from dmml.store import FeatureStore
 
@@ -132,7 +132,7 @@ def _write_features(folder: Path, patients: list[Patient], plan: Plan) -> None:
 
 
 def _write_star_counts(folder: Path, patients: list[Patient]) -> None:
-    """One file a patient with RNA, in the form of the GDC."""
+    """Write one STAR counts file in the GDC's format per patient with RNA."""
     for patient in _progress([p for p in patients if p.has_expression], f"{folder.name}: RNA"):
         path = folder / "rna" / f"{patient.patient_id}.tsv"
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Slides on disk: JPEG-compressed tiled TIFF pyramids that OpenSlide opens as generic-tiff, with their scale."""
+"""Writes slides as JPEG-compressed tiled TIFF pyramids with their scale, which OpenSlide opens as generic-tiff."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ QUALITY = 88
 
 
 def write_slides(folder: Path, patients: list[Patient], visibility: float) -> None:
-    """Render the slides of a cohort into `slides/` and their labels into `truth/`; what is there is kept.
+    """Render the slides of a cohort into `slides/` and their labels into `truth/`; existing slides are kept.
 
     Args:
-        folder: Of the cohort.
-        patients: Whose slides.
-        visibility: Correlation of what a slide shows with each factor, in (0, 1].
+        folder: Folder of the cohort.
+        patients: Patients of the cohort.
+        visibility: Correlation between each factor and what a slide shows of it, in (0, 1].
     """
     (folder / "slides").mkdir(parents=True, exist_ok=True)
     wanted = [(folder, patient, k, visibility) for patient in patients for k in range(len(patient.slides))]
@@ -35,7 +35,7 @@ def write_slides(folder: Path, patients: list[Patient], visibility: float) -> No
     bar = {"desc": f"{folder.name}: slides", "unit": "slide", "disable": None, "leave": False}
     bar |= {"total": len(wanted), "initial": len(wanted) - len(missing)}
     workers = min(os.cpu_count() or 1, len(missing) // 4)
-    if workers > 1:  # a slide is a patient's own draw, so that the processes may share the work in any order
+    if workers > 1:  # slides have separate generators, so the order of the work does not matter
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             jobs = [pool.submit(_write_slide, *job) for job in missing]
             for job in tqdm(as_completed(jobs), **bar):
@@ -57,10 +57,10 @@ def _path(folder: Path, patient: Patient, k: int) -> Path:
 
 
 def write_pyramid(path: Path, picture: np.ndarray) -> None:
-    """Write a picture as a pyramid; the file is there whole or not at all.
+    """Write a picture as a pyramid, atomically: the file exists in full or not at all.
 
     Args:
-        path: Of the TIFF.
+        path: Path of the TIFF.
         picture: (rows, columns, 3) uint8 at 0.5 µm per pixel.
     """
     part = path.with_name(f".{path.name}.part")
@@ -84,7 +84,7 @@ def write_pyramid(path: Path, picture: np.ndarray) -> None:
 
 
 def _halve(picture: np.ndarray) -> np.ndarray:
-    """Half the resolution: mean of blocks of 2 × 2 pixels."""
+    """Halve the resolution by averaging blocks of 2 × 2 pixels."""
     rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
     blocks = picture[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
     return (blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5).astype(np.uint8)

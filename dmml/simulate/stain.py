@@ -1,4 +1,4 @@
-"""Stain and scanner of a site: from concentrations of dyes to colours, by the law of Beer and Lambert."""
+"""Stain and scanner of a site: they turn dye concentrations into colours by the Beer–Lambert law."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ RED_CELLS = (0.10, 0.78, 0.62)
 
 @dataclass(frozen=True)
 class Site:
-    """How slides of one site look."""
+    """Appearance of the slides of one site."""
 
     hematoxylin: tuple[float, float, float]
-    """optical density per unit of dye in red, green, blue"""
+    """Optical density per unit of dye in red, green and blue."""
     eosin: tuple[float, float, float]
     strength: tuple[float, float]
-    """amount of each dye against the usual"""
+    """Amount of hematoxylin and of eosin relative to the usual amount."""
     white: tuple[float, float, float]
-    """colour of the empty glass"""
+    """Colour of the empty glass."""
     gamma: float
     blur: float
-    """standard deviation of the optics in pixels"""
+    """Standard deviation of the optical blur in pixels."""
     thickness: float
-    """of the section against the usual; the two dyes together"""
+    """Thickness of the section relative to the usual one; it scales both dyes."""
 
 
 def _site(
@@ -39,7 +39,7 @@ def _site(
     blur: float,
     thickness: float = 1.0,
 ) -> Site:
-    """A site by how far its hematoxylin leans to blue (`hue`) and its eosin to orange (`pink`)."""
+    """Make a site from the shift of its hematoxylin towards blue (`hue`) and of its eosin towards orange (`pink`)."""
     h = np.array(HEMATOXYLIN) + hue * np.array([0.10, -0.02, -0.14])
     e = np.array(EOSIN) + pink * np.array([-0.04, -0.06, 0.22])
     h, e = h / np.linalg.norm(h), e / np.linalg.norm(e)
@@ -57,23 +57,23 @@ STAINS = {
     "Juniper": _site(-0.9, 0.8, (0.90, 1.14), (247, 244, 239), 1.06, 0.70, 0.95),
     "Larch": _site(0.55, -0.7, (1.14, 1.05), (243, 241, 247), 0.95, 1.00, 1.05),
 }
-"""Development sites lie near each other; the held-out ones (Hazel, Juniper, Larch) outside of their range."""
+"""The development sites look similar; the held-out sites (Hazel, Juniper, Larch) lie outside their range."""
 
 
 def develop(
     hematoxylin: np.ndarray, eosin: np.ndarray, red: np.ndarray, site: Site, rng: np.random.Generator
 ) -> np.ndarray:
-    """Transmitted light of stained tissue as the site's scanner records it: I = white · exp(−Σ density · dye).
+    """Compute the transmitted light that the site's scanner records: I = white · exp(−gamma · Σ density · dye), blurred.
 
     Args:
-        hematoxylin: (rows, columns)
-        eosin: (rows, columns)
-        red: (rows, columns) haemoglobin of red cells.
+        hematoxylin: (rows, columns) amount of hematoxylin.
+        eosin: (rows, columns) amount of eosin.
+        red: (rows, columns) amount of haemoglobin in red cells.
         site: Stain and scanner.
-        rng: Varies the strength of the stain from slide to slide.
+        rng: Random number generator; it varies the strength of the stain from slide to slide.
 
     Returns:
-        (rows, columns, 3) float32 in 0…255
+        (rows, columns, 3) float32 in 0…255.
     """
     strength = np.array(site.strength) * site.thickness * np.exp(rng.normal(0.0, 0.04, 2))
     picture = np.empty((*hematoxylin.shape, 3), dtype=np.float32)

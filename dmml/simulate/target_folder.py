@@ -1,7 +1,7 @@
-"""The folder that a simulation fills: started, complete, or somebody else's. Standard library only.
+"""The output folder of a simulation: whether it may be filled, and how far it is filled. Standard library only.
 
-`simulation.json` stands in the folder from the first moment, with the arguments and a state; a run that was killed is
-taken up again with the same arguments, a complete one is left alone, and other arguments need `--overwrite`.
+`simulation.json` is written before anything else and holds the arguments and a state. A run that was killed is resumed
+when the arguments are the same; a complete run is left alone; other arguments need `--overwrite`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from dmml.writable import check_writable
 
 MARKER = "simulation.json"
 FORMAT = 1
-"""Raised when the same arguments would give other cohorts than before."""
+"""Version of the simulation, increased when the same arguments would give other cohorts than before."""
 
 
 def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> bool:
-    """Make sure that `out` may be filled with a simulation of these arguments.
+    """Check that `out` may be filled with a simulation of these arguments, and mark it as running.
 
     Args:
-        out: Folder; made when it is not there.
-        arguments: What the simulation depends on, JSON-able.
-        overwrite: Remove another simulation that stands there. Never removes anything else.
+        out: Output folder, created if it does not exist.
+        arguments: All settings that determine the files, serialisable as JSON.
+        overwrite: Remove another simulation from `out`. Nothing else is ever removed.
 
     Returns:
-        False when just this simulation is there and complete.
+        False if `out` already holds this simulation and it is complete, else True.
 
     Raises:
-        InputError: `out` holds something else, or a simulation with other arguments and `overwrite` is off.
+        InputError: `out` holds files that no simulation wrote, an unreadable marker, or a simulation with other
+            arguments while `overwrite` is off; or it is not a folder or cannot be written to.
     """
     wanted = {"format": FORMAT, "arguments": dict(arguments)}
     if out.exists() and not out.is_dir():
@@ -58,12 +59,12 @@ def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> b
 
 
 def finish(out: Path, arguments: Mapping[str, Any]) -> None:
-    """Say that the simulation in `out` is complete."""
+    """Mark the simulation in `out` as complete."""
     _write_marker(out, {"format": FORMAT, "arguments": dict(arguments), "state": "complete"})
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
+    """Write a text file atomically: it exists in full or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
@@ -90,7 +91,7 @@ def _write_marker(out: Path, marker: Mapping[str, Any]) -> None:
 
 
 def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Names what differs, e.g. `seed = 0 (asked: 1)`."""
+    """Describe the arguments that differ, e.g. `seed = 0 (asked: 1)`."""
     there, asked = present["arguments"], wanted["arguments"]
     keys = [key for key in {**asked, **there} if there.get(key) != asked.get(key)]
     if not keys:

@@ -1,4 +1,4 @@
-"""A slide's tissue at full resolution: which tissue each pixel belongs to, and how solid it is."""
+"""A slide's tissue at full resolution: the tissue type of each pixel, and how much of the pixel is tissue."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dmml.simulate.texture import cut, enlarge, grain
 
 UM_PER_PIXEL = 0.5
 SLIDE = 1568
-"""Side of a slide in pixels: seven 20x tiles."""
+"""Side length of a slide in pixels: seven 20x tiles."""
 WINDOW = 1280
-"""Side of the square that holds all tissue."""
+"""Side length in pixels of the square that contains all tissue."""
 CELL = 8
-"""Pixels per pixel of the label picture (4 µm)."""
+"""Side length of one pixel of the label picture, in slide pixels (4 µm)."""
 RADIUS = (2.15, 2.40)
-"""Half height and half width of the tissue in 20x tiles; with this about 23 of them and 9 of 10x hold tissue."""
+"""Range of half the height and half the width of the tissue, in 20x tiles. It gives about 23 tissue tiles at 20x and 9
+at 10x."""
 TILE = 224
 
 
@@ -27,21 +28,21 @@ class TissueMap:
     """Tissue of one slide."""
 
     origin: tuple[int, int]
-    """row, column of the window in the slide"""
+    """Row and column of the window's top left corner in the slide."""
     labels: np.ndarray
-    """(WINDOW, WINDOW) uint8, constants of `regions`"""
+    """(WINDOW, WINDOW) uint8, tissue constants of `regions`."""
     cover: np.ndarray
-    """(WINDOW, WINDOW) float32, 1 = tissue, 0 = glass, soft at the edge"""
+    """(WINDOW, WINDOW) float32, 1 = tissue, 0 = glass, in between at the edge."""
     small: np.ndarray
-    """(SLIDE / CELL, SLIDE / CELL) uint8 labels of the whole slide"""
+    """(SLIDE / CELL, SLIDE / CELL) uint8 labels of the whole slide."""
 
 
 def draw_map(shown: np.ndarray, rng: np.random.Generator) -> TissueMap:
     """Lay out the tissue of one slide.
 
     Args:
-        shown: (6,) what the slide shows of the factors.
-        rng: Source of chance.
+        shown: (6,) factors as the slide shows them.
+        rng: Random number generator.
     """
     middle = (SLIDE - WINDOW) // 2
     origin = tuple(int(middle + CELL * step) for step in rng.integers(-3, 4, 2))
@@ -62,7 +63,7 @@ def draw_map(shown: np.ndarray, rng: np.random.Generator) -> TissueMap:
         full[wins] = tissue
         best[wins] = share[wins]
     cover = enlarge(gaussian_filter(mask.astype(np.float32), 1.3), size) - 0.5
-    # A frayed edge: what a knife leaves is never a smooth curve.
+    # Fray the edge: a knife never leaves a smooth curve.
     cover += 0.13 * cut(grain(10.0), size, rng) + 0.07 * cut(grain(3.0), size, rng)
     cover = np.clip(cover * 7.0, 0.0, 1.0)
     full[cover <= 0] = GLASS

@@ -1,8 +1,9 @@
-"""Token features drawn directly, without pixels: what an encoder might say of a slide, in milliseconds.
+"""Token features drawn directly, without pixels: they mimic an encoder's output and take milliseconds per slide.
 
-A token = prototype of its tissue + directions of the factors that its tissue can show + shift of its site + noise.
-Tumor tokens show the tumor factors, stroma and lymphoid tokens the TME factors, normal tissue none. Both
-magnifications tell the same story, each in its own directions; a 10x token is the mean of the tissue under it.
+A token is the prototype of its tissue + the directions of the factors that this tissue can show + the shift of its
+site + noise. Tumor tokens show the tumor factors, stroma and lymphoid tokens the TME factors, normal tissue none. Both
+magnifications carry the same information, each along different directions; a 10x token is the mean of the 20x tokens
+that it covers.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from dmml.store import SlideFeatures
 
 TILE_UM = {10: 224.0, 20: 112.0}
 CELLS = (5, 8)
-"""Fewest and most 10x cells along a side of the tissue."""
+"""Minimum and maximum number of 10x grid cells along each side of the tissue."""
 MARGIN = 1
-"""10x cells of glass around it."""
+"""Width of the glass border around the tissue, in 10x grid cells."""
 PROTOTYPE_SIZE = 4.0
 FACTOR_SIZE = 1.3
 SITE_SIZE = {"development": 0.5, "held_out": 0.9}
 TOKEN_NOISE = 1.0
 SHOWS = {TUMOR: (1, 1, 1, 0, 0, 0), STROMA: (0, 0, 0, 0.7, 1, 1), NORMAL: (0,) * 6, LYMPHOID: (0, 0, 0, 1, 0.3, 0.3)}
-"""How far a tissue shows each factor."""
+"""How strongly each tissue shows each factor, in the order of `FACTOR_NAMES`."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,21 @@ class TokenWorld:
     """Fixed directions in feature space, per magnification."""
 
     prototypes: dict[int, np.ndarray]
-    """{m: (5, D)} by tissue; glass is 0"""
+    """{magnification: (5, D)}, one row per tissue; glass is 0."""
     directions: dict[int, np.ndarray]
-    """{m: (6, D)} by factor"""
+    """{magnification: (6, D)}, one row per factor."""
     sites: dict[str, np.ndarray]
-    """{site: (D,)}"""
+    """{site: (D,)}, the shift of each site; both magnifications share it."""
 
     def digest(self) -> str:
-        """Hash that stands where an encoder's weights have theirs."""
+        """SHA-256 of the prototypes and directions, recorded in place of the hash of an encoder's weights."""
         arrays = [array for m in TILE_UM for array in (self.prototypes[m], self.directions[m])]
         return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 @functools.cache
 def token_world(dim: int) -> TokenWorld:
-    """Directions for features of width `dim`, the same for every cohort and seed."""
+    """Draw the directions for features of width `dim`; they are the same for every cohort and seed."""
     rng = np.random.default_rng([WORLD_SEED, 2, dim])
 
     def directions(count: int, size: float) -> np.ndarray:
@@ -71,16 +72,16 @@ def token_world(dim: int) -> TokenWorld:
 def draw_tokens(
     patient: Patient, slide: int, dim: int, visibility: float
 ) -> tuple[dict[int, SlideFeatures], np.ndarray]:
-    """Features of one slide at 10x and 20x, and the tissue they come from.
+    """Draw the features of one slide at 10x and 20x, and the tissue labels behind them.
 
     Args:
-        patient: Whose slide.
+        patient: The patient to whom the slide belongs.
         slide: Index of the slide within the patient.
         dim: Width of the features.
-        visibility: Correlation of what the slide shows with each factor, in (0, 1].
+        visibility: Correlation between each factor and what the slide shows of it, in (0, 1].
 
     Returns:
-        {10: …, 20: …} with nested positions and parents, and (rows, columns) uint8 labels, one a 20x tile.
+        {10: …, 20: …}, where the 20x tokens have their 10x parents, and (rows, columns) uint8 labels, one per 20x tile.
     """
     rng = patient.generator(f"tokens{slide}")
     shown = shown_factors(patient, slide, visibility)
@@ -121,14 +122,14 @@ def draw_tokens(
 
 
 def _mean_of_children(values: np.ndarray, parent: np.ndarray) -> np.ndarray:
-    """Means of 20x tokens over the 10x token that each lies in. (N20, ...), (N20,) → (N10, ...)."""
+    """Average the 20x tokens that lie in each 10x token. (N20, ...), (N20,) → (N10, ...)."""
     means = np.zeros((parent.max() + 1, *values.shape[1:]))
     np.add.at(means, parent, values)
     return (means.T / np.bincount(parent)).T
 
 
 def _world_shift(patient: WorldPatient, slide: int, amounts: np.ndarray, dim: int, magnification: int) -> np.ndarray:
-    """(N, D) that a world adds to the tokens of one magnification."""
+    """Shift that a world adds to the tokens of one magnification: (N, D)."""
     world = patient.world
     shift = world.length.get(magnification, 0.0) * amounts @ h_directions(dim, magnification)
     further = (world.site_size - 1) * token_world(dim).sites[patient.site]

@@ -1,9 +1,9 @@
-"""The latent model: what is true of a simulated patient before anything is measured.
+"""The latent model: the true state of a simulated patient before any measurement.
 
 Three tumor factors and three TME factors, standard normal and modestly correlated, drive the hazard (with one
-interaction between the groups), the grade, the RNA and what the slide shows. The model is the same for every cohort
-and seed; only patients differ. Every draw comes from a generator of the patient's own, so patient 7 of seed 0 is the
-same however many others are asked for and in whatever order they are made.
+interaction between the groups), the grade, the RNA and the appearance of the slides. The model is the same for every
+cohort and seed; only the patients differ. Each patient has separate random number generators, so that patient 7 of
+seed 0 is the same regardless of how many other patients are drawn, and in which order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FACTORS = {
     "tumor": ("proliferation", "pleomorphism", "architecture"),
     "tme": ("lymphocytes", "fibrosis", "vessels"),
 }
-"""Per subspace; high architecture means solid growth, low means well-formed glands."""
+"""Factors of each subspace. High architecture means solid growth, low architecture well-formed glands."""
 FACTOR_NAMES = FACTORS["tumor"] + FACTORS["tme"]
 
 CORRELATION = np.array(
@@ -29,26 +29,26 @@ CORRELATION = np.array(
         [0.15, 0.10, 0.00, 0.10, -0.10, 1.00],
     ]
 )
-"""Of the factors, in the order of `FACTOR_NAMES`."""
+"""Correlation matrix of the factors, in the order of `FACTOR_NAMES`."""
 
 HAZARD = np.array([0.75, 0.55, 0.50, -0.80, 0.60, 0.50])
-"""Log-hazard ratio of each factor per standard deviation."""
+"""Log-hazard ratio per standard deviation of each factor."""
 INTERACTION = -0.50
-"""Log-hazard of proliferation × lymphocytes: what divides fast is what an immune infiltrate holds back most."""
+"""Log-hazard of proliferation × lymphocytes: an immune infiltrate restrains fast-dividing tumors most."""
 AGE_EFFECT = 0.15
-"""Log-hazard per standard deviation of age: known to the clinic, written in no tissue."""
+"""Log-hazard per standard deviation of age, which the clinical table gives but neither slides nor RNA show."""
 
 GRADE = np.array([0.65, 0.75, 0.80, -0.25, 0.30, 0.20])
 GRADE_NOISE = 0.45
 GRADES = ("G2", "G3", "G4")
 GRADE_CUTS = (-0.45, 0.55)
-"""In standard deviations of the grade score."""
+"""Thresholds between the grades, in standard deviations of the grade score."""
 
 WEIBULL_SHAPE = 1.35
 MEDIAN_DAYS = 700.0
 FOLLOW_UP_DAYS = (500.0, 4000.0)
 FIRST_DAY = 30
-"""Who dies before is not in a cohort."""
+"""First possible day of death or last contact: patients who die earlier do not enter a cohort."""
 
 SITES = {
     "development": ("Aspen", "Birch", "Cedar", "Dogwood", "Elm", "Fir"),
@@ -59,12 +59,13 @@ SECOND_SLIDE = 0.10
 WITHOUT_RNA = {"development": 0.10, "held_out": 0.0}
 
 WORLD_SEED = 20_260
-"""Seeds everything that is the same for all cohorts: loadings of genes, directions of features, stains of sites."""
+"""Seed of what is the same for all cohorts, such as gene loadings, feature directions and textures; it also enters the
+generators of the patients."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """One simulated patient, wholly known."""
+    """One simulated patient with the true latent state."""
 
     patient_id: str
     cohort: str
@@ -74,7 +75,7 @@ class Patient:
     factors: np.ndarray
     """(6,) in the order of `FACTOR_NAMES`"""
     risk: float
-    """log-hazard; higher is worse"""
+    """Log-hazard; higher is worse."""
     days: int
     event: int
     """1 = died at `days`, 0 = alive when last seen"""
@@ -86,22 +87,22 @@ class Patient:
     has_expression: bool
 
     def generator(self, purpose: str) -> np.random.Generator:
-        """A generator that only this patient's `purpose` uses."""
+        """Make the random number generator for one purpose of this patient."""
         return patient_generator(self.seed, self.cohort, self.index, purpose)
 
 
 def patient_generator(seed: int, cohort: str, index: int, purpose: str) -> np.random.Generator:
-    """Generator for one purpose of one patient; independent of every other patient and purpose."""
+    """Make the random number generator for one purpose of one patient, independent of all other such generators."""
     return np.random.default_rng([WORLD_SEED, seed, COHORTS.index(cohort), index, *purpose.encode()])
 
 
 def draw_patients(cohort: str, n: int, seed: int) -> list[Patient]:
-    """The first `n` patients of a cohort.
+    """Draw the first `n` patients of a cohort.
 
     Args:
         cohort: `"development"` or `"held_out"`.
         n: Number of patients.
-        seed: Of the cohort; another seed gives other patients of the same world.
+        seed: Seed of the cohort; another seed gives other patients of the same model.
     """
     return [_draw_patient(cohort, index, seed) for index in range(n)]
 
@@ -134,13 +135,13 @@ def _draw_patient(cohort: str, index: int, seed: int) -> Patient:
 
 
 def log_hazard(factors: np.ndarray) -> np.ndarray:
-    """Log-hazard that the factors give: `factors @ HAZARD + INTERACTION · proliferation · lymphocytes`.
+    """Log-hazard of the factors: `factors @ HAZARD + INTERACTION · proliferation · lymphocytes`.
 
     Args:
         factors: (..., 6) in the order of `FACTOR_NAMES`.
 
     Returns:
-        (...)
+        (...) log-hazard.
     """
     proliferation = factors[..., FACTOR_NAMES.index("proliferation")]
     lymphocytes = factors[..., FACTOR_NAMES.index("lymphocytes")]
@@ -148,7 +149,7 @@ def log_hazard(factors: np.ndarray) -> np.ndarray:
 
 
 def _outcome(risk: float, rng: np.random.Generator) -> tuple[int, int]:
-    """Weibull time under proportional hazards, cut off by the end of follow-up."""
+    """Draw a Weibull survival time under proportional hazards, censored at the end of follow-up. → (days, event)."""
     scale = MEDIAN_DAYS / np.log(2) ** (1 / WEIBULL_SHAPE)
     death = scale * (rng.exponential() / np.exp(risk)) ** (1 / WEIBULL_SHAPE)
     last_seen = rng.uniform(*FOLLOW_UP_DAYS)
@@ -162,19 +163,19 @@ def _grade(factors: np.ndarray, rng: np.random.Generator) -> str:
 
 
 def draw_stage(risk: float, rng: np.random.Generator) -> str:
-    """Stage knows something of the risk, and much else."""
+    """Draw a stage that depends partly on the risk and mostly on noise."""
     spread = np.sqrt(HAZARD @ CORRELATION @ HAZARD)
     score = 0.45 * risk / spread + 0.9 * rng.standard_normal()
     return ("I", "II", "III", "IV")[int(np.searchsorted((-0.1, 0.6, 1.3), score))]
 
 
 def shown_factors(patient: Patient, slide: int, visibility: float) -> np.ndarray:
-    """What one slide of a patient shows: each factor through noise, `v · f + √(1 − v²) · noise`.
+    """Factors as one slide of a patient shows them, with noise: `v · f + √(1 − v²) · noise`.
 
     Args:
-        patient: Whose slide.
-        slide: Index of the slide within the patient; each has its own noise, as two blocks of one tumor have.
-        visibility: Correlation v of what is shown with the factor, in (0, 1].
+        patient: The patient to whom the slide belongs.
+        slide: Index of the slide within the patient; slides have independent noise, as two blocks of one tumor would.
+        visibility: Correlation v between a factor and what the slide shows of it, in (0, 1].
 
     Returns:
         (6,) in the order of `FACTOR_NAMES`, standard normal over patients.

@@ -1,4 +1,4 @@
-"""How tumor grows: glands with lumens between septa, or solid sheets, as the factor architecture says."""
+"""Growth pattern of a tumor: the factor architecture moves it from glands with lumens and septa to solid sheets."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from dmml.simulate.regions import smooth_field
 from dmml.simulate.texture import enlarge
 
 COARSE = 4
-"""Pixels of the slide per pixel in which the pattern is laid out."""
+"""Side length, in slide pixels, of one pixel of the map on which the pattern is laid out."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Maps (rows, columns) at full resolution, float32; positive where the thing is, about pixels from its edge."""
+    """(rows, columns) float32 maps at full resolution: roughly the distance to the edge in pixels, positive inside."""
 
     lumen: np.ndarray
     septum: np.ndarray
 
 
 def grow(where: np.ndarray, architecture: float, spacing: float, rng: np.random.Generator) -> Pattern:
-    """Lay out glands over a whole map; lumens open only well inside of `where`.
+    """Lay out glands over a whole map; lumens open only well inside `where`.
 
     Args:
         where: (rows, columns) bool at full resolution.
         architecture: Standard normal; low = well-formed glands, high = solid sheets.
-        spacing: Distance of glands in pixels.
-        rng: Source of chance.
+        spacing: Distance between gland centres in pixels.
+        rng: Random number generator.
     """
     shape = where.shape
     small = (shape[0] // COARSE, shape[1] // COARSE)
@@ -46,7 +46,7 @@ def grow(where: np.ndarray, architecture: float, spacing: float, rng: np.random.
 
     near = binary_dilation(coarse, iterations=3)
     points = np.argwhere(near).astype(float)
-    for axis in range(2):  # bends outlines: no gland is a circle
+    for axis in range(2):  # bends the outlines, because no gland is a perfect circle
         points[:, axis] += 0.16 * step * smooth_field(small, 0.22 * step, rng)[near]
     distance, nearest = cKDTree(centres).query(points, k=2)
     first, second, own = distance[:, 0], distance[:, 1], nearest[:, 0]

@@ -1,4 +1,4 @@
-"""Blood vessels in the stroma: walls, endothelium, lumens filled with red cells."""
+"""Blood vessels in the stroma: walls, endothelium, and lumens filled with red cells."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dmml.simulate.nuclei import lay, scatter
 from dmml.simulate.tissue_map import UM_PER_PIXEL
 
 PER_MM2 = 65.0
-"""Vessels per mm² of stroma where the factor is 0."""
+"""Number of vessels per mm² of stroma where the factor is 0."""
 RADIUS_UM = 9.0
 SPREAD = 0.45
 LEAKED = 400.0
-"""Red cells per mm² of stroma outside of vessels where the factor is 0."""
+"""Number of red cells outside vessels per mm² of stroma where the factor is 0."""
 RED_CELL_UM = 3.1
 
 
 def lay_vessels(ground: Ground, vessels: float, rng: np.random.Generator) -> None:
-    """Lay vessels on the ground, in place, and take their area away from stroma and tumor.
+    """Draw vessels onto the stain maps, in place, and remove their area from the masks of the other cells.
 
     Args:
-        ground: Stain maps, changed.
-        vessels: What the slide shows of the factor.
-        rng: Source of chance.
+        ground: Stain maps and masks, changed in place.
+        vessels: The factor `vessels` as the slide shows it.
+        rng: Random number generator.
     """
     inner = binary_erosion(ground.tissue[::8, ::8], iterations=4)
     candidates = np.argwhere(ground.stroma[::8, ::8] & inner) * 8
@@ -36,7 +36,7 @@ def lay_vessels(ground: Ground, vessels: float, rng: np.random.Generator) -> Non
     for centre in candidates[rng.choice(len(candidates), count, replace=False)]:
         radius = RADIUS_UM * np.exp(0.12 * vessels + SPREAD * rng.standard_normal()) / UM_PER_PIXEL
         _lay_vessel(ground, centre, float(np.clip(radius, 7.0, 70.0)), rng)
-    # Red cells that left their vessels, more of them where vessels are many and frail.
+    # Red cells that leaked out of vessels: there are more of them where vessels are numerous and fragile.
     leaked = rng.poisson(LEAKED * area * np.exp(0.95 * np.clip(vessels, -2.5, 2.2)))
     free = np.argwhere(ground.stroma)
     points = free[rng.integers(0, len(free), leaked)] + rng.random((leaked, 2))
@@ -45,7 +45,7 @@ def lay_vessels(ground: Ground, vessels: float, rng: np.random.Generator) -> Non
 
 
 def _lay_vessel(ground: Ground, centre: np.ndarray, radius: float, rng: np.random.Generator) -> None:
-    """One vessel: a wall of eosin around an empty, bent ellipse, lined by flat nuclei, with red cells inside."""
+    """Draw one vessel: an eosin wall around an empty, bent ellipse, lined by flat nuclei, with red cells inside."""
     reach = int(1.9 * radius) + 6
     top, left = (int(c) - reach for c in centre)
     if top < 0 or left < 0 or top + 2 * reach > ground.eosin.shape[0] or left + 2 * reach > ground.eosin.shape[1]:

@@ -1,7 +1,7 @@
-"""Patients of a world: those of the default simulation with the world's factors, another hazard and another follow-up.
+"""Patients of a world: those of the default simulation with the world's factors, hazard and follow-up.
 
 A patient has the same shared factors, slides and site in every world, and the same h and g in every world that has them.
-All have RNA: a world is about what carries the signal, not about what is missing.
+All patients have RNA: worlds differ in which data carry the signal, not in which data are missing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dmml.simulate.truth import (
 from dmml.simulate.worlds import OPPOSED, World, world_named
 
 FOLLOW_UP_DAYS = (60.0, 1500.0)
-"""Earliest and latest end of follow-up, uniform in between."""
+"""Earliest and latest end of follow-up in days; the end is uniform in between."""
 UNEVEN_LAST_DAYS = dict(zip(SITES["development"], (400.0, 800.0, 1200.0, 1600.0, 2000.0, 2400.0), strict=True))
-"""Latest end of follow-up by site, where it is uneven."""
+"""Latest end of follow-up in days at each site, in worlds with uneven follow-up."""
 COMMON_SHARE = 0.9
-"""Share of the variance of the opposed factors of tumor and microenvironment that they have in common; they correlate by 0.8."""
+"""Share of their variance that the opposed factors of tumor and microenvironment have in common; their correlation is 0.8."""
 
 
 @dataclass(frozen=True)
@@ -37,35 +37,35 @@ class WorldPatient(Patient):
 
     world: World
     h: float
-    """Standard normal; what tissue shows. Drawn in every world, also where it has no effect."""
+    """Standard normal factor that only tissue shows. Drawn in every world, even where it has no effect."""
     g: float
-    """Standard normal; what genes show, or what opposed subspaces have in common"""
+    """Standard normal factor that only genes show, or the common part of the opposed factors."""
 
     @property
     def opposed(self) -> tuple[float, float]:
-        """Opposed factors of tumor and microenvironment, each standard normal; their difference is h."""
+        """Opposed factors of tumor and microenvironment, each standard normal; their difference is proportional to h."""
         common, apart = np.sqrt(COMMON_SHARE) * self.g, np.sqrt(1 - COMMON_SHARE) * self.h
         return common + apart, common - apart
 
 
 def draw_world(name: str, cohort: str, n: int, seed: int) -> list[WorldPatient]:
-    """The first `n` patients of a cohort of a world.
+    """Draw the first `n` patients of a world's cohort.
 
     Args:
-        name: Of the world, a key of `WORLDS`.
+        name: Name of the world, a key of `WORLDS`.
         cohort: `"development"` or `"held_out"`.
         n: Number of patients.
-        seed: Of the cohort.
+        seed: Seed of the cohort.
 
     Raises:
-        InputError: There is no such world.
+        InputError: `name` is not a known world.
     """
     world = world_named(name)
     return [_enter(world, patient) for patient in draw_patients(cohort, n, seed)]
 
 
 def _enter(world: World, patient: Patient) -> WorldPatient:
-    """The patient in a world, drawn by separate generators so that the default simulation does not change."""
+    """Put a patient into a world. A separate generator draws the additions, so the default simulation does not change."""
     rng = patient.generator("world")
     h, g = (float(value) for value in rng.standard_normal(2))
     risk = world.shared_effect * patient.risk + _own_hazard(world, h, g)
@@ -76,7 +76,7 @@ def _enter(world: World, patient: Patient) -> WorldPatient:
 
 
 def _own_hazard(world: World, h: float, g: float) -> float:
-    """What a world's own factors add to the log-hazard."""
+    """Contribution of h and g to the log-hazard."""
     return world.h_effect * h + world.g_effect * g + world.product_effect * h * g
 
 
@@ -85,7 +85,7 @@ def _last_day(world: World, site: str) -> float:
 
 
 def _outcome(risk: float, first_day: float, last_day: float, rng: np.random.Generator) -> tuple[int, int]:
-    """Weibull time under proportional hazards, cut off by the end of follow-up. → (days, event)."""
+    """Draw a Weibull survival time under proportional hazards, censored at the end of follow-up. → (days, event)."""
     scale = MEDIAN_DAYS / np.log(2) ** (1 / WEIBULL_SHAPE)
     death = scale * (rng.exponential() / np.exp(risk)) ** (1 / WEIBULL_SHAPE)
     last_seen = rng.uniform(first_day, last_day)
@@ -93,14 +93,14 @@ def _outcome(risk: float, first_day: float, last_day: float, rng: np.random.Gene
 
 
 def oracles(patient: WorldPatient, visibility: float) -> dict[str, float]:
-    """Expected log-hazard given each kind of data, read without error: the best that a model can reach.
+    """Expected log-hazard given each modality, measured without error: the upper bound for any model.
 
-    Genes know the six factors and g, slides the six factors as far as they show them and h; where the subspaces are
-    opposed both know h. Neither knows what age adds to the risk.
+    Genes reveal the six factors and g. Slides reveal h, and the six factors as far as they show them. Where the
+    subspaces are opposed, both modalities reveal h. Neither reveals what age adds to the risk.
 
     Args:
-        patient: Of a world.
-        visibility: Correlation of what a slide shows with each shared factor.
+        patient: Patient of a world.
+        visibility: Correlation between each shared factor and what a slide shows of it.
 
     Returns:
         {"oracle_rna", "oracle_slide", "oracle_both"}, each up to a constant that is the same for all patients.
@@ -118,20 +118,20 @@ def oracles(patient: WorldPatient, visibility: float) -> dict[str, float]:
 
 
 def expected_log_hazard(shown: np.ndarray, visibility: float, n_slides: int = 1) -> np.ndarray:
-    """E[log-hazard of the shared factors | what the slides of a patient show of them].
+    """E[log-hazard of the shared factors | what a patient's slides show of them].
 
-    Factors f ~ N(0, C), and shown = v f + √((1 − v²) / n) noise on the mean of n slides make f given shown normal, with
-    mean K shown and covariance C − v K C, where K = v C (v² C + (1 − v²) / n I)⁻¹. The log-hazard is linear but for one
-    product, whose expectation adds the covariance of the two: the same for all patients, and left to `log_hazard` of the
-    mean it only shifts.
+    With factors f ~ N(0, C) and, for the mean of n slides, shown = v f + √((1 − v²) / n) noise, f given shown is normal
+    with mean K shown and covariance C − v K C, where K = v C (v² C + (1 − v²) / n I)⁻¹. The log-hazard is linear except
+    for one product, whose expectation is the product of the two means plus their covariance. That covariance is the same
+    for all patients with n slides, so that `log_hazard` of the mean is off by a constant only.
 
     Args:
         shown: (..., 6) mean over the patient's slides, in the order of `FACTOR_NAMES`.
         visibility: v in (0, 1].
-        n_slides: n.
+        n_slides: Number of slides n.
 
     Returns:
-        (...), up to a constant.
+        (...) expected log-hazard, up to a constant.
     """
     spread = visibility**2 * CORRELATION + (1 - visibility**2) / n_slides * np.eye(len(CORRELATION))
     return log_hazard(shown @ np.linalg.solve(spread, visibility * CORRELATION))

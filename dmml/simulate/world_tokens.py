@@ -1,4 +1,4 @@
-"""What a world adds to token features: meaningless differences between slides, and the factor that tissue alone shows."""
+"""Additions of a world to the token features: uninformative differences between slides, and the factor h."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from dmml.simulate.worlds import AGREEMENT, ALL_TOKENS, NEW_TISSUE, OPPOSED, RAR
 
 N_NUISANCE = 20
 RARE_SHARE = 0.05
-"""Share of the tokens that show h in rare tissue."""
+"""Share of the tokens that show h in the world `rare_tissue`."""
 NEW_TISSUE_LOGIT = (-2.5, 0.9)
 """Logit of the new tissue's share: intercept, and slope per unit of h."""
 AGREEMENT_SLOPE = 1.5
-"""Logit of the share of tokens whose signs agree, per unit of h."""
+"""Change of the logit of the share of tokens whose signs agree, per unit of h."""
 
 
 @functools.cache
 def nuisance_directions(dim: int, magnification: int) -> np.ndarray:
-    """(N_NUISANCE, D) of length 1, the same for every seed."""
+    """Directions of the differences between slides: (N_NUISANCE, D), of length 1, the same for every seed."""
     vectors = np.random.default_rng([WORLD_SEED, 3, dim, magnification]).standard_normal((N_NUISANCE, dim))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @functools.cache
 def h_directions(dim: int, magnification: int) -> np.ndarray:
-    """(2, D) orthonormal: along the first tissue shows h, or the new tissue has its prototype; both together show signs."""
+    """Orthonormal directions (2, D), the same for every seed.
+
+    Tissue shows h along the first one, and the new tissue has its prototype there; the two signs need both.
+    """
     vectors = np.random.default_rng([WORLD_SEED, 4, dim, magnification]).standard_normal((2, dim))
     first = vectors[0] / np.linalg.norm(vectors[0])
     second = vectors[1] - vectors[1] @ first * first
@@ -37,7 +40,7 @@ def h_directions(dim: int, magnification: int) -> np.ndarray:
 
 
 def slide_shift(patient: WorldPatient, slide: int, dim: int, magnification: int) -> np.ndarray:
-    """(D,) by which all tokens of a slide differ from other slides': weights N(0, 1), shared by the magnifications."""
+    """Shift (D,) of all tokens of a slide, with weights ~ N(0, 1) that the magnifications share."""
     weights = patient.generator(f"nuisance{slide}").standard_normal(N_NUISANCE)
     return weights @ nuisance_directions(dim, magnification)
 
@@ -45,17 +48,17 @@ def slide_shift(patient: WorldPatient, slide: int, dim: int, magnification: int)
 def planted(
     patient: WorldPatient, slide: int, cells: np.ndarray, parent: np.ndarray, tissue: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much of `h_directions` each 20x token shows, before it is multiplied by the world's length.
+    """Amount of each of the two `h_directions` in every 20x token, before multiplication by the world's length.
 
     Args:
-        patient: Whose slide.
+        patient: The patient to whom the slide belongs.
         slide: Index of the slide within the patient.
         cells: (N, 2) row and column of the 20x tokens.
-        parent: (N,) index of the 10x token around each; patches of rare tissue consist of whole 10x tokens.
-        tissue: (N,) tissue of each, with the constants of `dmml.simulate.regions`.
+        parent: (N,) index of the 10x token that covers each; patches of rare tissue consist of whole 10x tokens.
+        tissue: (N,) tissue of each token, one of the constants of `dmml.simulate.regions`.
 
     Returns:
-        (N, 2) amounts, and (N,) bool: tokens whose own tissue the new tissue has replaced.
+        (N, 2) amounts, and (N,) bool, True for tokens whose tissue has been replaced by the new tissue.
     """
     amounts, replaced = np.zeros((len(cells), 2)), np.zeros(len(cells), dtype=bool)
     amount = amounts[:, 0]
@@ -79,7 +82,10 @@ def planted(
 
 
 def _signs(n: int, agreeing: float, rng: np.random.Generator) -> np.ndarray:
-    """(n, 2) signs, each plus for half of the tokens among those that agree and among those that do not."""
+    """Draw signs (n, 2) that agree in a given share of the tokens.
+
+    Each sign is positive in half of the tokens, among those that agree as among those that do not.
+    """
     order = rng.permutation(n)
     first = np.where(np.arange(n) % 2, 1.0, -1.0)
     second = np.where(np.arange(n) < round(agreeing * n), first, -first)
@@ -87,7 +93,7 @@ def _signs(n: int, agreeing: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _patch(places: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(N,) bool: the share of the places, at least one, that lies nearest to a random one of them."""
+    """Choose the given share of the places, at least one, that lies nearest to a random one of them: (N,) bool."""
     centre = places[rng.integers(len(places))]
     distance = np.linalg.norm(places - centre, axis=1)
     chosen = np.argsort(distance, kind="stable")[: max(1, round(share * len(places)))]

@@ -1,7 +1,7 @@
-"""The worlds of `dmml simulate --world`: where the signal lies, and where it does not. Standard library only.
+"""The worlds of `dmml simulate --world`, which differ in the data that carry the signal. Standard library only.
 
 Every world starts from the six shared factors, which drive the RNA, the slides and the hazard. Most add a factor h that
-tissue alone shows, or a factor g that genes alone show; both are standard normal and independent of everything else.
+only tissue shows, or a factor g that only genes show; both are standard normal and independent of everything else.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dmml.errors import InputError
 
 ALL_TOKENS, RARE, NEW_TISSUE, OPPOSED, AGREEMENT = "all tokens", "rare tissue", "new tissue", "opposed", "agreement"
 """How tissue shows h: on every token; on the tokens of one small patch; as the amount of a tissue that other worlds do
-not have; as the difference of what tumor and microenvironment show along one direction; or as the agreement of two signs
-on every token, each of which is as often plus as minus."""
+not have; as the difference between tumor and microenvironment along one direction; or as the agreement of two signs on
+every token, where each sign is positive as often as negative."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What a world adds to the shared factors, and what it takes away."""
+    """How a world differs from the plain shared factors: additional factors, effects and shifts between sites."""
 
     description: str
     planting: str | None = None
-    """How tissue shows h, one of the constants above; None = it does not."""
+    """How tissue shows h: one of the constants above, or None if it does not."""
     length: Mapping[int, float] = field(default_factory=dict)
-    """Length of h's direction per magnification, in standard deviations of a token's noise."""
+    """Length of h's direction at each magnification, in standard deviations of the token noise."""
     genes_show_g: bool = False
     h_effect: float = 0.0
     """Log-hazard per unit of h"""
@@ -34,27 +34,27 @@ class World:
     product_effect: float = 0.0
     """Log-hazard per unit of h · g"""
     shared_effect: float = 0.9
-    """Factor on the log-hazard of the shared factors and of age"""
+    """Multiplier of the log-hazard of the shared factors and age"""
     site_size: float = 1.0
-    """Factor on the shifts that sites give tokens and genes"""
+    """Multiplier of the site shifts of tokens and genes"""
     uneven_follow_up: bool = False
     """Whether follow-up ends earlier at some sites of the development cohort than at others"""
 
     @property
     def has_h(self) -> bool:
-        """Whether there is a factor h."""
+        """Whether the world has a factor h."""
         return self.planting is not None
 
     @property
     def has_g(self) -> bool:
-        """Whether there is a factor g; where the subspaces are opposed it is what they have in common."""
+        """Whether the world has a factor g; in the opposed world, g is the common part of the two factors."""
         return self.genes_show_g or self.planting == OPPOSED
 
 
 EFFECT = 1.3
-"""Log-hazard per unit of h or g in most worlds, about as much as the six shared factors have together."""
+"""Log-hazard per unit of h or g in most worlds: about the combined effect of the six shared factors."""
 LONG = 4.0
-"""Length of a direction that few tokens carry, and of the new tissue: as long as the prototypes of the other tissues."""
+"""Length of a direction that few tokens carry, and of the new tissue's prototype: as long as the other prototypes."""
 
 WORLDS = {
     "shared": World("the six factors drive RNA, slide and hazard; nothing else matters"),
@@ -100,10 +100,10 @@ WORLDS = {
 
 
 def world_named(name: str) -> World:
-    """A world by its name.
+    """Look up a world by its name.
 
     Raises:
-        InputError: There is no such world.
+        InputError: No world has this name.
     """
     if name not in WORLDS:
         raise InputError(f"--world: there is no world {name!r}; one of {', '.join(WORLDS)}")
