@@ -1,1 +1,1 @@
-"""Who: patients, outcomes, covariates, splits, RNA tables and gene sets. Files in, tables out; no torch."""
+"""Reads cohorts from files into tables: patients, outcomes, covariates, splits, RNA and gene sets. Free of torch."""

@@ -1,4 +1,4 @@
-"""What was understood of a cohort's tables, in sentences: scale of its RNA and how it is known, what was merged and dropped."""
+"""Describes in words how a cohort's tables were read: the scale of the RNA and its evidence, what was merged and dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmml.cohort.plausibility import outcome_doubts
 
 
 def rna_words(rna: Expression) -> str:
-    """Patients, genes, scale (found or stated) and counts of what was mapped, merged and dropped, in a line."""
+    """Describe RNA in one line: patients, genes, scale (detected or stated), and what was mapped, merged and dropped."""
     counts = rna.provenance.get("counts", {})
     notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
     stated = rna.provenance.get("scale_stated")
@@ -24,7 +24,7 @@ def rna_words(rna: Expression) -> str:
 
 
 def cohort_words(cohort: Cohort) -> list[str]:
-    """What a run says of its tables when it has read them."""
+    """Lines that a run shows after reading its tables: the RNA of each member, and doubts about the data."""
     members = [member for member in cohort.members or [cohort] if member.expression is not None]
     lines = [
         f"RNA{f' of {member.name}' if cohort.members else ''}: {rna_words(member.expression)}" for member in members
@@ -34,7 +34,7 @@ def cohort_words(cohort: Cohort) -> list[str]:
 
 
 def rna_account(cohort: Cohort | None) -> dict[str, Any] | None:
-    """Of the RNA that a run was made from: sources, scale, counts and names of genes, member by member; None without."""
+    """Scale and provenance of the RNA that a run used, for a joined cohort member by member; None without RNA."""
     if cohort is None or cohort.expression is None:
         return None
     return {"scale": cohort.expression.scale, **cohort.expression.provenance}

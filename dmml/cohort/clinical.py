@@ -1,4 +1,4 @@
-"""Patients, their slides, outcomes and covariates from one table with a row a slide or a patient."""
+"""Reads patients, slides, outcomes and covariates from one table with one row per slide or per patient."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _BARCODE = r"^TCGA-(\w{2})-\w{4}$"
 
 @dataclass
 class Clinical:
-    """Who the patients are."""
+    """Clinical data of the patients of a cohort."""
 
     patients: pd.DataFrame
-    """index patient_id (str, in file order); `time` (days) and `event` (1 = happened) or `label`, where an outcome was
-    named; `site` where the table has one; NaN or None where unknown"""
+    """One row per patient, index patient_id (str, in file order). Columns: `time` (days) and `event` (1 = happened) or
+    `label`, if an outcome was named; `site`, if sites are known. NaN or None where a value is unknown."""
     covariates: pd.DataFrame
-    """same index; float64 where every known value is a number, else str"""
+    """Same index; float64 if every known value is a number, else str."""
     slides: dict[str, list[str]]
-    """patient → slide ids, empty where the table names none"""
+    """{patient: slide ids}; the lists are empty if the table names no slides."""
     source: str
     names_slides: bool = False
-    """whether the table has a column of slides"""
+    """Whether the table has a column of slides."""
     site_conflicts: list[str] = field(default_factory=list)
-    """patients whose rows name several sites"""
+    """Patients whose rows name several sites."""
     covariate_conflicts: dict[str, list[str]] = field(default_factory=dict)
-    """{covariate: patients whose rows hold several values, of which the first counts}"""
+    """{covariate: patients whose rows hold several values, of which the first is used}."""
     covariate_levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """{covariate: its levels in the order that the config states; () where it states that they have none}"""
+    """{covariate: levels in the order that the config states; () if it states that they have no order}."""
 
     @property
     def kind(self) -> str | None:
@@ -61,20 +61,21 @@ class Clinical:
 
     @property
     def classes(self) -> list[str]:
-        """Labels that occur, sorted."""
+        """Sorted labels that occur; empty unless the outcome is a label."""
         return sorted(self.patients["label"].dropna().unique()) if self.kind == "classification" else []
 
     def match_slides(self, available: Iterable[str]) -> dict[str, list[str]]:
-        """The slides of each patient that are really there.
+        """Match the available slides to patients.
 
-        Where the table names slides, these (`1040.0` is the slide `1040`); otherwise a slide whose id is the patient's or
-        begins with it and a separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`), the longest such patient id winning.
+        If the table names slides, those are used (`1040.0` matches the slide `1040`). Otherwise a slide belongs to the
+        patient whose id it equals, or begins with, followed by a separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`);
+        the longest such patient id wins.
 
         Args:
-            available: Slide ids, of a feature store for one.
+            available: Ids of existing slides, for example those of a feature store.
 
         Returns:
-            Every patient → slide ids in the table's (or sorted) order.
+            {patient: slide ids} for every patient, in the table's order, or sorted if the table names no slides.
         """
         there = set(available)
         if self.names_slides:
@@ -103,16 +104,17 @@ def read_clinical(
     """Read a clinical table.
 
     Args:
-        path: CSV or TSV, also zipped or gzipped; one row a slide or a patient.
-        patient_id: Column of the patient.
-        slide_id: Column of the slide (an id or a file name), optional under its default name; None for none.
-        site: Column of the site, optional under its default name; without it, TCGA barcodes tell their source site.
-        outcome: See `parse_outcome`; None reads none.
-        covariates: Columns that clinical models use, and their levels; see `parse_covariates`.
+        path: CSV or TSV, optionally zipped or gzipped, with one row per slide or per patient.
+        patient_id: Column of the patient ids.
+        slide_id: Column of the slides (ids or file names); None for none. It may be missing under its default name.
+        site: Column of the sites; None for none. It may be missing under its default name. Without it, sites are the
+            source sites in TCGA barcodes.
+        outcome: See `parse_outcome`; with None, no outcome is read.
+        covariates: Columns for clinical models, and their levels; see `parse_covariates`.
 
     Raises:
-        InputError: A column is missing (those that are there are listed), a value is not what it should be (line
-            named), rows of a patient contradict each other in the outcome, or a slide is of two patients.
+        InputError: A column is missing (the message lists the existing ones), a value is invalid (the message gives the
+            line), the rows of a patient contradict each other in the outcome, or a slide belongs to two patients.
     """
     table = open_table(path)
     require_column(table, patient_id, "patient_id")
@@ -154,7 +156,7 @@ def read_clinical(
 
 
 def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
-    """Outcome of each row, once its columns can be what the outcome says they are."""
+    """Read the outcome of each row, after checking the meaning of the event column and the unit of time."""
     if outcome.time is None:
         return read_outcome(table, rows, outcome)
     flags = rows[outcome.event or outcome.censored]
@@ -166,7 +168,7 @@ def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.
 
 
 def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, site: str | None) -> list[str]:
-    """Add the site; without a column the tissue source site, second field of a TCGA barcode, where all ids are such.
+    """Add the site in place; without a column, use the tissue source site if all ids are TCGA barcodes (second field).
 
     Returns:
         Patients whose rows name several sites.
@@ -183,20 +185,20 @@ def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, s
 
 
 def slide_stem(name: str) -> str:
-    """Id of a slide from an id or a file name: the last part of a path, without a slide's file ending."""
+    """Slide id from an id, a file name or a path: the last part of the path without the file ending of a slide."""
     name = PurePosixPath(name.replace("\\", "/")).name
     return name[: name.rindex(".")] if name.lower().endswith(SLIDE_SUFFIXES) else name
 
 
 def _optional(table: TextTable, column: str | None, option: str) -> str | None:
-    """A column that may be absent under its default name (the option's), not under a name that the user gave."""
+    """Check a column that may be missing under its default name (that of the option), but not under another name."""
     if column is None or (column == option and column not in table.columns):
         return None
     return require_column(table, column, option)
 
 
 def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
-    """The known outcome of each patient, refused where rows contradict each other."""
+    """Reduce outcomes to the known one of each patient; rows that contradict each other are refused."""
     grouped = rows.groupby(patient, sort=False)
     several = grouped.nunique() > 1
     for column in rows.columns:

@@ -1,4 +1,4 @@
-"""A cohort: patients, RNA, gene sets and split in one, and who is trained, validated and tested on."""
+"""A cohort: patients, RNA, gene sets and split, and the partition into training, validation and test patients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dmml.errors import InputError
 
 
 class Partition(NamedTuple):
-    """Patient ids by what they are for."""
+    """Patient ids for training, validation and test."""
 
     train: list[str]
     val: list[str]
@@ -22,45 +22,46 @@ class Partition(NamedTuple):
 
 @dataclass
 class Cohort:
-    """Everything of a cohort but the pixels."""
+    """All data of a cohort except the pixels."""
 
     name: str
     clinical: Clinical
     expression: Expression | None
     gene_sets: GeneSets
-    """{subspace: {program: [genes]}} as named, whether or not the RNA table has the genes"""
+    """{subspace: {program: [genes]}} as given, including genes that the RNA table lacks."""
     split: Split | None = None
     fold: int = 0
     features: str | None = None
-    """where its tiles' features are"""
+    """Path or URL of the feature store."""
     preset: str | None = None
-    """of the number of genes, chosen on training patients (`gene_preset`); None keeps all"""
+    """Preset for the number of genes, which are chosen on training patients (`gene_preset`); None keeps all genes."""
     members: list[Cohort] = field(default_factory=list)
-    """the cohorts that it was joined from; empty for one that stands alone"""
+    """Cohorts that were joined into this one; empty for a single cohort."""
 
     def result_name(self, standardise: str | None) -> str:
-        """Name of the cohort in results, which says where its RNA is standardised by its own patients.
+        """Name of the cohort in results; a suffix marks that its RNA is standardised within the cohort.
 
         Args:
-            standardise: As in `MultimodalDataModule`.
+            standardise: The option of `MultimodalDataModule`.
         """
         return f"{self.name}_transductive" if standardise == "within_cohort" else self.name
 
     @property
     def tested_fold(self) -> int | None:
-        """The fold of the split whose outer test patients are tested; None without a split: then all patients are tested."""
+        """Fold whose outer test patients are tested; None without a split, when all patients are tested."""
         return None if self.split is None else self.fold
 
     def partition(self, stage: str = "fit") -> Partition:
-        """Patients to train, validate and test on.
+        """Divide the patients into training, validation and test.
 
-        With a split, test is the outer test of `fold`, and validation the split's own or one of 5 stratified folds of the
-        other patients. Without one, test is everybody, and validation the first of 5 stratified folds (seed 0).
-        Patients without outcome are kept: what is known of them may still be used.
+        With a split, the test patients are the outer test of `fold`, and the validation patients are those that the split
+        names, or else one of 5 stratified folds of the other patients. Without a split, all patients are test patients,
+        and the first of 5 stratified folds (seed 0) is the validation. Patients without an outcome are kept, since their
+        other data may still be used.
 
         Args:
-            stage: `fit` or `validate`; for `test` and `predict` nobody is trained on, so that a cohort of one patient
-                will do.
+            stage: `fit` or `validate`; with `test` and `predict`, training and validation are empty, so that a single
+                patient is enough.
         """
         if stage in ("test", "predict"):
             return Partition(
@@ -76,10 +77,10 @@ class Cohort:
         return Partition(train, validation, chosen.test)
 
     def usable_gene_sets(self) -> GeneSets:
-        """The gene sets with the genes that the RNA table has; programs without any are left out.
+        """The gene sets restricted to genes in the RNA table; programs without any are left out.
 
         Raises:
-            InputError: There is no RNA, or a subspace has no gene in it.
+            InputError: The cohort has no RNA, or the RNA table has no gene of a subspace.
         """
         if self.expression is None:
             raise InputError(f"{self.clinical.source}: the cohort has no RNA; name its table under expression")
@@ -96,7 +97,10 @@ class Cohort:
         return usable
 
     def summary(self) -> dict[str, int]:
-        """Counts of patients by what is known of them, and of what is not used; kinds that do not occur are left out."""
+        """Counts of patients by available data, of unused data, and of genes; counts of 0 are left out.
+
+        Only `patients with outcome` is always present.
+        """
         ids = set(self.clinical.patients.index)
         rna = set() if self.expression is None else set(self.expression.patients)
         counts = {

@@ -1,4 +1,4 @@
-"""Clinical covariates: one value a patient and column, a number or a word."""
+"""Reads clinical covariates: one value per patient and column, either a number or a word."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dmml.cohort.stated_covariates import without_decimals
 from dmml.cohort.tables import TextTable, no_number
 from dmml.errors import InputError
 
-_MOSTLY = 0.8  # share of numbers from which a column's other words are taken for mistakes
+_MOSTLY = 0.8  # minimum share of numbers above which the words of a column are regarded as mistakes
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 def refuse_outcome(path: object, outcome: Outcome, covariates: Sequence[str]) -> None:
-    """Refuse a covariate that is the outcome itself, of which a clinical model would then know all.
+    """Refuse a covariate that is a column of the outcome, which a clinical model would then know.
 
     Raises:
-        InputError: See above.
+        InputError: A covariate is a column of the outcome.
     """
     if told := next((name for name in covariates if name in outcome.columns), None):
         raise InputError(f"{path}: {told!r} is both the outcome and a covariate; leave it out of covariates")
@@ -31,11 +31,14 @@ def refuse_outcome(path: object, outcome: Outcome, covariates: Sequence[str]) ->
 def read_covariates(
     table: TextTable, rows: pd.DataFrame, patient: pd.Series, stated: Mapping[str, tuple[str, ...] | None]
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """First known value of each patient; numbers where all are (`unknown` aside), words where most are none.
+    """Take the first known value of each patient.
+
+    A column becomes numeric if all values are numbers, apart from words such as `unknown`; otherwise it is text, unless
+    most values are numbers, in which case the words are refused.
 
     Args:
-        table: Where the rows come from, for messages.
-        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
+        table: Table of the rows, for messages.
+        rows: Text columns, None where missing; their index is the one that `TextTable.line_of` takes.
         patient: The patient of each row.
         stated: {covariate: levels}; see `stated_covariates`. Where levels are stated, numbers stay text.
 
@@ -43,8 +46,8 @@ def read_covariates(
         (patients × covariates), float64 or text; and {covariate: patients whose rows hold several values}.
 
     Raises:
-        InputError: A word stands among numbers, a number is infinite, numbers are written with decimal commas, or a value
-            is none of the stated levels.
+        InputError: A word is among numbers, a number is infinite, numbers have decimal commas, or a value is not one of
+            the stated levels.
     """
     columns = list(stated)
     if not columns:
@@ -82,7 +85,7 @@ def read_covariates(
 def _as_stated(
     table: TextTable, rows: pd.DataFrame, column: str, values: pd.Series, levels: tuple[str, ...]
 ) -> pd.Series:
-    """Values spelled as the stated levels are: `2.0` becomes `2`, `stage ii` becomes `Stage II`."""
+    """Replace values by the stated spelling of their levels: `2.0` becomes `2`, `stage ii` becomes `Stage II`."""
     if not levels:
         return values.map(without_decimals, na_action="ignore")
     spelled = {without_decimals(level).lower(): level for level in levels}
@@ -94,7 +97,7 @@ def _as_stated(
 
 
 def _without_unknown(column: pd.Series) -> pd.Series:
-    """A column of numbers without the words for an unknown value; in a column of words alone, `unknown` may be a level."""
+    """Drop words such as `unknown` from a column of numbers; in a column of words only, `unknown` may be a level."""
     words = column[column.notna() & pd.to_numeric(column, errors="coerce").isna()].unique()
     if len(words) and len(words) < column.nunique() and all(map(_is_unknown, words)):
         return column.where(~column.isin(words), None)

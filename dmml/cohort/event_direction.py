@@ -1,7 +1,8 @@
-"""Whether 1 in a column means that the event happened or that the patient was censored, and whether the outcome says so too.
+"""Checks whether 1 in an event column means that the event happened or that the patient was censored.
 
-Words in the values count most, then a column of vital status in the same table, then the column's name. Where one of these
-contradicts the outcome, the message names the other key, and that key is then accepted on the same evidence.
+The evidence is compared with the key of the outcome (`event` or `censored`). Words in the values count most, then a
+column of vital status in the same table, then the column's name. Where this evidence contradicts the outcome, the
+message names the other key, which is then accepted on the same evidence.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from dmml.cohort.tables import TextTable, read_rows
 from dmml.errors import InputError
 
 OVERRULE = "add checked: true, or --checked to cohort split"
-"""What to do about a name or a vital status that misleads"""
+"""Advice in messages for a column name or a vital status that is misleading."""
 _VITAL_STATUS = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
 _OTHER_CODE = re.compile(r"(?:[2-9]|\d{2,})\s*:")
-_MIN_PATIENTS = 10  # fewer are too few to judge whether two columns agree
+_MIN_PATIENTS = 10  # with fewer, the agreement of two columns cannot be judged
 _MOST = 0.8
 _YES_OR_NO = {"", "yes", "no", "true", "false", "y", "n"}
 
 
 def check_values(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
-    """Refuse a column whose own words say the opposite of the outcome's key, such as `1:DECEASED` under `censored`.
+    """Refuse a column whose values contradict the outcome's key in words, such as `1:DECEASED` under `censored`.
 
-    `checked` does not override words: they would be read as the opposite of what they say.
+    `checked` does not override this check, because the words would be read as the opposite of their meaning.
 
     Args:
-        table: Where the column comes from, for messages.
-        column: Text, None where missing; index as `TextTable.line_of` takes it.
-        outcome: It names the column under `event` or `censored`.
+        table: Table of the column, for messages.
+        column: Text, None where missing; its index is the one that `TextTable.line_of` takes.
+        outcome: Outcome that names the column under `event` or `censored`.
 
     Raises:
-        InputError: See above; names the line, and the key to write instead.
+        InputError: The words contradict the key; the message gives the line and the key to use instead.
     """
     said = _values_say(column)
     if said is None or said == (outcome.event is not None):
@@ -51,15 +52,15 @@ def check_values(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
 
 
 def check_direction(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
-    """Refuse a column of 0 and 1 that a vital status beside it, or its name, says to be the other way round.
+    """Refuse a column of 0 and 1 whose meaning is reversed according to a vital status column or its name.
 
     Args:
         table: The clinical table.
-        column: The column's text, whose own words count more (see `check_values`).
-        outcome: It names the column under `event` or `censored`.
+        column: Text of the column. If its values contain words, only `check_values` applies.
+        outcome: Outcome that names the column under `event` or `censored`.
 
     Raises:
-        InputError: See above, unless the outcome says `checked`; names the key to write instead.
+        InputError: The column is reversed and the outcome is not `checked`; the message gives the key to use instead.
     """
     if outcome.checked or _values_say(column) is not None:
         return
@@ -85,7 +86,7 @@ def check_direction(table: TextTable, column: pd.Series, outcome: Outcome) -> No
 
 
 def _not_happened(name: str) -> str:
-    """What 1 means in a column whose name says that the event did not happen, in words."""
+    """Describe the meaning of 1 in a column whose name says that the event did not happen."""
     if is_about_censoring(name):
         return "censored"
     return "alive" if is_about_life(name) else "it did not happen"
@@ -125,13 +126,17 @@ def _value_says(value: str) -> bool | None:
 
 
 def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> tuple[str, bool, int, int] | None:
-    """A column of vital status to compare with: its name, whether it agrees, the number of patients who disagree, and of all.
+    """Find a column of vital status and compare the event column with it.
 
-    A progression may come before death, and not every death is due to the disease, so a column is compared only where most
-    of the dead have one value and most of the living have the other.
+    A progression may come before death, and not every death is due to the disease, so a column is compared only where
+    most of the dead have one value and most of the living have the other.
+
+    Returns:
+        Name of the vital status column, whether it agrees, the number of patients who disagree, and the number compared;
+        None if there is nothing to compare with.
     """
     flags = read_flags(column, is_event)
-    if (flags.isna() & column.notna()).any():  # it does not hold 0 and 1 yet
+    if (flags.isna() & column.notna()).any():  # some values are not 0 or 1, and `read_outcome` deals with them
         return None
     event = flags if is_event else 1.0 - flags
     for name in table.columns:
@@ -150,6 +155,6 @@ def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> t
 
 
 def _is_dead(word: str) -> bool | None:
-    """Whether a vital status says that the patient died; None where the word is not known."""
+    """Whether a vital status means that the patient died; None if the word is unknown."""
     coded = CODED.fullmatch(word.strip())
     return plain_word(coded[2] if coded else word)

@@ -1,4 +1,4 @@
-"""What a word says about an event: that it happened, or that the patient was censored. Used for values and column names."""
+"""Interprets words in values and column names: whether they mean that an event happened or that it did not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 CODED = re.compile(r"([01])\s*:\s*(.*)")
-"""A code with the word for it, as cBioPortal writes `1:DECEASED`"""
+"""A code followed by its meaning, such as `1:DECEASED` from cBioPortal."""
 
 _HAPPENED = r"events?|deaths?|dead|died|deceased|relaps[a-z]*|recur[a-z]*|progress[a-z]*|metastas[ei]s|failed|failures?"
 # `cens` alone must end the word, so that `census` does not match; `licensor` must not match either.
@@ -29,34 +29,34 @@ _WHOLE = re.compile(
 
 
 def word_says(text: str) -> bool | None:
-    """True where a text says that the event happened, False where it says that it did not, None otherwise.
+    """Whether a text says that the event happened; None if it says neither or both, as `ALIVE OR DEAD TUMOR FREE` does.
 
-    `ALIVE OR DEAD TUMOR FREE` says both. A negation reverses a word: `uncensored`, `not dead`, `progression free`.
+    A negation reverses the meaning of a word: `uncensored`, `not dead`, `progression free`.
     """
     said = set(_said(text, free_is_said=True))
     return said.pop() if len(said) == 1 else None
 
 
 def plain_word(text: str) -> bool | None:
-    """As `word_says`, but None unless the whole text is one such word, which can then stand for 1 or 0."""
+    """The same as `word_says`, but None unless the text is only such a word, so that it can stand for 1 or 0."""
     return word_says(text) if _WHOLE.fullmatch(_lower(text.strip())) else None
 
 
 def is_about_censoring(text: str) -> bool:
-    """Whether a text is a word such as `censored` or `uncensored`."""
+    """Whether a text contains a word such as `censored` or `uncensored`."""
     return re.search(_CENSORED, _lower(text)) is not None
 
 
 def is_about_life(text: str) -> bool:
-    """Whether a text has a word such as `alive`."""
+    """Whether a text contains a word such as `alive`."""
     return re.search(_ALIVE, _lower(text)) is not None
 
 
 def name_says(name: str) -> bool | None:
-    """What 1 means in a column of this name: True = it happened, False = censored or alive, None = unclear.
+    """Meaning of 1 in a column of this name: True = the event happened, False = censored or alive, None = unclear.
 
     Codes that the name spells out count first (`status (0=dead, 1=alive)`). A name with words for both, such as
-    `death_censored`, is unclear, and so is one such as `progression_free_status`, which is used for both.
+    `death_censored`, is unclear, and so is a name such as `progression_free_status`, which is used with both meanings.
     """
     text = _lower(name)
     codes = [(match[1] or match[3], match[2] or match[4]) for match in _CODE_IN_NAME.finditer(text)]
@@ -69,7 +69,7 @@ def name_says(name: str) -> bool | None:
 
 
 def _said(text: str, free_is_said: bool) -> Iterator[bool]:
-    """What each word of a text says, with its negations."""
+    """Meaning of each relevant word of a text, after negations: True = the event happened, False = it did not."""
     text = _lower(text)
     for match in _WORD.finditer(text):
         said = match["happened"] is not None
@@ -86,5 +86,5 @@ def _said(text: str, free_is_said: bool) -> Iterator[bool]:
 
 
 def _lower(text: str) -> str:
-    """Lower case, with a space between the words of `notCensored`."""
+    """Convert to lower case and split camel case: `notCensored` becomes `not censored`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower()

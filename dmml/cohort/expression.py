@@ -1,4 +1,4 @@
-"""RNA of a cohort as one table: patients × gene symbols, its scale, and where every number came from."""
+"""RNA of a cohort as one table of patients × gene symbols, with its scale and provenance."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ class Expression:
     """RNA of many patients."""
 
     table: pd.DataFrame
-    """(patients × gene symbols) float32, index `patient_id`, NaN where unknown"""
+    """(patients × gene symbols) float32, index `patient_id`, NaN where unknown."""
     scale: str
-    """`tpm`, `counts`, `fpkm`, `log2` or `zscore`"""
+    """`tpm`, `counts`, `fpkm`, `log2` or `zscore`."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """sources with hashes, how the scale is known, what was mapped, merged and dropped (`counts`, and `names` of genes)"""
+    """Sources with hashes, whether the scale was stated, and what was mapped, merged and dropped: numbers under `counts`,
+    genes under `names`."""
     on_model_scale: bool = False
-    """whether the table holds what models see already, as one joined from several cohorts does"""
+    """Whether the table is already on the scale of models, as one joined from several cohorts is."""
 
     @property
     def patients(self) -> list[str]:
@@ -43,7 +44,7 @@ class Expression:
 
 
 def model_values(expression: Expression) -> pd.DataFrame:
-    """The table on the scale that models see: log2(x + 1) of TPM, FPKM or counts per million; log2 and z-scores as is."""
+    """The table on the scale of models: log2(x + 1) of TPM, FPKM or counts per million; log2 and z-scores unchanged."""
     if expression.on_model_scale:
         return expression.table
     values = to_model_scale(expression.table.to_numpy(), expression.scale)
@@ -63,19 +64,23 @@ def build_expression(
 
     Args:
         inputs: STAR-counts files, folders of them, or matrices (genes × samples or patients × genes).
-        scale: The unit; found out where None. Of STAR-counts files it names the column (default `tpm`).
-        patients: CSV `sample,patient_id` or a GDC sample sheet; default: TCGA barcodes are cut to the patient and
-            normal tissue left out, other names are patient ids.
-        patient_id: Column of the patient ids, for patients × genes.
-        suffix: What ends the names of gene columns in a wider table.
-        all_genes: Of STAR-counts files, keep other genes than those of proteins and immune receptors too.
-        probes: What the rows' names mean where they are no genes: a platform's annotation, or Entrez numbers and symbols.
+        scale: Scale of the values; detected if None. For files with several scales, such as STAR-counts files, it selects
+            the values to read (default `tpm` for STAR-counts).
+        patients: CSV `sample,patient_id` or a GDC sample sheet. By default, TCGA barcodes are cut to the patient and
+            normal tissue is left out; other names are taken as patient ids.
+        patient_id: Column of the patient ids, for tables of patients × genes.
+        suffix: Suffix of the gene columns in a wider table.
+        all_genes: Also keep genes of STAR-counts files other than protein-coding and immune-receptor genes.
+        probes: Table that maps row names to genes, if they are not genes: a platform's annotation, or Entrez numbers and
+            symbols.
 
     Returns:
-        One row a patient (several samples of one patient are averaged, and counted), one column a gene symbol.
+        Table with one row per patient (several samples of one patient are averaged and counted) and one column per gene
+        symbol.
 
     Raises:
-        InputError: A file is missing or unreadable, the scale is unknown or differs between inputs, no patient is left.
+        InputError: A file is missing or unreadable, the scale is unknown or differs between inputs, or no patient is
+            left.
     """
     if not inputs:
         raise InputError("no RNA file was named; give STAR-counts files, a folder of them, or a matrix")
@@ -117,8 +122,8 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
     """Read a cohort's RNA table.
 
     Args:
-        spec: A path: parquet written by `dmml cohort expression`, or whatever `build_expression` reads. Or
-            `{path, patient_id, suffix, scale, patients, probes}`, all but `path` optional, to pick columns of a wider table.
+        spec: A path to a parquet file from `dmml cohort expression` or to anything that `build_expression` reads; or
+            `{path, patient_id, suffix, scale, patients, probes}`, all but `path` optional.
 
     Raises:
         InputError: See `build_expression`.
@@ -142,10 +147,10 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
 
 
 def refuse_output(out: Path, overwrite: bool) -> None:
-    """Refuse a name for the table before any input is read.
+    """Check the output path, so that a wrong one is refused before any input is read.
 
     Raises:
-        InputError: `out` does not end with `.parquet`, or is there and may not be overwritten.
+        InputError: `out` does not end with `.parquet`, or exists and may not be overwritten.
     """
     if out.suffix != ".parquet":
         raise InputError(f"{out}: the table is written as parquet; name it {out.with_suffix('.parquet')}")
@@ -154,10 +159,10 @@ def refuse_output(out: Path, overwrite: bool) -> None:
 
 
 def write_expression(expression: Expression, out: str | Path, overwrite: bool = False) -> Path:
-    """Write the table as parquet, its provenance inside the file and beside it (`<out>.json`).
+    """Write the table as parquet, with its provenance inside the file and in `<out>.json`.
 
     Raises:
-        InputError: `out` does not end with `.parquet`, or is there and may not be overwritten.
+        InputError: `out` does not end with `.parquet`, or exists and may not be overwritten.
     """
     out = Path(out)
     refuse_output(out, overwrite)
@@ -166,7 +171,7 @@ def write_expression(expression: Expression, out: str | Path, overwrite: bool = 
 
 
 def _own_expression(path: Path, matrix: Matrix, provenance: dict[str, Any], scale: str | None) -> Expression:
-    """A table that `write_expression` wrote."""
+    """Build the `Expression` of a table that `write_expression` wrote."""
     known = provenance["scale"]
     settled = known if scale in (None, known) else settle_scale(matrix.values, scale, str(path))
     index = pd.Index(matrix.samples, dtype=object, name="patient_id")
@@ -177,7 +182,7 @@ def _own_expression(path: Path, matrix: Matrix, provenance: dict[str, Any], scal
 
 
 def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Samples of all inputs, with the genes that every input has."""
+    """Stack the samples of all inputs, with the genes that every input has, and count the genes dropped."""
     if len(tables) == 1:
         return tables[0], {}
     stacked = pd.concat(tables, join="inner")
@@ -190,6 +195,6 @@ def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def file_source(path: Path, form: str) -> dict[str, str]:
-    """Name, form and SHA-256 of a file that a table was made from."""
+    """Name, format and SHA-256 of a source file, for the provenance."""
     with path.open("rb") as file:
         return {"file": path.name, "form": form, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -12,14 +12,17 @@ from dmml.store import FeatureStore, is_store
 
 
 def file_hashes(section: Mapping[str, Any], digests: Mapping[str, str] | None = None) -> dict[str, str]:
-    """{option: hash} of everything that a data section names and that is there; feature stores behind a URL, too.
+    """Hash all existing files and feature stores that a data section names, including stores behind a URL.
 
-    A feature store is told by what it says of its slides and by their numbers of tiles (`FeatureStore.digest`): reading
-    it would take longer than the check is worth.
+    The hash of a feature store covers its description of the slides and their numbers of tiles (`FeatureStore.digest`),
+    since reading the features would take longer than the check is worth.
 
     Args:
         section: The data section.
-        digests: {path of a store: hash}, of those that are open already.
+        digests: {path of a store: hash} for stores that are already open.
+
+    Returns:
+        {option: hash}.
 
     Raises:
         InputError: A feature store cannot be reached, or is damaged.
@@ -39,7 +42,10 @@ def file_hashes(section: Mapping[str, Any], digests: Mapping[str, str] | None = 
 
 
 def hash_of(path: Path) -> str:
-    """First 16 digits of the SHA-256 of a file's content; of a folder, of its files' names and sizes, and of their contents where these are tables."""
+    """First 16 hexadecimal digits of the SHA-256 of a file or a folder.
+
+    For a folder, the hash covers the names and sizes of its files, and the contents of those that hold text tables.
+    """
     if path.is_file():
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()[:16]

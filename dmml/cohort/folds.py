@@ -1,4 +1,4 @@
-"""Folds over patients: stratified by outcome, whole sites together where asked."""
+"""Assigns patients to folds, stratified by outcome and optionally with whole sites kept together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmml.cohort.clinical import Clinical
 from dmml.errors import InputError
 
 TIME_STRATA = 4
-"""quartiles of time, among patients with and without an event separately"""
+"""Number of time strata: quartiles, computed separately for patients with and without an event."""
 
 
 def make_folds(
@@ -24,21 +24,22 @@ def make_folds(
 ) -> pd.Series:
     """Assign every patient to a fold.
 
-    Strata are event × quartile of time, or the label; patients whose outcome is unknown are a stratum of their own.
+    Strata are event × quartile of time, or the label; patients with unknown outcome form a separate stratum.
 
     Args:
-        clinical: The cohort.
-        folds: How many, at least 2.
-        stratify: Balance strata over the folds.
-        site: Keep each site whole; patients without a site count as sites of their own.
-        seed: Of the shuffling.
-        patients: Only these; None for all.
+        clinical: Clinical data of the cohort.
+        folds: Number of folds, at least 2.
+        stratify: Balance the strata over the folds.
+        site: Keep each site whole; a patient without a site is treated as a separate site.
+        seed: Seed of the shuffling.
+        patients: Patients to assign; None for all.
 
     Returns:
-        Fold 0…folds−1, indexed by patient id in the clinical table's order.
+        Fold 0…folds−1, indexed by patient id in the order of `patients` or of the clinical table.
 
     Raises:
-        InputError: Fewer patients (or sites) than folds, no site known, or a patient with two sites.
+        InputError: There are fewer than two folds or fewer patients (or sites) than folds; or sites must be kept whole
+            but none is known or a patient has two.
     """
     ids = list(clinical.patients.index) if patients is None else list(patients)
     if folds < 2:
@@ -52,7 +53,7 @@ def make_folds(
 
 
 def strata_of(clinical: Clinical, ids: Sequence[str]) -> np.ndarray:
-    """(len(ids),) int stratum: event × quartile of time, or the label; −1 where the outcome is unknown."""
+    """Stratum of each patient: (len(ids),) int; event × quartile of time, or the label; −1 if the outcome is unknown."""
     observed = clinical.observed.loc[list(ids)].to_numpy()
     strata = np.full(len(ids), -1)
     patients = clinical.patients.loc[list(ids)]
@@ -69,10 +70,11 @@ def strata_of(clinical: Clinical, ids: Sequence[str]) -> np.ndarray:
 
 
 def site_overlap(clinical: Clinical, folds: pd.Series) -> pd.DataFrame:
-    """Per fold: patients, and those whose site is in another fold too; 0 where sites are kept whole.
+    """Count the patients of each fold, and those whose site also occurs in another fold.
 
     Returns:
-        Index fold; columns `patients`, `events` (of survival) or each class, `sites`, `patients_with_shared_site`.
+        Table indexed by fold with the columns `patients`, `events` (for survival) or one per class, and, where sites are
+        known, `sites` and `patients_with_shared_site` (0 if sites are kept whole).
     """
     patients = clinical.patients.loc[folds.index]
     table = pd.DataFrame({"patients": folds.groupby(folds).size()})
@@ -89,7 +91,7 @@ def site_overlap(clinical: Clinical, folds: pd.Series) -> pd.DataFrame:
 
 
 def _deal(strata: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal each stratum's patients out in turn; where one stratum ends the next goes on, so that folds stay even."""
+    """Assign each stratum's patients to the folds in turn; each stratum continues where the last ended, to even sizes."""
     assigned = np.empty(len(strata), dtype=int)
     order = rng.permutation(folds)
     dealt = 0
@@ -103,7 +105,7 @@ def _deal(strata: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarra
 def _by_site(
     clinical: Clinical, ids: list[str], strata: np.ndarray, folds: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Place whole sites, largest first, each where the strata (and the size) then lie nearest to their shares."""
+    """Assign whole sites, largest first, each to the fold that brings strata and sizes nearest to their targets."""
     if "site" not in clinical.patients or clinical.patients["site"].notna().sum() == 0:
         raise InputError(
             f"{clinical.source}: folds that keep sites whole need a site column; name it, or leave site out"
@@ -120,7 +122,7 @@ def _by_site(
         raise InputError(
             f"{clinical.source}: {len(sites)} sites cannot fill {folds} folds; ask for at most {len(sites)}"
         )
-    # (sites, strata + 1): patients of each stratum, and all of them, as shares of the whole
+    # (sites, strata + 1): number of patients in each stratum, and in total
     counts = np.stack(
         [np.bincount(codes, weights=strata == s, minlength=len(sites)) for s in np.unique(strata)], axis=1
     )

@@ -1,4 +1,4 @@
-"""A cohort from the GDC's downloads: sample sheet, RNA folders and clinical export joined, and who fell out and why."""
+"""Builds a cohort from GDC downloads: joins sample sheet, RNA files and clinical export, and lists what is missing."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from dmml.cohort.tables import open_table, read_rows
 from dmml.errors import InputError
 
 FILES = ("clinical.csv", "expression.parquet", "left_out.csv")
-"""What a cohort from the GDC is written as"""
+"""Files that `write_gdc` writes."""
 _RNA = "Gene Expression Quantification"
 
 
 @dataclass
 class GdcCohort:
-    """What was joined."""
+    """A cohort joined from the GDC's downloads."""
 
     clinical: pd.DataFrame
-    """see `read_gdc_clinical`"""
+    """Clinical table, see `read_gdc_clinical`."""
     expression: Expression
     left_out: pd.DataFrame
-    """`patient_id`, `what` (RNA, clinical, outcome), `file`, `reason`: everything that is missing, one line each"""
+    """One row for everything that is missing: `patient_id`, `what` (RNA, clinical, outcome), `file`, `reason`."""
 
 
 def read_gdc(
@@ -42,18 +42,20 @@ def read_gdc(
 ) -> GdcCohort:
     """Join the GDC's downloads.
 
-    A patient with primary tumor samples is described by these alone, averaged; recurrent and metastatic samples stand in
-    only where there is no other. A file that is cut off or damaged is left out by name, not the cohort.
+    If a patient has primary tumor samples, their average is used and other samples are ignored; recurrent and metastatic
+    samples are used only for patients without a primary tumor sample. A truncated or damaged RNA file does not stop the
+    join: it is left out and listed in `left_out`.
 
     Args:
         rna: Folder of downloaded STAR-counts files, as `gdc-client` leaves it.
         sheet: Sample sheet of the cart.
         clinical: See `read_gdc_clinical`.
-        scale: Column of the files: `tpm`, `counts` or `fpkm`.
-        all_genes: Keep other genes than those of proteins and immune receptors too.
+        scale: Which values to read from the files: `tpm`, `counts` or `fpkm`.
+        all_genes: Also keep genes other than protein-coding and immune-receptor genes.
 
     Raises:
-        InputError: A file is missing or of another form, or no patient is left.
+        InputError: A file is missing or has another format, no RNA file can be used, or no patient has both RNA and
+            clinical data.
     """
     table, reasons = read_gdc_clinical(clinical)
     listed = _read_sheet(Path(sheet))
@@ -98,10 +100,10 @@ def read_gdc(
 
 
 def refuse_there(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds a cohort.
+    """Refuse an output folder that already contains a cohort.
 
     Raises:
-        InputError: One of the files is there and may not be replaced.
+        InputError: One of `FILES` exists and `overwrite` is off.
     """
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
@@ -109,7 +111,7 @@ def refuse_there(out: Path, overwrite: bool) -> None:
 
 
 def write_gdc(cohort: GdcCohort, out: Path) -> None:
-    """Write the three files, each whole or not at all."""
+    """Write the three files of a cohort; each one exists in full or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     for name, table in (("left_out.csv", cohort.left_out.set_index("patient_id")), ("clinical.csv", cohort.clinical)):
         temporary = out / f".{name}.{os.getpid()}"
@@ -119,7 +121,7 @@ def write_gdc(cohort: GdcCohort, out: Path) -> None:
 
 
 def summary(cohort: GdcCohort) -> list[str]:
-    """Who is there, and how many fell out for which reason."""
+    """Summarise a cohort in lines: counts of patients, and how many were left out for each reason."""
     clinical, rna = cohort.clinical, set(cohort.expression.patients)
     known = clinical["os_days"].notna()
     both = known & clinical.index.isin(rna)
@@ -138,7 +140,7 @@ def summary(cohort: GdcCohort) -> list[str]:
 
 
 def patients_without_tumor(left_out: pd.DataFrame, with_rna: Container[str]) -> list[str]:
-    """Patients who have RNA of normal tissue (or of a cell line), but none of a tumor.
+    """Patients whose RNA samples are all of normal tissue (or of a cell line), not of a tumor.
 
     Args:
         left_out: See `GdcCohort`.
@@ -155,7 +157,7 @@ def _entry(patient: str, what: str, file: str, reason: str) -> dict[str, str]:
 
 
 def _read_sheet(path: Path) -> pd.DataFrame:
-    """RNA rows of a sample sheet, by file name up to its first dot: `file`, `patient` and `tissue`."""
+    """Read the RNA rows of a sample sheet: `file`, `patient` and `tissue`, indexed by file name up to its first dot."""
     table = open_table(path)
     absent = [name for name in ("File Name", "Case ID") if name not in table.columns]
     if absent:
@@ -191,7 +193,7 @@ def _read_sheet(path: Path) -> pd.DataFrame:
 def _read_samples(
     folder: Path, listed: pd.DataFrame, scale: str, all_genes: bool, lost: list[dict[str, str]]
 ) -> tuple[list[StarCounts], list[Path]]:
-    """Samples that describe their patients; what cannot be used is added to `lost`."""
+    """Read the samples to use and their paths; entries for files that cannot be used are added to `lost`."""
     found = {
         path.name.split(".")[0]: path for path in find_star_counts(folder)[0] if not path.name.endswith(".partial")
     }

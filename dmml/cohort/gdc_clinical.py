@@ -1,4 +1,4 @@
-"""Clinical data as the GDC exports it (TSV, JSON, or the archive of TSVs): one row a patient, outcome in days."""
+"""Reads clinical data as exported by the GDC (TSV, JSON, or an archive of TSVs) into one row per patient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dmml.cohort.id_columns import read_ids
 from dmml.cohort.tables import MISSING, open_table, read_rows
 from dmml.errors import InputError
 
-# The portal has renamed its columns over the years; JSON has the same words, nested.
+# The portal has renamed its columns over the years; JSON nests the same names.
 FIELDS = {
     "patient_id": ("case_submitter_id", "cases.submitter_id", "submitter_id", "bcr_patient_barcode"),
     "project": ("project_id", "project.project_id", "cases.project.project_id"),
@@ -41,20 +41,20 @@ _UNSAID = {"unknown", "not allowed to collect", "gx", "not reported", "unspecifi
 
 
 def read_gdc_clinical(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Read what the portal's buttons "TSV" and "JSON" give, one file or several of the same cases.
+    """Read the files that the portal's buttons "TSV" and "JSON" give, one or several with the same cases.
 
-    Time is days from diagnosis to death, or to the latest follow-up that any row names.
+    Time is days from diagnosis to death, or to the latest follow-up in any row.
 
     Args:
-        paths: `clinical.tsv`, `follow_up.tsv`, the `.tar.gz` they come in, or a JSON of cases.
+        paths: `clinical.tsv`, `follow_up.tsv`, the `.tar.gz` that contains them, or a JSON of cases.
 
     Returns:
-        Rows by patient_id with `project`, `site` (of a TCGA barcode), `os_days`, `os_event` (1 = died; both empty where
-        unknown), `age` (years), `sex`, `stage` (0, I to IV), `grade`, `diagnosis`; and {patient: why the outcome is
-        unknown}.
+        Table indexed by patient_id with `project`, `site` (from a TCGA barcode), `os_days`, `os_event` (1 = died; both
+        empty where unknown), `age` (years), `sex`, `stage` (0, I to IV), `grade`, `diagnosis`; and {patient: why the
+        outcome is unknown}.
 
     Raises:
-        InputError: A file is missing, or is none of these.
+        InputError: A file is missing, has none of these formats or contains no case.
     """
     told: dict[str, dict[str, list[tuple[bool, str]]]] = defaultdict(lambda: defaultdict(list))
     for path in map(Path, paths):
@@ -79,7 +79,7 @@ def read_gdc_clinical(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, dict[s
 
 
 def _outcome(fields: dict[str, list[tuple[bool, str]]]) -> tuple[float | None, float | None, str]:
-    """Days, event, and why both are unknown."""
+    """Outcome of a patient: days, event (1 = died), and the reason if both are unknown."""
     vital = {value.lower() for _, value in fields["vital"]} & {"alive", "dead"}
     if len(vital) != 1:
         return None, None, "vital status is not given" if not vital else "rows say both alive and dead"
@@ -95,8 +95,8 @@ def _outcome(fields: dict[str, list[tuple[bool, str]]]) -> tuple[float | None, f
 
 
 def _describe(patient: str, fields: dict[str, list[tuple[bool, str]]]) -> dict[str, Any]:
-    """Covariates: of the primary diagnosis where rows say which it is."""
-    # Another cancer's stage is no stand-in for the primary one's where a row says which is which.
+    """Covariates of a patient, taken from the primary diagnosis where the rows mark it."""
+    # Where rows mark the primary diagnosis, the stage of another cancer must not replace that of the primary one.
     said = any(value.lower() == "true" for _, value in fields["primary"])
     first = {}
     for name, values in list(fields.items()):
@@ -133,7 +133,7 @@ def _number(value: str | None) -> float | None:
 
 
 def _first(row: dict[str, str], columns: Iterable[str]) -> str | None:
-    """The first of several columns that says something."""
+    """The first known value among several columns, or None."""
     for column in columns:
         value = str(row.get(column) or "").strip()
         if value.lower() not in MISSING | _UNSAID:
@@ -172,7 +172,7 @@ def _archived(path: Path) -> Iterator[dict[str, str]]:
         raise InputError(f"{path}: no readable archive ({reason}); fetch it again") from None
     if not texts:
         raise InputError(f"{path}: holds no clinical.tsv; export the cart's clinical data as TSV or JSON")
-    for text in filter(str.strip, texts):  # a cart without follow-ups has an empty file of them
+    for text in filter(str.strip, texts):  # the follow-up file of a cart without follow-ups is empty
         try:
             frame = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
         except pd.errors.ParserError as error:
@@ -181,7 +181,7 @@ def _archived(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _cases(path: Path) -> Iterator[dict[str, str]]:
-    """Rows of a JSON of cases: one of the case, one of each diagnosis and of each follow-up."""
+    """Rows of a JSON of cases: one for each case, one for each diagnosis and one for each follow-up."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

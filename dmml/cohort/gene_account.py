@@ -1,4 +1,4 @@
-"""What became of the genes of a table: which were renamed, merged and dropped, by name."""
+"""Maps the gene names of a table to symbols, and records which were renamed, merged and dropped."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _DROPPED = {"a date of a spreadsheet": "spreadsheet_dates_dropped"}
 
 @dataclass
 class GeneAccount:
-    """Names as the source has them."""
+    """Record of renamed, merged and dropped genes, under their names in the source."""
 
     renamed: dict[str, str] = field(default_factory=dict)
-    """{name: symbol} where a symbol goes by another one here; ids of Ensembl and numbers of Entrez are only counted"""
+    """{name: symbol} for symbols that were replaced by another one; Ensembl ids and Entrez numbers are only counted."""
     merged: dict[str, list[str]] = field(default_factory=dict)
-    """{symbol: its names} where there were several"""
+    """{symbol: names} for symbols with several names."""
     dropped: dict[str, list[str]] = field(default_factory=dict)
-    """{reason: names}"""
+    """{reason: names}."""
     counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the provenance, without what is empty."""
+        """Plain values for the provenance, without empty entries."""
         named = {"renamed": self.renamed, "merged": self.merged, "dropped": self.dropped}
         return {what: value for what, value in named.items() if value}
 
     @classmethod
     def of(cls, inputs: Iterable[GeneAccount]) -> GeneAccount:
-        """The names of several inputs together; counts are the caller's."""
+        """Combine the names of several inputs; counts are left to the caller."""
         whole = cls()
         for one in inputs:
             whole.renamed |= one.renamed
@@ -44,13 +44,13 @@ class GeneAccount:
 
 
 def entrez_number(name: str) -> str | None:
-    """The number of `7157`, `7157.0` and `7157_at`; None for other words."""
+    """The Entrez number in `7157`, `7157.0` or `7157_at`; None for other words."""
     found = _ENTREZ.fullmatch(str(name).strip())
     return found[1] if found else None
 
 
 def are_entrez(names: Sequence[str]) -> bool:
-    """Whether names are Entrez numbers: nearly all are numbers, most of them of genes, and they do not simply count up."""
+    """Whether names are Entrez numbers: nearly all are numbers, most of them of genes, and not just consecutive."""
     numbers = [number for name in names if (number := entrez_number(name))]
     if len(names) < 2 or len(numbers) < _FEWEST_NUMBERS * len(names):
         return False
@@ -62,13 +62,13 @@ def are_entrez(names: Sequence[str]) -> bool:
 
 
 def name_genes(names: Sequence[str]) -> tuple[list[str | None], GeneAccount]:
-    """The symbol of each name of a table, None for those to drop, and the account of it.
+    """Find the symbol of each name of a table, None for names to drop, and record the changes.
 
-    Another name of a gene whose own symbol the table has too is left as it is: symbols have been given anew, and it may
-    be another gene's.
+    If a table has a gene's current symbol, another name of that gene is left unchanged: symbols have been reassigned, so
+    it may refer to another gene.
 
     Args:
-        names: All of the table's.
+        names: All gene names of the table.
     """
     if are_entrez(names):
         known = other_names().entrez

@@ -1,6 +1,6 @@
-"""Gene names: Ensembl ids, Entrez numbers and other names of a gene to one symbol, and which words are genes at all.
+"""Recognises gene names, and maps Ensembl ids, Entrez numbers and other names of a gene to one symbol.
 
-The tables behind it are shipped; NOTICE names their sources.
+The underlying tables are shipped with the package; NOTICE names their sources.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ NAMES = Path(__file__).parent / "genesets" / "gene_names.csv.gz"
 _ENSEMBL = re.compile(
     r"(ENSG\d{11})(?:\.\d+)?(?:_[\w.-]+)?"
 )  # …_PAR_Y, …_TP53 (RSEM's --append-names), …_5 (lifted over)
-_CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+")  # genes that go by the clone they were found on, AC004086.1
+_CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+")  # genes named after the clone that contains them, such as AC004086.1
 _DATE = re.compile(r"\d{1,2}-(Mar|Sep|Dec)|(Mar|Sep|Dec)-\d{1,2}", re.IGNORECASE)
 
 
 @cache
 def ensembl_index() -> dict[str, str]:
-    """{Ensembl gene id without version: symbol}, as shipped."""
+    """Read the shipped index {Ensembl gene id without version: symbol}."""
     with gzip.open(INDEX, "rt", newline="") as lines:
         rows = csv.reader(lines)
         next(rows)
@@ -32,17 +32,17 @@ def ensembl_index() -> dict[str, str]:
 
 
 class Names(NamedTuple):
-    """What else the symbols of the index go by."""
+    """Alternative names of the symbols in the index."""
 
     entrez: dict[str, str]
-    """{Entrez number: symbol}"""
+    """{Entrez number: symbol}."""
     other: dict[str, str]
-    """{earlier or later symbol of one gene alone: symbol}"""
+    """{earlier or later symbol that only one gene has had: symbol}."""
 
 
 @cache
 def other_names() -> Names:
-    """The shipped table `symbol,entrez,other`, several of one kind separated by `|`."""
+    """Read the shipped table `symbol,entrez,other`, in which several names of one kind are separated by `|`."""
     entrez: dict[str, str] = {}
     other: dict[str, str] = {}
     with gzip.open(NAMES, "rt", newline="") as lines:
@@ -56,30 +56,30 @@ def other_names() -> Names:
 
 @cache
 def known_symbols() -> frozenset[str]:
-    """Every symbol of the index, and every other name of one."""
+    """All symbols of the index and all other names of them."""
     return frozenset([*ensembl_index().values(), *other_names().other])
 
 
 def current_symbol(symbol: str) -> str:
-    """The symbol under which a gene goes here, whichever of its names a table uses."""
+    """Symbol that dmml uses for a gene, given any of its symbols; unknown names are returned unchanged."""
     return other_names().other.get(symbol, symbol)
 
 
 class Named(NamedTuple):
-    """A gene as a table names it."""
+    """Symbol of a gene, and how it was derived from the name in a table."""
 
     symbol: str | None
-    """under which it goes here; None where the name tells no gene"""
+    """Symbol that dmml uses; None if the name does not identify a gene."""
     how: str
     """`as named`, `from an Ensembl id`, `by another name`; or why there is no symbol: `unknown Ensembl id`, `no name`,
-    `a date of a spreadsheet`"""
+    `a date of a spreadsheet`."""
 
 
 def name_gene(name: str) -> Named:
-    """A gene's symbol from what a table calls it: a symbol, `SYMBOL|entrez`, or an Ensembl id with or without version.
+    """Find a gene's symbol from its name in a table: a symbol, `SYMBOL|entrez`, or an Ensembl id with or without version.
 
-    An Ensembl id outside the index has none, nor has a date that a spreadsheet made of a symbol (1-Mar may have been
-    MARCH1 or MARC1).
+    There is no symbol for an Ensembl id outside the index, nor for a date into which a spreadsheet has turned a symbol
+    (1-Mar may have been MARCH1 or MARC1).
     """
     name = str(name).strip().split("|")[0]
     if ensembl := _ENSEMBL.fullmatch(name):
@@ -94,7 +94,7 @@ def name_gene(name: str) -> Named:
 
 
 def gene_symbol(name: str) -> str | None:
-    """The symbol of `name_gene`."""
+    """The symbol that `name_gene` finds, or None."""
     return name_gene(name).symbol
 
 
@@ -105,6 +105,6 @@ def is_gene(name: str) -> bool:
 
 
 def share_of_genes(names: Iterable[str]) -> float:
-    """Share of the names that are genes, 0 for no name."""
+    """Share of the names that are genes; 0 if there are no names."""
     verdicts = [is_gene(str(name)) for name in names]
     return sum(verdicts) / len(verdicts) if verdicts else 0.0

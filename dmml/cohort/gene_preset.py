@@ -1,4 +1,4 @@
-"""Fewer genes, chosen on training patients: the number that the paper uses, from lists of any length."""
+"""Chooses as many genes as the paper uses from gene sets of any size, on the RNA of training patients."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dmml.cohort.gene_sets import SUBSPACES, GeneSets, Programs, genes_of
 from dmml.errors import InputError
 
 PRESETS = {"paper": {"tumor": 59, "tme": 361}}
-"""{name: {subspace: number of genes}}; the paper names its numbers, but not its genes"""
+"""{name: {subspace: number of genes}}; the paper gives the numbers, but not the genes."""
 
 
 def split_preset(spec: Any) -> tuple[Mapping[str, Any] | str | Path | None, str | None]:
-    """The gene lists and the preset that a section names.
+    """Separate the gene lists of a data section from its preset.
 
     Args:
-        spec: `gene_sets` of a data section; a preset stands in it as `{…, preset: paper}`.
+        spec: `gene_sets` of a data section, with a preset given as `{…, preset: paper}`.
 
     Returns:
-        The lists without the preset (None for the shipped ones), and its name.
+        The lists without the preset (None for the shipped ones), and the name of the preset or None.
 
     Raises:
-        InputError: There is no such preset.
+        InputError: The preset is unknown.
     """
     if not isinstance(spec, Mapping) or "preset" not in spec:
         return spec, None
@@ -38,19 +38,19 @@ def split_preset(spec: Any) -> tuple[Mapping[str, Any] | str | Path | None, str 
 
 
 def choose_genes(gene_sets: GeneSets, values: pd.DataFrame, preset: str) -> GeneSets:
-    """Narrow gene sets to a preset's numbers, by the RNA of training patients and by nothing else.
+    """Narrow gene sets to the numbers of a preset, using only the RNA of training patients and no outcomes.
 
-    A gene speaks for a program as much as it correlates (r) with the mean of the program's other standardised genes.
-    Every program puts its genes in the order of |r|, ties by name; programs then choose in turn until the number is
-    reached, so that each keeps its best. Outcomes are not looked at.
+    A gene represents a program by its rank correlation r with the mean of the program's other genes. Each program orders
+    its genes by |r|, ties by name; the programs then choose in turn until the number is reached, so that each keeps its
+    most representative genes.
 
     Args:
         gene_sets: {subspace: {program: [genes]}}, all of them columns of `values`.
         values: (training patients × genes) on the model's scale.
-        preset: One of `PRESETS`.
+        preset: A key of `PRESETS`.
 
     Returns:
-        The same programs with the genes chosen; programs left empty are gone.
+        The same programs with the chosen genes; empty programs are removed.
     """
     chosen = {s: _choose(gene_sets[s], values, PRESETS[preset][s]) for s in SUBSPACES}
     return {
@@ -62,7 +62,7 @@ def choose_genes(gene_sets: GeneSets, values: pd.DataFrame, preset: str) -> Gene
 def _choose(programs: Programs, values: pd.DataFrame, number: int) -> set[str]:
     genes = genes_of(programs)
     x = np.ascontiguousarray(values[genes].to_numpy(np.float64))
-    ranks = pd.DataFrame(x).rank().to_numpy(copy=True)  # published values reach 7,377 standard deviations
+    ranks = pd.DataFrame(x).rank().to_numpy(copy=True)  # ranks, since published values reach 7,377 standard deviations
     ranks -= np.nanmean(ranks, axis=0, keepdims=True)
     spread = np.sqrt(np.nanmean(ranks**2, axis=0, keepdims=True))
     z = np.nan_to_num(ranks / np.where(spread > 0, spread, 1.0))
@@ -77,7 +77,7 @@ def _choose(programs: Programs, values: pd.DataFrame, number: int) -> set[str]:
 
 
 def _order(genes: list[str], z: np.ndarray) -> list[str]:
-    """Genes of a program, those first that go with the others most."""
+    """Order the genes of a program by their correlation with its other genes, strongest first."""
     others = z.sum(axis=1, keepdims=True) - z
     norm = np.linalg.norm(others, axis=0) * np.linalg.norm(z, axis=0)
     r = np.abs((others * z).sum(axis=0)) / np.where(norm > 0, norm, 1.0)

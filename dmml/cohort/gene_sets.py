@@ -1,10 +1,10 @@
 """Gene sets of the two subspaces: {subspace: {program: [genes]}}, disjoint between subspaces.
 
 The shipped lists are Hallmark v7.0 and ESTIMATE (see NOTICE). Sets of cell cycle, growth signals, metabolism, stress
-and DNA repair are `tumor`; sets of immunity, stroma, vessels and their signals are `tme`. 399 genes stand in sets of
-both sides, and are divided by one rule, in this order: a gene of an ESTIMATE signature is TME (it was chosen because
-pure tumor cells lack it); else the side where the gene stands in more sets; on a tie it is left out of both.
-Genes go under their current symbols, in the sets as in the tables.
+and DNA repair are `tumor`; sets of immunity, stroma, vessels and their signals are `tme`. 399 genes are in sets of both
+subspaces. Each of them is assigned by the first rule that applies: a gene of an ESTIMATE signature is TME (it was chosen
+because pure tumor cells lack it); otherwise it goes to the subspace with more sets that contain it; on a tie it is left
+out of both. Genes have their current symbols, in the gene sets as in the RNA tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dmml.cohort.separator import separator_of
 from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 
-# The words of `dmml.types.SUBSPACES`, which would cost an import of torch here.
+# The same as `dmml.types.SUBSPACES`, which cannot be imported here without importing torch.
 SUBSPACES = ("tumor", "tme")
 OVERLAP_RULES = ("tumor", "tme", "drop", "majority")
 SHIPPED = Path(__file__).parent / "genesets"
@@ -32,17 +32,18 @@ def read_gene_sets(spec: Mapping[str, str | Path] | str | Path | None = None, ov
     """Read the programs of both subspaces.
 
     Args:
-        spec: None for the shipped lists; `{"tumor": file, "tme": file}` with a GMT, a CSV `gene[,program]` or a plain
-            list of one gene a line each; or one CSV `gene,subspace[,program]` for both. Genes of a list without
-            programs are programs of one gene each. A dict may also carry `overlap`.
-        overlap: What becomes of a gene that both subspaces list: `"tumor"` or `"tme"` keeps it there, `"drop"` in
-            neither, `"majority"` where it stands in more programs (on a tie in neither). None: it is an error.
+        spec: None for the shipped lists; `{"tumor": file, "tme": file}`, where each file is a GMT, a CSV
+            `gene[,program]` or a plain list with one gene per line; or one CSV `gene,subspace[,program]` for both. In a
+            list without programs, each gene is a program. A dict may also contain `overlap`.
+        overlap: How to assign a gene that both subspaces list: `"tumor"` or `"tme"` keeps it in that subspace, `"drop"`
+            in neither, `"majority"` in the subspace with more programs that contain it (on a tie in neither). With None,
+            an overlap is an error.
 
     Returns:
-        {"tumor": {program: [genes]}, "tme": {program: [genes]}}; no gene is in both, programs left empty are gone.
+        {"tumor": {program: [genes]}, "tme": {program: [genes]}}; no gene is in both, and empty programs are removed.
 
     Raises:
-        InputError: A file is missing or not of its format, or the lists overlap and no rule is named.
+        InputError: A file is missing or malformed, a subspace has no gene, or the lists overlap and no rule is given.
     """
     if spec is None:
         spec = {subspace: SHIPPED / f"{subspace}.gmt" for subspace in SUBSPACES}
@@ -63,17 +64,17 @@ def read_gene_sets(spec: Mapping[str, str | Path] | str | Path | None = None, ov
 
 
 def genes_of(programs: Mapping[str, Iterable[str]]) -> list[str]:
-    """All genes of a subspace's programs, sorted, each once."""
+    """All genes of a subspace's programs, sorted and without duplicates."""
     return sorted({gene for genes in programs.values() for gene in genes})
 
 
 def divide_overlap(gene_sets: GeneSets, rule: str | None, source: str = "gene sets") -> GeneSets:
-    """Make two subspaces disjoint by a rule (see `read_gene_sets`); without one, refuse an overlap.
+    """Make two subspaces disjoint by a rule (see `read_gene_sets`); without a rule, refuse an overlap.
 
     Args:
         gene_sets: {subspace: {program: [genes]}}.
         rule: One of `OVERLAP_RULES`, or None.
-        source: What the message calls the lists.
+        source: Name of the lists in messages.
 
     Raises:
         InputError: The lists overlap and `rule` is None, the rule is unknown, or it leaves a subspace empty.
@@ -103,7 +104,7 @@ def divide_overlap(gene_sets: GeneSets, rule: str | None, source: str = "gene se
 
 
 def _keeper(gene_sets: GeneSets, rule: str) -> Callable[[str], str | None]:
-    """The subspace that keeps a shared gene, or None where neither does."""
+    """Make a function from a shared gene to the subspace that keeps it, or None if neither does."""
     if rule in SUBSPACES:
         return lambda gene: rule
     if rule == "drop":
@@ -118,7 +119,7 @@ def _keeper(gene_sets: GeneSets, rule: str) -> Callable[[str], str | None]:
 
 
 def _read_programs(path: Path) -> Programs:
-    """Programs of one subspace from a GMT, a CSV with a column `gene`, or a list of one gene a line."""
+    """Read the programs of one subspace from a GMT, a CSV with a column `gene`, or a list with one gene per line."""
     lines = _lines(path)
     if path.suffix.lower() == ".gmt":
         return _parse_gmt(path, lines)
@@ -129,7 +130,7 @@ def _read_programs(path: Path) -> Programs:
 
 
 def _read_both(path: Path) -> GeneSets:
-    """Programs of both subspaces from one CSV `gene,subspace[,program]`."""
+    """Read the programs of both subspaces from one CSV `gene,subspace[,program]`."""
     if path.suffix.lower() == ".gmt":
         raise InputError(f"{path}: a GMT holds one subspace; give gene_sets as {{tumor: …gmt, tme: …gmt}}")
     pairs: dict[str, list[tuple[str, str | None]]] = {subspace: [] for subspace in SUBSPACES}
@@ -177,7 +178,7 @@ def _rows(path: Path, lines: list[str], required: tuple[str, ...]) -> list[dict[
 
 
 def _group(pairs: Iterable[tuple[str, str | None]]) -> Programs:
-    """(gene, program) pairs to programs; a gene without a program is its own."""
+    """Group (gene, program) pairs by program; a gene without a program becomes a program named after it."""
     programs: Programs = {}
     for gene, program in pairs:
         gene = current_symbol((gene or "").strip())

@@ -1,4 +1,4 @@
-"""A table's column of ids. Rows that are not patients, and ids that a spreadsheet or a program has damaged, are refused."""
+"""Reads columns of ids, and refuses rows that are not patients and ids that a spreadsheet or a program has damaged."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 from dmml.cohort.tables import TextTable
 from dmml.errors import InputError
 
-# A spreadsheet shortens long numbers to 2.02E+11 (or 2,02E+11); the sign tells it from an id such as 12E3.
+# A spreadsheet shortens long numbers to 2.02E+11 (or 2,02E+11); the plus sign distinguishes this from ids such as 12E3.
 _SHORTENED = re.compile(r"\d([.,]\d+)?[eE]\+\d{2,}")
 _ERROR = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|#+)")
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}")  # what becomes of 3-12 and 12-45
+_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}}")  # what spreadsheets make of 3-12 and 12-45
 _TWO_NUMBERS = re.compile(r"\d+-\d+")
 _WHOLE_NUMBER = re.compile(r"(\d+)(\.0+)?")
 _ID_COLUMNS = frozenset(
@@ -24,7 +24,7 @@ _ID_WORD = re.compile(
     r"(patient|case|sample|subject|participant)?[ _.-]?(id|no|number|identifier|barcode)?[.:]?", re.IGNORECASE
 )
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
-# Labels of rows of sums and means at the end of a table. `max`, `all` or `n` alone may be the id of a patient.
+# Labels of rows of sums and means at the end of a table. `max`, `all` and `n` on their own may be patient ids.
 _SUMMARY = re.compile(
     rf"((grand|sub|row|column)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
     rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|n ?= ?\d+|std|std[ _.]dev|standard deviation|count|counts"
@@ -36,18 +36,19 @@ _MOST_LINES = 5
 
 
 def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.Series:
-    """The ids of a column, after a check that they are intact.
+    """Check that the ids of a column are intact, and return them.
 
-    Where every id is a whole number, as in a column that pandas read as numbers, `1040.0` becomes `1040`.
+    If every id is a whole number, as in a column that was once numeric, `1040.0` becomes `1040`.
 
     Args:
-        table: Where the column comes from, for messages.
-        column: Text, None where missing; index as `TextTable.line_of` takes it.
-        patients: Whether rows are patients; ids of slides are only checked for shortened numbers.
+        table: Table of the column, for messages.
+        column: Text, None where missing; its index is the one that `TextTable.line_of` takes.
+        patients: Whether the ids are patients. For other ids, rows that repeat the header or sum up others are not
+            checked.
 
     Raises:
-        InputError: An id is a shortened number, a row repeats the header or sums up others, or the column
-            holds both `1040` and `1040.0`; names the lines.
+        InputError: An id is damaged (see `check_damaged`), a row repeats the header or sums up others, or the column
+            holds both `1040` and `1040.0`; the message gives the lines.
     """
     check_damaged(table.path, column, [f"line {table.line_of(index)}" for index in column.index])
     if patients:
@@ -56,17 +57,17 @@ def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.S
 
 
 def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
-    """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, so that several patients may share one.
+    """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, since patients may then share an id.
 
-    Dates are refused only beside ids such as `12-45`, which show what they were.
+    Dates are refused only if other ids look like `12-45`, which shows what the dates were.
 
     Args:
-        path: The table, for the message.
-        ids: Of patients, samples or slides.
-        places: Where each id is in the file, such as `line 3`.
+        path: Path of the table, for the message.
+        ids: Ids of patients, samples or slides.
+        places: Place of each id in the file, such as `line 3`.
 
     Raises:
-        InputError: Names the places.
+        InputError: An id is damaged; the message gives the places.
     """
     plain = [(name or "").strip(" \"'=") for name in ids]
     damages = [
@@ -86,10 +87,10 @@ def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: S
 
 
 def _check_rows(table: TextTable, column: pd.Series) -> None:
-    """Refuse rows that are a header or a summary."""
+    """Refuse rows that repeat the header or are a summary of others."""
     header = _ID_COLUMNS | {str(column.name).strip().casefold()}
     for index, name in column.dropna().items():
-        plain = name.strip("\ufeff\"' ").casefold()  # files with a mark of their encoding were put below each other
+        plain = name.strip("\ufeff\"' ").casefold()  # concatenated files leave byte order marks inside the table
         word = _TRAILING.sub("", plain.strip("*=-–— ")).rstrip(". ")
         if plain in header:
             raise InputError(
@@ -104,17 +105,17 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
 
 
 def check_repeated_header(table: TextTable, rows: pd.DataFrame, id_column: str) -> None:
-    """Refuse a row that names its columns in other words: `Patient` among the ids, and `Grade` in the column `grade`.
+    """Refuse a row that repeats the header in other words: `Patient` as an id together with `Grade` in the column `grade`.
 
-    Either alone may be an id or a class.
+    Each of the two could otherwise be an id or a class.
 
     Args:
-        table: For the message.
-        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
-        id_column: The column of patients.
+        table: Table of the rows, for the message.
+        rows: Text columns, None where missing; their index is the one that `TextTable.line_of` takes.
+        id_column: Column of the patient ids.
 
     Raises:
-        InputError: Names the line.
+        InputError: A row repeats the header; the message gives the line.
     """
     for index in rows.index[rows[id_column].map(lambda name: bool(name and _ID_WORD.fullmatch(name)))]:
         for column in rows.columns:
@@ -131,7 +132,7 @@ def _plain(name: str) -> str:
 
 
 def _whole_numbers(table: TextTable, column: pd.Series) -> pd.Series:
-    """Ids without `.0` where all are whole numbers."""
+    """Remove the `.0` of ids if all are whole numbers."""
     known = column.dropna()
     matches = known.map(_WHOLE_NUMBER.fullmatch)
     if not len(known) or matches.isna().any() or not known.str.contains(".", regex=False).any():

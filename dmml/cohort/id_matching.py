@@ -1,4 +1,7 @@
-"""Ids of two tables that differ only in the `.0` of a number: `1040.0` is `1040`. Other spellings: `id_spelling`."""
+"""Matches ids of two tables that differ only in the `.0` of a number: `1040.0` is `1040`.
+
+Other differences in spelling are handled by `id_spelling`.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ _FLOAT = re.compile(r"(\d+)\.0+")
 
 
 def match_ids(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """{name: known id} of the names that differ from a known id only by the `.0` that a column of numbers adds.
+    """Match names to known ids that differ only by the `.0` that a column of numbers adds.
 
-    Only whole numbers lose or gain a `.0`: zeros in front of them count, and so does every other difference.
+    Only whole numbers may lose or gain a `.0`; leading zeros and all other differences are significant.
 
     Args:
         names: Ids of one table.
-        known: Ids of the table that they are looked up in.
+        known: Ids of the other table, in which the names are looked up.
 
     Returns:
-        Names that are known as they are, and names that match no known id, are left out.
+        {name: known id}, without names that equal a known id or match none.
     """
     known = set(known)
     matched = {}
@@ -31,19 +34,19 @@ def match_ids(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def other_spelling(name: str) -> str | None:
-    """`1040` for `1040.0` and `1040.0` for `1040`; None for anything but a whole number."""
+    """Add or remove the `.0` of a whole number (`1040` ↔ `1040.0`); None for anything else."""
     if whole := _FLOAT.fullmatch(name):
         return whole[1]
     return f"{name}.0" if re.fullmatch(r"\d+", name) else None
 
 
 def match_ids_once(names: Iterable[str], known: Iterable[str], source: object) -> dict[str, str]:
-    """As `match_ids`, for a table in which two names must not be one patient, since their values would be merged.
+    """The same as `match_ids`, but refuses two names for one id, since the values of both would be merged.
 
     Args:
         names: Ids of one table.
-        known: Ids of the table that they are looked up in.
-        source: What messages call the first table.
+        known: Ids of the other table, in which the names are looked up.
+        source: Name of the first table in messages.
 
     Raises:
         InputError: Two names match one known id.

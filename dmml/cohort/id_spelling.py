@@ -1,4 +1,4 @@
-"""Patient ids that are one id spelt in two ways: other case, other separators, lost zeros, a sample's barcode."""
+"""Recognises different spellings of a patient id: other case or separators, lost zeros, the barcode of a sample."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 
 def spelt_otherwise(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:
-    """Ids that stand in one table only, and are one patient but for their spelling.
+    """Match ids that are in one table only and differ from an id of the other table only in spelling.
 
     Args:
         ours: Ids of one table.
-        theirs: Ids of the other.
+        theirs: Ids of the other table.
 
     Returns:
-        {our id: their id}; ids that two patients of a table would share are left out.
+        {id in `ours`: id in `theirs`}, without ids that match several ids of their table.
     """
     ours, theirs = list(ours), list(theirs)
     common = set(ours) & set(theirs)
@@ -27,7 +27,7 @@ def spelt_otherwise(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, str
 
 
 def _plain(name: str) -> str:
-    """The letters and digits of an id, without what programs add and take away."""
+    """Reduce an id to letters and digits, without leading zeros, a final `.0`, or the sample part of a TCGA barcode."""
     plain = re.sub(r"[^0-9a-z]", "", re.sub(r"\.0+$", "", name.strip().casefold()))
     if re.fullmatch(r"tcga\w{2}\w{4}(\d{2}.*)?", plain):
         return plain[:10]
@@ -35,10 +35,10 @@ def _plain(name: str) -> str:
 
 
 def patient_key(name: str) -> str:
-    """An id without what programs change in it: case, kind of separator, leading zeros, a decimal point, a barcode's end.
+    """Reduce an id to a key without case, kind of separator, leading zeros, a final `.0`, or a barcode's sample part.
 
-    It is stricter than the comparison of `spelt_otherwise`: a separator between two digits or two letters stays, so that
-    `1-12` and `11-2` are two patients.
+    The key is stricter than the comparison of `spelt_otherwise`: a separator between two digits or two letters is kept,
+    so that `1-12` and `11-2` are different patients.
     """
     if re.fullmatch(r"tcga\w{6}", plain := _plain(name)):
         return plain
@@ -48,10 +48,10 @@ def patient_key(name: str) -> str:
 
 
 def telling_keys(names: Iterable[str]) -> dict[str, str]:
-    """{id: its `patient_key`} of one table's ids whose key is one patient's.
+    """Compute {id: `patient_key`} for the ids of one table whose key identifies a single patient.
 
-    Two ids of a table with one key are taken for two patients, whom the key does not tell apart; but barcodes of TCGA with
-    one key are samples of one patient.
+    Two ids of a table with the same key are assumed to be different patients, so both are left out; but TCGA barcodes
+    with the same key are samples of one patient.
     """
     keys = {name: patient_key(name) for name in names}
     counts = Counter(keys.values())

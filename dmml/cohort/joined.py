@@ -1,4 +1,4 @@
-"""Several cohorts as one: patients side by side, genes that all measure, folds number by number."""
+"""Joins several cohorts into one: all patients, the genes that every cohort measures, and folds with equal numbers."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from dmml.cohort.splits import Fold, Split, carve_validation
 from dmml.cohort.standardise import FAR, fit_statistics, median_shift
 from dmml.errors import InputError
 
-_FEWEST_SHARED = 0.5  # of a subspace's genes that some cohort measures: below, the poorest table rules the others
+_FEWEST_SHARED = 0.5  # of a subspace's genes in any cohort; with fewer, the smallest table would limit the others
 
 
 def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
-    """Join cohorts that are trained on together.
+    """Join cohorts for training on all of them.
 
-    Genes are those that every cohort with RNA measures; what others measure besides is counted and dropped. Sites are
-    told apart by their cohort. Fold k of the whole is fold k of each.
+    Only genes that every cohort with RNA measures are kept; the others are counted and dropped. Site names are prefixed
+    with the cohort's name. Fold k of the joined cohort consists of fold k of each member.
 
     Args:
-        cohorts: With the same kind of outcome and the same covariates.
+        cohorts: Cohorts with the same kind of outcome and the same covariates.
 
     Raises:
-        InputError: A patient is in two cohorts, outcomes or covariates differ in kind, RNA differs in scale or was
-            standardised cohort by cohort under a label, too few genes are shared, or the folds differ.
+        InputError: Two cohorts have the same name or share a patient, outcomes or covariates differ in kind, RNA differs
+            in scale, RNA was z-scored in each cohort while the outcome is a label, too few genes are shared, or the folds
+            differ.
     """
     names = _distinct_names(cohorts)
     _refuse_clash(cohorts, names)
@@ -49,7 +50,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
 
 
 def confounded_classes(cohort: Cohort) -> list[str]:
-    """Classes of a joined cohort that come from one member only: a model can tell them by the laboratory."""
+    """Classes of a joined cohort that occur in one member only, so that a model can recognise them by the laboratory."""
     if cohort.clinical.kind != "classification" or len(cohort.members) < 2:
         return []
     found = Counter(label for member in cohort.members for label in member.clinical.classes)
@@ -57,7 +58,7 @@ def confounded_classes(cohort: Cohort) -> list[str]:
 
 
 def joined_doubts(cohort: Cohort) -> list[str]:
-    """What of a joined cohort tells its members apart, in sentences: classes, levels of covariates, the platform of RNA."""
+    """Describe what distinguishes the members of a joined cohort: classes, levels of covariates, the platform of the RNA."""
     doubts = []
     if classes := confounded_classes(cohort):
         told = ", ".join(classes)
@@ -69,7 +70,7 @@ def joined_doubts(cohort: Cohort) -> list[str]:
 
 
 def _levels_of_one(cohort: Cohort) -> dict[str, dict[str, str]]:
-    """{covariate of words: {level that one member alone has: the member}}."""
+    """Levels of text covariates that only one member has: {covariate: {level: name of the member}}."""
     found: dict[str, dict[str, str]] = {}
     for column in cohort.clinical.covariates if len(cohort.members) > 1 else ():
         owners: dict[str, list[str]] = {}
@@ -83,7 +84,7 @@ def _levels_of_one(cohort: Cohort) -> dict[str, dict[str, str]]:
 
 
 def _platforms_apart(cohort: Cohort) -> list[str]:
-    """Members whose typical gene lies beyond `FAR` of another's standard deviations."""
+    """Describe pairs of members whose typical gene is shifted by more than `FAR` standard deviations."""
     measured = [member for member in cohort.members if member.expression is not None]
     if len(measured) < 2:
         return []
@@ -239,7 +240,7 @@ def _join_splits(cohorts: Sequence[Cohort], names: Sequence[str]) -> Split | Non
 
 
 def _with_validation(cohort: Cohort, fold: Fold, by_site: bool) -> Fold:
-    """A fold whose inner validation is named, carved where the source names none."""
+    """Add an inner validation set to a fold, carved from its training patients, unless the source names one."""
     if fold.validation is not None:
         return fold
     train, validation = carve_validation(cohort.clinical, fold.train, site=by_site)

@@ -1,4 +1,4 @@
-"""Which magnifications a model reads of those that its data bring."""
+"""Chooses the magnifications that a model reads from those that its data have."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from dmml.errors import InputError
 
 DEFAULT = (10, 20)
-"""Magnifications of a model, and of data, that state none"""
+"""Magnifications of models and data that state none."""
 
 
 def choose_magnifications(of_model: Iterable[int], of_data: Iterable[int]) -> tuple[int, ...]:
-    """Magnifications that a model reads, the coarsest first: its own, or those of its data in place of the default.
+    """Magnifications that a model reads, coarsest first: those of the model, or those of the data if it has the default.
 
     Args:
-        of_model: As `model.magnifications` states them.
-        of_data: As `data.magnifications` states them.
+        of_model: `model.magnifications`.
+        of_data: `data.magnifications`.
 
     Raises:
-        InputError: The model names one that its data do not bring, so that it could not be learned.
+        InputError: The model names a magnification that the data lack, so that it could not learn it.
     """
     model, data = (tuple(sorted(map(int, each))) for each in (of_model, of_data))
     if set(model) <= set(data):

@@ -1,4 +1,4 @@
-"""RNA tables in one file: genes × samples or patients × genes, symbols or Ensembl ids, alone or in a wider table."""
+"""Reads RNA tables: genes × samples or patients × genes, with symbols or Ensembl ids, possibly among other columns."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from dmml.cohort.scale import LINEAR
 from dmml.cohort.tables import TextTable, read_rows, require_column
 from dmml.errors import InputError
 
-_FEWEST_KNOWN = 0.2  # share of names that must be genes before an axis is taken for the genes
-_NAME_COLUMNS = 3  # gene names stand in one of the first columns, or nowhere
+_FEWEST_KNOWN = 0.2  # minimum share of gene names on the axis of the genes
+_NAME_COLUMNS = 3  # gene names are in one of the first columns
 _ANNOTATION = {
     "entrez_gene_id", "entrezid", "entrez", "gene_type", "gene_biotype", "description", "length", "gene_length",
     "exon_length", "exonic_length", "transcript_length", "width", "chromosome", "chr", "chrom", "seqnames", "start", "end",
@@ -35,17 +35,17 @@ _ANNOTATION = {
 
 @dataclass
 class Matrix:
-    """A table as read: numbers, the samples' names and the names that its source gives the genes."""
+    """An RNA table as read: values, sample names, and gene names as in the source."""
 
     values: np.ndarray
-    """(samples, genes) float64, NaN where unknown"""
+    """(samples, genes) float64, NaN where unknown."""
     samples: list[str]
     genes: list[str]
     notes: dict[str, int] = field(default_factory=dict)
     scale: str | None = None
-    """where the format says it, as featureCounts' does"""
+    """Scale of the values if the format determines it, as featureCounts does; else None."""
     unit: str = ""
-    """how the format says it, in words: `TPM, computed from counts and the lengths of genes`"""
+    """Format and scale in words: `featureCounts, TPM computed from counts and the lengths of genes`."""
 
 
 def read_matrix(
@@ -55,18 +55,18 @@ def read_matrix(
     probes: ProbeMap | None = None,
     opened: tuple[TextTable, pd.DataFrame] | None = None,
 ) -> Matrix:
-    """Read an RNA table, whichever way round it stands.
+    """Read an RNA table in either orientation.
 
     Args:
-        path: CSV or TSV, also zipped or gzipped; a series matrix of GEO.
-        patient_id: Column of the patient ids, which says that rows are patients. None: the axis that holds gene names
-            is found out.
-        suffix: What ends the names of the gene columns in a wider table (`_rnaseq`); other columns are passed by.
-        probes: What the rows' names mean, where they are no genes.
-        opened: The table's columns and rows where it is no text (see `open_parquet`), its names in the first column.
+        path: CSV or TSV, optionally zipped or gzipped, or a GEO series matrix.
+        patient_id: Column of the patient ids, if rows are patients. With None, the orientation is detected from the axis
+            that holds gene names.
+        suffix: Suffix of the gene columns in a wider table (`_rnaseq`); other columns are skipped.
+        probes: Map from row names to genes, if the names are not genes.
+        opened: Header and rows of a table that is not text (see `open_parquet`), with the names in the first column.
 
     Raises:
-        InputError: No axis holds gene names, a column is missing, or a value is no number.
+        InputError: No axis holds gene names, a column is missing, or a value is not a number.
     """
     table = opened[0] if opened else open_rna_table(path)
     check_columns(path, table.columns)
@@ -105,7 +105,7 @@ def read_matrix(
 
 
 def _without_gene_names(table: TextTable, frame: pd.DataFrame, platform: str | None) -> str:
-    """The error for a table without gene names in its header or first column."""
+    """Message about a table without gene names; raises a more specific error if the cause is recognised."""
     names = list(frame.iloc[:, 0]) if frame.shape[1] else []
     check_names(table.path, names)
     check_names(table.path, table.columns[1:])
@@ -122,7 +122,7 @@ def _check_values_in_header(table: TextTable, names: Sequence[str]) -> None:
 
 
 def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:
-    """Genes × samples whose first column holds probes."""
+    """Read a table of probes × samples, with the probes in the first column."""
     check_names(table.path, list(frame.iloc[:, 0]))
     if table.columns[0] in probes.symbols:
         raise InputError(
@@ -145,12 +145,12 @@ def _mapped(table: TextTable, frame: pd.DataFrame, probes: ProbeMap) -> Matrix:
 
 
 def merge_symbols(matrix: Matrix, scale: str) -> tuple[pd.DataFrame, GeneAccount]:
-    """Name genes by their symbols, each once.
+    """Replace gene names by symbols, and merge genes with the same symbol.
 
-    Several rows of one symbol are summed on linear scales and averaged on log2 and z-scores, where a sum has no meaning.
+    Their values are summed on linear scales and averaged on log2 and z-scores, where a sum has no meaning.
 
     Returns:
-        (samples × symbols) float32, and what was renamed, merged and dropped.
+        (samples × symbols) float32, and a record of the genes renamed, merged and dropped.
     """
     symbols, account = name_genes(matrix.genes)
     kept = np.array([symbol is not None for symbol in symbols], dtype=bool)
@@ -195,7 +195,7 @@ def _read_wide(
 
 
 def _patients_by_genes(table: TextTable, frame: pd.DataFrame, id_column: int) -> Matrix:
-    """Rows are patients; columns that are no known gene (age, stage, …) are passed by and counted."""
+    """Read a table of patients × genes; columns that are not known genes (age, stage, …) are skipped and counted."""
     numbered = are_entrez([name for i, name in enumerate(table.columns) if i != id_column])
     known = entrez_number if numbered else is_gene
     if not any(known(name) for i, name in enumerate(table.columns) if i != id_column):
@@ -214,13 +214,13 @@ def _patients_by_genes(table: TextTable, frame: pd.DataFrame, id_column: int) ->
 def genes_by_samples(
     table: TextTable, frame: pd.DataFrame, name_column: int, samples: Sequence[int] | None = None
 ) -> Matrix:
-    """Rows are genes; further columns of names and annotation, and sums over samples, are not read and counted.
+    """Read a table of genes × samples; other names, annotation, and sums over samples are skipped and counted.
 
     Args:
-        table: The header.
-        frame: The rows.
-        name_column: Position of the genes' names.
-        samples: Positions of the samples, where a format says so; None to take every column that is no annotation.
+        table: Header of the table.
+        frame: Rows of the table.
+        name_column: Position of the column of gene names.
+        samples: Positions of the samples if the format defines them; None for all columns that are not annotation.
 
     Raises:
         InputError: No column of a sample, one without a name, or a value that is no number.
@@ -258,19 +258,19 @@ def genes_by_samples(
 
 
 def _of_tumors(table: TextTable, frame: pd.DataFrame, id_column: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows of tumors, without normal tissue and without sums and means over rows, and how many these are."""
+    """Keep the rows of tumors, and count the rows dropped: normal tissue, and sums and means over rows."""
     statistics = np.array([is_statistic(name) for name in frame.iloc[:, id_column]], dtype=bool)
     kept, normal = without_normal(table, frame[~statistics])
     return kept, {"sums_over_samples_skipped": int(statistics.sum())} | normal
 
 
 def _is_summary(name: str, column: pd.Series) -> bool:
-    """Whether a column sums up reads; it is read along with the genes, and dropped and counted where all summaries are."""
+    """Whether a column is a summary of reads. It is read like a gene, and later dropped with all summaries."""
     return kind_of_row(name) is not None and pd.api.types.is_numeric_dtype(column)
 
 
 def _share_of_names(column: pd.Series) -> float:
-    """Share of a column's first values that are gene names; 0 where all are one word, such as the T of a TNM stage."""
+    """Share of gene names among a column's first values; 0 if all are one word, such as the T of a TNM stage."""
     if pd.api.types.is_numeric_dtype(column):
         return 0.0
     names = [str(name).strip() for name in column.dropna().iloc[:2000]]
@@ -278,7 +278,7 @@ def _share_of_names(column: pd.Series) -> float:
 
 
 def _is_annotation(column: pd.Series, position: int) -> bool:
-    """Words (not numbers) in one of the first columns: chromosome, biotype, a second name."""
+    """Whether a column is one of the first and holds words, not numbers: chromosome, biotype, a second name."""
     if position >= _NAME_COLUMNS or pd.api.types.is_numeric_dtype(column):
         return False
     return bool(pd.to_numeric(column.dropna().iloc[:100], errors="coerce").isna().mean() > 0.5)

@@ -1,4 +1,4 @@
-"""The files that a data section names, and whether they are there. Standard library only."""
+"""Lists the files that a data section names, and checks that they exist. Standard library only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
         named["gene_sets"] = None
     if isinstance(named["split"], Mapping):
         named["split"] = None
-    # A number that YAML read without quotes is explained where the types of the config are checked.
+    # Values of other types, such as a number without quotes in YAML, are refused where the config's types are checked.
     texts = {option: path for option, path in named.items() if isinstance(path, (str, Path))}
     found = {option: Path(path) for option, path in texts.items() if path and "://" not in str(path)}
     for number, other in enumerate(section.get("also") or [], start=1):
@@ -40,7 +40,7 @@ def named_stores(section: Mapping[str, Any]) -> dict[str, str]:
 
 
 def refuse_missing(section: Mapping[str, Any]) -> None:
-    """Refuse a data section that names files which are not there, all of them in one message.
+    """Refuse a data section whose files do not exist; one message lists all that are missing.
 
     Raises:
         InputError: No clinical table is named, or files are missing.

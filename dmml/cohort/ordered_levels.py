@@ -1,7 +1,7 @@
-"""Levels that have an order, recognised by their spelling: stage, TNM, grade, performance status and their like.
+"""Recognises ordered levels by their spelling: stage, TNM, grade, performance status and the like.
 
-Each scale reads one word and gives its rank. A column is ordered where one scale reads all of its words, so a single
-unknown spelling leaves the column without order.
+Each scale maps a word to its rank. A column is ordered if one scale knows all of its words, so a single unknown spelling
+leaves the column without order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 NOT_ASSESSED = float("nan")
-"""Rank of a word that says that the patient was not assessed: `TX`, `Stage X`, `GX`, `not reported`"""
+"""Rank of a word that means that the patient was not assessed: `TX`, `Stage X`, `GX`, `not reported`."""
 _UNKNOWN = re.compile(
     r"unknown|missing|not (known|reported|recorded|specified|assessed|assessable|available|evaluated|done)"
     r"|unspecified|undetermined|cannot be assessed|indeterminate|n/?a|\?"
@@ -19,16 +19,16 @@ _ROMAN = {"0": 0, "i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
 _ROMAN_NUMBER = r"(?:iv|v|i{1,3})"
 _NUMBER = rf"(?P<number>{_ROMAN_NUMBER}|[0-5])"
 _SUBSTAGE = {None: 0.3, "mi": 0.05, "a": 0.2, "b": 0.4, "c": 0.6, "d": 0.8}
-"""An unnamed sub-stage stands between the first two: `Stage I` is one of IA and IB."""
+"""Added to the rank of a stage. No letter ranks between A and B: `Stage I` is either IA or IB."""
 _DIFFERENTIATION = {"well": 1, "moderate": 2, "moderately": 2, "poor": 3, "poorly": 3}
 _DEGREES = {"low": 1, "intermediate": 2, "medium": 2, "moderate": 2, "high": 3, "very low": 0, "very high": 4}
 _SEVERITY = {"none": 0, "absent": 0, "minimal": 1, "mild": 2, "moderate": 3, "severe": 4}
 
 _NOMINAL_NAME = re.compile(r"type|cluster|batch|site|arm\b|cent(?:er|re)|hospital|cohort|mutation|variant")
-"""Columns whose name says that their numbers are only labels: `subtype` I and II, `cluster` G1 and G2"""
+"""Names of columns whose numbers are only labels: `subtype` I and II, `cluster` G1 and G2."""
 
 _STAGE = re.compile(
-    # Arabic numbers are stages only after the word: `C1` is an immune subtype, `1b` a genotype.
+    # Arabic numbers are stages only after the word "stage": `C1` is an immune subtype, `1b` a genotype.
     r"(?:(?:ajcc|figo|uicc|tnm|pathologic(?:al)?|clinical|tumou?r)[ _-]*)*"
     rf"(?:(?:yp|p|c)?[ _-]?(?P<word>stage|st\.?)[ _:-]*|(?:yp|p|c)?(?={_ROMAN_NUMBER}|0$|is$|tis$|x$))"
     r"(?:(?P<between>i{1,3}|[1-3]) ?(?:/|-|or) ?(?:iv|i{2,3}|[2-4])(?: nos)?|(?P<situ>is|tis)"
@@ -49,7 +49,7 @@ _GLEASON = re.compile(
 )
 _NUMBERED = re.compile(r"(?P<number>[0-5])(?:(?P<letter>mi|[abcd])(?P<digit>[1-3])?)?|(?P<situ>is)|(?P<x>x)")
 _NUMBERED_NAME = re.compile(r"stage|stadium|figo|ajcc|uicc|grade|(?:^|[_ .-])(?:yp|p|c)?[tnm](?:$|[_ .-])")
-"""Columns whose name says what their numbers are: `stage` 1, 2a and 3, `pT` 1a and 2"""
+"""Names of columns whose plain numbers are ordered levels: `stage` 1, 2a and 3, `pT` 1a and 2."""
 _PERFORMANCE = re.compile(r"(?:ecog|who|zubrod)?[ _-]*(?:ps|performance status)?[ _:=-]*(?P<number>[0-5])")
 _STAINING = re.compile(r"(?P<number>[0-4])\+?")
 _RANGE = re.compile(
@@ -59,12 +59,15 @@ _RANGE = re.compile(
 
 
 def find_scale(words: Iterable[str], column: str = "") -> str | None:
-    """Name of the scale that reads all words and gives them two ranks or more; None where there is none.
+    """Find the scale that knows all words and gives them at least two different ranks.
 
     Args:
         words: The levels of a column.
-        column: Its name; one such as `subtype` or `site` says that the levels have no order, and one such as `stage` or
-            `pT` that `2a` is a level in order.
+        column: Name of the column. A name such as `subtype` or `site` means that the levels have no order, a name such as
+            `stage` or `pT` that plain numbers such as `2a` are ordered levels.
+
+    Returns:
+        A key of `SCALES`, or None.
     """
     if _NOMINAL_NAME.search(column.lower()):
         return None
@@ -80,12 +83,12 @@ def find_scale(words: Iterable[str], column: str = "") -> str | None:
 
 
 def levels_in_order(words: Iterable[str], column: str = "", stated: Sequence[str] | None = None) -> list[str]:
-    """Levels from the lowest to the highest, without those that mean `not assessed`; empty where they have no order.
+    """Levels from lowest to highest, without those that mean `not assessed`; empty if they have no order.
 
     Args:
         words: The levels of a column.
-        column: Its name.
-        stated: The order that a config states, or None; an empty one states that there is no order.
+        column: Name of the column.
+        stated: Order given by the config, or None; an empty sequence means that the levels have no order.
     """
     words = set(words)
     if stated is not None:
@@ -96,24 +99,24 @@ def levels_in_order(words: Iterable[str], column: str = "", stated: Sequence[str
 
 
 def rank_of(scale: str, word: str) -> float | None:
-    """Rank of a word on a scale, NaN where it says that the patient was not assessed, None where the scale lacks it.
+    """Rank of a word on a scale; NaN if it means that the patient was not assessed, None if the scale lacks it.
 
     Args:
         scale: A key of `SCALES`.
-        word: In any case.
+        word: The word, in upper or lower case.
     """
     word = re.sub(r"\s+", " ", word.strip().lower()).strip("[]. ")
     return NOT_ASSESSED if _UNKNOWN.fullmatch(word) else SCALES[scale](word)
 
 
 def is_not_assessed(word: str) -> bool:
-    """Whether a word says on some scale that the patient was not assessed: `Unknown`, `Stage X`, `TX`, `Not Reported`."""
+    """Whether a word means on some scale that the patient was not assessed: `Unknown`, `Stage X`, `TX`, `Not Reported`."""
     ranks = (rank_of(scale, word) for scale in SCALES)
     return any(rank is not None and rank != rank for rank in ranks)
 
 
 def _stage(word: str) -> float | None:
-    """`I`, `Stage IIIA`, `IA2`, `pathologic stage 2b`, `Stage 0`, `Stage X`, `I/II NOS`."""
+    """Rank a stage: `I`, `Stage IIIA`, `IA2`, `pathologic stage 2b`, `Stage 0`, `Stage X`, `I/II NOS`."""
     found = _STAGE.fullmatch(word)
     if found is None:
         return _stage_range(word)
@@ -126,14 +129,14 @@ def _stage(word: str) -> float | None:
 
 
 def _stage_range(word: str) -> float | None:
-    """`IA-IIIA`, `Stage IIB or IIIA`: the middle of the two stages."""
+    """Rank a range of stages by its midpoint: `IA-IIIA`, `Stage IIB or IIIA`."""
     parts = re.split(r" ?(?:/|-|–| or | to ) ?", word)
     ranks = [_stage(part) for part in parts] if len(parts) == 2 else [None]
     return None if None in ranks else sum(ranks) / 2
 
 
 def _tnm(what: str) -> Callable[[str], float | None]:
-    """`pT2a`, `T1mi`, `Tis`, `N0 (i-)`, `N1mi`, `cM0 (i+)`, `MX`."""
+    """Make the ranking of T, N or M categories: `pT2a`, `T1mi`, `Tis`, `N0 (i-)`, `N1mi`, `cM0 (i+)`, `MX`."""
 
     def rank(word: str) -> float | None:
         found = _TNM.fullmatch(word)
@@ -154,7 +157,7 @@ def _tnm(what: str) -> Callable[[str], float | None]:
 
 
 def _numbered(word: str) -> float | None:
-    """`1`, `2a`, `is`, `x`, in a column such as `stage` or `pT`; beside them `Stage III` and `IV`, or `T3`."""
+    """Rank plain numbers of a column such as `stage` or `pT` (`1`, `2a`, `is`, `x`), mixed with `Stage III`, `IV` or `T3`."""
     found = _NUMBERED.fullmatch(word)
     if found is None:
         ranks = (_stage(word), *(rank(word) for rank in map(_tnm, "tnm")), _grade(word))
@@ -165,7 +168,7 @@ def _numbered(word: str) -> float | None:
 
 
 def _grade(word: str) -> float | None:
-    """`G2`, `Grade III`, `ISUP 4`, `grade group 1`, `G3: poorly differentiated`, `GX`, `GB` (borderline, of the ovary)."""
+    """Rank a grade: `G2`, `Grade III`, `ISUP 4`, `G3: poorly differentiated`, `GX`, `GB` (borderline ovarian tumor)."""
     if word == "gb":
         return 0.5
     found = _GRADE.fullmatch(word)
@@ -175,7 +178,7 @@ def _grade(word: str) -> float | None:
 
 
 def _differentiation(word: str) -> float | None:
-    """`well`, `Moderately differentiated`, `moderate to poor`, `undifferentiated`."""
+    """Rank a differentiation: `well`, `Moderately differentiated`, `moderate to poor`, `undifferentiated`."""
     word = word.removesuffix("differentiated").rstrip(" -")
     if word in ("un", "undifferentiated", "anaplastic", "undifferentiated/anaplastic", "undifferentiated; anaplastic"):
         return 4.0
@@ -184,7 +187,7 @@ def _differentiation(word: str) -> float | None:
 
 
 def _degree(names: Mapping[str, int]) -> Callable[[str], float | None]:
-    """`Low`, `high grade`, `Intermediate risk`; `mild`, `severe`."""
+    """Make the ranking of a list of degrees: `Low`, `high grade`, `Intermediate risk`, or `mild`, `severe`."""
 
     def rank(word: str) -> float | None:
         return names.get(re.sub(r"[ _-]*(grade|risk|level|degree)$", "", word).replace("_", " "))
@@ -193,7 +196,7 @@ def _degree(names: Mapping[str, int]) -> Callable[[str], float | None]:
 
 
 def _gleason(word: str) -> float | None:
-    """`3+4`, `Gleason 4+3=7`, `Gleason score 8`: by the sum, and 4+3 after 3+4."""
+    """Rank a Gleason score by its sum, 4+3 above 3+4: `3+4`, `Gleason 4+3=7`, `Gleason score 8`."""
     found = _GLEASON.fullmatch(word)
     if found is None:
         return None
@@ -213,12 +216,12 @@ def _plain(pattern: re.Pattern[str]) -> Callable[[str], float | None]:
 
 
 def _range(word: str) -> float | None:
-    """`<50`, `50-59`, `≥ 70`, `70+`: by where the range begins."""
+    """Rank a range of numbers by its lower bound: `<50`, `50-59`, `≥ 70`, `70+`."""
     found = _RANGE.fullmatch(word)
     if found is None:
         return None
     if found["below"]:
-        return float(found["top"]) - 0.5  # before the range that begins there
+        return float(found["top"]) - 0.5  # ranks before the range that starts at this bound
     if found["low"] and float(found["low"]) >= float(found["high"]):
         return None
     return float(found["low"] or found["bottom"] or found["plus"])
@@ -247,4 +250,4 @@ SCALES: dict[str, Callable[[str], float | None]] = {
     "range": _range,
     "numbered": _numbered,
 }
-"""{name: rank of a word in lower case, None where the scale has no such level}"""
+"""{name: function from a word in lower case to its rank, or None if the scale has no such level}"""

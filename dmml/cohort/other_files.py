@@ -1,4 +1,4 @@
-"""Files that are no text tables though they are given as such: workbooks, archives, web pages, pointers."""
+"""Recognises files that are given as text tables but are not: workbooks, archives, web pages, Git LFS pointers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BINARY = (
     (b"%PDF", "is a PDF", "give the table itself as CSV"),
 )
 _R_OBJECT = (b"X\n\x00", b"RDX", b"RDA")
-"""First bytes of unpacked .rds and .RData files"""
+"""First bytes of .rds and .RData files after decompression."""
 _TEXT = (
     (("<!doctype", "<html", "<?xml"), "is a web page or XML, no table", "what was downloaded is an error page; fetch it again"),
     (("version https://git-lfs",), "is a pointer of Git LFS, no table", "fetch the file itself (git lfs pull)"),
@@ -23,10 +23,10 @@ _TEXT = (
 
 
 def not_text(head: bytes) -> str:
-    """What a file without readable text is, and what to do.
+    """Describe a file that is not readable text, and what to do about it.
 
     Args:
-        head: Its first bytes, at least 64 where it has so many.
+        head: The first bytes of the file, at least 64 unless it is shorter.
     """
     if head.startswith(b"PK\x03\x04"):
         workbook = b"[Content_Types].xml" in head or b"_rels/" in head or b"xl/" in head
@@ -45,7 +45,7 @@ def not_text(head: bytes) -> str:
 
 
 def _start_of_gzip(head: bytes) -> bytes:
-    """The first bytes of a gzipped file, unpacked; empty where they are damaged."""
+    """Decompress the first bytes of a gzipped file; empty if they are damaged."""
     try:
         return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head)
     except zlib.error:
@@ -53,6 +53,6 @@ def _start_of_gzip(head: bytes) -> bytes:
 
 
 def no_table(first_line: str) -> str | None:
-    """What a text is whose first line is that of no table, and what to do; None where it may be a table."""
+    """Describe a text that is not a table, judged by its first line, and what to do about it; None if it may be one."""
     start = first_line.lstrip("\ufeff \t").lower()
     return next((f"{what}; {way}" for starts, what, way in _TEXT if start.startswith(starts)), None)

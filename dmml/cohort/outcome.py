@@ -1,4 +1,4 @@
-"""What happened to a patient, whatever the source calls it: days with event 1 = happened, or a label."""
+"""Parses and reads outcomes: a time in days with an event (1 = happened), or a label."""
 
 from __future__ import annotations
 
@@ -28,18 +28,21 @@ class Outcome:
     unit: str = "days"
     label: str | None = None
     checked: bool = False
-    """whether the user says that 1 means what its key says, although the column's name or a vital status speaks against it"""
+    """Whether the user confirms the key (`event` or `censored`) although the column's name or a vital status contradicts it."""
 
     @property
     def columns(self) -> list[str]:
-        """The columns it names."""
+        """Names of the columns of the outcome."""
         return [name for name in (self.time, self.event, self.censored, self.label) if name is not None]
 
 
 def parse_outcome(spec: Mapping[str, str]) -> Outcome:
-    """Check `{time, event, unit}`, `{time, censored, unit}` or `{label}` and name what is wrong.
+    """Parse `{time, event, unit}`, `{time, censored, unit}` or `{label}`; the first two may contain `checked`, too.
 
-    Without `unit`, times are days; a time column whose name says months or years must state its unit.
+    Without `unit`, times are in days; if the name of the time column contains month or year, the unit must be given.
+
+    Raises:
+        InputError: The keys or values do not describe an outcome; the message says what is wrong.
     """
     if not isinstance(spec, Mapping):
         raise InputError(f"outcome: {spec!r} names no columns; give {{time, event, unit}}, or {{label}}")
@@ -71,20 +74,21 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
 
 
 def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
-    """Outcome of each row.
+    """Read the outcome of each row.
 
-    A time without an event, or an event without a time, is unknown. A time of 0 is kept: it lies in the first interval.
+    The outcome is unknown if the time or the event is missing. A time of 0 is kept, since it lies in the first interval.
 
     Args:
-        table: Where the rows come from, for messages.
-        rows: Text columns, None where missing; index as `TextTable.line_of` takes it.
-        outcome: Which columns.
+        table: Table of the rows, for messages.
+        rows: Text columns, None where missing; their index is the one that `TextTable.line_of` takes.
+        outcome: Columns of the outcome.
 
     Returns:
         `time` (float64 days) and `event` (float64 0/1), or `label` (str); NaN or None where unknown.
 
     Raises:
-        InputError: A time is negative or no number, or an event not 0 or 1; names the line.
+        InputError: A time is negative or not a number, an event is not 0 or 1 (the message gives the line), or a label
+            has two spellings.
     """
     for key, column in (
         ("time", outcome.time),
@@ -112,7 +116,7 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
 
 
 def _check_flags(table: TextTable, column: pd.Series, flag: pd.Series, outcome: Outcome) -> None:
-    """Refuse values that are not read as 0 or 1."""
+    """Refuse values that cannot be read as 0 or 1."""
     junk = flag.isna() & column.notna()
     if not junk.any():
         return
@@ -128,14 +132,14 @@ def _check_flags(table: TextTable, column: pd.Series, flag: pd.Series, outcome: 
 
 
 def refuse_spellings(source: object, column: pd.Series) -> None:
-    """Refuse labels that differ in case or as `2` and `2.0` do: they are one class, spelt in two ways.
+    """Refuse labels that differ only in case, in spaces, or as `2` and `2.0` do, since they are spellings of one class.
 
     Args:
-        source: Where they stand, for the message.
-        column: The labels, under the name of their column.
+        source: Name of the table in the message.
+        column: The labels; its name is that of the column.
 
     Raises:
-        InputError: See above.
+        InputError: Two labels are spellings of one class.
     """
     first: dict[str, str] = {}
     for label in column.dropna().unique():
@@ -159,9 +163,9 @@ def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
 
 
 def read_flags(column: pd.Series, is_event: bool) -> pd.Series:
-    """(rows,) float64: 1 and 0 of a column of events (else of censoring), NaN where missing or neither.
+    """Read the values of an event column (or of a censoring column) as 1 and 0: (rows,) float64, NaN for other values.
 
-    `dead` is 1 and `censored` is 0 in a column of events.
+    `dead` is 1 and `censored` is 0 in a column of events, and the reverse in a column of censoring.
     """
     return column.map(lambda word: _flag(word, is_event), na_action="ignore").astype(float)
 

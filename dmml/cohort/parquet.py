@@ -1,4 +1,4 @@
-"""Expression tables as parquet: one column a gene, one row a patient, provenance in the file's metadata."""
+"""Expression tables as parquet: one row per patient, one column per gene, provenance in the file's metadata."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ID_COLUMNS = ("patient_id", "__index_level_0__")
 
 
 def write_parquet(table: pd.DataFrame, provenance: Mapping[str, Any], out: Path) -> None:
-    """Write the table, then its provenance beside it (`<out>.json`); neither is ever half there.
+    """Write the table, then its provenance to `<out>.json`; each file exists in full or not at all.
 
     Args:
         table: (patients × genes).
-        provenance: Plain values; kept in the file too, since files get separated.
-        out: Where to.
+        provenance: Plain values; also stored in the parquet file, in case the two files get separated.
+        out: Path of the parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -41,7 +41,7 @@ def write_parquet(table: pd.DataFrame, provenance: Mapping[str, Any], out: Path)
     written = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(provenance).encode()})
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        # Expression values hardly compress, and statistics of a column would be larger than a short column.
+        # Expression values hardly compress, and the statistics of a column would be larger than the column itself.
         pq.write_table(written, temporary, compression="none", use_dictionary=False, write_statistics=False)
         os.replace(temporary, out)
         temporary.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
@@ -51,10 +51,10 @@ def write_parquet(table: pd.DataFrame, provenance: Mapping[str, Any], out: Path)
 
 
 def own_table(path: Path) -> tuple[Matrix, dict[str, Any]] | None:
-    """The table that `write_parquet` wrote and its provenance; None for another writer's.
+    """Read a table that `write_parquet` wrote, and its provenance; None if another program wrote the file.
 
     Raises:
-        InputError: No such file, no parquet, no column of ids, or a patient in two rows.
+        InputError: The file does not exist, is not parquet, has no column of ids, or has a patient in two rows.
     """
     with _opened(path) as file:
         provenance = json.loads((file.schema_arrow.metadata or {}).get(_METADATA, b"{}"))
@@ -74,14 +74,15 @@ def own_table(path: Path) -> tuple[Matrix, dict[str, Any]] | None:
 
 
 def open_parquet(path: Path, patient_id: str | None = None) -> tuple[TextTable, pd.DataFrame]:
-    """Another writer's table, as `read_matrix` takes it: its names first.
+    """Open a table from another program, in the form that `read_matrix` takes: with the names in the first column.
 
     Args:
         path: The file.
-        patient_id: Column of the patient ids; None for `patient_id`, the index that pandas wrote, or a column of words.
+        patient_id: Column of the patient ids; None for `patient_id`, else the index that pandas wrote, else the first
+            column of text.
 
     Raises:
-        InputError: No such file, no parquet, no column of names, or a patient in two rows of a table of patients.
+        InputError: The file does not exist, is not parquet, has no column of names, or has a patient in two rows.
     """
     import pyarrow as pa
 
@@ -108,7 +109,7 @@ def open_parquet(path: Path, patient_id: str | None = None) -> tuple[TextTable, 
 
 
 def are_genes(names: list[str]) -> bool:
-    """Whether names are mostly genes' or probes', of which several may be alike, and not patients'."""
+    """Whether names are genes, of which several rows may have the same name, and not patients."""
     return share_of_genes(names[:2000]) > _FEWEST_KNOWN or are_entrez(names)
 
 

@@ -1,4 +1,4 @@
-"""Whether an outcome can be what its columns are said to be: unit of the time, follow-up, share of events."""
+"""Checks whether an outcome is plausible: the unit of time, the length of follow-up and the share of events."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pandas as pd
 from dmml.cohort.outcome import Outcome
 from dmml.errors import InputError
 
-_FEWEST = 10  # fewer patients are too few to judge a short follow-up
+_FEWEST = 10  # with fewer patients, a short follow-up cannot be judged
 _LONGEST_DAYS = 110 * 365.25  # nobody is followed longer
-_SHORT_DAYS = 400  # a cohort in which nobody is followed longer may be in months
+_SHORT_DAYS = 400  # if no patient is followed longer, times may be in months
 _FEWEST_TIMES = 40
-_TAIL, _TAIL_Z = 0.9, 2.0  # the tenth that was followed longest; standard errors by which its events exceed the rest's
+_TAIL, _TAIL_Z = 0.9, 2.0  # quantile of time where the tail starts; standard errors of its excess of events
 
 
 def refuse_unit(path: object, outcome: Outcome, days: pd.Series) -> None:
-    """Refuse times that no patient can have.
+    """Refuse impossibly long times, which are usually given in another unit.
 
     Raises:
         InputError: The longest time is above 110 years.
@@ -30,13 +30,13 @@ def refuse_unit(path: object, outcome: Outcome, days: pd.Series) -> None:
 
 
 def outcome_doubts(patients: pd.DataFrame) -> list[str]:
-    """What makes a survival outcome doubtful, in sentences; none where nothing does.
+    """Describe what makes a survival outcome doubtful, one sentence per doubt.
 
-    Follow-up ends most patients' times, so those who were followed longest are mostly censored. Where the tenth that
-    was followed longest holds more events than the others, and events are the majority, 0 and 1 may be exchanged.
+    The patients who were followed longest are usually censored. If the tenth that was followed longest has a higher share
+    of events than the whole cohort, and events are the majority, 0 and 1 may be exchanged.
 
     Args:
-        patients: `time` in days and `event`, NaN where unknown; other columns are not looked at.
+        patients: `time` in days and `event`, NaN where unknown; other columns are ignored.
     """
     if "time" not in patients:
         return []

@@ -1,4 +1,4 @@
-"""Tables whose rows are no gene names, as probes of a microarray are; mapped by a table that the user gives."""
+"""Tables whose rows are not named after genes, such as microarray probes; a map from the user translates the names."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ _TABLE = "!series_matrix_table_begin"
 
 @dataclass
 class ProbeMap:
-    """{probe: symbol}; a probe of several genes is none's."""
+    """Map from probes to gene symbols; probes of several genes are left out."""
 
     symbols: dict[str, str]
+    """{probe: symbol}."""
     ambiguous: int
-    """probes that name several genes"""
+    """Number of probes that name several genes."""
 
     def rename(self, names: Sequence[str]) -> tuple[list[str | None], dict[str, int]]:
-        """The symbol of each name, None where there is none, with counts."""
+        """Look up the symbol of each name, None where there is none, and count the mapped and the dropped names."""
         symbols = [self.symbols.get(str(name).strip().removesuffix(".0")) for name in names]
         lost = sum(symbol is None for symbol in symbols)
         return symbols, {"probes_mapped": len(symbols) - lost, "probes_without_one_gene_dropped": lost}
@@ -54,11 +55,11 @@ def read_probe_map(path: str | Path) -> ProbeMap:
     """Read a platform's annotation, or any table of names and symbols.
 
     Args:
-        path: Columns `probe` (or ID, Entrez_Gene_Id, …) and `symbol` (or Gene Symbol, Hugo_Symbol, …); lines before the
-            header that start with `#`, `^` or `!` are passed over.
+        path: Table with the columns `probe` (or ID, Entrez_Gene_Id, …) and `symbol` (or Gene Symbol, Hugo_Symbol, …);
+            lines before the header that start with `#`, `^` or `!` are skipped.
 
     Raises:
-        InputError: One of the columns is missing, or no symbol in it is a gene.
+        InputError: One of the columns is missing, or the symbols contain no known gene.
     """
     table = _annotation(Path(path))
     probe = next((name for name in _PROBE_COLUMNS if name in table.columns), None)
@@ -85,12 +86,12 @@ def read_probe_map(path: str | Path) -> ProbeMap:
 
 
 def is_series_matrix(table: TextTable) -> bool:
-    """Whether a table begins as GEO's series matrices do."""
+    """Whether a table begins like a GEO series matrix."""
     return table.columns[0].startswith("!")
 
 
 def open_series_matrix(path: Path) -> tuple[TextTable, str]:
-    """The table inside a GEO series matrix, and its platform.
+    """Find the table inside a GEO series matrix, and its platform.
 
     Raises:
         InputError: The file has no table.
@@ -109,14 +110,14 @@ def open_series_matrix(path: Path) -> tuple[TextTable, str]:
 
 
 def series_values(table: TextTable) -> tuple[TextTable, pd.DataFrame]:
-    """Header and rows of a series matrix, without its last line and the tabs that spreadsheets leave at line ends."""
+    """Read header and rows of a series matrix, without its end marker and the tabs that spreadsheets add to lines."""
     named = [name for name in table.columns if name]
     frame = read_rows(table, named, names=0)
     return replace(table, columns=named), frame[~frame.iloc[:, 0].astype(str).str.startswith("!")]
 
 
 def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platform: str | None = None) -> str:
-    """What to say of a table without gene names."""
+    """Message about a table without gene names, with the likely cause and what to do."""
     names = [str(name).strip() for name in rows if str(name).strip().lower() not in MISSING]
     if platform:
         return (
@@ -146,7 +147,7 @@ def unknown_names(path: Path, header: Sequence[str], rows: Sequence[str], platfo
 
 
 def _suffixes_of_genes(header: Sequence[str]) -> list[str]:
-    """Suffixes of columns that are genes without the suffix, as in `TP53_rnaseq`; the most frequent first."""
+    """Suffixes that turn genes into column names, such as `_rnaseq` in `TP53_rnaseq`, most frequent first."""
     ends = Counter(f"_{tail}" for name in header if (tail := str(name).rpartition("_")[2]) != name)
     found = []
     for suffix, count in ends.most_common(10):
@@ -157,7 +158,7 @@ def _suffixes_of_genes(header: Sequence[str]) -> list[str]:
 
 
 def _annotation(path: Path) -> TextTable:
-    """The header of an annotation; those of GEO begin with lines of `^` and `!`."""
+    """Read the header of an annotation; before it, files from GEO have lines that start with `^` or `!`."""
     with open_text(path) as text:
         skipped = 0
         for line in text:

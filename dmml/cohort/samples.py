@@ -1,4 +1,4 @@
-"""Which patient a sample is of: a map, a GDC sample sheet, or a TCGA barcode."""
+"""Assigns RNA samples to patients by a patient map, a GDC sample sheet or TCGA barcodes, and averages by patient."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ _NAME_COLUMNS = {*_SAMPLE_COLUMNS, *_PATIENT_COLUMNS}
 
 
 class Sample(NamedTuple):
-    """What is known of a sample."""
+    """Patient and tissue of a sample."""
 
     patient: str
     tissue: Tissue
 
 
 class PatientsOfSamples(NamedTuple):
-    """The patients that the rows of a table belong to."""
+    """Patients of the rows of a table of samples."""
 
     patients: list[str | None]
-    """patient of each sample; None for samples to leave out"""
+    """Patient of each sample; None for samples to leave out."""
     counts: dict[str, int]
-    """how many are left out, by reason"""
+    """{reason: number of samples left out}."""
     without_tumor: list[str]
-    """patients who have samples of normal tissue (or a cell line), but none of a tumor"""
+    """Patients who have samples of normal tissue (or a cell line), but none of a tumor."""
 
 
 def read_patient_map(path: Path) -> dict[str, Sample]:
-    """{sample: its patient} from a CSV `sample,patient_id` or a sample sheet of the GDC.
+    """Read {sample: patient and tissue} from a CSV `sample,patient_id` or a GDC sample sheet.
 
-    A file's sample goes by the file's name up to its first dot too, and by its barcode however that is spelled, where
-    these are of one patient. Normal tissue is recognised by the sheet's words and by every barcode in the row.
+    Besides its name in the table, a sample can be looked up by its file name up to the first dot and by its barcode in
+    any spelling, if these belong to one patient only. Normal tissue is recognised by the descriptions in the sheet and
+    by every barcode in the row.
 
     Raises:
-        InputError: A column is missing, or a sample is given to two patients.
+        InputError: A column or a value is missing, or a sample has two patients or two kinds of tissue.
     """
     table = open_table(path)
     sample, patient = _column(table, _SAMPLE_COLUMNS), _column(table, _PATIENT_COLUMNS)
@@ -62,7 +63,7 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
     rows[patient] = read_ids(table, rows[patient])
     rows[sample] = read_ids(table, rows[sample], patients=False)
     mapping: dict[str, Sample] = {}
-    others: dict[str, set[Sample]] = {}  # by other names of a sample
+    others: dict[str, set[Sample]] = {}  # {another name of a sample: samples that have it}
     for index, row in rows.iterrows():
         if row[sample] is None or row[patient] is None:
             raise InputError(
@@ -82,13 +83,13 @@ def read_patient_map(path: Path) -> dict[str, Sample]:
         for alias in (name, *(row[column] or "" for column in barcodes)):
             for spelling in spellings_of_barcode(alias.split(",")[0])[:1]:
                 others.setdefault(spelling, set()).add(own)
-    # In a table headed by alignments (/data/P1.bam), samples have the short names, so the map must hold these too.
+    # RNA tables whose columns are alignment files (/data/P1.bam) are read with short sample names: map these, too.
     short = dict(zip(names_of_columns(list(mapping)), mapping.values(), strict=True))
     return {other: own.pop() for other, own in others.items() if len(own) == 1} | short | mapping
 
 
 def tissue_columns(table: TextTable) -> tuple[list[str], list[str]]:
-    """Columns of a sample sheet that say what tissue a sample is of: in words, whatever they are called, and by a barcode."""
+    """Columns of a sample sheet that describe the tissue in words (under any name), and those that hold a barcode."""
     named = {name: _plain(name) for name in table.columns if table.columns.count(name) == 1}
     rows = read_rows(table, list(named))
     words = [
@@ -100,7 +101,7 @@ def tissue_columns(table: TextTable) -> tuple[list[str], list[str]]:
 
 
 def _column(table: TextTable, names: Sequence[str]) -> str | None:
-    """The first of several columns that a table has, in this spelling or else in another case (SAMPLE_ID)."""
+    """The first of several columns that the table has, spelled exactly or else in another case (SAMPLE_ID)."""
     exact = next((name for name in names if name in table.columns), None)
     plain = {_plain(name) for name in names}
     return exact or next((name for name in table.columns if _plain(name) in plain), None)
@@ -111,18 +112,18 @@ def _plain(name: str) -> str:
 
 
 def _both(first: Sample, second: Sample) -> str:
-    """Two samples by what they differ in."""
+    """Name two contradicting entries of a sample by their patients, or by their tissues if the patient is the same."""
     if first.patient != second.patient:
         return f"{first.patient} and {second.patient}"
     return f"{first.tissue.value} and {second.tissue.value}"
 
 
 def patients_of_samples(samples: list[str], mapping: Mapping[str, Sample] | None) -> PatientsOfSamples:
-    """The patient of each sample, and why samples are left out.
+    """Find the patient of each sample, and count the samples that are left out.
 
-    Normal tissue and controls (sample types 10 to 29) are left out, with a map and without one. Without a map, TCGA
-    barcodes are cut to the patient, and other names are patient ids. A patient with samples of a primary tumor is
-    described by these alone.
+    Normal tissue and controls (sample types 10 to 29) are left out, with or without a map. Without a map, TCGA barcodes
+    are cut to the patient, and other names are taken as patient ids. If a patient has samples of a primary tumor, the
+    other samples are left out.
 
     Raises:
         InputError: No sample is left.
@@ -144,7 +145,7 @@ def patients_of_samples(samples: list[str], mapping: Mapping[str, Sample] | None
 
 
 def _find(name: str, mapping: Mapping[str, Sample] | None) -> Sample | None:
-    """The sample of a name; None for one that the map lacks. Its barcode may say that it is normal where the map does not."""
+    """Look up a sample by its name; None if the map lacks it. A barcode of normal tissue overrides the map's tissue."""
     tissue, barcode = tissue_of([name]), find_barcode(name)
     if mapping is None:
         return Sample(barcode.patient if barcode else name, tissue)
@@ -169,14 +170,14 @@ def _nobody(samples: list[str], found: list[Sample | None], mapped: bool) -> str
 
 
 def without_values(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The table without patients of whom it has no number, and how many these are; they have no RNA.
+    """Drop patients without any value, since they have no RNA, and count them.
 
     Args:
         table: (patients × genes).
-        source: The table's name, for the message.
+        source: Name of the table in messages.
 
     Raises:
-        InputError: No patient has a number.
+        InputError: No patient has a value.
     """
     known = np.isfinite(table.to_numpy()).any(axis=1)
     if known.all():
@@ -187,14 +188,14 @@ def without_values(table: pd.DataFrame, source: str) -> tuple[pd.DataFrame, dict
 
 
 def average_patients(table: pd.DataFrame, patients: list[str]) -> tuple[pd.DataFrame, dict[str, int]]:
-    """One row a patient, in order of first appearance: samples of one patient are averaged.
+    """Average the samples of each patient, giving one row per patient in order of first appearance.
 
     Args:
         table: (samples × genes).
         patients: The patient of each row.
 
     Returns:
-        (patients × genes) float32 and the counts of patients with equal and with differing samples.
+        (patients × genes) float32, and the counts of patients whose samples were equal and of those that differed.
     """
     index = pd.Index(patients, dtype=object, name="patient_id")
     if not index.has_duplicates:

@@ -1,4 +1,4 @@
-"""The unit of an RNA table: found out or refused, and carried to the model's scale."""
+"""The scale of an RNA table: detected, or checked if stated, and converted to the scale of models."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from dmml.errors import InputError
 SCALES = ("tpm", "counts", "fpkm", "log2", "zscore")
 LINEAR = ("tpm", "counts", "fpkm")
 
-# Bounds of the detection. A table is named only where one scale fits and the others do not; else the user is asked.
-_TPM_TOTAL = (0.7e6, 1.2e6)  # a TPM table of coding genes alone keeps most of its million
+# Bounds of the detection. A scale is detected only if it fits and all others do not; otherwise the user must state it.
+_TPM_TOTAL = (0.7e6, 1.2e6)  # a TPM table of only the coding genes keeps most of the million
 _FPKM_TOTAL, _FPKM_SPREAD = (
     (0.05e6, 0.5e6),
     0.03,
-)  # sums of all genes; they differ from sample to sample, as TPM's do not
-_FPKM_GENES, _FPKM_MITOCHONDRIAL = 19_000, 10  # a table without them may be a part of one of TPM
+)  # sum over all genes, and its relative spread between samples, which TPM do not have
+_FPKM_GENES, _FPKM_MITOCHONDRIAL = 19_000, 10  # a table with fewer may be part of a TPM table
 _LOG2_MAXIMUM = (6.0, 25.0)  # microarrays end at 16, log2(TPM + 1) at 20; below 6 it may be log10
 _ZSCORE_MEAN, _ZSCORE_SD = 0.5, (0.5, 1.5)  # medians over genes, since single z-scores reach thousands
 _FEWEST_GENES, _FEWEST_SAMPLES = 20, 8
-_MIXED_GENES, _MIXED_GAP = 50, 20.0  # fewer genes, or groups of samples that lie nearer, say nothing
+_MIXED_GENES, _MIXED_GAP = 50, 20.0  # with fewer genes or a smaller gap between samples, the check is unreliable
 LOG_MAXIMUM = 25.0
-"""larger values are not logarithms of RNA"""
-_MANY_GENES = 200  # a linear table of so many genes has values above `LOG_MAXIMUM`
+"""Maximum of log-transformed RNA; larger values are not logarithms."""
+_MANY_GENES = 200  # linear tables with at least this many genes have values above `LOG_MAXIMUM`
 
 
 def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str | None:
-    """The scale of a table, or None where it cannot be told.
+    """Detect the scale of a table; None if it is ambiguous.
 
-    `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes centred on 0 with unit spread.
-    `fpkm`: of a whole transcriptome (by its genes' names), rows sum to less than half a million, and not all to the same;
-    FPKM of fewer genes cannot be told from a part of a TPM table. `log2`: non-negative with a maximum that no linear
-    table has, and not in whole numbers, which may be counts of few reads.
+    `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes are centred on 0 with unit spread.
+    `fpkm`: the names are those of a whole transcriptome, and rows sum to less than half a million, with different sums;
+    FPKM of fewer genes cannot be distinguished from part of a TPM table. `log2`: non-negative, with a maximum too low for
+    a linear table, and not all whole numbers, which may be counts of few reads.
 
     Args:
         values: (samples, genes), NaN where unknown.
-        genes: Their names, as the table has them; None where they are not known.
+        genes: Names of the genes as in the table; None if unknown.
     """
     known = values[np.isfinite(values)]
     if known.size == 0 or values.shape[1] < _FEWEST_GENES:
@@ -59,14 +59,14 @@ def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str 
 
 
 def _is_fpkm(totals: np.ndarray) -> bool:
-    """Whether samples sum to what FPKM sum to; those of eight are needed to see that they differ."""
+    """Whether the sums of the samples are typical of FPKM; at least eight samples are needed to see that they differ."""
     if len(totals) < _FEWEST_SAMPLES or not _FPKM_TOTAL[0] <= np.median(totals) <= _FPKM_TOTAL[1]:
         return False
     return bool(np.std(totals) >= _FPKM_SPREAD * np.mean(totals))
 
 
 def _is_whole(genes: Sequence[str]) -> bool:
-    """Whether names are those of a whole transcriptome, mitochondrial genes among them, which take much of the reads."""
+    """Whether names are those of a whole transcriptome, including mitochondrial genes, which take many of the reads."""
     if len(genes) < _FPKM_GENES:
         return False
     symbols = {symbol for symbol in name_genes(list(genes))[0] if symbol}
@@ -75,7 +75,7 @@ def _is_whole(genes: Sequence[str]) -> bool:
 
 
 def is_centred(values: np.ndarray) -> bool:
-    """Whether most genes have mean 0 and standard deviation 1, whatever a few do; 500 genes tell as much as all."""
+    """Whether the typical gene has mean 0 and standard deviation 1, judged by medians over about 500 genes."""
     values = values[:, np.isfinite(values).any(axis=0)]
     values = values[:, :: max(1, values.shape[1] // 500)]
     with np.errstate(invalid="ignore"):
@@ -85,12 +85,12 @@ def is_centred(values: np.ndarray) -> bool:
 
 
 def refuse_mixed(values: np.ndarray, source: str, samples: Sequence[str] | None = None) -> None:
-    """Refuse a table whose samples are on different scales, with the samples and values that show it.
+    """Refuse a table whose samples are on different scales; the message names samples and values that show it.
 
     Args:
         values: (samples, genes).
-        source: The table's name, for the message.
-        samples: Names of the rows.
+        source: Name of the table in messages.
+        samples: Names of the rows, for the message.
 
     Raises:
         InputError: Some samples look logarithmic and some linear, some centred and some not, or some are whole numbers.
@@ -131,10 +131,10 @@ def check_varied(values: np.ndarray, source: str) -> None:
 
     Args:
         values: (samples, genes).
-        source: The table's name, for the message.
+        source: Name of the table in messages.
 
     Raises:
-        InputError: It holds no number, or the same number everywhere.
+        InputError: The table holds no number, or the same number everywhere.
     """
     known = values[np.isfinite(values)]
     if known.size == 0:
@@ -150,17 +150,17 @@ def settle_scale(
     samples: Sequence[str] | None = None,
     genes: Sequence[str] | None = None,
 ) -> str:
-    """The stated scale if the values allow it, else the detected one.
+    """Check the stated scale against the values, or detect it if none is stated.
 
     Args:
         values: (samples, genes).
-        stated: What the user said, or None.
-        source: The table's name, for the message.
-        samples: Names of the rows, for the message.
-        genes: Names of the columns, by which a whole transcriptome is known.
+        stated: Scale stated by the user, or None.
+        source: Name of the table in messages.
+        samples: Names of the rows, for messages.
+        genes: Names of the columns, which show whether the table holds a whole transcriptome.
 
     Raises:
-        InputError: The scale is unknown, differs between samples, or the values contradict what was stated.
+        InputError: The scale is unknown, differs between samples, or is contradicted by the values.
     """
     check_varied(values, source)
     known = values[np.isfinite(values)]
@@ -181,7 +181,7 @@ def settle_scale(
 
 
 def evidence(values: np.ndarray) -> str:
-    """What the detection looks at, in words: range, sums, shares of negative and of whole numbers, spread of genes."""
+    """Describe the evidence for the scale: range, shares of negative and of whole numbers, sums, distance of genes from 0."""
     known = values[np.isfinite(values)]
     total = np.median(np.nansum(values, axis=1))
     centre = np.median(np.abs(np.nanmedian(values[:, np.isfinite(values).any(axis=0)], axis=0)))
@@ -212,21 +212,24 @@ def _refuse_contradiction(values: np.ndarray, known: np.ndarray, stated: str, so
 
 
 def _looks_logarithmic(values: np.ndarray, known: np.ndarray) -> bool:
-    """Whether no value of many genes is as high as linear ones come; whole numbers may be counts of few reads."""
+    """Whether values are too low for a linear scale with many genes; whole numbers are not, since reads may be few."""
     many = values.shape[1] >= _MANY_GENES and known.max() <= LOG_MAXIMUM
     return bool(many and not np.all(known == np.rint(known)))
 
 
 def to_model_scale(values: np.ndarray, scale: str) -> np.ndarray:
-    """Linear scales as log2(x + 1), counts per million first; log2 and z-scores as they are.
+    """Convert linear scales to log2(x + 1), counts to counts per million before; log2 and z-scores are unchanged.
 
     Args:
-        values: (samples, genes); for counts all genes measured, since their sum is the library size.
+        values: (samples, genes); counts need all measured genes, since their sum is the library size.
         scale: One of `SCALES`.
+
+    Returns:
+        (samples, genes) float32.
     """
     if scale not in LINEAR:
         return values.astype(np.float32)
-    # Background subtraction leaves small negative TPM; there is no less than nothing.
+    # Background subtraction leaves small negative TPM, which become 0.
     linear = np.maximum(values.astype(np.float64), 0.0)
     if scale == "counts":
         total = np.nansum(linear, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A cohort as the data section of a config names it: clinical table, RNA, gene sets and split, read and joined."""
+"""Reads a cohort from the data section of a config: clinical table, RNA, gene sets and split, joined into one."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from dmml.errors import InputError
 
 
 def read_cohort(section: Mapping[str, Any]) -> Cohort:
-    """Read what a config's data section names.
+    """Read the cohort that a config's data section names.
 
     Args:
         section: `clinical`, and optionally `name`, `patient_id`, `slide_id`, `site`, `outcome`, `covariates`,
-            `expression`, `gene_sets`, `features` (only looked for), `split`, `fold`, and `also`: further sections, whose
-            cohorts are joined to this one; other keys are not read here.
+            `expression`, `gene_sets`, `features` (only its existence is checked), `split`, `fold`, and `also`: further
+            sections, whose cohorts are joined to this one. Other keys are ignored.
 
     Raises:
-        InputError: Files are missing (all of them in one message, each with the option that names it), neither
-            expression nor features is named, RNA and clinical table share no patient, or a reader refuses.
+        InputError: Files are missing (one message lists all of them with the options that name them), neither
+            expression nor features is named, RNA and clinical table share no patient, or a file is refused by its reader.
     """
     refuse_missing(section)
     if section.get("also"):
@@ -54,7 +54,7 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
     fold = int(section.get("fold") or 0)
     parts = None if split is None else _read_or_make_split(split, clinical)
     if parts is not None:
-        parts.fold(fold)  # a fold out of range is refused before the RNA is read
+        parts.fold(fold)  # refuses an invalid fold before the RNA is read
     lists, preset = split_preset(section.get("gene_sets"))
     gene_sets = read_gene_sets(lists)
     expression = read_expression(section["expression"]) if section.get("expression") else None
@@ -67,10 +67,10 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
 
 
 def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
-    """RNA under the ids of the clinical table, which may have `1040` where the RNA has `1040.0`.
+    """Rename the patients of the RNA to the ids of the clinical table, which may have `1040` where the RNA has `1040.0`.
 
     Raises:
-        InputError: The RNA is of other patients, or of the same patients under ids that are damaged or spelled differently.
+        InputError: The ids of the RNA are damaged or spelled differently, or no patient is in the clinical table.
     """
     check_damaged("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
     matched = match_ids_once(expression.patients, clinical.patients.index, "expression")
@@ -91,7 +91,7 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
 
 
 def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A further section with what all cohorts share; folds that a rule deals are dealt in each by the same rule."""
+    """Complete a further section with the options that all cohorts share, including the rule by which folds are made."""
     shared = {key: first.get(key) for key in ("gene_sets", "fold")}
     split = other.get("split")
     if split is None and isinstance(first.get("split"), Mapping):
@@ -101,7 +101,7 @@ def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, A
 
 
 def _site_column(split: Any, default: str | None) -> str | None:
-    """The site's column: the one that the split names, else the section's."""
+    """Name of the site column: the one that the split names, else the section's."""
     site = split.get("site") if isinstance(split, Mapping) else None
     return site if isinstance(site, str) else default
 

@@ -1,4 +1,4 @@
-"""What separates the fields of a text table: a tab, semicolon, comma or bar, or the spaces of R."""
+"""Detects the separator of a text table: a tab, semicolon, comma or bar, or the spaces of R."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import csv
 from collections.abc import Sequence
 
 SEPARATORS = ("\t", ";", ",", "|")
-"""In order of preference, where a table reads equally well with two of them"""
+"""Separators in order of preference, for tables that fit two of them equally well."""
 
 
 def separator_of(header: str, following: Sequence[str] = ()) -> str:
-    """The separator with which the header and the lines after it have the same number of fields.
+    """Find the separator with which the header and the lines after it have the same number of fields.
 
     A header such as `note (a, b, c)` has more commas than tabs, so the header alone is not enough to decide. Spaces
     are considered only where the header has none of the other separators.
 
     Args:
-        header: The header's line.
+        header: Line of the header.
         following: Lines after it; a few are enough.
 
     Raises:
@@ -26,7 +26,7 @@ def separator_of(header: str, following: Sequence[str] = ()) -> str:
     candidates = [separator for separator in SEPARATORS if separator in header]
     if not candidates:
         return " " if _is_spaced(header, rows) else ","
-    # `max` takes the first of equals.
+    # `max` returns the first of equal candidates, so the order of `SEPARATORS` counts.
     return max(
         candidates,
         key=lambda separator: (
@@ -38,7 +38,7 @@ def separator_of(header: str, following: Sequence[str] = ()) -> str:
 
 
 def _is_spaced(header: str, rows: Sequence[str]) -> bool:
-    """Whether a table is one of R's, separated by single spaces, and not a single column of two words."""
+    """Whether a table is separated by single spaces, as R writes it, and not a single column of two words."""
     names = split_line(header, " ")
     width = len(names)
     several = "" not in names[1:] and (width > 2 or (width == 2 and '"' in header))
@@ -46,12 +46,12 @@ def _is_spaced(header: str, rows: Sequence[str]) -> bool:
 
 
 def split_line(line: str, separator: str) -> list[str]:
-    """Fields of a line, of which those in quotes may hold the separator."""
+    """Split a line into fields; a field in quotes may contain the separator."""
     return next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])
 
 
 def _agreement(header: str, rows: Sequence[str], separator: str) -> float:
-    """Mean over the rows of 1 for as many fields as the header and 0.5 for one more (R's row names)."""
+    """Mean score of the rows: 1 for as many fields as the header, 0.5 for one more (R's row names), else 0."""
     width = len(split_line(header, separator))
     scores = [{width: 1.0, width + 1: 0.5}.get(len(split_line(row, separator)), 0.0) for row in rows]
     return sum(scores) / len(scores) if scores and width > 1 else 0.0

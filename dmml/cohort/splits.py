@@ -1,4 +1,4 @@
-"""Splits that others made: a CSV of folds, folders of `splits_<k>.csv`, CLAM's forms."""
+"""Reads existing splits (a CSV of folds, folders of `splits_<k>.csv`, CLAM's formats) and carves validation sets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _PARTS = ("train", "val", "test")
 
 @dataclass
 class Fold:
-    """Patients of one fold, each in one part."""
+    """Patients of one fold; no patient is in two parts."""
 
     train: list[str]
     test: list[str]
-    """the outer test"""
+    """Outer test patients."""
     validation: list[str] | None = None
-    """the inner validation where the source names one; else it is carved from `train`"""
+    """Inner validation patients if the source names them; otherwise they are carved from `train`."""
 
 
 @dataclass
@@ -37,35 +37,38 @@ class Split:
     folds: dict[int, Fold]
     source: str
     unknown: list[str] = field(default_factory=list)
-    """ids of the source that are no patient (or slide) of the clinical table"""
+    """Ids of the source that are not patients (or slides) of the clinical table."""
     unused: list[str] = field(default_factory=list)
-    """patients of the clinical table that are in no fold"""
+    """Patients of the clinical table that are in no fold."""
     by_site: bool = False
-    """whether sites are kept whole, so that the inner validation keeps them whole too"""
+    """Whether sites are kept whole; if so, the inner validation keeps them whole, too."""
 
     def fold(self, k: int) -> tuple[list[str], list[str]]:
-        """Patients to train on and to test on in fold k.
+        """Training patients (including validation patients that the source names) and test patients of fold k.
 
         Raises:
-            InputError: There is no fold k.
+            InputError: The split has no fold k.
         """
         chosen = self[k]
         return [*chosen.train, *(chosen.validation or [])], chosen.test
 
     def __getitem__(self, k: int) -> Fold:
-        """Fold k with its parts."""
+        """Get fold k, or raise an InputError if the split has no such fold."""
         if k not in self.folds:
             raise InputError(f"fold: {k}; {self.source} has the folds {', '.join(map(str, sorted(self.folds)))}")
         return self.folds[k]
 
 
 def split_of_folds(folds: pd.Series, source: str, by_site: bool = False) -> Split:
-    """A split in which each fold in turn is the outer test.
+    """Make a split in which each fold in turn is the outer test.
 
     Args:
-        folds: patient id → fold, as `make_folds` gives it.
-        source: What messages call it.
-        by_site: Whether sites are whole.
+        folds: Fold of each patient id, as from `make_folds`.
+        source: Name of the split in messages.
+        by_site: Whether sites are kept whole.
+
+    Raises:
+        InputError: There is only one fold.
     """
     numbers = sorted(int(k) for k in folds.unique())
     if len(numbers) < 2:
@@ -80,11 +83,11 @@ def read_split(path: str | Path, clinical: Clinical) -> Split:
     Args:
         path: A CSV `patient_id,fold`; or a folder of `splits_<k>.csv` (or one such file) with columns `train,val` of ids
             (`val` is the outer test), or CLAM's `train,val,test` of ids or of True and False.
-        clinical: The cohort; slide ids in the files become their patients.
+        clinical: Clinical data of the cohort; slide ids in the files are replaced by their patients.
 
     Raises:
-        InputError: A patient is in two folds, or in two parts of one fold; a file is missing or of no known form; or it
-            shares no patient with the clinical table.
+        InputError: A patient is in two folds, or in two parts of one fold; a file is missing or has no known format; or
+            a part of a fold has no patient of the clinical table.
     """
     path = Path(path)
     if path.is_dir():
@@ -104,17 +107,20 @@ def read_split(path: str | Path, clinical: Clinical) -> Split:
 def carve_validation(
     clinical: Clinical, train: Sequence[str], folds: int = 5, seed: int = 0, site: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Carve an inner validation, one stratified fold of several, from training patients.
+    """Carve an inner validation set, one of several stratified folds, from the training patients.
 
     Args:
-        clinical: The cohort.
+        clinical: Clinical data of the cohort.
         train: Training patients of the outer fold.
-        folds: The validation gets 1/folds of them.
-        seed: Of the shuffling.
-        site: Keep sites whole, where there are enough of them.
+        folds: Number of folds; the validation set gets 1/folds of the patients.
+        seed: Seed of the shuffling.
+        site: Keep sites whole if there are enough of them.
 
     Returns:
         (training, validation) patient ids.
+
+    Raises:
+        InputError: There are fewer training patients than folds.
     """
     if len(train) < folds:
         raise InputError(
@@ -127,17 +133,17 @@ def carve_validation(
 def deal_training_patients(
     clinical: Clinical, train: Sequence[str], folds: int, seed: int = 0, site: bool = False
 ) -> pd.Series:
-    """Inner folds of the training patients of an outer fold, stratified.
+    """Assign the training patients of an outer fold to stratified inner folds.
 
     Args:
-        clinical: The cohort.
+        clinical: Clinical data of the cohort.
         train: Training patients of the outer fold, at least as many as folds.
-        folds: How many.
-        seed: Of the shuffling.
-        site: Keep sites whole, where there are enough of them.
+        folds: Number of inner folds.
+        seed: Seed of the shuffling.
+        site: Keep sites whole if there are enough of them.
 
     Returns:
-        As `make_folds`.
+        The same as `make_folds`.
     """
     if site:
         known = clinical.patients["site"].loc[list(train)] if "site" in clinical.patients else pd.Series(dtype=object)
@@ -146,7 +152,7 @@ def deal_training_patients(
 
 
 def _split_files(folder: Path) -> dict[int, Path]:
-    """{k: splits_<k>.csv}; CLAM's boolean twins are read only where the plain file is missing."""
+    """Find {k: splits_<k>.csv}; CLAM's boolean variants are used only if the plain file is missing."""
     files: dict[int, Path] = {}
     for file in sorted(folder.glob("splits_*.csv")):
         number = re.fullmatch(r"splits_(\d+)(_bool)?", file.stem)
@@ -180,7 +186,7 @@ def _read_folds(table: TextTable, clinical: Clinical) -> pd.Series:
 
 
 def _read_parts(path: Path, table: TextTable, clinical: Clinical) -> Fold:
-    """One fold from columns of ids, or of True and False beside ids in the first column."""
+    """Read one fold from columns of ids, or from columns of True and False with ids in the first column."""
     parts = [part for part in _PARTS if part in table.columns]
     if "train" not in parts or len(parts) < 2:
         raise InputError(
@@ -205,7 +211,7 @@ def _read_parts(path: Path, table: TextTable, clinical: Clinical) -> Fold:
 
 
 def _patients_of(clinical: Clinical, ids: pd.Series) -> pd.Series:
-    """The patient of each id of a patient or a slide; other ids stay as they are."""
+    """Replace patient or slide ids by the patient ids of the clinical table; other ids are unchanged."""
     patients = set(clinical.patients.index)
     owner = {slide: patient for patient, slides in clinical.slides.items() for slide in slides}
     names = {name: slide_stem(name) for name in ids.dropna().unique()}
@@ -222,7 +228,10 @@ def _patients_of(clinical: Clinical, ids: pd.Series) -> pd.Series:
 
 
 def _refuse_repeated_tests(split: Split, files: dict[int, Path]) -> None:
-    """Cross-validation tests each patient once; repeated random splits (with an own validation) may test it again."""
+    """Refuse patients who are tested in several folds of a cross-validation.
+
+    Folds with a separate validation set are exempt, since they are repeated random splits.
+    """
     tested: dict[str, int] = {}
     for k, fold in split.folds.items():
         for who in fold.test if fold.validation is None else []:
@@ -233,7 +242,7 @@ def _refuse_repeated_tests(split: Split, files: dict[int, Path]) -> None:
 
 
 def _known_only(split: Split, clinical: Clinical) -> Split:
-    """Leave out ids that the clinical table lacks, and say how many they are."""
+    """Drop ids that the clinical table lacks, and record them and the unused patients in the split."""
     known = set(clinical.patients.index)
     mentioned: dict[str, None] = {}
 
@@ -258,13 +267,13 @@ def _known_only(split: Split, clinical: Clinical) -> Split:
 
 
 def _check_parts(split: Split, k: int, known: Fold, clinical: Clinical) -> None:
-    """Refuse a fold of which a part has no patient of the clinical table.
+    """Refuse a fold that has a part without patients of the clinical table.
 
     Args:
-        split: As read from its source.
-        k: The fold.
-        known: The fold's patients of the clinical table.
-        clinical: The cohort.
+        split: Split as read from its source.
+        k: Number of the fold.
+        known: The fold, restricted to patients of the clinical table.
+        clinical: Clinical data of the cohort.
     """
     for part, name in (("train", "training"), ("validation", "validation"), ("test", "test")):
         listed = getattr(split.folds[k], part)

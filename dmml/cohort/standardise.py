@@ -1,4 +1,4 @@
-"""Genes on a common footing: mean and spread of training patients, robust to the outliers of published tables."""
+"""Standardises genes by the mean and standard deviation of training patients, robust to outliers in published tables."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import pandas as pd
 from dmml.errors import InputError
 
 CLIP = 3.0
-"""Standardised values are held to ± this: some published z-scores reach 7,377."""
+"""Standardised values are clipped to ± this value: some published z-scores reach 7,377."""
 FAR = 2.0
-"""Training standard deviations from the training mean beyond which the median gene tells of another platform."""
+"""Shift of the median gene, in training standard deviations, above which RNA is assumed to be of another platform."""
 FEWEST_WITHIN = 30
-"""patients that a cohort needs to be standardised within itself"""
+"""Minimum number of patients for standardising a cohort within itself."""
 _TAILS = (0.01, 0.99)
-_FENCE = 5.0  # robust standard deviations from the median beyond which a value does not shape the statistics
+_FENCE = 5.0  # values are clipped to this many robust standard deviations from the median before fitting
 
 
 @dataclass(frozen=True)
 class GeneStatistics:
-    """Mean and standard deviation a gene, in plain lists so that a checkpoint can keep them."""
+    """Mean and standard deviation of each gene, in plain lists so that a checkpoint can store them."""
 
     genes: list[str]
     mean: list[float]
     std: list[float]
-    """1 where the gene is constant"""
+    """Standard deviations; 1 for constant genes."""
     scale: str
-    """scale of the table they come from; a table on another scale does not fit"""
+    """Scale of the table that the statistics come from; they do not apply to tables on another scale."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings."""
+        """The statistics as a dict of plain lists and strings."""
         return asdict(self)
 
     @classmethod
@@ -43,11 +43,11 @@ class GeneStatistics:
 
 
 def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> GeneStatistics:
-    """Statistics of genes over patients, of values drawn in to the 1st and 99th percentile and to ± 5 robust SD.
+    """Fit the statistics of genes over patients, after clipping to the 1st and 99th percentile and to ± 5 robust SD.
 
     Args:
-        values: (training patients × genes) on the model's scale, see `model_values`; NaN is left out.
-        genes: Which genes, in which order.
+        values: (training patients × genes) on the model's scale, see `model_values`; NaN is ignored.
+        genes: Genes to fit, in the order of the result.
         scale: Scale of the table.
 
     Raises:
@@ -62,13 +62,13 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
         raise InputError(
             "no training patient has RNA; check that the RNA table and the clinical table share patient ids"
         )
-    # One layout in memory, whatever the table's: sums then run in one order, and agree to the last bit.
+    # A contiguous copy makes sums independent of the table's memory layout, so that they agree to the last bit.
     x = np.ascontiguousarray(values[list(genes)].to_numpy(np.float64))
     quantile = np.nanquantile if np.isnan(x).any() else np.quantile
     with np.errstate(all="ignore"):
         low, median, high = quantile(x, [_TAILS[0], 0.5, _TAILS[1]], axis=0)
         spread = 1.4826 * quantile(np.abs(x - median), 0.5, axis=0)
-        fence = np.where(spread > 0, _FENCE * spread, np.inf)  # most patients equal: the tails alone must do
+        fence = np.where(spread > 0, _FENCE * spread, np.inf)  # spread 0: most patients are equal
         x = np.clip(x, np.maximum(low, median - fence), np.minimum(high, median + fence))
         known = np.isfinite(x)
         count = np.maximum(known.sum(axis=0), 1)
@@ -79,14 +79,14 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
 
 
 def refuse_within_training(how: str, stage: str) -> None:
-    """Refuse to standardise within the cohort in a fit, whose training patients are the reference for other cohorts.
+    """Refuse to standardise within the cohort during a fit, since its training patients are the reference for others.
 
     Args:
         how: `training` or `within_cohort`.
         stage: `fit`, `validate`, `test` or `predict`.
 
     Raises:
-        InputError: See above.
+        InputError: `how` is not `training` in the stage `fit` or `validate`.
     """
     if how != "training" and stage in ("fit", "validate"):
         raise InputError(f"data.standardise: {how} is for test and predict; leave it out of {stage}")
@@ -95,15 +95,15 @@ def refuse_within_training(how: str, stage: str) -> None:
 def statistics_within(
     values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression"
 ) -> GeneStatistics:
-    """Statistics of a tested cohort's own patients, for a table of another platform than the training patients'.
+    """Fit the statistics of a tested cohort, for RNA of another platform than that of the training patients.
 
-    This is transductive: a patient's values then depend on the other patients tested.
+    This is transductive: a patient's standardised values then depend on the other tested patients.
 
     Args:
         values: (all patients of the cohort with RNA × genes) on the model's scale.
-        statistics: Of the training patients; genes that the table lacks keep theirs.
+        statistics: Statistics of the training patients; they remain in use for genes that the table lacks.
         scale: Scale of the table.
-        source: What the message calls it.
+        source: Name of the table in messages.
 
     Raises:
         InputError: Fewer than 30 patients have RNA, or more than half of the genes are absent.
@@ -122,19 +122,19 @@ def statistics_within(
 
 
 def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression") -> np.ndarray:
-    """Standardise: z = (x − mean) / std, held to ±3; genes or values that are not there are 0, the training mean.
+    """Standardise genes: z = (x − mean) / std, clipped to ±3; missing genes and values become 0, the training mean.
 
     Args:
-        values: (patients × genes) on the model's scale, any order of genes.
-        statistics: Of the training patients.
+        values: (patients × genes) on the model's scale, with genes in any order.
+        statistics: Statistics of the training patients.
         scale: Scale of the table.
-        source: What the message calls the table.
+        source: Name of the table in messages.
 
     Returns:
         (patients, genes of the statistics) float32.
 
     Raises:
-        InputError: The scale is another than in training, or more than half of the genes are absent.
+        InputError: The scale differs from that of training, or more than half of the genes are absent.
     """
     check_fit(values.columns, statistics, scale, source)
     z = z_scores(values, statistics)
@@ -142,7 +142,7 @@ def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, so
 
 
 def z_scores(values: pd.DataFrame, statistics: GeneStatistics) -> np.ndarray:
-    """(patients, genes of the statistics) float64 (x − mean) / std without clipping, NaN where a value is not known."""
+    """Compute (x − mean) / std without clipping: (patients, genes of the statistics) float64, NaN where x is unknown."""
     columns = values.columns.get_indexer(statistics.genes)
     x = values.to_numpy()[:, columns].astype(np.float64)
     x[:, columns < 0] = np.nan
@@ -150,14 +150,14 @@ def z_scores(values: pd.DataFrame, statistics: GeneStatistics) -> np.ndarray:
 
 
 def median_shift(values: pd.DataFrame, statistics: GeneStatistics) -> float:
-    """How far the typical gene of a cohort lies from training: the median over genes of |median − mean| / std.
+    """Shift of a cohort's typical gene from training: the median over genes of |median − mean| / std.
 
     Args:
         values: (patients × genes) on the model's scale.
-        statistics: Of the training patients.
+        statistics: Statistics of the training patients.
 
     Returns:
-        In training standard deviations; NaN where no gene is known.
+        Shift in training standard deviations; NaN if no gene has a known value.
     """
     columns = values.columns.get_indexer(statistics.genes)
     x = values.to_numpy(np.float64)[:, columns[columns >= 0]]
@@ -169,10 +169,10 @@ def median_shift(values: pd.DataFrame, statistics: GeneStatistics) -> float:
 
 
 def check_fit(genes: Collection[str], statistics: GeneStatistics, scale: str, source: str = "expression") -> list[str]:
-    """The genes of the statistics that a table lacks; refuses a table that does not fit.
+    """Check that the statistics apply to a table, and list the genes that it lacks.
 
     Raises:
-        InputError: The scale is another than in training, or more than half of the genes are absent.
+        InputError: The scale differs from that of training, or more than half of the genes are absent.
     """
     if scale != statistics.scale:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Gene quantifications of the GDC: one STAR-counts file a sample."""
+"""Reads gene quantifications of the GDC: one STAR-counts file per sample."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _ENDINGS = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
 
 @dataclass
 class StarCounts:
-    """One sample."""
+    """Gene values of one sample, read from its STAR-counts file."""
 
     sample: str
-    """file name up to its first dot"""
+    """File name up to its first dot."""
     values: pd.Series
-    """indexed by gene symbol, each once, float64"""
+    """float64, indexed by unique gene symbols."""
     notes: dict[str, int]
-    """how many rows were merged or dropped, by reason"""
+    """{reason: number of rows that were merged or dropped}."""
     genes: GeneAccount
-    """which: renamed, merged or without a symbol; those of other gene types are told by their type"""
+    """Genes that were renamed, merged, or dropped without a symbol; those dropped for their gene type are not listed."""
 
 
 def is_star_counts(path: Path) -> bool:
-    """Whether a file begins like a STAR-counts file (its comment line, or its header)."""
+    """Whether a file begins like a STAR-counts file of the GDC (its comment line, if any, and its header)."""
     if not path.name.lower().endswith(_ENDINGS):
         return False
     try:
@@ -51,26 +51,26 @@ def is_star_counts(path: Path) -> bool:
 
 
 def find_star_counts(folder: Path) -> tuple[list[Path], int]:
-    """STAR-counts files anywhere under a folder (gdc-client makes a folder a file), sorted, and how many are not."""
+    """Find STAR-counts files in a folder and its subfolders (gdc-client makes one per file), and count the other files."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     found = [path for path in files if is_star_counts(path)]
     return found, len(files) - len(found)
 
 
 def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) -> StarCounts:
-    """Read one file; the counting summary (`N_…`) is no gene, and rows of one symbol are summed.
+    """Read one file; the counting summary (`N_…`) is dropped, and rows of one symbol are summed.
 
-    Pseudo-autosomal genes stand twice, the copy on Y marked `_PAR_Y`, and some symbols cover several Ensembl ids:
-    all of these are transcripts of one name, so their TPM add up. A row without a name takes the index's symbol.
+    Pseudo-autosomal genes have two rows, the one on Y marked `_PAR_Y`, and some symbols have several Ensembl ids. Their
+    transcripts share one name, so their TPM add up. For a row without a name, the symbol is looked up in the index.
 
     Args:
         path: The file.
-        scale: `tpm`, `counts` or `fpkm`: which column is read.
-        all_genes: Keep every gene. Else genes of proteins and of immune receptors stay (and those of the shipped sets):
-            a third of the 60,000, and all that gene sets usually name.
+        scale: Which values to read: `tpm`, `counts` or `fpkm`.
+        all_genes: Keep every gene. Otherwise only protein-coding genes, genes of immune receptors and those of the
+            shipped sets are kept: a third of the 60,000, and all that gene sets usually name.
 
     Raises:
-        InputError: The file lacks the column, is cut off, or has a value that is no number.
+        InputError: The file lacks the column, is truncated, or has a value that is not a number.
     """
     if scale not in COLUMNS:
         raise InputError(f"{path}: STAR-counts files give {', '.join(COLUMNS)}, not {scale}; change --scale")
@@ -120,7 +120,7 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
 
 
 def _account(rows: pd.DataFrame, symbols: list[str | None]) -> GeneAccount:
-    """By Ensembl id, since names repeat; a renamed gene by its name."""
+    """List dropped and merged genes by Ensembl id, since names repeat, and renamed genes by name."""
     members: dict[str, list[str]] = {}
     account = GeneAccount()
     for identifier, name, symbol in zip(rows["gene_id"], rows["gene_name"], symbols, strict=True):
@@ -140,10 +140,14 @@ def _shipped_genes() -> frozenset[str]:
 
 
 def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int], GeneAccount]:
-    """Samples side by side: (samples × genes) float32, genes that all have; the largest count of each note, and the names.
+    """Combine samples into one table.
+
+    Returns:
+        (samples × genes) float32 with the genes that all samples have; the maximum of each note over the samples; and the
+        genes that were renamed, merged or dropped in any sample.
 
     Raises:
-        InputError: Two files give one sample name, or no gene is in all of them.
+        InputError: Two files have the same sample name, or no gene is in all of them.
     """
     columns: dict[str, pd.Series] = {}
     notes: dict[str, int] = {}
@@ -156,7 +160,7 @@ def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, d
         columns[sample.sample] = sample.values.astype("float32")
         for reason, count in sample.notes.items():
             notes[reason] = max(notes.get(reason, 0), count)
-        if sample.genes not in accounts[-1:]:  # files of one gene model tell the same
+        if sample.genes not in accounts[-1:]:  # equal for files of one gene model
             accounts.append(sample.genes)
     table = pd.DataFrame(columns).T
     complete = table.dropna(axis=1)

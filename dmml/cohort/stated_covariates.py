@@ -1,4 +1,4 @@
-"""What a config states about clinical covariates: their names, and the order of their levels."""
+"""Parses the `covariates` option of a config: the names of clinical covariates and the order of their levels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _FORM = "give a column's name, {name: stage, levels: [I, II, III]}, or {name: co
 
 
 def parse_covariates(given: Sequence[str | Mapping[str, Any]] | None) -> dict[str, tuple[str, ...] | None]:
-    """Names of covariates, and what the config states about their levels.
+    """Parse the covariates of a config.
 
     Args:
         given: Names, or `{name: stage, levels: [I, II, III, IV]}` from the lowest to the highest level, or
-            `{name: code, ordered: false}` for levels that have no order although they are numbers or spelled like a scale.
+            `{name: code, ordered: false}` for levels without order that are numbers or spelled like a scale.
 
     Returns:
-        {name: levels in order; () for levels without order; None where nothing is stated}.
+        {name: levels in order; () for levels without order; None where the config states no levels}.
 
     Raises:
         InputError: An entry has another form, a name or a level occurs twice, or there are fewer than two levels.
@@ -34,7 +34,7 @@ def parse_covariates(given: Sequence[str | Mapping[str, Any]] | None) -> dict[st
 
 
 def without_decimals(word: str) -> str:
-    """A whole number without its decimals, any other word as it is: tables write the code 2 as `2.0`, too."""
+    """Remove the decimals of a whole number, since tables may write the code 2 as `2.0`; other words are unchanged."""
     return word.partition(".")[0] if re.fullmatch(r"[+-]?\d+\.0+", word) else word
 
 

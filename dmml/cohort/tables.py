@@ -1,4 +1,7 @@
-"""Text tables as hospitals and portals give them: CSV, TSV, zipped or gzipped, with comment lines and missing words."""
+"""Reads text tables from hospitals and portals: CSV or TSV, zipped or gzipped, with comments and words for missing values.
+
+The header is read first (`open_table`), the rows later (`read_rows`).
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ from dmml.cohort.other_files import no_table, not_text
 from dmml.cohort.separator import separator_of, split_line
 from dmml.errors import InputError
 
-# What the tables of GDC, cBioPortal, Xena, R and pandas write where a value is not known; compared in lower case.
-# "unknown" and "none" are left out: a label column may mean them.
+# Words for unknown values in tables of GDC, cBioPortal, Xena, R and pandas, in lower case.
+# "unknown" and "none" are left out, since they may be classes in a label column.
 MISSING = frozenset(
     "|na|n/a|nan|null|<na>|#n/a|--|'--|.|?|not reported|not available|not applicable"
     "|[not available]|[not applicable]|[not evaluated]|[unknown]|[discrepancy]|[completed]|[pending]".split("|")
@@ -33,30 +36,31 @@ MISSING = frozenset(
 _SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # tells Excel the separator
 _OPEN_QUOTE = re.compile(r'(?:^|[\t;,| ])"[^"]*$')
 _MAX_HEADER_LINES = 20
-_LINES_TO_COMPARE = 5  # compared with the header to find the separator
+_LINES_TO_COMPARE = 5  # rows that are compared with the header to find the separator
 
 
 @dataclass
 class TextTable:
-    """A text table whose header was read."""
+    """A text table whose header has been read."""
 
     path: Path
     separator: str
     header_line: int
-    """number of the header's line in the file, from 1"""
+    """Line number of the header in the file, from 1."""
     columns: list[str]
 
     def line_of(self, index: int) -> int:
-        """Line in the file of the row with this index in a frame from `read_rows`."""
+        """Line number in the file of the row that has this index in a frame from `read_rows`."""
         return self.header_line + 1 + index
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """Open a text file, `.gz` or a `.zip` of one file, in UTF-8, or in the UTF-16 of spreadsheets' "Unicode text".
+    """Open a text file, a `.gz` or a `.zip` of one file, in UTF-8 or in UTF-16, the "Unicode text" of spreadsheets.
 
     Raises:
-        InputError: There is no such file, or it is not what its ending says, or no text.
+        InputError: The file does not exist or cannot be read, its compression does not match its ending, or it is not
+            text.
     """
     try:
         with _open_bytes(path) as raw:
@@ -93,10 +97,10 @@ def _open_bytes(path: Path) -> io.BufferedReader | gzip.GzipFile | zipfile.ZipEx
 
 
 def open_table(path: str | Path) -> TextTable:
-    """Read a table's header: its separator (see `separator_of`), where it stands and its column names.
+    """Read a table's header: its separator (see `separator_of`), its line and its column names.
 
-    Lines before the header that start with `#`, and Excel's `sep=;`, are skipped. A header one name shorter than the rows (as R
-    writes row names) gets an empty first name.
+    Lines before the header that start with `#`, and Excel's `sep=;`, are skipped. A header with one name fewer than the
+    rows have fields (as written by R with row names) gets an empty first name.
     """
     path = Path(path)
     with open_text(path) as text:
@@ -129,7 +133,7 @@ def open_table(path: str | Path) -> TextTable:
 
 
 def _whole_header(line: str, text: Iterator[str]) -> tuple[str, int]:
-    """A header with the lines in which a name in quotes goes on, which become spaces, and how many these are."""
+    """Join a header with the lines on which a quoted name continues (line ends become spaces), and count those lines."""
     more = 0
     while _OPEN_QUOTE.search(line) and line.count('"') % 2 and more < _MAX_HEADER_LINES and (further := next(text, "")):
         line, more = line.rstrip("\r\n") + " " + further, more + 1
@@ -137,15 +141,15 @@ def _whole_header(line: str, text: Iterator[str]) -> tuple[str, int]:
 
 
 def require_column(table: TextTable, column: str, option: str) -> str:
-    """The column's name, if the table has it once.
+    """Check that the table has a column exactly once, and return its name.
 
     Args:
-        table: Where it should stand.
-        column: Its name.
-        option: What named it, for the message.
+        table: The table.
+        column: Name of the column.
+        option: Option that names the column, for the message.
 
     Raises:
-        InputError: It is not there, or there twice; the message lists what is there, the nearest name first.
+        InputError: The column is missing (the message lists the existing ones, the most similar first) or repeated.
     """
     found = table.columns.count(column)
     if found == 1:
@@ -163,7 +167,7 @@ def require_column(table: TextTable, column: str, option: str) -> str:
 
 
 def _line_behind_hash(table: TextTable, column: str) -> int | None:
-    """Number of the comment above the header that has a column among its fields."""
+    """Line number of a comment above the header that has the column among its fields; None if there is none."""
     if table.header_line < 2:
         return None
     with open_text(table.path) as text:
@@ -175,13 +179,13 @@ def _line_behind_hash(table: TextTable, column: str) -> int | None:
 
 
 def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int | None = None) -> pd.DataFrame:
-    """Read columns of a table; lines without any value are dropped, the index keeps their place (`line_of`).
+    """Read columns of a table, without empty lines; the index preserves line numbers (see `TextTable.line_of`).
 
     Args:
-        table: From `open_table`.
-        columns: Names of the columns wanted; None for all, in which case names may repeat.
-        names: None reads every column as stripped text, None where the value is missing. A position (among the
-            columns read) keeps that column text, with its leading zeros, and lets the others be numbers.
+        table: Table from `open_table`.
+        columns: Names of the columns to read; None for all, in which case names may repeat.
+        names: With None, every column is read as stripped text, with None for missing values. With a position among the
+            columns read, only that column stays text (keeping leading zeros), and the others may become numbers.
     """
     place = {name: i for i, name in enumerate(table.columns)}
     positions = list(range(len(table.columns))) if columns is None else [place[name] for name in columns]
@@ -217,10 +221,10 @@ def read_rows(table: TextTable, columns: Sequence[str] | None = None, names: int
 
 
 class _FieldCounter:
-    """A text that pandas reads, in which a line with more fields than the header is refused, not cut to its length.
+    """Text stream for pandas that refuses lines with more fields than the header, which pandas would truncate.
 
-    Empty fields at a line's end are what spreadsheets leave there, and tell nothing. A line with fewer fields is
-    refused where every line must be `whole`, as in a table of numbers, and else where the file breaks off in it.
+    Empty fields at the end of a line are accepted, since spreadsheets leave them there. A line with fewer fields is
+    refused if every line must be `whole`, as in a table of numbers; otherwise only if it is the last, unfinished one.
     """
 
     def __init__(self, handle: IO[str], table: TextTable, whole: bool):
@@ -255,7 +259,7 @@ class _FieldCounter:
             )
 
     def _refuse_lack(self, line: str, fields: int, last: bool) -> None:
-        # Blank lines say nothing, those of `!` are GEO's marks, and a quoted text may go on in the next line.
+        # Accept blank lines, GEO's markers (`!`), and lines with quotes, whose text may continue on the next line.
         if line.strip(" \t\r,;|") and not line.startswith("!") and '"' not in line:
             why = (
                 "the file breaks off there, fetch it again" if last else "fill it, or write NA where a value is missing"
@@ -266,7 +270,7 @@ class _FieldCounter:
 
 
 def no_number(word: str) -> str:
-    """What a message says of a word that should be a number."""
+    """Describe a word that should be a number, for a message."""
     comma = re.fullmatch(r"[+-]?[\d.]*\d,\d[\d,.]*", word.strip())
     return "is no number: numbers are written with a point and without marks of thousands" if comma else "is no number"
 
