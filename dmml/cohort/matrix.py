@@ -223,7 +223,7 @@ def genes_by_samples(
         samples: Positions of the samples if the format defines them; None for all columns that are not annotation.
 
     Raises:
-        InputError: No column of a sample, one without a name, or a value that is no number.
+        InputError: The table has no sample column or one without a name, an id is damaged, or a value is not a number.
     """
     if samples is None:
         samples = [

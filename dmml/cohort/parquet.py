@@ -82,7 +82,8 @@ def open_parquet(path: Path, patient_id: str | None = None) -> tuple[TextTable, 
             column of text.
 
     Raises:
-        InputError: The file does not exist, is not parquet, has no column of names, or has a patient in two rows.
+        InputError: The file does not exist, is not parquet, has no column of names, or is a table of patients with a
+            patient in two rows.
     """
     import pyarrow as pa
 

@@ -212,7 +212,7 @@ def _refuse_contradiction(values: np.ndarray, known: np.ndarray, stated: str, so
 
 
 def _looks_logarithmic(values: np.ndarray, known: np.ndarray) -> bool:
-    """Whether values are too low for a linear scale with many genes; whole numbers are not, since reads may be few."""
+    """Whether a table of many genes has only values too low for a linear scale; whole numbers may be counts of few reads."""
     many = values.shape[1] >= _MANY_GENES and known.max() <= LOG_MAXIMUM
     return bool(many and not np.all(known == np.rint(known)))
 

@@ -1,1 +1,1 @@
-"""RNA as programs and portals write it: file formats, sample names, rows that are not genes, tables that are not RNA."""
+"""Reads RNA from programs and portals: file formats, sample names, rows that are not genes, tables that are not RNA."""

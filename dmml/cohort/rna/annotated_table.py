@@ -1,4 +1,4 @@
-"""Genes × samples of a format that says which columns are samples and which describe the genes."""
+"""Reads genes × samples from formats that define which columns are samples and which describe the genes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def read_annotated(
     samples: Sequence[int],
     probes: ProbeMap | None = None,
 ) -> Matrix:
-    """Read the samples, with gene names from the first column that holds any.
+    """Read the samples, with gene names from the annotation column that has the highest share of them.
 
     Args:
-        table: The header.
-        frame: The rows; the samples' columns hold numbers.
-        annotation: Positions of the columns that describe genes, the format's own names first.
+        table: Header of the table.
+        frame: Rows of the table; the columns of samples hold numbers.
+        annotation: Positions of the columns that describe genes, starting with the names that the format defines.
         samples: Positions of the samples.
-        probes: {name in the first of these columns: gene}, where the names are not genes.
+        probes: Map from the names in the first annotation column to genes, if the names are not genes.
 
     Raises:
-        InputError: None of the columns holds gene names, there is no sample, or a value is no number.
+        InputError: None of the columns holds gene names, there is no row or sample, or a value is not a number.
     """
     if frame.empty or not samples:
         raise InputError(f"{table.path}: has no {'row' if samples else 'sample'}; check that it is the whole table")

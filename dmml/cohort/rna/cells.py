@@ -1,4 +1,4 @@
-"""The cells of an RNA table: patient ids and numbers. Anything else is refused, with its line and column."""
+"""Reads the cells of an RNA table (patient ids and numbers) and refuses anything else, naming its line and column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MUTATION = re.compile(r"wt|mut|wild.?type|p\.[A-Z]\d+.*|[A-Z*]\d+(?:[A-Z*]|fs.*
 
 
 def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[str]:
-    """The ids in a column, one for each row.
+    """Read the patient ids of a column, one per row.
 
     Raises:
         InputError: A row has no id, or an id is damaged (see `read_ids`).
@@ -31,10 +31,10 @@ def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[st
 
 
 def numbers_of(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | range) -> np.ndarray:
-    """(rows, columns) float64, NaN where a value is missing.
+    """Read columns as numbers: (rows, columns) float64, NaN where a value is missing.
 
     Raises:
-        InputError: A value is not a number, or infinite.
+        InputError: A value is not a number, or is infinite.
     """
     parts = [_numbers(table, frame, i) for i in columns]
     values = np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))

@@ -1,4 +1,4 @@
-"""Samples of normal tissue that a table of RNA itself describes as such, in a column or line beside the values."""
+"""Leaves out samples that an RNA table itself describes as normal tissue, in a column or a line next to the values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dmml.errors import InputError
 
 
 def without_normal(table: TextTable, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows of tumors, where a column such as `sample_type` says which these are, and how many others are left out.
+    """Keep the rows of tumors if a column such as `sample_type` describes the tissue, and count the others by reason.
 
     Args:
-        table: The header, of all columns or of those in the frame.
-        frame: The rows.
+        table: Header of the table, for messages.
+        frame: Rows of the table.
 
     Raises:
         InputError: No row is of a tumor.
@@ -31,11 +31,11 @@ def without_normal(table: TextTable, frame: pd.DataFrame) -> tuple[pd.DataFrame,
 
 
 def tumors(table: TextTable, descriptions: Sequence[str]) -> tuple[list[int], dict[str, int]]:
-    """Positions of the samples of tumors, and how many others there are, by what they are.
+    """Positions of the samples of tumors, and counts of the others by kind of tissue.
 
     Args:
-        table: For the message.
-        descriptions: What is said of each sample.
+        table: Header of the table, for the message.
+        descriptions: Description of the tissue of each sample.
 
     Raises:
         InputError: No sample is of a tumor.
@@ -50,7 +50,7 @@ def tumors(table: TextTable, descriptions: Sequence[str]) -> tuple[list[int], di
 
 
 def _words(column: pd.Series) -> list[str]:
-    """The values of a column of text."""
+    """Unique values of a column of text; empty for a column of numbers."""
     if pd.api.types.is_numeric_dtype(column):
         return []
     return [str(word) for word in column.dropna().unique()]

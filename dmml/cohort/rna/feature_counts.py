@@ -1,4 +1,4 @@
-"""The table of featureCounts: position and length of each gene, and one column of read counts per alignment file."""
+"""Reads featureCounts tables: position and length of each gene, and one column of read counts per alignment file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _SCALES = ("tpm", "counts")
 
 
 def is_feature_counts(table: TextTable) -> bool:
-    """Whether a table's first columns are those of featureCounts."""
+    """Whether the first columns of a table are those of featureCounts."""
     return [name.lower() for name in table.columns[:6]] == _ANNOTATION
 
 
 def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
-    """Read the table as TPM, which counts and lengths give, or as counts.
+    """Read the table as counts, or as TPM computed from counts and lengths.
 
-    Columns of further attributes (`--extraAttributes gene_name`) are not read, except gene names where `Geneid`
-    holds none.
+    Columns of further attributes (`--extraAttributes gene_name`) are used only for gene names, and only if they hold more
+    of them than `Geneid`.
 
     Args:
-        table: Its header.
-        scale: `tpm` (also where None) or `counts`.
-        probes: {`Geneid`: gene}, where `Geneid` holds other names.
+        table: Header of the table.
+        scale: `tpm` (the default for None) or `counts`.
+        probes: Map from `Geneid` to genes, if `Geneid` holds other names.
 
     Raises:
-        InputError: Another scale is stated, it counts exons, or a count or length is negative or not a number.
+        InputError: Another scale is stated, the table counts exons, a count is negative, a value is not a number, or a
+            length is not above 0 although TPM are computed.
     """
     if scale not in (None, *_SCALES):
         raise InputError(
@@ -52,7 +53,7 @@ def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | 
     if not samples:
         raise InputError(f"{table.path}: has no column of an alignment; give the table as featureCounts wrote it")
     names = [0, *(i for i in range(6, len(table.columns)) if i not in samples)]
-    # The lengths are read as one more sample, so that they stay aligned with their genes.
+    # The lengths are read like another sample, so that they stay aligned with their genes.
     matrix = read_annotated(table, frame, names, [5, *samples], probes)
     lengths = matrix.values[0]
     matrix = replace(matrix, values=matrix.values[1:], samples=matrix.samples[1:])
@@ -68,7 +69,7 @@ def _is_numeric(column: pd.Series) -> bool:
 
 
 def _to_tpm(matrix: Matrix, lengths: np.ndarray, table: TextTable) -> Matrix:
-    """Reads per base, scaled to a sum of one million over the genes of each sample; spike-ins and summaries are left out."""
+    """Divide reads by length and scale to a sum of one million per sample, not counting spike-ins and summaries."""
     if (wrong := ~(lengths > 0)).any():
         raise InputError(
             f"{table.path}: gene {matrix.genes[int(wrong.argmax())]!r} has no length above 0 in column "

@@ -1,4 +1,4 @@
-"""Tables of Firebrowse (Broad GDAC): the second line names the quantity in each column, and genes are `SYMBOL|entrez`."""
+"""Reads tables of Firebrowse (Broad GDAC), where the second line names each column's quantity; genes are `SYMBOL|entrez`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Quantity(NamedTuple):
 _QUANTITIES = (
     _Quantity("scaled_estimate", "tpm", 1e6, "Firebrowse RSEM, TPM from scaled_estimate"),
     _Quantity("raw_count", "counts", 1.0, "Firebrowse RSEM, counts from raw_count"),
-    # Counts divided by the upper quartile of their sample: counts per million come out the same as from raw counts.
+    # Counts divided by the upper quartile of their sample; counts per million are the same as from raw counts.
     _Quantity("normalized_count", "counts", 1.0, "Firebrowse RSEM, counts from normalized_count"),
     _Quantity("rpkm", "fpkm", 1.0, "Firebrowse RNA-seq, RPKM"),
     _Quantity("raw_counts", "counts", 1.0, "Firebrowse RNA-seq, counts from raw_counts"),
@@ -33,17 +33,17 @@ _QUANTITIES = (
 
 
 def is_firebrowse(table: TextTable) -> bool:
-    """Whether a table's first column has one of Firebrowse's names."""
+    """Whether the first column of a table is named as in Firebrowse."""
     return table.columns[0].strip().lower() == "hybridization ref"
 
 
 def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
-    """Read one quantity of each sample: the stated one, else TPM where `scaled_estimate` gives it, else counts.
+    """Read one quantity of each sample: the stated one, or else TPM from `scaled_estimate`, or else counts or RPKM.
 
     Args:
-        table: Its header.
-        scale: `tpm`, `counts` or `fpkm`, where the table has it; None for the first that it has.
-        probes: {row name: gene}, where the row names are not genes.
+        table: Header of the table.
+        scale: `tpm`, `counts` or `fpkm`, if the table has it; None for the first available in the order of `_QUANTITIES`.
+        probes: Map from row names to genes, if the names are not genes.
 
     Raises:
         InputError: The table holds none of these quantities, or not the stated one.
@@ -76,7 +76,7 @@ def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None
 
 
 def _second_line(table: TextTable) -> list[str]:
-    """Name of the quantity in each column, in lower case."""
+    """Read the name of the quantity in each column, in lower case."""
     with open_text(table.path) as text:
         line = next(islice(text, table.header_line, None), "")
     kinds = [word.strip().lower() for word in split_line(line, table.separator)]

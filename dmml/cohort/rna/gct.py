@@ -1,4 +1,4 @@
-"""GCT, the format of GenePattern, GTEx and the Broad: versions 1.2 and 1.3."""
+"""Reads GCT, the format of GenePattern, GTEx and the Broad, in versions 1.2 and 1.3."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dmml.cohort.rna.tissue import describes_tissue
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError
 
-_MAX_COLUMN_FIELDS = 500  # lines that describe the samples
+_MAX_COLUMN_FIELDS = 500  # maximum number of lines that describe the samples
 
 
 def is_gct(path: Path) -> bool:
-    """Whether a file's first line names the format."""
+    """Whether the first line of a file names the format."""
     with open_text(path) as text:
         return text.readline().strip() in ("#1.2", "#1.3")
 
@@ -27,11 +27,12 @@ def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
     """Read the values of tumor samples; other annotations of rows and, in version 1.3, of columns are skipped.
 
     Args:
-        path: The file: its version, its numbers of rows and columns, its header, and the rows.
-        probes: What the rows' names mean, where they are no genes.
+        path: The file, which consists of the version, the numbers of rows and columns, the header and the rows.
+        probes: Map from row names to genes, if the names are not genes.
 
     Raises:
-        InputError: The second line does not hold these numbers, or see `read_annotated`.
+        InputError: The second line does not hold the numbers of rows and columns, or no sample is of a tumor; see also
+            `read_annotated`.
     """
     with open_text(path) as text:
         version, sizes, header = (text.readline().rstrip("\r\n") for _ in range(3))
@@ -42,7 +43,7 @@ def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
             f"{path}: a GCT file whose second line is {sizes!r}, not its numbers of rows and columns; fetch it again"
         )
     row_fields, column_fields = (int(numbers[2]), int(numbers[3])) if len(numbers) == 4 else (1, 0)
-    # Lines that describe the samples follow the header in version 1.3.
+    # In version 1.3, the header is followed by lines that describe the samples.
     table = TextTable(path, "\t", 3 + column_fields, [name.strip().strip('"') for name in header.split("\t")])
     frame = read_rows(table, names=0)
     samples = list(range(1 + row_fields, len(table.columns)))
@@ -53,7 +54,7 @@ def read_gct(path: Path, probes: ProbeMap | None = None) -> Matrix:
 
 
 def _of_tumors(table: TextTable, samples: list[int], lines: list[list[str]]) -> tuple[list[int], dict[str, int]]:
-    """Positions of the samples that no line describes as normal tissue, and how many others there are."""
+    """Positions of the samples that are not described as normal tissue or cell lines, and counts of the others."""
     fields = [[field.strip().strip('"') for field in line] for line in lines if len(line) == len(table.columns)]
     telling = [line for line in fields if describes_tissue(line[0], {line[i] for i in samples} - {"", "na", "NA"})]
     if not telling:

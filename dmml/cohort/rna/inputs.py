@@ -1,4 +1,4 @@
-"""The files that a user names, and those in the folders that a user names, sorted by format."""
+"""Sorts the files and folders that a user names by format."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SortedInputs:
 
     star_counts: list[Path] = field(default_factory=list)
     samples: dict[SampleFormat, list[Path]] = field(default_factory=dict)
-    """files of one sample"""
+    """{format: files that hold one sample each}."""
     matrices: list[Path] = field(default_factory=list)
     ignored: int = 0
-    """other files in folders, which are ignored"""
+    """Number of other files in folders, which are ignored."""
 
 
 def sort_inputs(paths: list[Path]) -> SortedInputs:
-    """Sort files into files of one sample and matrices, and search folders.
+    """Sort files into files of one sample and matrices, and search folders for both.
 
     Raises:
         InputError: A file is missing or not text, a folder holds no RNA, or a file holds isoforms.
@@ -46,7 +46,7 @@ def sort_inputs(paths: list[Path]) -> SortedInputs:
         elif known := sample_format(path):
             inputs.samples.setdefault(known, []).append(path)
         else:
-            open_table(path)  # a file that is not a table is refused before any is read
+            open_table(path)  # refuses a file that is not a table before any table is read
             inputs.matrices.append(path)
     return inputs
 
@@ -71,7 +71,7 @@ def _add_folder(inputs: SortedInputs, folder: Path) -> None:
 
 
 def _refuse_headerless(folder: Path) -> None:
-    """Refuse a folder by its first table without a header: without HTSeq's summary, its format cannot be told."""
+    """Refuse a folder if it has a table without header; without HTSeq's summary, its format cannot be recognised."""
     for path in _texts(folder):
         try:
             table = open_table(path)

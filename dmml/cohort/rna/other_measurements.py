@@ -17,7 +17,7 @@ _SUFFIXES = {
     "methylation": r"meth|methyl|methylation|beta|betas|hm27|hm450|epic",
     "proteins": r"rppa|prot|protein|proteins|proteome",
 }
-_FILES = {  # the same file names in every study of cBioPortal
+_FILES = {  # every study of cBioPortal uses these file names
     "mutations": r"data_mutations?(_.*)?",
     "copy numbers": r"data_(log2_|linear_)?cna(_.*)?|data_gistic.*|data_armlevel.*",
     "methylation": r"data_methylation.*",
@@ -31,13 +31,13 @@ _COLUMNS = {
 _METHYLATION_PROBE = re.compile(r"c[gh]\.?\d{7,8}|ch\.\d+\.\d+[FR]")
 _ANTIBODY = re.compile(r".*(?:-[RMG]-[VCEQN]A?|[_|-]p[STY]\d{2,4}.*)")
 _MIN_VALUES, _MIN_GENES, _MIN_SAMPLES = 20, 20, 4
-_MIN_DIPLOID, _MAX_COPIES = 0.35, 20  # share of a table's values that are 2
+_MIN_DIPLOID, _MAX_COPIES = 0.35, 20  # minimum share of values that are 2
 _MAX_MUTATIONS, _MAX_MEAN_MUTATIONS = 10, 0.05
 _MIN_EQUAL_GENES = 0.2
 
 
 def refusal(source: object, what: str, reason: str) -> InputError:
-    """The error that names what a table holds instead of RNA."""
+    """Make the error that names what a table holds instead of RNA."""
     return InputError(
         f"{source}: holds {what}, not RNA ({reason}); give a table of RNA (TPM, FPKM, counts, log2 or z-scores), or leave "
         "expression out"
@@ -45,10 +45,10 @@ def refusal(source: object, what: str, reason: str) -> InputError:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file whose name in cBioPortal means another measurement than RNA.
+    """Refuse a file whose name means, in cBioPortal, another measurement than RNA.
 
     Raises:
-        InputError: Its name is `data_cna.txt`, `data_mutations.txt` or similar.
+        InputError: The file is named `data_cna.txt`, `data_mutations.txt` or similar.
     """
     for what, pattern in _FILES.items():
         if re.fullmatch(pattern, path.name.split(".")[0], re.IGNORECASE):
@@ -68,16 +68,16 @@ def check_columns(source: object, columns: Sequence[str]) -> None:
 
 
 def meaning_of_suffix(suffix: str) -> str | None:
-    """The measurement that a column suffix names, where it is not RNA."""
+    """Measurement other than RNA that a column suffix names; None if there is none."""
     word = suffix.strip("_-. ").lower()
     return next((what for what, pattern in _SUFFIXES.items() if re.fullmatch(pattern, word)), None)
 
 
 def check_suffix(source: object, suffix: str) -> None:
-    """Refuse a suffix that names other measurements.
+    """Refuse a column suffix that names another measurement than RNA.
 
     Raises:
-        InputError: It is `_cnv`, `_mut` or similar.
+        InputError: The suffix is `_cnv`, `_mut` or similar.
     """
     if what := meaning_of_suffix(suffix):
         raise refusal(source, what, f"columns that end with {suffix!r}")
@@ -87,7 +87,8 @@ def check_names(source: object, names: Sequence[str]) -> None:
     """Refuse a table whose rows (or columns) are probes of a methylation array or antibodies.
 
     Raises:
-        InputError: More than half of the first names are such probes, or a twentieth of them such antibodies.
+        InputError: More than half of the first 2,000 names are such probes, or more than a twentieth of them (and at
+            least two) such antibodies.
     """
     names = [str(name).strip() for name in names[:2000]]
     probes = [name for name in names if _METHYLATION_PROBE.fullmatch(name)]
@@ -99,14 +100,14 @@ def check_names(source: object, names: Sequence[str]) -> None:
 
 
 def check_values(source: object, values: np.ndarray) -> None:
-    """Refuse values that no measurement of RNA can have.
+    """Refuse values that look like another measurement than RNA.
 
     Args:
-        source: The table's name, for the message.
+        source: Name of the table in messages.
         values: (samples, genes), NaN where unknown.
 
     Raises:
-        InputError: They look like mutations, copy numbers or methylation.
+        InputError: The values look like mutations, copy numbers or methylation.
     """
     known = values[np.isfinite(values)]
     if known.size < _MIN_VALUES:
@@ -121,12 +122,12 @@ def check_values(source: object, values: np.ndarray) -> None:
 
 def _whole_numbers(values: np.ndarray, known: np.ndarray) -> tuple[str, str] | None:
     lowest, highest = int(known.min()), int(known.max())
-    if lowest == highest:  # refused elsewhere, as a table without information
+    if lowest == highest:  # `check_varied` refuses such a table
         return None
     if lowest >= 0 and highest <= 2:
         only = " and ".join(f"{value:.0f}" for value in np.unique(known))
         return "mutations or copy numbers", f"its only values are {only}"
-    rounded_zscores = (lowest < -2 or highest > 2) and is_centred(values)  # GISTIC's end at 2
+    rounded_zscores = (lowest < -2 or highest > 2) and is_centred(values)  # GISTIC's values lie between −2 and 2
     if -10 <= lowest < 0 and highest <= 10 and not rounded_zscores:
         return "copy numbers", f"whole numbers from {lowest} to {highest}"
     diploid = float(np.mean(known == 2))
@@ -148,9 +149,9 @@ def _fractions(values: np.ndarray, known: np.ndarray) -> tuple[str, str] | None:
 
 
 def _share_of_equal_genes(values: np.ndarray) -> float:
-    """Share of genes whose values are those of another gene in every sample; 0 with too few genes or samples.
+    """Share of genes that equal another gene in every sample; 0 with too few genes or samples.
 
-    Genes with few distinct values are left out: all genes that only one patient expresses have equal z-scores.
+    Genes with few distinct values are left out, since genes that only one patient expresses have equal z-scores.
     """
     if len(values) < _MIN_SAMPLES:
         return 0.0

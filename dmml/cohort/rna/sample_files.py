@@ -1,4 +1,4 @@
-"""Quantifications that come as one file a sample: RSEM, salmon, kallisto, StringTie, STAR and htseq-count."""
+"""Reads quantifications with one file per sample: RSEM, salmon, kallisto, StringTie, STAR and htseq-count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dmml.cohort.rna.transcripts import genes_of_targets
 from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 
-_MIN_SHARE_OF_GENES = 0.9  # of the usual number in a cohort's files; with fewer, a file is cut off
+_MIN_SHARE_OF_GENES = 0.9  # of the median number in a cohort's files; with fewer, a file is regarded as truncated
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +28,15 @@ class SampleFormat:
     """The tab-separated format in which a program writes the quantification of one sample."""
 
     key: str
-    """its name in a table's provenance"""
+    """Name of the format in the provenance."""
     title: str
-    """its name in messages"""
+    """Name of the format in messages."""
     names: str
-    """column of the genes' (or transcripts') names"""
+    """Column of the gene (or transcript) names."""
     columns: dict[str, str]
-    """{scale: column}, the default first"""
+    """{scale: column}, with the default scale first."""
     fields: tuple[str, ...] = ()
-    """the columns of a file without a header"""
+    """Column names of a format without a header; empty for formats with a header."""
 
 
 RSEM = SampleFormat(
@@ -55,7 +55,7 @@ _ENDINGS = (".tsv", ".txt", ".tab", ".sf", ".results", ".counts", ".count", ".ou
 
 
 def sample_format(path: Path) -> SampleFormat | None:
-    """The format of a file of one sample; None for other files.
+    """Recognise the format of a file of one sample; None for other files.
 
     htseq-count and STAR write no header. Files of htseq-count are recognised by the summary at their end, those of
     STAR by their name or by the summary at their beginning.
@@ -85,9 +85,9 @@ def sample_format(path: Path) -> SampleFormat | None:
 
 
 def find_sample_files(folder: Path) -> dict[SampleFormat, list[Path]]:
-    """Files of one sample anywhere under a folder, sorted.
+    """Find files of one sample in a folder and its subfolders: {format: sorted files}.
 
-    Where salmon summed a sample to genes (`quant.genes.sf`), the file of its transcripts is left out.
+    If salmon has summed a sample to genes (`quant.genes.sf`), the file of its transcripts is left out.
     """
     found: dict[SampleFormat, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
@@ -116,21 +116,21 @@ def read_sample_files(
     probes: ProbeMap | None = None,
     in_map: Container[str] = (),
 ) -> Matrix:
-    """Read the files of one format, side by side.
+    """Read the files of one format into one matrix.
 
     Args:
-        form: Their format.
+        form: Format of the files.
         paths: The files, one per sample.
-        scale: `tpm`, `counts` or `fpkm`, where the format has it; None for its default.
-        probes: {transcript: gene}, for files whose transcript names do not include the gene.
+        scale: `tpm`, `counts` or `fpkm`, if the format has it; None for its default.
+        probes: Map from transcripts to genes, for files whose transcript names do not include the gene.
         in_map: Names in the patient map (see `name_of_file`).
 
     Returns:
-        Genes that all files have. Transcripts are summed to genes.
+        Matrix of the genes that all files have; transcripts are summed to genes.
 
     Raises:
-        InputError: A file is damaged, lacks genes that the others have, holds transcripts of unknown genes, or two files
-            are of one sample.
+        InputError: The format lacks the scale, a file is damaged, has far fewer genes than the others or holds
+            transcripts of unknown genes, no gene is in all files, or two files are of one sample.
     """
     scale = scale or next(iter(form.columns))
     if scale not in form.columns:
@@ -160,7 +160,7 @@ def read_sample_files(
 def _read_all(
     form: SampleFormat, paths: Sequence[Path], column: str | None, in_map: Container[str]
 ) -> dict[str, pd.DataFrame]:
-    """{sample: its numbers}: one column, or all where it is None. Files with the same names share them, to save memory."""
+    """Read {sample: numbers} of one column, or of all columns if it is None; equal indexes are shared to save memory."""
     samples: dict[str, Path] = {}
     for path in paths:
         sample = name_of_file(path, in_map)
@@ -181,7 +181,7 @@ def _read_all(
 
 
 def _read(form: SampleFormat, path: Path) -> pd.DataFrame:
-    """Columns of numbers by name of the gene or transcript."""
+    """Read the columns of numbers, indexed by gene or transcript name."""
     wanted = [*form.columns.values()] if not form.fields else [*form.fields[1:]]
     options = {"sep": "\t", "dtype": str, "keep_default_na": False, "index_col": False, "quoting": 3}
     if form.fields:
@@ -201,7 +201,7 @@ def _read(form: SampleFormat, path: Path) -> pd.DataFrame:
 
 
 def _by_gene(samples: dict[str, pd.Series], paths: Sequence[Path], probes: ProbeMap | None) -> dict[str, pd.Series]:
-    """The same values, summed by gene; names that all files share are looked up once."""
+    """Sum the values by gene; names that files share are looked up only once."""
     summed, names, genes = {}, None, None
     for path, (sample, values) in zip(paths, samples.items(), strict=True):
         if values.index is not names:

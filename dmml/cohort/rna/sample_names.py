@@ -1,4 +1,4 @@
-"""Sample names derived from file names: of files of one sample, and of the alignments named in a table's header."""
+"""Derives sample names from the names of files of one sample, and of alignments in a table's header."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _OF_FOLDERS = re.compile(r"[._-](?:salmon|kallisto|rsem|star|quant|quants|out|ou
 
 
 def name_of_file(path: Path, known: Container[str] = ()) -> str:
-    """The sample that a file belongs to: the file name without what the program appends, or the name of its folder.
+    """Name of the sample in a file: the file name without the program's suffix, or the name of its folder.
 
     `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf`, `P1_quant/quant.sf` and `P1/salmon/quant.sf` all belong
-    to P1. If only the folder's name is the barcode of a sample, the folder names the sample.
+    to P1. If only the folder's name contains the barcode of a sample, the folder names the sample.
 
     Args:
-        path: The file.
-        known: Names in the patient map. One of them wins: the file's whole name, its name up to the first dot, its folder's.
+        path: Path of the file.
+        known: Names in the patient map. If it contains the whole file name, the derived name, the file name up to its
+            first dot or the folder's name, the first of these is returned.
     """
     folder = path.resolve().parent.name
     stem = _OF_QUANTIFICATIONS.sub("", path.name.removesuffix(".gz"))
@@ -40,16 +41,16 @@ def name_of_file(path: Path, known: Container[str] = ()) -> str:
         folder = path.resolve().parent.parent.name
     own = stem or _OF_FOLDERS.sub("", folder)
     if find_barcode(folder) and not find_barcode(own):
-        own = folder  # its sample type says whether the tissue is normal
+        own = folder  # the sample type shows whether the tissue is normal
     candidates = (path.name, own, path.name.split(".")[0], folder)
     return next((name for name in candidates if name and name in known), own)
 
 
 def names_of_columns(names: Sequence[str]) -> list[str]:
-    """Samples of a table whose columns are called after alignments (`/data/P1.sorted.bam`) or quantifications.
+    """Sample names of a table whose columns are named after alignments (`/data/P1.sorted.bam`) or quantifications.
 
-    Files of one name in several folders (`P1/accepted_hits.bam`) are named after their folders. Other names stay as they are, and
-    so do all where two files would otherwise be one sample.
+    Files with the same name in several folders (`P1/accepted_hits.bam`) get the names of their folders. Other names are
+    unchanged, and so are all names if two files would otherwise have the same sample name.
     """
     is_file = [bool(_ALIGNMENT.search(name) or _is_quantification(name)) for name in names]
     if not any(is_file):

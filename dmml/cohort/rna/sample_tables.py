@@ -1,4 +1,7 @@
-"""Reads each input into samples × symbols on one scale, without rows that are not genes; other measurements are refused."""
+"""Reads each input into a table of samples × symbols on one scale, without rows that are not genes.
+
+Tables of other measurements than RNA are refused.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,11 @@ from dmml.errors import InputError
 _NO_SAMPLE = re.compile(
     r"(raw|expected|read|est)?[ _.]?(counts?|reads)|tpm|fpkm|rpkm|values?|expression", re.IGNORECASE
 )
-"""What heads the one column of a file of one sample, which its file's name tells"""
+"""Headers of a single column of values that do not name the sample, so that the file name does."""
 
 
 class InputOptions(NamedTuple):
-    """What the user states about the inputs."""
+    """Options that the user states about the inputs."""
 
     scale: str | None = None
     patient_id: str | None = None
@@ -45,30 +48,30 @@ class InputOptions(NamedTuple):
     all_genes: bool = False
     probes: ProbeMap | None = None
     in_map: Container[str] = ()
-    """names in the patient map"""
+    """Names in the patient map."""
 
 
 class SampleTable(NamedTuple):
-    """What was read from one input."""
+    """Table read from one input, and how it was read."""
 
     table: pd.DataFrame
-    """(samples × symbols)"""
+    """(samples × symbols)."""
     scale: str
     notes: dict[str, int]
-    """what was merged and dropped, in numbers"""
+    """{reason: number of rows, columns or values that were merged, dropped or changed}."""
     genes: GeneAccount
-    """and by name"""
+    """Genes that were renamed, merged or dropped, by name."""
     sources: list[tuple[Path, str]]
-    """files and their format"""
+    """Files and their formats."""
     unit: str = ""
-    """the scale as the format states it, in words; empty where the format does not state it"""
+    """Format and scale in words; empty if the format does not determine the scale."""
 
 
 def read_inputs(inputs: SortedInputs, options: InputOptions) -> list[SampleTable]:
     """Read every input.
 
     Raises:
-        InputError: See the formats' readers; or the scale is unknown, or a table holds no RNA.
+        InputError: A reader refuses a file, the scale is unknown, or a table does not hold RNA.
     """
     tables = [_star_counts(inputs.star_counts, options)] if inputs.star_counts else []
     for form, paths in inputs.samples.items():
@@ -89,7 +92,7 @@ def _star_counts(paths: list[Path], options: InputOptions) -> SampleTable:
 
 
 def _read_matrix(path: Path, options: InputOptions) -> tuple[str, Matrix]:
-    """The format of a file of many samples, and what it holds."""
+    """Read a file of many samples: the name of its format, and its content."""
     check_file(path)
     if path.suffix == ".parquet":
         opened = open_parquet(path, options.patient_id)
@@ -119,7 +122,7 @@ def _check_options(path: Path, form: str, options: InputOptions) -> None:
 
 
 def _sample_table(matrix: Matrix, options: InputOptions, source: str, files: list[tuple[Path, str]]) -> SampleTable:
-    """Genes by symbol on one scale, without rows that are not genes; a table of other measurements is refused."""
+    """Convert a matrix to symbols on one scale, without rows that are not genes; other measurements are refused."""
     matrix, no_genes = _without_summaries(matrix, source)
     check_names(source, matrix.genes)
     check_varied(matrix.values, source)
@@ -129,17 +132,17 @@ def _sample_table(matrix: Matrix, options: InputOptions, source: str, files: lis
     notes = {**offset_notes, **genes.counts, **matrix.notes}
     if to_log2:
         table, scale = np.log2(table + 1.0), "log2"
-    if scale == "tpm":  # background subtraction leaves small negatives
+    if scale == "tpm":  # background subtraction leaves small negative values
         notes["negative_values_set_to_0"] = int((table < 0).to_numpy().sum())
         table = table.clip(lower=0)
-    elif scale == "zscore":  # models clip them to ± 3
+    elif scale == "zscore":  # only counted: standardisation clips them to ± 3
         notes["values_beyond_10_standard_deviations"] = int((table.abs() > 10).to_numpy().sum())
     genes.dropped |= no_genes
     return SampleTable(table, scale, notes, genes, files, matrix.unit)
 
 
 def _without_summaries(matrix: Matrix, source: str) -> tuple[Matrix, dict[str, list[str]]]:
-    """The matrix without summaries of reads and spike-ins, and their names by kind."""
+    """Remove summaries of reads and spike-ins, and return the matrix and the removed names by kind."""
     found = rows_by_kind(matrix.genes)
     if not found:
         return matrix, {}
@@ -155,10 +158,13 @@ def _without_summaries(matrix: Matrix, source: str) -> tuple[Matrix, dict[str, l
 
 
 def _on_its_scale(matrix: Matrix, options: InputOptions, source: str) -> tuple[Matrix, str, dict[str, int], bool]:
-    """The matrix on a scale on which rows of one symbol can be merged, that scale, and whether it becomes log2 then.
+    """Bring the matrix to a scale on which rows of one symbol can be merged.
 
-    A logarithm with a small offset is converted back. If its linear values may be TPM or FPKM, as
-    in a table of few genes, they are stored as log2(x + 1), which models compute from either.
+    A logarithm with a small offset is converted back. If its linear values may be TPM or FPKM, as in a table of few
+    genes, they are later stored as log2(x + 1), which is what models compute from either.
+
+    Returns:
+        The matrix, its scale, notes for the provenance, and whether to store the merged values as log2(x + 1).
     """
     if matrix.scale is not None:
         return matrix, matrix.scale, {}, False

@@ -1,4 +1,4 @@
-"""UCSC Xena's log2(x + 0.001): recognised by its smallest value and converted back to a linear scale."""
+"""Recognises UCSC Xena's log2(x + 0.001) by its smallest value, and converts it back to a linear scale."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from dmml.errors import InputError
 
 _OFFSET = 0.001
 _FLOOR = np.log2(_OFFSET)
-"""−9.9658, where nothing was measured; no other scale has that smallest value"""
+"""−9.9658, the value for x = 0; no other scale has this minimum."""
 
 
 class WithoutOffset(NamedTuple):
-    """A table on a linear scale."""
+    """A table converted back to a linear scale."""
 
     values: np.ndarray
-    """(samples, genes) x"""
+    """(samples, genes) values of x."""
     scale: str | None
-    """`tpm`, `fpkm` or the stated scale; None where x may be either, as in a table of few genes"""
+    """The stated scale, or the detected one; None if it is ambiguous, as in a table of few genes."""
     notes: dict[str, int]
 
 
 def without_small_offset(values: np.ndarray, stated: str | None, source: str, genes: list[str]) -> WithoutOffset | None:
-    """Convert log2(x + 0.001) back to x; None for every other table.
+    """Convert log2(x + 0.001) back to x; None if the table is on another scale.
 
     Args:
         values: (samples, genes).
-        stated: The scale that the user states, or None.
-        source: The table's name, for the message.
+        stated: Scale stated by the user, or None.
+        source: Name of the table in messages.
         genes: Names of the columns.
 
     Raises:
-        InputError: The table is stated as log2, which means log2(x + 1) or a microarray's.
+        InputError: The table is stated as log2, which means log2(x + 1) or the log2 values of a microarray.
     """
     lowest, highest = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
     at_floor = np.abs(values - _FLOOR) < 1e-3

@@ -1,4 +1,4 @@
-"""Which column of STAR's counts describes a cohort: both strands together, or one of a stranded library."""
+"""Chooses the column of STAR's counts for a cohort: both strands together, or one strand of a stranded library."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pandas as pd
 
 from dmml.cohort.rna.summary_rows import kind_of_row
 
-_MIN_SHARE = 0.9  # of the reads of genes on one strand; a stranded library reaches 0.95, an unstranded one 0.5
+_MIN_SHARE = 0.9  # minimum share of reads on one strand; a stranded library reaches 0.95, an unstranded one 0.5
 
 
 def count_column(samples: Iterable[pd.DataFrame]) -> str:
-    """`unstranded`, as in the GDC's STAR-counts; `forward` or `reverse` where the reads of every sample show such a library.
+    """Choose `forward` or `reverse` if every sample shows such a stranded library, else `unstranded`, as the GDC does.
 
-    The same column is read for all samples, since counts of different columns are not comparable between samples.
+    The same column is used for all samples, since different columns are not comparable between samples.
 
     Args:
         samples: Reads per gene, with the columns `unstranded`, `forward` and `reverse`.

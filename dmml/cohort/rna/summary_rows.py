@@ -1,6 +1,6 @@
-"""Rows that counting programs and laboratories add to a table of genes: summaries of reads, totals and spike-ins.
+"""Recognises rows that are not genes: summaries of reads, totals and spike-ins from counting programs and laboratories.
 
-They are not genes. If they stayed, they would add to the library size and change the counts per million of every gene.
+If they stayed in a table, they would add to the library size and change the counts per million of every gene.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dmml.cohort.gene_names import is_gene
 SUMMARY = "summary of a counting program"
 SPIKE_IN = "spike-in"
 COUNTS = {SUMMARY: "summary_rows_skipped", SPIKE_IN: "spike_ins_skipped"}
-"""{kind of row: its key among the counts in the provenance}"""
+"""{kind of row: key of its count in the provenance}"""
 
 _TOTALS = {"total", "totals", "grand_total", "sum"}
 _SUMMARIES = _TOTALS | {
-    # HTSeq, since its version 0.6 with two underscores in front
+    # HTSeq, since version 0.6 with two leading underscores
     "no_feature", "ambiguous", "too_low_aqual", "not_aligned", "alignment_not_unique",
     # STAR
     "n_unmapped", "n_multimapping", "n_nofeature", "n_no_feature", "n_ambiguous",
@@ -29,14 +29,14 @@ _SUMMARIES = _TOTALS | {
 }  # fmt: skip
 _AVERAGES = {"mean", "average", "median"}
 _OF_AXIS = re.compile(r"(?:rows?|cols?|columns?|genes?|samples?)_?(?:totals?|sums?|means?|averages?|medians?)")
-"""R's `rowSums` and `colMeans`, and what people write for them"""
+"""R's `rowSums` and `colMeans`, and their usual variants."""
 _SPIKE_IN = re.compile(r"gspikein_.+|(?:gspikein_)?ercc_?0\d{4}(?:_.*)?|sirv\w*|phix(?:_?174)?|spike_?ins?(?:_.*)?")
 
 
 def kind_of_row(name: object) -> str | None:
-    """`SUMMARY` or `SPIKE_IN`; None for a gene, ERCC1 to ERCC8 among them, and for every other name."""
+    """`SUMMARY` or `SPIKE_IN`; None for genes (including ERCC1 to ERCC8) and for all other names."""
     name = str(name).strip()
-    if name.startswith("ENSG"):  # most rows of most tables
+    if name.startswith("ENSG"):  # shortcut for most rows of most tables
         return None
     plain = _plain(name)
     if name.startswith(("__", "X__")) or plain in _SUMMARIES or _is_statistic(plain) or plain.startswith("unassigned_"):
@@ -49,12 +49,12 @@ def kind_of_row(name: object) -> str | None:
 
 
 def is_statistic(sample: object) -> bool:
-    """Whether a sample's name is that of a sum or a mean over samples, as spreadsheets append them."""
+    """Whether a sample's name means a sum or a mean over samples, as appended in spreadsheets."""
     return _is_statistic(_plain(str(sample)))
 
 
 def rows_by_kind(names: Sequence[object]) -> dict[str, list[str]]:
-    """{kind: names} of all rows that are not genes."""
+    """Group all rows that are not genes: {kind: names}."""
     found: dict[str, list[str]] = {}
     for name in names:
         if kind := kind_of_row(name):
@@ -67,7 +67,7 @@ def _is_statistic(plain: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Lower case with single underscores, without what R and pandas add to names, what follows a bar, and brackets."""
+    """Normalise to lower case and single underscores, without text after a bar, brackets, and additions of R and pandas."""
     plain = re.sub(r"(?<=[a-z])\.\d{1,2}$|\s*\(.*\)$|:$", "", name.split("|")[0].strip().lower())
     plain = re.sub(r"[-_. ]+", "_", plain)
     return plain.removeprefix("x_").strip("_")

@@ -1,4 +1,4 @@
-"""The header of an RNA table: behind tabs, commas, semicolons or R's single spaces, behind `#`, or missing."""
+"""Reads the header of an RNA table, which may be in a line that begins with `#`, and detects a missing header."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from dmml.errors import InputError
 _NAME_COLUMNS = 3  # a gene's name is in one of the first columns
 _MIN_SHARE_OF_GENES = 0.2
 _NO_SYMBOL = re.compile(r"ENS[A-Z]*\d{11}(?:\.\d+)?|LOC\d+|(?:RP\d+|CT[ABCD])-\d+\w*\.\d+|hsa-\w+-.+")
-"""Names of transcripts, loci, clones and microRNAs, which are no symbols and no name of a column either"""
+"""Names of transcripts, loci, clones and microRNAs, which are neither gene symbols nor names of a column."""
 
 
 def open_rna_table(path: str | Path) -> TextTable:
     """Read the header of an RNA table.
 
-    Beyond what `open_table` reads: a header in a line that begins with `#`, where the first line without `#` holds values.
+    Unlike `open_table`, this accepts a header in a line that begins with `#` if the first line without `#` holds values.
 
     Raises:
-        InputError: There is no such file, it is not text, it has a single column, or it has no header.
+        InputError: The file does not exist, is not text, has a single column, or has no header.
     """
     table = open_table(path)
-    if table.columns[0].startswith("!"):  # a series matrix of GEO, which has its table further down
+    if table.columns[0].startswith("!"):  # a GEO series matrix, whose table follows later in the file
         return table
     lines = _first_lines(table)
     if len(table.columns) == 1:
@@ -39,7 +39,7 @@ def open_rna_table(path: str | Path) -> TextTable:
         )
     for line in reversed(lines[: table.header_line - 1]):
         names = _fields(line.lstrip("# "), table.separator) if line.startswith("#") else []
-        if len(names) == len(table.columns) - 1:  # R's, which has no name above those of the rows
+        if len(names) == len(table.columns) - 1:  # from R, without a name for the column of row names
             names = ["", *names]
         if len(names) == len(table.columns) > 2 and _is_header_behind_hash(names, table.columns):
             return replace(table, header_line=table.header_line - 1, columns=names)
@@ -48,10 +48,10 @@ def open_rna_table(path: str | Path) -> TextTable:
 
 
 def check_header(table: TextTable) -> None:
-    """Refuse a table whose header is a row of values: the first gene would be lost, and patients would have numbers as ids.
+    """Refuse a table whose header is a row of values, since its gene would be lost and numbers would become sample names.
 
     Raises:
-        InputError: The header holds the name of a gene and numbers.
+        InputError: The header consists of the name of a gene and numbers.
     """
     if is_row_of_a_gene(table.columns):
         raise _without_header(table)
@@ -66,17 +66,18 @@ def _without_header(table: TextTable) -> InputError:
 
 
 def check_sample_names(table: TextTable, name_column: int, samples: Sequence[str]) -> None:
-    """Refuse a table of genes without a header, whose first gene is none that dmml knows.
+    """Refuse a table of genes without a header, even if its first gene is unknown to dmml.
 
-    Whole numbers and numbers such as `1.2` may well be the names of samples.
+    Whole numbers and numbers such as `1.2` may be the names of samples.
 
     Args:
-        table: Its header.
-        name_column: Position of the genes' names.
-        samples: What the header holds above the samples.
+        table: Header of the table.
+        name_column: Position of the column of gene names.
+        samples: Sample names in the header.
 
     Raises:
-        InputError: These are numbers, and most have several decimals, several are 0, or they stand beside a gene.
+        InputError: The names are numbers, and either most have several decimals, several are 0, or the header also
+            contains the name of a transcript or locus.
     """
     if not all(map(_is_number, samples)):
         return
@@ -87,7 +88,7 @@ def check_sample_names(table: TextTable, name_column: int, samples: Sequence[str
 
 
 def is_row_of_a_gene(fields: Sequence[str]) -> bool:
-    """Whether a line holds the name of a gene (or its Entrez number) and then mostly numbers, as no header does."""
+    """Whether a line has the name of a gene (or its Entrez number) followed mostly by numbers, unlike a header."""
     if len(fields) > 1 and fields[0] in other_names().entrez and all(map(_is_number, fields)):
         return True
     for i, field in enumerate(fields[:_NAME_COLUMNS]):
@@ -98,14 +99,14 @@ def is_row_of_a_gene(fields: Sequence[str]) -> bool:
 
 
 def are_values(fields: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether a header without gene names is the row of a patient: an id and numbers.
+    """Whether a header without gene names is really the row of a patient: an id and numbers.
 
-    Numbers alone may be sample names or Entrez numbers. They are taken for values if they have decimals or repeat often, or
-    if they follow an id of the same form as the ids of the rows (`TCGA-05-4249` above `TCGA-05-4250`).
+    Numbers may also be sample names or Entrez numbers. They are regarded as values if they have decimals or repeat often,
+    or if they follow an id of the same form as the ids of the rows (`TCGA-05-4249` above `TCGA-05-4250`).
 
     Args:
-        fields: The header.
-        names: The first column of the rows.
+        fields: Fields of the header.
+        names: First column of the rows.
     """
     rest = fields[1:]
     if not rest or not all(map(_is_number, rest)):
@@ -118,12 +119,12 @@ def are_values(fields: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _form(name: str) -> str:
-    """A name with a 9 for each digit and an a for each other letter."""
+    """Replace each digit of a name by 9 and each letter by a."""
     return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", name.strip()))
 
 
 def _is_header_behind_hash(behind_hash: list[str], first_line: list[str]) -> bool:
-    """Whether the line behind `#` is the header and the first line without it holds values."""
+    """Whether the line that begins with `#` is the header, and the first line without `#` holds values."""
     if is_row_of_a_gene(first_line):
         return not is_row_of_a_gene(behind_hash)
     has_values = all(map(_is_number, first_line[1:]))  # the row of a patient
@@ -131,7 +132,7 @@ def _is_header_behind_hash(behind_hash: list[str], first_line: list[str]) -> boo
 
 
 def _first_lines(table: TextTable) -> list[str]:
-    """Lines of the file up to the header."""
+    """Read the lines of the file up to and including the header."""
     with open_text(table.path) as text:
         return list(islice(text, table.header_line))
 

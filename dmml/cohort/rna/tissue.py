@@ -1,4 +1,4 @@
-"""What tissue a sample is of: by the sample type in a TCGA or TARGET barcode, or by what a sample sheet says."""
+"""Determines the tissue of a sample from the sample type in a TCGA or TARGET barcode, or from a sample sheet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-# TCGA-<site>-<participant>-<sample type><vial>-…, with R's dots or underscores, in either case, alone or inside a file's name.
+# TCGA-<site>-<participant>-<sample type><vial>-…, also with dots (from R) or underscores, in lower case, or in a file name.
 _BARCODE = re.compile(
     r"(?<![A-Za-z0-9])(TCGA[-._ ][A-Za-z0-9]{2}[-._ ][A-Za-z0-9]{4}|TARGET[-._ ]\d{2}[-._ ][A-Za-z]{6})"
     r"[-._ ](\d{2})[A-WYZ]?(?![A-Za-z0-9])",
@@ -17,7 +17,7 @@ _WITHOUT_SEPARATORS = re.compile(
     r"(?<![A-Za-z0-9])TCGA([A-Za-z0-9]{2})([A-Za-z0-9]{4})(\d{2})[A-WYZ]?(?:\d{2}[A-Za-z][A-Za-z0-9]*)?(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
-_PRIMARY_TYPES = {1, 3, 5, 9}  # 02, 04 and 40 are of recurrences, 06 and 07 of metastases
+_PRIMARY_TYPES = {1, 3, 5, 9}  # 02, 04 and 40 are recurrences, 06 and 07 metastases
 _NORMAL_TYPES = range(10, 30)  # 10 to 19 are normal tissue, 20 to 29 control analytes
 _CULTURED_TYPES = range(50, 100)  # cell lines and xenografts
 _NORMAL_WORDS = re.compile(
@@ -29,7 +29,7 @@ _LATER_WORDS = re.compile(r"recurr|metast|(?<!\S)(?:TR|TM|TAM|TRBM)(?!\S)", re.I
 
 
 _TISSUE_COLUMNS = {"sample_type", "sample_type_id", "tissue_type", "tissue", "tumor_descriptor", "shortlettercode"}
-"""of the portal's sheets before and since 2024, of cBioPortal's and of TCGAbiolinks'"""
+"""Names of columns in sheets of the GDC portal (before and since 2024), cBioPortal and TCGAbiolinks."""
 _TISSUE = re.compile(
     r"(?:(?:primary|solid tissue|adjacent|matched|non|blood derived|recurrent|metastatic)[ -])*"
     r"(?:tumou?r|cancer|normal|healthy|control|metastas[ei]s|metastatic|recurren(?:t|ce)|primary)(?: tissue| sample)?",
@@ -47,7 +47,7 @@ class Tissue(Enum):
 
     @property
     def is_tumor(self) -> bool:
-        """Whether it describes the patient's tumor."""
+        """Whether samples of this tissue describe the patient's tumor."""
         return self in (Tissue.PRIMARY, Tissue.LATER)
 
 
@@ -55,19 +55,19 @@ DROPPED = {
     Tissue.NORMAL: "normal_samples_dropped",
     Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
 }
-"""{tissue that is no tumor: its name among the counts of a table's provenance}"""
+"""{tissue other than a tumor: key of its count in the provenance}"""
 
 
 class Barcode(NamedTuple):
     """The barcode of a sample, an aliquot or a slide."""
 
     patient: str
-    """as the GDC spells it: upper case, dashes"""
+    """Patient id in the GDC's spelling: upper case, dashes."""
     sample_type: int
 
 
 def spellings_of_barcode(name: str) -> list[str]:
-    """A TCGA barcode as the GDC spells it, and cut to its sample with and without the vial; nothing for other names."""
+    """A TCGA barcode in the GDC's spelling, and cut to the sample with and without its vial; [] for other names."""
     if not re.match(r"TCGA[-._ ]", name, re.IGNORECASE):
         return []
     spelled = re.sub(r"[._ ]", "-", name).upper()
@@ -75,7 +75,7 @@ def spellings_of_barcode(name: str) -> list[str]:
 
 
 def describes_tissue(name: str, words: Iterable[str]) -> bool:
-    """Whether a column says of what tissue samples are: by its name, or since it holds words for tissue alone, normal among them."""
+    """Whether a column describes tissue: by its name, or because it holds only words for tissue, including normal tissue."""
     words = set(words)
     if name.strip().lower().replace(" ", "_") in _TISSUE_COLUMNS:
         return True
@@ -85,7 +85,7 @@ def describes_tissue(name: str, words: Iterable[str]) -> bool:
 
 
 def find_barcode(name: str) -> Barcode | None:
-    """The first barcode with a sample type in a name; None where there is none, as in a patient's own barcode."""
+    """Find the first barcode with a sample type in a name; None if there is none, as in the barcode of a patient."""
     if found := _BARCODE.search(name):
         return Barcode(re.sub(r"[._ ]", "-", found[1]).upper(), int(found[2]))
     if found := _WITHOUT_SEPARATORS.search(name):
@@ -94,15 +94,15 @@ def find_barcode(name: str) -> Barcode | None:
 
 
 def tissue_of(names: Iterable[str], description: str = "") -> Tissue:
-    """The tissue of a sample.
+    """Determine the tissue of a sample.
 
-    A barcode with a sample type of normal tissue counts more than any description, since normal tissue must never be used
-    as the tumor. Otherwise the description decides, if there is one. A sample of unknown tissue is taken for a
-    primary tumor.
+    Normal tissue in a barcode or in the description decides over everything else, since normal tissue must never be used
+    as the tumor; next come the sample types of cell lines and xenografts, then the words of the description, then the
+    other sample types. A sample of unknown tissue is regarded as a primary tumor.
 
     Args:
-        names: What may hold its barcode: its name, its file's name, its id in a sample sheet.
-        description: The words of a sample sheet on its tissue, and a bare sample type (`11`, or `11.0`).
+        names: Names that may contain the barcode: the sample's name, its file name, its id in a sample sheet.
+        description: Description of the tissue in a sample sheet, which may include a sample type (`11`, or `11.0`).
     """
     codes = [barcode.sample_type for name in names if (barcode := find_barcode(name))]
     codes += [int(word) for word in re.findall(r"(?<!\S)(\d{2}|[1-9])(?:\.0+)?(?!\S)", description)]

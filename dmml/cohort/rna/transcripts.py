@@ -1,4 +1,4 @@
-"""Transcripts of salmon and kallisto to genes: by the names that GENCODE gives them, or by a map."""
+"""Maps transcripts from salmon and kallisto to genes, by their GENCODE names or by a map."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MIN_SHARE = 0.2
 
 
 def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None = None) -> list[str | None]:
-    """The gene of each row of a quantification, in the order of the rows; None where a map lacks the row.
+    """Find the gene of each row of a quantification; None if the map lacks the row, or its name includes no gene.
 
     Args:
-        names: Genes; or transcripts of GENCODE's FASTA, whose names hold the gene (`ENST…|ENSG…|…|DDX11L1|1657|…`).
-        path: The file, for the message.
-        probes: {transcript: symbol}, which is used where it is given.
+        names: Genes; or transcripts of GENCODE's FASTA, whose names include the gene (`ENST…|ENSG…|…|DDX11L1|1657|…`).
+        path: Path of the file, for the message.
+        probes: Map {transcript: symbol}, used instead of the names if given.
 
     Raises:
         InputError: The names are transcripts that do not include their gene, or the map has none of them.
@@ -46,7 +46,7 @@ def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None =
 
 
 def _gene_in(name: str) -> str | None:
-    """An Ensembl id of a gene among the fields of a name, else a symbol."""
+    """Find the Ensembl id of a gene among the fields of a name, or else a symbol; None if there is neither."""
     fields = name.split("|")
     ensembl = next((field for field in fields if _GENE_ID.fullmatch(field)), None)
     return ensembl or next((field for field in fields[1:] if is_gene(field)), None)
