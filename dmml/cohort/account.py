@@ -1,4 +1,4 @@
-"""Describes in words how a cohort's tables were read: the scale of the RNA and its evidence, what was merged and dropped."""
+"""Describes how a cohort's tables were read: scale of the RNA, genes merged and dropped, doubts about the data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dmml.cohort.plausibility import outcome_doubts
 
 
 def rna_words(rna: Expression) -> str:
-    """Describe RNA in one line: patients, genes, scale (detected or stated), and what was mapped, merged and dropped."""
+    """Describe RNA in one line: patients, genes, scale (detected or stated), and numbers mapped, merged and dropped."""
     counts = rna.provenance.get("counts", {})
     notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
     stated = rna.provenance.get("scale_stated")

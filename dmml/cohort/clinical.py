@@ -68,8 +68,8 @@ class Clinical:
         """Match the available slides to patients.
 
         If the table names slides, those are used (`1040.0` matches the slide `1040`). Otherwise a slide belongs to the
-        patient whose id it equals, or begins with, followed by a separator (`TCGA-05-4249` → `TCGA-05-4249-01Z-00-DX1`);
-        the longest such patient id wins.
+        patient whose id it equals, or begins with, followed by a separator (`TCGA-05-4249` →
+        `TCGA-05-4249-01Z-00-DX1`); the longest such patient id wins.
 
         Args:
             available: Ids of existing slides, for example those of a feature store.

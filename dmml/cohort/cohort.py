@@ -54,10 +54,10 @@ class Cohort:
     def partition(self, stage: str = "fit") -> Partition:
         """Divide the patients into training, validation and test.
 
-        With a split, the test patients are the outer test of `fold`, and the validation patients are those that the split
-        names, or else one of 5 stratified folds of the other patients. Without a split, all patients are test patients,
-        and the first of 5 stratified folds (seed 0) is the validation. Patients without an outcome are kept, since their
-        other data may still be used.
+        With a split, the test patients are the outer test of `fold`, and the validation patients are those that the
+        split names, or else one of 5 stratified folds of the other patients. Without a split, all patients are test
+        patients, and the first of 5 stratified folds (seed 0) is the validation. Patients without an outcome are kept,
+        since their other data may still be used.
 
         Args:
             stage: `fit` or `validate`; with `test` and `predict`, training and validation are empty, so that a single

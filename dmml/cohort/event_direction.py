@@ -97,7 +97,7 @@ def _key(happened: bool) -> str:
 
 
 def _values_say(column: pd.Series) -> bool | None:
-    """What 1 means by the words of a column: True = it happened, False = censored, None = unclear.
+    """Meaning of 1 according to the words in a column: True = the event happened, False = censored, None = unclear.
 
     The code before the colon decides, as the portals use it (1 = happened), unless the words for 1 say that
     nothing happened, or the words for 0 say that the event happened and the words for 1 do not.
@@ -111,13 +111,13 @@ def _values_say(column: pd.Series) -> bool | None:
         if of_1:
             return True in of_1
         return of_0 != {True}
-    # `dead` is an event under any key; `censored` and `uncensored` can be read under both.
+    # `dead` is an event under either key; `censored` and `uncensored` are understood under both.
     happened = any(plain_word(value) is not None and not is_about_censoring(value) for value in values)
     return True if happened else None
 
 
 def _value_says(value: str) -> bool | None:
-    """What 1 means by one value."""
+    """Meaning of 1 according to a single value."""
     coded = CODED.fullmatch(value.strip())
     if coded is None:
         return True if plain_word(value) is not None and not is_about_censoring(value) else None
@@ -132,8 +132,8 @@ def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> t
     most of the dead have one value and most of the living have the other.
 
     Returns:
-        Name of the vital status column, whether it agrees, the number of patients who disagree, and the number compared;
-        None if there is nothing to compare with.
+        Name of the vital status column, whether it agrees, the number of patients who disagree, and the number
+        compared; None if there is nothing to compare with.
     """
     flags = read_flags(column, is_event)
     if (flags.isna() & column.notna()).any():  # some values are not 0 or 1, and `read_outcome` deals with them

@@ -25,15 +25,15 @@ from dmml.errors import InputError
 
 @dataclass
 class Expression:
-    """RNA of many patients."""
+    """RNA of the patients of a cohort, with its scale and provenance."""
 
     table: pd.DataFrame
     """(patients × gene symbols) float32, index `patient_id`, NaN where unknown."""
     scale: str
     """`tpm`, `counts`, `fpkm`, `log2` or `zscore`."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Sources with hashes, whether the scale was stated, and what was mapped, merged and dropped: numbers under `counts`,
-    genes under `names`."""
+    """Sources with hashes, whether the scale was stated, and what was mapped, merged and dropped: numbers under
+    `counts`, genes under `names`."""
     on_model_scale: bool = False
     """Whether the table is already on the scale of models, as one joined from several cohorts is."""
 
@@ -64,15 +64,15 @@ def build_expression(
 
     Args:
         inputs: STAR-counts files, folders of them, or matrices (genes × samples or patients × genes).
-        scale: Scale of the values; detected if None. For files with several scales, such as STAR-counts files, it selects
-            the values to read (default `tpm` for STAR-counts).
+        scale: Scale of the values; detected if None. For files with several scales, such as STAR-counts files, it
+            selects the values to read (default `tpm` for STAR-counts).
         patients: CSV `sample,patient_id` or a GDC sample sheet. By default, TCGA barcodes are cut to the patient and
             normal tissue is left out; other names are taken as patient ids.
         patient_id: Column of the patient ids, for tables of patients × genes.
         suffix: Suffix of the gene columns in a wider table.
         all_genes: Also keep genes of STAR-counts files other than protein-coding and immune-receptor genes.
-        probes: Table that maps row names to genes, if they are not genes: a platform's annotation, or Entrez numbers and
-            symbols.
+        probes: Table that maps row names to genes, if they are not genes: a platform's annotation, or Entrez numbers
+            and symbols.
 
     Returns:
         Table with one row per patient (several samples of one patient are averaged and counted) and one column per gene

@@ -53,7 +53,7 @@ def make_folds(
 
 
 def strata_of(clinical: Clinical, ids: Sequence[str]) -> np.ndarray:
-    """Stratum of each patient: (len(ids),) int; event × quartile of time, or the label; −1 if the outcome is unknown."""
+    """Stratum of each patient, (len(ids),) int: event × quartile of time, or the label; −1 for unknown outcomes."""
     observed = clinical.observed.loc[list(ids)].to_numpy()
     strata = np.full(len(ids), -1)
     patients = clinical.patients.loc[list(ids)]
@@ -73,8 +73,8 @@ def site_overlap(clinical: Clinical, folds: pd.Series) -> pd.DataFrame:
     """Count the patients of each fold, and those whose site also occurs in another fold.
 
     Returns:
-        Table indexed by fold with the columns `patients`, `events` (for survival) or one per class, and, where sites are
-        known, `sites` and `patients_with_shared_site` (0 if sites are kept whole).
+        Table indexed by fold with the columns `patients`, `events` (for survival) or one per class, and, where sites
+        are known, `sites` and `patients_with_shared_site` (0 if sites are kept whole).
     """
     patients = clinical.patients.loc[folds.index]
     table = pd.DataFrame({"patients": folds.groupby(folds).size()})
@@ -91,7 +91,7 @@ def site_overlap(clinical: Clinical, folds: pd.Series) -> pd.DataFrame:
 
 
 def _deal(strata: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Assign each stratum's patients to the folds in turn; each stratum continues where the last ended, to even sizes."""
+    """Deal the patients to the folds in turn, stratum by stratum without restarting, so that sizes stay even."""
     assigned = np.empty(len(strata), dtype=int)
     order = rng.permutation(folds)
     dealt = 0

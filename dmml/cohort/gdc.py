@@ -42,9 +42,9 @@ def read_gdc(
 ) -> GdcCohort:
     """Join the GDC's downloads.
 
-    If a patient has primary tumor samples, their average is used and other samples are ignored; recurrent and metastatic
-    samples are used only for patients without a primary tumor sample. A truncated or damaged RNA file does not stop the
-    join: it is left out and listed in `left_out`.
+    If a patient has primary tumor samples, their average is used and other samples are ignored; recurrent and
+    metastatic samples are used only for patients without a primary tumor sample. A truncated or damaged RNA file is
+    left out and listed in `left_out`; the other files are still joined.
 
     Args:
         rna: Folder of downloaded STAR-counts files, as `gdc-client` leaves it.

@@ -64,8 +64,8 @@ def are_entrez(names: Sequence[str]) -> bool:
 def name_genes(names: Sequence[str]) -> tuple[list[str | None], GeneAccount]:
     """Find the symbol of each name of a table, None for names to drop, and record the changes.
 
-    If a table has a gene's current symbol, another name of that gene is left unchanged: symbols have been reassigned, so
-    it may refer to another gene.
+    If a table has a gene's current symbol, another name of that gene is left unchanged: symbols have been reassigned,
+    so it may refer to another gene.
 
     Args:
         names: All gene names of the table.

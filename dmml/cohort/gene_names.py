@@ -76,7 +76,7 @@ class Named(NamedTuple):
 
 
 def name_gene(name: str) -> Named:
-    """Find a gene's symbol from its name in a table: a symbol, `SYMBOL|entrez`, or an Ensembl id with or without version.
+    """Find a gene's symbol from its name in a table: a symbol, `SYMBOL|entrez`, or an Ensembl id (with any version).
 
     There is no symbol for an Ensembl id outside the index, nor for a date into which a spreadsheet has turned a symbol
     (1-Mar may have been MARCH1 or MARC1).

@@ -40,9 +40,9 @@ def split_preset(spec: Any) -> tuple[Mapping[str, Any] | str | Path | None, str 
 def choose_genes(gene_sets: GeneSets, values: pd.DataFrame, preset: str) -> GeneSets:
     """Narrow gene sets to the numbers of a preset, using only the RNA of training patients and no outcomes.
 
-    A gene represents a program by the correlation r of its ranks over patients with the mean of the standardised ranks of
-    the program's other genes. Each program orders its genes by |r|, ties by name; the programs then choose in turn until
-    the number is reached, so that each keeps its most representative genes.
+    A gene represents a program by the correlation r of its ranks over patients with the mean of the standardised ranks
+    of the program's other genes. Each program orders its genes by |r|, ties by name; the programs then choose in turn
+    until the number is reached, so that each keeps its most representative genes.
 
     Args:
         gene_sets: {subspace: {program: [genes]}}, all of them columns of `values`.

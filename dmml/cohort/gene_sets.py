@@ -2,9 +2,9 @@
 
 The shipped lists are Hallmark v7.0 and ESTIMATE (see NOTICE). Sets of cell cycle, growth signals, metabolism, stress
 and DNA repair are `tumor`; sets of immunity, stroma, vessels and their signals are `tme`. 399 genes are in sets of both
-subspaces. Each of them is assigned by the first rule that applies: a gene of an ESTIMATE signature is TME (it was chosen
-because pure tumor cells lack it); otherwise it goes to the subspace with more sets that contain it; on a tie it is left
-out of both. Genes have their current symbols, in the gene sets as in the RNA tables.
+subspaces. Each of them is assigned by the first rule that applies: a gene of an ESTIMATE signature is TME (it was
+chosen because pure tumor cells lack it); otherwise it goes to the subspace with more sets that contain it; on a tie it
+is left out of both. Genes have their current symbols, in the gene sets as in the RNA tables.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def read_gene_sets(spec: Mapping[str, str | Path] | str | Path | None = None, ov
             `gene[,program]` or a plain list with one gene per line; or one CSV `gene,subspace[,program]` for both. In a
             list without programs, each gene is a program. A dict may also contain `overlap`.
         overlap: How to assign a gene that both subspaces list: `"tumor"` or `"tme"` keeps it in that subspace, `"drop"`
-            in neither, `"majority"` in the subspace with more programs that contain it (on a tie in neither). With None,
-            an overlap is an error.
+            in neither, `"majority"` in the subspace with more programs that contain it (on a tie in neither). With
+            None, an overlap is an error.
 
     Returns:
         {"tumor": {program: [genes]}, "tme": {program: [genes]}}; no gene is in both, and empty programs are removed.

@@ -57,7 +57,7 @@ def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.S
 
 
 def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
-    """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, since patients may then share an id.
+    """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, since several may then be equal.
 
     Dates are refused only if other ids look like `12-45`, which shows what the dates were.
 
@@ -105,7 +105,7 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
 
 
 def check_repeated_header(table: TextTable, rows: pd.DataFrame, id_column: str) -> None:
-    """Refuse a row that repeats the header in other words: `Patient` as an id together with `Grade` in the column `grade`.
+    """Refuse a row that repeats the header in other words: `Patient` as an id, with `Grade` in the column `grade`.
 
     Each of the two could otherwise be an id or a class.
 

@@ -30,9 +30,9 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
         cohorts: Cohorts with the same kind of outcome and the same covariates.
 
     Raises:
-        InputError: Two cohorts have the same name or share a patient, outcomes or covariates differ in kind, RNA differs
-            in scale, RNA was z-scored in each cohort while the outcome is a label, too few genes are shared, or the folds
-            differ.
+        InputError: Two cohorts have the same name or share a patient, outcomes or covariates differ in kind, RNA
+            differs in scale, RNA was z-scored in each cohort while the outcome is a label, too few genes are shared, or
+            the folds differ.
     """
     names = _distinct_names(cohorts)
     _refuse_clash(cohorts, names)
@@ -50,7 +50,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
 
 
 def confounded_classes(cohort: Cohort) -> list[str]:
-    """Classes of a joined cohort that occur in one member only, so that a model can recognise them by the laboratory."""
+    """Classes that only one member of a joined cohort has, so that a model can recognise them by the laboratory."""
     if cohort.clinical.kind != "classification" or len(cohort.members) < 2:
         return []
     found = Counter(label for member in cohort.members for label in member.clinical.classes)
@@ -58,7 +58,7 @@ def confounded_classes(cohort: Cohort) -> list[str]:
 
 
 def joined_doubts(cohort: Cohort) -> list[str]:
-    """Describe what distinguishes the members of a joined cohort: classes, levels of covariates, the platform of the RNA."""
+    """Describe what distinguishes the members of a joined cohort: classes, levels of covariates, the RNA platform."""
     doubts = []
     if classes := confounded_classes(cohort):
         told = ", ".join(classes)

@@ -11,7 +11,7 @@ DEFAULT = (10, 20)
 
 
 def choose_magnifications(of_model: Iterable[int], of_data: Iterable[int]) -> tuple[int, ...]:
-    """Magnifications that a model reads, coarsest first: those of the model, or those of the data if it has the default.
+    """Magnifications that a model reads, coarsest first: its own, or those of the data if the model has the default.
 
     Args:
         of_model: `model.magnifications`.

@@ -59,8 +59,8 @@ def read_matrix(
 
     Args:
         path: CSV or TSV, optionally zipped or gzipped, or a GEO series matrix.
-        patient_id: Column of the patient ids, if rows are patients. With None, the orientation is detected from the axis
-            that holds gene names.
+        patient_id: Column of the patient ids, if rows are patients. With None, the orientation is detected from the
+            axis that holds gene names.
         suffix: Suffix of the gene columns in a wider table (`_rnaseq`); other columns are skipped.
         probes: Map from row names to genes, if the names are not genes.
         opened: Header and rows of a table that is not text (see `open_parquet`), with the names in the first column.

@@ -1,7 +1,7 @@
 """Recognises ordered levels by their spelling: stage, TNM, grade, performance status and the like.
 
-Each scale maps a word to its rank. A column is ordered if one scale knows all of its words, so a single unknown spelling
-leaves the column without order.
+Each scale maps a word to its rank. A column is ordered if one scale knows all of its words, so a single unknown
+spelling leaves the column without order.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def find_scale(words: Iterable[str], column: str = "") -> str | None:
 
     Args:
         words: The levels of a column.
-        column: Name of the column. A name such as `subtype` or `site` means that the levels have no order, a name such as
-            `stage` or `pT` that plain numbers such as `2a` are ordered levels.
+        column: Name of the column. A name such as `subtype` or `site` means that the levels have no order, a name such
+            as `stage` or `pT` that plain numbers such as `2a` are ordered levels.
 
     Returns:
         A key of `SCALES`, or None.
@@ -110,7 +110,7 @@ def rank_of(scale: str, word: str) -> float | None:
 
 
 def is_not_assessed(word: str) -> bool:
-    """Whether a word means on some scale that the patient was not assessed: `Unknown`, `Stage X`, `TX`, `Not Reported`."""
+    """Whether a word means on any scale that the patient was not assessed: `Unknown`, `Stage X`, `TX`."""
     ranks = (rank_of(scale, word) for scale in SCALES)
     return any(rank is not None and rank != rank for rank in ranks)
 
@@ -157,7 +157,7 @@ def _tnm(what: str) -> Callable[[str], float | None]:
 
 
 def _numbered(word: str) -> float | None:
-    """Rank plain numbers of a column such as `stage` or `pT` (`1`, `2a`, `is`, `x`), mixed with `Stage III`, `IV` or `T3`."""
+    """Rank plain numbers (`1`, `2a`, `is`, `x`) of a column such as `stage` or `pT`, mixed with `Stage III` or `T3`."""
     found = _NUMBERED.fullmatch(word)
     if found is None:
         ranks = (_stage(word), *(rank(word) for rank in map(_tnm, "tnm")), _grade(word))
@@ -250,4 +250,4 @@ SCALES: dict[str, Callable[[str], float | None]] = {
     "range": _range,
     "numbered": _numbered,
 }
-"""{name: function from a word in lower case to its rank, or None if the scale has no such level}"""
+"""{name: function from a word in lower case to its rank, or None if the scale has no such level}."""

@@ -28,7 +28,7 @@ class Outcome:
     unit: str = "days"
     label: str | None = None
     checked: bool = False
-    """Whether the user confirms the key (`event` or `censored`) although the column's name or a vital status contradicts it."""
+    """Whether the user confirms the key (`event` or `censored`) although a name or a vital status contradicts it."""
 
     @property
     def columns(self) -> list[str]:
@@ -76,7 +76,8 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
 def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     """Read the outcome of each row.
 
-    The outcome is unknown if the time or the event is missing. A time of 0 is kept, since it lies in the first interval.
+    The outcome is unknown if the time or the event is missing. A time of 0 is kept, since it lies in the first
+    interval.
 
     Args:
         table: Table of the rows, for messages.

@@ -32,8 +32,8 @@ def refuse_unit(path: object, outcome: Outcome, days: pd.Series) -> None:
 def outcome_doubts(patients: pd.DataFrame) -> list[str]:
     """Describe what makes a survival outcome doubtful, one sentence per doubt.
 
-    The patients who were followed longest are usually censored. If the tenth that was followed longest has a higher share
-    of events than the whole cohort, and events are the majority, 0 and 1 may be exchanged.
+    The patients who were followed longest are usually censored. If the tenth that was followed longest has a higher
+    share of events than the whole cohort, and events are the majority, 0 and 1 may be exchanged.
 
     Args:
         patients: `time` in days and `event`, NaN where unknown; other columns are ignored.

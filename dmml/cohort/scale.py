@@ -31,10 +31,10 @@ _MANY_GENES = 200  # linear tables with at least this many genes have values abo
 def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str | None:
     """Detect the scale of a table; None if it is ambiguous.
 
-    `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes are centred on 0 with unit spread.
-    `fpkm`: the names are those of a whole transcriptome, and rows sum to less than half a million, with different sums;
-    FPKM of fewer genes cannot be distinguished from part of a TPM table. `log2`: non-negative, with a maximum too low for
-    a linear table, and not all whole numbers, which may be counts of few reads.
+    `tpm`: rows sum to about a million. `counts`: non-negative integers. `zscore`: genes are centred on 0 with unit
+    spread. `fpkm`: the names are those of a whole transcriptome, and rows sum to less than half a million, with
+    different sums; FPKM of fewer genes cannot be distinguished from part of a TPM table. `log2`: non-negative, with a
+    maximum too low for a linear table, and not all whole numbers, which may be counts of few reads.
 
     Args:
         values: (samples, genes), NaN where unknown.
@@ -59,7 +59,7 @@ def detect_scale(values: np.ndarray, genes: Sequence[str] | None = None) -> str 
 
 
 def _is_fpkm(totals: np.ndarray) -> bool:
-    """Whether the sums of the samples are typical of FPKM; at least eight samples are needed to see that they differ."""
+    """Whether the sums of the samples are typical of FPKM; it takes at least eight samples to see that they differ."""
     if len(totals) < _FEWEST_SAMPLES or not _FPKM_TOTAL[0] <= np.median(totals) <= _FPKM_TOTAL[1]:
         return False
     return bool(np.std(totals) >= _FPKM_SPREAD * np.mean(totals))
@@ -181,7 +181,7 @@ def settle_scale(
 
 
 def evidence(values: np.ndarray) -> str:
-    """Describe the evidence for the scale: range, shares of negative and of whole numbers, sums, distance of genes from 0."""
+    """Describe the evidence for a scale: range, shares of negative and whole numbers, sums, genes' distance from 0."""
     known = values[np.isfinite(values)]
     total = np.median(np.nansum(values, axis=1))
     centre = np.median(np.abs(np.nanmedian(values[:, np.isfinite(values).any(axis=0)], axis=0)))
@@ -212,7 +212,7 @@ def _refuse_contradiction(values: np.ndarray, known: np.ndarray, stated: str, so
 
 
 def _looks_logarithmic(values: np.ndarray, known: np.ndarray) -> bool:
-    """Whether a table of many genes has only values too low for a linear scale; whole numbers may be counts of few reads."""
+    """Whether all values of many genes are too low for a linear scale; whole numbers may be counts of few reads."""
     many = values.shape[1] >= _MANY_GENES and known.max() <= LOG_MAXIMUM
     return bool(many and not np.all(known == np.rint(known)))
 

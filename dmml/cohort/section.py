@@ -32,7 +32,8 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
 
     Raises:
         InputError: Files are missing (one message lists all of them with the options that name them), neither
-            expression nor features is named, RNA and clinical table share no patient, or a file is refused by its reader.
+            expression nor features is named, RNA and clinical table share no patient, or a file is refused by its
+            reader.
     """
     refuse_missing(section)
     if section.get("also"):
@@ -67,7 +68,7 @@ def read_cohort(section: Mapping[str, Any]) -> Cohort:
 
 
 def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
-    """Rename the patients of the RNA to the ids of the clinical table, which may have `1040` where the RNA has `1040.0`.
+    """Rename the patients of the RNA to the ids of the clinical table, which may have `1040` instead of `1040.0`.
 
     Raises:
         InputError: The ids of the RNA are damaged or spelled differently, or no patient is in the clinical table.
@@ -91,7 +92,7 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
 
 
 def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a further section with the options that all cohorts share, including the rule by which folds are made."""
+    """Complete a further section with the options that all cohorts share, including the rule for making folds."""
     shared = {key: first.get(key) for key in ("gene_sets", "fold")}
     split = other.get("split")
     if split is None and isinstance(first.get("split"), Mapping):

@@ -32,7 +32,7 @@ class Fold:
 
 @dataclass
 class Split:
-    """Folds by number."""
+    """Folds of a cohort, by number."""
 
     folds: dict[int, Fold]
     source: str

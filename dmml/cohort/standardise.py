@@ -1,4 +1,4 @@
-"""Standardises genes by the mean and standard deviation of training patients, robust to outliers in published tables."""
+"""Standardises genes by mean and standard deviation of training patients, robust to outliers in published tables."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def standardise(values: pd.DataFrame, statistics: GeneStatistics, scale: str, so
 
 
 def z_scores(values: pd.DataFrame, statistics: GeneStatistics) -> np.ndarray:
-    """Compute (x − mean) / std without clipping: (patients, genes of the statistics) float64, NaN where x is unknown."""
+    """Compute (x − mean) / std without clipping: (patients, genes of the statistics) float64, NaN for unknown x."""
     columns = values.columns.get_indexer(statistics.genes)
     x = values.to_numpy()[:, columns].astype(np.float64)
     x[:, columns < 0] = np.nan

@@ -34,7 +34,7 @@ class StarCounts:
     notes: dict[str, int]
     """{reason: number of rows that were merged or dropped}."""
     genes: GeneAccount
-    """Genes that were renamed, merged, or dropped without a symbol; those dropped for their gene type are not listed."""
+    """Genes that were renamed, merged, or dropped for lack of a symbol; those of dropped gene types are not listed."""
 
 
 def is_star_counts(path: Path) -> bool:
@@ -51,7 +51,7 @@ def is_star_counts(path: Path) -> bool:
 
 
 def find_star_counts(folder: Path) -> tuple[list[Path], int]:
-    """Find STAR-counts files in a folder and its subfolders (gdc-client makes one per file), and count the other files."""
+    """Find STAR-counts files in a folder and its subfolders (gdc-client makes one per file); count the other files."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     found = [path for path in files if is_star_counts(path)]
     return found, len(files) - len(found)
@@ -143,8 +143,8 @@ def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, d
     """Combine samples into one table.
 
     Returns:
-        (samples × genes) float32 with the genes that all samples have; the maximum of each note over the samples; and the
-        genes that were renamed, merged or dropped in any sample.
+        (samples × genes) float32 with the genes that all samples have; the maximum of each note over the samples; and
+        the genes that were renamed, merged or dropped in any sample.
 
     Raises:
         InputError: Two files have the same sample name, or no gene is in all of them.

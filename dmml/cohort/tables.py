@@ -1,4 +1,4 @@
-"""Reads text tables from hospitals and portals: CSV or TSV, zipped or gzipped, with comments and words for missing values.
+"""Reads text tables of hospitals and portals: CSV or TSV, zipped or gzipped, with comments and missing values.
 
 The header is read first (`open_table`), the rows later (`read_rows`).
 """
@@ -33,7 +33,7 @@ MISSING = frozenset(
     "|[not available]|[not applicable]|[not evaluated]|[unknown]|[discrepancy]|[completed]|[pending]".split("|")
 )
 
-_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # tells Excel the separator
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # line that names the separator for Excel
 _OPEN_QUOTE = re.compile(r'(?:^|[\t;,| ])"[^"]*$')
 _MAX_HEADER_LINES = 20
 _LINES_TO_COMPARE = 5  # rows that are compared with the header to find the separator
@@ -133,7 +133,7 @@ def open_table(path: str | Path) -> TextTable:
 
 
 def _whole_header(line: str, text: Iterator[str]) -> tuple[str, int]:
-    """Join a header with the lines on which a quoted name continues (line ends become spaces), and count those lines."""
+    """Join a header with the lines on which a quoted name continues (with spaces for line ends); count those lines."""
     more = 0
     while _OPEN_QUOTE.search(line) and line.count('"') % 2 and more < _MAX_HEADER_LINES and (further := next(text, "")):
         line, more = line.rstrip("\r\n") + " " + further, more + 1

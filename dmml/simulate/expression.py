@@ -2,7 +2,7 @@
 
 log-mean of gene g in patient i = base_g + loading_g · mean over its programs of (w_p · f_i + noise_ip) + noise_ig
 + nuisance_g · components_i + shifts of cohort and site + log of the library size. Counts are negative binomial with
-drop-outs. Genes in no program follow mostly the nuisance components (degradation, purity and the like), which are
+drop-outs. Genes in no program follow only the nuisance components (degradation, purity and the like), which are
 independent of the outcome.
 """
 
@@ -48,7 +48,7 @@ N_PSEUDOAUTOSOMAL = 2
 WORLD_SHARE = 1 / 3
 """Share of the programs that also follow the factor that a world adds."""
 WORLD_WEIGHT = 0.8
-"""Weight of that factor in them."""
+"""Weight of the world's factor in these programs."""
 UNPLACED_ID = 970_000_000
 """First of the Ensembl numbers given to listed symbols that the shipped index lacks; no release uses such numbers."""
 

@@ -63,7 +63,7 @@ STAINS = {
 def develop(
     hematoxylin: np.ndarray, eosin: np.ndarray, red: np.ndarray, site: Site, rng: np.random.Generator
 ) -> np.ndarray:
-    """Compute the transmitted light that the site's scanner records: I = white · exp(−gamma · Σ density · dye), blurred.
+    """Compute the transmitted light that a site's scanner records: I = white · exp(−gamma · Σ density · dye), blurred.
 
     Args:
         hematoxylin: (rows, columns) amount of hematoxylin.

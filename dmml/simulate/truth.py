@@ -73,12 +73,12 @@ class Patient:
     seed: int
     site: str
     factors: np.ndarray
-    """(6,) in the order of `FACTOR_NAMES`"""
+    """(6,) factors in the order of `FACTOR_NAMES`."""
     risk: float
     """Log-hazard; higher is worse."""
     days: int
     event: int
-    """1 = died at `days`, 0 = alive when last seen"""
+    """1 = died at `days`, 0 = alive at `days`, when last seen."""
     grade: str
     age: int
     sex: str

@@ -28,7 +28,7 @@ FOLLOW_UP_DAYS = (60.0, 1500.0)
 UNEVEN_LAST_DAYS = dict(zip(SITES["development"], (400.0, 800.0, 1200.0, 1600.0, 2000.0, 2400.0), strict=True))
 """Latest end of follow-up in days at each site, in worlds with uneven follow-up."""
 COMMON_SHARE = 0.9
-"""Share of their variance that the opposed factors of tumor and microenvironment have in common; their correlation is 0.8."""
+"""Share of variance that the opposed factors of tumor and microenvironment have in common; they correlate by 0.8."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class WorldPatient(Patient):
 
     @property
     def opposed(self) -> tuple[float, float]:
-        """Opposed factors of tumor and microenvironment, each standard normal; their difference is proportional to h."""
+        """Opposed factors of tumor and microenvironment, each standard normal, with a difference proportional to h."""
         common, apart = np.sqrt(COMMON_SHARE) * self.g, np.sqrt(1 - COMMON_SHARE) * self.h
         return common + apart, common - apart
 
@@ -65,7 +65,7 @@ def draw_world(name: str, cohort: str, n: int, seed: int) -> list[WorldPatient]:
 
 
 def _enter(world: World, patient: Patient) -> WorldPatient:
-    """Put a patient into a world. A separate generator draws the additions, so the default simulation does not change."""
+    """Put a patient into a world; a separate generator is used, so that the default simulation does not change."""
     rng = patient.generator("world")
     h, g = (float(value) for value in rng.standard_normal(2))
     risk = world.shared_effect * patient.risk + _own_hazard(world, h, g)
@@ -122,8 +122,8 @@ def expected_log_hazard(shown: np.ndarray, visibility: float, n_slides: int = 1)
 
     With factors f ~ N(0, C) and, for the mean of n slides, shown = v f + √((1 − v²) / n) noise, f given shown is normal
     with mean K shown and covariance C − v K C, where K = v C (v² C + (1 − v²) / n I)⁻¹. The log-hazard is linear except
-    for one product, whose expectation is the product of the two means plus their covariance. That covariance is the same
-    for all patients with n slides, so that `log_hazard` of the mean is off by a constant only.
+    for one product, whose expectation is the product of the two means plus their covariance. That covariance is the
+    same for all patients with n slides, so that `log_hazard` of the mean is off by a constant only.
 
     Args:
         shown: (..., 6) mean over the patient's slides, in the order of `FACTOR_NAMES`.

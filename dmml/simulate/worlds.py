@@ -28,17 +28,17 @@ class World:
     """Length of h's direction at each magnification, in standard deviations of the token noise."""
     genes_show_g: bool = False
     h_effect: float = 0.0
-    """Log-hazard per unit of h"""
+    """Log-hazard per unit of h."""
     g_effect: float = 0.0
-    """Log-hazard per unit of g"""
+    """Log-hazard per unit of g."""
     product_effect: float = 0.0
-    """Log-hazard per unit of h · g"""
+    """Log-hazard per unit of h · g."""
     shared_effect: float = 0.9
-    """Multiplier of the log-hazard of the shared factors and age"""
+    """Multiplier of the log-hazard of the shared factors and age."""
     site_size: float = 1.0
-    """Multiplier of the site shifts of tokens and genes"""
+    """Multiplier of the site shifts of tokens and genes."""
     uneven_follow_up: bool = False
-    """Whether follow-up ends earlier at some sites of the development cohort than at others"""
+    """Whether follow-up ends earlier at some sites of the development cohort than at others."""
 
     @property
     def has_h(self) -> bool:

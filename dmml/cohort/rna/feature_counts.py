@@ -26,8 +26,8 @@ def is_feature_counts(table: TextTable) -> bool:
 def read_feature_counts(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
     """Read the table as counts, or as TPM computed from counts and lengths.
 
-    Columns of further attributes (`--extraAttributes gene_name`) are used only for gene names, and only if they hold more
-    of them than `Geneid`.
+    Columns of further attributes (`--extraAttributes gene_name`) are used only for gene names, and only if they hold
+    more of them than `Geneid`.
 
     Args:
         table: Header of the table.

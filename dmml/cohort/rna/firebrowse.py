@@ -1,4 +1,4 @@
-"""Reads tables of Firebrowse (Broad GDAC), where the second line names each column's quantity; genes are `SYMBOL|entrez`."""
+"""Reads tables of Firebrowse (Broad GDAC): the second line names each column's quantity; genes are `SYMBOL|entrez`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None
 
     Args:
         table: Header of the table.
-        scale: `tpm`, `counts` or `fpkm`, if the table has it; None for the first available in the order of `_QUANTITIES`.
+        scale: `tpm`, `counts` or `fpkm`, if the table has it; None for the first available in the order of
+            `_QUANTITIES`.
         probes: Map from row names to genes, if the names are not genes.
 
     Raises:

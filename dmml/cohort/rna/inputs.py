@@ -19,7 +19,7 @@ _FOLDER_FORMATS = (
 
 @dataclass
 class SortedInputs:
-    """Files by format."""
+    """Input files, sorted by format."""
 
     star_counts: list[Path] = field(default_factory=list)
     samples: dict[SampleFormat, list[Path]] = field(default_factory=dict)

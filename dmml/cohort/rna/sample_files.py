@@ -160,7 +160,7 @@ def read_sample_files(
 def _read_all(
     form: SampleFormat, paths: Sequence[Path], column: str | None, in_map: Container[str]
 ) -> dict[str, pd.DataFrame]:
-    """Read {sample: numbers} of one column, or of all columns if it is None; equal indexes are shared to save memory."""
+    """Read {sample: numbers} of one column, or of all if it is None; equal indexes are shared to save memory."""
     samples: dict[str, Path] = {}
     for path in paths:
         sample = name_of_file(path, in_map)

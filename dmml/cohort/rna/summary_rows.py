@@ -67,7 +67,7 @@ def _is_statistic(plain: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Normalise to lower case and single underscores, without text after a bar, brackets, and additions of R and pandas."""
+    """Normalise to lower case and single underscores, without brackets, text after a bar, and affixes of R/pandas."""
     plain = re.sub(r"(?<=[a-z])\.\d{1,2}$|\s*\(.*\)$|:$", "", name.split("|")[0].strip().lower())
     plain = re.sub(r"[-_. ]+", "_", plain)
     return plain.removeprefix("x_").strip("_")

@@ -23,7 +23,8 @@ _NO_SYMBOL = re.compile(r"ENS[A-Z]*\d{11}(?:\.\d+)?|LOC\d+|(?:RP\d+|CT[ABCD])-\d
 def open_rna_table(path: str | Path) -> TextTable:
     """Read the header of an RNA table.
 
-    Unlike `open_table`, this accepts a header in a line that begins with `#` if the first line without `#` holds values.
+    Unlike `open_table`, this accepts a header in a line that begins with `#` if the first line without `#` holds
+    values.
 
     Raises:
         InputError: The file does not exist, is not text, has a single column, or has no header.
@@ -48,7 +49,7 @@ def open_rna_table(path: str | Path) -> TextTable:
 
 
 def check_header(table: TextTable) -> None:
-    """Refuse a table whose header is a row of values, since its gene would be lost and numbers would become sample names.
+    """Refuse a table whose header is a row of values: its gene would be lost, and numbers would become sample names.
 
     Raises:
         InputError: The header consists of the name of a gene and numbers.
@@ -101,8 +102,8 @@ def is_row_of_a_gene(fields: Sequence[str]) -> bool:
 def are_values(fields: Sequence[str], names: Sequence[str]) -> bool:
     """Whether a header without gene names is really the row of a patient: an id and numbers.
 
-    Numbers may also be sample names or Entrez numbers. They are regarded as values if they have decimals or repeat often,
-    or if they follow an id of the same form as the ids of the rows (`TCGA-05-4249` above `TCGA-05-4250`).
+    Numbers may also be sample names or Entrez numbers. They are regarded as values if they have decimals or repeat
+    often, or if they follow an id of the same form as the ids of the rows (`TCGA-05-4249` above `TCGA-05-4250`).
 
     Args:
         fields: Fields of the header.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-# TCGA-<site>-<participant>-<sample type><vial>-…, also with dots (from R) or underscores, in lower case, or in a file name.
+# TCGA-<site>-<participant>-<sample type><vial>-…, also with dots (R) or underscores, in lower case, or in a file name.
 _BARCODE = re.compile(
     r"(?<![A-Za-z0-9])(TCGA[-._ ][A-Za-z0-9]{2}[-._ ][A-Za-z0-9]{4}|TARGET[-._ ]\d{2}[-._ ][A-Za-z]{6})"
     r"[-._ ](\d{2})[A-WYZ]?(?![A-Za-z0-9])",
@@ -75,7 +75,7 @@ def spellings_of_barcode(name: str) -> list[str]:
 
 
 def describes_tissue(name: str, words: Iterable[str]) -> bool:
-    """Whether a column describes tissue: by its name, or because it holds only words for tissue, including normal tissue."""
+    """Whether a column describes tissue, by its name or because it holds only words for tissue, including normal."""
     words = set(words)
     if name.strip().lower().replace(" ", "_") in _TISSUE_COLUMNS:
         return True
@@ -96,9 +96,9 @@ def find_barcode(name: str) -> Barcode | None:
 def tissue_of(names: Iterable[str], description: str = "") -> Tissue:
     """Determine the tissue of a sample.
 
-    Normal tissue in a barcode or in the description decides over everything else, since normal tissue must never be used
-    as the tumor; next come the sample types of cell lines and xenografts, then the words of the description, then the
-    other sample types. A sample of unknown tissue is regarded as a primary tumor.
+    Normal tissue in a barcode or in the description decides over everything else, since normal tissue must never be
+    used as the tumor; next come the sample types of cell lines and xenografts, then the words of the description, then
+    the other sample types. A sample of unknown tissue is regarded as a primary tumor.
 
     Args:
         names: Names that may contain the barcode: the sample's name, its file name, its id in a sample sheet.
