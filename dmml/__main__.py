@@ -1,4 +1,4 @@
-"""`dmml`: finds the command, and imports no more than it needs. Standard library only."""
+"""The `dmml` command line: finds the command and imports only what it needs. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOOLS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other message of dmml."""
+    """A parser that reports errors in one line, as every other message of dmml does."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise InputError(f"{message}; see `{self.prog} --help`")
@@ -50,21 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Arguments after `dmml`; those of the process when None.
+        argv: Arguments after `dmml`; None takes those of the process.
 
     Returns:
-        0 when it went well, 2 when something given was wrong, 130 when interrupted.
+        0 on success, 2 if the input was wrong, 130 if the command was interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    # A console script does not see modules in the working directory; classes of the user's own live there.
+    # A console script does not see modules in the working directory, where users keep classes of their own.
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # behind the packages: a folder of data shall not replace one of them
+        sys.path.append(os.getcwd())  # behind the packages, so that a data folder cannot shadow one of them
     try:
         return _dispatch(argv)
     except InputError as error:
         print(f"dmml: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
-    except OSError as error:  # the disk filled up, or a permission was withdrawn during the run
+    except OSError as error:  # e.g. the disk filled up, or a permission was withdrawn during the run
         if (line := import_module("dmml.writable").write_failure(error)) is None:
             raise
         print(f"dmml: error: {_one_line(line)}", file=sys.stderr)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _one_line(text: str) -> str:
-    """What names in a message may hold (line breaks, a terminal's control codes) is shown, not obeyed."""
+    """Escape characters that names in a message may contain, such as line breaks and terminal control codes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
@@ -88,7 +88,7 @@ def _dispatch(argv: list[str]) -> int:
         print(f"dmml {__version__}")
         return 0
     if argv[0] in TRAINER:
-        # Everything that can be wrong in the input is looked for before Lightning is imported, which takes seconds.
+        # The whole input is checked before Lightning is imported, which takes seconds.
         request = import_module("dmml.commands.preflight").check(argv)
         return import_module("dmml.cli").run(request)
     name, rest = _find_tool(argv)

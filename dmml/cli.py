@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Progress
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-# Classes that a config may name by their short names are those imported here.
+# A config may name the classes that are imported here by their short names.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.callbacks.nan_guard import NanGuard
@@ -52,24 +52,24 @@ TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_st
 
 
 class DMMLCLI(LightningCLI):
-    """A LightningCLI whose model may come from the checkpoint, and whose results go to the run folder.
+    """A LightningCLI that can take the model from the checkpoint and writes results to the run folder.
 
-    Where a config brings no loggers, checkpoints or early stopping of its own, dmml's are added.
+    It adds dmml's loggers, checkpoints and early stopping where the config defines none.
     """
 
     request: Request
     fitted: Mapping[str, Any]
-    """what was fitted with the checkpoint that is tested; empty in a fit"""
+    """what was fitted along with the tested checkpoint; empty in a fit"""
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """As the stock CLI, with a model that `test` and `predict` need not name."""
+        """Add the stock CLI's arguments, but make the model optional, since `test` and `predict` need not name it."""
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.add_lightning_class_args(self._model_class, "model", subclass_mode=True, required=False)
         parser.add_lightning_class_args(self._datamodule_class, "data", subclass_mode=True, required=True)
 
     def before_instantiate_classes(self) -> None:
-        """Find the run folder, and refuse what holds no model."""
+        """Determine the run folder, and refuse a config or checkpoint without a model."""
         config = self.config[self.subcommand]
         if config.get("model") is None:
             raise InputError("the checkpoint names no model; give one written by `dmml fit`")
@@ -81,8 +81,8 @@ class DMMLCLI(LightningCLI):
         config["trainer"]["default_root_dir"] = str(self.folder.path)
 
     def before_fit(self) -> None:
-        """Begin the run, now that the whole config has proved good; or go on with an unfinished one."""
-        if self.trainer.fast_dev_run:  # a trial leaves nothing that a run would have to replace
+        """Start the run, or resume an unfinished one, now that the whole config is known to be valid."""
+        if self.trainer.fast_dev_run:  # a trial writes nothing that a later run would have to replace
             return
         self._refuse_fit_without_validation()
         start_loggers(self.trainer.loggers)
@@ -90,12 +90,12 @@ class DMMLCLI(LightningCLI):
         resume = self.folder.claim(asked.digest, asked.overwrite, asked.command, asked.resume)
         config["weights_only"] = True
         if resume is not None and config.get("ckpt_path") is None:
-            read_checkpoint(resume)  # refuses with one line what Lightning would with a traceback
+            read_checkpoint(resume)  # refuses in one line what Lightning would report with a traceback
             config["ckpt_path"] = str(resume)
             print(f"{self.folder.path}: an unfinished run; goes on from {resume.name}")
 
     def _refuse_fit_without_validation(self) -> None:
-        """Lightning would find out after the first epoch, with a traceback."""
+        """Refuse a fit without validation at once; Lightning would fail after the first epoch, with a traceback."""
         watching = [*self.trainer.checkpoint_callbacks, *self.trainer.early_stopping_callbacks]
         watches = any((callback.monitor or "").startswith("val/") for callback in watching)
         if self.trainer.limit_val_batches == 0 and watches:
@@ -105,13 +105,13 @@ class DMMLCLI(LightningCLI):
             )
 
     def before_validate(self) -> None:
-        """Nothing in a checkpoint is executed."""
+        """Load checkpoints with `weights_only`, so that nothing in them is executed."""
         self.config_init[self.subcommand]["weights_only"] = True
 
     before_test = before_predict = before_validate
 
     def instantiate_classes(self) -> None:
-        """As the stock CLI; what a constructor refuses in the config is the user's to mend, without a traceback."""
+        """As in the stock CLI, but report a refused value without a traceback, since the user can correct it."""
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, MisconfigurationException) as error:
@@ -120,7 +120,7 @@ class DMMLCLI(LightningCLI):
             raise InputError(in_one_line(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add dmml's loggers and callbacks where the config brings none of the kind."""
+        """Add dmml's loggers, and each of its callbacks that the config does not define."""
         trainer_config = self._get(self.config_init, "trainer", default={})
         callbacks = list(trainer_config.get("callbacks") or [])
         fit = self.subcommand == "fit"
@@ -161,13 +161,13 @@ class DMMLCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _keep_checkpoints_in_run(self, callbacks: list[Any]) -> None:
-        """A `ModelCheckpoint` that names no folder would put checkpoints where the first logger writes."""
+        """Set the folder of a `ModelCheckpoint` that names none; the default is the folder of the first logger."""
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.folder.checkpoints)
 
     def after_fit(self) -> None:
-        """Keep what is fitted on the training patients' predictions; mark the run as finished."""
+        """Store what is fitted on the training patients' predictions, and mark the run as finished."""
         if self.trainer.interrupted or self.trainer.fast_dev_run or not self.trainer.is_global_zero:
             return
         add_training_reference(self.trainer, self.model, self.datamodule)
@@ -188,7 +188,7 @@ class DMMLCLI(LightningCLI):
 
     @property
     def tested(self) -> Tested:
-        """What was run, as it is recorded with the results."""
+        """Description of the tested run, as it is recorded with the results."""
         found = self.training_patients
         return Tested(self.request.checkpoint, self.request.command, found.seen, found.of, found.unknown)
 
@@ -200,12 +200,13 @@ def run(request: Request) -> int:
     """Run a checked request.
 
     Returns:
-        0 when it went well, 2 for a mistake in the configuration, 130 when interrupted.
+        0 on success, 2 for a mistake in the configuration, 130 if interrupted, 128 plus the signal's number if a signal
+        stopped the training.
     """
     silence_library_warnings()
     checkpoint, fitted = request.config.get("ckpt_path"), {}
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
-        # Answers in one line where the CLI would print a traceback.
+        # Refuses in one line what the CLI would report with a traceback.
         fitted = unpack(read_checkpoint(checkpoint)["hyper_parameters"].get("fitted") or {})
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     kind = type("_DMMLCLI", (DMMLCLI,), {"request": request, "fitted": fitted})

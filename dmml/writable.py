@@ -1,4 +1,4 @@
-"""Whether a folder can be written to, checked before the work starts. Standard library only."""
+"""Checks that a folder can be written to before the work starts. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from dmml.errors import InputError
 
 WRITE_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a disk or folder that is full, read-only or owned by another user."""
+"""Error numbers for a disk or folder that is full, read-only or owned by another user."""
 
 
 def check_writable(folder: str | Path, remedy: str = "name another folder") -> None:
     """Refuse a folder in which no file can be written. Nothing is left behind.
 
-    A file is really created, since permission bits show neither a read-only mount nor the rights of root.
+    A file is actually created, since permission bits show neither a read-only mount nor the rights of root.
 
     Args:
-        folder: It need not exist; then the nearest parent that exists is tried. A URL is taken as it is.
-        remedy: What the user can do, as the message ends.
+        folder: It need not exist; if it does not, its nearest existing parent is tried. URLs are not checked, except
+            `file://`.
+        remedy: What the user can do, used as the end of the message.
 
     Raises:
         InputError: The folder or its parent is read-only, full, owned by another user, or is a file.
@@ -41,10 +42,10 @@ def check_writable(folder: str | Path, remedy: str = "name another folder") -> N
 
 
 def write_failure(error: OSError) -> str | None:
-    """One line about an error in reading or writing a file; None for errors of another kind.
+    """Describe an error of `WRITE_ERRORS` in one line; None for other errors.
 
     Args:
-        error: As the system, or a library that passes the system's error on, raised it.
+        error: As raised by the system, or by a library that passes the system's error on.
     """
     if error.errno not in WRITE_ERRORS:
         return None

@@ -1,9 +1,9 @@
-"""Turn RNA files into one table, patients × genes, with its provenance.
+"""Turn RNA files into one table of patients × genes, with its provenance.
 
-Reads files of one sample (STAR-counts of the GDC, STAR's ReadsPerGene.out.tab, htseq-count, RSEM genes.results, salmon,
-kallisto, StringTie), folders of them, and matrices (featureCounts, GCT, Firebrowse, UCSC Xena, or any other): genes ×
-samples or patients × genes, gene symbols, Ensembl ids or Entrez numbers, CSV, TSV, R's spaces or parquet, also zipped or
-gzipped.
+Reads files of one sample each (STAR-counts of the GDC, STAR's ReadsPerGene.out.tab, htseq-count, RSEM genes.results,
+salmon, kallisto, StringTie), folders of such files, and matrices (featureCounts, GCT, Firebrowse, UCSC Xena, or any
+other). Matrices may be genes × samples or patients × genes, with gene symbols, Ensembl ids or Entrez numbers, as CSV,
+TSV, space-separated as R writes it, or parquet, also zipped or gzipped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Build the table, write it and say what was read, merged and left out."""
+    """Build the table, write it and report what was read, merged and left out."""
     from dmml.cohort.expression import build_expression, refuse_output, write_expression
 
     refuse_output(args.out, args.overwrite)

@@ -1,6 +1,6 @@
-"""Join what the GDC gives (sample sheet, clinical export, downloaded RNA files) into a cohort, and say who fell out and why.
+"""Join the GDC's files (sample sheet, clinical export, downloaded RNA) into a cohort, and report who is left out.
 
-Writes clinical.csv, expression.parquet and left_out.csv into a folder.
+Writes clinical.csv, expression.parquet and left_out.csv, which gives the reasons, into a folder.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Join, write and say what is there and what is not."""
+    """Join the files, write the cohort and report what is present and what is missing."""
     from dmml.cohort.gdc import read_gdc, refuse_there, summary, write_gdc
 
     refuse_there(args.out, args.overwrite)

@@ -1,6 +1,6 @@
-"""Divide a cohort's patients into folds, stratified by outcome and, where asked, with whole sites.
+"""Divide a cohort's patients into folds, stratified by outcome, with each site kept in one fold on request.
 
-Without an outcome, folds are balanced in size alone. With --from, folds that others published are read instead.
+Without an outcome, only the sizes of the folds are balanced. With --from, published folds are read instead.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make the folds, write them and print how they came out."""
+    """Make the folds, write them and print a summary."""
     from dmml.cohort.clinical import read_clinical
     from dmml.cohort.folds import make_folds, site_overlap
     from dmml.errors import InputError
@@ -83,10 +83,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _published(path: Path, clinical: Clinical) -> pd.Series:
-    """Fold of each patient: the one that tests them.
+    """Return the fold in which each patient is tested.
 
     Raises:
-        InputError: The folds test a patient twice, or not all that they train on, so that they are no cross-validation.
+        InputError: The folds test a patient twice, or do not test every patient that they train on, so they are not a
+            cross-validation.
     """
     import pandas as pd
 

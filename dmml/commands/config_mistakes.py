@@ -1,4 +1,4 @@
-"""What a parser or constructor says of a mistaken config, in one line: which key, what is wrong, what to do."""
+"""Describes a mistake in a config in one line: which key, what is wrong, what to do."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _LONGEST = 300
 _NOISE = re.compile(
     r"([Pp]arser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path|Expected a <class 'NoneType'>)"
 )
-"""Lines that tell how the parser works, not what is wrong"""
+"""Lines that describe how the parser works rather than what is wrong"""
 
 
 def misspelt_class(section: Any, where: str = "") -> str | None:
-    """The first class in a config whose name is nearly, but not quite, one of dmml's; nothing is imported.
+    """Find the first class in a config whose name is close, but not equal, to one of dmml's. Nothing is imported.
 
     Args:
         section: A config, or a part of it.
@@ -58,10 +58,10 @@ def misspelt_class(section: Any, where: str = "") -> str | None:
 
 
 def misspelt_data(section: dict[str, Any], where: str = "data") -> None:
-    """Refuse an argument of a data section that there is not; nothing heavy is imported to know them.
+    """Refuse an unknown argument in a data section, without importing anything heavy to know the valid ones.
 
     Raises:
-        InputError: With the nearest argument that there is.
+        InputError: An argument is unknown; the message suggests the nearest valid one.
     """
     for key in section:
         if key not in DATA:
@@ -71,7 +71,7 @@ def misspelt_data(section: dict[str, Any], where: str = "data") -> None:
 
 
 def in_one_line(message: str) -> str:
-    """The telling part of a message of the parser, which lists every type that a value might have had.
+    """Reduce a parser message, which lists every type that a value might have had, to its informative part.
 
     Args:
         message: Several lines, as jsonargparse raises them.
@@ -117,13 +117,13 @@ def _cut(text: str, length: int) -> str:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` with the nearest of the words known, if any is near."""
+    """Return `; did you mean …?` with the nearest known word, or an empty text if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _arguments(path: str) -> list[str]:
-    """Names of what a class takes; it was imported already, since the parser looked at its arguments."""
+    """Names of a class's arguments; the class was already imported when the parser looked at its arguments."""
     module, _, name = path.rpartition(".")
     try:
         return [

@@ -1,7 +1,7 @@
-"""Reads a command's configuration as the Lightning CLI will: `--config` files on top of each other, then options.
+"""Reads a command's configuration as the Lightning CLI will: `--config` files merged in order, then the options.
 
-A `data:` section may be a list of cohorts trained together. The CLI knows one section with class and arguments, so that
-the list is spelt out for it: the first section, and the others under `also`.
+A `data:` section may be a list of cohorts that are trained together. The CLI expects one section with a class and its
+arguments, so the list is converted for it: the first cohort becomes the section, and the others go under `also`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dmml.commands.unquoted_values import TEXT
 from dmml.errors import InputError
 
 OWN = ("clinical", "name", "patient_id", "slide_id", "outcome", "covariates", "expression", "features", "split", "also")
-"""Arguments of a data section that each cohort has for itself; the others all cohorts share: given once, or alike"""
+"""Data section arguments that each cohort sets for itself. The others are shared: given once, or the same for all"""
 
 MOST_VALUES, DEEPEST = 200_000, 50
-"""Of a config: the longest that were met hold some ten thousand genes, ten levels deep"""
+"""Limits on a config; the largest seen in practice hold about ten thousand genes and ten levels"""
 
 
 def read_config(argv: list[str]) -> dict[str, Any]:
-    """The configuration that a command line names.
+    """Read the configuration that a command line names.
 
     Args:
         argv: The verb and its options.
 
     Raises:
-        InputError: A file is missing or no YAML, a `${...}` leads nowhere, or cohorts do not go together.
+        InputError: A file is missing or is not valid YAML, a `${...}` cannot be resolved, or cohorts disagree.
     """
     config: dict[str, Any] = {}
     for path in option_values(argv, "--config", "-c"):
@@ -40,7 +40,7 @@ def read_config(argv: list[str]) -> dict[str, Any]:
 
 
 def spell_out_cohorts(argv: list[str]) -> list[str]:
-    """The command line with configs that name several cohorts given as text; others stay as they are."""
+    """Replace each config that names several cohorts, or no data class, by its converted text; keep other words."""
     spelt = list(argv)
     for i, word in enumerate(argv):
         name, equals, value = word.partition("=")
@@ -56,17 +56,17 @@ def spell_out_cohorts(argv: list[str]) -> list[str]:
 
 
 def _needs_spelling(section: Any) -> bool:
-    """Whether a data section is a list of cohorts, or one that leaves out the class that reads it."""
+    """Whether a data section is a list of cohorts, or one cohort without the class that reads it."""
     return isinstance(section, list) or (
         isinstance(section, dict) and "clinical" in section and "class_path" not in section
     )
 
 
 def joined_sections(sections: list[Any]) -> dict[str, Any]:
-    """One data section of several cohorts: the first one's arguments, and the others' under `also`.
+    """Join the data sections of several cohorts: the first one's arguments, with the other cohorts under `also`.
 
     Raises:
-        InputError: A section is none, or they disagree in what cohorts share.
+        InputError: An entry is not a section, or the cohorts disagree in a shared argument.
     """
     if not sections or not all(isinstance(section, dict) for section in sections):
         raise InputError("data: a list of cohorts has sections like `- clinical: …`; one of them is none")
@@ -85,7 +85,7 @@ def joined_sections(sections: list[Any]) -> dict[str, Any]:
 
 
 def option_values(argv: list[str], *options: str) -> list[str]:
-    """Values of an option, given as `--option value` or `--option=value`."""
+    """Return the values of an option, given as `--option value` or `--option=value`."""
     values = []
     for i, word in enumerate(argv):
         name, equals, value = word.partition("=")
@@ -116,7 +116,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _load(source: Path | str, where: str = "") -> Any:
-    """Plain values of a file, or of the text of the option `where`; a tag that asks for anything else is refused."""
+    """Load plain values from a file, or from the text of the option `where`; refuse YAML tags for other objects."""
     try:
         content = yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
         _refuse_endless(content, str(where or source))
@@ -132,7 +132,7 @@ def _load(source: Path | str, where: str = "") -> Any:
 
 
 def _refuse_endless(content: Any, place: str) -> None:
-    """Anchors of YAML may repeat each other a billion times in ten lines, or contain themselves."""
+    """Limit size and depth: YAML anchors can repeat each other a billion times in ten lines, or contain themselves."""
     left, todo = MOST_VALUES, [(content, 0)]
     while todo:
         item, depth = todo.pop()
@@ -147,7 +147,7 @@ def _refuse_endless(content: Any, place: str) -> None:
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Lay a config over another; sections with the same class are merged key by key."""
+    """Merge one config into another; sections with the same class are merged key by key, others replaced."""
     for key, value in more.items():
         old = into.get(key)
         if isinstance(value, dict) and isinstance(old, dict) and value.get("class_path", 0) == old.get("class_path", 0):
@@ -157,7 +157,7 @@ def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 def apply_options(config: dict[str, Any], argv: list[str]) -> None:
-    """`--data held.yaml`, `--data.clinical x`, `--data.init_args.clinical x`, `--ckpt_path x`."""
+    """Apply `--data held.yaml`, `--data.clinical x`, `--data.init_args.clinical x`, `--ckpt_path x` to the config."""
     for i, word in enumerate(argv[1:], 1):
         name, equals, value = word.partition("=")
         if not name.startswith("--") or name in ("--config", "-c"):
@@ -169,7 +169,7 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
         keys = [key for key in name[2:].split(".") if key != "init_args"]
         parsed = _load(value, name) if value else value
         if keys[0] == "data" and keys[1:] and keys[1] in TEXT and not isinstance(parsed, (str, type(None))):
-            parsed = value  # the CLI, too, keeps what is typed for a text argument as text
+            parsed = value  # the CLI also keeps the typed value of a text argument as text
         if len(keys) == 1:
             is_file = keys[0] in ("data", "model", "trainer") and str(value).endswith((".yaml", ".yml"))
             config[keys[0]] = _section_of(Path(value)) if is_file else parsed
@@ -184,7 +184,7 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
 
 
 def _section_of(path: Path) -> dict[str, Any]:
-    """What stands in a file that an option names: a section, or a list of cohorts."""
+    """Read the file that an option names: a section, or a list of cohorts."""
     content = _load(path) if path.is_file() else None
     if _needs_spelling(content):
         return joined_sections(content if isinstance(content, list) else [content])
@@ -192,13 +192,13 @@ def _section_of(path: Path) -> dict[str, Any]:
 
 
 def _arguments_of(section: dict[str, Any]) -> dict[str, Any]:
-    """Where a section's arguments stand: under `init_args`, or in the section itself."""
+    """Return the dictionary that holds a section's arguments: `init_args`, or the section itself."""
     inner = section.get("init_args")
     return inner if isinstance(inner, dict) else section
 
 
 def _resolve(config: dict[str, Any]) -> dict[str, Any]:
-    """Fill in `${...}`, as the CLI does."""
+    """Resolve `${...}`, as the CLI does."""
     if "${" not in json.dumps(config, default=str):
         return config
     from omegaconf import OmegaConf
@@ -211,7 +211,7 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def init_args(section: Any) -> dict[str, Any]:
-    """Arguments of a section, written with or without `class_path`."""
+    """Return the arguments of a section, written with or without `class_path`."""
     if not isinstance(section, dict):
         return {}
     return section.get("init_args") or {

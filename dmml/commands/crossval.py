@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from dmml.experiment.crossval_plan import Plan
 
 SAME = ("clinical", "patient_id", "slide_id", "outcome", "covariates", "expression", "gene_sets", "features", "split")
-"""Arguments of the data section in which a student's config must agree with the teacher's."""
+"""Arguments of the data section in which a student's config must agree with the teacher's"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "--config", "-c", action="append", required=True, help="of a teacher's `dmml fit`; may be repeated"
     )
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check, fit what is not finished, judge, and print."""
+    """Check the input, fit what is not finished, evaluate, and print the tables."""
     plan = make_plan(args)
     if args.collect and not (plan.out / "plan.json").is_file():
         raise InputError(f"{plan.out}: holds no cross-validation to collect; run it without --collect first")
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def command(args: argparse.Namespace) -> str:
-    """The command that makes a cross-validation anew; which folds were fitted where and when is no part of it."""
+    """The command that reproduces a cross-validation, without the options that only say which folds run where."""
     words = ["dmml", "crossval", *(word for path in args.config for word in ("--config", path))]
     for option in ("student", "models", "out"):
         if (value := getattr(args, option)) is not None:
@@ -75,7 +75,7 @@ def command(args: argparse.Namespace) -> str:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """Find what is wrong with options, configs and tables, before anything heavy is imported."""
+    """Check options, configs and tables before anything heavy is imported, and make the plan."""
     from dmml.commands.preflight import init_args
     from dmml.experiment.crossval_models import chosen, lacking, refuse_unknown
 
@@ -126,7 +126,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _read(paths: Sequence[str]) -> dict[str, Any]:
-    """A config as `dmml fit` checks it, but for what is each fold's own: the run's folder and the student's teacher."""
+    """Read a config with the checks of `dmml fit`, except for what each fold sets: the run folder and the teacher."""
     from dmml.commands.preflight import check, init_args
 
     words = [word for path in paths for word in ("--config", str(path))]
@@ -137,7 +137,7 @@ def _read(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
-    """Numbers of the folds; where the data section names no split, it gets the default one."""
+    """Return the numbers of the folds; a data section that names no split gets the default one."""
     from dmml.cohort.section import read_cohort
     from dmml.experiment.crossval_plan import FOLDS
 
@@ -147,7 +147,7 @@ def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
         raise InputError(
             f"--repeats: {data['split']} is one division into folds; give data.split as {{folds: 5}} to repeat it"
         )
-    # The RNA was read when the config was checked; folds need none of it.
+    # The RNA was read when the config was checked, and the folds do not depend on it.
     without_rna = {"expression": None, "features": data.get("features") or data["clinical"], "fold": fold}
     folds = sorted(read_cohort(data | without_rna).split.folds)
     if args.only_fold is not None and args.only_fold not in folds:
@@ -158,7 +158,7 @@ def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
 def _check_sections(
     config: dict[str, Any], student: dict[str, Any] | None, data: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Refuse sections that cannot be cross-validated together; return the student's config, wherever it stands."""
+    """Refuse sections that cannot be cross-validated together; return the student's config, from either option."""
     from dmml.commands.preflight import init_args
 
     kind = str(config["data"].get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]

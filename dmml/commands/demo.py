@@ -1,4 +1,4 @@
-"""From nothing to a report of a histology-only model: every step as a user would type it, each done once."""
+"""Runs the demo, from simulation to the report of a histology-only model, as commands that a user could type."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ COHORTS = Path("demo")
 TEACHER, STUDENT = Path("runs/demo"), Path("runs/demo_student")
 REPORT = STUDENT / "report.html"
 STOPPED = (130, 143)
-"""Exit codes of a step that Ctrl-C or SIGTERM ended"""
+"""Exit codes of a step that was ended by Ctrl-C or SIGTERM"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("--patients", type=int, default=80, help="patients of the development cohort (default: 80)")
     parser.add_argument("--held-out", type=int, default=50, help="patients of the held-out cohort (default: 50)")
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
     """Run the steps that are not done yet, in one process.
 
     Args:
-        args: Of the command.
+        args: Arguments of the command.
         dispatch: Runs one command line and returns its exit code.
 
     Raises:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
             continue
         print(f"\n▶ {line}", flush=True)
         exit_code = dispatch(argv)
-        if exit_code in STOPPED:  # the step has printed how to go on
+        if exit_code in STOPPED:  # the step itself has printed how to resume
             raise SystemExit(exit_code)
         if exit_code:
             raise InputError(
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
 
 
 def steps(args: argparse.Namespace) -> list[tuple[Callable[[], bool], list[str]]]:
-    """Each step's command line, and how to tell that it is done."""
+    """Return, for each step, a function that says whether it is done, and its command line."""
     plan: list[tuple[Callable[[], bool], list[str]]] = []
     size = ["--patients", str(args.patients), "--held-out", str(args.held_out)]
-    plan.append((lambda: False, ["simulate", str(COHORTS), *size]))  # looks itself whether it is done
+    plan.append((lambda: False, ["simulate", str(COHORTS), *size]))  # checks by itself whether it is done
     for cohort in ("development", "held_out"):
         folder = COHORTS / cohort
         store, table = folder / "features.zarr", folder / "expression.parquet"
@@ -77,7 +77,7 @@ def steps(args: argparse.Namespace) -> list[tuple[Callable[[], bool], list[str]]
 
 
 def _same_slides(slides: Path, store: Path) -> Callable[[], bool]:
-    """Whether every slide of a folder is complete in the store."""
+    """Return a function that checks whether every slide of a folder is complete in the store."""
 
     def done() -> bool:
         groups = [store / "slides" / file.stem / "zarr.json" for file in slides.glob("*.tif")]
@@ -95,5 +95,5 @@ def _finished(folder: Path) -> Callable[[], bool]:
 
 
 def _newer(file: Path, *sources: Path) -> Callable[[], bool]:
-    """Whether a file is there and no older than what it was made from."""
+    """Return a function that checks whether a file exists and is no older than the files it was made from."""
     return lambda: file.is_file() and all(s.is_file() and s.stat().st_mtime <= file.stat().st_mtime for s in sources)

@@ -1,4 +1,4 @@
-"""Check machine and inputs before anything expensive: what joins with what, what is missing, which folds are too small."""
+"""Check machine and inputs before a long run: which tables match, what is missing, which folds are too small."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Examine and print.
+    """Examine the inputs and print the findings.
 
     Raises:
         InputError: Something would stop a run.
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     found = Examination()
     if config:
         found.attempt("config", lambda: check_quotes(_section(config), init_args(config.get("model"))))
-    if config and not found.blocking:  # a name that is not text would be reported as a missing column
+    if config and not found.blocking:  # otherwise, a name that is not text would be reported as a missing column
         found = examine(_section(config), training=not args.ckpt_path)
     _config(found, config)
     if args.ckpt_path:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read(paths: list[str] | None) -> dict[str, Any]:
-    """The config that would be run; nothing where none was named."""
+    """Read the config to examine; empty if none was named."""
     if not paths:
         return {}
     from dmml.commands.config_reading import read_config
@@ -75,7 +75,7 @@ def _section(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(found: Examination, config: dict[str, Any]) -> None:
-    """What the model's part of a config would be refused for."""
+    """Add the findings on the model section, and on misspelt names anywhere in the config."""
     from dmml.commands.config_mistakes import misspelt_class, misspelt_data
     from dmml.commands.config_reading import init_args
     from dmml.commands.preflight import check_checkpoint, refuse_blind_student
@@ -102,9 +102,9 @@ def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
 
 
 def _fit(found: Examination, config: dict[str, Any]) -> None:
-    """What a fit would refuse about the data, found by its own steps; Lightning is imported only if nothing else blocks.
+    """Find what a fit would refuse about the data by running its first steps; Lightning is imported only here.
 
-    These steps then decide about folds, too: a part without patients stops some models and not others.
+    These steps also decide about the folds, since a part without patients stops some models, but not others.
     """
     kind = str((config.get("data") or {}).get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
     if isinstance(config.get("model"), dict) and kind == "MultimodalDataModule" and found.cohort is not None:
@@ -124,7 +124,7 @@ def _machine(found: Examination, config: dict[str, Any]) -> None:
 
 
 def _lines(findings: Iterable[Finding]) -> list[str]:
-    """Aligned lines; what blocks comes last, where it is seen."""
+    """Return aligned lines. Blocking findings come last, where they are noticed."""
     ordered = sorted(findings, key=lambda finding: finding.state == "blocks")
     lines = []
     for finding in ordered:

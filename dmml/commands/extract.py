@@ -1,7 +1,7 @@
-"""Turn slides into features: find tissue, lay nested 10x and 20x tiles, encode them, write the store.
+"""Extract features from slides: find tissue, lay nested 10x and 20x tiles, encode them and write the store.
 
-Goes on where it stopped. A slide that cannot be used is recorded in failures.csv beside the store and the rest goes
-on; qc.html beside the store shows every slide with its tiles.
+An interrupted extraction resumes where it stopped. A slide that cannot be used is recorded in failures.csv beside the
+store, and the others are extracted all the same; qc.html beside the store shows every slide with its tiles.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAMED = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add = parser.add_argument
     add(
         "slides",
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Extract, and say what was used, passed over, ignored and why."""
+    """Extract, then report which slides and files were used, skipped or ignored, and why."""
     from dmml.slides.companions import check_store_writable
     from dmml.slides.extract import extract
 
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _tell(out: str, result) -> None:
-    """The final table, and what a person should know or do next."""
+    """Print the final summary, and what the user should know or do next."""
     if result.shard is not None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
     speed = ""
@@ -125,7 +125,7 @@ def _tell(out: str, result) -> None:
 
 
 def _tell_notes(notes: dict[str, list[str]]) -> None:
-    """Notes on the files of the first few slides; `qc.html` has all of them."""
+    """Print the notes on the first few slides; `qc.html` has all of them."""
     for slide in list(notes)[:_NAMED]:
         print(f"note: {slide}: {'; '.join(notes[slide])}")
     if len(notes) > _NAMED:
@@ -133,7 +133,7 @@ def _tell_notes(notes: dict[str, list[str]]) -> None:
 
 
 def _tell_failures(failures: list, heading: str) -> None:
-    """A line for each state, with the first of its slides."""
+    """Print a line for each failure state, with the first slide in that state as an example."""
     if not failures:
         return
     print(heading)
@@ -143,7 +143,7 @@ def _tell_failures(failures: list, heading: str) -> None:
 
 
 def _tell_unmatched(result) -> None:
-    """Names without a file, images without a scale, and files that are not slides."""
+    """Print slides of the manifest without a file, images without a scale, and files that are not slides."""
     from dmml.slides.discovery import describe_ignored, describe_unscaled
 
     if result.missing:
@@ -155,6 +155,6 @@ def _tell_unmatched(result) -> None:
 
 
 def _default_readers() -> int:
-    """One reading process for four cores, at most eight: a GPU waits for pixels sooner than a CPU does."""
+    """Return one reading process per four cores, at most eight, since a GPU waits for pixels sooner than a CPU does."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores // 4))

@@ -1,6 +1,6 @@
-"""Look into a feature store (list), check it slide by slide (verify), or fill it with features of other tools (import).
+"""List a feature store (list), check it slide by slide (verify), or import features of other tools into it (import).
 
-`import` takes tiles of TRIDENT, CLAM and STAMP, and vectors of whole slides: tables, arrays, and slide embeddings.
+`import` reads tile features of TRIDENT, CLAM and STAMP, and vectors of whole slides: tables, arrays, slide embeddings.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from dmml.errors import InputError
 
 _SHOWN = 10
-"""Number of warnings and of failures that are printed"""
+"""Maximum number of warnings and of failures that are printed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="{list,verify,import}")
     for verb, text in (("list", "table of the slides in a store"), ("verify", "check a store, slide by slide")):
         verbs.add_parser(verb, help=text).add_argument("store", metavar="F.zarr", help="feature store, folder or URL")
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do what the verb says."""
+    """Run the chosen verb."""
     if args.verb == "import":
         return _import(args)
     from dmml.store import FeatureStore

@@ -1,6 +1,7 @@
-"""One raw slide to an answer and pictures: risk or class, how sure, where each subspace looks, predicted programs.
+"""Predict from raw slides: risk or class, how sure the model is, where each subspace looks, and predicted programs.
 
-Each slide is a patient of its own, unless `--one-patient` says that they belong together. For research, not for diagnosis.
+Each slide counts as a separate patient, unless `--one-patient` says that they belong together. For research, not for
+diagnosis.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dmml.writable import check_writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "slides",
         metavar="SLIDE",
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check what was given, then predict slide by slide and say each answer."""
+    """Check the input, then predict patient by patient and print each answer."""
     from dmml.commands.preflight import check_checkpoint
     from dmml.experiment.slide_input import check_input
     from dmml.slides.discovery import describe_unscaled, find_slides
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """The command as it can be typed again."""
+    """Return the command line that repeats this prediction."""
     words = ["dmml", "predict-slide", *args.slides, "--ckpt_path", args.ckpt_path, "--out", args.out]
     words += [
         part for name in ("mpp", "weights") if getattr(args, name) for part in (f"--{name}", str(getattr(args, name)))

@@ -1,6 +1,6 @@
-"""Light checks of `fit`, `validate`, `test` and `predict`, before anything heavy is imported.
+"""Quick checks of `fit`, `validate`, `test` and `predict`, before anything heavy is imported.
 
-What it cannot understand it leaves to the CLI.
+What these checks do not understand is left to the CLI.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from dmml.writable import check_writable
 
 ALLOW = "--allow-training-patients"
 RESULTS = ("test", "predict")
-"""Verbs that write results."""
+"""Verbs that write results"""
 WORDS = ("best", "last", "hpc", "registry")
-"""Words that Lightning reads as a checkpoint of the current run, which only a fit has."""
+"""Words that Lightning reads as a checkpoint of the current run, which only a fit has"""
 MOVE = "give another folder with --trainer.default_root_dir"
 
 __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_student"]
@@ -35,19 +35,19 @@ __all__ = ["Request", "check", "check_checkpoint", "init_args", "refuse_blind_st
 
 @dataclass
 class Request:
-    """What the user asked for, checked."""
+    """A checked command."""
 
     argv: list[str]
-    """for the Lightning CLI, without dmml's own options"""
+    """arguments for the Lightning CLI, without dmml's own options"""
     config: dict[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     resume: bool = False
     allow_training_patients: bool = False
     """whether patients that the model was trained on may be tested"""
     digest: str = ""
-    """of the configuration: an unfinished run goes on only under the same"""
+    """hash of the configuration; an unfinished run is resumed only if it is the same"""
     typed: list[str] = field(default_factory=list)
-    """as `argv` was before a list of cohorts was spelt out"""
+    """`argv` before lists of cohorts were converted (see `spell_out_cohorts`)"""
 
     @property
     def verb(self) -> str:
@@ -56,7 +56,7 @@ class Request:
 
     @property
     def wants_help(self) -> bool:
-        """Whether the CLI only prints something."""
+        """Whether the CLI only prints help or the config."""
         return any(word in ("-h", "--help") or word.startswith(("--print_config", "--help")) for word in self.argv)
 
     @property
@@ -67,14 +67,14 @@ class Request:
 
     @cached_property
     def checkpoint(self) -> TestedCheckpoint:
-        """What `validate`, `test` and `predict` run; only a folder typed on the command line moves the results."""
+        """The checkpoint to run. Only a folder typed on the command line moves its results."""
         typed = option_values(self.argv, "--trainer.default_root_dir")
         root = Path(typed[-1]) if typed and typed[-1] else None
         return TestedCheckpoint(Path(str(self.config["ckpt_path"])), root, self.overwrite)
 
     @property
     def fold_source(self) -> str:
-        """Why this fold is tested, as a clause of a message; empty where it was typed on the command line."""
+        """Why this fold is tested, as a clause of a message; empty if it was typed on the command line."""
         if option_values(self.argv, "--data.fold", "--data.init_args.fold"):
             return ""
         return (
@@ -89,15 +89,16 @@ class Request:
 
 
 def check(argv: list[str], writes: bool = True) -> Request:
-    """Find what is wrong with the files that a command names.
+    """Find mistakes in a command and in the files that it names.
 
     Args:
         argv: The verb and its options.
-        writes: Whether the command writes to the run folder; a cross-validation reads a fit's config for another folder.
+        writes: Whether the command writes to the run folder. A cross-validation reads a fit's config, but writes
+            elsewhere.
 
     Raises:
-        InputError: A file is missing or cannot be parsed, a table lacks a column, a patient stands in two splits, the
-            run is finished, ...
+        InputError: A file is missing or cannot be parsed, a table lacks a column, a patient is in two splits, the run
+            is finished, ...
     """
     allowed = argv[0] in RESULTS and ALLOW in argv
     words = [word for word in argv if word not in ("--overwrite", "--resume", *([ALLOW] if allowed else []))]
@@ -146,14 +147,14 @@ def check(argv: list[str], writes: bool = True) -> Request:
 
 
 def _check_run_folder(request: Request) -> None:
-    """Refuse a run folder that nothing can be written to; a trial (`fast_dev_run`) writes nothing."""
+    """Refuse a run folder that cannot be written to; a trial (`fast_dev_run`) writes nothing."""
     if not (request.config.get("trainer") or {}).get("fast_dev_run"):
         folder, checkpoints = request.run_folder, request.run_folder / "checkpoints"
         check_writable(checkpoints if checkpoints.is_dir() else folder, MOVE)
 
 
 def _check_files(request: Request, configs: list[str]) -> None:
-    """Every file that is named must be there; all that are missing are said at once."""
+    """Refuse missing files; one message lists all of them."""
     from dmml.cohort.named_files import named_files
 
     named = {f"data.{option}": str(path) for option, path in named_files(init_args(request.config["data"])).items()}
@@ -176,10 +177,10 @@ def _is_checkpoint_url(option: str, path: Any) -> bool:
 
 
 def check_checkpoint(path: Any) -> None:
-    """Refuse what cannot be a checkpoint, before torch is imported; nothing in the file is executed or unpickled.
+    """Refuse a file that cannot be a checkpoint, before torch is imported. Nothing in it is executed or unpickled.
 
     Raises:
-        InputError: There is no file, it may not be read, or it is no archive as `dmml fit` writes them.
+        InputError: The file does not exist, may not be read, or is not an archive like those that `dmml fit` writes.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
@@ -193,14 +194,14 @@ def check_checkpoint(path: Any) -> None:
 
 
 def _named_checkpoints(request: Request) -> dict[str, Any]:
-    """{option: path} of the checkpoints that a command or its config names."""
+    """Return {option: path} of the checkpoints that a command or its config names."""
     model = init_args(request.config.get("model")) if request.verb == "fit" else {}
     named = {"--ckpt_path": request.config.get("ckpt_path")}
     return named | {f"model.{option}": model.get(option) for option in ("teacher", "init_from")}
 
 
 def _checkpoints(request: Request) -> list[str]:
-    """Of these the local files; a word of Lightning's such as `last`, or a URL, is none."""
+    """Return the named checkpoints that are local files, not URLs or words of Lightning's such as `last`."""
     paths = _named_checkpoints(request).values()
     return [path for path in paths if isinstance(path, str) and Path(path).is_file()]
 
@@ -210,13 +211,13 @@ def _is_missing(path: Any) -> bool:
 
 
 def _page(config: str) -> str | None:
-    """The page that a config names in a comment `# How to get the data: docs/tcga.md`."""
+    """Return the page that a config names in a comment `# How to get the data: docs/tcga.md`."""
     found = re.search(r"^#\s*How to get the data:\s*(\S+)", Path(config).read_text(encoding="utf-8"), re.MULTILINE)
     return found.group(1) if found else None
 
 
 def _check_cohort(request: Request) -> None:
-    """Read the tables, which finds a missing column, an unknown scale, a patient in two splits."""
+    """Read the tables, which reveals a missing column, an unknown scale or a patient in two splits."""
     from dmml.cohort.section import read_cohort
     from dmml.cohort.standardise import refuse_within_training
 
@@ -225,7 +226,7 @@ def _check_cohort(request: Request) -> None:
         isinstance(data, dict)
         and str(data.get("class_path", "MultimodalDataModule")).split(".")[-1] != "MultimodalDataModule"
     ):
-        return  # a data module of the user's own reads what it likes
+        return  # a user's own data module reads its own arguments
     misspelt_data(init_args(data))
     check_quotes(init_args(data), init_args(request.config.get("model")))
     for one in (init_args(data), *(init_args(data).get("also") or [])):
@@ -257,10 +258,10 @@ def _check_magnifications(model: dict[str, Any], data: dict[str, Any]) -> None:
 
 
 def _refuse_sharding(trainer: Any) -> None:
-    """Refuse strategies that split a model over devices, with or without a callback that reads its gradients.
+    """Refuse strategies that split a model over devices, whether or not a callback reads the gradients.
 
     Raises:
-        InputError: The strategy is FSDP, DeepSpeed or the like.
+        InputError: The strategy is FSDP, DeepSpeed or similar.
     """
     strategy = trainer.get("strategy") if isinstance(trainer, dict) else None
     name = str(strategy.get("class_path") if isinstance(strategy, dict) else strategy).split(".")[-1]

@@ -1,4 +1,4 @@
-"""One self-contained HTML file from one or several runs."""
+"""Writes one self-contained HTML file about one or several runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check the folders, then write the page and say where it is."""
+    """Check the folders, write the page and print its path."""
     from dmml.evaluation.crossval_results import is_crossval, read_crossval
     from dmml.evaluation.runs import find_tests
 

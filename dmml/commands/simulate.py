@@ -1,4 +1,4 @@
-"""Simulate two cohorts with known truth: rendered slides (or token features), RNA, outcomes.
+"""Simulate two cohorts with known truth: rendered slides (or token features), RNA and outcomes.
 
 Writes OUT/development and OUT/held_out, each with clinical.csv, truth.csv and, by default, slides/ and rna/; with
 --features-only, features.zarr and expression.parquet instead. The held-out cohort has other sites, another stain and
@@ -18,7 +18,7 @@ from dmml.simulate.worlds import WORLDS, world_named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "out", metavar="OUT", type=Path, help="folder for the cohorts; new, empty, or of the same simulation"
     )
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Simulate, and say what was made."""
+    """Simulate the cohorts and print a summary of each."""
     _check(args)
     plan = Plan(
         args.out, args.patients, args.held_out, args.seed, args.features_only, args.dim, args.visibility, args.world
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot be simulated before anything heavy is imported."""
+    """Refuse arguments that cannot be simulated, before anything heavy is imported."""
     for option, value, least in (
         ("--patients", args.patients, 1),
         ("--held-out", args.held_out, 1),

@@ -9,7 +9,7 @@ from typing import Any
 from dmml.errors import InputError
 
 TEXT = ("clinical", "name", "patient_id", "slide_id", "site", "features")
-"""Arguments of a data section that are text; on a command line they need no quotes"""
+"""Data section arguments that are text; on a command line they need no quotes"""
 _INNER_TEXT = {
     "outcome": ("time", "event", "censored", "unit", "label"),
     "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes"),
@@ -18,16 +18,16 @@ _INNER_TEXT = {
 
 
 def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = None) -> None:
-    """Refuse values that should be text and that YAML reads as another type.
+    """Refuse values that should be text but that YAML reads as another type.
 
-    Numbers may be classes: `[2, 3, 4]` are the classes `2`, `3` and `4`.
+    Classes may be numbers: `[2, 3, 4]` stands for the classes `2`, `3` and `4`.
 
     Args:
         section: Arguments of a data section.
         model: Arguments of the model, for the classes of its task.
 
     Raises:
-        InputError: Names the key and shows the quotes.
+        InputError: A value needs quotes; the message names the key and shows them.
     """
     for key, value in _texts(section):
         if isinstance(value, (bool, int, float, datetime.date)):
@@ -53,7 +53,7 @@ def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = N
 
 
 def _texts(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value that must be text, by its key."""
+    """Yield every value that must be text, with its key."""
     for key in TEXT:
         yield key, section.get(key)
     for key, inner in _INNER_TEXT.items():
@@ -76,10 +76,10 @@ def _explained(value: Any) -> str:
 
 
 def _as_typed(value: Any) -> str:
-    """A value as it was probably written."""
+    """Return a value as the user probably wrote it."""
     return {True: "Yes", False: "No"}[value] if isinstance(value, bool) else "NA" if value is None else str(value)
 
 
 def _arguments(section: Any) -> Mapping[str, Any]:
-    """Arguments of a class in a config."""
+    """Return the arguments of a class in a config."""
     return (section.get("init_args") or section) if isinstance(section, Mapping) else {}
