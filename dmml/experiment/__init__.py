@@ -1,1 +1,1 @@
-"""What spans rooms: results of a test, raw slide to answer."""
+"""Steps that combine several packages: results of a test, cross-validation, prediction from raw slides, the doctor."""

@@ -1,4 +1,4 @@
-"""Clinical covariates as columns of a regression, coded by the training patients alone."""
+"""Codes clinical covariates as columns of a regression, using the training patients alone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ Columns = list[NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class NumberCode:
-    """A number, standardised; an unknown value becomes the training median, with an indicator column if training patients lack it.
+    """A standardised number. Unknown values become the training median.
+
+    If some training patients lack the value, a second column indicates unknown values.
 
     Attributes:
-        median: Of the training patients who have it.
-        mean: Of all training patients, with the median for unknown values.
+        median: Median of the training patients with a known value.
+        mean: Mean of all training patients, with unknown values replaced by the median.
         spread: Their standard deviation.
-        lacked: Whether some training patient lacks it.
+        lacked: Whether the value of some training patient is unknown.
     """
 
     median: float
@@ -33,7 +35,7 @@ class NumberCode:
 
     @classmethod
     def fit(cls, values: NDArray[np.float64]) -> NumberCode | None:
-        """Code of (n,) values, NaN where unknown; None where all training patients have the same."""
+        """Fit to (n,) values, NaN where unknown; None if no value is known or all patients have the same one."""
         known = values[~np.isnan(values)]
         if not len(known) or (np.ptp(known) == 0 and len(known) == len(values)):
             return None
@@ -42,7 +44,7 @@ class NumberCode:
         return cls(median, float(filled.mean()), float(filled.std()) or 1.0, len(known) < len(values))
 
     def encode(self, values: NDArray[np.float64]) -> Columns:
-        """(n,) values → one or two columns (n,)."""
+        """Encode (n,) values as one or two columns (n,)."""
         unknown = np.isnan(values)
         column = (np.where(unknown, self.median, values) - self.mean) / self.spread
         return [column, unknown.astype(float)] if self.lacked else [column]
@@ -50,9 +52,9 @@ class NumberCode:
 
 @dataclass(frozen=True)
 class NominalCode:
-    """Levels without order: one column per level except the commonest; a level new in the test patients counts as the commonest.
+    """Levels without order: one column per level, except the commonest one; "unknown" is a level.
 
-    "unknown" is a level.
+    A level that no training patient has counts as the commonest one.
     """
 
     commonest: str
@@ -60,13 +62,13 @@ class NominalCode:
 
     @classmethod
     def fit(cls, words: pd.Series) -> NominalCode | None:
-        """Code of words, None where unknown; None where all training patients have the same."""
+        """Fit to words, None where unknown; None if all training patients have the same level."""
         counts = _with_unknown(words).value_counts()
         order = sorted(counts.index, key=lambda level: (-counts[level], level))
         return cls(order[0], tuple(sorted(order[1:]))) if len(order) > 1 else None
 
     def encode(self, words: pd.Series) -> Columns:
-        """(n,) words → a column (n,) of 0 and 1 per level in `others`."""
+        """Encode (n,) words as one column (n,) of 0 and 1 per level in `others`."""
         known = _with_unknown(words).to_numpy()
         return [(known == level).astype(float) for level in self.others]
 
@@ -75,12 +77,13 @@ class NominalCode:
 class OrderedCode:
     """Levels in order: their position among the training patients' levels as a number, and a step at each level.
 
-    The steps allow unequal distances between levels, and any other order if the spelling was mistaken for a scale; with the
-    position, a penalty shrinks the effect towards a straight line and not towards zero. A level that no training patient has lies between its neighbors.
+    The steps allow unequal distances between levels, and any other order if the spelling was mistaken for a scale. Due
+    to the position, a penalty shrinks the effect towards a straight line rather than towards zero. A level that no
+    training patient has lies between its neighbours.
 
     Attributes:
         scale: Key of `ordered_levels.SCALES`, or the levels that the config states.
-        ranks: Of the training patients' levels, ascending.
+        ranks: Ranks of the training patients' levels, ascending.
         position: Code of the position, NaN where unknown.
     """
 
@@ -90,14 +93,14 @@ class OrderedCode:
 
     @classmethod
     def fit(cls, words: pd.Series, scale: str | tuple[str, ...]) -> OrderedCode | None:
-        """Code of words, None where unknown; None where all training patients have the same."""
+        """Fit to words, None where unknown; None if no word is on the scale or all patients have the same one."""
         rank = _ranks(words, scale)
         ranks = tuple(np.unique(rank[~np.isnan(rank)]).tolist())
         position = NumberCode.fit(_positions(rank, ranks)) if ranks else None
         return None if position is None else cls(scale, ranks, position)
 
     def encode(self, words: pd.Series) -> Columns:
-        """(n,) words → columns (n,): position, whether unknown, and steps where there are three levels or more."""
+        """Encode (n,) words as columns (n,): position, indicator of unknown values, and steps from three levels on."""
         position = _positions(_ranks(words, self.scale), self.ranks)
         filled = np.where(np.isnan(position), self.position.median, position)
         steps = range(1, len(self.ranks)) if len(self.ranks) > 2 else ()
@@ -109,7 +112,7 @@ Code = NumberCode | NominalCode | OrderedCode
 
 @dataclass(frozen=True)
 class CovariateCode:
-    """How each covariate becomes columns, which are then centred.
+    """Coding of all covariates as columns, which are then centred.
 
     Attributes:
         codes: {covariate: its code}; covariates with one value in all training patients are left out.
@@ -124,14 +127,14 @@ class CovariateCode:
         """Code the covariates of training patients.
 
         Args:
-            training: (patients × covariates): float64 columns, or text with None where unknown; text that is all
+            training: (patients × covariates): float64 columns, or text with None where unknown. Text that consists of
                 numbers counts as numbers.
-            levels: {covariate: levels in order, () for none}, where the config states them.
+            levels: {covariate: levels in order, () for levels without order}, where the config states them.
         """
         return cls._of({name: _fit_column(training[name], (levels or {}).get(name)) for name in training}, training)
 
     def refit(self, training: pd.DataFrame) -> CovariateCode:
-        """Code fewer patients, keeping the kind of each column (number, ordered or not): for inner folds."""
+        """Refit to fewer patients, for inner folds, keeping the kind of each column (number, ordered or not)."""
         return self._of({name: _refit_column(code, training[name]) for name, code in self.codes.items()}, training)
 
     @classmethod
@@ -140,16 +143,16 @@ class CovariateCode:
         return cls(kept, tuple(float(column.mean()) for column in cls(kept, ())._columns(training)))
 
     def encode(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        """(patients × covariates) → (n, p), centred on the training patients.
+        """Encode (patients × covariates) as (n, p), centred on the training patients.
 
         Raises:
-            InputError: A word stands where all training patients have numbers.
+            InputError: A patient has a word where all training patients have numbers.
         """
         columns = self._columns(table)
         return np.column_stack(columns) - np.array(self.centre) if columns else np.zeros((len(table), 0))
 
     def describe(self) -> dict[str, str]:
-        """{covariate: how it is coded}, in words for `context.json`."""
+        """Return {covariate: how it is coded} as text, for `context.json`."""
         return {name: _describe(code) for name, code in self.codes.items()}
 
     def _columns(self, table: pd.DataFrame) -> Columns:
@@ -165,7 +168,7 @@ def _fit_column(column: pd.Series, levels: tuple[str, ...] | None) -> Code | Non
         return OrderedCode.fit(column, levels)
     if levels is None:
         numbers = _numbers(column)
-        # Training patients decide whether a column holds numbers: a word of a test patient must not turn ages into levels.
+        # Training patients decide whether a column holds numbers: a test patient's word must not turn ages into levels.
         if numbers.notna().equals(column.notna()):
             return NumberCode.fit(numbers.to_numpy())
         if (scale := find_scale(column.dropna().astype(str), str(column.name))) is not None:
@@ -189,7 +192,7 @@ def _describe(code: Code) -> str:
 
 
 def _ranks(words: pd.Series, scale: str | tuple[str, ...]) -> NDArray[np.float64]:
-    """(n,) rank of each word; NaN where it is unknown or not on the scale."""
+    """Return the (n,) rank of each word, NaN where it is unknown or not on the scale."""
     if isinstance(scale, str):
         ranks = {word: rank_of(scale, str(word)) for word in words.dropna().unique()}
     else:
@@ -198,7 +201,7 @@ def _ranks(words: pd.Series, scale: str | tuple[str, ...]) -> NDArray[np.float64
 
 
 def _positions(rank: NDArray[np.float64], ranks: tuple[float, ...]) -> NDArray[np.float64]:
-    """0, 1, … at the training patients' ranks, interpolated between them and held constant beyond the first and the last."""
+    """Return 0, 1, … at the training patients' ranks, interpolated between them and constant beyond the ends."""
     return np.interp(rank, ranks, np.arange(len(ranks)))
 
 
@@ -213,7 +216,7 @@ def _only_numbers(column: pd.Series) -> NDArray[np.float64]:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Numbers, NaN for words."""
+    """Convert to numbers, with NaN in place of words."""
     return pd.to_numeric(column, errors="coerce").astype(float)
 
 

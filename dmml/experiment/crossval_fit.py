@@ -1,4 +1,4 @@
-"""Fits one network of one fold as `dmml fit` does, and predicts its inner validation and its outer test patients."""
+"""Fits one network of one fold as `dmml fit` does, and predicts its inner validation and outer test patients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-# Classes that a config may name by their short names are those imported here.
+# A config may name the classes that are imported here by their short names.
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.callbacks.metrics_table import MetricsTable
@@ -35,21 +35,21 @@ __all__ = [
 
 DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
 SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
-"""Arguments of the teacher that the baselines' networks have, too."""
+"""Arguments that the baselines' networks take over from the teacher"""
 SHARED_WITH_STUDENT = (*SHARED, "backbone")
-"""Those that a default student has, too; networks of baselines have no backbone"""
+"""Arguments that a default student takes over from the teacher; the baselines' networks have no backbone"""
 TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
-"""Arguments of a student that nobody teaches: with them it learns from outcomes and nothing else."""
+"""Arguments of a student without a teacher, which makes it learn from outcomes alone"""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
 def model_section(
     name: str, model: Mapping[str, Any], student: Mapping[str, Any] | None, teacher: Path | None
 ) -> dict[str, Any]:
-    """The config section of a network.
+    """Return the config section of a network.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         model: The teacher's section.
         student: The student's section; None = a student with the teacher's `SHARED_WITH_STUDENT` arguments.
         teacher: Checkpoint of the fold's teacher, for the student.
@@ -65,13 +65,13 @@ def model_section(
     section["init_args"] = dict(section.get("init_args") or {})
     if name == "student":
         section["init_args"]["teacher"] = str(teacher)
-    else:  # the same network, programs in it included, that learns from outcomes alone
+    else:  # the same network, including its programs, but learning from outcomes alone
         section["init_args"] |= {"teacher": None} | TASK_ALONE
     return section
 
 
 def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: int | None) -> dict[str, Any]:
-    """The config's trainer section for one network: dmml's callbacks where it has none, one device, results in `folder`."""
+    """Adapt the config's trainer section to one network: default callbacks, one device, results in `folder`."""
     section = DEFAULTS | copy.deepcopy(dict(given)) | QUIET | {"default_root_dir": str(folder)}
     section = {key: value for key, value in section.items() if key not in ("strategy", "num_nodes")}
     section["devices"] = 1 if device is None else [device]
@@ -79,7 +79,7 @@ def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: i
     callbacks = [callbacks] if isinstance(callbacks, Mapping) else list(callbacks)
     keep = {"dirpath": str(folder / "checkpoints"), "filename": "best", "monitor": "val/loss"}
     for callback in callbacks:
-        if _kind(callback) == "ModelCheckpoint":  # what is best is the user's to say, where it lies is not
+        if _kind(callback) == "ModelCheckpoint":  # the user decides which epoch is best, but not where it is saved
             keep |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
     callbacks = [callback for callback in callbacks if _kind(callback) != "ModelCheckpoint"]
     if name in NETWORKS:  # they have no subspaces to coordinate
@@ -94,19 +94,19 @@ def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: i
 
 
 def build(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> tuple[LightningModule, Trainer]:
-    """Model and trainer of config sections, through the parser that `dmml fit` uses.
+    """Build model and trainer from config sections, with the parser that `dmml fit` uses.
 
     Raises:
-        InputError: A section names what is not there, or a constructor refuses a value.
+        InputError: A section names something that does not exist, or a constructor refuses a value.
     """
     return _parse({"model": dict(model), "trainer": dict(trainer)})
 
 
 def build_data(arguments: Mapping[str, Any]) -> FoldData:
-    """The data module of the folds.
+    """Build the data module of the folds.
 
     Raises:
-        InputError: It does not take an argument, or refuses a value.
+        InputError: The data module has no such argument, or refuses a value.
     """
     try:
         return FoldData(**arguments)
@@ -144,19 +144,22 @@ def fit_network(
     seed: int,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[LightningModule, Trainer]:
-    """Fit, and take the best epoch by inner validation.
+    """Fit a network and choose the best epoch by inner validation.
 
     Args:
-        name: Of the model.
-        model: Its section.
-        trainer: Its section, from `trainer_section`.
-        data: Turned to the fold.
-        folder: Where the checkpoint and the training curve, `metrics.csv`, go.
-        seed: Of weights and dropout; the order of the patients is the data's own.
-        callbacks: More than the section has.
+        name: Name of the model.
+        model: Its config section.
+        trainer: Its trainer section, from `trainer_section`.
+        data: The data module, turned to the fold.
+        folder: Folder for the checkpoint and the training curve, `metrics.csv`.
+        seed: Seed of weights and dropout; the order of the patients follows the data module's own seed.
+        callbacks: Callbacks in addition to those of the section.
 
     Returns:
-        The model with the best epoch's weights, and its trainer. `fitted` of the model tells the `chosen_epoch`, from 0.
+        The model with the best epoch's weights, and its trainer. `fitted["chosen_epoch"]` of the model counts from 0.
+
+    Raises:
+        InputError: The network was never validated.
     """
     seed_everything(seed, workers=True, verbose=False)
     module, fitting = build(model, trainer)
@@ -166,7 +169,7 @@ def fit_network(
     best = best_checkpoint(fitting)
     if not best:
         raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
-    median = add_training_reference(fitting, module, data, shift=False)  # it loads the best epoch, too
+    median = add_training_reference(fitting, module, data, shift=False)  # also loads the best epoch
     if median is not None:
         module.fitted["median_risk"] = median
     module.fitted["chosen_epoch"] = int(read_checkpoint(best)["epoch"])
@@ -176,27 +179,27 @@ def fit_network(
 def predict_fold(
     module: LightningModule, trainer: Trainer, data: FoldData
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of the inner validation and of the outer test patients.
+    """Predict the inner validation patients and the outer test patients, as two lists of rows.
 
     Args:
-        module: Fitted.
-        trainer: That fitted it.
-        data: Turned to the fold.
+        module: The fitted model.
+        trainer: The trainer that fitted it.
+        data: The data module, turned to the fold.
     """
     collect = CollectPredictions(attention_mib=0)
-    # The trainer's own callbacks have done their work; precision and device stay as they were in training.
+    # The trainer's callbacks are no longer needed; precision and device stay as they were in training.
     trainer.callbacks[:], trainer.loggers = [collect], []
     loader = data.val_dataloader()
     _finish(trainer, lambda: trainer.predict(module, dataloaders=loader, return_predictions=False))
     inner = collect.rows
     _finish(trainer, lambda: trainer.test(module, datamodule=data, verbose=False))
     outer = collect.rows
-    data.setup("fit")  # testing has parted the patients otherwise
+    data.setup("fit")  # the test has set up another partition
     return inner, outer
 
 
 def _finish(trainer: Trainer, step: Any) -> None:
-    """Run a step of the trainer; an interrupt, which it answers by exiting, goes on as one."""
+    """Run a step of the trainer and pass an interrupt on; the trainer itself answers one by exiting or returning."""
     try:
         step()
     except SystemExit as stop:
@@ -208,7 +211,7 @@ def _finish(trainer: Trainer, step: Any) -> None:
 
 
 def _kind(callback: Any) -> str:
-    """Last part of the class path of a callback section."""
+    """Return the last part of a callback section's class path."""
     path = callback.get("class_path", "") if isinstance(callback, Mapping) else str(callback)
     return str(path).rsplit(".", 1)[-1]
 

@@ -1,4 +1,4 @@
-"""What a cross-validation prints: a table of models, a table of comparisons, and what was left out."""
+"""The tables that a cross-validation prints: models, comparisons, and what was left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {"c_index": "concordance", "auc": "macro AUC"}
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Both tables of `crossval.json` as text."""
+    """Format both tables of `crossval.json` as text."""
     metric = result["primary_metric"]
     events = f", {result['events']} events" if result["events"] is not None else ""
     folds = len({(unit["repeat"], unit["fold"]) for unit in result["units"]})
@@ -63,7 +63,7 @@ def _undefined(result: dict[str, Any], metric: str) -> list[str]:
 
 
 def _outlying(result: dict[str, Any]) -> list[str]:
-    """Outlying folds, and where the curves of a network are drawn; a regression has none."""
+    """Describe outlying folds, and where to look at the training curves of a network; regressions have none."""
     return [
         f"{row['model']} in {Unit(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds "
         f"({row['lowest']:.3f} to {row['highest']:.3f})"

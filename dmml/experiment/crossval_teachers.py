@@ -1,4 +1,4 @@
-"""Cross-fitting of one fold: teachers that each left out a part of the training patients, for its student to learn from."""
+"""Cross-fitting of one fold: its student learns from teachers that each left out a part of the training patients."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dmml.training.cross_fitted import CrossFittedTeachers
 from dmml.training.packing import unpack
 
 PARTS = 3
-"""Parts of the training patients; each is left out by one teacher, which then sees two thirds of them."""
+"""Number of parts of the training patients. Each teacher leaves out one part and is fitted on the other two thirds"""
 
 
 class LearnFrom(Callback):
-    """Gives a student cross-fitted teachers once it has taken lists and edges from the fold's own teacher.
+    """Gives a student its cross-fitted teachers after it has taken gene lists and edges from the fold's main teacher.
 
     Args:
-        checkpoints: Of the teachers.
+        checkpoints: Checkpoints of the teachers.
         patients: See `CrossFittedTeachers`.
     """
 
@@ -32,12 +32,12 @@ class LearnFrom(Callback):
         self.checkpoints, self.patients = checkpoints, patients
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After `setup("fit")`, which loads the fold's own teacher."""
+        """Called after `setup("fit")`, which loads the fold's main teacher."""
         pl_module.use_teacher(CrossFittedTeachers(self.checkpoints, self.patients))
 
 
 def parts_of(data: FoldData, seed: int) -> list[list[str]]:
-    """The training patients in `PARTS` parts, stratified as folds are."""
+    """Divide the training patients into `PARTS` parts, stratified like folds."""
     train = data.patients("train")
     dealt = make_folds(data.cohort.clinical, PARTS, True, False, seed, patients=train)
     return [[patient for patient in train if dealt[patient] == part] for part in range(PARTS)]
@@ -45,9 +45,10 @@ def parts_of(data: FoldData, seed: int) -> list[list[str]]:
 
 @contextmanager
 def without(data: FoldData, patients: Sequence[str], teacher: Path) -> Iterator[None]:
-    """Data whose training patients lack a part; the RNA is standardised as for the fold's own teacher.
+    """Leave patients out of the training patients, and standardise RNA as for the fold's main teacher.
 
-    Mean and spread of genes know no outcome, and teachers whose inputs differ would not tell the student one thing.
+    Mean and spread of genes contain no outcome, and teachers with different inputs would give the student contradictory
+    targets.
     """
     fitted = unpack(read_checkpoint(teacher)["hyper_parameters"]["fitted"])
     if fitted.get("gene_preset"):
@@ -64,7 +65,7 @@ def without(data: FoldData, patients: Sequence[str], teacher: Path) -> Iterator[
 
 
 def same_outputs(section: dict[str, Any], teacher: Path) -> dict[str, Any]:
-    """The teacher's section with the edges and the end, or the classes, of the fold's own teacher."""
+    """Return the teacher's section with the edges and the end, or the classes, of the fold's main teacher."""
     task = read_checkpoint(teacher)["hyper_parameters"]["task"]
     given = dict(section.get("init_args") or {})
     own = given.get("task")

@@ -1,4 +1,4 @@
-"""From raw slides to answers: tiles, features, one forward pass, and a folder of numbers, pictures and a page."""
+"""Predicts from raw slides: tiles, features, one forward pass, and a folder with numbers, pictures and a page."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from dmml.types import Batch
 
 Progress = Callable[[str, int, int], None]
-"""(slide, tiles done, tiles of the slide)"""
+"""Called with (slide, encoded tiles, all tiles of the slide)"""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One answer, and the folder that it was written to."""
+    """One patient's answer, and the folder that it was written to."""
 
     folder: Path
     answer: Answer
@@ -52,7 +52,7 @@ class Predicted:
 
 
 class _Encoded:
-    """Encoded slides in memory, behind the two calls by which a feature store is read."""
+    """Encoded slides in memory, with the two methods through which a feature store is read."""
 
     def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
         self._slides = slides
@@ -80,13 +80,13 @@ def predict_slides(
 
     Args:
         slides: Files, and folders that are searched for slides.
-        checkpoint: Written by `dmml fit`.
-        out: Folder; each patient's answer goes to a folder in it that has the (first) slide's name.
-        mpp: µm per pixel, used only where a slide tells none.
+        checkpoint: A checkpoint written by `dmml fit`.
+        out: Output folder. Each patient's answer goes to a subfolder named after the patient's (first) slide.
+        mpp: µm per pixel, used only for slides that do not state it.
         weights: Local weights of the model's encoder.
-        one_patient: The slides are one patient's; else each is a patient.
-        overwrite: Replace answers that are there.
-        command: What was typed, for the record.
+        one_patient: Whether all slides belong to one patient; otherwise each slide is a patient.
+        overwrite: Whether to replace existing answers.
+        command: The typed command, for the record.
         progress: Called while a slide is encoded.
         done: Called with every answer as soon as it is written.
 
@@ -94,8 +94,8 @@ def predict_slides(
         The answers in the order of the slides.
 
     Raises:
-        InputError: Something given cannot be used. Of several slides, one without tissue or that cannot be decoded is
-            named after the others were predicted.
+        InputError: An input cannot be used. If a slide has no tissue or cannot be decoded, the other patients are still
+            predicted first.
     """
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     model = load_model(checkpoint)
@@ -137,7 +137,7 @@ def _predict(
 
 
 def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnifications: Sequence[int]) -> Batch:
-    """One patient without RNA and without outcome, joined and padded as in training."""
+    """Collate one patient without RNA and outcome, joined and padded as in training."""
     reader = PatientReader(_Encoded(slides), {patient: list(slides)}, magnifications, cache_gib=0)  # type: ignore[arg-type]
     collate = Collate(magnifications, [patient], {}, torch.zeros(1, dtype=torch.bool), {})
     return collate([reader.read(patient)])
@@ -146,7 +146,7 @@ def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnificat
 def _record(
     case: Case, model: CheckpointModel, encoder: Encoder, answer: Answer, slides: list[dict[str, Any]], command: str
 ) -> dict[str, Any]:
-    """Content of `prediction.json`."""
+    """Return the content of `prediction.json`."""
     return {
         "format": "dmml-prediction-1",
         "patient": case.name,
@@ -164,7 +164,7 @@ def _record(
 
 
 def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list, batch: Batch, output: Any) -> None:
-    """The folder, whole or not at all."""
+    """Write the answer's folder completely or not at all."""
     from dmml.experiment.slide_maps import tile_maps
     from dmml.experiment.slide_page import write_page
     from dmml.experiment.slide_pictures import outcome_picture, save_png

@@ -1,4 +1,4 @@
-"""Predicted and measured programs of the tested patients: `programs.csv`."""
+"""Table of the tested patients' predicted and measured programs, for `programs.csv`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dmml.callbacks.patient_rows import Rows
 
 
 def program_rows(programs: dict[str, dict[tuple[int, str], Any]], rows: Rows, model: Any) -> list[dict[str, Any]]:
-    """A row a patient: `patient_id`, `<subspace>|<magnification>x|<program>`, `<subspace>|measured|<program>`.
+    """Make one row per patient: `patient_id`, `<subspace>|<magnification>x|<program>`, `<subspace>|measured|<program>`.
 
     Args:
         programs: {patient: {(magnification, subspace): (P,)}} predicted from the tissue.
         rows: Standardised genes of the patients with RNA, by subspace.
-        model: Its `scores` map genes to measured programs, and name them.
+        model: Its `scores` map genes to measured programs and name them.
 
     Returns:
-        Empty where the model predicts no programs.
+        The rows; empty if the model predicts no programs.
     """
     names: dict[str, list[str]] = model.scores.names
     measured = {s: _measured(rows.get(s, {}), s, model) for s in names}

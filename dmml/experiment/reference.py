@@ -1,4 +1,4 @@
-"""What later evaluation compares with: the training patients, and their median risk under the model that was chosen."""
+"""Reference values of the training patients that later evaluations need: what they are like, and their median risk."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ from dmml.types import SUBSPACES
 
 
 def best_checkpoint(trainer: Trainer) -> str:
-    """Path of the best epoch's checkpoint, whichever other callbacks write checkpoints; empty where none was written."""
+    """Return the path of the best epoch's checkpoint, whatever else writes checkpoints; empty if there is none."""
     kept = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
     return next((callback.best_model_path for callback in kept if callback.best_model_path), "")
 
 
 def add_training_reference(trainer: Trainer, model: LightningModule, data: Any, shift: bool = True) -> float | None:
-    """Predict the training patients with the best checkpoint; write their median risk, and a reference of what they are.
+    """Add the training patients' median risk and their reference distribution to the best checkpoint.
 
-    The Kaplan–Meier cut of every later cohort is this median, so no tested cohort chooses its own. The reference tells
-    how far a later cohort lies from these patients (`dmml.evaluation.shift`).
+    The model gets the best checkpoint's weights and predicts the training patients with them. Every later cohort is cut
+    at this median for its Kaplan–Meier curves, so no tested cohort chooses its own cut. The reference distribution
+    serves to measure how far a later cohort is from these patients (`dmml.evaluation.shift`).
 
     Args:
-        trainer: After fit.
-        model: The model that was fitted.
+        trainer: The trainer, after fit.
+        model: The fitted model.
         data: Its data module.
-        shift: Whether to keep the reference; without it classes need no second look at the training patients.
+        shift: Whether to store the reference distribution. Without it, a task without a risk need not predict the
+            training patients.
 
     Returns:
-        The median risk; None for tasks without a risk, or where no best checkpoint was written.
+        The median risk; None for tasks without a risk, or if no best checkpoint was written.
     """
     best = best_checkpoint(trainer)
     if not best or not hasattr(data, "train_patients_in_order"):
@@ -70,7 +72,7 @@ def add_training_reference(trainer: Trainer, model: LightningModule, data: Any, 
 
 
 def _references(rows: Rows, model: Any, data: Any) -> dict[str, Any]:
-    """{"10x", "20x", "tumor", "tme", "stain": reference} of what the training patients have."""
+    """Return {"10x", "20x", "tumor", "tme", "stain": reference} of the inputs that the training patients have."""
     found = {}
     for name, patients in rows.items():
         table = np.stack(list(patients.values())).astype(float) if patients else np.zeros((0, 0))
@@ -81,25 +83,25 @@ def _references(rows: Rows, model: Any, data: Any) -> dict[str, Any]:
     stain = stain_rows(data, data.patients("train")) if hasattr(data, "patients") else {}
     if stain:
         found["stain"] = fit_reference(np.stack(list(stain.values())), NAMES)
-    # The genes' names stand in gene_statistics, in the order of the columns.
+    # The genes' names are in gene_statistics, in the order of the columns.
     return {name: found[name] for name in sorted(found, key=lambda name: (name in SUBSPACES, name))}
 
 
 def measured(table: NDArray[np.float64], patients: list[str], genes: list[str], data: Any) -> NDArray[np.float64]:
-    """Standardised genes as a model was given them, with NaN in place of every value that was imputed.
+    """Replace every imputed value in a table of standardised genes by NaN.
 
     Args:
-        table: (patients × genes).
-        patients: Of its rows.
-        genes: Of its columns.
-        data: Their data module.
+        table: (patients × genes), as a model reads them.
+        patients: Patients of the rows.
+        genes: Genes of the columns.
+        data: The data module of these patients.
     """
     rna = getattr(data, "rna", None)
     return table if rna is None else np.where(rna.known(patients, genes), table, np.nan)
 
 
 def stain_rows(data: Any, patients: list[str]) -> dict[str, NDArray[np.float64]]:
-    """{patient: (6,)} mean stain of the patient's slides; empty where the store keeps no pictures of slides."""
+    """Return {patient: (6,)} mean stain of the patient's slides; empty if the store keeps no thumbnails."""
     store = getattr(data, "store", None)
     if store is None or not hasattr(data, "reader"):
         return {}

@@ -1,4 +1,4 @@
-"""Loggers of a fit: those that were requested, and always the run folder's own table and config."""
+"""Loggers of a fit: those that the config requests, and always the run folder's own metrics table and config."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from dmml.errors import InputError, reason_of
 
 
 class SaveConfigInRun(SaveConfigCallback):
-    """Saves `config.yaml` in the run folder, wherever the loggers write; Lightning's own follows the first of them."""
+    """Saves `config.yaml` in the run folder; Lightning's own callback saves it where the first logger writes."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called only in the first process, once the config is known to be valid."""
+        """Save the config; called only in the first process, once the config is known to be valid."""
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
 
 
 def run_loggers(given: Logger | Iterable[Logger] | bool | None, folder: Path) -> list[Logger]:
-    """The loggers of a run.
+    """Return the loggers of a run.
 
     Args:
-        given: `trainer.logger`; None is TensorBoard's logger.
-        folder: Of the run.
+        given: `trainer.logger`; None stands for TensorBoard's logger.
+        folder: Folder of the run.
 
     Returns:
-        Those given, and last the one that writes `metrics.csv`, without which a run has no training curves.
+        The given loggers, followed by the one that writes `metrics.csv`, without which a run has no training curves.
     """
     if given is None or given is True:
         loggers: list[Logger] = [TensorBoardLogger(save_dir=folder, name="", version="")]
@@ -42,17 +42,17 @@ def run_loggers(given: Logger | Iterable[Logger] | bool | None, folder: Path) ->
 
 
 def start_loggers(loggers: Iterable[Logger]) -> None:
-    """Start loggers that need an account, a server or a database, so that a run is not begun without them.
+    """Start loggers that need an account, a server or a database, so that a run does not begin without them.
 
     Raises:
-        InputError: One of them cannot start.
+        InputError: A logger cannot start.
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger | CSVLogger | MetricsTable):  # they only write files
             continue
         try:
             getattr(logger, "experiment", None)
-        except Exception as error:  # each package raises its own types
+        except Exception as error:  # each package raises exceptions of its own
             raise InputError(
                 f"trainer.logger: {type(logger).__name__} cannot start ({reason_of(error)}); correct that, or leave the "
                 "logger out: the run folder keeps metrics.csv in any case"
@@ -60,7 +60,7 @@ def start_loggers(loggers: Iterable[Logger]) -> None:
 
 
 def _csv_file(logger: Logger) -> Path | None:
-    """The table that a logger writes, if it writes one: two loggers must not share a file."""
+    """Return the table that a logger writes, or None; two loggers must not share a file."""
     if isinstance(logger, CSVLogger):
         return Path(logger.log_dir, "metrics.csv").resolve()
     return logger.path.resolve() if isinstance(logger, MetricsTable) else None
