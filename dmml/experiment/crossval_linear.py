@@ -1,4 +1,4 @@
-"""The linear models of a fold, and a model joined with clinical covariates, as rows of `predictions.csv`."""
+"""The linear models of a fold, and models joined with clinical covariates, as rows of `predictions.csv`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dmml.tasks import Task
 
 Rows = list[dict[str, Any]]
 Encoder = Callable[[list[str]], NDArray]
-"""Patients → (n, p), centred and scaled by the patients to whom it was fitted"""
+"""Patients → (n, p), centred and scaled with the patients that the encoder was fitted to"""
 
 
 class Inputs(NamedTuple):
     """Input of a regression.
 
     Attributes:
-        patients: Training patients of known outcome who have it.
-        fit_encoder: Training patients → an encoder that knows no others.
+        patients: Training patients who have the input and a known outcome.
+        fit_encoder: Fits an encoder to the given training patients alone.
         facts: Facts that are stored with the model.
     """
 
@@ -39,21 +39,21 @@ class Inputs(NamedTuple):
 def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[Rows, Rows, dict[str, Any]]:
     """Fit `rna_linear` or `clinical` on all training patients of the fold, inner validation included.
 
-    The penalty is chosen by cross-validation among them. Patients without RNA take no part in fitting on RNA, and are
+    The penalty is chosen by cross-validation among them. Patients without RNA are left out when fitting to RNA, and are
     predicted as the mean patient.
 
     Args:
-        name: Of the model.
-        data: Turned to the fold.
-        task: Fitted on the fold's training patients.
-        where: What messages call the fold.
+        name: Name of the model.
+        data: The data module, turned to the fold.
+        task: The task, fitted on the fold's training patients.
+        where: Name of the fold in messages.
 
     Returns:
-        Rows of the training patients of known outcome, each predicted by a model that was not fitted to the patient; rows
-        of the outer test patients; and what was fitted, in plain Python.
+        Rows of the training patients with a known outcome, each predicted by a model that was not fitted to the patient;
+        rows of the outer test patients; and what was fitted, in plain Python.
 
     Raises:
-        InputError: There are fewer than two patients to fit to, or their outcomes have nothing to learn.
+        InputError: There are fewer than two patients to fit to, or nothing can be learned from their outcomes.
     """
     training, test = data.known("train") + data.known("val"), data.patients("test")
     inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
@@ -94,7 +94,7 @@ def _covariate_inputs(data: FoldData, training: list[str]) -> Inputs:
 
 
 def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
-    """The penalty chosen by cross-validation, and {patient: columns} predicted by the inner fold that left the patient out."""
+    """Choose the penalty by cross-validation; also return {patient: columns} predicted without the patient."""
     folds, held_out = [], []
     for others, left_out in data.inner_folds(inputs.patients):
         encode = inputs.fit_encoder(others)
@@ -124,18 +124,18 @@ def _as_rows(data: FoldData, task: Task, patients: list[str], predictions: dict[
 def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> tuple[Rows, Rows, dict[str, Any]]:
     """Join a fitted model's score with the clinical model's.
 
-    The weights come from training patients to whom neither score was fitted: of a network, which was fitted once, these are
-    its inner validation patients; of a regression all training patients, each with the score of the inner fold that left
-    the patient out.
+    The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted once,
+    these are its inner validation patients; for a regression, all training patients, each with the score of the inner fold
+    that held the patient out.
 
     Args:
-        model: Its folder.
+        model: Folder of the model.
         clinical: Folder of the clinical model.
-        data: Turned to the fold.
-        task: Fitted on the fold's training patients.
+        data: The data module, turned to the fold.
+        task: The task, fitted on the fold's training patients.
 
     Returns:
-        As `predict_linear`.
+        As for `predict_linear`.
     """
     inner, outer = (
         [read_predictions(folder / file) for folder in (clinical, model)] for file in ("inner.csv", "predictions.csv")
@@ -164,7 +164,7 @@ def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> t
 
 
 def _score(table: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Log-hazard (n, 1), or centred log-probabilities (n, C), by patient."""
+    """Return the log-hazard (n, 1), or centred log-probabilities (n, C), by patient."""
     table = table.set_index("patient_id")
     if task.kind == "survival":
         return table[["risk"]]
@@ -173,7 +173,7 @@ def _score(table: pd.DataFrame, task: Task) -> pd.DataFrame:
 
 
 def _scale(values: NDArray, task: Task) -> tuple[float, float]:
-    """Risks of two models have scales of their own; probabilities are what they are."""
+    """Return mean and standard deviation of a risk, since each model has its own scale; 0 and 1 for probabilities."""
     if task.kind != "survival" or not len(values):
         return 0.0, 1.0
     return float(values.mean()), float(values.std()) or 1.0

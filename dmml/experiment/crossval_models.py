@@ -1,4 +1,4 @@
-"""The models that a cross-validation compares: which an input allows, what each needs first, and their order."""
+"""The models that a cross-validation compares: what data and which other models each needs, and their order."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ NEEDS = {
     "late_fusion": {"RNA", "slides"},
     "clinical": {"covariates"},
 }
-"""What a cohort must have for a model, in the order in which they are fitted and shown."""
+"""What data a model needs; the models are fitted and shown in this order"""
 JOINED = "+clinical"
 LINEAR = ("rna_linear", "clinical")
-"""Regressions. Nothing in them is drawn at random: one seed is all."""
+"""Regressions. They involve no randomness, so one seed is enough"""
 
 
 def offered(has: set[str]) -> list[str]:
-    """Models that a cohort allows.
+    """List the models that a cohort allows.
 
     Args:
-        has: Of "RNA", "slides", "covariates".
+        has: Which of "RNA", "slides" and "covariates" the cohort has.
     """
     plain = [name for name, needs in NEEDS.items() if needs <= has]
     return plain + [f"{name}{JOINED}" for name in plain if name != "clinical" and "covariates" in has]
 
 
 def chosen(asked: Sequence[str] | None, has: set[str]) -> list[str]:
-    """The models to fit, what they build on included, in the order of fitting.
+    """List the models to fit, including those that they build on, in the order of fitting.
 
     Args:
-        asked: Names as typed; None = all that the cohort allows. With `clinical` among them, every other is also joined
-            with the covariates.
+        asked: Names as typed; None = all that the cohort allows. If `clinical` is among them, every other model is also
+            joined with the covariates.
         has: See `offered`.
 
     Raises:
-        InputError: A name is unknown, or the cohort lacks what a model reads.
+        InputError: A name is unknown, or the cohort lacks data that a model needs.
     """
     there = offered(has)
     if asked is None:
@@ -65,7 +65,7 @@ def chosen(asked: Sequence[str] | None, has: set[str]) -> list[str]:
 
 
 def lacking(has: set[str]) -> str:
-    """The models that a cohort does not allow, with what each lacks, in words."""
+    """Describe the models that a cohort does not allow, with the data that each lacks; empty if there are none."""
     found: dict[str, list[str]] = {}
     for name, needs in NEEDS.items():
         if needs - has:
@@ -74,10 +74,10 @@ def lacking(has: set[str]) -> str:
 
 
 def refuse_unknown(asked: Sequence[str]) -> None:
-    """Refuse names that are no model's.
+    """Refuse names that are not the name of a model.
 
     Raises:
-        InputError: The first of them is named, with those that there are.
+        InputError: A name is unknown; the message names the first unknown one and lists the models.
     """
     known = {*NEEDS, *(f"{name}{JOINED}" for name in NEEDS if name != "clinical")}
     for name in asked:
@@ -86,10 +86,10 @@ def refuse_unknown(asked: Sequence[str]) -> None:
 
 
 def pairs(models: Sequence[str]) -> tuple[tuple[str, str] | None, list[tuple[str, str]]]:
-    """Comparisons that are made: the primary one, and the others.
+    """List the comparisons between models: the primary one, and the others.
 
-    Primary is what the project claims: the student above gated ABMIL, both of which see slides alone; without slides,
-    the teacher above a linear model of the same RNA. Where the models for it are not there, none is.
+    The primary comparison is the project's claim: the student minus gated ABMIL, both of which see slides alone;
+    without slides, the teacher minus a linear model of the same RNA. If the models for it are missing, there is none.
 
     Returns:
         (primary or None, the others), each (a, b) for a − b.

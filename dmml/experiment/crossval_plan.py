@@ -1,4 +1,4 @@
-"""What a cross-validation is made of, and the folder that belongs to it. Light: nothing here imports torch."""
+"""The plan of a cross-validation, and the folder that belongs to it. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dmml.errors import InputError
 from dmml.experiment.crossval_models import JOINED, LINEAR
 
 FOLDS = {"folds": 5, "stratify": True, "seed": 0}
-"""Where the config names no split."""
+"""Default split, if the config names none"""
 _PLACE = ("fold", "num_workers", "cache_gib")
 _RUNNING = (
     "default_root_dir",
@@ -31,7 +31,7 @@ _RUNNING = (
     "num_nodes",
     "strategy",
 )
-"""Options that change where and how fast something is computed, but not what."""
+"""Options that change where and how fast something is computed, but not the result"""
 
 
 class Unit(NamedTuple):
@@ -42,35 +42,35 @@ class Unit(NamedTuple):
     seed: int
 
     def folder(self, out: Path) -> Path:
-        """Where its models lie; the first repeat and seed need no folder of their own, so more can be added later."""
+        """Folder of its models. The first repeat and seed have no subfolder of their own, so more can be added later."""
         place = out / f"repeat_{self.repeat}" if self.repeat else out
         place = place / f"fold_{self.fold}"
         return place / f"seed_{self.seed}" if self.seed else place
 
     def __str__(self) -> str:
-        """As progress and messages name it."""
+        """Name in progress lines and messages."""
         more = [f"repeat {self.repeat}"] if self.repeat else []
         return ", ".join([*more, f"fold {self.fold}", *([f"seed {self.seed}"] if self.seed else [])])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a process needs to know to fit a fold.
+    """Everything that a process needs to fit a fold.
 
     Attributes:
-        out: The folder.
+        out: Folder of the cross-validation.
         model: The config's model section.
-        student: The student's model section; None where there is none.
-        data: Arguments of the data module, with a split.
+        student: The student's model section, or None.
+        data: Arguments of the data module, including a split.
         trainer: The config's trainer section.
-        student_trainer: The student's.
-        student_batch_size: Of the student's data section.
-        models: Names, in the order of fitting.
+        student_trainer: The student's trainer section.
+        student_batch_size: `batch_size` of the student's data section.
+        models: Names of the models, in the order of fitting.
         folds: Numbers of the folds.
-        seeds: How many.
-        repeats: How many.
+        seeds: Number of seeds.
+        repeats: Number of repeats.
         base_seed: `seed_everything` of the config.
-        cross_fit: Whether students learn from teachers that did not see the patient.
+        cross_fit: Whether students learn from teachers that were not fitted to the patient.
     """
 
     out: Path
@@ -89,14 +89,14 @@ class Plan:
     device: int | None = field(default=None, compare=False)
 
     def units(self, only_fold: int | None = None) -> Iterator[Unit]:
-        """All of them, or those of one fold."""
+        """Yield all units, or those of one fold."""
         for repeat in range(self.repeats):
             for fold in self.folds if only_fold is None else [only_fold]:
                 for seed in range(self.seeds):
                     yield Unit(repeat, fold, seed)
 
     def missing(self) -> dict[str, list[str]]:
-        """{model: units that are not finished}."""
+        """Return {model: units that are not finished}."""
         found: dict[str, list[str]] = {}
         for unit in self.units():
             for name in self.models:
@@ -105,21 +105,21 @@ class Plan:
         return found
 
     def place(self, unit: Unit, model: str) -> Path:
-        """Folder of a fitted model; one without randomness is fitted once for all seeds."""
+        """Folder of a fitted model; a model without randomness is fitted once for all seeds."""
         if model.removesuffix(JOINED) in LINEAR:
             unit = unit._replace(seed=0)
         return unit.folder(self.out) / model
 
     def seed_of(self, unit: Unit, model: str) -> int:
-        """Seed of one fit: the same whatever was fitted before."""
+        """Seed of one fit, which does not depend on what was fitted before."""
         text = f"{self.base_seed}|{unit.repeat}|{unit.fold}|{unit.seed}|{model}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
 
     def split_of(self, repeat: int, clinical: Clinical, first: Split) -> Split:
-        """The split of a repeat; the first is the config's own.
+        """Return the split of a repeat; the first repeat has the split of the config.
 
         Args:
-            repeat: Its number.
+            repeat: Number of the repeat.
             clinical: The cohort.
             first: The split of repeat 0.
         """
@@ -133,7 +133,7 @@ class Plan:
     # ---- the folder --------------------------------------------------------------------------------------------
 
     def made_from(self) -> dict[str, Any]:
-        """What decides the result, dmml's version and the files' hashes included: one folder holds one of it."""
+        """Everything that determines the result, including dmml's version and the files' hashes; a folder holds one such plan."""
         sections = {
             "dmml": __version__,
             "model": self.model,
@@ -149,10 +149,10 @@ class Plan:
         return json.loads(json.dumps(sections, default=str))
 
     def claim(self, overwrite: bool = False) -> None:
-        """Begin, or go on with, the cross-validation in its folder.
+        """Start the cross-validation in its folder, or resume it.
 
         Raises:
-            InputError: It belongs to another configuration or cohort.
+            InputError: The folder belongs to another configuration or cohort.
         """
         record = self.out / "plan.json"
         if overwrite:
@@ -169,13 +169,13 @@ class Plan:
         if self.out.is_dir() and any(self.out.glob("fold_*")):
             raise InputError(f"{self.out}: holds folds but no plan.json; give another --out, or --overwrite")
         self.out.mkdir(parents=True, exist_ok=True)
-        part = record.with_name(f".plan.{os.getpid()}.part")  # jobs of an array may begin at the same moment
+        part = record.with_name(f".plan.{os.getpid()}.part")  # jobs of an array may start at the same moment
         part.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
         part.replace(record)
 
 
 def difference(old: Any, new: Any, where: str = "") -> str:
-    """The first place in which two plans differ, in words; empty if none."""
+    """Describe the first difference between two plans; empty if there is none."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             name = f"{where}.{key}".lstrip(".").replace(".init_args", "").replace("file.", "contents of ")

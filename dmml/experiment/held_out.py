@@ -1,7 +1,8 @@
-"""What is written beside a tested cohort's figures: `shift.json`, `calibration.json`, `recalibrated.json`.
+"""Writes `shift.json`, `calibration.json` and `recalibrated.json` of a tested cohort.
 
-How the cohort differs from the training patients, what it lacked, how the model does in its parts; calibration with a
-formal test, and the log-rank test at the training cut; what recalibration on a share of it would change.
+They state how the cohort differs from the training patients, what data it lacks and how the model performs in its
+subgroups; calibration with a formal test, and the log-rank test at the training median; and what recalibration on a
+share of the cohort would change.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ def write_shift(folder: Path, rows: Rows, model: Any, data: Any, context: dict[s
 
     Args:
         folder: `test/<cohort>`, with `predictions.csv`.
-        rows: What the model was given.
-        model: Has `fitted`, with the reference of its training patients.
-        data: Set up for test.
-        context: Of the test.
+        rows: Inputs that the model received, by patient.
+        model: Its `fitted` has the reference distribution of its training patients.
+        data: The data module, set up for test.
+        context: Context of the test.
 
     Returns:
-        What was written.
+        The written content.
     """
     predictions = read_predictions(folder / "predictions.csv")
     genes = imputed_genes(model, data)
@@ -62,10 +63,10 @@ def write_calibration(folder: Path, context: dict[str, Any]) -> dict[str, Any] |
 
     Args:
         folder: `test/<cohort>`, with `predictions.csv`.
-        context: Of the test.
+        context: Context of the test.
 
     Returns:
-        What was written; None (and no file) for classes and for cohorts without outcomes.
+        The written content; None (and no file) for classes and for cohorts without outcomes.
     """
     predictions = read_predictions(folder / "predictions.csv")
     known = known_outcome(predictions) if "risk" in predictions else predictions.iloc[:0]
@@ -92,15 +93,15 @@ def write_calibration(folder: Path, context: dict[str, Any]) -> dict[str, Any] |
 
 
 def write_recalibrated(folder: Path, context: dict[str, Any], share: float | None) -> dict[str, Any] | None:
-    """Write `recalibrated.json` and `recalibrated.csv`, the judged patients' recalibrated predictions.
+    """Write `recalibrated.json` and `recalibrated.csv`, the recalibrated predictions of the evaluated patients.
 
     Args:
         folder: `test/<cohort>`, with `predictions.csv`.
-        context: Of the test.
-        share: Of the cohort; None takes away what an earlier test left.
+        context: Context of the test.
+        share: Share of the cohort to recalibrate on; None deletes the files of an earlier test.
 
     Returns:
-        What was written.
+        The written content; None without a share.
     """
     if share is None:
         for name in ("recalibrated.json", "recalibrated.csv"):
@@ -116,7 +117,7 @@ def write_recalibrated(folder: Path, context: dict[str, Any], share: float | Non
 
 
 def _missing_values(rna: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """{what: {n, of}} of single values that a table leaves empty; nothing for a cohort without RNA."""
+    """Return {what: {n, of}} of single values that are missing in a table; empty for a cohort without RNA."""
     if "values_imputed" not in rna:
         return {}
     n = rna["values_imputed"]
@@ -124,7 +125,7 @@ def _missing_values(rna: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def missing(predictions: pd.DataFrame, data: Any, genes: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """{what: {n, of}}, of everything that a patient or the RNA table might have had; nought is said, too."""
+    """Return {what: {n, of}} of everything that patients or the RNA table may lack, including counts of 0."""
     n = len(predictions)
     found = {"patients with neither slides nor RNA, not predicted": {"n": data.counts("test")["left_out"], "of": n}}
     found["patients with neither slides nor RNA, not predicted"]["of"] += data.counts("test")["left_out"]
@@ -147,7 +148,7 @@ def missing(predictions: pd.DataFrame, data: Any, genes: dict[str, Any]) -> dict
 
 
 def imputed_genes(model: Any, data: Any) -> dict[str, Any]:
-    """{subspace: {n, imputed}}: the model's genes, and those that the cohort's table lacks; empty without a table."""
+    """Return {subspace: {n, imputed}}: number of model genes, and those that the table lacks; empty without a table."""
     if data.rna is None:
         return {}
     kept = {s: stats["genes"] for s, stats in (model.fitted.get("gene_statistics") or {}).items()}
@@ -155,7 +156,7 @@ def imputed_genes(model: Any, data: Any) -> dict[str, Any]:
 
 
 def _compared(rows: Rows, model: Any, data: Any, genes: dict[str, Any]) -> dict[str, Any]:
-    """{"features": {"10x": …}, "expression": {"tumor": …}, "stain": …}, of what the training patients had."""
+    """Compare with the training patients: {"features": {"10x": …}, "expression": {"tumor": …}, "stain": …}."""
     references = unpack(model.fitted.get("reference") or {})
     found: dict[str, Any] = {}
     for name, reference in references.items():
@@ -184,7 +185,7 @@ def _table(patients: dict[str, Any], width: int) -> np.ndarray:
 
 
 def _groups(data: Any) -> pd.DataFrame:
-    """Site and covariates, where the clinical table and the config name them."""
+    """Return site and covariates of the patients, as far as the clinical table and the config name them."""
     clinical = data.cohort.clinical
     groups = clinical.covariates.copy()
     if "site" in clinical.patients and "site" not in groups:

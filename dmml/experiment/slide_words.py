@@ -1,4 +1,4 @@
-"""The answer on a slide in words: what a reader may take home, and what not."""
+"""Describes the answer on a patient's slides in sentences: what a reader may conclude, and what not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RESEARCH_USE = (
     "one cohort, and how well it holds elsewhere has to be shown by testing it there (dmml test)."
 )
 CLOSE = 0.05
-"""Difference of two probabilities up to which views are said to agree"""
+"""Difference of two probabilities up to which views are said to agree closely"""
 _ABBREVIATIONS = {
     "DNA", "RNA", "UV", "MYC", "KRAS", "TGF", "TNFA", "NFKB", "WNT", "JAK", "STAT", "MTOR", "AKT", "TSV", "UPR", "DN", "UP",
 }  # fmt: skip
 
 
 def headline(answer: Answer, model: dict[str, Any]) -> str:
-    """The answer in a few words: 'Above the median risk of the 80 training patients of luad'."""
+    """Summarise the answer in a few words: 'Above the median risk of the 80 training patients of luad'."""
     if answer.kind == "classification":
         return f"{answer.headline.label}, with a probability of {percent(answer.value)}"
     if "risk" not in answer.prediction:
@@ -33,7 +33,7 @@ def headline(answer: Answer, model: dict[str, Any]) -> str:
 
 
 def outlook(answer: Answer) -> str:
-    """The second sentence: survival at the headline's day, or the classes behind the first."""
+    """Write the second sentence: survival at the headline's day, or the classes after the most probable one."""
     views = _views(answer)
     if answer.kind == "classification":
         rest = sorted(((v, k) for k, v in answer.prediction.items() if k != answer.headline.column), reverse=True)
@@ -67,7 +67,7 @@ def _training(model: dict[str, Any]) -> str:
 
 
 def how_sure(answer: Answer) -> list[str]:
-    """Sentences on agreement between the model's own views, and what that does not mean."""
+    """Write sentences on how far the model's views agree, and on what their agreement does not show."""
     if answer.spread is None:
         reads = "one magnification" if len(answer.by_magnification) < 2 else "all magnifications together"
         return [f"The model reads {reads}, so there is no second view that could agree or disagree."]
@@ -95,7 +95,7 @@ def how_sure(answer: Answer) -> list[str]:
 
 
 def subspaces(answer: Answer) -> str:
-    """What the answer would be without the part of the tumor, of the microenvironment, or of neither."""
+    """Describe the answer without the part of the tumor, of the microenvironment, or of neither."""
     left = {part: _value(answer, view) for part, view in answer.without.items()}
     parts = "Both subspaces" if TISSUE not in left else "Both subspaces and the tissue-specific part"
     neither = f", without the tissue-specific part, which belongs to neither, {left[TISSUE]}" if TISSUE in left else ""
@@ -107,7 +107,7 @@ def subspaces(answer: Answer) -> str:
 
 
 def what_decides(answer: Answer) -> str:
-    """What counts how much: the backbone and the deep part; empty for a model without a backbone."""
+    """Describe how much the backbone and the deep part count; empty for a model without a backbone."""
     if answer.tiles is None:
         return ""
     backbone = (
@@ -126,7 +126,7 @@ def what_decides(answer: Answer) -> str:
 
 
 def tile_unit(answer: Answer) -> str:
-    """What a tile's contribution is measured in."""
+    """Name the unit of a tile's contribution."""
     if answer.kind == "survival":
         return "log-odds of the event within an interval; above 0 raises the risk"
     if answer.kind == "classification":
@@ -135,7 +135,7 @@ def tile_unit(answer: Answer) -> str:
 
 
 def tile_colours(answer: Answer) -> str:
-    """How to read the maps of what each tile adds."""
+    """Explain how to read the maps of the tiles' contributions."""
     ends = {
         "survival": "Red tiles raise the predicted risk, and blue tiles lower it",
         "classification": f"Red tiles speak for {answer.headline.label}, and blue tiles against it",
@@ -148,7 +148,7 @@ def tile_colours(answer: Answer) -> str:
 
 
 def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list[str]:
-    """What a reader must know of this one answer."""
+    """Write what a reader must know about this particular answer."""
     found = []
     if reads_rna:
         found.append(
@@ -172,7 +172,7 @@ def notes(answer: Answer, slides: list[dict[str, Any]], reads_rna: bool) -> list
 
 
 def _sides(answer: Answer) -> str:
-    """How the magnifications disagree on the side of the median or the class; empty where they do not."""
+    """Describe how the magnifications disagree on the side of the median or the class; empty if they agree."""
     if answer.kind == "classification":
         sides = {m: max(view, key=view.__getitem__).removeprefix("prob_") for m, view in answer.views.items()}
     elif answer.median_risk is not None:
@@ -184,7 +184,7 @@ def _sides(answer: Answer) -> str:
 
 
 def program_name(name: str) -> str:
-    """HALLMARK_E2F_TARGETS → E2F targets; names without underscores, such as genes, stay as they are."""
+    """Shorten HALLMARK_E2F_TARGETS to 'E2F targets'; names without underscores, such as genes, stay as they are."""
     if "_" not in name:
         return name
     words = re.sub(r"^(HALLMARK|REACTOME|KEGG|GOBP|BIOCARTA)_", "", name).split("_")

@@ -1,4 +1,4 @@
-"""What each tile of one patient adds to the answer, as one number per tile, and how much the deep part counts."""
+"""Divides one patient's answer among the tiles, as one number per tile, beside the share of the deep part."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class TileScores:
     """The answer of a model with a backbone, divided among tiles.
 
     All numbers are in the task's `direction`: for survival the log-odds of the event in an interval, for a class its
-    logit beyond the mean of the others. For each part, `scores` over all tiles, `undivided` and `constant` add up to
-    the mean over the magnifications of that part's logits.
+    logit minus the mean of the other classes' logits. For each part, the sum of `scores` over all tiles, `undivided`
+    and `constant` is the mean over the magnifications of that part's logits.
 
     Attributes:
         deep_share: Share of the deep part in the logits, 0 to 1; the backbone always counts fully.
         program_share: The same for predicted programs.
-        scores: {(magnification, part): (N,)} of the magnifications that the patient has.
-        undivided: {part: what the deep part adds that cannot be divided among tiles}.
-        constant: {part: what no tile adds}.
+        scores: {(magnification, part): (N,)} for the magnifications that the patient has.
+        undivided: {part: contribution of the deep part that cannot be divided among tiles}.
+        constant: {part: contribution that does not depend on the tiles}.
     """
 
     deep_share: float
@@ -42,21 +42,21 @@ class TileScores:
 
     @property
     def magnifications(self) -> list[int]:
-        """Those with tiles, coarsest first."""
+        """Magnifications with tiles, coarsest first."""
         return sorted({m for m, _ in self.scores})
 
     def total(self, magnification: int) -> NDArray[np.float64]:
-        """(N,) all parts together."""
+        """Return the (N,) sum over all parts."""
         return np.sum([values for (m, _), values in self.scores.items() if m == magnification], axis=0)
 
     @property
     def sums(self) -> dict[tuple[int, str], float]:
-        """{(magnification, part): sum over its tiles}."""
+        """{(magnification, part): sum over the tiles of that magnification}."""
         return {key: float(values.sum()) for key, values in self.scores.items()}
 
     @property
     def together(self) -> dict[str, float]:
-        """{part: sum over its tiles, `undivided` and `constant`}."""
+        """{part: sum over all tiles, plus `undivided` and `constant`}."""
         return {
             part: sum(value for (_, p), value in self.sums.items() if p == part)
             + self.undivided[part]
@@ -70,9 +70,9 @@ def read_tiles(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> T
     """Divide one patient's answer among tiles; None for a model without a backbone.
 
     Args:
-        model: In eval mode.
+        model: The model, in eval mode.
         batch: B = 1, without padding.
-        output: Of the model for the batch.
+        output: Output of the model for the batch.
     """
     if not model.has_backbone:
         return None
@@ -99,7 +99,7 @@ def read_tiles(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> T
 
 
 def _part(output: SubspaceOutput, magnification: int, part: str) -> Tensor:
-    """(B, C) a part of a magnification's logits."""
+    """Return the (B, C) contribution of a part to a magnification's logits."""
     if part in SUBSPACES:
         return output.subspace_logits[magnification, part]
     return output.tissue_logits[magnification]
