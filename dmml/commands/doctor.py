@@ -104,8 +104,8 @@ def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
 def _fit(found: Examination, config: dict[str, Any]) -> None:
     """Find what a fit would refuse about the data by running its first steps, for which Lightning is imported.
 
-    Called only if nothing but the folds blocks a run. These steps then decide about the folds, too, since a part without
-    patients stops some models, but not others.
+    Called only if nothing but the folds blocks a run. These steps then decide about the folds, too, since a part
+    without patients stops some models, but not others.
     """
     kind = str((config.get("data") or {}).get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
     if isinstance(config.get("model"), dict) and kind == "MultimodalDataModule" and found.cohort is not None:

@@ -20,23 +20,23 @@ from dmml.tasks import Task
 from dmml.tasks.survival import HORIZONS
 
 JOIN_PRECISION, JOIN_CENTRE = 7.0, 0.3
-"""Precision (in units of log-likelihood) and centre of the normal prior of the two weights of a join. 0.3 is the usual
-log-hazard ratio per standard deviation of a useful score. The prior dominates with a few dozen patients, and matters less
-the more patients there are."""
+"""Precision (in units of log-likelihood) and centre of the normal prior of the two weights of a join. 0.3 is a typical
+log-hazard ratio per standard deviation of a useful score. The prior dominates with a few dozen patients, and matters
+less the more patients there are"""
 GIVE_UP_AFTER = 6
 """Number of successive penalties worse than the best one after which weaker ones are not tried"""
 Outcome = Mapping[str, NDArray]
-"""{time (days), event} or {label (class index)} of patients whose outcome is known"""
+"""{time (days), event} or {label (class index)} of patients with a known outcome"""
 
 
 class InnerFold(NamedTuple):
-    """Training patients that a model is fitted to, and others that say how good it is; both coded by the former.
+    """Training patients that a model is fitted to, and held-out ones that evaluate it; both are coded by the former.
 
     Attributes:
-        x: (n, p) centred.
-        outcome: Of them.
-        x_held_out: (m, p).
-        outcome_held_out: Of them.
+        x: (n, p) centred inputs.
+        outcome: Outcome of these patients.
+        x_held_out: (m, p) inputs of the held-out patients.
+        outcome_held_out: Outcome of the held-out patients.
     """
 
     x: NDArray
@@ -52,9 +52,9 @@ class LinearModel:
     Attributes:
         weight: (p, 1) of a log-hazard, or (p, C) of class logits.
         intercept: (C,); 0 for a hazard.
-        penalty: As a multiple of the total variance of the columns.
+        penalty: Penalty as a multiple of the total variance of the columns.
         days: (K,) training days with an event; empty for classes.
-        hazard: (K,) Breslow's cumulative baseline hazard at them.
+        hazard: (K,) Breslow's cumulative baseline hazard at these days.
     """
 
     weight: NDArray[np.float64]
@@ -64,15 +64,15 @@ class LinearModel:
     hazard: NDArray[np.float64]
 
     def score(self, x: ArrayLike) -> NDArray[np.float64]:
-        """(n, p) → (n, 1) log-hazard, higher = worse, or (n, C) class logits."""
+        """Map (n, p) to the (n, 1) log-hazard, higher = worse, or to (n, C) class logits."""
         return np.asarray(x, np.float64) @ self.weight + self.intercept
 
     def predictions(self, x: ArrayLike, task: Task) -> dict[str, NDArray[np.float64]]:
-        """Columns of `predictions.csv`: the same days, or classes, as those of the networks.
+        """Return columns of `predictions.csv`, with the same days, or classes, as those of the networks.
 
         Args:
             x: (n, p).
-            task: Fitted on the same patients; gives edges and end, or classes.
+            task: The task, fitted on the same patients; gives edges and end, or classes.
         """
         score = self.score(x)
         if task.kind == "classification":
@@ -88,10 +88,10 @@ def fit_linear(task: Task, x: ArrayLike, outcome: Outcome, penalty: float, where
 
     Args:
         task: `Survival`, or `Classification` with its classes.
-        x: (n, p) training patients, centred.
-        outcome: Of them.
-        penalty: As a multiple of the total variance of the columns.
-        where: What messages call the patients.
+        x: (n, p) inputs of the training patients, centred.
+        outcome: Their outcome.
+        penalty: Penalty as a multiple of the total variance of the columns.
+        where: Name of the patients in messages.
 
     Raises:
         InputError: No training patient has the event, or all are of one class.
@@ -116,18 +116,18 @@ def refuse_unlearnable(task: Task, outcome: Outcome, where: str) -> None:
 def choose_penalty(task: Task, folds: Sequence[InnerFold]) -> tuple[float, list[LinearModel]]:
     """Choose the penalty by cross-validation among training patients.
 
-    The best penalty has the highest log-likelihood of the held-out patients of all folds, taken together, so that risk sets stay large enough
-    with few patients. Weaker penalties are not tried once six in a row were worse.
+    The best penalty gives the highest log-likelihood of the held-out patients of all folds together, so that risk sets
+    are large enough even with few patients. Weaker penalties are not tried once six in a row were worse.
 
     Args:
         task: As in `fit_linear`.
-        folds: At least one.
+        folds: At least one inner fold.
 
     Returns:
         The penalty, and the model of each fold with it.
 
-    Source: Dai & Breheny 2019 (cross-validated linear predictors). The likelihood within each fold, and that of
-    Verweij & van Houwelingen 1993, were tried as well; neither was better for few covariates of 40 patients and for RNA of 400.
+    Source: Dai & Breheny 2019 (cross-validated linear predictors). The likelihood within each fold, and that of Verweij
+    & van Houwelingen 1993, were tried as well; neither was better for few covariates of 40 patients and for RNA of 400.
     """
     paths = [fit_path(task, fold.x, fold.outcome, PENALTIES) for fold in folds]
     scores: list[float] = []
@@ -142,7 +142,7 @@ def choose_penalty(task: Task, folds: Sequence[InnerFold]) -> tuple[float, list[
 
 
 def _held_out_likelihood(task: Task, models: Sequence[LinearModel], folds: Sequence[InnerFold]) -> float:
-    """Log-likelihood of the held-out patients of all folds; 0 where none of them is informative."""
+    """Log-likelihood of the held-out patients of all folds; 0 if none of them is informative."""
     score = np.concatenate([model.score(fold.x_held_out) for model, fold in zip(models, folds, strict=True)])
     outcome = {name: np.concatenate([fold.outcome_held_out[name] for fold in folds]) for name in task.outcome}
     if task.kind == "survival":
@@ -152,13 +152,13 @@ def _held_out_likelihood(task: Task, models: Sequence[LinearModel], folds: Seque
 
 
 def fit_path(task: Task, x: NDArray, outcome: Outcome, penalties: Sequence[float]) -> Iterator[LinearModel]:
-    """Models with one penalty after the other, each started from the one before.
+    """Yield a model for each penalty, each started from the previous one.
 
     Args:
         task: As in `fit_linear`.
         x: As in `fit_linear`.
         outcome: As in `fit_linear`.
-        penalties: Strongest first.
+        penalties: Penalties, strongest first.
     """
     rotation, scale, start, none = rotate(x), float(x.var(axis=0).sum()) or 1.0, None, np.zeros(0)
     for penalty in penalties:
@@ -173,17 +173,18 @@ def fit_path(task: Task, x: NDArray, outcome: Outcome, penalties: Sequence[float
 
 
 def join(task: Task, clinical: ArrayLike, model: ArrayLike, outcome: Outcome) -> LinearModel:
-    """Weights of a clinical and a model's score, side by side, learned from patients to whom neither was fitted.
+    """Learn the weights of a clinical and a model's score side by side, from patients to whom neither was fitted.
 
     A model's risk of its own training patients is too good, and a regression on them trusts it too much: on TCGA-LUAD
-    (ridge Cox of RNA, published folds) its concordance was 0.02 lower than with weights learned from other patients.
+    (ridge Cox of RNA, published folds) the concordance of such a join was 0.02 lower than with weights learned from
+    other patients.
 
     Args:
         task: As in `fit_linear`.
-        clinical: (m, 1) log-hazard or (m, C) logits of patients whom neither model was fitted to, of mean 0 and standard
-            deviation 1 (survival).
-        model: The same of the model.
-        outcome: Of them.
+        clinical: (m, 1) log-hazard or (m, C) logits of patients to whom neither model was fitted; for survival, with
+            mean 0 and standard deviation 1.
+        model: The same for the model.
+        outcome: Outcome of these patients.
 
     Returns:
         A regression on [clinical | model], of width 2 or 2 C.
@@ -202,7 +203,7 @@ def join(task: Task, clinical: ArrayLike, model: ArrayLike, outcome: Outcome) ->
 
 
 def _mix_logits(clinical: NDArray, model: NDArray, label: NDArray, penalty: float) -> NDArray[np.float64]:
-    """(2,) weights a, b of the logits a · clinical + b · model by their penalised likelihood."""
+    """Return the (2,) weights a, b of the logits a · clinical + b · model that maximise their penalised likelihood."""
 
     def objective(weight: NDArray) -> float:
         log_probability = log_softmax(weight[0] * clinical + weight[1] * model, axis=1)
@@ -213,7 +214,7 @@ def _mix_logits(clinical: NDArray, model: NDArray, label: NDArray, penalty: floa
 
 
 def breslow(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Days with an event, and the cumulative baseline hazard Σ_{events t_i ≤ t} 1 / Σ_{t_j ≥ t_i} exp η_j at them."""
+    """Return the days t with an event, and the cumulative hazard Σ_{events t_i ≤ t} 1 / Σ_{t_j ≥ t_i} exp η_j at them."""
     risk, time, died = np.asarray(risk, float), np.asarray(time, float), np.asarray(event, float) > 0
     days, deaths = np.unique(time[died], return_counts=True)
     weight = ((time >= days[:, None]) * np.exp(np.clip(risk, -50, 50))).sum(1)

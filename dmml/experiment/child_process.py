@@ -8,9 +8,9 @@ import threading
 
 
 def end_with_parent() -> None:
-    """In a worker: end as soon as the parent has ended, however it ended; does nothing in a process without a parent.
+    """In a worker, end as soon as the parent has ended, however it ended; without a parent, do nothing.
 
-    A killed parent cannot stop its workers. They would go on fitting into the folders that the next run takes up again.
+    A killed parent cannot stop its workers. They would continue to fit into the folders that the next run resumes.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -18,6 +18,6 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
-        os._exit(1)  # nothing of a half-done fit may be moved to its place any more
+        os._exit(1)  # an unfinished fit must not be moved to its final folder any more
 
     threading.Thread(target=watch, name="end_with_parent", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Nested cross-validation: teacher, then student, then baselines, fold by fold, and what follows from all of them."""
+"""Nested cross-validation: fits teacher, student and baselines fold by fold, and summarises all folds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def fit(plan: Plan, only_fold: int | None = None, jobs: int = 1) -> None:
     """Fit what is not finished.
 
     Args:
-        plan: Of the cross-validation; its folder is claimed.
+        plan: Plan of the cross-validation, whose folder is claimed.
         only_fold: Fit this fold alone.
-        jobs: Folds side by side, each in a process of its own.
+        jobs: Number of folds that are fitted in parallel, each in a process of its own.
     """
     if not plan.missing():
         return
-    from dmml.experiment.crossval_run import Runner, run_side_by_side  # brings Lightning in, which takes seconds
+    from dmml.experiment.crossval_run import Runner, run_side_by_side  # imports Lightning, which takes seconds
 
     runner = Runner(plan)
     runner.check()
@@ -29,11 +29,13 @@ def fit(plan: Plan, only_fold: int | None = None, jobs: int = 1) -> None:
 
 
 def collect(plan: Plan, command: str) -> str:
-    """Judge what is finished, write `crossval.json`, `oof_predictions.csv` and `provenance.json`, and say it in tables.
+    """Evaluate the finished models, write the results, and return tables of them as text.
+
+    The results are `crossval.json`, `oof_predictions.csv` and `provenance.json`.
 
     Args:
-        plan: Of the cross-validation.
-        command: That makes it again.
+        plan: Plan of the cross-validation.
+        command: The command that reproduces it.
     """
     told = tables(summarise(plan))
     record = {"command": command, "collected": now(), "versions": versions()}

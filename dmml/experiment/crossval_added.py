@@ -1,4 +1,4 @@
-"""What a model adds to clinical covariates on patients that neither was fitted to: a likelihood-ratio test."""
+"""Tests what a model adds to clinical covariates on patients that neither was fitted to, by a likelihood ratio."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from scipy.stats import chi2
 from dmml.linear.ridge import cox_log_likelihood, fit_cox
 
 _TRACE = 1e-6
-"""A penalty too small to matter, which keeps the coefficients of separable data finite."""
+"""A penalty too small to matter, which keeps the coefficients of separable data finite"""
 
 
 def added_value(
     clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame], classes: list[str] | None
 ) -> dict[str, Any]:
-    """Twice the gain in log-likelihood by the model's score beside the clinical model's, and its p (one parameter more).
+    """Test the gain by the model's score beside the clinical model's: twice the log-likelihood ratio, with one df.
 
-    Survival: Cox regression on both scores, standardised within their fold and with each fold as a stratum. Classes: a
-    multinomial regression whose logits are intercepts + a · clinical + b · model, scores being centred log-probabilities.
+    Survival: Cox regression on both scores, standardised within each fold, and with the folds as strata. Classes: a
+    multinomial regression whose logits are intercepts + a · clinical + b · model; scores are centred log-probabilities.
 
     Args:
-        clinical: Out-of-fold predictions of known outcome, fold by fold.
+        clinical: Out-of-fold predictions of patients with a known outcome, fold by fold.
         model: The same patients in the same order.
         classes: Names of the classes; None for survival.
 
     Returns:
-        {chi2, p, coefficient, n}: of the model's score, per standard deviation (survival: a log-hazard ratio).
+        {chi2, p, coefficient, n}. `coefficient` belongs to the model's score; for survival, it is the log-hazard ratio
+        per standard deviation.
     """
     fold = np.concatenate([np.full(len(table), i) for i, table in enumerate(clinical)])
     if classes is None:
@@ -57,7 +58,7 @@ def added_value(
 
 
 def _mixed(parts: list[NDArray], label: NDArray) -> tuple[float, NDArray]:
-    """Log-likelihood and weights of logits = intercepts + Σ weight · part."""
+    """Return log-likelihood and weights of the model logits = intercepts + Σ weight · part."""
     n_classes = parts[0].shape[1]
 
     def logits(values: NDArray) -> NDArray:

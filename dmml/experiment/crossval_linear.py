@@ -49,8 +49,8 @@ def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[R
         where: Name of the fold in messages.
 
     Returns:
-        Rows of the training patients with a known outcome, each predicted by a model that was not fitted to the patient;
-        rows of the outer test patients; and what was fitted, in plain Python.
+        Rows of the training patients with a known outcome, each predicted by a model that was not fitted to the
+        patient; rows of the outer test patients; and what was fitted, in plain Python.
 
     Raises:
         InputError: There are fewer than two patients to fit to, or nothing can be learned from their outcomes.
@@ -124,9 +124,9 @@ def _as_rows(data: FoldData, task: Task, patients: list[str], predictions: dict[
 def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> tuple[Rows, Rows, dict[str, Any]]:
     """Join a fitted model's score with the clinical model's.
 
-    The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted once,
-    these are its inner validation patients; for a regression, all training patients, each with the score of the inner fold
-    that held the patient out.
+    The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted
+    once, these are its inner validation patients; for a regression, all training patients, each with the score of the
+    inner fold that held the patient out.
 
     Args:
         model: Folder of the model.

@@ -42,7 +42,7 @@ class Unit(NamedTuple):
     seed: int
 
     def folder(self, out: Path) -> Path:
-        """Folder of its models. The first repeat and seed have no subfolder of their own, so more can be added later."""
+        """Folder of its models. The first repeat and seed need no subfolder, so that more can be added later."""
         place = out / f"repeat_{self.repeat}" if self.repeat else out
         place = place / f"fold_{self.fold}"
         return place / f"seed_{self.seed}" if self.seed else place
@@ -133,7 +133,7 @@ class Plan:
     # ---- the folder --------------------------------------------------------------------------------------------
 
     def made_from(self) -> dict[str, Any]:
-        """Everything that determines the result, including dmml's version and the files' hashes; a folder holds one such plan."""
+        """Everything that determines the result, including dmml's version and the files' hashes; one per folder."""
         sections = {
             "dmml": __version__,
             "model": self.model,

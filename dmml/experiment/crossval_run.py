@@ -1,4 +1,4 @@
-"""Fits the models of a cross-validation, fold by fold; what is finished is never done again."""
+"""Fits the models of a cross-validation, fold by fold; finished models are never fitted again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Runner:
     """One process that fits folds.
 
     Args:
-        plan: What to fit.
+        plan: The plan of the cross-validation.
     """
 
     def __init__(self, plan: Plan):
@@ -51,7 +51,7 @@ class Runner:
         return build_data(self.plan.data)
 
     def check(self) -> None:
-        """Build each network that is missing once, so that a mistake in a config is found before an hour of fitting."""
+        """Build each missing network once, so that a mistake in a config is found before an hour of fitting."""
         for name in self.plan.missing():
             if name in ("teacher", "student", "student_undistilled"):
                 build(*self._sections(name, self.plan.out, Path("unbuilt")))
@@ -81,7 +81,7 @@ class Runner:
     def _turn(self, unit: Unit) -> None:
         first = self.data.read()
         split = self.plan.split_of(unit.repeat, self.data.cohort.clinical, first)
-        self.data.seed = self.plan.seed_of(unit, "order")  # every model meets the same batches
+        self.data.seed = self.plan.seed_of(unit, "order")  # every model gets the same batches
         self.data.turn_to(split, unit.fold, (unit.repeat, unit.fold))
 
     def _sections(self, name: str, folder: Path, teacher: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -91,19 +91,19 @@ class Runner:
 
     @cached_property
     def _unfitted(self) -> Task:
-        """The config's task."""
+        """The config's task, before it is fitted."""
         module, _ = build(model_section("rna_network", self.plan.model, None, None), {"logger": False})
         return module.task
 
     def _task(self) -> Task:
-        """The config's task, fitted on the fold's training patients."""
+        """Return the config's task, fitted on the fold's training patients."""
         task = copy.deepcopy(self._unfitted)
         check_outcome(task, self.data)
         task.fit(self.data.training_outcome())
         return task
 
     def _fit(self, unit: Unit, name: str, place: Path) -> None:
-        """Fit one model into a folder beside its place, and move it there when it is whole."""
+        """Fit one model in a temporary folder beside its final one, and move it when it is complete."""
         part = place.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -126,11 +126,11 @@ class Runner:
             inner, outer = predict_fold(module, trainer, self.data)
             task, fitted = module.task, module.fitted
         self._write(part, unit, name, seed, inner, outer, task.context(), fitted)
-        shutil.rmtree(place, ignore_errors=True)  # a folder without its mark is no result
+        shutil.rmtree(place, ignore_errors=True)  # a folder without done.json is not a result
         part.replace(place)
 
     def _cross_fit(self, unit: Unit, teacher: Path) -> LearnFrom:
-        """Fit the teachers that each leave out a part of the training patients, those that are not there yet."""
+        """Fit the missing ones of the teachers that each leave out a part of the training patients."""
         places = []
         for i, patients in enumerate(parts_of(self.data, self.plan.seed_of(unit, "parts"))):
             name = f"teacher_without_{i}"
@@ -180,12 +180,12 @@ class Runner:
 
 
 def _is_light(name: str) -> bool:
-    """Whether a model is a regression, not a network."""
+    """Whether a model is a regression rather than a network."""
     return name in LINEAR or name.endswith(JOINED)
 
 
 def run_side_by_side(plan: Plan, jobs: int) -> None:
-    """Folds in processes of their own, `jobs` at a time; where there are several GPUs, each gets one in turn."""
+    """Fit folds in separate processes, `jobs` at a time; several GPUs are assigned to the folds in turn."""
     import torch
 
     devices = torch.cuda.device_count()

@@ -1,4 +1,4 @@
-"""From the finished folds to `crossval.json` and `oof_predictions.csv`."""
+"""Summarises the finished folds as `crossval.json` and `oof_predictions.csv`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from dmml.experiment.run_folder import write_json
 
 @dataclass(frozen=True)
 class Tested:
-    """What one fold's model predicted, and how well.
+    """Predictions of one fold's model, and their evaluation.
 
     Attributes:
         unit: The fold.
-        predictions: Of its outer test patients.
+        predictions: Predictions of its outer test patients.
         context: What was fitted on its training patients.
-        patients: How many were trained on, chose the epoch, and were tested.
+        patients: {part: number of patients} of `train`, `val` and `test`.
     """
 
     unit: Unit
@@ -45,21 +45,21 @@ class Tested:
 
     @cached_property
     def metrics(self) -> dict[str, dict]:
-        """As `metrics.json` has them."""
+        """Metrics as in `metrics.json`."""
         return evaluate(self.predictions, self.context)
 
     @cached_property
     def known(self) -> pd.DataFrame:
-        """Rows whose outcome is known."""
+        """Rows with a known outcome."""
         if "risk" in self.predictions:
             return known_outcome(self.predictions)
         return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
 
     def part(self, row_of: Mapping[str, int]) -> Part:
-        """As pooled metrics need it.
+        """Return the fold as pooled metrics need it.
 
         Args:
-            row_of: {patient: its number among all}.
+            row_of: {patient: index among all patients}.
         """
         index = self.known["patient_id"].map(row_of).to_numpy(int)
         if "risk" not in self.predictions:
@@ -72,7 +72,7 @@ class Tested:
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
-    """Judge every model that is finished in all folds, and write both files.
+    """Evaluate every model that is finished in all folds, and write both files.
 
     Returns:
         The content of `crossval.json`.
@@ -109,7 +109,7 @@ def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]
     ids = sorted(set(patients["patient_id"]))
     row_of = {patient: i for i, patient in enumerate(ids)}
     counts = resamples(len(ids), _strata(patients, ids, ["event" if survival else "label"]))
-    # A Brier score rests on how many die, which draws within events would hold fixed.
+    # A Brier score depends on the number of deaths, which draws within strata of events would hold fixed.
     freely = resamples(len(ids), _strata(patients, ids, [])) if survival else counts
     parts = {name: [test.part(row_of) for test in folds] for name, folds in tested.items()}
     content: dict[str, Any] = {
@@ -134,7 +134,7 @@ def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]
 
 
 def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[str, Any]]:
-    """Outlying folds per model; joined models are left out, since theirs follow from their parts."""
+    """List outlying folds of the models; joined models are left out, since theirs follow from their parts."""
     return [
         {"model": name, **one}
         for name, folds in tested.items()
@@ -144,7 +144,7 @@ def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[
 
 
 def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
-    """{model: likelihood-ratio test beside the clinical model}, on the first repeat and seed: a patient counts once."""
+    """Return {model: likelihood-ratio test beside the clinical model} with each patient once (first repeat and seed)."""
     kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
     classes = kept["clinical"][0].context.get("classes")
     names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
@@ -156,7 +156,7 @@ def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
 
 
 def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
-    """Rows of known outcome, fold by fold; random splits test a patient in several folds, and the first one counts."""
+    """List the rows with a known outcome, fold by fold; a patient tested in several folds counts in the first one."""
     seen: set[str] = set()
     tables = []
     for test in folds:
@@ -166,7 +166,7 @@ def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
 
 
 def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArray[np.int64]:
-    """(N,) outcome (a column, or none) within the fold in which each patient is tested; without the fold if several."""
+    """Return (N,) strata: outcome (a column, or none) and test fold; without the fold if patients are in several."""
     by_patient = patients.groupby("patient_id")
     table = by_patient[["fold", *outcome]].first().loc[ids]
     once = (by_patient[["fold", "repeat"]].nunique() == 1).all(axis=None)
@@ -176,9 +176,10 @@ def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArr
 
 
 def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: NDArray) -> dict[str, Any]:
-    """One metric of one model: fold by fold, their mean and spread, and pooled with its interval.
+    """Summarise one metric of one model: values by fold, their mean and spread, and the pooled value with its interval.
 
-    Seeds of one fold share its patients, and a model without randomness is the same for each: they are averaged first.
+    Seeds of one fold share its patients, and a model without randomness is the same for each seed, so they are averaged
+    first.
     """
     absent = {"value": None, "reason": "too few training patients of this fold are at risk that late"}
     entries = [test.metrics.get(metric, absent) for test in folds]
@@ -204,7 +205,7 @@ def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: 
 def _paired(
     metric: str, tested: Mapping[str, Sequence[Tested]], parts: Mapping[str, Sequence[Part]], counts: NDArray
 ) -> list[dict[str, Any]]:
-    """Differences of pooled metrics on the same draws of patients; the primary comparison stands outside Holm's family."""
+    """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
     primary, others = pairs(list(tested))
     pooled: dict[str, Weighted] = {name: pooled_metric(metric, own) for name, own in parts.items()}
     rows = []

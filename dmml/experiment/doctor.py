@@ -1,4 +1,4 @@
-"""What a cohort is made of and what of it joins with what, found out before anything expensive begins."""
+"""Examines, before a long run, what a cohort consists of and how its tables match."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ class Finding:
     part: str
     text: str
     state: str = "ok"
-    """`ok`, `look` (it will run, but look at it) or `blocks`"""
+    """`ok`, `look` (a run will work, but the user should look at this) or `blocks`"""
 
 
 @dataclass
 class Examination:
-    """Everything that was found."""
+    """Everything that was examined."""
 
     findings: list[Finding] = field(default_factory=list)
     folds: pd.DataFrame | None = None
-    """a row a fold: patients and events (or patients of each class) of its train, val and test"""
+    """one row per fold: patients and events (or patients of each class) of its train, val and test"""
     cohort: Cohort | None = None
-    """what could be read of it"""
+    """the cohort, as far as it could be read"""
 
     def add(self, part: str, text: str, state: str = "ok") -> None:
-        """Add a line."""
+        """Add a finding."""
         self.findings.append(Finding(part, text, state))
 
     def attempt(self, part: str, step: Callable[[], Any]) -> Any:
-        """The result of a step; what it refuses becomes a line that blocks, and the result None."""
+        """Return the result of a step; if the step raises an `InputError`, add a blocking finding and return None."""
         try:
             return step()
         except InputError as error:
@@ -57,7 +57,7 @@ class Examination:
             return None
 
     def unblock(self, part: str) -> None:
-        """Turn lines of a part that block into lines to look at."""
+        """Turn a part's blocking findings into findings to look at."""
         blocking = self.blocking
         self.findings = [
             replace(finding, state="look") if finding.part == part and finding in blocking else finding
@@ -66,16 +66,17 @@ class Examination:
 
     @property
     def blocking(self) -> list[Finding]:
-        """Lines that stop a run."""
+        """Findings that stop a run."""
         return [finding for finding in self.findings if finding.state == "blocks"]
 
 
 def examine(section: Mapping[str, Any], training: bool = True) -> Examination:
-    """Examine the cohort that a data section names, or each of several and then what they are together.
+    """Examine the cohort of a data section; of several cohorts, examine each, and then all of them together.
 
     Args:
         section: Arguments of `MultimodalDataModule`.
-        training: Whether it may be trained on; folds of a cohort without a split, which is tested whole, say nothing.
+        training: Whether the cohort may be trained on. If not, the folds of a cohort without a split are not examined,
+            since all its patients are tested.
     """
     found = Examination()
     missing = {option: path for option, path in named_files(section).items() if not path.exists()}
@@ -98,7 +99,7 @@ def examine(section: Mapping[str, Any], training: bool = True) -> Examination:
 
 
 def _read(found: Examination, section: Mapping[str, Any]) -> Cohort | None:
-    """The cohort; where it cannot be read, what is left of it without its RNA, or without its split too."""
+    """Read the cohort; if that fails, read it without its RNA, and then also without its split."""
     without_rna = {**section, "expression": None, "features": section.get("features") or section.get("clinical")}
     told: set[str] = set()
     for part, attempt in {"cohort": section, "RNA": without_rna, "split": {**without_rna, "split": None}}.items():
@@ -140,7 +141,7 @@ def _clinical(found: Examination, cohort: Cohort) -> None:
         kind = "numbers"
         if not pd.api.types.is_numeric_dtype(known):
             order = levels_in_order(known.unique(), column, clinical.covariate_levels.get(column))
-            if order:  # what has no place in it, such as TX, says that the patient was not assessed
+            if order:  # words without a place in the order, such as TX, mean that the patient was not assessed
                 known = known[known.isin(order)]
             kind = f"{known.nunique()} levels" + (f" ({' < '.join(order)})" if order else " without order")
         gaps = len(patients) - len(known)
@@ -174,7 +175,7 @@ def _together(found: Examination, cohort: Cohort) -> None:
 
 
 def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> set[str]:
-    """Patients with features; says what the stores hold and whose it is."""
+    """Report what the stores hold and which patients their slides belong to; return the patients with features."""
     with_slides: set[str] = set()
     for member in cohort.members or [cohort]:
         if not member.features:
@@ -205,13 +206,13 @@ def _slides(found: Examination, cohort: Cohort, section: Mapping[str, Any]) -> s
                 "features", f"{len(strangers)} slides belong to no patient of the table: {strangers[0]}, …", "look"
             )
         named = sum(map(len, member.clinical.slides.values())) - sum(map(len, matched.values()))
-        if named > 0:  # a table that names no slides is matched by the patients' ids
+        if named > 0:  # slides are matched by patient ids if the table names none
             found.add("features", f"{named} slides that the table names are not in the store", "look")
     return with_slides
 
 
 def _join(found: Examination, cohort: Cohort, with_slides: set[str]) -> None:
-    """How many patients have which of slides and RNA, and an outcome."""
+    """Report how many patients have slides, RNA, both or neither, and how many of them have an outcome."""
     patients = cohort.clinical.patients.index
     rna = set() if cohort.expression is None else set(cohort.expression.patients)
     observed = cohort.clinical.observed
@@ -232,7 +233,7 @@ def _join(found: Examination, cohort: Cohort, with_slides: set[str]) -> None:
 
 
 def _split(found: Examination, cohort: Cohort) -> None:
-    """Patients of whom the split, or the clinical table, knows nothing."""
+    """Report patients who are missing in the split, and ids of the split that are missing in the clinical table."""
     unused, unknown = (cohort.split.unused, cohort.split.unknown) if cohort.split else ([], [])
     if unused:
         told = f"{len(unused)} patients of the clinical table are in no fold (not used): {unused[0]}, …"
@@ -253,7 +254,7 @@ def _sites(found: Examination, cohort: Cohort) -> None:
 
 
 def machine(root: str | Path) -> str:
-    """The machine in a line: versions, processors, accelerators, memory, and room where runs are written."""
+    """Describe the machine in a line: versions, processors, accelerators, memory, and free space for the runs."""
     from importlib.metadata import version
 
     import torch

@@ -1,4 +1,4 @@
-"""What the doctor says of a checkpoint and the cohort it is to be tested on."""
+"""Examines a checkpoint together with the cohort that it is to be tested on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dmml.training.packing import unpack
 
 
 def examine_checkpoint(found: Examination, path: str | Path, cohort: Cohort | None, section: Mapping[str, Any]) -> None:
-    """Add what a model is, and whether it can read the cohort: encoder, scale, genes, patients it was fitted on.
+    """Add findings on a model, and on whether it can read the cohort: encoder, scale, genes, training patients.
 
     Args:
-        found: Where lines are added.
+        found: The examination that findings are added to.
         path: The checkpoint.
-        cohort: As far as it could be read.
+        cohort: The cohort, as far as it could be read.
         section: Arguments of `MultimodalDataModule`.
     """
     hparams = found.attempt("checkpoint", lambda: read_checkpoint(path)["hyper_parameters"])

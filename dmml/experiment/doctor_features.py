@@ -1,4 +1,4 @@
-"""What the doctor finds in the features themselves: their shapes, their values, and the positions of their tiles."""
+"""Examines the features themselves: their shapes, their values, and the positions of their tiles."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from dmml.experiment.doctor import Examination
 
 READ_BYTES, READ_BYTES_REMOTE = 512 << 20, 32 << 20
-"""Features that are read in one examination: a second or two from a disk, and from a URL"""
+"""Bytes of features that one examination reads: a second or two's worth from a disk, and from a URL"""
 _SHOWN = 3
 
 
 def examine_features(found: Examination, store: FeatureStore, slides: Sequence[str]) -> None:
-    """Add lines on what is wrong with the slides of a store that a run would use.
+    """Add findings on the slides of a store that a run would use.
 
     The shapes of all slides are checked, and the values of as many as can be read in a second or two, spread evenly over
-    the store; where that is not all of them, a line says how many.
+    the store. If that is not all of them, a finding says how many were checked.
 
     Args:
-        found: Where lines are added.
-        store: The store.
-        slides: Complete slides of it, those of the cohort's patients.
+        found: The examination that findings are added to.
+        store: The feature store.
+        slides: Complete slides of the store that belong to patients of the cohort.
     """
     misshapen = {slide: wrong for slide in slides if (wrong := _wrong_shapes(store, slide))}
     chosen = _spread([slide for slide in slides if slide not in misshapen], store)
@@ -42,7 +42,7 @@ def examine_features(found: Examination, store: FeatureStore, slides: Sequence[s
 
 
 def _wrong_shapes(store: FeatureStore, slide: str) -> list[str]:
-    """What is wrong with a slide, as far as that shows without reading its features."""
+    """List what is wrong with a slide, as far as this shows without reading its features."""
     wrong = []
     for magnification in sorted(store.attributes["magnifications"]):
         try:
@@ -59,7 +59,7 @@ def _wrong_shapes(store: FeatureStore, slide: str) -> list[str]:
 
 
 def _spread(slides: list[str], store: FeatureStore) -> list[str]:
-    """Slides spread evenly over those given, of which the features together are small enough to be read now."""
+    """Choose slides, spread evenly over those given, whose features together are small enough to be read now."""
     limit = READ_BYTES_REMOTE if "://" in store.path else READ_BYTES
     sizes = store.sizes(slides, sorted(store.attributes["magnifications"]))
     total = sum(store.dtype.itemsize * store.n_features * sum(tiles) for tiles in sizes.values())
@@ -68,7 +68,7 @@ def _spread(slides: list[str], store: FeatureStore) -> list[str]:
 
 
 def _add(found: Examination, store: FeatureStore, what: str, wrong: dict[str, list[str]], state: str) -> None:
-    """One line for all slides of a kind, with what is wrong with the first of them."""
+    """Add one finding for all slides with the same kind of problem, with details of the first few."""
     if wrong:
         named = "; ".join(f"{slide}: {', '.join(lines)}" for slide, lines in list(wrong.items())[:_SHOWN])
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

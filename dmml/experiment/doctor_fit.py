@@ -1,4 +1,4 @@
-"""What a fit would refuse about the data: runs the steps that `dmml fit` takes before its first batch."""
+"""Finds what a fit would refuse about the data, by running the steps that `dmml fit` takes before its first batch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _TRAINER = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_progres
 
 
 class _TablesAlone(MultimodalDataModule):
-    """The data of a fit without what a fit reads of the slides themselves, which takes minutes and refuses nothing."""
+    """The data of a fit without statistics of the features, which take minutes to read and refuse nothing."""
 
     def feature_statistics(self, patients: list[str]) -> dict[str, Any]:
-        """None are fitted."""
+        """Fit no statistics."""
         return {}
 
 
 def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[str, Any]) -> None:
-    """Add what a fit refuses in each fold; a cross-validation fits them all.
+    """Add what a fit refuses in each fold, since a cross-validation fits them all.
 
-    A model that starts from a checkpoint is only checked in the fold of the config: the checkpoint belongs to that fold.
+    A model that starts from a checkpoint is checked only in the config's fold, to which the checkpoint belongs.
 
     Args:
-        found: With the cohort; blocking lines are added.
+        found: The examination, with the cohort; blocking findings are added to it.
         model: The config's model section.
         section: Arguments of `MultimodalDataModule`.
     """
@@ -52,12 +52,12 @@ def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[s
 
 
 def _begin(module: Any, data: MultimodalDataModule, found: Examination) -> None:
-    """What `Trainer.fit` does with a model and its data before the first batch."""
+    """Do what `Trainer.fit` does with a model and its data before the first batch."""
     with contextlib.redirect_stdout(io.StringIO()):  # the doctor's table already has the counts that a fit prints
         if data.cohort is None:
             data.use_cohort(found.cohort)
         data.setup("fit")
-    if hasattr(module, "fit_to_data"):  # a class of the user's own may fit itself in another way
+    if hasattr(module, "fit_to_data"):  # a user's own class may fit itself in another way
         module.fit_to_data(data)
-        if found.cohort.clinical.kind is not None:  # a class of the test patients alone stops the test
+        if found.cohort.clinical.kind is not None:  # a class that only test patients have stops the test
             module.task.encode(data.outcome(data.patients("outer_test")))

@@ -1,4 +1,4 @@
-"""How many patients and events each part of each fold has, and which are too few."""
+"""Counts patients and events in each part of each fold, and finds parts that are too small."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dmml.cohort.clinical import Clinical
 from dmml.cohort.cohort import Cohort
 
 FEWEST_EVENTS = {"train": 20, "val": 3, "test": 5}
-"""events of a part below which a fold is called small"""
+"""Number of events of a part below which a fold is called small"""
 FEWEST_OF_CLASS = {"train": 5, "val": 1, "test": 2}
 
 
 def examine_folds(add: Callable[[str, str, str], None], cohort: Cohort) -> pd.DataFrame:
-    """Count the patients of every fold, and name parts that are too small to train on or to judge by.
+    """Count the patients of every fold, and report parts that are too small for training or evaluation.
 
     Args:
         add: Called with the part of the examination, a sentence, and `look` or `blocks`.
-        cohort: With or without a split.
+        cohort: The cohort, with or without a split.
 
     Returns:
         One row per fold: patients and events (or patients of each class) of its train, val and test.
 
     Raises:
-        InputError: A fold has too few training patients to carve an inner validation from.
+        InputError: A fold has too few training patients to split off an inner validation.
     """
     rows = {}
     numbers = [cohort.fold] if cohort.split is None else sorted(cohort.split.folds)

@@ -1,4 +1,4 @@
-"""`oof_predictions.csv`: every model's predictions of patients that it never saw, on the same columns for all folds."""
+"""Makes `oof_predictions.csv`: all models' predictions of patients that they never saw, with the same columns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def out_of_fold(tested: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
-    """One row per model, fold, repeat, seed and patient.
+    """Make one row per model, fold, repeat, seed and patient.
 
-    Each fold's model has edges and an end of its own, so its own `predictions.csv` has survival on its own days. Here it
-    is given on days that all folds share: 1, 3 and 5 years, and any other day at which a fold is judged, as far as at
-    least one fold's curve reaches. Beyond the end of its fold's training follow-up a patient's survival is undefined, and
-    the field is empty.
+    Each fold's model has its own edges and end, so its `predictions.csv` gives survival on its own days. Here survival
+    is given on days that all folds share: 1, 3 and 5 years, and any other day at which a fold is evaluated, as far as
+    at least one fold's curve reaches. Beyond the end of its fold's training follow-up, a patient's survival is
+    undefined and the field is empty.
 
     Args:
         tested: {model: its folds}.
@@ -43,7 +43,7 @@ def _common_days(tested: Mapping[str, Sequence[Tested]]) -> list[float]:
 
 
 def _on_days(predictions: pd.DataFrame, days: Sequence[float]) -> pd.DataFrame:
-    """The table with survival on these days instead of its own; log-linear interpolation (see `curve_at`)."""
+    """Replace the survival columns by survival on these days; log-linear interpolation (see `curve_at`)."""
     own = [name for name in predictions if name.startswith("survival_")]
     if not survival_days(predictions):
         return predictions.drop(columns=own)

@@ -1,4 +1,4 @@
-"""From what a test collected to the cohort's folder: predictions, context, attention; then metrics, plots, report."""
+"""Writes what a test collected to the cohort's folder: predictions, context, attention; then metrics, plots, report."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Tested:
     """What was run on a cohort.
 
     Args:
-        checkpoint: Of the model.
-        command: As typed.
-        seen: Patients of the cohort whom the model was trained on.
-        of: How many patients were tested.
-        unknown: Whether the checkpoint does not say whom it was trained on.
+        checkpoint: The model's checkpoint.
+        command: The typed command.
+        seen: Patients of the cohort that the model was trained on.
+        of: Number of tested patients.
+        unknown: Whether the checkpoint does not record which patients it was trained on.
     """
 
     checkpoint: TestedCheckpoint
@@ -42,21 +42,21 @@ class Tested:
 
     @property
     def overlap(self) -> dict[str, Any]:
-        """What results state about training patients among those tested; empty where there are none."""
+        """Statement of the results on training patients among the tested ones; empty if there are none."""
         if self.unknown:
             return {UNKNOWN_KEY: True}
         return {OVERLAP: {"n": len(self.seen), "of": self.of}} if self.seen else {}
 
 
 def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: Any, rows: Rows | None = None) -> Path:
-    """Write `test/<cohort>/`, or `test/<cohort>_fold<k>/`, whole.
+    """Write the complete folder `test/<cohort>/`, or `test/<cohort>_fold<k>/`.
 
     Args:
         tested: What was run.
         collected: Predictions and attention.
-        model: What was tested.
-        data: On what.
-        rows: What the model was given, a patient a row; None leaves out the comparison with training.
+        model: The tested model.
+        data: The data module it was tested on.
+        rows: Inputs that the model received, one row per patient; None leaves out the comparison with training.
 
     Returns:
         The folder.
@@ -69,7 +69,7 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
 
     out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
-    # Those of an earlier test never stand beside this one's context, also where the disk is full before all is written.
+    # Files of an earlier test must never stand beside this test's context, even if the disk fills up in between.
     for name in ("predictions.csv", "programs.csv", "metrics.json", "report.html"):
         (out / name).unlink(missing_ok=True)
     context = _context(tested, model, data, out)
@@ -113,17 +113,17 @@ def write_predictions(tested: Tested, collected: CollectPredictions, data: Any) 
 
 
 def tested_fold(data: Any) -> int | None:
-    """The fold whose outer test patients were run; None where all patients of the cohort were."""
+    """Return the fold whose outer test patients were run; None if all patients of the cohort were."""
     return getattr(getattr(data, "cohort", None), "tested_fold", None)
 
 
 def _hashes(data: Any) -> dict[str, str]:
-    """Of the tables that were tested, which need not be those trained on, and of whom in them."""
+    """Hash the tested tables, which may differ from those trained on, and the tested patients."""
     return data.hashes({"test": data.patients("test")})
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; unknown values are empty."""
+    """Write rows as CSV, completely or not at all; unknown values are empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -167,7 +167,7 @@ def _context(tested: Tested, model: Any, data: Any, out: Path) -> dict[str, Any]
 
 
 def _oracle_risk(truth: Path) -> dict[str, float] | None:
-    """True risk of simulated patients, where the cohort has it; nothing is fitted to it."""
+    """Read the true risk of simulated patients, if the cohort has it; nothing is fitted to it."""
     if not truth.is_file():
         return None
     with truth.open(newline="", encoding="utf-8") as file:
@@ -176,20 +176,20 @@ def _oracle_risk(truth: Path) -> dict[str, float] | None:
 
 
 def _shares(model: Any) -> dict[str, float]:
-    """How much the deep part counts beside the backbone, for the logits and for the programs; {} without a backbone."""
+    """Return the deep part's share beside the backbone, in the logits and in the programs; {} without a backbone."""
     if not getattr(model, "has_backbone", False):
         return {}
     return {name: float(getattr(model, name)) for name in ("deep_share", "program_share")}
 
 
 def _write_maps(path: Path, collected: CollectPredictions, model: Any, data: Any) -> None:
-    """Token maps of patients told right and wrong, with the slides' thumbnails: plain arrays and a JSON text."""
+    """Write token maps and thumbnails of patients with right and wrong predictions, as arrays and a JSON text."""
     from dmml.evaluation.examples import choose_examples
 
     arrays: dict[str, np.ndarray] = {}
     meta: list[dict[str, Any]] = []
     rows = {row["patient_id"]: row for row in collected.rows}
-    placed = data.store is None or not data.store.holds_vectors  # vectors of whole slides lie nowhere on them
+    placed = data.store is None or not data.store.holds_vectors  # vectors of whole slides have no position on them
     by_patient = {maps["patient_id"]: maps for maps in collected.attention if placed}
     for patient, verdict in choose_examples(collected.rows, list(by_patient)).items():
         maps, added = by_patient[patient], contributions(model, data, patient)
@@ -222,9 +222,9 @@ def _write_maps(path: Path, collected: CollectPredictions, model: Any, data: Any
 
 
 def contributions(model: Any, data: Any, patient: str) -> dict[int, np.ndarray]:
-    """{magnification: (N,)} what each tile of a patient adds to the answer; {} for a model without a backbone.
+    """Return {magnification: (N,)} what each tile of a patient adds to the answer; {} for a model without a backbone.
 
-    Computed for the few patients who are shown, and not for all who are tested.
+    Computed only for the few patients who are shown, not for all tested patients.
     """
     if not getattr(model, "has_backbone", False):
         return {}

@@ -1,4 +1,4 @@
-"""A run's folder: who owns it, whether it is finished, and what it was made from."""
+"""A run's folder: which run it belongs to, whether that run is finished, and what it was made from."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class RunFolder:
         return self.path.resolve().name
 
     def provenance(self) -> dict[str, Any]:
-        """What is written of the run; empty where there is none."""
+        """Read the record of the run; empty if there is none."""
         try:
             return json.loads(self._provenance.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
 
     def claim(self, digest: str, overwrite: bool, command: str, resume: bool = False) -> Path | None:
-        """Begin a run here, or go on with one.
+        """Start a run in this folder, or resume one.
 
-        Only the first of several processes writes; the others come to the same answer.
+        Only the first of several processes writes; the others reach the same answer.
 
         Args:
-            digest: Of the configuration.
-            overwrite: Whether what is there may be deleted.
-            command: As typed.
-            resume: Whether to go on with an unfinished run.
+            digest: Hash of the configuration.
+            overwrite: Whether existing results may be deleted.
+            command: The typed command.
+            resume: Whether to resume an unfinished run.
 
         Returns:
-            The checkpoint to go on from; None for a new run.
+            The checkpoint to resume from; None for a new run.
 
         Raises:
             InputError: See `refuse_taken`.
@@ -77,15 +77,15 @@ class RunFolder:
         return None
 
     def refuse_taken(self, digest: str, resume: bool = False) -> None:
-        """Refuse to begin a run where another one is.
+        """Refuse to start a run in a folder that holds another one.
 
         Args:
-            digest: Of the configuration.
-            resume: Whether to go on with an unfinished run.
+            digest: Hash of the configuration.
+            resume: Whether to resume an unfinished run.
 
         Raises:
-            InputError: A finished run is here, or one of another configuration, or an unfinished one that nobody asked
-                to go on with.
+            InputError: The folder holds a finished run, an unfinished run of another configuration, or an unfinished
+                run that was not to be resumed.
         """
         there = self.provenance()
         if there.get("finished"):
@@ -106,12 +106,12 @@ class RunFolder:
             )
 
     def finish(self, model: Any, data: Any, seed: Any = None) -> None:
-        """Mark the run as finished, with versions, hashes of what went in, and both seeds.
+        """Mark the run as finished, with versions, hashes of the inputs, and both seeds.
 
         Args:
-            model: That was fitted.
-            data: Its data module, whose seed is that of the order and draw of patients.
-            seed: `seed_everything`: of first weights and dropout.
+            model: The fitted model.
+            data: Its data module, whose seed determines order and draw of patients.
+            seed: `seed_everything`, which determines initial weights and dropout.
         """
         from dmml.cohort.account import rna_account
 
@@ -136,12 +136,12 @@ class RunFolder:
 
 
 def versions() -> dict[str, str]:
-    """Of dmml, Python and the packages that figures depend on."""
+    """Return the versions of dmml, Python and the packages that the results depend on."""
     return {"dmml": __version__, "python": platform.python_version()} | {p: version(p) for p in PACKAGES}
 
 
 def run_of_checkpoint(checkpoint: str | Path) -> Path:
-    """The run that owns a checkpoint: the parent of `checkpoints/`, else the checkpoint's own folder."""
+    """Return the run that owns a checkpoint: the parent of `checkpoints/`, else the folder of the checkpoint."""
     folder = Path(checkpoint).resolve().parent
     folder = folder.parent if folder.name == "checkpoints" else folder
     here = Path.cwd().resolve()
@@ -149,20 +149,20 @@ def run_of_checkpoint(checkpoint: str | Path) -> Path:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of several that writes; by what torchrun, SLURM and Lightning tell their processes."""
-    # All of them: the processes that Lightning begins within a SLURM task inherit that task's rank.
+    """Whether this process is the one that writes, judged by the ranks that torchrun, SLURM and Lightning set."""
+    # All ranks count: processes that Lightning starts within a SLURM task inherit that task's rank.
     ranks = (os.environ.get(name) or "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
     return not any(map(int, ranks))
 
 
 def _age(path: Path) -> str:
-    """How long ago a file was written, in words."""
+    """Return how long ago a file was written, as text."""
     minutes = int((time.time() - path.stat().st_mtime) // 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
@@ -170,5 +170,5 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def now() -> str:
-    """The time, to the second, in UTC."""
+    """Return the current time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What a model says of one patient's slides, as plain numbers: predictions, how sure, whose part, programs."""
+"""A model's answer on one patient's slides as plain numbers: predictions, agreement, parts, programs."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ if TYPE_CHECKING:
     from dmml.training.subspace_module import SubspaceModule
 
 TISSUE = "tissue"
-"""Name of the tissue-specific part beside those of the subspaces"""
+"""Name of the tissue-specific part, beside those of the subspaces"""
 HEADLINE_DAY = 1095.0
-"""Survival is told at the last known horizon up to 3 years"""
+"""Survival is stated at the last known horizon up to this day (3 years)"""
 FEW_TILES = 20
-"""Below so many tiles at the coarsest magnification the answer says that it stands on little tissue"""
+"""With fewer tiles at the coarsest magnification, the answer notes that it is based on little tissue"""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The one number that views of a model are compared by: a column of the predictions."""
+    """The one number by which views of a model are compared: a column of the predictions."""
 
     column: str
     day: float | None = None
-    """of a survival; None for other tasks"""
+    """day of a survival probability; None for other tasks"""
     label: str | None = None
-    """of a class; None for other tasks"""
+    """name of a class; None for other tasks"""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says. Every `dict[str, float]` has the columns of `predictions.csv`.
+    """A model's answer. Every `dict[str, float]` has the columns of `predictions.csv`.
 
     Attributes:
-        kind: Of the task.
-        prediction: All magnifications, both subspaces and the tissue-specific part together.
+        kind: Kind of the task.
+        prediction: Prediction of all magnifications, both subspaces and the tissue-specific part together.
         by_magnification: {m: prediction from that magnification alone}.
-        without: {s: prediction with a subspace's part of the logits left out, all but the constant: W_s z_s at the deep
-            part's share, and the backbone's}; under "tissue", where the model has one, the same for the tissue-specific
-            part, which belongs to neither subspace.
+        without: {s: prediction without a subspace's part of the logits, except for the constant}: the part is W_s z_s
+            at the deep part's share, plus the backbone's. Under "tissue", if the model has one, the same for the
+            tissue-specific part, which belongs to neither subspace.
         without_by_magnification: {(m, s): the same at one magnification}.
-        subspace_logits: {(m, s): (C,) the part that a subspace contributes, half of the constants included; of the
-            tissue-specific part under (m, "tissue")}; together they are the magnification's logits.
-        headline: See there.
-        median_risk: Of the training patients; None for tasks without risk, or where the checkpoint does not tell.
+        subspace_logits: {(m, s): (C,) the part that a subspace contributes, including half of the constants}; the
+            tissue-specific part is under (m, "tissue"). Together they are the magnification's logits.
+        headline: The number by which views are compared; see `Headline`.
+        median_risk: Median of the training patients; None for tasks without a risk, or if the checkpoint lacks it.
         programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
         programs_by_magnification: {(m, s): {program: score}}.
         curve: (days, survival, {m: survival}) for drawing; None for other tasks.
@@ -71,36 +71,36 @@ class Answer:
 
     @property
     def above_median(self) -> bool | None:
-        """Whether the risk lies above the training patients' median; None where that is unknown."""
+        """Whether the risk is above the training patients' median; None if that is unknown."""
         return None if self.median_risk is None else self.prediction["risk"] > self.median_risk
 
     @property
     def value(self) -> float:
-        """The headline's value, of everything together."""
+        """The headline's value in the whole prediction."""
         return self.prediction[self.headline.column]
 
     @property
     def views(self) -> dict[int, dict[str, float]]:
-        """`by_magnification` where the magnifications can differ; {} with one, or where the deep part does not count.
+        """`by_magnification` if the magnifications can differ; {} with one, or if the deep part does not count.
 
-        The backbone reads all magnifications together and gives each the same logits.
+        The backbone reads all magnifications together and gives each of them the same logits.
         """
         differ = len(self.by_magnification) > 1 and (self.tiles is None or self.tiles.deep_share > 0)
         return self.by_magnification if differ else {}
 
     @property
     def spread(self) -> float | None:
-        """Largest minus smallest headline value of the views; None without."""
+        """Largest minus smallest headline value of the views; None without views."""
         values = [view[self.headline.column] for view in self.views.values()]
         return max(values) - min(values) if values else None
 
 
 @torch.inference_mode()
 def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOutput]:
-    """One forward pass of a batch of one patient.
+    """Run the model once on a batch of one patient; return the answer and the model's output.
 
     Args:
-        model: In eval mode.
+        model: The model, in eval mode.
         batch: B = 1.
     """
     output = model(batch)
@@ -142,7 +142,7 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
 
 
 def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
-    """{(m, part): (1, C)} logits of a magnification without one part; constants stay."""
+    """Return {(m, part): (1, C)} logits of a magnification without one part; constants stay."""
     left = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
     for m in model.magnifications:
         constant = model.heads[f"{m}x"].linear.bias
@@ -157,7 +157,7 @@ def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dic
 def _headline(task: Any, prediction: dict[str, float], horizons: list[float] | None) -> Headline:
     if task.kind == "survival":
         days = sorted(float(name.removeprefix("survival_")) for name in prediction if name.startswith("survival_"))
-        # Where no horizon was reached by enough training patients, the day in the middle of what was learnt.
+        # If too few training patients reached any horizon, take the middle one of the model's own days.
         known = [day for day in horizons or [] if day in days and day <= HEADLINE_DAY]
         day = known[-1] if known else days[len(days) // 2 - 1] if len(days) > 1 else days[0]
         return Headline(f"survival_{day:g}", day=day)
@@ -186,7 +186,7 @@ def _mean(views: list[dict[str, float]]) -> dict[str, float]:
 
 
 def extremes(scores: dict[str, float], n: int = 5) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """The highest scores, falling, and the lowest, rising; no program is in both."""
+    """Return the highest scores, falling, and the lowest, rising; no program is in both."""
     order = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     n = min(n, math.ceil(len(order) / 2))
     low = order[n:][-n:] if len(order) > n else []
@@ -207,7 +207,7 @@ def _backbone(tiles: TileScores) -> dict[str, Any]:
 
 
 def plain(answer: Answer) -> dict[str, Any]:
-    """The answer as it stands in `prediction.json`; days are in the names of columns, and of `headline`."""
+    """Return the answer as stored in `prediction.json`; days are in the names of columns and in `headline`."""
     side = None if answer.above_median is None else "above" if answer.above_median else "below"
     return {
         "task": answer.kind,

@@ -1,4 +1,4 @@
-"""What `predict-slide` was given, checked before torch is imported: slides open, have a scale, nothing is overwritten."""
+"""Checks the input of `predict-slide` before torch is imported: slides open, have a scale, replace no answer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Case:
-    """One patient to predict: slides, and the folder that the answer goes to."""
+    """One patient to predict: the slides, and the folder that the answer is written to."""
 
     slides: tuple[Path, ...]
     folder: Path
 
     @property
     def name(self) -> str:
-        """What the patient is called: the stem of the first slide."""
+        """Name of the patient: the stem of the first slide."""
         return self.slides[0].stem
 
 
@@ -38,21 +38,22 @@ def check_input(
     one_patient: bool = False,
     overwrite: bool = False,
 ) -> list[Case]:
-    """Find the slides and refuse, all at once, those that cannot be used.
+    """Find the slides, and refuse those that cannot be used, all at once.
 
     Args:
-        slides: Files, and folders that are searched for slides; plain images in them are slides if `mpp` is given.
+        slides: Files, and folders that are searched for slides. Plain images in folders count as slides if `mpp` is
+            given.
         out: Folder of the answers.
-        mpp: µm per pixel, used only where a slide tells none.
+        mpp: µm per pixel, used only for slides that do not state it.
         weights: Local weights of the encoder.
-        one_patient: The slides are one patient's.
-        overwrite: An answer that is there may be replaced.
+        one_patient: Whether all slides belong to one patient.
+        overwrite: Whether existing answers may be replaced.
 
     Returns:
-        A case a slide, or one with all of them.
+        One case per slide, or one case with all slides.
 
     Raises:
-        InputError: A file is missing, does not open or has no scale; two slides have one name; an answer is there.
+        InputError: A file is missing, does not open or has no scale; two slides have the same name; an answer exists.
     """
     if mpp is not None:
         check_given(mpp)
@@ -64,7 +65,7 @@ def check_input(
     paths = find_slides(slides, lambda path: mpp is not None).slides
     for path in paths:
         try:
-            check_name(path)  # the answer's folder gets it
+            check_name(path)  # the answer's folder is named after the slide
         except SlideError as error:
             raise InputError(str(error)) from error
     _refuse_same_names(paths)
@@ -89,7 +90,7 @@ def check_scales(cases: Sequence[Case], mpp: float | None, magnifications: Seque
     """Refuse slides that were scanned too coarsely for the model, before any of them is encoded.
 
     Raises:
-        SlideError: State `too_coarse`.
+        SlideError: A slide is too coarse; its state is `too_coarse`.
     """
     for case in cases:
         for path in case.slides:

@@ -1,4 +1,4 @@
-"""Maps over one patient's slides: what each tile adds to the answer, and where the deep part looks."""
+"""Maps on one patient's slides: what each tile adds to the answer, and the attention of the deep part."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 STRONGEST = 99
-"""Percentile of the tiles that gets the last colour"""
+"""Percentile of the tiles' values at which the colour scale ends"""
 LEAST_RANGE = 2.0
-"""The colours of attention reach at least to twice the average tile, so that even attention looks even"""
+"""The colour scale of attention reaches at least twice the average tile, so that even attention looks even"""
 _NAMES = {"all": "all parts", "tumor": "tumor", "tme": "TME", "tissue": "tissue-specific part"}
 
 
 @dataclass(frozen=True)
 class SlidePicture:
-    """What was seen of a slide: its name, thumbnail (H, W, 3) uint8 and the thumbnail's µm per pixel."""
+    """A slide's name, thumbnail (H, W, 3) uint8, and the thumbnail's µm per pixel."""
 
     slide_id: str
     thumbnail: NDArray[np.uint8]
@@ -39,10 +39,10 @@ class TileMap:
     """One overlay.
 
     Attributes:
-        name: Of its file, without its suffix.
+        name: Name of its file, without suffix.
         slide_id: The slide that it lies on.
-        title: What is shown.
-        caption: What the colours stand for.
+        title: Title of the overlay.
+        caption: Meaning of the colours.
         kind: "attention"; "all" for what tiles add to the whole answer; "part" for what they add to one part of it.
         image: The overlay with its title.
         plain: The same without its title.
@@ -57,30 +57,30 @@ class TileMap:
     plain: Image
 
     def png(self) -> bytes:
-        """The image without loss."""
+        """Return the image as PNG, which is lossless."""
         return encoded(self.image, "PNG")
 
 
 def tile_maps(
     slides: list[SlidePicture], batch: Batch, output: SubspaceOutput, tiles: TileScores | None
 ) -> list[TileMap]:
-    """What each tile adds to the answer, and where the deep part looks if it counts at all.
+    """Draw what each tile adds to the answer, and the attention of the deep part if that part counts at all.
 
     Args:
         slides: In the order of `Bag.slide`.
         batch: B = 1.
-        output: Of the model for the batch.
-        tiles: What each tile adds; None for a model without a backbone, of which attention alone is shown.
+        output: Output of the model for the batch.
+        tiles: What each tile adds; None for a model without a backbone, for which only attention is drawn.
     """
     contributions = [] if tiles is None else contribution_maps(slides, batch, tiles)
     return contributions + (attention_maps(slides, batch, output) if tiles is None or tiles.deep_share else [])
 
 
 def contribution_maps(slides: list[SlidePicture], batch: Batch, tiles: TileScores) -> list[TileMap]:
-    """An overlay for every slide and magnification: what each tile adds to all parts together, and to each of them.
+    """Draw what each tile adds to all parts together and to each part, for every slide and magnification.
 
-    Red tiles raise the number that the task compares tiles in (`Task.direction`), blue ones lower it. The colours of a
-    map reach equally far on all slides of the patient. A part to which no tile adds anything has no map.
+    Red tiles raise, and blue ones lower, the number by which the task compares tiles (`Task.direction`). The colour
+    scale of a map is the same on all slides of the patient. A part to which no tile adds anything has no map.
 
     Args:
         slides: In the order of `Bag.slide`.
@@ -103,15 +103,15 @@ def contribution_maps(slides: list[SlidePicture], batch: Batch, tiles: TileScore
 
 
 def attention_maps(slides: list[SlidePicture], batch: Batch, output: SubspaceOutput) -> list[TileMap]:
-    """An overlay for every slide, magnification and subspace.
+    """Draw attention for every slide, magnification and subspace.
 
-    Attention is shown in multiples of the patient's average tile, so that slides with many tiles and with few read
+    Attention is shown in multiples of the patient's average tile, so that slides with many and with few tiles look
     alike.
 
     Args:
         slides: In the order of `Bag.slide`.
         batch: B = 1.
-        output: Of the model for the batch.
+        output: Output of the model for the batch.
     """
     maps = []
     for m, bag in sorted(batch.bags.items()):
@@ -133,15 +133,15 @@ def _overlays(
     text: tuple[str, str, str, str, str],
     scale: dict[str, Any],
 ) -> list[TileMap]:
-    """One map on every slide that has tiles.
+    """Draw one map on every slide that has tiles.
 
     Args:
         slides: In the order of `Bag.slide`.
         bag: B = 1.
-        magnification: Of the bag.
+        magnification: Magnification of the bag.
         values: (N,).
         text: Name of the file, kind, subject, what is shown of it, and caption.
-        scale: Colours, for `overlay`.
+        scale: Colour arguments for `overlay`.
     """
     file, kind, subject, shown, caption = text
     maps = []
@@ -161,7 +161,7 @@ def _overlays(
 
 
 def encoded(image: Image, kind: str, **options: Any) -> bytes:
-    """An image's file as bytes."""
+    """Encode an image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

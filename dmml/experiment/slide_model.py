@@ -1,4 +1,4 @@
-"""The model of a checkpoint, and the encoder that it was trained on, without trusting either file."""
+"""Loads the model of a checkpoint, and the encoder that it was trained on, without trusting either file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module")
 
 @dataclass(frozen=True)
 class CheckpointModel:
-    """A model ready for inference, and where it came from."""
+    """A model ready for inference, and its origin."""
 
     module: SubspaceModule
     path: Path
@@ -36,7 +36,7 @@ class CheckpointModel:
 
     @property
     def reads_rna(self) -> bool:
-        """Whether the model takes RNA where there is some: teachers do."""
+        """Whether the model reads RNA if there is any, as teachers do."""
         return hasattr(self.module, "expression")
 
 
@@ -44,8 +44,8 @@ def load_model(path: str | Path) -> CheckpointModel:
     """Load a teacher or a student for inference.
 
     Raises:
-        InputError: No checkpoint, not one of dmml's, of a class that is none of dmml's models or cannot be imported, or
-            of a model that reads no slides.
+        InputError: The file is not a checkpoint of dmml, its class cannot be imported or is not one of dmml's models,
+            or the model reads no slides.
     """
     checkpoint = read_checkpoint(path)
     hparams = checkpoint["hyper_parameters"]
@@ -76,7 +76,7 @@ def load_model(path: str | Path) -> CheckpointModel:
 
 
 def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModule]:
-    """The class that a checkpoint names; a class of the user's own must be importable and build on dmml's."""
+    """Return the class that a checkpoint names; a user's own class must be importable and derive from dmml's."""
     from dmml.training.subspace_module import SubspaceModule
 
     name = str(hparams.get("_class_path"))
@@ -87,7 +87,7 @@ def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModu
         raise InputError(
             f"{path}: its model class {name} cannot be imported; run the command in the folder that holds the class"
         ) from error
-    # Lightning calls what `_instantiator` names: a checkpoint from elsewhere must not choose that.
+    # Lightning calls the function that `_instantiator` names, and a foreign checkpoint must not choose that function.
     if (
         not (isinstance(kind, type) and issubclass(kind, SubspaceModule))
         or hparams.get("_instantiator") not in _INSTANTIATORS
@@ -99,14 +99,14 @@ def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModu
 
 
 def load_its_encoder(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:
-    """Load the encoder that a model was trained on, and make sure that it is the same, tensor by tensor.
+    """Load the encoder that a model was trained on, and make sure that its weights are the same, tensor by tensor.
 
     Args:
-        model: As `load_model` gives it.
-        weights: Local weights; needed where they come with no package and there is no network.
+        model: The model, from `load_model`.
+        weights: Local weights; needed if no package contains them and there is no network.
 
     Raises:
-        InputError: It cannot be made, or its weights or preprocessing are others.
+        InputError: The encoder cannot be loaded, or its weights or preprocessing differ.
     """
     from dmml.slides.encoders import load_encoder
 

@@ -1,4 +1,4 @@
-"""The answer on one patient's slides as one self-contained HTML page."""
+"""Renders the answer on one patient's slides as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def write_page(
 
     Args:
         path: File to write.
-        answer: What the model says.
+        answer: The model's answer.
         record: Content of `prediction.json`.
         pictures: The slides.
-        maps: Their overlays.
+        maps: Overlays on the slides.
         outcome: Survival curve or classes.
     """
     from markupsafe import Markup
@@ -81,7 +81,7 @@ def _uri(content: bytes, kind: str) -> str:
 
 
 def _views(answer: Answer) -> dict[str, Any]:
-    """Table of the headline's value: magnifications by what is left out."""
+    """Make a table of the headline's value: rows are magnifications, and columns the parts that are left out."""
     column = answer.headline.column
 
     def cell(view: dict[str, float]) -> str:
@@ -98,7 +98,7 @@ def _views(answer: Answer) -> dict[str, Any]:
 
 
 def _tile_table(answer: Answer) -> dict[str, Any] | None:
-    """Table of what all tiles of a magnification add to each part; None for a model without a backbone."""
+    """Make a table of what all tiles of a magnification add to each part; None for a model without a backbone."""
     tiles = answer.tiles
     if tiles is None:
         return None
@@ -127,7 +127,7 @@ def _column_words(answer: Answer) -> str:
 
 
 def _programs(subspace: str, title: str, scores: dict[str, float]) -> dict[str, Any]:
-    """The highest and lowest programs with the place of their bars, percent of the widest."""
+    """Return the highest and lowest programs, with the position of their bars in percent of the widest one."""
     high, low = extremes(scores)
     shown = [*high, *reversed(low)]
     widest = max(max(abs(score) for _, score in shown), 1e-9)

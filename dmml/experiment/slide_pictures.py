@@ -1,4 +1,4 @@
-"""Pictures of the answer: the survival curve, or the classes."""
+"""Pictures of the answer: the survival curve, or the probabilities of the classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
 
 
 def outcome_picture(answer: Answer) -> Picture | None:
-    """The survival curve or the classes' probabilities; None for tasks that are neither."""
+    """Draw the survival curve or the classes' probabilities; None for other tasks."""
     if answer.curve is not None:
         return _survival(answer)
     if answer.kind == "classification":
@@ -78,6 +78,6 @@ def _classes(answer: Answer) -> Picture:
 
 
 def save_png(picture: Picture, folder: Path) -> None:
-    """Write `<name>.png` on white."""
+    """Write `<name>.png` on a white background."""
     with style():
         picture.figure.savefig(folder / f"{picture.name}.png", dpi=160, facecolor="white", metadata={"Software": None})

@@ -14,17 +14,17 @@ from dmml.errors import InputError
 from dmml.experiment.run_folder import run_of_checkpoint
 
 RECORDS = {"test": "context.json", "predict": "provenance.json"}
-"""Which file of a result says what checkpoint, cohort and fold it is of."""
+"""File of a result that records its checkpoint, cohort and fold"""
 
 
 @dataclass(frozen=True)
 class TestedCheckpoint:
-    """A checkpoint and where its results go: `<root>/test/<cohort>` or, of one fold of a split, `test/<cohort>_fold<k>`.
+    """A checkpoint and the folder of its results: `<root>/test/<cohort>`, or `test/<cohort>_fold<k>` for one fold.
 
     Args:
         path: The checkpoint.
-        chosen_root: Folder typed as `--trainer.default_root_dir`; None = the run that owns the checkpoint, which is the
-            parent of `checkpoints/`, or the checkpoint's own folder where it lies in no `checkpoints/`.
+        chosen_root: Folder typed as `--trainer.default_root_dir`; None = the run that owns the checkpoint. That is the
+            parent of `checkpoints/`, or the checkpoint's own folder if it is not in a folder `checkpoints/`.
         overwrite: Whether the result of another checkpoint, cohort or fold may be replaced.
     """
 
@@ -48,17 +48,17 @@ class TestedCheckpoint:
         return hash_of(self.path)
 
     def folder(self, verb: str, cohort: str, fold: int | None) -> Path:
-        """Folder of a result.
+        """Return the folder of a result.
 
         Args:
             verb: `test` or `predict`.
             cohort: Name of the cohort.
-            fold: Of the cohort's split; None where all patients are tested.
+            fold: Fold of the cohort's split; None if all patients are tested.
         """
         return self.root / verb / (cohort if fold is None else f"{cohort}_fold{fold}")
 
     def check_result(self, verb: str, cohort: str, fold: int | None) -> Path:
-        """Folder of a result that may be written.
+        """Return the folder of a result, if the result may be written there.
 
         Raises:
             InputError: The folder holds the result of another checkpoint, cohort or fold, which may not be replaced.
@@ -77,7 +77,7 @@ class TestedCheckpoint:
         return folder
 
     def record(self, folder: Path, cohort: str, fold: int | None) -> dict[str, Any]:
-        """Origin of a result as it is recorded; the path of the run is relative to the result, so that both can be moved."""
+        """Return the origin of a result for its record. The run's path is relative, so that both can be moved."""
         return {
             "cohort": cohort,
             "fold": fold,
@@ -87,7 +87,7 @@ class TestedCheckpoint:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Content of a result's record; empty where it is missing or damaged."""
+    """Read a result's record; empty if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -96,7 +96,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _described(record: dict[str, Any], theirs: dict[str, Any], own: dict[str, Any]) -> str:
-    """The result that is already there, in words."""
+    """Describe the existing result."""
     if theirs["checkpoint"] is None:
         return "a checkpoint that it does not name"
     if theirs["checkpoint"] != own["checkpoint"]:

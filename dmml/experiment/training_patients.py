@@ -16,25 +16,25 @@ from dmml.evaluation.training_overlap import UNKNOWN
 from dmml.training.checkpoint import patients_seen
 
 NAMED = 3
-"""Number of patients that a message names."""
+"""Maximum number of patients that a message names"""
 
 
 class TrainingPatients(Callback):
-    """Looks for patients of the model's training and inner validation among those to test, before the model is run.
+    """Looks for the model's training and inner validation patients among those to test, before the model is run.
 
-    `test` is refused where there are some, unless they are allowed; `predict` warns, and so does `validate` of patients
-    whom the model learned from, as after a forgotten fold. It asks the data module, which knows who has slides or RNA; a
-    data module of the user's own is asked for `patients("test")` if it has that.
+    `test` refuses such patients unless they are allowed. `predict` warns of them, and `validate` warns of patients that
+    the model learned from, as after a forgotten fold. The callback asks the data module, which knows which patients
+    have slides or RNA. A user's own data module is asked for `patients("test")`, if it has that method.
 
     Args:
-        checkpoint: Path, for messages.
-        fitted: What was fitted with the checkpoint's model.
+        checkpoint: Path of the checkpoint, for messages.
+        fitted: What was fitted along with the checkpoint's model.
         allowed: Whether training patients may be tested.
-        fold_source: Why the fold is tested that is tested, as a clause of a message.
+        fold_source: Why this fold is tested, as a clause of a message.
 
     Attributes:
         seen: The training patients among those tested.
-        of: How many patients are tested.
+        of: Number of tested patients.
     """
 
     def __init__(self, checkpoint: str, fitted: Mapping[str, Any], allowed: bool, fold_source: str = ""):
@@ -43,10 +43,10 @@ class TrainingPatients(Callback):
         self.of = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called when the data module has been set up, and before the model is.
+        """Check the patients; called after the data module has been set up, and before the model is.
 
         Raises:
-            InputError: There are training patients among those to test, and they are not allowed.
+            InputError: Training patients are among those to test, and they are not allowed.
         """
         data = trainer.datamodule
         if stage not in ("validate", "test", "predict") or not hasattr(data, "patients"):
@@ -56,7 +56,7 @@ class TrainingPatients(Callback):
                 _warn(f"{self.checkpoint}: {UNKNOWN}")
             return
         cohort = getattr(data, "cohort", None)
-        if stage == "validate" and cohort is None:  # a data module of the user's own need not know such a part
+        if stage == "validate" and cohort is None:  # a user's own data module need not know this part
             return
         part, known = ("val", self._teaching_parts) if stage == "validate" else ("test", ("train", "val"))
         patients = data.patients(part)
@@ -75,15 +75,15 @@ class TrainingPatients(Callback):
 
     @property
     def unknown(self) -> bool:
-        """Whether the checkpoint does not say whom it was trained on."""
+        """Whether the checkpoint does not record which patients it was trained on."""
         return not self.fitted.get("patients")
 
     @property
     def _teaching_parts(self) -> tuple[str, ...]:
-        """Parts of the model's patients whose validation is no news.
+        """Parts of the model's patients on which validating it again is biased.
 
-        Those who only chose the model's epoch are validated again as a matter of course. A backbone was fitted to them,
-        too; a fit judges by its cross-fitted predictions, which no checkpoint holds.
+        Patients who only served to choose the epoch are validated again as a matter of course. A backbone, however, is
+        fitted to them, too; its fit is judged by cross-fitted predictions, which no checkpoint holds.
         """
         return ("train", "val") if self.fitted.get("backbone") else ("train",)
 
@@ -102,7 +102,7 @@ class TrainingPatients(Callback):
 
 
 def _fold_remedy(cohort: Cohort | None, fitted: Mapping[str, Any], fold_source: str) -> str:
-    """Why these patients are tested, and what would test others instead."""
+    """Explain why these patients are tested, and how to test others instead."""
     if cohort is None or cohort.split is None:
         if isinstance(fold := fitted.get("fold"), int):
             return (
