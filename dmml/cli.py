@@ -200,8 +200,11 @@ def run(request: Request) -> int:
     """Run a checked request.
 
     Returns:
-        0 on success, 2 for a mistake in the configuration, 130 if interrupted, 128 plus the signal's number if a signal
-        stopped the training.
+        0 on success, 130 if interrupted, 128 plus the signal's number if a signal stopped the training; after
+        `--help` and the like, the exit code of the Lightning CLI.
+
+    Raises:
+        InputError: The configuration has a mistake.
     """
     silence_library_warnings()
     checkpoint, fitted = request.config.get("ckpt_path"), {}

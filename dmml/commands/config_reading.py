@@ -20,7 +20,7 @@ OWN = ("clinical", "name", "patient_id", "slide_id", "outcome", "covariates", "e
 """Data section arguments that each cohort sets for itself. The others are shared: given once, or the same for all"""
 
 MOST_VALUES, DEEPEST = 200_000, 50
-"""Limits on a config; the largest seen in practice hold about ten thousand genes and ten levels"""
+"""Maximum size and depth of a config; the largest seen in practice hold about ten thousand genes, ten levels deep"""
 
 
 def read_config(argv: list[str]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def joined_sections(sections: list[Any]) -> dict[str, Any]:
     """Join the data sections of several cohorts: the first one's arguments, with the other cohorts under `also`.
 
     Raises:
-        InputError: An entry is not a section, or the cohorts disagree in a shared argument.
+        InputError: An entry is not a section or names another class, or the cohorts disagree in a shared argument.
     """
     if not sections or not all(isinstance(section, dict) for section in sections):
         raise InputError("data: a list of cohorts has sections like `- clinical: …`; one of them is none")

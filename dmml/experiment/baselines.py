@@ -30,7 +30,7 @@ Outcome = Mapping[str, NDArray]
 
 
 class InnerFold(NamedTuple):
-    """Training patients that a model is fitted to, and held-out ones that evaluate it; both are coded by the former.
+    """Training patients that a model is fitted to, and held-out ones that evaluate it; the former define the coding.
 
     Attributes:
         x: (n, p) centred inputs.
@@ -91,7 +91,7 @@ def fit_linear(task: Task, x: ArrayLike, outcome: Outcome, penalty: float, where
         x: (n, p) inputs of the training patients, centred.
         outcome: Their outcome.
         penalty: Penalty as a multiple of the total variance of the columns.
-        where: Name of the patients in messages.
+        where: Name of the fold in messages.
 
     Raises:
         InputError: No training patient has the event, or all are of one class.
@@ -214,7 +214,10 @@ def _mix_logits(clinical: NDArray, model: NDArray, label: NDArray, penalty: floa
 
 
 def breslow(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the days t with an event, and the cumulative hazard Σ_{events t_i ≤ t} 1 / Σ_{t_j ≥ t_i} exp η_j at them."""
+    """Return the days with an event, and the cumulative baseline hazard at these days.
+
+    The hazard at day t is Σ_{events t_i ≤ t} 1 / Σ_{t_j ≥ t_i} exp η_j.
+    """
     risk, time, died = np.asarray(risk, float), np.asarray(time, float), np.asarray(event, float) > 0
     days, deaths = np.unique(time[died], return_counts=True)
     weight = ((time >= days[:, None]) * np.exp(np.clip(risk, -50, 50))).sum(1)

@@ -21,7 +21,7 @@ _TRACE = 1e-6
 def added_value(
     clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame], classes: list[str] | None
 ) -> dict[str, Any]:
-    """Test the gain by the model's score beside the clinical model's: twice the log-likelihood ratio, with one df.
+    """Test whether the model's score adds to the clinical model's: chi² is twice the gain in log-likelihood, with 1 df.
 
     Survival: Cox regression on both scores, standardised within each fold, and with the folds as strata. Classes: a
     multinomial regression whose logits are intercepts + a · clinical + b · model; scores are centred log-probabilities.

@@ -24,7 +24,7 @@ class FoldData(MultimodalDataModule):
     """The data module of a cohort, which is turned from fold to fold. Arguments are those of `MultimodalDataModule`."""
 
     _turn: tuple[int, int] | None = None
-    """Repeat and fold that the data are turned to; each line is printed once for them"""
+    """Repeat and fold that the data are turned to; each line is printed once per repeat and fold"""
     without: frozenset[str] | set[str] = frozenset()
     """Training patients that are left out; see `crossval_teachers`"""
     fixed: Mapping[str, Any] = MappingProxyType({})

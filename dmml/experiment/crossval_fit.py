@@ -39,7 +39,7 @@ SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
 SHARED_WITH_STUDENT = (*SHARED, "backbone")
 """Arguments that a default student takes over from the teacher; the baselines' networks have no backbone"""
 TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
-"""Arguments of a student without a teacher, which makes it learn from outcomes alone"""
+"""Arguments with which a student without a teacher learns from outcomes alone"""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 

@@ -130,7 +130,7 @@ class Runner:
         part.replace(place)
 
     def _cross_fit(self, unit: Unit, teacher: Path) -> LearnFrom:
-        """Fit the missing ones of the teachers that each leave out a part of the training patients."""
+        """Fit the teachers that each leave out a part of the training patients, unless they are finished."""
         places = []
         for i, patients in enumerate(parts_of(self.data, self.plan.seed_of(unit, "parts"))):
             name = f"teacher_without_{i}"

@@ -144,7 +144,10 @@ def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[
 
 
 def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
-    """Return {model: likelihood-ratio test beside the clinical model} with each patient once (first repeat and seed)."""
+    """Return {model: likelihood-ratio test beside the clinical model}, on the first repeat and seed only.
+
+    A patient must count once.
+    """
     kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
     classes = kept["clinical"][0].context.get("classes")
     names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]

@@ -1,4 +1,4 @@
-"""The tables that a cross-validation prints: models, comparisons, and what was left out."""
+"""The tables that a cross-validation prints: models, comparisons, tests beside the clinical model, missing folds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {"c_index": "concordance", "auc": "macro AUC"}
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Format both tables of `crossval.json` as text."""
+    """Format the tables of `crossval.json` as text, followed by notes on undefined, outlying and missing folds."""
     metric = result["primary_metric"]
     events = f", {result['events']} events" if result["events"] is not None else ""
     folds = len({(unit["repeat"], unit["fold"]) for unit in result["units"]})

@@ -49,6 +49,9 @@ def without(data: FoldData, patients: Sequence[str], teacher: Path) -> Iterator[
 
     Mean and spread of genes contain no outcome, and teachers with different inputs would give the student contradictory
     targets.
+
+    Raises:
+        InputError: The genes come from a preset, which would choose other genes for each teacher.
     """
     fitted = unpack(read_checkpoint(teacher)["hyper_parameters"]["fitted"])
     if fitted.get("gene_preset"):

@@ -36,7 +36,7 @@ def write_shift(folder: Path, rows: Rows, model: Any, data: Any, context: dict[s
 
     Args:
         folder: `test/<cohort>`, with `predictions.csv`.
-        rows: Inputs that the model received, by patient.
+        rows: Inputs that the model received, one row per patient.
         model: Its `fitted` has the reference distribution of its training patients.
         data: The data module, set up for test.
         context: Context of the test.

@@ -20,7 +20,7 @@ from dmml.types import SUBSPACES
 
 
 def best_checkpoint(trainer: Trainer) -> str:
-    """Return the path of the best epoch's checkpoint, whatever else writes checkpoints; empty if there is none."""
+    """Return the path of the best epoch's checkpoint, from the first `ModelCheckpoint` that has one; else empty."""
     kept = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
     return next((callback.best_model_path for callback in kept if callback.best_model_path), "")
 

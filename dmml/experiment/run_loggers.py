@@ -14,7 +14,7 @@ from dmml.errors import InputError, reason_of
 
 
 class SaveConfigInRun(SaveConfigCallback):
-    """Saves `config.yaml` in the run folder; Lightning's own callback saves it where the first logger writes."""
+    """Saves `config.yaml` in the run folder; Lightning's callback would save it where the first logger writes."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the config; called only in the first process, once the config is known to be valid."""

@@ -52,7 +52,7 @@ class Answer:
         median_risk: Median of the training patients; None for tasks without a risk, or if the checkpoint lacks it.
         programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
         programs_by_magnification: {(m, s): {program: score}}.
-        curve: (days, survival, {m: survival}) for drawing; None for other tasks.
+        curve: (days, survival, {m: survival}) for drawing survival curves; None for other tasks.
         tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone.
     """
 

@@ -22,7 +22,7 @@ _ABBREVIATIONS = {
 
 
 def headline(answer: Answer, model: dict[str, Any]) -> str:
-    """Summarise the answer in a few words: 'Above the median risk of the 80 training patients of luad'."""
+    """Summarise the answer in a few words, e.g. 'Above the median risk of the 80 training patients of luad'."""
     if answer.kind == "classification":
         return f"{answer.headline.label}, with a probability of {percent(answer.value)}"
     if "risk" not in answer.prediction:
