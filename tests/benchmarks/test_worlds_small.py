@@ -185,14 +185,14 @@ def test_more_patients_are_tested_on_the_same_ones(tmp_path):
     assert set(few.fitting.patients("train")) < set(many.fitting.patients("train"))
 
 
-def test_the_design_is_what_was_asked():
+def test_the_design_has_all_worlds_sizes_and_models():
     from worlds import chosen, design, parse
 
     from dmml.simulate.worlds import WORLDS
 
     plan = design()
     assert {group.world for group in plan} == set(WORLDS)
-    assert sum(group.patients == 200 for group in plan) == 4 * len(WORLDS)
+    assert sum(group.patients == 200 for group in plan) == 4 * len(WORLDS) + 4  # null has eight seeds
     assert {(g.world, g.seed) for g in plan if g.patients == 800} == {
         (world, seed) for world in ("shared", "tissue_only", "rare_tissue", "token_interaction") for seed in (1, 2)
     }
