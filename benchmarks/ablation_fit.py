@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 import dmml
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.evaluation.metrics import concordance_index
-from dmml.training.checkpoint import class_config
+from dmml.training.checkpointing.checkpoint import class_config
 from dmml.training.student import SubspaceStudent
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher

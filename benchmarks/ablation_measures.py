@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import KFold
 
-from dmml.evaluation.bca import percentiles, two_sided_p
 from dmml.evaluation.bootstrap import Difference, Interval, resamples
-from dmml.evaluation.weighted import estimate, harrell
+from dmml.evaluation.statistics.bca import percentiles, two_sided_p
+from dmml.evaluation.statistics.weighted import estimate, harrell
 from dmml.types import SUBSPACES
 
 RESAMPLES = 1000

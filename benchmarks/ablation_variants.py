@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dmml.experiment.crossval_fit import TASK_ALONE
+from dmml.experiment.crossval.fit import TASK_ALONE
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dmml.functional.aggregation import merge_tokens
 from dmml.nn.merger import cluster_tissue
-from dmml.simulate.regions import GLASS
+from dmml.simulate.slides.regions import GLASS
 from dmml.simulate.tokens import SHOWS, TILE_UM, draw_tokens
 from dmml.simulate.truth import FACTOR_NAMES, draw_patients, shown_factors
 from dmml.tasks import Survival

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmml.evaluation import classification, weighted
-from dmml.evaluation.bca import percentiles
 from dmml.evaluation.bootstrap import resamples, weighted_difference, weighted_interval
-from dmml.evaluation.censoring import CensoringCurve, censoring_curve
-from dmml.evaluation.pooled import Part, pooled_metric
-from dmml.evaluation.weighted import Weighted
+from dmml.evaluation.statistics import classification, weighted
+from dmml.evaluation.statistics.bca import percentiles
+from dmml.evaluation.statistics.censoring import CensoringCurve, censoring_curve
+from dmml.evaluation.statistics.pooled import Part, pooled_metric
+from dmml.evaluation.statistics.weighted import Weighted
 
 POPULATION, POPULATIONS = 4_000, 8
 """The truth is a mean over so many: pairs grow with the square of the patients, precision does not."""

@@ -43,7 +43,7 @@ def cheap_encoder():
     import timm
     import torch
 
-    from dmml.slides.encoders import Encoder
+    from dmml.slides.encoders.build import Encoder
 
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
@@ -51,15 +51,15 @@ def cheap_encoder():
 
 
 def encoder_of(name: str):
-    from dmml.slides.encoders import load_encoder
+    from dmml.slides.encoders.build import load_encoder
 
     return cheap_encoder() if name == CHEAP else load_encoder(device="cpu")
 
 
 def tiles_in_memory(slides: list[Path]) -> np.ndarray:
     """The first tiles of a slide."""
-    from dmml.slides.layout import SlideRequest
-    from dmml.slides.tile_reading import SlideSource, units_of
+    from dmml.slides.tiling.layout import SlideRequest
+    from dmml.slides.tiling.tile_reading import SlideSource, units_of
 
     source, request = SlideSource(), SlideRequest(slides[0], (10, 20))
     pixels = [source.read(request, unit).pixels for unit in units_of(source.plan(request).tiles)]
@@ -69,8 +69,8 @@ def tiles_in_memory(slides: list[Path]) -> np.ndarray:
 
 def layout_seconds(slides: list[Path]) -> float:
     """Seconds a slide, in the middle, from opening it to its tissue and its tiles, before one of them is read."""
-    from dmml.slides.layout import SlideRequest
-    from dmml.slides.tile_reading import SlideSource
+    from dmml.slides.tiling.layout import SlideRequest
+    from dmml.slides.tiling.tile_reading import SlideSource
 
     source, seconds = SlideSource(), []
     for path in slides:
@@ -92,10 +92,10 @@ def alone(encoder, tiles: np.ndarray, seconds: float) -> float:
 
 def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
     """Tiles a second of whole slides into a store, in all and at steady state, and cores that others took meanwhile."""
-    from dmml.slides.layout import SlideRequest
-    from dmml.slides.readers import Readers
-    from dmml.slides.slide_writer import SlideWriter
-    from dmml.slides.stream import encode_slides
+    from dmml.slides.extraction.slide_writer import SlideWriter
+    from dmml.slides.extraction.stream import encode_slides
+    from dmml.slides.tiling.layout import SlideRequest
+    from dmml.slides.wsi.readers import Readers
     from dmml.store import FeatureStore
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -157,8 +157,8 @@ MEMORY = """
 import sys
 from extraction import cheap_encoder
 from process_memory import kib
-from dmml.slides.reader_process import ReaderProcess
-from dmml.slides.extract import extract
+from dmml.slides.wsi.reader_process import ReaderProcess
+from dmml.slides.extraction.extract import extract
 
 peaks, close = [], ReaderProcess.close
 

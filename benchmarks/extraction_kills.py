@@ -26,7 +26,7 @@ from pathlib import Path
 MEAN_COLOUR = """
 import sys, time
 import numpy as np
-from dmml.slides.extract import extract
+from dmml.slides.extraction.extract import extract
 
 class MeanColour:
     # An encoder without a network, so that a process starts in a second and most of its life is extraction.
@@ -48,7 +48,7 @@ CHILD = f"""
 SECONDS = 0.01
 {MEAN_COLOUR}
 import os
-from dmml.slides import stream
+from dmml.slides.extraction import stream
 
 given, encode = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream._Flow._encode
 

@@ -26,7 +26,7 @@ from linear_choices import choices
 from real_rna_cohorts import MCAT, config, gbmlgg_clinical, luad_clinical
 
 from dmml.evaluation.bootstrap import resamples, weighted_difference
-from dmml.evaluation.pooled import Part, pooled_metric
+from dmml.evaluation.statistics.pooled import Part, pooled_metric
 
 ROOT = Path(__file__).parent.parent
 MODELS = "rna_linear,clinical"

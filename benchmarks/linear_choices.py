@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from real_rna_cohorts import MCAT, PORPOISE
 
-from dmml.cohort.clinical import Clinical, read_clinical
-from dmml.cohort.expression import read_expression
-from dmml.cohort.folds import make_folds
-from dmml.cohort.splits import read_split
-from dmml.cohort.standardise import fit_statistics, standardise
-from dmml.experiment.baselines import InnerFold, LinearModel, fit_linear, fit_path
-from dmml.experiment.covariates import CovariateCode, OrderedCode
+from dmml.cohort.clinical.table import Clinical, read_clinical
+from dmml.cohort.rna_table.expression import read_expression
+from dmml.cohort.rna_table.standardise import fit_statistics, standardise
+from dmml.cohort.splits.make_folds import make_folds
+from dmml.cohort.splits.read_splits import read_split
+from dmml.experiment.crossval.baselines import InnerFold, LinearModel, fit_linear, fit_path
+from dmml.experiment.crossval.covariates import CovariateCode, OrderedCode
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood
 from dmml.tasks import Survival

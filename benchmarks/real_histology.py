@@ -31,7 +31,7 @@ from real_histology_page import page
 from real_rna import made_by
 
 from dmml.__main__ import main as dmml
-from dmml.cohort.gene_sets import read_gene_sets
+from dmml.cohort.gene_sets.gene_sets import read_gene_sets
 from dmml.store import FeatureStore
 
 PROGRAMS = ("ESTIMATE_IMMUNE", "HALLMARK_G2M_CHECKPOINT", "ESTIMATE_STROMAL")

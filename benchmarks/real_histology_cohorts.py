@@ -13,8 +13,8 @@ import yaml
 from numpy.typing import NDArray
 
 from dmml.__main__ import main as dmml
-from dmml.cohort.clinical import Clinical, read_clinical
-from dmml.cohort.folds import make_folds
+from dmml.cohort.clinical.table import Clinical, read_clinical
+from dmml.cohort.splits.make_folds import make_folds
 from dmml.store import FeatureStore
 
 MCAT = "tcga_luad/mcat_luad_all_clean.csv.zip"

@@ -143,7 +143,7 @@ def classified(what: str) -> Callable[[Path, Path], dict[str, Any]]:
 
 def within(rows: pd.DataFrame, grade: pd.Series) -> dict[str, dict[str, float]]:
     """{model: {grade: concordance}}, counting pairs of one grade, fold and seed only; and `events` of each grade."""
-    from dmml.evaluation.pooled import concordant
+    from dmml.evaluation.statistics.pooled import concordant
 
     rows = rows.assign(grade=rows["patient_id"].map(grade)).dropna(subset=["grade", "time", "event"])
     found: dict[str, dict[str, float]] = {}

@@ -31,7 +31,7 @@ from dmml.callbacks.coordination import GradientCoordination
 from dmml.data.module import MultimodalDataModule
 from dmml.evaluation.bootstrap import interval, paired_difference
 from dmml.evaluation.metrics import concordance_index
-from dmml.experiment.crossval_fit import TASK_ALONE
+from dmml.experiment.crossval.fit import TASK_ALONE
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmml.experiment.crossval_data import FoldData
+from dmml.experiment.crossval.fold_data import FoldData
 from dmml.simulate.plan import Plan
 from dmml.simulate.simulation import simulate
 from dmml.simulate.worlds import WORLDS

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from worlds_data import Setup, WorldData
 
 from dmml.callbacks.collection import CollectPredictions
-from dmml.experiment.crossval_fit import QUIET, TASK_ALONE, fit_network, trainer_section
-from dmml.experiment.reference import best_checkpoint
+from dmml.experiment.crossval.fit import QUIET, TASK_ALONE, fit_network, trainer_section
+from dmml.experiment.training_reference import best_checkpoint
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from dmml.evaluation.plots import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILLION
+from dmml.evaluation.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILLION
 
 PATIENTS = 200
 PANELS = {

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from worlds_data import WorldData, mean_tokens
 
-from dmml.experiment.baselines import InnerFold, choose_penalty, fit_linear, join
+from dmml.experiment.crossval.baselines import InnerFold, choose_penalty, fit_linear, join
 from dmml.tasks import Survival
 
 COMPONENTS = 20

@@ -22,23 +22,23 @@ from dmml.callbacks.patient_rows import CollectRows
 from dmml.callbacks.progress import Progress
 from dmml.callbacks.resumable import Resumable
 from dmml.callbacks.stop_signals import TrainingStopped
-from dmml.commands.config_mistakes import in_one_line
-from dmml.commands.preflight import Request
+from dmml.commands.config.mistakes import in_one_line
+from dmml.commands.config.preflight import Request
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
-from dmml.experiment.reference import add_training_reference
 from dmml.experiment.results import Tested, write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder
 from dmml.experiment.run_loggers import SaveConfigInRun, run_loggers, start_loggers
 from dmml.experiment.training_patients import TrainingPatients
+from dmml.experiment.training_reference import add_training_reference
 from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 from dmml.tasks import Classification, Survival
-from dmml.training.checkpoint import read_checkpoint
+from dmml.training.checkpointing.checkpoint import read_checkpoint
+from dmml.training.checkpointing.packing import unpack
 from dmml.training.library_warnings import silence_library_warnings
 from dmml.training.optimisation import PATIENCE
-from dmml.training.packing import unpack
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 

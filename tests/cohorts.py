@@ -22,7 +22,7 @@ def simulated(factory: pytest.TempPathFactory) -> Path:
     out = factory.getbasetemp() / "simulated"
     if not (out / "sets").is_dir():
         simulate(Plan(out=out, patients=30, held_out=8, features_only=True, dim=DIM))
-        import dmml.cohort.gene_sets as shipped
+        import dmml.cohort.gene_sets.gene_sets as shipped
 
         (out / "sets").mkdir()
         for subspace, sets in shipped.read_gene_sets().items():

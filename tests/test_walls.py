@@ -106,11 +106,11 @@ def test_rooms_import_only_from_rooms_above(repository):
         ("callbacks", "from dmml.training.teacher import SubspaceTeacher"),
         ("callbacks", "def f():\n    import dmml.data.module"),
         ("data", "from dmml import nn"),
-        ("data", "import importlib\nimportlib.import_module('dmml.slides.grid')"),
+        ("data", "import importlib\nimportlib.import_module('dmml.slides.tiling.grid')"),
         ("tasks", "from ..training.teacher import SubspaceTeacher"),
         ("nn", "import lightning.pytorch as L"),
         ("functional", "from lightning import Callback"),
-        ("experiment", "from dmml.commands import preflight"),
+        ("experiment", "from dmml.commands.config import preflight"),
         ("evaluation", "from dmml import SubspaceTeacher"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dmml.cohort.named_files import named_files, named_stores
+from dmml.cohort.config_paths import named_files, named_stores
 from dmml.store import FeatureStore, is_store
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.clinical import Clinical
+from dmml.cohort.clinical.outcome import refuse_spellings
+from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.expression import Expression, model_values
-from dmml.cohort.gene_sets import SUBSPACES, genes_of
-from dmml.cohort.outcome import refuse_spellings
-from dmml.cohort.splits import Fold, Split, carve_validation
-from dmml.cohort.standardise import FAR, fit_statistics, median_shift
+from dmml.cohort.gene_sets.gene_sets import SUBSPACES, genes_of
+from dmml.cohort.rna_table.expression import Expression, model_values
+from dmml.cohort.rna_table.standardise import FAR, fit_statistics, median_shift
+from dmml.cohort.splits.read_splits import Fold, Split, carve_validation
 from dmml.errors import InputError
 
 _FEWEST_SHARED = 0.5  # of a subspace's genes in any cohort; with fewer, the smallest table would limit the others

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dmml.cohort.clinical import Clinical, read_clinical
+from dmml.cohort.clinical.table import Clinical, read_clinical
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.expression import Expression, read_expression
-from dmml.cohort.folds import make_folds
-from dmml.cohort.gene_preset import split_preset
-from dmml.cohort.gene_sets import read_gene_sets
+from dmml.cohort.config_paths import refuse_missing
+from dmml.cohort.gene_sets.gene_preset import split_preset
+from dmml.cohort.gene_sets.gene_sets import read_gene_sets
 from dmml.cohort.id_columns import check_damaged
 from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.id_spelling import spelt_otherwise
 from dmml.cohort.joined import join_cohorts
-from dmml.cohort.named_files import refuse_missing
-from dmml.cohort.splits import Split, read_split, split_of_folds
+from dmml.cohort.rna_table.expression import Expression, read_expression
+from dmml.cohort.splits.make_folds import make_folds
+from dmml.cohort.splits.read_splits import Split, read_split, split_of_folds
 from dmml.errors import InputError
 
 

@@ -22,7 +22,7 @@ from typing import IO
 
 import pandas as pd
 
-from dmml.cohort.other_files import no_table, not_text
+from dmml.cohort.file_sniffing import no_table, not_text
 from dmml.cohort.separator import separator_of, split_line
 from dmml.errors import InputError
 

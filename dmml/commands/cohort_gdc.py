@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Join the files, write the cohort and report what is present and what is missing."""
-    from dmml.cohort.gdc import read_gdc, refuse_there, summary, write_gdc
+    from dmml.cohort.gdc.join import read_gdc, refuse_there, summary, write_gdc
 
     refuse_there(args.out, args.overwrite)
     check_writable(args.out, "name another folder with --out")

@@ -14,7 +14,7 @@ from dmml.writable import check_writable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dmml.cohort.clinical import Clinical
+    from dmml.cohort.clinical.table import Clinical
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Make the folds, write them and print a summary."""
-    from dmml.cohort.clinical import read_clinical
-    from dmml.cohort.folds import make_folds, site_overlap
+    from dmml.cohort.clinical.table import read_clinical
+    from dmml.cohort.splits.make_folds import make_folds, site_overlap
     from dmml.errors import InputError
 
     if args.out is None and args.published is None:
@@ -91,7 +91,7 @@ def _published(path: Path, clinical: Clinical) -> pd.Series:
     """
     import pandas as pd
 
-    from dmml.cohort.splits import read_split
+    from dmml.cohort.splits.read_splits import read_split
     from dmml.errors import InputError
 
     split = read_split(path, clinical)

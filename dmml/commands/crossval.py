@@ -12,7 +12,7 @@ from dmml.errors import InputError
 from dmml.writable import check_writable
 
 if TYPE_CHECKING:
-    from dmml.experiment.crossval_plan import Plan
+    from dmml.experiment.crossval.plan import Plan
 
 SAME = ("clinical", "patient_id", "slide_id", "outcome", "covariates", "expression", "gene_sets", "features", "split")
 """Arguments of the data section in which a student's config must agree with the teacher's"""
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{plan.out}: holds no cross-validation to collect; run it without --collect first")
     check_writable(plan.out, "name another folder with --out")
     plan.claim(args.overwrite)
-    from dmml.evaluation.crossval_report import write_crossval_report
-    from dmml.experiment.crossval import collect, fit
+    from dmml.evaluation.crossval.report import write_crossval_report
+    from dmml.experiment.crossval.crossval import collect, fit
 
     if not args.collect:
         fit(plan, args.only_fold, args.jobs)
@@ -76,8 +76,8 @@ def command(args: argparse.Namespace) -> str:
 
 def make_plan(args: argparse.Namespace) -> Plan:
     """Check options, configs and tables before anything heavy is imported, and make the plan."""
-    from dmml.commands.preflight import init_args
-    from dmml.experiment.crossval_models import chosen, lacking, refuse_unknown
+    from dmml.commands.config.preflight import init_args
+    from dmml.experiment.crossval.models import chosen, lacking, refuse_unknown
 
     _check_options(args)
     asked = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
@@ -95,7 +95,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     folds = _deal(args, data)
     if asked is None and (absent := lacking(has)):
         print(f"left out: {absent}")
-    from dmml.experiment.crossval_plan import Plan
+    from dmml.experiment.crossval.plan import Plan
 
     trainer = config.get("trainer") or {}
     root = trainer.get("default_root_dir") or f"runs/{data.get('name') or Path(data['clinical']).resolve().parent.name}"
@@ -127,7 +127,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _read(paths: Sequence[str]) -> dict[str, Any]:
     """Read a config with the checks of `dmml fit`, except for what each fold sets: the run folder and the teacher."""
-    from dmml.commands.preflight import check, init_args
+    from dmml.commands.config.preflight import check, init_args
 
     words = [word for path in paths for word in ("--config", str(path))]
     config = check(["fit", *words, "--model.teacher", "null", "--overwrite"], writes=False).config
@@ -139,7 +139,7 @@ def _read(paths: Sequence[str]) -> dict[str, Any]:
 def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
     """Return the numbers of the folds; a data section that names no split gets the default one."""
     from dmml.cohort.section import read_cohort
-    from dmml.experiment.crossval_plan import FOLDS
+    from dmml.experiment.crossval.plan import FOLDS
 
     fold = data.get("fold", 0) if data.get("split") else 0
     data["split"] = data.get("split") or FOLDS
@@ -159,7 +159,7 @@ def _check_sections(
     config: dict[str, Any], student: dict[str, Any] | None, data: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Refuse sections that cannot be cross-validated together; return the student's config, from either option."""
-    from dmml.commands.preflight import init_args
+    from dmml.commands.config.preflight import init_args
 
     kind = str(config["data"].get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
     if kind != "MultimodalDataModule":

@@ -11,7 +11,7 @@ from dmml.errors import InputError
 from dmml.writable import check_writable
 
 if TYPE_CHECKING:
-    from dmml.experiment.doctor import Examination, Finding
+    from dmml.experiment.doctor.doctor import Examination, Finding
 
 _WIDTH = 108
 _MARKS = {"ok": "ok", "look": "look", "blocks": "BLOCKS"}
@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         InputError: Something would stop a run.
     """
-    from dmml.commands.config_reading import init_args
-    from dmml.commands.unquoted_values import check_quotes
-    from dmml.experiment.doctor import Examination, examine
+    from dmml.commands.config.reading import init_args
+    from dmml.commands.config.unquoted_values import check_quotes
+    from dmml.experiment.doctor.doctor import Examination, examine
 
     config = _read(args.config)
     found = Examination()
@@ -60,7 +60,7 @@ def _read(paths: list[str] | None) -> dict[str, Any]:
     """Read the config to examine; empty if none was named."""
     if not paths:
         return {}
-    from dmml.commands.config_reading import read_config
+    from dmml.commands.config.reading import read_config
 
     config = read_config(["fit", *(word for path in paths for word in ("--config", path))])
     if not isinstance(config.get("data"), dict):
@@ -69,16 +69,16 @@ def _read(paths: list[str] | None) -> dict[str, Any]:
 
 
 def _section(config: dict[str, Any]) -> dict[str, Any]:
-    from dmml.commands.config_reading import init_args
+    from dmml.commands.config.reading import init_args
 
     return init_args(config["data"])
 
 
 def _config(found: Examination, config: dict[str, Any]) -> None:
     """Add the findings on the model section, and on misspelt names anywhere in the config."""
-    from dmml.commands.config_mistakes import misspelt_class, misspelt_data
-    from dmml.commands.config_reading import init_args
-    from dmml.commands.preflight import check_checkpoint, refuse_blind_student
+    from dmml.commands.config.mistakes import misspelt_class, misspelt_data
+    from dmml.commands.config.preflight import check_checkpoint, refuse_blind_student
+    from dmml.commands.config.reading import init_args
 
     found.attempt("config", lambda: misspelt_data(_section(config)) if config else None)
     if mistake := misspelt_class(config):
@@ -91,12 +91,12 @@ def _config(found: Examination, config: dict[str, Any]) -> None:
 
 
 def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
-    from dmml.commands.preflight import check_checkpoint
+    from dmml.commands.config.preflight import check_checkpoint
 
     before = len(found.blocking)
     found.attempt("checkpoint", lambda: check_checkpoint(path))
     if len(found.blocking) == before:
-        from dmml.experiment.doctor_checkpoint import examine_checkpoint
+        from dmml.experiment.doctor.checkpoint import examine_checkpoint
 
         examine_checkpoint(found, path, found.cohort, section)
 
@@ -109,14 +109,14 @@ def _fit(found: Examination, config: dict[str, Any]) -> None:
     """
     kind = str((config.get("data") or {}).get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
     if isinstance(config.get("model"), dict) and kind == "MultimodalDataModule" and found.cohort is not None:
-        from dmml.experiment.doctor_fit import examine_fit
+        from dmml.experiment.doctor.fit import examine_fit
 
         found.unblock("folds")
         examine_fit(found, config["model"], _section(config))
 
 
 def _machine(found: Examination, config: dict[str, Any]) -> None:
-    from dmml.experiment.doctor import machine
+    from dmml.experiment.doctor.doctor import machine
 
     folder = (config.get("trainer") or {}).get("default_root_dir") or "runs"
     found.add("machine", machine(folder))

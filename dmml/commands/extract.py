@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Extract, then report which slides and files were used, skipped or ignored, and why."""
-    from dmml.slides.companions import check_store_writable
-    from dmml.slides.extract import extract
+    from dmml.slides.extraction.companions import check_store_writable
+    from dmml.slides.extraction.extract import extract
 
     if not args.dry_run:
         check_store_writable(args.out)
@@ -144,7 +144,7 @@ def _tell_failures(failures: list, heading: str) -> None:
 
 def _tell_unmatched(result) -> None:
     """Print slides of the manifest without a file, images without a scale, and files that are not slides."""
-    from dmml.slides.discovery import describe_ignored, describe_unscaled
+    from dmml.slides.discovery.find import describe_ignored, describe_unscaled
 
     if result.missing:
         print(f"{len(result.missing)} slides of the manifest have no file, e.g. {result.missing[0]}")

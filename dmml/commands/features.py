@@ -67,7 +67,7 @@ _TILE_OPTIONS = ("coords", "mpp", "patch_px", "level0_px")
 
 
 def _import(args: argparse.Namespace) -> None:
-    from dmml.slides.companions import check_store_writable
+    from dmml.slides.extraction.companions import check_store_writable
     from dmml.slides.vectors.import_vectors import is_of_vectors
 
     check_store_writable(args.out)
@@ -100,7 +100,7 @@ def _import_vectors(args: argparse.Namespace) -> None:
 
 
 def _import_tiles(args: argparse.Namespace) -> None:
-    from dmml.slides.import_features import import_features
+    from dmml.slides.importing.import_features import import_features
 
     result = import_features(
         args.inputs,

@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
-    from dmml.commands.preflight import check_checkpoint
-    from dmml.experiment.slide_input import check_input
-    from dmml.slides.discovery import describe_unscaled, find_slides
+    from dmml.commands.config.preflight import check_checkpoint
+    from dmml.experiment.predict_slide.input import check_input
+    from dmml.slides.discovery.find import describe_unscaled, find_slides
 
     check_checkpoint(args.ckpt_path)
     options = {name: getattr(args, name) for name in ("mpp", "weights", "one_patient", "overwrite")}
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from dmml.experiment.predict_slide import Predicted, predict_slides
+    from dmml.experiment.predict_slide.predict_slide import Predicted, predict_slides
 
     with tqdm(desc="tiles", unit="tile", disable=None, leave=False) as bar:
 

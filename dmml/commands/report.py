@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check the folders, write the page and print its path."""
-    from dmml.evaluation.crossval_results import is_crossval, read_crossval
+    from dmml.evaluation.crossval.results import is_crossval, read_crossval
     from dmml.evaluation.runs import find_tests
 
     if args.out is not None and args.out.is_dir():
@@ -35,13 +35,13 @@ def run(args: argparse.Namespace) -> None:
         if len(args.runs) > 1:
             raise InputError(f"{crossvals[0]} is a cross-validation, which has a report of its own; give it alone")
         read_crossval(crossvals[0])
-        from dmml.evaluation.crossval_report import write_crossval_report
+        from dmml.evaluation.crossval.report import write_crossval_report
 
         path = write_crossval_report(crossvals[0], args.out)
         print(f"{path} (cross-validation, {path.stat().st_size / 1e6:.1f} MB)")
         return
     tests = find_tests(args.runs)
-    from dmml.evaluation.report import write_report
+    from dmml.evaluation.report.build import write_report
 
     path = write_report(args.runs, args.out)
     print(f"{path} ({len(tests)} test{'s' if len(tests) != 1 else ''}, {path.stat().st_size / 1e6:.1f} MB)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dmml.cohort.clinical import Clinical
+from dmml.cohort.clinical.table import Clinical
 from dmml.data.joined_store import JoinedStore
 from dmml.errors import InputError
 from dmml.store import FeatureStore

@@ -11,10 +11,10 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from dmml.cohort.account import cohort_words
 from dmml.cohort.cohort import Cohort
+from dmml.cohort.cohort_summary import cohort_words
+from dmml.cohort.rna_table.standardise import refuse_within_training
 from dmml.cohort.section import read_cohort
-from dmml.cohort.standardise import refuse_within_training
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import check_slides_match, refuse_other_encoder, refuse_other_grid
 from dmml.data.feature_statistics import fillings, fit_feature_statistics

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.expression import model_values
-from dmml.cohort.gene_preset import choose_genes
-from dmml.cohort.gene_sets import GeneSets
-from dmml.cohort.standardise import (
+from dmml.cohort.gene_sets.gene_preset import choose_genes
+from dmml.cohort.gene_sets.gene_sets import GeneSets
+from dmml.cohort.rna_table.expression import model_values
+from dmml.cohort.rna_table.standardise import (
     CLIP,
     FAR,
     GeneStatistics,

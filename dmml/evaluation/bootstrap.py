@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.bca import Correction, correction, left_out, percentiles, two_sided_p
-from dmml.evaluation.weighted import Weighted, estimate
+from dmml.evaluation.statistics.bca import Correction, correction, left_out, percentiles, two_sided_p
+from dmml.evaluation.statistics.weighted import Weighted, estimate
 
 RESAMPLES = 2000
 SEED = 0
@@ -195,8 +195,9 @@ def _weighted(metric: Callable[..., float], *arrays: NDArray) -> Weighted:
 
 
 def _weighted_form(metric: Callable[..., float], arrays: tuple[NDArray, ...]) -> Weighted | None:
-    from dmml.evaluation import metrics, weighted  # imported here, so that drawing resamples does not import torch
-    from dmml.evaluation.censoring import as_censoring
+    from dmml.evaluation import metrics
+    from dmml.evaluation.statistics import weighted  # imported here, so that drawing resamples does not import torch
+    from dmml.evaluation.statistics.censoring import as_censoring
 
     options: dict = {}
     if isinstance(metric, partial) and not metric.args:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmml.evaluation import classification, weighted
 from dmml.evaluation.bootstrap import Difference, holm, resamples, weighted_difference
-from dmml.evaluation.tested import Tested
+from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.statistics import classification, weighted
 
 
 @dataclass(frozen=True)

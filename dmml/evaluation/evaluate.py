@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.errors import InputError
-from dmml.evaluation import classification, weighted
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
-from dmml.evaluation.censoring import CensoringCurve, as_censoring
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
-from dmml.evaluation.weighted import Weighted
+from dmml.evaluation.statistics import classification, weighted
+from dmml.evaluation.statistics.censoring import CensoringCurve, as_censoring
+from dmml.evaluation.statistics.weighted import Weighted
 
 HORIZONS = (365.0, 1095.0, 1825.0)
 MIN_EVENTS = 2

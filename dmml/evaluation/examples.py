@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmml.evaluation.written import percent
+from dmml.evaluation.report.formatting import percent
 
 EACH = 2
 """Number of right and of wrong patients."""

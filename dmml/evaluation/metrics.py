@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from dmml.evaluation import weighted
-from dmml.evaluation.censoring import CensoringCurve, as_censoring, censoring_curve
+from dmml.evaluation.statistics import weighted
+from dmml.evaluation.statistics.censoring import CensoringCurve, as_censoring, censoring_curve
 from dmml.functional.survival import concordance_index, survival_at
 
 __all__ = [

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.errors import InputError
-from dmml.evaluation.page_tables import Cell, Table, value_cell
-from dmml.evaluation.plots import MUTED, SUBSPACE_COLOR, Picture, new_figure, style
-from dmml.evaluation.tested import Tested
+from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.plots.style import MUTED, SUBSPACE_COLOR, Picture, new_figure, style
+from dmml.evaluation.report.tables import Cell, Table, value_cell
 
 SHOWN = 12
 """Maximum number of programs in the plot."""

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.calibration import calibration_at
 from dmml.evaluation.evaluate import evaluate, horizons
-from dmml.evaluation.plots import horizon_name
+from dmml.evaluation.plots.style import horizon_name
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
-from dmml.evaluation.written import percent
+from dmml.evaluation.report.formatting import percent
+from dmml.evaluation.statistics.calibration import calibration_at
 
 LEAST_EVENTS = 10
 """Minimum number of events, or of patients in the rarest class that occurs.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.two_samples import classifier_test
+from dmml.evaluation.statistics.two_samples import classifier_test
 
 AXES = 8
 LEAST = 10

@@ -64,9 +64,9 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     Raises:
         InputError: The folder holds the result of another checkpoint, cohort or fold.
     """
-    from dmml.evaluation.report import write_evaluation
+    from dmml.evaluation.report.build import write_evaluation
     from dmml.evaluation.transductive import transductive_words
-    from dmml.experiment.held_out import write_calibration, write_recalibrated, write_shift
+    from dmml.experiment.cohort_shift import write_calibration, write_recalibrated, write_shift
 
     out = tested.checkpoint.check_result("test", data.name, tested_fold(data))
     # Files of an earlier test must never stand beside this test's context, even if the disk fills up in between.
@@ -230,7 +230,7 @@ def contributions(model: Any, data: Any, patient: str) -> dict[int, np.ndarray]:
         return {}
     import torch
 
-    from dmml.experiment.tile_scores import read_tiles
+    from dmml.experiment.predict_slide.tile_scores import read_tiles
 
     model.eval()
     batch = data.collate([patient], with_target=False)([data.reader.read(patient)])

@@ -113,7 +113,7 @@ class RunFolder:
             data: Its data module, whose seed determines order and draw of patients.
             seed: `seed_everything`, which determines initial weights and dropout.
         """
-        from dmml.cohort.account import rna_account
+        from dmml.cohort.cohort_summary import rna_account
 
         self._write(
             self.provenance()

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from dmml.cohort.cohort import Cohort
 from dmml.errors import InputError
 from dmml.evaluation.training_overlap import UNKNOWN
-from dmml.training.checkpoint import patients_seen
+from dmml.training.checkpointing.checkpoint import patients_seen
 
 NAMED = 3
 """Maximum number of patients that a message names"""

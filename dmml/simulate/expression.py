@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.gene_sets import SHIPPED, genes_of, read_gene_sets
+from dmml.cohort.gene_sets.gene_sets import SHIPPED, genes_of, read_gene_sets
 from dmml.simulate.truth import COHORTS, FACTORS, SITES, WORLD_SEED, Patient
 from dmml.simulate.world_patients import WorldPatient
 from dmml.simulate.worlds import OPPOSED

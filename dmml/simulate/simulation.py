@@ -10,10 +10,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from dmml._version import __version__
-from dmml.cohort.expression import Expression, write_expression
+from dmml.cohort.rna_table.expression import Expression, write_expression
 from dmml.simulate.expression import draw_counts, gene_world, star_counts, tpm
-from dmml.simulate.label_picture import write_label_key, write_labels
 from dmml.simulate.plan import Plan
+from dmml.simulate.slides.label_picture import write_label_key, write_labels
 from dmml.simulate.target_folder import claim, finish, write_whole
 from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients
 from dmml.simulate.world_patients import WorldPatient, draw_world, oracles
@@ -38,7 +38,7 @@ def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
             _write_expression(folder, patients)
             _write_features(folder, patients, plan)
         else:
-            from dmml.simulate.slide_file import write_slides  # imported late: only slides need tifffile
+            from dmml.simulate.slides.slide_file import write_slides  # imported late: only slides need tifffile
 
             _write_star_counts(folder, patients)
             write_slides(folder, patients, plan.shown)

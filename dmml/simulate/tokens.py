@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dmml.simulate.regions import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, island, lay_tissue
+from dmml.simulate.slides.regions import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, island, lay_tissue
 from dmml.simulate.truth import SITES, WORLD_SEED, Patient, shown_factors
 from dmml.simulate.world_patients import WorldPatient
 from dmml.simulate.world_tokens import h_directions, planted, slide_shift

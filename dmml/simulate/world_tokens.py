@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from dmml.simulate.regions import LYMPHOID, STROMA, TUMOR
+from dmml.simulate.slides.regions import LYMPHOID, STROMA, TUMOR
 from dmml.simulate.truth import WORLD_SEED
 from dmml.simulate.world_patients import WorldPatient
 from dmml.simulate.worlds import AGREEMENT, ALL_TOKENS, NEW_TISSUE, OPPOSED, RARE
@@ -55,7 +55,7 @@ def planted(
         slide: Index of the slide within the patient.
         cells: (N, 2) row and column of the 20x tokens.
         parent: (N,) index of the 10x token that covers each; patches of rare tissue consist of whole 10x tokens.
-        tissue: (N,) tissue of each token, one of the constants of `dmml.simulate.regions`.
+        tissue: (N,) tissue of each token, one of the constants of `dmml.simulate.slides.regions`.
 
     Returns:
         (N, 2) amounts, and (N,) bool, True for tokens whose tissue has been replaced by the new tissue.

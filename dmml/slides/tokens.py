@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmml.slides.grid import check_magnifications
-from dmml.slides.layout import SlideRequest
-from dmml.slides.readers import Readers
-from dmml.slides.stream import encode_slides
+from dmml.slides.extraction.stream import encode_slides
+from dmml.slides.tiling.grid import check_magnifications
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.wsi.readers import Readers
 
 if TYPE_CHECKING:
-    from dmml.slides.encoders import Encoder
+    from dmml.slides.encoders.build import Encoder
     from dmml.store import SlideFeatures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import reason_of
-from dmml.slides.tile_geometry import (
+from dmml.slides.tiling.tile_geometry import (
     are_apart,
     neighbour_distances,
     overlap_by_design,

@@ -13,10 +13,10 @@ from dmml.backbone.backbone import Backbone, BackboneOutput
 from dmml.backbone.fit_backbone import CrossFitted, fit_backbone
 from dmml.backbone.slide_statistics import SlideStatistics
 from dmml.training.backbone_data import patients_of_fit, training_patients
+from dmml.training.checkpointing.packing import unpack
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
 from dmml.training.logged_module import LoggedModule
-from dmml.training.packing import unpack
-from dmml.training.programs import ProgramScores
+from dmml.training.parts.programs import ProgramScores
 from dmml.types import Bag, Batch, SubspaceOutput
 
 

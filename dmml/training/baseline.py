@@ -14,10 +14,10 @@ from dmml.errors import InputError
 from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
 from dmml.nn.standardised import set_feature_statistics
 from dmml.tasks import Survival, Task
-from dmml.training.checkpoint import class_config, hash_patients
+from dmml.training.checkpointing.checkpoint import class_config, hash_patients
+from dmml.training.checkpointing.packing import pack, unpack
 from dmml.training.logged_module import LoggedModule
 from dmml.training.optimisation import adamw_with_cosine
-from dmml.training.packing import pack, unpack
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 TISSUE, RNA = {"histology_mean", "histology_abmil"}, {"rna_network"}

@@ -15,8 +15,8 @@ from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.tasks import Survival, Task
 from dmml.training.backbone_data import patients_of_fit
-from dmml.training.checkpoint import patients_seen, start_from
-from dmml.training.programs import ProgramScores
+from dmml.training.checkpointing.checkpoint import patients_seen, start_from
+from dmml.training.parts.programs import ProgramScores
 from dmml.training.taught_module import TaughtModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 

@@ -21,8 +21,7 @@ from dmml.nn.standardised import set_feature_statistics
 from dmml.nn.tissue import TissueSpecificHead
 from dmml.tasks import Task
 from dmml.training.backbone_module import BackboneModule
-from dmml.training.bags import bag_of
-from dmml.training.checkpoint import (
+from dmml.training.checkpointing.checkpoint import (
     adopt,
     class_config,
     hash_patients,
@@ -31,14 +30,15 @@ from dmml.training.checkpoint import (
     seen_before,
     start_from,
 )
+from dmml.training.checkpointing.packing import pack, unpack
 from dmml.training.compilation import compile_parts
-from dmml.training.confidence import confidence_sums
-from dmml.training.feature_reading import FeaturesRead, read_features
-from dmml.training.loss_terms import CONSISTENCIES, weighted_terms
+from dmml.training.losses.confidence import confidence_sums
+from dmml.training.losses.loss_terms import CONSISTENCIES, weighted_terms
 from dmml.training.optimisation import adamw_with_cosine
-from dmml.training.output_parts import assemble_output
-from dmml.training.packing import pack, unpack
-from dmml.training.programs import ProgramScores
+from dmml.training.parts.bags import bag_of
+from dmml.training.parts.feature_reading import FeaturesRead, read_features
+from dmml.training.parts.output_parts import assemble_output
+from dmml.training.parts.programs import ProgramScores
 from dmml.training.weighting import Weighing, as_they_are
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from dmml.data.encoder_match import refuse_other_encoder
 from dmml.errors import InputError
-from dmml.training.checkpoint import adopt, read_checkpoint, seen_before
-from dmml.training.cross_fitted import CrossFittedTeachers
+from dmml.training.checkpointing.checkpoint import adopt, read_checkpoint, seen_before
 from dmml.training.deep_share import ShareScores
-from dmml.training.distillation import (
+from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
+from dmml.training.losses.distillation import (
     embedding_distance,
     first_epoch,
     forget_earlier_patience,
     prediction_distance,
     program_distance,
 )
+from dmml.training.losses.teacher_outputs import TeacherOutputs
 from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
-from dmml.training.teacher_outputs import TeacherOutputs
 from dmml.types import Batch, LossTerms, SubspaceOutput
 
 

@@ -126,7 +126,7 @@ def test_ridge_reads_programs_from_the_histology_of_luad(shared_data, tmp_path):
     from real_histology import fold_of
     from real_histology_cohorts import MCAT, luad
 
-    from dmml.cohort.gene_sets import read_gene_sets
+    from dmml.cohort.gene_sets.gene_sets import read_gene_sets
 
     cohort = luad(tmp_path, shared_data)
     cohort.write()

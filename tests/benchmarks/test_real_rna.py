@@ -119,8 +119,8 @@ def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(s
     from real_rna_cohorts import config, luad_both
 
     from dmml.evaluation.metrics import concordance_index
-    from dmml.experiment.crossval_data import FoldData
-    from dmml.experiment.crossval_linear import predict_linear
+    from dmml.experiment.crossval.fold_data import FoldData
+    from dmml.experiment.crossval.linear_models import predict_linear
     from dmml.tasks import Survival
 
     luad_both(shared_data).to_csv("both.csv", index=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.clinical import read_clinical, slide_stem
+from dmml.cohort.clinical.table import read_clinical, slide_stem
 from dmml.errors import InputError
 
 DAYS = {"time": "t", "event": "e", "unit": "days"}

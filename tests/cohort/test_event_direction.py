@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.clinical import read_clinical
-from dmml.cohort.event_words import name_says
+from dmml.cohort.clinical.event_words import name_says
+from dmml.cohort.clinical.table import read_clinical
 from dmml.errors import InputError
 
 TRUTH = [1, 0, 0, 1, 0] * 8
@@ -187,7 +187,7 @@ def test_a_progression_before_death_does_not_contradict_the_vital_status():
 
 
 def test_the_doubt_about_exchanged_codes_can_be_followed():
-    from dmml.cohort.plausibility import outcome_doubts
+    from dmml.cohort.clinical.plausibility import outcome_doubts
 
     dying_first = pd.DataFrame({"patient_id": range(100, 200), "days": range(100, 2100, 20)})
     dying_first["os_event"] = [1 if i < 30 else 0 for i in range(100)]

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.clinical import read_clinical
-from dmml.cohort.folds import make_folds, site_overlap, strata_of
-from dmml.cohort.splits import carve_validation, read_split, split_of_folds
+from dmml.cohort.clinical.table import read_clinical
+from dmml.cohort.splits.make_folds import make_folds, site_overlap, strata_of
+from dmml.cohort.splits.read_splits import carve_validation, read_split, split_of_folds
 from dmml.errors import InputError
 
 OUTCOME = {"time": "t", "event": "e"}

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from dmml.cohort.gene_preset import PRESETS, choose_genes, split_preset
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.gene_sets.gene_preset import PRESETS, choose_genes, split_preset
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.errors import InputError
 
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from dmml.__main__ import main
-from dmml.cohort.clinical import read_clinical
-from dmml.cohort.expression import build_expression
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.samples import read_patient_map
+from dmml.cohort.clinical.table import read_clinical
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.rna_table.expression import build_expression
+from dmml.cohort.rna_table.samples import read_patient_map
 from dmml.cohort.section import read_cohort
-from dmml.cohort.splits import read_split
+from dmml.cohort.splits.read_splits import read_split
 from dmml.errors import InputError
-from dmml.slides.manifest import Selection, read_manifest
+from dmml.slides.discovery.manifest import Selection, read_manifest
 
 IDS = [str(number) for number in range(1000, 1030)]
 OUTCOME = {"time": "days", "event": "died"}

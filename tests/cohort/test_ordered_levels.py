@@ -2,7 +2,7 @@
 
 import pytest
 
-from dmml.cohort.ordered_levels import find_scale, rank_of
+from dmml.cohort.clinical.ordered_levels import find_scale, rank_of
 
 IN_ORDER = {
     "stage": [

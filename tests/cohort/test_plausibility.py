@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.clinical import read_clinical
-from dmml.cohort.plausibility import outcome_doubts
+from dmml.cohort.clinical.plausibility import outcome_doubts
+from dmml.cohort.clinical.table import read_clinical
 from dmml.errors import InputError
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from dmml.__main__ import main
-from dmml.cohort.clinical import read_clinical
+from dmml.cohort.clinical.table import read_clinical
 from dmml.cohort.separator import separator_of
-from dmml.cohort.splits import read_split
+from dmml.cohort.splits.read_splits import read_split
 from dmml.errors import InputError
-from dmml.slides.manifest import read_manifest
+from dmml.slides.discovery.manifest import read_manifest
 
 ROWS = [("patient_id", "days", "died", "note"), *((f"p{i}", 100 + i, i % 2, "x") for i in range(10))]
 OUTCOME = {"time": "days", "event": "died"}

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmml.cohort.expression import build_expression
-from dmml.cohort.star_counts import is_star_counts, read_star_counts
+from dmml.cohort.rna_table.expression import build_expression
+from dmml.cohort.rna_table.star_counts import is_star_counts, read_star_counts
 from dmml.errors import InputError
 
 HEADER = "gene_id\tgene_name\tgene_type\tunstranded\tstranded_first\tstranded_second\ttpm_unstranded\tfpkm_unstranded\tfpkm_uq_unstranded"
@@ -102,7 +102,7 @@ def test_gdc_sample_sheet_maps_files_to_cases():
 
 
 def test_counts_become_counts_per_million():
-    from dmml.cohort.expression import model_values
+    from dmml.cohort.rna_table.expression import model_values
 
     star("a.tsv")
     expression = build_expression(["a.tsv"], scale="counts")

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from dmml.cohort.clinical import read_clinical
-from dmml.cohort.stated_covariates import parse_covariates
+from dmml.cohort.clinical.stated_covariates import parse_covariates
+from dmml.cohort.clinical.table import read_clinical
 from dmml.errors import InputError
 
 

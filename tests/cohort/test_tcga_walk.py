@@ -13,9 +13,9 @@ import yaml
 from gdc_downloads import Downloads, star_text
 
 from dmml.__main__ import TRAINER
-from dmml.cohort.gene_names import ensembl_index
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
-from dmml.commands.preflight import check
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.rna_table.gene_names import ensembl_index
+from dmml.commands.config.preflight import check
 
 COMMANDS = {
     "cohort gdc": "cohort_gdc", "cohort expression": "cohort_expression", "cohort split": "cohort_split",

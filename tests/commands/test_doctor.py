@@ -137,8 +137,8 @@ def test_a_checkpoint_and_a_cohort_that_lacks_genes(journey, capsys, tmp_path):
     out, refused = examine(capsys, "-c", config, "--ckpt_path", journey.best("teacher"))
     assert refused == ""
     assert "SubspaceTeacher, fitted on" in line(out, "checkpoint", "ok")
-    from dmml.training.checkpoint import read_checkpoint
-    from dmml.training.packing import unpack
+    from dmml.training.checkpointing.checkpoint import read_checkpoint
+    from dmml.training.checkpointing.packing import unpack
 
     fitted = unpack(read_checkpoint(journey.best("teacher"))["hyper_parameters"]["fitted"])
     for s, kept in fitted["gene_statistics"].items():

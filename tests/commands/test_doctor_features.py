@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dmml.__main__ import main
-from dmml.experiment import doctor_features
+from dmml.experiment.doctor import features as doctor_features
 from dmml.store import FeatureStore, SlideFeatures
 from dmml.store.slide_files import slide_files
 

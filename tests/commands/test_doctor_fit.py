@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.store import FeatureStore, SlideFeatures
 
 IDS = [f"p{i:02d}" for i in range(40)]

@@ -29,8 +29,8 @@ from recomputed import (
 )
 
 from dmml.__main__ import main
-from dmml.training.checkpoint import patients_among
-from dmml.training.packing import unpack
+from dmml.training.checkpointing.checkpoint import patients_among
+from dmml.training.checkpointing.packing import unpack
 
 pytestmark = pytest.mark.slow
 

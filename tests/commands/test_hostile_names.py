@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.slides.failures import Failure
-from dmml.slides.qc import write_qc
+from dmml.slides.extraction.failures import Failure
+from dmml.slides.extraction.qc import write_qc
 from dmml.store import FeatureStore, SlideFeatures
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from dmml.__main__ import main
-from dmml.commands.preflight import check
+from dmml.commands.config.preflight import check
 from dmml.errors import InputError
-from dmml.evaluation.facts import commands
+from dmml.evaluation.evaluation_result import Tested as Judged
 from dmml.evaluation.metrics import concordance_index
-from dmml.evaluation.tested import Tested as Judged
+from dmml.evaluation.report.background import commands
 
 pytestmark = pytest.mark.slow
 

@@ -94,7 +94,7 @@ def test_the_run_folder_is_complete_whatever_logs(folds, my_logger, name):
     assert bool(list(Path("run").glob("events.out.tfevents.*"))) == (name == "default")
     stray = {path.name for path in Path().iterdir()} - {"run", "c.yaml", "my_logger.py", "__pycache__"}
     assert stray == {Path(path).parts[0] for path in written}
-    from dmml.evaluation.training_curves import training_series
+    from dmml.evaluation.plots.training import training_series
 
     assert len(training_series(Path("run/metrics.csv"))["val/loss"]) == 2
 

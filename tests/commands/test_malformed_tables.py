@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 
 PATIENTS = [f"p{i:02d}" for i in range(24)]
 GENES = genes_of(read_gene_sets()["tumor"])[:60] + genes_of(read_gene_sets()["tme"])[:40]
@@ -249,7 +249,7 @@ def test_the_tables_are_good_where_they_are_not_spoilt(monkeypatch):
 def test_arguments_of_the_data_module_are_known_without_importing_it():
     import inspect
 
-    from dmml.commands.config_mistakes import DATA
+    from dmml.commands.config.mistakes import DATA
     from dmml.data.module import MultimodalDataModule
 
     assert set(DATA) == set(inspect.signature(MultimodalDataModule.__init__).parameters) - {"self"}

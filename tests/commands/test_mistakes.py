@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from dmml.__main__ import main
-from dmml.cohort.expression import read_expression
+from dmml.cohort.rna_table.expression import read_expression
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from html_page import Page
 
 from dmml.__main__ import main
 from dmml.evaluation.comparison import across_cohorts
+from dmml.evaluation.evaluation_result import load_test
 from dmml.evaluation.runs import find_tests
-from dmml.evaluation.tested import load_test
 
 pytestmark = pytest.mark.slow
 

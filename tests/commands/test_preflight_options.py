@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dmml.__main__ import main
-from dmml.commands.config_reading import apply_options
+from dmml.commands.config.reading import apply_options
 
 
 def test_nested_options_reach_sections_with_and_without_init_args():

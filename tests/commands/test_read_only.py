@@ -14,8 +14,8 @@ import yaml
 from drawn_slides import write_slide
 
 from dmml.__main__ import main
-from dmml.cohort.parquet import own_table
-from dmml.commands.preflight import check_checkpoint
+from dmml.cohort.rna_table.parquet import own_table
+from dmml.commands.config.preflight import check_checkpoint
 from dmml.errors import InputError
 from dmml.evaluation.runs import find_tests
 from dmml.writable import check_writable, write_failure

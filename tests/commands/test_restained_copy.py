@@ -9,8 +9,8 @@ import yaml
 from drawn_slides import write_slide
 
 from dmml.__main__ import main
-from dmml.simulate.render import render_factors
-from dmml.simulate.stain import STAINS
+from dmml.simulate.slides.render import render_factors
+from dmml.simulate.slides.stain import STAINS
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 
 from dmml.__main__ import main
-from dmml.commands.preflight import check
+from dmml.commands.config.preflight import check
 from dmml.errors import InputError
 from dmml.store import FeatureStore, SlideFeatures
 
@@ -114,7 +114,7 @@ def test_features_whose_names_are_paths_are_not_imported(refused, tmp_path):
 
 
 def test_an_answer_is_not_written_over_the_folder_above(tmp_path):
-    from dmml.experiment.slide_input import check_input
+    from dmml.experiment.predict_slide.input import check_input
 
     Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / "...tif", "TIFF")
     with pytest.raises(InputError, match=r"'\.\.', which cannot be"):

@@ -10,7 +10,7 @@ import yaml
 
 from dmml.__main__ import main
 from dmml.store import FeatureStore
-from dmml.training.packing import unpack
+from dmml.training.checkpointing.packing import unpack
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from html_page import Page
 
 from dmml.__main__ import main
 from dmml.experiment.training_patients import TrainingPatients
-from dmml.training.checkpoint import hash_patients
-from dmml.training.packing import pack, unpack
+from dmml.training.checkpointing.checkpoint import hash_patients
+from dmml.training.checkpointing.packing import pack, unpack
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
-from dmml.commands.config_reading import read_config
-from dmml.commands.unquoted_values import check_quotes
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+from dmml.commands.config.reading import read_config
+from dmml.commands.config.unquoted_values import check_quotes
 from dmml.errors import InputError
 from dmml.tasks import Classification
 
@@ -114,7 +114,7 @@ def test_spellings_that_are_no_numbers_stay_apart():
 
 
 def test_the_parser_of_fit_takes_numbers_as_classes(tmp_path):
-    from dmml.experiment.crossval_fit import build
+    from dmml.experiment.crossval.fit import build
 
     section = yaml.safe_load("{class_path: Classification, init_args: {classes: [2, 3, 4]}}")
     model, _ = build({"class_path": "SubspaceTeacher", "init_args": {"width": 8, "task": section}}, {"logger": False})

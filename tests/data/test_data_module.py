@@ -8,7 +8,7 @@ from cohorts import DIM, data_of
 
 from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
 from dmml.errors import InputError
-from dmml.evaluation.censoring import CensoringCurve
+from dmml.evaluation.statistics.censoring import CensoringCurve
 from dmml.tasks import Classification, Survival
 
 

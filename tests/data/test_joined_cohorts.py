@@ -66,7 +66,7 @@ def test_slides_outcomes_and_sites_stay_with_their_patients(tmp_path):
 def test_a_cohort_without_slides_beside_one_with(tmp_path):
     one, two = cohort(tmp_path / "one", "a"), cohort(tmp_path / "two", "b")
     rna = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 40)), index=[f"b{i}" for i in range(12)])
-    from dmml.cohort.gene_sets import genes_of, read_gene_sets
+    from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 
     sets = read_gene_sets()
     rna.columns = genes_of(sets["tumor"])[:20] + genes_of(sets["tme"])[:20]
@@ -104,7 +104,7 @@ def test_classes_that_tell_the_laboratory_are_named(tmp_path):
     assert confounded_classes(read_cohort(one | {"also": [two]})) == ["LUAD", "LUSC"]
     assert confounded_classes(read_cohort(one)) == []
     z = np.random.default_rng(0).normal(size=(12, 40))
-    from dmml.cohort.gene_sets import genes_of, read_gene_sets
+    from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 
     sets = read_gene_sets()
     for prefix, section in (("a", one), ("b", two)):
@@ -136,8 +136,8 @@ def test_levels_of_one_cohort_are_looked_at(tmp_path):
 
 def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
     """Both are log2, and a model can tell the cohorts by it."""
-    from dmml.cohort.account import rna_account
-    from dmml.cohort.gene_sets import genes_of, read_gene_sets
+    from dmml.cohort.cohort_summary import rna_account
+    from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 
     sets, rng = read_gene_sets(), np.random.default_rng(0)
     columns = genes_of(sets["tumor"])[:20] + genes_of(sets["tme"])[:20]
@@ -162,8 +162,8 @@ def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
 
 def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
     from dmml.cohort.cohort import Cohort
-    from dmml.cohort.expression import Expression
-    from dmml.cohort.gene_sets import genes_of, read_gene_sets
+    from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+    from dmml.cohort.rna_table.expression import Expression
     from dmml.data.rna import CohortRna, told
 
     rng, sets = np.random.default_rng(0), read_gene_sets()

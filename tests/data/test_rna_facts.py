@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.clinical import Clinical
+from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.expression import Expression
+from dmml.cohort.rna_table.expression import Expression
 from dmml.data.rna import CohortRna, told
 
 GENES = [f"G{i}" for i in range(6)]

@@ -10,18 +10,18 @@ from scipy.stats import spearmanr
 
 from dmml.errors import InputError
 from dmml.evaluation import metrics
-from dmml.evaluation.beside import beside
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import across_cohorts, adjusted
+from dmml.evaluation.evaluation_result import load_test
 from dmml.evaluation.examples import LEAST_PAIRS, choose_examples
-from dmml.evaluation.forests import differences_forest
+from dmml.evaluation.plots.forest import differences_forest
+from dmml.evaluation.plots.survival import kaplan_meier_picture
 from dmml.evaluation.programs import read_programs, spearman
-from dmml.evaluation.report import write_evaluation, write_report
+from dmml.evaluation.report.build import write_evaluation, write_report
+from dmml.evaluation.report.parts import beside
+from dmml.evaluation.report.text.findings import across_words
 from dmml.evaluation.runs import find_tests
-from dmml.evaluation.survival_curves import risk_groups
-from dmml.evaluation.survival_plots import kaplan_meier_picture
-from dmml.evaluation.tested import load_test
-from dmml.evaluation.words import across_words
+from dmml.evaluation.statistics.survival_curves import risk_groups
 
 BAD = '"><img src=x onerror=alert(1)>'
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from dmml.evaluation import metrics, weighted
-from dmml.evaluation.bca import Correction, left_out, percentiles, two_sided_p
+from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import holm, interval, paired_difference, resamples
-from dmml.evaluation.censoring import as_censoring
+from dmml.evaluation.statistics import weighted
+from dmml.evaluation.statistics.bca import Correction, left_out, percentiles, two_sided_p
+from dmml.evaluation.statistics.censoring import as_censoring
 
 
 def draw(n=60, seed=0):

@@ -6,8 +6,8 @@ import torch
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from dmml.evaluation import classification as ours
-from dmml.evaluation.weighted import estimate
+from dmml.evaluation.statistics import classification as ours
+from dmml.evaluation.statistics.weighted import estimate
 
 
 def draw(n=120, classes=3, seed=0):

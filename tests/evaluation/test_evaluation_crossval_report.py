@@ -11,12 +11,12 @@ from lifelines.statistics import multivariate_logrank_test
 
 from dmml.commands import report as command
 from dmml.errors import InputError
-from dmml.evaluation.crossval_plots import calibrations_of, models_by, risk_picture, sees, shown_models
-from dmml.evaluation.crossval_report import write_crossval_report
-from dmml.evaluation.crossval_results import read_crossval
-from dmml.evaluation.crossval_training import fold_curves, training_by_model
-from dmml.evaluation.crossval_words import outlying_words, summary
-from dmml.experiment.crossval_table import tables
+from dmml.evaluation.crossval.plots import calibrations_of, models_by, risk_picture, sees, shown_models
+from dmml.evaluation.crossval.report import write_crossval_report
+from dmml.evaluation.crossval.results import read_crossval
+from dmml.evaluation.crossval.text import outlying_words, summary
+from dmml.evaluation.crossval.training import fold_curves, training_by_model
+from dmml.experiment.crossval.table import tables
 
 FOLDS = 3
 POOLED = {

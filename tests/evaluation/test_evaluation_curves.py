@@ -8,14 +8,14 @@ import pytest
 from scipy.stats import chi2
 
 from dmml.errors import InputError
-from dmml.evaluation.attention import attention_slides
-from dmml.evaluation.calibration import calibration_at, reliability
-from dmml.evaluation.coordination_words import coordination_words
-from dmml.evaluation.deep_part_words import maps_words, parts_words
-from dmml.evaluation.facts import attention_facts
-from dmml.evaluation.plots import horizon_name, time_axis
-from dmml.evaluation.survival_curves import kaplan_meier, risk_groups
-from dmml.evaluation.training_curves import training_pictures, training_series
+from dmml.evaluation.plots.attention import attention_slides
+from dmml.evaluation.plots.style import horizon_name, time_axis
+from dmml.evaluation.plots.training import training_pictures, training_series
+from dmml.evaluation.report.background import attention_facts
+from dmml.evaluation.report.text.coordination import coordination_words
+from dmml.evaluation.report.text.deep_part import maps_words, parts_words
+from dmml.evaluation.statistics.calibration import calibration_at, reliability
+from dmml.evaluation.statistics.survival_curves import kaplan_meier, risk_groups
 
 
 def test_kaplan_meier_counted_by_hand():

@@ -7,8 +7,9 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import concordance_index as lifelines_concordance
 from sklearn.metrics import roc_auc_score
 
-from dmml.evaluation import metrics, weighted
-from dmml.evaluation.censoring import CensoringCurve, censoring_curve
+from dmml.evaluation import metrics
+from dmml.evaluation.statistics import weighted
+from dmml.evaluation.statistics.censoring import CensoringCurve, censoring_curve
 
 
 def draw(n=80, seed=0, integer=False):

@@ -5,9 +5,9 @@ import json
 from html_page import Page
 
 from dmml.evaluation.comparison import across_cohorts, adjusted, paired
-from dmml.evaluation.report import write_report
+from dmml.evaluation.evaluation_result import load_test
+from dmml.evaluation.report.build import write_report
 from dmml.evaluation.runs import find_tests
-from dmml.evaluation.tested import load_test
 
 OVERLAP = {"n": 48, "of": 60}
 MARK = "student (48 of 60 in training)"
@@ -62,7 +62,7 @@ def test_two_checkpoints_of_one_run_are_not_one_model_on_two_cohorts(make, tmp_p
 
 
 def test_metrics_without_training_patients_are_as_they_were(make, tmp_path, cohort):
-    from dmml.evaluation.report import write_evaluation
+    from dmml.evaluation.report.build import write_evaluation
 
     folder = make.survival(tmp_path / "run", cohort)
     write_evaluation(folder)

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from dmml.evaluation import weighted
 from dmml.evaluation.bootstrap import resamples
-from dmml.evaluation.censoring import censoring_curve
 from dmml.evaluation.evaluate import evaluate
 from dmml.evaluation.metrics import concordance_within
-from dmml.evaluation.pooled import Part, corrected_resampled_p, pooled_metric
-from dmml.evaluation.weighted import estimate
+from dmml.evaluation.statistics import weighted
+from dmml.evaluation.statistics.censoring import censoring_curve
+from dmml.evaluation.statistics.pooled import Part, corrected_resampled_p, pooled_metric
+from dmml.evaluation.statistics.weighted import estimate
 
 N = 40
 

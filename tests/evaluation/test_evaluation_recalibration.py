@@ -7,8 +7,8 @@ from lifelines import CoxPHFitter, KaplanMeierFitter
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from dmml.evaluation.calibration import calibration_at, greenwood_test
 from dmml.evaluation.recalibration import draw_share, fit_classes, fit_survival, recalibrated
+from dmml.evaluation.statistics.calibration import calibration_at, greenwood_test
 
 
 def survival_table(cohort, columns):

@@ -17,11 +17,11 @@ from dmml.errors import InputError
 from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import adjusted, paired
-from dmml.evaluation.page_tables import value_cell
-from dmml.evaluation.report import write_evaluation, write_report
+from dmml.evaluation.evaluation_result import load_test
+from dmml.evaluation.report.build import write_evaluation, write_report
+from dmml.evaluation.report.tables import value_cell
+from dmml.evaluation.report.text.findings import summary
 from dmml.evaluation.runs import find_tests
-from dmml.evaluation.tested import load_test
-from dmml.evaluation.words import summary
 
 
 def run_command(*arguments):

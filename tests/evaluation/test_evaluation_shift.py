@@ -9,12 +9,12 @@ from sklearn.metrics import roc_auc_score
 
 from dmml.errors import InputError
 from dmml.evaluation.metrics import concordance_index
+from dmml.evaluation.plots.shift import shift_pictures
+from dmml.evaluation.report.text.shift import shift_words, verdict
 from dmml.evaluation.shift import MOST_POINTS, compare, fit_reference
-from dmml.evaluation.shift_plots import shift_pictures
-from dmml.evaluation.shift_words import shift_words, verdict
 from dmml.evaluation.stain import NAMES, stain_of
+from dmml.evaluation.statistics.two_samples import classifier_test
 from dmml.evaluation.subgroups import by_subgroup
-from dmml.evaluation.two_samples import classifier_test
 
 LOADINGS = np.random.default_rng(7).normal(size=(4, 30))
 

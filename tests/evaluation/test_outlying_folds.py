@@ -2,7 +2,7 @@
 
 import pytest
 
-from dmml.evaluation.outlying_folds import outlying_folds
+from dmml.evaluation.crossval.outlying_folds import outlying_folds
 
 
 def units(*folds, seeds=1, repeats=1):

@@ -14,7 +14,7 @@ import yaml
 from crossvals import run, write_config
 
 from dmml.__main__ import main
-from dmml.slides.encoders import load_encoder
+from dmml.slides.encoders.build import load_encoder
 
 SURVIVAL = {"time": "os_days", "event": "os_event", "unit": "days"}
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from dmml.experiment import crossval_linear
-from dmml.training import checkpoint
+from dmml.experiment.crossval import linear_models as crossval_linear
+from dmml.training.checkpointing import checkpoint
 
 SOURCE_HASHES = ("clinical", "expression")
 """Of the files that a test changes: they stand in a checkpoint to tell which files it was fitted on"""

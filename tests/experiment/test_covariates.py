@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dmml.errors import InputError
-from dmml.experiment.covariates import CovariateCode, NominalCode, NumberCode, OrderedCode
+from dmml.experiment.crossval.covariates import CovariateCode, NominalCode, NumberCode, OrderedCode
 
 
 def coded(training, table=None, **levels):

@@ -22,7 +22,7 @@ from html_page import Page
 import dmml
 from dmml.commands.crossval import command
 from dmml.errors import InputError
-from dmml.experiment.crossval_models import LINEAR, NEEDS, chosen, offered, pairs
+from dmml.experiment.crossval.models import LINEAR, NEEDS, chosen, offered, pairs
 
 pytestmark = pytest.mark.slow
 
@@ -371,7 +371,7 @@ def test_models_that_are_asked_for_bring_what_they_need():
 
 
 def test_seeds_of_fits_do_not_depend_on_what_else_is_fitted(cohort, tmp_path):
-    from dmml.experiment.crossval_plan import Plan, Unit
+    from dmml.experiment.crossval.plan import Plan, Unit
 
     plan = Plan(tmp_path, {}, None, {}, {}, {}, None, ["teacher"], [0, 1])
     more = Plan(**(asdict(plan) | {"models": ["teacher", "student"], "seeds": 3, "folds": [0, 1, 2]}))

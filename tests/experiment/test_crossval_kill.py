@@ -5,7 +5,8 @@ import signal
 import pytest
 from crossvals import FEW, run, write_config
 
-from dmml.experiment import crossval_run, crossval_summary
+from dmml.experiment.crossval import run as crossval_run
+from dmml.experiment.crossval import summary as crossval_summary
 from dmml.training.subspace_module import SubspaceModule
 
 pytestmark = pytest.mark.slow

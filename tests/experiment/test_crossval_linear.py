@@ -7,8 +7,8 @@ from lifelines import CoxPHFitter
 from sklearn.linear_model import LogisticRegression
 
 from dmml.errors import InputError
-from dmml.experiment.baselines import InnerFold, breslow, choose_penalty, fit_linear, join
-from dmml.experiment.crossval_added import added_value
+from dmml.experiment.crossval.added_value import added_value
+from dmml.experiment.crossval.baselines import InnerFold, breslow, choose_penalty, fit_linear, join
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
 from dmml.tasks import Classification, Survival

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.experiment.crossval_plan import Unit
-from dmml.experiment.crossval_summary import Tested as Fold
-from dmml.experiment.crossval_summary import _added, _entry
+from dmml.experiment.crossval.plan import Unit
+from dmml.experiment.crossval.summary import Tested as Fold
+from dmml.experiment.crossval.summary import _added, _entry
 
 CONTEXT = {"cohort": "c", "task": "survival", "horizons": []}
 COUNTS = {"train": 30, "val": 6, "test": 12}

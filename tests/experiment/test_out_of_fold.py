@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.experiment.crossval_plan import Unit
-from dmml.experiment.out_of_fold import out_of_fold
+from dmml.experiment.crossval.out_of_fold import out_of_fold
+from dmml.experiment.crossval.plan import Unit
 
 
 def fitted_fold(fold, days, horizons=(365.0,)):

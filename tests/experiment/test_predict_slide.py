@@ -14,8 +14,8 @@ from PIL import Image
 
 from dmml.__main__ import main
 from dmml.data.dataset import Collate, Patient
-from dmml.experiment.slide_answer import read_answer
-from dmml.experiment.slide_model import load_model
+from dmml.experiment.predict_slide.answer import read_answer
+from dmml.experiment.predict_slide.model import load_model
 from dmml.store import FeatureStore
 
 pytestmark = pytest.mark.slow
@@ -237,7 +237,7 @@ def test_an_answer_is_replaced_only_when_asked(models, tmp_path, capsys):
 
 
 def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
-    import dmml.experiment.slide_page as slide_page
+    import dmml.experiment.predict_slide.page as slide_page
 
     def fail(*_):
         raise OSError("no space left on device")

@@ -6,8 +6,8 @@ from batches import make_batch, one_patient
 from fitted_backbones import fitted_backbone
 from models import PROGRAMS, build
 
-from dmml.experiment.slide_answer import plain, read_answer
-from dmml.training.tile_logits import tile_logits
+from dmml.experiment.predict_slide.answer import plain, read_answer
+from dmml.training.parts.tile_logits import tile_logits
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.experiment.slide_input import check_input
-from dmml.experiment.slide_model import load_its_encoder, load_model
+from dmml.experiment.predict_slide.input import check_input
+from dmml.experiment.predict_slide.model import load_its_encoder, load_model
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dmml.experiment import slide_words
-from dmml.experiment.slide_answer import Answer, Headline, extremes, plain
-from dmml.experiment.tile_scores import TileScores
+from dmml.experiment.predict_slide import text as slide_words
+from dmml.experiment.predict_slide.answer import Answer, Headline, extremes, plain
+from dmml.experiment.predict_slide.tile_scores import TileScores
 
 SURVIVAL = Answer(
     kind="survival",

@@ -9,7 +9,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_predict
 
-from dmml.cohort.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.simulate.expression import draw_counts, gene_world, star_counts, tpm
 from dmml.simulate.truth import FACTOR_NAMES, FACTORS, draw_patients
 

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmml.cohort.expression import build_expression
-from dmml.cohort.gene_names import current_symbol
+from dmml.cohort.rna_table.expression import build_expression
+from dmml.cohort.rna_table.gene_names import current_symbol
 from dmml.commands.simulate import add_arguments, run
-from dmml.simulate import render, slide_file
 from dmml.simulate.expression import draw_counts, gene_world, tpm
-from dmml.simulate.regions import LYMPHOID, NORMAL, STROMA, TUMOR
-from dmml.simulate.render import render_factors
-from dmml.simulate.stain import STAINS, develop
-from dmml.simulate.tissue_map import draw_map
+from dmml.simulate.slides import render, slide_file
+from dmml.simulate.slides.regions import LYMPHOID, NORMAL, STROMA, TUMOR
+from dmml.simulate.slides.render import render_factors
+from dmml.simulate.slides.stain import STAINS, develop
+from dmml.simulate.slides.tissue_map import draw_map
 from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients
 
 
@@ -163,7 +163,7 @@ def test_factors_are_seen(average_slide, factor, value, measure):
 
 
 def test_pleomorphism_spreads_the_size_of_nuclei():
-    from dmml.simulate import cells
+    from dmml.simulate.slides import cells
 
     def spread(value):
         rng = np.random.default_rng(0)

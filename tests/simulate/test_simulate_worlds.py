@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_predict
 from dmml.commands.simulate import add_arguments, run
 from dmml.errors import InputError
 from dmml.simulate.expression import draw_counts, tpm
-from dmml.simulate.regions import LYMPHOID, STROMA, TUMOR
+from dmml.simulate.slides.regions import LYMPHOID, STROMA, TUMOR
 from dmml.simulate.tokens import draw_tokens, token_world
 from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients, log_hazard
 from dmml.simulate.world_patients import UNEVEN_LAST_DAYS, draw_world, oracles

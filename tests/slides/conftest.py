@@ -27,7 +27,7 @@ def small_encoder():
     import timm
     import torch
 
-    from dmml.slides.encoders import Encoder
+    from dmml.slides.encoders.build import Encoder
 
     torch.manual_seed(1)
     model = timm.create_model("test_efficientnet", num_classes=0)
@@ -42,7 +42,7 @@ def small_encoder():
 
 @pytest.fixture(scope="session")
 def lite0():
-    from dmml.slides.encoders import load_encoder
+    from dmml.slides.encoders.build import load_encoder
 
     return load_encoder(device="cpu")
 

@@ -6,8 +6,8 @@ from drawn_slides import paint_tissue
 from pyramids import slide, strips, write_pages
 
 from dmml.errors import InputError
-from dmml.slides.mpp import resolve_mpp
 from dmml.slides.tokens import tokens_of_slide
+from dmml.slides.wsi.mpp import resolve_mpp
 
 PICTURE = paint_tissue(896, 672, ((100, 90, 500, 400),))
 GREY = PICTURE.mean(axis=2).astype(np.uint8)

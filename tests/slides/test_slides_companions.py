@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from dmml.slides.companions import prefix_of
-from dmml.slides.extract import extract
-from dmml.slides.import_features import import_features
+from dmml.slides.extraction.companions import prefix_of
+from dmml.slides.extraction.extract import extract
+from dmml.slides.importing.import_features import import_features
 from dmml.store import FeatureStore
 
 SMALL = {"size": (448, 448), "boxes": ((64, 64, 320, 320),), "levels": (1,)}

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.slides import slide_writer
-from dmml.slides.draft import Draft
-from dmml.slides.extract import extract
-from dmml.slides.layout import SlideRequest
-from dmml.slides.readers import Readers
-from dmml.slides.slide_writer import SlideWriter
-from dmml.slides.stream import EncodedSlide, encode_slides
-from dmml.slides.survey import survey
+from dmml.slides.discovery.survey import survey
+from dmml.slides.extraction import slide_writer
+from dmml.slides.extraction.extract import extract
+from dmml.slides.extraction.partial_features import Draft
+from dmml.slides.extraction.slide_writer import SlideWriter
+from dmml.slides.extraction.stream import EncodedSlide, encode_slides
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.wsi.readers import Readers
 from dmml.store import FeatureStore, SlideFeatures
 
 DIGEST = bytes(range(32))
@@ -100,7 +100,7 @@ def test_tiles_that_cannot_be_decoded_are_counted_as_in_one_go(make_slide, small
 
 def test_the_final_line_says_what_was_kept_and_tells_the_speed_of_the_rest(capsys):
     from dmml.commands.extract import _tell
-    from dmml.slides.extraction import Extraction
+    from dmml.slides.extraction.options import Extraction
 
     _tell("f.zarr", Extraction(written=["a"], tiles=1800, known=1200, seconds=10))
     assert "1,800 tiles (1,200 of them kept from a run that was cut off) at 60 a second" in capsys.readouterr().out
@@ -170,7 +170,7 @@ def test_failures_are_listed_before_the_end(make_slide, small_encoder, counted, 
 
 def test_a_part_clears_up_after_itself_alone(make_slide, small_encoder):
     """On a file system whose locks other machines do not see, what is half-written may be another part's work."""
-    from dmml.slides.shards import Shard
+    from dmml.slides.extraction.shards import Shard
 
     names = [f"s{i}" for i in range(8)]
     own, other = (next(name for name in names if Shard(i, 2).has(name)) for i in (0, 1))

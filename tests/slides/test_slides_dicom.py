@@ -7,7 +7,7 @@ import pytest
 from drawn_slides import paint_tissue, write_slide
 from PIL import Image
 
-from dmml.slides.extract import extract
+from dmml.slides.extraction.extract import extract
 from dmml.store import FeatureStore
 
 TILE = 256

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides import lite0_weights
-from dmml.slides.encoder_weights import fitting_tensors, read_tensors, tensor_hash
-from dmml.slides.encoders import Encoder, load_encoder
+from dmml.slides.encoders import lite0_weights
+from dmml.slides.encoders.build import Encoder, load_encoder
+from dmml.slides.encoders.weights import fitting_tensors, read_tensors, tensor_hash
 
 PALACE, DAISY = 698, 985
 

@@ -13,10 +13,10 @@ import pytest
 
 from dmml.commands import extract as extract_command
 from dmml.errors import InputError
-from dmml.slides.extract import extract
-from dmml.slides.reader import Slide
-from dmml.slides.tissue import tissue_mask
+from dmml.slides.extraction.extract import extract
+from dmml.slides.tiling.tissue import tissue_mask
 from dmml.slides.tokens import tokens_of_slide
+from dmml.slides.wsi.reader import Slide
 from dmml.store import FeatureStore
 
 

@@ -10,9 +10,9 @@ from drawn_slides import paint_tissue
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.experiment.slide_input import check_input
-from dmml.slides.discovery import describe_unscaled, find_slides
-from dmml.slides.extract import extract
+from dmml.experiment.predict_slide.input import check_input
+from dmml.slides.discovery.find import describe_unscaled, find_slides
+from dmml.slides.extraction.extract import extract
 from dmml.store import FeatureStore
 
 PICTURE = paint_tissue(448, 448, ((64, 64, 320, 320),))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmml.slides.extract import extract
-from dmml.slides.grid import lay_tiles
-from dmml.slides.layout import SlideRequest
-from dmml.slides.reader import Slide
-from dmml.slides.tile_reading import SlideSource, mean_of_quarters, units_of
+from dmml.slides.extraction.extract import extract
+from dmml.slides.tiling.grid import lay_tiles
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.tile_reading import SlideSource, mean_of_quarters, units_of
+from dmml.slides.wsi.reader import Slide
 from dmml.store import FeatureStore
 
 SQUARE_UM = 28.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmml.errors import InputError
-from dmml.slides.grid import check_magnifications, lay_tiles, tissue_share
+from dmml.slides.tiling.grid import check_magnifications, lay_tiles, tissue_share
 
 
 def slow_grid(mask, size_um, least=0.25):

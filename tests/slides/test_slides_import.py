@@ -10,8 +10,8 @@ import torch
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.foreign_cutting import Cutting
-from dmml.slides.import_features import Import, _find, _plan, import_features
+from dmml.slides.importing.cutting import Cutting
+from dmml.slides.importing.import_features import Import, _find, _plan, import_features
 from dmml.store import FeatureStore
 
 DIM = 5

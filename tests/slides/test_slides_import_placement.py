@@ -6,7 +6,7 @@ import pytest
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.import_features import import_features
+from dmml.slides.importing.import_features import import_features
 from dmml.store import FeatureStore, SlideFeatures
 
 CELLS = np.array([(x, y) for x in range(5) for y in range(4)])

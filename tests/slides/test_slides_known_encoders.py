@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dmml.errors import InputError
-from dmml.slides.encoders import Encoder, load_encoder
-from dmml.slides.known_encoders import KNOWN, Recipe, check_name, recipe_of, seen_in_training, token_pool
+from dmml.slides.encoders.build import Encoder, load_encoder
+from dmml.slides.encoders.known import KNOWN, Recipe, check_name, recipe_of, seen_in_training, token_pool
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dmml.errors import InputError
-from dmml.slides.mpp import check_given, resolve_mpp
+from dmml.slides.wsi.mpp import check_given, resolve_mpp
 
 
 @pytest.mark.parametrize(

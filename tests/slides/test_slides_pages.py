@@ -7,10 +7,10 @@ from pyramids import page, shrunk, slide, strips, write_pages
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.experiment.slide_input import check_input
-from dmml.slides.layout import SlideRequest, lay_out
-from dmml.slides.reader import Slide
+from dmml.experiment.predict_slide.input import check_input
+from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.tokens import tokens_of_slide
+from dmml.slides.wsi.reader import Slide
 from dmml.store import FeatureStore
 
 BOXES = ((230, 224, 896, 672),)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.failures import Failure
+from dmml.slides.extraction.failures import Failure
+from dmml.slides.extraction.qc import outlined, write_qc
 from dmml.slides.overlay import overlay
-from dmml.slides.qc import outlined, write_qc
 from dmml.store import FeatureStore, SlideFeatures
 
 GLASS = np.full((300, 400, 3), 235, np.uint8)
@@ -101,7 +101,7 @@ def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
 
 def test_a_page_of_many_slides_shows_both_ends_and_names_all_that_is_odd(tmp_path, monkeypatch):
     """Glass that was taken for tissue has the most tiles, a mask that missed the tissue the fewest."""
-    monkeypatch.setattr("dmml.slides.qc.MOST_CARDS", 8)
+    monkeypatch.setattr("dmml.slides.extraction.qc.MOST_CARDS", 8)
     store = FeatureStore.create(
         tmp_path / "f.zarr", {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}, {20: 0.5}
     )

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from dmml.errors import InputError
-from dmml.slides.claims import Claims
-from dmml.slides.extract import extract
-from dmml.slides.layout import SlideRequest
-from dmml.slides.mpp import SlideError
-from dmml.slides.readers import Readers
-from dmml.slides.shards import Shard, shard_of
-from dmml.slides.tile_reading import units_of
+from dmml.slides.extraction.extract import extract
+from dmml.slides.extraction.shards import Shard, shard_of
+from dmml.slides.extraction.slide_locks import Claims
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.tiling.tile_reading import units_of
+from dmml.slides.wsi.mpp import SlideError
+from dmml.slides.wsi.readers import Readers
 from dmml.store import FeatureStore
 
 pytestmark = pytest.mark.slow
 
 HOLD = """
 import sys, time
-from dmml.slides.claims import Claims
+from dmml.slides.extraction.slide_locks import Claims
 claims = Claims(sys.argv[1])
 print(claims.take("a"), claims.take("b"), flush=True)
 time.sleep(60)
@@ -211,8 +211,8 @@ def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, r
 
 SCRIPT = """
 from pathlib import Path
-from dmml.slides.layout import SlideRequest
-from dmml.slides.readers import Readers
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.wsi.readers import Readers
 print("begun")
 with Readers(2) as readers:
     readers.start()

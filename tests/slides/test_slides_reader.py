@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.reader import Slide
+from dmml.slides.wsi.reader import Slide
 
 
 def box_mean(picture, x, y, width, height, mpp, slide_mpp):
@@ -83,7 +83,7 @@ def test_outside_is_white(shared_data):
 def test_overview_in_blocks_equals_one_reading(shared_data, monkeypatch):
     with Slide(shared_data / "slides" / "cmu_small_region.svs") as slide:
         whole = slide.read(0, 0, 139, 186, 8.0)
-        monkeypatch.setattr("dmml.slides.reader._BLOCK", 400)
+        monkeypatch.setattr("dmml.slides.wsi.reader._BLOCK", 400)
         blocks = slide.overview(8.0)
     assert blocks.shape == (186, 139, 3)
     assert np.abs(blocks.astype(int) - whole).mean() < 1.0

@@ -13,15 +13,15 @@ from PIL import Image
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides import progress
-from dmml.slides.claims import Claims
-from dmml.slides.extract import extract
-from dmml.slides.failures import write_text
-from dmml.slides.layout import SlideRequest
-from dmml.slides.mpp import SlideError
-from dmml.slides.progress import Progress
-from dmml.slides.readers import Readers
-from dmml.slides.survey import survey
+from dmml.slides.discovery.survey import survey
+from dmml.slides.extraction import progress
+from dmml.slides.extraction.extract import extract
+from dmml.slides.extraction.failures import write_text
+from dmml.slides.extraction.progress import Progress
+from dmml.slides.extraction.slide_locks import Claims
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.wsi.mpp import SlideError
+from dmml.slides.wsi.readers import Readers
 from dmml.store import FeatureStore
 
 
@@ -125,7 +125,7 @@ def test_a_slide_left_to_another_process_keeps_that_one_s_row(make_slide, small_
     pd.DataFrame([["in/a.tif", "unreadable", "in/a.tif: theirs"]], columns=["file", "state", "reason"]).to_csv(
         "failures.csv", index=False
     )
-    code = "import sys,time\nfrom dmml.slides.claims import Claims\nc=Claims('f.zarr')\nprint(c.take('a'),flush=True)\ntime.sleep(60)"
+    code = "import sys,time\nfrom dmml.slides.extraction.slide_locks import Claims\nc=Claims('f.zarr')\nprint(c.take('a'),flush=True)\ntime.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "True\n"
@@ -139,8 +139,8 @@ def test_a_slide_left_to_another_process_keeps_that_one_s_row(make_slide, small_
 TWO = """
 import sys, time
 import timm, torch
-from dmml.slides.encoders import Encoder
-from dmml.slides.extract import extract
+from dmml.slides.encoders.build import Encoder
+from dmml.slides.extraction.extract import extract
 
 torch.manual_seed(1)
 model = timm.create_model("test_efficientnet", num_classes=0)
@@ -278,7 +278,7 @@ def test_a_changed_slide_that_fails_now_is_told_to_be_old_in_the_store(make_slid
 
 
 def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch):
-    from dmml.slides import readers as module
+    from dmml.slides.wsi import readers as module
 
     begun = []
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.extract import extract
+from dmml.slides.extraction.extract import extract
 from dmml.store import FeatureStore, places
 
 SMALL = {"size": (448, 448), "boxes": ((64, 64, 320, 320),), "levels": (1,)}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dmml.slides.reader import Slide
-from dmml.slides.tissue import find_tissue, glass_colour, mask_scale, otsu, tissue_mask
+from dmml.slides.tiling.tissue import find_tissue, glass_colour, mask_scale, otsu, tissue_mask
+from dmml.slides.wsi.reader import Slide
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A checkpoint knows whom it and its teachers were fitted on, however a later table spells them."""
 
-from dmml.training.checkpoint import hash_patients, patients_seen, seen_before
+from dmml.training.checkpointing.checkpoint import hash_patients, patients_seen, seen_before
 
 
 def fitted(train, val=()):

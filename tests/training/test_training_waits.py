@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dmml.tasks import Classification, Survival
-from dmml.training.confidence import confidence_sums
+from dmml.training.losses.confidence import confidence_sums
 from dmml.training.teacher import SubspaceTeacher
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dmml.cohort.clinical import slide_stem
+from dmml.cohort.clinical.table import slide_stem
 from dmml.errors import InputError
-from dmml.slides.known_encoders import seen_in_training
+from dmml.slides.encoders.known import seen_in_training
 from dmml.slides.vectors import read_arrays, read_table
 from dmml.slides.vectors.file_vectors import FileVectors, listed
 from dmml.slides.vectors.instances import split_instances

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError, reason_of
-from dmml.slides.foreign_cutting import extractor_of
+from dmml.slides.importing.cutting import extractor_of
 from dmml.slides.vectors.file_vectors import FileVectors, as_rows, listed, stacked
 
 SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".pt", ".pth")

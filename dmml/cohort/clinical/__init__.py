@@ -1,0 +1,1 @@
+"""Clinical tables: patients, slides, outcomes and covariates."""

@@ -1,0 +1,181 @@
+"""Parses and reads outcomes: a time in days with an event (1 = happened), or a label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.clinical.event_words import CODED, plain_word
+from dmml.cohort.tables import TextTable, no_number, require_column
+from dmml.errors import InputError
+
+DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
+_YES = {"1", "1.0", "true", "yes", "y"}
+_NO = {"0", "0.0", "false", "no", "n"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Columns that hold the outcome: `time` with `event` or `censored`, or `label`."""
+
+    time: str | None = None
+    event: str | None = None
+    censored: str | None = None
+    unit: str = "days"
+    label: str | None = None
+    checked: bool = False
+    """Whether the user confirms the key (`event` or `censored`) although a name or a vital status contradicts it."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of the outcome."""
+        return [name for name in (self.time, self.event, self.censored, self.label) if name is not None]
+
+
+def parse_outcome(spec: Mapping[str, str]) -> Outcome:
+    """Parse `{time, event, unit}`, `{time, censored, unit}` or `{label}`; the first two may contain `checked`, too.
+
+    Without `unit`, times are in days; if the name of the time column contains month or year, the unit must be given.
+
+    Raises:
+        InputError: The keys or values do not describe an outcome; the message says what is wrong.
+    """
+    if not isinstance(spec, Mapping):
+        raise InputError(f"outcome: {spec!r} names no columns; give {{time, event, unit}}, or {{label}}")
+    unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label", "checked"})
+    if unknown:
+        raise InputError(f"outcome: unknown key {unknown[0]!r}; it takes time, event or censored, and unit; or label")
+    if not isinstance(spec.get("checked", False), bool):
+        raise InputError(f"outcome: checked is {spec['checked']!r}; write true or false, without quotes")
+    given = {key: value for key, value in spec.items() if value is not None and key != "checked"}
+    if wrong := next((key for key, value in given.items() if not isinstance(value, str)), None):
+        raise InputError(f"outcome: {wrong} is {given[wrong]!r}; it names a column (put quotes around a number)")
+    if "label" in given:
+        if len(given) > 1:
+            raise InputError(
+                f"outcome: label and {sorted(set(given) - {'label'})[0]}; give one outcome: a label, or a time and an event"
+            )
+        return Outcome(label=given["label"])
+    if "time" not in given or ("event" in given) == ("censored" in given):
+        raise InputError("outcome: give {time, event} (1 = happened), {time, censored} (1 = censored), or {label}")
+    unit = given.get("unit")
+    named = next((word for word in ("month", "year") if word in given["time"].lower()), None)
+    if unit is None and named:
+        raise InputError(
+            f"outcome: the time column {given['time']!r} sounds like {named}s; say unit: {named}s (or unit: days)"
+        )
+    if unit not in (None, *DAYS):
+        raise InputError(f"outcome: unknown unit {unit!r}; one of {', '.join(DAYS)}")
+    return Outcome(**{**given, "unit": unit or "days"}, checked=spec.get("checked", False))
+
+
+def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+    """Read the outcome of each row.
+
+    The outcome is unknown if the time or the event is missing. A time of 0 is kept, since it lies in the first
+    interval.
+
+    Args:
+        table: Table of the rows, for messages.
+        rows: Text columns, None where missing; their index is the one that `TextTable.line_of` takes.
+        outcome: Columns of the outcome.
+
+    Returns:
+        `time` (float64 days) and `event` (float64 0/1), or `label` (str); NaN or None where unknown.
+
+    Raises:
+        InputError: A time is negative or not a number, an event is not 0 or 1 (the message gives the line), or a label
+            has two spellings.
+    """
+    for key, column in (
+        ("time", outcome.time),
+        ("event", outcome.event),
+        ("censored", outcome.censored),
+        ("label", outcome.label),
+    ):
+        if column is not None:
+            require_column(table, column, f"outcome: {key}")
+    if outcome.label is not None:
+        refuse_spellings(table.path, rows[outcome.label])
+        return pd.DataFrame({"label": rows[outcome.label].astype(object)})
+    time = _numbers(table, rows[outcome.time]) * DAYS[outcome.unit]
+    if (time < 0).any():
+        index = time.index[time < 0][0]
+        raise InputError(
+            f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct or empty it"
+        )
+    column = outcome.event or outcome.censored
+    flag = read_flags(rows[column], outcome.event is not None)
+    _check_flags(table, rows[column], flag, outcome)
+    event = flag if outcome.event else 1.0 - flag
+    known = time.notna() & event.notna()
+    return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
+
+
+def _check_flags(table: TextTable, column: pd.Series, flag: pd.Series, outcome: Outcome) -> None:
+    """Refuse values that cannot be read as 0 or 1."""
+    junk = flag.isna() & column.notna()
+    if not junk.any():
+        return
+    index = junk.idxmax()
+    one, other = ("it happened", "the patient was censored")[:: 1 if outcome.event else -1]
+    way = f"write 1 where {one} and 0 where {other}, or leave it empty"
+    if set(column.dropna().str.split(":").str[0]) <= {"1", "2", "1.0", "2.0"}:
+        way = f"a column of 1 and 2 has no 0: write 1 where {one} and 0 where {other} (R's survival has 2 where it happened)"
+    raise InputError(
+        f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} is not 0 or 1 "
+        f"({'1 = happened' if outcome.event else '1 = censored'}); {way}"
+    )
+
+
+def refuse_spellings(source: object, column: pd.Series) -> None:
+    """Refuse labels that differ only in case, in spaces, or as `2` and `2.0` do, since they are spellings of one class.
+
+    Args:
+        source: Name of the table in the message.
+        column: The labels; its name is that of the column.
+
+    Raises:
+        InputError: Two labels are spellings of one class.
+    """
+    first: dict[str, str] = {}
+    for label in column.dropna().unique():
+        same = first.setdefault(re.sub(r"(?<=\d)\.0+$", "", " ".join(label.split())).casefold(), label)
+        if same != label:
+            raise InputError(
+                f"{source}: {same!r} and {label!r} in {column.name!r} are spellings of one label; write it one way"
+            )
+
+
+def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    junk = (numbers.isna() & column.notna()) | np.isinf(numbers)
+    if junk.any():
+        index = junk.idxmax()
+        raise InputError(
+            f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} "
+            f"{no_number(column[index])}; correct or empty it"
+        )
+    return numbers
+
+
+def read_flags(column: pd.Series, is_event: bool) -> pd.Series:
+    """Read the values of an event column (or of a censoring column) as 1 and 0: (rows,) float64, NaN for other values.
+
+    `dead` is 1 and `censored` is 0 in a column of events, and the reverse in a column of censoring.
+    """
+    return column.map(lambda word: _flag(word, is_event), na_action="ignore").astype(float)
+
+
+def _flag(word: str, is_event: bool) -> float:
+    word = word.strip()
+    coded = CODED.fullmatch(word)
+    word = (coded[1] if coded else word).lower()
+    if word in _YES or word in _NO:
+        return float(word in _YES)
+    happened = plain_word(word)
+    return np.nan if happened is None else float(happened == is_event)

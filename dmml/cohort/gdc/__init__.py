@@ -1,0 +1,1 @@
+"""Cohorts from the downloads of the GDC."""

@@ -1,0 +1,1 @@
+"""Gene sets of the two subspaces."""

@@ -1,0 +1,84 @@
+"""Chooses as many genes as the paper uses from gene sets of any size, on the RNA of training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.gene_sets.gene_sets import SUBSPACES, GeneSets, Programs, genes_of
+from dmml.errors import InputError
+
+PRESETS = {"paper": {"tumor": 59, "tme": 361}}
+"""{name: {subspace: number of genes}}; the paper gives the numbers, but not the genes."""
+
+
+def split_preset(spec: Any) -> tuple[Mapping[str, Any] | str | Path | None, str | None]:
+    """Separate the gene lists of a data section from its preset.
+
+    Args:
+        spec: `gene_sets` of a data section, with a preset given as `{…, preset: paper}`.
+
+    Returns:
+        The lists without the preset (None for the shipped ones), and the name of the preset or None.
+
+    Raises:
+        InputError: The preset is unknown.
+    """
+    if not isinstance(spec, Mapping) or "preset" not in spec:
+        return spec, None
+    preset = spec["preset"]
+    if preset not in PRESETS:
+        raise InputError(f"gene_sets: there is no preset {preset!r}; there is {', '.join(PRESETS)}")
+    return {key: value for key, value in spec.items() if key != "preset"} or None, preset
+
+
+def choose_genes(gene_sets: GeneSets, values: pd.DataFrame, preset: str) -> GeneSets:
+    """Narrow gene sets to the numbers of a preset, using only the RNA of training patients and no outcomes.
+
+    A gene represents a program by the correlation r of its ranks over patients with the mean of the standardised ranks
+    of the program's other genes. Each program orders its genes by |r|, ties by name; the programs then choose in turn
+    until the number is reached, so that each keeps its most representative genes.
+
+    Args:
+        gene_sets: {subspace: {program: [genes]}}, all of them columns of `values`.
+        values: (training patients × genes) on the model's scale.
+        preset: A key of `PRESETS`.
+
+    Returns:
+        The same programs with the chosen genes; empty programs are removed.
+    """
+    chosen = {s: _choose(gene_sets[s], values, PRESETS[preset][s]) for s in SUBSPACES}
+    return {
+        s: {p: kept for p, genes in gene_sets[s].items() if (kept := [g for g in genes if g in chosen[s]])}
+        for s in SUBSPACES
+    }
+
+
+def _choose(programs: Programs, values: pd.DataFrame, number: int) -> set[str]:
+    genes = genes_of(programs)
+    x = np.ascontiguousarray(values[genes].to_numpy(np.float64))
+    ranks = pd.DataFrame(x).rank().to_numpy(copy=True)  # ranks, since published values reach 7,377 standard deviations
+    ranks -= np.nanmean(ranks, axis=0, keepdims=True)
+    spread = np.sqrt(np.nanmean(ranks**2, axis=0, keepdims=True))
+    z = np.nan_to_num(ranks / np.where(spread > 0, spread, 1.0))
+    column = {gene: i for i, gene in enumerate(genes)}
+    orders = [_order(names, z[:, [column[gene] for gene in names]]) for names in programs.values()]
+    chosen: dict[str, None] = {}
+    for turn in zip_longest(*orders):
+        for gene in turn:
+            if gene is not None and len(chosen) < number:
+                chosen[gene] = None
+    return set(chosen)
+
+
+def _order(genes: list[str], z: np.ndarray) -> list[str]:
+    """Order the genes of a program by their correlation with its other genes, strongest first."""
+    others = z.sum(axis=1, keepdims=True) - z
+    norm = np.linalg.norm(others, axis=0) * np.linalg.norm(z, axis=0)
+    r = np.abs((others * z).sum(axis=0)) / np.where(norm > 0, norm, 1.0)
+    return [gene for _, gene in sorted(zip(-np.round(r, 9), genes, strict=True))]

@@ -1,0 +1,1 @@
+"""Readers of RNA file formats, one module per format."""

@@ -1,0 +1,200 @@
+"""RNA of a cohort as one table of patients × gene symbols, with its scale and provenance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dmml._version import __version__
+from dmml.cohort.rna.inputs import sort_inputs
+from dmml.cohort.rna.sample_tables import InputOptions, read_inputs
+from dmml.cohort.rna_table.gene_mapping_report import GeneAccount
+from dmml.cohort.rna_table.matrix import Matrix
+from dmml.cohort.rna_table.parquet import own_table, write_parquet
+from dmml.cohort.rna_table.probes import read_probe_map
+from dmml.cohort.rna_table.samples import average_patients, patients_of_samples, read_patient_map, without_values
+from dmml.cohort.rna_table.scale import SCALES, settle_scale, to_model_scale
+from dmml.errors import InputError
+
+
+@dataclass
+class Expression:
+    """RNA of the patients of a cohort, with its scale and provenance."""
+
+    table: pd.DataFrame
+    """(patients × gene symbols) float32, index `patient_id`, NaN where unknown."""
+    scale: str
+    """`tpm`, `counts`, `fpkm`, `log2` or `zscore`."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Sources with hashes, whether the scale was stated, and what was mapped, merged and dropped: numbers under
+    `counts`, genes under `names`."""
+    on_model_scale: bool = False
+    """Whether the table is already on the scale of models, as one joined from several cohorts is."""
+
+    @property
+    def patients(self) -> list[str]:
+        """Patient ids, in the order of the rows."""
+        return list(self.table.index)
+
+
+def model_values(expression: Expression) -> pd.DataFrame:
+    """The table on the scale of models: log2(x + 1) of TPM, FPKM or counts per million; log2 and z-scores unchanged."""
+    if expression.on_model_scale:
+        return expression.table
+    values = to_model_scale(expression.table.to_numpy(), expression.scale)
+    return pd.DataFrame(values, index=expression.table.index, columns=expression.table.columns)
+
+
+def build_expression(
+    inputs: Sequence[str | Path],
+    scale: str | None = None,
+    patients: str | Path | None = None,
+    patient_id: str | None = None,
+    suffix: str | None = None,
+    all_genes: bool = False,
+    probes: str | Path | None = None,
+) -> Expression:
+    """Read RNA files of one cohort into one table.
+
+    Args:
+        inputs: STAR-counts files, folders of them, or matrices (genes × samples or patients × genes).
+        scale: Scale of the values; detected if None. For files with several scales, such as STAR-counts files, it
+            selects the values to read (default `tpm` for STAR-counts).
+        patients: CSV `sample,patient_id` or a GDC sample sheet. By default, TCGA barcodes are cut to the patient and
+            normal tissue is left out; other names are taken as patient ids.
+        patient_id: Column of the patient ids, for tables of patients × genes.
+        suffix: Suffix of the gene columns in a wider table.
+        all_genes: Also keep genes of STAR-counts files other than protein-coding and immune-receptor genes.
+        probes: Table that maps row names to genes, if they are not genes: a platform's annotation, or Entrez numbers
+            and symbols.
+
+    Returns:
+        Table with one row per patient (several samples of one patient are averaged and counted) and one column per gene
+        symbol.
+
+    Raises:
+        InputError: A file is missing or unreadable, the scale is unknown or differs between inputs, or no patient is
+            left.
+    """
+    if not inputs:
+        raise InputError("no RNA file was named; give STAR-counts files, a folder of them, or a matrix")
+    if scale is not None and scale not in SCALES:
+        raise InputError(f"unknown --scale {scale!r}; one of {', '.join(SCALES)}")
+    mapping = None if patients is None else read_patient_map(Path(patients))
+    meaning = None if probes is None else read_probe_map(probes)
+    sorted_inputs = sort_inputs([Path(path) for path in inputs])
+    options = InputOptions(scale, patient_id, suffix, all_genes, meaning, mapping or ())
+    read = read_inputs(sorted_inputs, options)
+    scales = sorted({one.scale for one in read})
+    if len(scales) > 1:
+        raise InputError(f"the inputs are on different scales ({', '.join(scales)}); build one table a scale")
+    table, notes = _stack([one.table for one in read])
+    whose = patients_of_samples(list(table.index), mapping)
+    kept = [name for name in whose.patients if name is not None]
+    table, averaged = average_patients(table[[name is not None for name in whose.patients]], kept)
+    table, empty = without_values(table, ", ".join(str(path) for path in inputs[:2]))
+    counts = Counter({"files_ignored": sorted_inputs.ignored})
+    for more in (*(one.notes for one in read), notes, whose.counts, averaged, empty):
+        counts.update(more)
+    units = [one.unit for one in read if one.unit]
+    provenance = {
+        "dmml": __version__,
+        "sources": [file_source(path, form) for one in read for path, form in one.sources],
+        "counts": {reason: count for reason, count in counts.items() if count},
+        "scale_stated": scale is not None,
+        "scale": scales[0],
+        **({"read_as": list(dict.fromkeys(units))} if units else {}),
+        **({"patients_without_tumor_rna": whose.without_tumor} if whose.without_tumor else {}),
+        "patients": len(table),
+        "genes": table.shape[1],
+        "names": GeneAccount.of(one.genes for one in read).to_dict(),
+    }
+    return Expression(table, scales[0], provenance)
+
+
+def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
+    """Read a cohort's RNA table.
+
+    Args:
+        spec: A path to a parquet file from `dmml cohort expression` or to anything that `build_expression` reads; or
+            `{path, patient_id, suffix, scale, patients, probes}`, all but `path` optional.
+
+    Raises:
+        InputError: See `build_expression`.
+    """
+    options = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
+    unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients", "probes"}
+    if unknown or not options.get("path"):
+        raise InputError(
+            f"expression: {('unknown key ' + repr(sorted(unknown)[0])) if unknown else 'no path'}; "
+            "give a path, or {path, patient_id, suffix, scale, patients, probes}"
+        )
+    path = Path(options.pop("path"))
+    if path.suffix == ".parquet" and (own := own_table(path)):
+        if needless := next((key for key in ("patient_id", "suffix", "patients", "probes") if options.get(key)), None):
+            raise InputError(
+                f"expression: {needless} says nothing of {path}, which `dmml cohort expression` made of patients and gene "
+                f"symbols; leave {needless} out, or give it to that command"
+            )
+        return _own_expression(path, *own, options.get("scale"))
+    return build_expression([path], **options)
+
+
+def refuse_output(out: Path, overwrite: bool) -> None:
+    """Check the output path, so that a wrong one is refused before any input is read.
+
+    Raises:
+        InputError: `out` does not end with `.parquet`, or exists and may not be overwritten.
+    """
+    if out.suffix != ".parquet":
+        raise InputError(f"{out}: the table is written as parquet; name it {out.with_suffix('.parquet')}")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: is there already; add --overwrite, or name another file")
+
+
+def write_expression(expression: Expression, out: str | Path, overwrite: bool = False) -> Path:
+    """Write the table as parquet, with its provenance inside the file and in `<out>.json`.
+
+    Raises:
+        InputError: `out` does not end with `.parquet`, or exists and may not be overwritten.
+    """
+    out = Path(out)
+    refuse_output(out, overwrite)
+    write_parquet(expression.table, {**expression.provenance, "scale": expression.scale}, out)
+    return out
+
+
+def _own_expression(path: Path, matrix: Matrix, provenance: dict[str, Any], scale: str | None) -> Expression:
+    """Build the `Expression` of a table that `write_expression` wrote."""
+    known = provenance["scale"]
+    settled = known if scale in (None, known) else settle_scale(matrix.values, scale, str(path))
+    index = pd.Index(matrix.samples, dtype=object, name="patient_id")
+    table, empty = without_values(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), str(path))
+    if empty:
+        provenance = {**provenance, "counts": {**provenance.get("counts", {}), **empty}}
+    return Expression(table, settled, provenance)
+
+
+def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Stack the samples of all inputs, with the genes that every input has, and count the genes dropped."""
+    if len(tables) == 1:
+        return tables[0], {}
+    stacked = pd.concat(tables, join="inner")
+    if stacked.shape[1] == 0:
+        raise InputError("the inputs have no gene in common; are some in symbols of another species?")
+    if stacked.index.has_duplicates:
+        raise InputError(f"sample {stacked.index[stacked.index.duplicated()][0]!r} is in two inputs; leave one out")
+    every = set().union(*(table.columns for table in tables))
+    return stacked, {"genes_not_in_every_input_dropped": len(every) - stacked.shape[1]}
+
+
+def file_source(path: Path, form: str) -> dict[str, str]:
+    """Name, format and SHA-256 of a source file, for the provenance."""
+    with path.open("rb") as file:
+        return {"file": path.name, "form": form, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,170 @@
+"""Reads gene quantifications of the GDC: one STAR-counts file per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.rna.summary_rows import COUNTS, SUMMARY, kind_of_row
+from dmml.cohort.rna_table.gene_mapping_report import GeneAccount
+from dmml.cohort.rna_table.gene_names import current_symbol, gene_symbol
+from dmml.cohort.tables import open_text
+from dmml.errors import InputError
+
+COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded", "fpkm": "fpkm_unstranded"}
+_LAST_COLUMN = "fpkm_uq_unstranded"
+_KEPT_TYPES = r"protein_coding|(?:IG|TR)_[CDJV]_gene"
+_ENDINGS = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
+
+
+@dataclass
+class StarCounts:
+    """Gene values of one sample, read from its STAR-counts file."""
+
+    sample: str
+    """File name up to its first dot."""
+    values: pd.Series
+    """float64, indexed by unique gene symbols."""
+    notes: dict[str, int]
+    """{reason: number of rows that were merged or dropped}."""
+    genes: GeneAccount
+    """Genes that were renamed, merged, or dropped for lack of a symbol; those of dropped gene types are not listed."""
+
+
+def is_star_counts(path: Path) -> bool:
+    """Whether a file begins like a STAR-counts file of the GDC (its comment line, if any, and its header)."""
+    if not path.name.lower().endswith(_ENDINGS):
+        return False
+    try:
+        with open_text(path) as text:
+            first = text.readline()
+            header = text.readline() if first.startswith("# gene-model") else first
+    except InputError:
+        return False
+    return header.startswith("gene_id\tgene_name\tgene_type\t")
+
+
+def find_star_counts(folder: Path) -> tuple[list[Path], int]:
+    """Find STAR-counts files in a folder and its subfolders (gdc-client makes one per file); count the other files."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = [path for path in files if is_star_counts(path)]
+    return found, len(files) - len(found)
+
+
+def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) -> StarCounts:
+    """Read one file; the counting summary (`N_…`) is dropped, and rows of one symbol are summed.
+
+    Pseudo-autosomal genes have two rows, the one on Y marked `_PAR_Y`, and some symbols have several Ensembl ids. Their
+    transcripts share one name, so their TPM add up. For a row without a name, the symbol is looked up in the index.
+
+    Args:
+        path: The file.
+        scale: Which values to read: `tpm`, `counts` or `fpkm`.
+        all_genes: Keep every gene. Otherwise only protein-coding genes, genes of immune receptors and those of the
+            shipped sets are kept: a third of the 60,000, and all that gene sets usually name.
+
+    Raises:
+        InputError: The file lacks the column, is truncated, or has a value that is not a number.
+    """
+    if scale not in COLUMNS:
+        raise InputError(f"{path}: STAR-counts files give {', '.join(COLUMNS)}, not {scale}; change --scale")
+    wanted = ["gene_id", "gene_name", "gene_type", COLUMNS[scale]]
+    with open_text(path) as text:
+        try:
+            reads = {"sep": "\t", "comment": "#", "dtype": str, "keep_default_na": False}
+            table = pd.read_csv(text, usecols=lambda name: name in {*wanted, _LAST_COLUMN}, **reads)
+        except (ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{path}: no STAR-counts file ({str(error).splitlines()[0]}); fetch it again") from None
+    if absent := [name for name in wanted if name not in table]:
+        raise InputError(f"{path}: no STAR-counts file (no column {absent[0]}); fetch it again")
+    par_y = table["gene_id"].str.endswith("_PAR_Y")
+    kinds = table["gene_id"].map(kind_of_row)
+    genes = table[kinds.isna()]
+    if _LAST_COLUMN in genes and len(genes) and not genes[_LAST_COLUMN].iloc[-1]:
+        raise InputError(f"{path}: its last line breaks off; the file is cut off, fetch it again")
+    numbers = pd.to_numeric(genes[COLUMNS[scale]], errors="coerce")
+    wrong = ~(np.isfinite(numbers) & (numbers >= 0))
+    if genes.empty or wrong.any():
+        where = "no gene" if genes.empty else f"gene {genes['gene_id'][wrong].iloc[0]!r} without a number from 0 on"
+        raise InputError(f"{path}: {where} in column {COLUMNS[scale]}; the file is cut off or damaged, fetch it again")
+    symbols = [
+        current_symbol(name) if name else gene_symbol(identifier)
+        for identifier, name in zip(genes["gene_id"], genes["gene_name"], strict=True)
+    ]
+    values = pd.Series(numbers.to_numpy(float), index=pd.Index(symbols, name="gene"))
+    wanted_type = genes["gene_type"].str.fullmatch(_KEPT_TYPES).to_numpy() | values.index.isin(_shipped_genes())
+    taken = np.ones(len(values), dtype=bool) if all_genes else wanted_type
+    kept = values[taken]
+    named = kept[kept.index.notna()]
+    merged = named.groupby(level=0, sort=True).sum()
+    account = _account(genes[taken], symbols=list(kept.index))
+    notes = {
+        **{
+            count: int((kinds == kind).sum())
+            for kind, count in COUNTS.items()
+            if kind == SUMMARY or (kinds == kind).any()
+        },
+        "par_y_rows_summed": int(par_y.sum()),
+        "symbols_renamed": len(account.renamed),
+        "rows_merged_into_a_symbol": len(named) - len(merged),
+        "rows_of_other_gene_types_dropped": len(values) - len(kept),
+        "rows_without_symbol_dropped": len(kept) - len(named),
+    }
+    return StarCounts(path.name.split(".")[0], merged, notes, account)
+
+
+def _account(rows: pd.DataFrame, symbols: list[str | None]) -> GeneAccount:
+    """List dropped and merged genes by Ensembl id, since names repeat, and renamed genes by name."""
+    members: dict[str, list[str]] = {}
+    account = GeneAccount()
+    for identifier, name, symbol in zip(rows["gene_id"], rows["gene_name"], symbols, strict=True):
+        if symbol is None or symbol != symbol:
+            account.dropped.setdefault("unknown Ensembl id", []).append(identifier)
+            continue
+        members.setdefault(symbol, []).append(identifier)
+        if name and name != symbol:
+            account.renamed[name] = symbol
+    account.merged = {symbol: own for symbol, own in members.items() if len(own) > 1}
+    return account
+
+
+@cache
+def _shipped_genes() -> frozenset[str]:
+    return frozenset(gene for programs in read_gene_sets().values() for gene in genes_of(programs))
+
+
+def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int], GeneAccount]:
+    """Combine samples into one table.
+
+    Returns:
+        (samples × genes) float32 with the genes that all samples have; the maximum of each note over the samples; and
+        the genes that were renamed, merged or dropped in any sample.
+
+    Raises:
+        InputError: Two files have the same sample name, or no gene is in all of them.
+    """
+    columns: dict[str, pd.Series] = {}
+    notes: dict[str, int] = {}
+    accounts: list[GeneAccount] = []
+    for sample in samples:
+        if sample.sample in columns:
+            raise InputError(
+                f"{source}: two files are called {sample.sample!r}; remove one, or map both with --patients"
+            )
+        columns[sample.sample] = sample.values.astype("float32")
+        for reason, count in sample.notes.items():
+            notes[reason] = max(notes.get(reason, 0), count)
+        if sample.genes not in accounts[-1:]:  # equal for files of one gene model
+            accounts.append(sample.genes)
+    table = pd.DataFrame(columns).T
+    complete = table.dropna(axis=1)
+    if complete.shape[1] == 0:
+        raise InputError(f"{source}: no gene is in all of the {len(table)} files; they are of different gene models")
+    notes["genes_not_in_every_file_dropped"] = table.shape[1] - complete.shape[1]
+    return complete, notes, GeneAccount.of(accounts)

@@ -1,0 +1,1 @@
+"""Splits of patients: read from files, or made."""

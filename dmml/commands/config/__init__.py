@@ -1,0 +1,1 @@
+"""A command's configuration: how it is read, checked, and its mistakes named."""

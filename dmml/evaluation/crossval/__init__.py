@@ -1,0 +1,1 @@
+"""A finished cross-validation: its results, plots, sentences and report."""

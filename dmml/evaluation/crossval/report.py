@@ -1,0 +1,248 @@
+"""Write the report of a cross-validation: `report.html` in its folder, with the plots in `plots/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dmml.evaluation.crossval.plots import (
+    calibration_of,
+    calibrations_of,
+    differences,
+    fold_dots,
+    models_by,
+    risk_picture,
+    shown_models,
+)
+from dmml.evaluation.crossval.results import JOINED, CrossvalResult, read_crossval
+from dmml.evaluation.crossval.text import label, summary, unit_words
+from dmml.evaluation.crossval.training import training_by_model
+from dmml.evaluation.plots.style import Picture
+from dmml.evaluation.predictions import known_labels
+from dmml.evaluation.report.background import flat
+from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
+from dmml.evaluation.report.formatting import number, p_words
+from dmml.evaluation.report.pages import Inliner, report_page, save_pictures, write_text
+from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
+from dmml.evaluation.report.text import findings as words
+
+NOTE = (
+    "Intervals: 95 %, 2000 patient-bootstrap resamples, a patient drawn as a whole over folds, repeats and seeds; "
+    "bias-corrected and accelerated, fixed seed. Inner validation patients chose a network's epoch, and cross-validation among "
+    "all training patients chose a regression's penalty; the patients of a fold were tested once."
+)
+
+
+def write_crossval_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a collected cross-validation, with its plots in `plots/` (or `<name of out>_plots`) next to it.
+
+    Args:
+        folder: Folder with `crossval.json` and `oof_predictions.csv`.
+        out: Path of the page; default: `report.html` in the folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: The cross-validation was not collected yet, or a file is damaged.
+    """
+    folder = Path(folder)
+    result = read_crossval(folder)
+    page, pictures = _page(result)
+    path = folder / "report.html" if out is None else Path(out)
+    save_pictures(pictures, folder / "plots" if out is None else path.with_name(f"{path.stem}_plots"))
+    write_text(path, page)
+    return path
+
+
+def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
+    svg = Inliner()
+    metrics = list(dict.fromkeys(metric for own in result.models.values() for metric in own))
+    metrics.sort(key=lambda metric: metric != result.metric)
+    by_metric = {metric: picture for metric in metrics if (picture := models_by(result, metric))}
+    shown = shown_models(result)
+    calibrated = {name: calibrations_of(result, name) for name in shown[:2]}
+    drawn = {
+        "differences": [picture for picture in [differences(result)] if picture],
+        "folds": [picture for picture in [fold_dots(result)] if picture],
+        "groups": [picture for name in shown if (picture := risk_picture(result, name))],
+        "calibration": [picture for name, (own, _) in calibrated.items() if (picture := calibration_of(own, name))],
+        "classes": _class_pictures(result, shown[0]),
+    }
+    training = training_by_model(result)
+    lead = by_metric.get(result.metric)
+    inlined = {name: [svg(picture) for picture in pictures] for name, pictures in drawn.items()}
+    page = report_page(
+        "crossval.html",
+        f"Cross-validation on {result.cohort}",
+        cohort=result.cohort,
+        sentences=summary(result),
+        lead_picture=svg(lead) if lead else None,
+        models=models_table(result, metrics),
+        by_metric=[(words.metric_name(m)[0], svg(p)) for m, p in by_metric.items() if m != result.metric],
+        undefined=_undefined(result),
+        differences=_differences(result, inlined["differences"]),
+        added=added_table(result),
+        training=[(name, svg(picture), note) for name, (picture, note) in training.items()],
+        folds=next(iter(inlined["folds"]), None),
+        fold_table=fold_table(result),
+        groups=inlined["groups"],
+        calibration=inlined["calibration"],
+        calibration_tables=[
+            t for name, (own, _) in calibrated.items() if (t := calibration_table(own, f": {label(name)}"))
+        ],
+        calibration_note=HOW_TO_READ if any(own for own, _ in calibrated.values()) else "",
+        calibration_absent=[sentence for _, absent in calibrated.values() for sentence in absent],
+        classes=inlined["classes"],
+        origin=_origin(result),
+        config=_configuration(result),
+        commands=[_command(result), f"dmml report {result.folder}"],
+        note=NOTE,
+    )
+    curves = [picture for picture, _ in training.values()]
+    return page, [*by_metric.values(), *(picture for pictures in drawn.values() for picture in pictures), *curves]
+
+
+def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
+    """Table of every model's pooled metrics, starting with the primary metric and its mean over folds."""
+    first = words.metric_name(result.metric)[0]
+    rows = []
+    for name, own in result.models.items():
+        entry = own[result.metric]
+        spread = "" if entry["sd"] is None else f"± {number(entry['sd'], 3)}"
+        cells = [estimate_cell(own[m]["pooled"]) if m in own else Cell("—") for m in metrics]
+        rows.append([Cell(label(name)), cells[0], value_cell(entry["mean"], hint=spread), *cells[1:]])
+    columns = ["model", first, "mean of folds", *(words.metric_name(m)[0] for m in metrics[1:])]
+    caption = "Out-of-fold figures of every model, pooled within folds, with 95 % intervals"
+    return Table(caption, columns, rows, frozenset(range(1, len(columns))))
+
+
+def fold_table(result: CrossvalResult) -> Table:
+    """Table of the primary metric of every model in every fold."""
+    names = [unit_words(result, unit) for unit in result.content["units"]]
+    rows = [
+        [Cell(label(name)), *(value_cell(value) for value in own[result.metric]["folds"])]
+        for name, own in result.models.items()
+    ]
+    caption = f"{words.metric_name(result.metric)[0]} in every fold"
+    return Table(caption, ["model", *names], rows, frozenset(range(1, len(names) + 1)), wide=True)
+
+
+def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[str, Any] | None:
+    rows = result.content["paired"]
+    if not rows:
+        return None
+    cells = [
+        [
+            Cell(f"{label(row['a'])} − {label(row['b'])}", "primary comparison" if row.get("primary") else ""),
+            value_cell(row["difference"], strong=True),
+            Cell(interval(row), order=row["low"]),
+            _p(row["p"]),
+            _p(row.get("p_holm")),
+            _p(row.get("p_resampled")),
+            _p(row.get("p_resampled_holm")),
+        ]
+        for row in rows
+    ]
+    columns = ["first − second", "difference", "95 % interval", "p", "p, Holm", "p, resampled t", "the same, Holm"]
+    caption = f"Differences of {words.metric_name(result.metric)[0]}, pooled, on the same resampled patients"
+    note = (
+        "p: patient bootstrap, which takes the fitted models as they are. Holm: adjusted over all comparisons but the "
+        "primary one. Resampled t: over folds and repeats, so that other training patients count too; corrected for those "
+        "that the folds share (Nadeau and Bengio 2003)."
+    )
+    table = Table(caption, columns, cells, frozenset(range(1, 7)))
+    return {"table": table, "picture": next(iter(drawn), None), "note": note}
+
+
+def added_table(result: CrossvalResult) -> Table | None:
+    """Table of likelihood-ratio tests of the gain over the clinical covariates; None without such tests."""
+    added = result.content.get("added_to_clinical") or {}
+    rows = [
+        [
+            Cell(label(name)),
+            value_cell(found["chi2"], 2),
+            _p(found["p"]),
+            _p(found.get("p_holm")),
+            value_cell(found["coefficient"], 2),
+            Cell(str(found["n"]), order=found["n"]),
+        ]
+        for name, found in added.items()
+    ]
+    if not rows:
+        return None
+    columns = ["model", "χ², 1 degree of freedom", "p", "p, Holm", "coefficient per SD", "patients"]
+    caption = "What a model's out-of-fold score adds to that of the clinical covariates: likelihood-ratio tests"
+    return Table(caption, columns, rows, frozenset(range(1, 6)))
+
+
+def _p(value: float | None) -> Cell:
+    return Cell("" if value is None else p_words(value).removeprefix("= "), order=value)
+
+
+def _class_pictures(result: CrossvalResult, model: str) -> list[Picture]:
+    """Confusion table and reliability of one model; empty for survival."""
+    if result.survival:
+        return []
+    from dataclasses import replace
+
+    from dmml.evaluation.plots.classification import confusion_picture, reliability_picture
+
+    rows = result.once(model)
+    classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
+    known, probability = known_labels(rows, classes)
+    if not len(known):
+        return []
+    found = [confusion_picture(known, probability, classes), reliability_picture(known, probability)]
+    return [replace(picture, title=f"{picture.title}: {label(model)}") for picture in found]
+
+
+def _undefined(result: CrossvalResult) -> list[str]:
+    """Sentences that say what is left out or undefined, with each reason once."""
+    told: dict[str, list[str]] = {}
+    for name, own in result.models.items():
+        for unit, reason in (own[result.metric].get("undefined") or {}).items():
+            told.setdefault(f"undefined in {unit}: {reason}", []).append(label(name))
+    missing = result.content.get("missing") or {}
+    return [f"{words.metric_name(result.metric)[0]} {text} ({', '.join(names)})." for text, names in told.items()] + [
+        f"{label(name)} is left out: not finished in {', '.join(units[:5])}." for name, units in missing.items()
+    ]
+
+
+def _origin(result: CrossvalResult) -> list[tuple[str, str]]:
+    rows = [("folder", str(result.folder)), ("patients with known outcome", str(result.content["patients"]))]
+    if result.content.get("events") is not None:
+        rows.append(("events", str(result.content["events"])))
+    several = {what: result.several(what) for what in ("repeat", "seed")}
+    rows += [("folds, over all repeats", str(result.folds)), *((f"{what}s", str(n)) for what, n in several.items())]
+    kept = {key: result.plan[key] for key in ("dmml", "seed_everything") if key in result.plan}
+    hashes = {f"hash of {option}": value for option, value in (result.plan.get("file") or {}).items()}
+    rows += flat(kept, "") + flat(hashes, "")
+    record = {key: value for key, value in result.record.items() if key not in ("command", "digest")}
+    return rows + flat(record, "")
+
+
+def _configuration(result: CrossvalResult) -> str:
+    """The sections of the config that was run, as YAML for `--config`; empty if the plan is lost."""
+    if "data" not in result.plan:
+        return ""
+    import yaml
+
+    sections = {
+        key: result.plan[key]
+        for key in ("model", "student", "data", "trainer", "student trainer")
+        if result.plan.get(key)
+    }
+    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+
+
+def _command(result: CrossvalResult) -> str:
+    if result.record.get("command"):
+        return str(result.record["command"])
+    student = " --student STUDENT.yaml" if result.plan.get("student") else ""
+    numbers = "".join(
+        f" --{what}s {result.several(what)}" for what in ("seed", "repeat") if result.several(what) > 1
+    )  # fmt: skip
+    numbers += " --cross-fit" if result.plan.get("cross_fit") else ""
+    plain = [name for name in result.models if not name.endswith(JOINED)]
+    return f"dmml crossval --config CONFIG.yaml{student}{numbers} --models {','.join(plain)} --out {result.folder}"

@@ -1,0 +1,110 @@
+"""One model on one cohort: the content of its test folder, loaded and evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from dmml.evaluation.evaluate import evaluate, horizons
+from dmml.evaluation.predictions import class_names, known_labels, known_outcome, read_predictions
+from dmml.evaluation.runs import ResultFolder, read_context
+from dmml.evaluation.statistics.calibration import Calibration, calibration_at
+from dmml.evaluation.training_overlap import OVERLAP
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Predictions of one run on one cohort with their context and metrics."""
+
+    folder: Path
+    run_folder: Path
+    predictions: pd.DataFrame
+    context: dict
+    metrics: dict[str, dict]
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+        return str(self.context.get("run") or self.run_folder.resolve().name)
+
+    @property
+    def label(self) -> str:
+        """Name of the run, with a mark where the model was trained on some of the patients tested."""
+        return f"{self.run} ({self.overlap['n']} of {self.overlap['of']} in training)" if self.overlap else self.run
+
+    @property
+    def overlap(self) -> dict[str, int] | None:
+        """{"n": tested patients that the model was trained on, "of": tested patients}; None if there is none."""
+        found = self.context.get(OVERLAP)
+        return found if isinstance(found, dict) and found.get("n") else None
+
+    @property
+    def checkpoint(self) -> str:
+        """Hash of the tested checkpoint; empty if the context has none."""
+        return str((self.context.get("checkpoint") or {}).get("sha256") or "")
+
+    @property
+    def cohort(self) -> str:
+        """Name of the tested cohort, followed by the fold if only one fold of its split was tested."""
+        name, fold = str(self.context.get("cohort") or self.folder.resolve().name), self.context.get("fold")
+        return f"{name} fold {fold}" if isinstance(fold, int) else name
+
+    @property
+    def survival(self) -> bool:
+        """Whether the task is survival; otherwise it is classification."""
+        return "risk" in self.predictions
+
+    @property
+    def model(self) -> str:
+        """Kind of model: teacher, student, or another name from the context."""
+        return str(self.context.get("model") or "model")
+
+    @property
+    def primary(self) -> str:
+        """Name of the metric for comparisons: concordance for survival, macro AUC for classes."""
+        return "c_index" if self.survival else "auc"
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the model's order."""
+        return class_names(self.predictions, self.context)
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Patients with a known outcome."""
+        if self.survival:
+            return known_outcome(self.predictions)
+        if "label" not in self.predictions:
+            return self.predictions.iloc[:0].assign(label=[])
+        return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+
+    @cached_property
+    def calibrations(self) -> list[Calibration]:
+        """Calibration at every horizon for which survival is predicted; empty for classes."""
+        if not self.survival or self.known.empty:
+            return []
+        days = horizons(self.context, self.known["time"].to_numpy(float))
+        return [told for day in days if (told := calibration_at(self.known, day)) is not None]
+
+    @cached_property
+    def labels(self) -> tuple:
+        """Class index (n,) and probabilities (n, C) of the patients in `known`."""
+        return known_labels(self.predictions, self.classes)
+
+    def count(self, column: str) -> int | None:
+        """Number of patients for whom `column` is above 0; None if the predictions lack it."""
+        return int((self.predictions[column] > 0).sum()) if column in self.predictions else None
+
+
+def load_test(test: ResultFolder) -> Tested:
+    """Read and evaluate a test folder.
+
+    Raises:
+        InputError: A file in the folder is damaged.
+    """
+    predictions = read_predictions(test.folder / "predictions.csv")
+    context = read_context(test.folder)
+    return Tested(test.folder, test.run, predictions, context, evaluate(predictions, context))

@@ -1,0 +1,1 @@
+"""Plots of results: their common style, and one module per kind of plot."""

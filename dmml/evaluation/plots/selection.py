@@ -1,0 +1,83 @@
+"""Select the plots of a test and of a report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dmml.evaluation.comparison import Pair
+from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.plots.classification import confusion_picture, reliability_picture, roc_picture
+from dmml.evaluation.plots.forest import differences_forest, models_forest
+from dmml.evaluation.plots.style import Picture, file_name
+from dmml.evaluation.plots.survival import calibration_picture, kaplan_meier_picture
+from dmml.evaluation.statistics.survival_curves import risk_groups
+
+
+def pictures(test: Tested) -> list[Picture]:
+    """Draw the plots of one model on one cohort; an empty list if no outcome is known."""
+    if test.known.empty:
+        return []
+    if not test.survival:
+        label, probability = test.labels
+        return [
+            confusion_picture(label, probability, test.classes),
+            roc_picture(label, probability, test.classes),
+            reliability_picture(label, probability),
+        ]
+    found = [kaplan_meier_picture(risk_groups(test.known, test.context.get("median_risk")))]
+    return found + ([calibration_picture(test.calibrations)] if test.calibrations else [])
+
+
+def models_picture(tests: list[Tested]) -> Picture | None:
+    """Plot the primary metric of a cohort's models, and the best possible one if known; None for fewer than two."""
+    rows = [(test.label, test.metrics[test.primary]) for test in tests]
+    oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
+    if oracle:
+        rows.append(("best possible", oracle))
+    picture = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), 0.5)
+    return replace(picture, name=file_name(f"models_{tests[0].cohort}")) if picture else None
+
+
+def tests_picture(groups: list[list[Tested]]) -> Picture | None:
+    """Plot the primary metric of all tests of a report; None for fewer than two.
+
+    If the report has tests of both tasks, only those of the first one's task are drawn.
+    """
+    if len(groups) == 1:
+        return models_picture(groups[0])
+    tests = [test for group in groups for test in group if test.survival == groups[0][0].survival]
+    runs = {test.run for test in tests}
+    rows = [(_row_name(test, len(runs) == 1), test.metrics[test.primary]) for test in tests]
+    title = f"{next(iter(runs))} on {len(groups)} cohorts" if len(runs) == 1 else "Models and cohorts"
+    return models_forest(rows, title, _axis(tests[0]), 0.5)
+
+
+def _row_name(test: Tested, one_run: bool) -> str:
+    """Row name of a test on several cohorts; with a single run, the cohort and the mark of training patients."""
+    return test.label.replace(test.run, test.cohort, 1) if one_run else f"{test.label} on {test.cohort}"
+
+
+def differences_picture(pairs: list[Pair]) -> Picture | None:
+    """Plot paired differences around 0; None if no difference is defined."""
+    rows = [
+        (
+            pair.name.replace(" − ", "\n− ") + (" *" if pair.primary else ""),
+            pair.difference._asdict() | {"p": pair.p_holm},
+        )
+        for pair in pairs
+        if not pair.refused and np.isfinite(pair.difference.estimate)
+    ]
+    shown = [(name, row | {"difference": row["estimate"]} | _ends(row)) for name, row in rows]
+    if not shown:
+        return None
+    return differences_forest(shown, f"difference of {_axis(pairs[0].a)}")
+
+
+def _ends(row: dict) -> dict:
+    return {end: float(row[end]) if np.isfinite(row[end]) else None for end in ("low", "high", "p")}
+
+
+def _axis(test: Tested) -> str:
+    return "concordance" if test.survival else "macro AUC"

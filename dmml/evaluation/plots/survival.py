@@ -1,0 +1,136 @@
+"""Plots of survival predictions: risk groups and calibration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dmml.evaluation.plots.style import (
+    BLUE,
+    MUTED,
+    PALETTE,
+    VERMILLION,
+    Picture,
+    horizon_name,
+    new_figure,
+    style,
+    time_axis,
+    zero_to_one,
+)
+from dmml.evaluation.plots.tooltips import Line, Readout
+from dmml.evaluation.report.formatting import number, p_words, percent
+from dmml.evaluation.statistics.calibration import Calibration
+from dmml.evaluation.statistics.survival_curves import Curve, RiskGroups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_COLOR = {"low risk": BLUE, "middle": MUTED, "high risk": VERMILLION}
+_DASH = {"low risk": "-", "middle": (0, (1, 1)), "high risk": (0, (5, 1.5))}
+"""Line styles, so that the lines are distinguishable without their colours, too."""
+
+
+def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Picture:
+    """Plot risk groups with bands, censoring ticks, numbers at risk and the log-rank p.
+
+    Args:
+        groups: The curves.
+        where: Description of how the groups were cut; None derives it from `groups`.
+    """
+    unit, unit_name = time_axis(max(curve.times.max() for curve in groups.curves))
+    with style():
+        figure, (axes, table) = new_figure(2, 1, height=4.1, sharex=True, height_ratios=[6, 0.55 * len(groups.curves)])
+        for curve in groups.curves:
+            _draw(axes, curve, unit)
+        axes.set(ylim=(-0.02, 1.03), ylabel="event-free share")
+        axes.set_xlim(left=0)
+        axes.legend(loc="upper right")
+        axes.annotate(
+            f"log-rank p {p_words(groups.p)}", (0.5, 1.01), xycoords="axes fraction", ha="center", va="bottom"
+        )
+        _numbers_at_risk(table, axes, groups.curves, unit, unit_name)
+    if where is None:
+        whose = "the training patients' median risk" if groups.from_training else "the median risk of these patients"
+        where = f"cut at {whose}"
+    told = [f"{curve.n} {curve.name} ({curve.events} events)" for curve in groups.curves]
+    numbers = " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
+    caption = f"Kaplan–Meier curves with 95 % bands of {numbers}, {where}. Ticks: censored. Below: numbers at risk."
+    alt = f"Survival curves of {numbers}; log-rank p {p_words(groups.p)}"
+    lines = [Line(curve.name, curve.time / unit, curve.survival, step=True) for curve in groups.curves]
+    readout = Readout(axes, f"{{}} {unit_name}", lines)
+    return Picture("kaplan_meier", "Risk groups", caption, alt, figure, readout=readout)
+
+
+def _draw(axes: Axes, curve: Curve, unit: float) -> None:
+    color = _COLOR[curve.name]
+    look = {"color": color, "linestyle": _DASH[curve.name], "label": f"{curve.name} (n = {curve.n})"}
+    axes.step(curve.time / unit, curve.survival, where="post", **look)
+    axes.fill_between(
+        curve.time / unit, curve.low, curve.high, step="post", color=color, alpha=0.15, linewidth=0, zorder=1
+    )
+    index = np.searchsorted(curve.time, curve.censored, side="right") - 1
+    axes.plot(curve.censored / unit, curve.survival[index], "|", color=color, markersize=5, markeredgewidth=1)
+
+
+def _numbers_at_risk(table: Axes, axes: Axes, curves: list[Curve], unit: float, unit_name: str) -> None:
+    right = axes.get_xlim()[1]
+    ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= right]
+    for row, curve in enumerate(curves):
+        color = _COLOR[curve.name]
+        for tick, count in zip(ticks, curve.at_risk(np.array(ticks) * unit), strict=True):
+            table.text(tick, -row, str(count), ha="center", va="center", color=color, fontsize=8.5, clip_on=False)
+    # The names take the place of the axis numbers, so that rows are not distinguished by colour alone.
+    names = [curve.name.removesuffix(" risk") for curve in curves]
+    table.set(ylim=(-len(curves) + 0.4, 0.6), xlabel=unit_name)
+    table.set_yticks([-row for row in range(len(curves))], names, fontsize=8.5)
+    table.grid(False)
+    table.spines[:].set_visible(False)
+    table.tick_params(length=0)
+    table.tick_params(axis="y", pad=14)  # the first numbers are on the axis itself
+
+
+def calibration_picture(calibrations: list[Calibration]) -> Picture:
+    """Plot observed against predicted survival of risk groups, with one colour per horizon."""
+    words: dict[str, str] = {}
+    layers: dict[str, str] = {}
+    with style():
+        figure, axes = new_figure(height=4.1)
+        zero_to_one(axes)
+        for color, marker, calibration in zip(PALETTE, "osD^v*", calibrations, strict=False):
+            name = horizon_name(calibration.day)
+            groups = calibration.groups.dropna(subset=["observed"])
+            span = np.abs(groups[["low", "high"]].to_numpy().T - groups["observed"].to_numpy())
+            bars = axes.errorbar(
+                groups["predicted"], groups["observed"], yerr=span, fmt=marker + "-", color=color, markersize=5,
+                linewidth=1.2, elinewidth=1, alpha=0.9, label=name,
+            )  # fmt: skip
+            for part, artist in enumerate((bars.lines[0], *bars.lines[1], *bars.lines[2])):
+                artist.set_gid(f"calibration-{calibration.day:g}-{part}")
+                layers[artist.get_gid()] = name
+            for row, group in enumerate(groups.itertuples()):
+                gid = f"calibration-{calibration.day:g}-at-{row}"
+                layers[gid] = name
+                predicted, observed = percent(group.predicted), percent(group.observed)
+                words[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
+                # An invisible mark of each group, so that it reacts to the pointer.
+                axes.plot(group.predicted, group.observed, "o", color=color, alpha=0, markersize=11, gid=gid)
+        axes.set(xlabel="predicted event-free share", ylabel="observed event-free share")
+        axes.legend(loc="lower right")
+    told = []
+    for calibration in calibrations:
+        name = horizon_name(calibration.day)
+        if np.isfinite(calibration.observed):
+            predicted, observed = percent(calibration.predicted), percent(calibration.observed)
+            told.append(f"at {name} {predicted} were predicted and {observed} observed")
+        if np.isfinite(calibration.slope):
+            ends = (number(end) for end in (calibration.slope_low, calibration.slope_high))
+            told.append(f"slope {number(calibration.slope)} ({' to '.join(ends)})")
+    caption = (
+        "Patients in groups of equal size by predicted survival; Kaplan–Meier in each group with 95 % interval. "
+        "On the dashed line predictions are right; a slope below 1 means too extreme. "
+        + ("Over all patients: " + "; ".join(told) + "." if told else "")
+    )
+    alt = "Observed against predicted survival. " + caption
+    return Picture("calibration", "Calibration", caption, alt, figure, words, layers)

@@ -1,0 +1,183 @@
+"""Write the report of one or several tests as a self-contained HTML page, and a test folder's metrics and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
+from dmml.evaluation.evaluation_result import Tested, load_test
+from dmml.evaluation.plots.attention import AttentionSlide, attention_slides
+from dmml.evaluation.plots.selection import differences_picture, models_picture, pictures, tests_picture
+from dmml.evaluation.plots.style import Picture, file_name
+from dmml.evaluation.report.background import commands
+from dmml.evaluation.report.pages import Inliner, report_page, save_pictures, write_text
+from dmml.evaluation.report.parts import Part, beside
+from dmml.evaluation.report.sections import (
+    FEW_TESTS,
+    FEWER_SLIDES,
+    MAX_SLIDES,
+    differences_table,
+    models_table,
+    run_section,
+    test_section,
+)
+from dmml.evaluation.report.text import findings as words
+from dmml.evaluation.runs import find_tests
+from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
+
+NOTE = (
+    "Intervals: 95 %, 2000 patient-bootstrap resamples drawn within events or classes (freely for the Brier score), "
+    "bias-corrected and accelerated, fixed seed. "
+    "Survival is judged patient by patient; what lies beyond the training follow-up is not predicted."
+)
+
+
+def write_evaluation(folder: str | Path) -> dict[str, dict]:
+    """Evaluate a test folder: read predictions.csv and context.json; write metrics.json, plots/ and report.html.
+
+    Args:
+        folder: `runs/<run>/test/<cohort>`.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        InputError: The folder or a file in it is unusable; nothing is written then.
+    """
+    [found] = find_tests([folder])
+    shown = _show(load_test(found))
+    page, _, training = _page([shown])
+    test, slides = shown.test, shown.slides
+    panels = {f"{panel.name}.png": panel.png() for slide in slides for panel in slide.panels}
+    beside_it = [picture for part in shown.parts for picture in part.pictures]
+    curves = [picture for pictures in training.values() for picture in pictures]
+    save_pictures([*shown.pictures, *beside_it, *curves], test.folder / "plots", panels)
+    write_text(test.folder / "report.html", page)
+    metrics = ({OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}) | test.metrics
+    write_text(test.folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    return metrics
+
+
+def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> Path:
+    """Write one page for one or several runs, and next to it the plots that do not belong to a single test.
+
+    Args:
+        paths: Run folders or single test folders.
+        out: Path of the page; default: report.html in the last of `paths`. Plots go to `<name of the page>_plots`.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: A run is missing or not finished.
+    """
+    paths = [Path(path) for path in paths]
+    shown = [_show(load_test(found)) for found in find_tests(paths)]
+    out = Path(out) if out is not None else paths[-1] / "report.html"
+    page, compared, training = _page(shown)
+    curves = [
+        replace(picture, name=file_name(f"{run}_{picture.name}"))
+        for run, pictures in training.items()
+        for picture in pictures
+    ]
+    if compared or curves:
+        save_pictures([*compared, *curves], out.with_name(f"{out.stem}_plots"))
+    write_text(out, page)
+    return out
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A test with everything that the page displays of it: plots, additional parts and attention maps."""
+
+    test: Tested
+    pictures: list[Picture]
+    parts: list[Part]
+    slides: list[AttentionSlide]
+
+
+def _show(test: Tested) -> _Shown:
+    return _Shown(test, pictures(test), beside(test), attention_slides(test.folder / "attention.npz"))
+
+
+def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Picture]]]:
+    """Build the page, the plots that compare its tests, and the training curves of each run."""
+    svg = Inliner()
+    tests = [one.test for one in shown]
+    drawn = {id(one.test): one for one in shown}
+    groups = by_cohort(tests)
+    by_group = [paired(group) for group in groups]
+    all_pairs = adjusted([pair for pairs in by_group for pair in pairs] + across_cohorts(tests))
+    taken = iter(all_pairs)  # the adjusted pairs in the same order: by cohort first, then those across cohorts
+    by_group = [[next(taken) for _ in pairs] for pairs in by_group]
+    across = list(taken)
+    # The page opens with one picture: all tests side by side, or the first picture if there is only one test.
+    compared = [picture for picture in [tests_picture(groups)] if picture]
+    lead = next(iter(compared or shown[0].pictures), None)
+    if all(test.overlap for test in tests):  # readers would take the picture for the models' performance
+        lead = None
+    cohorts = []
+    for number, group in enumerate(groups, start=1):
+        models = models_picture(group) if len(groups) > 1 else None
+        compared += [models] if models else []
+        sections = [
+            test_section(
+                test,
+                f"t{number}-{index}",
+                [picture for picture in drawn[id(test)].pictures if picture is not lead],
+                drawn[id(test)].parts,
+                drawn[id(test)].slides,
+                svg,
+                MAX_SLIDES if len(tests) <= FEW_TESTS else FEWER_SLIDES,
+            )
+            for index, test in enumerate(group, start=1)
+        ]
+        cohorts.append(
+            {
+                "name": group[0].cohort,
+                "models": models_table(group),
+                "picture": svg(models) if models else None,
+                "tests": sections,
+            }
+        )
+    forest = differences_picture(all_pairs)
+    first = {test.run_folder.resolve(): test for test in reversed(tests)}
+    runs = [run_section(test, svg) for test in reversed(first.values())]
+    page = report_page(
+        "report.html",
+        f"{' and '.join(dict.fromkeys(test.label for test in tests))} on "
+        f"{', '.join(dict.fromkeys(test.cohort for test in tests))}",
+        lead_sentences=_sentences(groups, by_group, across),
+        lead_picture=svg(lead) if lead else None,
+        cohorts=cohorts,
+        differences=_differences(all_pairs, forest, svg),
+        runs=[section for section, _ in runs],
+        commands=commands(tests),
+        note=NOTE,
+    )
+    curves = {section["name"]: pictures for section, pictures in runs}
+    return page, [*compared, *([forest] if forest else [])], curves
+
+
+def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: list[Pair]) -> list[str]:
+    found = words.overlap_sentences([test for group in groups for test in group])
+    for number, (group, pairs) in enumerate(zip(groups, by_group, strict=True)):
+        found += words.summary(group, pairs, oracle=number == 0)
+    return found + words.across_words(across)
+
+
+def _differences(pairs: list[Pair], forest: Picture | None, svg: Inliner) -> dict | None:
+    if not pairs:
+        return None
+    others = sum(not pair.primary and not pair.refused for pair in pairs)
+    primary = next((pair for pair in pairs if pair.primary), None)
+    note = "Both sides are judged on the same resampled patients."
+    if primary and others:
+        note += f" The primary comparison is {primary.name} on {primary.where}: the first cohort given that has both."
+    if others > 1:
+        note += f" p of {'the' if primary else 'all'} {others} {'others' if primary else 'comparisons'} is adjusted by "
+        note += "Holm's method, over all cohorts of this page together."
+    return {"table": differences_table(pairs), "picture": svg(forest) if forest else None, "note": note}

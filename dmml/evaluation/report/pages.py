@@ -1,0 +1,105 @@
+"""Render the pages of dmml from their templates."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmml._version import __version__
+from dmml.evaluation.plots.style import Picture
+from dmml.evaluation.report.formatting import unbroken
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def page_environment(folder: Path) -> Environment:
+    """Jinja environment of a folder: escapes values, refuses undefined names, and has the filter `unbroken`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["unbroken"] = unbroken
+    return environment
+
+
+def report_page(template: str, title: str, **content: Any) -> str:
+    """Render a report as a single file that needs no others: style and script are embedded.
+
+    Args:
+        template: File name of a template that extends `base.html`.
+        title: Title of the page.
+        content: Variables of the template.
+    """
+    style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return (
+        page_environment(TEMPLATES)
+        .get_template(template)
+        .render(
+            title=title,
+            css=style,
+            script=script,
+            version=__version__,
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            **content,
+        )
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, i.e. completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] | None = None) -> None:
+    """Replace a folder of plots by `pictures`, each as PNG and SVG, and by `more` {file name: content}."""
+    import shutil
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".plots-", dir=folder.parent))
+    try:
+        for picture in pictures:
+            picture.save(partial)
+        for name, content in (more or {}).items():
+            (partial / name).write_bytes(content)
+        partial.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class Inliner:
+    """Converts pictures to template variables, with ids that are unique on the page."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, picture: Picture) -> dict[str, Any]:
+        """Variables for the macro `picture`."""
+        from markupsafe import Markup
+
+        self._count += 1
+        # Markup is safe here: matplotlib escapes every text that it draws, and `with_words` the texts that it adds.
+        svg = Markup(picture.inline_svg(f"f{self._count}"))
+        told = {"title": picture.title, "caption": picture.caption, "alt": picture.alt}
+        layers = list(dict.fromkeys(picture.layers.values()))
+        return {
+            "svg": svg,
+            "layers": layers if len(layers) > 1 else [],
+            "readout": picture.readout.told() if picture.readout else "",
+            **told,
+        }

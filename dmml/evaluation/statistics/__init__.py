@@ -1,0 +1,1 @@
+"""Statistics of predictions: calibration, censoring, weighted metrics, and tests of two samples."""

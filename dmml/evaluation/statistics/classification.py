@@ -1,0 +1,169 @@
+"""Metrics of class probabilities, each in a form that takes patient weights; NaN = undefined.
+
+`label` (n,) holds class indices 0 … C − 1; each row of `probability` (n, C) sums to 1. The most probable class is the
+predicted one.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from dmml.evaluation.statistics.weighted import Weighted, divide, estimate, pair_share
+
+ECE_BINS = 15
+"""Number of bins of equal width with `ECE_FULL` or more patients; otherwise, the maximum number of equal-size bins."""
+ECE_FULL = 300
+
+
+def class_auc(label: ArrayLike, probability: NDArray, index: int) -> Weighted:
+    """AUC of one class against the rest: P(a patient of the class has the higher probability), ties count ½."""
+    positive, score = np.asarray(label) == index, np.asarray(probability, float)[:, index]
+
+    def rows(block: slice) -> tuple[NDArray, NDArray]:
+        pairs = positive[block, None] & ~positive
+        mine = score[block, None]
+        return ((mine > score) + np.float32(0.5) * (mine == score)) * pairs, pairs
+
+    return pair_share(rows, len(positive))
+
+
+def macro_auc(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Mean one-against-rest AUC over the classes that occur; for two classes, the AUC of the second one."""
+    label, classes = np.asarray(label), np.shape(probability)[1]
+    asked = [1] if classes == 2 else range(classes)
+    parts = [class_auc(label, probability, c) for c in asked if 0 < (label == c).sum() < len(label)]
+    if not parts:
+        return lambda weights: np.full(len(weights), np.nan)
+    return lambda weights: np.mean([part(weights) for part in parts], axis=0)
+
+
+def accuracy(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Share of patients whose most probable class is the true one."""
+    return lambda weights: _agreement(confusion_weights(label, probability)(weights))
+
+
+def balanced_accuracy(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Mean recall of the classes that occur."""
+    table = confusion_weights(label, probability)
+
+    def weighted(weights: NDArray) -> NDArray[np.float64]:
+        counts = table(weights)
+        return _mean_defined(divide(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)))
+
+    return weighted
+
+
+def macro_f1(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Mean over classes of 2 · hits / (true + predicted); classes that neither occur nor are predicted are left out."""
+    table = confusion_weights(label, probability)
+
+    def weighted(weights: NDArray) -> NDArray[np.float64]:
+        counts = table(weights)
+        hits = np.diagonal(counts, axis1=1, axis2=2)
+        return _mean_defined(divide(2 * hits, counts.sum(1) + counts.sum(2)))
+
+    return weighted
+
+
+def quadratic_kappa(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Cohen's kappa with weights (i − j)², for ordered classes: 1 − Σ (i−j)² observed / Σ (i−j)² expected."""
+    table = confusion_weights(label, probability)
+
+    def weighted(weights: NDArray) -> NDArray[np.float64]:
+        counts = table(weights)  # (R, C, C)
+        steps = np.arange(counts.shape[1])
+        cost = (steps[:, None] - steps) ** 2
+        expected = counts.sum(2)[:, :, None] * counts.sum(1)[:, None, :]
+        observed_cost = (cost * counts).sum((1, 2)) * counts.sum((1, 2))
+        return 1 - divide(observed_cost, (cost * expected).sum((1, 2)))
+
+    return weighted
+
+
+def calibration_error(label: ArrayLike, probability: NDArray, bins: int | None = None) -> Weighted:
+    """Expected calibration error of the most probable class: Σ_bins share · |hit rate − mean confidence|.
+
+    With `ECE_FULL` patients or more, the usual 15 bins of equal width are used (lower edge excluded). With fewer, most
+    of these would contain a handful of patients, and the score would be their noise, so bins of equal size with about
+    20 patients each are used instead.
+
+    Args:
+        label: (n,) class indices.
+        probability: (n, C) probabilities.
+        bins: Number of bins of equal width, whatever n is; None chooses as described.
+    """
+    label, probability = np.asarray(label), np.asarray(probability, float)
+    confidence, hit = probability.max(1), probability.argmax(1) == label
+    member = np.eye(max(ECE_BINS, bins or 0) + 1)[confidence_bins(confidence, bins)]  # (n, bins)
+
+    def weighted(weights: NDArray) -> NDArray[np.float64]:
+        gap = np.abs((weights * (hit - confidence)) @ member).sum(1)
+        return divide(gap, weights.sum(1, dtype=np.float64))
+
+    return weighted
+
+
+def confidence_bins(confidence: NDArray, bins: int | None = None) -> NDArray[np.int64]:
+    """Bin index of each confidence, from 0; see `calibration_error`."""
+    if bins is not None or len(confidence) >= ECE_FULL:
+        bins = bins or ECE_BINS
+        return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    bins = min(ECE_BINS, max(1, len(confidence) // 20))
+    inner = np.quantile(confidence, np.linspace(0, 1, bins + 1)[1:-1])
+    return np.searchsorted(inner, confidence, side="left")
+
+
+def confusion_weights(label: ArrayLike, probability: NDArray) -> Weighted:
+    """Map weights (R, n) to confusion tables (R, C, C), with true classes in rows and predicted ones in columns."""
+    label, probability = np.asarray(label), np.asarray(probability, float)
+    classes = probability.shape[1]
+    cell = np.eye(classes * classes)[label * classes + probability.argmax(1)]  # (n, C²)
+    return lambda weights: (weights @ cell).reshape(len(weights), classes, classes)
+
+
+def confusion(label: ArrayLike, probability: NDArray) -> NDArray[np.int64]:
+    """Confusion table (C, C) of counts, with true classes in rows and predicted ones in columns."""
+    return confusion_weights(label, probability)(np.ones((1, len(np.asarray(label)))))[0].round().astype(int)
+
+
+def per_class(label: ArrayLike, probability: NDArray, classes: list[str]) -> pd.DataFrame:
+    """Table with one row per class: patients, predicted, precision, recall, f1, auc."""
+    table = confusion(label, probability)
+    hits, true, predicted = table.diagonal(), table.sum(1), table.sum(0)
+    n = len(np.asarray(label))
+    return pd.DataFrame(
+        {
+            "class": classes,
+            "patients": true,
+            "predicted": predicted,
+            "precision": divide(hits, predicted),
+            "recall": divide(hits, true),
+            "f1": divide(2 * hits, true + predicted),
+            "auc": [estimate(class_auc(label, probability, c), n) for c in range(len(classes))],
+        }
+    )
+
+
+def looks_ordered(classes: list[str]) -> bool:
+    """Whether class names are steps of a scale: three or more, a common prefix, rising numbers (G2, G3, G4; I–IV)."""
+    roman = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
+    steps, heads = [], set()
+    for name in classes:
+        # A name may contain a line break, as any cell of a table may.
+        head, step = re.fullmatch(r"(?s)(.*?)[\s_-]*(\d+|(?<![A-Za-z])[ivIV]+)?", str(name).strip()).groups()
+        steps.append(int(step) if step and step.isdigit() else roman.get((step or "").lower()))
+        heads.add(head.lower())
+    return len(classes) >= 3 and len(heads) == 1 and None not in steps and steps == sorted(set(steps))
+
+
+def _agreement(counts: NDArray) -> NDArray[np.float64]:
+    return divide(np.diagonal(counts, axis1=1, axis2=2).sum(1), counts.sum((1, 2)))
+
+
+def _mean_defined(values: NDArray) -> NDArray[np.float64]:
+    defined = np.isfinite(values)
+    return divide(np.where(defined, values, 0).sum(1), defined.sum(1))

@@ -1,0 +1,220 @@
+"""Fits one network of one fold as `dmml fit` does, and predicts its inner validation and outer test patients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+# A config may name the classes that are imported here by their short names.
+from dmml.callbacks.collection import CollectPredictions
+from dmml.callbacks.coordination import GradientCoordination
+from dmml.callbacks.metrics_table import MetricsTable
+from dmml.errors import InputError
+from dmml.experiment.crossval.fold_data import FoldData
+from dmml.experiment.training_reference import add_training_reference, best_checkpoint
+from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
+from dmml.tasks import Classification, Survival
+from dmml.training.baseline import NETWORKS, BaselineNetwork
+from dmml.training.checkpointing.checkpoint import read_checkpoint
+from dmml.training.optimisation import PATIENCE
+from dmml.training.student import SubspaceStudent
+from dmml.training.teacher import SubspaceTeacher
+
+__all__ = [
+    "BaselineNetwork", "Classification", "DeformableFusion", "GatedPoolFusion", "GradientCoordination",
+    "SubspaceStudent", "SubspaceTeacher", "Survival", "build", "build_data", "fit_network", "model_section",
+    "predict_fold",
+]  # fmt: skip
+
+DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
+SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
+"""Arguments that the baselines' networks take over from the teacher"""
+SHARED_WITH_STUDENT = (*SHARED, "backbone")
+"""Arguments that a default student takes over from the teacher; the baselines' networks have no backbone"""
+TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
+"""Arguments with which a student without a teacher learns from outcomes alone"""
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def model_section(
+    name: str, model: Mapping[str, Any], student: Mapping[str, Any] | None, teacher: Path | None
+) -> dict[str, Any]:
+    """Return the config section of a network.
+
+    Args:
+        name: Name of the model.
+        model: The teacher's section.
+        student: The student's section; None = a student with the teacher's `SHARED_WITH_STUDENT` arguments.
+        teacher: Checkpoint of the fold's teacher, for the student.
+    """
+    given = model.get("init_args") or {}
+    if name == "teacher":
+        return copy.deepcopy(dict(model))
+    names = SHARED if name in NETWORKS else SHARED_WITH_STUDENT
+    shared = {key: copy.deepcopy(given[key]) for key in names if key in given}
+    if name in NETWORKS:
+        return {"class_path": "dmml.training.baseline.BaselineNetwork", "init_args": shared | {"network": name}}
+    section = copy.deepcopy(dict(student)) if student else {"class_path": "SubspaceStudent", "init_args": shared}
+    section["init_args"] = dict(section.get("init_args") or {})
+    if name == "student":
+        section["init_args"]["teacher"] = str(teacher)
+    else:  # the same network, including its programs, but learning from outcomes alone
+        section["init_args"] |= {"teacher": None} | TASK_ALONE
+    return section
+
+
+def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: int | None) -> dict[str, Any]:
+    """Adapt the config's trainer section to one network: default callbacks, one device, results in `folder`."""
+    section = DEFAULTS | copy.deepcopy(dict(given)) | QUIET | {"default_root_dir": str(folder)}
+    section = {key: value for key, value in section.items() if key not in ("strategy", "num_nodes")}
+    section["devices"] = 1 if device is None else [device]
+    callbacks = section.get("callbacks") or []
+    callbacks = [callbacks] if isinstance(callbacks, Mapping) else list(callbacks)
+    keep = {"dirpath": str(folder / "checkpoints"), "filename": "best", "monitor": "val/loss"}
+    for callback in callbacks:
+        if _kind(callback) == "ModelCheckpoint":  # the user decides which epoch is best, but not where it is saved
+            keep |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
+    callbacks = [callback for callback in callbacks if _kind(callback) != "ModelCheckpoint"]
+    if name in NETWORKS:  # they have no subspaces to coordinate
+        callbacks = [callback for callback in callbacks if _kind(callback) != "GradientCoordination"]
+    if not any(_kind(callback) == "EarlyStopping" for callback in callbacks):
+        callbacks.append(_callback("EarlyStopping", monitor="val/loss", patience=PATIENCE))
+    if not any(_kind(callback) == "NanGuard" for callback in callbacks):
+        callbacks.append({"class_path": "dmml.callbacks.nan_guard.NanGuard"})
+    callbacks.append(_callback("ModelCheckpoint", **keep, enable_version_counter=False))
+    section["callbacks"] = callbacks
+    return section
+
+
+def build(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> tuple[LightningModule, Trainer]:
+    """Build model and trainer from config sections, with the parser that `dmml fit` uses.
+
+    Raises:
+        InputError: A section names something that does not exist, or a constructor refuses a value.
+    """
+    return _parse({"model": dict(model), "trainer": dict(trainer)})
+
+
+def build_data(arguments: Mapping[str, Any]) -> FoldData:
+    """Build the data module of the folds.
+
+    Raises:
+        InputError: The data module has no such argument, or refuses a value.
+    """
+    try:
+        return FoldData(**arguments)
+    except TypeError as error:
+        raise InputError(f"data: {error}; see the data section of configs/luad.yaml") from error
+
+
+def _parse(content: dict[str, Any]) -> tuple[LightningModule, Trainer]:
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    try:
+        cli = LightningCLI(
+            LightningModule,
+            run=False,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=False,
+            save_config_callback=None,
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            args=content,
+        )
+    except (jsonargparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
+        if isinstance(error, InputError):
+            raise
+        told = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+        raise InputError(f"config: {' '.join(told)[:300]}; correct the config") from error
+    return cli.model, cli.trainer
+
+
+def fit_network(
+    name: str,
+    model: Mapping[str, Any],
+    trainer: Mapping[str, Any],
+    data: FoldData,
+    folder: Path,
+    seed: int,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[LightningModule, Trainer]:
+    """Fit a network and choose the best epoch by inner validation.
+
+    Args:
+        name: Name of the model.
+        model: Its config section.
+        trainer: Its trainer section, from `trainer_section`.
+        data: The data module, turned to the fold.
+        folder: Folder for the checkpoint and the training curve, `metrics.csv`.
+        seed: Seed of weights and dropout; the order of the patients follows the data module's own seed.
+        callbacks: Callbacks in addition to those of the section.
+
+    Returns:
+        The model with the best epoch's weights, and its trainer. `fitted["chosen_epoch"]` of the model counts from 0.
+
+    Raises:
+        InputError: The network was never validated.
+    """
+    seed_everything(seed, workers=True, verbose=False)
+    module, fitting = build(model, trainer)
+    fitting.callbacks[:0] = callbacks
+    fitting.loggers = [MetricsTable(folder / "metrics.csv")]
+    _finish(fitting, lambda: fitting.fit(module, datamodule=data))
+    best = best_checkpoint(fitting)
+    if not best:
+        raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
+    median = add_training_reference(fitting, module, data, shift=False)  # also loads the best epoch
+    if median is not None:
+        module.fitted["median_risk"] = median
+    module.fitted["chosen_epoch"] = int(read_checkpoint(best)["epoch"])
+    return module, fitting
+
+
+def predict_fold(
+    module: LightningModule, trainer: Trainer, data: FoldData
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Predict the inner validation patients and the outer test patients, as two lists of rows.
+
+    Args:
+        module: The fitted model.
+        trainer: The trainer that fitted it.
+        data: The data module, turned to the fold.
+    """
+    collect = CollectPredictions(attention_mib=0)
+    # The trainer's callbacks are no longer needed; precision and device stay as they were in training.
+    trainer.callbacks[:], trainer.loggers = [collect], []
+    loader = data.val_dataloader()
+    _finish(trainer, lambda: trainer.predict(module, dataloaders=loader, return_predictions=False))
+    inner = collect.rows
+    _finish(trainer, lambda: trainer.test(module, datamodule=data, verbose=False))
+    outer = collect.rows
+    data.setup("fit")  # the test has set up another partition
+    return inner, outer
+
+
+def _finish(trainer: Trainer, step: Any) -> None:
+    """Run a step of the trainer and pass an interrupt on; the trainer itself answers one by exiting or returning."""
+    try:
+        step()
+    except SystemExit as stop:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _kind(callback: Any) -> str:
+    """Return the last part of a callback section's class path."""
+    path = callback.get("class_path", "") if isinstance(callback, Mapping) else str(callback)
+    return str(path).rsplit(".", 1)[-1]
+
+
+def _callback(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": arguments}

@@ -1,0 +1,184 @@
+"""The linear models of a fold, and models joined with clinical covariates, as rows of `predictions.csv`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmml.errors import InputError
+from dmml.evaluation.predictions import read_predictions
+from dmml.experiment.crossval.baselines import InnerFold, choose_penalty, fit_linear, join, refuse_unlearnable
+from dmml.experiment.crossval.covariates import CovariateCode
+from dmml.experiment.crossval.fold_data import FoldData
+from dmml.tasks import Task
+
+Rows = list[dict[str, Any]]
+Encoder = Callable[[list[str]], NDArray]
+"""Patients → (n, p), centred and scaled with the patients that the encoder was fitted to"""
+
+
+class Inputs(NamedTuple):
+    """Input of a regression.
+
+    Attributes:
+        patients: Training patients who have the input and a known outcome.
+        fit_encoder: Fits an encoder to the given training patients alone.
+        facts: Facts that are stored with the model.
+    """
+
+    patients: list[str]
+    fit_encoder: Callable[[list[str]], Encoder]
+    facts: dict[str, Any]
+
+
+def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Fit `rna_linear` or `clinical` on all training patients of the fold, inner validation included.
+
+    The penalty is chosen by cross-validation among them. Patients without RNA are left out when fitting to RNA, and are
+    predicted as the mean patient.
+
+    Args:
+        name: Name of the model.
+        data: The data module, turned to the fold.
+        task: The task, fitted on the fold's training patients.
+        where: Name of the fold in messages.
+
+    Returns:
+        Rows of the training patients with a known outcome, each predicted by a model that was not fitted to the
+        patient; rows of the outer test patients; and what was fitted, in plain Python.
+
+    Raises:
+        InputError: There are fewer than two patients to fit to, or nothing can be learned from their outcomes.
+    """
+    training, test = data.known("train") + data.known("val"), data.patients("test")
+    inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
+    if len(inputs.patients) < 2:
+        raise InputError(f"{where}: {name} has fewer than two training patients of known outcome; use fewer folds")
+    outcome = data.target(task, inputs.patients)
+    refuse_unlearnable(task, outcome, where)
+    penalty, inner = _inner_predictions(inputs, data, task)
+    encode = inputs.fit_encoder(inputs.patients)
+    x = encode(inputs.patients)
+    model = fit_linear(task, x, outcome, penalty, where)
+    without_rna = [patient for patient in training if patient not in inner]  # no model was fitted to them
+    inner |= _by_patient(without_rna, model.predictions(encode(without_rna), task))
+    outer = _by_patient(test, model.predictions(encode(test), task))
+    facts = {"penalty": penalty, "inputs": x.shape[1], "weight_norm": float((model.weight**2).sum())} | inputs.facts
+    facts["n_training"] = len(inputs.patients)
+    if task.kind == "survival":
+        facts["median_risk"] = float(np.median(model.score(x)[:, 0]))
+    return _as_rows(data, task, training, inner), _as_rows(data, task, test, outer), facts
+
+
+def _gene_inputs(data: FoldData, training: list[str]) -> Inputs:
+    def fit_encoder(patients: list[str]) -> Encoder:
+        statistics = data.gene_statistics(patients)
+        return lambda others: data.genes(others, statistics)
+
+    return Inputs([patient for patient in training if data.has_expression(patient)], fit_encoder, {})
+
+
+def _covariate_inputs(data: FoldData, training: list[str]) -> Inputs:
+    code = CovariateCode.fit(data.covariates(training), data.covariate_levels)
+
+    def fit_encoder(patients: list[str]) -> Encoder:
+        refitted = code.refit(data.covariates(patients))
+        return lambda others: refitted.encode(data.covariates(others))
+
+    return Inputs(training, fit_encoder, {"coding": code.describe()})
+
+
+def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[float, dict[str, dict[str, float]]]:
+    """Choose the penalty by cross-validation; also return {patient: columns} predicted without the patient."""
+    folds, held_out = [], []
+    for others, left_out in data.inner_folds(inputs.patients):
+        encode = inputs.fit_encoder(others)
+        folds.append(
+            InnerFold(encode(others), data.target(task, others), encode(left_out), data.target(task, left_out))
+        )
+        held_out.append(left_out)
+    penalty, models = choose_penalty(task, folds)
+    predictions: dict[str, dict[str, float]] = {}
+    for left_out, fold, model in zip(held_out, folds, models, strict=True):
+        predictions |= _by_patient(left_out, model.predictions(fold.x_held_out, task))
+    return penalty, predictions
+
+
+def _by_patient(patients: list[str], columns: dict[str, NDArray]) -> dict[str, dict[str, float]]:
+    return {patient: {name: values[i] for name, values in columns.items()} for i, patient in enumerate(patients)}
+
+
+def _as_rows(data: FoldData, task: Task, patients: list[str], predictions: dict[str, dict[str, float]]) -> Rows:
+    outcomes = _rows({"patient_id": patients} | data.outcome_columns(task, patients))
+    return [
+        row | predictions[row["patient_id"]] | {"has_expression": int(data.has_expression(row["patient_id"]))}
+        for row in outcomes
+    ]
+
+
+def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Join a fitted model's score with the clinical model's.
+
+    The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted
+    once, these are its inner validation patients; for a regression, all training patients, each with the score of the
+    inner fold that held the patient out.
+
+    Args:
+        model: Folder of the model.
+        clinical: Folder of the clinical model.
+        data: The data module, turned to the fold.
+        task: The task, fitted on the fold's training patients.
+
+    Returns:
+        As for `predict_linear`.
+    """
+    inner, outer = (
+        [read_predictions(folder / file) for folder in (clinical, model)] for file in ("inner.csv", "predictions.csv")
+    )
+    predicted = set.intersection(*(set(table["patient_id"]) for table in inner))
+    fitted_to = [patient for patient in data.known("train") + data.known("val") if patient in predicted]
+    scores = [_score(table, task).loc[fitted_to].to_numpy() for table in inner]
+    scales = [_scale(values, task) for values in scores]
+    standardised = [(values - centre) / spread for values, (centre, spread) in zip(scores, scales, strict=True)]
+    fitted = join(task, *standardised, data.target(task, fitted_to))
+
+    def rows(tables: list[pd.DataFrame], patients: list[str]) -> Rows:
+        found = [_score(table, task).loc[patients].to_numpy() for table in tables]
+        x = np.hstack([(values - centre) / spread for values, (centre, spread) in zip(found, scales, strict=True)])
+        kept = tables[1].set_index("patient_id").loc[patients].filter(regex="^(has_|n_tokens_)")
+        columns = data.outcome_columns(task, patients) | fitted.predictions(x, task)
+        return _rows({"patient_id": patients} | columns | {name: kept[name].tolist() for name in kept})
+
+    n = len(fitted.weight) // 2
+    facts: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
+    facts["n_training"] = len(fitted_to)
+    inner_rows = rows(inner, fitted_to)
+    if task.kind == "survival":
+        facts["median_risk"] = float(np.median([row["risk"] for row in inner_rows]))
+    return inner_rows, rows(outer, list(outer[1]["patient_id"])), facts
+
+
+def _score(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return the log-hazard (n, 1), or centred log-probabilities (n, C), by patient."""
+    table = table.set_index("patient_id")
+    if task.kind == "survival":
+        return table[["risk"]]
+    logs = np.log(table[[f"prob_{name}" for name in task.classes]].clip(lower=1e-6))
+    return logs.sub(logs.mean(axis=1), axis=0)
+
+
+def _scale(values: NDArray, task: Task) -> tuple[float, float]:
+    """Return mean and standard deviation of a risk, since each model has its own scale; 0 and 1 for probabilities."""
+    if task.kind != "survival" or not len(values):
+        return 0.0, 1.0
+    return float(values.mean()), float(values.std()) or 1.0
+
+
+def _rows(columns: dict[str, Any]) -> Rows:
+    values = [list(column) for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]

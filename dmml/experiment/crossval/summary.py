@@ -1,0 +1,251 @@
+"""Summarises the finished folds as `crossval.json` and `oof_predictions.csv`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmml.errors import InputError
+from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
+from dmml.evaluation.crossval.outlying_folds import outlying_folds
+from dmml.evaluation.evaluate import evaluate, training_censoring
+from dmml.evaluation.predictions import known_labels, known_outcome, read_predictions
+from dmml.evaluation.statistics.pooled import Part, corrected_resampled_p, pooled_metric
+from dmml.evaluation.statistics.weighted import Weighted
+from dmml.experiment.crossval.added_value import added_value
+from dmml.experiment.crossval.models import JOINED, pairs
+from dmml.experiment.crossval.out_of_fold import out_of_fold
+from dmml.experiment.crossval.plan import Plan, Unit
+from dmml.experiment.run_folder import write_json
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Predictions of one fold's model, and their evaluation.
+
+    Attributes:
+        unit: The fold.
+        predictions: Predictions of its outer test patients.
+        context: What was fitted on its training patients.
+        patients: {part: number of patients} of `train`, `val` and `test`.
+    """
+
+    unit: Unit
+    predictions: pd.DataFrame
+    context: dict[str, Any]
+    patients: dict[str, int]
+
+    @cached_property
+    def metrics(self) -> dict[str, dict]:
+        """Metrics as in `metrics.json`."""
+        return evaluate(self.predictions, self.context)
+
+    @cached_property
+    def known(self) -> pd.DataFrame:
+        """Rows with a known outcome."""
+        if "risk" in self.predictions:
+            return known_outcome(self.predictions)
+        return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+
+    def part(self, row_of: Mapping[str, int]) -> Part:
+        """Return the fold as pooled metrics need it.
+
+        Args:
+            row_of: {patient: index among all patients}.
+        """
+        index = self.known["patient_id"].map(row_of).to_numpy(int)
+        if "risk" not in self.predictions:
+            label, probability = known_labels(self.predictions, self.context["classes"])
+            return Part(index, label=label, probability=probability)
+        outcome = (self.known[name].to_numpy(float) for name in ("time", "event"))
+        defined = {name: entry for name, entry in self.metrics.items() if entry["value"] is not None}
+        tau = {name: entry.get("tau", math.inf) for name, entry in defined.items()}
+        return Part(index, self.known, training_censoring(self.context, *outcome), tau)
+
+
+def summarise(plan: Plan) -> dict[str, Any]:
+    """Evaluate every model that is finished in all folds, and write both files.
+
+    Returns:
+        The content of `crossval.json`.
+
+    Raises:
+        InputError: No model is finished in all folds.
+    """
+    lacking = plan.missing()
+    models = [name for name in plan.models if name not in lacking]
+    if not models:
+        first = next(iter(lacking.values()), ["every fold"])
+        raise InputError(f"{plan.out}: no model is finished in all folds (missing: {', '.join(first[:3])}); run them")
+    tested = {name: [_read(plan, unit, name) for unit in plan.units()] for name in models}
+    result = _judge(plan, tested)
+    if lacking:
+        result["missing"] = lacking
+    part = plan.out / ".oof_predictions.csv.part"
+    out_of_fold(tested).to_csv(part, index=False)
+    part.replace(plan.out / "oof_predictions.csv")
+    write_json(plan.out / "crossval.json", result)
+    return result
+
+
+def _read(plan: Plan, unit: Unit, name: str) -> Tested:
+    place = plan.place(unit, name)
+    context, done = (json.loads((place / file).read_text(encoding="utf-8")) for file in ("context.json", "done.json"))
+    return Tested(unit, read_predictions(place / "predictions.csv"), context, done["patients"])
+
+
+def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]:
+    first = next(iter(tested.values()))
+    survival = "risk" in first[0].predictions
+    patients = pd.concat([test.known.assign(fold=test.unit.fold, repeat=test.unit.repeat) for test in first])
+    ids = sorted(set(patients["patient_id"]))
+    row_of = {patient: i for i, patient in enumerate(ids)}
+    counts = resamples(len(ids), _strata(patients, ids, ["event" if survival else "label"]))
+    # A Brier score depends on the number of deaths, which draws within strata of events would hold fixed.
+    freely = resamples(len(ids), _strata(patients, ids, [])) if survival else counts
+    parts = {name: [test.part(row_of) for test in folds] for name, folds in tested.items()}
+    content: dict[str, Any] = {
+        "cohort": first[0].context["cohort"],
+        "task": first[0].context["task"],
+        "primary_metric": "c_index" if survival else "auc",
+        "patients": len(ids),
+        "events": int(patients.drop_duplicates("patient_id")["event"].sum()) if survival else None,
+        "units": [unit._asdict() for unit in plan.units()],
+        "models": {},
+    }
+    for name, folds in tested.items():
+        metrics = dict.fromkeys(metric for test in folds for metric in test.metrics)
+        content["models"][name] = {
+            metric: _entry(metric, folds, parts[name], freely if metric == "ibs" else counts) for metric in metrics
+        }
+    content["outlying_folds"] = _outlying(content["primary_metric"], tested)
+    content["paired"] = _paired(content["primary_metric"], tested, parts, counts)
+    if "clinical" in tested:
+        content["added_to_clinical"] = _added(tested)
+    return content
+
+
+def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[str, Any]]:
+    """List outlying folds of the models; joined models are left out, since theirs follow from their parts."""
+    return [
+        {"model": name, **one}
+        for name, folds in tested.items()
+        if not name.endswith(JOINED)
+        for one in outlying_folds([test.unit._asdict() for test in folds], [test.metrics[metric] for test in folds])
+    ]
+
+
+def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
+    """Return {model: likelihood-ratio test beside the clinical model}, on the first repeat and seed only.
+
+    A patient must count once.
+    """
+    kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
+    classes = kept["clinical"][0].context.get("classes")
+    names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
+    clinical = _each_once(kept["clinical"])
+    found = {name: added_value(clinical, _each_once(kept[name]), classes) for name in names}
+    for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
+        one["p_holm"] = _number(p)
+    return found
+
+
+def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
+    """List the rows with a known outcome, fold by fold; a patient tested in several folds counts in the first one."""
+    seen: set[str] = set()
+    tables = []
+    for test in folds:
+        tables.append(test.known[~test.known["patient_id"].isin(seen)])
+        seen |= set(test.known["patient_id"])
+    return [table for table in tables if len(table)]
+
+
+def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArray[np.int64]:
+    """Return (N,) strata: outcome (a column, or none) and test fold; without the fold if patients are in several."""
+    by_patient = patients.groupby("patient_id")
+    table = by_patient[["fold", *outcome]].first().loc[ids]
+    once = (by_patient[["fold", "repeat"]].nunique() == 1).all(axis=None)
+    if keys := [*outcome, "fold"] if once else outcome:
+        return table.groupby(keys).ngroup().to_numpy(int)
+    return np.zeros(len(ids), int)
+
+
+def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: NDArray) -> dict[str, Any]:
+    """Summarise one metric of one model: values by fold, their mean and spread, and the pooled value with its interval.
+
+    Seeds of one fold share its patients, and a model without randomness is the same for each seed, so they are averaged
+    first.
+    """
+    absent = {"value": None, "reason": "too few training patients of this fold are at risk that late"}
+    entries = [test.metrics.get(metric, absent) for test in folds]
+    values = [entry["value"] for entry in entries]
+    by_fold: dict[tuple[int, int], list[float]] = {}
+    for test, value in zip(folds, values, strict=True):
+        if value is not None:
+            by_fold.setdefault((test.unit.repeat, test.unit.fold), []).append(value)
+    defined = [float(np.mean(own)) for own in by_fold.values()]
+    pooled = weighted_interval(pooled_metric(metric, parts), counts)
+    content: dict[str, Any] = {
+        "folds": values,
+        "mean": _number(np.mean(defined)) if defined else None,
+        "sd": _number(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "pooled": {name: _number(value) for name, value in pooled._asdict().items()},
+    }
+    undefined = {
+        str(t.unit): e.get("reason", "undefined") for t, e in zip(folds, entries, strict=True) if e["value"] is None
+    }
+    return content | ({"undefined": undefined} if undefined else {})
+
+
+def _paired(
+    metric: str, tested: Mapping[str, Sequence[Tested]], parts: Mapping[str, Sequence[Part]], counts: NDArray
+) -> list[dict[str, Any]]:
+    """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
+    primary, others = pairs(list(tested))
+    pooled: dict[str, Weighted] = {name: pooled_metric(metric, own) for name, own in parts.items()}
+    rows = []
+    for a, b in ([primary] if primary else []) + others:
+        found = weighted_difference(pooled[a], pooled[b], counts)
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "metric": metric,
+                "difference": _number(found.estimate),
+                "low": _number(found.low),
+                "high": _number(found.high),
+                "p": _number(found.p),
+                "p_resampled": _number(_resampled(metric, tested[a], tested[b])),
+                "primary": (a, b) == primary,
+            }
+        )
+    rest = [row for row in rows if not row["primary"]]
+    for row, p in zip(rest, holm([math.nan if row["p"] is None else row["p"] for row in rest]), strict=True):
+        row["p_holm"] = _number(p)
+    over_folds = holm([math.nan if row["p_resampled"] is None else row["p_resampled"] for row in rest])
+    for row, p in zip(rest, over_folds, strict=True):
+        row["p_resampled_holm"] = _number(p)
+    return rows
+
+
+def _resampled(metric: str, a: Sequence[Tested], b: Sequence[Tested]) -> float:
+    """Corrected resampled t-test over folds and repeats; seeds of one fold are averaged first."""
+    differences: dict[tuple[int, int], list[float]] = {}
+    for one, other in zip(a, b, strict=True):
+        values = [test.metrics.get(metric, {}).get("value") for test in (one, other)]
+        if None not in values:
+            differences.setdefault((one.unit.repeat, one.unit.fold), []).append(values[0] - values[1])
+    share = [test.patients["test"] / (test.patients["train"] + test.patients["val"]) for test in a]
+    return corrected_resampled_p([np.mean(values) for values in differences.values()], float(np.mean(share)))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

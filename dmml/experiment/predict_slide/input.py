@@ -1,0 +1,126 @@
+"""Checks the input of `predict-slide` before torch is imported: slides open, have a scale, replace no answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmml.errors import InputError
+from dmml.slides.discovery.file_names import check_name
+from dmml.slides.discovery.find import find_slides
+from dmml.slides.wsi.mpp import SlideError, check_given
+from dmml.slides.wsi.reader import Slide
+
+PREDICTION = "prediction.json"
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient to predict: the slides, and the folder that the answer is written to."""
+
+    slides: tuple[Path, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the patient: the stem of the first slide."""
+        return self.slides[0].stem
+
+
+def check_input(
+    slides: Sequence[str | Path],
+    out: str | Path,
+    mpp: float | None = None,
+    weights: str | Path | None = None,
+    one_patient: bool = False,
+    overwrite: bool = False,
+) -> list[Case]:
+    """Find the slides, and refuse those that cannot be used, all at once.
+
+    Args:
+        slides: Files, and folders that are searched for slides. Plain images in folders count as slides if `mpp` is
+            given.
+        out: Folder of the answers.
+        mpp: µm per pixel, used only for slides that do not state it.
+        weights: Local weights of the encoder.
+        one_patient: Whether all slides belong to one patient.
+        overwrite: Whether existing answers may be replaced.
+
+    Returns:
+        One case per slide, or one case with all slides.
+
+    Raises:
+        InputError: A file is missing, does not open or has no scale; two slides have the same name; an answer exists.
+    """
+    if mpp is not None:
+        check_given(mpp)
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"--weights {weights}: no such file")
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; name a folder, e.g. --out predictions")
+    paths = find_slides(slides, lambda path: mpp is not None).slides
+    for path in paths:
+        try:
+            check_name(path)  # the answer's folder is named after the slide
+        except SlideError as error:
+            raise InputError(str(error)) from error
+    _refuse_same_names(paths)
+    problems = [problem for path in paths if (problem := _problem(path, mpp))]
+    if problems:
+        more = f"; {len(problems) - 1} more of {len(paths)} cannot be used either" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}")
+    cases = [Case(tuple(paths), out / paths[0].stem)] if one_patient else [Case((p,), out / p.stem) for p in paths]
+    there = [str(case.folder) for case in cases if case.folder.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+        raise InputError(
+            f"{', '.join(there[:_NAMED])}{more}: there already; give --overwrite to replace, or another --out"
+        )
+    foreign = [case.folder for case in cases if case.folder.exists() and not _is_answer(case.folder)]
+    if foreign:
+        raise InputError(f"{foreign[0]}: holds no prediction of dmml, so it is not overwritten; give another --out")
+    return cases
+
+
+def check_scales(cases: Sequence[Case], mpp: float | None, magnifications: Sequence[int]) -> None:
+    """Refuse slides that were scanned too coarsely for the model, before any of them is encoded.
+
+    Raises:
+        SlideError: A slide is too coarse; its state is `too_coarse`.
+    """
+    for case in cases:
+        for path in case.slides:
+            with Slide(path, mpp) as slide:
+                finest = max(magnifications)
+                try:
+                    slide.check_scale([finest])
+                except SlideError as error:
+                    reason = (
+                        f"{path}: scanned at {slide.mpp:.3g} µm/px, too coarse for the model, which reads {finest}x"
+                    )
+                    raise SlideError(error.state, f"{reason}; a finer scan is needed") from error
+
+
+def _refuse_same_names(paths: Sequence[Path]) -> None:
+    for stem, count in Counter(path.stem for path in paths).items():
+        if count > 1:
+            twins = ", ".join(str(path) for path in paths if path.stem == stem)
+            raise InputError(
+                f"{twins}: have one name, which names the folder of the answer; rename one, or predict them apart"
+            )
+
+
+def _problem(path: Path, mpp: float | None) -> str | None:
+    try:
+        Slide(path, mpp).close()
+    except SlideError as error:
+        return str(error)
+    return None
+
+
+def _is_answer(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / PREDICTION).is_file() or not any(folder.iterdir()))

@@ -1,0 +1,188 @@
+"""Predicts from raw slides: tiles, features, one forward pass, and a folder with numbers, pictures and a page."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dmml._version import __version__
+from dmml.data.dataset import Collate, PatientReader
+from dmml.errors import InputError
+from dmml.experiment.predict_slide import text as slide_words
+from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
+from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
+from dmml.experiment.predict_slide.model import CheckpointModel, load_its_encoder, load_model
+from dmml.experiment.run_folder import now, write_json
+from dmml.slides.tokens import tokens_of_slide
+from dmml.slides.wsi.mpp import SlideError
+
+if TYPE_CHECKING:
+    from dmml.slides.encoders.build import Encoder
+    from dmml.store import SlideFeatures
+    from dmml.types import Batch
+
+Progress = Callable[[str, int, int], None]
+"""Called with (slide, encoded tiles, all tiles of the slide)"""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One patient's answer, and the folder that it was written to."""
+
+    folder: Path
+    answer: Answer
+    record: dict[str, Any]
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The answer in two lines."""
+        tiles = " + ".join(
+            f"{sum(slide['tiles'].get(str(m), 0) for slide in self.record['slides'])} tiles at {m}x"
+            for m in sorted(self.answer.by_magnification)
+        )
+        first = f"{self.record['patient']}: {slide_words.headline(self.answer, self.record['model'])}"
+        return first, f"  {slide_words.outlook(self.answer)}; {tiles}".replace("×", "x")
+
+
+class _Encoded:
+    """Encoded slides in memory, with the two methods through which a feature store is read."""
+
+    def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
+        self._slides = slides
+
+    def whole(self, slide_ids: Iterable[str]) -> list[str]:
+        return [slide for slide in slide_ids if slide in self._slides]
+
+    def read(self, slide_id: str, magnification: int) -> SlideFeatures | None:
+        return self._slides[slide_id].get(magnification)
+
+
+def predict_slides(
+    slides: Sequence[str | Path],
+    checkpoint: str | Path,
+    out: str | Path,
+    mpp: float | None = None,
+    weights: str | Path | None = None,
+    one_patient: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Progress | None = None,
+    done: Callable[[Predicted], None] | None = None,
+) -> list[Predicted]:
+    """Predict raw slides with a teacher or a student.
+
+    Args:
+        slides: Files, and folders that are searched for slides.
+        checkpoint: A checkpoint written by `dmml fit`.
+        out: Output folder. Each patient's answer goes to a subfolder named after the patient's (first) slide.
+        mpp: µm per pixel, used only for slides that do not state it.
+        weights: Local weights of the model's encoder.
+        one_patient: Whether all slides belong to one patient; otherwise each slide is a patient.
+        overwrite: Whether to replace existing answers.
+        command: The typed command, for the record.
+        progress: Called while a slide is encoded.
+        done: Called with every answer as soon as it is written.
+
+    Returns:
+        The answers in the order of the slides.
+
+    Raises:
+        InputError: An input cannot be used. If a slide has no tissue or cannot be decoded, the other patients are still
+            predicted first.
+    """
+    cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
+    model = load_model(checkpoint)
+    check_scales(cases, mpp, model.module.magnifications)
+    encoder = load_its_encoder(model, weights)
+    answers, failures = [], []
+    for case in cases:
+        try:
+            answers.append(_predict(case, model, encoder, mpp, command, progress))
+        except SlideError as error:
+            failures.append(str(error))
+            continue
+        if done:
+            done(answers[-1])
+    if failures:
+        others = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
+        written = f"; the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
+        raise InputError(f"{failures[0]}{others}{written}")
+    return answers
+
+
+def _predict(
+    case: Case, model: CheckpointModel, encoder: Encoder, mpp: float | None, command: str, progress: Progress | None
+) -> Predicted:
+    from dmml.experiment.predict_slide.maps import SlidePicture
+
+    encoded, pictures, sources = {}, [], []
+    for path in case.slides:
+        watch = None if progress is None else lambda n, total, name=path.stem: progress(name, n, total)
+        bags, thumbnail, attributes = tokens_of_slide(path, encoder, mpp, model.module.magnifications, progress=watch)
+        encoded[path.stem] = bags
+        pictures.append(SlidePicture(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
+        sources.append({"slide_id": path.stem, **attributes})
+    batch = _batch(case.name, encoded, model.module.magnifications)
+    answer, output = read_answer(model.module, batch)
+    record = _record(case, model, encoder, answer, sources, command)
+    _write(case.folder, answer, record, pictures, batch, output)
+    return Predicted(case.folder, answer, record)
+
+
+def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnifications: Sequence[int]) -> Batch:
+    """Collate one patient without RNA and outcome, joined and padded as in training."""
+    reader = PatientReader(_Encoded(slides), {patient: list(slides)}, magnifications, cache_gib=0)  # type: ignore[arg-type]
+    collate = Collate(magnifications, [patient], {}, torch.zeros(1, dtype=torch.bool), {})
+    return collate([reader.read(patient)])
+
+
+def _record(
+    case: Case, model: CheckpointModel, encoder: Encoder, answer: Answer, slides: list[dict[str, Any]], command: str
+) -> dict[str, Any]:
+    """Return the content of `prediction.json`."""
+    return {
+        "format": "dmml-prediction-1",
+        "patient": case.name,
+        "answer": [slide_words.headline(answer, model.identity), slide_words.outlook(answer)],
+        **plain(answer),
+        "notes": slide_words.notes(answer, slides, model.reads_rna),
+        "use": slide_words.RESEARCH_USE,
+        "slides": slides,
+        "model": model.identity,
+        "encoder": encoder.identity,
+        "command": command,
+        "created": now(),
+        "versions": {"dmml": __version__, "torch": torch.__version__},
+    }
+
+
+def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list, batch: Batch, output: Any) -> None:
+    """Write the answer's folder completely or not at all."""
+    from dmml.experiment.predict_slide.maps import tile_maps
+    from dmml.experiment.predict_slide.page import write_page
+    from dmml.experiment.predict_slide.pictures import outcome_picture, save_png
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        maps = tile_maps(pictures, batch, output, answer.tiles)
+        for each in maps:
+            (part / f"{each.name}.png").write_bytes(each.png())
+        outcome = outcome_picture(answer)
+        if outcome is not None:
+            save_png(outcome, part)
+        write_page(part / "report.html", answer, record, pictures, maps, outcome)
+        write_json(part / PREDICTION, record)
+        part.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Simulated slides: tissue, nuclei, stain, artefacts and files."""

@@ -1,0 +1,1 @@
+"""Which files are slides, and what is known of them before an extraction begins."""

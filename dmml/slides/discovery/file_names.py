@@ -1,0 +1,31 @@
+"""Checks whether file names can be slide ids, and prints any name in one line of UTF-8."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+from dmml.slides.wsi.mpp import SlideError
+from dmml.store.places import is_plain_name
+
+
+def in_one_line(path: str | Path) -> str:
+    """Return the path with control characters and bytes that are not UTF-8 written as escapes."""
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs") else sign
+        for sign in str(path)
+    )
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file whose name cannot be the id of a slide.
+
+    Raises:
+        SlideError: State `bad_name`.
+    """
+    if not is_plain_name(path.stem):
+        raise SlideError(
+            "bad_name",
+            f"{in_one_line(path)}: without its suffix the name is {path.stem!a}, which cannot be the id of a "
+            "slide; rename the file, without leading dot, backslash or control characters",
+        )

@@ -1,0 +1,132 @@
+"""A table of slides: which slides of the folders to use, and the µm per pixel of those that do not state it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dmml.cohort.id_columns import read_ids
+from dmml.cohort.id_matching import other_spelling
+from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
+from dmml.errors import InputError
+from dmml.slides.discovery.find import SUFFIXES
+from dmml.slides.wsi.mpp import GIVEN, HIGHEST, LISTED, LOWEST
+from dmml.slides.wsi.plain_image import PLAIN_SUFFIXES
+
+NAMES = ("slide_id", "slide", "filename", "file", "wsi")
+"""Columns that may name the slide, by file name with or without folder and suffix"""
+
+
+@dataclass
+class Selection:
+    """The files to use among those in the user's folders."""
+
+    slides: list[Path]
+    unscaled: list[Path]
+    """Plain images without a scale"""
+    missing: list[str] = field(default_factory=list)
+    """Names in the table without a matching file"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of a table; without a table, every slide is used."""
+
+    path: str = ""
+    mpp: dict[str, float | None] = field(default_factory=dict)
+    """{slide_id: µm per pixel, or None}"""
+
+    def select(self, slides: Sequence[Path], unscaled: Sequence[Path] = ()) -> Selection:
+        """Select the files that the table names.
+
+        Args:
+            slides: Slides, and plain images of known scale.
+            unscaled: Plain images whose µm per pixel is unknown.
+
+        Raises:
+            InputError: There are files, and the table names none of them.
+        """
+        if not self.path:
+            return Selection(list(slides), list(unscaled))
+        ours, without_scale = (
+            [path for path in paths if self._name(path.stem) in self.mpp] for paths in (slides, unscaled)
+        )
+        found = {self._name(path.stem) for path in (*ours, *without_scale)}
+        missing = [name for name in self.mpp if name not in found]
+        if not found and (files := [*slides, *unscaled]):
+            raise InputError(
+                f"--manifest {self.path}: none of the slides that the manifest names is there ({missing[0]!r} in the "
+                f"manifest, {files[0].stem!r} in the folder); name slides by their files"
+            )
+        return Selection(ours, without_scale, missing)
+
+    def _name(self, slide_id: str) -> str:
+        """Return the table's name of a slide: `1040.0` may be the slide `1040`."""
+        other = other_spelling(slide_id)
+        return other if slide_id not in self.mpp and other in self.mpp else slide_id
+
+    def mpp_of(self, slide_id: str, otherwise: float | None) -> float | None:
+        """µm per pixel of a slide from the table, or else the value given for all slides."""
+        return self.mpp.get(self._name(slide_id)) or otherwise
+
+    def mpp_from(self, slide_id: str) -> str:
+        """Source of the value of `mpp_of`: `mpp.LISTED` or `mpp.GIVEN`."""
+        return LISTED if self.mpp.get(self._name(slide_id)) else GIVEN
+
+
+def read_manifest(path: str | Path | None) -> Manifest:
+    """Read a table (CSV or TSV) with a column that names slides, and optionally a column `mpp`.
+
+    Raises:
+        InputError: The file or the column does not exist, there is no slide, or an mpp is one that no scan has.
+    """
+    if path is None:
+        return Manifest()
+    try:
+        return Manifest(str(path), _read(open_table(path)))
+    except InputError as error:
+        raise InputError(f"--manifest {error}") from error
+
+
+def _read(table: TextTable) -> dict[str, float | None]:
+    """Read {slide_id: µm per pixel, or None} from the table's rows."""
+    columns = {name.lower(): name for name in table.columns}
+    name = next((columns[n] for n in NAMES if n in columns), None)
+    if name is None:
+        raise InputError(f"{table.path}: no column {' or '.join(NAMES)} among {', '.join(table.columns)}")
+    wanted = [require_column(table, column, "manifest") for column in (name, columns.get("mpp")) if column]
+    rows = read_rows(table, wanted).dropna(subset=[name])
+    names = read_ids(table, rows[name], patients=False)
+    texts = rows[wanted[1]] if len(wanted) > 1 else [None] * len(rows)
+    mpp: dict[str, float | None] = {}
+    for index, slide, text in zip(rows.index, names, texts, strict=True):
+        where, stem = f"{table.path}, line {table.line_of(index)}", _stem(slide)
+        value = None if text is None else _mpp(where, text)
+        if stem in mpp and not _same(mpp[stem], value):
+            raise InputError(f"{where}: {stem} has mpp {text} here and {mpp[stem]:g} above; leave one of the rows")
+        mpp[stem] = value if mpp.get(stem) is None else mpp[stem]
+    if not mpp:
+        raise InputError(f"{table.path}: names no slide; write one a row under {name}")
+    return mpp
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    """Whether two rows of a slide agree; a row without a value agrees with any other."""
+    return one is None or other is None or math.isclose(one, other)
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    return path.stem if path.suffix.lower() in (*SUFFIXES, *PLAIN_SUFFIXES) else path.name
+
+
+def _mpp(where: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{where}: mpp {text!r} {no_number(text)}; leave it empty if unknown") from None
+    if not LOWEST <= value <= HIGHEST:
+        raise InputError(f"{where}: mpp {text} is no µm per pixel in {LOWEST}–{HIGHEST}; leave it empty if unknown")
+    return value

@@ -1,0 +1,1 @@
+"""Tile encoders: names, construction and weights."""

@@ -1,0 +1,1 @@
+"""Extraction of features from many slides into one store."""

@@ -1,0 +1,1 @@
+"""Import of tile features that other tools made."""

@@ -1,0 +1,146 @@
+"""Decides where the tiles of a slide lie, from its tissue and the grid over it, and collects the slide's attributes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dmml.errors import InputError
+from dmml.slides.discovery.file_identity import fingerprint
+from dmml.slides.tiling.grid import (
+    DEFAULT_TISSUE,
+    JUDGED_AT,
+    LEAST_TISSUE,
+    Tiles,
+    lay_tiles,
+    pixel_um,
+    tile_um,
+    tissue_share,
+)
+from dmml.slides.wsi.mpp import GIVEN, SlideError
+from dmml.slides.wsi.reader import Slide
+
+THUMBNAIL_PX = 512
+MASK_PX = 256
+_BLACK = 32
+"""Brightness that almost no pixel of a black picture reaches"""
+_GREY = 3
+"""Largest difference between the channels of a grey picture after JPEG compression, in grey levels"""
+_CONTRAST = 30
+"""Difference between dark and bright, in grey levels, from which a picture shows more than glass"""
+
+
+@dataclass(frozen=True)
+class SlideRequest:
+    """A slide to encode, with all settings that a reading process needs."""
+
+    path: Path
+    magnifications: tuple[int, ...]
+    mpp: float | None = None
+    """µm per pixel from the user, used only if the slide does not state it"""
+    least_tissue: float = LEAST_TISSUE
+    tissue: str = DEFAULT_TISSUE
+    """Name of the method that finds tissue"""
+    mpp_from: str = GIVEN
+    """Where the user specified `mpp`"""
+
+
+@dataclass
+class Layout:
+    """Positions of the tiles of a slide, determined before any tile is read."""
+
+    tiles: dict[int, Tiles]
+    thumbnail: np.ndarray
+    """(H, W, 3) uint8, long side at most 512 px"""
+    mask: np.ndarray
+    """(H, W) uint8, 255 = tissue, long side at most 256 px"""
+    attributes: dict[str, Any]
+    """Attributes of the slide that the store keeps"""
+
+
+def lay_out(slide: Slide, request: SlideRequest) -> Layout:
+    """Find the tissue of a slide and lay tiles on it.
+
+    Raises:
+        SlideError: No tile holds tissue (state `no_tissue`), or the method that finds tissue failed (`tissue_failed`).
+    """
+    from dmml.slides.tiling.tissue import (  # imports scipy, which a mere check of a file does not need
+        find_tissue,
+        mask_scale,
+    )
+
+    judged_at = max(JUDGED_AT, *request.magnifications)
+    scale = mask_scale(slide.size_um, tile_um(judged_at))
+    picture = slide.overview(scale)
+    unreadable = round(slide.unreadable_um2 / 1e6, 4)
+    try:
+        mask, findings = find_tissue(request.tissue, picture, scale)
+    except InputError as error:
+        raise SlideError("tissue_failed", f"{slide.path}: {error}") from error
+    if unreadable:
+        findings["unreadable"] = unreadable  # recorded, since these white areas get no tiles and nobody would notice
+    share = tissue_share(mask, scale, tile_um(judged_at), slide.size_um)
+    tiles = lay_tiles(share, judged_at, request.magnifications, request.least_tissue)
+    if not len(tiles[max(request.magnifications)]):
+        reason = f"none of {share.size} {judged_at}x tiles holds {request.least_tissue:.0%} tissue"
+        if not share.size:
+            reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {judged_at}x tile"
+        if unreadable:
+            reason += f", and {unreadable:.2f} mm² cannot be decoded"
+        remedy = _colourless(picture) or f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"
+        raise SlideError("no_tissue", f"{slide.path}: {reason}; {remedy}")
+    thumbnail, mpp = _thumbnail(slide, picture, scale)
+    slide.compare_levels([pixel_um(magnification) for magnification in request.magnifications])
+    attributes = {
+        "source": slide.path.name,
+        **fingerprint(slide.path),
+        "dimensions": list(slide.dimensions),
+        "mpp": slide.mpp,
+        "mpp_source": request.mpp_from if slide.mpp_source == GIVEN else slide.mpp_source,
+        "reader": slide.reader,
+        **({"notes": slide.notes} if slide.notes else {}),
+        "tile_um": {str(m): tile_um(m) for m in tiles},
+        "tile_level0_px": {str(m): tile_um(m) / slide.mpp for m in tiles},
+        "thumbnail_mpp": mpp,
+        "tissue_mm2": round(float(mask.sum()) * scale**2 / 1e6, 4),
+        "findings": findings,
+    }
+    return Layout(tiles, thumbnail, _small_mask(mask), attributes)
+
+
+def _colourless(picture: np.ndarray) -> str:
+    """Advice about a slide without any stain, such as a single channel of several; empty for other slides."""
+    low, high = np.quantile(picture.max(axis=2), (0.05, 0.95))
+    if high < _BLACK:
+        return "it is black throughout, as 16-bit pixels are that use few of their bits: convert it to 8 bits a channel"
+    if high - low > _CONTRAST and int(np.ptp(picture, axis=2).max(initial=0)) <= _GREY:
+        return "it shows shades of grey alone, and tissue is found by its colours: give an image in colour"
+    return ""
+
+
+def _small_mask(mask: np.ndarray) -> np.ndarray:
+    scale = min(1.0, MASK_PX / max(mask.shape))
+    size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
+
+
+def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[np.ndarray, float]:
+    """Return a picture of at most 512 px a side, and its µm/px; a small slide is read again at a finer scale."""
+    longest = max(slide.size_um)
+    mpp = max(longest / THUMBNAIL_PX, slide.mpp)
+    if mpp < picture_mpp:
+        return slide.overview(mpp, from_finest=False), mpp
+    width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in slide.size_um)
+    box = (
+        0.0,
+        0.0,
+        min(width * mpp / picture_mpp, picture.shape[1]),
+        min(height * mpp / picture_mpp, picture.shape[0]),
+    )
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX, box=box)
+    return np.asarray(image), mpp

@@ -1,0 +1,256 @@
+"""Opens a slide and reads it in µm, so that no other module deals with levels, downsamples or objective powers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dmml.errors import reason_of
+from dmml.slides.tiling.grid import pixel_um
+from dmml.slides.wsi.levels import Levels
+from dmml.slides.wsi.mpp import SlideError, check_given
+from dmml.slides.wsi.opening import open_slide
+
+COARSEST = 1.25
+"""A slide is refused if its pixels are more than this many times larger than wanted: unscanned detail is not made up"""
+SMALL_PIXELS = 64_000_000
+"""Slides of up to this many pixels are decoded completely at their finest level to find tissue, in 1 or 2 seconds"""
+_TOLERANCE = 1.01
+_WHOLE = 1e-3
+"""Fraction of a pixel by which a coordinate may deviate from a whole pixel and still be read as one"""
+_BLOCK, _SMALLEST_BLOCK = 2048, 128
+MOST_UNREADABLE = 0.2
+"""Largest share of a slide that may fail to decode; beyond it the slide is refused"""
+
+
+class Slide:
+    """A slide that is read in µm. Usable as a context manager; only one thread at a time may call `read`.
+
+    Args:
+        path: Any file that OpenSlide reads, any TIFF, or a plain image if `mpp` is given. In a TIFF without a vendor's
+            metadata, the largest tiled page is the slide, even if other pages precede it.
+        mpp: µm per pixel, used only if the slide does not state it.
+
+    Attributes:
+        dimensions: (width, height) in pixels of the finest level.
+        mpp: µm per pixel of the finest level.
+        mpp_source: Property from which `mpp` was read.
+        reader: `openslide:<vendor>`, `tiff:page <n>` if OpenSlide would read another page, or `pillow`.
+        unreadable_um2: Area of the last `overview` that could not be decoded, µm².
+
+    Raises:
+        SlideError: The file is missing, cannot be opened, has no µm per pixel, or its pixels are not square.
+    """
+
+    def __init__(self, path: str | Path, mpp: float | None = None):
+        self.path, self.unreadable_um2 = Path(path), 0.0
+        if mpp is not None:
+            check_given(mpp)
+        if not self.path.exists():
+            raise SlideError("missing", f"{self.path}: no such file; check the path")
+        opened = open_slide(self.path, mpp)
+        self._handle, self.reader = opened.handle, opened.reader
+        try:
+            scale = opened.scale(self.path, mpp)
+        except SlideError:
+            self.close()
+            raise
+        self.mpp, self.mpp_source = scale.mpp, scale.source
+        self.dimensions: tuple[int, int] = self._handle.dimensions
+        self._page_notes, self._series = opened.notes, opened.properties.get("dicom.SeriesInstanceUID")
+        self._levels = Levels(self._handle.level_dimensions, self._level_pixels, opened.whole_fractions)
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height, µm."""
+        return self.dimensions[0] * self.mpp, self.dimensions[1] * self.mpp
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the user: which page was read, and which levels have been rejected so far."""
+        return [*self._page_notes, *self._levels.notes]
+
+    @property
+    def series(self) -> str | None:
+        """Id of the DICOM series, any file of which opens the same slide; None for other formats."""
+        return self._series
+
+    def check_scale(self, magnifications: Sequence[int]) -> None:
+        """Refuse a slide that was scanned too coarsely for the finest magnification.
+
+        Raises:
+            SlideError: State `too_coarse`.
+        """
+        finest = max(magnifications)
+        if self.mpp > COARSEST * pixel_um(finest):
+            usable = [m for m in (5, 10, 20) if self.mpp <= COARSEST * pixel_um(m)]
+            hint = f"--magnifications {usable[-1]}" if usable else "a finer scan"
+            raise SlideError(
+                "too_coarse",
+                f"{self.path}: scanned at {self.mpp:.3g} µm/px, too coarse for {finest}x ({pixel_um(finest):g} µm/px); use {hint}",
+            )
+
+    def read(self, x_um: float, y_um: float, width: int, height: int, mpp: float) -> np.ndarray:
+        """Read a rectangle, area-resampled from the coarsest level that is at least as fine as wanted.
+
+        Args:
+            x_um: Left edge, µm from the slide's origin; it need not fall on a whole pixel.
+            y_um: Upper edge, likewise.
+            width: Width of the result, pixels.
+            height: Height of the result, pixels.
+            mpp: µm per pixel of the result.
+
+        Returns:
+            (height, width, 3) uint8; everything outside the slide is white.
+
+        Raises:
+            SlideError: This part of the file cannot be decoded (state `unreadable`).
+        """
+        return self._read(x_um, y_um, width, height, mpp, *self._level(mpp))
+
+    def _read(
+        self, x_um: float, y_um: float, width: int, height: int, mpp: float, level: int, step: float
+    ) -> np.ndarray:
+        """Do what `read` does, from the given level, which has `step` µm per pixel."""
+        box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
+        if self._is_whole(level, box, width, height):
+            return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
+        # Area means by a power of two, on the grid that a level of the pyramid would have, so that a slide gives the
+        # same pixels whether or not it has such a level. The filter does the rest, which is below a factor of two.
+        factor = 2 ** max(0, int(math.log2(mpp / step) + _WHOLE))
+        margin = math.ceil(2 * mpp / step / factor) + 1  # the filter also uses pixels outside the box
+        left, top = ((math.floor(value / factor) - margin) * factor for value in box[:2])
+        right, bottom = ((math.ceil(value / factor) + margin) * factor for value in box[2:])
+        region, (left, top) = self._region(level, left, top, right - left, bottom - top)
+        box = [(value - corner) / factor for value, corner in zip(box, (left, top, left, top), strict=True)]
+        return np.asarray(region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=tuple(box)))
+
+    def overview(self, mpp: float, from_finest: bool = True) -> np.ndarray:
+        """Read the whole slide at a coarse scale, block by block so that a missing pyramid does not cost memory.
+
+        Parts that cannot be decoded stay white and count in `unreadable_um2`. A small slide is read from its finest
+        level, so that its tissue and its tiles do not depend on how the other levels were made and compressed. On a
+        large slide this would take minutes, so its coarsest sound level is read, which also replaces parts of a small
+        slide whose finest level is damaged.
+
+        Args:
+            mpp: µm per pixel of the result.
+            from_finest: Whether to read a small slide from its finest level; for a picture that is only looked at, the
+                coarsest sound level is good enough and takes a fraction of the time.
+
+        Returns:
+            (H, W, 3) uint8 with H = ceil(height in µm / mpp), and W likewise.
+
+        Raises:
+            SlideError: More than a fifth of the slide cannot be decoded.
+        """
+        width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
+        coarse = self._level(mpp)
+        level, step = (0, self.mpp) if from_finest and math.prod(self.dimensions) <= SMALL_PIXELS else coarse
+        side = max(1, int(_BLOCK * step / mpp))
+        picture = np.full((height, width, 3), 255, np.uint8)
+        blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]
+        lost = 0
+        while blocks:
+            left, top, side = blocks.pop()
+            h, w = min(side, height - top), min(side, width - left)
+            if h <= 0 or w <= 0:
+                continue
+            try:
+                picture[top : top + h, left : left + w] = self._read(left * mpp, top * mpp, w, h, mpp, level, step)
+            except SlideError:
+                half = side // 2
+                if half * mpp / step >= _SMALLEST_BLOCK:
+                    half = -(-side // 2)
+                    blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
+                elif (instead := self._read_instead(left, top, w, h, mpp, level, coarse)) is not None:
+                    picture[top : top + h, left : left + w] = instead
+                else:
+                    lost += h * w
+                    if lost > MOST_UNREADABLE * width * height:
+                        raise
+        self.unreadable_um2 = lost * mpp**2
+        return picture
+
+    def _read_instead(
+        self, left: int, top: int, width: int, height: int, mpp: float, failed: int, coarse: tuple[int, float]
+    ) -> np.ndarray | None:
+        """Read a block of an overview from the coarse level; None if that level is the one that failed or fails too."""
+        if coarse[0] == failed:
+            return None
+        try:
+            return self._read(left * mpp, top * mpp, width, height, mpp, *coarse)
+        except SlideError:
+            return None
+
+    def _level(self, mpp: float) -> tuple[int, float]:
+        """Return the coarsest sound level that is at least as fine as `mpp`, else the finest level, and its µm/px."""
+        level, ratio = self._levels.coarsest(mpp * _TOLERANCE / self.mpp)
+        return level, self.mpp * ratio
+
+    def compare_levels(self, scales: Sequence[float]) -> None:
+        """Check now the levels that `read` would use at these µm per pixel; `notes` then lists the rejected ones."""
+        for mpp in scales:
+            self._level(mpp)
+
+    def _level_pixels(self, level: int, left: int, top: int, width: int, height: int) -> Image.Image:
+        return self._region(level, left, top, width, height)[0]
+
+    def _is_whole(self, level: int, box: list[float], width: int, height: int) -> bool:
+        """Whether a box covers whole pixels of a level one to one, so that it needs no resampling."""
+        left, top = round(box[0]), round(box[1])
+        whole = (left, top, left + width, top + height)
+        ratio = self._handle.level_downsamples[level]
+        return all(abs(a - b) < _WHOLE for a, b in zip(box, whole, strict=True)) and all(
+            abs(round(corner * ratio) / ratio - corner) < _WHOLE for corner in (left, top)
+        )
+
+    def _region(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> tuple[Image.Image, tuple[float, float]]:
+        """Read pixels of a level, laid on white.
+
+        Returns:
+            The picture, and the position of its corner in pixels of the level, which may differ from (left, top) by a
+            fraction of a pixel.
+        """
+        across, down = self._handle.level_dimensions[level]
+        # OpenSlide shifts regions that begin before the slide's origin by up to a pixel, so that part is clipped off.
+        x, y = max(left, 0), max(top, 0)
+        inside = (min(left + width, across) - x, min(top + height, down) - y)
+        if min(inside) <= 0:
+            return Image.new("RGB", (width, height), "white"), (left, top)
+        # The corner is given in pixels of level 0 and divided by OpenSlide's own downsample: rounding it shifts a
+        # coarse level by a fraction of its pixel, so the caller needs the position that was really read.
+        ratio = self._handle.level_downsamples[level]
+        corner = (round(x * ratio), round(y * ratio))
+        try:
+            region = self._handle.read_region(corner, level, inside)
+        except Exception as error:
+            # After an error, OpenSlide answers every later call with the same error; only a new handle can read on.
+            self._handle.close()
+            self._handle = open_slide(self.path, self.mpp).handle
+            raise SlideError(
+                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch it again"
+            ) from error
+        place = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
+        opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
+        if opaque and inside == (width, height):
+            return region.convert("RGB"), place
+        white = Image.new("RGB", (width, height), "white")
+        white.paste(region, (x - left, y - top), mask=None if opaque else region.getchannel("A"))
+        return white, place

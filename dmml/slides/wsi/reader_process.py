@@ -1,0 +1,118 @@
+"""A process that reads slides, and the object in the main process that sends it requests.
+
+It is a separate program instead of a `multiprocessing` process, which would run the user's script again in each one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing.connection import Connection, Pipe
+from typing import TYPE_CHECKING, Any
+
+from dmml.errors import reason_of
+from dmml.slides.wsi.mpp import SlideError
+
+if TYPE_CHECKING:
+    from dmml.slides.tiling.layout import SlideRequest
+
+_END_S = 5.0
+"""Seconds within which a killed process is gone, unless it hangs in the kernel"""
+
+
+class NoAnswer(Exception):
+    """The process did not answer; `state` is the keyword for the reason."""
+
+    def __init__(self, state: str, text: str):
+        super().__init__(text)
+        self.state = state
+
+
+class ReaderProcess:
+    """A `SlideSource` in a separate process.
+
+    Raises:
+        OSError: No process can be started.
+    """
+
+    def __init__(self):
+        # The process must find the same modules in the same order, and none of the working folder before them (-P).
+        path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+        self._pipe, other = Pipe()
+        with other:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__, str(other.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+                env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path},
+            )
+
+    def ask(self, call: str, request: SlideRequest, arguments: tuple, patience: float) -> Any:
+        """Return what `SlideSource.<call>(request, …)` returns.
+
+        Args:
+            call: Name of the method.
+            request: The slide.
+            arguments: Further arguments of the method.
+            patience: Seconds to wait.
+
+        Raises:
+            SlideError: The slide cannot be used.
+            NoAnswer: The process died or did not answer; it has been ended.
+        """
+        try:
+            self._pipe.send((call, request, arguments))
+            if not self._pipe.poll(patience):
+                self.close()
+                raise NoAnswer("no_answer", f"did not answer for {patience:.0f} s")
+            kind, value = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._wait()  # lets a dying process end by itself, so that the exit code is not that of the kill
+            self.close()
+            raise NoAnswer("reader_died", f"died (exit code {self.process.returncode})") from error
+        if kind == "refused":
+            raise SlideError(*value)
+        if kind == "failed":
+            raise SlideError("unreadable", f"{request.path}: {value}")
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self._wait()  # times out if the process hangs in the kernel, as on a mount that does not answer
+        self._pipe.close()
+
+    def _wait(self) -> None:
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return
+
+
+def _serve(pipe: Connection) -> None:
+    """Answer requests until the main process is gone."""
+    from dmml.slides.tiling.tile_reading import SlideSource
+
+    source = SlideSource()
+    while True:
+        try:
+            call, request, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = ("done", getattr(source, call)(request, *arguments))
+        except SlideError as error:
+            answer = ("refused", (error.state, str(error)))
+        except Exception as error:  # whatever a decoder raises concerns only this slide; the next one is still read
+            answer = ("failed", reason_of(error))
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what an interruption means
+    _serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,157 @@
+"""Reads the tiles of any page of a TIFF, for slides that are not on the page where OpenSlide expects them."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from dmml.slides.wsi.levels import ratio_of
+from dmml.slides.wsi.plain_image import PLAIN_LIMIT, on_white
+from dmml.slides.wsi.tiff_pages import Page
+
+_HOW_PIXELS_ARE_STORED = (258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 347, 529, 530, 532)
+"""Tags that are needed to decode a tile: bits, compression, colours, planes, predictor, tables"""
+_COMPRESSION, _SAMPLES, _PLANES, _WIDTH, _HEIGHT = 259, 277, 284, 322, 323
+_OFFSETS, _SIZES = 324, 325
+_BITS, _SAMPLE_FORMAT = 258, 339
+_BY_LIBTIFF = (1, 5, 7, 8, 32773, 32946, 50000)
+"""None, LZW, JPEG, deflate (two numbers), PackBits, Zstandard"""
+_JPEG_2000_YCBCR, _JPEG_2000 = 33003, (33003, 33005, 34712)
+_CACHED_BYTES = 32 * 2**20
+
+
+class TiffPageReader:
+    """A page of a TIFF and its smaller versions, with the few methods of OpenSlide that `Slide` needs.
+
+    Args:
+        path: The TIFF.
+        slide: The page of the slide, which is tiled.
+        pages: All pages; tiled ones that are marked as reduced become levels, from large to small.
+
+    Raises:
+        ValueError: The file ends before the page's data, or the page is stored in a way that cannot be read.
+    """
+
+    def __init__(self, path: Path, slide: Page, pages: Sequence[Page]):
+        smaller = [page for page in pages if page.is_tiled and page.is_reduced and page.pixels < slide.pixels]
+        self._levels = [_Tiled(page) for page in (slide, *sorted(smaller, key=lambda page: -page.pixels))]
+        self._levels[0].check(path)
+        self._file = open(path, "rb")
+        self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
+        self.dimensions = slide.size
+        self.level_dimensions = tuple(level.size for level in self._levels)
+        self.level_downsamples = tuple(
+            ratio_of(slide.size, size) or slide.size[0] / size[0] for size in self.level_dimensions
+        )
+
+    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        """Return RGB pixels of a level; `location` is in pixels of the finest one. Unscanned areas are white."""
+        left, top = (round(corner / self.level_downsamples[level]) for corner in location)
+        picture = Image.new("RGB", size, "white")
+        tiled = self._levels[level]
+        for row in range(top // tiled.tile[1], math.ceil((top + size[1]) / tiled.tile[1])):
+            for column in range(left // tiled.tile[0], math.ceil((left + size[0]) / tiled.tile[0])):
+                if (tile := self._tile(level, column, row)) is not None:
+                    picture.paste(tile, (column * tiled.tile[0] - left, row * tiled.tile[1] - top))
+        return picture
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._cache.clear()
+
+    def _tile(self, level: int, column: int, row: int) -> Image.Image | None:
+        tiled = self._levels[level]
+        if not (0 <= column < tiled.grid[0] and 0 <= row < tiled.grid[1]):
+            return None
+        index = row * tiled.grid[0] + column
+        if (level, index) not in self._cache:
+            pieces = tiled.pieces(self._file, index)
+            if pieces is None:
+                return None
+            self._cache[level, index] = tiled.decode(pieces)
+            while len(self._cache) * tiled.tile[0] * tiled.tile[1] * 3 > _CACHED_BYTES and len(self._cache) > 1:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end((level, index))
+        return self._cache[level, index]
+
+
+class _Tiled:
+    """The arrangement of tiles of one page, and the decoding of each."""
+
+    def __init__(self, page: Page):
+        tags = page.tags
+        self.page, self.size = page, page.size
+        self.tile = (int(tags[_WIDTH]), int(tags[_HEIGHT]))
+        if min(self.tile) < 1 or math.prod(self.tile) > PLAIN_LIMIT:
+            raise ValueError(f"{page} has tiles of {self.tile[0]} × {self.tile[1]} px")
+        self.grid = tuple(math.ceil(side / tile) for side, tile in zip(self.size, self.tile, strict=True))
+        self._channels = int(tags.get(_SAMPLES, 1))
+        self._planes = self._channels if tags.get(_PLANES) == 2 else 1
+        self._where, self._length = (np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _SIZES))
+        self._compression = int(tags.get(_COMPRESSION, 1))
+
+    def check(self, path: Path) -> None:
+        """Refuse a page that cannot be read at all.
+
+        Raises:
+            ValueError: The message states the reason.
+        """
+        if self._compression not in (*_BY_LIBTIFF, *_JPEG_2000):
+            raise ValueError(f"it is compressed by TIFF method {self._compression}, which is not supported")
+        bits = np.atleast_1d(self.page.tags.get(_BITS, 1))
+        if not set(bits.tolist()) <= {1, 8, 16} or 3 in np.atleast_1d(self.page.tags.get(_SAMPLE_FORMAT, 1)):
+            raise ValueError(f"it has {bits[0]} bits a channel, and 8 or 16 bits of whole numbers can be read")
+        if self._channels not in (1, 3, 4):
+            raise ValueError(f"it has {self._channels} channels, and a slide has red, green and blue")
+        wanted = math.prod(self.grid) * self._planes
+        if not len(self._where) == len(self._length) == wanted:
+            raise ValueError(f"it lists {len(self._where)} tiles instead of {wanted}")
+        if int((self._where + self._length).max(initial=0)) > path.stat().st_size:
+            raise ValueError("it ends before its data")
+
+    def pieces(self, file: io.BufferedReader, index: int) -> list[bytes] | None:
+        """Read the compressed bytes of a tile, one piece per plane; None if the file leaves the tile out."""
+        numbers = range(index, index + self._planes * math.prod(self.grid), math.prod(self.grid))
+        if not all(self._length[number] for number in numbers):
+            return None
+        pieces = []
+        for number in numbers:
+            file.seek(int(self._where[number]))
+            pieces.append(file.read(int(self._length[number])))
+        return pieces
+
+    def decode(self, pieces: list[bytes]) -> Image.Image:
+        """Decode a whole tile to RGB; the caller crops it at the edge of the page."""
+        if self._compression in _JPEG_2000:
+            picture = Image.open(io.BytesIO(pieces[0]))
+            if self._compression == _JPEG_2000_YCBCR:
+                picture = Image.merge("YCbCr", picture.split()[:3])
+            return picture.convert("RGB")
+        return on_white(Image.open(io.BytesIO(self._as_tiff(pieces))))
+
+    def _as_tiff(self, pieces: list[bytes]) -> bytes:
+        """Wrap this one tile in a TIFF, which Pillow decodes with libtiff whatever the compression."""
+        order = self.page.header[:2]
+        tags = ImageFileDirectory_v2(order + (b"*\0" if order == b"II" else b"\0*") + bytes(4))
+        for tag in _HOW_PIXELS_ARE_STORED:
+            if tag in self.page.tags:
+                tags.tagtype[tag] = self.page.tags.tagtype[tag]
+                tags[tag] = self.page.tags[tag]
+        tags[256], tags[257] = tags[_WIDTH], tags[_HEIGHT] = self.tile
+        tags.tagtype[_OFFSETS] = tags.tagtype[_SIZES] = 4
+        tags[_SIZES] = tuple(len(piece) for piece in pieces)
+        tags[_OFFSETS] = (0,) * len(pieces)
+        start = 8 + len(tags.tobytes(8))
+        ends = np.cumsum([start, *(len(piece) for piece in pieces)])
+        tags[_OFFSETS] = tuple(int(end) for end in ends[:-1])
+        header = order + struct.pack("<HL" if order == b"II" else ">HL", 42, 8)
+        return b"".join((header, tags.tobytes(8), *pieces))

@@ -1,0 +1,1 @@
+"""Checkpoints that are read without trusting them."""
