@@ -95,6 +95,13 @@ class Task:
         """Training loss of each patient, 0 where the outcome is not observed. (B, C) → (B,)."""
         raise NotImplementedError
 
+    def loss_on_backbone(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Training loss of logits that add to a calibrated backbone's. (B, C) → (B,).
+
+        It must not pull the logits away from the levels that `calibrate` has set.
+        """
+        return self.loss(logits, target)
+
     def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """Log-likelihood of each observed outcome, a proper score; 0 where none is observed. (B, C) → (B,)."""
         raise NotImplementedError

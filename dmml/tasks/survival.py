@@ -160,12 +160,26 @@ class Survival(Task):
 
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """Negative discrete-time log-likelihood; with "cox", plus each event's negative log partial likelihood."""
-        loss = self._nll(logits, target, self.alpha)
-        if self.likelihood == "cox":
-            loss = loss + cox_partial_nll(
-                log_cumulative_hazard(logits), *(target[name] for name in ("time", "event", "observed"))
-            )
-        return loss
+        return self._with_partial(self._nll(logits, target, self.alpha), logits, target)
+
+    def _with_partial(self, loss: Tensor, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Add the partial negative log-likelihood of each event within the batch if the likelihood is "cox"."""
+        if self.likelihood != "cox":
+            return loss
+        partial = cox_partial_nll(
+            log_cumulative_hazard(logits), *(target[name] for name in ("time", "event", "observed"))
+        )
+        return loss + partial
+
+    def loss_on_backbone(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """Training loss by the likelihood that calibrated the backbone; with `alpha` it is `loss`.
+
+        The likelihood of the intervals alone has its optimum at other hazards of a wide last interval. A deep part trained by
+        it would first undo the calibration, and so would never be better than the backbone alone.
+        """
+        if self.alpha:
+            return self.loss(logits, target)
+        return self._with_partial(-self.calibration_log_likelihood(logits, target), logits, target)
 
     def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """See `Task`."""

@@ -103,3 +103,21 @@ def test_divergence_is_of_hazards_not_of_classes():
     task, logits = Survival(), torch.randn(5, 4)
     assert task.divergence(logits + 3, logits, 2.0).mean() > 0.1, "a softmax would not see a shift of all hazards"
     assert task.context()["task"] == "survival"
+
+
+def test_the_loss_on_a_backbone_leaves_calibrated_levels_where_they_are():
+    rng = np.random.default_rng(6)
+    time, censored = rng.exponential(500, 600), rng.uniform(0, 3000, 600)
+    task = Survival(n_intervals=3, edges=[100.0, 500.0], end=9000.0)
+    target = task.encode({"time": np.minimum(time, censored), "event": (time < censored).astype(float)})
+    bias, _ = task.calibrate(np.zeros((600, 1)), target)
+
+    def pull(loss):
+        logits = torch.tensor(bias).requires_grad_(True)
+        loss(logits.expand(600, 3), target).mean().backward()
+        return logits.grad.abs().max().item()
+
+    assert pull(task.loss_on_backbone) < 1e-3
+    assert pull(task.loss) > 0.02
+    weighted = Survival(n_intervals=3, edges=[100.0, 500.0], end=9000.0, alpha=0.5)
+    assert pull(weighted.loss_on_backbone) == pull(weighted.loss)

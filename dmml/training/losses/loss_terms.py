@@ -19,7 +19,7 @@ from dmml.types import SUBSPACES, Batch, LossTerms, SubspaceOutput
 CONSISTENCIES = ("expression", "attention", "batch")
 
 
-def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tensor) -> Tensor:
+def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tensor, on_backbone: bool = False) -> Tensor:
     """Mean loss over observed patients, each averaged over the magnifications at which the patient has tokens.
 
     A patient without tokens is averaged over all magnifications.
@@ -29,13 +29,13 @@ def task_loss(task: Task, output: SubspaceOutput, batch: Batch, available: Tenso
         output: Model output for the batch.
         batch: Batch with targets.
         available: (M, B) bool, whether a patient has tokens at a magnification.
+        on_backbone: Whether the logits contain those of a calibrated backbone; see `Task.loss_on_backbone`.
 
     Departs from the released code, which sums over slides: here every patient has the same weight within a batch.
     """
     use = (available | ~available.any(0, keepdim=True)).float()
-    loss = torch.stack(
-        [task.loss(logits, batch.target) for logits in output.logits_by_magnification.values()]
-    )  # (M, B)
+    loss_of = task.loss_on_backbone if on_backbone else task.loss
+    loss = torch.stack([loss_of(logits, batch.target) for logits in output.logits_by_magnification.values()])  # (M, B)
     by_patient = (loss * use).sum(0) / use.sum(0)
     return by_patient.sum() / batch.target["observed"].sum().clamp_min(1)
 
@@ -101,7 +101,7 @@ def weighted_terms(model: Any, batch: Batch, output: SubspaceOutput, available: 
         output: Model output for the batch.
         available: (M, B) bool, whether a patient has tokens at a magnification.
     """
-    parts = {"task": task_loss(model.task, output, batch, available)}
+    parts = {"task": task_loss(model.task, output, batch, available, model.has_backbone)}
     weights = {"task": 1.0}
     if model.consistency_weight and len(model.magnifications) > 1:
         parts["consistency"] = consistency_loss(model.consistency, output, batch, available)
