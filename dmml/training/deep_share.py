@@ -35,13 +35,13 @@ class ShareScores:
         """Return the index of the share with the best mean if its gain passes the t test, else 0.
 
         Args:
-            guard: Other scores of the same shares. If the best share is worse than share 0 by more than one standard
-                error in these scores, 0 is returned.
+            guard: Other scores of the same shares. If the best share is worse than share 0 by these scores, the choice is
+                share 0: with RNA that slides do not show, agreement with a teacher can rise while predictions get worse.
         """
         best = int(self.gain.argmax()) if self.n >= 2 else 0
         if self.n < 2 or not self.gain[best] > t.ppf(CONFIDENCE, self.n - 1) * self.error[best]:
             return 0
-        return 0 if guard is not None and guard.gain[best] < -guard.error[best] else best
+        return 0 if guard is not None and guard.gain[best] < 0 else best
 
 
 class ShareSums:

@@ -74,5 +74,5 @@ def test_a_share_that_is_better_by_one_measure_and_worse_by_the_guard_is_not_tak
         return ShareScores(gain, gain, torch.full_like(gain, error), 20)
 
     assert scores(1.0, 0.1).choose() == len(SHARES) - 1
-    assert scores(1.0, 0.1).choose(guard=scores(-0.05, 0.1)) == len(SHARES) - 1
-    assert scores(1.0, 0.1).choose(guard=scores(-0.2, 0.1)) == 0
+    assert scores(1.0, 0.1).choose(guard=scores(0.05, 0.1)) == len(SHARES) - 1
+    assert scores(1.0, 0.1).choose(guard=scores(-0.05, 0.1)) == 0
