@@ -40,15 +40,22 @@ def folds(n):
     return [np.arange(n) % 5 == k for k in range(5)]
 
 
-def fitted(simulated):
-    """Outcome model of the first patients, and the design of all patients' slides."""
+def fitted(simulated, statistic="contrasts", known=None):
+    """Outcome model of the first patients, and the design of all patients' slides.
+
+    Args:
+        simulated: What `patients` returned.
+        statistic: Name under which the slides' columns are given.
+        known: (N_TRAIN,) bool, whether a patient has RNA; None = all have.
+    """
     train = {name: values[:N_TRAIN] for name, values in simulated.items()}
     gene_block, gene_design = block_design(train["genes"])
     slide_block, slide_design = block_design(train["slides"])
     everyone = np.ones(N_TRAIN, bool)
-    genes = GeneDesigns({"tumor": gene_block}, {"tumor": gene_design})
+    known = everyone if known is None else known
+    genes = GeneDesigns({"tumor": gene_block}, {"tumor": np.where(known[:, None], gene_design, 0)})
     likelihood = CoxLikelihood(train["time"], train["event"])
-    data = OutcomeData(likelihood, everyone, everyone, everyone, genes, {"contrasts": slide_design})
+    data = OutcomeData(likelihood, everyone, known, everyone, genes, {statistic: slide_design})
     outcome = fit_outcome(data, folds(N_TRAIN))
     all_slides = slide_block.design(simulated["slides"], np.ones(simulated["slides"].shape, bool))
     return outcome, all_slides
@@ -80,15 +87,7 @@ def test_the_share_follows_the_likelihood_and_stays_between_where_it_cannot_tell
 
 
 def test_cross_fitted_parts_of_patients_without_rna_do_not_depend_on_their_rna():
-    simulated = patients(0, rna_hides=False)
-    train = {name: values[:N_TRAIN] for name, values in simulated.items()}
-    gene_block, gene_design = block_design(train["genes"])
-    _, slide_design = block_design(train["slides"])
-    everyone, known = np.ones(N_TRAIN, bool), np.arange(N_TRAIN) >= 20
-    likelihood = CoxLikelihood(train["time"], train["event"])
-    gene_design = np.where(known[:, None], gene_design, 0)
-    genes = GeneDesigns({"tumor": gene_block}, {"tumor": gene_design})
-    data = OutcomeData(likelihood, everyone, known, everyone, genes, {"shift": slide_design})
-    with_rna, without = fit_outcome(data, folds(N_TRAIN)).cross_fitted
+    known = np.arange(N_TRAIN) >= 20
+    with_rna, without = fitted(patients(0, rna_hides=False), "shift", known)[0].cross_fitted
     np.testing.assert_array_equal(with_rna[~known], without[~known])
     assert np.abs(with_rna[known] - without[known]).max() > 0.1
