@@ -3,7 +3,7 @@
     python benchmarks/many_processes.py --processes 2 --of 2 --data DATA.yaml --out FOLDER --cases shared,validated
 
 DATA.yaml has the arguments of a `MultimodalDataModule`. Each process writes `<case>_<processes>_<rank>.pt`.
-`benchmarks/verify_gpus.py` and `tests/training/test_training_processes.py` start it and compare.
+`benchmarks/verify_gpus.py` and `tests/training/test_processes.py` start it and compare.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def page(rows: list[dict[str, Any]], args: argparse.Namespace, command: str) -> 
             *lines,
             "",
             f"Every interval lies {'within' if within else 'not within'} ±0.02. Losses and coordination are computed in "
-            "32 bits in every precision (`tests/training/test_training_precision.py`).",
+            "32 bits in every precision (`tests/training/test_precision.py`).",
             "",
         ]
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from dmml._version import __version__
+from dmml.commands.console import show_log, split_options
 from dmml.errors import InputError
 
 TRAINER = {
@@ -55,12 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 if the input was wrong, 130 if the command was interrupted.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv, level = split_options(sys.argv[1:] if argv is None else argv)
     # A console script does not see modules in the working directory, where users keep classes of their own.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # behind the packages, so that a data folder cannot shadow one of them
     try:
-        return _dispatch(argv)
+        with show_log(level):
+            return _dispatch(argv)
     except InputError as error:
         print(f"dmml: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -128,6 +130,8 @@ def _help() -> str:
         "",
         "prepare and look",
         *(f"  {name:<18} {text}" for name, (_, text) in TOOLS.items()),
+        "",
+        "every command: -q, --quiet shows warnings only; -v, --verbose shows more",
     ]
     return "\n".join(lines)
 

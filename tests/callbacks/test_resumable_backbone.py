@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 import torch
-from test_resumable import EMA, Kill, Killed, differences, outcome, run
+from interrupted_fits import Kill, Killed, differences, outcome, run
 
+from dmml.callbacks.weight_average import EMA
 from dmml.training import deep_share
 from dmml.training.student import SubspaceStudent
 

@@ -1,20 +1,17 @@
 """Names of classes, columns, slides and patients that are markup, formulae or several lines are shown as they are."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from html_page import Page
 
 from dmml.__main__ import main
 from dmml.slides.extraction.failures import Failure
 from dmml.slides.extraction.qc import write_qc
 from dmml.store import FeatureStore, SlideFeatures
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from html_page import Page
 
 pytestmark = pytest.mark.slow
 

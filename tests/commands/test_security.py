@@ -1,7 +1,7 @@
 """Hostile inputs are refused or are only text: no code runs, and nothing is written outside of its folder.
 
 A hostile pickle as checkpoint is in `test_mistakes.py::test_checkpoint_is_never_unpickled`; markup in a patient id, in
-`tests/evaluation/test_evaluation_report.py`; tensors that would have to be unpickled, in the tests of encoders' weights
+`tests/evaluation/report/test_report.py`; tensors that would have to be unpickled, in the tests of encoders' weights
 and of imported features.
 """
 

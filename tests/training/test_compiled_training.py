@@ -25,7 +25,7 @@ def _eager_kernels(monkeypatch):
 
 
 def test_in_place_and_the_same():
-    """A student's aggregation is captured in `tests/nn/test_nn_compile.py`."""
+    """A student's aggregation is captured in `tests/nn/test_compile.py`."""
     model, batch = build("teacher", programs=PROGRAMS, magnifications=[20]), make_batch((3, 4), (9, 15))
     for bag in batch.bags.values():
         bag.n_slides = 1  # as the data module counts them

@@ -116,7 +116,7 @@ def test_spike_ins_take_no_part_in_tpm():
 
 
 def test_star_counts_files_may_hold_spike_ins(tmp_path):
-    from test_star_counts import ROWS, star
+    from star_counts_files import ROWS, star
 
     path = star(tmp_path / "a.tsv", rows=[*ROWS, ("ERCC-00002", "ERCC-00002", "ERCC", 900, 9.0, 9.0)])
     sample = read_star_counts(path, all_genes=True)

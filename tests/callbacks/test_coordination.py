@@ -241,12 +241,12 @@ def test_scaled_gradients_are_judged_unscaled():
 
 SCRIPT = """
 import sys
-sys.path[:0] = [sys.argv[1], f"{sys.argv[1]}/callbacks"]
+sys.path[:0] = sys.argv[1:]
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Subset
-from test_callbacks_coordination import QUIET, Tiny, loader
+from test_coordination import QUIET, Tiny, loader
 from dmml.callbacks.coordination import GradientCoordination
 
 torch.set_num_threads(1)
@@ -274,8 +274,14 @@ if __name__ == "__main__":
 def test_two_processes_are_one(tmp_path):
     """The same 64 samples in batches of 16, by one process and by two: the same weights on both ranks, and as by one."""
     (tmp_path / "two.py").write_text(SCRIPT)
-    tests = str(Path(__file__).resolve().parent.parent)
-    run = subprocess.run([sys.executable, "two.py", tests], capture_output=True, text=True, timeout=180, check=False)
+    here = Path(__file__).resolve().parent
+    run = subprocess.run(
+        [sys.executable, "two.py", str(here), str(here.parent / "support")],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     for scope in ("classifier", "shared"):
         ranks = [torch.load(tmp_path / f"{scope}{i}.pt", weights_only=True) for i in range(2)]

@@ -1,24 +1,25 @@
-"""The walls of the house: a room imports only from rooms above it, files stay short, names say what is inside."""
+"""A package imports only from packages above it, files stay short, and names say what is inside."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-ROOMS = (
-    "errors", "writable", "types", "functional", "linear", "store", "cohort", "slides", "nn", "tasks", "backbone", "data", "training", "callbacks",
+LAYERS = (
+    "errors", "writable", "atomic_files", "types", "functional", "linear", "store", "cohort", "slides", "nn", "tasks", "backbone", "data", "training", "callbacks",
     "evaluation", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
-ANYWHERE = {"_version", "errors", "writable"}
-"""No room: what every room may import."""
+ANYWHERE = {"_version", "errors", "writable", "atomic_files"}
+"""What every package may import."""
 BARRED = {
-    "callbacks": {"training", "data"},  # they know a model only through HasSubspaces
+    "callbacks": {"training", "data"},  # callbacks know a model only through HasSubspaces
     "data": {"nn", "slides"},
 }
-"""Rooms above that are closed all the same."""
+"""Packages above that must not be imported all the same."""
 FOREIGN = {
     "errors": {"torch", "lightning", "numpy", "pandas"},
     "writable": {"torch", "lightning", "numpy", "pandas"},
+    "atomic_files": {"torch", "lightning", "numpy", "pandas"},
     "functional": {"lightning", "pandas", "zarr", "torchmetrics"},
     "nn": {"lightning", "pandas", "zarr", "torchmetrics"},
     "store": {"torch", "lightning", "pandas"},
@@ -26,16 +27,16 @@ FOREIGN = {
     "types": {"lightning"},
     "tasks": {"lightning"},
 }
-"""Packages that a room does without."""
+"""Libraries that a package does without."""
 
 
-def package(repository: Path) -> list[Path]:
+def sources(repository: Path) -> list[Path]:
     files = sorted((repository / "dmml").rglob("*.py"))
     assert len(files) > 50
     return files
 
 
-def room_of(file: Path, repository: Path) -> str:
+def layer_of(file: Path, repository: Path) -> str:
     return file.relative_to(repository / "dmml").parts[0].removesuffix(".py")
 
 
@@ -64,42 +65,42 @@ def imported(source: str, own: tuple[str, ...]) -> set[tuple[str, ...]]:
     return found
 
 
-def breaches(source: str, room: str, own: tuple[str, ...]) -> list[str]:
+def breaches(source: str, layer: str, own: tuple[str, ...]) -> list[str]:
     wrong = []
     for name in sorted(imported(source, own)):
-        if name[0] == "dmml" and len(name) > 1 and name[1] in ROOMS:
+        if name[0] == "dmml" and len(name) > 1 and name[1] in LAYERS:
             other = name[1]
-            if other in ANYWHERE or other == room:
+            if other in ANYWHERE or other == layer:
                 continue
-            if ROOMS.index(other) > ROOMS.index(room) or other in BARRED.get(room, ()):
+            if LAYERS.index(other) > LAYERS.index(layer) or other in BARRED.get(layer, ()):
                 wrong.append(".".join(name))
         elif name[0] == "dmml" and name[1:2] not in [(), *((n,) for n in ANYWHERE | {"__version__"})]:
-            wrong.append(f"{'.'.join(name)} (a public name of the package, or no room)")
-        elif name[0] in FOREIGN.get(room, ()):
+            wrong.append(f"{'.'.join(name)} (a public name of dmml, or an unlisted package)")
+        elif name[0] in FOREIGN.get(layer, ()):
             wrong.append(".".join(name))
     return wrong
 
 
-def test_every_file_stands_in_a_room(repository):
-    rooms = {room_of(file, repository) for file in package(repository)} - {"__init__", "_version"}
-    assert rooms <= set(ROOMS), f"no room of the house: {rooms - set(ROOMS)}"
-    names = {part.removesuffix(".py") for file in package(repository) for part in file.relative_to(repository).parts}
+def test_every_package_has_a_layer(repository):
+    layers = {layer_of(file, repository) for file in sources(repository)} - {"__init__", "_version"}
+    assert layers <= set(LAYERS), f"not in LAYERS: {layers - set(LAYERS)}"
+    names = {part.removesuffix(".py") for file in sources(repository) for part in file.relative_to(repository).parts}
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
-def test_rooms_import_only_from_rooms_above(repository):
+def test_packages_import_only_from_packages_above(repository):
     wrong = []
-    for file in package(repository):
-        room = room_of(file, repository)
-        if room not in ROOMS:
+    for file in sources(repository):
+        layer = layer_of(file, repository)
+        if layer not in LAYERS:
             continue
         own = ("dmml", *file.relative_to(repository / "dmml").with_suffix("").parts)
-        wrong += [f"{file.relative_to(repository)} imports {name}" for name in breaches(file.read_text(), room, own)]
+        wrong += [f"{file.relative_to(repository)} imports {name}" for name in breaches(file.read_text(), layer, own)]
     assert wrong == []
 
 
 @pytest.mark.parametrize(
-    ("room", "line"),
+    ("layer", "line"),
     [
         ("functional", "from dmml.nn.heads import SubspaceHead"),
         ("nn", "from dmml.training.teacher import SubspaceTeacher"),
@@ -114,12 +115,12 @@ def test_rooms_import_only_from_rooms_above(repository):
         ("evaluation", "from dmml import SubspaceTeacher"),
     ],
 )
-def test_the_walls_hold_something_out(room, line):
-    assert breaches(line, room, ("dmml", room, "x"))
+def test_forbidden_imports_are_noticed(layer, line):
+    assert breaches(line, layer, ("dmml", layer, "x"))
 
 
 @pytest.mark.parametrize(
-    ("room", "line"),
+    ("layer", "line"),
     [
         ("training", "from dmml.nn.heads import SubspaceHead"),
         ("errors", "import argparse"),
@@ -128,13 +129,13 @@ def test_the_walls_hold_something_out(room, line):
         ("nn", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dmml.training import teacher"),
     ],
 )
-def test_the_doors_are_open(room, line):
-    assert breaches(line, room, ("dmml", room, "x")) == []
+def test_allowed_imports_pass(layer, line):
+    assert breaches(line, layer, ("dmml", layer, "x")) == []
 
 
 def test_files_are_short(repository):
     long = {
-        str(f.relative_to(repository)): n for f in package(repository) if (n := len(f.read_text().splitlines())) > 300
+        str(f.relative_to(repository)): n for f in sources(repository) if (n := len(f.read_text().splitlines())) > 300
     }
     assert long == {}
 
@@ -146,7 +147,7 @@ def test_package_inits_are_light(repository):
 
 
 def test_nothing_unpickles(repository):
-    for file in package(repository):
+    for file in sources(repository):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]

@@ -139,7 +139,7 @@ def test_units_hold_every_tile_once_and_children_with_their_parent(magnification
 @pytest.mark.slow
 def test_a_slide_of_eight_gigapixels_passes_in_flat_memory(tmp_path, monkeypatch, small_encoder):
     """100,000 × 80,000 px, 24 GB uncompressed, through `extract`: this process grows by less than half a gigabyte."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "benchmarks"))
     from large_slide import write_sparse
     from peak_memory import peak_above
 

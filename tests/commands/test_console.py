@@ -1,0 +1,38 @@
+"""`-q` and `-v` decide which messages of the log a command shows, and where."""
+
+import logging
+
+import pytest
+
+from dmml.__main__ import main
+from dmml.commands.console import show_log, split_options
+
+LOGGER = logging.getLogger("dmml.slides.extraction")
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [(None, "found 3 slides\n"), ("-q", ""), ("--quiet", ""), ("-v", "level 2\nfound 3 slides\n")],
+)
+def test_options_choose_the_messages(capsys, option, shown):
+    argv, level = split_options([*(["extract", option] if option else ["extract"]), "slides"])
+    assert argv == ["extract", "slides"]
+    with show_log(level):
+        LOGGER.debug("level 2")
+        LOGGER.info("found %d slides", 3)
+        LOGGER.warning("a.svs: no scale")
+    printed = capsys.readouterr()
+    assert printed.out == shown
+    assert printed.err == "warning: a.svs: no scale\n"
+
+
+def test_outside_a_command_nothing_is_printed(capsys):
+    with show_log():
+        pass
+    LOGGER.info("found 3 slides")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_command_takes_them(capsys):
+    assert main(["features", "list", "nowhere.zarr", "-q"]) == 2
+    assert "unrecognized" not in capsys.readouterr().err
