@@ -21,9 +21,14 @@ def test_a_complete_file_replaces_the_old_one(tmp_path):
 
 def test_an_error_keeps_the_old_file_and_leaves_no_other(tmp_path):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(RuntimeError, match="half way"), atomic_write(tmp_path / "a.txt") as partial:
-        partial.write_text("new")
-        raise RuntimeError("half way")
+
+    def write_half():
+        with atomic_write(tmp_path / "a.txt") as partial:
+            partial.write_text("new")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 
