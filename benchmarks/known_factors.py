@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.expression import Expression, model_values
-from dmml.cohort.rna_table.standardise import fit_statistics, standardise
+from dmml.cohort.rna.expression import Expression, model_values
+from dmml.cohort.rna.standardise import fit_statistics, standardise
 from dmml.data.dataset import Collate, Patient
 from dmml.data.samplers import EpochShuffle
 from dmml.simulate.expression import draw_counts, gene_world, tpm

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from real_rna_cohorts import MCAT, PORPOISE
 
 from dmml.cohort.clinical.table import Clinical, read_clinical
-from dmml.cohort.rna_table.expression import read_expression
-from dmml.cohort.rna_table.standardise import fit_statistics, standardise
+from dmml.cohort.rna.expression import read_expression
+from dmml.cohort.rna.standardise import fit_statistics, standardise
 from dmml.cohort.splits.make_folds import make_folds
 from dmml.cohort.splits.read_splits import read_split
 from dmml.experiment.crossval.baselines import InnerFold, LinearModel, fit_linear, fit_path

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, GeneSets, genes_of
-from dmml.cohort.rna_table.expression import Expression
+from dmml.cohort.rna.expression import Expression
 from dmml.cohort.splits.read_splits import Split, carve_validation
 from dmml.errors import InputError
 

@@ -7,7 +7,7 @@ from typing import Any
 from dmml.cohort.clinical.plausibility import outcome_doubts
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.joined import joined_doubts
-from dmml.cohort.rna_table.expression import Expression
+from dmml.cohort.rna.expression import Expression
 
 
 def rna_words(rna: Expression) -> str:

@@ -12,8 +12,8 @@ from dmml.cohort.clinical.outcome import refuse_spellings
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, genes_of
-from dmml.cohort.rna_table.expression import Expression, model_values
-from dmml.cohort.rna_table.standardise import FAR, fit_statistics, median_shift
+from dmml.cohort.rna.expression import Expression, model_values
+from dmml.cohort.rna.standardise import FAR, fit_statistics, median_shift
 from dmml.cohort.splits.read_splits import Fold, Split, carve_validation
 from dmml.errors import InputError
 

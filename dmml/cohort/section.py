@@ -16,7 +16,7 @@ from dmml.cohort.id_columns import check_damaged
 from dmml.cohort.id_matching import match_ids_once
 from dmml.cohort.id_spelling import spelt_otherwise
 from dmml.cohort.joined import join_cohorts
-from dmml.cohort.rna_table.expression import Expression, read_expression
+from dmml.cohort.rna.expression import Expression, read_expression
 from dmml.cohort.splits.make_folds import make_folds
 from dmml.cohort.splits.read_splits import Split, read_split, split_of_folds
 from dmml.errors import InputError

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.cohort_summary import cohort_words
-from dmml.cohort.rna_table.standardise import refuse_within_training
+from dmml.cohort.rna.standardise import refuse_within_training
 from dmml.cohort.section import read_cohort
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import check_slides_match, refuse_other_encoder, refuse_other_grid

@@ -12,8 +12,8 @@ import pandas as pd
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets.gene_preset import choose_genes
 from dmml.cohort.gene_sets.gene_sets import GeneSets
-from dmml.cohort.rna_table.expression import model_values
-from dmml.cohort.rna_table.standardise import (
+from dmml.cohort.rna.expression import model_values
+from dmml.cohort.rna.standardise import (
     CLIP,
     FAR,
     GeneStatistics,

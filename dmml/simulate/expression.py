@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.gene_sets.gene_sets import SHIPPED, genes_of, read_gene_sets
+from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+from dmml.cohort.rna.genes.gene_names import INDEX
 from dmml.simulate.truth import COHORTS, FACTORS, SITES, WORLD_SEED, Patient
 from dmml.simulate.world_patients import WorldPatient
 from dmml.simulate.worlds import OPPOSED
@@ -130,7 +131,7 @@ def _identify(listed: list[str], rng: np.random.Generator) -> tuple[np.ndarray, 
     Returns:
         Symbols of the listed and the nuisance genes, and their versioned Ensembl ids, both in the order of the ids.
     """
-    index = pd.read_csv(SHIPPED / "ensembl_gene_index.csv.gz", dtype=str).dropna()
+    index = pd.read_csv(INDEX, dtype=str).dropna()
     index = index.sort_values("ensembl_gene_id").drop_duplicates("symbol").set_index("symbol")["ensembl_gene_id"]
     plain = re.compile(r"(?!LINC|MIR|SNOR|RNU|RNA|TRA|TRB|IGH|IGK|IGL|OR\d)[A-Z][A-Z]+\d{0,2}[A-Z]?")
     others = sorted(symbol for symbol in index.index if plain.fullmatch(symbol) and not re.search(r"P\d*$", symbol))

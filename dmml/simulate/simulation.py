@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from dmml._version import __version__
-from dmml.cohort.rna_table.expression import Expression, write_expression
+from dmml.cohort.rna.expression import Expression, write_expression
 from dmml.simulate.expression import draw_counts, gene_world, star_counts, tpm
 from dmml.simulate.plan import Plan
 from dmml.simulate.slides.label_picture import write_label_key, write_labels

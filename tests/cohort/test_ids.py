@@ -9,8 +9,8 @@ import pytest
 from dmml.__main__ import main
 from dmml.cohort.clinical.table import read_clinical
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.expression import build_expression
-from dmml.cohort.rna_table.samples import read_patient_map
+from dmml.cohort.rna.expression import build_expression
+from dmml.cohort.rna.samples.patient_map import read_patient_map
 from dmml.cohort.section import read_cohort
 from dmml.cohort.splits.read_splits import read_split
 from dmml.errors import InputError

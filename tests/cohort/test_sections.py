@@ -8,7 +8,7 @@ import pytest
 
 from dmml.cohort.config_paths import named_files, refuse_missing
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.expression import Expression, write_expression
+from dmml.cohort.rna.expression import Expression, write_expression
 from dmml.cohort.section import read_cohort
 from dmml.errors import InputError
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.rna_table.expression import read_expression
+from dmml.cohort.rna.expression import read_expression
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from dmml.__main__ import main
-from dmml.cohort.rna_table.expression import read_expression
+from dmml.cohort.rna.expression import read_expression
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ class _Bomb:
 def table_of_unknown_scale(path: Path) -> Path:
     """Numbers between 0 and 3: log10, ratios, anything."""
     values = np.random.default_rng(0).uniform(0, 3, (12, 30))
-    genes = pd.read_csv(Path(__file__).parents[2] / "dmml/cohort/genesets/ensembl_gene_index.csv.gz", nrows=400)
+    genes = pd.read_csv(Path(__file__).parents[2] / "dmml/cohort/rna/genes/ensembl_gene_index.csv.gz", nrows=400)
     symbols = genes.select_dtypes(exclude="number").iloc[:, -1].drop_duplicates().head(30)
     table = pd.DataFrame(values, index=[f"SIM0-D{i:04d}" for i in range(1, 13)], columns=symbols)
     table.rename_axis("patient_id").to_csv(path)

@@ -14,7 +14,7 @@ import yaml
 from drawn_slides import write_slide
 
 from dmml.__main__ import main
-from dmml.cohort.rna_table.parquet import own_table
+from dmml.cohort.rna.parquet import own_table
 from dmml.commands.config.preflight import check_checkpoint
 from dmml.errors import InputError
 from dmml.evaluation.runs import find_tests

@@ -163,7 +163,7 @@ def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
 def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
     from dmml.cohort.cohort import Cohort
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-    from dmml.cohort.rna_table.expression import Expression
+    from dmml.cohort.rna.expression import Expression
     from dmml.data.rna import CohortRna, told
 
     rng, sets = np.random.default_rng(0), read_gene_sets()

@@ -6,7 +6,7 @@ import pytest
 
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.rna_table.expression import Expression
+from dmml.cohort.rna.expression import Expression
 from dmml.data.rna import CohortRna, told
 
 GENES = [f"G{i}" for i in range(6)]

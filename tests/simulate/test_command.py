@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.rna_table.expression import read_expression
+from dmml.cohort.rna.expression import read_expression
 from dmml.commands.simulate import add_arguments, run
 from dmml.errors import InputError
 from dmml.simulate import simulation

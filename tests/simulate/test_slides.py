@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmml.cohort.rna_table.expression import build_expression
-from dmml.cohort.rna_table.gene_names import current_symbol
+from dmml.cohort.rna.expression import build_expression
+from dmml.cohort.rna.genes.gene_names import current_symbol
 from dmml.commands.simulate import add_arguments, run
 from dmml.simulate.expression import draw_counts, gene_world, tpm
 from dmml.simulate.slides import render, slide_file

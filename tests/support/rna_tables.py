@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.gene_names import ensembl_index
+from dmml.cohort.rna.genes.gene_names import ensembl_index
 
 _IDS = {symbol: identifier for identifier, symbol in ensembl_index().items()}
 GENES = [gene for gene in genes_of(read_gene_sets()["tumor"]) if gene in _IDS][:80]

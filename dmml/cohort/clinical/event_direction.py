@@ -11,7 +11,7 @@ import re
 
 import pandas as pd
 
-from dmml.cohort.clinical.event_words import CODED, is_about_censoring, is_about_life, name_says, plain_word, word_says
+from dmml.cohort.clinical.event_terms import CODED, is_about_censoring, is_about_life, name_says, plain_word, word_says
 from dmml.cohort.clinical.outcome import Outcome, read_flags
 from dmml.cohort.tables import TextTable, read_rows
 from dmml.errors import InputError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.clinical.event_words import CODED, plain_word
+from dmml.cohort.clinical.event_terms import CODED, plain_word
 from dmml.cohort.tables import TextTable, no_number, require_column
 from dmml.errors import InputError
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from dmml.cohort.rna_table.gene_names import current_symbol
+from dmml.cohort.rna.genes.gene_names import current_symbol
 from dmml.cohort.separator import separator_of
 from dmml.cohort.tables import open_text
 from dmml.errors import InputError
@@ -22,7 +22,7 @@ from dmml.errors import InputError
 # The same as `dmml.types.SUBSPACES`, which cannot be imported here without importing torch.
 SUBSPACES = ("tumor", "tme")
 OVERLAP_RULES = ("tumor", "tme", "drop", "majority")
-SHIPPED = Path(__file__).parent.parent / "genesets"
+SHIPPED = Path(__file__).parent
 
 Programs = dict[str, list[str]]
 GeneSets = dict[str, Programs]

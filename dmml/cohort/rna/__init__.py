@@ -1,1 +1,1 @@
-"""Reads RNA from programs and portals: file formats, sample names, rows that are not genes, tables that are not RNA."""
+"""RNA: files of programs and portals become one table of patients × genes, on the scale of the models."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmml.cohort.rna.formats.feature_counts import is_feature_counts
-from dmml.cohort.rna.sample_files import SampleFormat, find_sample_files, sample_format
-from dmml.cohort.rna.table_header import check_header
-from dmml.cohort.rna_table.star_counts import find_star_counts, is_star_counts
+from dmml.cohort.rna.formats.sample_files import SampleFormat, find_sample_files, sample_format
+from dmml.cohort.rna.formats.star_counts import find_star_counts, is_star_counts
+from dmml.cohort.rna.formats.table_header import check_header
 from dmml.cohort.tables import open_table
 from dmml.errors import InputError
 

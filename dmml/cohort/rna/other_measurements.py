@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmml.cohort.rna_table.scale import is_centred
+from dmml.cohort.rna.scale import is_centred
 from dmml.errors import InputError
 
 _SUFFIXES = {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dmml.cohort.rna_table.scale import LOG_MAXIMUM, detect_scale, is_centred
+from dmml.cohort.rna.scale import LOG_MAXIMUM, detect_scale, is_centred
 from dmml.errors import InputError
 
 _OFFSET = 0.001

@@ -218,7 +218,7 @@ def _page(config: str) -> str | None:
 
 def _check_cohort(request: Request) -> None:
     """Read the tables, which reveals a missing column, an unknown scale or a patient in two splits."""
-    from dmml.cohort.rna_table.standardise import refuse_within_training
+    from dmml.cohort.rna.standardise import refuse_within_training
     from dmml.cohort.section import read_cohort
 
     data = request.config["data"]

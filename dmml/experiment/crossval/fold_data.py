@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dmml.cohort.rna_table.standardise import GeneStatistics
+from dmml.cohort.rna.standardise import GeneStatistics
 from dmml.cohort.splits.read_splits import Split, deal_training_patients
 from dmml.data.module import MultimodalDataModule
 from dmml.tasks import Task

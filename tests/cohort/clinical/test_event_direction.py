@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.clinical.event_words import name_says
+from dmml.cohort.clinical.event_terms import name_says
 from dmml.cohort.clinical.table import read_clinical
 from dmml.errors import InputError
 

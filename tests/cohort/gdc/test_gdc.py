@@ -10,7 +10,7 @@ import pytest
 from gdc_downloads import Downloads, cart, star_text
 
 from dmml.cohort.gdc.clinical import read_gdc_clinical
-from dmml.cohort.rna_table.expression import read_expression
+from dmml.cohort.rna.expression import read_expression
 from dmml.cohort.section import read_cohort
 from dmml.commands import cohort_gdc
 from dmml.errors import InputError

@@ -14,7 +14,7 @@ from gdc_downloads import Downloads, star_text
 
 from dmml.__main__ import TRAINER
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.gene_names import ensembl_index
+from dmml.cohort.rna.genes.gene_names import ensembl_index
 from dmml.commands.config.preflight import check
 
 COMMANDS = {

@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from dmml.cohort.gene_sets.gene_sets import SHIPPED, SUBSPACES, genes_of, read_gene_sets
-from dmml.cohort.rna_table.gene_names import current_symbol, gene_symbol, is_gene, known_symbols, other_names
+from dmml.cohort.rna.genes.gene_names import current_symbol, gene_symbol, is_gene, known_symbols, other_names
 from dmml.errors import InputError
 
 

@@ -6,9 +6,9 @@ import pytest
 from rna_tables import COUNTS, GENES, TPM, by_genes
 
 from dmml.__main__ import main
+from dmml.cohort.rna.expression import build_expression, read_expression
 from dmml.cohort.rna.other_measurements import check_values
-from dmml.cohort.rna_table.expression import build_expression, read_expression
-from dmml.cohort.rna_table.scale import detect_scale
+from dmml.cohort.rna.scale import detect_scale
 from dmml.errors import InputError
 
 RNG = np.random.default_rng(3)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dmml.cohort.rna_table.gene_mapping_report import are_entrez
-from dmml.cohort.rna_table.gene_names import share_of_genes
-from dmml.cohort.rna_table.matrix import Matrix, genes_by_samples
-from dmml.cohort.rna_table.probes import ProbeMap, unknown_names
+from dmml.cohort.rna.formats.matrix import Matrix, genes_by_samples
+from dmml.cohort.rna.genes.gene_mapping import are_entrez
+from dmml.cohort.rna.genes.gene_names import share_of_genes
+from dmml.cohort.rna.genes.probes import ProbeMap, unknown_names
 from dmml.cohort.tables import TextTable
 from dmml.errors import InputError
 

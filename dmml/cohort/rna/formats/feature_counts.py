@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.rna.formats.annotated_table import read_annotated
-from dmml.cohort.rna.summary_rows import kind_of_row
-from dmml.cohort.rna_table.matrix import Matrix
-from dmml.cohort.rna_table.probes import ProbeMap
+from dmml.cohort.rna.formats.matrix import Matrix
+from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.genes.summary_rows import kind_of_row
 from dmml.cohort.tables import TextTable, read_rows
 from dmml.errors import InputError
 

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from dmml.cohort.rna.formats.annotated_table import read_annotated
+from dmml.cohort.rna.formats.matrix import Matrix
+from dmml.cohort.rna.genes.probes import ProbeMap
 from dmml.cohort.rna.other_measurements import refusal
-from dmml.cohort.rna_table.matrix import Matrix
-from dmml.cohort.rna_table.probes import ProbeMap
 from dmml.cohort.separator import split_line
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError

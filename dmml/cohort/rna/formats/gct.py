@@ -6,11 +6,11 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from dmml.cohort.rna.described_tissue import tumors
 from dmml.cohort.rna.formats.annotated_table import read_annotated
-from dmml.cohort.rna.tissue import describes_tissue
-from dmml.cohort.rna_table.matrix import Matrix
-from dmml.cohort.rna_table.probes import ProbeMap
+from dmml.cohort.rna.formats.matrix import Matrix
+from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.samples.normal_tissue import tumors
+from dmml.cohort.rna.samples.tissue import describes_tissue
 from dmml.cohort.tables import TextTable, open_text, read_rows
 from dmml.errors import InputError
 

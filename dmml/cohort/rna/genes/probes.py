@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.rna.genes.gene_mapping import entrez_number
+from dmml.cohort.rna.genes.gene_names import is_gene, share_of_genes
 from dmml.cohort.rna.other_measurements import meaning_of_suffix
-from dmml.cohort.rna_table.gene_mapping_report import entrez_number
-from dmml.cohort.rna_table.gene_names import is_gene, share_of_genes
 from dmml.cohort.tables import MISSING, TextTable, open_table, open_text, read_rows
 from dmml.errors import InputError
 

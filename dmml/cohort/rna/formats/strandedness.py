@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from dmml.cohort.rna.summary_rows import kind_of_row
+from dmml.cohort.rna.genes.summary_rows import kind_of_row
 
 _MIN_SHARE = 0.9  # minimum share of reads on one strand; a stranded library reaches 0.95, an unstranded one 0.5
 

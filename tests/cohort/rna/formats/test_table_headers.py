@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rna_tables import COUNTS, ENSEMBL, GENES, PATIENTS, SAMPLES, TPM, by_genes, write_lines
 
-from dmml.cohort.rna_table.expression import build_expression, read_expression
+from dmml.cohort.rna.expression import build_expression, read_expression
 from dmml.errors import InputError
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Sequence
 from pathlib import Path, PurePosixPath
 
-from dmml.cohort.rna.tissue import find_barcode
+from dmml.cohort.rna.samples.tissue import find_barcode
 
 _ALIGNMENT = re.compile(r"\.(?:bam|sam|cram)$", re.IGNORECASE)
 _OF_ALIGNMENTS = re.compile(

@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 
 from dmml._version import __version__
+from dmml.cohort.rna.formats.matrix import Matrix
+from dmml.cohort.rna.genes.gene_mapping import GeneAccount
+from dmml.cohort.rna.genes.probes import read_probe_map
 from dmml.cohort.rna.inputs import sort_inputs
-from dmml.cohort.rna.sample_tables import InputOptions, read_inputs
-from dmml.cohort.rna_table.gene_mapping_report import GeneAccount
-from dmml.cohort.rna_table.matrix import Matrix
-from dmml.cohort.rna_table.parquet import own_table, write_parquet
-from dmml.cohort.rna_table.probes import read_probe_map
-from dmml.cohort.rna_table.samples import average_patients, patients_of_samples, read_patient_map, without_values
-from dmml.cohort.rna_table.scale import SCALES, settle_scale, to_model_scale
+from dmml.cohort.rna.parquet import own_table, write_parquet
+from dmml.cohort.rna.read_inputs import InputOptions, read_inputs
+from dmml.cohort.rna.samples.patient_map import average_patients, patients_of_samples, read_patient_map, without_values
+from dmml.cohort.rna.scale import SCALES, settle_scale, to_model_scale
 from dmml.errors import InputError
 
 

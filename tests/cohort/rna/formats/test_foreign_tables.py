@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.expression import (
+from dmml.cohort.rna.expression import (
     Expression,
     build_expression,
     model_values,
     read_expression,
     write_expression,
 )
-from dmml.cohort.rna_table.gene_names import other_names
+from dmml.cohort.rna.genes.gene_names import other_names
 from dmml.errors import InputError
 
 GENES = genes_of(read_gene_sets()["tumor"])[:80]

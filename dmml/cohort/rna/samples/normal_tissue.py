@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dmml.cohort.rna.tissue import DROPPED, describes_tissue, tissue_of
+from dmml.cohort.rna.samples.tissue import DROPPED, describes_tissue, tissue_of
 from dmml.cohort.tables import TextTable
 from dmml.errors import InputError
 

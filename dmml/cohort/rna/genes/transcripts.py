@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dmml.cohort.rna.summary_rows import kind_of_row
-from dmml.cohort.rna_table.gene_names import is_gene, share_of_genes
-from dmml.cohort.rna_table.probes import ProbeMap
+from dmml.cohort.rna.genes.gene_names import is_gene, share_of_genes
+from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.genes.summary_rows import kind_of_row
 from dmml.errors import InputError
 
 _GENE_ID = re.compile(r"ENSG\d{11}(?:\.\d+)?(?:_PAR_Y)?")

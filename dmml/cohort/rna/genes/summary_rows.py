@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dmml.cohort.rna_table.gene_names import is_gene
+from dmml.cohort.rna.genes.gene_names import is_gene
 
 SUMMARY = "summary of a counting program"
 SPIKE_IN = "spike-in"

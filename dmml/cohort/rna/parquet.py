@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.rna_table.gene_mapping_report import are_entrez
-from dmml.cohort.rna_table.gene_names import share_of_genes
-from dmml.cohort.rna_table.matrix import Matrix
+from dmml.cohort.rna.formats.matrix import Matrix
+from dmml.cohort.rna.genes.gene_mapping import are_entrez
+from dmml.cohort.rna.genes.gene_names import share_of_genes
 from dmml.cohort.tables import TextTable
 from dmml.errors import InputError
 

@@ -12,8 +12,15 @@ import pandas as pd
 
 from dmml.cohort.id_columns import read_ids
 from dmml.cohort.id_matching import other_spelling
-from dmml.cohort.rna.sample_names import names_of_columns
-from dmml.cohort.rna.tissue import DROPPED, Tissue, describes_tissue, find_barcode, spellings_of_barcode, tissue_of
+from dmml.cohort.rna.samples.sample_names import names_of_columns
+from dmml.cohort.rna.samples.tissue import (
+    DROPPED,
+    Tissue,
+    describes_tissue,
+    find_barcode,
+    spellings_of_barcode,
+    tissue_of,
+)
 from dmml.cohort.tables import TextTable, open_table, read_rows
 from dmml.errors import InputError
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from rna_tables import ENSEMBL, GENES, TPM, by_genes, write_lines
 
-from dmml.cohort.rna_table.expression import build_expression
+from dmml.cohort.rna.expression import build_expression
 from dmml.errors import InputError
 
 PATIENTS = [f"P{i // 2}" for i in range(12)]  # a tumor and normal tissue of each

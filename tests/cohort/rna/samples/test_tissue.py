@@ -9,8 +9,8 @@ from gdc_downloads import Downloads
 from rna_tables import GENES, PATIENTS, TPM, by_genes, write_rsem, write_star
 
 from dmml.cohort.cohort_summary import rna_words
-from dmml.cohort.rna.tissue import Tissue, find_barcode, tissue_of
-from dmml.cohort.rna_table.expression import build_expression, read_expression
+from dmml.cohort.rna.expression import build_expression, read_expression
+from dmml.cohort.rna.samples.tissue import Tissue, find_barcode, tissue_of
 from dmml.commands import cohort_gdc
 from dmml.errors import InputError
 

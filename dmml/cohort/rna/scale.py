@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dmml.cohort.rna_table.gene_mapping_report import name_genes
+from dmml.cohort.rna.genes.gene_mapping import name_genes
 from dmml.errors import InputError
 
 SCALES = ("tpm", "counts", "fpkm", "log2", "zscore")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dmml.cohort.rna_table.gene_names import Named, name_gene, other_names
+from dmml.cohort.rna.genes.gene_names import Named, name_gene, other_names
 
 _ENTREZ = re.compile(r"(\d+)(?:_at)?(?:\.0)?")
 _FEWEST_NUMBERS, _FEWEST_KNOWN = 0.9, 0.5

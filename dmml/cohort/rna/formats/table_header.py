@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from dmml.cohort.rna.summary_rows import kind_of_row
-from dmml.cohort.rna_table.gene_names import is_gene, other_names, share_of_genes
+from dmml.cohort.rna.genes.gene_names import is_gene, other_names, share_of_genes
+from dmml.cohort.rna.genes.summary_rows import kind_of_row
 from dmml.cohort.separator import split_line
 from dmml.cohort.tables import MISSING, TextTable, open_table, open_text
 from dmml.errors import InputError

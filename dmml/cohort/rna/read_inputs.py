@@ -18,18 +18,18 @@ from tqdm import tqdm
 from dmml.cohort.rna.formats.feature_counts import is_feature_counts, read_feature_counts
 from dmml.cohort.rna.formats.firebrowse import is_firebrowse, read_firebrowse
 from dmml.cohort.rna.formats.gct import is_gct, read_gct
+from dmml.cohort.rna.formats.matrix import Matrix, merge_symbols, read_matrix
+from dmml.cohort.rna.formats.sample_files import read_sample_files
+from dmml.cohort.rna.formats.star_counts import combine, read_star_counts
+from dmml.cohort.rna.genes.gene_mapping import GeneAccount
+from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.genes.summary_rows import COUNTS, rows_by_kind
 from dmml.cohort.rna.inputs import SortedInputs
 from dmml.cohort.rna.other_measurements import check_file, check_names, check_values
-from dmml.cohort.rna.sample_files import read_sample_files
-from dmml.cohort.rna.sample_names import name_of_file
+from dmml.cohort.rna.parquet import open_parquet
+from dmml.cohort.rna.samples.sample_names import name_of_file
+from dmml.cohort.rna.scale import check_varied, refuse_mixed, settle_scale
 from dmml.cohort.rna.small_offset import without_small_offset
-from dmml.cohort.rna.summary_rows import COUNTS, rows_by_kind
-from dmml.cohort.rna_table.gene_mapping_report import GeneAccount
-from dmml.cohort.rna_table.matrix import Matrix, merge_symbols, read_matrix
-from dmml.cohort.rna_table.parquet import open_parquet
-from dmml.cohort.rna_table.probes import ProbeMap
-from dmml.cohort.rna_table.scale import check_varied, refuse_mixed, settle_scale
-from dmml.cohort.rna_table.star_counts import combine, read_star_counts
 from dmml.cohort.tables import open_table
 from dmml.errors import InputError
 

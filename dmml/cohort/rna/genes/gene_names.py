@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-INDEX = Path(__file__).parent.parent / "genesets" / "ensembl_gene_index.csv.gz"
-NAMES = Path(__file__).parent.parent / "genesets" / "gene_names.csv.gz"
+INDEX = Path(__file__).parent / "ensembl_gene_index.csv.gz"
+NAMES = Path(__file__).parent / "gene_names.csv.gz"
 _ENSEMBL = re.compile(
     r"(ENSG\d{11})(?:\.\d+)?(?:_[\w.-]+)?"
 )  # …_PAR_Y, …_TP53 (RSEM's --append-names), …_5 (lifted over)

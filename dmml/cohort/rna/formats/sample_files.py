@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from dmml.cohort.rna.formats.transcripts import genes_of_targets
-from dmml.cohort.rna.sample_names import name_of_file
-from dmml.cohort.rna.strands import count_column
-from dmml.cohort.rna.summary_rows import kind_of_row
-from dmml.cohort.rna_table.gene_names import is_gene
-from dmml.cohort.rna_table.matrix import Matrix
-from dmml.cohort.rna_table.probes import ProbeMap
+from dmml.cohort.rna.formats.matrix import Matrix
+from dmml.cohort.rna.formats.strandedness import count_column
+from dmml.cohort.rna.genes.gene_names import is_gene
+from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.genes.summary_rows import kind_of_row
+from dmml.cohort.rna.genes.transcripts import genes_of_targets
+from dmml.cohort.rna.samples.sample_names import name_of_file
 from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 

@@ -24,8 +24,8 @@ from rna_tables import (
 )
 
 from dmml.__main__ import main
-from dmml.cohort.rna.sample_names import name_of_file, names_of_columns
-from dmml.cohort.rna_table.expression import build_expression, model_values, read_expression
+from dmml.cohort.rna.expression import build_expression, model_values, read_expression
+from dmml.cohort.rna.samples.sample_names import name_of_file, names_of_columns
 from dmml.errors import InputError
 
 BAMS = [f"/data/bam/{sample}.bam" for sample in SAMPLES]

@@ -6,10 +6,10 @@ import pytest
 from rna_tables import ENSEMBL, GENES, TPM, by_genes, write_feature_counts
 
 from dmml.cohort.cohort_summary import rna_words
-from dmml.cohort.rna.summary_rows import SPIKE_IN, SUMMARY, kind_of_row
-from dmml.cohort.rna_table.expression import build_expression, model_values, read_expression
-from dmml.cohort.rna_table.gene_names import known_symbols
-from dmml.cohort.rna_table.star_counts import read_star_counts
+from dmml.cohort.rna.expression import build_expression, model_values, read_expression
+from dmml.cohort.rna.formats.star_counts import read_star_counts
+from dmml.cohort.rna.genes.gene_names import known_symbols
+from dmml.cohort.rna.genes.summary_rows import SPIKE_IN, SUMMARY, kind_of_row
 
 SUMMARIES = [
     "__no_feature",

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.rna_table.expression import model_values, read_expression
-from dmml.cohort.rna_table.standardise import CLIP, GeneStatistics, check_fit, fit_statistics, median_shift, standardise
+from dmml.cohort.rna.expression import model_values, read_expression
+from dmml.cohort.rna.standardise import CLIP, GeneStatistics, check_fit, fit_statistics, median_shift, standardise
 from dmml.errors import InputError
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna.summary_rows import COUNTS, SUMMARY, kind_of_row
-from dmml.cohort.rna_table.gene_mapping_report import GeneAccount
-from dmml.cohort.rna_table.gene_names import current_symbol, gene_symbol
+from dmml.cohort.rna.genes.gene_mapping import GeneAccount
+from dmml.cohort.rna.genes.gene_names import current_symbol, gene_symbol
+from dmml.cohort.rna.genes.summary_rows import COUNTS, SUMMARY, kind_of_row
 from dmml.cohort.tables import open_text
 from dmml.errors import InputError
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from star_counts_files import star
 
-from dmml.cohort.rna_table.expression import build_expression
-from dmml.cohort.rna_table.star_counts import is_star_counts, read_star_counts
+from dmml.cohort.rna.expression import build_expression
+from dmml.cohort.rna.formats.star_counts import is_star_counts, read_star_counts
 from dmml.errors import InputError
 
 
@@ -77,7 +77,7 @@ def test_gdc_sample_sheet_maps_files_to_cases():
 
 
 def test_counts_become_counts_per_million():
-    from dmml.cohort.rna_table.expression import model_values
+    from dmml.cohort.rna.expression import model_values
 
     star("a.tsv")
     expression = build_expression(["a.tsv"], scale="counts")

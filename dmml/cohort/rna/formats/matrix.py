@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.id_columns import check_damaged
-from dmml.cohort.rna.cells import numbers_of, patient_ids
-from dmml.cohort.rna.described_tissue import without_normal
+from dmml.cohort.rna.formats.cells import numbers_of, patient_ids
+from dmml.cohort.rna.formats.table_header import are_values, check_header, check_sample_names, open_rna_table
+from dmml.cohort.rna.genes.gene_mapping import GeneAccount, are_entrez, entrez_number, name_genes
+from dmml.cohort.rna.genes.gene_names import is_gene, share_of_genes
+from dmml.cohort.rna.genes.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
+from dmml.cohort.rna.genes.summary_rows import is_statistic, kind_of_row
 from dmml.cohort.rna.other_measurements import check_columns, check_names, check_suffix
-from dmml.cohort.rna.sample_names import names_of_columns
-from dmml.cohort.rna.summary_rows import is_statistic, kind_of_row
-from dmml.cohort.rna.table_header import are_values, check_header, check_sample_names, open_rna_table
-from dmml.cohort.rna_table.gene_mapping_report import GeneAccount, are_entrez, entrez_number, name_genes
-from dmml.cohort.rna_table.gene_names import is_gene, share_of_genes
-from dmml.cohort.rna_table.probes import ProbeMap, is_series_matrix, open_series_matrix, series_values, unknown_names
-from dmml.cohort.rna_table.scale import LINEAR
+from dmml.cohort.rna.samples.normal_tissue import without_normal
+from dmml.cohort.rna.samples.sample_names import names_of_columns
+from dmml.cohort.rna.scale import LINEAR
 from dmml.cohort.tables import TextTable, read_rows, require_column
 from dmml.errors import InputError
 

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna_table.expression import (
+from dmml.cohort.rna.expression import (
     Expression,
     build_expression,
     model_values,
     read_expression,
     write_expression,
 )
-from dmml.cohort.rna_table.scale import detect_scale, settle_scale
+from dmml.cohort.rna.scale import detect_scale, settle_scale
 from dmml.errors import InputError
 
 GENES = genes_of(read_gene_sets()["tumor"])[:60]

@@ -1,1 +1,0 @@
-"""The RNA of a cohort as one table: genes, scale, samples and standardisation."""
