@@ -177,7 +177,7 @@ def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argpar
     lines = [f"| {way} | {share:.0%} | {batches:,} |" for way, share, batches in rows]
     return "\n".join(
         [
-            "# What training waits for",
+            "# Training throughput",
             "",
             f"`{command}`",
             "",
