@@ -15,6 +15,7 @@ from torch import nn
 
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.tasks import Task
+from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Batch
@@ -65,7 +66,7 @@ def distilled(build: Callable[[str], SubspaceStudent], teacher: SubspaceTeacher)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "teacher.ckpt")
         kept = {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams)}
-        torch.save(kept | {"pytorch-lightning_version": lightning_version}, path)
+        torch.save(kept | {"pytorch-lightning_version": lightning_version, FORMAT_KEY: FORMAT}, path)
         student = build(path)
         student.setup("fit")
     return student

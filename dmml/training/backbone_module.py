@@ -143,6 +143,7 @@ class BackboneModule(LoggedModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the buffers of the checkpoint's backbone; their sizes depend on the patients to whom it was fitted."""
+        super().on_load_checkpoint(checkpoint)
         layout = unpack((checkpoint["hyper_parameters"].get("fitted") or {}).get("backbone"))
         if self.backbone is not None and layout and layout != self.backbone.layout:
             self.backbone.build(layout)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from dmml.tasks import Task
+from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY, check_format
 from dmml.types import Batch
 
 
@@ -24,6 +27,14 @@ class LoggedModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._validated: list[Tensor] = []  # for each batch: (2,) summed loss and number of patients
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record the format number."""
+        checkpoint[FORMAT_KEY] = FORMAT
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another format."""
+        check_format(checkpoint)
 
     def log_mean(self, name: str, value: Tensor, patients: int, prog_bar: bool = False) -> None:
         """Log the mean over an epoch's patients of a value that is the mean over `patients` patients of one batch."""

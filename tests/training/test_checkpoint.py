@@ -12,6 +12,7 @@ from dmml.callbacks.coordination import GradientCoordination
 from dmml.errors import InputError
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.tasks import Classification, Survival
+from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
@@ -35,6 +36,7 @@ def by_hand(model, path):
         "state_dict": model.state_dict(),
         "hyper_parameters": dict(model.hparams),
         "pytorch-lightning_version": "2.6.0",
+        FORMAT_KEY: FORMAT,
     }
     torch.save(kept, path)
     return str(path)

@@ -10,6 +10,7 @@ from models import build
 
 from dmml.callbacks.resumable import Resumable
 from dmml.errors import InputError
+from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
 
@@ -61,7 +62,7 @@ def teacher_path(cohort, tmp_path_factory):
 def by_hand(model, path):
     """A checkpoint as a plain script writes one."""
     kept = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
-    torch.save(kept | {"pytorch-lightning_version": "2.6.0"}, path)
+    torch.save(kept | {"pytorch-lightning_version": "2.6.0", FORMAT_KEY: FORMAT}, path)
     return str(path)
 
 

@@ -10,6 +10,7 @@ from models import build, task_of
 
 from dmml.nn.standardised import set_feature_statistics
 from dmml.tasks import Survival
+from dmml.training.checkpointing.checkpoint import FORMAT, FORMAT_KEY
 from dmml.training.student import SubspaceStudent
 
 
@@ -24,7 +25,7 @@ def model_of(request, tmp_path):
             return build(name, kind, **changes)
         teacher, path = build("teacher", kind), tmp_path / "teacher.ckpt"
         kept = {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams)}
-        torch.save(kept | {"pytorch-lightning_version": lightning_version}, path)
+        torch.save(kept | {"pytorch-lightning_version": lightning_version, FORMAT_KEY: FORMAT}, path)
         student = SubspaceStudent(n_features=DIM, teacher=str(path), width=16, task=task_of(kind), **changes)
         student.setup("fit")
         return student.eval()

@@ -18,12 +18,42 @@ from dmml.errors import InputError
 from dmml.tasks import Task
 from dmml.training.checkpointing.packing import unpack
 
+FORMAT = 2
+"""Number of the layout of networks and hyper-parameters; raise it whenever older checkpoints can no longer be loaded"""
+FORMAT_KEY = "dmml_format"
+"""Key of the format number in a checkpoint; checkpoints of format 1 have no such key"""
+
+
+def check_format(checkpoint: Mapping[str, Any], path: str | Path = "") -> None:
+    """Refuse a checkpoint whose networks are laid out in another way than those of this dmml.
+
+    Args:
+        checkpoint: Content of the checkpoint.
+        path: Path of the checkpoint, for the error message; empty if unknown.
+
+    Raises:
+        InputError: The checkpoint has another format number, or none.
+    """
+    number = checkpoint.get(FORMAT_KEY, 1)
+    if number == FORMAT:
+        return
+    start = f"{path}: this checkpoint" if path else "this checkpoint"
+    if isinstance(number, int) and number < FORMAT:
+        raise InputError(
+            f"{start} was written by an earlier dmml (format {number}), whose networks are laid out differently; fit the "
+            "model again, or use the version of dmml that wrote it"
+        )
+    raise InputError(
+        f"{start} was written by a later dmml (format {number}), and this one reads format {FORMAT}; update dmml, or fit "
+        "the model again"
+    )
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint with `weights_only=True`.
 
     Raises:
-        InputError: The file does not exist, or is not a checkpoint of a dmml model.
+        InputError: The file does not exist, is not a checkpoint of a dmml model, or has another format number.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; `dmml fit` writes them to <run>/checkpoints/")
@@ -37,6 +67,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     parts = checkpoint if isinstance(checkpoint, dict) else {}
     if not isinstance(parts.get("hyper_parameters"), dict) or "state_dict" not in parts:
         raise InputError(f"{path}: a torch file but no checkpoint of a dmml model; use one written by `dmml fit`")
+    check_format(checkpoint, path)
     return checkpoint
 
 
