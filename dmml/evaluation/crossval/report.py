@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dmml.atomic_files import write_text
 from dmml.evaluation.crossval.plots import (
     calibration_of,
     calibrations_of,
@@ -22,7 +23,7 @@ from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.background import flat
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.formatting import number, p_words
-from dmml.evaluation.report.pages import Inliner, report_page, save_pictures, write_text
+from dmml.evaluation.report.pages import Inliner, report_page, save_pictures
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text import findings as words
 

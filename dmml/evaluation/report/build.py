@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dmml.atomic_files import write_text
 from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
 from dmml.evaluation.evaluation_result import Tested, load_test
 from dmml.evaluation.plots.attention import AttentionSlide, attention_slides
 from dmml.evaluation.plots.selection import differences_picture, models_picture, pictures, tests_picture
 from dmml.evaluation.plots.style import Picture, file_name
 from dmml.evaluation.report.background import commands
-from dmml.evaluation.report.pages import Inliner, report_page, save_pictures, write_text
+from dmml.evaluation.report.pages import Inliner, report_page, save_pictures
 from dmml.evaluation.report.parts import Part, beside
 from dmml.evaluation.report.sections import (
     FEW_TESTS,

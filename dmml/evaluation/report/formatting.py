@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 
 def number(value: float | None, digits: int = 2) -> str:
     """Format a number: 0.714 → 0.71; an em dash if undefined; with a true minus sign."""
@@ -28,8 +26,3 @@ def p_words(p: float | None) -> str:
     if p is None or p != p:
         return "not defined"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
-
-
-def unbroken(text: str) -> str:
-    """Insert no-break spaces, so that a number and its %, and p and its value, stay on one line."""
-    return re.sub(r"\bp ([=<]) ", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text.replace(" %", "\N{NO-BREAK SPACE}%"))

@@ -1,38 +1,19 @@
-"""Render the pages of dmml from their templates."""
+"""Render the pages of reports, and save the pictures that they show."""
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dmml._version import __version__
 from dmml.evaluation.plots.style import Picture
-from dmml.evaluation.report.formatting import unbroken
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from dmml.html_pages import render_page
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def page_environment(folder: Path) -> Environment:
-    """Jinja environment of a folder: escapes values, refuses undefined names, and has the filter `unbroken`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["unbroken"] = unbroken
-    return environment
-
-
-def report_page(template: str, title: str, **content: Any) -> str:
+def report_page(template: str, title: str, **content: object) -> str:
     """Render a report as a single file that needs no others: style and script are embedded.
 
     Args:
@@ -40,27 +21,11 @@ def report_page(template: str, title: str, **content: Any) -> str:
         title: Title of the page.
         content: Variables of the template.
     """
-    style, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    return (
-        page_environment(TEMPLATES)
-        .get_template(template)
-        .render(
-            title=title,
-            css=style,
-            script=script,
-            version=__version__,
-            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            **content,
-        )
+    css, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return render_page(
+        TEMPLATES / template, title=title, css=css, script=script, version=__version__, written=written, **content
     )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, i.e. completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] | None = None) -> None:

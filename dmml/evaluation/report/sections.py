@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from dmml.evaluation.comparison import Pair
@@ -20,6 +19,7 @@ from dmml.evaluation.report.text.coordination import coordination_words
 from dmml.evaluation.report.text.deep_part import maps_title, maps_words, parts_words
 from dmml.evaluation.runs import is_run_of
 from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
+from dmml.html_pages import data_uri
 
 MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
 """Maximum number of slides with attention maps per test, and the one on pages of more than `FEW_TESTS` tests.
@@ -174,7 +174,7 @@ def _slide(slide: AttentionSlide) -> dict[str, Any]:
         {
             "title": panel.title,
             "caption": panel.caption,
-            "uri": "data:image/jpeg;base64," + base64.b64encode(panel.jpeg()).decode(),
+            "uri": data_uri(panel.jpeg(), "jpeg"),
             "height": panel.pixels.shape[0],
             "width": panel.pixels.shape[1],
         }

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from dmml.atomic_files import write_text
 from dmml.evaluation.plots.style import SUBSPACE_COLOR, Picture
-from dmml.evaluation.report.formatting import number, percent, signed, unbroken
-from dmml.evaluation.report.pages import TEMPLATES, page_environment
+from dmml.evaluation.report.formatting import number, percent, signed
+from dmml.evaluation.report.pages import TEMPLATES
 from dmml.experiment.predict_slide import text as slide_words
 from dmml.experiment.predict_slide.answer import TISSUE, Answer, extremes
 from dmml.experiment.predict_slide.maps import SlidePicture, TileMap, encoded
+from dmml.html_pages import data_uri, render_page, unbroken
 
 _SUBSPACES = (("tumor", "Tumor"), ("tme", "Tumor microenvironment (TME)"))
 _PARTS = (("tumor", "tumor"), ("tme", "TME"), (TISSUE, "tissue-specific"))
@@ -39,9 +40,9 @@ def write_page(
     """
     from markupsafe import Markup
 
-    environment = page_environment(Path(__file__).parent)
     style = TEMPLATES / "report.css"
-    page = environment.get_template("slide_page.html").render(
+    page = render_page(
+        Path(__file__).parent / "slide_page.html",
         title=record["patient"],
         css=style.read_text(encoding="utf-8"),
         headline=unbroken(slide_words.headline(answer, record["model"])),
@@ -63,20 +64,16 @@ def write_page(
         version=record["versions"]["dmml"],
         written=record["created"],
     )
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _slide(picture: SlidePicture, maps: list[TileMap]) -> dict[str, Any]:
     plain = encoded(Image.fromarray(picture.thumbnail), "JPEG", quality=85)
     panels = {"all": [], "part": [], "attention": []}
     for each in maps:
-        uri = _uri(encoded(each.plain, "JPEG", quality=88), "jpeg")
+        uri = data_uri(encoded(each.plain, "JPEG", quality=88), "jpeg")
         panels[each.kind].append({"uri": uri, "title": each.title, "caption": each.caption})
-    return {"name": picture.slide_id, "plain": _uri(plain, "jpeg"), **panels}
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+    return {"name": picture.slide_id, "plain": data_uri(plain, "jpeg"), **panels}
 
 
 def _views(answer: Answer) -> dict[str, Any]:
