@@ -1,6 +1,6 @@
 """Compute the metrics of predictions with their intervals: the content of `metrics.json`.
 
-Each metric is {value, low, high, n, events}: the estimate, its 95 % patient-bootstrap interval (drawn within events or
+Each metric is {value, low, high, n, events}: the estimate, its patient-bootstrap interval (drawn within events or
 classes; without strata for the Brier score), and the numbers of patients and events that it rests on. An undefined
 metric is null with a `reason`, never 0 or 0.5.
 """

@@ -16,6 +16,7 @@ from dmml._version import __version__
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import Rows
 from dmml.data.rna import told
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.training_overlap import OVERLAP, UNKNOWN_KEY, overlap_words
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.run_folder import RunFolder, now, write_json
@@ -88,7 +89,7 @@ def write_test(tested: Tested, collected: CollectPredictions, model: Any, data: 
     for name, entry in metrics.items():
         if name != OVERLAP and isinstance(entry, dict) and entry.get("value") is not None:
             low, high = entry.get("low"), entry.get("high")
-            interval = "" if low is None else f"   95 % interval {low:.3f} to {high:.3f}"
+            interval = "" if low is None else f"   {intervals.level_text()} interval {low:.3f} to {high:.3f}"
             print(f"  {name:<18} {entry['value']:.3f}{interval}")
     transductive = transductive_words(context)
     print(f"{out / 'report.html'}: {len(collected.rows)} patients of {data.name}{transductive and f'; {transductive}'}")

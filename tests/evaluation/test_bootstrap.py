@@ -9,7 +9,7 @@ from scipy.stats import bootstrap
 from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import holm, interval, paired_difference, resamples
 from dmml.evaluation.statistics import weighted
-from dmml.evaluation.statistics.bca import Correction, left_out, percentiles, two_sided_p
+from dmml.evaluation.statistics.bca import Correction, jackknife_weights, percentiles, two_sided_p
 from dmml.evaluation.statistics.censoring import as_censoring
 
 
@@ -72,21 +72,21 @@ def test_corrected_interval_is_scipys():
     assert ours.low > percentiles(np.random.default_rng(0).choice(values, (20_000, 40)).mean(1))[0] + 0.01
 
 
-def test_left_out_groups_hold_every_patient_once():
-    assert (left_out(5) == 1 - np.eye(5)).all()
-    groups = left_out(1000)
+def test_jackknife_groups_leave_out_every_patient_once():
+    assert (jackknife_weights(5) == 1 - np.eye(5)).all()
+    groups = jackknife_weights(1000)
     assert groups.shape == (200, 1000)
     assert ((1 - groups).sum(0) == 1).all()
     assert ((1 - groups).sum(1) == 5).all()
 
 
-@pytest.mark.parametrize("how", [Correction(0.3, 0.05), Correction(-0.8, -0.1), Correction(0.0, 0.12)])
-def test_corrected_p_and_interval_tell_the_same(how):
+@pytest.mark.parametrize("correction", [Correction(0.3, 0.05), Correction(-0.8, -0.1), Correction(0.0, 0.12)])
+def test_corrected_p_and_interval_tell_the_same(correction):
     for mean in np.linspace(-3.5, 3.5, 57):
         draws = np.random.default_rng(0).normal(mean, 1, 4000)
-        low, high = percentiles(draws, how)
+        low, high = percentiles(draws, correction)
         if min(abs(low), abs(high)) > 0.02:
-            assert (low > 0 or high < 0) == (two_sided_p(draws, how) < 0.05)
+            assert (low > 0 or high < 0) == (two_sided_p(draws, correction) < 0.05)
 
 
 def test_interval_of_a_mean_has_the_textbook_width():
@@ -155,7 +155,7 @@ def test_holm_by_hand():
 
 
 def test_rows_must_match():
-    with pytest.raises(ValueError, match=r"one row a patient in every array, got \[3, 3, 3, 2\] rows"):
+    with pytest.raises(ValueError, match=r"every array needs one row per patient; got \[3, 3, 3, 2\] rows"):
         paired_difference(metrics.concordance_index, [1, 2, 3], [1, 2], [1, 2, 3], [1, 1, 1])
     with pytest.raises(ValueError, match="strata has 2 labels for 3 patients"):
         interval(metrics.concordance_index, [1, 2, 3], [1, 1, 1], [1, 2, 3], strata=[0, 1])

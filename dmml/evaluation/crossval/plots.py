@@ -26,6 +26,7 @@ from dmml.evaluation.plots.style import (
 from dmml.evaluation.plots.survival import calibration_picture, kaplan_meier_picture
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.report.text.findings import metric_name
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
 from dmml.evaluation.statistics.survival_curves import RiskGroups, kaplan_meier
 
@@ -67,7 +68,7 @@ def models_by(result: CrossvalResult, metric: str) -> Picture | None:
     legend += [("with clinical covariates", INK, True)] if joined else []
     name, hint = metric_name(metric)
     chance = 0.5 if metric in ("c_index", "c_index_ipcw", "auc") or metric.startswith("auc_") else None
-    caption = f"Pooled over folds, with 95 % patient-bootstrap intervals; {hint}."
+    caption = f"Pooled over folds, with {intervals.level_text()} patient-bootstrap intervals; {hint}."
     return forest(f"models_{metric}", rows, name, name, chance, caption, legend if len(legend) > 1 else (), False)
 
 

@@ -26,12 +26,7 @@ from dmml.evaluation.report.formatting import number, p_words
 from dmml.evaluation.report.pages import Inliner, report_page, save_pictures
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text import findings as words
-
-NOTE = (
-    "Intervals: 95 %, 2000 patient-bootstrap resamples, a patient drawn as a whole over folds, repeats and seeds; "
-    "bias-corrected and accelerated, fixed seed. Inner validation patients chose a network's epoch, and cross-validation among "
-    "all training patients chose a regression's penalty; the patients of a fold were tested once."
-)
+from dmml.evaluation.statistics import intervals
 
 
 def write_crossval_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -98,10 +93,19 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         origin=_origin(result),
         config=_configuration(result),
         commands=[_command(result), f"dmml report {result.folder}"],
-        note=NOTE,
+        note=_note(),
     )
     curves = [picture for picture, _ in training.values()]
     return page, [*by_metric.values(), *(picture for pictures in drawn.values() for picture in pictures), *curves]
+
+
+def _note() -> str:
+    return (
+        f"Intervals: {intervals.level_text()}, {intervals.RESAMPLES} patient-bootstrap resamples, a patient drawn as a whole over folds, "
+        "repeats and seeds; bias-corrected and accelerated, fixed seed. Inner validation patients chose a network's epoch, "
+        "and cross-validation among all training patients chose a regression's penalty; the patients of a fold were tested "
+        "once."
+    )
 
 
 def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
@@ -114,7 +118,7 @@ def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
         cells = [estimate_cell(own[m]["pooled"]) if m in own else Cell("—") for m in metrics]
         rows.append([Cell(label(name)), cells[0], value_cell(entry["mean"], hint=spread), *cells[1:]])
     columns = ["model", first, "mean of folds", *(words.metric_name(m)[0] for m in metrics[1:])]
-    caption = "Out-of-fold figures of every model, pooled within folds, with 95 % intervals"
+    caption = f"Out-of-fold figures of every model, pooled within folds, with {intervals.level_text()} intervals"
     return Table(caption, columns, rows, frozenset(range(1, len(columns))))
 
 
@@ -145,7 +149,15 @@ def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[st
         ]
         for row in rows
     ]
-    columns = ["first − second", "difference", "95 % interval", "p", "p, Holm", "p, resampled t", "the same, Holm"]
+    columns = [
+        "first − second",
+        "difference",
+        f"{intervals.level_text()} interval",
+        "p",
+        "p, Holm",
+        "p, resampled t",
+        "the same, Holm",
+    ]
     caption = f"Differences of {words.metric_name(result.metric)[0]}, pooled, on the same resampled patients"
     note = (
         "p: patient bootstrap, which takes the fitted models as they are. Holm: adjusted over all comparisons but the "

@@ -8,6 +8,7 @@ from typing import Any
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
 from dmml.evaluation.report.formatting import number, p_words
 from dmml.evaluation.report.text.findings import with_interval
+from dmml.evaluation.statistics import intervals
 
 LABELS = {
     "teacher": "teacher",
@@ -194,7 +195,11 @@ def _difference(row: dict[str, Any]) -> str:
         return "undefined"
     p, kind = _adjusted(row)
     sign = "+" if row["difference"] > 0 else ""
-    interval = "" if row["low"] is None else f"95 % interval {number(row['low'], 3)} to {number(row['high'], 3)}, "
+    interval = (
+        ""
+        if row["low"] is None
+        else f"{intervals.level_text()} interval {number(row['low'], 3)} to {number(row['high'], 3)}, "
+    )
     return f"{sign}{number(row['difference'], 3)} ({interval}p {p_words(p)}{kind})"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dmml.evaluation.plots.style import BLUE, INK, MUTED, PALETTE, Picture, new_figure, style
+from dmml.evaluation.statistics import intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +132,7 @@ def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chan
         for i, (name, entry) in enumerate(rows)
     ]
     dashed = "" if chance is None else f" Dashed: chance ({chance:g})."
-    caption = f"{label[0].upper()}{label[1:]}, with 95 % patient-bootstrap intervals.{dashed}"
+    caption = f"{label[0].upper()}{label[1:]}, with {intervals.level_text()} patient-bootstrap intervals.{dashed}"
     return forest("models", marks, title, label, chance, caption)
 
 
@@ -156,7 +157,7 @@ def differences_forest(
         for name, row in rows
     ]
     caption = (
-        "The first minus the second on the same patients, with 95 % intervals. Filled blue: the interval leaves 0 out and "
+        f"The first minus the second on the same patients, with {intervals.level_text()} intervals. Filled blue: the interval leaves 0 out and "
         "the adjusted p is below 0.05."
     )
     return forest("differences", marks, title, label, 0.0, caption, numbers=False)

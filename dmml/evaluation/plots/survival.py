@@ -20,6 +20,7 @@ from dmml.evaluation.plots.style import (
 )
 from dmml.evaluation.plots.tooltips import Line, Readout
 from dmml.evaluation.report.formatting import number, p_words, percent
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 from dmml.evaluation.statistics.survival_curves import Curve, RiskGroups
 
@@ -56,7 +57,7 @@ def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Pictur
         where = f"cut at {whose}"
     told = [f"{curve.n} {curve.name} ({curve.events} events)" for curve in groups.curves]
     numbers = " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
-    caption = f"Kaplan–Meier curves with 95 % bands of {numbers}, {where}. Ticks: censored. Below: numbers at risk."
+    caption = f"Kaplan–Meier curves with {intervals.level_text()} bands of {numbers}, {where}. Ticks: censored. Below: numbers at risk."
     alt = f"Survival curves of {numbers}; log-rank p {p_words(groups.p)}"
     lines = [Line(curve.name, curve.time / unit, curve.survival, step=True) for curve in groups.curves]
     readout = Readout(axes, f"{{}} {unit_name}", lines)
@@ -128,7 +129,8 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
             ends = (number(end) for end in (calibration.slope_low, calibration.slope_high))
             told.append(f"slope {number(calibration.slope)} ({' to '.join(ends)})")
     caption = (
-        "Patients in groups of equal size by predicted survival; Kaplan–Meier in each group with 95 % interval. "
+        "Patients in groups of equal size by predicted survival; Kaplan–Meier in each group with "
+        f"{intervals.level_text()} interval. "
         "On the dashed line predictions are right; a slope below 1 means too extreme. "
         + ("Over all patients: " + "; ".join(told) + "." if told else "")
     )

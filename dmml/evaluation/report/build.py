@@ -27,13 +27,8 @@ from dmml.evaluation.report.sections import (
 )
 from dmml.evaluation.report.text import findings as words
 from dmml.evaluation.runs import find_tests
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
-
-NOTE = (
-    "Intervals: 95 %, 2000 patient-bootstrap resamples drawn within events or classes (freely for the Brier score), "
-    "bias-corrected and accelerated, fixed seed. "
-    "Survival is judged patient by patient; what lies beyond the training follow-up is not predicted."
-)
 
 
 def write_evaluation(folder: str | Path) -> dict[str, dict]:
@@ -157,10 +152,18 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
         differences=_differences(all_pairs, forest, svg),
         runs=[section for section, _ in runs],
         commands=commands(tests),
-        note=NOTE,
+        note=_note(),
     )
     curves = {section["name"]: pictures for section, pictures in runs}
     return page, [*compared, *([forest] if forest else [])], curves
+
+
+def _note() -> str:
+    return (
+        f"Intervals: {intervals.level_text()}, {intervals.RESAMPLES} patient-bootstrap resamples drawn within events or classes (freely for "
+        "the Brier score), bias-corrected and accelerated, fixed seed. "
+        "Survival is judged patient by patient; what lies beyond the training follow-up is not predicted."
+    )
 
 
 def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: list[Pair]) -> list[str]:

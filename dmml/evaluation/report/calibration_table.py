@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dmml.evaluation.plots.style import horizon_name
 from dmml.evaluation.report.formatting import p_words
 from dmml.evaluation.report.tables import Cell, Table, interval, value_cell
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 
 HOW_TO_READ = (
@@ -43,7 +44,7 @@ def calibration_table(calibrations: Sequence[Calibration], whose: str = "") -> T
     if not rows:
         return None
     columns = ["horizon", "observed event-free", "predicted", "slope", "log ratio", "p"]
-    caption = f"Calibration at the horizons{whose}, with 95 % intervals"
+    caption = f"Calibration at the horizons{whose}, with {intervals.level_text()} intervals"
     return Table(caption, columns, rows, frozenset(range(1, 6)))
 
 

@@ -18,6 +18,7 @@ from dmml.evaluation.report.formatting import number
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.findings import metric_name
 from dmml.evaluation.report.text.shift import NAMES
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import GROUP_SIZE
 
 _CALIBRATION = {
@@ -97,7 +98,7 @@ def _subgroups(content: Mapping[str, Any]) -> Table | None:
     if not rows:
         return None
     name = metric_name(content["subgroups"][0]["metric"])[0]
-    columns = ["group", name, "95 % interval", "patients", "events"]
+    columns = ["group", name, f"{intervals.level_text()} interval", "patients", "events"]
     return Table("By site and within groups that the clinical table tells", columns, rows, frozenset({1, 2, 3, 4}))
 
 

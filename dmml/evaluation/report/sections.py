@@ -18,6 +18,7 @@ from dmml.evaluation.report.text import findings as words
 from dmml.evaluation.report.text.coordination import coordination_words
 from dmml.evaluation.report.text.deep_part import maps_title, maps_words, parts_words
 from dmml.evaluation.runs import is_run_of
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 from dmml.html_pages import data_uri
 
@@ -71,7 +72,13 @@ def test_section(
 
 def metrics_table(test: Tested) -> Table:
     """Table of every metric with its interval and the numbers of patients and events that it rests on."""
-    columns = ["metric", "value", "95 % interval", "patients", *(["events"] if test.survival else [])]
+    columns = [
+        "metric",
+        "value",
+        f"{intervals.level_text()} interval",
+        "patients",
+        *(["events"] if test.survival else []),
+    ]
     rows = []
     overlap = {OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}
     for name, entry in (overlap | test.metrics).items():
@@ -87,7 +94,7 @@ def metrics_table(test: Tested) -> Table:
         ]
         events = entry["events"]
         rows.append(row + ([Cell("" if events is None else str(events), order=events)] if test.survival else []))
-    return Table("Metrics with 95 % intervals", columns, rows, frozenset({1, 2, 3, 4}))
+    return Table(f"Metrics with {intervals.level_text()} intervals", columns, rows, frozenset({1, 2, 3, 4}))
 
 
 def class_table(test: Tested) -> Table | None:
@@ -114,7 +121,12 @@ def models_table(group: list[Tested]) -> Table | None:
     names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
     rows = [[Cell(test.label, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in group]
     columns = ["model", *(words.metric_name(name)[0] for name in names)]
-    return Table(f"Models on {group[0].cohort}, with 95 % intervals", columns, rows, frozenset(range(1, len(columns))))
+    return Table(
+        f"Models on {group[0].cohort}, with {intervals.level_text()} intervals",
+        columns,
+        rows,
+        frozenset(range(1, len(columns))),
+    )
 
 
 def differences_table(pairs: list[Pair]) -> Table:
@@ -134,7 +146,15 @@ def differences_table(pairs: list[Pair]) -> Table:
                 Cell(str(pair.n), order=pair.n),
             ]
         )
-    columns = ["first − second", "cohort", "metric", "difference", "95 % interval", "p", "patients"]
+    columns = [
+        "first − second",
+        "cohort",
+        "metric",
+        "difference",
+        f"{intervals.level_text()} interval",
+        "p",
+        "patients",
+    ]
     return Table("Differences on the same patients", columns, rows, frozenset({3, 4, 5, 6}))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dmml.evaluation.predictions import curve_at, survival_days
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.classification import confidence_bins
 from dmml.evaluation.statistics.survival_curves import kaplan_meier
 
@@ -35,11 +36,11 @@ class Calibration:
         observed: Kaplan–Meier survival of all patients at the day; NaN if nobody was followed that long.
         slope: Cox coefficient of log(−log S_predicted(day)) with follow-up cut off at the day: 1 = ideal, below 1 =
             predictions are too extreme, NaN if it cannot be fitted.
-        slope_low: Lower limit of its 95 % interval.
+        slope_low: Lower limit of its interval.
         slope_high: Upper limit.
         intercept: log(observed / expected events up to the day): 0 = ideal, above 0 = more events than predicted; NaN
             without an event.
-        intercept_low: Lower limit of its 95 % interval.
+        intercept_low: Lower limit of its interval.
         intercept_high: Upper limit.
         chi2: Greenwood–Nam–D'Agostino statistic over risk groups; NaN if the test is not possible.
         df: Its degrees of freedom.
@@ -171,8 +172,8 @@ def _intercept(known: pd.DataFrame, day: float) -> tuple[float, float, float]:
     expected = float(-np.log(np.clip(survival, 1e-12, 1)).sum())
     if observed == 0 or not expected > 0:
         return (float("nan"),) * 3
-    value, error = np.log(observed / expected), 1.96 / np.sqrt(observed)
-    return float(value), float(value - error), float(value + error)
+    value, half_width = np.log(observed / expected), intervals.normal_quantile() / np.sqrt(observed)
+    return float(value), float(value - half_width), float(value + half_width)
 
 
 def _slope(known: pd.DataFrame, predicted: NDArray, day: float) -> tuple[float, float, float]:
@@ -189,7 +190,7 @@ def _slope(known: pd.DataFrame, predicted: NDArray, day: float) -> tuple[float, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fitted = CoxPHFitter().fit(table, "time", "event")
+            fitted = CoxPHFitter(alpha=intervals.alpha()).fit(table, "time", "event")
     except (ConvergenceError, ValueError, np.linalg.LinAlgError):
         return nothing
     low, high = fitted.confidence_intervals_.loc["score"]

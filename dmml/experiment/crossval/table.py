@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmml.evaluation.statistics import intervals
 from dmml.experiment.crossval.models import LINEAR
 from dmml.experiment.crossval.plan import Unit
 
@@ -18,7 +19,7 @@ def tables(result: dict[str, Any]) -> str:
     lines = [
         f"{result['cohort']}: {NAMES[metric]} of {result['patients']} patients{events}, each tested by models that never saw them",
         "",
-        f"{'model':<30}{f'mean of {folds} folds ± sd':<24}pooled within folds (95 % interval)",
+        f"{'model':<30}{f'mean of {folds} folds ± sd':<24}pooled within folds ({intervals.level_text()} interval)",
     ]
     for name, metrics in result["models"].items():
         entry = metrics[metric]
@@ -26,7 +27,10 @@ def tables(result: dict[str, Any]) -> str:
         mean += "" if entry["sd"] is None else f" ± {entry['sd']:.3f}"
         lines.append(f"{name:<30}{mean:<24}{_interval(entry['pooled'], 'value')}")
     if result["paired"]:
-        lines += ["", f"{'comparison':<44}{'difference (95 % interval)':<28}{'p':<9}{'Holm':<9}{'resampled t':<13}Holm"]
+        lines += [
+            "",
+            f"{'comparison':<44}{f'difference ({intervals.level_text()} interval)':<28}{'p':<9}{'Holm':<9}{'resampled t':<13}Holm",
+        ]
         for row in result["paired"]:
             pair = f"{row['a']} − {row['b']}" + (" *" if row["primary"] else "")
             found = _interval(row, "difference", "+")

@@ -6,6 +6,7 @@ from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Tested
 from dmml.evaluation.plots.style import horizon_name
 from dmml.evaluation.report.formatting import number, p_words, percent
+from dmml.evaluation.statistics import intervals
 from dmml.evaluation.training_overlap import OVERLAP, UNKNOWN, UNKNOWN_KEY, overlap_words
 from dmml.evaluation.transductive import transductive_words
 
@@ -38,7 +39,7 @@ def with_interval(entry: dict, digits: int = 2) -> str:
     if entry["low"] is None:
         return number(entry["value"], digits)
     return (
-        f"{number(entry['value'], digits)} (95 % interval {number(entry['low'], digits)} to "
+        f"{number(entry['value'], digits)} ({intervals.level_text()} interval {number(entry['low'], digits)} to "
         f"{number(entry['high'], digits)})"
     )
 
@@ -166,7 +167,7 @@ def _difference(pair: Pair) -> str:
     p = p_words(difference.p if pair.primary else pair.p_holm) + ("" if pair.primary else " by Holm")
     return (
         f"Paired on {pair.n} patients, the {metric} of {a} minus that of {b} is {number(difference.estimate, 3)} "
-        f"(95 % interval {number(difference.low, 3)} to {number(difference.high, 3)}, p {p}){verdict}."
+        f"({intervals.level_text()} interval {number(difference.low, 3)} to {number(difference.high, 3)}, p {p}){verdict}."
     )
 
 
@@ -181,7 +182,7 @@ def across_words(pairs: list[Pair]) -> list[str]:
         verdict = "" if difference.low > 0 or difference.high < 0 else "; these patients do not tell them apart"
         found.append(
             f"On the {pair.n} patients that {pair.a.cohort} shares with {pair.b.cohort}, the {metric} of {pair.a.run} "
-            f"changes by {number(difference.estimate, 3)} (95 % interval {number(difference.low, 3)} to "
+            f"changes by {number(difference.estimate, 3)} ({intervals.level_text()} interval {number(difference.low, 3)} to "
             f"{number(difference.high, 3)}){verdict}."
         )
     return found

@@ -1,0 +1,59 @@
+"""The level of intervals and the number of resamples are set in one place; numbers and sentences follow."""
+
+import re
+
+import numpy as np
+import pytest
+from lifelines import CoxPHFitter, KaplanMeierFitter
+
+from dmml.evaluation import bootstrap
+from dmml.evaluation.report.build import write_evaluation
+from dmml.evaluation.statistics import intervals
+from dmml.evaluation.statistics.survival_curves import kaplan_meier
+
+
+def evaluated(make, folder, **context):
+    """Metrics and page of a small test."""
+    test = make.survival(folder, make.cohort(), **context)
+    return write_evaluation(test), (test / "report.html").read_text()
+
+
+def test_another_level_reaches_metrics_plots_and_words(make, tmp_path, monkeypatch):
+    metrics, page = evaluated(make, tmp_path / "a")
+    monkeypatch.setattr(intervals, "LEVEL", 0.8)
+    narrow, narrow_page = evaluated(make, tmp_path / "b")
+    for name, entry in metrics.items():
+        assert narrow[name]["value"] == entry["value"]
+        if entry["low"] is not None:
+            assert narrow[name]["high"] - narrow[name]["low"] < 0.9 * (entry["high"] - entry["low"]), name
+    levels = re.compile(r"(\d+) %(?= (?:interval|band|patient-bootstrap))|(?<=Intervals: )(\d+) %")
+    for text, level in ((page, "95"), (narrow_page, "80")):
+        matches = levels.findall(text.replace("\N{NO-BREAK SPACE}", " "))
+        assert {number for match in matches for number in match if number} == {level}
+        assert len(matches) > 10
+
+
+def test_another_number_of_resamples_reaches_every_interval_and_the_note(make, tmp_path, monkeypatch):
+    drawn = []
+    draw = bootstrap.resamples
+
+    def record(*args, **options):
+        weights = draw(*args, **options)
+        drawn.append(len(weights))
+        return weights
+
+    monkeypatch.setattr(intervals, "RESAMPLES", 50)
+    monkeypatch.setattr("dmml.evaluation.evaluate.resamples", record)
+    _, page = evaluated(make, tmp_path / "a")
+    assert set(drawn) == {50}
+    assert "50 patient-bootstrap resamples" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert bootstrap.resamples(4).shape == (50, 4)
+
+
+def test_the_level_of_curves_is_that_of_lifelines_by_default(make):
+    cohort = make.cohort()
+    assert intervals.alpha() == KaplanMeierFitter().alpha == CoxPHFitter().alpha
+    curve, theirs = kaplan_meier(cohort.time, cohort.event), KaplanMeierFitter().fit(cohort.time, cohort.event)
+    band = theirs.confidence_interval_survival_function_.to_numpy()
+    np.testing.assert_array_equal(curve.low, band[:, 0])
+    assert intervals.normal_quantile() == pytest.approx(1.96, abs=5e-5)
