@@ -113,7 +113,7 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
         pool.submit("plan", SlideRequest(slides[0], (10, 20))).result()
         with OtherLoad(*(reader.process.pid for reader in pool._made if readers)) as other:
             requests = (SlideRequest(path, (10, 20)) for path in slides)
-            for slide in encode_slides(requests, encoder, pool, draft_of=store.place.draft):
+            for slide in encode_slides(requests, encoder, pool, draft_of=store.backend.partial_file):
                 writer.write(slide)
             writer.finish()
     writer.close()

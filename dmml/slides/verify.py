@@ -134,4 +134,4 @@ def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, w
     rows = np.flatnonzero(bag.parent >= 0)
     offset = np.abs(bag.position[rows] - coarse.position[bag.parent[rows]])
     wrong = rows[(np.abs(offset - side / 2) > within).any(axis=1)]
-    return [f"{len(wrong)} tiles lie outside their parent, first row {wrong[0]}"] if len(wrong) else []
+    return [f"{len(wrong)} tiles lie outside their parent, first in row {wrong[0]}"] if len(wrong) else []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -18,7 +17,7 @@ def checked_bags(
     width: int,
     magnifications: Iterable[int],
     dtype: np.dtype | str = "float16",
-    may_miss: bool = False,
+    allow_nan: bool = False,
 ) -> dict[int, SlideFeatures]:
     """Check all arrays of a slide before any is written, and convert them to the types that a store keeps.
 
@@ -28,7 +27,7 @@ def checked_bags(
         width: Feature width D of the store's encoder.
         magnifications: Magnifications that the store declares.
         dtype: Type in which the store keeps features.
-        may_miss: Whether NaN stands for a missing value.
+        allow_nan: Whether NaN stands for a missing value.
 
     Raises:
         InputError: An array does not fit; the message names the magnification, the array and the first wrong row.
@@ -38,45 +37,45 @@ def checked_bags(
     declared = sorted(magnifications)
     if undeclared := [str(m) for m in bags if m not in declared]:
         raise InputError(
-            f"{where}: {', '.join(undeclared)} is none of the store's magnifications "
-            f"({', '.join(f'{m}x' for m in declared)}), which FeatureStore.create declares"
+            f"{where}: {', '.join(undeclared)} is not among the store's magnifications "
+            f"({', '.join(f'{m}x' for m in declared)}), which are declared in FeatureStore.create"
         )
-    kind = np.dtype(dtype)
-    made = {int(m): _as_kept(f"{where}, {m}x", bag, kind) for m, bag in bags.items()}
-    for magnification, bag in made.items():
-        coarser = next((made[m] for m in declared[::-1] if m < magnification and m in made), None)
+    target = np.dtype(dtype)
+    converted = {int(m): _as_stored(f"{where}, {m}x", bag, target) for m, bag in bags.items()}
+    for magnification, bag in converted.items():
+        coarser = next((converted[m] for m in declared[::-1] if m < magnification and m in converted), None)
         problems = [
-            *bag_problems(bag, width, may_miss),
+            *bag_problems(bag, width, allow_nan),
             *parent_problems(bag, None if coarser is None else len(coarser.features)),
         ]
         if problems:
             raise InputError(f"{where}, {magnification}x: {'; '.join(problems)}; nothing was written")
-    return made
+    return converted
 
 
-def _as_kept(where: str, bag: SlideFeatures, dtype: np.dtype) -> SlideFeatures:
+def _as_stored(where: str, bag: SlideFeatures, dtype: np.dtype) -> SlideFeatures:
     """Convert features to the store's type, positions to float32 and parents to int32."""
     if not isinstance(bag, SlideFeatures):
         raise InputError(f"{where}: {type(bag).__name__} instead of SlideFeatures(features, position)")
     features = _numbers(f"{where}: features", bag.features)
     with np.errstate(over="ignore", invalid="ignore"):
-        kept = features.astype(dtype, copy=False)
+        stored = features.astype(dtype, copy=False)
         position = _numbers(f"{where}: positions", bag.position).astype(np.float32, copy=False)
-    if kept.ndim == 2 and features.dtype != dtype and not _finite_rows(kept).all():
-        beyond = (np.isfinite(features) & ~np.isfinite(kept)).any(axis=1)
-        if beyond.any():
-            row = int(beyond.argmax())
+    if stored.ndim == 2 and features.dtype != dtype and not _finite_rows(stored).all():
+        overflowing = (np.isfinite(features) & ~np.isfinite(stored)).any(axis=1)
+        if overflowing.any():
+            row = int(overflowing.argmax())
             raise InputError(
-                f"{where}: {int(beyond.sum())} tiles hold features beyond ±{np.finfo(dtype).max:,.0f}, which {dtype} cannot "
-                f"hold, first row {row} ({np.nanmax(np.abs(features[row])):.4g}); scale the features down"
+                f"{where}: {int(overflowing.sum())} tiles have features beyond ±{np.finfo(dtype).max:,.0f}, which {dtype} cannot "
+                f"hold, first in row {row} ({np.nanmax(np.abs(features[row])):.4g}); scale the features down"
             )
     return SlideFeatures(
-        kept, position, None if bag.parent is None else _whole_numbers(f"{where}: parents", bag.parent)
+        stored, position, None if bag.parent is None else _whole_numbers(f"{where}: parents", bag.parent)
     )
 
 
 def check_slide_attributes(where: str, attributes: Mapping[str, Any]) -> None:
-    """Refuse attributes of a slide that should be lengths but are not.
+    """Check that the attributes of a slide that should be lengths are lengths.
 
     Args:
         where: Store and slide, for messages.
@@ -95,12 +94,14 @@ def check_slide_attributes(where: str, attributes: Mapping[str, Any]) -> None:
         raise InputError(f"{where}: its attribute tile_um is {tile_um!r}; give e.g. {{'20': 128.0}}")
 
 
-def is_length(value: Any) -> bool:
+def is_length(value: object) -> TypeGuard[float]:
     """Whether a value is a positive, finite number."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < value < np.inf
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(0 < value < np.inf)
 
 
-def _numbers(where: str, values: Any) -> np.ndarray:
+def _numbers(where: str, values: object) -> np.ndarray:
     try:
         array = np.asarray(values)
     except Exception as error:  # other libraries raise exceptions of any type, e.g. for a tensor on a GPU
@@ -110,43 +111,49 @@ def _numbers(where: str, values: Any) -> np.ndarray:
     return array
 
 
-def _whole_numbers(where: str, values: Any) -> np.ndarray:
+def _whole_numbers(where: str, values: object) -> np.ndarray:
     array = _numbers(where, values)
     limits = np.iinfo(np.int32)
-    wrong = ~((array == np.floor(array)) & (array >= limits.min) & (array <= limits.max))
-    if wrong.any():
-        raise InputError(f"{where} hold {array[wrong][0]}, which is not a row number; give whole numbers, -1 for none")
+    invalid = ~((array == np.floor(array)) & (array >= limits.min) & (array <= limits.max))
+    if invalid.any():
+        raise InputError(
+            f"{where} hold {array[invalid][0]}, which is not a row number; give whole numbers, -1 for none"
+        )
     return array.astype(np.int32)
 
 
-def bag_problems(bag: SlideFeatures, width: int, may_miss: bool = False) -> list[str]:
+def bag_problems(bag: SlideFeatures, width: int, allow_nan: bool = False) -> list[str]:
     """List problems with the features and positions of one magnification: wrong shapes, and values that are not finite.
 
     Args:
         bag: Features, in the types that a store keeps.
         width: Feature width D of the encoder.
-        may_miss: Whether NaN stands for a missing value; infinity and rows without any value are problems either way.
+        allow_nan: Whether NaN stands for a missing value; infinity and rows without any value are problems either way.
     """
     problems, n = [], len(bag.features)
     if bag.features.ndim != 2 or bag.features.shape[1] != width:
         problems.append(f"features are {bag.features.shape}, not (N, {width})")
-    elif may_miss:
+    elif allow_nan:
         problems += _missing_problems(bag.features)
     elif not (finite := _finite_rows(bag.features)).all():
-        problems.append(f"{int((~finite).sum())} tiles hold NaN or infinity, first row {int(finite.argmin())}")
+        problems.append(f"{int((~finite).sum())} tiles hold NaN or infinity, first in row {int(finite.argmin())}")
     if bag.position.shape != (n, 2):
         problems.append(f"positions are {bag.position.shape}, not ({n}, 2)")
     elif not np.isfinite(bag.position).all():
         rows = np.flatnonzero(~np.isfinite(bag.position).all(axis=1))
-        problems.append(f"{len(rows)} positions hold NaN or infinity, first row {rows[0]}")
+        problems.append(f"{len(rows)} positions hold NaN or infinity, first in row {rows[0]}")
     return problems
 
 
 def _missing_problems(features: np.ndarray) -> list[str]:
     """List problems with vectors in which some values may be missing."""
     infinite, empty = np.isinf(features).any(axis=1), np.isnan(features).all(axis=1)
-    wrong = {"hold infinity": infinite, "hold no value": empty & (features.shape[1] > 0)}
-    return [f"{int(w.sum())} vectors {what}, first row {int(w.argmax())}" for what, w in wrong.items() if w.any()]
+    invalid = {"hold infinity": infinite, "hold no value": empty & (features.shape[1] > 0)}
+    return [
+        f"{int(rows.sum())} vectors {what}, first in row {int(rows.argmax())}"
+        for what, rows in invalid.items()
+        if rows.any()
+    ]
 
 
 def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:
@@ -161,10 +168,10 @@ def parent_problems(bag: SlideFeatures, n_coarse: int | None) -> list[str]:
         return []
     if bag.parent.shape != (len(bag.features),):
         return [f"parents are {bag.parent.shape}, not ({len(bag.features)},)"]
-    wrong = np.flatnonzero((bag.parent < -1) | (False if n_coarse is None else bag.parent >= n_coarse))
-    if len(wrong):
-        there = "" if n_coarse is None else f" ({n_coarse} there)"
-        return [f"parent {bag.parent[wrong[0]]} of row {wrong[0]} does not exist{there}"]
+    invalid = np.flatnonzero((bag.parent < -1) | (False if n_coarse is None else bag.parent >= n_coarse))
+    if len(invalid):
+        available = "" if n_coarse is None else f" (the coarser magnification has {n_coarse} tiles)"
+        return [f"parent {bag.parent[invalid[0]]} of row {invalid[0]} does not exist{available}"]
     return []
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from dmml.errors import InputError
 
@@ -16,8 +17,8 @@ _DEFAULTS: dict[str, Any] = {"weights": UNKNOWN_WEIGHTS, "preprocessing": {}}
 
 def complete_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the defaults of an encoder's identity, so that two stores of the same encoder compare equal."""
-    known = {key: value for key, value in encoder.items() if value is not None}
-    return {**known, **{key: value for key, value in _DEFAULTS.items() if key not in known}}
+    stated = {key: value for key, value in encoder.items() if value is not None}
+    return stated | {key: value for key, value in _DEFAULTS.items() if key not in stated}
 
 
 def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,10 +31,10 @@ def checked_identity(encoder: Mapping[str, Any]) -> dict[str, Any]:
         InputError: The encoder has no name, or its width is not a positive whole number.
     """
     if not isinstance(encoder, Mapping):
-        raise InputError(f"encoder is {encoder!r}; give e.g. {{'name': 'uni', 'dim': 1024}}")
+        raise InputError(f"encoder is {encoder!r}; give a mapping, e.g. {{'name': 'uni', 'dim': 1024}}")
     name, dim = encoder.get("name"), encoder.get("dim")
     if not isinstance(name, str) or not name.strip():
-        raise InputError(f"encoder {dict(encoder)}: has no name; give e.g. {{'name': 'uni', 'dim': 1024}}")
-    if isinstance(dim, bool) or not hasattr(dim, "__index__") or dim < 1:
-        raise InputError(f"encoder {name}: dim is {dim!r}, not the number of features a tile, e.g. {{'dim': 1024}}")
-    return complete_identity({**encoder, "dim": int(dim)})
+        raise InputError(f"encoder {dict(encoder)} has no name; give e.g. {{'name': 'uni', 'dim': 1024}}")
+    if not isinstance(dim, SupportsIndex) or isinstance(dim, bool) or index(dim) < 1:
+        raise InputError(f"encoder {name}: dim is {dim!r}; give the number of features per tile, e.g. {{'dim': 1024}}")
+    return complete_identity({**encoder, "dim": index(dim)})

@@ -12,7 +12,7 @@ VECTORS = "vectors"
 """Value of `content` for a store that holds one or several vectors per slide, without positions, instead of tiles"""
 
 
-def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[str, Any]:
+def checked_tiling(tile_px: object, magnifications: Mapping[int, float]) -> dict[str, Any]:
     """Check the root attributes `tile_px` and `magnifications` of a new store, and return them in their stored form.
 
     Args:
@@ -28,11 +28,11 @@ def checked_tiling(tile_px: Any, magnifications: Mapping[int, float]) -> dict[st
         raise InputError(f"magnifications are {magnifications!r}; {example}")
     for magnification, mpp in magnifications.items():
         if not str(magnification).isdecimal() or not int(magnification):
-            raise InputError(f"magnification {magnification!r} is no positive whole number; {example}")
+            raise InputError(f"magnification {magnification!r} is not a positive whole number; {example}")
         if not is_length(mpp):
             raise InputError(f"magnification {magnification} has {mpp!r} µm per pixel; {example}")
     if not is_length(tile_px) or tile_px != int(tile_px):
-        raise InputError(f"tile_px is {tile_px!r}; give the pixels across a tile as a whole number, e.g. 224")
+        raise InputError(f"tile_px is {tile_px!r}; give the side of a tile in pixels as a whole number, e.g. 224")
     return {"tile_px": int(tile_px), "magnifications": {str(m): float(mpp) for m, mpp in magnifications.items()}}
 
 
@@ -61,34 +61,34 @@ def checked_content(content: str | None, dtype: str, feature_names: Sequence[str
     }
 
 
-def differences(ours: Mapping[str, Any], wanted: Mapping[str, Any], partly: Sequence[str] = ()) -> str:
+def differences(stored: Mapping[str, Any], requested: Mapping[str, Any], partial: Sequence[str] = ()) -> str:
     """Describe how the attributes of a store differ from those expected; empty if they agree.
 
     Attributes that only one side has are not compared.
 
     Args:
-        ours: Attributes of a store.
-        wanted: Expected attributes.
-        partly: Attributes that `wanted` gives only in part; entries that it leaves out are not compared.
+        stored: Attributes of a store.
+        requested: Expected attributes.
+        partial: Attributes that `requested` gives only in part; entries that it leaves out are not compared.
     """
-    there, given = (dict(_flat("", attributes)) for attributes in (ours, wanted))
-    changed = [key for key in given if key in there and there[key] != given[key]]
-    tops = {key.split(".")[0] for key in there}
-    changed += [key for key in given if key not in there and key.split(".")[0] in tops]
-    changed += [key for key in there if key not in given and key.split(".")[0] in set(wanted) - set(partly)]
-    return "; ".join(f"{key}: {_short(there.get(key))} there, {_short(given.get(key))} now" for key in changed)
+    old, new = (dict(_flattened("", attributes)) for attributes in (stored, requested))
+    changed = [key for key in new if key in old and old[key] != new[key]]
+    sections = {key.split(".")[0] for key in old}
+    changed += [key for key in new if key not in old and key.split(".")[0] in sections]
+    changed += [key for key in old if key not in new and key.split(".")[0] in set(requested) - set(partial)]
+    return "; ".join(f"{key} is {_short(old.get(key))} in the store and {_short(new.get(key))} now" for key in changed)
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flattened(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield nested values under dotted names: {"a": {"b": 1}} → ("a.b", 1)."""
     for key, value in values.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping) and value:
-            yield from _flat(name, value)
+            yield from _flattened(name, value)
         else:
             yield name, list(value) if isinstance(value, tuple) else value
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}…"

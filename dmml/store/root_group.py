@@ -6,27 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from dmml.errors import InputError, reason_of
-from dmml.store.places import Folder, Remote, place_of
-from dmml.store.plain_arrays import describe
+from dmml.store.backends import Backend, backend_of
+from dmml.store.raw_arrays import read_zarr_json
 
 
 def is_store(path: str | Path) -> bool:
     """Whether a folder or fsspec URL holds a zarr group of any kind."""
-    return root_group(place_of(path), path) is not None
+    return read_root_group(backend_of(path), path) is not None
 
 
-def root_group(place: Folder | Remote, path: str | Path) -> dict[str, Any] | None:
+def read_root_group(backend: Backend, path: str | Path) -> dict[str, Any] | None:
     """Read the `zarr.json` of a store's root; None if there is no group.
 
     Args:
-        place: Backend of the store.
+        backend: Backend of the store.
         path: Path of the store, for messages.
 
     Raises:
         InputError: The store cannot be reached, or the file is damaged.
     """
     try:
-        root = describe(place, "")
+        root = read_zarr_json(backend, "")
     except InputError:
         raise
     except Exception as error:  # each remote file system raises exceptions of its own types

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.store.plain_arrays import array_files, group_json
+from dmml.store.raw_arrays import array_files, group_json
 from dmml.store.slide_features import SlideFeatures
 
 
@@ -19,7 +19,7 @@ def slide_files(
 
     Args:
         bags: {magnification: features}, as `checked_bags` returns them.
-        attributes: Facts about the slide; plain values.
+        attributes: Attributes of the slide; plain values.
         pictures: {name: (H, W) or (H, W, 3) uint8}.
 
     Raises:
@@ -27,16 +27,16 @@ def slide_files(
     """
     for name, picture in pictures.items():
         if np.asarray(picture).dtype != np.uint8:
-            raise InputError(f"picture {name!r} is of type {np.asarray(picture).dtype}; give uint8")
+            raise InputError(f"picture {name!r} is of type {np.asarray(picture).dtype}; give an array of uint8")
     try:
-        visible = group_json({**attributes, "complete": True})
+        group = group_json({**attributes, "complete": True})
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
-    return _files(bags, pictures, visible)
+    return _files(bags, pictures, group)
 
 
 def _files(
-    bags: Mapping[int, SlideFeatures], pictures: Mapping[str, np.ndarray], visible: bytes
+    bags: Mapping[int, SlideFeatures], pictures: Mapping[str, np.ndarray], group: bytes
 ) -> Iterator[tuple[str, bytes | memoryview]]:
     for magnification, bag in bags.items():
         yield f"{magnification}x/zarr.json", group_json({})
@@ -46,4 +46,4 @@ def _files(
             yield from array_files(f"{magnification}x/parent", bag.parent)
     for name, picture in pictures.items():
         yield from array_files(name, np.asarray(picture))
-    yield "zarr.json", visible
+    yield "zarr.json", group

@@ -42,7 +42,7 @@ def cohort(tmp_path):
 
 
 def unchecked(store, slide, bags):
-    store.place.write_group("slides", slide, slide_files(bags, {"mpp": 0.5}, {}), durable=False)
+    store.backend.write_group("slides", slide, slide_files(bags, {"mpp": 0.5}, {}), durable=False)
 
 
 def doctor(capsys) -> tuple[int, str]:
@@ -61,7 +61,7 @@ def test_sound_features_pass(cohort, capsys):
 @pytest.mark.parametrize(
     ("what", "found"),
     [
-        ("nan", "1 slides are damaged (P07-1: 20x: 1 tiles hold NaN or infinity, first row 3)"),
+        ("nan", "1 slides are damaged (P07-1: 20x: 1 tiles hold NaN or infinity, first in row 3)"),
         ("width", "1 slides are damaged (P07-1: 20x: features are (16, 5), not (16, 4))"),
         ("rows", "1 slides are damaged (P07-1: 20x: positions are (15, 2), not (16, 2))"),
         ("undeclared", "1 slides are damaged (P07-1: 40x: is not among the store's magnifications)"),

@@ -10,7 +10,8 @@ from dmml.cohort.file_hashes import file_hashes
 from dmml.data.dataset import PatientDataset, PatientReader, take_part
 from dmml.data.module import MultimodalDataModule
 from dmml.store import FeatureStore, SlideFeatures
-from dmml.store.places import Folder, Remote
+from dmml.store.local_folder import LocalFolder
+from dmml.store.remote_folder import RemoteFolder
 
 ENCODER = {"name": "e", "weights": "w", "dim": 4}
 
@@ -34,7 +35,7 @@ def cohort(request, tmp_path):
         write(store, f"P{i:02d}-1", i + 1)
     for i in range(5):
         write(store, f"stranger{i}")
-    store.place.write_group("slides", "P11-1", [("zarr.json", b'{"attributes": {}, "node_type": "group"}')], False)
+    store.backend.write_group("slides", "P11-1", [("zarr.json", b'{"attributes": {}, "node_type": "group"}')], False)
     table = pd.DataFrame({"patient_id": [f"P{i:02d}" for i in range(12)], "days": range(100, 1300, 100)})
     table["died"] = [0, 1] * 6
     table.to_csv(tmp_path / "clinical.csv", index=False)
@@ -51,7 +52,7 @@ def cohort(request, tmp_path):
 def reads(monkeypatch):
     """How often each file of a store was read."""
     seen = Counter()
-    for kind in (Folder, Remote):
+    for kind in (LocalFolder, RemoteFolder):
 
         def counted(self, name, real=kind.read):
             seen[name] += 1

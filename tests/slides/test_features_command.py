@@ -60,7 +60,7 @@ def write_unchecked(store, slide, bags):
         )
         for m, bag in bags.items()
     }
-    store.place.write_group("slides", slide, slide_files(kept, {}, {}), durable=False)
+    store.backend.write_group("slides", slide, slide_files(kept, {}, {}), durable=False)
 
 
 def damage(name, bags):
@@ -94,16 +94,16 @@ def damage(name, bags):
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("nan", "20x: 1 tiles hold NaN or infinity, first row 2"),
+        ("nan", "20x: 1 tiles hold NaN or infinity, first in row 2"),
         ("zeros", "20x: 1 tiles hold zeros only"),
         ("width", r"10x: features are \(2, 5\), not \(N, 4\)"),
         ("rows", r"20x: positions are \(3, 2\), not \(4, 2\)"),
         ("twice", "20x: 1 tiles lie where another lies"),
         ("no parent", "20x: parent 2 of row 0 does not exist"),
-        ("outside", "20x: 1 tiles lie outside their parent, first row 2"),
+        ("outside", "20x: 1 tiles lie outside their parent, first in row 2"),
         ("no coarse", "20x: has parents, but the coarser magnification is missing"),
-        ("infinite", "10x: 1 tiles hold NaN or infinity, first row 1"),
-        ("nowhere", "10x: 1 positions hold NaN or infinity, first row 1"),
+        ("infinite", "10x: 1 tiles hold NaN or infinity, first in row 1"),
+        ("nowhere", "10x: 1 positions hold NaN or infinity, first in row 1"),
         ("below", "20x: parent -2 of row 1 does not exist"),
         ("undeclared", "40x: is not among the store's magnifications"),
         ("empty", "has no tiles"),

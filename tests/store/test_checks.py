@@ -52,22 +52,22 @@ def spoil(what, bags):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("nan", r"20x: 1 tiles hold NaN or infinity, first row 2"),
-        ("infinity", r"10x: 1 tiles hold NaN or infinity, first row 1"),
-        ("overflow", r"20x: 2 tiles hold features beyond ±65,504, .* first row 1 \(7e\+04\)"),
+        ("nan", r"20x: 1 tiles hold NaN or infinity, first in row 2"),
+        ("infinity", r"10x: 1 tiles hold NaN or infinity, first in row 1"),
+        ("overflow", r"20x: 2 tiles have features beyond ±65,504, .* first in row 1 \(7e\+04\)"),
         ("width", r"10x: features are \(2, 5\), not \(N, 4\)"),
         ("flat", r"10x: features are \(8,\), not \(N, 4\)"),
         ("words", r"10x: features are of type <U1"),
         ("rows", r"20x: positions are \(3, 2\), not \(4, 2\)"),
         ("columns", r"20x: positions are \(4, 3\), not \(4, 2\)"),
-        ("place", r"20x: 1 positions hold NaN or infinity, first row 3"),
+        ("place", r"20x: 1 positions hold NaN or infinity, first in row 3"),
         ("far", r"20x: 4 positions hold NaN or infinity"),
         ("parents", r"20x: parents are \(2,\), not \(4,\)"),
-        ("parent", r"20x: parent 2 of row 1 does not exist \(2 there\)"),
+        ("parent", r"20x: parent 2 of row 1 does not exist \(the coarser magnification has 2 tiles\)"),
         ("negative", r"20x: parent -2 of row 1 does not exist"),
         ("half", r"20x: parents hold 0\.5"),
-        ("magnification", r"40 is none of the store's magnifications \(10x, 20x\)"),
-        ("key", r"10 is none of the store's magnifications"),
+        ("magnification", r"40 is not among the store's magnifications \(10x, 20x\)"),
+        ("key", r"10 is not among the store's magnifications"),
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "memory"])
@@ -83,17 +83,17 @@ def test_features_that_are_wrong_are_refused_before_anything_is_written(tmp_path
         assert "\n" not in str(caught.value)
     assert FeatureStore(path).slides() == ["S"]
     np.testing.assert_array_equal(FeatureStore(path).read("S", 20).features, bags()[20].features.astype("f2"))
-    assert store.place.unfinished() == []
+    assert store.backend.unfinished_groups() == []
 
 
 def test_pictures_and_attributes_of_other_types_are_refused_likewise(tmp_path):
     store = FeatureStore.create(tmp_path / "f.zarr", {"name": "net", "dim": DIM}, SCALES)
-    with pytest.raises(InputError, match="picture 'thumbnail' is of type float64; give uint8"):
+    with pytest.raises(InputError, match="picture 'thumbnail' is of type float64; give an array of uint8"):
         store.write("S", bags(), {}, thumbnail=np.ones((4, 4, 3)))
-    with pytest.raises(InputError, match="attributes of a slide are plain values, not ndarray"):
+    with pytest.raises(InputError, match="attributes of a slide must be plain values, not ndarray"):
         store.write("S", bags(), {"where": np.ones(3)})
     assert store.slides() == []
-    assert store.place.unfinished() == []
+    assert store.backend.unfinished_groups() == []
 
 
 def test_any_kind_of_numbers_is_taken(tmp_path):
@@ -190,8 +190,8 @@ def test_magnifications_equal_to_declared_ones_are_kept_under_their_names():
         ({20: 0}, 224, r"magnification 20 has 0 µm per pixel"),
         ({20: float("nan")}, 224, r"magnification 20 has nan µm per pixel"),
         ({20: "0.5"}, 224, r"magnification 20 has '0\.5' µm per pixel"),
-        ({"20x": 0.5}, 224, r"magnification '20x' is no positive whole number"),
-        ({20.5: 0.5}, 224, r"magnification 20\.5 is no positive whole number"),
+        ({"20x": 0.5}, 224, r"magnification '20x' is not a positive whole number"),
+        ({20.5: 0.5}, 224, r"magnification 20\.5 is not a positive whole number"),
         (SCALES, 0, r"tile_px is 0"),
         (SCALES, "224", r"tile_px is '224'"),
     ],

@@ -83,7 +83,7 @@ def test_a_slide_is_replaced_whole(path):
 @pytest.mark.parametrize("kind", ["folder", "memory"])
 def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind):
     """Stopped before any of the files of a slide; a writer that then goes on ends with the whole."""
-    from dmml.store import places
+    from dmml.store import local_folder, remote_folder
 
     path = str(tmp_path / "f.zarr") if kind == "folder" else f"memory://{tmp_path}/f.zarr"
     FeatureStore.create(path, ENCODER, SCALES).write("done", bags(), {})
@@ -99,8 +99,8 @@ def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind
         return dies
 
     with monkeypatch.context() as patch:
-        patch.setattr(places, "_write", dying(places._write))
-        patch.setattr(places.Remote, "_put", dying(places.Remote._put))
+        patch.setattr(local_folder, "_write", dying(local_folder._write))
+        patch.setattr(remote_folder.RemoteFolder, "_put", dying(remote_folder.RemoteFolder._put))
         store = FeatureStore(path, mode="r+")
         with pytest.raises(KeyboardInterrupt):
             store.write("cut", bags(), {"mpp": 1.0}, np.zeros((4, 4, 3), np.uint8))
@@ -111,7 +111,7 @@ def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind
         read.read("cut", 10)
     FeatureStore(path, mode="r+").write("cut", bags(), {})
     assert FeatureStore(path).slides() == ["cut", "done"]
-    assert FeatureStore(path).place.unfinished() == []
+    assert FeatureStore(path).backend.unfinished_groups() == []
 
 
 @pytest.mark.parametrize("fails", ["rename", "last rename"])
@@ -132,10 +132,10 @@ def test_a_replacement_that_dies_leaves_the_old_slide_or_none(tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             store.write("A", bags(2), {})
     assert FeatureStore(path).slides() == (["A"] if fails == "rename" else [])
-    assert store.place.unfinished() == ["A"]
+    assert store.backend.unfinished_groups() == ["A"]
     store.write("A", bags(2), {})
     assert FeatureStore(path).n_tokens("A", 10) == 2
-    store.place.tidy()
+    store.backend.clean_up()
     assert sorted(p.name for p in path.iterdir()) == ["slides", "zarr.json"]
 
 
@@ -149,7 +149,7 @@ def test_a_replaced_slide_does_not_touch_one_named_after_it(tmp_path):
         store.write("A", bags(3), {})
         yield "zarr.json", b'{"attributes": {"complete": true}, "zarr_format": 3, "node_type": "group"}'
 
-    store.place.write_group("slides", "A.old", while_another_writes(), durable=False)
+    store.backend.write_group("slides", "A.old", while_another_writes(), durable=False)
     assert FeatureStore(store.path).slides() == ["A", "A.old"]
     assert FeatureStore(store.path).n_tokens("A", 10) == 3
     assert (tmp_path / "f.zarr" / "slides" / "A.old" / "10x" / "zarr.json").is_file()
@@ -214,7 +214,7 @@ def test_two_that_make_a_store_at_once_end_with_one(tmp_path, monkeypatch):
     FeatureStore.create(path, ENCODER, SCALES)
     monkeypatch.setattr(feature_store, "is_store", lambda path: False)
     FeatureStore.create(path, ENCODER, SCALES)
-    with pytest.raises(InputError, match=r"encoder\.name: net there, other now"):
+    with pytest.raises(InputError, match=r"encoder\.name is net in the store and other now"):
         FeatureStore.create(path, {**ENCODER, "name": "other"}, SCALES)
     assert [p.name for p in path.iterdir() if p.name.endswith(".part")] == []
 
@@ -236,7 +236,7 @@ def test_a_store_made_otherwise_is_refused(path, changes, named):
     arguments = {"encoder": ENCODER, "magnifications": SCALES, "tile_px": 224}
     FeatureStore.create(path, **arguments).write("A", bags(), {})
     assert FeatureStore.create(path, **arguments).slides() == ["A"]
-    with pytest.raises(InputError, match=rf"{named}.* there, .* now.*another --out"):
+    with pytest.raises(InputError, match=rf"{named}.* in the store and .* now.*another --out"):
         FeatureStore.create(path, **{**arguments, **changes})
     assert FeatureStore(path).slides() == ["A"]
 
@@ -246,9 +246,9 @@ def test_what_is_no_store_is_named(path, tmp_path):
     with pytest.raises(InputError, match=r"no feature store here.*dmml extract"):
         FeatureStore(path)
     zarr.open_group(str(tmp_path / "other.zarr"), mode="w", attributes={"format": "other"})
-    with pytest.raises(InputError, match=r"no dmml feature store.*'other'"):
+    with pytest.raises(InputError, match=r"not a dmml feature store.*'other'"):
         FeatureStore(tmp_path / "other.zarr")
-    with pytest.raises(InputError, match="no dmml feature store"):
+    with pytest.raises(InputError, match="not a dmml feature store"):
         FeatureStore.create(tmp_path / "other.zarr", ENCODER, SCALES)
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dmml.store.places import place_of
+from dmml.store.backends import backend_of
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def server(tmp_path):
         thread.join()
 
 
-def _read(place, name, answers):
+def _read(backend, name, answers):
     try:
-        answers.put(place.read(name))
+        answers.put(backend.read(name))
     except BaseException as error:
         answers.put(repr(error))
 
@@ -39,15 +39,15 @@ def _read(place, name, answers):
 def test_a_forked_process_reads(server, tmp_path, through, before):
     (tmp_path / "a").write_bytes(b"first")
     (tmp_path / "b").write_bytes(b"second")
-    place = place_of(f"{through}{server}")
+    backend = backend_of(f"{through}{server}")
     if before:
-        assert place.read("a") == b"first"
+        assert backend.read("a") == b"first"
     context = multiprocessing.get_context("fork")
     for name, content in (("a", b"first"), ("b", b"second"), ("c", None)):
         answers = context.Queue()
-        child = context.Process(target=_read, args=(place, name, answers))
+        child = context.Process(target=_read, args=(backend, name, answers))
         child.start()
         assert answers.get(timeout=30) == content
         child.join(10)
         assert child.exitcode == 0
-    assert place.read("b") == b"second"
+    assert backend.read("b") == b"second"

@@ -20,7 +20,7 @@ from dmml.commands.config.unquoted_values import check_quotes
 from dmml.errors import InputError
 from dmml.experiment.run_folder import RunFolder
 from dmml.experiment.tested_checkpoint import TestedCheckpoint
-from dmml.store.places import is_plain_name
+from dmml.store.folder_names import is_folder_name
 from dmml.writable import check_writable
 
 ALLOW = "--allow-training-patients"
@@ -231,7 +231,7 @@ def _check_cohort(request: Request) -> None:
     check_quotes(init_args(data), init_args(request.config.get("model")))
     for one in (init_args(data), *(init_args(data).get("also") or [])):
         name = one.get("name")
-        if name is not None and not is_plain_name(str(name)):
+        if name is not None and not is_folder_name(str(name)):
             raise InputError(
                 f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path"
             )

@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from dmml.slides.wsi.mpp import SlideError
-from dmml.store.places import is_plain_name
+from dmml.store.folder_names import is_folder_name
 
 
 def in_one_line(path: str | Path) -> str:
@@ -23,7 +23,7 @@ def check_name(path: Path) -> None:
     Raises:
         SlideError: State `bad_name`.
     """
-    if not is_plain_name(path.stem):
+    if not is_folder_name(path.stem):
         raise SlideError(
             "bad_name",
             f"{in_one_line(path)}: without its suffix the name is {path.stem!a}, which cannot be the id of a "

@@ -20,13 +20,13 @@ from dmml.slides.extraction.shards import Shard, shard_of
 from dmml.slides.extraction.slide_locks import Claims
 from dmml.slides.tiling.grid import pixel_um
 from dmml.slides.wsi.mpp import GIVEN, LISTED, SlideError
-from dmml.store.places import place_of
+from dmml.store.backends import backend_of
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
     from dmml.slides.wsi.readers import Readers
     from dmml.store import FeatureStore
-    from dmml.store.places import Folder, Remote
+    from dmml.store.backends import Backend
 
 
 def extract(
@@ -64,7 +64,7 @@ def extract(
     if store:
         scales = {str(m): pixel_um(m) for m in magnifications}
         wanted = {"encoder": {"name": _name(chosen)}, "magnifications": scales, "extraction": chosen.recorded}
-        store.check_same(wanted, partly=("encoder",))
+        store.check_same(wanted, partial=("encoder",))
     prefix = prefix_of(out)
     result = Extraction(shard=shard, failures_file=_failures_file(out, shard, prefix), qc_file=beside(out, prefix + QC))
     from dmml.slides.wsi.readers import Readers
@@ -159,7 +159,7 @@ def _finish(
 ) -> None:
     """Write `failures.csv` and `qc.html`, and clear what writers that died left behind."""
     with claims.alone():
-        _tidy(place_of(out), None if shard is None else {Path(file).stem for file in found.looked_at()}, claims)
+        _tidy(backend_of(out), None if shard is None else {Path(file).stem for file in found.looked_at()}, claims)
         if store is None and shard is None:
             _list_without_store(out, result)
         theirs = set(result.elsewhere)  # another process has these, and its rows must stay
@@ -188,16 +188,16 @@ def _list_without_store(out: str, result: Extraction) -> None:
         result.failures_file = plain
 
 
-def _tidy(place: Folder | Remote, own: set[str] | None, claims: Claims) -> None:
+def _tidy(backend: Backend, own: set[str] | None, claims: Claims) -> None:
     """Clear what dead writers, or this one on a full disk, left behind; with a shard, only for its slides (`own`).
 
     Other shards may be at work on other machines, and not every network file system shows their locks here.
     """
-    for name in place.unfinished():
+    for name in backend.unfinished_groups():
         if (own is None or name in own) and claims.take(name):
-            place.tidy(name)
+            backend.clean_up(name)
             claims.leave(name)
-    place.tidy()
+    backend.clean_up()
 
 
 def _existing(out: str | Path) -> FeatureStore | None:

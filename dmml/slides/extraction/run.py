@@ -19,7 +19,7 @@ from dmml.slides.tiling.layout import SlideRequest
 from dmml.slides.wsi.mpp import SlideError
 from dmml.slides.wsi.readers import Readers
 from dmml.store import is_store
-from dmml.store.places import place_of
+from dmml.store.backends import backend_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,12 @@ def extract_usable(
             progress.tile(request.path.stem, done, known, total)
 
         try:
-            _write(encode_slides(requests(), encoder, readers, tell, place_of(out).draft), writer, progress, failed)
+            _write(
+                encode_slides(requests(), encoder, readers, tell, backend_of(out).partial_file),
+                writer,
+                progress,
+                failed,
+            )
         except SlideError as error:  # the disk is full: written slides stay, and no more can be written
             result.failures.append(Failure(_slide_of(str(error), found.usable), error.state, str(error)))
         finally:

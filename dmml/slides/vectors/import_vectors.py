@@ -16,7 +16,7 @@ from dmml.slides.vectors import read_arrays, read_table
 from dmml.slides.vectors.file_vectors import FileVectors, listed
 from dmml.slides.vectors.instances import split_instances
 from dmml.store import FeatureStore, SlideFeatures, is_store
-from dmml.store.places import is_plain_name
+from dmml.store.folder_names import is_folder_name
 from dmml.store.root_attributes import VECTORS
 
 SUFFIXES = (*read_table.SUFFIXES, *read_arrays.SUFFIXES)
@@ -146,7 +146,7 @@ def _read(path: Path, options: read_table.TableOptions, ids: Path | None, alone:
     else:
         vectors = read_table.read_table(path, options)
     vectors.ids = [slide_stem(name) for name in vectors.ids]
-    if bad := [name for name in vectors.ids if not is_plain_name(name)]:
+    if bad := [name for name in vectors.ids if not is_folder_name(name)]:
         raise InputError(f"{path}: {bad[0]!r} cannot be the id of a slide; rename it, without path and leading dot")
     if np.isinf(vectors.values).any():
         row = int(np.isinf(vectors.values).any(axis=1).argmax())

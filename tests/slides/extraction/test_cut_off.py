@@ -179,9 +179,9 @@ def test_a_part_clears_up_after_itself_alone(make_slide, small_encoder):
     for name in (own, other, "gone"):
         (Path("f.zarr/.writing") / name / "10x").mkdir(parents=True)
     assert extract(["in"], "f.zarr", small_encoder, shard="1/2").written == [own]
-    assert FeatureStore("f.zarr").place.unfinished() == sorted(["gone", other])
+    assert FeatureStore("f.zarr").backend.unfinished_groups() == sorted(["gone", other])
     assert extract(["in"], "f.zarr", small_encoder).written == [other]
-    assert FeatureStore("f.zarr").place.unfinished() == []
+    assert FeatureStore("f.zarr").backend.unfinished_groups() == []
 
 
 def parts(seed=0):

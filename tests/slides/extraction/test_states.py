@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_what_is_written_and_stops(make_slide, small_encoder, 
     assert states() == {"b.tif": "disk_full"}
     kept = FeatureStore("f.zarr").slides()
     assert kept in (["a"], ["a", "c"])  # c is on its way at the same time
-    assert FeatureStore("f.zarr").place.unfinished() == []  # what was half-written is gone from the full disk
+    assert FeatureStore("f.zarr").backend.unfinished_groups() == []  # what was half-written is gone from the full disk
     result = extract(["in"], "f.zarr", small_encoder)
     assert (result.written, result.passed_over) == ([name for name in "bc" if name not in kept], kept)
     assert result.known == 0  # what was kept of them is gone, too: a full disk shall not stay full of it
@@ -193,7 +193,7 @@ def test_changed_parameters_are_refused_with_each_difference(make_slide, small_e
     make_slide("in/a.tif", **SMALL)
     extract(["in"], "f.zarr", small_encoder)
     with pytest.raises(
-        InputError, match=r"extraction\.least_tissue: 0\.25 there, 0\.5 now.*extraction\.precision: 32 there, bf16 now"
+        InputError, match=r"extraction\.least_tissue is 0\.25 in the store and 0\.5 now.*extraction\.precision is 32 in the store and bf16 now"
     ):
         extract(["in"], "f.zarr", small_encoder, least_tissue=0.5, precision="bf16")
 

@@ -245,7 +245,7 @@ def test_a_second_import_writes_only_what_changed(tmp_path):
     assert path.stat().st_size == size, "of the same size, with other values"
     assert import_features([job], "f.zarr").written == ["A"]
     np.testing.assert_array_equal(FeatureStore("f.zarr").read("A", 20).features, values.astype(np.float16))
-    with pytest.raises(InputError, match=r"encoder\.name: uni_v1 there, virchow now"):
+    with pytest.raises(InputError, match=r"encoder\.name is uni_v1 in the store and virchow now"):
         import_features([job / "20x_256px_0px_overlap" / "features_uni_v1" / "A.h5"], "f.zarr", encoder="virchow")
 
 

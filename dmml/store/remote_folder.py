@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
-
     from fsspec import AbstractFileSystem
 
-    from dmml.store.places import Files
 
-
-class Remote:
-    """Storage behind a URL, accessed through fsspec. Files cannot be moved: the last file of a group makes it visible.
+class RemoteFolder:
+    """Storage behind a URL, accessed through fsspec; its methods are those of `LocalFolder`.
 
     Args:
         url: URL of the store.
@@ -57,7 +54,7 @@ class Remote:
         except (FileNotFoundError, IsADirectoryError):
             return None
 
-    def view(self, name: str) -> Buffer:
+    def view(self, name: str) -> bytes:
         """Content of a file; empty if it does not exist."""
         return self.read(name) or b""
 
@@ -65,7 +62,7 @@ class Remote:
         """Return None: not every kind of file system can tell whether a file was replaced."""
         return None
 
-    def folders(self, name: str) -> list[str]:
+    def subfolders(self, name: str) -> list[str]:
         """Names of the folders within a folder."""
         self.files.invalidate_cache()
         try:
@@ -81,7 +78,9 @@ class Remote:
         self._put(name, content)
         return True
 
-    def write_group(self, parent: str, name: str, files: Files, durable: bool) -> None:
+    def write_group(
+        self, parent: str, name: str, files: Iterable[tuple[str, bytes | memoryview]], durable: bool
+    ) -> None:
         """Remove an existing group, the file that makes it visible first, and then write the files in order."""
         folder = f"{parent}/{name}"
         if self.files.exists(f"{self.path}/{folder}"):
@@ -91,15 +90,15 @@ class Remote:
         for file, content in files:
             self._put(f"{folder}/{file}", bytes(content))
 
-    def draft(self, name: str) -> Path | None:
+    def partial_file(self, name: str) -> Path | None:
         """Return None: objects behind a URL cannot be appended to."""
         return None
 
-    def unfinished(self) -> list[str]:
+    def unfinished_groups(self) -> list[str]:
         """Return an empty list: there is no temporary folder for groups behind a URL."""
         return []
 
-    def tidy(self, name: str | None = None) -> None:
+    def clean_up(self, name: str | None = None) -> None:
         """Do nothing: there is no temporary folder for groups behind a URL."""
 
     def _put(self, name: str, content: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.store.places import Folder, Remote
+from dmml.store.backends import Backend
 
 _ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 _NO_ENDIAN = ({"name": "bytes"}, {"name": "bytes", "configuration": {}})
@@ -26,8 +26,8 @@ _KEYS = (
 )
 
 
-ArrayFacts = tuple
-"""(data type, *shape), with data type "" if zarr has to read the array; kept small, since a store has many arrays"""
+ArrayHeader = tuple[str, tuple[int, ...]]
+"""Data type ("" if zarr has to read the array) and shape; small, since a store has many arrays"""
 
 
 def group_json(attributes: dict[str, Any]) -> bytes:
@@ -61,91 +61,94 @@ def array_files(name: str, values: np.ndarray) -> Iterator[tuple[str, bytes | me
         ),
     )
     if values.size:
-        yield f"{name}/{_chunk(values.shape)}", memoryview(values).cast("B")
+        yield f"{name}/{_chunk_key(values.shape)}", values.data.cast("B")
 
 
-def describe(place: Folder | Remote, name: str) -> dict[str, Any] | None:
+def read_zarr_json(backend: Backend, name: str) -> dict[str, Any] | None:
     """Read the `zarr.json` of an array or group; None if it does not exist.
 
     Raises:
         InputError: The file is damaged.
     """
-    content = place.read(f"{name}/zarr.json" if name else "zarr.json")
+    content = backend.read(f"{name}/zarr.json" if name else "zarr.json")
     if content is None:
         return None
     try:
-        found = json.loads(content)
-        if isinstance(found, dict):
-            return found
+        metadata = json.loads(content)
+        if isinstance(metadata, dict):
+            return metadata
     except ValueError:
         pass
-    raise InputError(f"{place.path}/{name}: zarr.json is damaged; `dmml features verify` lists what to extract again")
+    raise InputError(
+        f"{backend.path}/{name}: its zarr.json is damaged; `dmml features verify` lists the slides to extract again"
+    )
 
 
-def array_facts(place: Folder | Remote, name: str) -> ArrayFacts | None:
-    """Read the facts that `read_array` needs; None if there is no array of that name.
+def read_array_header(backend: Backend, name: str) -> ArrayHeader | None:
+    """Read the data type and the shape that `read_array` needs; None if there is no array of that name.
 
     Raises:
         InputError: The `zarr.json` is damaged or does not describe an array.
     """
-    known = describe(place, name)
-    if known is None:
+    metadata = read_zarr_json(backend, name)
+    if metadata is None:
         return None
-    if known.get("node_type") != "array" or not isinstance(known.get("shape"), list):
-        raise InputError(f"{place.path}/{name}: is no array; extract this slide again with --overwrite")
-    return (intern(known["data_type"]) if _is_plain(known) else "", *known["shape"])
+    if metadata.get("node_type") != "array" or not isinstance(metadata.get("shape"), list):
+        raise InputError(f"{backend.path}/{name}: is not an array; extract this slide again with --overwrite")
+    return intern(metadata["data_type"]) if _is_raw(metadata) else "", tuple(metadata["shape"])
 
 
-def read_array(place: Folder | Remote, url: str, name: str, facts: ArrayFacts) -> np.ndarray:
+def read_array(backend: Backend, url: str, name: str, header: ArrayHeader) -> np.ndarray:
     """Read the values of an array; one raw chunk in a local folder is memory-mapped unless it is small.
 
     Args:
-        place: Backend of the store.
+        backend: Backend of the store.
         url: Folder or URL of the store, for arrays that zarr reads.
         name: Path of the array within the store.
-        facts: Facts of the array, from `array_facts`.
+        header: Data type and shape, from `read_array_header`.
 
     Raises:
         InputError: The array's file does not have the expected length.
     """
-    kind, *sides = facts
-    if not kind:
+    data_type, shape = header
+    if not data_type:
         import zarr
 
-        return zarr.open_array(f"{url}/{name}", mode="r")[:]
-    shape, dtype = tuple(sides), np.dtype(kind).newbyteorder("<")
-    content = place.view(f"{name}/{_chunk(shape)}") if math.prod(shape) else b""
-    wanted = math.prod(shape) * dtype.itemsize
-    if len(content) == 0 and wanted:
+        return np.asarray(zarr.open_array(f"{url}/{name}", mode="r")[:])
+    dtype = np.dtype(data_type).newbyteorder("<")
+    content = backend.view(f"{name}/{_chunk_key(shape)}") if math.prod(shape) else b""
+    expected = math.prod(shape) * dtype.itemsize
+    if len(content) == 0 and expected:
         return np.zeros(shape, dtype)  # zarr writes no file for a chunk that holds nothing but the fill value
-    if len(content) != wanted:
+    if len(content) != expected:
         raise InputError(
-            f"{place.path}/{name}: {len(content):,} bytes instead of {wanted:,}; extract this slide again with --overwrite"
+            f"{backend.path}/{name}: {len(content):,} bytes instead of {expected:,}; extract this slide again with "
+            "--overwrite"
         )
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _is_plain(known: dict[str, Any]) -> bool:
+def _is_raw(metadata: dict[str, Any]) -> bool:
     """Whether an array is one chunk of raw little-endian numbers with fill value 0; the chunk may be left out."""
     return (
-        known.get("data_type") in ("float16", "float32", "int32", "uint8")
-        and known["chunk_grid"].get("name") == "regular"
-        and known["chunk_grid"]["configuration"]["chunk_shape"] == [max(1, side) for side in known["shape"]]
-        and known.get("chunk_key_encoding") in _KEYS
-        and known.get("fill_value") == 0
-        and known.get("codecs") in ([_ENDIAN], *([codec] for codec in _NO_ENDIAN))
+        metadata.get("data_type") in ("float16", "float32", "int32", "uint8")
+        and metadata["chunk_grid"].get("name") == "regular"
+        and metadata["chunk_grid"]["configuration"]["chunk_shape"] == [max(1, side) for side in metadata["shape"]]
+        and metadata.get("chunk_key_encoding") in _KEYS
+        and metadata.get("fill_value") == 0
+        and metadata.get("codecs") in ([_ENDIAN], *([codec] for codec in _NO_ENDIAN))
     )
 
 
-def _chunk(shape: tuple[int, ...]) -> str:
+def _chunk_key(shape: tuple[int, ...]) -> str:
     return "/".join(("c", *("0" for _ in shape)))
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=2, default=_plain_number).encode()
+    return json.dumps(content, indent=2, default=_as_number).encode()
 
 
-def _plain_number(value: Any) -> Any:
+def _as_number(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"attributes of a slide are plain values, not {type(value).__name__}")
+    raise TypeError(f"attributes of a slide must be plain values, not {type(value).__name__}")
