@@ -232,7 +232,9 @@ def test_killed_in_the_middle_the_rerun_ends_the_same(make_slide, small_encoder,
 def test_another_encoder_or_grid_is_refused_by_the_store(make_slide, small_encoder):
     make_slide("in/a.tif")
     extract(["in"], "f.zarr", small_encoder)
-    with pytest.raises(InputError, match=r"encoder\.name is test_efficientnet in the store and tf_efficientnet_lite0 now"):
+    with pytest.raises(
+        InputError, match=r"encoder\.name is test_efficientnet in the store and tf_efficientnet_lite0 now"
+    ):
         extract(["in"], "f.zarr")
     with pytest.raises(InputError, match=r"magnifications\.10 is 1\.0 in the store and nothing now"):
         extract(["in"], "f.zarr", small_encoder, magnifications=(20,))

@@ -193,7 +193,8 @@ def test_changed_parameters_are_refused_with_each_difference(make_slide, small_e
     make_slide("in/a.tif", **SMALL)
     extract(["in"], "f.zarr", small_encoder)
     with pytest.raises(
-        InputError, match=r"extraction\.least_tissue is 0\.25 in the store and 0\.5 now.*extraction\.precision is 32 in the store and bf16 now"
+        InputError,
+        match=r"extraction\.least_tissue is 0\.25 in the store and 0\.5 now.*extraction\.precision is 32 in the store and bf16 now",
     ):
         extract(["in"], "f.zarr", small_encoder, least_tissue=0.5, precision="bf16")
 
