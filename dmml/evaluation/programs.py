@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dmml.errors import InputError
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.plots.style import MUTED, SUBSPACE_COLOR, Picture, new_figure, style
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import MUTED, SUBSPACE_COLOR, new_figure, style
 from dmml.evaluation.report.tables import Cell, Table, value_cell
 
 SHOWN = 12
@@ -73,7 +74,7 @@ def read_programs(test: Tested) -> list[Program]:
     return sorted(found, key=lambda program: -abs(np.nan_to_num(program.with_answer)))
 
 
-def programs_part(test: Tested) -> tuple[str, list[str], list[Picture], list[Table]]:
+def programs_part(test: Tested) -> tuple[str, list[str], list[Plot], list[Table]]:
     """(title, sentences, plots, tables) for the report; empty lists if no programs were predicted."""
     programs = read_programs(test)
     title = "Predicted programs"
@@ -94,7 +95,7 @@ def programs_part(test: Tested) -> tuple[str, list[str], list[Picture], list[Tab
         )
     else:
         sentences.append("Too few tested patients have RNA to compare them with.")
-    return title, sentences, _pictures(programs, _answer_name(test)), [_table(programs, _answer_name(test))]
+    return title, sentences, _plots(programs, _answer_name(test)), [_table(programs, _answer_name(test))]
 
 
 def spearman(a: NDArray, b: NDArray) -> float:
@@ -121,18 +122,18 @@ def _answer_name(test: Tested) -> str:
     return "risk" if test.survival else f"probability of {test.classes[-1]}"
 
 
-def _pictures(programs: list[Program], answer: str) -> list[Picture]:
+def _plots(programs: list[Program], answer: str) -> list[Plot]:
     shown = [program for program in programs if np.isfinite(program.with_answer)][:SHOWN]
     if not shown:
         return []
-    words = {}
+    tooltips = {}
     with style():
         figure, axes = new_figure(width=5.2, height=0.8 + 0.27 * len(shown))
         axes.axvline(0, color=MUTED, linewidth=1)
         for index, program in enumerate(shown):
             gid = f"program-{index}"
             agreement = "" if np.isnan(program.agreement) else f"; with measured RNA {program.agreement:.2f}"
-            words[gid] = f"{program.name}: with {answer} {program.with_answer:.2f}{agreement}".replace("-", "−")
+            tooltips[gid] = f"{program.name}: with {answer} {program.with_answer:.2f}{agreement}".replace("-", "−")
             color = SUBSPACE_COLOR.get(program.subspace, MUTED)
             axes.barh(-index, program.with_answer, height=0.62, color=color)[0].set_gid(gid)
         axes.set_yticks([-index for index in range(len(shown))], [_named(program) for program in shown])
@@ -143,7 +144,7 @@ def _pictures(programs: list[Program], answer: str) -> list[Picture]:
         f"The {len(shown)} programs that go most closely with the model's answer; orange: tumor subspace, blue: TME. "
         "An association within the model, not a cause."
     )
-    return [Picture("programs", "Predicted programs", caption, "; ".join(words.values()), figure, words)]
+    return [Plot("programs", "Predicted programs", figure, caption, "; ".join(tooltips.values()), tooltips)]
 
 
 def _named(program: Program) -> str:

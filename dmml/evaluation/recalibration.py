@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dmml.evaluation.evaluate import evaluate, horizons
-from dmml.evaluation.plots.style import horizon_name
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
-from dmml.evaluation.report.formatting import percent
+from dmml.evaluation.report.formatting import horizon_name, percent
 from dmml.evaluation.statistics.calibration import calibration_at
 
 LEAST_EVENTS = 10

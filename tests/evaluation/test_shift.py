@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from dmml.errors import InputError
 from dmml.evaluation.metrics import concordance_index
-from dmml.evaluation.plots.shift import shift_pictures
+from dmml.evaluation.plots.shift import shift_plots
 from dmml.evaluation.report.text.shift import shift_words, verdict
 from dmml.evaluation.shift import MOST_POINTS, compare, fit_reference
 from dmml.evaluation.stain import NAMES, stain_of
@@ -256,15 +256,15 @@ def test_words_and_picture_of_a_file(tmp_path):
     of_student = content | {"reads_rna": False, "expression": {"tumor": found}}
     assert "The student reads no RNA" in " ".join(shift_words(of_student))
     assert "reads no RNA" not in " ".join(shift_words(of_student | {"reads_rna": True}))
-    assert shift_pictures(tmp_path) == []
+    assert shift_plots(tmp_path) == []
     (tmp_path / "shift.json").write_text(json.dumps(content))
-    [picture] = shift_pictures(tmp_path)
-    assert "tile features at 20x: AUC" in picture.alt
-    picture.save(tmp_path)
+    [plot] = shift_plots(tmp_path)
+    assert "tile features at 20x: AUC" in plot.alt
+    plot.save(tmp_path)
     assert (tmp_path / "shift.png").stat().st_size > 5000
     (tmp_path / "shift.json").write_text("{")
     with pytest.raises(InputError, match="is damaged"):
-        shift_pictures(tmp_path)
+        shift_plots(tmp_path)
 
 
 def test_a_sorted_table_is_not_judged_by_its_first_patients():

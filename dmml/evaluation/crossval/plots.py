@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,20 +12,11 @@ from dmml.evaluation.crossval.results import JOINED, CrossvalResult
 from dmml.evaluation.crossval.text import label, unit_words
 from dmml.evaluation.evaluate import HORIZONS
 from dmml.evaluation.plots.forest import ROW, WIDTH, Mark, differences_forest, forest, mark_of
-from dmml.evaluation.plots.style import (
-    BLUE,
-    GREEN,
-    INK,
-    MUTED,
-    ORANGE,
-    VERMILLION,
-    Picture,
-    horizon_name,
-    new_figure,
-    style,
-)
-from dmml.evaluation.plots.survival import calibration_picture, kaplan_meier_picture
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, new_figure, style
+from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
 from dmml.evaluation.predictions import known_outcome
+from dmml.evaluation.report.formatting import horizon_name
 from dmml.evaluation.report.text.findings import metric_name
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
@@ -48,7 +40,7 @@ def sees(model: str, reads: set[str]) -> str:
     return "slides" if plain.startswith(("student", "histology")) else "slides and RNA"
 
 
-def models_by(result: CrossvalResult, metric: str) -> Picture | None:
+def models_by(result: CrossvalResult, metric: str) -> Plot | None:
     """Plot every model's metric, alone and joined with the clinical covariates; None if no model has the metric."""
     plain = [name for name in result.models if not name.endswith(JOINED)]
     rows: list[tuple[str, list[Mark]]] = []
@@ -72,7 +64,7 @@ def models_by(result: CrossvalResult, metric: str) -> Picture | None:
     return forest(f"models_{metric}", rows, name, name, chance, caption, legend if len(legend) > 1 else (), False)
 
 
-def differences(result: CrossvalResult) -> Picture | None:
+def differences(result: CrossvalResult) -> Plot | None:
     """Plot every comparison by the primary metric."""
     rows = [
         (
@@ -81,16 +73,16 @@ def differences(result: CrossvalResult) -> Picture | None:
         )
         for row in result.content["paired"]
     ]
-    picture = differences_forest(rows, f"difference of {'concordance' if result.survival else 'macro AUC'}")
-    if picture is None or not any(row.get("primary") for row in result.content["paired"]):
-        return picture
+    plot = differences_forest(rows, f"difference of {'concordance' if result.survival else 'macro AUC'}")
+    if plot is None or not any(row.get("primary") for row in result.content["paired"]):
+        return plot
     star = " * the primary comparison, outside the adjustment."
-    return Picture(picture.name, picture.title, picture.caption + star, picture.alt, picture.figure, picture.words)
+    return replace(plot, caption=plot.caption + star)
 
 
-def fold_dots(result: CrossvalResult) -> Picture | None:
+def fold_dots(result: CrossvalResult) -> Plot | None:
     """Plot every fold of every model by the primary metric, with the mean; None if no fold has a value."""
-    metric, words = result.metric, {}
+    metric, tooltips = result.metric, {}
     names = [name for name in result.models if any(v is not None for v in result.models[name][metric]["folds"])]
     if not names:
         return None
@@ -102,19 +94,19 @@ def fold_dots(result: CrossvalResult) -> Picture | None:
             for unit, value in zip(result.content["units"], entry["folds"], strict=True):
                 if value is not None:
                     gid = f"fold-{index}-{unit['repeat']}-{unit['fold']}-{unit['seed']}"
-                    words[gid] = f"{label(name)}, {unit_words(result, unit)}: {value:.3f}"
+                    tooltips[gid] = f"{label(name)}, {unit_words(result, unit)}: {value:.3f}"
                     axes.plot(value, -index, "o", color=color, markersize=5, alpha=0.65, markeredgewidth=0, gid=gid)
-            words[f"mean-{index}"] = f"{label(name)}, mean of folds: {entry['mean']:.3f}"
+            tooltips[f"mean-{index}"] = f"{label(name)}, mean of folds: {entry['mean']:.3f}"
             axes.plot(entry["mean"], -index, "|", color=INK, markersize=11, markeredgewidth=1.6, gid=f"mean-{index}")
         axes.set_yticks([-index for index in range(len(names))], [label(name) for name in names])
         axes.set(ylim=(-len(names) + 0.4, 0.6), xlabel=metric_name(metric)[0])
         axes.grid(axis="y", visible=False)
-    told = "; ".join(words[f"mean-{index}"] for index in range(len(names)))
+    alt = "; ".join(tooltips[f"mean-{index}"] for index in range(len(names)))
     caption = "One dot a fold (and repeat, and seed); the tick is their mean. Dashed: chance (0.5)."
-    return Picture("folds", "Fold by fold", caption, told, figure, words)
+    return Plot("folds", "Fold by fold", figure, caption, alt, tooltips)
 
 
-def risk_picture(result: CrossvalResult, model: str) -> Picture | None:
+def risk_group_plot(result: CrossvalResult, model: str) -> Plot | None:
     """Plot Kaplan–Meier curves of patients above and below their fold's training cut.
 
     The risks of two folds' models are on different scales, so each fold has its own cut: the median risk of its
@@ -142,10 +134,9 @@ def risk_picture(result: CrossvalResult, model: str) -> Picture | None:
 
     several = len(curves) > 1
     p = float(multivariate_logrank_test(rows["time"], group, rows["event"]).p_value) if several else float("nan")
-    drawn = kaplan_meier_picture(RiskGroups(curves, float("nan"), kind == "risk_groups", p), where)
+    drawn = kaplan_meier_plot(RiskGroups(curves, float("nan"), kind == "risk_groups", p), where)
     alt = f"{label(model)}: {drawn.alt}"
-    told = (f"{kind}_{model}", f"{title}: {label(model)}", drawn.caption, alt)
-    return Picture(*told, drawn.figure, drawn.words, drawn.layers, drawn.readout)
+    return replace(drawn, name=f"{kind}_{model}", title=f"{title}: {label(model)}", alt=alt)
 
 
 def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibration], list[str]]:
@@ -178,13 +169,12 @@ def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibratio
     return found, absent
 
 
-def calibration_of(found: list[Calibration], model: str) -> Picture | None:
+def calibration_of(found: list[Calibration], model: str) -> Plot | None:
     """Plot observed against predicted survival; None without any calibration."""
     if not found:
         return None
-    drawn = calibration_picture(found)
-    title = f"Calibration: {label(model)}"
-    return Picture(f"calibration_{model}", title, drawn.caption, drawn.alt, drawn.figure, drawn.words, drawn.layers)
+    drawn = calibration_plot(found)
+    return replace(drawn, name=f"calibration_{model}", title=f"Calibration: {label(model)}")
 
 
 def shown_models(result: CrossvalResult, most: int = 4) -> list[str]:

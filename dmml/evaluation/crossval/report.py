@@ -12,18 +12,18 @@ from dmml.evaluation.crossval.plots import (
     differences,
     fold_dots,
     models_by,
-    risk_picture,
+    risk_group_plot,
     shown_models,
 )
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult, read_crossval
 from dmml.evaluation.crossval.text import label, summary, unit_words
 from dmml.evaluation.crossval.training import training_by_model
-from dmml.evaluation.plots.style import Picture
+from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.background import flat
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
 from dmml.evaluation.report.formatting import number, p_words
-from dmml.evaluation.report.pages import Inliner, report_page, save_pictures
+from dmml.evaluation.report.pages import Inliner, report_page, save_plots
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text import findings as words
 from dmml.evaluation.statistics import intervals
@@ -44,42 +44,42 @@ def write_crossval_report(folder: str | Path, out: str | Path | None = None) -> 
     """
     folder = Path(folder)
     result = read_crossval(folder)
-    page, pictures = _page(result)
+    page, plots = _page(result)
     path = folder / "report.html" if out is None else Path(out)
-    save_pictures(pictures, folder / "plots" if out is None else path.with_name(f"{path.stem}_plots"))
+    save_plots(plots, folder / "plots" if out is None else path.with_name(f"{path.stem}_plots"))
     write_text(path, page)
     return path
 
 
-def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
+def _page(result: CrossvalResult) -> tuple[str, list[Plot]]:
     svg = Inliner()
     metrics = list(dict.fromkeys(metric for own in result.models.values() for metric in own))
     metrics.sort(key=lambda metric: metric != result.metric)
-    by_metric = {metric: picture for metric in metrics if (picture := models_by(result, metric))}
+    by_metric = {metric: plot for metric in metrics if (plot := models_by(result, metric))}
     shown = shown_models(result)
     calibrated = {name: calibrations_of(result, name) for name in shown[:2]}
     drawn = {
-        "differences": [picture for picture in [differences(result)] if picture],
-        "folds": [picture for picture in [fold_dots(result)] if picture],
-        "groups": [picture for name in shown if (picture := risk_picture(result, name))],
-        "calibration": [picture for name, (own, _) in calibrated.items() if (picture := calibration_of(own, name))],
-        "classes": _class_pictures(result, shown[0]),
+        "differences": [plot for plot in [differences(result)] if plot],
+        "folds": [plot for plot in [fold_dots(result)] if plot],
+        "groups": [plot for name in shown if (plot := risk_group_plot(result, name))],
+        "calibration": [plot for name, (own, _) in calibrated.items() if (plot := calibration_of(own, name))],
+        "classes": _class_plots(result, shown[0]),
     }
     training = training_by_model(result)
     lead = by_metric.get(result.metric)
-    inlined = {name: [svg(picture) for picture in pictures] for name, pictures in drawn.items()}
+    inlined = {name: [svg(plot) for plot in plots] for name, plots in drawn.items()}
     page = report_page(
         "crossval.html",
         f"Cross-validation on {result.cohort}",
         cohort=result.cohort,
         sentences=summary(result),
-        lead_picture=svg(lead) if lead else None,
+        lead_plot=svg(lead) if lead else None,
         models=models_table(result, metrics),
         by_metric=[(words.metric_name(m)[0], svg(p)) for m, p in by_metric.items() if m != result.metric],
         undefined=_undefined(result),
         differences=_differences(result, inlined["differences"]),
         added=added_table(result),
-        training=[(name, svg(picture), note) for name, (picture, note) in training.items()],
+        training=[(name, svg(plot), note) for name, (plot, note) in training.items()],
         folds=next(iter(inlined["folds"]), None),
         fold_table=fold_table(result),
         groups=inlined["groups"],
@@ -95,8 +95,8 @@ def _page(result: CrossvalResult) -> tuple[str, list[Picture]]:
         commands=[_command(result), f"dmml report {result.folder}"],
         note=_note(),
     )
-    curves = [picture for picture, _ in training.values()]
-    return page, [*by_metric.values(), *(picture for pictures in drawn.values() for picture in pictures), *curves]
+    curves = [plot for plot, _ in training.values()]
+    return page, [*by_metric.values(), *(plot for plots in drawn.values() for plot in plots), *curves]
 
 
 def _note() -> str:
@@ -165,7 +165,7 @@ def _differences(result: CrossvalResult, drawn: list[dict[str, Any]]) -> dict[st
         "that the folds share (Nadeau and Bengio 2003)."
     )
     table = Table(caption, columns, cells, frozenset(range(1, 7)))
-    return {"table": table, "picture": next(iter(drawn), None), "note": note}
+    return {"table": table, "plot": next(iter(drawn), None), "note": note}
 
 
 def added_table(result: CrossvalResult) -> Table | None:
@@ -193,21 +193,21 @@ def _p(value: float | None) -> Cell:
     return Cell("" if value is None else p_words(value).removeprefix("= "), order=value)
 
 
-def _class_pictures(result: CrossvalResult, model: str) -> list[Picture]:
+def _class_plots(result: CrossvalResult, model: str) -> list[Plot]:
     """Confusion table and reliability of one model; empty for survival."""
     if result.survival:
         return []
     from dataclasses import replace
 
-    from dmml.evaluation.plots.classification import confusion_picture, reliability_picture
+    from dmml.evaluation.plots.classification import confusion_plot, reliability_plot
 
     rows = result.once(model)
     classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
     known, probability = known_labels(rows, classes)
     if not len(known):
         return []
-    found = [confusion_picture(known, probability, classes), reliability_picture(known, probability)]
-    return [replace(picture, title=f"{picture.title}: {label(model)}") for picture in found]
+    found = [confusion_plot(known, probability, classes), reliability_plot(known, probability)]
+    return [replace(plot, title=f"{plot.title}: {label(model)}") for plot in found]
 
 
 def _undefined(result: CrossvalResult) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from dmml.evaluation.crossval.results import CrossvalResult
 from dmml.evaluation.crossval.text import label, unit_words
-from dmml.evaluation.plots.style import BLUE, INK, VERMILLION, Picture, new_figure, style
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import BLUE, INK, VERMILLION, new_figure, style
 from dmml.evaluation.plots.training import training_series
 from dmml.evaluation.report.formatting import percent
 from dmml.evaluation.report.text.findings import metric_name
@@ -48,7 +49,7 @@ class FoldCurve:
     chosen: int | None
     deep_share: float | None = None
 
-    def words(self, metric: str) -> str:
+    def tooltip(self, metric: str) -> str:
         """Text of the tooltip."""
         found = [self.name]
         if self.chosen is not None and self.chosen in self.validation:
@@ -60,7 +61,7 @@ class FoldCurve:
         return ", ".join(found)
 
 
-def training_by_model(result: CrossvalResult) -> dict[str, tuple[Picture, str]]:
+def training_by_model(result: CrossvalResult) -> dict[str, tuple[Plot, str]]:
     """{label of a network: (its plot, a note on fits that are not drawn)}, without networks that saved no curve."""
     found = {}
     for model in result.models:
@@ -69,7 +70,7 @@ def training_by_model(result: CrossvalResult) -> dict[str, tuple[Picture, str]]:
             shown = curves if len(curves) <= MAX_PANELS else sorted(curves, key=lambda c: not c.apart)[:MAX_PANELS]
             left = len(curves) - len(shown)
             note = f"{left} more fits are not drawn; their curves are in metrics.csv of their folders." if left else ""
-            found[label(model)] = _picture(model, shown, metric_name(result.metric)[0]), note
+            found[label(model)] = _plot(model, shown, metric_name(result.metric)[0]), note
     return found
 
 
@@ -98,17 +99,17 @@ def _losses(series: Mapping[str, pd.Series]) -> tuple[pd.Series, pd.Series]:
     return series.get("train/task", series.get("train/loss", absent)), series.get("val/loss", absent)
 
 
-def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
+def _plot(model: str, curves: list[FoldCurve], metric: str) -> Plot:
     columns = min(COLUMNS, len(curves))
     rows = -(-len(curves) // columns)
-    words: dict[str, str] = {}
+    tooltips: dict[str, str] = {}
     with style():
         size = {"width": 0.4 + 2.3 * columns, "height": 0.55 + 1.35 * rows}
         figure, axes = new_figure(rows, columns, squeeze=False, sharex=True, sharey=True, **size)
         for i, (place, curve) in enumerate(zip(axes.flat, curves, strict=False)):
             gid = f"chosen-{model}-{i}"
             _draw(place, curve, gid)
-            words[gid] = curve.words(metric)
+            tooltips[gid] = curve.tooltip(metric)
         for place in axes.flat[len(curves) :]:
             place.set_visible(False)
         _scale(axes.flat[0], curves)
@@ -129,8 +130,8 @@ def _picture(model: str, curves: list[FoldCurve], metric: str) -> Picture:
         caption += (
             f" The deep part counts in {counts} of these {len(shares)} fits; in the others the backbone decides alone."
         )
-    alt = "; ".join(words.values())
-    return Picture(f"training_{model}", f"Training: {label(model)}", caption, f"{label(model)}: {alt}.", figure, words)
+    alt = "; ".join(tooltips.values())
+    return Plot(f"training_{model}", f"Training: {label(model)}", figure, caption, f"{label(model)}: {alt}.", tooltips)
 
 
 def _draw(axes: Axes, curve: FoldCurve, gid: str) -> None:

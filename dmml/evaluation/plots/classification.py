@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dmml.evaluation.plots.style import BLUE, PALETTE, Picture, new_figure, style, zero_to_one
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import BLUE, PALETTE, new_figure, style, zero_to_one
 from dmml.evaluation.statistics import classification
 from dmml.evaluation.statistics.calibration import reliability
 from dmml.evaluation.statistics.weighted import divide, estimate
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Rectangle
 
 
-def confusion_picture(label: NDArray, probability: NDArray, classes: list[str]) -> Picture:
+def confusion_plot(label: NDArray, probability: NDArray, classes: list[str]) -> Plot:
     """Plot counts of true against predicted classes, shaded by the share of the true class."""
     table = classification.confusion(label, probability)
     share = np.nan_to_num(divide(table, table.sum(1, keepdims=True)))
@@ -37,8 +38,8 @@ def confusion_picture(label: NDArray, probability: NDArray, classes: list[str]) 
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     caption = "Patients by true (row) and predicted (column) class; the darker, the larger the share of the true class."
-    words = "; ".join(f"{name}: {table[i, i]} of {table[i].sum()} right" for i, name in enumerate(classes))
-    return Picture("confusion", "Confusion", caption, words, figure)
+    alt = "; ".join(f"{name}: {table[i, i]} of {table[i].sum()} right" for i, name in enumerate(classes))
+    return Plot("confusion", "Confusion", figure, caption, alt)
 
 
 def _cell(column: int, row: int, share: float) -> Rectangle:
@@ -47,10 +48,10 @@ def _cell(column: int, row: int, share: float) -> Rectangle:
     return Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=BLUE, alpha=0.06 + 0.6 * share, linewidth=0)
 
 
-def roc_picture(label: NDArray, probability: NDArray, classes: list[str]) -> Picture:
+def roc_plot(label: NDArray, probability: NDArray, classes: list[str]) -> Plot:
     """Plot one-against-rest ROC curves; a single curve for two classes."""
     indices = [1] if len(classes) == 2 else range(len(classes))
-    words = []
+    areas = []
     with style():
         figure, axes = new_figure(height=3.9)
         zero_to_one(axes)
@@ -60,12 +61,12 @@ def roc_picture(label: NDArray, probability: NDArray, classes: list[str]) -> Pic
                 continue
             false, true = _roc(label == index, probability[:, index])
             axes.plot(false, true, color=color, label=f"{classes[index]}: {auc:.2f}")
-            words.append(f"{classes[index]} {auc:.2f}")
+            areas.append(f"{classes[index]} {auc:.2f}")
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        if words:
+        if areas:
             axes.legend(loc="lower right", title="AUC")
     caption = "Each class against the rest. Dashed: chance."
-    return Picture("roc", "ROC curves", caption, "Areas under the curves: " + ", ".join(words), figure)
+    return Plot("roc", "ROC curves", figure, caption, f"Areas under the curves: {', '.join(areas)}")
 
 
 def _roc(positive: NDArray[np.bool_], score: NDArray) -> tuple[NDArray, NDArray]:
@@ -75,7 +76,7 @@ def _roc(positive: NDArray[np.bool_], score: NDArray) -> tuple[NDArray, NDArray]
     return np.append(0, misses[last] / misses[-1]), np.append(0, hits[last] / hits[-1])
 
 
-def reliability_picture(label: NDArray, probability: NDArray) -> Picture:
+def reliability_plot(label: NDArray, probability: NDArray) -> Plot:
     """Plot the hit rate against the confidence of the predicted class."""
     table = reliability(label, probability)
     with style():
@@ -87,4 +88,4 @@ def reliability_picture(label: NDArray, probability: NDArray) -> Picture:
             axes.annotate(str(row.n), (row.confidence, row.hit_rate), fontsize=7.5, **where)
         axes.set(xlabel="confidence", ylabel="share that is right")
     caption = "Patients binned by the probability of the class predicted; numbers: patients a bin. On the dashed line confidence is earned."
-    return Picture("calibration", "Calibration", caption, "Hit rate against confidence", figure)
+    return Plot("calibration", "Calibration", figure, caption, "Hit rate against confidence")

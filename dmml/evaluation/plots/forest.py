@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dmml.evaluation.plots.style import BLUE, INK, MUTED, PALETTE, Picture, new_figure, style
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import BLUE, INK, MUTED, PALETTE, new_figure, style
 from dmml.evaluation.statistics import intervals
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Mark:
         value: The estimate.
         low: Lower limit; None without an interval.
         high: Upper limit.
-        words: Text of the tooltip.
+        tooltip: Text of the tooltip.
         color: Colour of the mark.
         hollow: Whether the mark is drawn as a ring instead of a disc.
     """
@@ -34,7 +35,7 @@ class Mark:
     value: float
     low: float | None
     high: float | None
-    words: str
+    tooltip: str
     color: str = BLUE
     hollow: bool = False
 
@@ -56,7 +57,7 @@ def forest(
     caption: str,
     legend: Sequence[tuple[str, str, bool]] = (),
     numbers: bool = True,
-) -> Picture:
+) -> Plot:
     """Draw a forest plot.
 
     Args:
@@ -69,7 +70,7 @@ def forest(
         legend: (name, colour, hollow) of each entry.
         numbers: Whether to write each value above its mark.
     """
-    words: dict[str, str] = {}
+    tooltips: dict[str, str] = {}
     with style():
         height = 0.75 + ROW * len(rows) + (0.3 if legend else 0)
         figure, axes = new_figure(width=WIDTH, height=max(height, 1.6))
@@ -79,7 +80,7 @@ def forest(
             for place, mark in enumerate(marks):
                 y = -index - (0.22 * (place - (len(marks) - 1) / 2) if len(marks) > 1 else 0)
                 gid = f"{name}-{index}-{place}"
-                words[gid] = mark.words
+                tooltips[gid] = mark.tooltip
                 _draw(axes, mark, y, gid, numbers and len(marks) == 1)
         axes.set_yticks([-index for index in range(len(rows))], [text for text, _ in rows])
         axes.set(ylim=(-len(rows) + 0.4, 0.75), xlabel=label)
@@ -87,8 +88,8 @@ def forest(
         axes.xaxis.get_major_locator().set_params(nbins=6)
         if legend:
             _explain(figure, legend)
-    told = "; ".join(mark.words for _, marks in rows for mark in marks)
-    return Picture(name, title, caption, f"{label}: {told}", figure, words)
+    told = "; ".join(mark.tooltip for _, marks in rows for mark in marks)
+    return Plot(name, title, figure, caption, f"{label}: {told}", tooltips)
 
 
 def _draw(axes: Axes, mark: Mark, y: float, gid: str, number: bool) -> None:
@@ -115,7 +116,7 @@ def _explain(figure: Any, legend: Sequence[tuple[str, str, bool]]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
 
 
-def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chance: float | None) -> Picture | None:
+def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chance: float | None) -> Plot | None:
     """Plot models by one metric, with the best possible in grey; None if fewer than two have a value.
 
     Args:
@@ -138,7 +139,7 @@ def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chan
 
 def differences_forest(
     rows: Sequence[tuple[str, Mapping[str, Any]]], label: str, title: str = "Paired differences"
-) -> Picture | None:
+) -> Plot | None:
     """Plot comparisons around 0, coloured if they exclude it after adjustment; None if no difference is defined.
 
     Args:

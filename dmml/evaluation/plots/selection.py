@@ -8,45 +8,45 @@ import numpy as np
 
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.plots.classification import confusion_picture, reliability_picture, roc_picture
+from dmml.evaluation.plots.classification import confusion_plot, reliability_plot, roc_plot
 from dmml.evaluation.plots.forest import differences_forest, models_forest
-from dmml.evaluation.plots.style import Picture, file_name
-from dmml.evaluation.plots.survival import calibration_picture, kaplan_meier_picture
+from dmml.evaluation.plots.plot import Plot, file_name
+from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
 from dmml.evaluation.statistics.survival_curves import risk_groups
 
 
-def pictures(test: Tested) -> list[Picture]:
+def plots(test: Tested) -> list[Plot]:
     """Draw the plots of one model on one cohort; an empty list if no outcome is known."""
     if test.known.empty:
         return []
     if not test.survival:
         label, probability = test.labels
         return [
-            confusion_picture(label, probability, test.classes),
-            roc_picture(label, probability, test.classes),
-            reliability_picture(label, probability),
+            confusion_plot(label, probability, test.classes),
+            roc_plot(label, probability, test.classes),
+            reliability_plot(label, probability),
         ]
-    found = [kaplan_meier_picture(risk_groups(test.known, test.context.get("median_risk")))]
-    return found + ([calibration_picture(test.calibrations)] if test.calibrations else [])
+    found = [kaplan_meier_plot(risk_groups(test.known, test.context.get("median_risk")))]
+    return found + ([calibration_plot(test.calibrations)] if test.calibrations else [])
 
 
-def models_picture(tests: list[Tested]) -> Picture | None:
+def models_plot(tests: list[Tested]) -> Plot | None:
     """Plot the primary metric of a cohort's models, and the best possible one if known; None for fewer than two."""
     rows = [(test.label, test.metrics[test.primary]) for test in tests]
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
     if oracle:
         rows.append(("best possible", oracle))
-    picture = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), 0.5)
-    return replace(picture, name=file_name(f"models_{tests[0].cohort}")) if picture else None
+    plot = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), 0.5)
+    return replace(plot, name=file_name(f"models_{tests[0].cohort}")) if plot else None
 
 
-def tests_picture(groups: list[list[Tested]]) -> Picture | None:
+def tests_plot(groups: list[list[Tested]]) -> Plot | None:
     """Plot the primary metric of all tests of a report; None for fewer than two.
 
     If the report has tests of both tasks, only those of the first one's task are drawn.
     """
     if len(groups) == 1:
-        return models_picture(groups[0])
+        return models_plot(groups[0])
     tests = [test for group in groups for test in group if test.survival == groups[0][0].survival]
     runs = {test.run for test in tests}
     rows = [(_row_name(test, len(runs) == 1), test.metrics[test.primary]) for test in tests]
@@ -59,7 +59,7 @@ def _row_name(test: Tested, one_run: bool) -> str:
     return test.label.replace(test.run, test.cohort, 1) if one_run else f"{test.label} on {test.cohort}"
 
 
-def differences_picture(pairs: list[Pair]) -> Picture | None:
+def differences_plot(pairs: list[Pair]) -> Plot | None:
     """Plot paired differences around 0; None if no difference is defined."""
     rows = [
         (

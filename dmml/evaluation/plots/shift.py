@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
-from dmml.evaluation.plots.style import BLUE, MUTED, VERMILLION, Picture, new_figure, style
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import BLUE, MUTED, VERMILLION, new_figure, style
 from dmml.evaluation.report.text.shift import compared
 
 NAMES = {"training": "training patients", "cohort": "this cohort"}
@@ -17,7 +18,7 @@ COLUMNS = 2
 """Panels per row; more would be unreadable on a phone."""
 
 
-def shift_pictures(folder: Path) -> list[Picture]:
+def shift_plots(folder: Path) -> list[Plot]:
     """Draw one plot with a panel for each kind of input that was compared; empty if `shift.json` has no comparison.
 
     Args:
@@ -37,7 +38,7 @@ def shift_pictures(folder: Path) -> list[Picture]:
     return [_maps(shown)] if shown else []
 
 
-def _maps(shown: dict[str, Any]) -> Picture:
+def _maps(shown: dict[str, Any]) -> Plot:
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     with style():
@@ -60,4 +61,4 @@ def _maps(shown: dict[str, Any]) -> Picture:
         "does not separate them. Upwards: the axis along which training patients differ most."
     )
     alt = "; ".join(f"{name}: AUC {found['auc']:.2f}" for name, found in shown.items())
-    return Picture("shift", "Shift against the training patients", caption, f"{caption} {alt}.", figure)
+    return Plot("shift", "Shift against the training patients", figure, caption, f"{caption} {alt}.")

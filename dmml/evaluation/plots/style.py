@@ -1,15 +1,9 @@
-"""Common look of all plots: one palette, one style, and SVG that follows the page into dark mode."""
+"""Common look of all plots: one palette, one style, and figures that need no display."""
 
 from __future__ import annotations
 
-import io
-import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from dmml.evaluation.plots.tooltips import Readout, with_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +16,6 @@ PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
 """Colours that are distinguishable under every common form of colour blindness (Okabe & Ito 2008)."""
 SUBSPACE_COLOR = {"tumor": VERMILLION, "tme": BLUE}
 
-PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-"""Font of the page; it is no wider than DejaVu Sans, which the layout of the figure is based on."""
-_THEMED = {INK: "currentColor", MUTED: "var(--muted)", BLUE: "var(--blue)", VERMILLION: "var(--vermillion)"}
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -49,59 +40,6 @@ _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "dmml",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure: `name` of its files, `title`, `caption`, and `alt`, the text for readers who cannot see it.
-
-    Attributes:
-        words: {gid of an artist: text of its tooltip}.
-        layers: {gid of an artist: layer that it belongs to}; a page displays one layer or all.
-        readout: Curves whose values a page displays at the pointer.
-    """
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    figure: Figure
-    words: dict[str, str] = field(default_factory=dict)
-    layers: dict[str, str] = field(default_factory=dict)
-    readout: Readout | None = None
-
-    def inline_svg(self, prefix: str) -> str:
-        """SVG for a page, with ink and lines in the page's colours, and ids made unique by `prefix`."""
-        import matplotlib
-
-        buffer = io.StringIO()
-        # Text stays text: it can be searched and read aloud, and takes a fifth of the size of its outlines.
-        with style(), matplotlib.rc_context({"svg.fonttype": "none"}):
-            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        self._keep_layout()
-        svg = buffer.getvalue()
-        svg = svg[svg.index("<svg") :]
-        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-        svg = svg.replace("'DejaVu Sans'", PAGE_FONT)
-        svg = with_words(svg, self.words, self.layers)
-        svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-        svg = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-        for color, themed in _THEMED.items():
-            svg = svg.replace(color, themed)
-        svg = re.sub(r'<svg (.*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", svg, count=1, flags=re.DOTALL)
-        return re.sub(r"\n\s*", "\n", svg).replace("<svg ", '<svg aria-hidden="true" ', 1)
-
-    def save(self, folder: Path) -> None:
-        """Write `<name>.png` and `<name>.svg` on a white background."""
-        with style():
-            for suffix in ("png", "svg"):
-                metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-                self.figure.savefig(folder / f"{self.name}.{suffix}", dpi=160, facecolor="white", metadata=metadata)
-                self._keep_layout()
-
-    def _keep_layout(self) -> None:
-        """Keep the computed layout instead of computing it again, which would double the drawing time."""
-        self.figure.set_layout_engine("none")
 
 
 def style() -> AbstractContextManager:
@@ -136,19 +74,6 @@ def _figure(width: float, height: float, layout: str) -> Figure:
 def time_axis(longest: float) -> tuple[float, str]:
     """(days per unit, name of the unit) for a legible axis up to `longest` days."""
     return (365.25, "years") if longest > 900 else (30.4375, "months") if longest > 120 else (1.0, "days")
-
-
-def horizon_name(day: float) -> str:
-    """Name of a day: 365 → 1 year, 1095 → 3 years, 200 → 200 days."""
-    years = day / 365
-    if abs(years - round(years)) < 0.01 and round(years) > 0:
-        return f"{round(years)} year{'s' if round(years) > 1 else ''}"
-    return f"{day:g} days"
-
-
-def file_name(text: str) -> str:
-    """Convert a text to a valid part of a file name."""
-    return re.sub(r"[^\w.+-]+", "_", text).strip("_") or "picture"
 
 
 def zero_to_one(axes: Axes) -> None:

@@ -6,20 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmml.evaluation.plots.style import (
-    BLUE,
-    MUTED,
-    PALETTE,
-    VERMILLION,
-    Picture,
-    horizon_name,
-    new_figure,
-    style,
-    time_axis,
-    zero_to_one,
-)
-from dmml.evaluation.plots.tooltips import Line, Readout
-from dmml.evaluation.report.formatting import number, p_words, percent
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.readout import Line, Readout
+from dmml.evaluation.plots.style import BLUE, MUTED, PALETTE, VERMILLION, new_figure, style, time_axis, zero_to_one
+from dmml.evaluation.report.formatting import horizon_name, number, p_words, percent
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 from dmml.evaluation.statistics.survival_curves import Curve, RiskGroups
@@ -33,7 +23,7 @@ _DASH = {"low risk": "-", "middle": (0, (1, 1)), "high risk": (0, (5, 1.5))}
 """Line styles, so that the lines are distinguishable without their colours, too."""
 
 
-def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Picture:
+def kaplan_meier_plot(groups: RiskGroups, where: str | None = None) -> Plot:
     """Plot risk groups with bands, censoring ticks, numbers at risk and the log-rank p.
 
     Args:
@@ -61,7 +51,7 @@ def kaplan_meier_picture(groups: RiskGroups, where: str | None = None) -> Pictur
     alt = f"Survival curves of {numbers}; log-rank p {p_words(groups.p)}"
     lines = [Line(curve.name, curve.time / unit, curve.survival, step=True) for curve in groups.curves]
     readout = Readout(axes, f"{{}} {unit_name}", lines)
-    return Picture("kaplan_meier", "Risk groups", caption, alt, figure, readout=readout)
+    return Plot("kaplan_meier", "Risk groups", figure, caption, alt, readout=readout)
 
 
 def _draw(axes: Axes, curve: Curve, unit: float) -> None:
@@ -92,9 +82,9 @@ def _numbers_at_risk(table: Axes, axes: Axes, curves: list[Curve], unit: float, 
     table.tick_params(axis="y", pad=14)  # the first numbers are on the axis itself
 
 
-def calibration_picture(calibrations: list[Calibration]) -> Picture:
+def calibration_plot(calibrations: list[Calibration]) -> Plot:
     """Plot observed against predicted survival of risk groups, with one colour per horizon."""
-    words: dict[str, str] = {}
+    tooltips: dict[str, str] = {}
     layers: dict[str, str] = {}
     with style():
         figure, axes = new_figure(height=4.1)
@@ -114,7 +104,7 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
                 gid = f"calibration-{calibration.day:g}-at-{row}"
                 layers[gid] = name
                 predicted, observed = percent(group.predicted), percent(group.observed)
-                words[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
+                tooltips[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
                 # An invisible mark of each group, so that it reacts to the pointer.
                 axes.plot(group.predicted, group.observed, "o", color=color, alpha=0, markersize=11, gid=gid)
         axes.set(xlabel="predicted event-free share", ylabel="observed event-free share")
@@ -135,4 +125,4 @@ def calibration_picture(calibrations: list[Calibration]) -> Picture:
         + ("Over all patients: " + "; ".join(told) + "." if told else "")
     )
     alt = "Observed against predicted survival. " + caption
-    return Picture("calibration", "Calibration", caption, alt, figure, words, layers)
+    return Plot("calibration", "Calibration", figure, caption, alt, tooltips, layers)

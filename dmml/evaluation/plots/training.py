@@ -8,17 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from dmml.errors import InputError
-from dmml.evaluation.plots.style import (
-    BLUE,
-    PALETTE,
-    SUBSPACE_COLOR,
-    VERMILLION,
-    Picture,
-    file_name,
-    small_figure,
-    style,
-)
-from dmml.evaluation.plots.tooltips import Line, Readout
+from dmml.evaluation.plots.plot import Plot, file_name
+from dmml.evaluation.plots.readout import Line, Readout
+from dmml.evaluation.plots.style import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, small_figure, style
 from dmml.evaluation.report.text.findings import metric_name
 
 COORDINATION = ("conflict", "cosine", "confidence")
@@ -61,7 +53,7 @@ def training_series(path: Path) -> dict[str, pd.Series]:
     return series
 
 
-def training_pictures(path: Path) -> tuple[list[Picture], list[Picture]]:
+def training_plots(path: Path) -> tuple[list[Plot], list[Plot]]:
     """Small plots with one quantity each: (training and validation, gradient coordination)."""
     series = {name: values for name, values in training_series(path).items() if not name.startswith("test")}
     coordination = {name for name in series if any(word in name.lower() for word in COORDINATION)}
@@ -87,7 +79,7 @@ def _short(name: str, word: str) -> str:
     return re.sub(r"[\s_/]+", " ", rest).strip() or word
 
 
-def _panel(title: str, lines: dict[str, pd.Series]) -> Picture:
+def _panel(title: str, lines: dict[str, pd.Series]) -> Plot:
     with style():
         figure, axes = small_figure()
         for color, (name, values) in zip(PALETTE * 4, lines.items(), strict=False):
@@ -109,4 +101,4 @@ def _panel(title: str, lines: dict[str, pd.Series]) -> Picture:
     last = ", ".join(f"{name} {values.iloc[-1]:.3g}" for name, values in lines.items())
     alt = f"{title} by epoch; at the end: {last}"
     told = [Line(name, values.index.to_numpy(float), values.to_numpy(float)) for name, values in lines.items()]
-    return Picture(file_name(f"training_{title}"), title, "", alt, figure, readout=Readout(axes, "epoch {}", told))
+    return Plot(file_name(f"training_{title}"), title, figure, alt=alt, readout=Readout(axes, "epoch {}", told))

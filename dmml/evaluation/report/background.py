@@ -7,8 +7,7 @@ import shlex
 from pathlib import Path
 
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.plots.style import horizon_name
-from dmml.evaluation.report.formatting import number
+from dmml.evaluation.report.formatting import horizon_name, number
 
 CONFIG_CHARACTERS = 20_000
 VALUE_CHARACTERS = 200

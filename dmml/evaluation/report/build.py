@@ -11,10 +11,10 @@ from dmml.atomic_files import write_text
 from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
 from dmml.evaluation.evaluation_result import Tested, load_test
 from dmml.evaluation.plots.attention import AttentionSlide, attention_slides
-from dmml.evaluation.plots.selection import differences_picture, models_picture, pictures, tests_picture
-from dmml.evaluation.plots.style import Picture, file_name
+from dmml.evaluation.plots.plot import Plot, file_name
+from dmml.evaluation.plots.selection import differences_plot, models_plot, plots, tests_plot
 from dmml.evaluation.report.background import commands
-from dmml.evaluation.report.pages import Inliner, report_page, save_pictures
+from dmml.evaluation.report.pages import Inliner, report_page, save_plots
 from dmml.evaluation.report.parts import Part, beside
 from dmml.evaluation.report.sections import (
     FEW_TESTS,
@@ -48,9 +48,9 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
     page, _, training = _page([shown])
     test, slides = shown.test, shown.slides
     panels = {f"{panel.name}.png": panel.png() for slide in slides for panel in slide.panels}
-    beside_it = [picture for part in shown.parts for picture in part.pictures]
-    curves = [picture for pictures in training.values() for picture in pictures]
-    save_pictures([*shown.pictures, *beside_it, *curves], test.folder / "plots", panels)
+    beside_it = [plot for part in shown.parts for plot in part.plots]
+    curves = [plot for plots in training.values() for plot in plots]
+    save_plots([*shown.plots, *beside_it, *curves], test.folder / "plots", panels)
     write_text(test.folder / "report.html", page)
     metrics = ({OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}) | test.metrics
     write_text(test.folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -74,13 +74,9 @@ def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> 
     shown = [_show(load_test(found)) for found in find_tests(paths)]
     out = Path(out) if out is not None else paths[-1] / "report.html"
     page, compared, training = _page(shown)
-    curves = [
-        replace(picture, name=file_name(f"{run}_{picture.name}"))
-        for run, pictures in training.items()
-        for picture in pictures
-    ]
+    curves = [replace(plot, name=file_name(f"{run}_{plot.name}")) for run, plots in training.items() for plot in plots]
     if compared or curves:
-        save_pictures([*compared, *curves], out.with_name(f"{out.stem}_plots"))
+        save_plots([*compared, *curves], out.with_name(f"{out.stem}_plots"))
     write_text(out, page)
     return out
 
@@ -90,16 +86,16 @@ class _Shown:
     """A test with everything that the page displays of it: plots, additional parts and attention maps."""
 
     test: Tested
-    pictures: list[Picture]
+    plots: list[Plot]
     parts: list[Part]
     slides: list[AttentionSlide]
 
 
 def _show(test: Tested) -> _Shown:
-    return _Shown(test, pictures(test), beside(test), attention_slides(test.folder / "attention.npz"))
+    return _Shown(test, plots(test), beside(test), attention_slides(test.folder / "attention.npz"))
 
 
-def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Picture]]]:
+def _page(shown: list[_Shown]) -> tuple[str, list[Plot], dict[str, list[Plot]]]:
     """Build the page, the plots that compare its tests, and the training curves of each run."""
     svg = Inliner()
     tests = [one.test for one in shown]
@@ -110,20 +106,20 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
     taken = iter(all_pairs)  # the adjusted pairs in the same order: by cohort first, then those across cohorts
     by_group = [[next(taken) for _ in pairs] for pairs in by_group]
     across = list(taken)
-    # The page opens with one picture: all tests side by side, or the first picture if there is only one test.
-    compared = [picture for picture in [tests_picture(groups)] if picture]
-    lead = next(iter(compared or shown[0].pictures), None)
-    if all(test.overlap for test in tests):  # readers would take the picture for the models' performance
+    # The page opens with one plot: all tests side by side, or the first plot if there is only one test.
+    compared = [plot for plot in [tests_plot(groups)] if plot]
+    lead = next(iter(compared or shown[0].plots), None)
+    if all(test.overlap for test in tests):  # readers would take the plot for the models' performance
         lead = None
     cohorts = []
     for number, group in enumerate(groups, start=1):
-        models = models_picture(group) if len(groups) > 1 else None
+        models = models_plot(group) if len(groups) > 1 else None
         compared += [models] if models else []
         sections = [
             test_section(
                 test,
                 f"t{number}-{index}",
-                [picture for picture in drawn[id(test)].pictures if picture is not lead],
+                [plot for plot in drawn[id(test)].plots if plot is not lead],
                 drawn[id(test)].parts,
                 drawn[id(test)].slides,
                 svg,
@@ -135,11 +131,11 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
             {
                 "name": group[0].cohort,
                 "models": models_table(group),
-                "picture": svg(models) if models else None,
+                "plot": svg(models) if models else None,
                 "tests": sections,
             }
         )
-    forest = differences_picture(all_pairs)
+    forest = differences_plot(all_pairs)
     first = {test.run_folder.resolve(): test for test in reversed(tests)}
     runs = [run_section(test, svg) for test in reversed(first.values())]
     page = report_page(
@@ -147,14 +143,14 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Picture], dict[str, list[Pictu
         f"{' and '.join(dict.fromkeys(test.label for test in tests))} on "
         f"{', '.join(dict.fromkeys(test.cohort for test in tests))}",
         lead_sentences=_sentences(groups, by_group, across),
-        lead_picture=svg(lead) if lead else None,
+        lead_plot=svg(lead) if lead else None,
         cohorts=cohorts,
         differences=_differences(all_pairs, forest, svg),
         runs=[section for section, _ in runs],
         commands=commands(tests),
         note=_note(),
     )
-    curves = {section["name"]: pictures for section, pictures in runs}
+    curves = {section["name"]: plots for section, plots in runs}
     return page, [*compared, *([forest] if forest else [])], curves
 
 
@@ -173,7 +169,7 @@ def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: l
     return found + words.across_words(across)
 
 
-def _differences(pairs: list[Pair], forest: Picture | None, svg: Inliner) -> dict | None:
+def _differences(pairs: list[Pair], forest: Plot | None, svg: Inliner) -> dict | None:
     if not pairs:
         return None
     others = sum(not pair.primary and not pair.refused for pair in pairs)
@@ -184,4 +180,4 @@ def _differences(pairs: list[Pair], forest: Picture | None, svg: Inliner) -> dic
     if others > 1:
         note += f" p of {'the' if primary else 'all'} {others} {'others' if primary else 'comparisons'} is adjusted by "
         note += "Holm's method, over all cohorts of this page together."
-    return {"table": differences_table(pairs), "picture": svg(forest) if forest else None, "note": note}
+    return {"table": differences_table(pairs), "plot": svg(forest) if forest else None, "note": note}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dmml.evaluation.plots.style import horizon_name
-from dmml.evaluation.report.formatting import p_words
+from dmml.evaluation.report.formatting import horizon_name, p_words
 from dmml.evaluation.report.tables import Cell, Table, interval, value_cell
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration

@@ -1,4 +1,4 @@
-"""Format numbers for readers."""
+"""Format numbers and days for readers."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def p_words(p: float | None) -> str:
     if p is None or p != p:
         return "not defined"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+def horizon_name(day: float) -> str:
+    """Name a day: 365 → 1 year, 1095 → 3 years, 200 → 200 days."""
+    years = day / 365
+    if abs(years - round(years)) < 0.01 and round(years) > 0:
+        return f"{round(years)} year{'s' if round(years) > 1 else ''}"
+    return f"{day:g} days"

@@ -1,4 +1,4 @@
-"""Render the pages of reports, and save the pictures that they show."""
+"""Render the pages of reports, and save the plots that they show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml._version import __version__
-from dmml.evaluation.plots.style import Picture
+from dmml.evaluation.plots.plot import Plot
 from dmml.html_pages import render_page
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,16 +28,16 @@ def report_page(template: str, title: str, **content: object) -> str:
     )
 
 
-def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] | None = None) -> None:
-    """Replace a folder of plots by `pictures`, each as PNG and SVG, and by `more` {file name: content}."""
+def save_plots(plots: list[Plot], folder: Path, more: dict[str, bytes] | None = None) -> None:
+    """Replace a folder of plots by `plots`, each as PNG and SVG, and by `more` {file name: content}."""
     import shutil
     import tempfile
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".plots-", dir=folder.parent))
     try:
-        for picture in pictures:
-            picture.save(partial)
+        for plot in plots:
+            plot.save(partial)
         for name, content in (more or {}).items():
             (partial / name).write_bytes(content)
         partial.chmod(0o755)
@@ -48,23 +48,23 @@ def save_pictures(pictures: list[Picture], folder: Path, more: dict[str, bytes] 
 
 
 class Inliner:
-    """Converts pictures to template variables, with ids that are unique on the page."""
+    """Converts plots to template variables, with ids that are unique on the page."""
 
     def __init__(self) -> None:
         self._count = 0
 
-    def __call__(self, picture: Picture) -> dict[str, Any]:
-        """Variables for the macro `picture`."""
+    def __call__(self, plot: Plot) -> dict[str, Any]:
+        """Variables for the macro `plot`."""
         from markupsafe import Markup
 
         self._count += 1
-        # Markup is safe here: matplotlib escapes every text that it draws, and `with_words` the texts that it adds.
-        svg = Markup(picture.inline_svg(f"f{self._count}"))
-        told = {"title": picture.title, "caption": picture.caption, "alt": picture.alt}
-        layers = list(dict.fromkeys(picture.layers.values()))
+        # Markup is safe here: `inline_svg` writes XML in which every text is escaped.
+        svg = Markup(plot.inline_svg(f"f{self._count}"))
+        told = {"title": plot.title, "caption": plot.caption, "alt": plot.description}
+        layers = list(dict.fromkeys(plot.layers.values()))
         return {
             "svg": svg,
             "layers": layers if len(layers) > 1 else [],
-            "readout": picture.readout.told() if picture.readout else "",
+            "readout": plot.readout.to_json() if plot.readout else "",
             **told,
         }

@@ -11,10 +11,10 @@ from typing import Any
 from dmml.errors import InputError
 from dmml.evaluation.evaluate import horizons
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.plots.style import Picture, horizon_name
+from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.programs import programs_part
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
-from dmml.evaluation.report.formatting import number
+from dmml.evaluation.report.formatting import horizon_name, number
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.findings import metric_name
 from dmml.evaluation.report.text.shift import NAMES
@@ -34,7 +34,7 @@ class Part:
 
     title: str
     sentences: list[str] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     small: bool = False
 
@@ -46,8 +46,8 @@ def beside(test: Tested) -> list[Part]:
         InputError: A file is damaged.
     """
     parts = [calibration_part(test), shift_part(test.folder), recalibrated_part(test.folder)]
-    title, sentences, pictures, tables = programs_part(test)
-    return [*(part for part in parts if part), *([Part(title, sentences, pictures, tables)] if sentences else [])]
+    title, sentences, plots, tables = programs_part(test)
+    return [*(part for part in parts if part), *([Part(title, sentences, plots, tables)] if sentences else [])]
 
 
 def shift_part(folder: Path) -> Part | None:
@@ -55,11 +55,11 @@ def shift_part(folder: Path) -> Part | None:
     content = read_json(folder / "shift.json")
     if not content:
         return None
-    from dmml.evaluation.plots.shift import shift_pictures
+    from dmml.evaluation.plots.shift import shift_plots
 
     tables = [table for table in (_missing(content), _imputed(content), _subgroups(content)) if table]
     sentences = [str(sentence) for sentence in content.get("words") or []]
-    return Part("How far from training", sentences, shift_pictures(folder), tables)
+    return Part("How far from training", sentences, shift_plots(folder), tables)
 
 
 def _missing(content: Mapping[str, Any]) -> Table | None:

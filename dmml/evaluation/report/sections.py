@@ -7,8 +7,8 @@ from typing import Any
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Tested
 from dmml.evaluation.plots.attention import AttentionSlide
-from dmml.evaluation.plots.style import Picture
-from dmml.evaluation.plots.training import training_pictures
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.training import training_plots
 from dmml.evaluation.report.background import attention_facts, configuration, patient_counts, provenance
 from dmml.evaluation.report.formatting import p_words
 from dmml.evaluation.report.pages import Inliner
@@ -32,7 +32,7 @@ A few slides are enough to see a pattern, and a page of more than a few tests st
 def test_section(
     test: Tested,
     name: str,
-    drawn: list[Picture],
+    drawn: list[Plot],
     parts: list[Part],
     slides: list[AttentionSlide],
     svg: Inliner,
@@ -60,9 +60,9 @@ def test_section(
         "model": words.model_words(test),
         "parts": parts_words(test.context),
         "metrics": metrics_table(test),
-        "pictures": [svg(picture) for picture in drawn],
+        "plots": [svg(plot) for plot in drawn],
         "classes": class_table(test),
-        "beside": [{**vars(part), "pictures": [svg(picture) for picture in part.pictures]} for part in parts],
+        "beside": [{**vars(part), "plots": [svg(plot) for plot in part.plots]} for part in parts],
         "slides": [_slide(slide) for slide in shown],
         "slides_title": maps_title(test.context.get("deep_share")),
         "slides_words": f"{maps_words('survival' if test.survival else 'classification', test.context.get('deep_share'))} {chosen}".strip(),
@@ -162,16 +162,16 @@ def _known(value: float) -> float | None:
     return value if value == value else None
 
 
-def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Picture]]:
+def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Plot]]:
     """Training and provenance of one run, and its training curves; no curves if the run was refitted after the test."""
     table = test.run_folder / "metrics.csv"
     same = is_run_of(test.run_folder, test.context)
-    curves, coordination = training_pictures(table) if same else ([], [])
+    curves, coordination = training_plots(table) if same else ([], [])
     section = {
         "name": test.run,
         "no_curves": _no_curves(test, same) if not curves and not coordination else "",
-        "curves": [svg(picture) for picture in curves],
-        "coordination": [svg(picture) for picture in coordination],
+        "curves": [svg(plot) for plot in curves],
+        "coordination": [svg(plot) for plot in coordination],
         "coordination_words": coordination_words(table) if same else "",
         "provenance": provenance(test),
         "config": configuration(test) if same else "",

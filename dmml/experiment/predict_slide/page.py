@@ -8,7 +8,8 @@ from typing import Any
 from PIL import Image
 
 from dmml.atomic_files import write_text
-from dmml.evaluation.plots.style import SUBSPACE_COLOR, Picture
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import SUBSPACE_COLOR
 from dmml.evaluation.report.formatting import number, percent, signed
 from dmml.evaluation.report.pages import TEMPLATES
 from dmml.experiment.predict_slide import text as slide_words
@@ -26,7 +27,7 @@ def write_page(
     record: dict[str, Any],
     pictures: list[SlidePicture],
     maps: list[TileMap],
-    outcome: Picture | None,
+    outcome: Plot | None,
 ) -> None:
     """Render the page.
 
@@ -49,8 +50,9 @@ def write_page(
         outlook=unbroken(slide_words.outlook(answer)),
         notes=record["notes"],
         research_use=slide_words.RESEARCH_USE,
-        # Markup is safe here: matplotlib escapes every text that it draws.
-        outcome=outcome and {"svg": Markup(outcome.inline_svg("c")), "alt": outcome.alt, "caption": outcome.caption},
+        # Markup is safe here: `inline_svg` writes XML in which every text is escaped.
+        outcome=outcome
+        and {"svg": Markup(outcome.inline_svg("c")), "alt": outcome.description, "caption": outcome.caption},
         slides=[_slide(picture, [m for m in maps if m.slide_id == picture.slide_id]) for picture in pictures],
         how_sure=slide_words.how_sure(answer),
         subspaces=unbroken(slide_words.subspaces(answer)),
@@ -115,7 +117,7 @@ def _tile_table(answer: Answer) -> dict[str, Any] | None:
 
 
 def _column_words(answer: Answer) -> str:
-    from dmml.evaluation.plots.style import horizon_name
+    from dmml.evaluation.report.formatting import horizon_name
 
     if answer.headline.day is not None:
         return f"Chance of being event-free after {horizon_name(answer.headline.day)}"

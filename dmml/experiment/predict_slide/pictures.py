@@ -6,23 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dmml.evaluation.plots.style import (
-    BLUE,
-    INK,
-    MUTED,
-    VERMILLION,
-    Picture,
-    horizon_name,
-    new_figure,
-    style,
-    time_axis,
-)
+from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.style import BLUE, INK, MUTED, VERMILLION, new_figure, style, time_axis
+from dmml.evaluation.report.formatting import horizon_name
 from dmml.experiment.predict_slide.answer import Answer
 
 _DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
 
 
-def outcome_picture(answer: Answer) -> Picture | None:
+def outcome_plot(answer: Answer) -> Plot | None:
     """Draw the survival curve or the classes' probabilities; None for other tasks."""
     if answer.curve is not None:
         return _survival(answer)
@@ -31,7 +23,7 @@ def outcome_picture(answer: Answer) -> Picture | None:
     return None
 
 
-def _survival(answer: Answer) -> Picture:
+def _survival(answer: Answer) -> Plot:
     days, together, curves = answer.curve
     views = {m: curve for m, curve in curves.items() if m in answer.views}
     unit, unit_name = time_axis(days[-1])
@@ -61,10 +53,10 @@ def _survival(answer: Answer) -> Picture:
             axes.legend(loc="lower left")
     caption = "Predicted, not observed. The curve ends where the training patients' follow-up ended."
     alt = f"Predicted survival curve: {label}"
-    return Picture("survival", "Predicted survival", caption, alt, figure)
+    return Plot("survival", "Predicted survival", figure, caption, alt)
 
 
-def _classes(answer: Answer) -> Picture:
+def _classes(answer: Answer) -> Plot:
     names = [name for name in answer.prediction if name.startswith("prob_")]
     values = [answer.prediction[name] for name in names]
     rows = np.arange(len(names))
@@ -84,10 +76,10 @@ def _classes(answer: Answer) -> Picture:
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
     alt = ", ".join(f"{name.removeprefix('prob_')} {value:.2f}" for name, value in zip(names, values, strict=True))
-    return Picture("classes", "Predicted classes", "Predicted, not observed.", f"Probabilities: {alt}", figure)
+    return Plot("classes", "Predicted classes", figure, "Predicted, not observed.", f"Probabilities: {alt}")
 
 
-def save_png(picture: Picture, folder: Path) -> None:
+def save_png(picture: Plot, folder: Path) -> None:
     """Write `<name>.png` on a white background."""
     with style():
         picture.figure.savefig(folder / f"{picture.name}.png", dpi=160, facecolor="white", metadata={"Software": None})

@@ -167,7 +167,7 @@ def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list,
     """Write the answer's folder completely or not at all."""
     from dmml.experiment.predict_slide.maps import tile_maps
     from dmml.experiment.predict_slide.page import write_page
-    from dmml.experiment.predict_slide.pictures import outcome_picture, save_png
+    from dmml.experiment.predict_slide.pictures import outcome_plot, save_png
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -175,7 +175,7 @@ def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list,
         maps = tile_maps(pictures, batch, output, answer.tiles)
         for each in maps:
             (part / f"{each.name}.png").write_bytes(each.png())
-        outcome = outcome_picture(answer)
+        outcome = outcome_plot(answer)
         if outcome is not None:
             save_png(outcome, part)
         write_page(part / "report.html", answer, record, pictures, maps, outcome)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dmml.evaluation.plots.style import horizon_name
-from dmml.evaluation.report.formatting import number, percent
+from dmml.evaluation.report.formatting import horizon_name, number, percent
 from dmml.experiment.predict_slide.answer import FEW_TILES, TISSUE, Answer
 from dmml.slides.wsi.mpp import GIVEN
 

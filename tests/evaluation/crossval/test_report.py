@@ -11,7 +11,7 @@ from lifelines.statistics import multivariate_logrank_test
 
 from dmml.commands import report as command
 from dmml.errors import InputError
-from dmml.evaluation.crossval.plots import calibrations_of, models_by, risk_picture, sees, shown_models
+from dmml.evaluation.crossval.plots import calibrations_of, models_by, risk_group_plot, sees, shown_models
 from dmml.evaluation.crossval.report import write_crossval_report
 from dmml.evaluation.crossval.results import read_crossval
 from dmml.evaluation.crossval.text import outlying_words, summary
@@ -186,16 +186,16 @@ def test_risk_groups_are_cut_at_each_folds_training_median(folder):
         write_contexts(folder, model, [{"median_risk": cut} for cut in cuts])
     rows = pd.read_csv(folder / "oof_predictions.csv").query("model == 'teacher'").reset_index(drop=True)
     high = np.array([risk > cuts[fold] for risk, fold in zip(rows["risk"], rows["fold"], strict=True)])
-    picture = risk_picture(read_crossval(folder), "teacher")
+    plot = risk_group_plot(read_crossval(folder), "teacher")
     for group, name in ((~high, "low risk"), (high, "high risk")):
-        assert f"{group.sum()} {name} ({int(rows['event'][group].sum())} events)" in picture.caption
+        assert f"{group.sum()} {name} ({int(rows['event'][group].sum())} events)" in plot.caption
     assert 0 < high.sum() < len(rows)
     assert high.sum() % 15  # no equal halves: the cut is not the tested patients' own
     p = multivariate_logrank_test(rows["time"], high, rows["event"]).p_value
-    assert ("log-rank p < 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}") in picture.alt
-    assert picture.name == "risk_groups_teacher"
-    assert "cut within each fold at the median risk of its training patients" in picture.caption
-    joined = risk_picture(read_crossval(folder), "rna_linear+clinical")
+    assert ("log-rank p < 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}") in plot.alt
+    assert plot.name == "risk_groups_teacher"
+    assert "cut within each fold at the median risk of its training patients" in plot.caption
+    joined = risk_group_plot(read_crossval(folder), "rna_linear+clinical")
     assert "of its training patients that the join was fitted to" in joined.caption
 
 
@@ -234,21 +234,21 @@ def test_thirds_are_cut_within_each_fold_where_no_training_cut_is_kept(folder):
         for place, row in enumerate(ordered):
             third[row] = 3 * place // len(ordered)
     expected = multivariate_logrank_test(rows["time"], third, rows["event"]).p_value
-    picture = risk_picture(result, "teacher")
+    plot = risk_group_plot(result, "teacher")
     counts = [(int((third == k).sum()), int(rows["event"][third == k].sum())) for k in range(3)]
     for (n, events), name in zip(counts, ("low risk", "middle", "high risk"), strict=True):
-        assert f"{n} {name} ({events} events)" in picture.caption
+        assert f"{n} {name} ({events} events)" in plot.caption
     assert expected < 0.01
-    assert "log-rank p < 0.001" in picture.alt if expected < 0.001 else f"= {expected:.3f}" in picture.alt
-    assert [line.name for line in picture.readout.lines] == ["low risk", "middle", "high risk"]
-    assert "as no training cut is kept there" in picture.caption
+    assert "log-rank p < 0.001" in plot.alt if expected < 0.001 else f"= {expected:.3f}" in plot.alt
+    assert [line.name for line in plot.readout.lines] == ["low risk", "middle", "high risk"]
+    assert "as no training cut is kept there" in plot.caption
 
 
 def test_models_alone_and_joined_share_a_row(folder):
-    picture = models_by(read_crossval(folder), "c_index")
-    labels = [text.get_text() for text in picture.figure.axes[0].get_yticklabels()]
+    plot = models_by(read_crossval(folder), "c_index")
+    labels = [text.get_text() for text in plot.figure.axes[0].get_yticklabels()]
     assert labels == ["teacher", "RNA, linear", "slides, gated ABMIL", "clinical covariates"]
-    assert "RNA, linear + clinical: 0.750 (0.660 to 0.830)" in picture.words.values()
+    assert "RNA, linear + clinical: 0.750 (0.660 to 0.830)" in plot.tooltips.values()
     assert shown_models(read_crossval(folder))[:3] == ["rna_linear+clinical", "teacher", "rna_linear"]
 
 
@@ -368,9 +368,9 @@ def test_the_share_of_the_deep_part_stands_with_each_fold(tmp_path, make):
     result = read_crossval(folder)
     curves = fold_curves(result, "teacher")
     assert [curve.deep_share for curve in curves] == [0.25 if fold == 1 else 0.0 for fold in range(FOLDS)]
-    assert "the deep part counts 25 %" in curves[1].words("concordance")
-    [(picture, _)] = training_by_model(result).values()
-    assert f"The deep part counts in 1 of these {FOLDS} fits" in picture.caption
+    assert "the deep part counts 25 %" in curves[1].tooltip("concordance")
+    [(plot, _)] = training_by_model(result).values()
+    assert f"The deep part counts in 1 of these {FOLDS} fits" in plot.caption
 
 
 def test_a_regression_that_lies_apart_sends_nobody_to_curves_that_it_has_not(tmp_path, make):

@@ -9,9 +9,10 @@ from scipy.stats import chi2
 
 from dmml.errors import InputError
 from dmml.evaluation.plots.attention import attention_slides
-from dmml.evaluation.plots.style import horizon_name, time_axis
-from dmml.evaluation.plots.training import training_pictures, training_series
+from dmml.evaluation.plots.style import time_axis
+from dmml.evaluation.plots.training import training_plots, training_series
 from dmml.evaluation.report.background import attention_facts
+from dmml.evaluation.report.formatting import horizon_name
 from dmml.evaluation.report.text.coordination import coordination_words
 from dmml.evaluation.report.text.deep_part import maps_words, parts_words
 from dmml.evaluation.statistics.calibration import calibration_at, reliability
@@ -98,7 +99,7 @@ def test_attention_is_painted_where_the_tile_lies(tmp_path, thumbnail):
     assert [panel.title for panel in slide.panels] == (["slide"] if thumbnail else []) + ["tumor, 10×"]
     pixels = slide.panels[-1].pixels.astype(int)
     assert max(pixels.shape) == 420
-    # The picture spans 112 µm (half a tile and more) around the tiles; colour is where red and blue part.
+    # The plot spans 112 µm (half a tile and more) around the tiles; colour is where red and blue part.
     colored = (pixels[..., 0] - pixels[..., 2]) > 60
     rows, columns = np.nonzero(colored)
     um = (560 + 224 - 112) / 420
@@ -149,17 +150,17 @@ def test_training_series_join_sparse_rows(tmp_path, make):
     assert "train/loss_step" not in series
     assert series["train/loss"].to_numpy() == pytest.approx(1.5 * np.exp(-np.arange(4) / 8))
     assert series["val/c_index"].tolist() == [0.6] * 4
-    curves, coordination = training_pictures(tmp_path / "run" / "metrics.csv")
-    assert [picture.title for picture in curves] == ["loss", "c_index", "consistency", "task"]
-    assert [picture.title for picture in coordination] == ["confidence", "conflict", "cosine"]
-    assert training_pictures(tmp_path / "nothing.csv") == ([], [])
+    curves, coordination = training_plots(tmp_path / "run" / "metrics.csv")
+    assert [plot.title for plot in curves] == ["loss", "c_index", "consistency", "task"]
+    assert [plot.title for plot in coordination] == ["confidence", "conflict", "cosine"]
+    assert training_plots(tmp_path / "nothing.csv") == ([], [])
 
 
 def test_the_share_of_the_deep_part_is_drawn_from_0_to_1(tmp_path):
     table = {"epoch": [0, 1], "step": [1, 3], "val/deep_share": [0.0, 0.0], "val/loss": [1.0, 0.9]}
     pd.DataFrame(table).to_csv(tmp_path / "metrics.csv", index=False)
-    curves, _ = training_pictures(tmp_path / "metrics.csv")
-    [share] = [picture for picture in curves if picture.title == "deep_share"]
+    curves, _ = training_plots(tmp_path / "metrics.csv")
+    [share] = [plot for plot in curves if plot.title == "deep_share"]
     [axes] = share.figure.axes
     assert axes.get_title("left") == "Share of the deep part"
     assert axes.get_ylim() == pytest.approx((-0.04, 1.04))

@@ -15,7 +15,7 @@ from dmml.evaluation.comparison import across_cohorts, adjusted
 from dmml.evaluation.evaluation_result import load_test
 from dmml.evaluation.examples import LEAST_PAIRS, choose_examples
 from dmml.evaluation.plots.forest import differences_forest
-from dmml.evaluation.plots.survival import kaplan_meier_picture
+from dmml.evaluation.plots.survival import kaplan_meier_plot
 from dmml.evaluation.programs import read_programs, spearman
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.report.parts import beside
@@ -198,9 +198,9 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
 
 def test_values_under_the_pointer_are_those_of_the_curve(cohort):
     groups = risk_groups(pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate}), None)
-    picture = kaplan_meier_picture(groups)
-    assert "<svg" in picture.inline_svg("a")
-    told = json.loads(picture.readout.told())
+    plot = kaplan_meier_plot(groups)
+    assert "<svg" in plot.inline_svg("a")
+    told = json.loads(plot.readout.to_json())
     assert told["at"] == "{} years"
     x0, y0, x1, y1 = told["box"]
     assert 0 < x0 < x1 <= 1
@@ -222,14 +222,14 @@ def test_a_difference_is_told_apart_only_after_adjustment():
         ("b − c", {"difference": 0.0, "low": -0.1, "high": 0.1, "p": 0.9}),
         ("b − d", {"difference": None, "low": None, "high": None, "p": None}),
     ]
-    picture = differences_forest(rows, "difference")
-    marks = [line for line in picture.figure.axes[0].lines if (line.get_gid() or "").count("-") == 2]
+    plot = differences_forest(rows, "difference")
+    marks = [line for line in plot.figure.axes[0].lines if (line.get_gid() or "").count("-") == 2]
     assert [mark.get_markerfacecolor() for mark in marks if "interval" not in mark.get_gid()] == [
         "#0072b2",
         "none",
         "none",
     ]
-    assert list(picture.words.values())[2] == "b − c: 0.000 (−0.100 to 0.100)"
+    assert list(plot.tooltips.values())[2] == "b − c: 0.000 (−0.100 to 0.100)"
     assert differences_forest(rows[3:], "difference") is None
 
 

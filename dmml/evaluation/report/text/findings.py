@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.plots.style import horizon_name
-from dmml.evaluation.report.formatting import number, p_words, percent
+from dmml.evaluation.report.formatting import horizon_name, number, p_words, percent
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.training_overlap import OVERLAP, UNKNOWN, UNKNOWN_KEY, overlap_words
 from dmml.evaluation.transductive import transductive_words

@@ -1,12 +1,10 @@
-"""Interaction of plots on a page: tooltips of marks, values along a curve, and layers to choose from."""
+"""Curves whose values a page displays at the pointer."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +45,8 @@ class Readout:
     at: str
     lines: Sequence[Line]
 
-    def told(self) -> str:
-        """JSON for the page: box of the axes in shares of the plot (top left is 0), their range, and the points.
+    def to_json(self) -> str:
+        """Describe the curves for the page's script: box of the axes in shares of the plot (top left is 0), their range, and the points.
 
         The figure must have been drawn before, because a constrained layout is known only then.
         """
@@ -64,24 +62,6 @@ class Readout:
                 ],
             }
         )
-
-
-def with_words(svg: str, words: Mapping[str, str], layers: Mapping[str, str]) -> str:
-    """Add tooltips to the marks of an SVG, and assign marks to layers that can be switched.
-
-    Args:
-        svg: SVG written by matplotlib.
-        words: {id of an artist: text of its tooltip}.
-        layers: {id of an artist: name of its layer}.
-    """
-
-    def opened(match: re.Match[str]) -> str:
-        name = match[1]
-        layer = f' data-layer="{escape(layers[name])}"' if name in layers else ""
-        title = f"<title>{escape(words[name])}</title>" if name in words else ""
-        return f'<g id="{name}"{layer}>{title}' if layer or title else match[0]
-
-    return re.sub(r'<g id="([^"]+)">', opened, svg)
 
 
 def _short(values: NDArray) -> list[float | None]:
