@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors", "writable", "atomic_files", "html_pages", "types", "functional", "linear", "store", "cohort", "slides", "nn", "tasks", "backbone", "data", "training", "callbacks",
-    "evaluation", "experiment", "simulate", "commands", "cli", "__main__",
+    "errors", "writable", "atomic_files", "html_pages", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
+    "tasks", "backbone", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
 ANYWHERE = {"_version", "errors", "writable", "atomic_files", "html_pages"}
 """What every package may import."""

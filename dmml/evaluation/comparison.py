@@ -11,7 +11,6 @@ import pandas as pd
 
 from dmml.evaluation.bootstrap import Difference, holm, resamples, weighted_difference
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.statistics import classification, weighted
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ class Pair:
 
 
 def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
-    """Group tests by cohort and task, in the order in which they were given."""
-    groups: dict[tuple[str, bool], list[Tested]] = {}
+    """Group tests by cohort and endpoint, in the order in which they were given."""
+    groups: dict[tuple[str, str], list[Tested]] = {}
     for test in tests:
-        groups.setdefault((test.cohort, test.survival), []).append(test)
+        groups.setdefault((test.cohort, test.primary), []).append(test)
     return list(groups.values())
 
 
@@ -110,7 +109,7 @@ def across_cohorts(tests: list[Tested]) -> list[Pair]:
         runs.setdefault((test.run_folder.resolve(), test.checkpoint), []).append(test)
     pairs = []
     for own in runs.values():
-        rest = [test for test in own[1:] if test.survival == own[0].survival]
+        rest = [test for test in own[1:] if test.primary == own[0].primary]
         pairs += [pair for test in rest if not (pair := _compare(test, own[0])).refused]
     return pairs
 
@@ -124,34 +123,31 @@ def _is_distillation(pair: Pair) -> bool:
 
 
 def _compare(a: Tested, b: Tested) -> Pair:
-    outcome = ["time", "event"] if a.survival else ["label"]
-    both = a.known.merge(b.known, on="patient_id", suffixes=("_a", "_b"))
-    events = int((both["event_a"] > 0).sum()) if a.survival else None
-    if refused := _refusal(a, b, both, outcome):
-        return Pair(a, b, Difference(*[float("nan")] * 4), float("nan"), False, len(both), events, refused)
-    if a.survival:
-        time, event = both["time_a"].to_numpy(float), both["event_a"].to_numpy(float)
-        metric_a, metric_b = (weighted.harrell(time, event, both[name]) for name in ("risk_a", "risk_b"))
-        strata = event
-    else:
-        strata = both["label_a"].map({name: index for index, name in enumerate(a.classes)}).to_numpy(int)
-        metric_a, metric_b = (
-            classification.macro_auc(strata, both[[f"prob_{name}_{side}" for name in a.classes]].to_numpy(float))
-            for side in "ab"
-        )
-    difference = weighted_difference(metric_a, metric_b, resamples(len(both), strata))
-    return Pair(a, b, difference, float("nan"), False, len(both), events)
+    endpoint, known = a.endpoint, a.known
+    known = known[known["patient_id"].isin(b.known["patient_id"])].reset_index(drop=True)
+    other = b.known.set_index("patient_id").loc[known["patient_id"]].reset_index()
+    events = int((known["event"] > 0).sum()) if endpoint.counts_events else None
+    if refused := _refusal(a, b, known, other):
+        return Pair(a, b, Difference(*[float("nan")] * 4), float("nan"), False, len(known), events, refused)
+    # Both are judged on the outcomes of the first, from which those of the second may differ by rounding.
+    same_outcome = other.assign(**{name: known[name] for name in endpoint.outcome})
+    metrics = (endpoint.primary_metric(table, a.context) for table in (known, same_outcome))
+    strata = endpoint.bootstrap_strata(known, a.context)
+    difference = weighted_difference(*metrics, resamples(len(known), strata))
+    return Pair(a, b, difference, float("nan"), False, len(known), events)
 
 
-def _refusal(a: Tested, b: Tested, both: pd.DataFrame, outcome: list[str]) -> str:
-    if both.empty:
+def _refusal(a: Tested, b: Tested, known: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Explain why two models cannot be compared on their common patients; empty if they can."""
+    if known.empty:
         return "they have no patient with a known outcome in common"
-    if not a.survival and a.classes != b.classes:
+    if a.classes != b.classes:
         return "they predict different classes"
-    for name in outcome:
-        left, right = both[f"{name}_a"], both[f"{name}_b"]
+    for name in a.endpoint.outcome:
+        left, right = known[name], other[name]
         # Tables may carry times with different rounding; a hundredth of a day does not make an outcome different.
-        differs = ~np.isclose(left, right, rtol=1e-6, atol=0.01) if a.survival else (left != right).to_numpy()
+        numeric = pd.api.types.is_numeric_dtype(left) and pd.api.types.is_numeric_dtype(right)
+        differs = ~np.isclose(left, right, rtol=1e-6, atol=0.01) if numeric else (left != right).to_numpy()
         if differs.any():
-            return f"they were tested on different outcomes (patient {both['patient_id'][differs].iloc[0]})"
+            return f"they were tested on different outcomes (patient {known['patient_id'][differs].iloc[0]})"
     return ""

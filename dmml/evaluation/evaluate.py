@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmml.errors import InputError
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
 from dmml.evaluation.statistics import classification, weighted
@@ -34,20 +33,18 @@ def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
         predictions: `predictions.csv`: `patient_id`, then either `time` (days), `event`, `risk` and `survival_<days>`,
             or `label` and `prob_<class>`. Patients without a known outcome are left out.
         context: `context.json`; every key may be absent. Used here: `horizons`, `end` (days), `censoring` (of the
-            training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`.
+            training patients), `oracle_risk` {patient_id: true risk}, `classes`, `ordered`, `endpoint`.
 
     Returns:
         {metric: {value, low, high, n, events}}. If a metric is undefined, `value` is None and `reason` says why. `tau`
         is the last day that an inverse-probability weighted metric takes into account; `note` is a caveat.
 
     Raises:
-        InputError: The predictions have neither a risk nor class probabilities.
+        InputError: The predictions have neither a risk nor class probabilities, and the context names no endpoint.
     """
-    if "risk" in predictions:
-        return _survival(predictions, context)
-    if any(name.startswith("prob_") for name in predictions):
-        return _classification(predictions, context)
-    raise InputError("predictions.csv has neither a column risk nor columns prob_<class>; write it with `dmml test`")
+    from dmml.evaluation.endpoints.find import endpoint_of
+
+    return endpoint_of(context, predictions.columns).evaluate(predictions, context)
 
 
 def training_censoring(context: dict, time: NDArray, event: NDArray) -> CensoringCurve:
@@ -64,7 +61,8 @@ def horizons(context: dict, time: NDArray) -> list[float]:
     return [float(day) for day in given]
 
 
-def _survival(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+def survival_metrics(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+    """Metrics of a risk and of survival; see `evaluate`."""
     known = known_outcome(predictions)
     time, event, risk = (known[name].to_numpy(float) for name in ("time", "event", "risk"))
     n, events = len(known), int((event > 0).sum())
@@ -142,7 +140,8 @@ def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:
     return {"c_index_oracle": oracle, "share_of_oracle": entry(share, counts, n, events)}
 
 
-def _classification(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+def class_metrics(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+    """Metrics of class probabilities; see `evaluate`."""
     classes = class_names(predictions, context)
     label, probability = known_labels(predictions, classes)
     n = len(label)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmml.evaluation.evaluate import evaluate, horizons
-from dmml.evaluation.predictions import class_names, known_labels, known_outcome, read_predictions
+from dmml.evaluation.endpoints import Endpoint
+from dmml.evaluation.endpoints.find import endpoint_of
+from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.predictions import known_labels, read_predictions
 from dmml.evaluation.runs import ResultFolder, read_context
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
 from dmml.evaluation.training_overlap import OVERLAP
@@ -52,10 +54,10 @@ class Tested:
         name, fold = str(self.context.get("cohort") or self.folder.resolve().name), self.context.get("fold")
         return f"{name} fold {fold}" if isinstance(fold, int) else name
 
-    @property
-    def survival(self) -> bool:
-        """Whether the task is survival; otherwise it is classification."""
-        return "risk" in self.predictions
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """What evaluation knows of the endpoint."""
+        return endpoint_of(self.context, self.predictions.columns)
 
     @property
     def model(self) -> str:
@@ -64,30 +66,28 @@ class Tested:
 
     @property
     def primary(self) -> str:
-        """Name of the metric for comparisons: concordance for survival, macro AUC for classes."""
-        return "c_index" if self.survival else "auc"
+        """Name of the metric for comparisons, e.g. concordance for survival and macro AUC for classes."""
+        return self.endpoint.primary
 
     @property
     def classes(self) -> list[str]:
-        """Class names in the model's order."""
-        return class_names(self.predictions, self.context)
+        """Class names in the model's order; empty if the endpoint has no classes."""
+        return self.endpoint.classes(self.predictions, self.context)
 
     @cached_property
     def known(self) -> pd.DataFrame:
         """Patients with a known outcome."""
-        if self.survival:
-            return known_outcome(self.predictions)
-        if "label" not in self.predictions:
-            return self.predictions.iloc[:0].assign(label=[])
-        return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+        return self.endpoint.known(self.predictions)
 
     @cached_property
     def calibrations(self) -> list[Calibration]:
-        """Calibration at every horizon for which survival is predicted; empty for classes."""
-        if not self.survival or self.known.empty:
-            return []
-        days = horizons(self.context, self.known["time"].to_numpy(float))
-        return [told for day in days if (told := calibration_at(self.known, day)) is not None]
+        """Calibration at every horizon for which survival is predicted; empty for other endpoints."""
+        return [each for day in self.horizons if (each := calibration_at(self.known, day)) is not None]
+
+    @property
+    def horizons(self) -> list[float]:
+        """Days at which survival is judged; empty for other endpoints."""
+        return self.endpoint.horizons(self.known, self.context) if len(self.known) else []
 
     @cached_property
     def labels(self) -> tuple:

@@ -36,7 +36,7 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
     table = table[table["patient_id"].isin(set(candidates))].reset_index(drop=True)
     if {"risk", "time", "event"} <= set(table):
         judged, chosen = _survival(pd.DataFrame(rows), set(candidates)), CHOSEN_SURVIVAL
-    elif "label" in table and table["label"].notna().any():
+    elif "label" in table and table["label"].notna().any() and any(str(name).startswith("prob_") for name in table):
         judged, chosen = _classes(table), CHOSEN_CLASSES
     else:
         judged, chosen = [], ""

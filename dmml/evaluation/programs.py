@@ -114,12 +114,12 @@ def _mean(columns: list[NDArray]) -> NDArray[np.float64]:
 
 
 def _answer(test: Tested) -> pd.Series:
-    column = "risk" if test.survival else f"prob_{test.classes[-1]}"
-    return test.predictions.set_index("patient_id")[column]
+    _, score = test.endpoint.score(test.predictions, test.context)
+    return pd.Series(score, test.predictions["patient_id"])
 
 
 def _answer_name(test: Tested) -> str:
-    return "risk" if test.survival else f"probability of {test.classes[-1]}"
+    return test.endpoint.score(test.predictions, test.context)[0]
 
 
 def _plots(programs: list[Program], answer: str) -> list[Plot]:

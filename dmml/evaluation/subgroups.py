@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from dmml.evaluation.evaluate import evaluate, undefined
+from dmml.evaluation.endpoints import Endpoint
+from dmml.evaluation.endpoints.find import endpoint_of
+from dmml.evaluation.evaluate import undefined
 
 LEAST = 10
 """Minimum number of patients with a known outcome for the metric of a group."""
@@ -14,7 +16,7 @@ MOST_LEVELS = 12
 
 
 def by_subgroup(predictions: pd.DataFrame, context: dict, groups: pd.DataFrame) -> list[dict[str, Any]]:
-    """Concordance or macro AUC of each group alone.
+    """Primary metric of each group alone, e.g. concordance or macro AUC.
 
     A numeric column divides the patients at its median among them, which does not depend on the outcome. A text column
     makes one group per value; values that fewer than five patients share, such as ids, are left out, as are all but the
@@ -28,7 +30,7 @@ def by_subgroup(predictions: pd.DataFrame, context: dict, groups: pd.DataFrame) 
     Returns:
         One dictionary per group: {column, level, metric, value, low, high, n, events}, with `reason` if undefined.
     """
-    metric = "c_index" if "risk" in predictions else "auc"
+    endpoint = endpoint_of(context, predictions.columns)
     ids = predictions["patient_id"].astype(str)
     rows = []
     for column in groups:
@@ -41,19 +43,18 @@ def by_subgroup(predictions: pd.DataFrame, context: dict, groups: pd.DataFrame) 
                 {
                     "column": str(column),
                     "level": name,
-                    "metric": metric,
-                    **_figure(predictions[level == name], context, metric),
+                    "metric": endpoint.primary,
+                    **_figure(predictions[level == name], context, endpoint),
                 }
             )
     return rows
 
 
-def _figure(part: pd.DataFrame, context: dict, metric: str) -> dict[str, Any]:
-    known = part["time" if metric == "c_index" else "label"].notna() if {"time", "label"} & set(part) else []
-    n = int(sum(known))
+def _figure(part: pd.DataFrame, context: dict, endpoint: Endpoint) -> dict[str, Any]:
+    n = len(endpoint.known(part))
     if n < LEAST:
         return undefined(f"{n} patients of known outcome, of {LEAST} that are needed", n, None)
-    return evaluate(part.reset_index(drop=True), context)[metric]
+    return endpoint.evaluate(part.reset_index(drop=True), context)[endpoint.primary]
 
 
 def _levels(column: pd.Series) -> pd.Series:

@@ -149,7 +149,7 @@ def _context(tested: Tested, model: Any, data: Any, out: Path) -> dict[str, Any]
         "model": type(model).__name__.removeprefix("Subspace").lower(),
         **tested.checkpoint.record(out, data.name, tested_fold(data)),
         **tested.overlap,
-        **model.task.context(),
+        **model.task.evaluation_context(),
         "horizons": fitted.get("horizons"),
         "censoring": fitted.get("censoring"),
         "median_risk": fitted.get("median_risk"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torchmetrics import MetricCollection
 
 from dmml.errors import InputError
 from dmml.linear.likelihoods import Likelihood
+
+if TYPE_CHECKING:
+    from dmml.evaluation.endpoints import Endpoint
 
 COMBINATIONS = ("mean", "max_confidence")
 SLOPE_SD, BIAS_SD = 0.5, 10.0
@@ -32,11 +35,14 @@ class Task:
         kind: Short name, written into results.
         n_outputs: Number of outputs C.
         outcome: Names of the outcome columns that the task needs, as in the cohort.
+        endpoint: How `dmml.evaluation` evaluates predictions whose columns are neither those of survival (`risk`) nor
+            those of classes (`prob_<class>`); None for predictions with such columns.
     """
 
     kind: str
     n_outputs: int
     outcome: tuple[str, ...]
+    endpoint: type[Endpoint] | None = None
 
     def __init__(self, combination: str = "mean"):
         if combination not in COMBINATIONS:
@@ -180,8 +186,14 @@ class Task:
         return torch.full_like(logits, 1 / logits.shape[1])
 
     def context(self) -> dict[str, Any]:
-        """Return what evaluation needs to know about the task, in plain Python."""
-        raise NotImplementedError
+        """Return what evaluation needs to know about the fitted task, in plain Python; by default, `kind` alone."""
+        return {"task": self.kind}
+
+    def evaluation_context(self) -> dict[str, Any]:
+        """Return `context`, with the class path of a task's own endpoint, as `context.json` stores them."""
+        if self.endpoint is None:
+            return self.context()
+        return {**self.context(), "endpoint": f"{self.endpoint.__module__}.{self.endpoint.__qualname__}"}
 
 
 def masked_log_mean(log_values: Tensor, log_weight: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
 from dmml.evaluation.crossval.text import label, unit_words
@@ -73,7 +72,7 @@ def differences(result: CrossvalResult) -> Plot | None:
         )
         for row in result.content["paired"]
     ]
-    plot = differences_forest(rows, f"difference of {'concordance' if result.survival else 'macro AUC'}")
+    plot = differences_forest(rows, f"difference of {result.endpoint.axis_name}")
     if plot is None or not any(row.get("primary") for row in result.content["paired"]):
         return plot
     star = " * the primary comparison, outside the adjustment."
@@ -114,8 +113,8 @@ def risk_group_plot(result: CrossvalResult, model: str) -> Plot | None:
     patients are divided into thirds by their rank within the fold, and the caption says so. None for classes or if
     there are too few patients.
     """
-    rows = known_outcome(result.once(model)) if result.survival else pd.DataFrame()
-    if len(rows) < 3 * LEAST_GROUP or not rows["event"].sum():
+    rows = known_outcome(result.once(model))
+    if "risk" not in rows or len(rows) < 3 * LEAST_GROUP or not rows["event"].sum():
         return None
     cuts = rows["fold"].map(result.fitted(model, "median_risk"))
     if cuts.notna().all():
@@ -148,7 +147,7 @@ def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibratio
         result: The cross-validation.
         model: Name of one of its models. Both lists are empty for classes.
     """
-    if not result.survival:
+    if "risk" not in result.predictions:
         return [], []
     rows, found, absent = known_outcome(result.once(model)), [], []
     judged = result.fitted(model, "horizons")

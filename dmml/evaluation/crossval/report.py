@@ -194,15 +194,15 @@ def _p(value: float | None) -> Cell:
 
 
 def _class_plots(result: CrossvalResult, model: str) -> list[Plot]:
-    """Confusion table and reliability of one model; empty for survival."""
-    if result.survival:
-        return []
+    """Confusion table and reliability of one model; empty without classes."""
     from dataclasses import replace
 
     from dmml.evaluation.plots.classification import confusion_plot, reliability_plot
 
     rows = result.once(model)
     classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
+    if not classes:
+        return []
     known, probability = known_labels(rows, classes)
     if not len(known):
         return []

@@ -14,6 +14,8 @@ from dmml.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dmml.evaluation.endpoints import Endpoint
+
 JOINED = "+clinical"
 AGAIN = "run `dmml crossval … --collect` again"
 
@@ -39,10 +41,12 @@ class CrossvalResult:
         """Name of the cohort."""
         return str(self.content["cohort"])
 
-    @property
-    def survival(self) -> bool:
-        """Whether the task is survival; otherwise it is classification."""
-        return self.content["primary_metric"] == "c_index"
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """What evaluation knows of the endpoint."""
+        from dmml.evaluation.endpoints.find import endpoint_of
+
+        return endpoint_of(self.content)
 
     @property
     def metric(self) -> str:

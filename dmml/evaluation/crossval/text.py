@@ -187,7 +187,7 @@ def _adjustment(result: CrossvalResult) -> str:
 
 
 def _metric(result: CrossvalResult) -> str:
-    return "concordance" if result.survival else "AUC"
+    return result.endpoint.primary_name
 
 
 def _difference(row: dict[str, Any]) -> str:

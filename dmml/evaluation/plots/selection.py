@@ -8,26 +8,15 @@ import numpy as np
 
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Tested
-from dmml.evaluation.plots.classification import confusion_plot, reliability_plot, roc_plot
 from dmml.evaluation.plots.forest import differences_forest, models_forest
 from dmml.evaluation.plots.plot import Plot, file_name
-from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
-from dmml.evaluation.statistics.survival_curves import risk_groups
 
 
 def plots(test: Tested) -> list[Plot]:
     """Draw the plots of one model on one cohort; an empty list if no outcome is known."""
     if test.known.empty:
         return []
-    if not test.survival:
-        label, probability = test.labels
-        return [
-            confusion_plot(label, probability, test.classes),
-            roc_plot(label, probability, test.classes),
-            reliability_plot(label, probability),
-        ]
-    found = [kaplan_meier_plot(risk_groups(test.known, test.context.get("median_risk")))]
-    return found + ([calibration_plot(test.calibrations)] if test.calibrations else [])
+    return test.endpoint.plots(test.known, test.context)
 
 
 def models_plot(tests: list[Tested]) -> Plot | None:
@@ -36,22 +25,22 @@ def models_plot(tests: list[Tested]) -> Plot | None:
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
     if oracle:
         rows.append(("best possible", oracle))
-    plot = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), 0.5)
+    plot = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), tests[0].endpoint.chance)
     return replace(plot, name=file_name(f"models_{tests[0].cohort}")) if plot else None
 
 
 def tests_plot(groups: list[list[Tested]]) -> Plot | None:
     """Plot the primary metric of all tests of a report; None for fewer than two.
 
-    If the report has tests of both tasks, only those of the first one's task are drawn.
+    If the report has tests of several endpoints, only those of the first one's are drawn.
     """
     if len(groups) == 1:
         return models_plot(groups[0])
-    tests = [test for group in groups for test in group if test.survival == groups[0][0].survival]
+    tests = [test for group in groups for test in group if test.primary == groups[0][0].primary]
     runs = {test.run for test in tests}
     rows = [(_row_name(test, len(runs) == 1), test.metrics[test.primary]) for test in tests]
     title = f"{next(iter(runs))} on {len(groups)} cohorts" if len(runs) == 1 else "Models and cohorts"
-    return models_forest(rows, title, _axis(tests[0]), 0.5)
+    return models_forest(rows, title, _axis(tests[0]), tests[0].endpoint.chance)
 
 
 def _row_name(test: Tested, one_run: bool) -> str:
@@ -80,4 +69,4 @@ def _ends(row: dict) -> dict:
 
 
 def _axis(test: Tested) -> str:
-    return "concordance" if test.survival else "macro AUC"
+    return test.endpoint.axis_name

@@ -17,7 +17,7 @@ def patient_counts(test: Tested) -> list[tuple[str, str]]:
     """Numbers of patients predicted, evaluated, with RNA and with tissue, then the counts recorded by the test."""
     n = len(test.predictions)
     rows = [("patients predicted", str(n)), ("outcome known, so judged", f"{len(test.known)} of {n}")]
-    if test.survival and len(test.known):
+    if test.endpoint.counts_events and len(test.known):
         rows.append(("events among them", str(int((test.known["event"] > 0).sum()))))
         rows.append(("median follow-up or time to event", f"{test.known['time'].median():.0f} days"))
     if (with_rna := test.count("has_expression")) is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from dmml.errors import InputError
-from dmml.evaluation.evaluate import horizons
 from dmml.evaluation.evaluation_result import Tested
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.programs import programs_part
@@ -125,12 +124,11 @@ def recalibrated_part(folder: Path) -> Part | None:
 
 
 def calibration_part(test: Tested) -> Part | None:
-    """Calibration at the horizons in numbers with a formal test, and why it is missing at others; None for classes."""
-    if not test.survival or test.known.empty:
+    """Calibration at the horizons in numbers with a formal test, and why it is missing at others; None without horizons."""
+    if not test.horizons:
         return None
     table = calibration_table(test.calibrations)
-    days = horizons(test.context, test.known["time"].to_numpy(float))
-    absent = [horizon_name(day) for day in days if day not in {told.day for told in test.calibrations}]
+    absent = [horizon_name(day) for day in test.horizons if day not in {told.day for told in test.calibrations}]
     few = len(test.known) < 2 * GROUP_SIZE
     why = f"{len(test.known)} patients of known outcome, of {2 * GROUP_SIZE} that two risk groups need" if few else (
         "the model predicts no survival there"

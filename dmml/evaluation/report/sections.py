@@ -65,7 +65,7 @@ def test_section(
         "beside": [{**vars(part), "plots": [svg(plot) for plot in part.plots]} for part in parts],
         "slides": [_slide(slide) for slide in shown],
         "slides_title": maps_title(test.context.get("deep_share")),
-        "slides_words": f"{maps_words('survival' if test.survival else 'classification', test.context.get('deep_share'))} {chosen}".strip(),
+        "slides_words": f"{maps_words(test.endpoint.tile_effects, test.context.get('deep_share'))} {chosen}".strip(),
         "counts": patient_counts(test),
     }
 
@@ -77,12 +77,12 @@ def metrics_table(test: Tested) -> Table:
         "value",
         f"{intervals.level_text()} interval",
         "patients",
-        *(["events"] if test.survival else []),
+        *(["events"] if test.endpoint.counts_events else []),
     ]
     rows = []
     overlap = {OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}
     for name, entry in (overlap | test.metrics).items():
-        label, hint = words.metric_name(name)
+        label, hint = words.metric_name(name, test.endpoint)
         notes = [entry.get("reason"), entry.get("note"), f"up to day {entry['tau']:.0f}" if "tau" in entry else None]
         told = "; ".join([hint] * (entry["value"] is not None) + [note for note in notes if note])
         ends = interval(entry) or ("—" if entry["value"] is not None else "")
@@ -93,13 +93,15 @@ def metrics_table(test: Tested) -> Table:
             Cell(str(entry["n"]), order=entry["n"]),
         ]
         events = entry["events"]
-        rows.append(row + ([Cell("" if events is None else str(events), order=events)] if test.survival else []))
+        rows.append(
+            row + ([Cell("" if events is None else str(events), order=events)] if test.endpoint.counts_events else [])
+        )
     return Table(f"Metrics with {intervals.level_text()} intervals", columns, rows, frozenset({1, 2, 3, 4}))
 
 
 def class_table(test: Tested) -> Table | None:
-    """Table of the metrics of each class; None for survival or without labels."""
-    if test.survival or test.known.empty:
+    """Table of the metrics of each class; None without classes or without labels."""
+    if not test.classes or test.known.empty:
         return None
     from dmml.evaluation.statistics.classification import per_class
 
@@ -120,7 +122,7 @@ def models_table(group: list[Tested]) -> Table | None:
         return None
     names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
     rows = [[Cell(test.label, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in group]
-    columns = ["model", *(words.metric_name(name)[0] for name in names)]
+    columns = ["model", *(words.metric_name(name, group[0].endpoint)[0] for name in names)]
     return Table(
         f"Models on {group[0].cohort}, with {intervals.level_text()} intervals",
         columns,
@@ -139,7 +141,7 @@ def differences_table(pairs: list[Pair]) -> Table:
             [
                 Cell(pair.name, pair.refused or ("primary comparison" if pair.primary else "")),
                 Cell(pair.where),
-                Cell(words.metric_name(pair.a.primary)[0]),
+                Cell(words.metric_name(pair.a.primary, pair.a.endpoint)[0]),
                 value_cell(difference.estimate, strong=True),
                 Cell(interval(ends), order=_known(difference.low)),
                 Cell(p_words(pair.p_holm).removeprefix("= "), order=_known(pair.p_holm)),

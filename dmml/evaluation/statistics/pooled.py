@@ -8,8 +8,9 @@ repeat) is drawn only once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ class Part:
         tau: {metric: last day that it takes into account}.
         label: (n,) class indices; empty for survival.
         probability: (n, C) probabilities of the classes.
+        context: Content of the fold's `context.json`; used by a user's own endpoint.
     """
 
     index: NDArray[np.int64]
@@ -41,6 +43,7 @@ class Part:
     tau: dict[str, float] = field(default_factory=dict)
     label: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, int))
     probability: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    context: Mapping[str, Any] = field(default_factory=dict)
 
     def column(self, name: str) -> NDArray[np.float64]:
         """A column of `known`."""

@@ -125,7 +125,7 @@ class Runner:
             module, trainer = fit_network(name, *sections, self.data, part, seed, learn)
             inner, outer = predict_fold(module, trainer, self.data)
             task, fitted = module.task, module.fitted
-        self._write(part, unit, name, seed, inner, outer, task.context(), fitted)
+        self._write(part, unit, name, seed, inner, outer, task.evaluation_context(), fitted)
         shutil.rmtree(place, ignore_errors=True)  # a folder without done.json is not a result
         part.replace(place)
 

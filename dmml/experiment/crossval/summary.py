@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from dmml.errors import InputError
 from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
-from dmml.evaluation.evaluate import evaluate, training_censoring
-from dmml.evaluation.predictions import known_labels, known_outcome, read_predictions
-from dmml.evaluation.statistics.pooled import Part, corrected_resampled_p, pooled_metric
+from dmml.evaluation.endpoints import Endpoint
+from dmml.evaluation.endpoints.find import endpoint_of
+from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.predictions import read_predictions
+from dmml.evaluation.statistics.pooled import Part, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
-from dmml.experiment.crossval.added_value import added_value
 from dmml.experiment.crossval.models import JOINED, pairs
 from dmml.experiment.crossval.out_of_fold import out_of_fold
 from dmml.experiment.crossval.plan import Plan, Unit
@@ -51,9 +52,12 @@ class Tested:
     @cached_property
     def known(self) -> pd.DataFrame:
         """Rows with a known outcome."""
-        if "risk" in self.predictions:
-            return known_outcome(self.predictions)
-        return self.predictions[self.predictions["label"].notna()].reset_index(drop=True)
+        return self.endpoint.known(self.predictions)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What evaluation knows of the endpoint."""
+        return endpoint_of(self.context, self.predictions.columns)
 
     def part(self, row_of: Mapping[str, int]) -> Part:
         """Return the fold as pooled metrics need it.
@@ -62,13 +66,7 @@ class Tested:
             row_of: {patient: index among all patients}.
         """
         index = self.known["patient_id"].map(row_of).to_numpy(int)
-        if "risk" not in self.predictions:
-            label, probability = known_labels(self.predictions, self.context["classes"])
-            return Part(index, label=label, probability=probability)
-        outcome = (self.known[name].to_numpy(float) for name in ("time", "event"))
-        defined = {name: entry for name, entry in self.metrics.items() if entry["value"] is not None}
-        tau = {name: entry.get("tau", math.inf) for name, entry in defined.items()}
-        return Part(index, self.known, training_censoring(self.context, *outcome), tau)
+        return self.endpoint.fold_part(index, self.predictions, self.context, self.metrics)
 
 
 def summarise(plan: Plan) -> dict[str, Any]:
@@ -104,32 +102,32 @@ def _read(plan: Plan, unit: Unit, name: str) -> Tested:
 
 def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]:
     first = next(iter(tested.values()))
-    survival = "risk" in first[0].predictions
+    endpoint = first[0].endpoint
     patients = pd.concat([test.known.assign(fold=test.unit.fold, repeat=test.unit.repeat) for test in first])
     ids = sorted(set(patients["patient_id"]))
     row_of = {patient: i for i, patient in enumerate(ids)}
-    counts = resamples(len(ids), _strata(patients, ids, ["event" if survival else "label"]))
-    # A Brier score depends on the number of deaths, which draws within strata of events would hold fixed.
-    freely = resamples(len(ids), _strata(patients, ids, [])) if survival else counts
+    counts = resamples(len(ids), _strata(patients, ids, list(endpoint.strata)))
+    freely = resamples(len(ids), _strata(patients, ids, [])) if endpoint.drawn_freely else counts
     parts = {name: [test.part(row_of) for test in folds] for name, folds in tested.items()}
     content: dict[str, Any] = {
         "cohort": first[0].context["cohort"],
-        "task": first[0].context["task"],
-        "primary_metric": "c_index" if survival else "auc",
+        **{key: first[0].context[key] for key in ("task", "endpoint") if key in first[0].context},
+        "primary_metric": endpoint.primary,
         "patients": len(ids),
-        "events": int(patients.drop_duplicates("patient_id")["event"].sum()) if survival else None,
+        "events": int(patients.drop_duplicates("patient_id")["event"].sum()) if endpoint.counts_events else None,
         "units": [unit._asdict() for unit in plan.units()],
         "models": {},
     }
     for name, folds in tested.items():
         metrics = dict.fromkeys(metric for test in folds for metric in test.metrics)
         content["models"][name] = {
-            metric: _entry(metric, folds, parts[name], freely if metric == "ibs" else counts) for metric in metrics
+            metric: _entry(metric, folds, parts[name], freely if metric in endpoint.drawn_freely else counts)
+            for metric in metrics
         }
     content["outlying_folds"] = _outlying(content["primary_metric"], tested)
     content["paired"] = _paired(content["primary_metric"], tested, parts, counts)
-    if "clinical" in tested:
-        content["added_to_clinical"] = _added(tested)
+    if "clinical" in tested and (added := _added(tested)) is not None:
+        content["added_to_clinical"] = added
     return content
 
 
@@ -143,19 +141,24 @@ def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[
     ]
 
 
-def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]]:
-    """Return {model: likelihood-ratio test beside the clinical model}, on the first repeat and seed only.
+def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]] | None:
+    """Return {model: test of what it adds to the clinical model}; None if the endpoint has no such test.
 
-    A patient must count once.
+    Only the first repeat and seed count, because a patient must count once.
     """
     kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
-    classes = kept["clinical"][0].context.get("classes")
+    endpoint, context = kept["clinical"][0].endpoint, kept["clinical"][0].context
     names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
     clinical = _each_once(kept["clinical"])
-    found = {name: added_value(clinical, _each_once(kept[name]), classes) for name in names}
-    for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
-        one["p_holm"] = _number(p)
-    return found
+    tests: dict[str, dict[str, Any]] = {}
+    for name in names:
+        test = endpoint.added_value(clinical, _each_once(kept[name]), context)
+        if test is None:
+            return None
+        tests[name] = dict(test)
+    for test, p in zip(tests.values(), holm([test["p"] for test in tests.values()]), strict=True):
+        test["p_holm"] = _number(p)
+    return tests
 
 
 def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
@@ -192,7 +195,7 @@ def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: 
         if value is not None:
             by_fold.setdefault((test.unit.repeat, test.unit.fold), []).append(value)
     defined = [float(np.mean(own)) for own in by_fold.values()]
-    pooled = weighted_interval(pooled_metric(metric, parts), counts)
+    pooled = weighted_interval(folds[0].endpoint.pooled(metric, parts), counts)
     content: dict[str, Any] = {
         "folds": values,
         "mean": _number(np.mean(defined)) if defined else None,
@@ -210,7 +213,7 @@ def _paired(
 ) -> list[dict[str, Any]]:
     """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
     primary, others = pairs(list(tested))
-    pooled: dict[str, Weighted] = {name: pooled_metric(metric, own) for name, own in parts.items()}
+    pooled: dict[str, Weighted] = {name: tested[name][0].endpoint.pooled(metric, own) for name, own in parts.items()}
     rows = []
     for a, b in ([primary] if primary else []) + others:
         found = weighted_difference(pooled[a], pooled[b], counts)

@@ -170,10 +170,10 @@ def test_how_much_the_deep_part_counts_is_told_in_a_sentence():
     assert parts_words({}) == ""
     assert "backbone alone" in parts_words({"deep_share": 0.0})
     assert "with 25 % of what the deep part" in parts_words({"deep_share": 0.25})
-    assert maps_words("survival", None).startswith("Attention of the tumor subspace")
-    assert "attention" not in maps_words("survival", 0.0)
-    assert "attention of the deep part" in maps_words("survival", 0.5)
-    assert "speak for the predicted class" in maps_words("classification", 0.5)
+    assert maps_words(("raise the predicted risk", "lower it"), None).startswith("Attention of the tumor subspace")
+    assert "attention" not in maps_words(("raise the predicted risk", "lower it"), 0.0)
+    assert "attention of the deep part" in maps_words(("raise the predicted risk", "lower it"), 0.5)
+    assert "speak for the predicted class" in maps_words(("speak for the predicted class", "speak against it"), 0.5)
 
 
 def test_words_for_days():

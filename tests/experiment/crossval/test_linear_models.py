@@ -5,29 +5,18 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 from sklearn.linear_model import LogisticRegression
+from survival_rows import survival_rows
 
 from dmml.errors import InputError
-from dmml.experiment.crossval.added_value import added_value
 from dmml.experiment.crossval.baselines import InnerFold, breslow, choose_penalty, fit_linear, join
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
 from dmml.tasks import Classification, Survival
 
 
-def survival(n, p, seed=0, strength=1.0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, p))
-    x = (x - x.mean(0)) / x.std(0, ddof=1)
-    beta = np.zeros(p)
-    beta[:2] = strength
-    time = rng.exponential(np.exp(-x @ beta)) * 500 + 1e-6 * np.arange(n)
-    censored = rng.exponential(800, n)
-    return x, np.minimum(time, censored), (time <= censored).astype(float)
-
-
 @pytest.mark.parametrize("penalty", [0.01, 0.3])
 def test_ridge_cox_is_the_one_of_lifelines(penalty):
-    x, time, event = survival(60, 4)
+    x, time, event = survival_rows(60, 4)
     frame = pd.DataFrame(x).assign(time=time, event=event)
     theirs = CoxPHFitter(penalizer=penalty, l1_ratio=0.0).fit(frame, "time", "event").params_.to_numpy()
     np.testing.assert_allclose(fit_cox(x, time, event, penalty), theirs, atol=2e-4)
@@ -35,7 +24,7 @@ def test_ridge_cox_is_the_one_of_lifelines(penalty):
 
 def in_years(n, p):
     """Outcomes recorded in whole years, a dozen patients to each."""
-    x, time, event = survival(n, p)
+    x, time, event = survival_rows(n, p)
     return x, np.ceil(time / 200), event
 
 
@@ -53,7 +42,7 @@ def test_events_on_the_same_day_count_as_efron_counts_them():
 
 
 def test_strata_are_those_of_lifelines():
-    x, time, event = survival(60, 2)
+    x, time, event = survival_rows(60, 2)
     group = np.arange(60) % 3
     frame = pd.DataFrame(x).assign(time=time, event=event, group=group)
     fitted = CoxPHFitter(penalizer=1e-6).fit(frame, "time", "event", strata="group")
@@ -63,16 +52,16 @@ def test_strata_are_those_of_lifelines():
 
 
 def test_rotation_leaves_the_ridge_solution_where_it_is():
-    x, time, event = survival(20, 9)
+    x, time, event = survival_rows(20, 9)
     turned = rotate(x)
-    assert rotate(survival(12, 50)[0]).rows.shape[1] <= 12
+    assert rotate(survival_rows(12, 50)[0]).rows.shape[1] <= 12
     np.testing.assert_allclose(turned.rows @ turned.basis.T, x, atol=1e-10)
     there = turned.basis @ fit_cox(turned.rows, time, event, 0.2)
     np.testing.assert_allclose(there, fit_cox(x, time, event, 0.2), atol=1e-6)
 
 
 def test_centre_is_what_a_strong_penalty_leaves():
-    x, time, event = survival(30, 2)
+    x, time, event = survival_rows(30, 2)
     np.testing.assert_allclose(fit_cox(x, time, event, 1e6, centre=0.3), 0.3, atol=1e-5)
 
 
@@ -88,7 +77,7 @@ def test_ridge_logistic_is_the_one_of_scikit_learn():
 
 
 def test_breslow_is_the_one_of_lifelines():
-    x, time, event = survival(40, 2)
+    x, time, event = survival_rows(40, 2)
     reference = CoxPHFitter(penalizer=0.1, baseline_estimation_method="breslow").fit(
         pd.DataFrame(x).assign(time=time, event=event), "time", "event"
     )
@@ -121,7 +110,7 @@ def fitted(task, x, outcome):
 
 
 def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
-    factor, time, event = survival(150, 2)
+    factor, time, event = survival_rows(150, 2)
     x = factor @ np.random.default_rng(1).normal(size=(2, 400)) + np.random.default_rng(2).normal(size=(150, 400))
     train, test = slice(0, 110), slice(110, 150)
     task = Survival(n_intervals=3)
@@ -140,7 +129,7 @@ def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
 
 def test_noise_gets_the_stronger_penalty():
     def penalty(seed, strength):
-        x, time, event = survival(110, 20, seed, strength)
+        x, time, event = survival_rows(110, 20, seed, strength)
         return choose_penalty(Survival(), folds_of(x, outcome_of(time, event)))[0]
 
     noise, signal = ([penalty(seed, strength) for seed in range(9)] for strength in (0.0, 1.0))
@@ -148,7 +137,7 @@ def test_noise_gets_the_stronger_penalty():
 
 
 def test_a_few_covariates_of_many_patients_are_practically_not_penalised():
-    x, time, event = survival(400, 4)
+    x, time, event = survival_rows(400, 4)
     model = fitted(Survival(), x, outcome_of(time, event))
     frame = pd.DataFrame(x).assign(time=time, event=event)
     unpenalised = CoxPHFitter().fit(frame, "time", "event").params_.to_numpy()
@@ -158,13 +147,13 @@ def test_a_few_covariates_of_many_patients_are_practically_not_penalised():
 
 
 def test_the_penalty_is_the_same_whatever_the_columns_centre():
-    x, time, event = survival(60, 3)
+    x, time, event = survival_rows(60, 3)
     one, other = (fit_linear(Survival(), x + shift, outcome_of(time, event), 0.1).weight for shift in (0.0, 5.0))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_models_of_the_inner_folds_come_with_the_chosen_penalty_and_leave_their_patients_out():
-    x, time, event = survival(60, 3)
+    x, time, event = survival_rows(60, 3)
     outcome = outcome_of(time, event)
     folds = folds_of(x, outcome)
     penalty, models = choose_penalty(Survival(), folds)
@@ -177,14 +166,14 @@ def test_models_of_the_inner_folds_come_with_the_chosen_penalty_and_leave_their_
 def test_held_out_patients_without_an_event_leave_the_strongest_penalty():
     assert choose([1.0, 1.0, 0.5]) == 0
     assert choose([float("nan"), 0.1, 0.2]) == 2
-    x, time, event = survival(40, 3)
+    x, time, event = survival_rows(40, 3)
     none = {"time": np.zeros(0), "event": np.zeros(0)}
     fold = InnerFold(x, outcome_of(time, event), x[:0], none)
     assert choose_penalty(Survival(), [fold])[0] == pytest.approx(PENALTIES[0])
 
 
 def test_no_event_and_one_class_are_refused():
-    x, time, event = survival(20, 2)
+    x, time, event = survival_rows(20, 2)
     with pytest.raises(InputError, match="fold 2: no training patient has the event"):
         fit_linear(Survival(), x, outcome_of(time, event * 0), 1.0, "fold 2")
     with pytest.raises(InputError, match="all of one class"):
@@ -204,7 +193,7 @@ def test_classes_choose_their_penalty_by_held_out_patients():
 
 def test_joining_believes_the_one_that_knows():
     rng = np.random.default_rng(1)
-    _, time, event = survival(120, 2)
+    _, time, event = survival_rows(120, 2)
     knows = -np.log(time)[:, None]
     knows = (knows - knows.mean()) / knows.std()
     noise = rng.normal(size=(120, 1))
@@ -217,7 +206,7 @@ def test_joining_believes_the_one_that_knows():
 
 
 def test_joining_believes_many_patients_more_than_its_prior():
-    x, time, event = survival(600, 2)
+    x, time, event = survival_rows(600, 2)
     few, many = (
         join(Survival(), x[:n, :1], x[:n, 1:], outcome_of(time[:n], event[:n])).weight[:, 0] for n in (12, 600)
     )
@@ -236,37 +225,3 @@ def test_joining_classes_mixes_logits():
     assert weight.shape == (6, 3)
     assert weight[3, 0] > 3 * abs(weight[0, 0])
     assert np.count_nonzero(weight) == 6
-
-
-def test_added_value_is_the_likelihood_ratio_of_lifelines():
-    x, time, event = survival(90, 2, strength=0.7)
-    table = pd.DataFrame({"time": time, "event": event, "a": x[:, 0], "b": x[:, 1], "fold": np.arange(90) % 3})
-    folds = [part for _, part in table.groupby("fold")]
-    found = added_value(
-        [part.rename(columns={"a": "risk"}) for part in folds],
-        [part.rename(columns={"b": "risk"}) for part in folds],
-        None,
-    )
-    for name in "ab":
-        table[name] = table.groupby("fold")[name].transform(lambda v: (v - v.mean()) / v.std(ddof=0))
-    fits = [
-        CoxPHFitter().fit(table[[*names, "time", "event", "fold"]], "time", "event", strata="fold")
-        for names in ("a", "ab")
-    ]
-    assert found["chi2"] == pytest.approx(2 * (fits[1].log_likelihood_ - fits[0].log_likelihood_), rel=1e-3)
-    assert found["coefficient"] == pytest.approx(fits[1].params_["b"], rel=1e-3)
-    assert found["p"] < 0.001
-
-
-def test_added_value_of_class_probabilities():
-    rng = np.random.default_rng(0)
-    label = rng.integers(0, 2, 100)
-    truth, noise = (label + rng.normal(size=100) * 0.8), rng.normal(size=100)
-
-    def tables(score):
-        p = 1 / (1 + np.exp(-score))
-        table = pd.DataFrame({"label": np.array(["a", "b"])[label], "prob_a": 1 - p, "prob_b": p})
-        return [table[:50], table[50:]]
-
-    assert added_value(tables(noise), tables(truth), ["a", "b"])["p"] < 1e-4
-    assert added_value(tables(truth), tables(noise), ["a", "b"])["p"] > 0.05

@@ -38,19 +38,18 @@ def maps_title(deep_share: float | None) -> str:
     return "Where each subspace looks" if deep_share is None else "What each tile adds"
 
 
-def maps_words(kind: str, deep_share: float | None) -> str:
+def maps_words(tile_effects: tuple[str, str], deep_share: float | None) -> str:
     """Explain how to read the maps of a test.
 
     Args:
-        kind: "survival" or "classification".
+        tile_effects: What red tiles do, and what blue tiles do.
         deep_share: Share of the model's deep part; None for a model without a backbone.
     """
     if deep_share is None:
         return ATTENTION
-    ends = "raise the predicted risk" if kind == "survival" else "speak for the predicted class"
-    against = "lower it" if kind == "survival" else "speak against it"
+    red, blue = tile_effects
     words = (
-        f"Red tiles {ends} and blue tiles {against}, compared with the tissue of the mean training patient. A patient's RNA "
+        f"Red tiles {red} and blue tiles {blue}, compared with the tissue of the mean training patient. A patient's RNA "
         "is no part of the maps."
     )
     if deep_share:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dmml.evaluation.comparison import Pair
+from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.evaluation_result import Tested
 from dmml.evaluation.report.formatting import horizon_name, number, p_words, percent
 from dmml.evaluation.statistics import intervals
@@ -26,8 +27,10 @@ METRIC_NAMES = {
 }
 
 
-def metric_name(name: str) -> tuple[str, str]:
-    """(display name, how to read it) of a metric."""
+def metric_name(name: str, endpoint: Endpoint | None = None) -> tuple[str, str]:
+    """(display name, how to read it) of a metric, which an endpoint may name by itself."""
+    if endpoint is not None and name in endpoint.metric_names:
+        return endpoint.metric_names[name]
     if name.startswith("auc_"):
         return f"AUC at {horizon_name(float(name.removeprefix('auc_')))}", "higher is better, 0.5 is chance"
     return METRIC_NAMES.get(name, (name, ""))
@@ -90,14 +93,10 @@ def _opening(test: Tested) -> str:
     entry = test.metrics[test.primary]
     n = len(test.predictions)
     patients = f"{n} patients"
-    if test.survival:
-        patients += (
-            f", {entry['events']} events"
-            if entry["n"] == n
-            else f", {entry['n']} with outcome and {entry['events']} events"
-        )
-    elif entry["n"] != n:
-        patients += f", {entry['n']} with a label"
+    judged = "" if entry["n"] == n else f"{entry['n']} {test.endpoint.known_outcome_name}"
+    events = f"{entry['events']} events" if test.endpoint.counts_events else ""
+    if judged or events:
+        patients += f", {' and '.join(filter(None, (judged, events)))}"
     patients += _scale(test)
     patients += f"; {transductive}" if (transductive := transductive_words(test.context)) else ""
     name = model_words(test)
@@ -111,13 +110,10 @@ def _opening(test: Tested) -> str:
     start = f"On the cohort {test.cohort} ({patients}), {name} "
     if entry["value"] is None:
         return f"{start}cannot be judged: {entry['reason']}."
-    if test.survival:
-        return f"{start}orders patients by risk with a concordance of {with_interval(entry)}; {_reading(entry)}."
-    accuracy = test.metrics["balanced_accuracy"]
-    return (
-        f"{start}tells {len(test.classes)} classes apart with an AUC of {with_interval(entry)}; {_reading(entry)}. "
-        f"Its balanced accuracy is {with_interval(accuracy)}."
-    )
+    reading = f"; {_reading(entry)}" if test.endpoint.chance == 0.5 else ""
+    sentence = f"{start}{test.endpoint.achievement(test.predictions, test.context)} {with_interval(entry)}{reading}."
+    second = test.endpoint.second_sentence
+    return sentence if second is None else f"{sentence} {second[0]} {with_interval(test.metrics[second[1]])}."
 
 
 def _scale(test: Tested) -> str:
@@ -161,7 +157,7 @@ def _difference(pair: Pair) -> str:
     difference = pair.difference
     if difference.estimate != difference.estimate:
         return f"The difference between {a} and {b} is not defined."
-    metric = "concordance" if pair.a.survival else "AUC"
+    metric = pair.a.endpoint.primary_name
     verdict = "" if difference.low > 0 or difference.high < 0 else ": these patients do not tell the two apart"
     p = p_words(difference.p if pair.primary else pair.p_holm) + ("" if pair.primary else " by Holm")
     return (
@@ -177,7 +173,7 @@ def across_words(pairs: list[Pair]) -> list[str]:
         difference = pair.difference
         if difference.estimate != difference.estimate or pair.has_overlap:
             continue
-        metric = "concordance" if pair.a.survival else "AUC"
+        metric = pair.a.endpoint.primary_name
         verdict = "" if difference.low > 0 or difference.high < 0 else "; these patients do not tell them apart"
         found.append(
             f"On the {pair.n} patients that {pair.a.cohort} shares with {pair.b.cohort}, the {metric} of {pair.a.run} "

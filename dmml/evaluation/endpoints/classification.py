@@ -1,0 +1,95 @@
+"""Classes in evaluation: predictions with a column `prob_<class>` for each class, and outcomes with a `label`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmml.evaluation.endpoints.base import Context, Endpoint
+from dmml.evaluation.evaluate import class_metrics
+from dmml.evaluation.predictions import class_names, known_labels
+from dmml.evaluation.statistics import classification
+
+if TYPE_CHECKING:
+    from dmml.evaluation.plots.plot import Plot
+    from dmml.evaluation.statistics.pooled import Part
+    from dmml.evaluation.statistics.weighted import Weighted
+
+
+class ClassificationEndpoint(Endpoint):
+    """One of several classes; models are compared by the macro one-against-rest AUC."""
+
+    outcome = ("label",)
+    primary = "auc"
+    primary_name = "AUC"
+    axis_name = "macro AUC"
+    second_sentence = ("Its balanced accuracy is", "balanced_accuracy")
+    known_outcome_name = "with a label"
+    tile_effects = ("speak for the predicted class", "speak against it")
+    chance = 0.5
+    strata = ("label",)
+
+    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, dict[str, Any]]:
+        """See `class_metrics`."""
+        return class_metrics(predictions, dict(context))
+
+    def primary_metric(self, known: pd.DataFrame, context: Context) -> Weighted:
+        """Return the macro AUC."""
+        label, probability = known_labels(known, class_names(known, dict(context)))
+        return classification.macro_auc(label, probability)
+
+    def bootstrap_strata(self, known: pd.DataFrame, context: Context) -> NDArray | None:
+        """Return the class of each patient."""
+        return known_labels(known, class_names(known, dict(context)))[0]
+
+    def classes(self, predictions: pd.DataFrame, context: Context) -> list[str]:
+        """See `class_names`."""
+        return class_names(predictions, dict(context))
+
+    def fold_part(
+        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
+    ) -> Part:
+        """See `Endpoint`."""
+        from dmml.evaluation.statistics.pooled import Part
+
+        label, probability = known_labels(predictions, context["classes"])
+        return Part(index, label=label, probability=probability)
+
+    def pooled(self, name: str, folds: Sequence[Part]) -> Weighted:
+        """See `pooled_metric`: the AUC counts pairs of patients within a fold, and other metrics join the folds."""
+        from dmml.evaluation.statistics.pooled import pooled_metric
+
+        return pooled_metric(name, folds)
+
+    def added_value(
+        self, clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame], context: Context
+    ) -> dict[str, float] | None:
+        """See `added_to_classes`."""
+        from dmml.evaluation.statistics.added_value import added_to_classes
+
+        return added_to_classes(clinical, model, context["classes"])
+
+    def score(self, predictions: pd.DataFrame, context: Context) -> tuple[str, NDArray[np.float64]]:
+        """Return the probability of the last class, which is the highest grade of ordered ones."""
+        last = class_names(predictions, dict(context))[-1]
+        return f"probability of {last}", predictions[f"prob_{last}"].to_numpy(float)
+
+    def plots(self, known: pd.DataFrame, context: Context) -> list[Plot]:
+        """Draw the confusion table, ROC curves and reliability."""
+        from dmml.evaluation.plots.classification import confusion_plot, reliability_plot, roc_plot
+
+        classes = class_names(known, dict(context))
+        label, probability = known_labels(known, classes)
+        return [
+            confusion_plot(label, probability, classes),
+            roc_plot(label, probability, classes),
+            reliability_plot(label, probability),
+        ]
+
+    def achievement(self, predictions: pd.DataFrame, context: Context) -> str:
+        """See `Endpoint`."""
+        return f"tells {len(self.classes(predictions, context))} classes apart with an AUC of"

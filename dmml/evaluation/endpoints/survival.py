@@ -1,0 +1,101 @@
+"""Survival in evaluation: predictions with a column `risk`, and outcomes with `time` (days) and `event`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dmml.evaluation.endpoints.base import Context, Endpoint
+from dmml.evaluation.evaluate import horizons, survival_metrics, training_censoring
+from dmml.evaluation.predictions import known_outcome
+from dmml.evaluation.statistics import weighted
+from dmml.evaluation.statistics.calibration import calibration_at
+
+if TYPE_CHECKING:
+    from dmml.evaluation.plots.plot import Plot
+    from dmml.evaluation.statistics.pooled import Part
+    from dmml.evaluation.statistics.weighted import Weighted
+
+
+class SurvivalEndpoint(Endpoint):
+    """Time to an event under right censoring; models are compared by Harrell's concordance."""
+
+    outcome = ("time", "event")
+    primary = "c_index"
+    primary_name = "concordance"
+    chance = 0.5
+    counts_events = True
+    tile_effects = ("raise the predicted risk", "lower it")
+    strata = ("event",)
+    # A Brier score depends on the number of deaths, which draws within strata of events would hold fixed.
+    drawn_freely = frozenset({"ibs"})
+
+    def known(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """See `known_outcome`."""
+        return known_outcome(predictions)
+
+    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, dict[str, Any]]:
+        """See `survival_metrics`."""
+        return survival_metrics(predictions, dict(context))
+
+    def horizons(self, known: pd.DataFrame, context: Context) -> list[float]:
+        """See `dmml.evaluation.evaluate.horizons`."""
+        return horizons(dict(context), known["time"].to_numpy(float))
+
+    def primary_metric(self, known: pd.DataFrame, context: Context) -> Weighted:
+        """Return Harrell's concordance."""
+        return weighted.harrell(*(known[name].to_numpy(float) for name in ("time", "event", "risk")))
+
+    def bootstrap_strata(self, known: pd.DataFrame, context: Context) -> NDArray | None:
+        """Return who had the event."""
+        return known["event"].to_numpy(float)
+
+    def fold_part(
+        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
+    ) -> Part:
+        """See `Endpoint`; the metrics say up to which day each of them goes."""
+        from dmml.evaluation.statistics.pooled import Part
+
+        known = self.known(predictions)
+        outcome = (known[name].to_numpy(float) for name in ("time", "event"))
+        defined = {name: each for name, each in metrics.items() if each["value"] is not None}
+        tau = {name: each.get("tau", math.inf) for name, each in defined.items()}
+        return Part(index, known, training_censoring(dict(context), *outcome), tau)
+
+    def pooled(self, name: str, folds: Sequence[Part]) -> Weighted:
+        """See `pooled_metric`: pairs of patients are counted within a fold."""
+        from dmml.evaluation.statistics.pooled import pooled_metric
+
+        return pooled_metric(name, folds)
+
+    def added_value(
+        self, clinical: Sequence[pd.DataFrame], model: Sequence[pd.DataFrame], context: Context
+    ) -> dict[str, float] | None:
+        """See `added_to_hazard`."""
+        from dmml.evaluation.statistics.added_value import added_to_hazard
+
+        return added_to_hazard(clinical, model)
+
+    def score(self, predictions: pd.DataFrame, context: Context) -> tuple[str, NDArray[np.float64]]:
+        """Return the risk."""
+        return "risk", predictions["risk"].to_numpy(float)
+
+    def plots(self, known: pd.DataFrame, context: Context) -> list[Plot]:
+        """Draw Kaplan–Meier curves of the risk groups, and calibration at the horizons if survival is predicted."""
+        from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
+        from dmml.evaluation.statistics.survival_curves import risk_groups
+
+        curves = kaplan_meier_plot(risk_groups(known, context.get("median_risk")))
+        calibrations = [
+            each for day in self.horizons(known, context) if (each := calibration_at(known, day)) is not None
+        ]
+        return [curves, *([calibration_plot(calibrations)] if calibrations else [])]
+
+    def achievement(self, predictions: pd.DataFrame, context: Context) -> str:
+        """See `Endpoint`."""
+        return "orders patients by risk with a concordance of"
