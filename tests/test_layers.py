@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors", "writable", "atomic_files", "html_pages", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
+    "errors", "writable", "atomic_files", "class_paths", "html_pages", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
     "tasks", "backbone", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
-ANYWHERE = {"_version", "errors", "writable", "atomic_files", "html_pages"}
+ANYWHERE = {"_version", "errors", "writable", "atomic_files", "class_paths", "html_pages"}
 """What every package may import."""
 BARRED = {
     "callbacks": {"training", "data"},  # callbacks know a model only through HasSubspaces

@@ -1,0 +1,61 @@
+"""Classes that a file names by their path, such as a user's own model or endpoint. Uses the standard library only."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+from dmml.errors import InputError
+
+T = TypeVar("T")
+
+
+def import_class(path: str, base: type[T], source: str | Path) -> type[T]:
+    """Import a class that a file names, e.g. a checkpoint its model.
+
+    The class may lie wherever Python finds modules, which includes the working directory. It must not lie in the folder
+    that contains the file: with a run folder from somebody else, its path could otherwise name code in that folder.
+
+    Args:
+        path: `module.Class`.
+        base: Class that it must be derived from.
+        source: File that names it.
+
+    Raises:
+        InputError: The class cannot be imported, lies beside the file, or is not derived from `base`.
+    """
+    check_class_path(path, source)
+    module, _, name = path.rpartition(".")
+    try:
+        imported = getattr(import_module(module), name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source}: its class {path} cannot be imported; run the command in the folder that contains the class"
+        ) from error
+    if not (isinstance(imported, type) and issubclass(imported, base)):
+        raise InputError(f"{source}: its class {path} is not derived from {base.__module__}.{base.__qualname__}")
+    return imported
+
+
+def check_class_path(path: str, source: str | Path) -> None:
+    """Refuse a class path whose package is a folder that also contains the file that names it. Nothing is imported.
+
+    Raises:
+        InputError: As described.
+    """
+    top = path.partition(".")[0]
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return  # the import fails and says so
+    file = Path(source).resolve()
+    for folder in spec.submodule_search_locations or ():
+        if file.is_relative_to(Path(folder).resolve()):
+            raise InputError(
+                f"{source}: names the class {path}, whose code lies in the same folder {folder}; if you trust it, move the "
+                "code to a folder of its own and name that one"
+            )
