@@ -1,12 +1,16 @@
-"""Writes one self-contained HTML file about one or several runs."""
+"""Write one self-contained HTML file about one or several runs, or about a cross-validation."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmml.errors import InputError
 from dmml.writable import check_writable
+
+if TYPE_CHECKING:
+    from dmml.evaluation.plots.user_plots import UserPlot
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +23,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder (runs/demo: every cohort it was tested on) or one test folder (runs/demo/test/held_out); "
         "runs tested on the same cohort are compared patient by patient; or the folder of one cross-validation",
     )
+    parser.add_argument(
+        "--plot",
+        action="append",
+        default=[],
+        metavar="MODULE:FUNCTION",
+        help="add a plot of your own, e.g. my_plots:risk_by_age for the function risk_by_age in my_plots.py in the "
+        "working directory; may be given several times",
+    )
     parser.add_argument("--out", type=Path, help="the file to write (default: report.html in the last RUN)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Check the folders, write the page and print its path."""
-    from dmml.evaluation.crossval.results import is_crossval, read_crossval
+    from dmml.evaluation.crossval.results import is_crossval
     from dmml.evaluation.runs import find_tests
 
     if args.out is not None and args.out.is_dir():
@@ -34,14 +46,30 @@ def run(args: argparse.Namespace) -> None:
     if crossvals:
         if len(args.runs) > 1:
             raise InputError(f"{crossvals[0]} is a cross-validation, which has a report of its own; give it alone")
-        read_crossval(crossvals[0])
-        from dmml.evaluation.crossval.report import write_crossval_report
-
-        path = write_crossval_report(crossvals[0], args.out)
-        print(f"{path} (cross-validation, {path.stat().st_size / 1e6:.1f} MB)")
+        _report_crossval(crossvals[0], args)
         return
     tests = find_tests(args.runs)
+    user_plots = _user_plots(args.plot)
     from dmml.evaluation.report.build import write_report
 
-    path = write_report(args.runs, args.out)
+    path = write_report(args.runs, args.out, user_plots)
     print(f"{path} ({len(tests)} test{'s' if len(tests) != 1 else ''}, {path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _report_crossval(folder: Path, args: argparse.Namespace) -> None:
+    from dmml.evaluation.crossval.results import read_crossval
+
+    read_crossval(folder)  # says what is wrong with the folder before anything heavy is imported
+    user_plots = _user_plots(args.plot)
+    from dmml.evaluation.crossval.report import write_crossval_report
+
+    path = write_crossval_report(folder, args.out, user_plots)
+    print(f"{path} (cross-validation, {path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _user_plots(names: list[str]) -> list[UserPlot]:
+    if not names:
+        return []
+    from dmml.evaluation.plots.user_plots import load_user_plot
+
+    return [load_user_plot(name) for name in names]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from dmml.evaluation.crossval.results import JOINED, CrossvalResult, read_crossv
 from dmml.evaluation.crossval.text import label, summary, unit_words
 from dmml.evaluation.crossval.training import training_by_model
 from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.plots.user_plots import UserPlot, draw_user_plots
 from dmml.evaluation.predictions import known_labels
 from dmml.evaluation.report.background import flat
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
@@ -29,29 +32,32 @@ from dmml.evaluation.report.text import findings as words
 from dmml.evaluation.statistics import intervals
 
 
-def write_crossval_report(folder: str | Path, out: str | Path | None = None) -> Path:
+def write_crossval_report(
+    folder: str | Path, out: str | Path | None = None, user_plots: Sequence[UserPlot] = ()
+) -> Path:
     """Write the page of a collected cross-validation, with its plots in `plots/` (or `<name of out>_plots`) next to it.
 
     Args:
         folder: Folder with `crossval.json` and `oof_predictions.csv`.
         out: Path of the page; default: `report.html` in the folder.
+        user_plots: Plots of the user's own.
 
     Returns:
         Path of the page.
 
     Raises:
-        InputError: The cross-validation was not collected yet, or a file is damaged.
+        InputError: The cross-validation was not collected yet, a file is damaged, or one of the user's plots failed.
     """
     folder = Path(folder)
     result = read_crossval(folder)
-    page, plots = _page(result)
+    page, plots = _page(result, user_plots)
     path = folder / "report.html" if out is None else Path(out)
     save_plots(plots, folder / "plots" if out is None else path.with_name(f"{path.stem}_plots"))
     write_text(path, page)
     return path
 
 
-def _page(result: CrossvalResult) -> tuple[str, list[Plot]]:
+def _page(result: CrossvalResult, user_plots: Sequence[UserPlot]) -> tuple[str, list[Plot]]:
     svg = Inliner()
     metrics = list(dict.fromkeys(metric for own in result.models.values() for metric in own))
     metrics.sort(key=lambda metric: metric != result.metric)
@@ -67,7 +73,11 @@ def _page(result: CrossvalResult) -> tuple[str, list[Plot]]:
     }
     training = training_by_model(result)
     lead = by_metric.get(result.metric)
+    curves = [plot for plot, _ in training.values()]
+    all_plots = [*by_metric.values(), *(plot for plots in drawn.values() for plot in plots), *curves]
+    own = draw_user_plots(user_plots, result, [plot.name for plot in all_plots])
     inlined = {name: [svg(plot) for plot in plots] for name, plots in drawn.items()}
+    report = ["dmml", "report", str(result.folder), *(word for one in user_plots for word in ("--plot", one.name))]
     page = report_page(
         "crossval.html",
         f"Cross-validation on {result.cohort}",
@@ -90,13 +100,13 @@ def _page(result: CrossvalResult) -> tuple[str, list[Plot]]:
         calibration_note=HOW_TO_READ if any(own for own, _ in calibrated.values()) else "",
         calibration_absent=[sentence for _, absent in calibrated.values() for sentence in absent],
         classes=inlined["classes"],
+        user_plots=[svg(plot) for plot in own],
         origin=_origin(result),
         config=_configuration(result),
-        commands=[_command(result), f"dmml report {result.folder}"],
+        commands=[_command(result), shlex.join(report)],
         note=_note(),
     )
-    curves = [plot for plot, _ in training.values()]
-    return page, [*by_metric.values(), *(plot for plots in drawn.values() for plot in plots), *curves]
+    return page, [*all_plots, *own]
 
 
 def _note() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from dmml.evaluation.evaluation_result import Tested
@@ -71,7 +72,7 @@ def configuration(test: Tested) -> str:
     return text if len(text) <= CONFIG_CHARACTERS else text[:CONFIG_CHARACTERS] + "\n…"
 
 
-def commands(tests: list[Tested]) -> list[str]:
+def commands(tests: list[Tested], plot_options: Sequence[str] = ()) -> list[str]:
     """Commands that reproduce this page; the fit writes to a folder next to the finished run, which stays untouched."""
     found = []
     for test in tests:
@@ -81,7 +82,8 @@ def commands(tests: list[Tested]) -> list[str]:
         if command := test.context.get("command"):
             found.append(str(command))
     runs = dict.fromkeys(str(_place(test)) for test in tests)
-    return [*dict.fromkeys(found), shlex.join(["dmml", "report", *runs])]
+    report = ["dmml", "report", *runs, *(word for name in plot_options for word in ("--plot", name))]
+    return [*dict.fromkeys(found), shlex.join(report)]
 
 
 def _place(test: Tested) -> Path:

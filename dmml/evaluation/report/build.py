@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from dmml.atomic_files import write_text
 from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
 from dmml.evaluation.evaluation_result import Tested, load_test
 from dmml.evaluation.plots.attention import AttentionSlide, attention_slides
+from dmml.evaluation.plots.comparison import differences_plot, models_plot, tests_plot
 from dmml.evaluation.plots.plot import Plot, file_name
-from dmml.evaluation.plots.selection import differences_plot, models_plot, plots, tests_plot
+from dmml.evaluation.plots.user_plots import UserPlot, draw_user_plots
 from dmml.evaluation.report.background import commands
 from dmml.evaluation.report.pages import Inliner, report_page, save_plots
 from dmml.evaluation.report.parts import Part, beside
@@ -57,45 +58,57 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
     return metrics
 
 
-def write_report(paths: Iterable[str | Path], out: str | Path | None = None) -> Path:
+def write_report(
+    paths: Iterable[str | Path], out: str | Path | None = None, user_plots: Sequence[UserPlot] = ()
+) -> Path:
     """Write one page for one or several runs, and next to it the plots that do not belong to a single test.
 
     Args:
         paths: Run folders or single test folders.
         out: Path of the page; default: report.html in the last of `paths`. Plots go to `<name of the page>_plots`.
+        user_plots: Plots of the user's own, which are drawn for every test.
 
     Returns:
         Path of the page.
 
     Raises:
-        InputError: A run is missing or not finished.
+        InputError: A run is missing or not finished, or one of the user's plots failed.
     """
-    paths = [Path(path) for path in paths]
-    shown = [_show(load_test(found)) for found in find_tests(paths)]
-    out = Path(out) if out is not None else paths[-1] / "report.html"
-    page, compared, training = _page(shown)
+    folders = [Path(path) for path in paths]
+    shown = [_show(load_test(found), user_plots) for found in find_tests(folders)]
+    out = Path(out) if out is not None else folders[-1] / "report.html"
+    page, compared, training = _page(shown, [user_plot.name for user_plot in user_plots])
     curves = [replace(plot, name=file_name(f"{run}_{plot.name}")) for run, plots in training.items() for plot in plots]
-    if compared or curves:
-        save_plots([*compared, *curves], out.with_name(f"{out.stem}_plots"))
+    own = [
+        replace(plot, name=file_name(f"{one.test.run}_{one.test.cohort}_{plot.name}"))
+        for one in shown
+        for plot in one.user_plots
+    ]
+    if compared or curves or own:
+        save_plots([*compared, *curves, *own], out.with_name(f"{out.stem}_plots"))
     write_text(out, page)
     return out
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A test with everything that the page displays of it: plots, additional parts and attention maps."""
+    """A test with everything that the page displays of it: plots, additional parts, attention maps and the user's plots."""
 
     test: Tested
     plots: list[Plot]
     parts: list[Part]
     slides: list[AttentionSlide]
+    user_plots: list[Plot]
 
 
-def _show(test: Tested) -> _Shown:
-    return _Shown(test, plots(test), beside(test), attention_slides(test.folder / "attention.npz"))
+def _show(test: Tested, user_plots: Sequence[UserPlot] = ()) -> _Shown:
+    own = draw_user_plots(user_plots, test)
+    slides = attention_slides(test.folder / "attention.npz")
+    plots = test.endpoint.plots(test.known, test.context) if len(test.known) else []
+    return _Shown(test, plots, beside(test), slides, own)
 
 
-def _page(shown: list[_Shown]) -> tuple[str, list[Plot], dict[str, list[Plot]]]:
+def _page(shown: list[_Shown], plot_options: Sequence[str] = ()) -> tuple[str, list[Plot], dict[str, list[Plot]]]:
     """Build the page, the plots that compare its tests, and the training curves of each run."""
     svg = Inliner()
     tests = [one.test for one in shown]
@@ -119,7 +132,7 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Plot], dict[str, list[Plot]]]:
             test_section(
                 test,
                 f"t{number}-{index}",
-                [plot for plot in drawn[id(test)].plots if plot is not lead],
+                [plot for plot in drawn[id(test)].plots if plot is not lead] + drawn[id(test)].user_plots,
                 drawn[id(test)].parts,
                 drawn[id(test)].slides,
                 svg,
@@ -147,7 +160,7 @@ def _page(shown: list[_Shown]) -> tuple[str, list[Plot], dict[str, list[Plot]]]:
         cohorts=cohorts,
         differences=_differences(all_pairs, forest, svg),
         runs=[section for section, _ in runs],
-        commands=commands(tests),
+        commands=commands(tests, plot_options),
         note=_note(),
     )
     curves = {section["name"]: plots for section, plots in runs}

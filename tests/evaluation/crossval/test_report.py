@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -411,3 +412,25 @@ def test_folders_of_an_earlier_dmml_keep_no_curves_and_the_page_has_no_section_f
     page = Page(write_crossval_report(folder).read_text()).check()
     assert "Training" not in page.text
     assert "lies far" not in page.text
+
+
+def test_a_plot_of_the_users_own_is_in_the_report_too(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "fold_plots.py").write_text(
+        "from dmml.evaluation.plots import Plot, new_figure\n\n\n"
+        "def risk_by_fold(results):\n"
+        "    figure, axes = new_figure()\n"
+        "    axes.plot(results.predictions['fold'], results.predictions['risk'], 'o')\n"
+        "    return Plot('risk_by_fold', 'Risk by fold', figure, f'{len(results.models)} models.')\n\n\n"
+        "def folds(results):\n"
+        "    return Plot('folds', 'Folds', new_figure()[0])\n"
+    )
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "fold_plots", raising=False)
+    run_command(folder, "--plot", "fold_plots:risk_by_fold")
+    page = Page((folder / "report.html").read_text()).check()
+    assert "Further plots" in page.text
+    assert "5 models." in page.text
+    assert f"dmml report {folder} --plot fold_plots:risk_by_fold" in page.text
+    assert (folder / "plots" / "risk_by_fold.svg").is_file()
+    with pytest.raises(InputError, match=r"--plot fold_plots:folds: the report has another plot with the name folds"):
+        run_command(folder, "--plot", "fold_plots:folds")

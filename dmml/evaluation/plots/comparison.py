@@ -1,4 +1,4 @@
-"""Select the plots of a test and of a report."""
+"""Plots that compare the tests of a report: models side by side, and paired differences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Tested
 from dmml.evaluation.plots.forest import differences_forest, models_forest
 from dmml.evaluation.plots.plot import Plot, file_name
-
-
-def plots(test: Tested) -> list[Plot]:
-    """Draw the plots of one model on one cohort; an empty list if no outcome is known."""
-    if test.known.empty:
-        return []
-    return test.endpoint.plots(test.known, test.context)
 
 
 def models_plot(tests: list[Tested]) -> Plot | None:
