@@ -16,11 +16,12 @@ from dmml.cohort.rna.expression import read_expression
 from dmml.cohort.rna.standardise import fit_statistics, standardise
 from dmml.cohort.splits.make_folds import make_folds
 from dmml.cohort.splits.read_splits import read_split
-from dmml.experiment.crossval.baselines import InnerFold, LinearModel, fit_linear, fit_path
 from dmml.experiment.crossval.covariates import CovariateCode, OrderedCode
+from dmml.experiment.crossval.penalty_choice import InnerFold, fit_regression
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood
 from dmml.tasks import Survival
+from dmml.tasks.regression import RegressionModel
 
 CODINGS = ("no order", "position", "steps", "position and steps")
 """Of stage or grade: a column per level; the level's number; a step at each level but the first; and both of these"""
@@ -85,7 +86,7 @@ def _judge(
         design = design_of(train)
         x, x_test = design(train, test)
         for choice, penalty in _penalties(task, clinical, design, train).items():
-            risk = fit_linear(task, x, _outcome(clinical, train), penalty).score(x_test)[:, 0]
+            risk = fit_regression(task.regression(), x, _outcome(clinical, train), penalty).score(x_test)[:, 0]
             values[choice].append(concordance_index(*_outcome(clinical, test).values(), risk))
     return {choice: float(np.mean(found)) for choice, found in values.items()}
 
@@ -97,12 +98,12 @@ def _penalties(task: Survival, clinical: Clinical, design: Design, train: list[s
         rest, out = list(part.index[part != k]), list(part.index[part == k])
         x, x_out = design(rest, out)
         folds.append(InnerFold(x, _outcome(clinical, rest), x_out, _outcome(clinical, out)))
-        paths.append(list(fit_path(task, x, folds[-1].outcome, PENALTIES)))
+        paths.append(list(task.regression().path(x, folds[-1].outcome, PENALTIES)))
     scores = [_scores(folds, models) for models in zip(*paths, strict=True)]
     return {choice: PENALTIES[choose([one[choice] for one in scores])] for choice in CHOICES}
 
 
-def _scores(folds: Sequence[InnerFold], models: Sequence[LinearModel]) -> dict[str, float]:
+def _scores(folds: Sequence[InnerFold], models: Sequence[RegressionModel]) -> dict[str, float]:
     risks = [model.score(fold.x_held_out)[:, 0] for model, fold in zip(models, folds, strict=True)]
     outcomes = [tuple(fold.outcome_held_out.values()) for fold in folds]
     within = [cox_log_likelihood(risk, *outcome) for risk, outcome in zip(risks, outcomes, strict=True)]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from worlds_data import WorldData, mean_tokens
 
-from dmml.experiment.crossval.baselines import InnerFold, choose_penalty, fit_linear, join
+from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, fit_regression
 from dmml.tasks import Survival
 
 COMPONENTS = 20
@@ -52,7 +52,7 @@ def _stack(world: WorldData) -> tuple[NDArray, dict[str, Any]]:
     ]
     val, test = (np.stack(columns, axis=1) for columns in zip(*scaled, strict=True))
     outcome = world.outcome(world.fitting.patients("val"))
-    model = join(Survival(), val[:, :1], val[:, 1:], outcome)
+    model = Survival().regression().join(val[:, :1], val[:, 1:], outcome)
     return model.score(test)[:, 0], {"weights": model.weight[:, 0].tolist()}
 
 
@@ -67,8 +67,8 @@ def _ridge(world: WorldData, x: _Parts) -> tuple[_Parts, float]:
         folds.append(
             InnerFold(x.train[kept] - centre, world.outcome(others), x.train[left] - centre, world.outcome(held_out))
         )
-    penalty, _ = choose_penalty(task, folds)
-    model = fit_linear(task, x.train, world.outcome(train), penalty)
+    penalty, _ = choose_penalty(task.regression(), folds)
+    model = fit_regression(task.regression(), x.train, world.outcome(train), penalty)
     return _Parts(*(model.score(part)[:, 0] for part in x)), penalty
 
 

@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 
 from dmml.errors import InputError
 from dmml.linear.likelihoods import Likelihood
+from dmml.tasks.regression import Regression
 
 if TYPE_CHECKING:
     from dmml.evaluation.endpoints import Endpoint
@@ -131,12 +132,12 @@ class Task:
         """
         available = available | ~available.any(0, keepdim=True)
         if self.combination == "mean":
-            return self._mean(logits.float(), available.float().log())
+            return self.mean_prediction(logits.float(), available.float().log())
         top = logits.float().softmax(-1).amax(-1).masked_fill(~available, -1.0)  # (M, B)
         finest_best = len(top) - 1 - top.flip(0).argmax(0)  # flipped: of equal values argmax takes the first, the finer
         return logits.gather(0, finest_best[None, :, None].expand(1, -1, logits.shape[-1])).squeeze(0)
 
-    def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+    def mean_prediction(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Logits of the mean prediction over magnifications; `log_weight` (M, B) is 0 or −inf."""
         raise NotImplementedError
 
@@ -154,6 +155,19 @@ class Task:
             "in the model section"
         )
 
+    def regression(self) -> Regression:
+        """Return the ridge regression that cross-validations fit to RNA (`rna_linear`) and covariates (`clinical`).
+
+        Raises:
+            InputError: The task defines no `linear_likelihood`, from which a regression follows.
+        """
+        if type(self).linear_likelihood is Task.linear_likelihood:
+            raise InputError(
+                f"the task {type(self).__name__} has no linear_likelihood, which rna_linear, clinical and <name>+clinical need; "
+                "define it, or name other models with --models"
+            )
+        return Regression(self)
+
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
         """Fit the map from a linear predictor to logits: logits = bias + predictor @ spread.
 
@@ -162,9 +176,15 @@ class Task:
             target: Target of the same patients, whose outcomes are all observed.
 
         Returns:
-            bias (C,) and spread (q, C) that fit best by `calibration_log_likelihood`.
+            bias (C,) and spread (q, C) that fit best by `calibration_log_likelihood`; see `calibrated`.
+
+        Raises:
+            InputError: The task defines no such map.
         """
-        raise NotImplementedError
+        raise InputError(
+            f"the task {type(self).__name__} has no calibrate, which maps the backbone's predictor to logits; define it beside "
+            "linear_likelihood, or set backbone: null in the model section"
+        )
 
     def metrics(self) -> MetricCollection:
         """Return the metrics tracked during training, which are updated with (logits, target) of observed patients."""

@@ -19,6 +19,7 @@ from dmml.errors import InputError
 from dmml.functional.distillation import categorical_divergence
 from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
 from dmml.tasks.base import Task, calibrated, masked_log_mean
+from dmml.tasks.logistic_regression import LogisticRegression
 
 
 class Classification(Task):
@@ -54,9 +55,13 @@ class Classification(Task):
     @property
     def n_outputs(self) -> int:  # type: ignore[override]
         """Number of classes C."""
+        return len(self.class_names())
+
+    def class_names(self) -> list[str]:
+        """Return the names of the classes, which are given or fitted."""
         if self.classes is None:
             raise RuntimeError("Classification has no classes yet: give them, or call fit() with the training labels")
-        return len(self.classes)
+        return self.classes
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Set class names and balanced weights from the labels of the training patients, unless they were given."""
@@ -121,7 +126,7 @@ class Classification(Task):
         """Softened divergence between softmax distributions; see `Task`."""
         return temperature**2 * categorical_divergence(student_logits, teacher_logits, temperature)
 
-    def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+    def mean_prediction(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Log of the mean class probabilities over magnifications."""
         share = log_weight - torch.logsumexp(log_weight, 0)
         return masked_log_mean(log_softmax(logits, -1), share.unsqueeze(-1))
@@ -129,6 +134,10 @@ class Classification(Task):
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
         """Multinomial log-likelihood; the linear predictor is the logits of the classes (n, C)."""
         return MultinomialLikelihood(target["label"].numpy(), self.n_outputs)
+
+    def regression(self) -> LogisticRegression:
+        """Return multinomial logistic regression with a ridge penalty."""
+        return LogisticRegression(self)
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
         """Fit one slope for all classes and a bias for each; patients are weighted by their class."""

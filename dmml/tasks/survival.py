@@ -29,6 +29,7 @@ from dmml.functional.survival import (
 )
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import Task, calibrated, masked_log_mean
+from dmml.tasks.cox_regression import CoxRegression
 
 HORIZONS = (365.0, 1095.0, 1825.0)
 """1, 3 and 5 years in days, at which survival is reported if the training patients were followed for longer."""
@@ -205,7 +206,7 @@ class Survival(Task):
         """Softened divergence between the Bernoulli distributions of each hazard; see `Task`."""
         return temperature**2 * bernoulli_divergence(student_logits, teacher_logits, temperature)
 
-    def _mean(self, logits: Tensor, log_weight: Tensor) -> Tensor:
+    def mean_prediction(self, logits: Tensor, log_weight: Tensor) -> Tensor:
         """Hazard logits of the mean survival curve.
 
         With S̄_k = Σ_m w_m S_{m,k}, the hazard of the mean is Σ w S_{k−1} h_k / Σ w S_{k−1}. Its logit is the log of
@@ -218,6 +219,10 @@ class Survival(Task):
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:
         """Cox partial log-likelihood; the linear predictor is a log-hazard (n, 1)."""
         return CoxLikelihood(target["time"].numpy(), target["event"].numpy())
+
+    def regression(self) -> CoxRegression:
+        """Return ridge Cox regression."""
+        return CoxRegression(self)
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
         """Fit one slope for the hazards of all intervals and a bias for each."""
@@ -232,11 +237,19 @@ class Survival(Task):
         curve = survival_curve(logits)
         columns = {"risk": risk_score(logits).double()}
         if self.edges is not None and self.end is not None:
-            days = sorted({*self.edges, self.end, *(day for day in HORIZONS if day < self.end)})
+            days = self.prediction_days()
             edges = torch.tensor(self.edges, dtype=torch.float64)
             survival = survival_at(curve, edges, self.end, torch.tensor(days, dtype=torch.float64))
             columns |= {f"survival_{day:g}": survival[:, i] for i, day in enumerate(days)}
         return columns
+
+    def prediction_days(self) -> list[float]:
+        """Return the days on which survival is predicted: the edges, the end, and the horizons before the end."""
+        if self.edges is None or self.end is None:
+            raise RuntimeError(
+                "Survival has no edges yet: give them and `end`, or call fit() with the training outcomes"
+            )
+        return sorted({*self.edges, self.end, *(day for day in HORIZONS if day < self.end)})
 
     def context(self) -> dict[str, Any]:
         """See `Task`."""

@@ -65,7 +65,7 @@ class LogDays(Task):
     def log_likelihood(self, logits, target):
         return -0.5 * self.loss(logits, target)
 
-    def _mean(self, logits, log_weight):
+    def mean_prediction(self, logits, log_weight):
         weight = log_weight.exp()
         return (logits * weight.unsqueeze(-1)).sum(0) / weight.sum(0).unsqueeze(-1)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dmml.experiment.crossval import linear_models as crossval_linear
+from dmml.tasks import Task
 from dmml.training.checkpointing import checkpoint
 
 SOURCE_HASHES = ("clinical", "expression")
@@ -26,14 +27,14 @@ def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """
     fitted: list[dict[str, Any]] = []
     chosen: list[Any] = []
-    original, original_choice = crossval_linear.fit_linear, crossval_linear.choose_penalty
+    original, original_choice = crossval_linear.fit_regression, crossval_linear.choose_penalty
 
-    def choose_and_keep(task, folds):
-        chosen.append((folds, original_choice(task, folds)))
+    def choose_and_keep(regression, folds):
+        chosen.append((folds, original_choice(regression, folds)))
         return chosen[-1][1]
 
-    def fit_and_keep(task, x, outcome, penalty, where):
-        model = original(task, x, outcome, penalty, where)
+    def fit_and_keep(regression, x, outcome, penalty, where):
+        model = original(regression, x, outcome, penalty, where)
         folds, (choice, models) = chosen.pop()
         assert choice == penalty
         inner = [fold._asdict() for fold in folds]
@@ -41,7 +42,7 @@ def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return model
 
     monkeypatch.setattr(crossval_linear, "choose_penalty", choose_and_keep)
-    monkeypatch.setattr(crossval_linear, "fit_linear", fit_and_keep)
+    monkeypatch.setattr(crossval_linear, "fit_regression", fit_and_keep)
     # Ids are hashed with a salt drawn anew: the same one lets the hashes be compared too.
     monkeypatch.setattr(checkpoint.secrets, "token_hex", lambda n: "5a" * n)
     return fitted
@@ -79,6 +80,8 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     """Paths at which two collections differ; NaN equals NaN, and nothing else is equal that is not the same."""
     if is_dataclass(a) and type(a) is type(b):
         a, b = asdict(a), asdict(b)
+    if isinstance(a, Task) and type(a) is type(b):
+        a, b = a.init_args(), b.init_args()
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         a, b = a.numpy(), b.numpy()
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from dmml.errors import InputError
 from dmml.evaluation.predictions import read_predictions
-from dmml.experiment.crossval.baselines import InnerFold, choose_penalty, fit_linear, join, refuse_unlearnable
 from dmml.experiment.crossval.covariates import CovariateCode
 from dmml.experiment.crossval.fold_data import FoldData
+from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, fit_regression
 from dmml.tasks import Task
 
-Rows = list[dict[str, Any]]
+PredictionRows = list[dict[str, Any]]
+"""Rows of `predictions.csv`, one per patient"""
 Encoder = Callable[[list[str]], NDArray]
 """Patients → (n, p), centred and scaled with the patients that the encoder was fitted to"""
 
@@ -36,7 +37,9 @@ class Inputs(NamedTuple):
     facts: dict[str, Any]
 
 
-def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[Rows, Rows, dict[str, Any]]:
+def predict_linear(
+    name: str, data: FoldData, task: Task, where: str
+) -> tuple[PredictionRows, PredictionRows, dict[str, Any]]:
     """Fit `rna_linear` or `clinical` on all training patients of the fold, inner validation included.
 
     The penalty is chosen by cross-validation among them. Patients without RNA are left out when fitting to RNA, and are
@@ -49,7 +52,7 @@ def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[R
         where: Name of the fold in messages.
 
     Returns:
-        Rows of the training patients with a known outcome, each predicted by a model that was not fitted to the
+        PredictionRows of the training patients with a known outcome, each predicted by a model that was not fitted to the
         patient; rows of the outer test patients; and what was fitted, in plain Python.
 
     Raises:
@@ -59,19 +62,19 @@ def predict_linear(name: str, data: FoldData, task: Task, where: str) -> tuple[R
     inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
     if len(inputs.patients) < 2:
         raise InputError(f"{where}: {name} has fewer than two training patients of known outcome; use fewer folds")
-    outcome = data.target(task, inputs.patients)
-    refuse_unlearnable(task, outcome, where)
+    regression, outcome = task.regression(), data.target(task, inputs.patients)
+    regression.check_learnable(outcome, where)
     penalty, inner = _inner_predictions(inputs, data, task)
     encode = inputs.fit_encoder(inputs.patients)
     x = encode(inputs.patients)
-    model = fit_linear(task, x, outcome, penalty, where)
+    model = fit_regression(regression, x, outcome, penalty, where)
     without_rna = [patient for patient in training if patient not in inner]  # no model was fitted to them
-    inner |= _by_patient(without_rna, model.predictions(encode(without_rna), task))
-    outer = _by_patient(test, model.predictions(encode(test), task))
+    inner |= _by_patient(without_rna, model.predictions(encode(without_rna)))
+    outer = _by_patient(test, model.predictions(encode(test)))
     facts = {"penalty": penalty, "inputs": x.shape[1], "weight_norm": float((model.weight**2).sum())} | inputs.facts
     facts["n_training"] = len(inputs.patients)
-    if task.kind == "survival":
-        facts["median_risk"] = float(np.median(model.score(x)[:, 0]))
+    if (risk := model.predictions(x).get("risk")) is not None:
+        facts["median_risk"] = float(np.median(risk))
     return _as_rows(data, task, training, inner), _as_rows(data, task, test, outer), facts
 
 
@@ -102,10 +105,10 @@ def _inner_predictions(inputs: Inputs, data: FoldData, task: Task) -> tuple[floa
             InnerFold(encode(others), data.target(task, others), encode(left_out), data.target(task, left_out))
         )
         held_out.append(left_out)
-    penalty, models = choose_penalty(task, folds)
+    penalty, models = choose_penalty(task.regression(), folds)
     predictions: dict[str, dict[str, float]] = {}
     for left_out, fold, model in zip(held_out, folds, models, strict=True):
-        predictions |= _by_patient(left_out, model.predictions(fold.x_held_out, task))
+        predictions |= _by_patient(left_out, model.predictions(fold.x_held_out))
     return penalty, predictions
 
 
@@ -113,7 +116,9 @@ def _by_patient(patients: list[str], columns: dict[str, NDArray]) -> dict[str, d
     return {patient: {name: values[i] for name, values in columns.items()} for i, patient in enumerate(patients)}
 
 
-def _as_rows(data: FoldData, task: Task, patients: list[str], predictions: dict[str, dict[str, float]]) -> Rows:
+def _as_rows(
+    data: FoldData, task: Task, patients: list[str], predictions: dict[str, dict[str, float]]
+) -> PredictionRows:
     outcomes = _rows({"patient_id": patients} | data.outcome_columns(task, patients))
     return [
         row | predictions[row["patient_id"]] | {"has_expression": int(data.has_expression(row["patient_id"]))}
@@ -121,7 +126,9 @@ def _as_rows(data: FoldData, task: Task, patients: list[str], predictions: dict[
     ]
 
 
-def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> tuple[Rows, Rows, dict[str, Any]]:
+def predict_joined(
+    model: Path, clinical: Path, data: FoldData, task: Task
+) -> tuple[PredictionRows, PredictionRows, dict[str, Any]]:
     """Join a fitted model's score with the clinical model's.
 
     The weights are learned from training patients to whom neither score was fitted. For a network, which is fitted
@@ -142,43 +149,33 @@ def predict_joined(model: Path, clinical: Path, data: FoldData, task: Task) -> t
     )
     predicted = set.intersection(*(set(table["patient_id"]) for table in inner))
     fitted_to = [patient for patient in data.known("train") + data.known("val") if patient in predicted]
-    scores = [_score(table, task).loc[fitted_to].to_numpy() for table in inner]
-    scales = [_scale(values, task) for values in scores]
-    standardised = [(values - centre) / spread for values, (centre, spread) in zip(scores, scales, strict=True)]
-    fitted = join(task, *standardised, data.target(task, fitted_to))
+    regression = task.regression()
+    scores = [regression.score_of(_rows_of(table, fitted_to)) for table in inner]
+    scales = [regression.scale(score) for score in scores]
+    of_clinical, of_model = ((score - centre) / spread for score, (centre, spread) in zip(scores, scales, strict=True))
+    fitted = regression.join(of_clinical, of_model, data.target(task, fitted_to))
 
-    def rows(tables: list[pd.DataFrame], patients: list[str]) -> Rows:
-        found = [_score(table, task).loc[patients].to_numpy() for table in tables]
-        x = np.hstack([(values - centre) / spread for values, (centre, spread) in zip(found, scales, strict=True)])
-        kept = tables[1].set_index("patient_id").loc[patients].filter(regex="^(has_|n_tokens_)")
-        columns = data.outcome_columns(task, patients) | fitted.predictions(x, task)
+    def rows(tables: list[pd.DataFrame], patients: list[str]) -> PredictionRows:
+        both = [regression.score_of(_rows_of(table, patients)) for table in tables]
+        x = np.hstack([(score - centre) / spread for score, (centre, spread) in zip(both, scales, strict=True)])
+        kept = _rows_of(tables[1], patients).filter(regex="^(has_|n_tokens_)")
+        columns = data.outcome_columns(task, patients) | fitted.predictions(x)
         return _rows({"patient_id": patients} | columns | {name: kept[name].tolist() for name in kept})
 
     n = len(fitted.weight) // 2
     facts: dict[str, Any] = {"weights": [float(fitted.weight[0, 0]), float(fitted.weight[n, 0])]}
     facts["n_training"] = len(fitted_to)
     inner_rows = rows(inner, fitted_to)
-    if task.kind == "survival":
+    if inner_rows and "risk" in inner_rows[0]:
         facts["median_risk"] = float(np.median([row["risk"] for row in inner_rows]))
     return inner_rows, rows(outer, list(outer[1]["patient_id"])), facts
 
 
-def _score(table: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Return the log-hazard (n, 1), or centred log-probabilities (n, C), by patient."""
-    table = table.set_index("patient_id")
-    if task.kind == "survival":
-        return table[["risk"]]
-    logs = np.log(table[[f"prob_{name}" for name in task.classes]].clip(lower=1e-6))
-    return logs.sub(logs.mean(axis=1), axis=0)
+def _rows_of(predictions: pd.DataFrame, patients: list[str]) -> pd.DataFrame:
+    """Return the rows of these patients, in this order."""
+    return predictions.set_index("patient_id").loc[patients]
 
 
-def _scale(values: NDArray, task: Task) -> tuple[float, float]:
-    """Return mean and standard deviation of a risk, since each model has its own scale; 0 and 1 for probabilities."""
-    if task.kind != "survival" or not len(values):
-        return 0.0, 1.0
-    return float(values.mean()), float(values.std()) or 1.0
-
-
-def _rows(columns: dict[str, Any]) -> Rows:
+def _rows(columns: dict[str, Any]) -> PredictionRows:
     values = [list(column) for column in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]

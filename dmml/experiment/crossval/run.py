@@ -24,7 +24,7 @@ from dmml.experiment.crossval.fit import (
     trainer_section,
 )
 from dmml.experiment.crossval.fold_data import FoldData
-from dmml.experiment.crossval.linear_models import Rows, predict_joined, predict_linear
+from dmml.experiment.crossval.linear_models import PredictionRows, predict_joined, predict_linear
 from dmml.experiment.crossval.models import JOINED, LINEAR
 from dmml.experiment.crossval.plan import Plan, Unit
 from dmml.experiment.crossval.teachers import LearnFrom, parts_of, same_outputs, without
@@ -55,6 +55,8 @@ class Runner:
         for name in self.plan.missing():
             if name in ("teacher", "student", "student_undistilled"):
                 build(*self._sections(name, self.plan.out, Path("unbuilt")))
+            elif _is_light(name):
+                self._unfitted.regression()  # refused if the task has none
 
     def run(self, only_fold: int | None = None) -> None:
         """Fit what is not finished."""
@@ -160,8 +162,8 @@ class Runner:
         unit: Unit,
         name: str,
         seed: int,
-        inner: Rows,
-        outer: Rows,
+        inner: PredictionRows,
+        outer: PredictionRows,
         task: dict[str, Any],
         fitted: dict[str, Any],
     ) -> None:

@@ -8,10 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from survival_rows import survival_rows
 
 from dmml.errors import InputError
-from dmml.experiment.crossval.baselines import InnerFold, breslow, choose_penalty, fit_linear, join
+from dmml.experiment.crossval.penalty_choice import InnerFold, choose_penalty, fit_regression
 from dmml.functional.survival import concordance_index
 from dmml.linear.ridge import PENALTIES, choose, cox_log_likelihood, fit_cox, fit_logistic, rotate
 from dmml.tasks import Classification, Survival
+from dmml.tasks.cox_regression import breslow
 
 
 @pytest.mark.parametrize("penalty", [0.01, 0.3])
@@ -106,7 +107,7 @@ def of(outcome, rows):
 
 
 def fitted(task, x, outcome):
-    return fit_linear(task, x, outcome, choose_penalty(task, folds_of(x, outcome))[0])
+    return fit_regression(task.regression(), x, outcome, choose_penalty(task.regression(), folds_of(x, outcome))[0])
 
 
 def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
@@ -116,7 +117,7 @@ def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
     task = Survival(n_intervals=3)
     task.fit(outcome_of(time[train], event[train]))
     model = fitted(task, x[train], outcome_of(time[train], event[train]))
-    columns = model.predictions(x[test], task)
+    columns = model.predictions(x[test])
     assert concordance_index(time[test], event[test], columns["risk"]) > 0.6
     days = sorted(float(name.split("_")[1]) for name in columns if name.startswith("survival_"))
     assert {f"survival_{day:g}" for day in [*task.edges, task.end]} <= set(columns)  # the days of the networks
@@ -130,7 +131,7 @@ def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
 def test_noise_gets_the_stronger_penalty():
     def penalty(seed, strength):
         x, time, event = survival_rows(110, 20, seed, strength)
-        return choose_penalty(Survival(), folds_of(x, outcome_of(time, event)))[0]
+        return choose_penalty(Survival().regression(), folds_of(x, outcome_of(time, event)))[0]
 
     noise, signal = ([penalty(seed, strength) for seed in range(9)] for strength in (0.0, 1.0))
     assert np.median(noise) > 10 * np.median(signal)
@@ -142,13 +143,15 @@ def test_a_few_covariates_of_many_patients_are_practically_not_penalised():
     frame = pd.DataFrame(x).assign(time=time, event=event)
     unpenalised = CoxPHFitter().fit(frame, "time", "event").params_.to_numpy()
     assert np.corrcoef(x @ model.weight[:, 0], x @ unpenalised)[0, 1] > 0.999
-    held_by_the_grid = fit_linear(Survival(), x, outcome_of(time, event), PENALTIES[-1]).weight[:, 0]
+    held_by_the_grid = fit_regression(Survival().regression(), x, outcome_of(time, event), PENALTIES[-1]).weight[:, 0]
     np.testing.assert_allclose(held_by_the_grid, unpenalised, atol=1e-3)
 
 
 def test_the_penalty_is_the_same_whatever_the_columns_centre():
     x, time, event = survival_rows(60, 3)
-    one, other = (fit_linear(Survival(), x + shift, outcome_of(time, event), 0.1).weight for shift in (0.0, 5.0))
+    one, other = (
+        fit_regression(Survival().regression(), x + shift, outcome_of(time, event), 0.1).weight for shift in (0.0, 5.0)
+    )
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -156,10 +159,10 @@ def test_models_of_the_inner_folds_come_with_the_chosen_penalty_and_leave_their_
     x, time, event = survival_rows(60, 3)
     outcome = outcome_of(time, event)
     folds = folds_of(x, outcome)
-    penalty, models = choose_penalty(Survival(), folds)
+    penalty, models = choose_penalty(Survival().regression(), folds)
     assert penalty in PENALTIES
     for fold, model in zip(folds, models, strict=True):
-        alone = fit_linear(Survival(), fold.x, fold.outcome, penalty)
+        alone = fit_regression(Survival().regression(), fold.x, fold.outcome, penalty)
         np.testing.assert_allclose(model.weight, alone.weight, atol=1e-4)
 
 
@@ -169,15 +172,15 @@ def test_held_out_patients_without_an_event_leave_the_strongest_penalty():
     x, time, event = survival_rows(40, 3)
     none = {"time": np.zeros(0), "event": np.zeros(0)}
     fold = InnerFold(x, outcome_of(time, event), x[:0], none)
-    assert choose_penalty(Survival(), [fold])[0] == pytest.approx(PENALTIES[0])
+    assert choose_penalty(Survival().regression(), [fold])[0] == pytest.approx(PENALTIES[0])
 
 
 def test_no_event_and_one_class_are_refused():
     x, time, event = survival_rows(20, 2)
     with pytest.raises(InputError, match="fold 2: no training patient has the event"):
-        fit_linear(Survival(), x, outcome_of(time, event * 0), 1.0, "fold 2")
+        fit_regression(Survival().regression(), x, outcome_of(time, event * 0), 1.0, "fold 2")
     with pytest.raises(InputError, match="all of one class"):
-        fit_linear(Classification(classes=["a", "b"]), x, {"label": np.zeros(20, int)}, 1.0)
+        fit_regression(Classification(classes=["a", "b"]).regression(), x, {"label": np.zeros(20, int)}, 1.0)
 
 
 def test_classes_choose_their_penalty_by_held_out_patients():
@@ -185,9 +188,11 @@ def test_classes_choose_their_penalty_by_held_out_patients():
     x = rng.normal(size=(90, 5))
     label = (x[:, :3] + 0.5 * rng.normal(size=(90, 3))).argmax(1)
     task = Classification(classes=["a", "b", "c"])
-    signal, noise = (choose_penalty(task, folds_of(x, {"label": y}))[0] for y in (label, rng.permutation(label)))
+    signal, noise = (
+        choose_penalty(task.regression(), folds_of(x, {"label": y}))[0] for y in (label, rng.permutation(label))
+    )
     assert noise > 10 * signal
-    columns = fitted(task, x, {"label": label}).predictions(x, task)
+    columns = fitted(task, x, {"label": label}).predictions(x)
     assert (np.column_stack(list(columns.values())).argmax(1) == label).mean() > 0.8
 
 
@@ -197,18 +202,19 @@ def test_joining_believes_the_one_that_knows():
     knows = -np.log(time)[:, None]
     knows = (knows - knows.mean()) / knows.std()
     noise = rng.normal(size=(120, 1))
-    first = join(Survival(), knows, noise, outcome_of(time, event)).weight[:, 0]
-    second = join(Survival(), noise, knows, outcome_of(time, event)).weight[:, 0]
+    first = Survival().regression().join(knows, noise, outcome_of(time, event)).weight[:, 0]
+    second = Survival().regression().join(noise, knows, outcome_of(time, event)).weight[:, 0]
     assert first[0] > 3 * abs(first[1])
     assert second[1] > 3 * abs(second[0])
-    none = join(Survival(), knows[:0], noise[:0], outcome_of(time[:0], event[:0])).weight[:, 0]
+    none = Survival().regression().join(knows[:0], noise[:0], outcome_of(time[:0], event[:0])).weight[:, 0]
     np.testing.assert_allclose(none, 0.3)  # nobody to learn from: equal weights, not a constant risk
 
 
 def test_joining_believes_many_patients_more_than_its_prior():
     x, time, event = survival_rows(600, 2)
     few, many = (
-        join(Survival(), x[:n, :1], x[:n, 1:], outcome_of(time[:n], event[:n])).weight[:, 0] for n in (12, 600)
+        Survival().regression().join(x[:n, :1], x[:n, 1:], outcome_of(time[:n], event[:n])).weight[:, 0]
+        for n in (12, 600)
     )
     unpenalised = fit_cox(x, time, event, 1e-9)
     np.testing.assert_allclose(many, unpenalised, atol=0.05)
@@ -221,7 +227,7 @@ def test_joining_classes_mixes_logits():
     knows = np.eye(3)[label] * 2 + rng.normal(size=(150, 3)) * 0.5
     noise = rng.normal(size=(150, 3))
     task = Classification(classes=["a", "b", "c"])
-    weight = join(task, noise, knows, {"label": label}).weight
+    weight = task.regression().join(noise, knows, {"label": label}).weight
     assert weight.shape == (6, 3)
     assert weight[3, 0] > 3 * abs(weight[0, 0])
     assert np.count_nonzero(weight) == 6
