@@ -51,5 +51,5 @@ def test_a_task_without_a_linear_likelihood_has_no_regression():
     class Bare(Task):
         kind = "bare"
 
-    with pytest.raises(InputError, match="Bare has no linear_likelihood.*--models"):
+    with pytest.raises(InputError, match=r"Bare has no linear_likelihood.*--models"):
         Bare().regression()
