@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dmml.functional.aggregation import merge_tokens
 from dmml.nn.merger import cluster_tissue
-from dmml.simulate.slides.regions import GLASS
-from dmml.simulate.tokens import SHOWS, TILE_UM, draw_tokens
-from dmml.simulate.truth import FACTOR_NAMES, draw_patients, shown_factors
+from dmml.simulate.slides.tissue_types import GLASS
+from dmml.simulate.tokens import FACTOR_VISIBILITY, TILE_UM, draw_tokens
+from dmml.simulate.truth import FACTOR_NAMES, draw_patients, visible_factors
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.types import Bag, Batch
@@ -22,7 +22,7 @@ from dmml.types import Bag, Batch
 DIM = 64
 VISIBILITY = 0.8
 MERGED = (1, 4, 8, 16)
-TISSUES = tuple(tissue for tissue in SHOWS if tissue != GLASS)
+TISSUES = tuple(tissue for tissue in FACTOR_VISIBILITY if tissue != GLASS)
 READINGS = ("mean", "mean and spread", "mean of each tissue")
 
 
@@ -31,7 +31,7 @@ class Slides:
 
     def __init__(self, patients: int, seed: int = 0):
         drawn = draw_patients("development", patients, seed)
-        self.factors = np.stack([shown_factors(patient, 0, VISIBILITY) for patient in drawn])
+        self.factors = np.stack([visible_factors(patient, 0, VISIBILITY) for patient in drawn])
         slides, labels = zip(*(draw_tokens(patient, 0, DIM, VISIBILITY) for patient in drawn), strict=True)
         self.bags = {m: _bag([slide[m] for slide in slides]) for m in TILE_UM}
         self.tissue = {20: _padded([torch.from_numpy(x[x != GLASS].astype(np.int64)) for x in labels], -1)}

@@ -18,9 +18,9 @@ from dmml.cohort.rna.expression import Expression, model_values
 from dmml.cohort.rna.standardise import fit_statistics, standardise
 from dmml.data.dataset import Collate, Patient
 from dmml.data.samplers import EpochShuffle
-from dmml.simulate.expression import draw_counts, gene_world, tpm
+from dmml.simulate.expression import draw_counts, gene_model, tpm
 from dmml.simulate.tokens import draw_tokens
-from dmml.simulate.truth import FACTORS, draw_patients, shown_factors
+from dmml.simulate.truth import FACTORS, draw_patients, visible_factors
 from dmml.simulate.truth import Patient as Simulated
 from dmml.simulate.world_patients import expected_log_hazard
 from dmml.simulate.world_tokens import N_NUISANCE, nuisance_directions
@@ -117,7 +117,7 @@ def build(
     table = pd.DataFrame(
         np.stack([tpm(draw_counts(patient)) for patient in patients]).astype(np.float32),
         index=[patient.patient_id for patient in patients],
-        columns=list(gene_world().symbols),
+        columns=list(gene_model().symbols),
     )
     values = model_values(Expression(table, "tpm", {}))
     genes, expression = {}, {}
@@ -126,7 +126,7 @@ def build(
         statistics = fit_statistics(values.iloc[:train], listed, "tpm")
         genes[s], expression[s] = listed, torch.from_numpy(standardise(values, statistics, "tpm"))
     factors = np.stack([patient.factors for patient in patients])
-    shown = np.stack([shown_factors(patient, 0, visibility) for patient in patients])
+    shown = np.stack([visible_factors(patient, 0, visibility) for patient in patients])
     return World(
         items=[_item(patient, dim, visibility, nuisance) for patient in patients],
         parts={

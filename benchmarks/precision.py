@@ -33,7 +33,7 @@ from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.coordination import GradientCoordination
 from dmml.data.module import MultimodalDataModule
 from dmml.functional.survival import concordance_index
-from dmml.simulate.plan import Plan
+from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.simulation import simulate
 from dmml.training.teacher import SubspaceTeacher
 
@@ -106,7 +106,11 @@ def measure(
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             cohort = Path(folder)
-            simulate(Plan(out=cohort, patients=patients, held_out=held_out, features_only=True, dim=64, seed=seed))
+            simulate(
+                SimulationSettings(
+                    out=cohort, patients=patients, held_out=held_out, features_only=True, dim=64, seed=seed
+                )
+            )
             for name in found:
                 table, took = fitted(cohort, seed, name, epochs, device)
                 found[name].append(table)

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.experiment.crossval.fold_data import FoldData
-from dmml.simulate.plan import Plan
+from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.simulation import simulate
 from dmml.simulate.worlds import WORLDS
 
@@ -78,7 +78,7 @@ def read_world(world: str, patients: int, seed: int, setup: Setup, folder: Path)
     n_test = 1 if elsewhere else setup.test
     sizes = (n_test + patients, setup.test if elsewhere else 1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        simulate(Plan(folder, *sizes, seed, True, setup.features, None, world))
+        simulate(SimulationSettings(folder, *sizes, seed, True, setup.features, None, world))
         development, held_out = folder / "development", folder / "held_out"
         ids = list(pd.read_csv(development / "truth.csv")["patient_id"])
         train = n_test + round(0.75 * patients)

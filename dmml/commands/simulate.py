@@ -12,8 +12,8 @@ import importlib.util
 from pathlib import Path
 
 from dmml.errors import InputError
-from dmml.simulate.plan import Plan
-from dmml.simulate.target_folder import claim
+from dmml.simulate.output_folder import start_simulation
+from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.worlds import WORLDS, world_named
 
 
@@ -53,36 +53,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate the cohorts and print a summary of each."""
-    _check(args)
-    plan = Plan(
+    _check_arguments(args)
+    settings = SimulationSettings(
         args.out, args.patients, args.held_out, args.seed, args.features_only, args.dim, args.visibility, args.world
     )
-    if not claim(plan.out, plan.arguments(), args.overwrite):
-        print(f"{args.out}: is there already with the same arguments; nothing to do")
+    if not start_simulation(settings.out, settings.arguments(), args.overwrite):
+        print(f"{args.out}: this simulation is already complete; nothing to do")
         return
     from dmml.simulate.simulation import simulate, summary
 
-    for cohort, patients in simulate(plan).items():
+    for cohort, patients in simulate(settings).items():
         print(f"{args.out / cohort}: {summary(patients)}")
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse arguments that cannot be simulated, before anything heavy is imported."""
-    for option, value, least in (
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Check the arguments before anything heavy is imported."""
+    for option, value, minimum in (
         ("--patients", args.patients, 1),
         ("--held-out", args.held_out, 1),
         ("--seed", args.seed, 0),
         ("--dim", args.dim, 8),
     ):
-        if value < least:
-            raise InputError(f"{option}: {value} is too small; give {least} or more")
+        if value < minimum:
+            raise InputError(f"{option}: {value} is too small; the minimum is {minimum}")
     if args.visibility is not None and not 0 < args.visibility <= 1:
-        raise InputError(f"--visibility: {args.visibility} is no correlation; give a number above 0 and up to 1")
+        raise InputError(
+            f"--visibility: {args.visibility} is not a positive correlation; give a number above 0 and up to 1"
+        )
     if args.world is not None:
         world_named(args.world)
         if not args.features_only:
-            raise InputError("--world: worlds exist as token features, not as rendered slides; add --features-only")
+            raise InputError(
+                "--world: a world is simulated as token features, not as rendered slides; add --features-only"
+            )
     if not args.features_only:
         for module in ("tifffile", "imagecodecs"):
             if importlib.util.find_spec(module) is None:
-                raise InputError(f"rendering slides needs {module}: pip install 'dmml[demo]', or give --features-only")
+                raise InputError(
+                    f"rendering slides needs {module}; install it with pip install 'dmml[demo]', or add --features-only"
+                )

@@ -1,0 +1,1 @@
+"""Cohorts whose truth is known: latent factors, RNA, outcomes, and slides or token features that follow them."""

@@ -10,17 +10,18 @@ import pandas as pd
 from tqdm import tqdm
 
 from dmml._version import __version__
+from dmml.atomic_files import write_text
 from dmml.cohort.rna.expression import Expression, write_expression
-from dmml.simulate.expression import draw_counts, gene_world, star_counts, tpm
-from dmml.simulate.plan import Plan
-from dmml.simulate.slides.label_picture import write_label_key, write_labels
-from dmml.simulate.target_folder import claim, finish, write_whole
+from dmml.simulate.expression import draw_counts, gene_model, star_counts, tpm
+from dmml.simulate.output_folder import finish_simulation, start_simulation
+from dmml.simulate.settings import SimulationSettings
+from dmml.simulate.slides.label_image import write_label_key, write_labels
 from dmml.simulate.truth import FACTOR_NAMES, Patient, draw_patients
 from dmml.simulate.world_patients import WorldPatient, draw_world, oracles
 
 
-def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
-    """Write the cohorts of a plan; files that an interrupted run with the same plan has written are kept.
+def simulate(settings: SimulationSettings, overwrite: bool = False) -> dict[str, list[Patient]]:
+    """Write the two cohorts; files that an interrupted run with the same settings has written are kept.
 
     Returns:
         {cohort: its patients}.
@@ -28,21 +29,21 @@ def simulate(plan: Plan, overwrite: bool = False) -> dict[str, list[Patient]]:
     Raises:
         InputError: The output folder holds other files, or another simulation and `overwrite` is off.
     """
-    cohorts = {cohort: _draw(plan, cohort, n) for cohort, n in plan.sizes.items()}
-    if not claim(plan.out, plan.arguments(), overwrite):
+    cohorts = {cohort: _draw(settings, cohort, n) for cohort, n in settings.cohort_sizes.items()}
+    if not start_simulation(settings.out, settings.arguments(), overwrite):
         return cohorts
     for cohort, patients in cohorts.items():
-        folder = plan.out / cohort
-        _write_tables(folder, patients, plan)
-        if plan.features_only:
+        folder = settings.out / cohort
+        _write_tables(folder, patients, settings)
+        if settings.features_only:
             _write_expression(folder, patients)
-            _write_features(folder, patients, plan)
+            _write_features(folder, patients, settings)
         else:
             from dmml.simulate.slides.slide_file import write_slides  # imported late: only slides need tifffile
 
             _write_star_counts(folder, patients)
-            write_slides(folder, patients, plan.shown)
-    finish(plan.out, plan.arguments())
+            write_slides(folder, patients, settings.effective_visibility)
+    finish_simulation(settings.out, settings.arguments())
     return cohorts
 
 
@@ -50,22 +51,22 @@ def summary(patients: list[Patient]) -> str:
     """Summarise a cohort in one line: counts of patients, slides, deaths, missing RNA and grades, and the sites."""
     events = sum(patient.event for patient in patients)
     slides = sum(len(patient.slides) for patient in patients)
-    without = sum(not patient.has_expression for patient in patients)
+    without_rna = sum(not patient.has_expression for patient in patients)
     grades = Counter(patient.grade for patient in patients)
     sites = sorted({patient.site for patient in patients})
     return (
-        f"{len(patients)} patients, {slides} slides, {events} deaths, {without} without RNA, "
+        f"{len(patients)} patients, {slides} slides, {events} deaths, {without_rna} without RNA, "
         f"grades {', '.join(f'{grade} {grades[grade]}' for grade in sorted(grades))}, sites {', '.join(sites)}"
     )
 
 
-def _draw(plan: Plan, cohort: str, n: int) -> list[Patient]:
-    if plan.world is None:
-        return draw_patients(cohort, n, plan.seed)
-    return draw_world(plan.world, cohort, n, plan.seed)
+def _draw(settings: SimulationSettings, cohort: str, n: int) -> list[Patient]:
+    if settings.world is None:
+        return draw_patients(cohort, n, settings.seed)
+    return [*draw_world(settings.world, cohort, n, settings.seed)]
 
 
-def _write_tables(folder: Path, patients: list[Patient], plan: Plan) -> None:
+def _write_tables(folder: Path, patients: list[Patient], settings: SimulationSettings) -> None:
     clinical = pd.DataFrame(
         [
             {
@@ -86,17 +87,17 @@ def _write_tables(folder: Path, patients: list[Patient], plan: Plan) -> None:
     truth = pd.DataFrame(np.stack([patient.factors for patient in patients]), columns=list(FACTOR_NAMES))
     truth.insert(0, "patient_id", [patient.patient_id for patient in patients])
     truth["risk"] = [patient.risk for patient in patients]
-    truth = truth.join(pd.DataFrame([_world_truth(patient, plan.shown) for patient in patients]))
-    write_whole(folder / "clinical.csv", clinical.to_csv(index=False))
-    write_whole(folder / "truth.csv", truth.round(6).to_csv(index=False))
+    truth = truth.join(pd.DataFrame([_world_truth(patient, settings.effective_visibility) for patient in patients]))
+    write_text(folder / "clinical.csv", clinical.to_csv(index=False))
+    write_text(folder / "truth.csv", truth.round(6).to_csv(index=False))
 
 
 def _world_truth(patient: Patient, visibility: float) -> dict[str, float]:
     """Columns that a world adds to `truth.csv`: its additional factors and the oracle risks; {} without a world."""
     if not isinstance(patient, WorldPatient):
         return {}
-    own = {"h": patient.world.has_h, "g": patient.world.has_g}
-    return {name: getattr(patient, name) for name, exists in own.items() if exists} | oracles(patient, visibility)
+    factors = ({"h": patient.h} if patient.world.has_h else {}) | ({"g": patient.g} if patient.world.has_g else {})
+    return factors | oracles(patient, visibility)
 
 
 def _write_expression(folder: Path, patients: list[Patient]) -> None:
@@ -104,25 +105,35 @@ def _write_expression(folder: Path, patients: list[Patient]) -> None:
     measured = [patient for patient in patients if patient.has_expression]
     values = np.stack([tpm(draw_counts(patient)) for patient in _progress(measured, f"{folder.name}: RNA")])
     index = pd.Index([patient.patient_id for patient in measured], name="patient_id")
-    table = pd.DataFrame(values.astype(np.float32), index=index, columns=list(gene_world().symbols))
-    provenance = {"dmml": __version__, "source": "dmml simulate --features-only", "scale": "tpm"}
-    provenance |= {"patients": len(table), "genes": table.shape[1]}
+    table = pd.DataFrame(values.astype(np.float32), index=index, columns=list(gene_model().symbols))
+    provenance = {
+        "dmml": __version__,
+        "source": "dmml simulate --features-only",
+        "scale": "tpm",
+        "patients": len(table),
+        "genes": table.shape[1],
+    }
     write_expression(Expression(table, "tpm", provenance), folder / "expression.parquet", overwrite=True)
 
 
-def _write_features(folder: Path, patients: list[Patient], plan: Plan) -> None:
+def _write_features(folder: Path, patients: list[Patient], settings: SimulationSettings) -> None:
     """Write token features to `features.zarr` and tissue labels to `truth/`; slides in the store are skipped."""
-    from dmml.simulate.tokens import TILE_UM, draw_tokens, token_world
+    from dmml.simulate.tokens import TILE_UM, draw_tokens, token_model
     from dmml.store import FeatureStore
 
-    encoder = {"name": "simulated", "weights": token_world(plan.dim).digest(), "dim": plan.dim, "preprocessing": {}}
+    encoder = {
+        "name": "simulated",
+        "weights": token_model(settings.dim).digest(),
+        "dim": settings.dim,
+        "preprocessing": {},
+    }
     store = FeatureStore.create(folder / "features.zarr", encoder, {m: um / 224 for m, um in TILE_UM.items()})
-    done = set(store.slides())
+    stored = set(store.slides())
     for patient in _progress(patients, f"{folder.name}: features"):
         for slide, slide_id in enumerate(patient.slides):
-            if slide_id in done:
+            if slide_id in stored:
                 continue
-            bags, labels = draw_tokens(patient, slide, plan.dim, plan.shown)
+            bags, labels = draw_tokens(patient, slide, settings.dim, settings.effective_visibility)
             write_labels(folder / "truth" / f"{slide_id}.png", labels)
             dimensions = [int(side * TILE_UM[20] / 0.5) for side in labels.shape[::-1]]
             store.write(
@@ -136,7 +147,7 @@ def _write_star_counts(folder: Path, patients: list[Patient]) -> None:
     for patient in _progress([p for p in patients if p.has_expression], f"{folder.name}: RNA"):
         path = folder / "rna" / f"{patient.patient_id}.tsv"
         if not path.is_file():
-            write_whole(path, star_counts(patient))
+            write_text(path, star_counts(patient))
 
 
 def _progress(patients: list[Patient], description: str) -> tqdm:

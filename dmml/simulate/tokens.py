@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dmml.simulate.slides.regions import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, island, lay_tissue
-from dmml.simulate.truth import SITES, WORLD_SEED, Patient, shown_factors
+from dmml.simulate.slides.tissue_types import GLASS, LYMPHOID, NORMAL, STROMA, TUMOR, divide_tissue, island
+from dmml.simulate.truth import MODEL_SEED, SITES, Patient, visible_factors
 from dmml.simulate.world_patients import WorldPatient
-from dmml.simulate.world_tokens import h_directions, planted, slide_shift
+from dmml.simulate.world_tokens import h_directions, planted_amounts, slide_shift
 from dmml.store import SlideFeatures
 
 TILE_UM = {10: 224.0, 20: 112.0}
@@ -29,12 +29,17 @@ PROTOTYPE_SIZE = 4.0
 FACTOR_SIZE = 1.3
 SITE_SIZE = {"development": 0.5, "held_out": 0.9}
 TOKEN_NOISE = 1.0
-SHOWS = {TUMOR: (1, 1, 1, 0, 0, 0), STROMA: (0, 0, 0, 0.7, 1, 1), NORMAL: (0,) * 6, LYMPHOID: (0, 0, 0, 1, 0.3, 0.3)}
+FACTOR_VISIBILITY = {
+    TUMOR: (1, 1, 1, 0, 0, 0),
+    STROMA: (0, 0, 0, 0.7, 1, 1),
+    NORMAL: (0,) * 6,
+    LYMPHOID: (0, 0, 0, 1, 0.3, 0.3),
+}
 """How strongly each tissue shows each factor, in the order of `FACTOR_NAMES`."""
 
 
 @dataclass(frozen=True)
-class TokenWorld:
+class TokenModel:
     """Fixed directions in feature space, per magnification."""
 
     prototypes: dict[int, np.ndarray]
@@ -51,9 +56,9 @@ class TokenWorld:
 
 
 @functools.cache
-def token_world(dim: int) -> TokenWorld:
+def token_model(dim: int) -> TokenModel:
     """Draw the directions for features of width `dim`; they are the same for every cohort and seed."""
-    rng = np.random.default_rng([WORLD_SEED, 2, dim])
+    rng = np.random.default_rng([MODEL_SEED, 2, dim])
 
     def directions(count: int, size: float) -> np.ndarray:
         vectors = rng.standard_normal((count, dim))
@@ -62,7 +67,7 @@ def token_world(dim: int) -> TokenWorld:
     prototypes = {m: directions(5, PROTOTYPE_SIZE) for m in TILE_UM}
     for array in prototypes.values():
         array[GLASS] = 0.0
-    return TokenWorld(
+    return TokenModel(
         prototypes=prototypes,
         directions={m: directions(6, FACTOR_SIZE) for m in TILE_UM},
         sites={site: directions(1, SITE_SIZE[cohort])[0] for cohort, names in SITES.items() for site in names},
@@ -84,33 +89,34 @@ def draw_tokens(
         {10: …, 20: …}, where the 20x tokens have their 10x parents, and (rows, columns) uint8 labels, one per 20x tile.
     """
     rng = patient.generator(f"tokens{slide}")
-    shown = shown_factors(patient, slide, visibility)
+    visible = visible_factors(patient, slide, visibility)
     cells = rng.integers(CELLS[0], CELLS[1] + 1, 2)
-    shape = tuple(2 * (cells + 2 * MARGIN))
-    mask = island(shape, radius=tuple(0.9 * cells), roughness=0.12, rng=rng)
-    labels = lay_tissue(mask, scale=2.0, shown=shown, rng=rng)
+    rows, columns = (int(2 * (side + 2 * MARGIN)) for side in cells)
+    radius = (float(0.9 * cells[0]), float(0.9 * cells[1]))
+    mask = island((rows, columns), radius, roughness=0.12, rng=rng)
+    labels = divide_tissue(mask, scale=2.0, visible=visible, rng=rng)
 
     fine = np.argwhere(labels != GLASS)  # (N20, 2) row, column
     coarse, parent = np.unique(fine // 2, axis=0, return_inverse=True)
     parent = parent.reshape(-1)
-    world = token_world(dim)
-    shows = np.zeros((5, 6))
-    for tissue, factors in SHOWS.items():
-        shows[tissue] = factors
+    model = token_model(dim)
+    weights = np.zeros((5, 6))
+    for tissue_type, factors in FACTOR_VISIBILITY.items():
+        weights[tissue_type] = factors
     tissue = labels[fine[:, 0], fine[:, 1]]
     one_hot = np.eye(5)[tissue]
-    content = np.concatenate([one_hot, one_hot @ shows * shown], axis=1)  # (N20, 5 + 6)
-    amounts = None
+    content = np.concatenate([one_hot, one_hot @ weights * visible], axis=1)  # (N20, 5 + 6)
+    amounts = np.zeros((len(fine), 2))
     if isinstance(patient, WorldPatient):
-        amounts, replaced = planted(patient, slide, fine, parent, tissue)
+        amounts, replaced = planted_amounts(patient, slide, fine, parent, tissue)
         content[replaced] = 0.0
     merged = _mean_of_children(content, parent)
 
     bags = {}
-    for m, grid, what in ((10, coarse, merged), (20, fine, content)):
-        basis = np.concatenate([world.prototypes[m], world.directions[m]])
-        features = what @ basis + world.sites[patient.site]
-        if amounts is not None:
+    for m, grid, tokens in ((10, coarse, merged), (20, fine, content)):
+        basis = np.concatenate([model.prototypes[m], model.directions[m]])
+        features = tokens @ basis + model.sites[patient.site]
+        if isinstance(patient, WorldPatient):
             features += _world_shift(patient, slide, amounts if m == 20 else _mean_of_children(amounts, parent), dim, m)
         features += TOKEN_NOISE * rng.standard_normal(features.shape)
         bags[m] = SlideFeatures(
@@ -132,5 +138,5 @@ def _world_shift(patient: WorldPatient, slide: int, amounts: np.ndarray, dim: in
     """Shift that a world adds to the tokens of one magnification: (N, D)."""
     world = patient.world
     shift = world.length.get(magnification, 0.0) * amounts @ h_directions(dim, magnification)
-    further = (world.site_size - 1) * token_world(dim).sites[patient.site]
-    return shift + slide_shift(patient, slide, dim, magnification) + further
+    site_shift = (world.site_size - 1) * token_model(dim).sites[patient.site]
+    return shift + slide_shift(patient, slide, dim, magnification) + site_shift

@@ -38,7 +38,7 @@ INTERACTION = -0.50
 AGE_EFFECT = 0.15
 """Log-hazard per standard deviation of age, which the clinical table gives but neither slides nor RNA show."""
 
-GRADE = np.array([0.65, 0.75, 0.80, -0.25, 0.30, 0.20])
+GRADE_WEIGHTS = np.array([0.65, 0.75, 0.80, -0.25, 0.30, 0.20])
 GRADE_NOISE = 0.45
 GRADES = ("G2", "G3", "G4")
 GRADE_CUTS = (-0.45, 0.55)
@@ -55,10 +55,10 @@ SITES = {
     "held_out": ("Hazel", "Juniper", "Larch"),
 }
 COHORTS = tuple(SITES)
-SECOND_SLIDE = 0.10
-WITHOUT_RNA = {"development": 0.10, "held_out": 0.0}
+SECOND_SLIDE_SHARE = 0.10
+WITHOUT_RNA_SHARE = {"development": 0.10, "held_out": 0.0}
 
-WORLD_SEED = 20_260
+MODEL_SEED = 20_260
 """Seed of what is the same for all cohorts, such as gene loadings, feature directions and textures; it also enters the
 generators of the patients."""
 
@@ -93,7 +93,7 @@ class Patient:
 
 def patient_generator(seed: int, cohort: str, index: int, purpose: str) -> np.random.Generator:
     """Make the random number generator for one purpose of one patient, independent of all other such generators."""
-    return np.random.default_rng([WORLD_SEED, seed, COHORTS.index(cohort), index, *purpose.encode()])
+    return np.random.default_rng([MODEL_SEED, seed, COHORTS.index(cohort), index, *purpose.encode()])
 
 
 def draw_patients(cohort: str, n: int, seed: int) -> list[Patient]:
@@ -111,10 +111,10 @@ def _draw_patient(cohort: str, index: int, seed: int) -> Patient:
     rng = patient_generator(seed, cohort, index, "truth")
     factors = np.linalg.cholesky(CORRELATION) @ rng.standard_normal(len(FACTOR_NAMES))
     age_score = float(np.clip(rng.standard_normal(), -2.6, 2.2))
-    risk = log_hazard(factors) + AGE_EFFECT * age_score
+    risk = float(log_hazard(factors) + AGE_EFFECT * age_score)
     days, event = _outcome(risk, rng)
     patient_id = f"SIM{seed}-{cohort[0].upper()}{index + 1:04d}"
-    n_slides = 1 + int(rng.random() < SECOND_SLIDE)
+    n_slides = 1 + int(rng.random() < SECOND_SLIDE_SHARE)
     return Patient(
         patient_id=patient_id,
         cohort=cohort,
@@ -122,7 +122,7 @@ def _draw_patient(cohort: str, index: int, seed: int) -> Patient:
         seed=seed,
         site=SITES[cohort][rng.integers(len(SITES[cohort]))],
         factors=factors,
-        risk=float(risk),
+        risk=risk,
         days=days,
         event=event,
         grade=_grade(factors, rng),
@@ -130,7 +130,7 @@ def _draw_patient(cohort: str, index: int, seed: int) -> Patient:
         sex="female" if rng.random() < 0.48 else "male",
         stage=draw_stage(risk, rng),
         slides=tuple(f"{patient_id}-S{k + 1}" for k in range(n_slides)),
-        has_expression=bool(rng.random() >= WITHOUT_RNA[cohort]),
+        has_expression=bool(rng.random() >= WITHOUT_RNA_SHARE[cohort]),
     )
 
 
@@ -157,8 +157,8 @@ def _outcome(risk: float, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _grade(factors: np.ndarray, rng: np.random.Generator) -> str:
-    score = factors @ GRADE + GRADE_NOISE * rng.standard_normal()
-    spread = np.sqrt(GRADE @ CORRELATION @ GRADE + GRADE_NOISE**2)
+    score = factors @ GRADE_WEIGHTS + GRADE_NOISE * rng.standard_normal()
+    spread = np.sqrt(GRADE_WEIGHTS @ CORRELATION @ GRADE_WEIGHTS + GRADE_NOISE**2)
     return GRADES[int(np.searchsorted(GRADE_CUTS, score / spread))]
 
 
@@ -169,7 +169,7 @@ def draw_stage(risk: float, rng: np.random.Generator) -> str:
     return ("I", "II", "III", "IV")[int(np.searchsorted((-0.1, 0.6, 1.3), score))]
 
 
-def shown_factors(patient: Patient, slide: int, visibility: float) -> np.ndarray:
+def visible_factors(patient: Patient, slide: int, visibility: float) -> np.ndarray:
     """Factors as one slide of a patient shows them, with noise: `v · f + √(1 − v²) · noise`.
 
     Args:

@@ -19,7 +19,7 @@ from dmml.simulate.truth import (
     draw_patients,
     draw_stage,
     log_hazard,
-    shown_factors,
+    visible_factors,
 )
 from dmml.simulate.worlds import OPPOSED, World, world_named
 
@@ -61,21 +61,21 @@ def draw_world(name: str, cohort: str, n: int, seed: int) -> list[WorldPatient]:
         InputError: `name` is not a known world.
     """
     world = world_named(name)
-    return [_enter(world, patient) for patient in draw_patients(cohort, n, seed)]
+    return [_move_into_world(world, patient) for patient in draw_patients(cohort, n, seed)]
 
 
-def _enter(world: World, patient: Patient) -> WorldPatient:
+def _move_into_world(world: World, patient: Patient) -> WorldPatient:
     """Put a patient into a world; a separate generator is used, so that the default simulation does not change."""
     rng = patient.generator("world")
     h, g = (float(value) for value in rng.standard_normal(2))
-    risk = world.shared_effect * patient.risk + _own_hazard(world, h, g)
+    risk = world.shared_effect * patient.risk + _added_log_hazard(world, h, g)
     days, event = _outcome(risk, FOLLOW_UP_DAYS[0], _last_day(world, patient.site), rng)
-    kept = {each.name: getattr(patient, each.name) for each in fields(Patient)}
-    kept |= {"risk": risk, "days": days, "event": event, "stage": draw_stage(risk, rng), "has_expression": True}
-    return WorldPatient(**kept, world=world, h=h, g=g)
+    values = {each.name: getattr(patient, each.name) for each in fields(Patient)}
+    values |= {"risk": risk, "days": days, "event": event, "stage": draw_stage(risk, rng), "has_expression": True}
+    return WorldPatient(**values, world=world, h=h, g=g)
 
 
-def _own_hazard(world: World, h: float, g: float) -> float:
+def _added_log_hazard(world: World, h: float, g: float) -> float:
     """Contribution of h and g to the log-hazard."""
     return world.h_effect * h + world.g_effect * g + world.product_effect * h * g
 
@@ -106,27 +106,27 @@ def oracles(patient: WorldPatient, visibility: float) -> dict[str, float]:
         {"oracle_rna", "oracle_slide", "oracle_both"}, each up to a constant that is the same for all patients.
     """
     world = patient.world
-    shown = np.mean([shown_factors(patient, slide, visibility) for slide in range(len(patient.slides))], axis=0)
+    visible = np.mean([visible_factors(patient, slide, visibility) for slide in range(len(patient.slides))], axis=0)
     from_genes = world.shared_effect * float(log_hazard(patient.factors))
-    from_slides = world.shared_effect * float(expected_log_hazard(shown, visibility, len(patient.slides)))
+    from_slides = world.shared_effect * float(expected_log_hazard(visible, visibility, len(patient.slides)))
     h_of_genes = patient.h if world.planting == OPPOSED else 0.0
     return {
-        "oracle_rna": from_genes + _own_hazard(world, h_of_genes, patient.g),
-        "oracle_slide": from_slides + _own_hazard(world, patient.h, 0.0),
-        "oracle_both": from_genes + _own_hazard(world, patient.h, patient.g),
+        "oracle_rna": from_genes + _added_log_hazard(world, h_of_genes, patient.g),
+        "oracle_slide": from_slides + _added_log_hazard(world, patient.h, 0.0),
+        "oracle_both": from_genes + _added_log_hazard(world, patient.h, patient.g),
     }
 
 
-def expected_log_hazard(shown: np.ndarray, visibility: float, n_slides: int = 1) -> np.ndarray:
+def expected_log_hazard(visible: np.ndarray, visibility: float, n_slides: int = 1) -> np.ndarray:
     """E[log-hazard of the shared factors | what a patient's slides show of them].
 
-    With factors f ~ N(0, C) and, for the mean of n slides, shown = v f + √((1 − v²) / n) noise, f given shown is normal
-    with mean K shown and covariance C − v K C, where K = v C (v² C + (1 − v²) / n I)⁻¹. The log-hazard is linear except
+    With factors f ~ N(0, C) and, for the mean of n slides, visible = v f + √((1 − v²) / n) noise, f given visible is normal
+    with mean K visible and covariance C − v K C, where K = v C (v² C + (1 − v²) / n I)⁻¹. The log-hazard is linear except
     for one product, whose expectation is the product of the two means plus their covariance. That covariance is the
     same for all patients with n slides, so that `log_hazard` of the mean is off by a constant only.
 
     Args:
-        shown: (..., 6) mean over the patient's slides, in the order of `FACTOR_NAMES`.
+        visible: (..., 6) mean over the patient's slides, in the order of `FACTOR_NAMES`.
         visibility: v in (0, 1].
         n_slides: Number of slides n.
 
@@ -134,4 +134,4 @@ def expected_log_hazard(shown: np.ndarray, visibility: float, n_slides: int = 1)
         (...) expected log-hazard, up to a constant.
     """
     spread = visibility**2 * CORRELATION + (1 - visibility**2) / n_slides * np.eye(len(CORRELATION))
-    return log_hazard(shown @ np.linalg.solve(spread, visibility * CORRELATION))
+    return log_hazard(visible @ np.linalg.solve(spread, visibility * CORRELATION))

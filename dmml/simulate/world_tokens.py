@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from dmml.simulate.slides.regions import LYMPHOID, STROMA, TUMOR
-from dmml.simulate.truth import WORLD_SEED
+from dmml.simulate.slides.tissue_types import LYMPHOID, STROMA, TUMOR
+from dmml.simulate.truth import MODEL_SEED
 from dmml.simulate.world_patients import WorldPatient
 from dmml.simulate.worlds import AGREEMENT, ALL_TOKENS, NEW_TISSUE, OPPOSED, RARE
 
@@ -23,7 +23,7 @@ AGREEMENT_SLOPE = 1.5
 @functools.cache
 def nuisance_directions(dim: int, magnification: int) -> np.ndarray:
     """Directions of the differences between slides: (N_NUISANCE, D), of length 1, the same for every seed."""
-    vectors = np.random.default_rng([WORLD_SEED, 3, dim, magnification]).standard_normal((N_NUISANCE, dim))
+    vectors = np.random.default_rng([MODEL_SEED, 3, dim, magnification]).standard_normal((N_NUISANCE, dim))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -33,7 +33,7 @@ def h_directions(dim: int, magnification: int) -> np.ndarray:
 
     Tissue shows h along the first one, and the new tissue has its prototype there; the two signs need both.
     """
-    vectors = np.random.default_rng([WORLD_SEED, 4, dim, magnification]).standard_normal((2, dim))
+    vectors = np.random.default_rng([MODEL_SEED, 4, dim, magnification]).standard_normal((2, dim))
     first = vectors[0] / np.linalg.norm(vectors[0])
     second = vectors[1] - vectors[1] @ first * first
     return np.stack([first, second / np.linalg.norm(second)])
@@ -45,7 +45,7 @@ def slide_shift(patient: WorldPatient, slide: int, dim: int, magnification: int)
     return weights @ nuisance_directions(dim, magnification)
 
 
-def planted(
+def planted_amounts(
     patient: WorldPatient, slide: int, cells: np.ndarray, parent: np.ndarray, tissue: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Amount of each of the two `h_directions` in every 20x token, before multiplication by the world's length.
@@ -55,7 +55,7 @@ def planted(
         slide: Index of the slide within the patient.
         cells: (N, 2) row and column of the 20x tokens.
         parent: (N,) index of the 10x token that covers each; patches of rare tissue consist of whole 10x tokens.
-        tissue: (N,) tissue of each token, one of the constants of `dmml.simulate.slides.regions`.
+        tissue: (N,) tissue of each token, one of the constants of `dmml.simulate.slides.tissue_types`.
 
     Returns:
         (N, 2) amounts, and (N,) bool, True for tokens whose tissue has been replaced by the new tissue.
@@ -92,9 +92,9 @@ def _signs(n: int, agreeing: float, rng: np.random.Generator) -> np.ndarray:
     return np.stack([first, second], axis=1)[order]
 
 
-def _patch(places: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Choose the given share of the places, at least one, that lies nearest to a random one of them: (N,) bool."""
-    centre = places[rng.integers(len(places))]
-    distance = np.linalg.norm(places - centre, axis=1)
-    chosen = np.argsort(distance, kind="stable")[: max(1, round(share * len(places)))]
-    return np.isin(np.arange(len(places)), chosen)
+def _patch(positions: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose a given share of the positions, at least one, that lies nearest to a random one of them: (N,) bool."""
+    centre = positions[rng.integers(len(positions))]
+    distance = np.linalg.norm(positions - centre, axis=1)
+    nearest = np.argsort(distance, kind="stable")[: max(1, round(share * len(positions)))]
+    return np.isin(np.arange(len(positions)), nearest)

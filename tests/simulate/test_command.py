@@ -36,7 +36,7 @@ def study(tmp_path_factory):
     return out
 
 
-def test_tables_belong_together(study):
+def test_tables_name_the_same_patients_and_slides(study):
     for cohort, n in (("development", 6), ("held_out", 3)):
         clinical = pd.read_csv(study / cohort / "clinical.csv")
         truth = pd.read_csv(study / cohort / "truth.csv")
@@ -85,13 +85,13 @@ def test_a_complete_study_is_left_alone(study, capsys):
 def test_other_arguments_are_refused_unless_overwriting(study, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(study, out)
-    with pytest.raises(InputError, match=r"held_out = 3 \(asked: 2\).*--overwrite"):
+    with pytest.raises(InputError, match=r"held_out = 3 instead of 2.*--overwrite"):
         simulate(out, *SMALL, "--held-out", 2)
     simulate(out, *SMALL, "--held-out", 2, "--overwrite")
     assert len(pd.read_csv(out / "held_out" / "truth.csv")) == 2
 
 
-def test_a_killed_run_is_taken_up_again(study, tmp_path, monkeypatch):
+def test_a_killed_run_is_resumed(study, tmp_path, monkeypatch):
     out, written = tmp_path / "study", []
     write = FeatureStore.write
 
@@ -143,7 +143,7 @@ def test_impossible_numbers_are_refused_by_option(tmp_path, arguments, named):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_tifffile_the_extra_is_named(tmp_path, monkeypatch):
+def test_without_tifffile_the_message_names_the_extra(tmp_path, monkeypatch):
     import importlib.util
 
     find = importlib.util.find_spec
@@ -152,7 +152,7 @@ def test_without_tifffile_the_extra_is_named(tmp_path, monkeypatch):
         simulate(tmp_path / "out")
 
 
-def test_the_summary_counts_what_was_made():
+def test_the_summary_counts_patients_deaths_and_missing_rna():
     patients = simulation.draw_patients("development", 50, seed=0)
     line = simulation.summary(patients)
     assert line.startswith("50 patients, ")

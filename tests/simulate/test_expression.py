@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_predict
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.simulate.expression import draw_counts, gene_world, star_counts, tpm
+from dmml.simulate.expression import draw_counts, gene_model, star_counts, tpm
 from dmml.simulate.truth import FACTOR_NAMES, FACTORS, draw_patients
 
 HEADER = (
@@ -27,7 +27,7 @@ def study():
 
 
 def program_scores(standardised, subspace):
-    row = {symbol: k for k, symbol in enumerate(gene_world().symbols)}
+    row = {symbol: k for k, symbol in enumerate(gene_model().symbols)}
     programs = read_gene_sets(None)[subspace]
     return np.stack([standardised[:, [row[g] for g in genes]].mean(axis=1) for genes in programs.values()], axis=1)
 
@@ -45,20 +45,20 @@ def test_programs_carry_their_own_factors(study, subspace):
         assert 0.75 < cross_validated_r2(scores, factors[:, FACTOR_NAMES.index(name)]) < 0.96, name
 
 
-def test_programs_know_the_other_subspace_only_by_correlation(study):
+def test_programs_follow_the_other_subspace_only_by_correlation(study):
     factors, values = study
     scores = program_scores(values, "tumor")
     for name in FACTORS["tme"]:
         assert cross_validated_r2(scores, factors[:, FACTOR_NAMES.index(name)]) < 0.30, name
 
 
-def test_genes_are_the_shipped_ones_and_nuisance_genes_without_doubles():
-    world = gene_world()
+def test_genes_are_the_shipped_ones_and_nuisance_genes_without_duplicates():
+    genes = gene_model()
     programs = read_gene_sets(None)
     listed = set(genes_of(programs["tumor"])) | set(genes_of(programs["tme"]))
-    assert listed <= set(world.symbols)
-    assert len(world.symbols) == len(set(world.symbols)) == len(listed) + 1500
-    assert len({gene.split(".")[0] for gene in world.ensembl}) == len(world.ensembl)
+    assert listed <= set(genes.symbols)
+    assert len(genes.symbols) == len(set(genes.symbols)) == len(listed) + 1500
+    assert len({gene.split(".")[0] for gene in genes.ensembl}) == len(genes.ensembl)
 
 
 def test_star_counts_have_the_form_of_the_gdc():
@@ -83,9 +83,9 @@ def test_star_counts_have_the_form_of_the_gdc():
     assert table["tpm_unstranded"].sum() == pytest.approx(1e6, rel=1e-4)
 
 
-def test_tpm_by_a_slow_loop():
+def test_tpm_equals_that_of_a_slow_loop():
     counts = draw_counts(draw_patients("held_out", 1, seed=0)[0])
-    length = gene_world().length
+    length = gene_model().length
     total = sum(count / kb for count, kb in zip(counts, length, strict=True))
     slow = [1e6 * count / kb / total for count, kb in zip(counts, length, strict=True)]
     np.testing.assert_allclose(tpm(counts), slow)

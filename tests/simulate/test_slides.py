@@ -11,12 +11,12 @@ from PIL import Image
 from dmml.cohort.rna.expression import build_expression
 from dmml.cohort.rna.genes.gene_names import current_symbol
 from dmml.commands.simulate import add_arguments, run
-from dmml.simulate.expression import draw_counts, gene_world, tpm
+from dmml.simulate.expression import draw_counts, gene_model, tpm
 from dmml.simulate.slides import render, slide_file
-from dmml.simulate.slides.regions import LYMPHOID, NORMAL, STROMA, TUMOR
 from dmml.simulate.slides.render import render_factors
-from dmml.simulate.slides.stain import STAINS, develop
-from dmml.simulate.slides.tissue_map import draw_map
+from dmml.simulate.slides.stain import STAINS, stained_image
+from dmml.simulate.slides.tissue_map import draw_tissue_map
+from dmml.simulate.slides.tissue_types import LYMPHOID, NORMAL, STROMA, TUMOR
 from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients
 
 
@@ -37,20 +37,20 @@ def study(tmp_path_factory):
     return out
 
 
-def test_files_of_a_cohort(study):
+def test_a_cohort_has_slides_rna_and_truth(study):
     for cohort in SITES:
         clinical = pd.read_csv(study / cohort / "clinical.csv")
         assert {p.stem for p in (study / cohort / "slides").glob("*.tif")} == set(clinical["slide_id"])
         assert {p.stem for p in (study / cohort / "rna").glob("*.tsv")} <= set(clinical["patient_id"])
         assert {p.stem for p in (study / cohort / "truth").glob("*.png")} == set(clinical["slide_id"])
-        assert not list(study.rglob("*.part"))
+        assert not list(study.rglob(".*"))
 
 
-def test_the_files_of_rna_are_read_as_the_counts_that_were_drawn(study):
+def test_the_rna_files_hold_the_counts_that_were_drawn(study):
     """Through the reader that users' own STAR-counts go through."""
     expression = build_expression([study / "held_out" / "rna"])
     patient = draw_patients("held_out", 1, seed=0)[0]
-    drawn = pd.Series(tpm(draw_counts(patient)), index=[current_symbol(name) for name in gene_world().symbols])
+    drawn = pd.Series(tpm(draw_counts(patient)), index=[current_symbol(name) for name in gene_model().symbols])
     drawn = drawn.groupby(level=0).sum()  # two of the symbols are one gene by now
     assert expression.scale == "tpm"
     assert list(expression.table.index) == [patient.patient_id]
@@ -87,7 +87,7 @@ def test_labels_lie_on_the_tissue(study):
 
 
 @pytest.mark.slow
-def test_a_slide_that_is_there_is_not_rendered_again(study, tmp_path, monkeypatch):
+def test_an_existing_slide_is_not_rendered_again(study, tmp_path, monkeypatch):
     """Killed between two slides, the rerun renders only what is missing."""
     rendered = []
 
@@ -108,10 +108,10 @@ def test_a_slide_that_is_there_is_not_rendered_again(study, tmp_path, monkeypatc
         assert path.read_bytes() == (study / path.relative_to(tmp_path / "out")).read_bytes()
 
 
-def test_few_enough_tiles_hold_tissue():
+def test_slides_have_few_tissue_tiles():
     """At most 35 tiles of both magnifications, counted on the labels by the rule of the grid."""
     for seed in range(20):
-        labels = draw_map(factors(), np.random.default_rng(seed)).small
+        labels = draw_tissue_map(factors(), np.random.default_rng(seed)).coarse_labels
         tissue = np.repeat(np.repeat(labels > 0, 8, axis=0), 8, axis=1)
         fine = [
             (row, column)
@@ -141,7 +141,7 @@ def average_slide():
         ("proliferation", 2.0, "purple"),
     ],
 )
-def test_factors_are_seen(average_slide, factor, value, measure):
+def test_slides_show_the_factors(average_slide, factor, value, measure):
     """Against an average slide of the same tissue, what the factor stands for must be more."""
     amounts = []
     for picture, labels in (
@@ -168,16 +168,16 @@ def test_pleomorphism_spreads_the_size_of_nuclei():
     def spread(value):
         rng = np.random.default_rng(0)
         mask = np.ones((600, 600), dtype=bool)
-        ground = argparse.Namespace(epithelium=mask, gland=np.full(mask.shape, -200.0, dtype=np.float32))
+        stain_maps = argparse.Namespace(epithelium=mask, gland=np.full(mask.shape, -200.0, dtype=np.float32))
         shown = dict(zip(FACTOR_NAMES, factors(pleomorphism=value), strict=True))
-        resting, _ = cells._tumor_cells(ground, shown, rng)
+        resting, _ = cells._tumor_cells(stain_maps, shown, rng)
         return np.log(resting.radius).std(), np.median(resting.radius), np.median(resting.irregularity)
 
     low, high = spread(-1.5), spread(1.5)
     assert all(more > 1.2 * less for less, more in zip(low, high, strict=True))
 
 
-def test_light_follows_beer_and_lambert():
+def test_light_follows_the_beer_lambert_law():
     """Without blur, the logarithm of the light is linear in the amount of dye."""
     from dataclasses import replace
 
@@ -185,19 +185,19 @@ def test_light_follows_beer_and_lambert():
     empty = np.zeros((8, 8), dtype=np.float32)
 
     def density(amount):
-        picture = develop(empty + np.float32(amount), empty, empty, site, np.random.default_rng(0))
+        picture = stained_image(empty + np.float32(amount), empty, empty, site, np.random.default_rng(0))
         return -np.log(picture[4, 4] / np.array(site.white))
 
     np.testing.assert_allclose(density(1.2), 3 * density(0.4), rtol=1e-4)
     assert density(1.0)[0] > density(1.0)[2]
 
 
-def test_every_site_has_a_stain_and_held_out_ones_lie_apart():
+def test_every_site_has_a_stain_and_held_out_stains_differ():
     assert set(STAINS) == {site for sites in SITES.values() for site in sites}
 
     def colour(site):
         ones = np.full((4, 4), 0.6, dtype=np.float32)
-        return develop(ones, ones, 0 * ones, STAINS[site], np.random.default_rng(0))[2, 2]
+        return stained_image(ones, ones, 0 * ones, STAINS[site], np.random.default_rng(0))[2, 2]
 
     development = np.stack([colour(site) for site in SITES["development"]])
     radius = np.linalg.norm(development - development.mean(0), axis=1).mean()

@@ -6,11 +6,11 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_predict
 
-from dmml.simulate.tokens import draw_tokens, token_world
+from dmml.simulate.tokens import draw_tokens, token_model
 from dmml.simulate.truth import FACTOR_NAMES, draw_patients
 
 
-def test_tiles_are_nested_as_the_store_wants_them():
+def test_tiles_are_nested_as_the_store_requires():
     patient = draw_patients("development", 1, seed=0)[0]
     bags, labels = draw_tokens(patient, 0, dim=16, visibility=0.8)
     fine, coarse = bags[20], bags[10]
@@ -25,7 +25,7 @@ def test_tiles_are_nested_as_the_store_wants_them():
 
 def test_a_coarse_tile_is_the_mean_of_its_tissue():
     """With the noise averaged out over many slides, 10x features follow the share of tissue under the tile."""
-    world = token_world(32)
+    world = token_model(32)
     shares, projected = [], []
     direction = world.prototypes[10][1] - world.prototypes[10][2]
     for patient in draw_patients("development", 25, seed=0):
@@ -37,7 +37,7 @@ def test_a_coarse_tile_is_the_mean_of_its_tissue():
     assert np.corrcoef(shares, np.concatenate(projected))[0, 1] > 0.7
 
 
-def test_tumor_factors_are_written_in_tumor_tokens_alone():
+def test_only_tumor_tokens_show_the_tumor_factors():
     patients = draw_patients("development", 250, seed=1)
     factors = np.stack([patient.factors for patient in patients])
     means = {1: [], 2: []}
@@ -58,7 +58,7 @@ def test_tumor_factors_are_written_in_tumor_tokens_alone():
 
 
 @pytest.mark.parametrize("magnification", [10, 20])
-def test_a_mean_over_tokens_tells_every_factor_but_not_wholly(magnification):
+def test_the_mean_token_predicts_every_factor_but_not_perfectly(magnification):
     patients = draw_patients("development", 300, seed=2)
     pooled = np.stack([draw_tokens(p, 0, 64, 0.8)[0][magnification].features.astype(float).mean(0) for p in patients])
     factors = np.stack([patient.factors for patient in patients])
@@ -68,7 +68,7 @@ def test_a_mean_over_tokens_tells_every_factor_but_not_wholly(magnification):
 
 
 def test_directions_are_the_same_for_every_seed_and_differ_between_magnifications():
-    world = token_world(64)
-    assert token_world(64).digest() == world.digest() != token_world(32).digest()
+    world = token_model(64)
+    assert token_model(64).digest() == world.digest() != token_model(32).digest()
     cosine = np.sum(world.directions[10] * world.directions[20], axis=1) / 1.3**2
     assert np.abs(cosine).max() < 0.5

@@ -14,7 +14,7 @@ from dmml.simulate.truth import (
     SITES,
     draw_patients,
     log_hazard,
-    shown_factors,
+    visible_factors,
 )
 
 
@@ -39,7 +39,7 @@ def test_oracle_concordance_and_censoring_are_in_range(patients):
     assert days.max() <= 4000
 
 
-def test_cox_regression_gives_the_hazard_back(patients):
+def test_cox_regression_recovers_the_hazard(patients):
     import pandas as pd
 
     table = pd.DataFrame([patient.factors for patient in patients], columns=list(FACTOR_NAMES))
@@ -61,11 +61,11 @@ def test_both_groups_of_factors_are_needed(patients):
     assert min(tumor, tme) > 0.65
 
 
-def test_log_hazard_is_the_sum_by_hand():
+def test_log_hazard_equals_the_sum_by_hand():
     assert log_hazard(np.array([1.0, 0, 0, 2.0, 0, 0])) == pytest.approx(0.75 - 2 * 0.80 - 0.50 * 2.0)
 
 
-def test_a_patient_does_not_depend_on_how_many_others_there_are():
+def test_a_patient_does_not_depend_on_the_number_of_others():
     few, many = draw_patients("development", 3, seed=1), draw_patients("development", 9, seed=1)
     for one, other in zip(few, many, strict=False):
         np.testing.assert_array_equal(one.factors, other.factors)
@@ -92,10 +92,10 @@ def test_grades_and_missing_parts_have_the_stated_shares():
 
 
 @pytest.mark.parametrize("visibility", [0.5, 0.9])
-def test_what_a_slide_shows_correlates_with_the_factors_as_asked(patients, visibility):
-    shown = np.stack([shown_factors(patient, 0, visibility) for patient in patients])
+def test_what_a_slide_shows_correlates_with_the_factors_as_specified(patients, visibility):
+    shown = np.stack([visible_factors(patient, 0, visibility) for patient in patients])
     factors = np.stack([patient.factors for patient in patients])
     for k in range(len(FACTOR_NAMES)):
         assert np.corrcoef(shown[:, k], factors[:, k])[0, 1] == pytest.approx(visibility, abs=0.04)
-    second = np.stack([shown_factors(patient, 1, visibility) for patient in patients])
+    second = np.stack([visible_factors(patient, 1, visibility) for patient in patients])
     assert np.corrcoef(shown[:, 0], second[:, 0])[0, 1] == pytest.approx(visibility**2, abs=0.05)

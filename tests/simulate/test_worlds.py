@@ -14,8 +14,8 @@ from sklearn.model_selection import cross_val_predict
 from dmml.commands.simulate import add_arguments, run
 from dmml.errors import InputError
 from dmml.simulate.expression import draw_counts, tpm
-from dmml.simulate.slides.regions import LYMPHOID, STROMA, TUMOR
-from dmml.simulate.tokens import draw_tokens, token_world
+from dmml.simulate.slides.tissue_types import LYMPHOID, STROMA, TUMOR
+from dmml.simulate.tokens import draw_tokens, token_model
 from dmml.simulate.truth import FACTOR_NAMES, SITES, draw_patients, log_hazard
 from dmml.simulate.world_patients import UNEVEN_LAST_DAYS, draw_world, oracles
 from dmml.simulate.world_tokens import h_directions, nuisance_directions
@@ -41,12 +41,12 @@ def tissue_of(patient):
     return labels[row, column]
 
 
-def beside_shared(world, n, seed=0):
+def with_shared(world, n, seed=0):
     """Pairs of the same patient in a world and in `shared`."""
     return zip(draw_world(world, "development", n, seed), draw_world("shared", "development", n, seed), strict=True)
 
 
-def own_hazard(patient):
+def added_log_hazard(patient):
     """What the world adds to the log-hazard of the shared factors and of age."""
     plain = draw_patients(patient.cohort, patient.index + 1, patient.seed)[-1]
     return patient.risk - patient.world.shared_effect * plain.risk
@@ -56,7 +56,7 @@ def log_expression(patients):
     return np.log1p(np.stack([tpm(draw_counts(patient)) for patient in patients]))
 
 
-def read_by_ridge(x, target):
+def ridge_correlation(x, target):
     """Correlation of a target with what a cross-validated ridge regression reads of it."""
     x = (x - x.mean(0)) / (x.std(0) + 1e-9)
     return np.corrcoef(cross_val_predict(RidgeCV(np.logspace(0, 6, 13)), x, target, cv=5), target)[0, 1]
@@ -65,7 +65,7 @@ def read_by_ridge(x, target):
 # ---- the default simulation stays what it was ----------------------------------------------------------------------
 
 
-def test_without_a_world_the_simulation_is_the_one_of_before():
+def test_without_a_world_the_simulation_has_not_changed():
     """Digests of a state of the code that knew no worlds."""
     patients = [*draw_patients("development", 5, 3), *draw_patients("held_out", 5, 3)]
     counts = np.stack([draw_counts(patient) for patient in patients])
@@ -96,7 +96,7 @@ def test_a_patient_has_the_same_factors_in_every_world():
             assert patient.has_expression
 
 
-def test_the_own_factors_are_standard_normal_and_independent():
+def test_the_added_factors_are_standard_normal_and_independent():
     patients = draw_world("interaction", "development", 3000, seed=0)
     values = np.column_stack(
         [np.stack([p.factors for p in patients]), [p.h for p in patients], [p.g for p in patients]]
@@ -111,9 +111,9 @@ def test_the_own_factors_are_standard_normal_and_independent():
 @pytest.mark.parametrize(
     "world", ["tissue_only", "rare_tissue", "composition", "one_magnification", "token_interaction"]
 )
-def test_no_gene_knows_a_factor_of_the_tissue(world):
+def test_no_gene_shows_a_factor_of_the_tissue(world):
     """The counts are those of the world without it, to the last one."""
-    for patient, shared in beside_shared(world, 5):
+    for patient, shared in with_shared(world, 5):
         np.testing.assert_array_equal(draw_counts(patient), draw_counts(shared))
 
 
@@ -124,14 +124,14 @@ def test_no_gene_correlates_with_the_factor_of_the_tissue():
     values = values[:, values.std(0) > 0]
     correlation = (values - values.mean(0)).T @ (h - h.mean()) / (len(h) * values.std(0) * h.std())
     assert np.mean(np.abs(correlation) > 1.96 / np.sqrt(len(h))) < 0.10, "a twentieth by chance"
-    assert read_by_ridge(values, h) < 0.2
+    assert ridge_correlation(values, h) < 0.2
     means = np.stack([np.concatenate([tokens(p, m).mean(0) for m in (10, 20)]) for p in patients])
-    assert read_by_ridge(means, h) > 0.95
+    assert ridge_correlation(means, h) > 0.95
 
 
 def test_every_token_shows_the_factor_of_the_tissue():
-    for patient, shared in beside_shared("tissue_only", 4):
-        assert own_hazard(patient) == pytest.approx(1.3 * patient.h)
+    for patient, shared in with_shared("tissue_only", 4):
+        assert added_log_hazard(patient) == pytest.approx(1.3 * patient.h)
         for m in (10, 20):
             moved = tokens(patient, m) - tokens(shared, m)
             np.testing.assert_allclose(moved, np.tile(patient.h * h_directions(DIM, m)[0], (len(moved), 1)), atol=0.02)
@@ -139,7 +139,7 @@ def test_every_token_shows_the_factor_of_the_tissue():
 
 def test_one_patch_of_a_twentieth_shows_the_rare_factor():
     shares = []
-    for patient, shared in beside_shared("rare_tissue", 30):
+    for patient, shared in with_shared("rare_tissue", 30):
         moved = {m: tokens(patient, m) - tokens(shared, m) for m in (10, 20)}
         shows = {m: np.abs(moved[m]).max(1) > 0.02 for m in (10, 20)}
         for m in (10, 20):
@@ -154,7 +154,7 @@ def test_one_patch_of_a_twentieth_shows_the_rare_factor():
 
 def test_the_amount_of_a_new_tissue_follows_the_factor():
     h, share = [], []
-    for patient, shared in beside_shared("composition", 60):
+    for patient, shared in with_shared("composition", 60):
         moved = np.abs(tokens(patient, 20) - tokens(shared, 20)).max(1) > 0.05
         h.append(patient.h)
         share.append(moved.mean())
@@ -166,7 +166,7 @@ def test_the_amount_of_a_new_tissue_follows_the_factor():
 
 
 def test_one_magnification_shows_the_factor_and_the_other_does_not():
-    for patient, shared in beside_shared("one_magnification", 4):
+    for patient, shared in with_shared("one_magnification", 4):
         np.testing.assert_array_equal(tokens(patient, 10), tokens(shared, 10))
         moved = (tokens(patient, 20) - tokens(shared, 20)) @ h_directions(DIM, 20)[0]
         np.testing.assert_allclose(moved, patient.h, atol=0.02)
@@ -174,11 +174,11 @@ def test_one_magnification_shows_the_factor_and_the_other_does_not():
 
 @pytest.mark.slow
 def test_genes_alone_show_the_factor_of_the_rna():
-    for patient, shared in beside_shared("rna_only", 4):
-        assert own_hazard(patient) == pytest.approx(1.3 * patient.g)
+    for patient, shared in with_shared("rna_only", 4):
+        assert added_log_hazard(patient) == pytest.approx(1.3 * patient.g)
         np.testing.assert_array_equal(tokens(patient, 20), tokens(shared, 20))
     patients = draw_world("rna_only", "development", 200, seed=1)
-    assert read_by_ridge(log_expression(patients), np.array([patient.g for patient in patients])) > 0.85
+    assert ridge_correlation(log_expression(patients), np.array([patient.g for patient in patients])) > 0.85
 
 
 def test_an_interaction_has_no_effect_of_one_factor_alone():
@@ -193,7 +193,7 @@ def test_an_interaction_has_no_effect_of_one_factor_alone():
     assert fitted[["h", "g"]].abs().max() < 0.12
 
 
-def test_opposed_subspaces_pull_one_direction_both_ways():
+def test_opposed_subspaces_have_opposite_effects_along_one_direction():
     patients = draw_world("opposed", "development", 2000, seed=0)
     tumor, microenvironment = np.array([patient.opposed for patient in patients]).T
     assert np.corrcoef(tumor, microenvironment)[0, 1] == pytest.approx(0.8, abs=0.03)
@@ -202,7 +202,7 @@ def test_opposed_subspaces_pull_one_direction_both_ways():
     fitted = CoxPHFitter().fit(table, "days", "event").params_
     assert fitted["tumor"] > 0.8
     assert fitted["microenvironment"] < -0.8
-    for patient, shared in beside_shared("opposed", 6):
+    for patient, shared in with_shared("opposed", 6):
         shows = (tokens(patient, 20) - tokens(shared, 20)) @ h_directions(DIM, 20)[0] / patient.world.length[20]
         tissue = tissue_of(patient)
         expected = np.select(
@@ -211,9 +211,9 @@ def test_opposed_subspaces_pull_one_direction_both_ways():
         np.testing.assert_allclose(shows, expected, atol=0.02)
 
 
-def test_two_signs_of_every_token_agree_as_often_as_the_factor_says():
+def test_two_signs_of_every_token_agree_as_often_as_the_factor_determines():
     h, agreement, means = [], [], []
-    for patient, shared in beside_shared("token_interaction", 40):
+    for patient, shared in with_shared("token_interaction", 40):
         signs = (tokens(patient, 10) - tokens(shared, 10)) @ h_directions(DIM, 10).T / 2
         np.testing.assert_allclose(np.abs(signs), 1, atol=0.02)
         h.append(patient.h)
@@ -225,9 +225,9 @@ def test_two_signs_of_every_token_agree_as_often_as_the_factor_says():
 
 def test_sites_shift_tokens_and_genes_and_are_followed_unevenly():
     patients = draw_world("site_shift", "development", 600, seed=0)
-    for patient, shared in beside_shared("site_shift", 6):
+    for patient, shared in with_shared("site_shift", 6):
         moved = tokens(patient, 20) - tokens(shared, 20)
-        expected = 3 * token_world(DIM).sites[patient.site]
+        expected = 3 * token_model(DIM).sites[patient.site]
         np.testing.assert_allclose(moved, np.tile(expected, (len(moved), 1)), atol=0.02)
         assert (draw_counts(patient) != draw_counts(shared)).any()
     for site in SITES["development"]:
@@ -301,12 +301,12 @@ def test_slides_differ_in_twenty_meaningless_directions():
 
 
 @pytest.mark.parametrize(
-    ("world", "own"), [("shared", []), ("tissue_only", ["h"]), ("rna_only", ["g"]), ("opposed", ["h", "g"])]
+    ("world", "added"), [("shared", []), ("tissue_only", ["h"]), ("rna_only", ["g"]), ("opposed", ["h", "g"])]
 )
-def test_truth_holds_factors_risk_and_oracles(tmp_path, world, own):
+def test_truth_holds_factors_risk_and_oracles(tmp_path, world, added):
     simulate(tmp_path / "out", "--patients", 5, "--held-out", 2, "--dim", 16, "--features-only", "--world", world)
     truth = pd.read_csv(tmp_path / "out" / "development" / "truth.csv")
-    columns = ["patient_id", *FACTOR_NAMES, "risk", *own, "oracle_rna", "oracle_slide", "oracle_both"]
+    columns = ["patient_id", *FACTOR_NAMES, "risk", *added, "oracle_rna", "oracle_slide", "oracle_both"]
     assert list(truth.columns) == columns
     patients = draw_world(world, "development", 5, 0)
     np.testing.assert_allclose(truth["risk"], [patient.risk for patient in patients], atol=1e-6)
@@ -315,7 +315,7 @@ def test_truth_holds_factors_risk_and_oracles(tmp_path, world, own):
     assert len(pd.read_parquet(tmp_path / "out" / "development" / "expression.parquet")) == 5, "all have RNA"
 
 
-def test_a_world_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
+def test_an_unknown_world_is_refused_with_the_names_of_those_that_exist(tmp_path):
     with pytest.raises(InputError, match=r"--world: there is no world 'tissue'; one of shared, tissue_only, .*, null$"):
         simulate(tmp_path / "out", "--features-only", "--world", "tissue")
     assert not (tmp_path / "out").exists()
@@ -327,10 +327,10 @@ def test_worlds_need_features_only(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_another_world_is_left_alone(tmp_path):
+def test_a_folder_of_another_world_is_not_overwritten(tmp_path):
     small = ("--patients", 2, "--held-out", 1, "--dim", 8, "--features-only")
     simulate(tmp_path / "out", *small, "--world", "null")
-    with pytest.raises(InputError, match=r"world = null \(asked: shared\)"):
+    with pytest.raises(InputError, match=r"world = null instead of shared"):
         simulate(tmp_path / "out", *small, "--world", "shared")
-    with pytest.raises(InputError, match=r"world = null \(asked: None\)"):
+    with pytest.raises(InputError, match=r"world = null instead of None"):
         simulate(tmp_path / "out", *small)

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch import Trainer
 
 from dmml.data.module import MultimodalDataModule
-from dmml.simulate.plan import Plan
+from dmml.simulate.settings import SimulationSettings
 from dmml.simulate.simulation import simulate
 
 DIM = 16
@@ -21,7 +21,7 @@ def simulated(factory: pytest.TempPathFactory) -> Path:
     """Folder with `development` (30 patients) and `held_out` (8), token features of width 16, and small gene sets."""
     out = factory.getbasetemp() / "simulated"
     if not (out / "sets").is_dir():
-        simulate(Plan(out=out, patients=30, held_out=8, features_only=True, dim=DIM))
+        simulate(SimulationSettings(out=out, patients=30, held_out=8, features_only=True, dim=DIM))
         import dmml.cohort.gene_sets.gene_sets as shipped
 
         (out / "sets").mkdir()

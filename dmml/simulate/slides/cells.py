@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmml.simulate.slides.ground import Ground
-from dmml.simulate.slides.nuclei import Nuclei, lay, scatter
+from dmml.simulate.slides.nuclei import Nuclei, draw_nuclei, jittered_lattice
+from dmml.simulate.slides.stain_maps import StainMaps
 from dmml.simulate.slides.tissue_map import CELL, UM_PER_PIXEL
 from dmml.simulate.truth import FACTOR_NAMES
 
@@ -21,19 +21,19 @@ MITOSES = 0.018
 """Share of tumor nuclei in mitosis where proliferation is 0."""
 
 
-def lay_cells(ground: Ground, shown: np.ndarray, rng: np.random.Generator) -> None:
+def draw_cells(stain_maps: StainMaps, visible: np.ndarray, rng: np.random.Generator) -> None:
     """Draw all nuclei except those of vessels onto the stain maps, in place; small dark nuclei come last, on top."""
-    factor = dict(zip(FACTOR_NAMES, shown, strict=True))
+    factor = dict(zip(FACTOR_NAMES, visible, strict=True))
     for nuclei in (
-        _fibroblasts(ground, factor, rng),
-        _tubule_cells(ground, rng),
-        *_tumor_cells(ground, factor, rng),
-        _lymphocytes(ground, factor, rng),
+        _fibroblasts(stain_maps, factor, rng),
+        _tubule_cells(stain_maps, rng),
+        *_tumor_cells(stain_maps, factor, rng),
+        _lymphocytes(stain_maps, factor, rng),
     ):
-        lay(ground.hematoxylin, ground.eosin, nuclei, rng)
+        draw_nuclei(stain_maps.hematoxylin, stain_maps.eosin, nuclei, rng)
 
 
-def population(
+def draw_population(
     position: np.ndarray,
     rng: np.random.Generator,
     radius_um: float,
@@ -74,26 +74,26 @@ def population(
     )
 
 
-def _within(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _points_inside(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Keep the points that lie in the mask."""
     return points[mask[points[:, 0].astype(int), points[:, 1].astype(int)]]
 
 
-def _sprinkle(mask: np.ndarray, per_mm2: float, rng: np.random.Generator) -> np.ndarray:
+def _poisson_points(mask: np.ndarray, per_mm2: float, rng: np.random.Generator) -> np.ndarray:
     """Draw independent points (a Poisson process) in a mask at a mean density per mm²."""
     area = mask.size * (UM_PER_PIXEL / 1000) ** 2
     points = rng.random((rng.poisson(per_mm2 * area), 2)) * (np.array(mask.shape) - 1)
-    return _within(mask, points)
+    return _points_inside(mask, points)
 
 
-def _tumor_cells(ground: Ground, factor: dict[str, float], rng: np.random.Generator) -> tuple[Nuclei, Nuclei]:
+def _tumor_cells(stain_maps: StainMaps, factor: dict[str, float], rng: np.random.Generator) -> tuple[Nuclei, Nuclei]:
     """Draw resting tumor nuclei, and mitoses: dark ragged plates, single or in pairs."""
     proliferation, pleomorphism = factor["proliferation"], factor["pleomorphism"]
     spacing = TUMOR_SPACING / UM_PER_PIXEL * np.exp(-0.15 * proliferation + 0.03 * pleomorphism)
-    points, angle = _around_lumens(ground.epithelium, ground.gland, spacing, rng)
+    points, angle = _around_lumens(stain_maps.epithelium, stain_maps.gland, spacing, rng)
     divides = rng.random(len(points)) < min(0.12, MITOSES * np.exp(0.9 * proliferation))
     wild = np.exp(0.55 * np.clip(pleomorphism, -2.2, 2.2))
-    resting = population(
+    resting = draw_population(
         points[~divides],
         rng,
         radius_um=3.75 * np.exp(0.10 * pleomorphism),
@@ -110,7 +110,7 @@ def _tumor_cells(ground: Ground, factor: dict[str, float], rng: np.random.Genera
     angle = rng.uniform(0, np.pi, len(plates))
     apart = np.where(rng.random(len(plates)) < 0.4, 5.0, 0.0)[:, None]  # anaphase: two plates
     across = np.stack([np.cos(angle), -np.sin(angle)], axis=1)
-    mitoses = population(
+    mitoses = draw_population(
         np.concatenate([plates + apart * across, plates - apart * across]),
         rng,
         radius_um=2.3,
@@ -124,9 +124,9 @@ def _tumor_cells(ground: Ground, factor: dict[str, float], rng: np.random.Genera
     return resting, mitoses
 
 
-def _tubule_cells(ground: Ground, rng: np.random.Generator) -> Nuclei:
-    points, angle = _around_lumens(ground.tubule, ground.tubule_lumen, TUBULE_SPACING / UM_PER_PIXEL, rng)
-    return population(points, rng, 2.9, 0.06, (1.0, 1.2), 0.02, density=0.95, coarseness=0.35, angle=angle)
+def _tubule_cells(stain_maps: StainMaps, rng: np.random.Generator) -> Nuclei:
+    points, angle = _around_lumens(stain_maps.tubule, stain_maps.tubule_lumen, TUBULE_SPACING / UM_PER_PIXEL, rng)
+    return draw_population(points, rng, 2.9, 0.06, (1.0, 1.2), 0.02, density=0.95, coarseness=0.35, angle=angle)
 
 
 def _around_lumens(
@@ -137,8 +137,10 @@ def _around_lumens(
     Returns:
         (n, 2) positions, and (n,) angles: perpendicular to the row in a row, random elsewhere.
     """
-    row = _within(mask & (lumen > -20) & (lumen < -9), scatter(mask.shape, 0.68 * spacing, rng, jitter=0.2))
-    loose = _within(mask & (lumen <= -23), scatter(mask.shape, spacing, rng))
+    row = _points_inside(
+        mask & (lumen > -20) & (lumen < -9), jittered_lattice(mask.shape, 0.68 * spacing, rng, jitter=0.2)
+    )
+    loose = _points_inside(mask & (lumen <= -23), jittered_lattice(mask.shape, spacing, rng))
     points = np.concatenate([row, loose])
     y, x = np.clip(points.astype(int), 3, np.array(mask.shape) - 4).T
     outwards = np.arctan2(lumen[y + 3, x] - lumen[y - 3, x], lumen[y, x + 3] - lumen[y, x - 3])
@@ -148,20 +150,24 @@ def _around_lumens(
     )
 
 
-def _fibroblasts(ground: Ground, factor: dict[str, float], rng: np.random.Generator) -> Nuclei:
-    points = _sprinkle(ground.stroma, FIBROBLASTS * np.exp(0.15 * factor["fibrosis"]), rng)
-    along = ground.fibre_angle[points[:, 0].astype(int) // CELL, points[:, 1].astype(int) // CELL]
+def _fibroblasts(stain_maps: StainMaps, factor: dict[str, float], rng: np.random.Generator) -> Nuclei:
+    points = _poisson_points(stain_maps.stroma, FIBROBLASTS * np.exp(0.15 * factor["fibrosis"]), rng)
+    along = stain_maps.fibre_angle[points[:, 0].astype(int) // CELL, points[:, 1].astype(int) // CELL]
     angle = along + rng.normal(0.0, 0.35 * np.exp(-0.25 * factor["fibrosis"]), len(points))
-    return population(points, rng, 2.7, 0.15, (2.4, 5.0), 0.05, density=1.0, coarseness=0.3, angle=angle)
+    return draw_population(points, rng, 2.7, 0.15, (2.4, 5.0), 0.05, density=1.0, coarseness=0.3, angle=angle)
 
 
-def _lymphocytes(ground: Ground, factor: dict[str, float], rng: np.random.Generator) -> Nuclei:
+def _lymphocytes(stain_maps: StainMaps, factor: dict[str, float], rng: np.random.Generator) -> Nuclei:
     more = np.exp(0.85 * np.clip(factor["lymphocytes"], -2.5, 2.2))
     points = np.concatenate(
         [
-            _within(ground.lymphoid, scatter(ground.lymphoid.shape, LYMPHOID_SPACING / UM_PER_PIXEL, rng)),
-            _sprinkle(ground.stroma, LYMPHOCYTES_IN_STROMA * more, rng),
-            _sprinkle(ground.epithelium, LYMPHOCYTES_IN_TUMOR * more, rng),
+            _points_inside(
+                stain_maps.lymphoid, jittered_lattice(stain_maps.lymphoid.shape, LYMPHOID_SPACING / UM_PER_PIXEL, rng)
+            ),
+            _poisson_points(stain_maps.stroma, LYMPHOCYTES_IN_STROMA * more, rng),
+            _poisson_points(stain_maps.epithelium, LYMPHOCYTES_IN_TUMOR * more, rng),
         ]
     )
-    return population(points, rng, 2.75, 0.09, (1.0, 1.18), 0.02, density=1.75, density_spread=0.10, coarseness=0.35)
+    return draw_population(
+        points, rng, 2.75, 0.09, (1.0, 1.18), 0.02, density=1.75, density_spread=0.10, coarseness=0.35
+    )

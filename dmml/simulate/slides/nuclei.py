@@ -1,4 +1,4 @@
-"""Nuclei and red cells, rendered in batches as small stamps with soft edges and then drawn onto the stain maps."""
+"""Nuclei and red cells, rendered in batches as small render_stamps with soft edges and then drawn onto the stain maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dmml.simulate.slides.texture import SIDE, grain
+from dmml.simulate.slides.texture import SIDE, smooth_noise
 
 
 @dataclass
@@ -33,12 +33,12 @@ class Nuclei:
     def __len__(self) -> int:
         return len(self.position)
 
-    def __getitem__(self, chosen: np.ndarray) -> Nuclei:
-        return Nuclei(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+    def __getitem__(self, index: np.ndarray) -> Nuclei:
+        return Nuclei(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
-def stamps(nuclei: Nuclei, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Render nuclei as square stamps of S × S pixels.
+def render_stamps(nuclei: Nuclei, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Render nuclei as square render_stamps of S × S pixels.
 
     Returns:
         Top left corners (n, 2) int, opacities (n, S, S) in [0, 1] and hematoxylin (n, S, S).
@@ -48,40 +48,46 @@ def stamps(nuclei: Nuclei, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     side = 2 * int(np.ceil(reach)) + 1
     corner = np.floor(nuclei.position).astype(int) - side // 2
     axis = np.arange(side, dtype=np.float32)
-    column = lambda values: np.asarray(values, dtype=np.float32)[:, None, None]  # noqa: E731
-    y = axis[None, :, None] - column(nuclei.position[:, 0] - corner[:, 0])
-    x = axis[None, None, :] - column(nuclei.position[:, 1] - corner[:, 1])
-    cos, sin = column(np.cos(nuclei.angle)), column(np.sin(nuclei.angle))
-    stretch = column(np.sqrt(nuclei.elongation))
-    u = (cos * x + sin * y) / (column(nuclei.radius) * stretch)
-    v = (cos * y - sin * x) / (column(nuclei.radius) / stretch)
+    y = axis[None, :, None] - _per_nucleus(nuclei.position[:, 0] - corner[:, 0])
+    x = axis[None, None, :] - _per_nucleus(nuclei.position[:, 1] - corner[:, 1])
+    cos, sin = _per_nucleus(np.cos(nuclei.angle)), _per_nucleus(np.sin(nuclei.angle))
+    stretch = _per_nucleus(np.sqrt(nuclei.elongation))
+    u = (cos * x + sin * y) / (_per_nucleus(nuclei.radius) * stretch)
+    v = (cos * y - sin * x) / (_per_nucleus(nuclei.radius) / stretch)
     squared = u * u + v * v + 1e-6
     distance = np.sqrt(squared)
     # Second and third harmonics of the outline, as polynomials of the direction; this avoids an arctangent per pixel.
     bend = rng.normal(0.0, 1.0, (4, n)).astype(np.float32) * np.asarray(nuclei.irregularity, dtype=np.float32)
     du, dv = u / distance, v / distance
-    outline = 1 + column(bend[0]) * (du * du - dv * dv) + column(bend[1]) * du * dv
-    outline += column(bend[2]) * (du**3 - 3 * du * dv * dv) + column(bend[3]) * (dv**3 - 3 * dv * du * du)
+    outline = 1 + _per_nucleus(bend[0]) * (du * du - dv * dv) + _per_nucleus(bend[1]) * du * dv
+    outline += _per_nucleus(bend[2]) * (du**3 - 3 * du * dv * dv) + _per_nucleus(bend[3]) * (dv**3 - 3 * dv * du * du)
     relative = distance / np.maximum(outline, 0.35)
-    opacity = np.clip((1 - relative) * column(nuclei.radius) * 0.8 + 0.5, 0.0, 1.0)
+    opacity = np.clip((1 - relative) * _per_nucleus(nuclei.radius) * 0.8 + 0.5, 0.0, 1.0)
     rim = np.clip((relative - 0.62) * 3.0, 0.0, 1.0)
     chromatin = _crops(side, n, rng)
-    contrast = column(nuclei.coarseness)
+    contrast = _per_nucleus(nuclei.coarseness)
     hematoxylin = 0.84 + contrast * (0.42 * rim + 0.34 * chromatin - 0.10)
     spot = rng.uniform(-0.35, 0.35, (2, n))
-    hematoxylin += column(nuclei.nucleoli) * np.exp(-((u - column(spot[0])) ** 2 + (v - column(spot[1])) ** 2) / 0.05)
-    return corner, opacity, column(nuclei.density) * np.clip(hematoxylin, 0.2, 2.0)
+    hematoxylin += _per_nucleus(nuclei.nucleoli) * np.exp(
+        -((u - _per_nucleus(spot[0])) ** 2 + (v - _per_nucleus(spot[1])) ** 2) / 0.05
+    )
+    return corner, opacity, _per_nucleus(nuclei.density) * np.clip(hematoxylin, 0.2, 2.0)
+
+
+def _per_nucleus(values: np.ndarray) -> np.ndarray:
+    """Shape (n,) values as (n, 1, 1) float32, one for each stamp."""
+    return np.asarray(values, dtype=np.float32)[:, None, None]
 
 
 def _crops(side: int, n: int, rng: np.random.Generator) -> np.ndarray:
     """Cut n random pieces of noise: (n, side, side)."""
-    texture = np.pad(grain(1.3), ((0, side), (0, side)), mode="wrap")
+    texture = np.pad(smooth_noise(1.3), ((0, side), (0, side)), mode="wrap")
     windows = np.lib.stride_tricks.sliding_window_view(texture, (side, side))
     offset = rng.integers(0, SIDE, (2, n))
     return windows[offset[0], offset[1]]
 
 
-def lay(
+def draw_nuclei(
     hematoxylin: np.ndarray, eosin: np.ndarray, nuclei: Nuclei, rng: np.random.Generator, clears: float = 0.55
 ) -> None:
     """Draw nuclei onto the stain maps, in place; nuclei whose stamp would cross the border of the map are left out.
@@ -93,9 +99,9 @@ def lay(
         rng: Random number generator.
         clears: Share of the eosin that a nucleus displaces.
     """
-    for start in range(0, len(nuclei), 1500):  # in batches, to bound the memory of the stamps
+    for start in range(0, len(nuclei), 1500):  # in batches, to bound the memory of the render_stamps
         part = nuclei[np.arange(start, min(start + 1500, len(nuclei)))]
-        corner, opacity, stain = stamps(part, rng)
+        corner, opacity, stain = render_stamps(part, rng)
         side = opacity.shape[1]
         inside = (corner >= 0).all(axis=1) & (corner + side <= hematoxylin.shape).all(axis=1)
         fade = 1 - clears * opacity
@@ -106,7 +112,9 @@ def lay(
             eosin[y : y + side, x : x + side] *= fade[k]
 
 
-def scatter(shape: tuple[int, int], spacing: float, rng: np.random.Generator, jitter: float = 0.36) -> np.ndarray:
+def jittered_lattice(
+    shape: tuple[int, int], spacing: float, rng: np.random.Generator, jitter: float = 0.36
+) -> np.ndarray:
     """Draw the points of a jittered hexagonal lattice, (n, 2); few are much closer to each other than `spacing`."""
     rows = np.arange(0, shape[0], spacing * np.sqrt(0.75))
     columns = np.arange(0, shape[1], spacing)

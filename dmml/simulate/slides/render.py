@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmml.simulate.slides.artefacts import damage, mark, record
-from dmml.simulate.slides.cells import lay_cells
-from dmml.simulate.slides.ground import lay_ground
-from dmml.simulate.slides.stain import STAINS, develop
-from dmml.simulate.slides.tissue_map import SLIDE, draw_map
-from dmml.simulate.slides.vessels import lay_vessels
-from dmml.simulate.truth import FACTOR_NAMES, Patient, shown_factors
+from dmml.simulate.slides.artefacts import draw_pen_stroke, fold_or_tear, scan
+from dmml.simulate.slides.cells import draw_cells
+from dmml.simulate.slides.stain import STAINS, stained_image
+from dmml.simulate.slides.stain_maps import paint_tissue
+from dmml.simulate.slides.tissue_map import SLIDE, draw_tissue_map
+from dmml.simulate.slides.vessels import draw_vessels
+from dmml.simulate.truth import FACTOR_NAMES, Patient, visible_factors
 
 
 def render_slide(patient: Patient, slide: int, visibility: float) -> tuple[np.ndarray, np.ndarray]:
@@ -22,34 +22,36 @@ def render_slide(patient: Patient, slide: int, visibility: float) -> tuple[np.nd
         visibility: Correlation between each factor and what the slide shows of it, in (0, 1].
 
     Returns:
-        (rows, columns, 3) uint8 picture, and (rows / 8, columns / 8) uint8 tissue labels.
+        (rows, columns, 3) uint8 image, and (rows / 8, columns / 8) uint8 tissue labels.
     """
-    shown = shown_factors(patient, slide, visibility)
-    return render_factors(shown, patient.site, patient.generator(f"pixels{slide}"))
+    visible = visible_factors(patient, slide, visibility)
+    return render_factors(visible, patient.site, patient.generator(f"pixels{slide}"))
 
 
-def render_factors(shown: np.ndarray, site: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def render_factors(visible: np.ndarray, site: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Render a slide that shows the given factors, with the stain and scanner of a site.
 
     Args:
-        shown: (6,) factor values in standard deviations, in the order of `FACTOR_NAMES`.
+        visible: (6,) factor values in standard deviations, in the order of `FACTOR_NAMES`.
         site: Key of `STAINS`.
         rng: Random number generator.
 
     Returns:
         The same as `render_slide`.
     """
-    shown = np.clip(shown, -2.6, 2.6)
-    tissue = draw_map(shown, rng)
-    ground = lay_ground(tissue, shown, rng)
-    lay_vessels(ground, float(shown[FACTOR_NAMES.index("vessels")]), rng)
-    lay_cells(ground, shown, rng)
-    damage(ground, rng)
+    visible = np.clip(visible, -2.6, 2.6)
+    tissue = draw_tissue_map(visible, rng)
+    stain_maps = paint_tissue(tissue, visible, rng)
+    draw_vessels(stain_maps, float(visible[FACTOR_NAMES.index("vessels")]), rng)
+    draw_cells(stain_maps, visible, rng)
+    fold_or_tear(stain_maps, rng)
     stain = STAINS[site]
-    picture = np.empty((SLIDE, SLIDE, 3), dtype=np.float32)
-    picture[:] = stain.white
+    image = np.empty((SLIDE, SLIDE, 3), dtype=np.float32)
+    image[:] = stain.white
     top, left = tissue.origin
     rows, columns = tissue.labels.shape
-    picture[top : top + rows, left : left + columns] = develop(ground.hematoxylin, ground.eosin, ground.red, stain, rng)
-    mark(picture, rng)
-    return record(picture, rng), tissue.small
+    image[top : top + rows, left : left + columns] = stained_image(
+        stain_maps.hematoxylin, stain_maps.eosin, stain_maps.red, stain, rng
+    )
+    draw_pen_stroke(image, rng)
+    return scan(image, rng), tissue.coarse_labels

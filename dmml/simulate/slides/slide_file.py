@@ -11,7 +11,8 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from dmml.simulate.slides.label_picture import write_label_key, write_labels
+from dmml.atomic_files import atomic_write
+from dmml.simulate.slides.label_image import write_label_key, write_labels
 from dmml.simulate.slides.render import render_slide
 from dmml.simulate.slides.tissue_map import CELL, UM_PER_PIXEL
 from dmml.simulate.truth import Patient
@@ -30,45 +31,53 @@ def write_slides(folder: Path, patients: list[Patient], visibility: float) -> No
         visibility: Correlation between each factor and what a slide shows of it, in (0, 1].
     """
     (folder / "slides").mkdir(parents=True, exist_ok=True)
-    wanted = [(folder, patient, k, visibility) for patient in patients for k in range(len(patient.slides))]
-    missing = [job for job in wanted if not _path(folder, job[1], job[2]).is_file()]
-    bar = {"desc": f"{folder.name}: slides", "unit": "slide", "disable": None, "leave": False}
-    bar |= {"total": len(wanted), "initial": len(wanted) - len(missing)}
+    slides = [(patient, k) for patient in patients for k in range(len(patient.slides))]
+    missing = [(patient, k) for patient, k in slides if not _path(folder, patient, k).is_file()]
+    progress = tqdm(
+        desc=f"{folder.name}: slides",
+        total=len(slides),
+        initial=len(slides) - len(missing),
+        unit="slide",
+        disable=None,
+        leave=False,
+    )
     workers = min(os.cpu_count() or 1, len(missing) // 4)
-    if workers > 1:  # slides have separate generators, so the order of the work does not matter
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_write_slide, *job) for job in missing]
-            for job in tqdm(as_completed(jobs), **bar):
-                job.result()
-    else:
-        for job in tqdm(missing, **bar):
-            _write_slide(*job)
+    with progress:
+        if workers > 1:  # slides have separate generators, so the order of the work does not matter
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                jobs = [pool.submit(_write_slide, folder, patient, k, visibility) for patient, k in missing]
+                for job in as_completed(jobs):
+                    job.result()
+                    progress.update()
+        else:
+            for patient, k in missing:
+                _write_slide(folder, patient, k, visibility)
+                progress.update()
     write_label_key(folder / "truth" / "labels.json", CELL * UM_PER_PIXEL)
 
 
 def _write_slide(folder: Path, patient: Patient, k: int, visibility: float) -> None:
-    picture, labels = render_slide(patient, k, visibility)
+    image, labels = render_slide(patient, k, visibility)
     write_labels(folder / "truth" / f"{patient.slides[k]}.png", labels)
-    write_pyramid(_path(folder, patient, k), picture)
+    write_pyramid(_path(folder, patient, k), image)
 
 
 def _path(folder: Path, patient: Patient, k: int) -> Path:
     return folder / "slides" / f"{patient.slides[k]}.tif"
 
 
-def write_pyramid(path: Path, picture: np.ndarray) -> None:
-    """Write a picture as a pyramid, atomically: the file exists in full or not at all.
+def write_pyramid(path: Path, image: np.ndarray) -> None:
+    """Write an image as a pyramid. The file exists in full or not at all.
 
     Args:
         path: Path of the TIFF.
-        picture: (rows, columns, 3) uint8 at 0.5 µm per pixel.
+        image: (rows, columns, 3) uint8 at 0.5 µm per pixel.
     """
-    part = path.with_name(f".{path.name}.part")
-    with tifffile.TiffWriter(part) as tiff:
+    with atomic_write(path) as partial, tifffile.TiffWriter(partial) as tiff:
         for level in range(LEVELS):
             per_cm = 1e4 / (UM_PER_PIXEL * 2**level)
             tiff.write(
-                picture,
+                image,
                 photometric="rgb",
                 tile=(TILE, TILE),
                 compression="jpeg",
@@ -79,12 +88,11 @@ def write_pyramid(path: Path, picture: np.ndarray) -> None:
                 metadata=None,
                 software=False,
             )
-            picture = _halve(picture)
-    os.replace(part, path)
+            image = _halve(image)
 
 
-def _halve(picture: np.ndarray) -> np.ndarray:
+def _halve(image: np.ndarray) -> np.ndarray:
     """Halve the resolution by averaging blocks of 2 × 2 pixels."""
-    rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
-    blocks = picture[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
+    rows, columns = image.shape[0] // 2, image.shape[1] // 2
+    blocks = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
     return (blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5).astype(np.uint8)

@@ -60,7 +60,7 @@ STAINS = {
 """The development sites look similar; the held-out sites (Hazel, Juniper, Larch) lie outside their range."""
 
 
-def develop(
+def stained_image(
     hematoxylin: np.ndarray, eosin: np.ndarray, red: np.ndarray, site: Site, rng: np.random.Generator
 ) -> np.ndarray:
     """Compute the transmitted light that a site's scanner records: I = white · exp(−gamma · Σ density · dye), blurred.
@@ -76,11 +76,11 @@ def develop(
         (rows, columns, 3) float32 in 0…255.
     """
     strength = np.array(site.strength) * site.thickness * np.exp(rng.normal(0.0, 0.04, 2))
-    picture = np.empty((*hematoxylin.shape, 3), dtype=np.float32)
+    image = np.empty((*hematoxylin.shape, 3), dtype=np.float32)
     for channel in range(3):
         density = np.float32(strength[0] * site.hematoxylin[channel]) * hematoxylin
         density += np.float32(strength[1] * site.eosin[channel]) * eosin
         density += np.float32(RED_CELLS[channel]) * red
         light = np.exp(np.float32(-site.gamma) * density)
-        picture[..., channel] = site.white[channel] * gaussian_filter(light, site.blur, truncate=2.5)
-    return picture
+        image[..., channel] = site.white[channel] * gaussian_filter(light, site.blur, truncate=2.5)
+    return image

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from dmml.simulate.truth import WORLD_SEED
+from dmml.simulate.truth import MODEL_SEED
 
 SIDE = 1024
 """Period of a texture in pixels of 0.5 µm."""
@@ -18,13 +18,13 @@ FIBRE_WIDTH, FIBRE_LENGTH = 1.6, 26.0
 
 def _filtered(response: np.ndarray, stream: int) -> np.ndarray:
     """Filter white noise with a frequency response, and standardise the result."""
-    noise = np.random.default_rng([WORLD_SEED, 3, stream]).standard_normal((SIDE, SIDE))
+    noise = np.random.default_rng([MODEL_SEED, 3, stream]).standard_normal((SIDE, SIDE))
     texture = np.fft.irfft2(np.fft.rfft2(noise) * response, s=(SIDE, SIDE))
     return ((texture - texture.mean()) / texture.std()).astype(np.float32)
 
 
 @functools.cache
-def grain(scale: float) -> np.ndarray:
+def smooth_noise(scale: float) -> np.ndarray:
     """Isotropic noise that is smooth over `scale` pixels: (SIDE, SIDE)."""
     fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :]
     return _filtered(np.exp(-2 * (np.pi * scale) ** 2 * (fx**2 + fy**2)), stream=round(100 * scale))
@@ -42,13 +42,13 @@ def fibres() -> tuple[np.ndarray, ...]:
     return tuple(textures)
 
 
-def cut(texture: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def random_crop(texture: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Cut a (rows, columns) piece out of a periodic (SIDE, SIDE) texture at a random offset."""
     y, x = ((np.arange(side) + rng.integers(SIDE)) % SIDE for side in shape)
     return texture.take(y, axis=0).take(x, axis=1)
 
 
-def enlarge(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def upsample(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Upsample a smooth field to `shape` with bicubic interpolation, as float32."""
-    picture = Image.fromarray(np.ascontiguousarray(field, dtype=np.float32), mode="F")
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
+    image = Image.fromarray(np.ascontiguousarray(field, dtype=np.float32), mode="F")
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.spatial import cKDTree
 
-from dmml.simulate.slides.nuclei import scatter
-from dmml.simulate.slides.regions import smooth_field
-from dmml.simulate.slides.texture import enlarge
+from dmml.simulate.slides.nuclei import jittered_lattice
+from dmml.simulate.slides.texture import upsample
+from dmml.simulate.slides.tissue_types import smooth_field
 
 COARSE = 4
 """Side length, in slide pixels, of one pixel of the map on which the pattern is laid out."""
@@ -24,7 +24,7 @@ class Pattern:
     septum: np.ndarray
 
 
-def grow(where: np.ndarray, architecture: float, spacing: float, rng: np.random.Generator) -> Pattern:
+def lay_out_glands(where: np.ndarray, architecture: float, spacing: float, rng: np.random.Generator) -> Pattern:
     """Lay out glands over a whole map; lumens open only well inside `where`.
 
     Args:
@@ -36,7 +36,7 @@ def grow(where: np.ndarray, architecture: float, spacing: float, rng: np.random.
     shape = where.shape
     small = (shape[0] // COARSE, shape[1] // COARSE)
     step = spacing / COARSE
-    centres = scatter((small[0] + int(2 * step), small[1] + int(2 * step)), step, rng, jitter=0.30) - step
+    centres = jittered_lattice((small[0] + int(2 * step), small[1] + int(2 * step)), step, rng, jitter=0.30) - step
     formed = 1 / (1 + np.exp(1.5 * architecture + rng.normal(0.0, 0.45, len(centres))))
     radius = step * np.where(formed > 0.22, 0.06 + 0.24 * formed, 0.0) * rng.uniform(0.75, 1.2, len(centres))
     coarse = where[::COARSE, ::COARSE]
@@ -49,8 +49,8 @@ def grow(where: np.ndarray, architecture: float, spacing: float, rng: np.random.
     for axis in range(2):  # bends the outlines, because no gland is a perfect circle
         points[:, axis] += 0.16 * step * smooth_field(small, 0.22 * step, rng)[near]
     distance, nearest = cKDTree(centres).query(points, k=2)
-    first, second, own = distance[:, 0], distance[:, 1], nearest[:, 0]
+    first, second, gland_index = distance[:, 0], distance[:, 1], nearest[:, 0]
     lumen, septum = (np.full(small, -step, dtype=np.float32) for _ in range(2))
-    lumen[near] = np.where(radius[own] > 0, radius[own] - first, -step)
-    septum[near] = 0.055 * step * np.clip(2 * formed[own] - 0.2, 0.0, 1.4) - (second - first) / 2
-    return Pattern(lumen=COARSE * enlarge(lumen, shape), septum=COARSE * enlarge(septum, shape))
+    lumen[near] = np.where(radius[gland_index] > 0, radius[gland_index] - first, -step)
+    septum[near] = 0.055 * step * np.clip(2 * formed[gland_index] - 0.2, 0.0, 1.4) - (second - first) / 2
+    return Pattern(lumen=COARSE * upsample(lumen, shape), septum=COARSE * upsample(septum, shape))

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dmml.simulate.slides.regions import LYMPHOID, NORMAL, STROMA, TUMOR, smooth_field
-from dmml.simulate.slides.texture import FIBRE_ANGLES, SIDE, cut, enlarge, fibres, grain
+from dmml.simulate.slides.texture import FIBRE_ANGLES, SIDE, fibres, random_crop, smooth_noise, upsample
 from dmml.simulate.slides.tissue_map import CELL, TissueMap
-from dmml.simulate.slides.tumor_pattern import Pattern, grow
+from dmml.simulate.slides.tissue_types import LYMPHOID, NORMAL, STROMA, TUMOR, smooth_field
+from dmml.simulate.slides.tumor_pattern import Pattern, lay_out_glands
 from dmml.simulate.truth import FACTOR_NAMES
 
 GLAND_SPACING = 128.0
@@ -18,7 +18,7 @@ TUBULE_SPACING = 92.0
 
 
 @dataclass
-class Ground:
+class StainMaps:
     """Stain maps of one slide, and masks of where cells may lie.
 
     All maps but `fibre_angle` are (rows, columns) of the tissue's window.
@@ -46,26 +46,26 @@ class Ground:
     """Coarse map of the angle of the fibres, one value per `CELL` × `CELL` pixels."""
 
 
-def lay_ground(tissue: TissueMap, shown: np.ndarray, rng: np.random.Generator) -> Ground:
+def paint_tissue(tissue: TissueMap, visible: np.ndarray, rng: np.random.Generator) -> StainMaps:
     """Paint everything except nuclei, vessels and artefacts.
 
     Args:
         tissue: Map of the tissue types.
-        shown: (6,) factors as the slide shows them.
+        visible: (6,) factors that the slide shows.
         rng: Random number generator.
     """
-    factor = dict(zip(FACTOR_NAMES, shown, strict=True))
+    factor = dict(zip(FACTOR_NAMES, visible, strict=True))
     shape = tissue.labels.shape
     tumor, normal, lymphoid = (tissue.labels == t for t in (TUMOR, NORMAL, LYMPHOID))
-    glands = grow(tumor, factor["architecture"], GLAND_SPACING, rng)
-    tubules = grow(normal, -1.5, TUBULE_SPACING, rng)
+    glands = lay_out_glands(tumor, factor["architecture"], GLAND_SPACING, rng)
+    tubules = lay_out_glands(normal, -1.5, TUBULE_SPACING, rng)
     epithelium = tumor & (glands.septum < 0)
     tubule = normal & (tubules.septum < 0)
     collagen = (tissue.cover > 0) & ~(epithelium | tubule | lymphoid)
     eosin, fibre_angle = _collagen(collagen, factor["fibrosis"], rng)
-    hematoxylin = np.full(shape, 0.03, dtype=np.float32) + 0.015 * cut(grain(3.0), shape, rng)
+    hematoxylin = np.full(shape, 0.03, dtype=np.float32) + 0.015 * random_crop(smooth_noise(3.0), shape, rng)
 
-    fine, broad = cut(grain(2.0), shape, rng), cut(grain(10.0), shape, rng)
+    fine, broad = random_crop(smooth_noise(2.0), shape, rng), random_crop(smooth_noise(10.0), shape, rng)
     _blend(eosin, epithelium, 0.36 + 0.05 * fine + 0.04 * broad)
     _blend(hematoxylin, epithelium, 0.15 + 0.045 * factor["proliferation"] + 0.05 * fine)
     _blend(eosin, tubule, 0.44 + 0.06 * fine + 0.03 * broad)
@@ -78,7 +78,7 @@ def lay_ground(tissue: TissueMap, shown: np.ndarray, rng: np.random.Generator) -
         np.clip(dye, 0.0, None, out=dye)
         dye *= tissue.cover
     solid = tissue.cover > 0.9
-    return Ground(
+    return StainMaps(
         hematoxylin=hematoxylin,
         eosin=eosin,
         red=np.zeros(shape, dtype=np.float32),
@@ -116,17 +116,17 @@ def _collagen(where: np.ndarray, fibrosis: float, rng: np.random.Generator) -> t
     weight = np.exp(lean)
     weight /= weight.sum(axis=0)
     sway = 13.0 * np.exp(-0.35 * fibrosis)
-    warp = [(sway * enlarge(smooth_field(small, 4.0, rng), where.shape)).astype(np.int32)[where] for _ in range(2)]
+    warp = [(sway * upsample(smooth_field(small, 4.0, rng), where.shape)).astype(np.int32)[where] for _ in range(2)]
     y, x = np.nonzero(where)
     bent = (y + warp[0]) % SIDE * SIDE + (x + warp[1]) % SIDE  # the gaps below are bent like the fibres
     fibre = np.zeros(len(y), dtype=np.float32)
     for share, texture in zip(weight, fibres(), strict=True):
         shifted = np.roll(texture, rng.integers(0, SIDE, 2), axis=(0, 1))
-        fibre += enlarge(share, half)[y // 2, x // 2] * shifted.ravel().take(bent)
+        fibre += upsample(share, half)[y // 2, x // 2] * shifted.ravel().take(bent)
     fibre /= fibre.std() + 1e-6
-    broad, fine = (cut(grain(scale), where.shape, rng)[where] for scale in (10.0, 1.3))
+    broad, fine = (random_crop(smooth_noise(scale), where.shape, rng)[where] for scale in (10.0, 1.3))
     eosin = 0.48 + 0.09 * fibrosis + (0.12 + 0.03 * fibrosis) * fibre + 0.05 * broad + 0.035 * fine
-    loose = np.roll(grain(6.0), rng.integers(0, SIDE, 2), axis=(0, 1)).ravel().take(bent)
+    loose = np.roll(smooth_noise(6.0), rng.integers(0, SIDE, 2), axis=(0, 1)).ravel().take(bent)
     gaps = np.clip((0.8 * loose - 0.5 * fibre - 0.9 - 0.55 * fibrosis) * 1.6, 0.0, 1.0)
     amount = np.zeros(where.shape, dtype=np.float32)
     amount[where] = np.clip(eosin, 0.05, None) * (1 - 0.9 * gaps)

@@ -1,4 +1,4 @@
-"""Map of tissue types on a slide, drawn so that it reflects the factors as the slide shows them."""
+"""Tissue types, and maps of them that reflect the factors that a slide shows."""
 
 from __future__ import annotations
 
@@ -40,25 +40,28 @@ def island(
     return distance + roughness * smooth_field(shape, 0.35 * min(radius), rng) < 1.0
 
 
-def lay_tissue(mask: np.ndarray, scale: float, shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def divide_tissue(mask: np.ndarray, scale: float, visible: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Divide a tissue mask into contiguous regions of tumor, stroma, normal tissue and lymphoid aggregates.
 
     Args:
         mask: (rows, columns) bool, True = tissue.
         scale: Smoothness of the regions in pixels.
-        shown: (6,) factors as the slide shows them. Lymphocytes enlarge the aggregates, fibrosis enlarges the stroma.
+        visible: (6,) factors that the slide shows. Lymphocytes enlarge the aggregates, fibrosis enlarges the stroma.
         rng: Random number generator.
 
     Returns:
         (rows, columns) uint8 labels: the tissue constants of this module.
     """
-    lymphocytes, fibrosis = shown[3], shown[4]
+    lymphocytes, fibrosis = visible[3], visible[4]
     tumor, normal, lymphoid = (smooth_field(mask.shape, s * scale, rng) for s in (1.0, 1.3, 0.8))
     labels = np.full(mask.shape, STROMA, dtype=np.uint8)
-    inside = lambda field, share: field > np.quantile(field[mask], 1 - np.clip(share, 0.0, 0.95))  # noqa: E731
-    labels[inside(normal - tumor, 0.13)] = NORMAL
-    labels[inside(tumor, 0.54 - 0.04 * fibrosis)] = TUMOR
-    aggregates = inside(lymphoid, 0.10 * np.exp(0.45 * lymphocytes))
+
+    def highest(field: np.ndarray, share: float) -> np.ndarray:
+        return field > np.quantile(field[mask], 1 - np.clip(share, 0.0, 0.95))
+
+    labels[highest(normal - tumor, 0.13)] = NORMAL
+    labels[highest(tumor, 0.54 - 0.04 * fibrosis)] = TUMOR
+    aggregates = highest(lymphoid, 0.10 * np.exp(0.45 * lymphocytes))
     labels[aggregates & (labels != NORMAL)] = LYMPHOID
     labels[~mask] = GLASS
     return labels

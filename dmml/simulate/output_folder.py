@@ -1,4 +1,4 @@
-"""The output folder of a simulation: whether it may be filled, and how far it is filled. Standard library only.
+"""The output folder of a simulation: whether it may be written to, and whether it is complete. Standard library only.
 
 `simulation.json` is written before anything else and holds the arguments and a state. A run that was killed is resumed
 when the arguments are the same; a complete run is left alone; other arguments need `--overwrite`.
@@ -7,12 +7,12 @@ when the arguments are the same; a complete run is left alone; other arguments n
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dmml.atomic_files import write_json
 from dmml.errors import InputError
 from dmml.writable import check_writable
 
@@ -21,8 +21,8 @@ FORMAT = 1
 """Version of the simulation, increased when the same arguments would give other cohorts than before."""
 
 
-def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> bool:
-    """Check that `out` may be filled with a simulation of these arguments, and mark it as running.
+def start_simulation(out: Path, arguments: Mapping[str, object], overwrite: bool = False) -> bool:
+    """Check that a simulation with these arguments may be written to `out`, and mark it as running.
 
     Args:
         out: Output folder, created if it does not exist.
@@ -45,7 +45,8 @@ def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> b
     if present is not None and {key: present.get(key) for key in wanted} != wanted:
         if not overwrite:
             raise InputError(
-                f"{out}: holds a simulation with {_difference(present, wanted)}; name another folder or give --overwrite"
+                f"{out}: holds a simulation with {_difference(present, wanted)}; name another folder, or replace it "
+                "with --overwrite"
             )
         check_writable(out, "name another folder for the simulated cohorts")
         for cohort in ("development", "held_out"):
@@ -58,17 +59,9 @@ def claim(out: Path, arguments: Mapping[str, Any], overwrite: bool = False) -> b
     return True
 
 
-def finish(out: Path, arguments: Mapping[str, Any]) -> None:
+def finish_simulation(out: Path, arguments: Mapping[str, object]) -> None:
     """Mark the simulation in `out` as complete."""
     _write_marker(out, {"format": FORMAT, "arguments": dict(arguments), "state": "complete"})
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file atomically: it exists in full or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _read_marker(out: Path) -> dict[str, Any] | None:
@@ -87,13 +80,13 @@ def _read_marker(out: Path) -> dict[str, Any] | None:
 
 
 def _write_marker(out: Path, marker: Mapping[str, Any]) -> None:
-    write_whole(out / MARKER, json.dumps(marker, indent=2) + "\n")
+    write_json(out / MARKER, marker)
 
 
 def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Describe the arguments that differ, e.g. `seed = 0 (asked: 1)`."""
-    there, asked = present["arguments"], wanted["arguments"]
-    keys = [key for key in {**asked, **there} if there.get(key) != asked.get(key)]
-    if not keys:
+    """Describe the arguments that differ, e.g. `seed = 0 instead of 1`."""
+    before, after = present["arguments"], wanted["arguments"]
+    names = [name for name in {**after, **before} if before.get(name) != after.get(name)]
+    if not names:
         return f"format {present.get('format')} of another version of dmml"
-    return ", ".join(f"{key} = {there.get(key)} (asked: {asked.get(key)})" for key in keys)
+    return ", ".join(f"{name} = {before.get(name)} instead of {after.get(name)}" for name in names)
