@@ -13,7 +13,7 @@ from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, genes_of
 from dmml.cohort.rna.expression import Expression, model_values
-from dmml.cohort.rna.standardise import FAR, fit_statistics, median_shift
+from dmml.cohort.rna.standardise import MAX_SHIFT, fit_statistics, median_shift
 from dmml.cohort.splits.read_splits import Fold, Split, carve_validation
 from dmml.errors import InputError
 
@@ -84,7 +84,7 @@ def _levels_of_one(cohort: Cohort) -> dict[str, dict[str, str]]:
 
 
 def _platforms_apart(cohort: Cohort) -> list[str]:
-    """Describe pairs of members whose typical gene is shifted by more than `FAR` standard deviations."""
+    """Describe pairs of members whose typical gene is shifted by more than `MAX_SHIFT` standard deviations."""
     measured = [member for member in cohort.members if member.expression is not None]
     if len(measured) < 2:
         return []
@@ -95,7 +95,7 @@ def _platforms_apart(cohort: Cohort) -> list[str]:
         fitted = fit_statistics(values[i], genes, one.expression.scale)
         for j in range(i + 1, len(measured)):
             shift = median_shift(values[j], fitted)
-            if np.isfinite(shift) and shift > FAR:
+            if np.isfinite(shift) and shift > MAX_SHIFT:
                 doubts.append(
                     f"RNA of {measured[j].name}: the median gene lies {shift:.1f} standard deviations from its mean in "
                     f"{one.name}; is it of another platform? A model can tell the cohorts by that: train on one, and test "

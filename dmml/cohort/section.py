@@ -12,13 +12,12 @@ from dmml.cohort.cohort import Cohort
 from dmml.cohort.config_paths import refuse_missing
 from dmml.cohort.gene_sets.gene_preset import split_preset
 from dmml.cohort.gene_sets.gene_sets import read_gene_sets
-from dmml.cohort.id_columns import check_damaged
-from dmml.cohort.id_matching import match_ids_once
-from dmml.cohort.id_spelling import spelt_otherwise
+from dmml.cohort.id_matching import differently_spelled, match_ids_one_to_one
 from dmml.cohort.joined import join_cohorts
 from dmml.cohort.rna.expression import Expression, read_expression
 from dmml.cohort.splits.make_folds import make_folds
 from dmml.cohort.splits.read_splits import Split, read_split, split_of_folds
+from dmml.cohort.tables.id_columns import check_damaged
 from dmml.errors import InputError
 
 
@@ -74,10 +73,10 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
         InputError: The ids of the RNA are damaged or spelled differently, or no patient is in the clinical table.
     """
     check_damaged("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
-    matched = match_ids_once(expression.patients, clinical.patients.index, "expression")
+    matched = match_ids_one_to_one(expression.patients, clinical.patients.index, "expression")
     expression = replace(expression, table=expression.table.rename(index=matched)) if matched else expression
     here, there = list(clinical.patients.index), expression.patients
-    if unlike := spelt_otherwise(here, there):
+    if unlike := differently_spelled(here, there):
         own, other = next(iter(unlike.items()))
         raise InputError(
             f"expression: {len(unlike)} patients of {clinical.source} are spelled differently in the RNA table ({own!r} here, "

@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build the table, write it and report what was read, merged and left out."""
-    from dmml.cohort.rna.expression import build_expression, refuse_output, write_expression
+    from dmml.cohort.rna.expression import build_expression, check_output, write_expression
 
-    refuse_output(args.out, args.overwrite)
+    check_output(args.out, args.overwrite)
     check_writable(args.out.parent, "name another file with --out")
     expression = build_expression(
         args.inputs,

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.cohort_summary import cohort_words
-from dmml.cohort.rna.standardise import refuse_within_training
+from dmml.cohort.rna.standardise import check_standardise_stage
 from dmml.cohort.section import read_cohort
 from dmml.data.dataset import Collate, PatientReader
 from dmml.data.encoder_match import check_slides_match, refuse_other_encoder, refuse_other_grid
@@ -114,7 +114,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the tables and open the store, once; split the patients by stage, and print how many can be used."""
-        refuse_within_training(self.standardise, stage)
+        check_standardise_stage(self.standardise, stage)
         if self.cohort is None:
             self.use_cohort(read_cohort(self.section))
         train, val, test = self.cohort.partition(stage)

@@ -15,7 +15,7 @@ from dmml.cohort.gene_sets.gene_sets import GeneSets
 from dmml.cohort.rna.expression import model_values
 from dmml.cohort.rna.standardise import (
     CLIP,
-    FAR,
+    MAX_SHIFT,
     GeneStatistics,
     check_fit,
     fit_statistics,
@@ -131,7 +131,9 @@ class CohortRna:
 
 def far_from_training(facts: Mapping[str, Any]) -> str:
     """Warn, in a sentence, if the typical gene is as far from training as on another platform; empty otherwise."""
-    far = {subspace: shift for subspace, shift in facts["median_shift"].items() if shift is not None and shift > FAR}
+    far = {
+        subspace: shift for subspace, shift in facts["median_shift"].items() if shift is not None and shift > MAX_SHIFT
+    }
     if not far:
         return ""
     told = ", ".join(f"{subspace} {shift:.1f}" for subspace, shift in far.items())

@@ -10,8 +10,8 @@ import pytest
 
 from dmml.__main__ import main
 from dmml.cohort.clinical.table import read_clinical
-from dmml.cohort.separator import separator_of
 from dmml.cohort.splits.read_splits import read_split
+from dmml.cohort.tables.separators import separator_of
 from dmml.errors import InputError
 from dmml.slides.discovery.manifest import read_manifest
 
@@ -84,13 +84,13 @@ def test_a_tsv_with_commas_in_its_header_is_read_as_typed(shared_faults, capsys)
 
 def test_utf_16_without_its_mark_is_named():
     Path("c.csv").write_bytes(text("\t").encode("utf-16-le"))
-    with pytest.raises(InputError, match=r"c.csv: holds NUL characters, as UTF-16 without its mark does"):
+    with pytest.raises(InputError, match=r"c.csv: contains NUL characters, as UTF-16 without a byte order mark does"):
         read_clinical("c.csv")
 
 
 def test_a_header_whose_quote_never_ends_is_refused():
     Path("c.csv").write_text(text(",", '"note'))
-    with pytest.raises(InputError, match=r"c.csv: line 1: a quote in the header does not end"):
+    with pytest.raises(InputError, match=r"c.csv: line 1: a quote in the header is never closed"):
         read_clinical("c.csv")
 
 
@@ -101,5 +101,5 @@ def test_pandas_spaces_are_read():
 
 def test_a_header_behind_a_hash_is_named_where_it_is_taken_for_a_comment():
     Path("c.csv").write_text("#" + text(","))
-    with pytest.raises(InputError, match=r"c.csv: line 1 names 'patient_id' .* behind a '#', .* remove the '#'"):
+    with pytest.raises(InputError, match=r"c.csv: line 1 names 'patient_id' .* begins with '#', .* remove the '#'"):
         read_clinical("c.csv")

@@ -96,7 +96,7 @@ def test_everything_that_blocks_is_told_at_once(cohorts, capsys, tmp_path):
         "d_ill", "SubspaceTeacher", data=data, trainer={"callbacks": [{"class_path": "GradientCordination"}]}
     )
     out, refused = examine(capsys, "-c", config)
-    assert "unknown scale" in line(out, "cohort", "BLOCKS")
+    assert "its scale cannot be detected" in line(out, "cohort", "BLOCKS")
     assert "all 30 patients are censored" in line(out, "outcome", "look")
     assert "fold 0, train: no event" in line(out, "folds", "BLOCKS")
     assert "GradientCoordination" in line(out, "config", "BLOCKS", "'GradientCordination'")

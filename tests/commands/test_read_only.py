@@ -14,7 +14,7 @@ import yaml
 from drawn_slides import write_slide
 
 from dmml.__main__ import main
-from dmml.cohort.rna.parquet import own_table
+from dmml.cohort.rna.expression_file import read_expression_file
 from dmml.commands.config.preflight import check_checkpoint
 from dmml.errors import InputError
 from dmml.evaluation.runs import find_tests
@@ -152,9 +152,12 @@ def as_somebody(tmp_path):
 def test_a_file_that_may_not_be_read_is_not_called_damaged(folds, tmp_path, as_somebody):
     table = shutil.copy(folds.root / "development" / "expression.parquet", tmp_path)
     checkpoint = shutil.copy(folds.best("fold1"), tmp_path)
-    for path, read in ((Path(table), own_table), (Path(checkpoint), check_checkpoint)):
+    for path, read, message in (
+        (Path(table), read_expression_file, "you have no permission to read this file; change its permissions"),
+        (Path(checkpoint), check_checkpoint, "may not be read; give yourself the right to"),
+    ):
         path.chmod(0)
-        assert as_somebody(read, path) == f"InputError: {path}: may not be read; give yourself the right to"
+        assert as_somebody(read, path) == f"InputError: {path}: {message}"
 
 
 def test_a_result_that_may_not_be_read_is_not_passed_over(tmp_path, as_somebody):

@@ -11,7 +11,7 @@ import pandas as pd
 from dmml.cohort.clinical.ordered_levels import is_not_assessed
 from dmml.cohort.clinical.outcome import Outcome
 from dmml.cohort.clinical.stated_covariates import without_decimals
-from dmml.cohort.tables import TextTable, no_number
+from dmml.cohort.tables.text_table import TextTable, describe_non_number
 from dmml.errors import InputError
 
 _MOSTLY = 0.8  # minimum share of numbers above which the words of a column are regarded as mistakes
@@ -76,7 +76,11 @@ def read_covariates(
             )
         if numeric + commas.sum() >= _MOSTLY * known:
             _refuse(
-                table, rows, column, words[commas].iloc[0], f" {no_number(words[commas].iloc[0])}; correct or empty it"
+                table,
+                rows,
+                column,
+                words[commas].iloc[0],
+                f" {describe_non_number(words[commas].iloc[0])}; correct or empty it",
             )
     conflicts = {column: [str(name) for name in several.index[several[column]]] for column in columns}
     return first, {column: patients for column, patients in conflicts.items() if patients}

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dmml.cohort.clinical.event_terms import CODED, is_about_censoring, is_about_life, name_says, plain_word, word_says
 from dmml.cohort.clinical.outcome import Outcome, read_flags
-from dmml.cohort.tables import TextTable, read_rows
+from dmml.cohort.tables.text_table import TextTable, read_rows
 from dmml.errors import InputError
 
 OVERRULE = "add checked: true, or --checked to cohort split"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.clinical.event_terms import CODED, plain_word
-from dmml.cohort.tables import TextTable, no_number, require_column
+from dmml.cohort.tables.text_table import TextTable, describe_non_number, require_column
 from dmml.errors import InputError
 
 DAYS = {"days": 1.0, "months": 30.4375, "years": 365.25}
@@ -158,7 +158,7 @@ def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
         index = junk.idxmax()
         raise InputError(
             f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} "
-            f"{no_number(column[index])}; correct or empty it"
+            f"{describe_non_number(column[index])}; correct or empty it"
         )
     return numbers
 

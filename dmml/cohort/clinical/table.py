@@ -14,9 +14,9 @@ from dmml.cohort.clinical.event_direction import check_direction, check_values
 from dmml.cohort.clinical.outcome import Outcome, parse_outcome, read_outcome
 from dmml.cohort.clinical.plausibility import refuse_unit
 from dmml.cohort.clinical.stated_covariates import parse_covariates
-from dmml.cohort.id_columns import check_repeated_header, read_ids
-from dmml.cohort.id_matching import match_ids_once
-from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
+from dmml.cohort.id_matching import match_ids_one_to_one
+from dmml.cohort.tables.id_columns import check_repeated_header, read_ids
+from dmml.cohort.tables.text_table import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
 SLIDE_SUFFIXES = (
@@ -80,7 +80,7 @@ class Clinical:
         there = set(available)
         if self.names_slides:
             named = [slide for slides in self.slides.values() for slide in slides]
-            matched = {slide: slide for slide in there} | match_ids_once(named, there, self.source)
+            matched = {slide: slide for slide in there} | match_ids_one_to_one(named, there, self.source)
             return {
                 who: [matched[slide] for slide in slides if slide in matched] for who, slides in self.slides.items()
             }

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from dmml.cohort.id_columns import read_ids
-from dmml.cohort.tables import MISSING, open_table, read_rows
+from dmml.cohort.tables.id_columns import read_ids
+from dmml.cohort.tables.text_table import MISSING, open_table, read_rows
 from dmml.errors import InputError
 
 # The portal has renamed its columns over the years; JSON nests the same names.

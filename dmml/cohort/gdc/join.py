@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from dmml._version import __version__
 from dmml.cohort.gdc.clinical import read_gdc_clinical
-from dmml.cohort.id_columns import read_ids
 from dmml.cohort.rna.expression import Expression, file_source, write_expression
 from dmml.cohort.rna.formats.star_counts import StarCounts, combine, find_star_counts, read_star_counts
-from dmml.cohort.rna.samples.patient_map import average_patients, tissue_columns
+from dmml.cohort.rna.samples.patient_average import average_patients
+from dmml.cohort.rna.samples.patient_map import tissue_columns
 from dmml.cohort.rna.samples.tissue import Tissue, tissue_of
-from dmml.cohort.tables import open_table, read_rows
+from dmml.cohort.tables.id_columns import read_ids
+from dmml.cohort.tables.text_table import open_table, read_rows
 from dmml.errors import InputError
 
 FILES = ("clinical.csv", "expression.parquet", "left_out.csv")

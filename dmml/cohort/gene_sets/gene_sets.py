@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dmml.cohort.rna.genes.gene_names import current_symbol
-from dmml.cohort.separator import separator_of
-from dmml.cohort.tables import open_text
+from dmml.cohort.tables.separators import separator_of
+from dmml.cohort.tables.text_files import open_text
 from dmml.errors import InputError
 
 # The same as `dmml.types.SUBSPACES`, which cannot be imported here without importing torch.

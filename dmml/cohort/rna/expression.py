@@ -12,13 +12,15 @@ from typing import Any
 import pandas as pd
 
 from dmml._version import __version__
-from dmml.cohort.rna.formats.matrix import Matrix
-from dmml.cohort.rna.genes.gene_mapping import GeneAccount
+from dmml.cohort.rna.expression_file import read_expression_file, write_expression_file
+from dmml.cohort.rna.formats.rna_format import ReadOptions
+from dmml.cohort.rna.genes.gene_mapping import GeneMapping
 from dmml.cohort.rna.genes.probes import read_probe_map
 from dmml.cohort.rna.inputs import sort_inputs
-from dmml.cohort.rna.parquet import own_table, write_parquet
-from dmml.cohort.rna.read_inputs import InputOptions, read_inputs
-from dmml.cohort.rna.samples.patient_map import average_patients, patients_of_samples, read_patient_map, without_values
+from dmml.cohort.rna.matrix import Matrix
+from dmml.cohort.rna.read_inputs import ReadInput, read_inputs
+from dmml.cohort.rna.samples.patient_average import average_patients, without_empty_patients
+from dmml.cohort.rna.samples.patient_map import patients_of_samples, read_patient_map
 from dmml.cohort.rna.scale import SCALES, settle_scale, to_model_scale
 from dmml.errors import InputError
 
@@ -83,39 +85,53 @@ def build_expression(
             left.
     """
     if not inputs:
-        raise InputError("no RNA file was named; give STAR-counts files, a folder of them, or a matrix")
+        raise InputError("no RNA file is named; give STAR-counts files, a folder of them, or a table")
     if scale is not None and scale not in SCALES:
-        raise InputError(f"unknown --scale {scale!r}; one of {', '.join(SCALES)}")
-    mapping = None if patients is None else read_patient_map(Path(patients))
-    meaning = None if probes is None else read_probe_map(probes)
+        raise InputError(f"unknown --scale {scale!r}; use one of {', '.join(SCALES)}")
+    patient_map = None if patients is None else read_patient_map(Path(patients))
+    probe_map = None if probes is None else read_probe_map(probes)
     sorted_inputs = sort_inputs([Path(path) for path in inputs])
-    options = InputOptions(scale, patient_id, suffix, all_genes, meaning, mapping or ())
-    read = read_inputs(sorted_inputs, options)
-    scales = sorted({one.scale for one in read})
+    options = ReadOptions(scale, patient_id, suffix, all_genes, probe_map, patient_map or ())
+    results = read_inputs(sorted_inputs, options)
+    scales = sorted({result.content.scale for result in results})
     if len(scales) > 1:
-        raise InputError(f"the inputs are on different scales ({', '.join(scales)}); build one table a scale")
-    table, notes = _stack([one.table for one in read])
-    whose = patients_of_samples(list(table.index), mapping)
-    kept = [name for name in whose.patients if name is not None]
-    table, averaged = average_patients(table[[name is not None for name in whose.patients]], kept)
-    table, empty = without_values(table, ", ".join(str(path) for path in inputs[:2]))
+        raise InputError(
+            f"the inputs are on different scales ({', '.join(scales)}); build one table for each scale, from its inputs alone"
+        )
+    table, stack_notes = _stack([result.content.table for result in results])
+    assignment = patients_of_samples(list(table.index), patient_map)
+    kept = [name for name in assignment.patients if name is not None]
+    table, average_notes = average_patients(table[[name is not None for name in assignment.patients]], kept)
+    table, empty_notes = without_empty_patients(table, ", ".join(str(path) for path in inputs[:2]))
     counts = Counter({"files_ignored": sorted_inputs.ignored})
-    for more in (*(one.notes for one in read), notes, whose.counts, averaged, empty):
-        counts.update(more)
-    units = [one.unit for one in read if one.unit]
-    provenance = {
+    input_notes = (result.content.notes for result in results)
+    for notes in (*input_notes, stack_notes, assignment.counts, average_notes, empty_notes):
+        counts.update(notes)
+    provenance = _provenance(results, table, counts, scale is not None, assignment.without_tumor)
+    return Expression(table, scales[0], provenance)
+
+
+def _provenance(
+    results: Sequence[ReadInput],
+    table: pd.DataFrame,
+    counts: Mapping[str, int],
+    scale_is_stated: bool,
+    patients_without_tumor: Sequence[str],
+) -> dict[str, Any]:
+    """What a table was made of, and what was mapped, merged and dropped on the way."""
+    units = [result.content.unit for result in results if result.content.unit]
+    return {
         "dmml": __version__,
-        "sources": [file_source(path, form) for one in read for path, form in one.sources],
+        "sources": [file_source(path, result.format_key) for result in results for path in result.files],
         "counts": {reason: count for reason, count in counts.items() if count},
-        "scale_stated": scale is not None,
-        "scale": scales[0],
+        "scale_stated": scale_is_stated,
+        "scale": results[0].content.scale,
         **({"read_as": list(dict.fromkeys(units))} if units else {}),
-        **({"patients_without_tumor_rna": whose.without_tumor} if whose.without_tumor else {}),
+        **({"patients_without_tumor_rna": list(patients_without_tumor)} if patients_without_tumor else {}),
         "patients": len(table),
         "genes": table.shape[1],
-        "names": GeneAccount.of(one.genes for one in read).to_dict(),
+        "names": GeneMapping.combine(result.content.genes for result in results).to_dict(),
     }
-    return Expression(table, scales[0], provenance)
 
 
 def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
@@ -131,31 +147,32 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
     options = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
     unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients", "probes"}
     if unknown or not options.get("path"):
+        problem = f"unknown key {sorted(unknown)[0]!r}" if unknown else "no path"
         raise InputError(
-            f"expression: {('unknown key ' + repr(sorted(unknown)[0])) if unknown else 'no path'}; "
-            "give a path, or {path, patient_id, suffix, scale, patients, probes}"
+            f"expression: {problem}; give a path, or {{path, patient_id, suffix, scale, patients, probes}}"
         )
     path = Path(options.pop("path"))
-    if path.suffix == ".parquet" and (own := own_table(path)):
-        if needless := next((key for key in ("patient_id", "suffix", "patients", "probes") if options.get(key)), None):
-            raise InputError(
-                f"expression: {needless} says nothing of {path}, which `dmml cohort expression` made of patients and gene "
-                f"symbols; leave {needless} out, or give it to that command"
-            )
-        return _own_expression(path, *own, options.get("scale"))
+    if path.suffix == ".parquet" and (content := read_expression_file(path)):
+        for option in ("patient_id", "suffix", "patients", "probes"):
+            if options.get(option):
+                raise InputError(
+                    f"expression: {option} does not apply to {path}, because `dmml cohort expression` has already written it with "
+                    f"patients and gene symbols; leave {option} out, or use it with that command"
+                )
+        return _from_expression_file(path, *content, options.get("scale"))
     return build_expression([path], **options)
 
 
-def refuse_output(out: Path, overwrite: bool) -> None:
+def check_output(out: Path, overwrite: bool) -> None:
     """Check the output path, so that a wrong one is refused before any input is read.
 
     Raises:
         InputError: `out` does not end with `.parquet`, or exists and may not be overwritten.
     """
     if out.suffix != ".parquet":
-        raise InputError(f"{out}: the table is written as parquet; name it {out.with_suffix('.parquet')}")
+        raise InputError(f"{out}: the table is written as parquet; name the file {out.with_suffix('.parquet')}")
     if out.exists() and not overwrite:
-        raise InputError(f"{out}: is there already; add --overwrite, or name another file")
+        raise InputError(f"{out}: already exists; add --overwrite, or name another file")
 
 
 def write_expression(expression: Expression, out: str | Path, overwrite: bool = False) -> Path:
@@ -165,20 +182,24 @@ def write_expression(expression: Expression, out: str | Path, overwrite: bool = 
         InputError: `out` does not end with `.parquet`, or exists and may not be overwritten.
     """
     out = Path(out)
-    refuse_output(out, overwrite)
-    write_parquet(expression.table, {**expression.provenance, "scale": expression.scale}, out)
+    check_output(out, overwrite)
+    write_expression_file(expression.table, {**expression.provenance, "scale": expression.scale}, out)
     return out
 
 
-def _own_expression(path: Path, matrix: Matrix, provenance: dict[str, Any], scale: str | None) -> Expression:
+def _from_expression_file(
+    path: Path, matrix: Matrix, provenance: dict[str, Any], stated_scale: str | None
+) -> Expression:
     """Build the `Expression` of a table that `write_expression` wrote."""
-    known = provenance["scale"]
-    settled = known if scale in (None, known) else settle_scale(matrix.values, scale, str(path))
+    scale: str = provenance["scale"]
+    if stated_scale not in (None, scale):
+        scale = settle_scale(matrix.values, stated_scale, str(path))
     index = pd.Index(matrix.samples, dtype=object, name="patient_id")
-    table, empty = without_values(pd.DataFrame(matrix.values, index=index, columns=matrix.genes), str(path))
-    if empty:
-        provenance = {**provenance, "counts": {**provenance.get("counts", {}), **empty}}
-    return Expression(table, settled, provenance)
+    table = pd.DataFrame(matrix.values, index=index, columns=matrix.genes)
+    table, empty_notes = without_empty_patients(table, str(path))
+    if empty_notes:
+        provenance = {**provenance, "counts": {**provenance.get("counts", {}), **empty_notes}}
+    return Expression(table, scale, provenance)
 
 
 def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -187,11 +208,12 @@ def _stack(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int]]:
         return tables[0], {}
     stacked = pd.concat(tables, join="inner")
     if stacked.shape[1] == 0:
-        raise InputError("the inputs have no gene in common; are some in symbols of another species?")
+        raise InputError("the inputs have no gene in common; check that all of them are of human genes")
     if stacked.index.has_duplicates:
-        raise InputError(f"sample {stacked.index[stacked.index.duplicated()][0]!r} is in two inputs; leave one out")
-    every = set().union(*(table.columns for table in tables))
-    return stacked, {"genes_not_in_every_input_dropped": len(every) - stacked.shape[1]}
+        repeated = stacked.index[stacked.index.duplicated()][0]
+        raise InputError(f"sample {repeated!r} is in two inputs; leave one of them out")
+    all_genes = set().union(*(table.columns for table in tables))
+    return stacked, {"genes_not_in_every_input_dropped": len(all_genes) - stacked.shape[1]}
 
 
 def file_source(path: Path, form: str) -> dict[str, str]:

@@ -36,10 +36,10 @@ _MAX_MUTATIONS, _MAX_MEAN_MUTATIONS = 10, 0.05
 _MIN_EQUAL_GENES = 0.2
 
 
-def refusal(source: object, what: str, reason: str) -> InputError:
+def refusal(source: object, contents: str, reason: str) -> InputError:
     """Make the error that names what a table holds instead of RNA."""
     return InputError(
-        f"{source}: holds {what}, not RNA ({reason}); give a table of RNA (TPM, FPKM, counts, log2 or z-scores), or leave "
+        f"{source}: holds {contents}, not RNA ({reason}); give a table of RNA (TPM, FPKM, counts, log2 or z-scores), or leave "
         "expression out"
     )
 
@@ -50,9 +50,9 @@ def check_file(path: Path) -> None:
     Raises:
         InputError: The file is named `data_cna.txt`, `data_mutations.txt` or similar.
     """
-    for what, pattern in _FILES.items():
+    for contents, pattern in _FILES.items():
         if re.fullmatch(pattern, path.name.split(".")[0], re.IGNORECASE):
-            raise refusal(path, what, f"cBioPortal's {path.name}")
+            raise refusal(path, contents, f"cBioPortal's {path.name}")
 
 
 def check_columns(source: object, columns: Sequence[str]) -> None:
@@ -61,16 +61,16 @@ def check_columns(source: object, columns: Sequence[str]) -> None:
     Raises:
         InputError: At least two of its columns are those of a MAF file, a segment file or a GISTIC table.
     """
-    named = {name.strip().lower() for name in columns}
-    for what, telling in _COLUMNS.items():
-        if len(found := sorted(telling & named)) > 1:
-            raise refusal(source, what, f"its columns are {' and '.join(found)}")
+    names = {name.strip().lower() for name in columns}
+    for contents, typical in _COLUMNS.items():
+        if len(matching := sorted(typical & names)) > 1:
+            raise refusal(source, contents, f"it has the columns {' and '.join(matching)}")
 
 
 def meaning_of_suffix(suffix: str) -> str | None:
     """Measurement other than RNA that a column suffix names; None if there is none."""
     word = suffix.strip("_-. ").lower()
-    return next((what for what, pattern in _SUFFIXES.items() if re.fullmatch(pattern, word)), None)
+    return next((contents for contents, pattern in _SUFFIXES.items() if re.fullmatch(pattern, word)), None)
 
 
 def check_suffix(source: object, suffix: str) -> None:
@@ -79,8 +79,8 @@ def check_suffix(source: object, suffix: str) -> None:
     Raises:
         InputError: The suffix is `_cnv`, `_mut` or similar.
     """
-    if what := meaning_of_suffix(suffix):
-        raise refusal(source, what, f"columns that end with {suffix!r}")
+    if contents := meaning_of_suffix(suffix):
+        raise refusal(source, contents, f"in the columns that end with {suffix!r}")
 
 
 def check_names(source: object, names: Sequence[str]) -> None:
@@ -109,37 +109,40 @@ def check_values(source: object, values: np.ndarray) -> None:
     Raises:
         InputError: The values look like mutations, copy numbers or methylation.
     """
-    known = values[np.isfinite(values)]
-    if known.size < _MIN_VALUES:
+    finite = values[np.isfinite(values)]
+    if finite.size < _MIN_VALUES:
         return
-    if np.all(known == np.rint(known)):
-        found = _whole_numbers(values, known)
+    if np.all(finite == np.rint(finite)):
+        contents_and_reason = _judge_whole_numbers(values, finite)
     else:
-        found = _fractions(values, known)
-    if found:
-        raise refusal(source, *found)
+        contents_and_reason = _judge_fractions(values, finite)
+    if contents_and_reason:
+        raise refusal(source, *contents_and_reason)
 
 
-def _whole_numbers(values: np.ndarray, known: np.ndarray) -> tuple[str, str] | None:
-    lowest, highest = int(known.min()), int(known.max())
+def _judge_whole_numbers(values: np.ndarray, finite: np.ndarray) -> tuple[str, str] | None:
+    """What a table of whole numbers holds instead of RNA, and the reason; None if it may be RNA."""
+    lowest, highest = int(finite.min()), int(finite.max())
     if lowest == highest:  # `check_varied` refuses such a table
         return None
     if lowest >= 0 and highest <= 2:
-        only = " and ".join(f"{value:.0f}" for value in np.unique(known))
-        return "mutations or copy numbers", f"its only values are {only}"
+        unique = " and ".join(f"{value:.0f}" for value in np.unique(finite))
+        return "mutations or copy numbers", f"its only values are {unique}"
     rounded_zscores = (lowest < -2 or highest > 2) and is_centred(values)  # GISTIC's values lie between −2 and 2
     if -10 <= lowest < 0 and highest <= 10 and not rounded_zscores:
-        return "copy numbers", f"whole numbers from {lowest} to {highest}"
-    diploid = float(np.mean(known == 2))
-    if lowest >= 0 and highest <= _MAX_COPIES and diploid >= _MIN_DIPLOID and diploid > np.mean(known <= 1):
-        return "copy numbers", f"whole numbers up to {highest}, of which {diploid:.0%} are 2"
-    if lowest >= 0 and highest <= _MAX_MUTATIONS and known.mean() < _MAX_MEAN_MUTATIONS:
-        return "numbers of mutations", f"whole numbers up to {highest}, of which {np.mean(known == 0):.0%} are 0"
+        return "copy numbers", f"its values are whole numbers from {lowest} to {highest}"
+    diploid = float(np.mean(finite == 2))
+    if lowest >= 0 and highest <= _MAX_COPIES and diploid >= _MIN_DIPLOID and diploid > np.mean(finite <= 1):
+        return "copy numbers", f"its values are whole numbers up to {highest}, of which {diploid:.0%} are 2"
+    if lowest >= 0 and highest <= _MAX_MUTATIONS and finite.mean() < _MAX_MEAN_MUTATIONS:
+        share = np.mean(finite == 0)
+        return "numbers of mutations", f"its values are whole numbers up to {highest}, of which {share:.0%} are 0"
     return None
 
 
-def _fractions(values: np.ndarray, known: np.ndarray) -> tuple[str, str] | None:
-    lowest, highest = known.min(), known.max()
+def _judge_fractions(values: np.ndarray, finite: np.ndarray) -> tuple[str, str] | None:
+    """What a table of fractions holds instead of RNA, and the reason; None if it may be RNA."""
+    lowest, highest = finite.min(), finite.max()
     if lowest >= 0 and highest <= 1 and values.shape[1] >= _MIN_GENES:
         reason = f"all values lie between {lowest:.3g} and {highest:.3g}"
         return "methylation or other shares from 0 to 1", reason
@@ -156,6 +159,6 @@ def _share_of_equal_genes(values: np.ndarray) -> float:
     if len(values) < _MIN_SAMPLES:
         return 0.0
     ordered = np.sort(values, axis=0)
-    varied = (np.diff(ordered, axis=0) > 0).sum(axis=0) + 1 >= 0.75 * len(values)
-    columns = [column.tobytes() for column in np.ascontiguousarray(values[:, varied].T)]
+    is_varied = (np.diff(ordered, axis=0) > 0).sum(axis=0) + 1 >= 0.75 * len(values)
+    columns = [column.tobytes() for column in np.ascontiguousarray(values[:, is_varied].T)]
     return 1.0 - len(set(columns)) / len(columns) if len(columns) >= _MIN_GENES else 0.0

@@ -44,8 +44,8 @@ def without_small_offset(values: np.ndarray, stated: str | None, source: str, ge
         return None
     if stated == "log2":
         raise InputError(
-            f"{source}: stated as log2, but its smallest value {lowest:.4f} is log2(0.001), so it is UCSC Xena's "
-            "log2(x + 0.001); leave --scale out, or state what x is: tpm or fpkm"
+            f"{source}: the scale is stated as log2, but the smallest value {lowest:.4f} is log2(0.001), so these are UCSC "
+            "Xena's log2(x + 0.001); leave --scale out, or state the scale of x: tpm or fpkm"
         )
     linear = np.where(at_floor, 0.0, np.maximum(np.exp2(values) - _OFFSET, 0.0))
     notes = {"values_taken_back_from_log2_of_x_plus_0.001": int(np.isfinite(values).sum())}

@@ -13,9 +13,9 @@ from dmml.errors import InputError
 
 CLIP = 3.0
 """Standardised values are clipped to ± this value: some published z-scores reach 7,377."""
-FAR = 2.0
+MAX_SHIFT = 2.0
 """Shift of the median gene, in training standard deviations, above which RNA is assumed to be of another platform."""
-FEWEST_WITHIN = 30
+MIN_PATIENTS_WITHIN = 30
 """Minimum number of patients for standardising a cohort within itself."""
 _TAILS = (0.01, 0.99)
 _FENCE = 5.0  # values are clipped to this many robust standard deviations from the median before fitting
@@ -56,11 +56,11 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
     missing = [gene for gene in genes if gene not in values.columns]
     if missing:
         raise InputError(
-            f"{len(missing)} gene(s) are not in the RNA table ({_some(missing)}); take them from its columns"
+            f"{len(missing)} gene(s) are not in the RNA table ({_examples(missing)}); choose them from its columns"
         )
     if values.empty:
         raise InputError(
-            "no training patient has RNA; check that the RNA table and the clinical table share patient ids"
+            "no training patient has RNA; check that the RNA table and the clinical table have the same patient ids"
         )
     # A contiguous copy makes sums independent of the table's memory layout, so that they agree to the last bit.
     x = np.ascontiguousarray(values[list(genes)].to_numpy(np.float64))
@@ -70,26 +70,26 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
         spread = 1.4826 * quantile(np.abs(x - median), 0.5, axis=0)
         fence = np.where(spread > 0, _FENCE * spread, np.inf)  # spread 0: most patients are equal
         x = np.clip(x, np.maximum(low, median - fence), np.minimum(high, median + fence))
-        known = np.isfinite(x)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, x, 0.0).sum(axis=0) / count
-        std = np.sqrt(np.where(known, (x - mean) ** 2, 0.0).sum(axis=0) / count)
+        is_finite = np.isfinite(x)
+        count = np.maximum(is_finite.sum(axis=0), 1)
+        mean = np.where(is_finite, x, 0.0).sum(axis=0) / count
+        std = np.sqrt(np.where(is_finite, (x - mean) ** 2, 0.0).sum(axis=0) / count)
     std = np.where(std > 1e-6, std, 1.0)
     return GeneStatistics(list(genes), mean.tolist(), std.tolist(), scale)
 
 
-def refuse_within_training(how: str, stage: str) -> None:
+def check_standardise_stage(standardise: str, stage: str) -> None:
     """Refuse to standardise within the cohort during a fit, since its training patients are the reference for others.
 
     Args:
-        how: `training` or `within_cohort`.
+        standardise: `training` or `within_cohort`.
         stage: `fit`, `validate`, `test` or `predict`.
 
     Raises:
-        InputError: `how` is not `training` in the stage `fit` or `validate`.
+        InputError: `standardise` is not `training` in the stage `fit` or `validate`.
     """
-    if how != "training" and stage in ("fit", "validate"):
-        raise InputError(f"data.standardise: {how} is for test and predict; leave it out of {stage}")
+    if standardise != "training" and stage in ("fit", "validate"):
+        raise InputError(f"data.standardise: {standardise} is only for test and predict; leave it out for {stage}")
 
 
 def statistics_within(
@@ -108,16 +108,16 @@ def statistics_within(
     Raises:
         InputError: Fewer than 30 patients have RNA, or more than half of the genes are absent.
     """
-    if len(values) < FEWEST_WITHIN:
+    if len(values) < MIN_PATIENTS_WITHIN:
         raise InputError(
             f"{source}: {len(values)} patients have RNA, too few to standardise a cohort within itself "
-            f"({FEWEST_WITHIN} are needed); leave standardise out and give a {statistics.scale} table"
+            f"({MIN_PATIENTS_WITHIN} are needed); leave standardise out, and give a {statistics.scale} table"
         )
     absent = set(check_fit(values.columns, replace(statistics, scale=scale), scale, source))
-    own = fit_statistics(values, [gene for gene in statistics.genes if gene not in absent], scale)
-    known = dict(zip(own.genes, zip(own.mean, own.std, strict=True), strict=True))
-    kept = zip(statistics.genes, zip(statistics.mean, statistics.std, strict=True), strict=True)
-    pairs = [known.get(gene, theirs) for gene, theirs in kept]
+    refitted = fit_statistics(values, [gene for gene in statistics.genes if gene not in absent], scale)
+    of_cohort = dict(zip(refitted.genes, zip(refitted.mean, refitted.std, strict=True), strict=True))
+    of_training = zip(statistics.genes, zip(statistics.mean, statistics.std, strict=True), strict=True)
+    pairs = [of_cohort.get(gene, training_pair) for gene, training_pair in of_training]
     return GeneStatistics(statistics.genes, [mean for mean, _ in pairs], [std for _, std in pairs], scale)
 
 
@@ -161,11 +161,11 @@ def median_shift(values: pd.DataFrame, statistics: GeneStatistics) -> float:
     """
     columns = values.columns.get_indexer(statistics.genes)
     x = values.to_numpy(np.float64)[:, columns[columns >= 0]]
-    known = np.isfinite(x).any(axis=0)
-    if not known.any():
+    has_value = np.isfinite(x).any(axis=0)
+    if not has_value.any():
         return float("nan")
-    mean, std = (np.asarray(figures)[columns >= 0][known] for figures in (statistics.mean, statistics.std))
-    return float(np.median(np.abs(np.nanmedian(x[:, known], axis=0) - mean) / std))
+    mean, std = (np.asarray(numbers)[columns >= 0][has_value] for numbers in (statistics.mean, statistics.std))
+    return float(np.median(np.abs(np.nanmedian(x[:, has_value], axis=0) - mean) / std))
 
 
 def check_fit(genes: Collection[str], statistics: GeneStatistics, scale: str, source: str = "expression") -> list[str]:
@@ -176,19 +176,19 @@ def check_fit(genes: Collection[str], statistics: GeneStatistics, scale: str, so
     """
     if scale != statistics.scale:
         raise InputError(
-            f"{source}: is on the scale {scale}, the model was trained on {statistics.scale}; "
+            f"{source}: is on the scale {scale}, but the model was trained on {statistics.scale}; "
             f"give a {statistics.scale} table, or leave expression out and predict from slides alone, or standardise the "
-            "cohort within itself (data: standardise: within_cohort, 30 patients or more)"
+            f"cohort within itself (data: standardise: within_cohort, for {MIN_PATIENTS_WITHIN} patients or more)"
         )
-    there = set(genes)
-    absent = [gene for gene in statistics.genes if gene not in there]
+    available = set(genes)
+    absent = [gene for gene in statistics.genes if gene not in available]
     if len(absent) > len(statistics.genes) / 2:
         raise InputError(
-            f"{source}: {len(absent)} of the model's {len(statistics.genes)} genes are absent ({_some(absent)}); "
+            f"{source}: {len(absent)} of the model's {len(statistics.genes)} genes are absent ({_examples(absent)}); "
             "give a table with gene symbols that has at least half of them"
         )
     return absent
 
 
-def _some(names: Sequence[str]) -> str:
+def _examples(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from dmml.cohort.clinical.table import Clinical, slide_stem
-from dmml.cohort.id_columns import read_ids
 from dmml.cohort.id_matching import match_ids
 from dmml.cohort.splits.make_folds import make_folds
-from dmml.cohort.tables import TextTable, open_table, read_rows, require_column
+from dmml.cohort.tables.id_columns import read_ids
+from dmml.cohort.tables.text_table import TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError
 
 _PARTS = ("train", "val", "test")

@@ -218,7 +218,7 @@ def _page(config: str) -> str | None:
 
 def _check_cohort(request: Request) -> None:
     """Read the tables, which reveals a missing column, an unknown scale or a patient in two splits."""
-    from dmml.cohort.rna.standardise import refuse_within_training
+    from dmml.cohort.rna.standardise import check_standardise_stage
     from dmml.cohort.section import read_cohort
 
     data = request.config["data"]
@@ -235,7 +235,7 @@ def _check_cohort(request: Request) -> None:
             raise InputError(
                 f"data.name: {name!r} names the folder of the cohort's results; give a name that is no path"
             )
-    refuse_within_training(init_args(data).get("standardise") or "training", request.verb)
+    check_standardise_stage(init_args(data).get("standardise") or "training", request.verb)
     if request.verb == "fit":
         refuse_blind_student(request.config)
         _check_magnifications(init_args(request.config.get("model")), init_args(data))

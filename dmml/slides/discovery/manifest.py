@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dmml.cohort.id_columns import read_ids
-from dmml.cohort.id_matching import other_spelling
-from dmml.cohort.tables import TextTable, no_number, open_table, read_rows, require_column
+from dmml.cohort.id_matching import decimal_variant
+from dmml.cohort.tables.id_columns import read_ids
+from dmml.cohort.tables.text_table import TextTable, describe_non_number, open_table, read_rows, require_column
 from dmml.errors import InputError
 from dmml.slides.discovery.find import SUFFIXES
 from dmml.slides.wsi.mpp import GIVEN, HIGHEST, LISTED, LOWEST
@@ -64,7 +64,7 @@ class Manifest:
 
     def _name(self, slide_id: str) -> str:
         """Return the table's name of a slide: `1040.0` may be the slide `1040`."""
-        other = other_spelling(slide_id)
+        other = decimal_variant(slide_id)
         return other if slide_id not in self.mpp and other in self.mpp else slide_id
 
     def mpp_of(self, slide_id: str, otherwise: float | None) -> float | None:
@@ -126,7 +126,7 @@ def _mpp(where: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise InputError(f"{where}: mpp {text!r} {no_number(text)}; leave it empty if unknown") from None
+        raise InputError(f"{where}: mpp {text!r} {describe_non_number(text)}; leave it empty if unknown") from None
     if not LOWEST <= value <= HIGHEST:
         raise InputError(f"{where}: mpp {text} is no µm per pixel in {LOWEST}–{HIGHEST}; leave it empty if unknown")
     return value

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.id_columns import read_ids
-from dmml.cohort.tables import MISSING, TextTable, open_table, read_rows, require_column
+from dmml.cohort.tables.id_columns import read_ids
+from dmml.cohort.tables.text_table import MISSING, TextTable, open_table, read_rows, require_column
 from dmml.errors import InputError, reason_of
 from dmml.slides.vectors.columns import choose_columns, unlike_the_others, way_out
 from dmml.slides.vectors.file_vectors import FileVectors, listed

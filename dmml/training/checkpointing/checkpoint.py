@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from dmml.cohort.id_spelling import telling_keys
+from dmml.cohort.id_matching import unique_patient_keys
 from dmml.errors import InputError
 from dmml.tasks import Task
 from dmml.training.checkpointing.packing import unpack
@@ -136,13 +136,13 @@ def hash_patients(patient_ids: Iterable[str], salt: str | None = None) -> dict[s
 
     Returns:
         {"salt": salt, "hashes": hashes of the ids, "keys": hashes of their `patient_key`}. The keys make it possible to
-        recognise an id that another table spells differently; see `telling_keys`.
+        recognise an id that another table spells differently; see `unique_patient_keys`.
     """
     salt, ids = salt or secrets.token_hex(8), list(patient_ids)
     return {
         "salt": salt,
         "hashes": sorted(_hash(salt, patient) for patient in ids),
-        "keys": sorted({_hash(salt, key) for key in telling_keys(ids).values()}),
+        "keys": sorted({_hash(salt, key) for key in unique_patient_keys(ids).values()}),
     }
 
 
@@ -168,13 +168,13 @@ def patients_seen(
     Args:
         patient_ids: Patients to look up.
         cohort: All ids of their table. Two ids that are spelt differently are taken for the same patient if they have
-            the same `patient_key` and that key identifies one patient; see `telling_keys`.
+            the same `patient_key` and that key identifies one patient; see `unique_patient_keys`.
         fitted: Fitted values of the model.
         known_parts: Parts of the model's patients that count as seen: "train" (training), "val" (inner validation).
     """
     own = fitted.get("patients") or {}
     parts = [each.get(part) for each in (own, *own.get("before", {}).values()) for part in known_parts]
-    telling = telling_keys(cohort)
+    telling = unique_patient_keys(cohort)
     keys = {patient: telling[patient] for patient in patient_ids if patient in telling}
     seen: set[str] = set()
     for hashed in filter(None, parts):

@@ -65,10 +65,10 @@ def test_words_for_events(word, event):
         (
             "patient_id,t,e\np,1,1\n",
             {"outcome": {"time": "tt", "event": "e"}},
-            r"no column 'tt' \(outcome\); there are: t, ",
+            r"no column 'tt' \(outcome\); its columns are: t, ",
         ),
         ("case,t,e\np,1,1\n", {}, "no column 'patient_id'"),
-        ("patient_id,t,e\np,soon,1\n", {"outcome": DAYS}, "line 2: 'soon' in 't' is no number"),
+        ("patient_id,t,e\np,soon,1\n", {"outcome": DAYS}, "line 2: 'soon' in 't' is not a number"),
         ("patient_id,t,e\n\np,1,2\n", {"outcome": DAYS}, r"line 3: '2' in 'e' is not 0 or 1 \(1 = happened\)"),
         (
             "patient_id,t,e\np,1,dead\n",
@@ -102,7 +102,7 @@ def test_missing_and_damaged_files():
         read_clinical("nope.csv")
     with open("c.csv.zip", "w") as file:
         file.write("no zip")
-    with pytest.raises(InputError, match="damaged or not compressed"):
+    with pytest.raises(InputError, match="damaged, or not compressed"):
         read_clinical("c.csv.zip")
     with open("c.csv", "wb") as file:
         file.write(b"patient_id,name\n1,M\xfcller\n")

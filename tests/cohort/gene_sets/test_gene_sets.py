@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from dmml.cohort.gene_sets.gene_sets import SHIPPED, SUBSPACES, genes_of, read_gene_sets
-from dmml.cohort.rna.genes.gene_names import current_symbol, gene_symbol, is_gene, known_symbols, other_names
+from dmml.cohort.rna.genes.gene_names import all_symbols, current_symbol, gene_symbol, is_gene, other_names
 from dmml.errors import InputError
 
 
@@ -27,7 +27,7 @@ def test_shipped_subspaces_are_disjoint_and_whole():
 
 def test_shipped_genes_are_in_the_index():
     genes = {gene for programs in read_gene_sets().values() for gene in genes_of(programs)}
-    unnamed = {gene for gene in genes if gene not in known_symbols()}
+    unnamed = {gene for gene in genes if gene not in all_symbols()}
     assert unnamed == {"AC004086.1", "AC005840.1", "AC010618.1", "AC091021.1"}  # clone names of an old annotation
     assert all(map(is_gene, genes))
     assert not is_gene("age")
@@ -112,6 +112,6 @@ def test_the_table_of_other_names_leads_to_one_symbol_each():
     assert (names.entrez["7157"], names.entrez["1956"], names.entrez["2597"]) == ("TP53", "EGFR", "GAPDH")
     symbols = set(names.entrez.values()) | set(names.other.values())
     assert not symbols & set(names.other)  # no name leads on to another
-    assert symbols <= known_symbols() - set(names.other)
+    assert symbols <= all_symbols() - set(names.other)
     shipped = {gene for sets in read_gene_sets().values() for gene in genes_of(sets)}
     assert len(shipped & set(names.entrez.values())) == 3214  # all but twelve clones

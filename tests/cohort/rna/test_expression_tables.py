@@ -119,7 +119,7 @@ def test_patient_map():
     assert expression.provenance["counts"] == {"samples_not_in_map_dropped": 1}
     with open("map.csv", "w") as file:
         file.write("sample,patient_id\np0,one\np0,two\n")
-    with pytest.raises(InputError, match="sample 'p0' is given to both one and two"):
+    with pytest.raises(InputError, match="sample 'p0' is assigned to both one and two"):
         build_expression(["e.csv"], patients="map.csv")
     with open("map.csv", "w") as file:
         file.write("sample,patient_id\nother,one\n")
@@ -173,7 +173,9 @@ def test_every_scale_of_a_real_table_is_told_or_refused(shared_data):
         (fpkm[:, :15_000], whole[:15_000]),
     ):
         assert detect_scale(values, genes) is None
-        with pytest.raises(InputError, match=r"unknown scale \(values from 0 to .* samples sum to .*; say --scale"):
+        with pytest.raises(
+            InputError, match=r"scale cannot be detected \(values from 0 to .* samples sum to .*; state it with --scale"
+        ):
             settle_scale(values, None, "t")
 
 
@@ -181,7 +183,7 @@ def test_genes_without_a_value_draw_no_warning(recwarn):
     z = np.random.default_rng(0).normal(size=(20, 60))
     z[:, 3] = np.nan
     assert detect_scale(z) == "zscore"
-    with pytest.raises(InputError, match="unknown scale"):
+    with pytest.raises(InputError, match="its scale cannot be detected"):
         settle_scale(z[:4], None, "t")
     assert not recwarn.list
 
@@ -190,7 +192,10 @@ def test_unknown_scale_is_refused_within_a_second():
     table = tpm_table(30) * 0.3
     table.to_csv("e.csv", index_label="patient_id")
     start = time.process_time()
-    with pytest.raises(InputError, match=r"e.csv: unknown scale .* say --scale tpm\|counts\|fpkm\|log2\|zscore"):
+    with pytest.raises(
+        InputError,
+        match=r"e.csv: its scale cannot be detected .* state it with --scale tpm\|counts\|fpkm\|log2\|zscore",
+    ):
         build_expression(["e.csv"])
     assert time.process_time() - start < 0.5  # the rest of the second is imports
     assert build_expression(["e.csv"], scale="fpkm").scale == "fpkm"
@@ -199,10 +204,10 @@ def test_unknown_scale_is_refused_within_a_second():
 @pytest.mark.parametrize(
     ("shift", "scale", "message"),
     [
-        (-5.0, "counts", "stated as counts but has negative numbers"),
-        (-1e4, "fpkm", "stated as fpkm but .* are negative"),
-        (0.0, "log2", "stated as log2 but values"),
-        (0.0, "zscore", "stated as zscore but has no negative"),
+        (-5.0, "counts", "stated as counts, but there are negative numbers"),
+        (-1e4, "fpkm", "stated as fpkm, but .* are negative"),
+        (0.0, "log2", "stated as log2, which does not have values"),
+        (0.0, "zscore", "stated as zscore, but there is no negative"),
         (0.0, "rpkm", "unknown --scale 'rpkm'"),
     ],
 )
@@ -215,16 +220,16 @@ def test_stated_scale_must_be_possible(shift, scale, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("probe,s1\n1007_s_at,5\n1053_at,6\n", "no gene names recognised"),
-        ("gene,s1,s2\nTP53,5,high\nEGFR,1,2\n", "line 2, column 's2': 'high' is no number"),
+        ("probe,s1\n1007_s_at,5\n1053_at,6\n", "no gene names were recognised"),
+        ("gene,s1,s2\nTP53,5,high\nEGFR,1,2\n", "line 2, column 's2': 'high' is not a number"),
         ("gene,s1\nTP53,inf\nEGFR,1\n", "line 2: infinite value in column 's1'"),
-        ("gene,s1\nTP53,\nEGFR,NA\n", "holds no number"),
+        ("gene,s1\nTP53,\nEGFR,NA\n", "contains no number"),
         ("!Series_title\tx\n", "a GEO series matrix without a table"),
         (
             "!a\tx\n!Series_platform_id\tGPL1\n!series_matrix_table_begin\nID_REF\tG1\n7_at\t1\n8_at\t2\n",
-            "names probes of GPL1",
+            "rows are probes of GPL1",
         ),
-        ("gene,s1\n7157,5\n7158,6\n", "the first column holds numbers .* that count up"),
+        ("gene,s1\n7157,5\n7158,6\n", "the first column holds numbers .* that are consecutive"),
         ("", "is empty"),
     ],
 )
@@ -242,9 +247,9 @@ def test_wide_table_options():
         file.write(",case_id,age,TP53_rnaseq,EGFR_rnaseq,MYC_cnv\n0,a,1,2,3,1\n1,b,1,2,3,1\n")
     with pytest.raises(InputError, match="no column ends with '_rna'"):
         read_expression({"path": "e.csv", "patient_id": "case_id", "suffix": "_rna"})
-    with pytest.raises(InputError, match="columns of genes end with '_rnaseq'; say so: --suffix _rnaseq"):
+    with pytest.raises(InputError, match="names of its gene columns end with '_rnaseq'; add --suffix _rnaseq"):
         read_expression("wide.csv")
-    with pytest.raises(InputError, match=r"no column 'case'.*there are: case_id"):
+    with pytest.raises(InputError, match=r"no column 'case'.*its columns are: case_id"):
         read_expression({"path": "e.csv", "patient_id": "case", "suffix": "_rnaseq"})
     with pytest.raises(InputError, match="unknown key 'sufix'"):
         read_expression({"path": "e.csv", "sufix": "_rnaseq"})
@@ -260,16 +265,16 @@ def test_parquet_keeps_table_scale_and_provenance():
     pd.testing.assert_frame_equal(read.table, expression.table)
     assert read.scale == "fpkm"
     assert read.provenance == expression.provenance == json.loads(open("folder/e.parquet.json").read())
-    with pytest.raises(InputError, match="is there already; add --overwrite"):
+    with pytest.raises(InputError, match="already exists; add --overwrite"):
         write_expression(expression, "folder/e.parquet")
     write_expression(expression, "folder/e.parquet", overwrite=True)
-    with pytest.raises(InputError, match=r"name it e.parquet"):
+    with pytest.raises(InputError, match=r"name the file e.parquet"):
         write_expression(expression, "e.csv")
     with open("bad.parquet", "w") as file:
         file.write("no parquet")
-    with pytest.raises(InputError, match=r"bad.parquet: no parquet file"):
+    with pytest.raises(InputError, match=r"bad.parquet: is not a parquet file"):
         read_expression("bad.parquet")
-    with pytest.raises(InputError, match="make it with `dmml cohort expression"):
+    with pytest.raises(InputError, match="write it with `dmml cohort expression"):
         read_expression("none.parquet")
 
 
@@ -280,10 +285,10 @@ def test_foreign_parquet_is_read_with_detection():
     assert read.scale == "tpm"
     np.testing.assert_allclose(read.table["H2AZ1"], table["ENSG00000164032.12"], rtol=1e-6)
     pd.concat([table, table]).rename_axis("patient_id").reset_index().to_parquet("g.parquet")
-    with pytest.raises(InputError, match="patient 'p0' stands in two rows"):
+    with pytest.raises(InputError, match="patient 'p0' is in two rows"):
         read_expression("g.parquet")
     (tpm_table() * 0.3).rename_axis("patient_id").reset_index().to_parquet("f.parquet")
-    with pytest.raises(InputError, match="unknown scale"):
+    with pytest.raises(InputError, match="its scale cannot be detected"):
         read_expression("f.parquet")
 
 
@@ -346,5 +351,5 @@ def test_real_matrices(shared_data):
         file.readline()
         gene, first, *_ = file.readline().strip().split(",")
     assert log2.table.loc["GSM718902", gene] == np.float32(first)
-    with pytest.raises(InputError, match="a GEO series matrix names probes"):
+    with pytest.raises(InputError, match="a GEO series matrix, whose rows are probes"):
         read_expression(shared_data / "gse29016/GSE29016_series_matrix.txt.gz")

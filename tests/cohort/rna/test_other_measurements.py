@@ -21,8 +21,12 @@ BETAS = RNG.beta(0.5, 0.5, size=(12, 80))
 CASES = {
     "mutations": (MUTATIONS, "counts", "holds mutations or copy numbers, not RNA .its only values are 0 and 1"),
     "mutations as booleans": (MUTATIONS.astype(bool), "counts", "holds mutations or copy numbers, not RNA"),
-    "thresholded": (THRESHOLDED, "zscore", "holds copy numbers, not RNA .whole numbers from -2 to 2"),
-    "copies": (COPIES, "counts", "holds copy numbers, not RNA .whole numbers up to 8, of which .*% are 2"),
+    "thresholded": (THRESHOLDED, "zscore", "holds copy numbers, not RNA .its values are whole numbers from -2 to 2"),
+    "copies": (
+        COPIES,
+        "counts",
+        "holds copy numbers, not RNA .its values are whole numbers up to 8, of which .*% are 2",
+    ),
     "mutations per gene": (MUTATIONS_PER_GENE, "counts", "holds numbers of mutations, not RNA"),
     "log ratios": (SEGMENTS, "zscore", "holds copy numbers, not RNA .88% of its genes equal another"),
     "betas": (BETAS, "log2", "holds methylation or other shares from 0 to 1, not RNA"),
@@ -59,10 +63,10 @@ def test_they_are_refused_by_the_suffix_of_their_columns(suffix, what):
     table = by_genes(TPM).T.rename_axis("case_id")
     wide = pd.concat([table.add_suffix("_rnaseq"), table.add_suffix(suffix)], axis=1)
     wide.to_csv("wide.csv")
-    with pytest.raises(InputError, match=f"holds {what}, not RNA .columns that end with '{suffix}'"):
+    with pytest.raises(InputError, match=f"holds {what}, not RNA .in the columns that end with '{suffix}'"):
         read_expression({"path": "wide.csv", "patient_id": "case_id", "suffix": suffix})
     with pytest.raises(
-        InputError, match="columns of genes end with '_rnaseq'; say so"
+        InputError, match="names of its gene columns end with '_rnaseq'; add"
     ):  # and is not sent to the others
         read_expression("wide.csv")
     assert read_expression({"path": "wide.csv", "patient_id": "case_id", "suffix": "_rnaseq"}).scale == "tpm"

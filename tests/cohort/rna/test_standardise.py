@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_refused():
     statistics = fit_statistics(
         frame(np.random.default_rng(0).normal(size=(20, 5))), [f"G{i}" for i in range(5)], "tpm"
     )
-    with pytest.raises(InputError, match=r"t.csv: is on the scale zscore, the model was trained on tpm"):
+    with pytest.raises(InputError, match=r"t.csv: is on the scale zscore, but the model was trained on tpm"):
         standardise(frame(np.zeros((2, 5))), statistics, "zscore", "t.csv")
     with pytest.raises(InputError, match=r"3 of the model's 5 genes are absent \(G2, G3, G4\)"):
         standardise(frame(np.zeros((2, 2))), statistics, "tpm")

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dmml.cohort.rna.formats.matrix import Matrix, genes_by_samples
+from dmml.cohort.rna.formats.orientations import genes_by_samples
+from dmml.cohort.rna.formats.unknown_names import describe_unknown_names
 from dmml.cohort.rna.genes.gene_mapping import are_entrez
 from dmml.cohort.rna.genes.gene_names import share_of_genes
-from dmml.cohort.rna.genes.probes import ProbeMap, unknown_names
-from dmml.cohort.tables import TextTable
+from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.matrix import Matrix
+from dmml.cohort.tables.text_table import TextTable
 from dmml.errors import InputError
 
 _MIN_SHARE = 0.2
@@ -36,22 +38,25 @@ def read_annotated(
         InputError: None of the columns holds gene names, there is no row or sample, or a value is not a number.
     """
     if frame.empty or not samples:
-        raise InputError(f"{table.path}: has no {'row' if samples else 'sample'}; check that it is the whole table")
+        raise InputError(f"{table.path}: has no {'row' if samples else 'sample'}; check that the file is complete")
     first = annotation[0]
     names = [str(name).strip() for name in frame.iloc[:, first]]
     if probes is not None:
         symbols, notes = probes.rename(names)
         renamed = frame.set_axis(range(frame.shape[1]), axis=1)
         renamed[first] = pd.Series(symbols, index=frame.index, dtype=object)
-        known = renamed[renamed[first].notna()].set_axis(frame.columns, axis=1)
-        if known.empty:
-            raise InputError(f"{table.path}: none of its rows ({', '.join(names[:3])}, …) is in the map of probes")
-        matrix = genes_by_samples(table, known, first, samples)
+        mapped = renamed[renamed[first].notna()].set_axis(frame.columns, axis=1)
+        if mapped.empty:
+            raise InputError(
+                f"{table.path}: none of its rows ({', '.join(names[:3])}, …) is in the map of probes; give the annotation of "
+                "this table's platform with --probes"
+            )
+        matrix = genes_by_samples(table, mapped, first, samples)
         return Matrix(matrix.values, matrix.samples, matrix.genes, matrix.notes | notes)
     shares = {position: _share_of_names(frame.iloc[:, position]) for position in annotation}
     best = max(annotation, key=lambda position: shares[position])
     if shares[best] < _MIN_SHARE:
-        raise InputError(unknown_names(table.path, [table.columns[i] for i in samples], names))
+        raise InputError(describe_unknown_names(table.path, [table.columns[i] for i in samples], names))
     return genes_by_samples(table, frame, best, samples)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.id_columns import read_ids
-from dmml.cohort.tables import TextTable, no_number
+from dmml.cohort.tables.id_columns import read_ids
+from dmml.cohort.tables.text_table import TextTable, describe_non_number
 from dmml.errors import InputError
 
 _MUTATION = re.compile(r"wt|mut|wild.?type|p\.[A-Z]\d+.*|[A-Z*]\d+(?:[A-Z*]|fs.*|del|_splice)", re.IGNORECASE)
@@ -25,24 +25,24 @@ def patient_ids(table: TextTable, frame: pd.DataFrame, position: int) -> list[st
     if column.isna().any():
         line = table.line_of(column.index[column.isna()][0])
         raise InputError(
-            f"{table.path}: line {line} has no patient id in column {frame.columns[position]!r}; fill it or drop the row"
+            f"{table.path}: line {line} has no patient id in column {frame.columns[position]!r}; add it, or delete the row"
         )
     return list(read_ids(table, column.map(lambda name: str(name).strip())))
 
 
-def numbers_of(table: TextTable, frame: pd.DataFrame, columns: Sequence[int] | range) -> np.ndarray:
+def numbers_of(table: TextTable, frame: pd.DataFrame, columns: Sequence[int]) -> np.ndarray:
     """Read columns as numbers: (rows, columns) float64, NaN where a value is missing.
 
     Raises:
         InputError: A value is not a number, or is infinite.
     """
-    parts = [_numbers(table, frame, i) for i in columns]
-    values = np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))
+    arrays = [_numbers(table, frame, i) for i in columns]
+    values = np.stack(arrays, axis=1) if arrays else np.empty((len(frame), 0))
     if np.isinf(values).any():
         row, column = np.argwhere(np.isinf(values))[0]
         raise InputError(
             f"{table.path}: line {table.line_of(frame.index[row])}: infinite value in column "
-            f"{frame.columns[list(columns)[column]]!r}"
+            f"{frame.columns[columns[column]]!r}; correct it, or leave it empty"
         )
     return values
 
@@ -52,16 +52,16 @@ def _numbers(table: TextTable, frame: pd.DataFrame, position: int) -> np.ndarray
     if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(dtype=np.float64)
     numbers = pd.to_numeric(column, errors="coerce")
-    bad = numbers.isna() & column.notna()
-    if bad.any():
-        row = bad.idxmax()
+    is_text = numbers.isna() & column.notna()
+    if is_text.any():
+        row = is_text.idxmax()
         raise InputError(_not_a_number(table, table.line_of(row), frame.columns[position], str(column[row])))
     return numbers.to_numpy(dtype=np.float64)
 
 
 def _not_a_number(table: TextTable, line: int, column: str, word: str) -> str:
     if word.strip() == column:
-        return f"{table.path}: line {line} repeats the header ({word!r} in column {column!r}); remove the line"
+        return f"{table.path}: line {line} repeats the header ({word!r} in column {column!r}); delete the line"
     if _MUTATION.fullmatch(word.strip()):
         return f"{table.path}: line {line}, column {column!r}: {word!r} is a mutation, not RNA; give a table of RNA"
-    return f"{table.path}: line {line}, column {column!r}: {word!r} {no_number(word)}; correct it, or leave it empty"
+    return f"{table.path}: line {line}, column {column!r}: {word!r} {describe_non_number(word)}; correct it, or leave it empty"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from dmml.cohort.rna.formats.annotated_table import read_annotated
-from dmml.cohort.rna.formats.matrix import Matrix
-from dmml.cohort.rna.genes.probes import ProbeMap
+from dmml.cohort.rna.formats.rna_format import ReadOptions, TableFormat
+from dmml.cohort.rna.matrix import Matrix
 from dmml.cohort.rna.other_measurements import refusal
-from dmml.cohort.separator import split_line
-from dmml.cohort.tables import TextTable, open_text, read_rows
+from dmml.cohort.tables.separators import split_line
+from dmml.cohort.tables.text_files import open_text
+from dmml.cohort.tables.text_table import TextTable, open_table, read_rows
 from dmml.errors import InputError
 
 
@@ -32,53 +34,59 @@ _QUANTITIES = (
 )
 
 
-def is_firebrowse(table: TextTable) -> bool:
-    """Whether the first column of a table is named as in Firebrowse."""
-    return table.columns[0].strip().lower() == "hybridization ref"
+class Firebrowse(TableFormat):
+    """Genes × samples, with one or more quantities of each sample."""
 
+    key, title = "firebrowse", "Firebrowse"
 
-def read_firebrowse(table: TextTable, scale: str | None, probes: ProbeMap | None = None) -> Matrix:
-    """Read one quantity of each sample: the stated one, or else TPM from `scaled_estimate`, or else counts or RPKM.
+    def matches(self, path: Path) -> bool:
+        """Whether the first column of a table is named as in Firebrowse."""
+        return open_table(path).columns[0].strip().lower() == "hybridization ref"
 
-    Args:
-        table: Header of the table.
-        scale: `tpm`, `counts` or `fpkm`, if the table has it; None for the first available in the order of
-            `_QUANTITIES`.
-        probes: Map from row names to genes, if the names are not genes.
+    def read(self, path: Path, options: ReadOptions) -> Matrix:
+        """Read one quantity of each sample: the stated one, or else TPM from `scaled_estimate`, or else counts or RPKM.
 
-    Raises:
-        InputError: The table holds none of these quantities, or not the stated one.
-    """
-    below = replace(table, header_line=table.header_line + 1)
-    kinds = _second_line(table)
-    if "beta_value" in kinds:
-        raise refusal(table.path, "methylation", "Firebrowse's Beta_value")
-    found = [quantity for quantity in _QUANTITIES if quantity.column in kinds[1:]]
-    if not found:
-        raise InputError(
-            f"{table.path}: a table of Firebrowse with {', '.join(sorted(set(kinds[1:]) - {''})) or 'no kind of value'} in its "
-            "second line, which is not RNA of genes that dmml knows; give RSEM_genes or RSEM_genes_normalized"
+        Raises:
+            InputError: The table holds none of these quantities, or not the stated one.
+        """
+        table = open_table(path)
+        columns_below = replace(table, header_line=table.header_line + 1)
+        quantities = _second_line(table)
+        quantity = _choose_quantity(path, quantities, options.scale)
+        samples = [i for i, name in enumerate(quantities) if name == quantity.column]
+        frame = read_rows(columns_below, names=0)
+        matrix = read_annotated(columns_below, frame, [0], samples, options.probes)
+        return replace(
+            matrix,
+            values=matrix.values * quantity.factor,
+            scale=quantity.scale,
+            unit=quantity.unit,
+            notes={**matrix.notes, "other_columns_passed_by": len(table.columns) - len(samples) - 1},
         )
-    quantity = next((one for one in found if scale in (None, one.scale)), None)
+
+
+def _choose_quantity(path: Path, columns: list[str], scale: str | None) -> _Quantity:
+    """The first quantity of the table, in the order of `_QUANTITIES`, that is on the stated scale, if there is one."""
+    if "beta_value" in columns:
+        raise refusal(path, "methylation", "Firebrowse's Beta_value")
+    available = [quantity for quantity in _QUANTITIES if quantity.column in columns[1:]]
+    if not available:
+        raise InputError(
+            f"{path}: the second line of this table of Firebrowse names "
+            f"{', '.join(sorted(set(columns[1:]) - {''})) or 'no quantity'}, which is not RNA of genes that dmml can read; "
+            "download RSEM_genes or RSEM_genes_normalized"
+        )
+    quantity = next((quantity for quantity in available if scale in (None, quantity.scale)), None)
     if quantity is None:
-        scales = " or ".join(dict.fromkeys(one.scale for one in found))
-        columns = ", ".join(one.column for one in found)
-        raise InputError(f"{table.path}: Firebrowse's {columns} is on the scale {scales}, not {scale}; change --scale")
-    samples = [i for i, kind in enumerate(kinds) if kind == quantity.column]
-    frame = read_rows(below, names=0)
-    matrix = read_annotated(below, frame, [0], samples, probes)
-    return replace(
-        matrix,
-        values=matrix.values * quantity.factor,
-        scale=quantity.scale,
-        unit=quantity.unit,
-        notes={**matrix.notes, "other_columns_passed_by": len(table.columns) - len(samples) - 1},
-    )
+        scales = " or ".join(dict.fromkeys(quantity.scale for quantity in available))
+        names = ", ".join(quantity.column for quantity in available)
+        raise InputError(f"{path}: Firebrowse's {names} is on the scale {scales}, not {scale}; change --scale")
+    return quantity
 
 
 def _second_line(table: TextTable) -> list[str]:
     """Read the name of the quantity in each column, in lower case."""
     with open_text(table.path) as text:
         line = next(islice(text, table.header_line, None), "")
-    kinds = [word.strip().lower() for word in split_line(line, table.separator)]
-    return kinds + [""] * (len(table.columns) - len(kinds))
+    quantities = [word.strip().lower() for word in split_line(line, table.separator)]
+    return quantities + [""] * (len(table.columns) - len(quantities))

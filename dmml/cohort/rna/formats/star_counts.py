@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
-from dmml.cohort.rna.genes.gene_mapping import GeneAccount
+from dmml.cohort.rna.formats.rna_format import ReadOptions, SampleFileFormat
+from dmml.cohort.rna.genes.gene_mapping import GeneMapping
 from dmml.cohort.rna.genes.gene_names import current_symbol, gene_symbol
 from dmml.cohort.rna.genes.summary_rows import COUNTS, SUMMARY, kind_of_row
-from dmml.cohort.tables import open_text
+from dmml.cohort.rna.symbol_table import SymbolTable
+from dmml.cohort.tables.text_files import open_text
 from dmml.errors import InputError
 
 COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded", "fpkm": "fpkm_unstranded"}
@@ -33,8 +36,34 @@ class StarCounts:
     """float64, indexed by unique gene symbols."""
     notes: dict[str, int]
     """{reason: number of rows that were merged or dropped}."""
-    genes: GeneAccount
+    genes: GeneMapping
     """Genes that were renamed, merged, or dropped for lack of a symbol; those of dropped gene types are not listed."""
+
+
+class StarCountsFiles(SampleFileFormat):
+    """Gene quantifications as downloaded from the GDC."""
+
+    key, title = "star_counts", "STAR-counts"
+    folder_endings = (".tsv", ".txt")
+
+    def matches(self, path: Path) -> bool:
+        """Whether a file is a STAR-counts file, see `is_star_counts`."""
+        return is_star_counts(path)
+
+    def read(self, paths: Sequence[Path], options: ReadOptions) -> SymbolTable:
+        """Read the files of a cohort; the files name the symbols and hold all scales.
+
+        Raises:
+            InputError: See `read_star_counts` and `combine`.
+        """
+        scale = options.scale or "tpm"
+        progress = tqdm(paths, desc="STAR-counts", unit="file", disable=None)
+        samples = (read_star_counts(path, scale, options.all_genes) for path in progress)
+        table, notes, genes = combine(samples, str(paths[0].parent))
+        return SymbolTable(table, scale, notes, genes, "STAR-counts of the GDC")
+
+
+STAR_COUNTS = StarCountsFiles()
 
 
 def is_star_counts(path: Path) -> bool:
@@ -53,8 +82,8 @@ def is_star_counts(path: Path) -> bool:
 def find_star_counts(folder: Path) -> tuple[list[Path], int]:
     """Find STAR-counts files in a folder and its subfolders (gdc-client makes one per file); count the other files."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = [path for path in files if is_star_counts(path)]
-    return found, len(files) - len(found)
+    star_counts = [path for path in files if is_star_counts(path)]
+    return star_counts, len(files) - len(star_counts)
 
 
 def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) -> StarCounts:
@@ -74,64 +103,85 @@ def read_star_counts(path: Path, scale: str = "tpm", all_genes: bool = False) ->
     """
     if scale not in COLUMNS:
         raise InputError(f"{path}: STAR-counts files give {', '.join(COLUMNS)}, not {scale}; change --scale")
-    wanted = ["gene_id", "gene_name", "gene_type", COLUMNS[scale]]
-    with open_text(path) as text:
-        try:
-            reads = {"sep": "\t", "comment": "#", "dtype": str, "keep_default_na": False}
-            table = pd.read_csv(text, usecols=lambda name: name in {*wanted, _LAST_COLUMN}, **reads)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise InputError(f"{path}: no STAR-counts file ({str(error).splitlines()[0]}); fetch it again") from None
-    if absent := [name for name in wanted if name not in table]:
-        raise InputError(f"{path}: no STAR-counts file (no column {absent[0]}); fetch it again")
-    par_y = table["gene_id"].str.endswith("_PAR_Y")
+    table = _read_columns(path, ["gene_id", "gene_name", "gene_type", COLUMNS[scale]])
     kinds = table["gene_id"].map(kind_of_row)
     genes = table[kinds.isna()]
-    if _LAST_COLUMN in genes and len(genes) and not genes[_LAST_COLUMN].iloc[-1]:
-        raise InputError(f"{path}: its last line breaks off; the file is cut off, fetch it again")
-    numbers = pd.to_numeric(genes[COLUMNS[scale]], errors="coerce")
-    wrong = ~(np.isfinite(numbers) & (numbers >= 0))
-    if genes.empty or wrong.any():
-        where = "no gene" if genes.empty else f"gene {genes['gene_id'][wrong].iloc[0]!r} without a number from 0 on"
-        raise InputError(f"{path}: {where} in column {COLUMNS[scale]}; the file is cut off or damaged, fetch it again")
+    numbers = _numbers(path, genes, COLUMNS[scale])
     symbols = [
         current_symbol(name) if name else gene_symbol(identifier)
         for identifier, name in zip(genes["gene_id"], genes["gene_name"], strict=True)
     ]
     values = pd.Series(numbers.to_numpy(float), index=pd.Index(symbols, name="gene"))
-    wanted_type = genes["gene_type"].str.fullmatch(_KEPT_TYPES).to_numpy() | values.index.isin(_shipped_genes())
-    taken = np.ones(len(values), dtype=bool) if all_genes else wanted_type
-    kept = values[taken]
-    named = kept[kept.index.notna()]
-    merged = named.groupby(level=0, sort=True).sum()
-    account = _account(genes[taken], symbols=list(kept.index))
+    is_usual_type = genes["gene_type"].str.fullmatch(_KEPT_TYPES).to_numpy() | values.index.isin(_shipped_genes())
+    is_kept = np.ones(len(values), dtype=bool) if all_genes else is_usual_type
+    kept = values[is_kept]
+    with_symbol = kept[kept.index.notna()]
+    merged = with_symbol.groupby(level=0, sort=True).sum()
+    mapping = _map_genes(genes[is_kept], symbols=list(kept.index))
     notes = {
         **{
             count: int((kinds == kind).sum())
             for kind, count in COUNTS.items()
             if kind == SUMMARY or (kinds == kind).any()
         },
-        "par_y_rows_summed": int(par_y.sum()),
-        "symbols_renamed": len(account.renamed),
-        "rows_merged_into_a_symbol": len(named) - len(merged),
+        "par_y_rows_summed": int(table["gene_id"].str.endswith("_PAR_Y").sum()),
+        "symbols_renamed": len(mapping.renamed),
+        "rows_merged_into_a_symbol": len(with_symbol) - len(merged),
         "rows_of_other_gene_types_dropped": len(values) - len(kept),
-        "rows_without_symbol_dropped": len(kept) - len(named),
+        "rows_without_symbol_dropped": len(kept) - len(with_symbol),
     }
-    return StarCounts(path.name.split(".")[0], merged, notes, account)
+    return StarCounts(path.name.split(".")[0], merged, notes, mapping)
 
 
-def _account(rows: pd.DataFrame, symbols: list[str | None]) -> GeneAccount:
+def _read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read columns of a file as text, and its last column, which shows whether the last line is complete."""
+    with open_text(path) as text:
+        try:
+            table = pd.read_csv(
+                text,
+                usecols=lambda name: name in {*columns, _LAST_COLUMN},
+                sep="\t",
+                comment="#",
+                dtype=str,
+                keep_default_na=False,
+            )
+        except (ValueError, pd.errors.ParserError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: is not a STAR-counts file ({reason}); download it again") from None
+    if missing := [name for name in columns if name not in table]:
+        raise InputError(f"{path}: is not a STAR-counts file (no column {missing[0]}); download it again")
+    return table
+
+
+def _numbers(path: Path, genes: pd.DataFrame, column: str) -> pd.Series:
+    """Numbers of a column of a file, which must be complete."""
+    if _LAST_COLUMN in genes and len(genes) and not genes[_LAST_COLUMN].iloc[-1]:
+        raise InputError(f"{path}: its last line is incomplete, so the file was cut off; download it again")
+    numbers = pd.to_numeric(genes[column], errors="coerce")
+    is_wrong = ~(np.isfinite(numbers) & (numbers >= 0))
+    if genes.empty or is_wrong.any():
+        problem = "no gene"
+        if not genes.empty:
+            problem = f"the value of gene {genes['gene_id'][is_wrong].iloc[0]!r} is not a number of at least 0"
+        raise InputError(
+            f"{path}: {problem} in column {column}; the file is incomplete or damaged, so download it again"
+        )
+    return numbers
+
+
+def _map_genes(rows: pd.DataFrame, symbols: list[str | None]) -> GeneMapping:
     """List dropped and merged genes by Ensembl id, since names repeat, and renamed genes by name."""
     members: dict[str, list[str]] = {}
-    account = GeneAccount()
+    mapping = GeneMapping()
     for identifier, name, symbol in zip(rows["gene_id"], rows["gene_name"], symbols, strict=True):
         if symbol is None or symbol != symbol:
-            account.dropped.setdefault("unknown Ensembl id", []).append(identifier)
+            mapping.dropped.setdefault("unknown Ensembl id", []).append(identifier)
             continue
         members.setdefault(symbol, []).append(identifier)
         if name and name != symbol:
-            account.renamed[name] = symbol
-    account.merged = {symbol: own for symbol, own in members.items() if len(own) > 1}
-    return account
+            mapping.renamed[name] = symbol
+    mapping.merged = {symbol: names for symbol, names in members.items() if len(names) > 1}
+    return mapping
 
 
 @cache
@@ -139,7 +189,7 @@ def _shipped_genes() -> frozenset[str]:
     return frozenset(gene for programs in read_gene_sets().values() for gene in genes_of(programs))
 
 
-def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int], GeneAccount]:
+def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, dict[str, int], GeneMapping]:
     """Combine samples into one table.
 
     Returns:
@@ -151,20 +201,18 @@ def combine(samples: Iterable[StarCounts], source: str) -> tuple[pd.DataFrame, d
     """
     columns: dict[str, pd.Series] = {}
     notes: dict[str, int] = {}
-    accounts: list[GeneAccount] = []
+    mappings: list[GeneMapping] = []
     for sample in samples:
         if sample.sample in columns:
-            raise InputError(
-                f"{source}: two files are called {sample.sample!r}; remove one, or map both with --patients"
-            )
+            raise InputError(f"{source}: two files are of sample {sample.sample!r}; remove one of them, or rename one")
         columns[sample.sample] = sample.values.astype("float32")
         for reason, count in sample.notes.items():
             notes[reason] = max(notes.get(reason, 0), count)
-        if sample.genes not in accounts[-1:]:  # equal for files of one gene model
-            accounts.append(sample.genes)
+        if sample.genes not in mappings[-1:]:  # equal for files of one gene model
+            mappings.append(sample.genes)
     table = pd.DataFrame(columns).T
     complete = table.dropna(axis=1)
     if complete.shape[1] == 0:
-        raise InputError(f"{source}: no gene is in all of the {len(table)} files; they are of different gene models")
+        raise InputError(f"{source}: no gene is in all of the {len(table)} files; use files of one gene model")
     notes["genes_not_in_every_file_dropped"] = table.shape[1] - complete.shape[1]
-    return complete, notes, GeneAccount.of(accounts)
+    return complete, notes, GeneMapping.combine(mappings)

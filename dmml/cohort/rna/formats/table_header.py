@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dmml.cohort.rna.genes.gene_names import is_gene, other_names, share_of_genes
 from dmml.cohort.rna.genes.summary_rows import kind_of_row
-from dmml.cohort.separator import split_line
-from dmml.cohort.tables import MISSING, TextTable, open_table, open_text
+from dmml.cohort.tables.separators import split_line
+from dmml.cohort.tables.text_files import open_text
+from dmml.cohort.tables.text_table import MISSING, TextTable, open_table
 from dmml.errors import InputError
 
 _NAME_COLUMNS = 3  # a gene's name is in one of the first columns
@@ -35,8 +36,8 @@ def open_rna_table(path: str | Path) -> TextTable:
     lines = _first_lines(table)
     if len(table.columns) == 1:
         raise InputError(
-            f"{table.path}: has a single column ({table.columns[0][:60]!r}); separate columns by tabs, commas, semicolons, or "
-            "a single space as R's write.table does"
+            f"{table.path}: has a single column ({table.columns[0][:60]!r}); separate its columns by tabs, commas, semicolons, "
+            "or a single space as R's write.table does"
         )
     for line in reversed(lines[: table.header_line - 1]):
         names = _fields(line.lstrip("# "), table.separator) if line.startswith("#") else []
@@ -59,15 +60,15 @@ def check_header(table: TextTable) -> None:
 
 
 def _without_header(table: TextTable) -> InputError:
-    shown = ", ".join(map(repr, table.columns[:3])) + (", …" if len(table.columns) > 3 else "")
+    fields = ", ".join(map(repr, table.columns[:3])) + (", …" if len(table.columns) > 3 else "")
     return InputError(
-        f"{table.path}: has no header: its first line ({shown}) is the row of a gene; add a first line that names the "
+        f"{table.path}: has no header: its first line ({fields}) is the row of a gene; add a first line that names the "
         "columns (gene, then the samples)"
     )
 
 
 def check_sample_names(table: TextTable, name_column: int, samples: Sequence[str]) -> None:
-    """Refuse a table of genes without a header, even if its first gene is unknown to dmml.
+    """Refuse a table of genes without a header, even if the name of its first gene is not recognised.
 
     Whole numbers and numbers such as `1.2` may be the names of samples.
 
@@ -115,8 +116,8 @@ def are_values(fields: Sequence[str], names: Sequence[str]) -> bool:
     if not all(map(_is_whole, rest)) or len(set(rest)) < 0.9 * len(rest):
         return True
     form = _form(fields[0])
-    same = [_form(str(name)) == form for name in names[:20]]
-    return "9" in form and sum(same) > len(same) / 2
+    has_same_form = [_form(str(name)) == form for name in names[:20]]
+    return "9" in form and sum(has_same_form) > len(has_same_form) / 2
 
 
 def _form(name: str) -> str:

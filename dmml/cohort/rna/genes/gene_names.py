@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 INDEX = Path(__file__).parent / "ensembl_gene_index.csv.gz"
 NAMES = Path(__file__).parent / "gene_names.csv.gz"
-_ENSEMBL = re.compile(
-    r"(ENSG\d{11})(?:\.\d+)?(?:_[\w.-]+)?"
-)  # …_PAR_Y, …_TP53 (RSEM's --append-names), …_5 (lifted over)
+# Suffixes of Ensembl ids: …_PAR_Y, …_TP53 (RSEM's --append-names), …_5 (lifted over).
+_ENSEMBL = re.compile(r"(ENSG\d{11})(?:\.\d+)?(?:_[\w.-]+)?")
 _CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+")  # genes named after the clone that contains them, such as AC004086.1
 _DATE = re.compile(r"\d{1,2}-(Mar|Sep|Dec)|(Mar|Sep|Dec)-\d{1,2}", re.IGNORECASE)
 
@@ -55,7 +54,7 @@ def other_names() -> Names:
 
 
 @cache
-def known_symbols() -> frozenset[str]:
+def all_symbols() -> frozenset[str]:
     """All symbols of the index and all other names of them."""
     return frozenset([*ensembl_index().values(), *other_names().other])
 
@@ -65,17 +64,17 @@ def current_symbol(symbol: str) -> str:
     return other_names().other.get(symbol, symbol)
 
 
-class Named(NamedTuple):
+class NamedGene(NamedTuple):
     """Symbol of a gene, and how it was derived from the name in a table."""
 
     symbol: str | None
     """Symbol that dmml uses; None if the name does not identify a gene."""
-    how: str
+    derivation: str
     """`as named`, `from an Ensembl id`, `by another name`; or why there is no symbol: `unknown Ensembl id`, `no name`,
     `a date of a spreadsheet`."""
 
 
-def name_gene(name: str) -> Named:
+def name_gene(name: str) -> NamedGene:
     """Find a gene's symbol from its name in a table: a symbol, `SYMBOL|entrez`, or an Ensembl id (with any version).
 
     There is no symbol for an Ensembl id outside the index, nor for a date into which a spreadsheet has turned a symbol
@@ -84,13 +83,15 @@ def name_gene(name: str) -> Named:
     name = str(name).strip().split("|")[0]
     if ensembl := _ENSEMBL.fullmatch(name):
         symbol = ensembl_index().get(ensembl[1], "")
-        return Named(current_symbol(symbol), "from an Ensembl id") if symbol else Named(None, "unknown Ensembl id")
+        return (
+            NamedGene(current_symbol(symbol), "from an Ensembl id") if symbol else NamedGene(None, "unknown Ensembl id")
+        )
     if name in ("", "?"):
-        return Named(None, "no name")
+        return NamedGene(None, "no name")
     if _DATE.fullmatch(name):
-        return Named(None, "a date of a spreadsheet")
+        return NamedGene(None, "a date of a spreadsheet")
     symbol = current_symbol(name)
-    return Named(symbol, "as named" if symbol == name else "by another name")
+    return NamedGene(symbol, "as named" if symbol == name else "by another name")
 
 
 def gene_symbol(name: str) -> str | None:
@@ -101,10 +102,10 @@ def gene_symbol(name: str) -> str | None:
 def is_gene(name: str) -> bool:
     """Whether a name is a known symbol, an Ensembl id or a clone name."""
     head = name.split("|")[0]
-    return head in known_symbols() or bool(_ENSEMBL.fullmatch(head) or _CLONE.fullmatch(head))
+    return head in all_symbols() or bool(_ENSEMBL.fullmatch(head) or _CLONE.fullmatch(head))
 
 
 def share_of_genes(names: Iterable[str]) -> float:
     """Share of the names that are genes; 0 if there are no names."""
-    verdicts = [is_gene(str(name)) for name in names]
-    return sum(verdicts) / len(verdicts) if verdicts else 0.0
+    are_genes = [is_gene(str(name)) for name in names]
+    return sum(are_genes) / len(are_genes) if are_genes else 0.0

@@ -55,11 +55,11 @@ def is_statistic(sample: object) -> bool:
 
 def rows_by_kind(names: Sequence[object]) -> dict[str, list[str]]:
     """Group all rows that are not genes: {kind: names}."""
-    found: dict[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = {}
     for name in names:
         if kind := kind_of_row(name):
-            found.setdefault(kind, []).append(str(name).strip())
-    return found
+            by_kind.setdefault(kind, []).append(str(name).strip())
+    return by_kind
 
 
 def _is_statistic(plain: str) -> bool:

@@ -30,7 +30,7 @@ def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None =
         symbols, notes = probes.rename(names)
         if not notes["probes_mapped"]:
             raise InputError(
-                f"{path}: none of its rows ({', '.join(names[:3])}, …) is in the map of probes; give one of these transcripts"
+                f"{path}: none of its rows ({', '.join(names[:3])}, …) is in the map of probes; give a map of these transcripts"
             )
         return symbols
     if share_of_genes(names[:2000]) >= _MIN_SHARE:
@@ -38,9 +38,9 @@ def genes_of_targets(names: Sequence[str], path: Path, probes: ProbeMap | None =
     genes = [_gene_in(name) for name in names]
     if sum(gene is not None for gene in genes[:2000]) < _MIN_SHARE * len(names[:2000]):
         raise InputError(
-            f"{path}: its rows ({', '.join(names[:2])}, …) are no genes, and if they are transcripts, their names do not say of "
-            "which genes; sum them to genes (salmon --geneMap, or tximport in R), quantify against GENCODE's transcripts with "
-            "their full names, or give --probes with the columns probe,symbol (transcript and gene)"
+            f"{path}: its rows ({', '.join(names[:2])}, …) are not genes, nor transcripts whose names include the gene; sum "
+            "them to genes (salmon --geneMap, or tximport in R), quantify against GENCODE's transcripts with their full names, "
+            "or add --probes with a table of the columns probe,symbol (transcript and gene)"
         )
     return [name if gene is None and kind_of_row(name) else gene for name, gene in zip(names, genes, strict=True)]
 

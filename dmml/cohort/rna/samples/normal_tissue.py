@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dmml.cohort.rna.samples.tissue import DROPPED, describes_tissue, tissue_of
-from dmml.cohort.tables import TextTable
+from dmml.cohort.rna.samples.tissue import REASONS_TO_DROP, describes_tissue, tissue_of
+from dmml.cohort.tables.text_table import TextTable
 from dmml.errors import InputError
 
 
-def without_normal(table: TextTable, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+def without_normal_tissue(table: TextTable, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Keep the rows of tumors if a column such as `sample_type` describes the tissue, and count the others by reason.
 
     Args:
@@ -25,12 +25,12 @@ def without_normal(table: TextTable, frame: pd.DataFrame) -> tuple[pd.DataFrame,
     columns = [i for i, name in enumerate(frame.columns) if describes_tissue(str(name), _words(frame.iloc[:, i]))]
     if not columns:
         return frame, {}
-    described = frame.iloc[:, columns].astype(str).agg(" ".join, axis=1)
-    kept, counts = tumors(table, list(described))
+    descriptions = frame.iloc[:, columns].astype(str).agg(" ".join, axis=1)
+    kept, counts = select_tumors(table, list(descriptions))
     return frame.iloc[kept], counts
 
 
-def tumors(table: TextTable, descriptions: Sequence[str]) -> tuple[list[int], dict[str, int]]:
+def select_tumors(table: TextTable, descriptions: Sequence[str]) -> tuple[list[int], dict[str, int]]:
     """Positions of the samples of tumors, and counts of the others by kind of tissue.
 
     Args:
@@ -40,13 +40,13 @@ def tumors(table: TextTable, descriptions: Sequence[str]) -> tuple[list[int], di
     Raises:
         InputError: No sample is of a tumor.
     """
-    tissues = [tissue_of([], words) for words in descriptions]
+    tissues = [tissue_of([], description) for description in descriptions]
     kept = [i for i, tissue in enumerate(tissues) if tissue.is_tumor]
     if not kept:
         raise InputError(
-            f"{table.path}: describes all of its samples as normal tissue or cell lines; give RNA of tumors"
+            f"{table.path}: describes all of its samples as normal tissue or cell lines; give a table of tumors"
         )
-    return kept, dict(Counter(DROPPED[tissue] for tissue in tissues if not tissue.is_tumor))
+    return kept, dict(Counter(REASONS_TO_DROP[tissue] for tissue in tissues if not tissue.is_tumor))
 
 
 def _words(column: pd.Series) -> list[str]:

@@ -24,7 +24,7 @@ _PROGRAM = re.compile(r"salmon|kallisto|rsem|star|star_salmon|quants?|out(?:put)
 _OF_FOLDERS = re.compile(r"[._-](?:salmon|kallisto|rsem|star|quant|quants|out|output)$", re.IGNORECASE)
 
 
-def name_of_file(path: Path, known: Container[str] = ()) -> str:
+def name_of_file(path: Path, mapped_samples: Container[str] = ()) -> str:
     """Name of the sample in a file: the file name without the program's suffix, or the name of its folder.
 
     `P1.genes.results`, `P1_ReadsPerGene.out.tab`, `P1/quant.sf`, `P1_quant/quant.sf` and `P1/salmon/quant.sf` all belong
@@ -32,18 +32,18 @@ def name_of_file(path: Path, known: Container[str] = ()) -> str:
 
     Args:
         path: Path of the file.
-        known: Names in the patient map. If it contains the whole file name, the derived name, the file name up to its
-            first dot or the folder's name, the first of these is returned.
+        mapped_samples: Names of samples in the patient map. If they contain the whole file name, the derived name, the
+            file name up to its first dot or the folder's name, the first of these is returned.
     """
     folder = path.resolve().parent.name
     stem = _OF_QUANTIFICATIONS.sub("", path.name.removesuffix(".gz"))
     if not stem and _PROGRAM.fullmatch(folder):
         folder = path.resolve().parent.parent.name
-    own = stem or _OF_FOLDERS.sub("", folder)
-    if find_barcode(folder) and not find_barcode(own):
-        own = folder  # the sample type shows whether the tissue is normal
-    candidates = (path.name, own, path.name.split(".")[0], folder)
-    return next((name for name in candidates if name and name in known), own)
+    derived = stem or _OF_FOLDERS.sub("", folder)
+    if find_barcode(folder) and not find_barcode(derived):
+        derived = folder  # the sample type shows whether the tissue is normal
+    candidates = (path.name, derived, path.name.split(".")[0], folder)
+    return next((name for name in candidates if name and name in mapped_samples), derived)
 
 
 def names_of_columns(names: Sequence[str]) -> list[str]:
@@ -57,9 +57,9 @@ def names_of_columns(names: Sequence[str]) -> list[str]:
         return list(names)
     paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
     for shorten in (_stem, lambda path: _stem(path) or path.parent.name, lambda path: path.parent.name):
-        found = [shorten(path) if known else name for name, path, known in zip(names, paths, is_file, strict=True)]
-        if all(found) and len(set(found)) == len(set(names)):
-            return found
+        short = [shorten(path) if file else name for name, path, file in zip(names, paths, is_file, strict=True)]
+        if all(short) and len(set(short)) == len(set(names)):
+            return short
     return list(names)
 
 

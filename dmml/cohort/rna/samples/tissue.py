@@ -51,7 +51,7 @@ class Tissue(Enum):
         return self in (Tissue.PRIMARY, Tissue.LATER)
 
 
-DROPPED = {
+REASONS_TO_DROP = {
     Tissue.NORMAL: "normal_samples_dropped",
     Tissue.CULTURED: "samples_of_cell_lines_or_xenografts_dropped",
 }
@@ -86,10 +86,10 @@ def describes_tissue(name: str, words: Iterable[str]) -> bool:
 
 def find_barcode(name: str) -> Barcode | None:
     """Find the first barcode with a sample type in a name; None if there is none, as in the barcode of a patient."""
-    if found := _BARCODE.search(name):
-        return Barcode(re.sub(r"[._ ]", "-", found[1]).upper(), int(found[2]))
-    if found := _WITHOUT_SEPARATORS.search(name):
-        return Barcode(f"TCGA-{found[1]}-{found[2]}".upper(), int(found[3]))
+    if match := _BARCODE.search(name):
+        return Barcode(re.sub(r"[._ ]", "-", match[1]).upper(), int(match[2]))
+    if match := _WITHOUT_SEPARATORS.search(name):
+        return Barcode(f"TCGA-{match[1]}-{match[2]}".upper(), int(match[3]))
     return None
 
 

@@ -90,7 +90,9 @@ def test_a_users_own_map_of_numbers_is_followed():
 def test_numbers_that_count_up_or_are_of_no_gene_are_refused():
     for numbers in (range(80), range(1, 81), range(200_000_000, 200_000_240, 3)):
         by_genes(genes=[str(number) for number in numbers]).to_csv("e.csv")
-        with pytest.raises(InputError, match="count up or are mostly no Entrez numbers of human genes; give a table"):
+        with pytest.raises(
+            InputError, match="consecutive, or mostly not the Entrez numbers of human genes; give a table"
+        ):
             build_expression(["e.csv"])
     by_genes(samples=range(2000, 2012)).to_csv("s.csv")  # numbers of patients are no genes
     assert build_expression(["s.csv"]).patients == [str(number) for number in range(2000, 2012)]
@@ -125,7 +127,7 @@ def test_other_names_bring_genes_of_the_sets_in_real_tables(shared_data):
 
 def test_geo_series_matrix_with_the_platforms_annotation(shared_data, tmp_path):
     path = shared_data / "gse29016" / "GSE29016_series_matrix.txt.gz"
-    with pytest.raises(InputError, match=r"names probes of GPL6947 \(ILMN_1343291, .*--probes"):
+    with pytest.raises(InputError, match=r"rows are probes of GPL6947 \(ILMN_1343291, .*--probes"):
         read_expression(path)
     with gzip.open(path, "rt") as file:
         lines = file.read().splitlines()
@@ -154,7 +156,7 @@ def test_xenas_offset_is_taken_back():
     assert read.provenance["counts"]["values_taken_back_from_log2_of_x_plus_0.001"] == TPM.size
     np.testing.assert_allclose(read.table[GENES], TPM, rtol=2e-4, atol=1e-6)
     np.testing.assert_allclose(model_values(read)[GENES], np.log2(TPM + 1), atol=1e-3)
-    with pytest.raises(InputError, match=r"-9.9658 is log2\(0.001\), so it is UCSC Xena"):
+    with pytest.raises(InputError, match=r"-9.9658 is log2\(0.001\), so these are UCSC Xena"):
         read_expression({"path": "x.tsv", "scale": "log2"})
     by_genes(np.log2(TPM * 0.3 + 0.001).round(4)).to_csv("f.tsv", sep="\t")
     unknown = read_expression("f.tsv")  # TPM or FPKM: models see the same of either
@@ -176,7 +178,7 @@ def test_xenas_offset_is_taken_back():
 def test_samples_on_different_scales_are_shown(other, told, stated):
     values = np.concatenate([other(TPM[:6]), TPM[6:] + 0.1])
     by_genes(values).to_csv("m.csv")
-    with pytest.raises(InputError, match=f"samples are on different scales: {told}.*bring them to one"):
+    with pytest.raises(InputError, match=f"samples are on different scales: {told}.*convert them to one"):
         read_expression({"path": "m.csv", "scale": stated})
 
 
@@ -219,7 +221,7 @@ def test_a_stated_linear_scale_is_held_against_logarithmic_values(scale):
     values = np.random.default_rng(0).gamma(0.5, size=(12, 300))
     values *= 1e6 / values.sum(1, keepdims=True)
     by_genes(np.log2(values + 1), genes=genes).to_csv("star_tpm.tsv", sep="\t")
-    with pytest.raises(InputError, match=f"stated as {scale}, but its values are logarithmic .values from .* to 1"):
+    with pytest.raises(InputError, match=f"stated as {scale}, but the values are logarithmic .values from .* to 1"):
         build_expression(["star_tpm.tsv"], scale=scale)
     assert build_expression(["star_tpm.tsv"]).scale == "log2"
     linear = np.rint(values) if scale == "counts" else values
@@ -263,7 +265,7 @@ def test_foreign_parquet_is_read_as_a_text_table_is():
 
     probes = [f"{i}_s_at" for i in range(80)]
     by_genes(genes=probes).reset_index().to_parquet("geo.parquet")
-    with pytest.raises(InputError, match=r"geo.parquet: no gene names recognised"):
+    with pytest.raises(InputError, match=r"geo.parquet: no gene names were recognised"):
         read_expression("geo.parquet")
     pd.DataFrame({"probe": probes, "symbol": GENES}).to_csv("map.csv", index=False)
     read = read_expression({"path": "geo.parquet", "probes": "map.csv", "scale": "tpm"})
@@ -273,7 +275,7 @@ def test_foreign_parquet_is_read_as_a_text_table_is():
 @pytest.mark.parametrize("option", ["patient_id", "suffix", "patients", "probes"])
 def test_options_that_say_nothing_of_dmmls_own_table_are_refused(option):
     write_expression(Expression(by_genes().T, "tpm", {}), "own.parquet")
-    with pytest.raises(InputError, match=f"{option} says nothing of own.parquet"):
+    with pytest.raises(InputError, match=f"{option} does not apply to own.parquet"):
         read_expression({"path": "own.parquet", option: "x"})
 
 

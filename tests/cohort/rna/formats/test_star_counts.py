@@ -90,14 +90,14 @@ def test_damaged_and_missing_files():
     path = star("a.tsv")
     whole = path.read_text().rstrip("\n")
     path.write_text(whole[: whole.rindex("\t0.75\t")].rsplit("\t", 1)[0] + "\n")  # cut inside the last line
-    with pytest.raises(InputError, match="its last line breaks off"):
+    with pytest.raises(InputError, match="its last line is incomplete"):
         read_star_counts(path)
     path.write_text(whole.replace("\t20.0\t", "\t\t", 1) + "\n")
-    with pytest.raises(InputError, match="without a number from 0 on in column tpm_unstranded"):
+    with pytest.raises(InputError, match="is not a number of at least 0 in column tpm_unstranded"):
         read_star_counts(path)
     for value in ("inf", "-1", "many"):
         path.write_text(whole.replace("\t20.0\t", f"\t{value}\t", 1) + "\n")
-        with pytest.raises(InputError, match=r"gene 'ENSG00000141510.18' without a number from 0 on"):
+        with pytest.raises(InputError, match=r"gene 'ENSG00000141510.18' is not a number of at least 0"):
             read_star_counts(path)
     star("b.tsv", rows=[])
     with pytest.raises(InputError, match="no gene in column"):
@@ -114,5 +114,5 @@ def test_damaged_and_missing_files():
 def test_two_files_of_one_name_are_refused():
     star("x/a.tsv")
     star("y/a.tsv")
-    with pytest.raises(InputError, match="two files are called 'a'"):
+    with pytest.raises(InputError, match="two files are of sample 'a'"):
         build_expression(["x", "y"])

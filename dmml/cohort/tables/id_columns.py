@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from dmml.cohort.tables import TextTable
+from dmml.cohort.tables.text_table import TextTable
 from dmml.errors import InputError
 
 # A spreadsheet shortens long numbers to 2.02E+11 (or 2,02E+11); the plus sign distinguishes this from ids such as 12E3.
@@ -24,7 +24,7 @@ _ID_WORD = re.compile(
     r"(patient|case|sample|subject|participant)?[ _.-]?(id|no|number|identifier|barcode)?[.:]?", re.IGNORECASE
 )
 _COUNTED = r"(n|number|patients?|cases|samples?|subjects?|rows?|events?|deaths?|days|months|time|age)"
-# Labels of rows of sums and means at the end of a table. `max`, `all` and `n` on their own may be patient ids.
+# Labels of the rows of sums and means at the end of a table. `max`, `all` and `n` on their own may be patient ids.
 _SUMMARY = re.compile(
     rf"((grand|sub|row|column)[ _-]?)?totals?([ _]((number )?of )?{_COUNTED})?|sums?([ _]of[ _]{_COUNTED})?"
     rf"|(mean|average|median)([ _](of[ _])?{_COUNTED})?|n ?= ?\d+|std|std[ _.]dev|standard deviation|count|counts"
@@ -32,7 +32,7 @@ _SUMMARY = re.compile(
     rf"|summary|overall|all[ _]{_COUNTED}|summe|gesamt|mittelwert|anzahl|somme|moyenne|percent(age)?|σ|%",
 )
 _TRAILING = re.compile(r"\s*([(\[].*[)\]]|(?<=[a-z ])(±|\+/-) ?(sd|sem?|std)?|:[\s\d.,]*|(?<=.)n\s*=\s*\d+)?\s*$")
-_MOST_LINES = 5
+_MAX_LINES = 5  # lines that a message lists
 
 
 def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.Series:
@@ -56,7 +56,7 @@ def read_ids(table: TextTable, column: pd.Series, patients: bool = True) -> pd.S
     return _whole_numbers(table, column)
 
 
-def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: Sequence[str]) -> None:
+def check_damaged(path: object, ids: Iterable[str | None], locations: Sequence[str]) -> None:
     """Refuse ids that a spreadsheet has shortened or taken for a formula or a date, since several may then be equal.
 
     Dates are refused only if other ids look like `12-45`, which shows what the dates were.
@@ -64,10 +64,10 @@ def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: S
     Args:
         path: Path of the table, for the message.
         ids: Ids of patients, samples or slides.
-        places: Place of each id in the file, such as `line 3`.
+        locations: Location of each id in the file, such as `line 3`.
 
     Raises:
-        InputError: An id is damaged; the message gives the places.
+        InputError: An id is damaged; the message gives the locations.
     """
     plain = [(name or "").strip(" \"'=") for name in ids]
     damages = [
@@ -77,11 +77,11 @@ def check_damaged(path: object, ids: Sequence[str | None] | pd.Series, places: S
     if any(map(_TWO_NUMBERS.fullmatch, plain)):
         damages.append((_DATE, "a spreadsheet has taken a number such as 3-12 for a date"))
     for damage, cause in damages:
-        bad = [f"{place}: {name!r}" for name, place in zip(plain, places, strict=True) if damage.fullmatch(name)]
-        if bad:
-            more = f", … ({len(bad)} in all)" if len(bad) > _MOST_LINES else ""
+        damaged = [f"{where}: {name!r}" for name, where in zip(plain, locations, strict=True) if damage.fullmatch(name)]
+        if damaged:
+            more = f", … ({len(damaged)} in all)" if len(damaged) > _MAX_LINES else ""
             raise InputError(
-                f"{path}: {', '.join(bad[:_MOST_LINES])}{more}: {cause}, so that different ids may have become one; "
+                f"{path}: {', '.join(damaged[:_MAX_LINES])}{more}: {cause}, so different ids may have become the same; "
                 "format the column of ids as text, and export the table again"
             )
 
@@ -95,7 +95,7 @@ def _check_rows(table: TextTable, column: pd.Series) -> None:
         if plain in header:
             raise InputError(
                 f"{table.path}: line {table.line_of(index)} repeats the header ({name!r} in {column.name!r}), as "
-                "happens where tables are pasted below each other; delete the line"
+                "happens when tables are pasted below each other; delete the line"
             )
         if _SUMMARY.fullmatch(word):
             raise InputError(
@@ -122,7 +122,7 @@ def check_repeated_header(table: TextTable, rows: pd.DataFrame, id_column: str) 
             value = rows.loc[index, column]
             if column != id_column and value is not None and _plain(value) == _plain(column):
                 raise InputError(
-                    f"{table.path}: line {table.line_of(index)} repeats the header ({value!r} in {column!r}), as happens where "
+                    f"{table.path}: line {table.line_of(index)} repeats the header ({value!r} in {column!r}), as happens when "
                     "tables are pasted below each other; delete the line"
                 )
 
@@ -133,15 +133,17 @@ def _plain(name: str) -> str:
 
 def _whole_numbers(table: TextTable, column: pd.Series) -> pd.Series:
     """Remove the `.0` of ids if all are whole numbers."""
-    known = column.dropna()
-    matches = known.map(_WHOLE_NUMBER.fullmatch)
-    if not len(known) or matches.isna().any() or not known.str.contains(".", regex=False).any():
+    names = column.dropna()
+    matches = names.map(_WHOLE_NUMBER.fullmatch)
+    if not len(names) or matches.isna().any() or not names.str.contains(".", regex=False).any():
         return column
     whole = matches.map(lambda match: match[1])
-    spellings = known.groupby(whole).nunique()
+    spellings = names.groupby(whole).nunique()
     if (spellings > 1).any():
-        first = spellings.index[spellings > 1][0]
-        both = known[whole == first].drop_duplicates()
-        told = " and ".join(f"{name!r} (line {table.line_of(index)})" for index, name in both.items())
-        raise InputError(f"{table.path}: {told} in {column.name!r} are the same number; write each id in one way")
+        number = spellings.index[spellings > 1][0]
+        both = names[whole == number].drop_duplicates()
+        listed = " and ".join(f"{name!r} (line {table.line_of(index)})" for index, name in both.items())
+        raise InputError(
+            f"{table.path}: {listed} in {column.name!r} are the same number; write each id in one way only"
+        )
     return whole.reindex(column.index).where(column.notna(), None)

@@ -1,0 +1,1 @@
+"""Text tables of hospitals and portals: compression, encoding, separators, headers, rows and columns of ids."""
