@@ -61,8 +61,8 @@ def _add_folder(inputs: SortedInputs, folder: Path) -> None:
     if not selected:
         _check_headers(files)
         raise InputError(
-            f"{folder}: none of its {len(files)} files is RNA in a format that is recognised in folders "
-            f"({titles_in_folders()}); name other tables by their paths"
+            f"{folder}: contains no RNA file of a format that is recognised in folders ({titles_in_folders()}); name other "
+            "tables by their paths"
         )
     for form, paths in selected.items():
         inputs.add(form, paths)
