@@ -105,7 +105,7 @@ def test_damaged_and_missing_files():
     Path("c.tsv").write_text("gene\tvalue\nTP53\t1\n")
     assert not is_star_counts(Path("c.tsv"))
     Path("empty").mkdir()
-    with pytest.raises(InputError, match="empty: contains no RNA file .*STAR-counts"):
+    with pytest.raises(InputError, match=r"empty: contains no RNA file .*STAR-counts"):
         build_expression(["empty"])
     with pytest.raises(InputError, match="no such file"):
         build_expression(["none.tsv"])
