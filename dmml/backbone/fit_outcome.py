@@ -11,21 +11,22 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from dmml.backbone.designs import GeneDesigns
-from dmml.linear.evidence import BlockModel, fit_blocks, fit_with_variances
-from dmml.linear.gaussian import BlockRegression, fit_regression, fit_regression_with_variances
+from dmml.linear.block_model import BlockModel
+from dmml.linear.evidence import fit_blocks, fit_with_variances
+from dmml.linear.gaussian import fit_regression, fit_regression_with_variances
 from dmml.linear.likelihoods import Likelihood
 from dmml.types import SUBSPACES
 
 RNA_MODEL_STATISTICS = ("shift", "composition", "rare")
 """Statistics from which the outcome is predicted alongside RNA. Contrasts are left out, because RNA measures the same
-better. Without composition, the amount of a tissue would enter only through the mean of all tiles (concordance 0.788,
-against 0.827 with composition, where that amount decides)"""
+better. Without composition, the amount of a tissue would enter only through the mean of all tiles: in a cohort whose
+outcome depends on that amount, the concordance is 0.788, against 0.827 with composition"""
 MIN_PATIENTS = 8
 """Minimum number of patients with both RNA and slides for a regression of RNA or programs on slides"""
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Candidate shares of the composed predictor for patients without RNA; their mean is used (`share_of_composed`)"""
+COMPOSED_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidate weights of the composed predictor for patients without RNA; their mean is used (`weight_of_composed`)"""
 MAX_SLOPE = 3.0
-"""Maximum slope of an averaged predictor in `share_of_composed`; cross-fitted, slopes tend to be below 1"""
+"""Maximum slope of an averaged predictor in `weight_of_composed`; slopes of cross-fitted predictors tend to be below 1"""
 N_PARTS = len(SUBSPACES) + 1
 """Parts of a predictor: the two subspaces, and the tissue-specific part"""
 
@@ -58,6 +59,12 @@ class OutcomeData:
             self.rna_model_designs = {"rna": self.genes.design()}
             self.rna_model_designs |= {name: x for name, x in self.statistics.items() if name in RNA_MODEL_STATISTICS}
 
+    def subset(
+        self, designs: Mapping[str, NDArray], rows: NDArray[np.bool_]
+    ) -> tuple[Likelihood, dict[str, NDArray[np.float64]]]:
+        """Return the likelihood and the designs of a subset of the patients, whose outcome must be known."""
+        return self.likelihood.subset(rows[self.observed]), {name: x[rows] for name, x in designs.items()}
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape (n, 3, q) of the parts of all patients' predictors."""
@@ -69,6 +76,12 @@ class OutcomeData:
         parts = {s: designs[s] @ weights for s, weights in self.genes.split(model.weights["rna"]).items()}
         nothing = np.zeros_like(next(iter(parts.values())))
         return np.hstack([parts.get(s, nothing) for s in SUBSPACES])
+
+    def regression_data(
+        self, rna_model: BlockModel, rows: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+        """Return the targets and the designs of the regression of the RNA's parts on slides, for a mask (n,)."""
+        return self.rna_parts(rna_model)[rows], {name: x[rows] for name, x in self.statistics.items()}
 
 
 @dataclass
@@ -94,7 +107,7 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
     model with RNA has learned about the outcome; it is better where slides and RNA carry the same signal. The direct
     predictor is fitted to slides alone and also uses signal that slides show and RNA hides; it is better where the
     RNA's parts cancel. The two are averaged, weighted by the likelihood of their cross-fitted predictions
-    (`share_of_composed`).
+    (`weight_of_composed`).
 
     Args:
         data: Data of the training patients.
@@ -103,28 +116,28 @@ def fit_outcome(data: OutcomeData, folds: Iterable[NDArray[np.bool_]]) -> Outcom
     cross_fitted = np.zeros((2, *data.shape))
     if data.observed.sum() < 2 or not (data.rna_model_designs or data.statistics):
         return Outcome({}, {}, cross_fitted)
-    full_fit = _Models(data, data.observed)
+    full_fit = _Models.fit(data)
     with_rna, composed, direct = (np.zeros(data.shape) for _ in range(3))
     composed_predictor, direct_predictor = (np.zeros((len(data.observed), data.shape[2])) for _ in range(2))
     for held_out in filter(np.any, folds):
-        fold_fit = _Models(data, data.observed & ~held_out, variances_from=full_fit)
+        fold_fit = full_fit.refit(data.observed & ~held_out)
         with_rna[held_out] = fold_fit.with_rna()[held_out]
         composed[held_out], direct[held_out] = fold_fit.composed()[held_out], fold_fit.direct()[held_out]
         composed_predictor[held_out] = composed[held_out].sum(1) + fold_fit.intercept(fold_fit.rna_model)
         direct_predictor[held_out] = direct[held_out].sum(1) + fold_fit.intercept(fold_fit.slide_model)
-    share = 0.0
+    weight = 0.0
     if full_fit.rna_model is not None and full_fit.slide_model is not None:
         rows = data.observed
-        share = share_of_composed(data.likelihood, composed_predictor[rows], direct_predictor[rows])
-    from_slide = share * composed + (1 - share) * direct
+        weight = weight_of_composed(data.likelihood, composed_predictor[rows], direct_predictor[rows])
+    from_slide = weight * composed + (1 - weight) * direct
     cross_fitted[0] = np.where(data.has_expression[:, None, None] & bool(data.rna_model_designs), with_rna, from_slide)
     cross_fitted[1] = from_slide
-    weights = {} if full_fit.rna_model is None else full_fit.rna_model.weights
-    return Outcome(weights, full_fit.from_slide(share), cross_fitted)
+    rna_weights = {} if full_fit.rna_model is None else full_fit.rna_model.weights
+    return Outcome(rna_weights, full_fit.from_slide(weight), cross_fitted)
 
 
-def share_of_composed(likelihood: Likelihood, composed: NDArray, direct: NDArray) -> float:
-    """Average the candidate `SHARES` of the composed predictor, each weighted by the likelihood of its predictions.
+def weight_of_composed(likelihood: Likelihood, composed: NDArray, direct: NDArray) -> float:
+    """Average the candidate `COMPOSED_WEIGHTS`, each weighted by the likelihood of its predictions.
 
     Each candidate is judged at its best slope, because the average is calibrated afterwards.
 
@@ -139,59 +152,56 @@ def share_of_composed(likelihood: Likelihood, composed: NDArray, direct: NDArray
     def best_value(predictor: NDArray) -> float:
         return -minimize_scalar(lambda slope: -likelihood.value(slope * predictor), bounds=(0, MAX_SLOPE)).fun
 
-    values = np.array([best_value(share * composed + (1 - share) * direct) for share in SHARES])
-    return float(softmax(values) @ SHARES)
+    values = np.array([best_value(weight * composed + (1 - weight) * direct) for weight in COMPOSED_WEIGHTS])
+    return float(softmax(values) @ COMPOSED_WEIGHTS)
 
 
+@dataclass(frozen=True)
 class _Models:
-    """The models of the outcome, fitted to a subset of the patients.
+    """The models of the outcome, fitted to a subset of the patients; they predict all n patients.
 
-    Args:
-        data: All n patients; predictions are made for all of them.
-        rows: (n,) bool, the patients to whom the models are fitted; their outcome must be known.
-        variances_from: Models whose variances are reused; None = variances are chosen by evidence.
+    Attributes:
+        data: Data of all n patients.
+        rna_model: Model of RNA and the statistics in `RNA_MODEL_STATISTICS`; None without RNA.
+        slide_model: Model of slides alone; None without slides.
+        regression: Regression of the RNA's parts on slides; None without both models, or with too few patients.
     """
 
+    data: OutcomeData
     rna_model: BlockModel | None = None
-    """Model of RNA and the statistics in `RNA_MODEL_STATISTICS`"""
     slide_model: BlockModel | None = None
-    """Model of slides alone"""
-    regression: BlockRegression | None = None
-    """Regression of the RNA's parts on slides"""
+    regression: BlockModel | None = None
 
-    def __init__(self, data: OutcomeData, rows: NDArray[np.bool_], variances_from: _Models | None = None):
-        self.data = data
+    @classmethod
+    def fit(cls, data: OutcomeData) -> _Models:
+        """Fit the models to all patients whose outcome is known, with variances chosen by evidence."""
+        rna_model = slide_model = regression = None
         if data.rna_model_designs:
-            self.rna_model = self._fit(
-                data.rna_model_designs, rows, None if variances_from is None else variances_from.rna_model
-            )
+            rna_model = fit_blocks(*data.subset(data.rna_model_designs, data.observed))
         if data.statistics:
-            self.slide_model = self._fit(
-                data.statistics, rows, None if variances_from is None else variances_from.slide_model
-            )
-        if self.rna_model is not None and self.slide_model is not None:
+            slide_model = fit_blocks(*data.subset(data.statistics, data.observed))
+        if rna_model is not None and slide_model is not None:
             # The RNA's parts are known even for patients whose outcome is not.
-            unknown = ~data.observed if variances_from is None else np.zeros_like(rows)
-            has_both = data.has_expression & data.has_tissue & (rows | unknown)
-            self.regression = self._regress(has_both, variances_from)
+            has_both = data.has_expression & data.has_tissue
+            if has_both.sum() >= MIN_PATIENTS:
+                regression = fit_regression(*data.regression_data(rna_model, has_both))
+        return cls(data, rna_model, slide_model, regression)
 
-    def _fit(self, blocks: Mapping[str, NDArray], rows: NDArray, variances_from: BlockModel | None) -> BlockModel:
-        likelihood = self.data.likelihood.subset(rows[self.data.observed])
-        subset = {name: x[rows] for name, x in blocks.items()}
-        return (
-            fit_blocks(likelihood, subset)
-            if variances_from is None
-            else fit_with_variances(likelihood, subset, variances_from.log_variance)
-        )
-
-    def _regress(self, has_both: NDArray[np.bool_], variances_from: _Models | None) -> BlockRegression | None:
-        targets = self.data.rna_parts(self.rna_model)[has_both]
-        subset = {name: x[has_both] for name, x in self.data.statistics.items()}
-        if variances_from is None:
-            return fit_regression(targets, subset) if len(targets) >= MIN_PATIENTS else None
-        if variances_from.regression is None or len(targets) < 2:
-            return None
-        return fit_regression_with_variances(targets, subset, variances_from.regression.log_variance)
+    def refit(self, rows: NDArray[np.bool_]) -> _Models:
+        """Fit the models with the same variances to the patients of a mask (n,), whose outcome must be known."""
+        data, rna_model, slide_model, regression = self.data, self.rna_model, self.slide_model, self.regression
+        if rna_model is not None:
+            rna_model = fit_with_variances(*data.subset(data.rna_model_designs, rows), rna_model.log_variance)
+        if slide_model is not None:
+            slide_model = fit_with_variances(*data.subset(data.statistics, rows), slide_model.log_variance)
+        if regression is not None and rna_model is not None:
+            has_both = data.has_expression & data.has_tissue & rows
+            regression = (
+                fit_regression_with_variances(*data.regression_data(rna_model, has_both), regression.log_variance)
+                if has_both.sum() >= 2
+                else None
+            )
+        return _Models(data, rna_model, slide_model, regression)
 
     def intercept(self, model: BlockModel | None) -> NDArray[np.float64]:
         """Return a model's intercept (q,); 0 for None."""
@@ -201,7 +211,7 @@ class _Models:
         """Return the parts (n, 3, q) for patients with RNA; 0 without a model that reads RNA."""
         if self.rna_model is None:
             return np.zeros(self.data.shape)
-        return self._parts(
+        return self._join_parts(
             self.data.rna_parts(self.rna_model), self._tissue(self.rna_model, self.data.rna_model_designs)
         )
 
@@ -209,10 +219,10 @@ class _Models:
         """Return E[f_RNA | slide] + f_tissue in parts (n, 3, q); 0 without a model that reads RNA."""
         if self.rna_model is None:
             return np.zeros(self.data.shape)
-        of_rna = np.zeros((self.data.shape[0], len(SUBSPACES) * self.data.shape[2]))
+        rna_parts = np.zeros((self.data.shape[0], len(SUBSPACES) * self.data.shape[2]))
         if self.regression is not None:
-            of_rna = self.regression.score(self.data.statistics) - self.regression.intercept
-        return self._parts(of_rna, self._tissue(self.rna_model, self.data.rna_model_designs))
+            rna_parts = self.regression.predict(self.data.statistics) - self.regression.intercept
+        return self._join_parts(rna_parts, self._tissue(self.rna_model, self.data.rna_model_designs))
 
     def direct(self) -> NDArray[np.float64]:
         """Return the parts (n, 3, q) of the model of slides alone, which is entirely in the tissue-specific part."""
@@ -221,18 +231,20 @@ class _Models:
             parts[:, -1] = self._tissue(self.slide_model, self.data.statistics)
         return parts
 
-    def from_slide(self, share: float) -> dict[str, NDArray[np.float64]]:
-        """Return {statistic: (p, 3 q)} weights for patients without RNA, at a given share of the composed predictor."""
+    def from_slide(self, composed_weight: float) -> dict[str, NDArray[np.float64]]:
+        """Return {statistic: (p, 3 q)} weights for patients without RNA, averaged over both predictors."""
+        if self.slide_model is None:
+            return {}
         weights = {}
-        for name, x in self.data.statistics.items():
-            q = self.data.shape[2]
-            composed, direct = np.zeros((x.shape[1], N_PARTS * q)), np.zeros((x.shape[1], N_PARTS * q))
-            direct[:, -q:] = self.slide_model.weights[name]
+        for name, direct_weights in self.slide_model.weights.items():
+            n_columns, q = direct_weights.shape
+            composed, direct = np.zeros((n_columns, N_PARTS * q)), np.zeros((n_columns, N_PARTS * q))
+            direct[:, -q:] = direct_weights
             if self.regression is not None:
                 composed[:, :-q] = self.regression.weights[name]
             if self.rna_model is not None and name in self.rna_model.weights:
                 composed[:, -q:] = self.rna_model.weights[name]
-            weights[name] = share * composed + (1 - share) * direct
+            weights[name] = composed_weight * composed + (1 - composed_weight) * direct
         return weights
 
     def _tissue(self, model: BlockModel, designs: Mapping[str, NDArray]) -> NDArray[np.float64]:
@@ -240,5 +252,7 @@ class _Models:
         parts = [designs[name] @ weights for name, weights in model.weights.items() if name != "rna"]
         return sum(parts, np.zeros((self.data.shape[0], self.data.shape[2])))
 
-    def _parts(self, of_rna: NDArray, tissue: NDArray) -> NDArray[np.float64]:
-        return np.stack([*np.split(of_rna, len(SUBSPACES), 1), tissue], 1)
+    @staticmethod
+    def _join_parts(rna_parts: NDArray, tissue: NDArray) -> NDArray[np.float64]:
+        """Stack the subspaces' parts (n, 2 q) and the tissue-specific part (n, q) as (n, 3, q)."""
+        return np.stack([*np.split(rna_parts, len(SUBSPACES), 1), tissue], 1)

@@ -42,6 +42,6 @@ def fit_programs(
         if not held_out.any() or rest.sum() < 2:
             continue
         subset = {name: x[rest] for name, x in designs.items()}
-        part = fit_regression_with_variances(measured[rest], subset, fitted.log_variance)
-        cross_fitted[held_out] = (part.score(designs) - part.intercept)[held_out]
+        fold_fit = fit_regression_with_variances(measured[rest], subset, fitted.log_variance)
+        cross_fitted[held_out] = (fold_fit.predict(designs) - fold_fit.intercept)[held_out]
     return FittedPrograms(fitted.weights, cross_fitted)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dmml.functional.padding import clear_padding, is_known_full
+from dmml.functional.precision import at_least_float32
 
 
 def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -33,8 +34,9 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
     if n == 0:
         return mask.new_zeros((batch, 0), dtype=torch.long), mask.new_full((batch, n_clusters), -1, dtype=torch.long)
     with torch.no_grad():
-        far, largest = _squared_distances(tokens.detach(), mask)  # (B, N, N), ∞ for masked tokens; (B, 1)
-        nearest = far.topk(min(k, n), dim=2, largest=False).values  # (B, N, k), sorted: equal tokens get equal sums
+        distance, largest = _squared_distances(tokens.detach(), mask)  # D²: (B, N, N), ∞ for masked tokens; (B, 1)
+        # The k smallest are sorted, so that equal tokens get equal sums.
+        nearest = distance.topk(min(k, n), dim=2, largest=False).values  # (B, N, k)
         finite = nearest.isfinite()
         mean = nearest.masked_fill(~finite, 0).sum(2) / finite.sum(2).clamp_min(1)
         # log ρ instead of ρ: the order is the same, whereas exp(−mean) underflows to 0 where features lie far apart.
@@ -42,21 +44,21 @@ def dpc_knn(tokens: Tensor, mask: Tensor, n_clusters: int, k: int = 5) -> tuple[
 
         # Ranks, with ties broken by index, make "denser" a strict order: each sample has exactly one densest token.
         densest_first = density.argsort(dim=1, descending=True, stable=True)
-        place = torch.arange(n, device=tokens.device).expand_as(densest_first)
-        rank = torch.empty_like(densest_first).scatter(1, densest_first, place)
+        ranks = torch.arange(n, device=tokens.device).expand_as(densest_first)
+        rank = torch.empty_like(densest_first).scatter(1, densest_first, ranks)
         denser = rank.unsqueeze(1) < rank.unsqueeze(2)  # [b, i, j]: j is denser than i
         # 1 / denser − 1 is 0 for denser tokens and ∞ for others; selecting by a random condition would be slow.
-        to_denser = torch.maximum(far, denser.to(far.dtype).reciprocal_().sub_(1)).amin(2)
+        to_denser = torch.maximum(distance, denser.to(distance.dtype).reciprocal_().sub_(1)).amin(2)
         delta = torch.where(to_denser.isinf(), largest, to_denser)  # δ²
 
         # log ρδ is −∞ for repeats of a token (δ = 0); the clamp ranks these above masked tokens.
-        score = (density + delta.log() / 2).clamp_min(torch.finfo(far.dtype).min).masked_fill(~mask, float("-inf"))
-        take = min(n_clusters, n)
+        score = (density + delta.log() / 2).clamp_min(torch.finfo(distance.dtype).min).masked_fill(~mask, float("-inf"))
+        n_centres = min(n_clusters, n)
         order = score.sort(dim=1, descending=True, stable=True)
-        centres = order.indices[:, :take].masked_fill(order.values[:, :take].isinf(), -1)
-        if take < n_clusters:
-            centres = torch.nn.functional.pad(centres, (0, n_clusters - take), value=-1)
-        to_centre = far.gather(2, centres.clamp_min(0).unsqueeze(1).expand(-1, n, -1))  # (B, N, n_clusters)
+        centres = order.indices[:, :n_centres].masked_fill(order.values[:, :n_centres].isinf(), -1)
+        if n_centres < n_clusters:
+            centres = torch.nn.functional.pad(centres, (0, n_clusters - n_centres), value=-1)
+        to_centre = distance.gather(2, centres.clamp_min(0).unsqueeze(1).expand(-1, n, -1))  # (B, N, n_clusters)
         to_centre = to_centre.masked_fill((centres < 0).unsqueeze(1), float("inf"))
         assignment = to_centre.min(dim=2).indices.masked_fill(~mask, -1)
     return assignment, centres
@@ -74,14 +76,14 @@ def _squared_distances(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         inner = x @ x.transpose(1, 2)
     length = inner.diagonal(dim1=1, dim2=2) / dim
     distance = (length.unsqueeze(1) + length.unsqueeze(2)).sub_(inner, alpha=2 / dim)
-    nil = 1e-13 * length.amax(1).view(-1, 1, 1)
-    some = distance > nil  # not `<= nil`, so that NaN also becomes a distance of 0
+    rounding_error = 1e-13 * length.amax(1).view(-1, 1, 1)
+    differ = distance > rounding_error  # False for NaN, so that NaN also becomes a distance of 0
     if is_known_full(mask):
-        distance = distance.to(precision).masked_fill_(some.logical_not_(), 0.0)
+        distance = distance.to(precision).masked_fill_(differ.logical_not_(), 0.0)
         return distance, distance.amax((1, 2)).unsqueeze(1)
-    pair = mask.unsqueeze(1) & mask.unsqueeze(2)
-    distance = distance.to(precision).masked_fill_(~(some & pair), 0.0)
-    return distance.masked_fill(~pair, float("inf")), distance.amax((1, 2)).unsqueeze(1)
+    is_pair = mask.unsqueeze(1) & mask.unsqueeze(2)
+    distance = distance.to(precision).masked_fill_(~(differ & is_pair), 0.0)
+    return distance.masked_fill(~is_pair, float("inf")), distance.amax((1, 2)).unsqueeze(1)
 
 
 def merge_tokens(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:
@@ -96,26 +98,21 @@ def merge_tokens(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters:
     Returns:
         (B, n_clusters, d); 0 for a cluster that has no tokens or no weight.
     """
-    there = assignment >= 0
-    return _merge(clear_padding(_at_least_float32(tokens), there), weight, assignment, n_clusters).to(tokens.dtype)
+    has_cluster = assignment >= 0
+    return _merge(clear_padding(at_least_float32(tokens), has_cluster), weight, assignment, n_clusters).to(tokens.dtype)
 
 
 def merge_finite(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:
     """Merge as `merge_tokens` does, without copying the tokens; tokens without a cluster must be finite, too."""
-    return _merge(_at_least_float32(tokens), weight, assignment, n_clusters).to(tokens.dtype)
+    return _merge(at_least_float32(tokens), weight, assignment, n_clusters).to(tokens.dtype)
 
 
 def _merge(tokens: Tensor, weight: Tensor, assignment: Tensor, n_clusters: int) -> Tensor:
     batch, n, _ = tokens.shape
-    weight = torch.where(assignment >= 0, _at_least_float32(weight), 0.0)
+    weight = torch.where(assignment >= 0, at_least_float32(weight), 0.0)
     # With a product with a (B, n_clusters, N) matrix, the backward pass is two more products instead of a scatter.
     slots = weight.new_zeros(batch, n_clusters, n)
     slots = slots.scatter(1, assignment.clamp_min(0).unsqueeze(1), weight.unsqueeze(1))
     with torch.autocast(tokens.device.type, enabled=False):
         merged = slots @ tokens.to(slots.dtype)
     return merged / slots.sum(2, keepdim=True).clamp_min(torch.finfo(slots.dtype).tiny)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Promote half precision to float32; leave float32 and float64 unchanged."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dmml.functional.precision import at_least_float32
+
 
 def expression_consistency(
     predicted_10: Tensor, predicted_20: Tensor, measured: Tensor | None = None, has_expression: Tensor | None = None
@@ -27,18 +29,18 @@ def expression_consistency(
     values on the diagonal of a batch's similarity (`batch_similarity_variance`): that loss is NaN for a single patient
     and is minimised by any constant.
     """
-    predicted_10, predicted_20 = _at_least_float32(predicted_10), _at_least_float32(predicted_20)
+    predicted_10, predicted_20 = at_least_float32(predicted_10), at_least_float32(predicted_20)
     if predicted_10.shape[1] == 0:
         return predicted_10.new_zeros(len(predicted_10))
     loss = (predicted_10 - predicted_20).square().mean(1)
     if measured is None:
         return loss
-    measured = _at_least_float32(measured)
-    known = torch.ones_like(loss, dtype=torch.bool) if has_expression is None else has_expression.bool()
+    measured = at_least_float32(measured)
+    has_rna = torch.ones_like(loss, dtype=torch.bool) if has_expression is None else has_expression.bool()
     # Ignored rows are zeroed before the subtraction, so that a NaN in them cannot reach the gradient.
-    measured = torch.where(known[:, None], measured, 0.0)
+    measured = torch.where(has_rna[:, None], measured, 0.0)
     anchored = ((predicted_10 - measured).square().mean(1) + (predicted_20 - measured).square().mean(1)) / 2
-    return loss + anchored * known
+    return loss + anchored * has_rna
 
 
 def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Tensor, mask_10: Tensor) -> Tensor:
@@ -56,20 +58,20 @@ def attention_consistency(attention_10: Tensor, attention_20: Tensor, parent: Te
     Returns:
         (B,) nats, between 0 and ln 2; 0 if either magnification has no attention left.
     """
-    attention_10, attention_20 = _at_least_float32(attention_10), _at_least_float32(attention_20)
+    attention_10, attention_20 = at_least_float32(attention_10), at_least_float32(attention_20)
     if attention_10.shape[1] == 0 or attention_20.shape[1] == 0:
         return attention_10.new_zeros(len(attention_10))
-    known = (parent >= 0) & (parent < attention_10.shape[1])
+    has_parent = (parent >= 0) & (parent < attention_10.shape[1])
     summed = torch.zeros_like(attention_10).scatter_add(
-        1, parent.clamp(0, attention_10.shape[1] - 1), attention_20 * known
+        1, parent.clamp(0, attention_10.shape[1] - 1), attention_20 * has_parent
     )
     p, q = attention_10 * mask_10, summed * mask_10
     mass_p, mass_q = p.sum(1, keepdim=True), q.sum(1, keepdim=True)
-    there = ((mass_p > 0) & (mass_q > 0)).squeeze(1)
+    have_attention = ((mass_p > 0) & (mass_q > 0)).squeeze(1)
     p, q = p / mass_p.clamp_min(1e-12), q / mass_q.clamp_min(1e-12)
     middle = (p + q) / 2
     divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
-    return divergence.clamp_min(0) * there
+    return divergence.clamp_min(0) * have_attention
 
 
 def _relative_entropy(p: Tensor, q: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ def batch_similarity_variance(a: Tensor, b: Tensor) -> Tensor:
 
     Source: `OmicDomainScaleLoss` of the released code.
     """
-    a, b = _at_least_float32(a), _at_least_float32(b)
+    a, b = at_least_float32(a), at_least_float32(b)
     if len(a) < 2:
         return (a.sum() + b.sum()) * 0
     with torch.autocast(a.device.type, enabled=False):  # the factor 10⁴ amplifies rounding errors
@@ -108,7 +110,7 @@ def decorrelation(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Scalar between 0 and 1; 0 for B < 2.
     """
-    a, b = _at_least_float32(a), _at_least_float32(b)
+    a, b = at_least_float32(a), at_least_float32(b)
     if len(a) < 2:
         return (a.sum() + b.sum()) * 0
     a, b = a - a.mean(0), b - b.mean(0)
@@ -116,8 +118,3 @@ def decorrelation(a: Tensor, b: Tensor) -> Tensor:
         covariance = a.T @ b / (len(a) - 1)
     scale = a.var(0).unsqueeze(1) * b.var(0).unsqueeze(0)
     return (covariance.square() / (scale + 1e-6)).mean()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Promote half precision to float32; leave float32 and float64 unchanged."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

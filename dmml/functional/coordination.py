@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dmml.functional.precision import at_least_float32
+
 RULES = ("project", "reflect")
 
 
@@ -39,13 +41,13 @@ def coordinate(
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got {rule!r}")
-    tumor, tme = _at_least_float32(grad_tumor), _at_least_float32(grad_tme)
+    tumor, tme = at_least_float32(grad_tumor), at_least_float32(grad_tme)
     tumor_confidence = torch.as_tensor(confidence_tumor, dtype=tumor.dtype, device=tumor.device).reshape(-1, 1)
     tme_confidence = torch.as_tensor(confidence_tme, dtype=tumor.dtype, device=tumor.device).reshape(-1, 1)
     dot = (tumor * tme).sum(1, keepdim=True)  # (C, 1)
     conflict = dot < 0
-    new_tumor = _yield(tumor, tme, dot, rule)
-    new_tme = _yield(tme, tumor, dot, rule)
+    new_tumor = _resolve(tumor, tme, dot, rule)
+    new_tme = _resolve(tme, tumor, dot, rule)
     return (
         torch.where(conflict & (tumor_confidence < tme_confidence), new_tumor.to(grad_tumor.dtype), grad_tumor),
         torch.where(conflict & (tme_confidence < tumor_confidence), new_tme.to(grad_tme.dtype), grad_tme),
@@ -53,17 +55,12 @@ def coordinate(
     )
 
 
-def _yield(u: Tensor, v: Tensor, dot: Tensor, rule: str) -> Tensor:
+def _resolve(u: Tensor, v: Tensor, dot: Tensor, rule: str) -> Tensor:
     """Remove (project) or reverse (reflect) the component of each row of u along v. (C, d) → (C, d)."""
     projection = dot / (v * v).sum(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny) * v
-    kept = u - projection
+    orthogonal = u - projection
     if rule == "project":
-        return kept
-    mirrored = kept - projection
+        return orthogonal
+    mirrored = orthogonal - projection
     length = mirrored.norm(dim=1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
-    return kept.norm(dim=1, keepdim=True) * mirrored / length
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Promote half precision to float32; leave float32 and float64 unchanged."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return orthogonal.norm(dim=1, keepdim=True) * mirrored / length

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dmml.functional.precision import at_least_float32
 from dmml.functional.survival import log_interval_hazard
 
 
@@ -40,8 +41,7 @@ def cox_partial_nll(log_risk: Tensor, time: Tensor, event: Tensor, observed: Ten
 
     Source: Cox 1972; Breslow 1974 for ties; minus the sum is what `lifelines.CoxPHFitter` maximises if no times tie.
     """
-    log_risk = log_risk.to(torch.promote_types(log_risk.dtype, torch.float32))
-    log_risk = torch.where(observed, log_risk, 0.0)
+    log_risk = torch.where(observed, at_least_float32(log_risk), 0.0)
     at_risk = (time.unsqueeze(0) >= time.unsqueeze(1)) & observed.unsqueeze(0)  # (B, B), j at risk when i has the event
     at_risk = at_risk | torch.eye(len(time), dtype=torch.bool, device=time.device)  # no row is empty
     alive = log_risk.expand(len(time), -1).masked_fill(~at_risk, float("-inf"))

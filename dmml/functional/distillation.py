@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
+
+from dmml.functional.precision import at_least_float32
 
 
 def softened_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -41,14 +42,14 @@ def softened_bernoulli_kl(student_logits: Tensor, teacher_logits: Tensor, temper
 
 def categorical_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Return each sample's Σ_c p_t log(p_t / p_s), without the factor T². (B, C), (B, C) → (B,)."""
-    student = log_softmax(_at_least_float32(student_logits) / temperature, dim=1)
-    teacher = log_softmax(_at_least_float32(teacher_logits) / temperature, dim=1)
+    student = log_softmax(at_least_float32(student_logits) / temperature, dim=1)
+    teacher = log_softmax(at_least_float32(teacher_logits) / temperature, dim=1)
     return (teacher.exp() * (teacher - student)).sum(1)
 
 
 def bernoulli_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Return each sample's Σ_k KL of independent Bernoulli variables, without the factor T². (B, K), (B, K) → (B,)."""
-    s, t = (_at_least_float32(logits) / temperature for logits in (student_logits, teacher_logits))
+    s, t = (at_least_float32(logits) / temperature for logits in (student_logits, teacher_logits))
     hit = t.sigmoid() * (logsigmoid(t) - logsigmoid(s))
     miss = (-t).sigmoid() * (logsigmoid(-t) - logsigmoid(-s))
     return (hit + miss).sum(1)
@@ -56,8 +57,3 @@ def bernoulli_divergence(student_logits: Tensor, teacher_logits: Tensor, tempera
 
 def _mean(values: Tensor) -> Tensor:
     return values.mean() if len(values) else values.sum()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Promote half precision to float32; leave float32 and float64 unchanged."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from dmml.functional.precision import at_least_float32
 
 _SMALL = -12.0
 """Logit below which log(softplus(x)) equals x − exp(x)/2 to the last digit of float32."""
@@ -33,7 +36,7 @@ def discrete_time_nll(logits: Tensor, interval: Tensor, event: Tensor, alpha: fl
     Source: Zadeh & Schmid 2021, eq. 4; the form used by MCAT and by the paper's released code (which clamps at 1e-7, so
     that saturated hazards have no gradient).
     """
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     event = event.to(logits.dtype)
     steps = torch.arange(logits.shape[1], device=logits.device)
     index = interval.long().unsqueeze(1)  # (B, 1)
@@ -75,7 +78,7 @@ def log_interval_hazard(logits: Tensor) -> Tensor:
     For small hazards it approaches the logit itself, so that for logits of ±1e4 it is finite, with a finite gradient
     that does not vanish. Half precision is promoted to float32.
     """
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     small = _SMALL if logits.dtype == torch.float32 else 2 * _SMALL
     # Both branches of `where` must be finite: a non-finite branch makes the gradient NaN even if it is not selected.
     exact = (-logsigmoid(-logits.clamp_min(small))).log()
@@ -85,7 +88,7 @@ def log_interval_hazard(logits: Tensor) -> Tensor:
 
 def survival_curve(logits: Tensor) -> Tensor:
     """Probability of being event-free at the end of interval k, S_k = Π_{j ≤ k} (1 − h_j). (B, K) → (B, K)."""
-    return logsigmoid(-_at_least_float32(logits)).cumsum(1).exp()
+    return logsigmoid(-at_least_float32(logits)).cumsum(1).exp()
 
 
 def risk_score(logits: Tensor) -> Tensor:
@@ -146,7 +149,7 @@ def survival_at(curve: Tensor, edges: Tensor, end: float, days: Tensor) -> Tenso
     return value.masked_fill((days > end) | (days < 0), float("nan"))
 
 
-def concordance_index(time, event, risk) -> float:
+def concordance_index(time: Tensor | ArrayLike, event: Tensor | ArrayLike, risk: Tensor | ArrayLike) -> float:
     """Harrell's concordance: share of comparable pairs in which the patient who dies first has the higher risk.
 
     A pair (i, j) is comparable if i has the event and t_i < t_j, or t_i = t_j and j is censored. Tied risks count half.
@@ -159,25 +162,20 @@ def concordance_index(time, event, risk) -> float:
 
     Source: Harrell et al. 1982; agrees with `lifelines.utils.concordance_index(time, -risk, event)`.
     """
-    time, event, risk = (_as_double(x) for x in (time, event, risk))
-    order = torch.argsort(time, stable=True)
-    time, event, risk = time[order], event[order], risk[order]
+    times, events, risks = (_as_double(x) for x in (time, event, risk))
+    order = torch.argsort(times, stable=True)
+    times, events, risks = times[order], events[order], risks[order]
     concordant = pairs = 0.0
     # Blocks of 1,024 rows keep memory linear in the size of the cohort.
-    for start in range(0, len(time), 1024):
-        t, e, r = (x[start : start + 1024, None] for x in (time, event, risk))
-        comparable = (e > 0) & ((t < time) | ((t == time) & (event <= 0)))
-        concordant += ((r > risk) & comparable).sum().item() + 0.5 * ((r == risk) & comparable).sum().item()
+    for start in range(0, len(times), 1024):
+        t, e, r = (x[start : start + 1024, None] for x in (times, events, risks))
+        comparable = (e > 0) & ((t < times) | ((t == times) & (events <= 0)))
+        concordant += ((r > risks) & comparable).sum().item() + 0.5 * ((r == risks) & comparable).sum().item()
         pairs += comparable.sum().item()
     return concordant / pairs if pairs else float("nan")
 
 
-def _as_double(x) -> Tensor:
+def _as_double(x: Tensor | ArrayLike) -> Tensor:
     """Convert to (B,) float64 on the CPU; an array is copied, because it may be read-only or have negative strides."""
     x = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))
     return x.double().cpu().flatten()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Promote half precision to float32; leave float32 and float64 unchanged."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -14,14 +14,14 @@ Source: MacKay 1992 (evidence); Tierney & Kadane 1986 (Laplace's approximation).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.optimize import minimize
 
-from dmml.linear.likelihoods import Likelihood, concatenate
+from dmml.linear.block_model import BlockModel, concatenate
+from dmml.linear.likelihoods import Likelihood
 
 PRIOR_MEAN, PRIOR_SD = -1.5, 2.0
 """Normal prior on each log variance, for blocks whose rows have a mean squared norm of 1"""
@@ -33,27 +33,6 @@ FEW_BLOCKS = 3
 """Up to this many blocks, the search uses the Nelder-Mead simplex, and Powell's method beyond"""
 _INTERCEPT_VARIANCE = 100.0
 _STEPS, _TOLERANCE = 50, 1e-8
-
-
-@dataclass(frozen=True)
-class BlockModel:
-    """A fitted linear model.
-
-    Attributes:
-        weights: {block: (p_b, q)}.
-        intercept: (q,).
-        log_variance: {block: log v_b}.
-        log_evidence: Log evidence of the training outcomes, without the prior on the variances.
-    """
-
-    weights: dict[str, NDArray[np.float64]]
-    intercept: NDArray[np.float64]
-    log_variance: dict[str, float]
-    log_evidence: float
-
-    def score(self, blocks: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """Return the predictor. {block: (n, p_b)} → (n, q)."""
-        return sum((blocks[name] @ weight for name, weight in self.weights.items()), self.intercept)
 
 
 def fit_blocks(likelihood: Likelihood, blocks: Mapping[str, NDArray]) -> BlockModel:
@@ -73,12 +52,12 @@ def fit_blocks(likelihood: Likelihood, blocks: Mapping[str, NDArray]) -> BlockMo
         prior = 0.5 * (((log_variance - PRIOR_MEAN) / PRIOR_SD) ** 2).sum()
         return prior - search.log_evidence(log_variance)
 
-    budget = {"maxfev": EVALUATIONS * n_blocks}
+    limit = {"maxfev": EVALUATIONS * n_blocks}
     if n_blocks <= FEW_BLOCKS:
-        options = budget | {"xatol": 0.02, "fatol": 1e-3}
+        options = limit | {"xatol": 0.02, "fatol": 1e-3}
         optimum = minimize(objective, np.full(n_blocks, START), method="Nelder-Mead", options=options)
     else:
-        options = budget | {"xtol": 0.02, "ftol": 1e-5}
+        options = limit | {"xtol": 0.02, "ftol": 1e-5}
         bounds = [(-14.0, 8.0)] * n_blocks
         optimum = minimize(objective, np.full(n_blocks, START), method="Powell", bounds=bounds, options=options)
     return search.model(optimum.x)
@@ -97,12 +76,23 @@ def fit_with_variances(
     return _Search(likelihood, blocks).model(np.array([log_variance[name] for name in blocks]))
 
 
+def log_evidence(likelihood: Likelihood, blocks: Mapping[str, NDArray], log_variance: Mapping[str, float]) -> float:
+    """Return Laplace's approximation of the log evidence at given variances, without the prior on the variances.
+
+    Args:
+        likelihood: Likelihood of n patients.
+        blocks: {name: (n, p_b)}.
+        log_variance: {name: log v_b}.
+    """
+    return float(_Search(likelihood, blocks).log_evidence(np.array([log_variance[name] for name in blocks])))
+
+
 class _Search:
     """Posterior mode and evidence for successive choices of variances; each starts from the previous mode."""
 
     def __init__(self, likelihood: Likelihood, blocks: Mapping[str, NDArray]):
         self.likelihood, self.names = likelihood, list(blocks)
-        x, self.owner = concatenate(blocks)
+        x, self.block_of_column = concatenate(blocks)
         if likelihood.has_intercept:
             x = np.column_stack([x, np.ones(len(x))])
         self.x = x
@@ -110,7 +100,7 @@ class _Search:
 
     def _sd(self, log_variance: NDArray) -> NDArray:
         """Return the (p,) prior standard deviation of each column's weights."""
-        variance = np.exp(np.clip(log_variance, -30, 30))[self.owner]
+        variance = np.exp(np.clip(log_variance, -30, 30))[self.block_of_column]
         if self.likelihood.has_intercept:
             variance = np.append(variance, _INTERCEPT_VARIANCE)
         return np.sqrt(variance)
@@ -126,9 +116,9 @@ class _Search:
         if x.shape[1] <= len(x):
             return x, None
         value, vector = eigh(x @ x.T)
-        kept = value > 1e-12 * max(value[-1], 1e-300)
-        root = np.sqrt(value[kept])
-        return vector[:, kept] * root, x.T @ (vector[:, kept] / root)
+        positive = value > 1e-12 * max(value[-1], 1e-300)
+        root = np.sqrt(value[positive])
+        return vector[:, positive] * root, x.T @ (vector[:, positive] / root)
 
     def _mode(self, sd: NDArray) -> tuple[NDArray, float]:
         """Find the mode and store its weights.
@@ -169,8 +159,10 @@ class _Search:
 
     def model(self, log_variance: NDArray) -> BlockModel:
         """Return the model fitted with the given (n_blocks,) log variances."""
-        evidence = self.log_evidence(log_variance)
-        weights = {name: self.weights[: len(self.owner)][self.owner == b] for b, name in enumerate(self.names)}
+        self._mode(self._sd(log_variance))
+        weights = {
+            name: self.weights[: len(self.block_of_column)][self.block_of_column == b]
+            for b, name in enumerate(self.names)
+        }
         intercept = self.weights[-1] if self.likelihood.has_intercept else np.zeros(self.likelihood.n_outputs)
-        variances = dict(zip(self.names, map(float, log_variance), strict=True))
-        return BlockModel(weights, intercept.copy(), variances, float(evidence))
+        return BlockModel(weights, intercept.copy(), dict(zip(self.names, map(float, log_variance), strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -54,10 +54,10 @@ class CoxLikelihood:
 
     def __init__(self, time: ArrayLike, event: ArrayLike):
         self.time, self.event = np.asarray(time, np.float64), np.asarray(event, np.float64)
-        self._log_weight, self._died = risk_sets(self.time, self.event, None)
+        self._log_weight, self._has_event = risk_sets(self.time, self.event, None)
 
-    def _log_share(self, predictor: NDArray) -> tuple[NDArray, NDArray]:
-        """Return each patient's log share in each event's risk set (events, n), and the log normalisers (events,)."""
+    def _log_risk_share(self, predictor: NDArray) -> tuple[NDArray, NDArray]:
+        """Return each patient's log share of each event's risk set (events, n), and the log normalisers (events,)."""
         weighted = self._log_weight + predictor[:, 0]
         top = weighted.max(1, initial=-np.inf)
         log_total = top + np.log(np.exp(weighted - top[:, None]).sum(1))
@@ -65,17 +65,17 @@ class CoxLikelihood:
 
     def value(self, predictor: NDArray) -> float:
         """See `Likelihood`."""
-        if not self._died.any():
+        if not self._has_event.any():
             return 0.0
-        return float((predictor[self._died, 0] - self._log_share(predictor)[1]).sum())
+        return float((predictor[self._has_event, 0] - self._log_risk_share(predictor)[1]).sum())
 
     def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
         """See `Likelihood`."""
-        if not self._died.any():
+        if not self._has_event.any():
             return np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
-        share = np.exp(self._log_share(predictor)[0])
+        share = np.exp(self._log_risk_share(predictor)[0])
         at_risk, mean = share.sum(0), share @ x
-        return x.T @ (self._died - at_risk), (x.T * at_risk) @ x - mean.T @ mean
+        return x.T @ (self._has_event - at_risk), (x.T * at_risk) @ x - mean.T @ mean
 
     def subset(self, rows: Sequence[int] | NDArray) -> CoxLikelihood:
         """See `Likelihood`."""
@@ -115,9 +115,3 @@ class MultinomialLikelihood:
     def subset(self, rows: Sequence[int] | NDArray) -> MultinomialLikelihood:
         """See `Likelihood`."""
         return MultinomialLikelihood(self.label[rows], self.n_outputs)
-
-
-def concatenate(blocks: Mapping[str, NDArray]) -> tuple[NDArray, NDArray]:
-    """Join blocks side by side; return the joined columns (n, p) and the index of each column's block (p,)."""
-    owner = np.repeat(np.arange(len(blocks)), [x.shape[1] for x in blocks.values()])
-    return np.hstack(list(blocks.values())), owner

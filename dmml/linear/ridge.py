@@ -35,8 +35,8 @@ def rotate(x: ArrayLike) -> Rotation:
     if not x.size:
         return Rotation(np.zeros((len(x), 0)), np.zeros((x.shape[1], 0)))
     left, size, right = np.linalg.svd(x, full_matrices=False)
-    kept = size > 1e-10 * max(size[0], 1e-300)
-    return Rotation(left[:, kept] * size[kept], right[kept].T)
+    nonzero = size > 1e-10 * max(size[0], 1e-300)
+    return Rotation(left[:, nonzero] * size[nonzero], right[nonzero].T)
 
 
 def cox_log_likelihood(risk: ArrayLike, time: ArrayLike, event: ArrayLike, strata: ArrayLike | None = None) -> float:
@@ -60,7 +60,7 @@ def fit_cox(
     penalty: float,
     strata: ArrayLike | None = None,
     start: ArrayLike | None = None,
-    centre: ArrayLike | float = 0.0,
+    centre: ArrayLike = 0.0,
 ) -> NDArray[np.float64]:
     """Minimise −(log partial likelihood) / n + penalty / 2 · ‖β − centre‖² by Newton's method.
 
@@ -76,23 +76,23 @@ def fit_cox(
     Returns:
         (p,) coefficients; `centre` if there is no event.
     """
-    x = np.asarray(x, np.float64)
+    x, centre = np.asarray(x, np.float64), np.asarray(centre, np.float64)
     n = max(1, len(x))
-    log_weight, died = risk_sets(time, event, strata)
+    log_weight, has_event = risk_sets(time, event, strata)
     beta = np.zeros(x.shape[1]) if start is None else np.array(start, np.float64)
 
-    if not died.any():
+    if not has_event.any():
         return np.full(x.shape[1], centre, np.float64)
 
     def objective(b: NDArray) -> float:
-        return -_log_likelihood(x @ b, log_weight, died) / n + penalty / 2 * ((b - centre) ** 2).sum()
+        return -_log_likelihood(x @ b, log_weight, has_event) / n + penalty / 2 * ((b - centre) ** 2).sum()
 
     value = objective(beta)
     for _ in range(_STEPS):
         share = np.exp(log_softmax(log_weight + x @ beta, axis=1))  # (events, n)
-        slope = x.T @ (share.sum(0) - died) / n + penalty * (beta - centre)
-        seen = share @ x  # (events, p)
-        curvature = (x.T @ (share.sum(0)[:, None] * x) - seen.T @ seen) / n + penalty * np.eye(len(beta))
+        slope = x.T @ (share.sum(0) - has_event) / n + penalty * (beta - centre)
+        mean = share @ x  # (events, p)
+        curvature = (x.T @ (share.sum(0)[:, None] * x) - mean.T @ mean) / n + penalty * np.eye(len(beta))
         step = np.linalg.solve(curvature, slope)
         decrease = slope @ step
         if decrease < _TOLERANCE:
@@ -133,18 +133,18 @@ def fit_logistic(
 
     first = np.zeros(design.shape[1] * n_classes) if start is None else np.asarray(start, np.float64).ravel()
     options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7}
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(design.shape[1], n_classes)
+    optimum = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
+    return optimum.x.reshape(design.shape[1], n_classes)
 
 
 def choose(scores: Sequence[float]) -> int:
     """Return the index of the best score; ties go to the first, the strongest penalty. NaN counts as the worst."""
-    known = np.nan_to_num(np.asarray(scores, float), nan=-np.inf)
-    return int(np.argmax(known >= known.max() - 1e-12))
+    comparable = np.nan_to_num(np.asarray(scores, float), nan=-np.inf)
+    return int(np.argmax(comparable >= comparable.max() - 1e-12))
 
 
-def _log_likelihood(risk: NDArray, log_weight: NDArray, died: NDArray) -> float:
-    return float((risk[died] - logsumexp(log_weight + risk, axis=1)).sum()) if died.any() else 0.0
+def _log_likelihood(risk: NDArray, log_weight: NDArray, has_event: NDArray) -> float:
+    return float((risk[has_event] - logsumexp(log_weight + risk, axis=1)).sum()) if has_event.any() else 0.0
 
 
 def risk_sets(
@@ -155,16 +155,16 @@ def risk_sets(
     A patient at risk has weight 1, all others 0. If d patients have the event at the same time, each of these d has
     weight 1 − l / d in the risk set of the l-th of them (counted from 0).
     """
-    time, died = np.asarray(time, np.float64), np.asarray(event, np.float64) > 0
-    weight = (time >= time[died, None]).astype(np.float64)
+    time, has_event = np.asarray(time, np.float64), np.asarray(event, np.float64) > 0
+    weight = (time >= time[has_event, None]).astype(np.float64)
     same_stratum = np.ones(weight.shape, bool)
     if strata is not None:
         group = np.unique(np.asarray(strata), return_inverse=True)[1]
-        same_stratum = group == group[died, None]
+        same_stratum = group == group[has_event, None]
         weight *= same_stratum
-    tied = died & (time == time[died, None]) & same_stratum
+    tied = has_event & (time == time[has_event, None]) & same_stratum
     if (n_tied := tied.sum(axis=1)).max(initial=0) > 1:
-        earlier = np.tril(tied[:, died], -1).sum(axis=1)
+        earlier = np.tril(tied[:, has_event], -1).sum(axis=1)
         weight -= tied * (earlier / n_tied)[:, None]
     with np.errstate(divide="ignore"):
-        return np.log(weight), died
+        return np.log(weight), has_event

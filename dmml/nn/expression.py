@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_AS_MANY = 16
+_MAX_UNSCALED_GENES = 16
 """More genes than this are scaled down, so that together they move the function as much as this many would."""
-_DRAWN_FOR = 128
+_MAX_FAN_IN = 128
 """With more genes than this, the first layer is initialised as if it had this many inputs."""
 
 
@@ -22,7 +22,7 @@ class MaskedEncoder(nn.Module):
         scale: Factor by which the expression is multiplied.
 
     Shape:
-        expression (B, G), known (B,) bool → (B, d); rows where `known` is False get the learned vector `missing`.
+        expression (B, G), has_rna (B,) bool → (B, d); rows where `has_rna` is False get the learned vector `missing`.
     """
 
     def __init__(self, width: int):
@@ -31,13 +31,13 @@ class MaskedEncoder(nn.Module):
         self.scale = 1.0
         self.missing = nn.Parameter(torch.randn(width) * 0.02)
 
-    def forward(self, expression: Tensor, known: Tensor) -> Tensor:
+    def forward(self, expression: Tensor, has_rna: Tensor) -> Tensor:
         """Encode the expression. Every row runs through the network, so that no rank of a DDP run skips it."""
-        missing = self.missing.expand(len(known), -1)
+        missing = self.missing.expand(len(has_rna), -1)
         if self.net is None:
             return missing
-        encoded = self.net(torch.where(known.unsqueeze(1), expression, 0.0) * self.scale)
-        return torch.where(known.unsqueeze(1), encoded, missing.to(encoded.dtype))
+        encoded = self.net(torch.where(has_rna.unsqueeze(1), expression, 0.0) * self.scale)
+        return torch.where(has_rna.unsqueeze(1), encoded, missing.to(encoded.dtype))
 
 
 class ExpressionEncoder(MaskedEncoder):
@@ -59,7 +59,7 @@ class ExpressionEncoder(MaskedEncoder):
     along directions that many genes share, which has the effect of a ridge penalty in a linear model.
 
     Shape:
-        expression (B, G), known (B,) bool → (B, d); rows where `known` is False get the learned vector `missing`.
+        expression (B, G), has_rna (B,) bool → (B, d); rows where `has_rna` is False get the learned vector `missing`.
 
     Source: Klambauer et al. 2017.
     """
@@ -75,7 +75,7 @@ class ExpressionEncoder(MaskedEncoder):
         super().__init__(width)
         if not hidden:
             raise ValueError("hidden must name at least one width; got none")
-        self.scale = min(1.0, _AS_MANY / n_genes) if n_genes else 1.0
+        self.scale = min(1.0, _MAX_UNSCALED_GENES / n_genes) if n_genes else 1.0
         layers: list[nn.Module] = [nn.Dropout(input_dropout)]
         for n_in, n_out in zip((n_genes, *hidden), hidden, strict=False):
             layers += [nn.Linear(n_in, n_out), nn.SELU(), nn.AlphaDropout(dropout)]
@@ -84,6 +84,6 @@ class ExpressionEncoder(MaskedEncoder):
             self.net = nn.Sequential(*layers)
         for i, layer in enumerate(layers):
             if isinstance(layer, nn.Linear) and layer.in_features:
-                n_in = min(_DRAWN_FOR, n_genes) if i == 1 else layer.in_features
+                n_in = min(_MAX_FAN_IN, n_genes) if i == 1 else layer.in_features
                 nn.init.normal_(layer.weight, std=n_in**-0.5)  # LeCun: SELU's fixed point requires it
                 nn.init.zeros_(layer.bias)

@@ -47,7 +47,7 @@ class ProgramHead(nn.Module):
 
     def __init__(self, width: int, n_programs: int):
         super().__init__()
-        self.pool = GatedPool(width, hidden=16) if n_programs else None
+        self.pool = GatedPool(width, att_dim=16) if n_programs else None
         self.linear = nn.Linear(width, n_programs) if n_programs else None
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ class PaperFusion(Fusion):
         super().__init__(width)
         if width % heads:
             raise ValueError(f"width must be a multiple of heads; got width={width}, heads={heads}")
-        self.heads, self.cells, self.anchors, self.reach = heads, cells, anchors, 2 * reach / anchors
+        self.heads, self.cells, self.anchors, self.max_offset = heads, cells, anchors, 2 * reach / anchors
         self.norm = nn.LayerNorm(width)  # shared by expression, tissue and joined features, as in the released code
         bound = (width // heads) ** -0.5
         self.query, self.key, self.value = (
@@ -113,7 +113,7 @@ class PaperFusion(Fusion):
         self.offset_scale = nn.Parameter(torch.empty(head_width).uniform_(-1, 1))
         self.offset_shift = nn.Parameter(torch.empty(head_width).uniform_(-1 / 6, 1 / 6))
         self.offset = nn.Linear(head_width, 2, bias=False)
-        self.position = nn.Sequential(
+        self.position_bias = nn.Sequential(
             nn.Linear(2, position_hidden),
             nn.ReLU(),
             nn.Linear(position_hidden, position_hidden),
@@ -121,40 +121,41 @@ class PaperFusion(Fusion):
             nn.Linear(position_hidden, 1, bias=False),  # a softmax cancels a bias
         )
         self.dropout = nn.Dropout(dropout)
-        self.out, self.join = nn.Linear(heads * head_width, width), nn.Linear(width, width)
-        self.single_key = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width))
-        self.norm_step, self.norm_pooled = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.pooled, self.last = nn.Linear(width, width), nn.Linear(width, width)
+        self.out, self.project_joined = nn.Linear(heads * head_width, width), nn.Linear(width, width)
+        self.single_key_attention = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width))
+        self.norm_attended, self.norm_pooled = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project_pooled, self.out_embedding = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, bag: Bag, condition: Tensor) -> tuple[Tensor, Tensor]:
         """See `Fusion.forward`."""
         slide, n_slides = bag.slide.masked_fill(~bag.mask, 0), bag.count_slides()
-        place = slide_frame(bag.position, bag.mask, slide, n_slides)
+        position = slide_frame(bag.position, bag.mask, slide, n_slides)
         normed = self.norm(clear_padding(tokens, bag.mask))
-        sums, counts = rasterise(normed, place, bag.mask, slide, n_slides, self.cells)
+        sums, counts = rasterise(normed, position, bag.mask, slide, n_slides, self.cells)
         size = bag.mask.sum(1).clamp_min(1).repeat_interleave(n_slides)  # (F,), F = B·S
         counts = counts.squeeze(1).float()  # (F, c, c)
         weight = counts / size[:, None, None]  # share of the patient's tokens in each cell
 
-        asked = self.norm(condition).repeat_interleave(n_slides, 0)  # (F, d)
+        query = self.norm(condition).repeat_interleave(n_slides, 0)  # (F, d)
         with torch.autocast(counts.device.type, enabled=False):  # float32, so that the shares of the tokens add up to 1
-            attended, share = self._attend(asked.float(), sums.float(), counts, weight)
-        joined = self.join(condition.repeat_interleave(n_slides, 0)[:, None] + attended)  # (F, c², d)
-        step = self.norm(joined) + self.single_key(asked)[:, None]
-        by_slide = (self.norm_step(step).float() * weight.flatten(1).unsqueeze(-1)).sum(1)  # (F, d)
+            attended, attention = self._attend(query.float(), sums.float(), counts, weight)
+        joined = self.project_joined(condition.repeat_interleave(n_slides, 0)[:, None] + attended)  # (F, c², d)
+        attended = self.norm(joined) + self.single_key_attention(query)[:, None]
+        by_slide = (self.norm_attended(attended).float() * weight.flatten(1).unsqueeze(-1)).sum(1)  # (F, d)
         mean = by_slide.unflatten(0, (len(tokens), n_slides)).sum(1)  # (B, d)
-        embedding = self.last(self.norm_pooled(self.pooled(mean).tanh())).tanh()
+        embedding = self.out_embedding(self.norm_pooled(self.project_pooled(mean).tanh())).tanh()
 
-        cell = ((place + 1) / 2 * self.cells).long().clamp(0, self.cells - 1)  # (B, N, 2) as x, y; as in `rasterise`
+        # The cell of each token, as in `rasterise`: (B, N, 2) as x, y
+        cell = ((position + 1) / 2 * self.cells).long().clamp(0, self.cells - 1)
         index = (slide * self.cells + cell[..., 1]) * self.cells + cell[..., 0]
-        attention = share.reshape(len(tokens), -1).gather(1, index) * bag.mask
+        attention = attention.reshape(len(tokens), -1).gather(1, index) * bag.mask
         return embedding * bag.mask.any(1, keepdim=True), attention
 
-    def _attend(self, asked: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(self, condition: Tensor, sums: Tensor, counts: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Let every cell of the raster attend to the moved anchors.
 
         Args:
-            asked: (F, d) normalised expression embedding.
+            condition: (F, d) normalised expression embedding.
             sums: (F, d, c, c) sums of the tokens in each cell.
             counts: (F, c, c) number of tokens in each cell.
             weight: (F, c, c) share of the patient's tokens in each cell.
@@ -162,47 +163,53 @@ class PaperFusion(Fusion):
         Returns:
             The attended values (F, c², d), and the share (F, c, c) of a single token of each cell in what was read.
         """
-        query = torch.einsum("fhg,hge->fhe", asked.unflatten(1, (self.heads, -1)), self.query)
-        move = self.offset(nn.functional.gelu(query * self.offset_scale + self.offset_shift)).tanh() * self.reach
-        where = _centres(self.anchors, counts) + move.float().unsqueeze(-1)  # (F, H, 2, A), along x and along y
-        across, down = _hats((where + 1) / 2 * self.cells - 0.5, self.cells).unbind(2)  # (F, H, A, c) each
+        query = torch.einsum("fhg,hge->fhe", condition.unflatten(1, (self.heads, -1)), self.query)
+        offset = self.offset(nn.functional.gelu(query * self.offset_scale + self.offset_shift)).tanh() * self.max_offset
+        anchor_position = _centres(self.anchors, counts) + offset.float().unsqueeze(
+            -1
+        )  # (F, H, 2, A), along x and along y
+        # Weights of the raster's columns and rows at each anchor, (F, H, A, c) each
+        across, down = _interpolation_weights((anchor_position + 1) / 2 * self.cells - 0.5, self.cells).unbind(2)
 
-        met = torch.einsum("fhay,fyx,fhbx->fhab", down, counts, across).flatten(2)  # (F, H, M), number of tokens
+        n_tokens = torch.einsum("fhay,fyx,fhbx->fhab", down, counts, across).flatten(2)  # (F, H, M)
         tissue = sums.unflatten(1, (self.heads, -1))  # (F, H, g, c, c)
         around = torch.einsum("fhay,fhgyx,fhbx->fhabg", down, tissue, across).flatten(2, 3)
-        there = met > 1e-3
-        around = around / met.clamp_min(1e-3).unsqueeze(-1)
+        has_tissue = n_tokens > 1e-3
+        around = around / n_tokens.clamp_min(1e-3).unsqueeze(-1)
         total = counts.sum((1, 2)).clamp_min(1)
         mean = tissue.sum((3, 4)) / total[:, None, None]  # read if all anchors of a group miss the tissue
         around = torch.cat([around, mean.unsqueeze(2)], 2)  # (F, H, M + 1, g)
-        there = torch.cat([there, ~there.any(2, keepdim=True)], 2)
+        has_tissue = torch.cat([has_tissue, ~has_tissue.any(2, keepdim=True)], 2)
 
         key, value = (torch.einsum("fhmg,hge->fhme", around, w) for w in (self.key, self.value))
         content = torch.einsum("fhe,fhme->fhm", query, key) / math.sqrt(key.shape[-1])
-        logits = content.unsqueeze(2) + nn.functional.pad(self._position(where), (0, 1))  # (F, H, c², M + 1)
-        attention = logits.float().masked_fill(~there.unsqueeze(2), float("-inf")).softmax(-1)
+        logits = content.unsqueeze(2) + nn.functional.pad(
+            self._position_logits(anchor_position), (0, 1)
+        )  # (F, H, c², M + 1)
+        attention = logits.float().masked_fill(~has_tissue.unsqueeze(2), float("-inf")).softmax(-1)
         attended = self.out((self.dropout(attention).to(value.dtype) @ value).transpose(1, 2).flatten(2))
 
-        read = torch.einsum("fhqm,fq->fhm", attention, weight.flatten(1)) / self.heads
-        per_token = (read[..., :-1] / met.clamp_min(1e-3)).unflatten(2, (self.anchors, self.anchors))
-        share = torch.einsum("fhay,fhab,fhbx->fyx", down, per_token, across)
-        return attended, share + (read[..., -1].sum(1) / total)[:, None, None]
+        weight_of_anchor = torch.einsum("fhqm,fq->fhm", attention, weight.flatten(1)) / self.heads
+        per_token = (weight_of_anchor[..., :-1] / n_tokens.clamp_min(1e-3)).unflatten(2, (self.anchors, self.anchors))
+        per_cell = torch.einsum("fhay,fhab,fhbx->fyx", down, per_token, across)
+        return attended, per_cell + (weight_of_anchor[..., -1].sum(1) / total)[:, None, None]
 
-    def _position(self, where: Tensor) -> Tensor:
-        """Position bias between every cell of the raster and every anchor. (F, H, 2, A) → (F, H, c², A²).
+    def _position_logits(self, anchor_position: Tensor) -> Tensor:
+        """Logits of position between every cell of the raster and every anchor. (F, H, 2, A) → (F, H, c², A²).
 
         The MLP is a function of two numbers. It is evaluated on a lattice and interpolated bilinearly, which takes two
         products with sparse weights, one along each axis.
         """
-        limit = math.log1p(2 + self.reach)  # largest value of sign(p − v) log(1 + |p − v|)
-        line = torch.linspace(-limit, limit, self._LATTICE, device=where.device)
+        limit = math.log1p(2 + self.max_offset)  # largest value of sign(p − v) log(1 + |p − v|)
+        line = torch.linspace(-limit, limit, self._LATTICE, device=anchor_position.device)
         down, across = torch.meshgrid(line, line, indexing="ij")
-        table = self.position(torch.stack([across, down], -1)).squeeze(-1)  # (R, R) as y, x
-        apart = _centres(self.cells, where).unsqueeze(-1) - where.unsqueeze(3)  # (F, H, 2, c, A)
-        spaced = apart.sign() * apart.abs().log1p()
-        hats = _hats((spaced / limit + 1) / 2 * (self._LATTICE - 1), self._LATTICE)  # (F, H, 2, c, A, R)
-        along_x, along_y = (axis.flatten(2, 3) for axis in hats.unbind(2))  # (F, H, c·A, R)
-        bias = along_y @ table.to(hats.dtype) @ along_x.transpose(2, 3)  # (F, H, c·A, c·A)
+        table = self.position_bias(torch.stack([across, down], -1)).squeeze(-1)  # (R, R) as y, x
+        distance = _centres(self.cells, anchor_position).unsqueeze(-1) - anchor_position.unsqueeze(3)  # (F, H, 2, c, A)
+        log_distance = distance.sign() * distance.abs().log1p()
+        index = (log_distance / limit + 1) / 2 * (self._LATTICE - 1)
+        weights = _interpolation_weights(index, self._LATTICE)  # (F, H, 2, c, A, R)
+        along_x, along_y = (axis.flatten(2, 3) for axis in weights.unbind(2))  # (F, H, c·A, R)
+        bias = along_y @ table.to(weights.dtype) @ along_x.transpose(2, 3)  # (F, H, c·A, c·A)
         bias = bias.unflatten(3, (self.cells, self.anchors)).unflatten(2, (self.cells, self.anchors))
         return bias.transpose(3, 4).flatten(4).flatten(2, 3)  # (F, H, c, A, c, A) → (F, H, c², A²)
 
@@ -212,6 +219,6 @@ def _centres(n: int, like: Tensor) -> Tensor:
     return (torch.arange(n, device=like.device) + 0.5) / n * 2 - 1
 
 
-def _hats(index: Tensor, n: int) -> Tensor:
+def _interpolation_weights(index: Tensor, n: int) -> Tensor:
     """Weights of linear interpolation between n points: max(0, 1 − |index − i|), 0 beyond them. (…) → (…, n)."""
     return (1 - (index.unsqueeze(-1) - torch.arange(n, device=index.device)).abs()).clamp_min(0)

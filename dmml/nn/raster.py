@@ -32,13 +32,13 @@ def slide_frame(position: Tensor, mask: Tensor, slide: Tensor, n_slides: int) ->
 
 
 def rasterise(
-    tokens: Tensor, place: Tensor, mask: Tensor, slide: Tensor, n_slides: int, cells: int
+    tokens: Tensor, position: Tensor, mask: Tensor, slide: Tensor, n_slides: int, cells: int
 ) -> tuple[Tensor, Tensor]:
     """Sum and count the tokens of every cell. Every token contributes, and the cost is linear in their number.
 
     Args:
         tokens: (B, N, d).
-        place: (B, N, 2) in [−1, 1], from `slide_frame`.
+        position: (B, N, 2) in [−1, 1], from `slide_frame`.
         mask: (B, N) bool.
         slide: (B, N) index of the slide.
         n_slides: Number of slides S.
@@ -48,7 +48,7 @@ def rasterise(
         (B·S, d, cells, cells) sums and (B·S, 1, cells, cells) counts; axes are y, x.
     """
     batch, _, dim = tokens.shape
-    cell = ((place + 1) / 2 * cells).long().clamp(0, cells - 1)  # (B, N, 2) as x, y
+    cell = ((position + 1) / 2 * cells).long().clamp(0, cells - 1)  # (B, N, 2) as x, y
     index = (slide * cells + cell[..., 1]) * cells + cell[..., 0]  # (B, N)
     size = n_slides * cells * cells
     index = index + torch.arange(batch, device=slide.device).unsqueeze(1) * size
@@ -60,7 +60,7 @@ def rasterise(
     return sums.view(*shape).permute(0, 3, 1, 2), counts.view(*shape).permute(0, 3, 1, 2)
 
 
-def sample(sums: Tensor, counts: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+def sample(sums: Tensor, counts: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of the tissue around positions on the raster, and whether there is tissue.
 
     Sums and counts are both interpolated bilinearly and then divided. Empty cells and the border therefore have weight
@@ -69,16 +69,16 @@ def sample(sums: Tensor, counts: Tensor, where: Tensor) -> tuple[Tensor, Tensor]
     Args:
         sums: (F, d, cells, cells) from `rasterise`.
         counts: (F, 1, cells, cells) from `rasterise`.
-        where: (F, M, 2) positions in [−1, 1] as x, y.
+        position: (F, M, 2) in [−1, 1] as x, y.
 
     Returns:
         Means (F, M, d), 0 without tissue, and whether there is tissue (F, M) bool.
     """
-    grid = where.unsqueeze(1).to(sums.dtype)  # (F, 1, M, 2)
+    grid = position.unsqueeze(1).to(sums.dtype)  # (F, 1, M, 2)
     both = torch.nn.functional.grid_sample(
         torch.cat([sums, counts], 1), grid, padding_mode="zeros", align_corners=False
     )
     both = both.squeeze(2).transpose(1, 2)  # (F, M, d + 1)
     weight = both[..., -1:]
-    there = weight > 1e-3
-    return torch.where(there, both[..., :-1] / weight.clamp_min(1e-3), 0.0), there.squeeze(-1)
+    has_tissue = weight > 1e-3
+    return torch.where(has_tissue, both[..., :-1] / weight.clamp_min(1e-3), 0.0), has_tissue.squeeze(-1)

@@ -49,7 +49,7 @@ class TissueSpecificHead(nn.Module):
         self.linear = nn.Linear(width, n_outputs, bias=False)
         nn.init.normal_(self.linear.weight, std=_HEAD_STD)
         with torch.no_grad():
-            for layer in (self.pool.gate, self.pool.score):
+            for layer in (self.pool.value_and_gate, self.pool.score):
                 layer.weight.mul_(_GATE_GAIN)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

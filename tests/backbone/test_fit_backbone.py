@@ -64,7 +64,7 @@ def test_cross_fitted_predictions_are_honest_about_how_good_they_are(many):
 def test_a_patients_own_outcome_does_not_reach_the_patients_cross_fitted_prediction(kind, monkeypatch):
     """With variances and the share held: these few numbers of the whole cohort are chosen once, by all patients."""
     variances = {"rna": 0.3, "shift": -1.0, "composition": -1.0, "contrasts": -1.0, "rare": -1.0}
-    monkeypatch.setattr(fit_outcome, "share_of_composed", lambda likelihood, composed, direct: 0.5)
+    monkeypatch.setattr(fit_outcome, "weight_of_composed", lambda likelihood, composed, direct: 0.5)
     monkeypatch.setattr(
         fit_outcome,
         "fit_blocks",

@@ -5,7 +5,7 @@ import pytest
 
 from dmml.backbone.blocks import fit_block
 from dmml.backbone.designs import GeneDesigns
-from dmml.backbone.fit_outcome import OutcomeData, fit_outcome, share_of_composed
+from dmml.backbone.fit_outcome import OutcomeData, fit_outcome, weight_of_composed
 from dmml.linear.likelihoods import CoxLikelihood
 
 N_TRAIN, N_TEST, DIM = 160, 400, 12
@@ -81,9 +81,9 @@ def test_the_share_follows_the_likelihood_and_stays_between_where_it_cannot_tell
     time = rng.exponential(np.exp(-hazard[:, 0]))
     likelihood = CoxLikelihood(time, np.ones(300))
     noise = rng.standard_normal((300, 1))
-    assert share_of_composed(likelihood, hazard, noise) > 0.9
-    assert share_of_composed(likelihood, noise, hazard) < 0.1
-    assert share_of_composed(likelihood, hazard, hazard) == pytest.approx(0.5)
+    assert weight_of_composed(likelihood, hazard, noise) > 0.9
+    assert weight_of_composed(likelihood, noise, hazard) < 0.1
+    assert weight_of_composed(likelihood, hazard, hazard) == pytest.approx(0.5)
 
 
 def test_cross_fitted_parts_of_patients_without_rna_do_not_depend_on_their_rna():

@@ -42,7 +42,7 @@ def test_predictions_are_the_posterior_mean_of_the_gaussian_process(planted):
     new = {name: rng.standard_normal((9, x.shape[1])) for name, x in blocks.items()}
     cross = sum(np.exp(log_variance[b]) * new[b] @ x.T for b, x in blocks.items())
     slow = cross @ np.linalg.solve(kernel(blocks, log_variance), targets - targets.mean(0)) + targets.mean(0)
-    np.testing.assert_allclose(model.score(new), slow, atol=1e-8)
+    np.testing.assert_allclose(model.predict(new), slow, atol=1e-8)
     assert model.log_variance == log_variance
 
 
@@ -51,7 +51,7 @@ def test_it_finds_the_block_that_tells(planted):
     model = fit_regression(targets, blocks)
     spread = {name: (x @ model.weights[name]).std() for name, x in blocks.items()}
     assert spread["wide"] < 0.2 * spread["signal"]
-    residual = targets - model.score(blocks)
+    residual = targets - model.predict(blocks)
     assert residual.std(0) == pytest.approx([1, 2, 0.5], rel=0.25)
 
 
@@ -61,7 +61,7 @@ def test_targets_of_noise_are_regressed_on_hardly_anything():
         rng = np.random.default_rng(seed)
         blocks = {"a": block(rng, 80, 6), "b": block(rng, 80, 60)}
         targets = rng.standard_normal((80, 4))
-        shares.append(fit_regression(targets, blocks).score(blocks).std() / targets.std())
+        shares.append(fit_regression(targets, blocks).predict(blocks).std() / targets.std())
     assert np.median(shares) < 0.25
 
 
@@ -70,6 +70,6 @@ def test_a_constant_target_and_two_patients_stay_finite():
     rng = np.random.default_rng(2)
     blocks = {"a": block(rng, 12, 5)}
     constant = fit_regression(np.column_stack([np.full(12, 4.0), rng.standard_normal(12)]), blocks)
-    np.testing.assert_allclose(constant.score(blocks)[:, 0], 4.0, atol=1e-9)
+    np.testing.assert_allclose(constant.predict(blocks)[:, 0], 4.0, atol=1e-9)
     few = fit_regression_with_variances(np.array([[1.0], [3.0]]), {"a": blocks["a"][:2]}, {"a": 0.0, "noise": 0.0})
-    assert np.isfinite(few.score(blocks)).all()
+    assert np.isfinite(few.predict(blocks)).all()

@@ -6,10 +6,10 @@ from batches import make_bag, shuffle_bag
 
 from dmml.functional.aggregation import dpc_knn
 from dmml.nn.merger import (
-    LAST,
+    MAX_POINTS,
     WINDOW,
-    _originals,
-    _place_code,
+    _curve_index,
+    _is_original,
     cluster_tissue,
     merge_informative,
     neighbourhood_order,
@@ -31,7 +31,7 @@ def test_every_token_has_one_of_at_most_k_clusters(n, n_clusters):
 
 
 def test_few_tokens_are_clustered_exactly():
-    bag = make_bag([LAST], 8)
+    bag = make_bag([MAX_POINTS], 8)
     order = neighbourhood_order(bag)
     exact, _ = dpc_knn(bag.features[:, order[0]], bag.mask, 5)
     assert torch.equal(cluster_tissue(bag.features, bag, 5)[:, order[0]], exact)
@@ -77,7 +77,7 @@ def test_separate_tissues_are_found_across_windows():
     centre = torch.eye(8)[:4] * 3
     assignment = cluster_tissue(centre[kind].unsqueeze(0) + torch.randn(1, 900, 8) * 0.02, bag, 4)[0]
     clusters = [set(assignment[kind == i].tolist()) for i in range(4)]
-    assert all(len(found) == 1 for found in clusters)
+    assert all(len(labels) == 1 for labels in clusters)
     assert len(set.union(*clusters)) == 4
 
 
@@ -85,18 +85,18 @@ def test_merging_by_information_is_a_softmax_within_the_cluster():
     tokens, score = torch.randn(2, 9, 3), torch.randn(2, 9) * 3
     assignment = torch.randint(0, 3, (2, 9))
     assignment[1, 6:] = -1
-    merged, share, standing = merge_informative(tokens, score, assignment, 4)
+    merged, relative_weight, log_weight = merge_informative(tokens, score, assignment, 4)
     for b in range(2):
         for c in range(4):
             rows = (assignment[b] == c).nonzero().flatten()
             weight = score[b, rows].softmax(0)
-            torch.testing.assert_close(share[b, rows], weight)
-            torch.testing.assert_close(standing[b, c], score[b, rows].logsumexp(0))
+            torch.testing.assert_close(relative_weight[b, rows], weight)
+            torch.testing.assert_close(log_weight[b, c], score[b, rows].logsumexp(0))
             torch.testing.assert_close(merged[b, c], weight @ tokens[b, rows] if len(rows) else torch.zeros(3))
-    assert (share[1, 6:] == 0).all()
-    extreme, share, _ = merge_informative(tokens, score * 1e4, assignment, 4)
+    assert (relative_weight[1, 6:] == 0).all()
+    extreme, relative_weight, _ = merge_informative(tokens, score * 1e4, assignment, 4)
     assert extreme.isfinite().all()
-    assert share.isfinite().all()
+    assert relative_weight.isfinite().all()
 
 
 def test_tiles_of_two_slides_at_one_place_are_no_copies_by_chance():
@@ -106,10 +106,10 @@ def test_tiles_of_two_slides_at_one_place_are_no_copies_by_chance():
     bag = make_bag([2 * n], 8)
     position = bag.position[:, :n].repeat(1, 2, 1)
     slide = torch.arange(2 * n).ge(n).long().unsqueeze(0)
-    code = _place_code(Bag(bag.features, position, bag.mask, slide))
+    curve_index = _curve_index(Bag(bag.features, position, bag.mask, slide))
     points = torch.randn(1, 2 * n, 8)
-    assert _originals(points, code).all()
+    assert _is_original(points, curve_index).all()
     points[:, n : n + 5] = points[:, :5] * (1 + 1e-6)
-    found = _originals(points, code)
-    assert found.sum() == 2 * n - 5
-    assert (found[0, :5].long() + found[0, n : n + 5].long()).tolist() == [1] * 5
+    is_original = _is_original(points, curve_index)
+    assert is_original.sum() == 2 * n - 5
+    assert (is_original[0, :5].long() + is_original[0, n : n + 5].long()).tolist() == [1] * 5

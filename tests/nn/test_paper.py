@@ -36,69 +36,72 @@ def close(a, b, atol=1e-5):
 
 
 def slow(part: PaperFusion, bag: Bag, condition):
-    """One patient with one slide: place by place, group by group, anchor by anchor, the position MLP at every pair."""
+    """One patient with one slide, cell by cell, group by group and anchor by anchor, with the position MLP per pair."""
     low, high = bag.position[0].amin(0), bag.position[0].amax(0)
-    place = (bag.position[0] - (low + high) / 2) / ((high - low) / 2).amax()
-    normed, asked = part.norm(bag.features[0]), part.norm(condition[0])
+    position = (bag.position[0] - (low + high) / 2) / ((high - low) / 2).amax()
+    normed, expression = part.norm(bag.features[0]), part.norm(condition[0])
     sums, counts = torch.zeros(WIDTH, CELLS, CELLS), torch.zeros(CELLS, CELLS)
-    cells = [tuple(min(CELLS - 1, int((v + 1) / 2 * CELLS)) for v in p.tolist()) for p in place]
+    cells = [tuple(min(CELLS - 1, int((v + 1) / 2 * CELLS)) for v in p.tolist()) for p in position]
     for (x, y), token in zip(cells, normed, strict=True):
         sums[:, y, x] += token
         counts[y, x] += 1
-    group, outputs, share = WIDTH // HEADS, [], torch.zeros(len(place))
-    queried = [(x, y) for y in range(CELLS) for x in range(CELLS) if counts[y, x]]
-    for x, y in queried:
+    group_width, outputs, token_attention = WIDTH // HEADS, [], torch.zeros(len(position))
+    filled_cells = [(x, y) for y in range(CELLS) for x in range(CELLS) if counts[y, x]]
+    for x, y in filled_cells:
         p = torch.tensor([(x + 0.5) / CELLS * 2 - 1, (y + 0.5) / CELLS * 2 - 1])
-        told = []
+        attended = []
         for h in range(HEADS):
-            own = slice(h * group, (h + 1) * group)
-            q = asked[own] @ part.query[h]
-            move = part.offset(gelu(q * part.offset_scale + part.offset_shift)).tanh() * part.reach
+            channels = slice(h * group_width, (h + 1) * group_width)
+            q = expression[channels] @ part.query[h]
+            offset = part.offset(gelu(q * part.offset_scale + part.offset_shift)).tanh() * part.max_offset
             logits, values, weights = [], [], []
             for row in range(ANCHORS):
                 for column in range(ANCHORS):
-                    v = torch.tensor([(i + 0.5) / ANCHORS * 2 - 1 for i in (column, row)]) + move
-                    stack = torch.cat([sums[own], counts[None]])[None]
-                    read = grid_sample(stack, v.view(1, 1, 1, 2), align_corners=False).flatten()
-                    if read[-1] < 1e-3:
+                    v = torch.tensor([(i + 0.5) / ANCHORS * 2 - 1 for i in (column, row)]) + offset
+                    stack = torch.cat([sums[channels], counts[None]])[None]
+                    sampled = grid_sample(stack, v.view(1, 1, 1, 2), align_corners=False).flatten()
+                    if sampled[-1] < 1e-3:
                         continue
                     unit = torch.eye(CELLS * CELLS).view(1, -1, CELLS, CELLS)
                     of_cell = grid_sample(unit, v.view(1, 1, 1, 2), align_corners=False).view(CELLS, CELLS)
-                    mean, apart = read[:-1] / read[-1], p - v
-                    bias = part.position(apart.sign() * apart.abs().log1p())
+                    mean, distance = sampled[:-1] / sampled[-1], p - v
+                    bias = part.position_bias(distance.sign() * distance.abs().log1p())
                     logits.append(q @ (mean @ part.key[h]) / math.sqrt(len(q)) + bias)
                     values.append(mean @ part.value[h])
-                    weights.append(torch.stack([of_cell[cy, cx] for cx, cy in cells]) / read[-1])
+                    weights.append(torch.stack([of_cell[cy, cx] for cx, cy in cells]) / sampled[-1])
             attention = torch.cat(logits).softmax(0)
-            told.append(attention @ torch.stack(values))
-            share += (attention @ torch.stack(weights)) / HEADS * counts[y, x] / len(place)
-        joined = part.norm(part.join(condition[0] + part.out(torch.cat(told))))
-        outputs.append(part.norm_step(joined + part.single_key(asked)) * counts[y, x] / len(place))
-    return part.last(part.norm_pooled(part.pooled(sum(outputs)).tanh())).tanh(), share
+            attended.append(attention @ torch.stack(values))
+            token_attention += (attention @ torch.stack(weights)) / HEADS * counts[y, x] / len(position)
+        joined = part.norm(part.project_joined(condition[0] + part.out(torch.cat(attended))))
+        output = part.norm_attended(joined + part.single_key_attention(expression))
+        outputs.append(output * counts[y, x] / len(position))
+    return part.out_embedding(part.norm_pooled(part.project_pooled(sum(outputs)).tanh())).tanh(), token_attention
 
 
 @pytest.mark.slow
 def test_agrees_with_the_loop_over_places_groups_and_anchors():
     part, bag, condition = small(reach=1.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
-    part._LATTICE = 2001  # the loop asks the MLP itself
+    part._LATTICE = 2001  # the loop evaluates the MLP itself
     with torch.no_grad():
         embedding, attention = part(bag.features, bag, condition)
-        expected, share = slow(part, bag, condition)
+        expected, expected_attention = slow(part, bag, condition)
     close(embedding[0], expected)
-    close(attention[0], share)
+    close(attention[0], expected_attention)
 
 
 def test_position_lattice_is_the_mlp_to_the_third_digit():
     """At the start, at the default resolution; the offsets reach as far as they may."""
     part = PaperFusion(WIDTH)
-    where = (torch.rand(1, 8, 2, 1) * 2 - 1) * part.reach + torch.linspace(-11 / 12, 11 / 12, 12)
+    anchor_position = (torch.rand(1, 8, 2, 1) * 2 - 1) * part.max_offset + torch.linspace(-11 / 12, 11 / 12, 12)
     with torch.no_grad():
-        bias = part._position(where)  # (1, H, c², A²)
+        bias = part._position_logits(anchor_position)  # (1, H, c², A²)
         places = torch.linspace(-23 / 24, 23 / 24, 24)
         p = torch.stack(torch.meshgrid(places, places, indexing="ij")[::-1], -1).view(-1, 1, 2)
         for h in range(8):
-            v = torch.stack(torch.meshgrid(where[0, h, 1], where[0, h, 0], indexing="ij")[::-1], -1).view(1, -1, 2)
-            exact = part.position((p - v).sign() * (p - v).abs().log1p()).squeeze(-1)
+            v = torch.stack(
+                torch.meshgrid(anchor_position[0, h, 1], anchor_position[0, h, 0], indexing="ij")[::-1], -1
+            ).view(1, -1, 2)
+            exact = part.position_bias((p - v).sign() * (p - v).abs().log1p()).squeeze(-1)
             assert (bias[0, h] - exact).abs().max() < 2e-3
             assert exact.std() > 5e-3
 
@@ -170,7 +173,7 @@ def test_anchors_that_all_miss_the_tissue_read_its_mean():
     close(attention, torch.full((1, 50), 1 / 50))
     dealt = part(bag.features[:, torch.randperm(50)], bag, condition)[0]
     close(dealt, embedding)
-    part.reach = 0.1
+    part.max_offset = 0.1
     assert (part(bag.features, bag, condition)[0] - embedding).abs().max() > 1e-3
 
 
@@ -247,13 +250,13 @@ def test_the_query_is_the_same_everywhere_which_is_what_is_kept():
     """Without its position MLP every place reads the same, so only how many tokens lie in a cell can matter."""
     part, bag, condition = small(), make_bag([200], WIDTH), torch.randn(1, WIDTH)
     with torch.no_grad():
-        part.position[-1].weight.zero_()
-        asked = part.norm(condition)
+        part.position_bias[-1].weight.zero_()
+        expression = part.norm(condition)
         sums, counts = torch.randn(1, WIDTH, CELLS, CELLS), torch.ones(1, CELLS, CELLS)
-        attended, _ = part._attend(asked, sums, counts, counts / CELLS**2)
+        attended, _ = part._attend(expression, sums, counts, counts / CELLS**2)
         close(attended, attended[:, :1].expand_as(attended))
-        part.position[-1].weight.normal_()
-        attended, _ = part._attend(asked, sums, counts, counts / CELLS**2)
+        part.position_bias[-1].weight.normal_()
+        attended, _ = part._attend(expression, sums, counts, counts / CELLS**2)
         assert attended.std(1).mean() > 1e-3
     assert part(bag.features, bag, condition)[0].isfinite().all()
 

@@ -18,24 +18,24 @@ def test_masked_softmax():
     scores, mask = torch.randn(5, 8) * 5, torch.rand(5, 8) < 0.6
     mask[0], mask[1] = False, True
     weights = masked_softmax(scores, mask)
-    for row, there, given in zip(scores, mask, weights, strict=True):
+    for row, real, result in zip(scores, mask, weights, strict=True):
         expected = torch.zeros(8)
-        expected[there] = row[there].softmax(0)
-        torch.testing.assert_close(given, expected)
+        expected[real] = row[real].softmax(0)
+        torch.testing.assert_close(result, expected)
     extreme = masked_softmax(torch.tensor([[1e30, -1e30, 0.0]]), torch.tensor([[True, True, False]]))
     torch.testing.assert_close(extreme, torch.tensor([[1.0, 0, 0]]))
     assert masked_softmax(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0)
 
 
 def test_gated_pool_is_ilse_with_a_condition():
-    pool = GatedPool(6, hidden=4, conditioned=True)
+    pool = GatedPool(6, att_dim=4, conditioned=True)
     tokens, condition = torch.randn(1, 5, 6), torch.randn(1, 6)
     pooled, attention = pool(tokens, torch.ones(1, 5, dtype=torch.bool), condition)
-    v, u = pool.gate.weight.chunk(2)
-    bv, bu = pool.gate.bias.chunk(2)
+    v, u = pool.value_and_gate.weight.chunk(2)
+    bv, bu = pool.value_and_gate.bias.chunk(2)
     scores = []
     for h in tokens[0]:
-        gate = torch.sigmoid(u @ h + bu + pool.condition.weight @ condition[0])
+        gate = torch.sigmoid(u @ h + bu + pool.condition_to_gate.weight @ condition[0])
         scores.append((pool.score.weight[0] * torch.tanh(v @ h + bv) * gate).sum())
     expected = torch.stack(scores).softmax(0)
     torch.testing.assert_close(attention[0], expected)
@@ -63,8 +63,8 @@ def test_what_reads_features_ignores_what_padding_holds_in_values_and_gradients(
     features, mask = torch.randn(2, 5, 6), torch.tensor([[True] * 5, [True, True, False, False, False]])
 
     def read(features):
-        found = layer(clean_features(features, mask, torch.float32), mask)
-        return found if kind == "projection" else found[0]
+        output = layer(clean_features(features, mask, torch.float32), mask)
+        return output if kind == "projection" else output[0]
 
     expected = read(features)
     expected.square().sum().backward()
@@ -86,18 +86,18 @@ def test_what_reads_features_ignores_what_padding_holds_in_values_and_gradients(
 
 def test_fork_hands_both_gradients_to_the_rule():
     tokens = torch.randn(2, 3, 4, requires_grad=True)
-    seen = []
+    gradients = []
 
     def rule(tumor, tme):
-        seen.append((tumor.clone(), tme.clone()))
+        gradients.append((tumor.clone(), tme.clone()))
         return tumor * 10, tme * 0
 
     a, b = fork(tokens, rule)
     assert torch.equal(a, tokens)
     assert torch.equal(b, tokens)
     (2 * a.sum() + 5 * b.sum()).backward()
-    assert torch.equal(seen[0][0], torch.full((2, 3, 4), 2.0))
-    assert torch.equal(seen[0][1], torch.full((2, 3, 4), 5.0))
+    assert torch.equal(gradients[0][0], torch.full((2, 3, 4), 2.0))
+    assert torch.equal(gradients[0][1], torch.full((2, 3, 4), 5.0))
     assert torch.equal(tokens.grad, torch.full((2, 3, 4), 20.0))
     tokens.grad = None
     a, b = fork(tokens, None)
@@ -115,8 +115,8 @@ def test_slide_frame_is_per_slide_and_keeps_the_aspect():
 
 def test_raster_holds_every_token_once_and_sampling_gives_means():
     bag = make_bag([50, 20], 3, slides=[2, 1])
-    place = slide_frame(bag.position, bag.mask, bag.slide, 2)
-    sums, counts = rasterise(bag.features, place, bag.mask, bag.slide, 2, 4)
+    position = slide_frame(bag.position, bag.mask, bag.slide, 2)
+    sums, counts = rasterise(bag.features, position, bag.mask, bag.slide, 2, 4)
     assert counts.view(2, -1).sum(1).tolist() == [50, 20]
     torch.testing.assert_close(sums.view(2, 2, 3, -1).sum((1, 3)), bag.features.sum(1), atol=1e-4, rtol=1e-4)
     one = Bag(
@@ -126,21 +126,21 @@ def test_raster_holds_every_token_once_and_sampling_gives_means():
         torch.zeros(1, 1, dtype=torch.long),
     )
     sums, counts = rasterise(one.features, torch.tensor([[[0.9, -0.9]]]), one.mask, one.slide, 1, 4)
-    near, there = sample(sums, counts, torch.tensor([[[0.75, -0.75], [0.6, -0.6], [-0.9, 0.9]]]))
-    torch.testing.assert_close(near[0, :2], torch.tensor([[2.0, 4.0], [2.0, 4.0]]))  # a mean, however little is near
-    assert there[0].tolist() == [True, True, False]
-    assert (near[0, 2] == 0).all()
+    around, has_tissue = sample(sums, counts, torch.tensor([[[0.75, -0.75], [0.6, -0.6], [-0.9, 0.9]]]))
+    torch.testing.assert_close(around[0, :2], torch.tensor([[2.0, 4.0], [2.0, 4.0]]))  # a mean, however little is near
+    assert has_tissue[0].tolist() == [True, True, False]
+    assert (around[0, 2] == 0).all()
 
 
 def test_expression_encoder_stands_in_for_missing_rna():
     encoder = ExpressionEncoder(6, 4).eval()
-    expression, known = torch.randn(3, 6), torch.tensor([True, False, True])
-    encoded = encoder(expression, known)
+    expression, has_rna = torch.randn(3, 6), torch.tensor([True, False, True])
+    encoded = encoder(expression, has_rna)
     torch.testing.assert_close(encoded[1], encoder.missing)
     assert not torch.allclose(encoded[0], encoded[2])
     poisoned = expression.clone()
     poisoned[1] = float("nan")
-    again = encoder(poisoned, known)
+    again = encoder(poisoned, has_rna)
     assert torch.equal(again, encoded)
     again.sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters())
@@ -162,39 +162,39 @@ def test_deformable_fusion_reads_its_condition_its_place_and_its_own_slide():
     torch.testing.assert_close(base, fusion(bag.features, swapped, condition)[0], atol=1e-5, rtol=1e-5)
 
 
-def test_tokens_of_another_slide_are_not_seen():
-    """What a token is told comes from its own slide alone."""
+def test_tokens_attend_to_their_own_slide_alone():
     fusion = DeformableFusion(16).eval()
-    bag, told, condition = make_bag([40], 16, slides=[2]), [], torch.zeros(1, 16)
-    fusion.look.register_forward_hook(lambda module, given, result: told.append(given[0][0]))
-    other, own = bag.features.clone(), bag.features.clone()
-    other[:, 1::2] += torch.randn(1, 20, 16)
-    own[:, 2::2] += torch.randn(1, 19, 16)
-    for features in (bag.features, other, own):
+    bag, attended, condition = make_bag([40], 16, slides=[2]), [], torch.zeros(1, 16)
+    fusion.attended_to_gate.register_forward_hook(lambda module, inputs, output: attended.append(inputs[0][0]))
+    other_changed, same_changed = bag.features.clone(), bag.features.clone()
+    other_changed[:, 1::2] += torch.randn(1, 20, 16)
+    same_changed[:, 2::2] += torch.randn(1, 19, 16)
+    for features in (bag.features, other_changed, same_changed):
         fusion(features, bag, condition)
-    base, with_other, with_own = told
-    torch.testing.assert_close(with_other[::2], base[::2], atol=1e-6, rtol=0)
-    assert not torch.allclose(with_other[1::2], base[1::2], atol=1e-4)
-    assert not torch.allclose(with_own[0], base[0], atol=1e-4)
+    base, after_other, after_same = attended
+    torch.testing.assert_close(after_other[::2], base[::2], atol=1e-6, rtol=0)
+    assert not torch.allclose(after_other[1::2], base[1::2], atol=1e-4)
+    assert not torch.allclose(after_same[0], base[0], atol=1e-4)
 
 
-def test_anchors_over_glass_are_not_read(monkeypatch):
-    """Two patches of tissue in opposite corners: what lies at the anchors between them does not matter."""
+def test_anchors_over_glass_have_no_influence(monkeypatch):
+    """With two patches of tissue in opposite corners, the values at the anchors between them do not matter."""
     fusion, condition = DeformableFusion(16).eval(), torch.randn(1, 16)
     bag = make_bag([32], 16)
     position = bag.position + 1e5 * (torch.arange(32) >= 16).view(1, -1, 1)
     bag = Bag(bag.features, position, bag.mask, bag.slide)
     base, _ = fusion(bag.features, bag, condition)
-    seen, there = fusion._anchors, []
+    original, has_tissue = fusion._anchors, []
 
-    def disturbed(*args):
-        keys, where, real = seen(*args)
-        there.append(real)
-        return torch.where(real.unsqueeze(-1), keys, 9 * torch.randn_like(keys)), where, real
+    def with_noise_over_glass(*args):
+        anchors = original(*args)
+        has_tissue.append(anchors.has_tissue)
+        noise = 9 * torch.randn_like(anchors.keys)
+        return anchors._replace(keys=torch.where(anchors.has_tissue.unsqueeze(-1), anchors.keys, noise))
 
-    monkeypatch.setattr(fusion, "_anchors", disturbed)
+    monkeypatch.setattr(fusion, "_anchors", with_noise_over_glass)
     torch.testing.assert_close(fusion(bag.features, bag, condition)[0], base, atol=1e-6, rtol=0)
-    assert 0 < there[0].sum() < there[0].numel()
+    assert 0 < has_tissue[0].sum() < has_tissue[0].numel()
 
 
 def test_deformable_fusion_refuses_a_width_that_does_not_divide():
