@@ -38,7 +38,7 @@ class TokenAggregator(nn.Module):
             )
         self.n_merged = n_merged
         self.score = nn.ModuleDict({s: nn.Linear(width, 1, bias=False) for s in SUBSPACES})
-        self.attend = nn.ModuleDict({s: _AttentionBlock(width, heads, dropout) for s in SUBSPACES})
+        self.attend = nn.ModuleDict({s: AttentionBlock(width, heads, dropout) for s in SUBSPACES})
         self.pool = nn.ModuleDict({s: GatedPool(width) for s in SUBSPACES})
 
     def forward(self, tokens: dict[str, Tensor], bag: Bag) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -69,13 +69,13 @@ class TokenAggregator(nn.Module):
         return embeddings, attention
 
 
-class _AttentionBlock(nn.Module):
+class AttentionBlock(nn.Module):
     """Pre-norm self-attention and a feed-forward network, each residual. (B, K, d), (B, K) → (B, K, d).
 
     With equal weights and without dropout, this is bit for bit `nn.TransformerEncoderLayer(norm_first=True)` under the
-    same masks. That layer is not used, because in training it takes 1.5 times as long for eight merged tokens, because
-    without gradients it takes four times as long where tokens are not merged, and because it drops out the output of
-    both residual branches as well (`docs/decisions/written_by_hand.md`).
+    same masks, and as fast in training. That layer is not used, because it drops out the output of both residual
+    branches as well, and because its fused path without gradients gives NaN for a patient without tokens and takes four
+    times as long where tokens are not merged (`docs/decisions/written_by_hand.md`).
     """
 
     def __init__(self, width: int, heads: int, dropout: float):
@@ -90,6 +90,7 @@ class _AttentionBlock(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Let the tokens attend to each other."""
         query, key, value = (
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in self.qkv(self.norm_attention(tokens)).chunk(3, -1)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from batches import make_bag
+from torch import nn
 
+from dmml.nn.aggregator import AttentionBlock
 from dmml.nn.expression import ExpressionEncoder
 from dmml.nn.fusion import DeformableFusion
 from dmml.nn.heads import ProgramHead, SubspaceHead
@@ -40,6 +42,26 @@ def test_gated_pool_is_ilse_with_a_condition():
     expected = torch.stack(scores).softmax(0)
     torch.testing.assert_close(attention[0], expected)
     torch.testing.assert_close(pooled[0], expected @ tokens[0])
+
+
+def test_attention_block_is_pytorchs_pre_norm_encoder_layer():
+    block = AttentionBlock(8, heads=2, dropout=0.0)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True, norm_first=True)
+    layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias = block.qkv.weight, block.qkv.bias
+    layer.self_attn.out_proj, layer.norm1, layer.norm2 = block.out, block.norm_attention, block.norm_feed_forward
+    layer.linear1, layer.linear2 = block.feed_forward[0], block.feed_forward[3]
+    tokens, mask = torch.randn(3, 5, 8), torch.rand(3, 5) < 0.6
+    mask[:, 0] = True
+    expected = layer(tokens, src_key_padding_mask=~mask)
+    torch.testing.assert_close(block(tokens, mask)[mask], expected[mask])
+
+
+def test_an_attention_block_starts_as_the_identity_and_is_finite_without_tokens():
+    block, tokens = AttentionBlock(8, heads=2, dropout=0.1).eval(), torch.randn(3, 5, 8)
+    assert torch.equal(block(tokens, torch.zeros(3, 5, dtype=torch.bool)), tokens)
 
 
 def test_subspace_head_parts_sum_to_one_linear_map():
