@@ -26,7 +26,8 @@ from dmml.commands.config.mistakes import in_one_line
 from dmml.commands.config.preflight import Request
 from dmml.data.module import MultimodalDataModule
 from dmml.errors import InputError
-from dmml.experiment.results import Tested, write_predictions, write_test
+from dmml.experiment.result_context import ResultOrigin
+from dmml.experiment.results import write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder
 from dmml.experiment.run_loggers import SaveConfigInRun, run_loggers, start_loggers
 from dmml.experiment.training_patients import TrainingPatients
@@ -179,18 +180,18 @@ class DMMLCLI(LightningCLI):
         """Write the tested cohort's predictions, metrics, plots and report."""
         if self.trainer.is_global_zero:
             rows = next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectRows)).rows
-            write_test(self.tested, self._collected(), self.model, self.datamodule, rows)
+            write_test(self.origin, self._collected(), self.model, self.datamodule, rows)
 
     def after_predict(self) -> None:
         """Write the predictions."""
         if self.trainer.is_global_zero:
-            write_predictions(self.tested, self._collected(), self.datamodule)
+            write_predictions(self.origin, self._collected(), self.datamodule)
 
     @property
-    def tested(self) -> Tested:
-        """Description of the tested run, as it is recorded with the results."""
-        found = self.training_patients
-        return Tested(self.request.checkpoint, self.request.command, found.seen, found.of, found.unknown)
+    def origin(self) -> ResultOrigin:
+        """Where the results come from, as it is recorded with them."""
+        check = self.training_patients
+        return ResultOrigin(self.request.checkpoint, self.request.command, check.seen, check.n_tested, check.unknown)
 
     def _collected(self) -> CollectPredictions:
         return next(callback for callback in self.trainer.callbacks if isinstance(callback, CollectPredictions))

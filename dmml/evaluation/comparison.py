@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.evaluation.bootstrap import Difference, holm, resamples, weighted_difference
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Pair:
         leads: Whether the text reports this pair: student against teacher, or the only pair of a cohort.
     """
 
-    a: Tested
-    b: Tested
+    a: Evaluation
+    b: Evaluation
     difference: Difference
     p_holm: float
     primary: bool
@@ -58,15 +58,15 @@ class Pair:
         return " and ".join(dict.fromkeys([self.a.cohort, self.b.cohort]))
 
 
-def by_cohort(tests: list[Tested]) -> list[list[Tested]]:
+def by_cohort(tests: list[Evaluation]) -> list[list[Evaluation]]:
     """Group tests by cohort and endpoint, in the order in which they were given."""
-    groups: dict[tuple[str, str], list[Tested]] = {}
+    groups: dict[tuple[str, str], list[Evaluation]] = {}
     for test in tests:
         groups.setdefault((test.cohort, test.primary), []).append(test)
     return list(groups.values())
 
 
-def paired(tests: list[Tested]) -> list[Pair]:
+def paired(tests: list[Evaluation]) -> list[Pair]:
     """Compare every pair of a cohort's models, without adjustment; the student against a teacher comes first.
 
     Pairs with a test on training patients come last and are left out of the text summary.
@@ -98,13 +98,13 @@ def adjusted(pairs: list[Pair]) -> list[Pair]:
     ]
 
 
-def across_cohorts(tests: list[Tested]) -> list[Pair]:
+def across_cohorts(tests: list[Evaluation]) -> list[Pair]:
     """Compare a run on two cohorts that share patients, e.g. the same patients without RNA: the later minus the first.
 
     Cohorts without a patient in common, or with different outcomes of the same patients, are not compared. The p values
     are not yet adjusted.
     """
-    runs: dict[tuple[Path, str], list[Tested]] = {}
+    runs: dict[tuple[Path, str], list[Evaluation]] = {}
     for test in tests:
         runs.setdefault((test.run_folder.resolve(), test.checkpoint), []).append(test)
     pairs = []
@@ -114,7 +114,7 @@ def across_cohorts(tests: list[Tested]) -> list[Pair]:
     return pairs
 
 
-def _student_first(a: Tested, b: Tested) -> tuple[Tested, Tested]:
+def _student_first(a: Evaluation, b: Evaluation) -> tuple[Evaluation, Evaluation]:
     return (b, a) if b.model == "student" and a.model != "student" else (a, b)
 
 
@@ -122,10 +122,10 @@ def _is_distillation(pair: Pair) -> bool:
     return (pair.a.model, pair.b.model) == ("student", "teacher")
 
 
-def _compare(a: Tested, b: Tested) -> Pair:
-    endpoint, known = a.endpoint, a.known
-    known = known[known["patient_id"].isin(b.known["patient_id"])].reset_index(drop=True)
-    other = b.known.set_index("patient_id").loc[known["patient_id"]].reset_index()
+def _compare(a: Evaluation, b: Evaluation) -> Pair:
+    endpoint, known = a.endpoint, a.with_outcome
+    known = known[known["patient_id"].isin(b.with_outcome["patient_id"])].reset_index(drop=True)
+    other = b.with_outcome.set_index("patient_id").loc[known["patient_id"]].reset_index()
     events = int((known["event"] > 0).sum()) if endpoint.counts_events else None
     if refused := _refusal(a, b, known, other):
         return Pair(a, b, Difference(*[float("nan")] * 4), float("nan"), False, len(known), events, refused)
@@ -137,7 +137,7 @@ def _compare(a: Tested, b: Tested) -> Pair:
     return Pair(a, b, difference, float("nan"), False, len(known), events)
 
 
-def _refusal(a: Tested, b: Tested, known: pd.DataFrame, other: pd.DataFrame) -> str:
+def _refusal(a: Evaluation, b: Evaluation, known: pd.DataFrame, other: pd.DataFrame) -> str:
     """Explain why two models cannot be compared on their common patients; empty if they can."""
     if known.empty:
         return "they have no patient with a known outcome in common"

@@ -8,6 +8,8 @@ metric is null with a `reason`, never 0 or 0.5.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,24 @@ MIN_CENSORING = 0.1
 BRIER_STEPS = 100
 
 
-def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+class MetricEntry(TypedDict):
+    """One metric of `metrics.json`: value and interval, None where undefined, and what they rest on.
+
+    `reason` says why the value is undefined, `note` is a caveat, and `tau` is the last day that an inverse-probability
+    weighted metric takes into account.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    events: int | None
+    reason: NotRequired[str]
+    note: NotRequired[str]
+    tau: NotRequired[float]
+
+
+def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
     """All metrics of one model on one cohort.
 
     Args:
@@ -47,13 +66,13 @@ def evaluate(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
     return endpoint_of(context, predictions.columns).evaluate(predictions, context)
 
 
-def training_censoring(context: dict, time: NDArray, event: NDArray) -> CensoringCurve:
+def training_censoring(context: Mapping[str, Any], time: NDArray, event: NDArray) -> CensoringCurve:
     """Censoring distribution of the training patients, or of these patients if the context has none."""
     given = context.get("censoring")
     return as_censoring((given["time"], given["survival"]) if given else None, time, event)
 
 
-def horizons(context: dict, time: NDArray) -> list[float]:
+def horizons(context: Mapping[str, Any], time: NDArray) -> list[float]:
     """Days at which to evaluate: those of the context, else of 1, 3 and 5 years those that 10 % of patients reach."""
     given = context.get("horizons")
     if given is None:
@@ -61,7 +80,7 @@ def horizons(context: dict, time: NDArray) -> list[float]:
     return [float(day) for day in given]
 
 
-def survival_metrics(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
     """Metrics of a risk and of survival; see `evaluate`."""
     known = known_outcome(predictions)
     time, event, risk = (known[name].to_numpy(float) for name in ("time", "event", "risk"))
@@ -98,13 +117,13 @@ def _no_auc(time: NDArray, by_day: int, day: float) -> str:
     )
 
 
-def _tau(context: dict, time: NDArray, censoring: CensoringCurve) -> float:
+def _tau(context: Mapping[str, Any], time: NDArray, censoring: CensoringCurve) -> float:
     """Last day that Uno's concordance and the Brier score take into account."""
     end = context.get("end")
     return float(min(math.inf if end is None else end, time.max(), censoring.last_day_above(MIN_CENSORING)))
 
 
-def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve) -> dict:
+def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve) -> MetricEntry:
     """Brier score, with resamples drawn without strata: it depends on the number of deaths, which strata would fix."""
     time, event = known["time"].to_numpy(float), known["event"].to_numpy(float)
     n, events = len(known), int((event > 0).sum())
@@ -118,7 +137,7 @@ def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve) -> dict:
     return {**entry(metric, resamples(n), n, events), "tau": tau}
 
 
-def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:
+def _oracle(known: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
     """Concordance of the true risk, the best possible, and the model's share of its excess over chance."""
     truth = {str(patient): risk for patient, risk in (context.get("oracle_risk") or {}).items()}
     known = known[known["patient_id"].isin(truth)]
@@ -140,7 +159,7 @@ def _oracle(known: pd.DataFrame, context: dict) -> dict[str, dict]:
     return {"c_index_oracle": oracle, "share_of_oracle": entry(share, counts, n, events)}
 
 
-def class_metrics(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
+def class_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
     """Metrics of class probabilities; see `evaluate`."""
     classes = class_names(predictions, context)
     label, probability = known_labels(predictions, classes)
@@ -173,7 +192,7 @@ def class_metrics(predictions: pd.DataFrame, context: dict) -> dict[str, dict]:
 
 def entry(
     metric: Weighted, counts: NDArray, n: int, events: int | None, reason: str = "no comparable patients"
-) -> dict:
+) -> MetricEntry:
     """One metric with its interval, in the form of `metrics.json`."""
     result: Interval = weighted_interval(metric, counts)
     if not np.isfinite(result.value):
@@ -182,6 +201,6 @@ def entry(
     return {"value": float(result.value), "low": low, "high": high, "n": n, "events": events}
 
 
-def undefined(reason: str, n: int, events: int | None) -> dict:
+def undefined(reason: str, n: int, events: int | None) -> MetricEntry:
     """Entry of a metric that cannot be computed, with the reason."""
     return {"value": None, "low": None, "high": None, "n": n, "events": events, "reason": reason}

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.errors import InputError
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import MUTED, SUBSPACE_COLOR, new_figure, style
 from dmml.evaluation.report.tables import Cell, Table, value_cell
@@ -42,7 +42,7 @@ class Program:
     with_answer: float
 
 
-def read_programs(test: Tested) -> list[Program]:
+def read_programs(test: Evaluation) -> list[Program]:
     """Read `programs.csv`, with the strongest correlation to the answer first; an empty list if the file is absent.
 
     Its columns are `<subspace>|<magnification>x|<program>` for predicted and `<subspace>|measured|<program>` for
@@ -74,7 +74,7 @@ def read_programs(test: Tested) -> list[Program]:
     return sorted(found, key=lambda program: -abs(np.nan_to_num(program.with_answer)))
 
 
-def programs_part(test: Tested) -> tuple[str, list[str], list[Plot], list[Table]]:
+def programs_part(test: Evaluation) -> tuple[str, list[str], list[Plot], list[Table]]:
     """(title, sentences, plots, tables) for the report; empty lists if no programs were predicted."""
     programs = read_programs(test)
     title = "Predicted programs"
@@ -113,12 +113,12 @@ def _mean(columns: list[NDArray]) -> NDArray[np.float64]:
     return np.where(known.any(0), np.where(known, stacked, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
 
 
-def _answer(test: Tested) -> pd.Series:
+def _answer(test: Evaluation) -> pd.Series:
     _, score = test.endpoint.score(test.predictions, test.context)
     return pd.Series(score, test.predictions["patient_id"])
 
 
-def _answer_name(test: Tested) -> str:
+def _answer_name(test: Evaluation) -> str:
     return test.endpoint.score(test.predictions, test.context)[0]
 
 

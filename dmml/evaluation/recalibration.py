@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.evaluate import evaluate, horizons
-from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
+from dmml.evaluation.evaluation_result import Evaluation
+from dmml.evaluation.predictions import curve_at, known_labels, survival_days
 from dmml.evaluation.report.formatting import horizon_name, percent
-from dmml.evaluation.statistics.calibration import calibration_at
+from dmml.evaluation.statistics.calibration import Calibration
 
-LEAST_EVENTS = 10
+MIN_EVENTS = 10
 """Minimum number of events, or of patients in the rarest class that occurs.
 
 With fewer, two coefficients are too uncertain to be used.
@@ -25,7 +25,7 @@ CHANGED = ("ibs", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic"
 """Metrics that recalibration may change; it does not change the order of patients by risk."""
 
 
-def recalibrated(predictions: pd.DataFrame, context: dict, share: float, seed: int = 0) -> tuple[dict[str, Any], Any]:
+def recalibrate(evaluation: Evaluation, share: float, seed: int = 0) -> tuple[dict[str, Any], pd.DataFrame | None]:
     """Recalibrate on `share` of the patients with a known outcome, and evaluate the others before and after.
 
     Survival: H'(t) = e^a H(t)^b of the cumulative hazard H = −log S, by the likelihood of the share's follow-up.
@@ -33,8 +33,7 @@ def recalibrated(predictions: pd.DataFrame, context: dict, share: float, seed: i
     a, c = 0 and b = 1.
 
     Args:
-        predictions: As for `evaluate`.
-        context: As for `evaluate`.
+        evaluation: The evaluation of the whole cohort.
         share: Share of the patients to recalibrate on, drawn within events or classes.
         seed: Seed of the draw.
 
@@ -42,71 +41,76 @@ def recalibrated(predictions: pd.DataFrame, context: dict, share: float, seed: i
         Content of `recalibrated.json`, and the recalibrated predictions of the evaluated patients. The predictions are
         None if there were too few patients to recalibrate on, and `reason` says so.
     """
-    survival = "risk" in predictions
-    if survival:
-        known = known_outcome(predictions)
-        stratum = known["event"].to_numpy(float)
+    patients, survival = evaluation.with_outcome, evaluation.risk_groups is not None
+    if survival or not evaluation.classes:
+        strata = patients["event"].to_numpy(float) if survival else np.zeros(0)
+        patients = patients if survival else patients.iloc[:0]
     else:
-        known = predictions[predictions["label"].notna()] if "label" in predictions else predictions.iloc[:0]
-        known = known.reset_index(drop=True)
-        stratum = known["label"].to_numpy(object) if len(known) else np.zeros(0, object)
-    chosen = draw_share(stratum, share, seed)
-    used, judged = known[chosen], known[~chosen].reset_index(drop=True)
-    content: dict[str, Any] = {"share": share, "seed": seed, "n_used": len(used), "n": len(judged)}
-    rarest = int((stratum[chosen] > 0).sum()) if survival else _rarest(stratum[chosen])
-    if rarest < LEAST_EVENTS:
-        what = "events" if survival else "patients of the rarest class"
-        content["reason"] = f"{rarest} {what} among the {len(used)} patients of the share, of {LEAST_EVENTS} needed"
+        strata = patients["label"].to_numpy(object)
+    is_used = draw_share(strata, share, seed)
+    used, others = patients[is_used], patients[~is_used].reset_index(drop=True)
+    content: dict[str, Any] = {"share": share, "seed": seed, "n_used": len(used), "n": len(others)}
+    rarest = int((strata[is_used] > 0).sum()) if survival else _size_of_rarest(strata[is_used])
+    if rarest < MIN_EVENTS:
+        counted = "events" if survival else "patients of the rarest class"
+        content["reason"] = f"{rarest} {counted} among the {len(used)} patients of the share, of {MIN_EVENTS} needed"
         return content | {"words": [f"Not recalibrated: {content['reason']}."]}, None
     if survival:
-        content |= {"events_used": rarest, "events": int(judged["event"].sum())}
+        content |= {"events_used": rarest, "events": int(others["event"].sum())}
         a, b = fit_survival(used)
         content["method"] = "H'(t) = exp(intercept) * H(t) ** slope of the cumulative hazard"
         content["coefficients"] = {"intercept": a, "slope": b}
-        changed = _apply_survival(judged, a, b)
+        recalibrated = _apply_survival(others, a, b)
     else:
-        classes = class_names(predictions, context)
+        classes = evaluation.classes
         offsets, b = fit_classes(*known_labels(used, classes))
         content["method"] = "log p' = offset of the class + slope * log p, normalised"
         content["coefficients"] = {"slope": b, **{f"offset of {c}": v for c, v in zip(classes, offsets, strict=True)}}
-        changed = judged.assign(**_apply_classes(judged, classes, offsets, b))
-    return content | _judged(judged, changed, context, survival), changed
+        recalibrated = others.assign(**_apply_classes(others, classes, offsets, b))
+    before, after = evaluation.with_predictions(others), evaluation.with_predictions(recalibrated)
+    return content | _before_and_after(before, after), recalibrated
 
 
-def draw_share(stratum: ArrayLike, share: float, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,) bool: draw the same share of every stratum at random."""
-    stratum = np.asarray(stratum)
+def draw_share(strata: ArrayLike, share: float, seed: int = 0) -> NDArray[np.bool_]:
+    """(n,) bool: draw the same share of every stratum at random.
+
+    Args:
+        strata: (n,) labels.
+        share: Share of each stratum to draw.
+        seed: Seed of the draw.
+    """
+    labels = np.asarray(strata)
     generator = np.random.default_rng(seed)
-    chosen = np.zeros(len(stratum), bool)
-    for value in sorted(set(stratum.tolist()), key=str):
-        members = generator.permutation(np.flatnonzero(stratum == value))
-        chosen[members[: round(share * len(members))]] = True
-    return chosen
+    is_drawn = np.zeros(len(labels), bool)
+    for value in sorted(set(labels.tolist()), key=str):
+        members = generator.permutation(np.flatnonzero(labels == value))
+        is_drawn[members[: round(share * len(members))]] = True
+    return is_drawn
 
 
-def fit_survival(known: pd.DataFrame) -> tuple[float, float]:
+def fit_survival(patients: pd.DataFrame) -> tuple[float, float]:
     """(a, b) of H' = e^a H^b: maximises Σ event · (a + log b + (b − 1) log H) − e^a H^b − penalty, H = H(t_i).
 
     Follow-up is cut off at the last predicted day. The likelihood's term of the uncalibrated hazard is omitted, because
     it does not depend on a and b.
 
     Args:
-        known: Table with `time`, `event` and `survival_<days>`.
+        patients: Table with `time`, `event` and `survival_<days>`.
     """
     from scipy.optimize import minimize
 
-    last = survival_days(known)[-1]
-    time = known["time"].to_numpy(float)
-    event = (known["event"].to_numpy(float) > 0) & (time <= last)
-    days, where = np.unique(np.minimum(time, last), return_inverse=True)
-    survival = curve_at(known, days)[np.arange(len(known)), where]
+    last = survival_days(patients)[-1]
+    time = patients["time"].to_numpy(float)
+    event = (patients["event"].to_numpy(float) > 0) & (time <= last)
+    days, day_of = np.unique(np.minimum(time, last), return_inverse=True)
+    survival = curve_at(patients, days)[np.arange(len(patients)), day_of]
     log_hazard = np.log(np.clip(-np.log(np.clip(survival, 1e-12, 1)), 1e-6, None))
 
     def objective(values: NDArray) -> float:
         a, log_b = values
         b = np.exp(log_b)
-        told = event * (a + log_b + (b - 1) * log_hazard) - np.exp(np.clip(a + b * log_hazard, -50, 50))
-        return float(-told.sum() + PENALTY * (values**2).sum())
+        log_likelihood = event * (a + log_b + (b - 1) * log_hazard) - np.exp(np.clip(a + b * log_hazard, -50, 50))
+        return float(-log_likelihood.sum() + PENALTY * (values**2).sum())
 
     a, log_b = minimize(objective, np.zeros(2), method="L-BFGS-B", bounds=[(-5, 5), (-2, 2)]).x
     return float(a), float(np.exp(log_b))
@@ -125,53 +129,58 @@ def fit_classes(label: NDArray[np.int64], probability: NDArray[np.float64]) -> t
 
     def objective(values: NDArray) -> float:
         offsets, log_b = values[:-1], values[-1]
-        told = log_softmax(offsets + np.exp(log_b) * logs, axis=1)[rows, label].sum()
-        return float(-told + PENALTY * (values**2).sum())
+        log_likelihood = log_softmax(offsets + np.exp(log_b) * logs, axis=1)[rows, label].sum()
+        return float(-log_likelihood + PENALTY * (values**2).sum())
 
-    found = minimize(objective, np.zeros(logs.shape[1] + 1), method="L-BFGS-B").x
-    return [float(value) for value in found[:-1]], float(np.exp(found[-1]))
+    *offsets, log_b = minimize(objective, np.zeros(logs.shape[1] + 1), method="L-BFGS-B").x
+    return [float(value) for value in offsets], float(np.exp(log_b))
 
 
 def _apply_survival(table: pd.DataFrame, a: float, b: float) -> pd.DataFrame:
     """Recalibrate the curves; the risk, which orders the patients, stays unchanged."""
     columns = [name for name in table if name.startswith("survival_")]
     hazard = -np.log(np.clip(table[columns].to_numpy(float), 1e-12, 1))
-    changed = np.exp(-np.exp(a) * hazard**b)
-    return table.assign(**dict(zip(columns, changed.T, strict=True)))
+    survival = np.exp(-np.exp(a) * hazard**b)
+    return table.assign(**dict(zip(columns, survival.T, strict=True)))
 
 
 def _apply_classes(table: pd.DataFrame, classes: list[str], offsets: list[float], b: float) -> Mapping[str, NDArray]:
     from scipy.special import softmax
 
     columns = [f"prob_{name}" for name in classes]
-    changed = softmax(np.array(offsets) + b * np.log(np.clip(table[columns].to_numpy(float), 1e-6, 1)), axis=1)
-    return dict(zip(columns, changed.T, strict=True))
+    probability = softmax(np.array(offsets) + b * np.log(np.clip(table[columns].to_numpy(float), 1e-6, 1)), axis=1)
+    return dict(zip(columns, probability.T, strict=True))
 
 
-def _judged(before: pd.DataFrame, after: pd.DataFrame, context: dict, survival: bool) -> dict[str, Any]:
+def _before_and_after(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     """Metrics and calibration of the same patients before and after recalibration."""
-    results = [evaluate(table, context) for table in (before, after)]
-    names = [name for name in results[0] if name in CHANGED]
+    names = [name for name in before.metrics if name in CHANGED]
     content: dict[str, Any] = {
-        "metrics": {name: {"before": results[0][name], "after": results[1][name]} for name in names}
+        "metrics": {name: {"before": before.metrics[name], "after": after.metrics[name]} for name in names}
     }
-    if survival:
+    if before.risk_groups is not None:
         content["calibration"] = {}
-        for day in horizons(context, before["time"].to_numpy(float)):
-            told = [calibration_at(table, day) for table in (before, after)]
-            if None not in told:
-                keys = ("predicted", "observed", "slope", "intercept", "p")
-                plain = [{key: one.plain()[key] for key in keys} for one in told]
-                content["calibration"][f"{day:g}"] = dict(zip(("before", "after"), plain, strict=True))
-    return content | {"words": _words(content, len(before))}
+        for day, calibration in before.calibration_by_day.items():
+            recalibrated = after.calibration_by_day[day]
+            if calibration is not None and recalibrated is not None:
+                content["calibration"][f"{day:g}"] = {
+                    "before": _calibration_summary(calibration),
+                    "after": _calibration_summary(recalibrated),
+                }
+    return content | {"words": _words(content, len(before.predictions))}
+
+
+def _calibration_summary(calibration: Calibration) -> dict[str, Any]:
+    plain = calibration.plain()
+    return {key: plain[key] for key in ("predicted", "observed", "slope", "intercept", "p")}
 
 
 def _words(content: dict[str, Any], n: int) -> list[str]:
     sentences = [
         f"Judged on the {n} patients who took no part in the recalibration; the figures above are not touched by it."
     ]
-    for day, told in content.get("calibration", {}).items():
-        before, after = told["before"], told["after"]
+    for day, both in content.get("calibration", {}).items():
+        before, after = both["before"], both["after"]
         if before["observed"] is not None:
             sentences.append(
                 f"At {horizon_name(float(day))}, {percent(before['observed'])} were event-free; "
@@ -187,5 +196,5 @@ def _words(content: dict[str, Any], n: int) -> list[str]:
     return sentences
 
 
-def _rarest(labels: NDArray) -> int:
+def _size_of_rarest(labels: NDArray) -> int:
     return min(np.unique(labels.astype(str), return_counts=True)[1], default=0)

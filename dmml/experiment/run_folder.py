@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml._version import __version__
+from dmml.atomic_files import write_json
 from dmml.errors import InputError
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "timm", "zarr", "numpy", "pandas")
@@ -159,14 +160,6 @@ def _age(path: Path) -> str:
     """Return how long ago a file was written, as text."""
     minutes = int((time.time() - path.stat().st_mtime) // 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def now() -> str:

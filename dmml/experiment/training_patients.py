@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +12,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dmml.cohort.cohort import Cohort
 from dmml.errors import InputError
-from dmml.evaluation.training_overlap import UNKNOWN
+from dmml.evaluation.caveats import UNKNOWN_TEXT
 from dmml.training.checkpointing.checkpoint import patients_seen
+
+logger = logging.getLogger(__name__)
 
 NAMED = 3
 """Maximum number of patients that a message names"""
@@ -34,13 +36,13 @@ class TrainingPatients(Callback):
 
     Attributes:
         seen: The training patients among those tested.
-        of: Number of tested patients.
+        n_tested: Number of tested patients.
     """
 
     def __init__(self, checkpoint: str, fitted: Mapping[str, Any], allowed: bool, fold_source: str = ""):
         self.checkpoint, self.fitted, self.allowed, self.fold_source = checkpoint, fitted, allowed, fold_source
         self.seen: list[str] = []
-        self.of = 0
+        self.n_tested = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the patients; called after the data module has been set up, and before the model is.
@@ -53,24 +55,31 @@ class TrainingPatients(Callback):
             return
         if self.unknown:
             if stage != "validate":
-                _warn(f"{self.checkpoint}: {UNKNOWN}")
+                _warn("%s: %s", self.checkpoint, UNKNOWN_TEXT)
             return
         cohort = getattr(data, "cohort", None)
         if stage == "validate" and cohort is None:  # a user's own data module need not know this part
             return
-        part, known = ("val", self._teaching_parts) if stage == "validate" else ("test", ("train", "val"))
+        part, seen_in = ("val", self._teaching_parts) if stage == "validate" else ("test", ("train", "val"))
         patients = data.patients(part)
         table = patients if cohort is None else list(cohort.clinical.patients.index)
-        self.of, self.seen = len(patients), patients_seen(patients, table, self.fitted, known)
+        self.n_tested = len(patients)
+        self.seen = patients_seen(patients, table, self.fitted, seen_in)
         if not self.seen:
             return
         if stage == "test" and not self.allowed:
             raise InputError(f"{self.checkpoint}: {self._count(stage)}; {self._remedy(cohort)}")
         if stage != "test":
-            what = "their predictions look" if stage == "predict" else "these figures are"
-            metrics = "; metrics.csv of the fit has cross-fitted ones" if stage == "validate" and "val" in known else ""
+            subject = "their predictions look" if stage == "predict" else "these metrics are"
+            metrics = (
+                "; metrics.csv of the fit has cross-fitted ones" if stage == "validate" and "val" in seen_in else ""
+            )
             _warn(
-                f"{self.checkpoint}: {self._count(stage)}; {what} better than those of new patients would be{metrics}"
+                "%s: %s; %s better than those of new patients would be%s",
+                self.checkpoint,
+                self._count(stage),
+                subject,
+                metrics,
             )
 
     @property
@@ -92,7 +101,7 @@ class TrainingPatients(Callback):
         parts = self._teaching_parts if stage == "validate" else ("train", "val")
         part = "training or inner validation" if "val" in parts else "training"
         verb = TrainerFn(stage).value
-        return f"{len(self.seen)} of the {self.of} patients to {verb} were in the {part} of this model ({named})"
+        return f"{len(self.seen)} of the {self.n_tested} patients to {verb} were in the {part} of this model ({named})"
 
     def _remedy(self, cohort: Cohort | None) -> str:
         return (
@@ -112,12 +121,12 @@ def _fold_remedy(cohort: Cohort | None, fitted: Mapping[str, Any], fold_source: 
         return "the config names no split, so all patients are tested: leave these out of the clinical table"
     table = list(cohort.clinical.patients.index)
     clean = [k for k, fold in sorted(cohort.split.folds.items()) if not patients_seen(fold.test, table, fitted)]
-    taken = f"fold {cohort.fold} of data.split is tested{fold_source}"
+    tested = f"fold {cohort.fold} of data.split is tested{fold_source}"
     if clean:
-        return f"{taken}: give --data.fold {clean[0]}, whose patients the model has not seen"
-    return f"{taken}, and the model has seen patients of every fold: give the split that it was trained with"
+        return f"{tested}: give --data.fold {clean[0]}, whose patients the model has not seen"
+    return f"{tested}, and the model has seen patients of every fold: give the split that it was trained with"
 
 
 @rank_zero_only
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+def _warn(message: str, *values: object) -> None:
+    logger.warning(message, *values)

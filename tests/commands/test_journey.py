@@ -13,7 +13,7 @@ import torch
 from dmml.__main__ import main
 from dmml.commands.config.preflight import check
 from dmml.errors import InputError
-from dmml.evaluation.evaluation_result import Tested as Judged
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.metrics import concordance_index
 from dmml.evaluation.report.background import commands
 
@@ -48,8 +48,8 @@ def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
 
 def test_the_command_that_a_report_gives_to_repeat_a_fit_is_one_that_fit_takes(journey, tmp_path):
     run = journey.run("teacher")
-    judged = Judged(tmp_path, run, pd.DataFrame(), {"run": "teacher"}, {})
-    fit, report = map(shlex.split, commands([judged]))
+    evaluation = Evaluation(tmp_path, run, pd.DataFrame(), {"run": "teacher"})
+    fit, report = map(shlex.split, commands([evaluation]))
     request = check(fit[1:])
     assert request.config["trainer"]["default_root_dir"] == f"{run}_again"
     assert report == ["dmml", "report", str(run)]

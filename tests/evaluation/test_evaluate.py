@@ -136,7 +136,7 @@ def test_damaged_predictions_are_named(tmp_path):
     path = tmp_path / "predictions.csv"
     for text, message in [
         ("patient,risk\nA,1\n", "no column patient_id"),
-        ("patient_id,risk\nA,1\nA,2\n", "patient A stands there twice"),
+        ("patient_id,risk\nA,1\nA,2\n", "has two rows for the patient A"),
         ("patient_id,risk\nA,1\nB,\n", "patient B has no number in risk"),
         ("", "cannot be read as a table"),
     ]:
@@ -146,7 +146,7 @@ def test_damaged_predictions_are_named(tmp_path):
     path.write_text("patient_id,label,prob_a,prob_b\n007,b,0.5,0.5\nNA,x,0.5,0.5\n")
     table = read_predictions(path)
     assert table["patient_id"].tolist() == ["007", "NA"]
-    with pytest.raises(InputError, match="patient NA has the label 'x'"):
+    with pytest.raises(InputError, match="patient NA has the label 'x', which is none of"):
         evaluate(table, {})
     with pytest.raises(InputError, match="neither a column risk nor columns prob_"):
         evaluate(table[["patient_id"]], {})

@@ -1,5 +1,7 @@
 """Recalibration on a share of a cohort, and the formal calibration test, against closed forms and known truth."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,17 @@ from lifelines import CoxPHFitter, KaplanMeierFitter
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from dmml.evaluation.recalibration import draw_share, fit_classes, fit_survival, recalibrated
+from dmml.evaluation.evaluation_result import Evaluation
+from dmml.evaluation.recalibration import draw_share, fit_classes, fit_survival, recalibrate
 from dmml.evaluation.statistics.calibration import calibration_at, greenwood_test
 
 
 def survival_table(cohort, columns):
     return pd.DataFrame({"patient_id": cohort.patient_id, "time": cohort.time, "event": cohort.event, **columns})
+
+
+def evaluated(predictions, **context):
+    return Evaluation(Path("test"), Path("run"), predictions, context)
 
 
 def test_share_is_drawn_within_strata():
@@ -50,7 +57,7 @@ def test_class_coefficients_are_scikit_learns():
 def test_judged_patients_took_no_part_and_late_predictions_get_better(make):
     cohort = make.cohort(400, seed=3)
     predictions = survival_table(cohort, make.predicted(cohort.log_rate + 1.2))  # far too many deaths foretold
-    content, table = recalibrated(predictions, {"horizons": [1095], "end": make.end}, 0.3)
+    content, table = recalibrate(evaluated(predictions, horizons=[1095], end=make.end), 0.3)
     used = set(predictions["patient_id"]) - set(table["patient_id"])
     assert content["n_used"] == len(used)
     assert content["n"] == len(table) == 400 - len(used)
@@ -68,7 +75,7 @@ def test_judged_patients_took_no_part_and_late_predictions_get_better(make):
     other = predictions.copy()
     rows = other["patient_id"].isin(table["patient_id"])
     other.loc[rows, "time"] = other.loc[rows, "time"].to_numpy()[::-1]
-    again, _ = recalibrated(other, {"horizons": [1095], "end": make.end}, 0.3)
+    again, _ = recalibrate(evaluated(other, horizons=[1095], end=make.end), 0.3)
     assert again["coefficients"] == content["coefficients"]
 
 
@@ -82,11 +89,11 @@ def test_classes_are_recalibrated_and_too_few_are_not():
     names = ["a", "b", "c"]
     table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(600)], "label": np.array(names)[label]})
     table = table.assign(**{f"prob_{name}": told[:, k] for k, name in enumerate(names)})
-    content, after = recalibrated(table, {"classes": names}, 0.4)
+    content, after = recalibrate(evaluated(table, classes=names), 0.4)
     assert content["coefficients"]["slope"] == pytest.approx(0.25, abs=0.06)
     assert content["metrics"]["ece"]["after"]["value"] < content["metrics"]["ece"]["before"]["value"] / 2
     assert after[[f"prob_{name}" for name in names]].sum(1).to_numpy() == pytest.approx(1)
-    few, none = recalibrated(table.iloc[:30], {"classes": names}, 0.3)
+    few, none = recalibrate(evaluated(table.iloc[:30], classes=names), 0.3)
     assert none is None
     assert "of 10 needed" in few["reason"]
 

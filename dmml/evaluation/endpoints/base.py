@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dmml.evaluation.evaluate import entry, undefined
 
 if TYPE_CHECKING:
+    from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
     from dmml.evaluation.statistics.pooled import Part
     from dmml.evaluation.statistics.weighted import Weighted
@@ -160,8 +161,8 @@ class Endpoint:
         name = next(str(name) for name in rest if pd.api.types.is_numeric_dtype(rest[name]))
         return name, rest[name].to_numpy(float)
 
-    def plots(self, known: pd.DataFrame, context: Context) -> list[Plot]:
-        """Draw the plots of a test; `known` has at least one row."""
+    def plots(self, evaluation: Evaluation) -> list[Plot]:
+        """Draw the plots of a test, of which at least one patient has a known outcome."""
         return []
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:

@@ -15,6 +15,7 @@ from dmml.evaluation.predictions import class_names, known_labels
 from dmml.evaluation.statistics import classification
 
 if TYPE_CHECKING:
+    from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
     from dmml.evaluation.statistics.pooled import Part
     from dmml.evaluation.statistics.weighted import Weighted
@@ -78,12 +79,11 @@ class ClassificationEndpoint(Endpoint):
         last = class_names(predictions, dict(context))[-1]
         return f"probability of {last}", predictions[f"prob_{last}"].to_numpy(float)
 
-    def plots(self, known: pd.DataFrame, context: Context) -> list[Plot]:
+    def plots(self, evaluation: Evaluation) -> list[Plot]:
         """Draw the confusion table, ROC curves and reliability."""
         from dmml.evaluation.plots.classification import confusion_plot, reliability_plot, roc_plot
 
-        classes = class_names(known, dict(context))
-        label, probability = known_labels(known, classes)
+        classes, (label, probability) = evaluation.classes, evaluation.labels
         return [
             confusion_plot(label, probability, classes),
             roc_plot(label, probability, classes),

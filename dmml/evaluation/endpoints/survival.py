@@ -14,9 +14,9 @@ from dmml.evaluation.endpoints.base import Context, Endpoint
 from dmml.evaluation.evaluate import horizons, survival_metrics, training_censoring
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.statistics import weighted
-from dmml.evaluation.statistics.calibration import calibration_at
 
 if TYPE_CHECKING:
+    from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
     from dmml.evaluation.statistics.pooled import Part
     from dmml.evaluation.statistics.weighted import Weighted
@@ -85,16 +85,12 @@ class SurvivalEndpoint(Endpoint):
         """Return the risk."""
         return "risk", predictions["risk"].to_numpy(float)
 
-    def plots(self, known: pd.DataFrame, context: Context) -> list[Plot]:
+    def plots(self, evaluation: Evaluation) -> list[Plot]:
         """Draw Kaplan–Meier curves of the risk groups, and calibration at the horizons if survival is predicted."""
         from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
-        from dmml.evaluation.statistics.survival_curves import risk_groups
 
-        curves = kaplan_meier_plot(risk_groups(known, context.get("median_risk")))
-        calibrations = [
-            each for day in self.horizons(known, context) if (each := calibration_at(known, day)) is not None
-        ]
-        return [curves, *([calibration_plot(calibrations)] if calibrations else [])]
+        curves = [kaplan_meier_plot(evaluation.risk_groups)] if evaluation.risk_groups else []
+        return curves + ([calibration_plot(evaluation.calibrations)] if evaluation.calibrations else [])
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:
         """See `Endpoint`."""

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from dmml.evaluation.comparison import Pair
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.plots.forest import differences_forest, models_forest
 from dmml.evaluation.plots.plot import Plot, file_name
 
 
-def models_plot(tests: list[Tested]) -> Plot | None:
+def models_plot(tests: list[Evaluation]) -> Plot | None:
     """Plot the primary metric of a cohort's models, and the best possible one if known; None for fewer than two."""
     rows = [(test.label, test.metrics[test.primary]) for test in tests]
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
@@ -22,7 +22,7 @@ def models_plot(tests: list[Tested]) -> Plot | None:
     return replace(plot, name=file_name(f"models_{tests[0].cohort}")) if plot else None
 
 
-def tests_plot(groups: list[list[Tested]]) -> Plot | None:
+def tests_plot(groups: list[list[Evaluation]]) -> Plot | None:
     """Plot the primary metric of all tests of a report; None for fewer than two.
 
     If the report has tests of several endpoints, only those of the first one's are drawn.
@@ -36,7 +36,7 @@ def tests_plot(groups: list[list[Tested]]) -> Plot | None:
     return models_forest(rows, title, _axis(tests[0]), tests[0].endpoint.chance)
 
 
-def _row_name(test: Tested, one_run: bool) -> str:
+def _row_name(test: Evaluation, one_run: bool) -> str:
     """Row name of a test on several cohorts; with a single run, the cohort and the mark of training patients."""
     return test.label.replace(test.run, test.cohort, 1) if one_run else f"{test.label} on {test.cohort}"
 
@@ -61,5 +61,5 @@ def _ends(row: dict) -> dict:
     return {end: float(row[end]) if np.isfinite(row[end]) else None for end in ("low", "high", "p")}
 
 
-def _axis(test: Tested) -> str:
+def _axis(test: Evaluation) -> str:
     return test.endpoint.axis_name

@@ -7,20 +7,20 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.formatting import horizon_name, number
 
 CONFIG_CHARACTERS = 20_000
 VALUE_CHARACTERS = 200
 
 
-def patient_counts(test: Tested) -> list[tuple[str, str]]:
+def patient_counts(test: Evaluation) -> list[tuple[str, str]]:
     """Numbers of patients predicted, evaluated, with RNA and with tissue, then the counts recorded by the test."""
     n = len(test.predictions)
-    rows = [("patients predicted", str(n)), ("outcome known, so judged", f"{len(test.known)} of {n}")]
-    if test.endpoint.counts_events and len(test.known):
-        rows.append(("events among them", str(int((test.known["event"] > 0).sum()))))
-        rows.append(("median follow-up or time to event", f"{test.known['time'].median():.0f} days"))
+    rows = [("patients predicted", str(n)), ("outcome known, so judged", f"{len(test.with_outcome)} of {n}")]
+    if test.endpoint.counts_events and len(test.with_outcome):
+        rows.append(("events among them", str(int((test.with_outcome["event"] > 0).sum()))))
+        rows.append(("median follow-up or time to event", f"{test.with_outcome['time'].median():.0f} days"))
     if (with_rna := test.count("has_expression")) is not None:
         used = "; the student never reads it" if test.model == "student" else ""
         rows.append(("with RNA", f"{with_rna} of {n}{used}"))
@@ -36,7 +36,7 @@ def patient_counts(test: Tested) -> list[tuple[str, str]]:
     return rows
 
 
-def provenance(test: Tested) -> list[tuple[str, str]]:
+def provenance(test: Evaluation) -> list[tuple[str, str]]:
     """(name, value) of every record about data, seeds and versions, of the run and of the test."""
     rows = [("run folder", str(test.run_folder)), ("test folder", str(test.folder))]
     for key in (
@@ -63,7 +63,7 @@ def provenance(test: Tested) -> list[tuple[str, str]]:
     ]
 
 
-def configuration(test: Tested) -> str:
+def configuration(test: Evaluation) -> str:
     """Content of the run's `config.yaml`; empty if there is none."""
     path = test.run_folder / "config.yaml"
     if not path.is_file():
@@ -72,7 +72,7 @@ def configuration(test: Tested) -> str:
     return text if len(text) <= CONFIG_CHARACTERS else text[:CONFIG_CHARACTERS] + "\n…"
 
 
-def commands(tests: list[Tested], plot_options: Sequence[str] = ()) -> list[str]:
+def commands(tests: list[Evaluation], plot_options: Sequence[str] = ()) -> list[str]:
     """Commands that reproduce this page; the fit writes to a folder next to the finished run, which stays untouched."""
     found = []
     for test in tests:
@@ -86,7 +86,7 @@ def commands(tests: list[Tested], plot_options: Sequence[str] = ()) -> list[str]
     return [*dict.fromkeys(found), shlex.join(report)]
 
 
-def _place(test: Tested) -> Path:
+def _place(test: Evaluation) -> Path:
     """Folder by which `dmml report` finds a test: the one that contains `test/`, usually the run itself."""
     return test.folder.parent.parent if test.folder.parent.name == "test" else test.run_folder
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dmml.atomic_files import write_text
 from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
-from dmml.evaluation.evaluation_result import Tested, load_test
+from dmml.evaluation.evaluation_result import Evaluation, read_evaluation
 from dmml.evaluation.plots.attention import AttentionSlide, attention_slides
 from dmml.evaluation.plots.comparison import differences_plot, models_plot, tests_plot
 from dmml.evaluation.plots.plot import Plot, file_name
@@ -27,16 +27,16 @@ from dmml.evaluation.report.sections import (
     test_section,
 )
 from dmml.evaluation.report.text import findings as words
+from dmml.evaluation.result_files import write_metrics
 from dmml.evaluation.runs import find_tests
 from dmml.evaluation.statistics import intervals
-from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 
 
-def write_evaluation(folder: str | Path) -> dict[str, dict]:
-    """Evaluate a test folder: read predictions.csv and context.json; write metrics.json, plots/ and report.html.
+def write_evaluation(evaluation: Evaluation | str | Path) -> dict[str, Any]:
+    """Write plots/, report.html and metrics.json of a test.
 
     Args:
-        folder: `runs/<run>/test/<cohort>`.
+        evaluation: The evaluation, or the folder to read it from, `runs/<run>/test/<cohort>`.
 
     Returns:
         The content of metrics.json.
@@ -44,8 +44,10 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
     Raises:
         InputError: The folder or a file in it is unusable; nothing is written then.
     """
-    [found] = find_tests([folder])
-    shown = _show(load_test(found))
+    if not isinstance(evaluation, Evaluation):
+        [result] = find_tests([evaluation])
+        evaluation = read_evaluation(result)
+    shown = _show(evaluation)
     page, _, training = _page([shown])
     test, slides = shown.test, shown.slides
     panels = {f"{panel.name}.png": panel.png() for slide in slides for panel in slide.panels}
@@ -53,9 +55,7 @@ def write_evaluation(folder: str | Path) -> dict[str, dict]:
     curves = [plot for plots in training.values() for plot in plots]
     save_plots([*shown.plots, *beside_it, *curves], test.folder / "plots", panels)
     write_text(test.folder / "report.html", page)
-    metrics = ({OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}) | test.metrics
-    write_text(test.folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    return metrics
+    return write_metrics(test)
 
 
 def write_report(
@@ -75,7 +75,7 @@ def write_report(
         InputError: A run is missing or not finished, or one of the user's plots failed.
     """
     folders = [Path(path) for path in paths]
-    shown = [_show(load_test(found), user_plots) for found in find_tests(folders)]
+    shown = [_show(read_evaluation(found), user_plots) for found in find_tests(folders)]
     out = Path(out) if out is not None else folders[-1] / "report.html"
     page, compared, training = _page(shown, [user_plot.name for user_plot in user_plots])
     curves = [replace(plot, name=file_name(f"{run}_{plot.name}")) for run, plots in training.items() for plot in plots]
@@ -94,17 +94,17 @@ def write_report(
 class _Shown:
     """A test with everything that the page displays of it: plots, additional parts, attention maps and the user's plots."""
 
-    test: Tested
+    test: Evaluation
     plots: list[Plot]
     parts: list[Part]
     slides: list[AttentionSlide]
     user_plots: list[Plot]
 
 
-def _show(test: Tested, user_plots: Sequence[UserPlot] = ()) -> _Shown:
+def _show(test: Evaluation, user_plots: Sequence[UserPlot] = ()) -> _Shown:
     own = draw_user_plots(user_plots, test)
     slides = attention_slides(test.folder / "attention.npz")
-    plots = test.endpoint.plots(test.known, test.context) if len(test.known) else []
+    plots = test.endpoint.plots(test) if len(test.with_outcome) else []
     return _Shown(test, plots, beside(test), slides, own)
 
 
@@ -175,7 +175,7 @@ def _note() -> str:
     )
 
 
-def _sentences(groups: list[list[Tested]], by_group: list[list[Pair]], across: list[Pair]) -> list[str]:
+def _sentences(groups: list[list[Evaluation]], by_group: list[list[Pair]], across: list[Pair]) -> list[str]:
     found = words.overlap_sentences([test for group in groups for test in group])
     for number, (group, pairs) in enumerate(zip(groups, by_group, strict=True)):
         found += words.summary(group, pairs, oracle=number == 0)

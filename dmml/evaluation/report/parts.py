@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml.errors import InputError
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.programs import programs_part
 from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
@@ -38,7 +38,7 @@ class Part:
     small: bool = False
 
 
-def beside(test: Tested) -> list[Part]:
+def beside(test: Evaluation) -> list[Part]:
     """Build every part for which the test has data.
 
     Raises:
@@ -123,14 +123,14 @@ def recalibrated_part(folder: Path) -> Part | None:
     return Part("Recalibrated on a share of the cohort, apart from the headline", sentences, [], tables if rows else [])
 
 
-def calibration_part(test: Tested) -> Part | None:
+def calibration_part(test: Evaluation) -> Part | None:
     """Calibration at the horizons in numbers with a formal test, and why it is missing at others; None without horizons."""
     if not test.horizons:
         return None
     table = calibration_table(test.calibrations)
     absent = [horizon_name(day) for day in test.horizons if day not in {told.day for told in test.calibrations}]
-    few = len(test.known) < 2 * GROUP_SIZE
-    why = f"{len(test.known)} patients of known outcome, of {2 * GROUP_SIZE} that two risk groups need" if few else (
+    few = len(test.with_outcome) < 2 * GROUP_SIZE
+    why = f"{len(test.with_outcome)} patients of known outcome, of {2 * GROUP_SIZE} that two risk groups need" if few else (
         "the model predicts no survival there"
     )  # fmt: skip
     sentences = [HOW_TO_READ] if table else []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmml.evaluation.caveats import OVERLAP, overlap_entry
 from dmml.evaluation.comparison import Pair
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.plots.attention import AttentionSlide
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.training import training_plots
@@ -19,7 +20,6 @@ from dmml.evaluation.report.text.coordination import coordination_words
 from dmml.evaluation.report.text.deep_part import maps_title, maps_words, parts_words
 from dmml.evaluation.runs import is_run_of
 from dmml.evaluation.statistics import intervals
-from dmml.evaluation.training_overlap import OVERLAP, overlap_entry
 from dmml.html_pages import data_uri
 
 MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
@@ -30,7 +30,7 @@ A few slides are enough to see a pattern, and a page of more than a few tests st
 
 
 def test_section(
-    test: Tested,
+    test: Evaluation,
     name: str,
     drawn: list[Plot],
     parts: list[Part],
@@ -70,7 +70,7 @@ def test_section(
     }
 
 
-def metrics_table(test: Tested) -> Table:
+def metrics_table(test: Evaluation) -> Table:
     """Table of every metric with its interval and the numbers of patients and events that it rests on."""
     columns = [
         "metric",
@@ -99,9 +99,9 @@ def metrics_table(test: Tested) -> Table:
     return Table(f"Metrics with {intervals.level_text()} intervals", columns, rows, frozenset({1, 2, 3, 4}))
 
 
-def class_table(test: Tested) -> Table | None:
+def class_table(test: Evaluation) -> Table | None:
     """Table of the metrics of each class; None without classes or without labels."""
-    if not test.classes or test.known.empty:
+    if not test.classes or test.with_outcome.empty:
         return None
     from dmml.evaluation.statistics.classification import per_class
 
@@ -116,7 +116,7 @@ def class_table(test: Tested) -> Table | None:
     return Table("Class by class", columns, rows, frozenset(range(1, 7)))
 
 
-def models_table(group: list[Tested]) -> Table | None:
+def models_table(group: list[Evaluation]) -> Table | None:
     """Table that compares the models of one cohort; None for a single model."""
     if len(group) < 2:
         return None
@@ -164,7 +164,7 @@ def _known(value: float) -> float | None:
     return value if value == value else None
 
 
-def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Plot]]:
+def run_section(test: Evaluation, svg: Inliner) -> tuple[dict[str, Any], list[Plot]]:
     """Training and provenance of one run, and its training curves; no curves if the run was refitted after the test."""
     table = test.run_folder / "metrics.csv"
     same = is_run_of(test.run_folder, test.context)
@@ -181,7 +181,7 @@ def run_section(test: Tested, svg: Inliner) -> tuple[dict[str, Any], list[Plot]]
     return section, [*curves, *coordination]
 
 
-def _no_curves(test: Tested, same: bool) -> str:
+def _no_curves(test: Evaluation, same: bool) -> str:
     """Explain why a run has no training curves."""
     if same:
         return "The run folder holds no metrics.csv."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dmml.atomic_files import write_json
 from dmml.experiment.crossval.plan import Plan
 from dmml.experiment.crossval.summary import summarise
 from dmml.experiment.crossval.table import tables
-from dmml.experiment.run_folder import now, versions, write_json
+from dmml.experiment.run_folder import now, versions
 
 
 def fit(plan: Plan, only_fold: int | None = None, jobs: int = 1) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dmml._version import __version__
+from dmml.atomic_files import write_json
 from dmml.data.fitting import check_outcome
+from dmml.evaluation.predictions import write_table
 from dmml.experiment.child_process import end_with_parent
 from dmml.experiment.crossval.fit import (
     build,
@@ -28,8 +30,6 @@ from dmml.experiment.crossval.linear_models import PredictionRows, predict_joine
 from dmml.experiment.crossval.models import JOINED, LINEAR
 from dmml.experiment.crossval.plan import Plan, Unit
 from dmml.experiment.crossval.teachers import LearnFrom, parts_of, same_outputs, without
-from dmml.experiment.results import write_table
-from dmml.experiment.run_folder import write_json
 from dmml.tasks import Task
 from dmml.training.library_warnings import silence_library_warnings
 

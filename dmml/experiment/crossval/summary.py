@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.atomic_files import write_json
 from dmml.errors import InputError
 from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
@@ -25,7 +26,6 @@ from dmml.evaluation.statistics.weighted import Weighted
 from dmml.experiment.crossval.models import JOINED, pairs
 from dmml.experiment.crossval.out_of_fold import out_of_fold
 from dmml.experiment.crossval.plan import Plan, Unit
-from dmml.experiment.run_folder import write_json
 
 
 @dataclass(frozen=True)

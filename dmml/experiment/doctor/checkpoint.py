@@ -10,7 +10,7 @@ from dmml.cohort.cohort import Cohort
 from dmml.data.encoder_match import refuse_other_encoder
 from dmml.data.rna import STANDARDISE, CohortRna, far_from_training
 from dmml.errors import InputError
-from dmml.evaluation.training_overlap import UNKNOWN
+from dmml.evaluation.caveats import UNKNOWN_TEXT
 from dmml.experiment.doctor.doctor import Examination
 from dmml.store import FeatureStore
 from dmml.training.checkpointing.checkpoint import patients_seen, read_checkpoint
@@ -41,7 +41,7 @@ def examine_checkpoint(found: Examination, path: str | Path, cohort: Cohort | No
     if cohort.expression is not None:
         _genes(found, cohort, section, fitted.get("gene_statistics") or {})
     if not fitted.get("patients"):
-        found.add("checkpoint", UNKNOWN, "look")
+        found.add("checkpoint", UNKNOWN_TEXT, "look")
     test = cohort.partition("test").test
     if seen := patients_seen(test, list(cohort.clinical.patients.index), fitted):
         told = (

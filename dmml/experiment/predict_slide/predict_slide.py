@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from dmml._version import __version__
+from dmml.atomic_files import write_json
 from dmml.data.dataset import Collate, PatientReader
 from dmml.errors import InputError
 from dmml.experiment.predict_slide import text as slide_words
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
 from dmml.experiment.predict_slide.model import CheckpointModel, load_its_encoder, load_model
-from dmml.experiment.run_folder import now, write_json
+from dmml.experiment.run_folder import now
 from dmml.slides.tokens import tokens_of_slide
 from dmml.slides.wsi.mpp import SlideError
 

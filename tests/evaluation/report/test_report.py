@@ -17,7 +17,7 @@ from dmml.errors import InputError
 from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import adjusted, paired
-from dmml.evaluation.evaluation_result import load_test
+from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.report.tables import value_cell
 from dmml.evaluation.report.text.findings import summary
@@ -57,12 +57,12 @@ def test_command_writes_one_self_contained_page(survival_runs, written):
 
 
 def test_figures_in_the_page_are_those_of_the_models(survival_runs, written):
-    tests = [load_test(found) for found in find_tests(survival_runs)]
+    tests = [read_evaluation(found) for found in find_tests(survival_runs)]
     page = Page((survival_runs[-1] / "report.html").read_text())
     for test in tests:
         for name in ("c_index", "ibs", "share_of_oracle"):
             assert f"{test.metrics[name]['value']:.3f}" in page.text
-    teacher, student = (test.known for test in tests)
+    teacher, student = (test.with_outcome for test in tests)
     expected = paired_difference(
         metrics.concordance_index, student["risk"], teacher["risk"], student["time"], student["event"],
         strata=student["event"],
@@ -110,7 +110,7 @@ def test_classes_are_reported(tmp_path, make):
     page = Page(write_report(folders, tmp_path / "all.html").read_text())
     for word in ("Class by class", "Confusion", "ROC curves", "balanced accuracy", "adjusted by Holm's method"):
         assert word in page.text
-    pairs = adjusted(paired([load_test(found) for found in find_tests(folders)]))
+    pairs = adjusted(paired([read_evaluation(found) for found in find_tests(folders)]))
     assert [(pair.a.run, pair.b.run, pair.primary) for pair in pairs] == [
         ("s", "t", True), ("t", "x", False), ("s", "x", False),
     ]  # fmt: skip
@@ -124,7 +124,7 @@ def test_models_tested_on_other_outcomes_are_not_compared(tmp_path, cohort, make
     table = pd.read_csv(b / "predictions.csv")
     table.loc[4, "time"] += 30
     table.to_csv(b / "predictions.csv", index=False)
-    tests = [load_test(found) for found in find_tests([a, b])]
+    tests = [read_evaluation(found) for found in find_tests([a, b])]
     [pair] = adjusted(paired(tests))
     assert pair.refused == "they were tested on different outcomes (patient P004)"
     assert "a and b are not compared: they were tested on different outcomes" in " ".join(summary(tests, [pair]))
@@ -228,7 +228,7 @@ def test_one_primary_and_one_family_over_all_cohorts_of_a_report(tmp_path, make)
     rows = next(table["rows"] for table in page.tables if table["caption"] == "Differences on the same patients")
     assert [row[1] for row in rows[1:]] == ["a_north", "b_south", "c_west"]
     assert ["primary" in row[0] for row in rows[1:]] == [True, False, False]
-    tests = [load_test(found) for found in find_tests(runs)]
+    tests = [read_evaluation(found) for found in find_tests(runs)]
     pairs = [paired([test for test in tests if test.cohort == name])[0] for name in ("a_north", "b_south", "c_west")]
     found = adjusted(pairs)
     p = [pair.difference.p for pair in pairs]

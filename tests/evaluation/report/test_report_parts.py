@@ -12,7 +12,7 @@ from dmml.errors import InputError
 from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import across_cohorts, adjusted
-from dmml.evaluation.evaluation_result import load_test
+from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.examples import LEAST_PAIRS, choose_examples
 from dmml.evaluation.plots.forest import differences_forest
 from dmml.evaluation.plots.survival import kaplan_meier_plot
@@ -92,7 +92,7 @@ def test_programs_are_correlated_with_rna_and_risk(tmp_path, cohort, make):
     }
     table["tme|20x|" + BAD] = cohort.log_rate
     pd.DataFrame(table).iloc[::-1].to_csv(folder / "programs.csv", index=False)
-    test = load_test(find_tests([folder])[0])
+    test = read_evaluation(find_tests([folder])[0])
     first, second = read_programs(test)
     risk = test.predictions["risk"]
     assert (first.subspace, first.name, first.measured) == ("tme", BAD, 0)
@@ -152,12 +152,12 @@ def test_shift_and_recalibration_are_shown_apart(tmp_path, cohort, make):
     assert "0.187" not in lead
     (folder / "shift.json").write_text("[1]")
     with pytest.raises(InputError, match=r"shift.json holds no JSON object; run `dmml test` again"):
-        beside(load_test(find_tests([folder])[0]))
+        beside(read_evaluation(find_tests([folder])[0]))
 
 
 def test_calibration_stands_in_numbers(tmp_path, make):
     folder = make.survival(tmp_path / "run", make.cohort(300, seed=8), noise=0.0)
-    test = load_test(find_tests([folder])[0])
+    test = read_evaluation(find_tests([folder])[0])
     page = Page(write_report([folder], tmp_path / "r.html").read_text()).check()
     rows = next(t["rows"] for t in page.tables if t["caption"].startswith("Calibration at the horizons"))
     year = test.calibrations[0]
@@ -175,12 +175,12 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
     other = make.cohort(30, seed=9)
     other.patient_id = [f"Q{i}" for i in range(30)]
     make.survival(run, other, name="d_elsewhere", horizons=[365])
-    tests = [load_test(found) for found in find_tests([run])]
+    tests = [read_evaluation(found) for found in find_tests([run])]
     pairs = adjusted(across_cohorts(tests))
     assert [(pair.a.cohort, pair.b.cohort, pair.n) for pair in pairs] == [
         ("b_no_rna", "a_whole", 60), ("c_one_scale", "a_whole", 60),
     ]  # fmt: skip
-    whole, without = (test.known for test in tests[:2])
+    whole, without = (test.with_outcome for test in tests[:2])
     expected = paired_difference(
         metrics.concordance_index, without["risk"], whole["risk"], whole["time"], whole["event"], strata=whole["event"]
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from dmml.evaluation.caveats import OVERLAP, UNKNOWN_KEY, UNKNOWN_TEXT, overlap_text, transductive_text
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.endpoints import Endpoint
-from dmml.evaluation.evaluation_result import Tested
+from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.formatting import horizon_name, number, p_words, percent
 from dmml.evaluation.statistics import intervals
-from dmml.evaluation.training_overlap import OVERLAP, UNKNOWN, UNKNOWN_KEY, overlap_words
-from dmml.evaluation.transductive import transductive_words
 
 METRIC_NAMES = {
     OVERLAP: ("Patients that the model was trained on", "among those tested"),
@@ -46,7 +45,7 @@ def with_interval(entry: dict, digits: int = 2) -> str:
     )
 
 
-def model_words(test: Tested) -> str:
+def model_words(test: Evaluation) -> str:
     """Describe the model and its inputs: 'the student, which sees slides only'."""
     with_rna, n = test.count("has_expression"), len(test.predictions)
     tokens = [test.count(name) for name in test.predictions if name.startswith("n_tokens_")]
@@ -64,7 +63,7 @@ def model_words(test: Tested) -> str:
     return f"the teacher, which also sees the RNA of {with_rna} of {n} patients"
 
 
-def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list[str]:
+def summary(tests: list[Evaluation], pairs: list[Pair], oracle: bool = True) -> list[str]:
     """Sentences about the tests of one cohort: performance, comparison and, with `oracle`, share of the best possible.
 
     Tests on training patients are left out; see `overlap_sentences`.
@@ -75,21 +74,21 @@ def summary(tests: list[Tested], pairs: list[Pair], oracle: bool = True) -> list
     head, *others = sorted(honest, key=lambda test: (test.model != "student", test.model != "teacher"))
     sentences = [_opening(head)]
     sentences += [_other(test) for test in others]
-    sentences += [f"{test.run}: {UNKNOWN}." for test in [head, *others] if test.context.get(UNKNOWN_KEY)]
+    sentences += [f"{test.run}: {UNKNOWN_TEXT}." for test in [head, *others] if test.context.get(UNKNOWN_KEY)]
     sentences += [_difference(pair) for pair in pairs if (pair.leads or pair.refused) and not pair.has_overlap]
     return [*sentences, *(_oracle([head, *others]) if oracle else [])]
 
 
-def overlap_sentences(tests: list[Tested]) -> list[str]:
+def overlap_sentences(tests: list[Evaluation]) -> list[str]:
     """One sentence per test on training patients, which replaces its main result."""
     return [
-        f"{test.run} on {test.cohort}: {overlap_words(**test.overlap)}. They are given below without a verdict."
+        f"{test.run} on {test.cohort}: {overlap_text(**test.overlap)}. They are given below without a verdict."
         for test in tests
         if test.overlap
     ]
 
 
-def _opening(test: Tested) -> str:
+def _opening(test: Evaluation) -> str:
     entry = test.metrics[test.primary]
     n = len(test.predictions)
     patients = f"{n} patients"
@@ -98,7 +97,7 @@ def _opening(test: Tested) -> str:
     if judged or events:
         patients += f", {' and '.join(filter(None, (judged, events)))}"
     patients += _scale(test)
-    patients += f"; {transductive}" if (transductive := transductive_words(test.context)) else ""
+    patients += f"; {transductive}" if (transductive := transductive_text(test.context)) else ""
     name = model_words(test)
     if (training := test.context.get("training_cohort")) and training != test.cohort:
         size = f" ({test.context['n_training']} patients)" if test.context.get("n_training") else ""
@@ -116,7 +115,7 @@ def _opening(test: Tested) -> str:
     return sentence if second is None else f"{sentence} {second[0]} {with_interval(test.metrics[second[1]])}."
 
 
-def _scale(test: Tested) -> str:
+def _scale(test: Evaluation) -> str:
     """Name the magnification if tissue is present at only one of those that the model reads; otherwise empty."""
     tokens = {
         name.removeprefix("n_tokens_"): test.count(name) for name in test.predictions if name.startswith("n_tokens_")
@@ -135,12 +134,12 @@ def _reading(entry: dict) -> str:
     return "the interval includes 0.5, so it is not told from chance"
 
 
-def _other(test: Tested) -> str:
+def _other(test: Evaluation) -> str:
     entry = test.metrics[test.primary]
     name = model_words(test)
     comma = "," if "," in name else ""
     notes = [] if test.run in name else [test.run]
-    notes += ["transductive"] if transductive_words(test.context) else []
+    notes += ["transductive"] if transductive_text(test.context) else []
     run = f" ({', '.join(notes)})" if notes else ""
     start = f"{name[0].upper()}{name[1:]}{run}{comma}"
     if entry["value"] is None:
@@ -183,7 +182,7 @@ def across_words(pairs: list[Pair]) -> list[str]:
     return found
 
 
-def _oracle(tests: list[Tested]) -> list[str]:
+def _oracle(tests: list[Evaluation]) -> list[str]:
     shares = []
     for test in tests:
         share = test.metrics.get("share_of_oracle")
