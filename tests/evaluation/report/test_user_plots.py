@@ -120,8 +120,9 @@ def test_two_plots_of_one_name_are_refused(my_folder, cohort, make, capsys):
 def test_a_plot_of_the_endpoint_is_a_plot_of_every_report(tmp_path, cohort, make, monkeypatch):
     drawn = SurvivalEndpoint.plots
 
-    def with_another(self, known, context):
-        return [*drawn(self, known, context), Plot("n", "Patients", new_figure()[0], f"{len(known)} patients.")]
+    def with_another(self, test):
+        plot = Plot("n", "Patients", new_figure()[0], f"{len(test.with_outcome)} patients.")
+        return [*drawn(self, test), plot]
 
     monkeypatch.setattr(SurvivalEndpoint, "plots", with_another)
     make.survival(tmp_path / "run", cohort, horizons=[365])
