@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.slow
 
 PRINTED = re.compile(r"^  (\w+) +(-?[\d.]+)(?:   95 % interval (-?[\d.]+) to (-?[\d.]+))?$", re.MULTILINE)
 NEAR = {"rel": 1e-4, "abs": 2e-4}
+NORMAL = NormalDist().inv_cdf(0.975)
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +167,12 @@ def test_every_figure_of_calibration(sixty, survival):
         time = np.array([row["time"] for row in rows])
         by_day = np.array([bool(row["event"]) and row["time"] <= day for row in rows]).astype(int)
         [slope], [error], _ = cox(np.log(-np.log(predicted))[:, None], np.minimum(time, day), by_day)
-        ends = slope - 1.96 * error, slope + 1.96 * error
+        ends = slope - NORMAL * error, slope + NORMAL * error
         assert (found["slope"], found["slope_low"], found["slope_high"]) == pytest.approx(
             (slope, *ends), abs=2e-3 * error
         )
         hazard = sum(-math.log(survival_on(row, min(row["time"], day))) for row in rows)
-        ratio_, spread = math.log(by_day.sum() / hazard), 1.96 / math.sqrt(by_day.sum())
+        ratio_, spread = math.log(by_day.sum() / hazard), NORMAL / math.sqrt(by_day.sum())
         ends = ratio_ - spread, ratio_ + spread
         assert (found["intercept"], found["intercept_low"], found["intercept_high"]) == pytest.approx((ratio_, *ends))
         assert (found["p"] is None) == bool(found["reason"])
