@@ -18,16 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slides",
         metavar="SLIDE",
         nargs="+",
-        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP files in them are slides with --mpp",
+        help="slide files, and folders that are searched for slides; with --mpp, JPEG, PNG and BMP files in folders count as "
+        "slides",
     )
     parser.add_argument(
         "--ckpt_path", required=True, metavar="P", help="checkpoint of a student or a teacher, from `dmml fit`"
     )
     parser.add_argument("--out", required=True, metavar="D", help="folder; the answer goes to D/<slide>/")
-    parser.add_argument("--mpp", type=float, help="µm per pixel, used only for slides that do not tell theirs")
+    parser.add_argument("--mpp", type=float, help="µm per pixel, used only for slides that do not state their own")
     parser.add_argument("--weights", metavar="PATH", help="local weights of the encoder that the model was trained on")
-    parser.add_argument("--one-patient", action="store_true", help="the slides are one patient's")
-    parser.add_argument("--overwrite", action="store_true", help="replace an answer that is there")
+    parser.add_argument("--one-patient", action="store_true", help="all slides belong to one patient")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing answer")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -45,22 +46,29 @@ def run(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from dmml.experiment.predict_slide.predict_slide import Predicted, predict_slides
+    from dmml.experiment.predict_slide.predict_slide import SlidePrediction, predict_slides
 
     with tqdm(desc="tiles", unit="tile", disable=None, leave=False) as bar:
 
-        def progress(slide: str, n: int, total: int) -> None:
+        def show_progress(slide: str, n: int, total: int) -> None:
             if n < bar.n or bar.total != total:
                 bar.reset(total)
                 bar.set_description(slide[:30])
             bar.update(n - bar.n)
 
-        def say(predicted: Predicted) -> None:
+        def print_answer(prediction: SlidePrediction) -> None:
             bar.clear()
-            print(*predicted.lines, predicted.folder / "report.html", sep="\n", flush=True)
+            print(*prediction.lines, prediction.folder / "report.html", sep="\n", flush=True)
 
-        source = {"slides": args.slides, "checkpoint": args.ckpt_path, "out": args.out, "command": _command(args)}
-        predict_slides(**source, **options, progress=progress, done=say)
+        predict_slides(
+            args.slides,
+            args.ckpt_path,
+            args.out,
+            **options,
+            command=_command(args),
+            progress=show_progress,
+            done=print_answer,
+        )
 
 
 def _command(args: argparse.Namespace) -> str:

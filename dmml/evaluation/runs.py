@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmml.class_paths import check_class_path
 from dmml.errors import InputError
 
 
@@ -39,7 +40,7 @@ def read_context(folder: Path) -> dict:
     """Read `context.json` of a test folder; empty if the file does not exist.
 
     Raises:
-        InputError: The file is not a JSON object.
+        InputError: The file is not a JSON object, or it names a class in its own folder (see `check_class_path`).
     """
     path = folder / "context.json"
     if not path.exists():
@@ -50,6 +51,8 @@ def read_context(folder: Path) -> dict:
         raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
     if not isinstance(context, dict):
         raise InputError(f"{path} holds no JSON object; run `dmml test` again")
+    if "endpoint" in context:
+        check_class_path(str(context["endpoint"]), path)
     return context
 
 

@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 
 from dmml.errors import InputError
 from dmml.linear.likelihoods import Likelihood
+from dmml.tasks.presentation import Presentation
 from dmml.tasks.regression import Regression
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class Task:
         if combination not in COMBINATIONS:
             raise ValueError(f"combination must be one of {', '.join(COMBINATIONS)}; got {combination!r}")
         self.combination = combination
-        self._placed: dict[tuple[str, torch.device], tuple[list[float], Tensor]] = {}
+        self._on_device: dict[tuple[str, torch.device], tuple[list[float], Tensor]] = {}
 
-    def placed(self, name: str, values: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
+    def on_device(self, name: str, values: Sequence[float], device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return numbers as a tensor on a device and cache it, because every copy from the host waits for the device.
 
         Args:
@@ -60,12 +61,12 @@ class Task:
             device: Device of the tensor.
             dtype: Data type of the tensor.
         """
-        kept = self._placed.get((name, device))
-        if kept is None or kept[0] != list(values):
+        cached = self._on_device.get((name, device))
+        if cached is None or cached[0] != list(values):
             with torch.inference_mode(False):  # a tensor created in validation must be usable in training
-                kept = list(values), torch.tensor(values, dtype=dtype, device=device)
-            self._placed[name, device] = kept
-        return kept[1]
+                cached = list(values), torch.tensor(values, dtype=dtype, device=device)
+            self._on_device[name, device] = cached
+        return cached[1]
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Set whatever was not given, from the outcomes of the training patients and of no others."""
@@ -94,7 +95,7 @@ class Task:
         """Convert a target back to the outcome columns of `predictions.csv`, with None where the outcome is unknown."""
         observed = target["observed"].tolist()
         return {
-            name: [value if known else None for value, known in zip(target[name].tolist(), observed, strict=True)]
+            name: [value if is_known else None for value, is_known in zip(target[name].tolist(), observed, strict=True)]
             for name in self.outcome
         }
 
@@ -205,6 +206,10 @@ class Task:
         """
         return torch.full_like(logits, 1 / logits.shape[1])
 
+    def presentation(self) -> Presentation:
+        """Return how `dmml predict-slide` puts a prediction into words; by default, its columns and their numbers."""
+        return Presentation()
+
     def context(self) -> dict[str, Any]:
         """Return what evaluation needs to know about the fitted task, in plain Python; by default, `kind` alone."""
         return {"task": self.kind}
@@ -244,8 +249,8 @@ def calibrated(
             logits = x[1:] + x[0] * spread_predictor
             loss = -(task.calibration_log_likelihood(logits, target).double() * weight).sum()
             loss = loss + ((x[0] - 1) / SLOPE_SD) ** 2 / 2 + ((x[1:] / BIAS_SD) ** 2).sum() / 2
-            loss.backward()
-        return loss.item(), x.grad.numpy()
+            [gradient] = torch.autograd.grad(loss, [x])
+        return loss.item(), gradient.numpy()
 
     start = np.append(1.0, np.zeros(spread.shape[1]))
     bounds = [(0.05, None)] + [(None, None)] * spread.shape[1]

@@ -19,6 +19,7 @@ from dmml.errors import InputError
 from dmml.functional.distillation import categorical_divergence
 from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
 from dmml.tasks.base import Task, calibrated, masked_log_mean
+from dmml.tasks.classification_presentation import ClassificationPresentation
 from dmml.tasks.logistic_regression import LogisticRegression
 
 
@@ -65,12 +66,12 @@ class Classification(Task):
 
     def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
         """Set class names and balanced weights from the labels of the training patients, unless they were given."""
-        labels = [str(label) for label in outcome["label"] if _known(label)]
+        labels = [str(label) for label in outcome["label"] if _is_known(label)]
         if self.classes is None:
             self.classes = sorted(set(labels))
             if len(self.classes) < 2:
                 raise InputError(
-                    f"training labels hold {len(self.classes)} class(es) ({self.classes}); at least two are needed"
+                    f"the training patients have {len(self.classes)} class(es) ({self.classes}); at least two are needed"
                 )
         if self.class_weights == "balanced":
             plain = [_plain(label) for label in labels]
@@ -78,7 +79,7 @@ class Classification(Task):
             empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
             if empty:
                 raise InputError(
-                    f"no training patient has the label {', '.join(empty)}; give the classes that are there"
+                    f"no training patient has the label {', '.join(empty)}; list only classes that occur under classes"
                 )
             self.class_weights = [len(labels) / (len(counts) * count) for count in counts]
 
@@ -93,28 +94,28 @@ class Classification(Task):
             InputError: A label is not one of the classes.
         """
         index = {_plain(name): i for i, name in enumerate(self.classes or ())}
-        labels = [_plain(label) if _known(label) else None for label in outcome["label"]]
-        strange = sorted({str(label) for label in outcome["label"] if _known(label) and _plain(label) not in index})
-        if strange:
+        labels = [_plain(label) if _is_known(label) else None for label in outcome["label"]]
+        unknown = sorted({str(label) for label in outcome["label"] if _is_known(label) and _plain(label) not in index})
+        if unknown:
             raise InputError(
-                f"label {', '.join(strange)}: not among the model's classes ({', '.join(self.classes or ())}); "
-                "leave the label of such patients empty to use them without outcome"
+                f"label {', '.join(unknown)}: not among the model's classes ({', '.join(self.classes or ())}); "
+                "leave the label of such patients empty to use them without an outcome"
             )
         return {
-            "label": torch.tensor([index.get(label, 0) for label in labels], dtype=torch.long),
+            "label": torch.tensor([0 if label is None else index[label] for label in labels], dtype=torch.long),
             "observed": torch.tensor([label is not None for label in labels]),
         }
 
     def decode(self, target: Mapping[str, Tensor]) -> dict[str, list[Any]]:
         """Convert labels back to class names."""
         labels = super().decode(target)["label"]
-        return {"label": [None if label is None else self.classes[label] for label in labels]}
+        return {"label": [None if label is None else self.class_names()[label] for label in labels]}
 
     def loss(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy of each patient, weighted by class."""
         weight = None
         if isinstance(self.class_weights, list):
-            weight = self.placed("class_weights", self.class_weights, logits.device, torch.float32)
+            weight = self.on_device("class_weights", self.class_weights, logits.device, torch.float32)
         return cross_entropy(logits.float(), target["label"], weight=weight, reduction="none") * target["observed"]
 
     def log_likelihood(self, logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
@@ -141,7 +142,7 @@ class Classification(Task):
 
     def calibrate(self, predictor: NDArray, target: Mapping[str, Tensor]) -> tuple[NDArray, NDArray]:
         """Fit one slope for all classes and a bias for each; patients are weighted by their class."""
-        weight = 1.0
+        weight: Tensor | float = 1.0
         if isinstance(self.class_weights, list):
             weight = torch.tensor(self.class_weights, dtype=torch.float64)[target["label"]]
         return calibrated(self, predictor, target, np.eye(self.n_outputs), weight)
@@ -160,6 +161,10 @@ class Classification(Task):
         predicted = one_hot(logits.argmax(1), self.n_outputs).to(logits.dtype)
         return (predicted * self.n_outputs - 1) / max(1, self.n_outputs - 1)
 
+    def presentation(self) -> ClassificationPresentation:
+        """Return how class probabilities are put into words."""
+        return ClassificationPresentation()
+
     def context(self) -> dict[str, Any]:
         """See `Task`."""
         return {"task": self.kind, "classes": self.classes}
@@ -170,6 +175,8 @@ class MacroAUC(Metric):
 
     full_state_update = False
     higher_is_better = True
+    logits: list[Tensor]
+    label: list[Tensor]
 
     def __init__(self, n_classes: int):
         super().__init__()
@@ -187,8 +194,8 @@ class MacroAUC(Metric):
         if not len(self.logits):
             return torch.tensor(float("nan"))
         logits, label = dim_zero_cat(self.logits), dim_zero_cat(self.label)
-        there = torch.bincount(label, minlength=self.n_classes)
-        defined = (there > 0) & (there < len(label))
+        counts = torch.bincount(label, minlength=self.n_classes)
+        defined = (counts > 0) & (counts < len(label))
         if not defined.any():
             return torch.tensor(float("nan"), device=self.device)
         probability = logits.softmax(1)
@@ -197,11 +204,11 @@ class MacroAUC(Metric):
         return torch.stack(values).mean()
 
 
-def _plain(label: Any) -> str:
+def _plain(label: object) -> str:
     """Text of a label, without the `.0` of a whole number."""
     return re.sub(r"(\d+)\.0+", r"\1", str(label)) if re.fullmatch(r"\d+\.0+", str(label)) else str(label)
 
 
-def _known(label: Any) -> bool:
+def _is_known(label: object) -> bool:
     """Whether a label is known; None, NaN and blank text are not."""
     return label is not None and label == label and str(label).strip() != ""

@@ -30,6 +30,7 @@ from dmml.functional.survival import (
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
 from dmml.tasks.base import Task, calibrated, masked_log_mean
 from dmml.tasks.cox_regression import CoxRegression
+from dmml.tasks.survival_presentation import SurvivalPresentation
 
 HORIZONS = (365.0, 1095.0, 1825.0)
 """1, 3 and 5 years in days, at which survival is reported if the training patients were followed for longer."""
@@ -155,7 +156,7 @@ class Survival(Task):
             raise RuntimeError(
                 "Survival has no edges yet: give them, or call fit() with the training patients' outcomes"
             )
-        edges = self.placed("edges", self.edges, logits.device, torch.float64)
+        edges = self.on_device("edges", self.edges, logits.device, torch.float64)
         interval = time_to_interval(target["time"], edges)
         return discrete_time_nll(logits, interval, target["event"], alpha) * target["observed"]
 
@@ -195,9 +196,9 @@ class Survival(Task):
         """
         if self.edges is None or self.end is None:
             return self.log_likelihood(logits, target)
-        edges = self.placed("edges", self.edges, logits.device, torch.float64)
+        edges = self.on_device("edges", self.edges, logits.device, torch.float64)
         interval = time_to_interval(target["time"], edges)
-        days = self.placed("knots", [0.0, *self.edges, self.end], logits.device, torch.float64)
+        days = self.on_device("knots", [0.0, *self.edges, self.end], logits.device, torch.float64)
         width = (days[interval + 1] - days[interval]).clamp_min(1e-9)
         exposure = ((target["time"].double() - days[interval]) / width).clamp(0, 1)
         return followed_log_likelihood(logits, interval, target["event"], exposure) * target["observed"]
@@ -251,6 +252,10 @@ class Survival(Task):
             )
         return sorted({*self.edges, self.end, *(day for day in HORIZONS if day < self.end)})
 
+    def presentation(self) -> SurvivalPresentation:
+        """Return how a risk and a survival curve are put into words."""
+        return SurvivalPresentation(self)
+
     def context(self) -> dict[str, Any]:
         """See `Task`."""
         return {"task": self.kind, "edges": self.edges, "end": self.end}
@@ -261,8 +266,11 @@ class Concordance(Metric):
 
     full_state_update = False
     higher_is_better = True
+    time: list[Tensor]
+    event: list[Tensor]
+    risk: list[Tensor]
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         for name in ("time", "event", "risk"):
             self.add_state(name, [], dist_reduce_fx="cat")

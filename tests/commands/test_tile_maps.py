@@ -40,7 +40,7 @@ def test_the_report_shows_what_each_tile_adds(journey, tmp_path, name, share):
         assert np.argsort(added).tolist() == np.argsort([fact["risk"] for fact in meta]).tolist()
     page = Page((folder / "report.html").read_text())
     text = page.text.replace("\u00a0", " ")
-    assert "What each tile adds" in text
+    assert "What each tile contributes" in text
     assert "tissue-specific part, which belongs to neither subspace" in text
     assert ("The backbone alone gives them" in text) == (not share)
     assert ("with 50 % of what the deep part has learned" in text) == bool(share)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmml.class_paths import check_class_path
 from dmml.errors import InputError
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ def read_crossval(folder: Path) -> CrossvalResult:
     plan, record = (
         _read(folder / name) if (folder / name).is_file() else {} for name in ("plan.json", "provenance.json")
     )
+    if "endpoint" in content:
+        check_class_path(str(content["endpoint"]), path)
     return CrossvalResult(folder, dict(content), dict(plan), dict(record))
 
 

@@ -67,10 +67,10 @@ class Plot:
         self._keep_layout()
         return inline_svg(buffer.getvalue(), prefix, _PAGE_STYLE, self.tooltips, self.layers)
 
-    def save(self, folder: Path) -> None:
-        """Write `<name>.png` and `<name>.svg` on a white background."""
+    def save(self, folder: Path, suffixes: tuple[str, ...] = ("png", "svg")) -> None:
+        """Write `<name>.<suffix>` on a white background."""
         with style():
-            for suffix in ("png", "svg"):
+            for suffix in suffixes:
                 metadata = {"Date": None} if suffix == "svg" else {"Software": None}
                 self.figure.savefig(folder / f"{self.name}.{suffix}", dpi=160, facecolor="white", metadata=metadata)
                 self._keep_layout()

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from dmml.experiment.predict_slide.tile_scores import TileScores, read_tiles
+from dmml.tasks.presentation import Curve, Headline, Presentation
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
 
 if TYPE_CHECKING:
+    from dmml.nn.heads import SubspaceHead
     from dmml.training.subspace_module import SubspaceModule
 
 TISSUE = "tissue"
 """Name of the tissue-specific part, beside those of the subspaces"""
-HEADLINE_DAY = 1095.0
-"""Survival is stated at the last known horizon up to this day (3 years)"""
 FEW_TILES = 20
-"""With fewer tiles at the coarsest magnification, the answer notes that it is based on little tissue"""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The one number by which views of a model are compared: a column of the predictions."""
-
-    column: str
-    day: float | None = None
-    """day of a survival probability; None for other tasks"""
-    label: str | None = None
-    """name of a class; None for other tasks"""
+"""With fewer tiles at the coarsest magnification, a note says that the answer is based on little tissue"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,8 @@ class Answer:
     """A model's answer. Every `dict[str, float]` has the columns of `predictions.csv`.
 
     Attributes:
-        kind: Kind of the task.
+        task: `kind` of the task.
+        presentation: How the task puts predictions into words.
         prediction: Prediction of all magnifications, both subspaces and the tissue-specific part together.
         by_magnification: {m: prediction from that magnification alone}.
         without: {s: prediction without a subspace's part of the logits, except for the constant}: the part is W_s z_s
@@ -48,15 +38,17 @@ class Answer:
         without_by_magnification: {(m, s): the same at one magnification}.
         subspace_logits: {(m, s): (C,) the part that a subspace contributes, including half of the constants}; the
             tissue-specific part is under (m, "tissue"). Together they are the magnification's logits.
-        headline: The number by which views are compared; see `Headline`.
+        headline: The number by which views are compared.
         median_risk: Median of the training patients; None for tasks without a risk, or if the checkpoint lacks it.
         programs: {s: {program: score}}, mean over magnifications; 0 = mean of the training patients.
         programs_by_magnification: {(m, s): {program: score}}.
-        curve: (days, survival, {m: survival}) for drawing survival curves; None for other tasks.
+        curve: (days, survival) for drawing the survival curve; None for other tasks.
+        curves_by_magnification: {m: the same from one magnification alone}; empty for other tasks.
         tiles: What each tile adds, and how much the deep part counts; None for a model without a backbone.
     """
 
-    kind: str
+    task: str
+    presentation: Presentation
     prediction: dict[str, float]
     by_magnification: dict[int, dict[str, float]]
     without: dict[str, dict[str, float]]
@@ -66,7 +58,8 @@ class Answer:
     median_risk: float | None
     programs: dict[str, dict[str, float]]
     programs_by_magnification: dict[tuple[int, str], dict[str, float]]
-    curve: tuple[list[float], list[float], dict[int, list[float]]] | None
+    curve: Curve | None = None
+    curves_by_magnification: dict[int, Curve] = field(default_factory=dict)
     tiles: TileScores | None = None
 
     @property
@@ -78,6 +71,11 @@ class Answer:
     def value(self) -> float:
         """The headline's value in the whole prediction."""
         return self.prediction[self.headline.column]
+
+    @property
+    def view_curves(self) -> dict[int, Curve]:
+        """{magnification: survival curve} of the `views`."""
+        return {m: curve for m, curve in self.curves_by_magnification.items() if m in self.views}
 
     @property
     def views(self) -> dict[int, dict[str, float]]:
@@ -110,32 +108,36 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
     def columns(logits: Tensor) -> dict[str, float]:
         return {name: float(value[0]) for name, value in task.predictions(logits).items()}
 
-    seen = [m for i, m in enumerate(model.magnifications) if available[i, 0]]
+    with_tiles = [m for i, m in enumerate(model.magnifications) if available[i, 0]]
+    presentation = task.presentation()
+    curves = {m: presentation.curve(output.logits_by_magnification[m]) for m in with_tiles}
     prediction = columns(output.logits)
     without = _without(model, batch, output)
     logits = output.subspace_logits | {(m, TISSUE): part for m, part in output.tissue_logits.items()}
     parts = (*SUBSPACES, TISSUE) if output.tissue_logits else SUBSPACES
     programs = {
         (m, s): dict(zip(model.scores.names[s], output.programs[m, s][0].tolist(), strict=True))
-        for m in seen
+        for m in with_tiles
         for s in SUBSPACES
         if model.scores.names[s]
     }
     answer = Answer(
-        kind=task.kind,
+        task=task.kind,
+        presentation=presentation,
         prediction=prediction,
-        by_magnification={m: columns(output.logits_by_magnification[m]) for m in seen},
+        by_magnification={m: columns(output.logits_by_magnification[m]) for m in with_tiles},
         without={
             part: columns(task.combine(torch.stack([without[m, part] for m in model.magnifications]), available))
             for part in parts
         },
-        without_by_magnification={(m, part): columns(without[m, part]) for m in seen for part in parts},
-        subspace_logits={(m, part): logits[m, part][0].tolist() for m in seen for part in parts},
-        headline=_headline(task, prediction, model.fitted.get("horizons")),
+        without_by_magnification={(m, part): columns(without[m, part]) for m in with_tiles for part in parts},
+        subspace_logits={(m, part): logits[m, part][0].tolist() for m in with_tiles for part in parts},
+        headline=presentation.headline(prediction, model.fitted.get("horizons")),
         median_risk=model.fitted.get("median_risk") if "risk" in prediction else None,
-        programs={s: _mean([programs[m, s] for m in seen if (m, s) in programs]) for s in SUBSPACES},
+        programs={s: _mean([programs[m, s] for m in with_tiles if (m, s) in programs]) for s in SUBSPACES},
         programs_by_magnification=programs,
-        curve=_curve(task, output, seen) if task.kind == "survival" else None,
+        curve=presentation.curve(output.logits),
+        curves_by_magnification={m: curve for m, curve in curves.items() if curve is not None},
         tiles=read_tiles(model, batch, output),
     )
     return answer, output
@@ -143,42 +145,15 @@ def read_answer(model: SubspaceModule, batch: Batch) -> tuple[Answer, SubspaceOu
 
 def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dict[tuple[int, str], Tensor]:
     """Return {(m, part): (1, C)} logits of a magnification without one part; constants stay."""
-    left = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
+    logits = {(m, TISSUE): output.logits_by_magnification[m] - part for m, part in output.tissue_logits.items()}
     for m in model.magnifications:
-        constant = model.heads[f"{m}x"].linear.bias
-        if model.has_backbone:
+        constant: Tensor = cast("SubspaceHead", model.heads[f"{m}x"]).linear.bias
+        if model.has_backbone and model.backbone is not None:
             constant = model.deep_share * constant + model.backbone.calibration(batch.has_expression)[0]
         for s in SUBSPACES:
             part = output.subspace_logits[m, s] - constant / len(SUBSPACES)
-            left[m, s] = output.logits_by_magnification[m] - part
-    return left
-
-
-def _headline(task: Any, prediction: dict[str, float], horizons: list[float] | None) -> Headline:
-    if task.kind == "survival":
-        days = sorted(float(name.removeprefix("survival_")) for name in prediction if name.startswith("survival_"))
-        # If too few training patients reached any horizon, take the middle one of the model's own days.
-        known = [day for day in horizons or [] if day in days and day <= HEADLINE_DAY]
-        day = known[-1] if known else days[len(days) // 2 - 1] if len(days) > 1 else days[0]
-        return Headline(f"survival_{day:g}", day=day)
-    if task.kind == "classification":
-        column = max((name for name in prediction if name.startswith("prob_")), key=prediction.__getitem__)
-        return Headline(column, label=column.removeprefix("prob_"))
-    return Headline(next(iter(prediction)))
-
-
-def _curve(
-    task: Any, output: SubspaceOutput, seen: list[int]
-) -> tuple[list[float], list[float], dict[int, list[float]]]:
-    from dmml.functional.survival import survival_at, survival_curve
-
-    days = torch.linspace(0, task.end, 121, dtype=torch.float64)
-    edges = torch.tensor(task.edges, dtype=torch.float64)
-
-    def line(logits: Tensor) -> list[float]:
-        return survival_at(survival_curve(logits), edges, task.end, days)[0].tolist()
-
-    return days.tolist(), line(output.logits), {m: line(output.logits_by_magnification[m]) for m in seen}
+            logits[m, s] = output.logits_by_magnification[m] - part
+    return logits
 
 
 def _mean(views: list[dict[str, float]]) -> dict[str, float]:
@@ -186,11 +161,11 @@ def _mean(views: list[dict[str, float]]) -> dict[str, float]:
 
 
 def extremes(scores: dict[str, float], n: int = 5) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """Return the highest scores, falling, and the lowest, rising; no program is in both."""
+    """Return the highest scores, descending, and the lowest, ascending; no program is in both."""
     order = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     n = min(n, math.ceil(len(order) / 2))
-    low = order[n:][-n:] if len(order) > n else []
-    return order[:n], low[::-1]
+    lowest = order[n:][-n:] if len(order) > n else []
+    return order[:n], lowest[::-1]
 
 
 def _backbone(tiles: TileScores) -> dict[str, Any]:
@@ -200,9 +175,9 @@ def _backbone(tiles: TileScores) -> dict[str, Any]:
         "tiles": {f"{m}x_{part}": value for (m, part), value in tiles.sums.items()},
         "undivided": tiles.undivided,
         "constant": tiles.constant,
-        "reading": "deep_share: share of the deep part in the logits, beside the backbone, which counts fully; tiles: "
-        "what all tiles of a magnification add to a part, compared with the mean training patient's tissue; undivided: "
-        "what the deep part adds that cannot be divided among tiles; in log-odds of the event, or of the predicted class",
+        "reading": "deep_share: share of the deep part in the logits; the backbone always counts fully. tiles: what all tiles "
+        "of a magnification add to a part, compared with the tissue of the mean training patient. undivided: what the deep "
+        "part adds that cannot be divided among tiles. All in log-odds of the event, or of the predicted class",
     }
 
 
@@ -210,7 +185,7 @@ def plain(answer: Answer) -> dict[str, Any]:
     """Return the answer as stored in `prediction.json`; days are in the names of columns and in `headline`."""
     side = None if answer.above_median is None else "above" if answer.above_median else "below"
     return {
-        "task": answer.kind,
+        "task": answer.task,
         "prediction": answer.prediction,
         "headline": {"column": answer.headline.column, "value": answer.value, "day": answer.headline.day}
         | ({"class": answer.headline.label} if answer.headline.label else {}),
@@ -218,15 +193,15 @@ def plain(answer: Answer) -> dict[str, Any]:
         "how_sure": {
             "by_magnification": {f"{m}x": view for m, view in answer.by_magnification.items()},
             "spread_between_magnifications": answer.spread,
-            "reading": "spread between views of one model on one slide, null where the model has no separate views; no "
-            "confidence interval",
+            "reading": "spread between the views of one model on one patient, null if the model has no separate views; it is "
+            "not a confidence interval",
         },
         "subspaces": {
             "without": answer.without,
             "without_by_magnification": {f"{m}x_{s}": view for (m, s), view in answer.without_by_magnification.items()},
             "logits": {f"{m}x_{s}": part for (m, s), part in answer.subspace_logits.items()},
-            "reading": "without: the prediction with a subspace's part left out; logits: its part, half of the constant in it; "
-            "tissue: the tissue-specific part, which belongs to neither subspace",
+            "reading": "without: the prediction with a subspace's part left out. logits: its part, including half of the "
+            "constant. tissue: the tissue-specific part, which belongs to neither subspace",
         },
         **({} if answer.tiles is None else {"backbone": _backbone(answer.tiles)}),
         "programs": {

@@ -14,7 +14,8 @@ from dmml.slides.wsi.mpp import SlideError, check_given
 from dmml.slides.wsi.reader import Slide
 
 PREDICTION = "prediction.json"
-_NAMED = 3
+_MAX_NAMES = 3
+"""Maximum number of folders that a message names"""
 
 
 @dataclass(frozen=True)
@@ -58,31 +59,33 @@ def check_input(
     if mpp is not None:
         check_given(mpp)
     if weights is not None and not Path(weights).is_file():
-        raise InputError(f"--weights {weights}: no such file")
+        raise InputError(f"--weights {weights}: the file does not exist")
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder, e.g. --out predictions")
+        raise InputError(f"--out {out} is a file; name a folder, e.g. --out predictions")
     paths = find_slides(slides, lambda path: mpp is not None).slides
     for path in paths:
         try:
             check_name(path)  # the answer's folder is named after the slide
         except SlideError as error:
             raise InputError(str(error)) from error
-    _refuse_same_names(paths)
+    _check_names_differ(paths)
     problems = [problem for path in paths if (problem := _problem(path, mpp))]
     if problems:
-        more = f"; {len(problems) - 1} more of {len(paths)} cannot be used either" if len(problems) > 1 else ""
+        more = (
+            f"; {len(problems) - 1} more of the {len(paths)} slides cannot be used either" if len(problems) > 1 else ""
+        )
         raise InputError(f"{problems[0]}{more}")
     cases = [Case(tuple(paths), out / paths[0].stem)] if one_patient else [Case((p,), out / p.stem) for p in paths]
-    there = [str(case.folder) for case in cases if case.folder.exists()]
-    if there and not overwrite:
-        more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+    existing = [str(case.folder) for case in cases if case.folder.exists()]
+    if existing and not overwrite:
+        more = f" and {len(existing) - _MAX_NAMES} more" if len(existing) > _MAX_NAMES else ""
         raise InputError(
-            f"{', '.join(there[:_NAMED])}{more}: there already; give --overwrite to replace, or another --out"
+            f"{', '.join(existing[:_MAX_NAMES])}{more} already exists; give --overwrite to replace it, or another --out"
         )
-    foreign = [case.folder for case in cases if case.folder.exists() and not _is_answer(case.folder)]
-    if foreign:
-        raise InputError(f"{foreign[0]}: holds no prediction of dmml, so it is not overwritten; give another --out")
+    others = [case.folder for case in cases if case.folder.exists() and not _is_answer(case.folder)]
+    if others:
+        raise InputError(f"{others[0]} contains no prediction of dmml and is not overwritten; give another --out")
     return cases
 
 
@@ -99,18 +102,17 @@ def check_scales(cases: Sequence[Case], mpp: float | None, magnifications: Seque
                 try:
                     slide.check_scale([finest])
                 except SlideError as error:
-                    reason = (
-                        f"{path}: scanned at {slide.mpp:.3g} µm/px, too coarse for the model, which reads {finest}x"
-                    )
+                    reason = f"{path} was scanned at {slide.mpp:.3g} µm per pixel, too coarse for the model, which reads {finest}x"
                     raise SlideError(error.state, f"{reason}; a finer scan is needed") from error
 
 
-def _refuse_same_names(paths: Sequence[Path]) -> None:
+def _check_names_differ(paths: Sequence[Path]) -> None:
     for stem, count in Counter(path.stem for path in paths).items():
         if count > 1:
-            twins = ", ".join(str(path) for path in paths if path.stem == stem)
+            same = ", ".join(str(path) for path in paths if path.stem == stem)
             raise InputError(
-                f"{twins}: have one name, which names the folder of the answer; rename one, or predict them apart"
+                f"{same} have the same name, and the folder of an answer is named after its slide; rename one of them, or "
+                "predict them separately with different --out"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 STRONGEST = 99
 """Percentile of the tiles' values at which the colour scale ends"""
-LEAST_RANGE = 2.0
+MIN_RANGE = 2.0
 """The colour scale of attention reaches at least twice the average tile, so that even attention looks even"""
-_NAMES = {"all": "all parts", "tumor": "tumor", "tme": "TME", "tissue": "tissue-specific part"}
+_PART_NAMES = {"all": "all parts", "tumor": "tumor", "tme": "TME", "tissue": "tissue-specific part"}
 
 
 @dataclass(frozen=True)
-class SlidePicture:
-    """A slide's name, thumbnail (H, W, 3) uint8, and the thumbnail's µm per pixel."""
+class Thumbnail:
+    """A slide's name, its thumbnail (H, W, 3) uint8, and the thumbnail's µm per pixel."""
 
     slide_id: str
-    thumbnail: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     mpp: float
 
 
@@ -45,7 +45,7 @@ class TileMap:
         caption: Meaning of the colours.
         kind: "attention"; "all" for what tiles add to the whole answer; "part" for what they add to one part of it.
         image: The overlay with its title.
-        plain: The same without its title.
+        untitled: The same without its title.
     """
 
     name: str
@@ -54,16 +54,14 @@ class TileMap:
     caption: str
     kind: str
     image: Image
-    plain: Image
+    untitled: Image
 
     def png(self) -> bytes:
         """Return the image as PNG, which is lossless."""
         return encoded(self.image, "PNG")
 
 
-def tile_maps(
-    slides: list[SlidePicture], batch: Batch, output: SubspaceOutput, tiles: TileScores | None
-) -> list[TileMap]:
+def tile_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput, tiles: TileScores | None) -> list[TileMap]:
     """Draw what each tile adds to the answer, and the attention of the deep part if that part counts at all.
 
     Args:
@@ -76,7 +74,7 @@ def tile_maps(
     return contributions + (attention_maps(slides, batch, output) if tiles is None or tiles.deep_share else [])
 
 
-def contribution_maps(slides: list[SlidePicture], batch: Batch, tiles: TileScores) -> list[TileMap]:
+def contribution_maps(slides: list[Thumbnail], batch: Batch, tiles: TileScores) -> list[TileMap]:
     """Draw what each tile adds to all parts together and to each part, for every slide and magnification.
 
     Red tiles raise, and blue ones lower, the number by which the task compares tiles (`Task.direction`). The colour
@@ -89,20 +87,23 @@ def contribution_maps(slides: list[SlidePicture], batch: Batch, tiles: TileScore
     """
     maps = []
     for m in tiles.magnifications:
-        parts = {part: values for (own, part), values in tiles.scores.items() if own == m and values.any()}
+        parts = {part: values for (own_m, part), values in tiles.scores.items() if own_m == m and values.any()}
         for part, values in ({"all": tiles.total(m)} | parts).items():
             end = float(np.percentile(np.abs(values), STRONGEST)) or float(np.abs(values).max())
             if not end:
                 continue
-            caption = f"full colour: ± {end:.1g} a tile; all tiles of the patient: {signed(values.sum())}"
-            name = f"contribution_{m}x" if part == "all" else f"contribution_{m}x_{part}"
-            kind, scale = "all" if part == "all" else "part", {"cmap": "RdBu_r", "limits": (-end, end)}
-            subject = (_NAMES[part], "what each tile adds")
-            maps += _overlays(slides, batch.bags[m], m, values, (name, kind, *subject, caption), scale)
+            subject = _Subject(
+                file=f"contribution_{m}x" if part == "all" else f"contribution_{m}x_{part}",
+                kind="all" if part == "all" else "part",
+                part=_PART_NAMES[part],
+                measure="contribution of each tile",
+                caption=f"full colour: ± {end:.1g} per tile; sum of the patient's tiles: {signed(values.sum())}",
+            )
+            maps += _overlays(slides, batch.bags[m], m, values, subject, (-end, end), cmap="RdBu_r")
     return maps
 
 
-def attention_maps(slides: list[SlidePicture], batch: Batch, output: SubspaceOutput) -> list[TileMap]:
+def attention_maps(slides: list[Thumbnail], batch: Batch, output: SubspaceOutput) -> list[TileMap]:
     """Draw attention for every slide, magnification and subspace.
 
     Attention is shown in multiples of the patient's average tile, so that slides with many and with few tiles look
@@ -118,20 +119,42 @@ def attention_maps(slides: list[SlidePicture], batch: Batch, output: SubspaceOut
         real = bag.mask[0].numpy()
         for s in SUBSPACES if real.any() else ():
             share = output.attention[m, s][0].double().numpy() * real.sum()
-            strongest = max(float(np.percentile(share[real], STRONGEST)), LEAST_RANGE)
-            text = (f"overlay_{m}x_{s}", "attention", _NAMES[s], "attention, average tile = 1")
-            caption = f"yellow: {strongest:.1f} × the average tile"
-            maps += _overlays(slides, bag, m, share, (*text, caption), {"limits": (0.0, strongest)})
+            strongest = max(float(np.percentile(share[real], STRONGEST)), MIN_RANGE)
+            subject = _Subject(
+                file=f"overlay_{m}x_{s}",
+                kind="attention",
+                part=_PART_NAMES[s],
+                measure="attention, average tile = 1",
+                caption=f"yellow: {strongest:.1f} × the average tile",
+            )
+            maps += _overlays(slides, bag, m, share, subject, (0.0, strongest))
     return maps
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """What a map shows; `measure` is the meaning of its values, and the rest is as in `TileMap`."""
+
+    file: str
+    kind: str
+    part: str
+    measure: str
+    caption: str
+
+    def file_on(self, slide_id: str) -> str:
+        """Name of the file for one of several slides."""
+        what, _, rest = self.file.partition("_")
+        return f"{what}_{slide_id}_{rest}"
+
+
 def _overlays(
-    slides: list[SlidePicture],
+    slides: list[Thumbnail],
     bag: Bag,
     magnification: int,
     values: NDArray[np.float64],
-    text: tuple[str, str, str, str, str],
-    scale: dict[str, Any],
+    subject: _Subject,
+    limits: tuple[float, float],
+    cmap: str = "viridis",
 ) -> list[TileMap]:
     """Draw one map on every slide that has tiles.
 
@@ -140,28 +163,34 @@ def _overlays(
         bag: B = 1.
         magnification: Magnification of the bag.
         values: (N,).
-        text: Name of the file, kind, subject, what is shown of it, and caption.
-        scale: Colour arguments for `overlay`.
+        subject: What the map shows.
+        limits: Values at the two ends of the colours.
+        cmap: See `overlay`.
     """
-    file, kind, subject, shown, caption = text
     maps = []
     for index, slide in enumerate(slides):
-        own = (bag.mask[0] & (bag.slide[0] == index)).numpy()
-        if not own.any():
+        on_slide = (bag.mask[0] & (bag.slide[0] == index)).numpy()
+        if not on_slide.any():
             continue
-        place = (bag.position[0].numpy()[own], values[own], tile_um(magnification))
-        titled, plain = (
-            overlay(slide.thumbnail, slide.mpp, *place, title=title, **scale)
-            for title in (f"{subject}, {magnification}x: {shown}", "")
+        tiles = (bag.position[0].numpy()[on_slide], values[on_slide], tile_um(magnification))
+        titled, untitled = (
+            overlay(slide.pixels, slide.mpp, *tiles, cmap=cmap, title=title, limits=limits)
+            for title in (f"{subject.part}, {magnification}x: {subject.measure}", "")
         )
-        what, _, where = file.partition("_")
-        name = f"{what}_{slide.slide_id}_{where}" if len(slides) > 1 else file
-        maps.append(TileMap(name, slide.slide_id, f"{subject}, {magnification}×", caption, kind, titled, plain))
+        name = subject.file_on(slide.slide_id) if len(slides) > 1 else subject.file
+        title = f"{subject.part}, {magnification}×"
+        maps.append(TileMap(name, slide.slide_id, title, subject.caption, subject.kind, titled, untitled))
     return maps
 
 
-def encoded(image: Image, kind: str, **options: Any) -> bytes:
-    """Encode an image as the bytes of a file."""
+def encoded(image: Image, kind: str, quality: int | None = None) -> bytes:
+    """Encode an image as the bytes of a file.
+
+    Args:
+        image: The image.
+        kind: "PNG" or "JPEG".
+        quality: Quality of a JPEG; None for PNG.
+    """
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, kind, **({} if quality is None else {"quality": quality}))
     return buffer.getvalue()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmml.class_paths import import_class
 from dmml.cohort.file_hashes import hash_of
 from dmml.errors import InputError, reason_of
 from dmml.experiment.run_folder import run_of_checkpoint
@@ -52,22 +52,22 @@ def load_model(path: str | Path) -> CheckpointModel:
     encoder = (hparams.get("fitted") or {}).get("encoder") or {}
     if not hparams.get("n_features") or not encoder.get("name"):
         raise InputError(
-            f"{path}: its model was trained without slides; give a checkpoint of a model that reads slides"
+            f"{path}: the model was trained without slides; give a checkpoint of a model that reads slides"
         )
-    kind = _model_class(path, hparams)
+    model_class = _model_class(path, hparams)
     try:
-        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        module = model_class.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = reason_of(error)[:160]
         raise InputError(
-            f"{path}: does not fit {kind.__name__} ({reason}); use the dmml version that wrote it"
+            f"{path} does not fit {model_class.__name__} ({reason}); use the version of dmml that wrote it"
         ) from error
     module.eval().requires_grad_(False)
     identity = {
         "checkpoint": str(path),
         "sha256": hash_of(Path(path)),
         "run": run_of_checkpoint(path).resolve().name,
-        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "class": f"{model_class.__module__}.{model_class.__qualname__}",
         "epoch": checkpoint.get("epoch"),
         "training_cohort": module.fitted.get("cohort"),
         "n_training": module.fitted.get("n_training"),
@@ -79,26 +79,16 @@ def _model_class(path: str | Path, hparams: dict[str, Any]) -> type[SubspaceModu
     """Return the class that a checkpoint names; a user's own class must be importable and derive from dmml's."""
     from dmml.training.subspace_module import SubspaceModule
 
-    name = str(hparams.get("_class_path"))
-    module, _, attribute = name.rpartition(".")
-    try:
-        kind = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{path}: its model class {name} cannot be imported; run the command in the folder that holds the class"
-        ) from error
     # Lightning calls the function that `_instantiator` names, and a foreign checkpoint must not choose that function.
-    if (
-        not (isinstance(kind, type) and issubclass(kind, SubspaceModule))
-        or hparams.get("_instantiator") not in _INSTANTIATORS
-    ):
+    if hparams.get("_instantiator") not in _INSTANTIATORS:
         raise InputError(
-            f"{path}: holds a {name}, no SubspaceStudent or SubspaceTeacher; use one written by `dmml fit`"
+            f"{path} was not written by `dmml fit` (its _instantiator is {hparams['_instantiator']}); give a checkpoint of a "
+            "SubspaceStudent or SubspaceTeacher that was"
         )
-    return kind
+    return import_class(str(hparams.get("_class_path")), SubspaceModule, path)
 
 
-def load_its_encoder(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:
+def load_encoder_of(model: CheckpointModel, weights: str | Path | None = None) -> Encoder:
     """Load the encoder that a model was trained on, and make sure that its weights are the same, tensor by tensor.
 
     Args:
@@ -110,29 +100,29 @@ def load_its_encoder(model: CheckpointModel, weights: str | Path | None = None) 
     """
     from dmml.slides.encoders.build import load_encoder
 
-    wanted = model.encoder
-    if wanted.get("content") == VECTORS:
+    expected = model.encoder
+    if expected.get("content") == VECTORS:
         raise InputError(
-            f"{model.path}: the model reads vectors of slides ({wanted['name']}), which dmml cannot make from a slide; import "
+            f"{model.path}: the model reads vectors of slides ({expected['name']}), which dmml cannot make from a slide; import "
             "the slide's vector with `dmml features import`, and use `dmml predict`"
         )
     try:
-        encoder = load_encoder(wanted["name"], weights)
+        encoder = load_encoder(expected["name"], weights)
     except InputError as error:
-        way_out = "give other --weights" if weights else "give its weights with --weights FILE"
+        way_out = "name other weights with --weights" if weights else "name a file with its weights with --weights"
         raise InputError(
-            f"{model.path}: the model reads features of the encoder {wanted['name']}, which cannot be loaded; {way_out} ({error})"
+            f"{model.path}: the model reads features of the encoder {expected['name']}, which cannot be loaded; {way_out} ({error})"
         ) from error
-    if encoder.weights != wanted.get("weights"):
+    if encoder.weights != expected.get("weights"):
         raise InputError(
-            f"{model.path}: the model was trained on {wanted['name']} with weights {_short(wanted.get('weights'))}, "
-            f"{'--weights ' + str(weights) if weights else 'those found here'} are {_short(encoder.weights)}; "
-            "give the weights that the features were extracted with: --weights FILE"
+            f"{model.path}: the model was trained on {expected['name']} with weights {_short(expected.get('weights'))}, "
+            f"but {'those of --weights ' + str(weights) if weights else 'the installed ones'} are {_short(encoder.weights)}; name "
+            "the weights that the features were extracted with: --weights FILE"
         )
-    if wanted.get("preprocessing") and encoder.preprocessing != wanted["preprocessing"]:
+    if expected.get("preprocessing") and encoder.preprocessing != expected["preprocessing"]:
         raise InputError(
-            f"{model.path}: the model was trained on {wanted['name']} with preprocessing {wanted['preprocessing']}, here it is "
-            f"{encoder.preprocessing}; use the timm version that the features were extracted with"
+            f"{model.path}: the model was trained on {expected['name']} with the preprocessing {expected['preprocessing']}, but "
+            f"the installed one is {encoder.preprocessing}; use the version of timm that the features were extracted with"
         )
     return encoder
 

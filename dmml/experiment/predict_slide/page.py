@@ -12,9 +12,9 @@ from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import SUBSPACE_COLOR
 from dmml.evaluation.report.formatting import number, percent, signed
 from dmml.evaluation.report.pages import TEMPLATES
-from dmml.experiment.predict_slide import text as slide_words
+from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import TISSUE, Answer, extremes
-from dmml.experiment.predict_slide.maps import SlidePicture, TileMap, encoded
+from dmml.experiment.predict_slide.maps import Thumbnail, TileMap, encoded
 from dmml.html_pages import data_uri, render_page, unbroken
 
 _SUBSPACES = (("tumor", "Tumor"), ("tme", "Tumor microenvironment (TME)"))
@@ -25,7 +25,7 @@ def write_page(
     path: Path,
     answer: Answer,
     record: dict[str, Any],
-    pictures: list[SlidePicture],
+    thumbnails: list[Thumbnail],
     maps: list[TileMap],
     outcome: Plot | None,
 ) -> None:
@@ -35,7 +35,7 @@ def write_page(
         path: File to write.
         answer: The model's answer.
         record: Content of `prediction.json`.
-        pictures: The slides.
+        thumbnails: The slides.
         maps: Overlays on the slides.
         outcome: Survival curve or classes.
     """
@@ -46,22 +46,22 @@ def write_page(
         Path(__file__).parent / "slide_page.html",
         title=record["patient"],
         css=style.read_text(encoding="utf-8"),
-        headline=unbroken(slide_words.headline(answer, record["model"])),
-        outlook=unbroken(slide_words.outlook(answer)),
+        headline=unbroken(text.headline(answer, record["model"])),
+        outlook=unbroken(text.outlook(answer)),
         notes=record["notes"],
-        research_use=slide_words.RESEARCH_USE,
+        research_use=text.RESEARCH_USE,
         # Markup is safe here: `inline_svg` writes XML in which every text is escaped.
         outcome=outcome
         and {"svg": Markup(outcome.inline_svg("c")), "alt": outcome.description, "caption": outcome.caption},
-        slides=[_slide(picture, [m for m in maps if m.slide_id == picture.slide_id]) for picture in pictures],
-        how_sure=slide_words.how_sure(answer),
-        subspaces=unbroken(slide_words.subspaces(answer)),
-        decides=unbroken(slide_words.what_decides(answer)),
-        tile_colours=slide_words.tile_colours(answer),
+        slides=[_slide(each, [m for m in maps if m.slide_id == each.slide_id]) for each in thumbnails],
+        how_certain=text.how_certain(answer),
+        subspaces=unbroken(text.subspaces(answer)),
+        what_decides=unbroken(text.what_decides(answer)),
+        tile_colours=text.tile_colours(answer),
         tile_table=_tile_table(answer),
         views=_views(answer),
         programs=[_programs(s, title, answer.programs[s]) for s, title in _SUBSPACES if answer.programs.get(s)],
-        facts=_facts(record),
+        provenance=_provenance(record),
         command=record["command"],
         version=record["versions"]["dmml"],
         written=record["created"],
@@ -69,13 +69,13 @@ def write_page(
     write_text(path, page)
 
 
-def _slide(picture: SlidePicture, maps: list[TileMap]) -> dict[str, Any]:
-    plain = encoded(Image.fromarray(picture.thumbnail), "JPEG", quality=85)
-    panels = {"all": [], "part": [], "attention": []}
-    for each in maps:
-        uri = data_uri(encoded(each.plain, "JPEG", quality=88), "jpeg")
-        panels[each.kind].append({"uri": uri, "title": each.title, "caption": each.caption})
-    return {"name": picture.slide_id, "plain": data_uri(plain, "jpeg"), **panels}
+def _slide(thumbnail: Thumbnail, maps: list[TileMap]) -> dict[str, Any]:
+    whole = encoded(Image.fromarray(thumbnail.pixels), "JPEG", quality=85)
+    panels: dict[str, list[dict[str, str]]] = {"all": [], "part": [], "attention": []}
+    for tile_map in maps:
+        uri = data_uri(encoded(tile_map.untitled, "JPEG", quality=88), "jpeg")
+        panels[tile_map.kind].append({"uri": uri, "title": tile_map.title, "caption": tile_map.caption})
+    return {"name": thumbnail.slide_id, "whole": data_uri(whole, "jpeg"), **panels}
 
 
 def _views(answer: Answer) -> dict[str, Any]:
@@ -92,7 +92,11 @@ def _views(answer: Answer) -> dict[str, Any]:
     ]
     together = [cell(answer.without[p]) for p, _ in parts] + [cell(answer.prediction)]
     columns = [f"without {name}" for _, name in parts] + ["all parts"]
-    return {"what": _column_words(answer), "columns": columns, "rows": [*rows, {"name": "together", "cells": together}]}
+    return {
+        "caption": answer.headline.name,
+        "columns": columns,
+        "rows": [*rows, {"name": "together", "cells": together}],
+    }
 
 
 def _tile_table(answer: Answer) -> dict[str, Any] | None:
@@ -110,44 +114,37 @@ def _tile_table(answer: Answer) -> dict[str, Any] | None:
 
     columns = [name for _, name in _PARTS] + ["all parts"]
     return {
-        "what": f"In {slide_words.tile_unit(answer)}",
+        "caption": f"In {text.tile_unit(answer)}",
         "columns": columns,
         "rows": [{"name": name, "cells": cells(row)} for name, row in rows.items()],
     }
 
 
-def _column_words(answer: Answer) -> str:
-    from dmml.evaluation.report.formatting import horizon_name
-
-    if answer.headline.day is not None:
-        return f"Chance of being event-free after {horizon_name(answer.headline.day)}"
-    return f"Probability of {answer.headline.label}" if answer.headline.label else answer.headline.column
-
-
 def _programs(subspace: str, title: str, scores: dict[str, float]) -> dict[str, Any]:
     """Return the highest and lowest programs, with the position of their bars in percent of the widest one."""
     high, low = extremes(scores)
-    shown = [*high, *reversed(low)]
-    widest = max(max(abs(score) for _, score in shown), 1e-9)
+    listed = [*high, *reversed(low)]
+    widest = max(max(abs(score) for _, score in listed), 1e-9)
     rows = [
         {
-            "name": slide_words.program_name(name),
+            "name": text.program_name(name),
             "full": name,
             "value": signed(score),
             "left": 50 + min(0.0, 50 * score / widest),
             "width": 50 * abs(score) / widest,
         }
-        for name, score in shown
+        for name, score in listed
     ]
     return {"title": title, "color": SUBSPACE_COLOR[subspace], "rows": rows, "n": len(scores), "gap": len(high)}
 
 
-def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of everything that the answer was made from."""
     model, encoder, backbone = record["model"], record["encoder"], record.get("backbone")
     shares = []
     if backbone:
         deep, programs = percent(backbone["deep_share"]), percent(backbone["program_share"])
-        shares = [("deep part beside the backbone", f"{deep} of it in the answer, {programs} in the programs")]
+        shares = [("share of the deep part", f"{deep} in the answer, {programs} in the programs")]
     rows = []
     for slide in record["slides"]:
         prefix = f"{slide['slide_id']}: " if len(record["slides"]) > 1 else ""

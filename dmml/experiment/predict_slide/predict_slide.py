@@ -1,4 +1,4 @@
-"""Predicts from raw slides: tiles, features, one forward pass, and a folder with numbers, pictures and a page."""
+"""Predicts from raw slides: tiles, features, one forward pass, and a folder with numbers, maps and a page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +17,33 @@ from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.data.dataset import Collate, PatientReader
 from dmml.errors import InputError
-from dmml.experiment.predict_slide import text as slide_words
+from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
-from dmml.experiment.predict_slide.model import CheckpointModel, load_its_encoder, load_model
+from dmml.experiment.predict_slide.model import CheckpointModel, load_encoder_of, load_model
 from dmml.experiment.run_folder import now
 from dmml.slides.tokens import tokens_of_slide
 from dmml.slides.wsi.mpp import SlideError
 
 if TYPE_CHECKING:
+    from dmml.experiment.predict_slide.maps import Thumbnail
     from dmml.slides.encoders.build import Encoder
     from dmml.store import SlideFeatures
-    from dmml.types import Batch
+    from dmml.types import Batch, SubspaceOutput
 
 Progress = Callable[[str, int, int], None]
 """Called with (slide, encoded tiles, all tiles of the slide)"""
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """One patient's answer, and the folder that it was written to."""
+class SlidePrediction:
+    """One patient's answer, and the folder that it was written to.
+
+    Attributes:
+        folder: The folder.
+        answer: The model's answer.
+        record: Content of `prediction.json`.
+    """
 
     folder: Path
     answer: Answer
@@ -48,11 +56,11 @@ class Predicted:
             f"{sum(slide['tiles'].get(str(m), 0) for slide in self.record['slides'])} tiles at {m}x"
             for m in sorted(self.answer.by_magnification)
         )
-        first = f"{self.record['patient']}: {slide_words.headline(self.answer, self.record['model'])}"
-        return first, f"  {slide_words.outlook(self.answer)}; {tiles}".replace("×", "x")
+        first = f"{self.record['patient']}: {text.headline(self.answer, self.record['model'])}"
+        return first, f"  {text.outlook(self.answer)}; {tiles}".replace("×", "x")
 
 
-class _Encoded:
+class _EncodedSlides:
     """Encoded slides in memory, with the two methods through which a feature store is read."""
 
     def __init__(self, slides: dict[str, dict[int, SlideFeatures]]):
@@ -75,8 +83,8 @@ def predict_slides(
     overwrite: bool = False,
     command: str = "",
     progress: Progress | None = None,
-    done: Callable[[Predicted], None] | None = None,
-) -> list[Predicted]:
+    done: Callable[[SlidePrediction], None] | None = None,
+) -> list[SlidePrediction]:
     """Predict raw slides with a teacher or a student.
 
     Args:
@@ -101,7 +109,7 @@ def predict_slides(
     cases = check_input(slides, out, mpp, weights, one_patient, overwrite)
     model = load_model(checkpoint)
     check_scales(cases, mpp, model.module.magnifications)
-    encoder = load_its_encoder(model, weights)
+    encoder = load_encoder_of(model, weights)
     answers, failures = [], []
     for case in cases:
         try:
@@ -112,34 +120,36 @@ def predict_slides(
         if done:
             done(answers[-1])
     if failures:
-        others = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
-        written = f"; the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
+        others = f"; {len(failures) - 1} more could not be predicted" if len(failures) > 1 else ""
+        written = f"; the predictions of the other {len(answers)} of {len(cases)} are in {out}" if answers else ""
         raise InputError(f"{failures[0]}{others}{written}")
     return answers
 
 
 def _predict(
     case: Case, model: CheckpointModel, encoder: Encoder, mpp: float | None, command: str, progress: Progress | None
-) -> Predicted:
-    from dmml.experiment.predict_slide.maps import SlidePicture
+) -> SlidePrediction:
+    from dmml.experiment.predict_slide.maps import Thumbnail
 
-    encoded, pictures, sources = {}, [], []
+    encoded, thumbnails, sources = {}, [], []
     for path in case.slides:
-        watch = None if progress is None else lambda n, total, name=path.stem: progress(name, n, total)
-        bags, thumbnail, attributes = tokens_of_slide(path, encoder, mpp, model.module.magnifications, progress=watch)
+        report_progress = None if progress is None else partial(progress, path.stem)
+        bags, thumbnail, attributes = tokens_of_slide(
+            path, encoder, mpp, model.module.magnifications, progress=report_progress
+        )
         encoded[path.stem] = bags
-        pictures.append(SlidePicture(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
+        thumbnails.append(Thumbnail(path.stem, np.ascontiguousarray(thumbnail[..., :3]), attributes["thumbnail_mpp"]))
         sources.append({"slide_id": path.stem, **attributes})
     batch = _batch(case.name, encoded, model.module.magnifications)
     answer, output = read_answer(model.module, batch)
     record = _record(case, model, encoder, answer, sources, command)
-    _write(case.folder, answer, record, pictures, batch, output)
-    return Predicted(case.folder, answer, record)
+    _write(case.folder, answer, record, thumbnails, batch, output)
+    return SlidePrediction(case.folder, answer, record)
 
 
 def _batch(patient: str, slides: dict[str, dict[int, SlideFeatures]], magnifications: Sequence[int]) -> Batch:
     """Collate one patient without RNA and outcome, joined and padded as in training."""
-    reader = PatientReader(_Encoded(slides), {patient: list(slides)}, magnifications, cache_gib=0)  # type: ignore[arg-type]
+    reader = PatientReader(_EncodedSlides(slides), {patient: list(slides)}, magnifications, cache_gib=0)  # type: ignore[arg-type]
     collate = Collate(magnifications, [patient], {}, torch.zeros(1, dtype=torch.bool), {})
     return collate([reader.read(patient)])
 
@@ -151,10 +161,10 @@ def _record(
     return {
         "format": "dmml-prediction-1",
         "patient": case.name,
-        "answer": [slide_words.headline(answer, model.identity), slide_words.outlook(answer)],
+        "answer": [text.headline(answer, model.identity), text.outlook(answer)],
         **plain(answer),
-        "notes": slide_words.notes(answer, slides, model.reads_rna),
-        "use": slide_words.RESEARCH_USE,
+        "notes": text.notes(answer, slides, model.reads_rna),
+        "use": text.RESEARCH_USE,
         "slides": slides,
         "model": model.identity,
         "encoder": encoder.identity,
@@ -164,26 +174,32 @@ def _record(
     }
 
 
-def _write(folder: Path, answer: Answer, record: dict[str, Any], pictures: list, batch: Batch, output: Any) -> None:
+def _write(
+    folder: Path,
+    answer: Answer,
+    record: dict[str, Any],
+    thumbnails: list[Thumbnail],
+    batch: Batch,
+    output: SubspaceOutput,
+) -> None:
     """Write the answer's folder completely or not at all."""
     from dmml.experiment.predict_slide.maps import tile_maps
     from dmml.experiment.predict_slide.page import write_page
-    from dmml.experiment.predict_slide.pictures import outcome_plot, save_png
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        maps = tile_maps(pictures, batch, output, answer.tiles)
-        for each in maps:
-            (part / f"{each.name}.png").write_bytes(each.png())
-        outcome = outcome_plot(answer)
+        maps = tile_maps(thumbnails, batch, output, answer.tiles)
+        for tile_map in maps:
+            (partial_folder / f"{tile_map.name}.png").write_bytes(tile_map.png())
+        outcome = answer.presentation.plot(answer)
         if outcome is not None:
-            save_png(outcome, part)
-        write_page(part / "report.html", answer, record, pictures, maps, outcome)
-        write_json(part / PREDICTION, record)
-        part.chmod(0o755)
+            outcome.save(partial_folder, suffixes=("png",))
+        write_page(partial_folder / "report.html", answer, record, thumbnails, maps, outcome)
+        write_json(partial_folder / PREDICTION, record)
+        partial_folder.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        part.replace(folder)
+        partial_folder.replace(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(partial_folder, ignore_errors=True)

@@ -55,8 +55,8 @@ def test_attention_is_shown_only_where_the_deep_part_counts(models, tmp_path, sh
     assert answer["backbone"]["deep_share"] == share
     assert bool(list(folder.glob("overlay_*.png"))) == bool(share)
     assert ("Where each subspace looks" in page.text) == bool(share)
-    assert "What each tile adds" in page.text
-    assert ("The backbone alone decides this answer" in page.text) == (not share)
+    assert "What each tile contributes" in page.text
+    assert ("The backbone alone determines this answer" in page.text) == (not share)
     assert ("50 % of what the deep part has learned" in page.text.replace("\u00a0", " ")) == bool(share)
     assert ("deep part, not divided among tiles" in page.text) == bool(share)
     sums = answer["backbone"]
@@ -137,7 +137,7 @@ def test_page_stands_alone_and_says_what_it_is_for(whole_slide):
     assert outside == []
 
 
-def test_each_slide_is_a_patient_and_the_answer_is_said(models, tmp_path, capsys):
+def test_each_slide_is_a_patient_and_the_answer_is_printed(models, tmp_path, capsys):
     twin = tmp_path / "twin.jpg"
     shutil.copy(models.plain, twin)
     assert (
@@ -152,7 +152,7 @@ def test_each_slide_is_a_patient_and_the_answer_is_said(models, tmp_path, capsys
     assert said[5] == str(tmp_path / "o" / "twin" / "report.html")
     first, second = record(tmp_path / "o" / "histo_500x300"), record(tmp_path / "o" / "twin")
     assert first["prediction"] == second["prediction"]
-    assert any("none was given" in note for note in first["notes"])  # a teacher without RNA says so
+    assert any("was given none" in note for note in first["notes"])  # a teacher without RNA says so
     assert any("Little tissue" in note for note in first["notes"])
     assert any("given by hand" in note for note in first["notes"])
 
@@ -232,7 +232,7 @@ def test_an_answer_is_replaced_only_when_asked(models, tmp_path, capsys):
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
     assert predict(*argv, "--overwrite") == 2
-    assert "holds no prediction" in capsys.readouterr().err
+    assert "contains no prediction" in capsys.readouterr().err
     assert (folder / "thesis.txt").read_text() == "mine"
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from dmml.__main__ import main
 from dmml.errors import InputError
 from dmml.experiment.predict_slide.input import check_input
-from dmml.experiment.predict_slide.model import load_its_encoder, load_model
+from dmml.experiment.predict_slide.model import load_encoder_of, load_model
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def test_encoder_with_other_weights_names_both(models, tmp_path):
         "student", tmp_path / "c.ckpt", fitted=old | {"encoder": old["encoder"] | {"weights": "ab" * 32}}
     )
     with pytest.raises(InputError, match="abababababab") as refused:
-        load_its_encoder(load_model(path))
+        load_encoder_of(load_model(path))
     assert old["encoder"]["weights"][:12] in str(refused.value)
     assert "--weights" in str(refused.value)
 
@@ -36,12 +36,12 @@ def test_encoder_with_other_preprocessing(models, tmp_path):
         "student", tmp_path / "c.ckpt", fitted=old | {"encoder": old["encoder"] | {"preprocessing": other}}
     )
     with pytest.raises(InputError, match="preprocessing"):
-        load_its_encoder(load_model(path))
+        load_encoder_of(load_model(path))
 
 
 def test_encoder_of_the_checkpoint_is_accepted(models):
     model = load_model(models.best("student"))
-    assert load_its_encoder(model).identity == model.encoder
+    assert load_encoder_of(model).identity == model.encoder
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_slide_too_coarse_for_the_model(models, tmp_path, capsys):
 def test_slides_of_one_name_and_several_bad_ones(models, tmp_path):
     (tmp_path / "a").mkdir()
     Image.new("RGB", (300, 300)).save(tmp_path / "a" / "histo_500x300.png")
-    with pytest.raises(InputError, match="have one name"):
+    with pytest.raises(InputError, match="have the same name"):
         check_input([models.plain, tmp_path / "a" / "histo_500x300.png"], tmp_path / "o", mpp=0.5)
     Image.new("RGB", (300, 300)).save(tmp_path / "b.png")
-    with pytest.raises(InputError, match="1 more of 2 cannot be used either"):
+    with pytest.raises(InputError, match="1 more of the 2 slides cannot be used either"):
         check_input([models.plain, tmp_path / "b.png"], tmp_path / "o")
 
 

@@ -7,22 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dmml.experiment.predict_slide import text as slide_words
-from dmml.experiment.predict_slide.answer import Answer, Headline, extremes, plain
+from dmml.experiment.predict_slide import text
+from dmml.experiment.predict_slide.answer import Answer, extremes, plain
 from dmml.experiment.predict_slide.tile_scores import TileScores
+from dmml.tasks import Classification, Survival
+from dmml.tasks.presentation import Presentation
 
 SURVIVAL = Answer(
-    kind="survival",
+    task="survival",
+    presentation=Survival().presentation(),
     prediction={"risk": -2.0, "survival_1095": 0.61},
     by_magnification={10: {"risk": -1.9, "survival_1095": 0.58}, 20: {"risk": -2.1, "survival_1095": 0.64}},
     without={"tumor": {"risk": -2.5, "survival_1095": 0.7}, "tme": {"risk": -2.0, "survival_1095": 0.6}},
     without_by_magnification={},
     subspace_logits={},
-    headline=Headline("survival_1095", day=1095.0),
+    headline=Survival().presentation().headline({"risk": -2.0, "survival_1095": 0.61}),
     median_risk=-2.2,
     programs={"tumor": {"A": 0.1}, "tme": {}},
     programs_by_magnification={},
-    curve=None,
 )
 MODEL = {"n_training": 80, "training_cohort": "luad"}
 SLIDE = {
@@ -35,31 +37,29 @@ SLIDE = {
 
 
 def test_side_of_the_median():
-    assert slide_words.headline(SURVIVAL, MODEL) == "Above the median risk of the 80 training patients of luad"
-    assert slide_words.headline(replace(SURVIVAL, median_risk=-1.0), MODEL).startswith("Below")
+    assert text.headline(SURVIVAL, MODEL) == "Above the median risk of the 80 training patients of luad"
+    assert text.headline(replace(SURVIVAL, median_risk=-1.0), MODEL).startswith("Below")
     unknown = replace(SURVIVAL, median_risk=None)
-    assert "does not tell" in slide_words.headline(unknown, MODEL)
+    assert "does not record" in text.headline(unknown, MODEL)
     assert plain(unknown)["training_patients"] == {"median_risk": None, "risk_is": None}
 
 
 def test_outlook_gives_both_views():
-    assert slide_words.outlook(SURVIVAL) == "61 % chance of being event-free after 3 years (10×: 58 %, 20×: 64 %)"
+    assert text.outlook(SURVIVAL) == "61 % chance of being event-free after 3 years (10×: 58 %, 20×: 64 %)"
     alone = replace(SURVIVAL, by_magnification={10: {"risk": -2.0, "survival_1095": 0.61}})
-    assert slide_words.outlook(alone) == "61 % chance of being event-free after 3 years"
-    assert "one magnification" in slide_words.how_sure(alone)[0]
+    assert text.outlook(alone) == "61 % chance of being event-free after 3 years"
+    assert "one magnification" in text.how_certain(alone)[0]
 
 
 def test_how_sure_says_disagreement_and_what_it_is_not():
-    agree = " ".join(slide_words.how_sure(SURVIVAL))
+    agree = " ".join(text.how_certain(SURVIVAL))
     assert "6 percentage points apart" in agree
     assert "same side" in agree
     assert "not a confidence interval" in agree
     apart = replace(SURVIVAL, median_risk=-2.0)
-    assert "above the median risk by 10× alone, below the median risk by 20× alone" in " ".join(
-        slide_words.how_sure(apart)
-    )
-    assert any("not clear-cut" in note for note in slide_words.notes(apart, [SLIDE], False))
-    assert slide_words.notes(SURVIVAL, [SLIDE], False) == []
+    assert "above the median risk by 10× alone, below the median risk by 20× alone" in " ".join(text.how_certain(apart))
+    assert any("not clear-cut" in note for note in text.notes(apart, [SLIDE], False))
+    assert text.notes(SURVIVAL, [SLIDE], False) == []
 
 
 def on_a_backbone(deep_share: float) -> Answer:
@@ -71,15 +71,15 @@ def on_a_backbone(deep_share: float) -> Answer:
 
 def test_without_a_deep_part_the_backbone_decides_and_there_are_no_views():
     alone, both = on_a_backbone(0.0), on_a_backbone(0.25)
-    assert "The backbone alone decides" in slide_words.what_decides(alone)
-    assert "25 % of what the deep part" in slide_words.what_decides(both)
-    assert slide_words.what_decides(SURVIVAL) == ""
-    assert slide_words.outlook(alone) == "61 % chance of being event-free after 3 years"
-    assert "10×" in slide_words.outlook(both)
-    assert slide_words.how_sure(alone) == [
+    assert "The backbone alone determines this answer" in text.what_decides(alone)
+    assert "25 % of what the deep part" in text.what_decides(both)
+    assert text.what_decides(SURVIVAL) == ""
+    assert text.outlook(alone) == "61 % chance of being event-free after 3 years"
+    assert "10×" in text.outlook(both)
+    assert text.how_certain(alone) == [
         "The model reads all magnifications together, so there is no second view that could agree or disagree."
     ]
-    assert "share the backbone's part" in " ".join(slide_words.how_sure(both))
+    assert "include the contribution of the backbone" in " ".join(text.how_certain(both))
     assert alone.spread is None
     assert alone.tiles.together["tissue"] == pytest.approx(0.4)
 
@@ -88,51 +88,53 @@ def test_classes():
     views = {10: {"prob_G2": 0.6, "prob_G3": 0.4}, 20: {"prob_G2": 0.2, "prob_G3": 0.8}}
     answer = replace(
         SURVIVAL,
-        kind="classification",
+        task="classification",
+        presentation=Classification().presentation(),
         prediction={"prob_G2": 0.4, "prob_G3": 0.6},
         by_magnification=views,
-        headline=Headline("prob_G3", label="G3"),
+        headline=Classification().presentation().headline({"prob_G2": 0.4, "prob_G3": 0.6}),
         median_risk=None,
     )
-    assert slide_words.headline(answer, MODEL) == "G3, with a probability of 60 %"
-    assert slide_words.outlook(answer) == "Behind it: G2 40 %. G3 by magnification: 10×: 40 %, 20×: 80 %"
-    assert "G2 by 10× alone, G3 by 20× alone" in " ".join(slide_words.how_sure(answer))
+    assert text.headline(answer, MODEL) == "G3, with a probability of 60 %"
+    assert text.outlook(answer) == "Next in order: G2 40 %. G3 by magnification: 10×: 40 %, 20×: 80 %"
+    assert "G2 by 10× alone, G3 by 20× alone" in " ".join(text.how_certain(answer))
 
 
 def test_a_task_of_the_users_own_is_told_in_its_columns():
     answer = replace(
         SURVIVAL,
-        kind="dose",
+        task="dose",
+        presentation=Presentation(),
         prediction={"dose": 1.25, "doubt": 0.5},
         by_magnification={10: {"dose": 1.2, "doubt": 0.5}, 20: {"dose": 1.3, "doubt": 0.5}},
         without={"tumor": {"dose": 1.0}, "tme": {"dose": 1.1}},
-        headline=Headline("dose"),
+        headline=Presentation().headline({"dose": 1.25, "doubt": 0.5}),
         median_risk=None,
     )
-    assert slide_words.headline(answer, MODEL) == "dose: 1.250"
-    assert slide_words.outlook(answer) == "dose 1.250, doubt 0.500"
-    assert slide_words.how_sure(answer)
-    assert "1.000" in slide_words.subspaces(answer)
+    assert text.headline(answer, MODEL) == "dose: 1.250"
+    assert text.outlook(answer) == "dose 1.250, doubt 0.500"
+    assert text.how_certain(answer)
+    assert "1.000" in text.subspaces(answer)
 
 
 def test_subspaces_name_what_the_answer_would_be_without():
-    text = slide_words.subspaces(SURVIVAL)
-    assert "61 %" in text
-    assert "tumor's part left out it would be 70 %" in text
-    assert "60 %" in text
-    assert "neither" not in text
+    sentence = text.subspaces(SURVIVAL)
+    assert "61 %" in sentence
+    assert "Without the tumor's part it would be 70 %" in sentence
+    assert "60 %" in sentence
+    assert "neither" not in sentence
     view = {"risk": -2.2, "survival_1095": 0.55}
-    text = slide_words.subspaces(replace(SURVIVAL, without=SURVIVAL.without | {"tissue": view}))
-    assert "without the tissue-specific part, which belongs to neither, 55 %" in text
+    sentence = text.subspaces(replace(SURVIVAL, without=SURVIVAL.without | {"tissue": view}))
+    assert "without the tissue-specific part, which belongs to neither, 55 %" in sentence
 
 
 def test_notes_on_tissue_scale_and_rna():
     slide = SLIDE | {"tiles": {"10": 3, "20": 9}, "tiles_unreadable": 2, "mpp_source": "--mpp"}
     slide["findings"] = {"unreadable": 1.25}
-    notes = " ".join(slide_words.notes(SURVIVAL, [slide], True))
+    notes = " ".join(text.notes(SURVIVAL, [slide], True))
     assert "3 tiles at 10×" in notes
     assert "2 tiles could not be decoded" in notes
-    assert "1.25 mm² of it could not be decoded" in notes
+    assert "1.25 mm² could not be decoded" in notes
     assert "0.25 µm per pixel was given by hand" in notes
     assert "RNA" in notes
 
@@ -147,7 +149,7 @@ def test_notes_on_tissue_scale_and_rna():
     ],
 )
 def test_program_names(name, words):
-    assert slide_words.program_name(name) == words
+    assert text.program_name(name) == words
 
 
 def test_extremes_share_no_program():

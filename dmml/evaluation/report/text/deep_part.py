@@ -35,7 +35,7 @@ def maps_title(deep_share: float | None) -> str:
     Args:
         deep_share: Share of the model's deep part; None for a model without a backbone.
     """
-    return "Where each subspace looks" if deep_share is None else "What each tile adds"
+    return "Where each subspace looks" if deep_share is None else "What each tile contributes"
 
 
 def maps_words(tile_effects: tuple[str, str], deep_share: float | None) -> str:
