@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.rna.expression import Expression, model_values
 from dmml.cohort.rna.standardise import fit_statistics, standardise
-from dmml.data.dataset import Collate, Patient
+from dmml.data.collate import Collate
+from dmml.data.dataset import Patient
 from dmml.data.samplers import EpochShuffle
 from dmml.simulate.expression import draw_counts, gene_model, tpm
 from dmml.simulate.tokens import draw_tokens

@@ -29,8 +29,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import SimpleProfiler
 from process_memory import kib
 
-from dmml.data.dataset import Collate, PatientReader
-from dmml.data.loading import Loading
+from dmml.data.collate import Collate
+from dmml.data.data_config import Loading
+from dmml.data.dataset import PatientReader
+from dmml.data.loaders import make_loader
 from dmml.data.samplers import PatientBatches
 from dmml.store import FeatureStore, SlideFeatures
 from dmml.tasks import Survival
@@ -126,7 +128,8 @@ def measure(patients: int, tokens: int, dim: int, workers: int, epochs: int) -> 
         expression = {s: torch.randn(patients, len(genes)) for s, genes in GENES.items()}
         collate = Collate((10, 20), names, expression, known, target)
         place = types.SimpleNamespace(global_rank=0, world_size=1)
-        loader = Loading(batch_size=1, num_workers=workers).loader(reader, names, collate, place, training=True)
+        loading = Loading(batch_size=1, num_workers=workers)
+        loader = make_loader(loading, reader, names, collate, place, training=True)
         watch, profiler = Watch(), SimpleProfiler()
         model = SubspaceTeacher(n_features=dim, genes=GENES, task=Survival(edges=[365.0, 730.0, 1460.0], end=3000.0))
         trainer = Trainer(

@@ -91,8 +91,8 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if argv[0] in TRAINER:
         # The whole input is checked before Lightning is imported, which takes seconds.
-        request = import_module("dmml.commands.config.preflight").check(argv)
-        return import_module("dmml.cli").run(request)
+        command = import_module("dmml.commands.config.preflight").check(argv)
+        return import_module("dmml.cli").run(command)
     name, rest = _find_tool(argv)
     module = import_module(TOOLS[name][0])
     parser = _Parser(prog=f"dmml {name}", description=TOOLS[name][1])

@@ -10,7 +10,7 @@ from dmml.cohort.joined import joined_doubts
 from dmml.cohort.rna.expression import Expression
 
 
-def rna_words(rna: Expression) -> str:
+def describe_rna(rna: Expression) -> str:
     """Describe RNA in one line: patients, genes, scale (detected or stated), and numbers mapped, merged and dropped."""
     counts = rna.provenance.get("counts", {})
     notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
@@ -23,17 +23,17 @@ def rna_words(rna: Expression) -> str:
     return f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{known}{notes}"
 
 
-def cohort_words(cohort: Cohort) -> list[str]:
+def describe_cohort(cohort: Cohort) -> list[str]:
     """Lines that a run shows after reading its tables: the RNA of each member, and doubts about the data."""
     members = [member for member in cohort.members or [cohort] if member.expression is not None]
     lines = [
-        f"RNA{f' of {member.name}' if cohort.members else ''}: {rna_words(member.expression)}" for member in members
+        f"RNA{f' of {member.name}' if cohort.members else ''}: {describe_rna(member.expression)}" for member in members
     ]
     lines += [f"doubtful outcome: {doubt}" for doubt in outcome_doubts(cohort.clinical.patients)]
     return lines + [f"joined cohorts: {doubt}" for doubt in joined_doubts(cohort)]
 
 
-def rna_account(cohort: Cohort | None) -> dict[str, Any] | None:
+def rna_provenance(cohort: Cohort | None) -> dict[str, Any] | None:
     """Scale and provenance of the RNA that a run used, for a joined cohort member by member; None without RNA."""
     if cohort is None or cohort.expression is None:
         return None

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dmml.cohort.cohort_config import file_arguments
 from dmml.errors import InputError
 
 
 def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
-    """{option: path} of every local file or folder that a data section names."""
-    named: dict[str, Any] = {
-        option: section.get(option) for option in ("clinical", "expression", "features", "gene_sets", "split")
-    }
+    """{option: path} of every local file or folder that a data section names.
+
+    Args:
+        section: Arguments of a data section as a config states them, whose types need not have been checked.
+    """
+    named: dict[str, Any] = {option: section.get(option) for option in file_arguments()}
     if isinstance(named["expression"], Mapping):
         named["expression.probes"] = named["expression"].get("probes")
         named["expression.patients"] = named["expression"].get("patients")
@@ -25,31 +28,31 @@ def named_files(section: Mapping[str, Any]) -> dict[str, Path]:
         named["split"] = None
     # Values of other types, such as a number without quotes in YAML, are refused where the config's types are checked.
     texts = {option: path for option, path in named.items() if isinstance(path, (str, Path))}
-    found = {option: Path(path) for option, path in texts.items() if path and "://" not in str(path)}
+    local = {option: Path(path) for option, path in texts.items() if path and "://" not in str(path)}
     for number, other in enumerate(section.get("also") or [], start=1):
-        found |= {f"also[{number}].{option}": path for option, path in named_files(other).items()}
-    return found
+        local |= {f"also[{number}].{option}": path for option, path in named_files(other).items()}
+    return local
 
 
 def named_stores(section: Mapping[str, Any]) -> dict[str, str]:
     """{option: path or URL} of every feature store that a data section names."""
-    found = {"features": str(section["features"])} if section.get("features") else {}
+    stores = {"features": str(section["features"])} if section.get("features") else {}
     for number, other in enumerate(section.get("also") or [], start=1):
-        found |= {f"also[{number}].{option}": path for option, path in named_stores(other).items()}
-    return found
+        stores |= {f"also[{number}].{option}": path for option, path in named_stores(other).items()}
+    return stores
 
 
-def refuse_missing(section: Mapping[str, Any]) -> None:
+def check_files_exist(section: Mapping[str, Any]) -> None:
     """Refuse a data section whose files do not exist; one message lists all that are missing.
 
     Raises:
         InputError: No clinical table is named, or files are missing.
     """
-    if not all(one.get("clinical") for one in (section, *(section.get("also") or []))):
+    if not all(cohort.get("clinical") for cohort in (section, *(section.get("also") or []))):
         raise InputError("data: no clinical table is named; add clinical: path/to/clinical.csv")
     missing = [f"{path} ({option})" for option, path in named_files(section).items() if not path.exists()]
     if missing:
-        are = "is" if len(missing) == 1 else "are"
+        verb = "does" if len(missing) == 1 else "do"
         raise InputError(
-            f"{', '.join(missing)} {are} not there; put the data in place, or name other files in the config"
+            f"{', '.join(missing)} {verb} not exist; put the data in place, or name other files in the config"
         )

@@ -9,7 +9,8 @@ from typing import Any
 
 from dmml.cohort.clinical.table import Clinical, read_clinical
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.config_paths import refuse_missing
+from dmml.cohort.cohort_config import CohortConfig
+from dmml.cohort.config_paths import check_files_exist
 from dmml.cohort.gene_sets.gene_preset import split_preset
 from dmml.cohort.gene_sets.gene_sets import read_gene_sets
 from dmml.cohort.id_matching import differently_spelled, match_ids_one_to_one
@@ -21,49 +22,49 @@ from dmml.cohort.tables.id_columns import check_damaged
 from dmml.errors import InputError
 
 
-def read_cohort(section: Mapping[str, Any]) -> Cohort:
-    """Read the cohort that a config's data section names.
+def read_cohort(config: CohortConfig | Mapping[str, Any]) -> Cohort:
+    """Read the cohort that a config's data section describes; cohorts under `also` are joined to it.
 
     Args:
-        section: `clinical`, and optionally `name`, `patient_id`, `slide_id`, `site`, `outcome`, `covariates`,
-            `expression`, `gene_sets`, `features` (only its existence is checked), `split`, `fold`, and `also`: further
-            sections, whose cohorts are joined to this one. Other keys are ignored.
+        config: The config, or a data section with the same arguments; its other arguments are ignored. Of `features`
+            only the existence is checked.
 
     Raises:
         InputError: Files are missing (one message lists all of them with the options that name them), neither
             expression nor features is named, RNA and clinical table share no patient, or a file is refused by its
             reader.
     """
-    refuse_missing(section)
-    if section.get("also"):
-        own = {key: value for key, value in section.items() if key != "also"}
-        return join_cohorts([read_cohort(one) for one in (own, *(_as_first(own, other) for other in section["also"]))])
-    if not section.get("expression") and not section.get("features"):
-        raise InputError(
-            f"{section['clinical']}: neither expression nor features is named; a cohort needs at least one"
-        )
-    split = section.get("split")
+    check_files_exist(config.section() if isinstance(config, CohortConfig) else config)
+    config = config if isinstance(config, CohortConfig) else CohortConfig.from_section(config)
+    if config.also:
+        return join_cohorts([read_cohort(cohort) for cohort in config.each_cohort()])
     clinical = read_clinical(
-        section["clinical"],
-        patient_id=section.get("patient_id") or "patient_id",
-        slide_id=section.get("slide_id", "slide_id"),
-        site=_site_column(split, section.get("site", "site")),
-        outcome=section.get("outcome"),
-        covariates=section.get("covariates"),
+        config.clinical,
+        patient_id=config.patient_id,
+        slide_id=config.slide_id,
+        site=_site_column(config.split),
+        outcome=config.outcome,
+        covariates=config.covariates,
     )
-    fold = int(section.get("fold") or 0)
-    parts = None if split is None else _read_or_make_split(split, clinical)
-    if parts is not None:
-        parts.fold(fold)  # refuses an invalid fold before the RNA is read
-    lists, preset = split_preset(section.get("gene_sets"))
+    fold = int(config.fold)
+    split = None if config.split is None else _read_or_make_split(config.split, clinical)
+    if split is not None:
+        split.fold(fold)  # refuses an invalid fold before the RNA is read
+    lists, preset = split_preset(config.gene_sets)
     gene_sets = read_gene_sets(lists)
-    expression = read_expression(section["expression"]) if section.get("expression") else None
+    expression = read_expression(config.expression) if config.expression else None
     if expression is not None:
         expression = _with_ids_of(clinical, expression)
-    name = section.get("name") or Path(section["clinical"]).resolve().parent.name
-    features = section.get("features")
-    features = None if features is None else str(features)
-    return Cohort(name, clinical, expression, gene_sets, parts, fold, features, preset)
+    return Cohort(
+        name=config.name or Path(config.clinical).resolve().parent.name,
+        clinical=clinical,
+        expression=expression,
+        gene_sets=gene_sets,
+        split=split,
+        fold=fold,
+        features=None if config.features is None else str(config.features),
+        preset=preset,
+    )
 
 
 def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
@@ -75,35 +76,26 @@ def _with_ids_of(clinical: Clinical, expression: Expression) -> Expression:
     check_damaged("expression", expression.patients, [f"patient {i + 1}" for i in range(len(expression.patients))])
     matched = match_ids_one_to_one(expression.patients, clinical.patients.index, "expression")
     expression = replace(expression, table=expression.table.rename(index=matched)) if matched else expression
-    here, there = list(clinical.patients.index), expression.patients
-    if unlike := differently_spelled(here, there):
-        own, other = next(iter(unlike.items()))
+    clinical_ids, rna_ids = list(clinical.patients.index), expression.patients
+    if spellings := differently_spelled(clinical_ids, rna_ids):
+        clinical_id, rna_id = next(iter(spellings.items()))
         raise InputError(
-            f"expression: {len(unlike)} patients of {clinical.source} are spelled differently in the RNA table ({own!r} here, "
-            f"{other!r} there); write ids alike in both, or map samples with `dmml cohort expression --patients`"
+            f"expression: {len(spellings)} patients of {clinical.source} are spelled differently in the RNA table "
+            f"({clinical_id!r} here, {rna_id!r} there); write ids alike in both, or map samples with "
+            "`dmml cohort expression --patients`"
         )
-    if not set(there) & set(here):
+    if not set(rna_ids) & set(clinical_ids):
         raise InputError(
-            f"expression: no patient of the RNA table ({there[0]!r}, …) is in {clinical.source} ({here[0]!r}, …); "
+            f"expression: no patient of the RNA table ({rna_ids[0]!r}, …) is in {clinical.source} ({clinical_ids[0]!r}, …); "
             "use the same ids in both, or map samples with `dmml cohort expression --patients`"
         )
     return expression
 
 
-def _as_first(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a further section with the options that all cohorts share, including the rule for making folds."""
-    shared = {key: first.get(key) for key in ("gene_sets", "fold")}
-    split = other.get("split")
-    if split is None and isinstance(first.get("split"), Mapping):
-        split = {key: value for key, value in first["split"].items() if not isinstance(value, str)}
-        split |= {"site": True} if isinstance(first["split"].get("site"), str) else {}
-    return {**other, **shared, "split": split}
-
-
-def _site_column(split: Any, default: str | None) -> str | None:
-    """Name of the site column: the one that the split names, else the section's."""
+def _site_column(split: str | Mapping[str, Any] | None) -> str:
+    """Name of the site column: the one that the split names, or `site`."""
     site = split.get("site") if isinstance(split, Mapping) else None
-    return site if isinstance(site, str) else default
+    return site if isinstance(site, str) else "site"
 
 
 def _read_or_make_split(split: str | Path | Mapping[str, Any], clinical: Clinical) -> Split:

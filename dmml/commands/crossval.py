@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from dmml.writable import check_writable
 if TYPE_CHECKING:
     from dmml.experiment.crossval.plan import Plan
 
-SAME = ("clinical", "patient_id", "slide_id", "outcome", "covariates", "expression", "gene_sets", "features", "split")
-"""Arguments of the data section in which a student's config must agree with the teacher's"""
+LOGGER = logging.getLogger(__name__)
+NOT_COMPARED = ("name", "fold", "magnifications", "standardise", "recalibrate")
+"""Arguments of a cohort in which a student's config may differ from the teacher's; the others choose the patients"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,12 @@ def run(args: argparse.Namespace) -> None:
     if not args.collect:
         fit(plan, args.only_fold, args.jobs)
     if args.only_fold is None:
-        print(collect(plan, command(args)))
-        print(write_crossval_report(plan.out))
+        LOGGER.info(collect(plan, command(args)))
+        LOGGER.info("%s", write_crossval_report(plan.out))
     else:
-        print(f"{plan.out}: fold {args.only_fold} is finished; when all are: dmml crossval … --collect")
+        LOGGER.info(
+            "%s: fold %d is finished; once all folds are, run dmml crossval … --collect", plan.out, args.only_fold
+        )
 
 
 def command(args: argparse.Namespace) -> str:
@@ -76,25 +80,25 @@ def command(args: argparse.Namespace) -> str:
 
 def make_plan(args: argparse.Namespace) -> Plan:
     """Check options, configs and tables before anything heavy is imported, and make the plan."""
-    from dmml.commands.config.preflight import init_args
-    from dmml.experiment.crossval.models import chosen, lacking, refuse_unknown
+    from dmml.commands.config.reading import init_args
+    from dmml.experiment.crossval.models import check_model_names, explain_left_out, select_models
 
     _check_options(args)
-    asked = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
-    refuse_unknown(asked or [])
+    requested = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
+    check_model_names(requested or [])
     config = _read(args.config)
     data = dict(init_args(config["data"]))
     student = _check_sections(config, _read([args.student]) if args.student else None, data)
     named = {"RNA": data.get("expression"), "slides": data.get("features"), "covariates": data.get("covariates")}
-    has = {what for what, value in named.items() if value}
-    models = chosen(asked, has)
+    available = {kind for kind, value in named.items() if value}
+    models = select_models(requested, available)
     if args.cross_fit and "student" not in models:
         raise InputError(
             "--cross-fit: no student is among the models; it needs RNA and slides, or leave the option out"
         )
-    folds = _deal(args, data)
-    if asked is None and (absent := lacking(has)):
-        print(f"left out: {absent}")
+    folds = _fold_numbers(args, data)
+    if requested is None and (left_out := explain_left_out(available)):
+        LOGGER.info("left out: %s", left_out)
     from dmml.experiment.crossval.plan import Plan
 
     trainer = config.get("trainer") or {}
@@ -127,16 +131,17 @@ def _check_options(args: argparse.Namespace) -> None:
 
 def _read(paths: Sequence[str]) -> dict[str, Any]:
     """Read a config with the checks of `dmml fit`, except for what each fold sets: the run folder and the teacher."""
-    from dmml.commands.config.preflight import check, init_args
+    from dmml.commands.config.preflight import check
+    from dmml.commands.config.reading import class_name, init_args
 
     words = [word for path in paths for word in ("--config", str(path))]
     config = check(["fit", *words, "--model.teacher", "null", "--overwrite"], writes=False).config
-    if _class(config) != "SubspaceStudent":
+    if class_name(config["model"]) != "SubspaceStudent":
         init_args(config["model"]).pop("teacher", None)
     return config
 
 
-def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
+def _fold_numbers(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
     """Return the numbers of the folds; a data section that names no split gets the default one."""
     from dmml.cohort.section import read_cohort
     from dmml.experiment.crossval.plan import FOLDS
@@ -149,9 +154,10 @@ def _deal(args: argparse.Namespace, data: dict[str, Any]) -> list[int]:
         )
     # The RNA was read when the config was checked, and the folds do not depend on it.
     without_rna = {"expression": None, "features": data.get("features") or data["clinical"], "fold": fold}
-    folds = sorted(read_cohort(data | without_rna).split.folds)
+    split = read_cohort(data | without_rna).split
+    folds = sorted(split.folds) if split is not None else []
     if args.only_fold is not None and args.only_fold not in folds:
-        raise InputError(f"--only-fold: there is no fold {args.only_fold}; there are {', '.join(map(str, folds))}")
+        raise InputError(f"--only-fold: there is no fold {args.only_fold}; give one of {', '.join(map(str, folds))}")
     return folds
 
 
@@ -159,29 +165,31 @@ def _check_sections(
     config: dict[str, Any], student: dict[str, Any] | None, data: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Refuse sections that cannot be cross-validated together; return the student's config, from either option."""
-    from dmml.commands.config.preflight import init_args
+    from dmml.cohort.cohort_config import CohortConfig
+    from dmml.commands.config.reading import class_name, init_args
 
-    kind = str(config["data"].get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1]
-    if kind != "MultimodalDataModule":
-        raise InputError(f"data: crossval deals patients into folds through MultimodalDataModule, not through {kind}")
+    data_class = class_name(config["data"], "MultimodalDataModule")
+    if data_class != "MultimodalDataModule":
+        raise InputError(
+            f"data: crossval deals patients into folds through MultimodalDataModule, not through {data_class}; name it"
+        )
     if not data.get("outcome"):
         raise InputError(
             f"{data['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
         )
-    if _class(config) == "SubspaceStudent":
+    if class_name(config["model"]) == "SubspaceStudent":
         if student is not None or data.get("expression"):
             raise InputError("--config names a student; give the teacher's config there, and this one as --student")
         student = config
-    elif student is not None and _class(student) != "SubspaceStudent":
-        raise InputError(f"--student names a {_class(student)}; give the config of a SubspaceStudent")
-    theirs = init_args(student["data"]) if student else data
-    for key in SAME:
-        if theirs.get(key) != data.get(key):
-            raise InputError(
-                f"--student: data.{key} is {theirs.get(key)}, in --config {data.get(key)}; both must name the same patients"
-            )
+    elif student is not None and class_name(student["model"]) != "SubspaceStudent":
+        raise InputError(f"--student names a {class_name(student['model'])}; give the config of a SubspaceStudent")
+    if student:
+        of_teacher, of_student = (
+            CohortConfig.from_section(one).section() for one in (data, init_args(student["data"]))
+        )
+        for key, value in of_teacher.items():
+            if key not in NOT_COMPARED and of_student[key] != value:
+                raise InputError(
+                    f"--student: data.{key} is {of_student[key]}, but {value} in --config; both must name the same patients"
+                )
     return student
-
-
-def _class(config: dict[str, Any]) -> str:
-    return str(config["model"].get("class_path", "")).rsplit(".", 1)[-1]

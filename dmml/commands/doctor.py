@@ -76,22 +76,22 @@ def _section(config: dict[str, Any]) -> dict[str, Any]:
 
 def _config(found: Examination, config: dict[str, Any]) -> None:
     """Add the findings on the model section, and on misspelt names anywhere in the config."""
-    from dmml.commands.config.mistakes import misspelt_class, misspelt_data
-    from dmml.commands.config.preflight import check_checkpoint, refuse_blind_student
+    from dmml.commands.config.file_checks import check_checkpoint
+    from dmml.commands.config.mistakes import check_class_names, check_data_arguments
+    from dmml.commands.config.preflight import check_student_has_slides
     from dmml.commands.config.reading import init_args
 
-    found.attempt("config", lambda: misspelt_data(_section(config)) if config else None)
-    if mistake := misspelt_class(config):
-        found.add("config", mistake, "blocks")
+    found.attempt("config", lambda: check_data_arguments(_section(config)) if config else None)
+    found.attempt("config", lambda: check_class_names(config))
     model = init_args(config.get("model"))
-    found.attempt("model", lambda: refuse_blind_student(config))
+    found.attempt("model", lambda: check_student_has_slides(config))
     for option in ("teacher", "init_from"):
         if isinstance(model.get(option), str):
             found.attempt("model", lambda path=model[option]: check_checkpoint(path))
 
 
 def _checkpoint(found: Examination, path: str, section: dict[str, Any]) -> None:
-    from dmml.commands.config.preflight import check_checkpoint
+    from dmml.commands.config.file_checks import check_checkpoint
 
     before = len(found.blocking)
     found.attempt("checkpoint", lambda: check_checkpoint(path))

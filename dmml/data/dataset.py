@@ -1,20 +1,18 @@
-"""Patients as dataset items: read and join a patient's slides, and pad a list of patients into a `Batch`."""
+"""Patients as dataset items: reads and joins a patient's slides, and draws tokens of large patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from dmml.data.samplers import Request
+from dmml.data.joined_store import JoinedStore
+from dmml.data.samplers import PlannedBatch
 from dmml.data.token_draw import draw_tokens
 from dmml.errors import InputError
 from dmml.store import FeatureStore
-from dmml.types import Bag, Batch
 
 
 @dataclass
@@ -50,38 +48,43 @@ class PatientReader:
 
     def __init__(
         self,
-        store: FeatureStore | None,
+        store: FeatureStore | JoinedStore | None,
         slides: dict[str, list[str]],
         magnifications: Sequence[int],
         cache_gib: float = 2.0,
     ):
         self.store, self.magnifications = store, sorted(magnifications)
         named = {slide for ids in slides.values() for slide in ids}
-        there = set() if store is None else set(store.whole(sorted(named)))
-        self.slides = {patient: [s for s in ids if s in there] for patient, ids in slides.items()}
+        complete = set() if store is None else set(store.whole(sorted(named)))
+        self.slides = {patient: [s for s in ids if s in complete] for patient, ids in slides.items()}
         self._cache: dict[str, Patient] = {}
-        self._left = int(cache_gib * 2**30)
+        self._free_bytes = int(cache_gib * 2**30)
 
     def read(self, patient_id: str) -> Patient:
         """Read and concatenate all slides of a patient; each slide keeps a separate frame of coordinates."""
         if patient_id in self._cache:
             return self._cache[patient_id]
         coarse, fine = self.magnifications[0], self.magnifications[-1]
-        features, position, slide = ({m: [] for m in self.magnifications} for _ in range(3))
-        parents, before = [], 0
+        features: dict[int, list[np.ndarray]] = {m: [] for m in self.magnifications}
+        position: dict[int, list[np.ndarray]] = {m: [] for m in self.magnifications}
+        slide: dict[int, list[np.ndarray]] = {m: [] for m in self.magnifications}
+        parents, n_coarse = [], 0
         for index, slide_id in enumerate(self.slides.get(patient_id, [])):
-            bags = {m: self.store.read(slide_id, m) for m in self.magnifications}
+            bags = {m: self._store.read(slide_id, m) for m in self.magnifications}
             for m, bag in bags.items():
                 if bag is None:
                     continue
                 features[m].append(bag.features)
                 position[m].append(bag.position)
                 slide[m].append(np.full(len(bag.features), index))
-            if bags[fine] is not None:
-                parent, alone = bags[fine].parent, fine == coarse or bags[coarse] is None
-                rows = np.full(len(bags[fine].features), -1) if parent is None or alone else parent.astype(np.int64)
-                parents.append(np.where(rows >= 0, rows + before, -1))
-            before += 0 if bags[coarse] is None else len(bags[coarse].features)
+            fine_bag, coarse_bag = bags[fine], bags[coarse]
+            if fine_bag is not None:
+                if fine_bag.parent is None or fine == coarse or coarse_bag is None:
+                    rows = np.full(len(fine_bag.features), -1)
+                else:
+                    rows = fine_bag.parent.astype(np.int64)
+                parents.append(np.where(rows >= 0, rows + n_coarse, -1))
+            n_coarse += 0 if coarse_bag is None else len(coarse_bag.features)
         patient = Patient(
             patient_id=patient_id,
             features={m: _join(x) for m, x in features.items() if x},
@@ -89,12 +92,18 @@ class PatientReader:
             slide={m: _join(x) for m, x in slide.items() if x},
             parent=_join(parents) if parents else np.zeros(0, dtype=np.int64),
         )
-        self._keep(patient)
+        self._add_to_cache(patient)
         return patient
 
-    def _keep(self, patient: Patient) -> None:
-        if patient.nbytes <= self._left:
-            self._left -= patient.nbytes
+    @property
+    def _store(self) -> FeatureStore | JoinedStore:
+        if self.store is None:
+            raise RuntimeError("a cohort without a feature store has no slides to read")
+        return self.store
+
+    def _add_to_cache(self, patient: Patient) -> None:
+        if patient.nbytes <= self._free_bytes:
+            self._free_bytes -= patient.nbytes
             for part in (patient.features, patient.position):  # copied, since a mapped file may be on a remote disk
                 part.update({m: np.array(values) for m, values in part.items()})
             self._cache[patient.patient_id] = patient
@@ -102,19 +111,19 @@ class PatientReader:
     def sizes(self, patient_id: str) -> dict[int, int]:
         """Number of a patient's tokens at each magnification; the features are not read."""
         ids = self.slides.get(patient_id, [])
-        return {m: sum(self.store.n_tokens(slide, m) for slide in ids) for m in self.magnifications}
+        return {m: sum(self._store.n_tokens(slide, m) for slide in ids) for m in self.magnifications}
 
     def sizes_of(self, patient_ids: Sequence[str]) -> np.ndarray:
         """Number of tokens of each patient at each magnification, (patients, M), the coarsest magnification first."""
         slides = [slide for patient in patient_ids for slide in self.slides.get(patient, [])]
-        tiles = self.store.sizes(slides, self.magnifications)
+        tiles = self._store.sizes(slides, self.magnifications)
         none = [0] * len(self.magnifications)
         sums = [np.sum([tiles[s] for s in self.slides.get(p, [])] or [none], axis=0) for p in patient_ids]
         return np.array(sums, dtype=np.int64).reshape(len(sums), len(none))
 
 
 class PatientDataset(Dataset):
-    """Dataset whose items are single patients, or whole batches of patients for a `Request`.
+    """Dataset whose items are single patients, or whole batches of patients for a `PlannedBatch`.
 
     Args:
         reader: Reads the patients.
@@ -133,29 +142,29 @@ class PatientDataset(Dataset):
         """Number of patients."""
         return len(self.patient_ids)
 
-    def __getitem__(self, asked: int | Request) -> Patient | list[Patient]:
-        """Read one patient with all tokens, or the patients of a request with the tokens drawn for its epoch."""
-        if not isinstance(asked, Request):
-            return self.reader.read(self.patient_ids[asked])
-        patients = [self.reader.read(self.patient_ids[row]) for row in asked.rows]
-        if asked.epoch is None or self.max_tokens is None:
+    def __getitem__(self, item: int | PlannedBatch) -> Patient | list[Patient]:
+        """Read one patient with all tokens, or the patients of a batch with the tokens drawn for its epoch."""
+        if not isinstance(item, PlannedBatch):
+            return self.reader.read(self.patient_ids[item])
+        patients = [self.reader.read(self.patient_ids[row]) for row in item.rows]
+        if item.epoch is None or self.max_tokens is None:
             return patients
-        return [take_part(patient, self.max_tokens, (self.seed, asked.epoch)) for patient in patients]
+        return [subsample(patient, self.max_tokens, (self.seed, item.epoch)) for patient in patients]
 
-    def sizes(self, look: bool, training: bool) -> np.ndarray:
+    def sizes(self, from_store: bool, training: bool) -> np.ndarray:
         """Number of tokens that a batch will hold of each patient at each magnification, (patients, M).
 
         Args:
-            look: Whether to read the numbers from the store; otherwise every patient counts as 1.
+            from_store: Whether to read the numbers from the store; otherwise every patient counts as 1.
             training: Whether `max_tokens` applies.
         """
-        if not look or self.reader.store is None:
+        if not from_store or self.reader.store is None:
             return np.ones((len(self), len(self.reader.magnifications)), dtype=np.int64)
         sizes = self.reader.sizes_of(self.patient_ids)
         return np.minimum(sizes, self.max_tokens) if training and self.max_tokens else sizes
 
 
-def take_part(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patient:
+def subsample(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patient:
     """Draw at most `max_tokens` of a patient's tokens at each magnification; see `draw_tokens`."""
     counts = {m: len(values) for m, values in patient.features.items()}
     rows = draw_tokens(counts, patient.parent, max_tokens, seed, patient.patient_id)
@@ -170,76 +179,12 @@ def take_part(patient: Patient, max_tokens: int, seed: tuple[int, int]) -> Patie
         renumbered[rows[coarse]] = np.arange(len(rows[coarse]))
         parent = np.where(parent >= 0, renumbered[np.maximum(parent, 0)], -1)
 
-    def kept(part: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-        return {m: values[rows[m]] if m in rows else values for m, values in part.items()}
+    def drawn(arrays: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        return {m: values[rows[m]] if m in rows else values for m, values in arrays.items()}
 
-    return Patient(patient.patient_id, kept(patient.features), kept(patient.position), kept(patient.slide), parent)
+    return Patient(patient.patient_id, drawn(patient.features), drawn(patient.position), drawn(patient.slide), parent)
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
     """Concatenate arrays; a single array, which may be a mapped file, is returned without a copy."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-class Collate:
-    """Pads patients into a `Batch` and adds their expression and targets.
-
-    Args:
-        magnifications: Keys of the bags; a magnification that no patient of a batch has is left out of the batch.
-        patient_ids: Ids of the patients, in the row order of the following arguments.
-        expression: {subspace: (patients, G)}.
-        has_expression: (patients,) bool.
-        target: {name: (patients,)} or empty.
-        fill: {magnification: function of the padded features (B, N, D)}, for a store in which values may be missing.
-    """
-
-    def __init__(
-        self,
-        magnifications: Sequence[int],
-        patient_ids: Sequence[str],
-        expression: dict[str, Tensor],
-        has_expression: Tensor,
-        target: dict[str, Tensor],
-        fill: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
-    ):
-        self.magnifications = sorted(magnifications)
-        self.row = {patient: row for row, patient in enumerate(patient_ids)}
-        self.expression, self.has_expression, self.target = expression, has_expression, target
-        self.fill = fill or {}
-
-    def __call__(self, patients: list[Patient] | Patient) -> Batch:
-        """Pad to the longest bag, with zeros (parents: −1); a single patient (`overfit_batches`) is a batch of one."""
-        patients = [patients] if isinstance(patients, Patient) else patients
-        rows = torch.tensor([self.row[patient.patient_id] for patient in patients])
-        bags = {m: self._bag(patients, m) for m in self.magnifications if any(m in p.features for p in patients)}
-        return Batch(
-            patient_id=[patient.patient_id for patient in patients],
-            bags=bags,
-            parent=_pad([p.parent for p in patients], fill=-1).long(),
-            expression={s: values[rows] for s, values in self.expression.items()},
-            has_expression=self.has_expression[rows],
-            target={name: values[rows] for name, values in self.target.items()},
-        )
-
-    def _bag(self, patients: list[Patient], m: int) -> Bag:
-        width = next(p.features[m].shape[1] for p in patients if m in p.features)
-        empty = np.zeros((0, width), dtype=np.float16)
-        nowhere, no_slide = np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.int64)
-        features = _pad([p.features.get(m, empty) for p in patients])
-        return Bag(
-            features=self.fill[m](features) if m in self.fill else features,
-            position=_pad([p.position.get(m, nowhere) for p in patients]),
-            mask=_pad([np.ones(len(p.features.get(m, empty)), dtype=bool) for p in patients]),
-            slide=_pad([p.slide.get(m, no_slide) for p in patients]).long(),
-            n_slides=max(int(p.slide[m].max(initial=0)) + 1 for p in patients if m in p.slide),
-        )
-
-
-def _pad(arrays: list[np.ndarray], fill: int = 0) -> Tensor:
-    """[(N_i, …)] → (B, max N_i, …) in a common type, since stores of float16 and float32 may be joined."""
-    longest = max(len(array) for array in arrays)
-    kind = np.result_type(*{array.dtype for array in arrays})
-    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=kind)
-    for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = array
-    return torch.from_numpy(padded)

@@ -12,7 +12,7 @@ from dmml.store import FeatureStore
 from dmml.store.encoder_identity import complete_identity
 
 
-def refuse_other_encoder(
+def check_same_encoder(
     path: str, store: FeatureStore | JoinedStore, n_features: int | None, fitted: Mapping[str, Any]
 ) -> None:
     """Refuse features whose width, encoder or encoder weights differ from the model's.
@@ -26,36 +26,38 @@ def refuse_other_encoder(
     Raises:
         InputError: The features were made with another encoder; the message names the difference.
     """
-    theirs, ours = fitted.get("encoder") or {}, store.attributes["encoder"]
-    theirs = complete_identity(theirs) if theirs else {}
+    of_store, of_model = store.attributes["encoder"], fitted.get("encoder") or {}
+    of_model = complete_identity(of_model) if of_model else {}
     if n_features and store.n_features != n_features:
         raise InputError(
-            f"{path}: {store.n_features} features a tile by {ours.get('name')}, the model was trained on "
-            f"{n_features} by {theirs.get('name')}; extract the slides with that encoder"
+            f"{path}: {store.n_features} features per tile from the encoder {of_store.get('name')}, but the model was "
+            f"trained on {n_features} from {of_model.get('name')}; extract the slides with that encoder"
         )
-    columns = [str(each.get("weights")) for each in (ours, theirs)]
-    if theirs and all(each.startswith("columns ") for each in columns) and columns[0] != columns[1]:
+    columns = [str(encoder.get("weights")) for encoder in (of_store, of_model)]
+    if of_model and all(weights.startswith("columns ") for weights in columns) and columns[0] != columns[1]:
         raise InputError(
             f"{path}: its features are other columns than those that the model was trained on, or in another order; import "
             "the same columns into the store with `dmml features import`"
         )
     for key in ("name", "weights"):
-        if theirs and ours and theirs.get(key) != ours.get(key):
+        if of_model and of_store and of_model.get(key) != of_store.get(key):
             raise InputError(
-                f"{path}: encoder {key} is {ours.get(key)}, the model was trained on {theirs.get(key)}; "
+                f"{path}: the encoder's {key} is {of_store.get(key)}, but the model was trained on {of_model.get(key)}; "
                 "extract the slides with that encoder"
             )
 
 
-def refuse_other_grid(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:
+def check_has_magnification(path: str, store: FeatureStore, magnifications: Sequence[int]) -> None:
     """Refuse a store that has none of the requested magnifications.
 
     Raises:
         InputError: The store has none of them; the message names its magnifications and the requested ones.
     """
-    offered = list(store.attributes["magnifications"])
-    if not set(offered) & set(magnifications):
-        raise InputError(f"{path}: holds tiles at {offered}, not at {list(magnifications)}; see data.magnifications")
+    of_store = list(store.attributes["magnifications"])
+    if not set(of_store) & set(magnifications):
+        raise InputError(
+            f"{path}: holds tiles at {of_store}, but data.magnifications is {list(magnifications)}; name one of the store's"
+        )
 
 
 def check_slides_match(

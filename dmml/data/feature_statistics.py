@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmml.data.dataset import PatientReader
+from dmml.data.joined_store import JoinedStore
+from dmml.store import FeatureStore
 
 MAX_TOKENS = 2_000
 """Maximum number of tokens read per patient and magnification; the mean over more of them hardly differs"""
-_SMALLEST_SPREAD = 1e-7
+_MIN_RELATIVE_SCALE = 1e-7
 """Relative to the mean: a smaller standard deviation is float32 rounding error, and the feature counts as constant"""
 
 
@@ -79,10 +81,10 @@ class _Moments:
         """Add the (N, D) tokens of one patient."""
         if self.weight is None:
             self.weight, self.mean, self.squares = (np.zeros(tokens.shape[1]) for _ in range(3))
-        known = ~np.isnan(tokens)
-        count = known.sum(0)
-        patient_mean = np.where(known, tokens, 0).sum(0) / np.maximum(count, 1)
-        variance = (np.where(known, tokens - patient_mean, 0) ** 2).sum(0) / np.maximum(count, 1)
+        measured = ~np.isnan(tokens)
+        count = measured.sum(0)
+        patient_mean = np.where(measured, tokens, 0).sum(0) / np.maximum(count, 1)
+        variance = (np.where(measured, tokens - patient_mean, 0) ** 2).sum(0) / np.maximum(count, 1)
         before, self.weight = self.weight, self.weight + (count > 0)
         share = (count > 0) / np.maximum(self.weight, 1)
         distance = patient_mean - self.mean
@@ -91,12 +93,14 @@ class _Moments:
 
     def statistics(self) -> dict[str, list[float]]:
         """Return means and scales as plain lists."""
-        scale = np.sqrt(self.squares / np.maximum(self.weight, 1))
-        scale = np.where(scale > _SMALLEST_SPREAD * np.abs(self.mean), scale, 1.0)
+        scale = np.sqrt(self.squares / np.maximum(0 if self.weight is None else self.weight, 1))
+        scale = np.where(scale > _MIN_RELATIVE_SCALE * np.abs(self.mean), scale, 1.0)
         return {"mean": self.mean.tolist(), "scale": scale.tolist()}
 
 
-def fillings(store: Any, fitted: Mapping[str, Any]) -> dict[int, Callable[[Tensor], Tensor]]:
+def fillings(
+    store: FeatureStore | JoinedStore | None, fitted: Mapping[str, Any]
+) -> dict[int, Callable[[Tensor], Tensor]]:
     """{magnification: function that imputes padded features}; empty for a store in which no value can be missing.
 
     Args:

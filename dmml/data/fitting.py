@@ -12,6 +12,7 @@ from dmml.cohort.file_hashes import file_hashes
 from dmml.errors import InputError
 from dmml.tasks.base import Task
 from dmml.tasks.survival import HORIZONS
+from dmml.types import SUBSPACES
 
 if TYPE_CHECKING:
     from dmml.data.module import MultimodalDataModule
@@ -48,11 +49,11 @@ def check_outcome(task: Task, data: MultimodalDataModule) -> None:
     Raises:
         InputError: The cohort has times to an event and the task learns labels, or the other way round.
     """
-    given, needed = data.outcome([]), getattr(task, "outcome", ())
-    if given and (lacking := [name for name in needed if name not in given]):
+    columns, needed = data.outcome([]), getattr(task, "outcome", ())
+    if columns and (missing := [name for name in needed if name not in columns]):
         raise InputError(
-            f"{data.section['clinical']}: data.outcome gives {' and '.join(given)}, and the task {type(task).__name__} "
-            f"needs {' and '.join(lacking)}; give data.outcome of that kind, or a model of another task"
+            f"{data.config.clinical}: data.outcome gives {' and '.join(columns)}, and the task {type(task).__name__} "
+            f"needs {' and '.join(missing)}; give data.outcome of that kind, or a model of another task"
         )
 
 
@@ -71,15 +72,15 @@ def check_part(data: MultimodalDataModule, part: str) -> None:
         return
     listed = data.listed(part)
     if not listed:
-        why = "the split has none; see data.split"
+        reason = "the split has none; see data.split"
     elif not any(data.has_tissue(patient) or data.has_expression(patient) for patient in listed):
-        why = f"none of {len(listed)} has slides in the store or RNA ({listed[0]}, …); see data.features and data.expression"
+        reason = f"none of {len(listed)} has slides in the store or RNA ({listed[0]}, …); see data.features and data.expression"
     else:
-        why = f"none of {len(listed)} has a known outcome ({listed[0]}, …); see data.outcome"
-    raise InputError(f"{data.section['clinical']}: no patient for {part}: {why}")
+        reason = f"none of {len(listed)} has a known outcome ({listed[0]}, …); see data.outcome"
+    raise InputError(f"{data.config.clinical}: no patient for {part}: {reason}")
 
 
-def part_counts(data: MultimodalDataModule, part: str) -> dict[str, int]:
+def count_patients(data: MultimodalDataModule, part: str) -> dict[str, int]:
     """Count the usable patients of a part, those with slides, RNA and outcome, their events, and those left out."""
     used = data.patients(part)
     outcome = data.outcome(used)
@@ -94,6 +95,30 @@ def part_counts(data: MultimodalDataModule, part: str) -> dict[str, int]:
     return counts | {"left_out": len(data.listed(part)) - len(used)}
 
 
+def training_statistics(data: MultimodalDataModule, genes: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Everything besides the task that is fitted on training patients, in plain Python, as a checkpoint holds it.
+
+    Args:
+        data: Data module after `setup("fit")`.
+        genes: {subspace: genes that the model reads}.
+    """
+    train = data.patients("train")
+    outcome = data.outcome(train)
+    rna, store = data.rna, data.store
+    return {
+        "gene_statistics": {} if rna is None else {s: rna.fit(train, genes[s]) for s in SUBSPACES if genes.get(s)},
+        "feature_statistics": data.feature_statistics(train),
+        "encoder": {} if store is None else store.attributes["encoder"],
+        "censoring": censoring_curve(outcome) if "time" in outcome else None,
+        "horizons": horizons_reached(outcome) if "time" in outcome else None,
+        "cohort": data.name,
+        "fold": data.cohort.tested_fold,
+        "gene_preset": data.cohort.preset,
+        "n_training": len(train),
+        "hashes": data.hashes({part: data.patients(part) for part in ("train", "val", "test", "outer_test")}),
+    }
+
+
 def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
     """Kaplan–Meier estimate G(t) of the censoring distribution, as a step function.
 
@@ -104,7 +129,7 @@ def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]
         {"time": [...], "survival": [...]}; G steps down to `survival[i]` at `time[i]`. If a death and a censoring fall
         on the same day, the death is taken to come first.
     """
-    time, event = known_outcome(outcome)
+    time, event = observed_outcome(outcome)
     days = np.unique(time)
     at_risk = (time[None, :] >= days[:, None]).sum(1)
     died = ((time[None, :] == days[:, None]) & (event[None, :] > 0)).sum(1)
@@ -115,19 +140,19 @@ def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]
 
 def horizons_reached(outcome: Mapping[str, np.ndarray], share: float = 0.1) -> list[float]:
     """Those horizons of 1, 3 and 5 years at which at least `share` of the training patients are still at risk."""
-    time, _ = known_outcome(outcome)
+    time, _ = observed_outcome(outcome)
     return [day for day in HORIZONS if len(time) and (time >= day).mean() >= share]
 
 
-def known_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def observed_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Days and events of the patients for whom both are known.
 
     Days are rounded to float32, the precision of model targets and `predictions.csv`: a day that was computed from
     months must fall on the same step of the censoring curve when it is fitted and when it is used.
     """
     time, event = (np.asarray(outcome[name], dtype=np.float32).astype(float) for name in ("time", "event"))
-    known = ~(np.isnan(time) | np.isnan(event))
-    return time[known], event[known]
+    observed = ~(np.isnan(time) | np.isnan(event))
+    return time[observed], event[observed]
 
 
 def content_hashes(

@@ -30,51 +30,56 @@ class JoinedStore:
         self._store: dict[str, FeatureStore] = {}
         owner: dict[str, str] = {}
         for path, store in stores.items():
-            self._refuse_other_maker(path, store)
+            self._check_same_maker(path, store)
             for slide in store.names():
                 if slide in owner:
-                    both = [one for one in (self._store[slide], store) if one.whole([slide])]
-                    if len(both) == 2:
+                    complete = [candidate for candidate in (self._store[slide], store) if candidate.whole([slide])]
+                    if len(complete) == 2:
                         raise InputError(
-                            f"{path}: slide {slide} is in {owner[slide]} too; a slide belongs to one cohort"
+                            f"{path}: the slide {slide} is in {owner[slide]}, too; remove it from one of the stores, since "
+                            "a slide belongs to one cohort"
                         )
-                    if both != [store]:
+                    if complete != [store]:
                         continue
                 owner[slide], self._store[slide] = path, store
 
-    def _refuse_other_maker(self, path: str, store: FeatureStore) -> None:
-        ours, theirs = self.attributes, store.attributes
-        same = {key: ours["encoder"].get(key) == theirs["encoder"].get(key) for key in ("name", "weights", "dim")}
-        same |= {key: ours.get(key) == theirs.get(key) for key in ("tile_px", "magnifications", "content")}
-        apart = next((key for key, equal in same.items() if not equal), None)
-        if apart is not None:
-            told = [one["encoder"].get(apart, one.get(apart)) for one in (ours, theirs)]
+    def _check_same_maker(self, path: str, store: FeatureStore) -> None:
+        first, other = self.attributes, store.attributes
+        equal = {key: first["encoder"].get(key) == other["encoder"].get(key) for key in ("name", "weights", "dim")}
+        equal |= {key: first.get(key) == other.get(key) for key in ("tile_px", "magnifications", "content")}
+        different = next((key for key, is_equal in equal.items() if not is_equal), None)
+        if different is not None:
+            values = [attributes["encoder"].get(different, attributes.get(different)) for attributes in (first, other)]
             raise InputError(
-                f"{path}: made with {apart} {told[1]}, {self.path} with {told[0]}; cohorts trained together need one "
-                "encoder and grid, extract one of them again"
+                f"{path}: made with {different} {values[1]}, but {self.path} with {values[0]}; cohorts trained together need "
+                "one encoder and one grid, so extract one of them again"
             )
 
     def whole(self, slide_ids: Iterable[str]) -> list[str]:
         """See `FeatureStore.whole`; the order of the ids is kept."""
         ids = list(slide_ids)
-        there = {slide for store, own in self._dealt(ids) for slide in store.whole(own)}
-        return [slide for slide in ids if slide in there]
+        complete = {slide for store, members in self._by_store(ids) for slide in store.whole(members)}
+        return [slide for slide in ids if slide in complete]
 
     def sizes(self, slide_ids: Iterable[str], magnifications: Sequence[int]) -> dict[str, list[int]]:
         """See `FeatureStore.sizes`."""
-        return {s: n for store, own in self._dealt(slide_ids) for s, n in store.sizes(own, magnifications).items()}
+        return {
+            slide: sizes
+            for store, members in self._by_store(slide_ids)
+            for slide, sizes in store.sizes(members, magnifications).items()
+        }
 
     def digests(self, slide_ids: Iterable[str]) -> dict[str, str]:
         """{path of a store: hash of the given slides that it holds}."""
-        return {store.path: store.digest(own) for store, own in self._dealt(slide_ids)}
+        return {store.path: store.digest(members) for store, members in self._by_store(slide_ids)}
 
-    def _dealt(self, slide_ids: Iterable[str]) -> list[tuple[FeatureStore, list[str]]]:
+    def _by_store(self, slide_ids: Iterable[str]) -> list[tuple[FeatureStore, list[str]]]:
         """Pair each store with the given slides that it holds; slides in no store are left out."""
-        dealt: dict[str, tuple[FeatureStore, list[str]]] = {}
+        pairs: dict[str, tuple[FeatureStore, list[str]]] = {}
         for slide in slide_ids:
             if (store := self._store.get(slide)) is not None:
-                dealt.setdefault(store.path, (store, []))[1].append(slide)
-        return list(dealt.values())
+                pairs.setdefault(store.path, (store, []))[1].append(slide)
+        return list(pairs.values())
 
     def slide_attributes(self, slide_id: str) -> dict[str, Any]:
         """See `FeatureStore.slide_attributes`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,20 +14,21 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.cohort_summary import cohort_words
-from dmml.cohort.rna.standardise import check_standardise_stage
+from dmml.cohort.cohort_summary import describe_cohort
 from dmml.cohort.section import read_cohort
-from dmml.data.dataset import Collate, PatientReader
-from dmml.data.encoder_match import check_slides_match, refuse_other_encoder, refuse_other_grid
+from dmml.data.cohort_features import open_features
+from dmml.data.collate import Collate
+from dmml.data.data_config import DataConfig
+from dmml.data.dataset import PatientReader
+from dmml.data.encoder_match import check_same_encoder
 from dmml.data.feature_statistics import fillings, fit_feature_statistics
-from dmml.data.fitting import censoring_curve, check_outcome, check_part, content_hashes, horizons_reached, part_counts
-from dmml.data.joined_store import JoinedStore
-from dmml.data.loading import Loading
-from dmml.data.rna import STANDARDISE, CohortRna, told
+from dmml.data.fitted_model import FittedModel
+from dmml.data.fitting import check_outcome, check_part, content_hashes, count_patients, training_statistics
+from dmml.data.loaders import make_loader, mean_batch_size
+from dmml.data.rna import CohortRna, describe_rna_facts
 from dmml.errors import InputError
-from dmml.store import FeatureStore
-from dmml.types import SUBSPACES
 
+LOGGER = logging.getLogger(__name__)
 OUTCOME = ("time", "event", "label")
 """Names of the outcome columns in a cohort, whatever they are called in the source table."""
 
@@ -34,124 +37,101 @@ class MultimodalDataModule(LightningDataModule):
     """Slide features and RNA of a cohort's patients, one item per patient, who may have either modality or both.
 
     The module holds the tables; what was fitted to training patients belongs to the model, and is read from the model
-    when a loader is made. Paths are relative to the working directory.
+    when a loader is made. Nothing is read before `setup`.
 
     Args:
         clinical: Clinical table with one row per slide or per patient.
-        name: Name of the cohort in results; default: the name of the clinical file's folder.
-        patient_id: Column of the patient's id.
-        slide_id: Column of the slide's id (file stem), if the table has one.
-        outcome: {time, event | censored, unit: days | months | years}, or {label: column}; None for prediction.
-        covariates: Clinical columns kept for comparison, each by name or as {name, levels}; they never enter a network.
-        expression: RNA table, or {path, patient_id, suffix, scale}; None = no RNA.
-        gene_sets: {tumor: path, tme: path}; None = the shipped lists; {preset: paper} = as many genes as the paper
-            uses, chosen on training patients.
-        features: Feature store; None = no slides.
-        split: {folds, stratify, site, seed}, a CSV `patient_id,fold`, or a folder of `splits_<k>.csv`; None: `test`
-            and `predict` use all patients, and `fit` takes its inner validation patients from all.
-        fold: Which fold of the split is the outer test fold.
-        magnifications: Magnifications to read.
-        batch_size: Maximum number of patients per batch.
-        num_workers: Number of worker processes that read ahead; 0 reads in the training process, with a cache.
-        cache_gib: Memory for caching patients that were read, in GiB (only with `num_workers=0`).
-        seed: Seed of the order of the training patients and of the draw of their tokens.
-        max_tokens, token_budget, pack, balance: See `dmml.data.loading.Loading`.
-        standardise: `training`: RNA by the training patients' mean and spread. `within_cohort`: a tested cohort by its
-            patients' mean and spread (transductive), for another platform; adds `_transductive` to the results' name.
-        also: Further cohorts trained together with this one, each as a data section with the arguments of this class.
-        recalibrate: Share of a tested cohort, above 0 and below 1, on which predictions are recalibrated; the rest is
-            evaluated before and after in `recalibrated.json`, apart from the main results. None = no recalibration.
+        arguments: All other arguments of a data section, by name: the fields of `dmml.cohort.cohort_config.CohortConfig`
+            and of `dmml.data.data_config.Loading`, which say what they mean and give their defaults.
+
+    Raises:
+        InputError: Neither expression nor features is named, or a value is refused.
     """
 
-    def __init__(
-        self,
-        clinical: str,
-        name: str | None = None,
-        patient_id: str = "patient_id",
-        slide_id: str = "slide_id",
-        outcome: dict | None = None,
-        covariates: list[str | dict] | None = None,
-        expression: str | dict | None = None,
-        gene_sets: str | dict | None = None,
-        features: str | None = None,
-        split: str | dict | None = None,
-        fold: int = 0,
-        magnifications: list[int] | tuple[int, ...] = (10, 20),
-        batch_size: int = 8,
-        num_workers: int = 0,
-        cache_gib: float = 2.0,
-        seed: int = 0,
-        max_tokens: int | None = None,
-        token_budget: int | None = None,
-        pack: int = 1,
-        balance: bool = False,
-        standardise: str = "training",
-        also: list | None = None,
-        recalibrate: float | None = None,
-    ):
+    def __init__(self, clinical: str, **arguments: object):
         super().__init__()
-        if standardise not in STANDARDISE:
-            raise InputError(f"data.standardise: {standardise!r}; one of {', '.join(STANDARDISE)}")
-        if features is None and expression is None:
-            raise InputError("data names neither features nor expression; give at least one of them")
-        self.section = {
-            "clinical": clinical, "name": name, "patient_id": patient_id, "slide_id": slide_id, "outcome": outcome,
-            "covariates": covariates, "expression": expression, "features": features, "gene_sets": gene_sets,
-            "split": split, "fold": fold, "also": also,
-        }  # fmt: skip
-        if recalibrate is not None and not 0 < recalibrate < 1:
-            raise InputError(
-                f"data.recalibrate: {recalibrate} is no share of a cohort; give one between 0 and 1, or null"
-            )
-        self.standardise, self.recalibrate = standardise, recalibrate
-        self.features, self.magnifications = features, tuple(magnifications)
-        self.batch_size, self.num_workers, self.cache_gib, self.seed = batch_size, num_workers, cache_gib, seed
-        self.loading = {"max_tokens": max_tokens, "token_budget": token_budget, "pack": pack, "balance": balance}
-        self.cohort: Cohort | None = None
-        self._statistics: tuple[list[str], dict] | None = None
+        # jsonargparse reads the arguments' names, types and defaults from this call.
+        self.config = DataConfig(clinical, **arguments)  # type: ignore[arg-type]  # DataConfig states their types
+        self.magnifications = tuple(self.config.magnifications)
+        self._cohort: Cohort | None = None
+        self._logged: set[str] = set()
+        self._statistics: tuple[list[str], dict[str, dict[str, list[float]]]] | None = None
+
+    # ---- the config --------------------------------------------------------------------------------------------
+
+    @property
+    def features(self) -> str | None:
+        """Path or URL of the feature store, of the first cohort if there are several; None without slides."""
+        return self.config.features
+
+    @property
+    def standardise(self) -> str:
+        """Whose mean and spread standardise a tested cohort's RNA; one of `STANDARDISE`."""
+        return self.config.standardise
+
+    @property
+    def recalibrate(self) -> float | None:
+        """Share of a tested cohort on which predictions are recalibrated."""
+        return self.config.recalibrate
+
+    @property
+    def batch_size(self) -> int:
+        """Maximum number of patients per batch, which Lightning's search for a batch size may set."""
+        return self.config.batch_size
+
+    @batch_size.setter
+    def batch_size(self, patients: int) -> None:
+        self.config = replace(self.config, batch_size=patients)
 
     # ---- tables ------------------------------------------------------------------------------------------------
 
+    @property
+    def cohort(self) -> Cohort:
+        """The cohort, once its tables were read (`has_cohort`)."""
+        if self._cohort is None:
+            raise RuntimeError("the cohort's tables are read by `setup`, which was not called yet")
+        return self._cohort
+
+    @property
+    def has_cohort(self) -> bool:
+        """Whether the tables were read."""
+        return self._cohort is not None
+
     def setup(self, stage: str) -> None:
-        """Read the tables and open the store, once; split the patients by stage, and print how many can be used."""
-        check_standardise_stage(self.standardise, stage)
-        if self.cohort is None:
-            self.use_cohort(read_cohort(self.section))
+        """Read the tables and open the store, once; divide the patients by stage, and log how many can be used."""
+        self.config.check_stage(stage)
+        if not self.has_cohort:
+            self.use_cohort(read_cohort(self.config))
         train, val, test = self.cohort.partition(stage)
         self._listed = {"train": train, "val": val, "test": test, "outer_test": test if self.cohort.split else []}
         self._parts = {part: self._usable(patients) for part, patients in self._listed.items()}
         self._parts["val"] = [p for p in self._parts["val"] if self.cohort.clinical.observed[p]]
         self._used_parts = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
         for part in self._used_parts:
-            self._say(part)
+            self.log_counts(part)
 
     def use_cohort(self, cohort: Cohort) -> None:
         """Use these tables and open their feature stores; `setup` reads the tables unless this was called before."""
-        self.cohort = cohort
-        self.name = self.cohort.result_name(self.standardise)
-        members = self.cohort.members or [self.cohort]
-        stores = {member.features: FeatureStore(member.features) for member in members if member.features}
-        self.store = None if not stores else next(iter(stores.values())) if len(stores) == 1 else JoinedStore(stores)
-        slides: dict[str, list[str]] = {}
-        for member in members:
-            if member.features:
-                refuse_other_grid(member.features, stores[member.features], self.magnifications)
-                names = stores[member.features].names()
-                matched = member.clinical.match_slides(names)
-                check_slides_match(member.features, names, member.clinical, matched)
-                slides |= matched
-        self.reader = PatientReader(self.store, slides, self.magnifications, 0 if self.num_workers else self.cache_gib)
-        self.rna = None if self.cohort.expression is None else CohortRna(self.cohort, self.standardise)
-        for line in cohort_words(self.cohort):
-            self._tell(f": {line}")
+        self._cohort = cohort
+        self.name = cohort.result_name(self.config.standardise)
+        self.store, slides = open_features(cohort, self.magnifications)
+        cache_gib = 0 if self.config.num_workers else self.config.cache_gib
+        self.reader = PatientReader(self.store, slides, self.magnifications, cache_gib)
+        self.rna = None if cohort.expression is None else CohortRna(cohort, self.config.standardise)
+        for line in describe_cohort(cohort):
+            self.log_line(f"{self.name}: {line}")
 
     @rank_zero_only
-    def _tell(self, what: str) -> None:
-        print(f"{self.name}{what}")
+    def log_line(self, line: str) -> None:
+        """Log a line about the cohort, once and on the first process only."""
+        if line not in self._logged:
+            self._logged.add(line)
+            LOGGER.info(line)
 
-    def _say(self, part: str) -> None:
+    def log_counts(self, part: str) -> None:
+        """Log the numbers of patients of a part, by what they have."""
         counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self.counts(part).items())
-        self._tell(f", {part}: {counts}")
+        self.log_line(f"{self.name}, {part}: {counts}")
 
     def patients(self, part: str) -> list[str]:
         """Usable patients of "train", "val" (inner validation), "test" or "outer_test" (empty without a split)."""
@@ -173,8 +153,8 @@ class MultimodalDataModule(LightningDataModule):
         return self.rna is not None and patient in self.rna
 
     def counts(self, part: str) -> dict[str, int]:
-        """Count the patients of a part, in total and by kind; see `part_counts`."""
-        return part_counts(self, part)
+        """Count the patients of a part, in total and by kind; see `count_patients`."""
+        return count_patients(self, part)
 
     # ---- what the model reads when it is fitted ----------------------------------------------------------------
 
@@ -197,27 +177,13 @@ class MultimodalDataModule(LightningDataModule):
         outcome = self.outcome(self.patients("train"))
         if not outcome:
             raise InputError(
-                f"{self.section['clinical']}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
+                f"{self.config.clinical}: data.outcome names no column to learn; give {{time, event, unit}} or {{label}}"
             )
         return outcome
 
     def fitted(self, genes: dict[str, list[str]]) -> dict[str, Any]:
         """Everything else that is fitted on training patients, in plain Python; see `SubspaceModule.fitted`."""
-        train = self.patients("train")
-        used = [s for s in SUBSPACES if self.rna is not None and genes.get(s)]
-        outcome = self.outcome(train)
-        return {
-            "gene_statistics": {s: self.rna.fit(train, genes[s]) for s in used},
-            "feature_statistics": self.feature_statistics(train),
-            "encoder": {} if self.store is None else self.store.attributes["encoder"],
-            "censoring": censoring_curve(outcome) if "time" in outcome else None,
-            "horizons": horizons_reached(outcome) if "time" in outcome else None,
-            "cohort": self.name,
-            "fold": self.cohort.tested_fold,
-            "gene_preset": self.cohort.preset,
-            "n_training": len(train),
-            "hashes": self.hashes(self._parts),
-        }
+        return training_statistics(self, genes)
 
     def feature_statistics(self, patients: list[str]) -> dict[str, dict[str, list[float]]]:
         """See `fit_feature_statistics`; the last result is cached, since the models of a fold share their patients."""
@@ -230,30 +196,31 @@ class MultimodalDataModule(LightningDataModule):
     def hashes(self, parts: Mapping[str, list[str]]) -> dict[str, str]:
         """Hashes of the tables, of the cohort's slides and of the partition of the patients; see `content_hashes`."""
         slides = [slide for ids in self.reader.slides.values() for slide in ids]
-        return content_hashes(self.section, parts, None if self.store is None else self.store.digests(slides))
+        digests = None if self.store is None else self.store.digests(slides)
+        return content_hashes(self.config.section(), parts, digests)
 
-    def check(self, module: Any) -> None:
-        """Refuse a cohort that a trained model cannot read; print how RNA that it can read only in part is handled.
+    def check(self, module: FittedModel) -> None:
+        """Refuse a cohort that a trained model cannot read; log how RNA that it can read only in part is handled.
 
         Raises:
             InputError: The features come from another encoder, or the RNA is on another scale or lacks too many genes.
         """
         if self.store is not None:
-            refuse_other_encoder(self.features or self.store.path, self.store, module.n_features, module.fitted)
-        if (facts := self.rna_facts(module)) and (line := told(facts)):
-            self._tell(f": {line}")
+            check_same_encoder(self.features or self.store.path, self.store, module.n_features, module.fitted)
+        if (facts := self.rna_facts(module)) and (description := describe_rna_facts(facts)):
+            self.log_line(f"{self.name}: {description}")
 
-    def rna_facts(self, module: Any) -> dict[str, Any]:
+    def rna_facts(self, module: FittedModel) -> dict[str, Any]:
         """How the RNA of this stage's patients was prepared for the model; empty without RNA. See `CohortRna.facts`."""
-        statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
-        used = [patient for part in self._used_parts for patient in self.patients(part)]
-        return {} if self.rna is None or not statistics else self.rna.facts(statistics, used)
+        statistics = _gene_statistics(module)
+        patients = [patient for part in self._used_parts for patient in self.patients(part)]
+        return {} if self.rna is None or not statistics else self.rna.facts(statistics, patients)
 
     # ---- loaders -----------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
         """Training patients, in a new order every epoch."""
-        return self._loader("train", shuffle=True)
+        return self._loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader:
         """Inner validation patients, on whom the best epoch is chosen."""
@@ -267,28 +234,33 @@ class MultimodalDataModule(LightningDataModule):
         """The patients of `test_dataloader`, without targets."""
         return self._loader("test", with_target=False)
 
-    def mean_batch(self) -> float:
-        """Average number of patients in a training batch: `batch_size`, or fewer under a `token_budget`."""
-        loading = Loading(self.batch_size, **self.loading)
-        return loading.mean_batch(self.reader, self.patients("train"))
-
     def train_patients_in_order(self) -> DataLoader:
         """Training patients in a fixed order, all on every process, e.g. for the median risk of a trained model."""
         return self._loader("train", with_target=False, sharded=False)
 
-    def _loader(self, part: str, shuffle: bool = False, with_target: bool = True, sharded: bool = True) -> DataLoader:
+    def mean_batch(self) -> float:
+        """Average number of patients in a training batch: `batch_size`, or fewer under a `token_budget`."""
+        return mean_batch_size(self.config, self.reader, self.patients("train"))
+
+    def _loader(self, part: str, training: bool = False, with_target: bool = True, sharded: bool = True) -> DataLoader:
         check_part(self, part)
         patients = self.patients(part)
-        loading = Loading(self.batch_size, self.num_workers, self.seed, **self.loading)
-        collate, outcome = self.collate(patients, with_target), self.outcome(patients)
-        groups = outcome.get("event", outcome.get("label"))
-        return loading.loader(self.reader, patients, collate, self.trainer if sharded else None, groups, shuffle)
+        outcome = self.outcome(patients)
+        return make_loader(
+            self.config,
+            self.reader,
+            patients,
+            self.collate(patients, with_target),
+            self.trainer if sharded else None,
+            groups=outcome.get("event", outcome.get("label")),
+            training=training,
+        )
 
     def collate(self, patients: list[str], with_target: bool = True) -> Collate:
         """Make the collation: RNA standardised with the model's statistics, and targets encoded by the model's task."""
-        module = self.trainer.lightning_module
+        module = self._model()
         expression, has_expression = {}, torch.zeros(len(patients), dtype=torch.bool)
-        statistics = getattr(module, "fitted", {}).get("gene_statistics") or {}
+        statistics = _gene_statistics(module)
         if self.rna is not None and statistics:
             has_expression = torch.tensor([self.has_expression(p) for p in patients])
             expression = {s: torch.from_numpy(self.rna.rows(patients, kept)) for s, kept in statistics.items()}
@@ -298,3 +270,14 @@ class MultimodalDataModule(LightningDataModule):
             target = module.task.encode(self.outcome(patients))
         fill = fillings(self.store, getattr(module, "fitted", {}))
         return Collate(self.magnifications, patients, expression, has_expression, target, fill)
+
+    def _model(self) -> FittedModel:
+        """The model that the trainer fits or tests; one of a user's own may have nothing fitted."""
+        if self.trainer is None:
+            raise RuntimeError("loaders are made for the model of a trainer, and the data module has no trainer")
+        return cast(FittedModel, self.trainer.lightning_module)
+
+
+def _gene_statistics(module: FittedModel) -> dict[str, dict[str, Any]]:
+    """{subspace: statistics} of the model's genes; empty for a model without RNA, or without anything fitted."""
+    return getattr(module, "fitted", {}).get("gene_statistics") or {}

@@ -30,6 +30,6 @@ def outlive_signals(worker: int) -> None:
 
 def _obey_parent(parent: int) -> None:
     while True:
-        told = signal.sigwaitinfo(_STOPS)
-        if told.si_signo == signal.SIGTERM and told.si_pid == parent:
+        received = signal.sigwaitinfo(_STOPS)
+        if received.si_signo == signal.SIGTERM and received.si_pid == parent:
             os._exit(0)

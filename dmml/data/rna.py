@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.cohort import Cohort
+from dmml.cohort.cohort_config import STANDARDISE
 from dmml.cohort.gene_sets.gene_preset import choose_genes
 from dmml.cohort.gene_sets.gene_sets import GeneSets
 from dmml.cohort.rna.expression import model_values
@@ -26,9 +27,6 @@ from dmml.cohort.rna.standardise import (
 )
 from dmml.errors import InputError
 
-STANDARDISE = ("training", "within_cohort")
-"""Whose mean and spread standardise a tested cohort: the training patients' or the cohort's (transductive)"""
-
 
 class CohortRna:
     """RNA of a cohort's patients on the model's scale, and its standardisation.
@@ -39,6 +37,8 @@ class CohortRna:
     """
 
     def __init__(self, cohort: Cohort, how: str = STANDARDISE[0]):
+        if cohort.expression is None:
+            raise ValueError(f"{cohort.name}: the cohort has no RNA table")
         self.cohort, self.how = cohort, how
         self.scale = cohort.expression.scale
         self.values: pd.DataFrame = model_values(cohort.expression)
@@ -47,14 +47,14 @@ class CohortRna:
     @cached_property
     def measured(self) -> set[str]:
         """Genes for which at least one patient of the cohort has a value."""
-        known = np.isfinite(self._own().to_numpy()).any(axis=0)
-        return set(self.values.columns[known])
+        has_value = np.isfinite(self._cohort_values().to_numpy()).any(axis=0)
+        return set(self.values.columns[has_value])
 
     def __contains__(self, patient: str) -> bool:
         """Whether the patient has RNA."""
         return patient in self.values.index
 
-    def known(self, patients: Sequence[str], genes: Sequence[str]) -> np.ndarray:
+    def is_measured(self, patients: Sequence[str], genes: Sequence[str]) -> np.ndarray:
         """Whether the table has a value, (patients, G) bool; False for patients and genes that it lacks."""
         return np.isfinite(self.values.reindex(index=patients, columns=genes).to_numpy(float))
 
@@ -63,15 +63,18 @@ class CohortRna:
         usable = self.cohort.usable_gene_sets()
         if self.cohort.preset is None:
             return usable
-        known = [patient for patient in train if patient in self]
-        if not known:
-            raise InputError(f"gene_sets: no training patient has RNA to choose the preset {self.cohort.preset!r} by")
-        return choose_genes(usable, self.values.loc[known], self.cohort.preset)
+        with_rna = [patient for patient in train if patient in self]
+        if not with_rna:
+            raise InputError(
+                f"gene_sets: the preset {self.cohort.preset!r} chooses genes on training patients with RNA, and there are "
+                "none; leave the preset out, or check data.expression"
+            )
+        return choose_genes(usable, self.values.loc[with_rna], self.cohort.preset)
 
     def fit(self, train: Sequence[str], genes: Sequence[str]) -> dict[str, Any]:
         """Fit the statistics of genes to the training patients with RNA; returned as plain lists."""
-        known = [patient for patient in train if patient in self]
-        return fit_statistics(self.values.loc[known], genes, self.scale).to_dict()
+        with_rna = [patient for patient in train if patient in self]
+        return fit_statistics(self.values.loc[with_rna], genes, self.scale).to_dict()
 
     def rows(self, patients: Sequence[str], statistics: Mapping[str, Any]) -> np.ndarray:
         """Standardised values, (patients, G) float32; 0 where the patient has no RNA or no value of the gene."""
@@ -79,9 +82,9 @@ class CohortRna:
         return standardise(self.values.reindex(patients), fitted, self.scale)
 
     def _statistics(self, fitted: GeneStatistics) -> GeneStatistics:
-        return fitted if self.how == STANDARDISE[0] else statistics_within(self._own(), fitted, self.scale)
+        return fitted if self.how == STANDARDISE[0] else statistics_within(self._cohort_values(), fitted, self.scale)
 
-    def _own(self) -> pd.DataFrame:
+    def _cohort_values(self) -> pd.DataFrame:
         """RNA of the patients in the clinical table."""
         return self.values.loc[[patient for patient in self.cohort.clinical.patients.index if patient in self]]
 
@@ -102,20 +105,22 @@ class CohortRna:
             median over genes of |median − mean| / std, with the mean and std that standardise the cohort; None where no
             gene is known}.
         """
-        imputed, shifts, counted = {}, {}, set()
+        imputed: dict[str, list[str]] = {}
+        shifts: dict[str, float | None] = {}
+        counted: set[str] = set()
         total = dict.fromkeys(("values", "values_held", "values_imputed"), 0)
-        own = self._own()
-        tested = own if patients is None else own.loc[[patient for patient in patients if patient in self]]
+        values = self._cohort_values()
+        tested = values if patients is None else values.loc[[patient for patient in patients if patient in self]]
         for subspace, kept in statistics.items():
             fitted = self._statistics(GeneStatistics.from_dict(kept))
             imputed[subspace] = check_fit(self.measured, fitted, self.scale)
             shift = median_shift(tested, fitted)
             shifts[subspace] = None if np.isnan(shift) else shift
-            first = [gene in self.measured and gene not in counted for gene in fitted.genes]
-            z = z_scores(tested, fitted)[:, first]
-            known = np.isfinite(z)
-            held = (np.abs(z[known]) > CLIP).sum()
-            for name, n in zip(total, (known.sum(), held, (~known).sum()), strict=True):
+            is_first = [gene in self.measured and gene not in counted for gene in fitted.genes]
+            z = z_scores(tested, fitted)[:, is_first]
+            has_value = np.isfinite(z)
+            clipped = (np.abs(z[has_value]) > CLIP).sum()
+            for name, n in zip(total, (has_value.sum(), clipped, (~has_value).sum()), strict=True):
                 total[name] += int(n)
             counted.update(fitted.genes)
         return {
@@ -136,30 +141,30 @@ def far_from_training(facts: Mapping[str, Any]) -> str:
     }
     if not far:
         return ""
-    told = ", ".join(f"{subspace} {shift:.1f}" for subspace, shift in far.items())
+    shifts = ", ".join(f"{subspace} {shift:.1f}" for subspace, shift in far.items())
     return (
-        f"the median gene lies far from its training mean ({told} training standard deviations): is this RNA of another "
+        f"the median gene lies far from its training mean ({shifts} training standard deviations): is this RNA of another "
         "platform? See data: standardise: within_cohort"
     )
 
 
-def told(facts: Mapping[str, Any]) -> str:
+def describe_rna_facts(facts: Mapping[str, Any]) -> str:
     """Summarise the facts in one line; empty if nothing was done that a reader must know about."""
-    said = []
+    notes = []
     if facts["transductive"]:
-        said.append(
+        notes.append(
             f"RNA ({facts['scale']}, the model's is {facts['model_scale']}) is standardised within this cohort: "
             "transductive, a patient's answer depends on the other patients tested"
         )
     for subspace, genes in facts["genes_imputed"].items():
         if genes:
             named = ", ".join(genes[:5]) + (", …" if len(genes) > 5 else "")
-            said.append(f"{len(genes)} {subspace} genes are not measured and count as the training mean ({named})")
+            notes.append(f"{len(genes)} {subspace} genes are not measured and count as the training mean ({named})")
     if far := far_from_training(facts):
-        said.append(far)
+        notes.append(far)
     if facts["values_held"]:
-        held, known = (f"{facts[name]:,}" for name in ("values_held", "values"))
-        said.append(f"{held} of {known} standardised values lie beyond ±{CLIP:g} and were clipped to it")
+        clipped, values = (f"{facts[name]:,}" for name in ("values_held", "values"))
+        notes.append(f"{clipped} of {values} standardised values lie beyond ±{CLIP:g} and were clipped to it")
     if facts["values_imputed"]:
-        said.append(f"{facts['values_imputed']:,} values of measured genes are missing and count as the training mean")
-    return "; ".join(said)
+        notes.append(f"{facts['values_imputed']:,} values of measured genes are missing and count as the training mean")
+    return "; ".join(notes)

@@ -13,7 +13,7 @@ from torch.utils.data import DistributedSampler, Sampler
 
 from dmml.errors import InputError
 
-TRIES = 20
+MAX_ATTEMPTS = 20
 """Number of orders to try until one needs no more batches than an epoch has"""
 
 
@@ -42,8 +42,8 @@ class EpochShuffle(Sampler[int]):
         return self.size
 
 
-class Request(NamedTuple):
-    """A batch that the loader requests from the dataset, with the epoch for which tokens are drawn."""
+class PlannedBatch(NamedTuple):
+    """A batch as the sampler plans it: rows of the dataset, and the epoch for which tokens are drawn."""
 
     epoch: int | None
     """None = all tokens"""
@@ -92,29 +92,30 @@ class PatientBatches(DistributedSampler):
         super().__init__(range(len(sizes)), num_replicas=world, rank=rank, shuffle=training, seed=seed)
         if len(sizes) < world:
             raise InputError(
-                f"{len(sizes)} patients for {world} processes: one of them would have none; take fewer trainer.devices"
+                f"{len(sizes)} patients cannot be shared by {world} processes, since one would have none; set "
+                "trainer.devices to fewer"
             )
         if batch_size < 1 or pack < 1 or (token_budget is not None and token_budget < 1):
             raise InputError("data.batch_size, data.pack and data.token_budget must be at least 1")
         self.sizes, self.batch_size, self.pack, self.token_budget = np.asarray(sizes), batch_size, pack, token_budget
         self.training, self.weights, self.world = training, weights, world
-        self._begin_with = (0, 0)
+        self._start: tuple[int, int] = (0, 0)
         self._count = self._epoch_length()
 
     def resume(self, epoch: int, done: int) -> None:
         """Start in an epoch of which this process has already done `done` batches."""
-        self.epoch, self._begin_with = epoch, (epoch, done)
+        self.epoch, self._start = epoch, (epoch, done)
 
     def __len__(self) -> int:
         """Number of batches of this process in an epoch."""
         return len(range(self.rank, self._count, self.world))
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[PlannedBatch]:
         """Yield the batches of this process."""
-        epoch, done = self._begin_with
+        epoch, done = self._start
         batches = self.plan(self.epoch)[self.rank :: self.world]
         for batch in batches[done if epoch == self.epoch else 0 :]:
-            yield Request(self.epoch if self.training else None, batch)
+            yield PlannedBatch(self.epoch if self.training else None, batch)
 
     # ---- the plan ----------------------------------------------------------------------------------------------
 
@@ -122,8 +123,8 @@ class PatientBatches(DistributedSampler):
         """Rows of all batches of all processes in an epoch."""
         if not self.training:
             return _split(self._cut(np.arange(len(self.sizes))), self._count, repeat=False)
-        for turn in range(TRIES):
-            batches = self._cut(self._order(epoch, turn))
+        for attempt in range(MAX_ATTEMPTS):
+            batches = self._cut(self._order(epoch, attempt))
             if len(batches) <= self._count:
                 break
         else:
@@ -131,7 +132,7 @@ class PatientBatches(DistributedSampler):
                 batches = self._cut(np.argsort(self.sizes.sum(1), kind="stable"))
             batches = batches[: self._count]  # a weighted draw loses its last batches and stays weighted
         batches = _split(batches, self._count, repeat=True)
-        generator = np.random.default_rng([self.seed, epoch, TRIES])
+        generator = np.random.default_rng([self.seed, epoch, MAX_ATTEMPTS])
         return [batches[i] for i in generator.permutation(len(batches))] if self.pack > 1 else batches
 
     def padding(self, epoch: int = 0) -> float:
@@ -149,14 +150,14 @@ class PatientBatches(DistributedSampler):
             needed += len(range(0, needed, 50))  # other orders may need a few more batches
         return -(-needed // self.world) * self.world
 
-    def _order(self, epoch: int, turn: int) -> np.ndarray:
+    def _order(self, epoch: int, attempt: int) -> np.ndarray:
         n = len(self.sizes)
         if self.weights is not None:
-            generator = np.random.default_rng([self.seed, epoch, turn] if turn else [self.seed, epoch])
+            generator = np.random.default_rng([self.seed, epoch, attempt] if attempt else [self.seed, epoch])
             order = generator.choice(n, n, p=self.weights / self.weights.sum())
         else:
             shuffle = EpochShuffle(n, self.seed)
-            shuffle.set_epoch(epoch + turn * 100_003)
+            shuffle.set_epoch(epoch + attempt * 100_003)
             order = np.array(list(shuffle))
         if self.pack > 1:
             pool, total = self.pack * self.batch_size, self.sizes.sum(1)
@@ -208,7 +209,7 @@ def balanced_weights(groups: Sequence[object]) -> np.ndarray:
     Args:
         groups: Group of each patient; None or NaN = unknown, with the average patient's weight.
     """
-    known = [None if g is None or g != g else str(g) for g in groups]
-    counts = Counter(group for group in known if group is not None)
-    share = counts.total() / max(len(counts), 1)
-    return np.array([1.0 if group is None else share / counts[group] for group in known])
+    names = [None if group is None or group != group else str(group) for group in groups]
+    counts = Counter(name for name in names if name is not None)
+    mean_size = counts.total() / max(len(counts), 1)
+    return np.array([1.0 if name is None else mean_size / counts[name] for name in names])

@@ -31,15 +31,15 @@ def draw_tokens(
     if len(counts) == 1:
         return {fine: np.sort(generator.permutation(counts[fine])[:max_tokens])}
     # A unit is a parent with its children, or a fine tile without a parent.
-    alone = np.flatnonzero(parent < 0)
+    orphans = np.flatnonzero(parent < 0)
     children = np.bincount(parent[parent >= 0], minlength=counts[coarse])
-    n_fine = np.concatenate([children, np.ones(len(alone), dtype=np.int64)])
-    n_coarse = np.concatenate([np.ones(counts[coarse], dtype=np.int64), np.zeros(len(alone), dtype=np.int64)])
+    n_fine = np.concatenate([children, np.ones(len(orphans), dtype=np.int64)])
+    n_coarse = np.concatenate([np.ones(counts[coarse], dtype=np.int64), np.zeros(len(orphans), dtype=np.int64)])
     order = generator.permutation(len(n_fine))
     fits = (np.cumsum(n_fine[order]) <= max_tokens) & (np.cumsum(n_coarse[order]) <= max_tokens)
-    taken = np.zeros(len(order), dtype=bool)
-    taken[order[: max(1, int(fits.sum()))]] = True
-    parents = taken[: counts[coarse]]
+    is_drawn = np.zeros(len(order), dtype=bool)
+    is_drawn[order[: max(1, int(fits.sum()))]] = True
+    parents = is_drawn[: counts[coarse]]
     keep = np.where(parent >= 0, parents[np.maximum(parent, 0)], False)
-    keep[alone] = taken[counts[coarse] :]
+    keep[orphans] = is_drawn[counts[coarse] :]
     return {coarse: np.flatnonzero(parents), fine: np.flatnonzero(keep)}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dmml.atomic_files import write_json
 from dmml.callbacks.patient_rows import Rows
-from dmml.data.rna import STANDARDISE
+from dmml.cohort.cohort_config import STANDARDISE
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.text.shift import NAMES as GENES
 from dmml.evaluation.report.text.shift import shift_words

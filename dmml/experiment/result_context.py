@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmml._version import __version__
-from dmml.data.rna import told as rna_text
+from dmml.data.rna import describe_rna_facts
 from dmml.evaluation.caveats import OVERLAP, UNKNOWN_KEY
 from dmml.experiment.run_folder import RunFolder, now
 from dmml.experiment.tested_checkpoint import TestedCheckpoint
@@ -58,7 +58,7 @@ def result_context(
     """
     fitted, rna = model.fitted, data.rna_facts(model)
     counts: dict[str, Any] = {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]}
-    if rna and (text := rna_text(rna)):
+    if rna and (text := describe_rna_facts(rna)):
         counts["RNA of this cohort"] = text
     return {
         "run": RunFolder(origin.checkpoint.run).name,
@@ -76,7 +76,7 @@ def result_context(
         "rna": rna,
         "hashes": fitted.get("hashes"),
         "tested_hashes": table_hashes(data),
-        "oracle_risk": _oracle_risk(Path(data.section["clinical"]).parent / "truth.csv"),
+        "oracle_risk": _oracle_risk(Path(data.config.clinical).parent / "truth.csv"),
         "command": origin.command,
         "created": now(),
         "versions": {"dmml": __version__},

@@ -114,7 +114,7 @@ class RunFolder:
             data: Its data module, whose seed determines order and draw of patients.
             seed: `seed_everything`, which determines initial weights and dropout.
         """
-        from dmml.cohort.cohort_summary import rna_account
+        from dmml.cohort.cohort_summary import rna_provenance
 
         self._write(
             self.provenance()
@@ -128,7 +128,7 @@ class RunFolder:
                 "counts": {part: data.counts(part) for part in ("train", "val")} if hasattr(data, "counts") else {},
                 "encoder": model.fitted.get("encoder"),
                 "hashes": model.fitted.get("hashes"),
-                "rna": rna_account(getattr(data, "cohort", None)),
+                "rna": rna_provenance(getattr(data, "cohort", None)),
             }
         )
 

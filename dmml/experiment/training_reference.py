@@ -97,7 +97,7 @@ def measured(table: NDArray[np.float64], patients: list[str], genes: list[str], 
         data: The data module of these patients.
     """
     rna = getattr(data, "rna", None)
-    return table if rna is None else np.where(rna.known(patients, genes), table, np.nan)
+    return table if rna is None else np.where(rna.is_measured(patients, genes), table, np.nan)
 
 
 def stain_rows(data: Any, patients: list[str]) -> dict[str, NDArray[np.float64]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmml.data.encoder_match import refuse_other_encoder
+from dmml.data.encoder_match import check_same_encoder
 from dmml.errors import InputError
 from dmml.training.checkpointing.checkpoint import adopt, read_checkpoint, seen_before
 from dmml.training.deep_share import ShareScores
@@ -82,7 +82,7 @@ class TaughtModule(SubspaceModule):
         if self._teacher:
             if getattr(data, "store", None) is not None:  # the teacher reads the slides of the student's patients
                 path = f"{data.features or data.store.path}, which the teacher {self.teacher_path} is to read"
-                refuse_other_encoder(path, data.store, self._teacher[0].n_features, self._teacher[0].fitted)
+                check_same_encoder(path, data.store, self._teacher[0].n_features, self._teacher[0].fitted)
             # The teacher needs RNA that is standardised as in its own fit; the student uses the teacher's gene lists.
             self.fitted["gene_statistics"] = self._teacher[0].fitted.get("gene_statistics", {})
 

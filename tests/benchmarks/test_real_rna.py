@@ -133,7 +133,7 @@ def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(s
         split = data.read()
         scores = {name: [] for name in found}
         for fold in range(5):
-            data.turn_to(split, fold, (0, fold))
+            data.turn_to(split, fold)
             task = Survival(n_intervals=4)
             task.fit(data.training_outcome())
             for name, own in scores.items():

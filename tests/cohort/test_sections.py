@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.cohort.config_paths import named_files, refuse_missing
+from dmml.cohort.config_paths import check_files_exist, named_files
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.rna.expression import Expression, write_expression
 from dmml.cohort.section import read_cohort
@@ -120,13 +120,13 @@ def test_all_missing_files_are_named_at_once():
         "t.gmt (gene_sets.tumor)",
     ):
         assert part in str(caught.value)
-    refuse_missing({"clinical": __file__, "features": "s3://bucket/f.zarr"})  # a URL is for its reader to open
+    check_files_exist({"clinical": __file__, "features": "s3://bucket/f.zarr"})  # a URL is for its reader to open
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"expression": None}, "neither expression nor features is named"),
+        ({"expression": None}, "names neither expression nor features"),
         ({"clinical": None}, "no clinical table is named"),
         ({"split": {"folds": 5}, "fold": 5}, "fold: 5; .* has the folds 0, 1, 2, 3, 4"),
         ({"split": {"fold": 5}}, "split: unknown key 'fold'"),

@@ -244,12 +244,3 @@ def test_the_tables_are_good_where_they_are_not_spoilt(monkeypatch):
     monkeypatch.setitem(sys.modules, "dmml.cli", None)
     with pytest.raises(ImportError):
         main(["fit", "--config", "c.yaml"])
-
-
-def test_arguments_of_the_data_module_are_known_without_importing_it():
-    import inspect
-
-    from dmml.commands.config.mistakes import DATA
-    from dmml.data.module import MultimodalDataModule
-
-    assert set(DATA) == set(inspect.signature(MultimodalDataModule.__init__).parameters) - {"self"}

@@ -85,13 +85,13 @@ def test_the_lines_of_the_docs_make_a_nested_store(repository, capsys):
 
 @pytest.mark.parametrize("weights", [None, "0" * 64])
 def test_only_an_encoder_whose_weights_are_known_on_both_sides_is_told_apart_by_them(tmp_path, weights):
-    from dmml.data.encoder_match import refuse_other_encoder
+    from dmml.data.encoder_match import check_same_encoder
     from dmml.errors import InputError
 
     own = FeatureStore.create(tmp_path / "f.zarr", {"name": "uni", "dim": 4, "weights": weights}, {20: 0.5})
     for identity in ({"name": "uni", "dim": 4, "weights": "imported", "preprocessing": {}}, {"name": "uni", "dim": 4}):
         if weights is None:
-            refuse_other_encoder("f.zarr", own, 4, {"encoder": identity})
+            check_same_encoder("f.zarr", own, 4, {"encoder": identity})
         else:
             with pytest.raises(InputError, match="encoder weights"):
-                refuse_other_encoder("f.zarr", own, 4, {"encoder": identity})
+                check_same_encoder("f.zarr", own, 4, {"encoder": identity})

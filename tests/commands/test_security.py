@@ -312,7 +312,7 @@ def test_the_name_of_a_second_cohort_is_no_path_either(refused, cohorts):
     content["data"]["init_args"]["also"] = [other]
     config = cohorts.root / "s_also.yaml"
     config.write_text(yaml.safe_dump(content))
-    assert "give a name that is no path" in refused("fit", "--config", config)
+    assert "give a name without separators of paths" in refused("fit", "--config", config)
 
 
 def test_a_file_in_the_working_directory_replaces_no_package(tmp_path, monkeypatch):

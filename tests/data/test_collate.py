@@ -5,7 +5,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from dmml.data.dataset import Collate, PatientReader
+from dmml.data.collate import Collate
+from dmml.data.dataset import PatientReader
 from dmml.data.samplers import EpochShuffle
 from dmml.store import FeatureStore, SlideFeatures
 

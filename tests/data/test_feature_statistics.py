@@ -7,7 +7,8 @@ import pytest
 import torch
 from cohorts import data_of, simulated
 
-from dmml.data.dataset import Collate, Patient, PatientReader
+from dmml.data.collate import Collate
+from dmml.data.dataset import Patient, PatientReader
 from dmml.data.feature_statistics import fill_missing, fillings, fit_feature_statistics
 from dmml.store import FeatureStore, SlideFeatures
 

@@ -85,7 +85,7 @@ def test_a_cohort_without_slides_beside_one_with(tmp_path):
         ({"encoder": {**ENCODER, "name": "other"}}, "made with name other, .* with e"),
         ({"encoder": {**ENCODER, "weights": "v2"}}, "made with weights v2"),
         ({"tile_px": 256}, "made with tile_px 256, .* with 224"),
-        ({"slides": ["s1"]}, "slide s1 is in .*a.zarr too"),
+        ({"slides": ["s1"]}, "slide s1 is in .*a.zarr, too"),
     ],
 )
 def test_stores_that_do_not_go_together(tmp_path, change, told):
@@ -136,8 +136,9 @@ def test_levels_of_one_cohort_are_looked_at(tmp_path):
 
 def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
     """Both are log2, and a model can tell the cohorts by it."""
-    from dmml.cohort.cohort_summary import rna_account
+    from dmml.cohort.cohort_summary import rna_provenance
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
+    from dmml.commands.console import show_log
 
     sets, rng = read_gene_sets(), np.random.default_rng(0)
     columns = genes_of(sets["tumor"])[:20] + genes_of(sets["tme"])[:20]
@@ -149,12 +150,13 @@ def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
         table.to_csv(f"{name}.csv", index_label="patient_id")
         sections.append(section | {"expression": {"path": f"{name}.csv", "scale": "log2"}})
     data = MultimodalDataModule(**sections[0], also=[sections[1]])
-    data.setup("fit")
+    with show_log():
+        data.setup("fit")
     said = capsys.readouterr().out
     assert "RNA of seq: 12 patients × 40 genes, log2 (as stated)" in said
     assert "joined cohorts: RNA of array: the median gene lies" in said
     assert "standardise: within_cohort" in said
-    account = rna_account(data.cohort)
+    account = rna_provenance(data.cohort)
     assert account["cohorts"]["array"]["sources"][0]["file"] == "array.csv"
     assert account["cohorts"]["seq"]["scale_stated"]
     assert joined_doubts(read_cohort(sections[0] | {"also": [sections[2]]})) == []
@@ -164,7 +166,7 @@ def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
     from dmml.cohort.cohort import Cohort
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
     from dmml.cohort.rna.expression import Expression
-    from dmml.data.rna import CohortRna, told
+    from dmml.data.rna import CohortRna, describe_rna_facts
 
     rng, sets = np.random.default_rng(0), read_gene_sets()
     home = read_cohort(cohort(tmp_path / "one", "a"))
@@ -178,6 +180,11 @@ def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
 
     fitted = {"tumor": rna(0).fit(list(home.clinical.patients.index), genes)}
     fitted["tumor"]["std"] = [1.0] * 40
-    assert told(rna(0).facts(fitted)) == ""
-    assert told(rna(0, spike=7377).facts(fitted)) == "1 of 480 standardised values lie beyond ±3 and were clipped to it"
-    assert "the median gene lies far from its training mean (tumor 5.0 training" in told(rna(5).facts(fitted))
+    assert describe_rna_facts(rna(0).facts(fitted)) == ""
+    assert (
+        describe_rna_facts(rna(0, spike=7377).facts(fitted))
+        == "1 of 480 standardised values lie beyond ±3 and were clipped to it"
+    )
+    assert "the median gene lies far from its training mean (tumor 5.0 training" in describe_rna_facts(
+        rna(5).facts(fitted)
+    )

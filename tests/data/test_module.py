@@ -148,10 +148,10 @@ def test_a_cohort_of_another_encoder_is_refused(cohort, fitted):
     held.check(model)
     other = Model()
     other.fitted = model.fitted | {"encoder": model.fitted["encoder"] | {"name": "uni"}}
-    with pytest.raises(InputError, match="encoder name"):
+    with pytest.raises(InputError, match="the encoder's name is simulated"):
         held.check(other)
     other.n_features = 9
-    with pytest.raises(InputError, match="features a tile"):
+    with pytest.raises(InputError, match="16 features per tile"):
         held.check(other)
 
 

@@ -7,7 +7,7 @@ import pytest
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.rna.expression import Expression
-from dmml.data.rna import CohortRna, told
+from dmml.data.rna import CohortRna, describe_rna_facts
 
 GENES = [f"G{i}" for i in range(6)]
 PATIENTS = [f"P{i}" for i in range(8)]
@@ -36,7 +36,7 @@ def test_values_are_counted_over_the_patients_who_are_tested(values):
     facts = rna(values).facts(both, PATIENTS[:7])
     assert (facts["values"], facts["values_held"], facts["values_imputed"]) == (41, 2, 1)
     assert rna(values).facts(both)["values_held"] == 3
-    assert "2 of 41 standardised values lie beyond ±3" in told(facts)
+    assert "2 of 41 standardised values lie beyond ±3" in describe_rna_facts(facts)
 
 
 def test_a_gene_that_both_subspaces_read_is_counted_once(values):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dmml.data.dataset import Patient, PatientDataset, PatientReader, take_part
-from dmml.data.samplers import PatientBatches, Request, balanced_weights
+from dmml.data.dataset import Patient, PatientDataset, PatientReader, subsample
+from dmml.data.samplers import PatientBatches, PlannedBatch, balanced_weights
 from dmml.data.token_draw import draw_tokens
 from dmml.errors import InputError
 
@@ -117,8 +117,8 @@ def test_parents_come_with_all_their_children():
     patient = grid()
     seen = []
     for epoch in range(5):
-        part = take_part(patient, 100, (0, epoch))
-        again = take_part(patient, 100, (0, epoch))
+        part = subsample(patient, 100, (0, epoch))
+        again = subsample(patient, 100, (0, epoch))
         assert all(np.array_equal(part.features[m], again.features[m]) for m in (10, 20))
         kept = part.features[10][:, 0].astype(int)
         assert 60 < len(part.parent) <= 100
@@ -128,7 +128,7 @@ def test_parents_come_with_all_their_children():
         assert np.array_equal(part.features[20][inside, 0], part.features[10][part.parent[inside], 0])
         seen.append(set(kept))
     assert len(set.union(*seen)) > 1.5 * len(seen[0])  # anew each epoch
-    assert take_part(patient, 10_000, (0, 0)) is patient
+    assert subsample(patient, 10_000, (0, 0)) is patient
 
 
 def test_one_magnification_and_a_giant_parent():
@@ -141,7 +141,7 @@ def test_a_dataset_draws_in_training_alone():
     reader = PatientReader(None, {"P": []}, (10, 20))
     reader._cache["P"] = grid()
     dataset = PatientDataset(reader, ["P"], max_tokens=50)
-    assert len(dataset[Request(0, [0])][0].parent) <= 50
-    assert dataset[Request(None, [0])][0] is reader._cache["P"]
+    assert len(dataset[PlannedBatch(0, [0])][0].parent) <= 50
+    assert dataset[PlannedBatch(None, [0])][0] is reader._cache["P"]
     with pytest.raises(InputError, match="max_tokens"):
         PatientDataset(reader, ["P"], max_tokens=0)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dmml.cohort.file_hashes import file_hashes
-from dmml.data.dataset import PatientDataset, PatientReader, take_part
+from dmml.data.dataset import PatientDataset, PatientReader, subsample
 from dmml.data.module import MultimodalDataModule
 from dmml.store import FeatureStore, SlideFeatures
 from dmml.store.local_folder import LocalFolder
@@ -68,7 +68,7 @@ def test_each_description_is_read_once_and_strangers_are_not_opened(cohort, read
     data.mean_batch()
     for part in ("train", "val", "train"):
         dataset = PatientDataset(data.reader, data.patients(part))
-        sizes = dataset.sizes(look=True, training=False)
+        sizes = dataset.sizes(from_store=True, training=False)
         assert sizes.tolist() == [[int(p[1:]) + 1, 4 * int(p[1:]) + 4] for p in data.patients(part)]
         for patient in data.patients(part):
             assert list(data.reader.sizes(patient).values()) == sizes[data.patients(part).index(patient)].tolist()
@@ -127,11 +127,11 @@ def test_some_tokens_of_a_patient_who_has_10x_alone(tmp_path):
     store.write("coarse", {10: bag(50)}, {})
     write(store, "both", 30)
     reader = PatientReader(store, {"C": ["coarse"], "B": ["coarse", "both"]}, (10, 20))
-    part = take_part(reader.read("C"), 7, (0, 0))
+    part = subsample(reader.read("C"), 7, (0, 0))
     assert {m: x.shape for m, x in part.features.items()} == {10: (7, 4)}
     assert part.parent.shape == (0,)
     one = PatientReader(store, {"C": ["coarse"]}, (10,))
-    assert len(take_part(one.read("C"), 7, (0, 0)).parent) == 7
-    mixed = take_part(reader.read("B"), 60, (0, 0))
+    assert len(subsample(one.read("C"), 7, (0, 0)).parent) == 7
+    mixed = subsample(reader.read("B"), 60, (0, 0))
     assert len(mixed.features[20]) == len(mixed.parent) <= 60
     assert mixed.parent.max() < len(mixed.features[10])

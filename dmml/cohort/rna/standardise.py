@@ -78,20 +78,6 @@ def fit_statistics(values: pd.DataFrame, genes: Sequence[str], scale: str) -> Ge
     return GeneStatistics(list(genes), mean.tolist(), std.tolist(), scale)
 
 
-def check_standardise_stage(standardise: str, stage: str) -> None:
-    """Refuse to standardise within the cohort during a fit, since its training patients are the reference for others.
-
-    Args:
-        standardise: `training` or `within_cohort`.
-        stage: `fit`, `validate`, `test` or `predict`.
-
-    Raises:
-        InputError: `standardise` is not `training` in the stage `fit` or `validate`.
-    """
-    if standardise != "training" and stage in ("fit", "validate"):
-        raise InputError(f"data.standardise: {standardise} is only for test and predict; leave it out for {stage}")
-
-
 def statistics_within(
     values: pd.DataFrame, statistics: GeneStatistics, scale: str, source: str = "expression"
 ) -> GeneStatistics:

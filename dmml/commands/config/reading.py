@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
-from dmml.commands.config.mistakes import DATA
-from dmml.commands.config.unquoted_values import TEXT
+from dmml.cohort.cohort_config import shared_arguments, text_arguments
+from dmml.data.data_config import DataConfig
 from dmml.errors import InputError
 
-OWN = ("clinical", "name", "patient_id", "slide_id", "outcome", "covariates", "expression", "features", "split", "also")
-"""Data section arguments that each cohort sets for itself. The others are shared: given once, or the same for all"""
-
-MOST_VALUES, DEEPEST = 200_000, 50
+MAX_VALUES, MAX_DEPTH = 200_000, 50
 """Maximum size and depth of a config; the largest seen in practice hold about ten thousand genes, ten levels deep"""
 
 
@@ -39,9 +36,9 @@ def read_config(argv: list[str]) -> dict[str, Any]:
     return _resolve(config)
 
 
-def spell_out_cohorts(argv: list[str]) -> list[str]:
+def convert_cohort_lists(argv: list[str]) -> list[str]:
     """Replace each config that names several cohorts, or no data class, by its converted text; keep other words."""
-    spelt = list(argv)
+    converted = list(argv)
     for i, word in enumerate(argv):
         name, equals, value = word.partition("=")
         path = value if equals else argv[i + 1] if i + 1 < len(argv) else ""
@@ -49,13 +46,13 @@ def spell_out_cohorts(argv: list[str]) -> list[str]:
             continue
         content = _load(Path(path))
         section = content if name == "--data" or not isinstance(content, dict) else content.get("data")
-        if _needs_spelling(section):
+        if _needs_conversion(section):
             text = json.dumps(_section_of(Path(path)) if name == "--data" else _read_yaml(path), default=str)
-            spelt[i if equals else i + 1] = f"{name}={text}" if equals else text
-    return spelt
+            converted[i if equals else i + 1] = f"{name}={text}" if equals else text
+    return converted
 
 
-def _needs_spelling(section: Any) -> bool:
+def _needs_conversion(section: object) -> bool:
     """Whether a data section is a list of cohorts, or one cohort without the class that reads it."""
     return isinstance(section, list) or (
         isinstance(section, dict) and "clinical" in section and "class_path" not in section
@@ -69,15 +66,16 @@ def joined_sections(sections: list[Any]) -> dict[str, Any]:
         InputError: An entry is not a section or names another class, or the cohorts disagree in a shared argument.
     """
     if not sections or not all(isinstance(section, dict) for section in sections):
-        raise InputError("data: a list of cohorts has sections like `- clinical: …`; one of them is none")
-    kinds = {str(section.get("class_path", "MultimodalDataModule")).rsplit(".", 1)[-1] for section in sections}
-    if kinds != {"MultimodalDataModule"}:
+        raise InputError(
+            "data: every entry of a list of cohorts is a section such as `- clinical: …`; correct the others"
+        )
+    if {class_name(section, "MultimodalDataModule") for section in sections} != {"MultimodalDataModule"}:
         raise InputError("data: cohorts trained together are all read by MultimodalDataModule; leave class_path out")
-    given = [dict(init_args(section)) for section in sections]
-    first, *others = given
-    shared = {}
-    for key in [key for key in DATA if key not in OWN] if others else ():
-        values = [arguments.pop(key) for arguments in given if key in arguments]
+    cohorts = [dict(init_args(section)) for section in sections]
+    first, *others = cohorts
+    shared: dict[str, Any] = {}
+    for key in shared_arguments(DataConfig) if others else ():
+        values = [arguments.pop(key) for arguments in cohorts if key in arguments]
         if any(value != values[0] for value in values):
             raise InputError(f"data: the cohorts name different {key} ({values[0]!r}, {values[1]!r}); give one for all")
         shared |= {key: values[0]} if values else {}
@@ -99,15 +97,15 @@ def option_values(argv: list[str], *options: str) -> list[str]:
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     content = _parse(Path(path))
     section = content.get("data")
-    if _needs_spelling(section):
+    if _needs_conversion(section):
         content["data"] = joined_sections(section if isinstance(section, list) else [section])
     return content
 
 
 def _parse(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        near = sorted(str(p) for p in Path("configs").glob("*.yaml")) if Path("configs").is_dir() else []
-        hint = f"; there are {', '.join(near)}" if near else ""
+        examples = sorted(str(p) for p in Path("configs").glob("*.yaml")) if Path("configs").is_dir() else []
+        hint = f"; the folder configs has {', '.join(examples)}" if examples else ""
         raise InputError(f"{path}: no such config file{hint}")
     content = _load(path)
     if not isinstance(content, dict):
@@ -115,31 +113,33 @@ def _parse(path: Path) -> dict[str, Any]:
     return content
 
 
-def _load(source: Path | str, where: str = "") -> Any:
-    """Load plain values from a file, or from the text of the option `where`; refuse YAML tags for other objects."""
+def _load(source: Path | str, option: str = "") -> object:
+    """Load plain values from a file, or from the text of an option; refuse YAML tags for other objects."""
     try:
         content = yaml.safe_load(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
-        _refuse_endless(content, str(where or source))
+        _check_size(content, str(option or source))
         return content
     except RecursionError as error:
-        raise InputError(f"{where or source}: no config is nested as deeply; write it flatter") from error
+        raise InputError(
+            f"{option or source}: nested more than {MAX_DEPTH} levels deep; write it with fewer levels"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark and not where else ""
+        line = f" line {mark.line + 1}" if mark and not option else ""
         raise InputError(
-            f"{where or source}{line}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
+            f"{option or source}{line}: no valid YAML ({getattr(error, 'problem', None) or 'not text'}); correct the line"
         ) from error
 
 
-def _refuse_endless(content: Any, place: str) -> None:
+def _check_size(content: object, place: str) -> None:
     """Limit size and depth: YAML anchors can repeat each other a billion times in ten lines, or contain themselves."""
-    left, todo = MOST_VALUES, [(content, 0)]
+    remaining, todo = MAX_VALUES, [(content, 0)]
     while todo:
         item, depth = todo.pop()
-        left -= 1
-        if left < 0 or depth > DEEPEST:
+        remaining -= 1
+        if remaining < 0 or depth > MAX_DEPTH:
             raise InputError(
-                f"{place}: more than {MOST_VALUES:,} values or {DEEPEST} levels once its anchors (&, *) are followed; "
+                f"{place}: more than {MAX_VALUES:,} values or {MAX_DEPTH} levels once its anchors (&, *) are followed; "
                 "write out what they stand for"
             )
         inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
@@ -168,7 +168,8 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
             value = argv[i + 1]
         keys = [key for key in name[2:].split(".") if key != "init_args"]
         parsed = _load(value, name) if value else value
-        if keys[0] == "data" and keys[1:] and keys[1] in TEXT and not isinstance(parsed, (str, type(None))):
+        is_text = keys[0] == "data" and keys[1:] and keys[1] in text_arguments()
+        if is_text and not isinstance(parsed, (str, type(None))):
             parsed = value  # the CLI also keeps the typed value of a text argument as text
         if len(keys) == 1:
             is_file = keys[0] in ("data", "model", "trainer") and str(value).endswith((".yaml", ".yml"))
@@ -186,7 +187,7 @@ def apply_options(config: dict[str, Any], argv: list[str]) -> None:
 def _section_of(path: Path) -> dict[str, Any]:
     """Read the file that an option names: a section, or a list of cohorts."""
     content = _load(path) if path.is_file() else None
-    if _needs_spelling(content):
+    if _needs_conversion(content):
         return joined_sections(content if isinstance(content, list) else [content])
     return _read_yaml(path)
 
@@ -205,15 +206,21 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(config), resolve=True))
     except OmegaConfBaseException as error:
         raise InputError(f"config: {str(error).splitlines()[0]}; check the ${{...}} it names") from error
 
 
-def init_args(section: Any) -> dict[str, Any]:
+def init_args(section: object) -> dict[str, Any]:
     """Return the arguments of a section, written with or without `class_path`."""
     if not isinstance(section, dict):
         return {}
     return section.get("init_args") or {
         key: value for key, value in section.items() if key not in ("class_path", "init_args")
     }
+
+
+def class_name(section: object, default: str = "") -> str:
+    """Return the name of a section's class without its module, or the default if it states none."""
+    path = section.get("class_path", default) if isinstance(section, dict) else default
+    return str(path).rsplit(".", 1)[-1]

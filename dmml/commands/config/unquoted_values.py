@@ -6,10 +6,9 @@ import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dmml.cohort.cohort_config import text_arguments
 from dmml.errors import InputError
 
-TEXT = ("clinical", "name", "patient_id", "slide_id", "site", "features")
-"""Data section arguments that are text; on a command line they need no quotes"""
 _INNER_TEXT = {
     "outcome": ("time", "event", "censored", "unit", "label"),
     "expression": ("path", "patient_id", "suffix", "scale", "patients", "probes"),
@@ -31,7 +30,7 @@ def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = N
     """
     for key, value in _texts(section):
         if isinstance(value, (bool, int, float, datetime.date)):
-            raise InputError(f'data.{key}: {_explained(value)}; put quotes around it, such as "{_as_typed(value)}"')
+            raise InputError(f'data.{key}: {_explain(value)}; put quotes around it, such as "{_as_typed(value)}"')
     split = section.get("split")
     if isinstance(split, (bool, int, float)):
         raise InputError(
@@ -47,14 +46,14 @@ def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = N
         if value is None or isinstance(value, (bool, datetime.date)):
             quoted = ", ".join(f'"{_as_typed(each)}"' for each in classes)
             raise InputError(
-                f"model.task.classes: {_explained(value)}; put quotes around the classes as the label column has them, such as "
+                f"model.task.classes: {_explain(value)}; put quotes around the classes as the label column has them, such as "
                 f"[{quoted}]"
             )
 
 
 def _texts(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield every value that must be text, with its key."""
-    for key in TEXT:
+    for key in text_arguments():
         yield key, section.get(key)
     for key, inner in _INNER_TEXT.items():
         value = section.get(key)
@@ -65,21 +64,23 @@ def _texts(section: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from (("covariates", name) for name in (covariates if isinstance(covariates, list) else [covariates]))
 
 
-def _explained(value: Any) -> str:
+def _explain(value: object) -> str:
     if isinstance(value, bool):
-        words = "Yes, on or true" if value else "No, off or false"
-        return f"YAML reads a word such as {words} without quotes as {str(value).lower()}"
+        spellings = "Yes, on or true" if value else "No, off or false"
+        return f"YAML reads a word such as {spellings} without quotes as {str(value).lower()}"
     if value is None:
         return "YAML reads null, ~ or nothing as no value"
     kind = "date" if isinstance(value, datetime.date) else "number"
     return f"YAML reads {value} without quotes as a {kind}"
 
 
-def _as_typed(value: Any) -> str:
+def _as_typed(value: object) -> str:
     """Return a value as the user probably wrote it."""
-    return {True: "Yes", False: "No"}[value] if isinstance(value, bool) else "NA" if value is None else str(value)
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    return "NA" if value is None else str(value)
 
 
-def _arguments(section: Any) -> Mapping[str, Any]:
+def _arguments(section: object) -> Mapping[str, Any]:
     """Return the arguments of a class in a config."""
     return (section.get("init_args") or section) if isinstance(section, Mapping) else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-# A config may name the classes that are imported here by their short names.
 from dmml.callbacks.collection import CollectPredictions
-from dmml.callbacks.coordination import GradientCoordination
 from dmml.callbacks.metrics_table import MetricsTable
 from dmml.errors import InputError
 from dmml.experiment.crossval.fold_data import FoldData
+from dmml.experiment.fit_defaults import (
+    BEST_CHECKPOINT,
+    TRAINER_DEFAULTS,
+    callbacks_of,
+    default_callbacks,
+    import_short_names,
+)
 from dmml.experiment.training_reference import add_training_reference, best_checkpoint
-from dmml.nn.fusion import DeformableFusion, GatedPoolFusion
-from dmml.tasks import Classification, Survival
-from dmml.training.baseline import NETWORKS, BaselineNetwork
+from dmml.training.baseline import NETWORKS
 from dmml.training.checkpointing.checkpoint import read_checkpoint
-from dmml.training.optimisation import PATIENCE
-from dmml.training.student import SubspaceStudent
-from dmml.training.teacher import SubspaceTeacher
 
-__all__ = [
-    "BaselineNetwork", "Classification", "DeformableFusion", "GatedPoolFusion", "GradientCoordination",
-    "SubspaceStudent", "SubspaceTeacher", "Survival", "build", "build_data", "fit_network", "model_section",
-    "predict_fold",
-]  # fmt: skip
-
-DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0}
 SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
 """Arguments that the baselines' networks take over from the teacher"""
 SHARED_WITH_STUDENT = (*SHARED, "backbone")
@@ -41,6 +34,16 @@ SHARED_WITH_STUDENT = (*SHARED, "backbone")
 TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
 """Arguments with which a student without a teacher learns from outcomes alone"""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class FoldCLI(LightningCLI):
+    """Builds a model and its trainer from config sections as `dmml fit` does, with the same default callbacks."""
+
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        """Add the default callbacks that the section does not define."""
+        configured = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
+        self.trainer_defaults = {"callbacks": default_callbacks(configured)}
+        return super().instantiate_trainer(**kwargs)
 
 
 def model_section(
@@ -54,42 +57,45 @@ def model_section(
         student: The student's section; None = a student with the teacher's `SHARED_WITH_STUDENT` arguments.
         teacher: Checkpoint of the fold's teacher, for the student.
     """
-    given = model.get("init_args") or {}
     if name == "teacher":
         return copy.deepcopy(dict(model))
-    names = SHARED if name in NETWORKS else SHARED_WITH_STUDENT
-    shared = {key: copy.deepcopy(given[key]) for key in names if key in given}
+    of_teacher = model.get("init_args") or {}
+    keys = SHARED if name in NETWORKS else SHARED_WITH_STUDENT
+    shared = {key: copy.deepcopy(of_teacher[key]) for key in keys if key in of_teacher}
     if name in NETWORKS:
         return {"class_path": "dmml.training.baseline.BaselineNetwork", "init_args": shared | {"network": name}}
-    section = copy.deepcopy(dict(student)) if student else {"class_path": "SubspaceStudent", "init_args": shared}
-    section["init_args"] = dict(section.get("init_args") or {})
+    section: dict[str, Any] = copy.deepcopy(dict(student or {"class_path": "SubspaceStudent", "init_args": shared}))
+    arguments = dict(section.get("init_args") or {})
     if name == "student":
-        section["init_args"]["teacher"] = str(teacher)
+        arguments["teacher"] = str(teacher)
     else:  # the same network, including its programs, but learning from outcomes alone
-        section["init_args"] |= {"teacher": None} | TASK_ALONE
-    return section
+        arguments |= {"teacher": None} | TASK_ALONE
+    return section | {"init_args": arguments}
 
 
-def trainer_section(given: Mapping[str, Any], name: str, folder: Path, device: int | None) -> dict[str, Any]:
-    """Adapt the config's trainer section to one network: default callbacks, one device, results in `folder`."""
-    section = DEFAULTS | copy.deepcopy(dict(given)) | QUIET | {"default_root_dir": str(folder)}
+def trainer_section(trainer: Mapping[str, Any], name: str, folder: Path, device: int | None) -> dict[str, Any]:
+    """Adapt the config's trainer section to one network: one device, and its best epoch kept in `folder`.
+
+    Args:
+        trainer: The config's trainer section.
+        name: Name of the model.
+        folder: Folder of the results.
+        device: Number of the GPU; None lets Lightning choose one device.
+    """
+    section = TRAINER_DEFAULTS | copy.deepcopy(dict(trainer)) | QUIET | {"default_root_dir": str(folder)}
     section = {key: value for key, value in section.items() if key not in ("strategy", "num_nodes")}
     section["devices"] = 1 if device is None else [device]
     callbacks = section.get("callbacks") or []
     callbacks = [callbacks] if isinstance(callbacks, Mapping) else list(callbacks)
-    keep = {"dirpath": str(folder / "checkpoints"), "filename": "best", "monitor": "val/loss"}
+    best = BEST_CHECKPOINT | {"dirpath": str(folder / "checkpoints")}
     for callback in callbacks:
-        if _kind(callback) == "ModelCheckpoint":  # the user decides which epoch is best, but not where it is saved
-            keep |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
-    callbacks = [callback for callback in callbacks if _kind(callback) != "ModelCheckpoint"]
+        if _class_name(callback) == "ModelCheckpoint":  # the user says which epoch is best, but not where it is saved
+            best |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
+    replaced = {"ModelCheckpoint"}
     if name in NETWORKS:  # they have no subspaces to coordinate
-        callbacks = [callback for callback in callbacks if _kind(callback) != "GradientCoordination"]
-    if not any(_kind(callback) == "EarlyStopping" for callback in callbacks):
-        callbacks.append(_callback("EarlyStopping", monitor="val/loss", patience=PATIENCE))
-    if not any(_kind(callback) == "NanGuard" for callback in callbacks):
-        callbacks.append({"class_path": "dmml.callbacks.nan_guard.NanGuard"})
-    callbacks.append(_callback("ModelCheckpoint", **keep, enable_version_counter=False))
-    section["callbacks"] = callbacks
+        replaced.add("GradientCoordination")
+    kept = [callback for callback in callbacks if _class_name(callback) not in replaced]
+    section["callbacks"] = [*kept, {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": best}]
     return section
 
 
@@ -99,7 +105,25 @@ def build(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> tuple[Lightni
     Raises:
         InputError: A section names something that does not exist, or a constructor refuses a value.
     """
-    return _parse({"model": dict(model), "trainer": dict(trainer)})
+    import_short_names()
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    try:
+        cli = FoldCLI(
+            LightningModule,
+            run=False,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=False,
+            save_config_callback=None,
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            args={"model": dict(model), "trainer": dict(trainer)},
+        )
+    except (jsonargparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
+        if isinstance(error, InputError):
+            raise
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+        raise InputError(f"config: {' '.join(lines)[:300]}; correct the config") from error
+    return cli.model, cli.trainer
 
 
 def build_data(arguments: Mapping[str, Any]) -> FoldData:
@@ -112,27 +136,6 @@ def build_data(arguments: Mapping[str, Any]) -> FoldData:
         return FoldData(**arguments)
     except TypeError as error:
         raise InputError(f"data: {error}; see the data section of configs/luad.yaml") from error
-
-
-def _parse(content: dict[str, Any]) -> tuple[LightningModule, Trainer]:
-    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    try:
-        cli = LightningCLI(
-            LightningModule,
-            run=False,
-            subclass_mode_model=True,
-            auto_configure_optimizers=False,
-            seed_everything_default=False,
-            save_config_callback=None,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
-            args=content,
-        )
-    except (jsonargparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
-        if isinstance(error, InputError):
-            raise
-        told = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
-        raise InputError(f"config: {' '.join(told)[:300]}; correct the config") from error
-    return cli.model, cli.trainer
 
 
 def fit_network(
@@ -163,7 +166,7 @@ def fit_network(
     """
     seed_everything(seed, workers=True, verbose=False)
     module, fitting = build(model, trainer)
-    fitting.callbacks[:0] = callbacks
+    callbacks_of(fitting)[:0] = callbacks
     fitting.loggers = [MetricsTable(folder / "metrics.csv")]
     _finish(fitting, lambda: fitting.fit(module, datamodule=data))
     best = best_checkpoint(fitting)
@@ -188,7 +191,8 @@ def predict_fold(
     """
     collect = CollectPredictions(attention_mib=0)
     # The trainer's callbacks are no longer needed; precision and device stay as they were in training.
-    trainer.callbacks[:], trainer.loggers = [collect], []
+    callbacks_of(trainer)[:] = [collect]
+    trainer.loggers = []
     loader = data.val_dataloader()
     _finish(trainer, lambda: trainer.predict(module, dataloaders=loader, return_predictions=False))
     inner = collect.rows
@@ -198,7 +202,7 @@ def predict_fold(
     return inner, outer
 
 
-def _finish(trainer: Trainer, step: Any) -> None:
+def _finish(trainer: Trainer, step: Callable[[], object]) -> None:
     """Run a step of the trainer and pass an interrupt on; the trainer itself answers one by exiting or returning."""
     try:
         step()
@@ -210,11 +214,7 @@ def _finish(trainer: Trainer, step: Any) -> None:
         raise KeyboardInterrupt
 
 
-def _kind(callback: Any) -> str:
+def _class_name(callback: object) -> str:
     """Return the last part of a callback section's class path."""
-    path = callback.get("class_path", "") if isinstance(callback, Mapping) else str(callback)
+    path = callback.get("class_path", "") if isinstance(callback, Mapping) else callback
     return str(path).rsplit(".", 1)[-1]
-
-
-def _callback(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"class_path": f"lightning.pytorch.callbacks.{name}", "init_args": arguments}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,8 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from dmml.cohort.rna.standardise import GeneStatistics
+from dmml.cohort.section import read_cohort
 from dmml.cohort.splits.read_splits import Split, deal_training_patients
 from dmml.data.module import MultimodalDataModule
+from dmml.data.rna import CohortRna
+from dmml.errors import InputError
 from dmml.tasks import Task
 
 INNER_FOLDS = 5
@@ -23,16 +27,12 @@ INNER_FOLDS = 5
 class FoldData(MultimodalDataModule):
     """The data module of a cohort, which is turned from fold to fold. Arguments are those of `MultimodalDataModule`."""
 
-    _turn: tuple[int, int] | None = None
-    """Repeat and fold that the data are turned to; each line is printed once per repeat and fold"""
     without: frozenset[str] | set[str] = frozenset()
     """Training patients that are left out; see `dmml.experiment.crossval.teachers`"""
     fixed: Mapping[str, Any] = MappingProxyType({})
     """Fitted statistics that replace newly fitted ones"""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._told: set[tuple[tuple[int, int] | None, str]] = set()
+    _turn: tuple[int, int] | None = None
+    """Repeat and fold that the data are turned to"""
 
     def setup(self, stage: str) -> None:
         """As in the base class, but without the training patients that are left out."""
@@ -49,38 +49,38 @@ class FoldData(MultimodalDataModule):
 
         Returns:
             The split that the data section names.
+
+        Raises:
+            InputError: The data section names no split, or `read_cohort` refuses it.
         """
-        if self.cohort is None:
-            self.setup("fit")
+        if not self.has_cohort:
+            self.use_cohort(read_cohort(self.config))
             self._named_split = self.cohort.split
+        if self._named_split is None:
+            raise InputError(f"{self.config.clinical}: data.split is missing; give it as {{folds: 5}}")
         return self._named_split
 
-    def turn_to(self, split: Split, fold: int, turn: tuple[int, int]) -> None:
+    def turn_to(self, split: Split, fold: int, repeat: int = 0, seed: int | None = None) -> None:
         """Make `fold` of `split` the outer test, with the patients partitioned as for `fit`.
+
+        Lines about the cohort are logged once per repeat and fold, not once per model.
 
         Args:
             split: Split of a repeat.
             fold: Number of the fold in it.
-            turn: Repeat and fold, for which the counts are printed once.
+            repeat: Number of the repeat.
+            seed: Seed of the order of the training patients; None keeps it.
         """
         self.read()
-        self._turn = turn
-        self.cohort.split, self.cohort.fold, self.section["fold"] = split, fold, fold
+        if self._turn != (repeat, fold):
+            self._turn = (repeat, fold)
+            self._logged.clear()
+        self.cohort.split, self.cohort.fold = split, fold
+        self.config = replace(self.config, fold=fold, seed=self.config.seed if seed is None else seed)
         self.setup("fit")
-        self._say("test")
+        self.log_counts("test")
 
-    def _say(self, part: str) -> None:
-        """Print the counts of a fold's part, but nothing before the first fold is chosen."""
-        if self._turn is not None:
-            super()._say(part)
-
-    def _tell(self, what: str) -> None:
-        """Print each line once per fold, not once per model."""
-        if (self._turn, what) not in self._told:
-            self._told.add((self._turn, what))
-            super()._tell(what)
-
-    def known(self, part: str) -> list[str]:
+    def with_outcome(self, part: str) -> list[str]:
         """Return the patients of a part whose outcome is known."""
         observed = self.cohort.clinical.observed
         return [patient for patient in self.patients(part) if observed[patient]]
@@ -95,9 +95,12 @@ class FoldData(MultimodalDataModule):
             (the other patients, the held-out patients) of each fold. Sites are kept whole if the outer folds keep them
             whole and there are enough sites.
         """
-        clinical, by_site = self.cohort.clinical, self.cohort.split.by_site
-        dealt = deal_training_patients(clinical, patients, min(INNER_FOLDS, len(patients)), site=by_site)
-        return [(list(dealt.index[dealt != k]), list(dealt.index[dealt == k])) for k in sorted(dealt.unique())]
+        clinical, split = self.cohort.clinical, self.cohort.split
+        by_site = split is not None and split.by_site
+        fold_of = deal_training_patients(clinical, patients, min(INNER_FOLDS, len(patients)), site=by_site)
+        return [
+            (list(fold_of.index[fold_of != k]), list(fold_of.index[fold_of == k])) for k in sorted(fold_of.unique())
+        ]
 
     def gene_statistics(self, patients: list[str]) -> GeneStatistics:
         """Fit the statistics of both subspaces' genes on those of the patients who have RNA."""
@@ -105,11 +108,17 @@ class FoldData(MultimodalDataModule):
             s: sorted({gene for members in sets.values() for gene in members}) for s, sets in self.programs().items()
         }
         both = sorted({gene for members in genes.values() for gene in members})
-        return GeneStatistics.from_dict(self.rna.fit(patients, both))
+        return GeneStatistics.from_dict(self._measured_rna.fit(patients, both))
 
     def genes(self, patients: list[str], statistics: GeneStatistics) -> NDArray[np.float32]:
         """Return (n, G) standardised genes; patients without RNA get the mean patient, all 0."""
-        return self.rna.rows(patients, statistics.to_dict())
+        return self._measured_rna.rows(patients, statistics.to_dict())
+
+    @property
+    def _measured_rna(self) -> CohortRna:
+        if self.rna is None:
+            raise InputError(f"{self.config.clinical}: the cohort has no RNA; name its table under data.expression")
+        return self.rna
 
     def covariates(self, patients: list[str]) -> pd.DataFrame:
         """Return (n × covariates)."""

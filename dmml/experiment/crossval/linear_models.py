@@ -58,7 +58,7 @@ def predict_linear(
     Raises:
         InputError: There are fewer than two patients to fit to, or nothing can be learned from their outcomes.
     """
-    training, test = data.known("train") + data.known("val"), data.patients("test")
+    training, test = data.with_outcome("train") + data.with_outcome("val"), data.patients("test")
     inputs = _gene_inputs(data, training) if name == "rna_linear" else _covariate_inputs(data, training)
     if len(inputs.patients) < 2:
         raise InputError(f"{where}: {name} has fewer than two training patients of known outcome; use fewer folds")
@@ -148,7 +148,7 @@ def predict_joined(
         [read_predictions(folder / file) for folder in (clinical, model)] for file in ("inner.csv", "predictions.csv")
     )
     predicted = set.intersection(*(set(table["patient_id"]) for table in inner))
-    fitted_to = [patient for patient in data.known("train") + data.known("val") if patient in predicted]
+    fitted_to = [patient for patient in data.with_outcome("train") + data.with_outcome("val") if patient in predicted]
     regression = task.regression()
     scores = [regression.score_of(_rows_of(table, fitted_to)) for table in inner]
     scales = [regression.scale(score) for score in scores]

@@ -24,65 +24,67 @@ LINEAR = ("rna_linear", "clinical")
 """Regressions. They involve no randomness, so one seed is enough"""
 
 
-def offered(has: set[str]) -> list[str]:
+def possible_models(available: set[str]) -> list[str]:
     """List the models that a cohort allows.
 
     Args:
-        has: Which of "RNA", "slides" and "covariates" the cohort has.
+        available: Which of "RNA", "slides" and "covariates" the cohort has.
     """
-    plain = [name for name, needs in NEEDS.items() if needs <= has]
-    return plain + [f"{name}{JOINED}" for name in plain if name != "clinical" and "covariates" in has]
+    plain = [name for name, needs in NEEDS.items() if needs <= available]
+    with_clinical = [f"{name}{JOINED}" for name in plain if name != "clinical" and "covariates" in available]
+    return plain + with_clinical
 
 
-def chosen(asked: Sequence[str] | None, has: set[str]) -> list[str]:
+def select_models(requested: Sequence[str] | None, available: set[str]) -> list[str]:
     """List the models to fit, including those that they build on, in the order of fitting.
 
     Args:
-        asked: Names as typed; None = all that the cohort allows. If `clinical` is among them, every other model is also
-            joined with the covariates.
-        has: See `offered`.
+        requested: Names as typed; None = all that the cohort allows. If `clinical` is among them, every other model is
+            also joined with the covariates.
+        available: See `possible_models`.
 
     Raises:
         InputError: A name is unknown, or the cohort lacks data that a model needs.
     """
-    there = offered(has)
-    if asked is None:
-        return there
-    refuse_unknown(asked)
-    for name in asked:
-        if name not in there:
+    possible = possible_models(available)
+    if requested is None:
+        return possible
+    check_model_names(requested)
+    for name in requested:
+        if name not in possible:
             needs = NEEDS[name.removesuffix(JOINED)] | ({"covariates"} if name.endswith(JOINED) else set())
-            lacks = sorted(needs - has)
+            missing = sorted(needs - available)
             raise InputError(
-                f"--models: {name} needs {' and '.join(lacks)}, which the config's data section does not name"
+                f"--models: {name} needs {' and '.join(missing)}, which the config's data section does not name"
             )
-    wanted = set(asked)
-    wanted |= {f"{name}{JOINED}" for name in asked if "clinical" in asked and not name.endswith(JOINED)} & set(there)
-    wanted |= {name.removesuffix(JOINED) for name in wanted}
-    wanted |= {"clinical"} if any(name.endswith(JOINED) for name in wanted) else set()
-    wanted |= {"teacher"} if "student" in wanted else set()
-    return [name for name in there if name in wanted]
+    selected = set(requested)
+    if "clinical" in requested:
+        selected |= {f"{name}{JOINED}" for name in requested if not name.endswith(JOINED)} & set(possible)
+    selected |= {name.removesuffix(JOINED) for name in selected}
+    selected |= {"clinical"} if any(name.endswith(JOINED) for name in selected) else set()
+    selected |= {"teacher"} if "student" in selected else set()
+    return [name for name in possible if name in selected]
 
 
-def lacking(has: set[str]) -> str:
+def explain_left_out(available: set[str]) -> str:
     """Describe the models that a cohort does not allow, with the data that each lacks; empty if there are none."""
-    found: dict[str, list[str]] = {}
+    left_out: dict[str, list[str]] = {}
     for name, needs in NEEDS.items():
-        if needs - has:
-            found.setdefault(" and ".join(sorted(needs - has)), []).append(name)
-    return "; ".join(f"{', '.join(names)} (no {what})" for what, names in found.items())
+        if needs - available:
+            left_out.setdefault(" and ".join(sorted(needs - available)), []).append(name)
+    return "; ".join(f"{', '.join(names)} (no {missing})" for missing, names in left_out.items())
 
 
-def refuse_unknown(asked: Sequence[str]) -> None:
+def check_model_names(names: Sequence[str]) -> None:
     """Refuse names that are not the name of a model.
 
     Raises:
         InputError: A name is unknown; the message names the first unknown one and lists the models.
     """
-    known = {*NEEDS, *(f"{name}{JOINED}" for name in NEEDS if name != "clinical")}
-    for name in asked:
-        if name not in known:
-            raise InputError(f"--models: there is no model {name!r}; there are {', '.join(NEEDS)}, and <name>{JOINED}")
+    valid = {*NEEDS, *(f"{name}{JOINED}" for name in NEEDS if name != "clinical")}
+    for name in names:
+        if name not in valid:
+            raise InputError(f"--models: there is no model {name!r}; give any of {', '.join(NEEDS)}, or <name>{JOINED}")
 
 
 def pairs(models: Sequence[str]) -> tuple[tuple[str, str] | None, list[tuple[str, str]]]:
@@ -94,17 +96,17 @@ def pairs(models: Sequence[str]) -> tuple[tuple[str, str] | None, list[tuple[str
     Returns:
         (primary or None, the others), each (a, b) for a − b.
     """
-    there = set(models)
-    wanted = [("student", "histology_abmil")] if "student" in there else []
-    wanted += [("teacher", "rna_linear")]
+    fitted = set(models)
+    planned = [("student", "histology_abmil")] if "student" in fitted else []
+    planned += [("teacher", "rna_linear")]
     rivals = ("rna_linear", "rna_network", "early_concat", "late_fusion", "histology_abmil", "histology_mean")
-    wanted += [("teacher", rival) for rival in rivals]
-    wanted += [("student", rival) for rival in ("histology_abmil", "histology_mean", "student_undistilled", "teacher")]
-    wanted += [("student_undistilled", rival) for rival in ("histology_abmil", "histology_mean")]
-    wanted += [(name, "clinical") for name in ("teacher", "student", "rna_linear")]
+    planned += [("teacher", rival) for rival in rivals]
+    planned += [("student", rival) for rival in ("histology_abmil", "histology_mean", "student_undistilled", "teacher")]
+    planned += [("student_undistilled", rival) for rival in ("histology_abmil", "histology_mean")]
+    planned += [(name, "clinical") for name in ("teacher", "student", "rna_linear")]
     joined = ("teacher", "student", "rna_linear", "histology_abmil")
-    wanted += [(f"{name}{JOINED}", "clinical") for name in joined]
-    found = [pair for pair in dict.fromkeys(wanted) if set(pair) <= there]
-    primaries = [pair for pair in (("student", "histology_abmil"), ("teacher", "rna_linear")) if pair in found]
+    planned += [(f"{name}{JOINED}", "clinical") for name in joined]
+    possible = [pair for pair in dict.fromkeys(planned) if set(pair) <= fitted]
+    primaries = [pair for pair in (("student", "histology_abmil"), ("teacher", "rna_linear")) if pair in possible]
     primary = primaries[0] if primaries else None
-    return primary, [pair for pair in found if pair != primary]
+    return primary, [pair for pair in possible if pair != primary]

@@ -83,8 +83,8 @@ class Runner:
     def _turn(self, unit: Unit) -> None:
         first = self.data.read()
         split = self.plan.split_of(unit.repeat, self.data.cohort.clinical, first)
-        self.data.seed = self.plan.seed_of(unit, "order")  # every model gets the same batches
-        self.data.turn_to(split, unit.fold, (unit.repeat, unit.fold))
+        seed = self.plan.seed_of(unit, "order")  # every model gets the same batches
+        self.data.turn_to(split, unit.fold, unit.repeat, seed)
 
     def _sections(self, name: str, folder: Path, teacher: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         own = self.plan.student_trainer if name.startswith("student") else self.plan.trainer

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dmml.cohort.cohort import Cohort
-from dmml.data.encoder_match import refuse_other_encoder
-from dmml.data.rna import STANDARDISE, CohortRna, far_from_training
+from dmml.cohort.cohort_config import STANDARDISE
+from dmml.data.encoder_match import check_same_encoder
+from dmml.data.rna import CohortRna, far_from_training
 from dmml.errors import InputError
 from dmml.evaluation.caveats import UNKNOWN_TEXT
 from dmml.experiment.doctor.doctor import Examination
@@ -54,7 +55,7 @@ def examine_checkpoint(found: Examination, path: str | Path, cohort: Cohort | No
 def _encoder(found: Examination, path: str, n_features: int | None, fitted: Mapping[str, Any]) -> None:
     store = found.attempt("features", lambda: FeatureStore(path))
     if store is not None:
-        found.attempt("checkpoint", lambda: refuse_other_encoder(path, store, n_features, fitted))
+        found.attempt("checkpoint", lambda: check_same_encoder(path, store, n_features, fitted))
 
 
 def _genes(found: Examination, cohort: Cohort, section: Mapping[str, Any], statistics: Mapping[str, Any]) -> None:

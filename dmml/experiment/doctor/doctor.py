@@ -15,7 +15,7 @@ import pandas as pd
 from dmml.cohort.clinical.ordered_levels import levels_in_order
 from dmml.cohort.clinical.plausibility import outcome_doubts
 from dmml.cohort.cohort import Cohort
-from dmml.cohort.cohort_summary import rna_words
+from dmml.cohort.cohort_summary import describe_rna
 from dmml.cohort.config_paths import named_files
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, genes_of
 from dmml.cohort.joined import joined_doubts
@@ -157,7 +157,7 @@ def _expression(found: Examination, cohort: Cohort) -> None:
     rna = cohort.expression
     if rna is None:
         return
-    found.add("RNA", rna_words(rna))
+    found.add("RNA", describe_rna(rna))
     usable = found.attempt("gene sets", cohort.usable_gene_sets)
     for subspace in SUBSPACES if usable else ():
         listed, measured = len(genes_of(cohort.gene_sets[subspace])), len(genes_of(usable[subspace]))

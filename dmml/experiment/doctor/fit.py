@@ -54,7 +54,7 @@ def examine_fit(found: Examination, model: Mapping[str, Any], section: Mapping[s
 def _begin(module: Any, data: MultimodalDataModule, found: Examination) -> None:
     """Do what `Trainer.fit` does with a model and its data before the first batch."""
     with contextlib.redirect_stdout(io.StringIO()):  # the doctor's table already has the counts that a fit prints
-        if data.cohort is None:
+        if not data.has_cohort:
             data.use_cohort(found.cohort)
         data.setup("fit")
     if hasattr(module, "fit_to_data"):  # a user's own class may fit itself in another way

@@ -15,7 +15,8 @@ import torch
 
 from dmml._version import __version__
 from dmml.atomic_files import write_json
-from dmml.data.dataset import Collate, PatientReader
+from dmml.data.collate import Collate
+from dmml.data.dataset import PatientReader
 from dmml.errors import InputError
 from dmml.experiment.predict_slide import text
 from dmml.experiment.predict_slide.answer import Answer, plain, read_answer

@@ -75,6 +75,7 @@ def test_real_follow_up_is_believed_and_its_opposite_is_not(shared_data, outcome
 
 
 def test_what_is_doubtful_is_told_when_a_fit_reads_its_tables(shared_data, tmp_path, capsys):
+    from dmml.commands.console import show_log
     from dmml.data.module import MultimodalDataModule
 
     luad = shared_data / "tcga_luad"
@@ -83,7 +84,8 @@ def test_what_is_doubtful_is_told_when_a_fit_reads_its_tables(shared_data, tmp_p
     rna = {"path": str(luad / "mcat_luad_all_clean.csv.zip"), "patient_id": "case_id", "suffix": "_rnaseq"}
     for clinical, flipped in ((str(luad / "clinical.csv"), False), ("flipped.csv", True)):
         outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
-        MultimodalDataModule(clinical, name="x", outcome=outcome, expression=rna).setup("fit")
+        with show_log():
+            MultimodalDataModule(clinical, name="x", outcome=outcome, expression=rna).setup("fit")
         said = capsys.readouterr().out
         assert (
             "x: doubtful outcome: 87% of those followed longest have the event, 65% of all; are 0" in said

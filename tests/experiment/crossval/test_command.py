@@ -22,7 +22,7 @@ from html_page import Page
 import dmml
 from dmml.commands.crossval import command
 from dmml.errors import InputError
-from dmml.experiment.crossval.models import LINEAR, NEEDS, chosen, offered, pairs
+from dmml.experiment.crossval.models import LINEAR, NEEDS, pairs, possible_models, select_models
 
 pytestmark = pytest.mark.slow
 
@@ -358,12 +358,12 @@ def test_a_mistake_in_the_model_is_found_before_anything_is_fitted(cohort, tmp_p
 
 def test_models_that_are_asked_for_bring_what_they_need():
     everything = {"RNA", "slides", "covariates"}
-    assert chosen(["student"], everything) == ["teacher", "student"]
-    assert chosen(["rna_linear+clinical"], everything) == ["rna_linear", "clinical", "rna_linear+clinical"]
-    assert chosen(None, everything) == offered(everything)
-    assert chosen(["clinical"], everything) == ["clinical"]
-    assert set(offered({"RNA", "slides"})) == set(NEEDS) - {"clinical"}
-    primary, others = pairs(offered(everything))
+    assert select_models(["student"], everything) == ["teacher", "student"]
+    assert select_models(["rna_linear+clinical"], everything) == ["rna_linear", "clinical", "rna_linear+clinical"]
+    assert select_models(None, everything) == possible_models(everything)
+    assert select_models(["clinical"], everything) == ["clinical"]
+    assert set(possible_models({"RNA", "slides"})) == set(NEEDS) - {"clinical"}
+    primary, others = pairs(possible_models(everything))
     assert primary == ("student", "histology_abmil")
     assert primary not in others
     assert pairs(["teacher", "rna_linear"])[0] == ("teacher", "rna_linear")

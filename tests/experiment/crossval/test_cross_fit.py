@@ -89,7 +89,7 @@ def test_rows_come_from_the_teacher_that_left_the_patient_out(done):
     paths = [fold / f"teacher_without_{i}" / "checkpoints" / "best.ckpt" for i in range(3)]
     section = json.loads((root / "crossed" / "plan.json").read_text())["data"]
     data = build_data(section | {"fold": 0})
-    data.turn_to(data.read(), 0, (0, 0))
+    data.turn_to(data.read(), 0)
     teachers = CrossFittedTeachers(paths, data.patients)
     student = SubspaceStudent.load_from_checkpoint(fold / "student" / "checkpoints" / "best.ckpt", weights_only=True)
     data.trainer = type("Trainer", (), {"lightning_module": student})()

@@ -13,7 +13,8 @@ from html_page import Page
 from PIL import Image
 
 from dmml.__main__ import main
-from dmml.data.dataset import Collate, Patient
+from dmml.data.collate import Collate
+from dmml.data.dataset import Patient
 from dmml.experiment.predict_slide.answer import read_answer
 from dmml.experiment.predict_slide.model import load_model
 from dmml.store import FeatureStore

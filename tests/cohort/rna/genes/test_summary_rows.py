@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from rna_tables import ENSEMBL, GENES, TPM, by_genes, write_feature_counts
 
-from dmml.cohort.cohort_summary import rna_words
+from dmml.cohort.cohort_summary import describe_rna
 from dmml.cohort.rna.expression import build_expression, model_values, read_expression
 from dmml.cohort.rna.formats.star_counts import read_star_counts
 from dmml.cohort.rna.genes.gene_names import all_symbols
@@ -58,7 +58,7 @@ def test_they_are_dropped_and_counted_whatever_way_a_table_stands(form):
     counts = read.provenance["counts"]
     assert (counts["summary_rows_skipped"], counts["spike_ins_skipped"]) == (7, 2)
     assert read.provenance["names"]["dropped"] == {SUMMARY: SUMMARIES, SPIKE_IN: SPIKE_INS}
-    assert "summary rows skipped: 7, spike ins skipped: 2" in rna_words(read)
+    assert "summary rows skipped: 7, spike ins skipped: 2" in describe_rna(read)
 
 
 def test_sums_over_samples_are_no_patients():

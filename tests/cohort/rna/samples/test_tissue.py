@@ -8,7 +8,7 @@ import pytest
 from gdc_downloads import Downloads
 from rna_tables import GENES, PATIENTS, TPM, by_genes, write_rsem, write_star
 
-from dmml.cohort.cohort_summary import rna_words
+from dmml.cohort.cohort_summary import describe_rna
 from dmml.cohort.rna.expression import build_expression, read_expression
 from dmml.cohort.rna.samples.tissue import Tissue, find_barcode, tissue_of
 from dmml.commands import cohort_gdc
@@ -44,7 +44,7 @@ def test_it_is_left_out_and_patients_with_nothing_else_are_named(spelling, mappe
     np.testing.assert_allclose(read.table[GENES], TPM[[0, 2, 4]], rtol=1e-6)  # a metastasis alone stands in
     assert read.provenance["counts"] == {"normal_samples_dropped": 3}  # none of them called a recurrence
     assert read.provenance["patients_without_tumor_rna"] == [PATIENTS[3]]
-    assert f"patients without tumor RNA: 1 ({PATIENTS[3]})" in rna_words(read)
+    assert f"patients without tumor RNA: 1 ({PATIENTS[3]})" in describe_rna(read)
 
 
 @pytest.mark.parametrize(
