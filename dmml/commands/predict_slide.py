@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check the input, then predict patient by patient and print each answer."""
-    from dmml.commands.config.preflight import check_checkpoint
+    from dmml.commands.config.file_checks import check_checkpoint
     from dmml.experiment.predict_slide.input import check_input
     from dmml.slides.discovery.find import describe_unscaled, find_slides
 

@@ -15,7 +15,7 @@ from drawn_slides import write_slide
 
 from dmml.__main__ import main
 from dmml.cohort.rna.expression_file import read_expression_file
-from dmml.commands.config.preflight import check_checkpoint
+from dmml.commands.config.file_checks import check_checkpoint
 from dmml.errors import InputError
 from dmml.evaluation.runs import find_tests
 from dmml.writable import check_writable, write_failure
