@@ -58,24 +58,24 @@ def encoder_of(name: str):
 
 def tiles_in_memory(slides: list[Path]) -> np.ndarray:
     """The first tiles of a slide."""
+    from dmml.slides.reading.tile_reading import SlideSource, tile_groups
     from dmml.slides.tiling.layout import SlideRequest
-    from dmml.slides.tiling.tile_reading import SlideSource, units_of
 
     source, request = SlideSource(), SlideRequest(slides[0], (10, 20))
-    pixels = [source.read(request, unit).pixels for unit in units_of(source.plan(request).tiles)]
+    pixels = [source.read(request, group).pixels for group in tile_groups(source.lay_out(request).tiles)]
     source.close()
     return np.resize(np.concatenate(pixels), (TILES, 224, 224, 3))
 
 
 def layout_seconds(slides: list[Path]) -> float:
     """Seconds a slide, in the middle, from opening it to its tissue and its tiles, before one of them is read."""
+    from dmml.slides.reading.tile_reading import SlideSource
     from dmml.slides.tiling.layout import SlideRequest
-    from dmml.slides.tiling.tile_reading import SlideSource
 
     source, seconds = SlideSource(), []
     for path in slides:
         start = time.perf_counter()
-        source.plan(SlideRequest(path, (10, 20)))
+        source.lay_out(SlideRequest(path, (10, 20)))
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
@@ -94,8 +94,8 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
     """Tiles a second of whole slides into a store, in all and at steady state, and cores that others took meanwhile."""
     from dmml.slides.extraction.slide_writer import SlideWriter
     from dmml.slides.extraction.stream import encode_slides
+    from dmml.slides.reading.reader_pool import ReaderPool
     from dmml.slides.tiling.layout import SlideRequest
-    from dmml.slides.wsi.readers import Readers
     from dmml.store import FeatureStore
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -105,15 +105,15 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
     def written(slide) -> None:
         clock.append(time.perf_counter())
         tiles.append(sum(len(bag.features) for bag in slide.bags.values()))
-        slide.draft.remove()
+        slide.partial.remove()
 
     writer = SlideWriter(lambda: store, written)
-    with Readers(readers) as pool:
+    with ReaderPool(readers) as pool:
         # The reading processes are up, as they are a second after the beginning of a run of days.
-        pool.submit("plan", SlideRequest(slides[0], (10, 20))).result()
-        with OtherLoad(*(reader.process.pid for reader in pool._made if readers)) as other:
+        pool.lay_out(SlideRequest(slides[0], (10, 20))).result()
+        with OtherLoad(*(reader.process.pid for reader in pool._readers if readers)) as other:
             requests = (SlideRequest(path, (10, 20)) for path in slides)
-            for slide in encode_slides(requests, encoder, pool, draft_of=store.backend.partial_file):
+            for slide in encode_slides(requests, encoder, pool, partial_file_of=store.backend.partial_file):
                 writer.write(slide)
             writer.finish()
     writer.close()
@@ -157,7 +157,7 @@ MEMORY = """
 import sys
 from extraction import cheap_encoder
 from process_memory import kib
-from dmml.slides.wsi.reader_process import ReaderProcess
+from dmml.slides.reading.reader_process import ReaderProcess
 from dmml.slides.extraction.extract import extract
 
 peaks, close = [], ReaderProcess.close

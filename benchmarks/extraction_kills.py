@@ -50,16 +50,16 @@ SECONDS = 0.01
 import os
 from dmml.slides.extraction import stream
 
-given, encode = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream._Flow._encode
+given, encode = os.open(sys.argv[4], os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream._Stream._encode
 
-def encoding(flow):
-    tiles = [f"{{work.request.path.stem}}/{{magnification}}/{{row}}\\n" for work, magnification, row in flow.waiting]
+def encoding(state):
+    tiles = [f"{{tile.slide.request.path.stem}}/{{tile.magnification}}/{{tile.row}}\\n" for tile in state.waiting]
     os.write(given, "".join(tiles).encode())
-    encode(flow)
+    encode(state)
 
-stream._Flow._encode = encoding
+stream._Stream._encode = encoding
 result = extract([sys.argv[1]], sys.argv[2], MeanColour(), readers=int(sys.argv[3]))
-print(len(result.written), len(result.passed_over))
+print(len(result.written), len(result.skipped))
 """
 
 

@@ -1,7 +1,7 @@
 """Extract features from slides: find tissue, lay nested 10x and 20x tiles, encode them and write the store.
 
-An interrupted extraction resumes where it stopped. A slide that cannot be used is recorded in failures.csv beside the
-store, and the others are extracted all the same; qc.html beside the store shows every slide with its tiles.
+An interrupted extraction resumes where it stopped. A slide that cannot be used is recorded in failures.csv next to the
+store, and the others are extracted all the same; qc.html next to the store shows every slide with its tiles.
 """
 
 from __future__ import annotations
@@ -9,9 +9,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_NAMED = 5
+from dmml.commands.renamed_options import reject_old_name
+
+if TYPE_CHECKING:
+    from dmml.slides.extraction.estimate import Estimate
+    from dmml.slides.extraction.result import ExtractionResult
+    from dmml.slides.failures import Failure
+
+_MAX_NOTES = 5
 """Number of slides whose notes are printed"""
 
 
@@ -22,14 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "slides",
         metavar="SLIDES",
         nargs="+",
-        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP files in them are slides if their scale is given",
+        help="slide files, and folders that are searched for slides; JPEG, PNG and BMP files in folders count as slides if "
+        "their scale is given",
     )
-    add("--out", required=True, metavar="F.zarr", help="feature store to write or go on with: a folder or fsspec URL")
+    add("--out", required=True, metavar="F.zarr", help="feature store to create or add to: a folder or fsspec URL")
     add("--manifest", metavar="CSV", help="which slides (column slide_id), and their µm per pixel (column mpp)")
-    add("--mpp", type=float, help="µm per pixel where neither the slide nor the manifest tells")
-    scales = {"type": int, "nargs": "+", "default": [10, 20], "metavar": "M"}
-    add("--magnifications", help="one, or a pair such as 10 20 (default)", **scales)
-    add("--dry-run", action="store_true", help="say how many slides, tiles, gigabytes and hours, and write nothing")
+    add("--mpp", type=float, help="µm per pixel, used where neither the slide nor the manifest states it")
+    add(
+        "--magnifications",
+        type=int,
+        nargs="+",
+        default=[10, 20],
+        metavar="M",
+        help="one, or a pair such as 10 20 (default)",
+    )
+    add("--dry-run", action="store_true", help="report the number of slides, tiles, gigabytes and hours; write nothing")
     encoding = parser.add_argument_group("encoder")
     encoding.add_argument(
         "--encoder",
@@ -37,31 +53,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="timm name, hf-hub:owner/model, or resnet50, uni, uni2-h, virchow2, gigapath, h-optimus-1, … "
         "(default: tf_efficientnet_lite0)",
     )
-    encoding.add_argument("--weights", metavar="PATH", help="its local weights: safetensors or a state dict")
+    encoding.add_argument("--weights", metavar="PATH", help="local weights of the encoder: safetensors or a state dict")
     encoding.add_argument("--precision", default="32", metavar="P", help="32 (default), bf16 or 16")
-    encoding.add_argument("--compile", action="store_true", help="run it through torch.compile")
-    encoding.add_argument("--batch-size", type=int, metavar="N", help="tiles a call (default: found by trial)")
+    encoding.add_argument("--compile", action="store_true", help="run the encoder through torch.compile")
+    encoding.add_argument("--batch-size", type=int, metavar="N", help="tiles per batch (default: found by trial)")
     tissue = parser.add_argument_group("tissue")
     tissue.add_argument(
-        "--tissue", default="colour", metavar="WAY", help="colour (default), or module:function of your own"
+        "--tissue",
+        default="colour",
+        metavar="METHOD",
+        help="how tissue is found: colour (default), or module:function of your own",
     )
     tissue.add_argument(
-        "--least-tissue", type=float, default=0.25, metavar="SHARE", help="of a tile that is kept (default: 0.25)"
+        "--min-tissue",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="smallest share of tissue of a tile that is kept (default: 0.25)",
     )
+    reject_old_name(parser, "--least-tissue", "--min-tissue")
     running = parser.add_argument_group("running")
-    running.add_argument("--readers", type=int, metavar="N", help="processes that read slides (default: by machine)")
+    running.add_argument(
+        "--readers", type=int, metavar="N", help="processes that read slides (default: one per four cores, at most 8)"
+    )
     running.add_argument(
         "--shard",
         metavar="I/N",
-        help="only the I-th of N disjoint parts; torchrun and srun ranks are found by themselves",
+        help="extract only the I-th of N disjoint parts; ranks of torchrun and srun are detected without this option",
     )
-    running.add_argument("--strict", action="store_true", help="end with an error when any slide failed")
-    running.add_argument("--overwrite", action="store_true", help="extract slides again that are in the store")
+    running.add_argument("--strict", action="store_true", help="end with an error if any slide failed")
+    running.add_argument("--overwrite", action="store_true", help="extract slides again that are already in the store")
 
 
 def run(args: argparse.Namespace) -> None:
     """Extract, then report which slides and files were used, skipped or ignored, and why."""
-    from dmml.slides.extraction.companions import check_store_writable
+    from dmml.slides.companion_files import check_store_writable
     from dmml.slides.extraction.extract import extract
 
     if not args.dry_run:
@@ -77,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         precision=args.precision,
         compiled=args.compile,
-        least_tissue=args.least_tissue,
+        min_tissue=args.min_tissue,
         tissue=args.tissue,
         readers=_default_readers() if args.readers is None else args.readers,
         shard=args.shard,
@@ -86,53 +112,60 @@ def run(args: argparse.Namespace) -> None:
         dry_run=args.dry_run,
     )
     if result.estimate is not None:
-        print("\n".join([f"{args.out}: dry run, nothing is written", *result.estimate.lines()]))
-        if result.passed_over:
-            print(f"{len(result.passed_over)} more slides are there already")
-        failures = [*result.failures, *result.estimate.failures]
-        _tell_failures(failures, f"{len(failures)} files would not be extracted:")
-        _tell_unmatched(result)
-        return
-    _tell(args.out, result)
+        _report_dry_run(args.out, result, result.estimate)
+    else:
+        _report(args.out, result)
 
 
-def _tell(out: str, result) -> None:
+def _report_dry_run(out: str, result: ExtractionResult, estimate: Estimate) -> None:
+    print("\n".join([f"{out}: dry run, nothing is written", *estimate.lines()]))
+    if result.skipped:
+        print(f"{len(result.skipped)} more slides are already in the store")
+    failures = [*result.failures, *estimate.failures]
+    _report_failures(failures, f"{len(failures)} files would not be extracted:")
+    _report_unused_files(result)
+
+
+def _report(out: str, result: ExtractionResult) -> None:
     """Print the final summary, and what the user should know or do next."""
     if result.shard is not None:
         print(f"part {result.shard.index + 1} of {result.shard.count} (by {result.shard.source})")
     speed = ""
     if result.tiles:
-        kept = f" ({result.known:,} of them kept from a run that was cut off)" if result.known else ""
-        speed = f", {result.tiles:,} tiles{kept} at {(result.tiles - result.known) / result.seconds:.0f} a second"
-    print(f"{out}: {len(result.written)} slides written{speed}; {len(result.passed_over)} were there already")
-    if again := [name for name in result.changed if name in set(result.written)]:
-        print(f"{len(again)} of them again, since their files have changed: {', '.join(again[:5])}")
-    failed = {Path(failure.file).stem for failure in result.failures}
-    if stale := [name for name in result.changed if name in failed]:
+        resumed = f" ({result.resumed_tiles:,} of them kept from an interrupted run)" if result.resumed_tiles else ""
+        per_second = (result.tiles - result.resumed_tiles) / result.seconds
+        speed = f", {result.tiles:,} tiles{resumed} at {per_second:.0f} per second"
+    print(f"{out}: {len(result.written)} slides written{speed}; {len(result.skipped)} were already there")
+    if rewritten := [name for name in result.changed if name in set(result.written)]:
         print(
-            f"{len(stale)} slides have changed but could not be extracted; the store holds what they were: "
-            f"{', '.join(stale[:5])}"
+            f"{len(rewritten)} of them were extracted again, since their files have changed: {', '.join(rewritten[:5])}"
         )
-    if result.elsewhere:
-        print(f"{len(result.elsewhere)} slides left to another process that is at them")
+    failed = {Path(failure.file).stem for failure in result.failures}
+    if outdated := [name for name in result.changed if name in failed]:
+        print(
+            f"{len(outdated)} slides have changed but could not be extracted; the store still holds their earlier "
+            f"features: {', '.join(outdated[:5])}"
+        )
+    if result.locked:
+        print(f"{len(result.locked)} slides left to another process that is extracting them")
     for warning in result.warnings:
         print(f"warning: {warning}")
-    _tell_notes(result.notes)
-    _tell_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
-    _tell_unmatched(result)
+    _report_notes(result.notes)
+    _report_failures(result.failures, f"{len(result.failures)} files not extracted, listed in {result.failures_file}:")
+    _report_unused_files(result)
     if result.qc:
         print(f"look at {result.qc} before training")
 
 
-def _tell_notes(notes: dict[str, list[str]]) -> None:
+def _report_notes(notes: dict[str, list[str]]) -> None:
     """Print the notes on the first few slides; `qc.html` has all of them."""
-    for slide in list(notes)[:_NAMED]:
+    for slide in list(notes)[:_MAX_NOTES]:
         print(f"note: {slide}: {'; '.join(notes[slide])}")
-    if len(notes) > _NAMED:
-        print(f"note: {len(notes) - _NAMED} more slides have pages or levels that are not read, see qc.html")
+    if len(notes) > _MAX_NOTES:
+        print(f"note: {len(notes) - _MAX_NOTES} more slides have pages or levels that are not read, see qc.html")
 
 
-def _tell_failures(failures: list, heading: str) -> None:
+def _report_failures(failures: Sequence[Failure], heading: str) -> None:
     """Print a line for each failure state, with the first slide in that state as an example."""
     if not failures:
         return
@@ -142,7 +175,7 @@ def _tell_failures(failures: list, heading: str) -> None:
         print(f"  {state:<16} {n:>5}  e.g. {example.reason}")
 
 
-def _tell_unmatched(result) -> None:
+def _report_unused_files(result: ExtractionResult) -> None:
     """Print slides of the manifest without a file, images without a scale, and files that are not slides."""
     from dmml.slides.discovery.find import describe_ignored, describe_unscaled
 

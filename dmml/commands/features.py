@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmml.errors import InputError
 
-_SHOWN = 10
+if TYPE_CHECKING:
+    from dmml.slides.verify import SlideCheck
+    from dmml.store import FeatureStore
+
+_MAX_LINES = 10
 """Maximum number of warnings and of failures that are printed"""
 
 
@@ -19,41 +25,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="{list,verify,import}")
     for verb, text in (("list", "table of the slides in a store"), ("verify", "check a store, slide by slide")):
         verbs.add_parser(verb, help=text).add_argument("store", metavar="F.zarr", help="feature store, folder or URL")
-    taken = verbs.add_parser("import", help="tiles of TRIDENT, CLAM or STAMP, or vectors of slides, into a store")
-    taken.add_argument(
+    importer = verbs.add_parser(
+        "import", help="write tiles of TRIDENT, CLAM or STAMP, or vectors of slides, into a store"
+    )
+    importer.add_argument(
         "inputs",
         metavar="FEATURES",
         nargs="+",
         help="of tiles: .h5 and .pt files, folders of them, or a TRIDENT job folder; of slides: a table (CSV, TSV, Parquet, "
         "XLSX), .npz, .npy, .h5 or .pt",
     )
-    taken.add_argument("--out", required=True, metavar="F.zarr", help="feature store to write or go on with")
-    taken.add_argument(
+    importer.add_argument("--out", required=True, metavar="F.zarr", help="feature store to create or add to")
+    importer.add_argument(
         "--encoder",
         metavar="NAME",
-        help="encoder that made them (default: the one that the files or TRIDENT's folder name)",
+        help="encoder that made the features (default: the one that the files or TRIDENT's folder name)",
     )
-    taken.add_argument("--coords", metavar="DIR", help="HDF5 files with coordinates, where features stand alone")
-    taken.add_argument("--mpp", type=float, help="true µm per pixel of the slides' finest level")
-    taken.add_argument(
-        "--magnification", type=int, metavar="M", help="of tiles, where the files do not tell; of vectors (default 20)"
+    importer.add_argument(
+        "--coords", metavar="DIR", help="folder of HDF5 files with the coordinates, for features without them"
     )
-    taken.add_argument("--patch-px", type=int, metavar="N", help="side of a tile at its magnification, likewise")
-    taken.add_argument("--level0-px", type=float, metavar="N", help="side of a tile in finest pixels, likewise")
-    of_slides = taken.add_argument_group("vectors of slides")
+    importer.add_argument("--mpp", type=float, help="true µm per pixel of the slides' finest level")
+    importer.add_argument(
+        "--magnification",
+        type=int,
+        metavar="M",
+        help="of tiles, where the files do not state it; of vectors (default 20)",
+    )
+    importer.add_argument(
+        "--patch-px",
+        type=int,
+        metavar="N",
+        help="side of a tile in pixels of its magnification, where the files do not state it",
+    )
+    importer.add_argument(
+        "--level0-px",
+        type=float,
+        metavar="N",
+        help="side of a tile in pixels of the finest level, where the files do not state it",
+    )
+    of_slides = importer.add_argument_group("vectors of slides")
     of_slides.add_argument("--vectors", action="store_true", help="the arrays are vectors of slides, not tiles")
     of_slides.add_argument("--id", metavar="COLUMN", help="column of the slide's or patient's id (default slide_id, …)")
-    of_slides.add_argument("--columns", nargs="+", metavar="GLOB", default=[], help="columns to take, e.g. '*_HE'")
+    of_slides.add_argument("--columns", nargs="+", metavar="GLOB", default=[], help="columns to read, e.g. '*_HE'")
     of_slides.add_argument("--drop", nargs="+", metavar="GLOB", default=[], help="columns to leave out")
     of_slides.add_argument(
-        "--missing", nargs="+", metavar="VALUE", default=[], help="values that mean: not measured, e.g. -1"
+        "--missing", nargs="+", metavar="VALUE", default=[], help="values that mean that nothing was measured, e.g. -1"
     )
     of_slides.add_argument("--instances", type=int, metavar="N", help="a row holds N instances side by side")
     of_slides.add_argument("--ids", metavar="FILE", type=Path, help="ids of the rows of an array, one per line")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the chosen verb."""
+    """List, verify or import."""
     if args.verb == "import":
         return _import(args)
     from dmml.store import FeatureStore
@@ -67,11 +90,11 @@ _TILE_OPTIONS = ("coords", "mpp", "patch_px", "level0_px")
 
 
 def _import(args: argparse.Namespace) -> None:
-    from dmml.slides.extraction.companions import check_store_writable
-    from dmml.slides.vectors.import_vectors import is_of_vectors
+    from dmml.slides.companion_files import check_store_writable
+    from dmml.slides.vectors.import_vectors import holds_vectors
 
     check_store_writable(args.out)
-    if any(getattr(args, option) for option in _VECTOR_OPTIONS) or is_of_vectors(args.inputs):
+    if any(getattr(args, option) for option in _VECTOR_OPTIONS) or holds_vectors(args.inputs):
         return _import_vectors(args)
     return _import_tiles(args)
 
@@ -80,19 +103,21 @@ def _import_vectors(args: argparse.Namespace) -> None:
     from dmml.slides.vectors.import_vectors import DEFAULT_MAGNIFICATION, import_vectors
     from dmml.slides.vectors.read_table import TableOptions
 
-    if tile := next((option for option in _TILE_OPTIONS if getattr(args, option) is not None), None):
-        raise InputError(f"--{tile.replace('_', '-')}: is for tiles, and these are vectors of slides; leave it out")
+    if option := next((option for option in _TILE_OPTIONS if getattr(args, option) is not None), None):
+        raise InputError(f"--{option.replace('_', '-')}: is for tiles, and these are vectors of slides; leave it out")
     magnification = args.magnification or DEFAULT_MAGNIFICATION
     options = TableOptions(args.id, args.columns, args.drop, args.missing)
     out = args.out.removeprefix("file://")
-    done = import_vectors(args.inputs, out, options, args.encoder, args.ids, args.instances, magnification)
-    each = "one vector each" if done.most == 1 else f"{done.vectors} vectors, up to {done.most} each"
-    missing = f", {done.missing:,} values missing" if done.missing else ""
+    result = import_vectors(args.inputs, out, options, args.encoder, args.ids, args.instances, magnification)
+    vectors = "one vector each"
+    if result.max_per_slide > 1:
+        vectors = f"{result.vectors} vectors, up to {result.max_per_slide} each"
+    missing = f", {result.missing:,} values missing" if result.missing else ""
     print(
-        f"{args.out}: {len(done.written)} slides or patients written, {len(done.unchanged)} were there already; {each}, "
-        f"{done.dim} features in {done.dtype}{missing}"
+        f"{args.out}: {len(result.written)} slides or patients written, {len(result.unchanged)} were already there; "
+        f"{vectors}, {result.dim} features in {result.dtype}{missing}"
     )
-    for note in done.notes:
+    for note in result.notes:
         print(note)
     print(
         f"train on it with `features: {args.out}` and `magnifications: [{magnification}]` in the data section of a config"
@@ -113,37 +138,37 @@ def _import_tiles(args: argparse.Namespace) -> None:
         mpp=args.mpp,
     )
     scales = " and ".join(f"{m}x" for m in result.magnifications)
-    form = f"{scales}, nested" if len(result.magnifications) == 2 else f"{scales} alone"
+    form = f"{scales}, nested" if len(result.magnifications) == 2 else f"{scales} only"
     print(
-        f"{args.out}: {len(result.written)} slides written, {len(result.passed_over)} were there already; {form}, "
+        f"{args.out}: {len(result.written)} slides written, {len(result.skipped)} were already there; {form}, "
         f"tiles of {result.tile_px} px, {result.dim} features"
     )
     if result.not_nested:
         print(f"one magnification only: {result.not_nested}")
-    for warning in result.warnings[:_SHOWN]:
+    for warning in result.warnings[:_MAX_LINES]:
         print(f"warning: {warning}")
-    if len(result.warnings) > _SHOWN:
+    if len(result.warnings) > _MAX_LINES:
         print(
-            f"warning: {len(result.warnings) - _SHOWN} more files have warnings; `dmml features verify {args.out}` names them"
+            f"warning: {len(result.warnings) - _MAX_LINES} more files have warnings; `dmml features verify {args.out}` lists "
+            "them"
         )
     if result.failures:
         print(f"{len(result.failures)} files not imported, listed in {result.failures_file}:")
-        for failure in result.failures[:_SHOWN]:
+        for failure in result.failures[:_MAX_LINES]:
             print(f"  {failure.state}: {failure.reason}")
     scales = ", ".join(map(str, result.magnifications))
     print(f"train on it with `features: {args.out}` and `magnifications: [{scales}]` in the data section of a config")
 
 
-def _list(store) -> None:
+def _list(store: FeatureStore) -> None:
     scales = sorted(store.attributes["magnifications"])
-    slides = store.slides()
     header = ["slide", *(f"{m}x" for m in scales), "µm/px", "mpp from", "source"]
     rows = []
-    for slide in slides:
-        known = store.slide_attributes(slide)
-        mpp = f"{known['mpp']:.4g}" if "mpp" in known else "?"
+    for slide in store.slides():
+        attributes = store.slide_attributes(slide)
+        mpp = f"{attributes['mpp']:.4g}" if "mpp" in attributes else "?"
         counts = [str(store.n_tokens(slide, m)) for m in scales]
-        rows.append([slide, *counts, mpp, str(known.get("mpp_source", "?")), str(known.get("source", "?"))])
+        rows.append([slide, *counts, mpp, *(str(attributes.get(name, "?")) for name in ("mpp_source", "source"))])
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
         cells = [row[0].ljust(widths[0])]
@@ -151,37 +176,37 @@ def _list(store) -> None:
         cells += [row[i].ljust(widths[i]) for i in range(len(scales) + 2, len(row))]
         print("  ".join(cells).rstrip())
     encoder = store.attributes["encoder"]
-    what = "vectors" if store.holds_vectors else "tiles"
-    totals = ", ".join(f"{sum(int(row[1 + i]) for row in rows):,} {what} at {m}x" for i, m in enumerate(scales))
-    print(f"{len(slides)} slides, {totals}; {encoder['name']}, {store.n_features} features")
+    unit = "vectors" if store.holds_vectors else "tiles"
+    totals = ", ".join(f"{sum(int(row[1 + i]) for row in rows):,} {unit} at {m}x" for i, m in enumerate(scales))
+    print(f"{len(rows)} slides, {totals}; {encoder['name']}, {store.n_features} features")
 
 
-def _verify(store) -> None:
-    from tqdm import tqdm
-
+def _verify(store: FeatureStore) -> None:
+    from dmml.slides.progress_bars import progress_bar
     from dmml.slides.verify import verify
 
-    bad, doubted, n = {}, 0, len(store.slides())
-    for check in tqdm(verify(store), total=n, desc="verifying", unit="slide", disable=None, leave=False):
+    bad: dict[str, SlideCheck] = {}
+    n_with_doubts, n = 0, len(store.slides())
+    for check in progress_bar(verify(store), "verifying", n):
         if check.wrong:
             bad[check.slide] = check
             print(f"{check.slide}: {'; '.join(check.wrong)}")
         if check.doubts:
-            doubted += 1
+            n_with_doubts += 1
             print(f"warning: {check.slide}: {'; '.join(check.doubts)}")
     if bad:
         names = ", ".join(list(bad)[:5]) + (", …" if len(bad) > 5 else "")
         raise InputError(f"{store.path}: {len(bad)} of {n} slides {_what_to_do(bad.values(), names)}")
     if not n:
         raise InputError(f"{store.path}: holds no complete slide; run `dmml extract` again")
-    print(f"{store.path}: {n} slides, all sound{f', {doubted} with warnings' if doubted else ''}")
+    print(f"{store.path}: {n} slides, all sound{f', {n_with_doubts} with warnings' if n_with_doubts else ''}")
 
 
-def _what_to_do(checks, names: str) -> str:
+def _what_to_do(checks: Iterable[SlideCheck], names: str) -> str:
     if any(check.problems or check.unlikely for check in checks):
         return (
-            f"are damaged ({names}); `dmml extract … --overwrite` or import them again, after a look at the files that "
-            "they came from"
+            f"are damaged ({names}); check the files that they came from, then extract them again with `dmml extract … "
+            "--overwrite`, or import them again"
         )
     return (
         f"have tiles that overlap or an impossible scale ({names}); import them again with the true --mpp and "

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dmml.errors import InputError
 
-_SMALLEST_SIDE = 512
+_MIN_SIDE = 512
 _BAR, _MARGIN = 14, 10
 _INK = (40, 40, 40)
 
@@ -54,21 +54,23 @@ def overlay(
 
     colours = (colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.float32)
     low, high = limits or (tuple(np.percentile(weight, [1, 99])) if len(weight) else (0.0, 1.0))
-    factor = max(1, -(-_SMALLEST_SIDE // max(thumbnail.shape[:2])))
-    base = Image.fromarray(thumbnail).resize((thumbnail.shape[1] * factor, thumbnail.shape[0] * factor), Image.BICUBIC)
+    factor = max(1, -(-_MIN_SIDE // max(thumbnail.shape[:2])))
+    base = Image.fromarray(thumbnail).resize(
+        (thumbnail.shape[1] * factor, thumbnail.shape[0] * factor), Image.Resampling.BICUBIC
+    )
     mpp = thumbnail_mpp / factor
     grey = np.asarray(base.convert("L"), np.float32)[..., None]
     picture = np.repeat(0.35 * 255 + 0.65 * grey, 3, axis=2)
     span = high - low
-    share = np.clip((weight - low) / span, 0, 1) if span > 0 else np.full(len(weight), 0.5)
+    scaled = np.clip((weight - low) / span, 0, 1) if span > 0 else np.full(len(weight), 0.5)
     # Weak weights are more transparent: the eye goes to the strong ones, and tissue remains visible under the others.
-    cover = np.abs(2 * share - 1) if low < 0 < high else share
-    for (x, y), value, strong in zip(position, share, cover, strict=True):
+    strength_of_tile = np.abs(2 * scaled - 1) if low < 0 < high else scaled
+    for (x, y), value, tile_strength in zip(position, scaled, strength_of_tile, strict=True):
         left, top, right, bottom = (round((v + d * tile_um / 2) / mpp) for d, v in ((-1, x), (-1, y), (1, x), (1, y)))
-        where = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
+        square = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
         colour = colours[round(value * 255)]
-        opacity = strength * (0.55 + 0.45 * strong)
-        picture[where] = opacity * colour + (1 - opacity) * grey[where] * (0.6 + colour / 637.5)
+        opacity = strength * (0.55 + 0.45 * tile_strength)
+        picture[square] = opacity * colour + (1 - opacity) * grey[square] * (0.6 + colour / 637.5)
     body = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     return _framed(body, colours, low, high, title)
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmml.slides.extraction.stream import encode_slides
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.grid import check_magnifications
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.readers import Readers
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
@@ -45,14 +46,15 @@ def tokens_of_slide(
         SlideError: The slide cannot be used; `state` is the keyword for the reason.
     """
     request = SlideRequest(Path(path), check_magnifications(magnifications), mpp)
-    own = encoder.batch_size
-    encoder.batch_size = batch_size or own
+    previous_size = encoder.batch_size
+    encoder.batch_size = batch_size or previous_size
+    report = (lambda slide, done, resumed, total: progress(done, total)) if progress else None
     try:
-        with Readers() as readers:
-            told = (lambda slide, done, known, total: progress(done, total)) if progress else None
-            (slide,) = encode_slides([request], encoder, readers, told)
+        with ReaderPool() as readers:
+            (slide,) = encode_slides([request], encoder, readers, report)
     finally:
-        encoder.batch_size = min(own, encoder.batch_size) if batch_size is None else own
-    if slide.error is not None:
-        raise slide.error
+        # A size that proved too large for the memory stays reduced, unless the caller chose it.
+        encoder.batch_size = min(previous_size, encoder.batch_size) if batch_size is None else previous_size
+    if slide.error is not None or slide.layout is None:
+        raise slide.error or SlideError("unreadable", f"{path}: gave no features; check the file")
     return slide.bags, slide.layout.thumbnail, slide.attributes

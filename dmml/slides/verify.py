@@ -12,7 +12,7 @@ from dmml.errors import reason_of
 from dmml.slides.tiling.tile_geometry import (
     are_apart,
     neighbour_distances,
-    overlap_by_design,
+    overlap_is_systematic,
     overlapping,
     scale_problems,
     usual_distance,
@@ -59,71 +59,79 @@ def check_slide(store: FeatureStore, slide: str) -> SlideCheck:
     """
     check = SlideCheck(slide)
     try:
-        _look_through(check, store)
+        _check_arrays(check, store)
     except Exception as error:  # a damaged array can fail in many ways, and each is a finding
         check.problems.append(f"cannot be read ({reason_of(error)})")
     return check
 
 
-def _look_through(check: SlideCheck, store: FeatureStore) -> None:
+def _check_arrays(check: SlideCheck, store: FeatureStore) -> None:
     slide, scales = check.slide, store.attributes["magnifications"]
-    known = store.slide_attributes(slide)
+    attributes = store.slide_attributes(slide)
     check.problems += [f"{name}: is not among the store's magnifications" for name in store.undeclared(slide)]
     bags = {m: bag for m in sorted(scales) if (bag := store.read(slide, m)) is not None}
     if not any(len(bag.features) for bag in bags.values()):
         check.problems.append("has no tiles")
     for magnification, bag in bags.items():
         nominal = scales[magnification] * store.attributes["tile_px"]
-        side = known.get("tile_um", {}).get(str(magnification), nominal)
-        found = bag_problems(bag, store.n_features, store.holds_vectors)
-        if not found and store.holds_vectors:
+        side = attributes.get("tile_um", {}).get(str(magnification), nominal)
+        problems = bag_problems(bag, store.n_features, store.holds_vectors)
+        if not problems and store.holds_vectors:
             if zeros := zero_rows(bag.features):
                 check.unlikely.append(f"{magnification}x: {zeros} vectors hold zeros only")
-        elif not found:
-            check.unlikely += [f"{magnification}x: {problem}" for problem in _of_values(bag)]
-            _place(check, known, magnification, bag, side, nominal)
+        elif not problems:
+            check.unlikely += [f"{magnification}x: {problem}" for problem in _unlikely_values(bag)]
+            _check_positions(check, attributes, magnification, bag, side, nominal)
         coarse = bags.get(magnification // 2)
-        found += _of_parents(bag, coarse, side, known.get("nested_within_um", TOLERANCE_UM)) if not found else []
-        check.problems += [f"{magnification}x: {problem}" for problem in found]
+        if not problems:
+            problems = _parent_problems(bag, coarse, side, attributes.get("nested_within_um", TOLERANCE_UM))
+        check.problems += [f"{magnification}x: {problem}" for problem in problems]
     thumbnail = store.thumbnail(slide)
     if thumbnail is not None and (thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or thumbnail.dtype != np.uint8):
         check.problems.append(f"thumbnail is {thumbnail.shape} {thumbnail.dtype}, not (H, W, 3) uint8")
 
 
-def _of_values(bag: SlideFeatures) -> list[str]:
-    n, different = len(bag.position), len(np.unique(bag.position, axis=0))
-    problems = [] if different == n else [f"{n - different} tiles lie where another lies"]
+def _unlikely_values(bag: SlideFeatures) -> list[str]:
+    n, n_distinct = len(bag.position), len(np.unique(bag.position, axis=0))
+    problems = [] if n_distinct == n else [f"{n - n_distinct} tiles have the same position as another"]
     if zeros := zero_rows(bag.features):
         problems.append(f"{zeros} tiles hold zeros only")
     return problems
 
 
-def _place(
-    check: SlideCheck, known: Mapping[str, Any], magnification: int, bag: SlideFeatures, side: float, nominal: float
+def _check_positions(
+    check: SlideCheck,
+    attributes: Mapping[str, Any],
+    magnification: int,
+    bag: SlideFeatures,
+    side: float,
+    nominal: float,
 ) -> None:
-    """Check the positions of the tiles of one magnification."""
+    """Check the positions of the tiles of one magnification, which are `side` µm wide and should be `nominal` µm."""
     position = np.unique(bag.position, axis=0).astype(np.float64)
     distances = neighbour_distances(position)
-    told, usual = f"{magnification}x: ", usual_distance(distances)
-    check.misplaced += [told + problem for problem in scale_problems(known.get("mpp"), side, nominal, position)]
+    scale, usual = f"{magnification}x: ", usual_distance(distances)
+    check.misplaced += [scale + problem for problem in scale_problems(attributes.get("mpp"), side, nominal, position)]
     overlaps = overlapping(distances, side)
     text = (
-        f"{told}{overlaps} of {len(distances)} tiles of {side:.4g} µm overlap another; most stand {usual:.4g} µm apart"
+        f"{scale}{overlaps} of {len(distances)} tiles of {side:.4g} µm overlap another; most are {usual:.4g} µm apart"
     )
-    if overlap_by_design(distances, side) or (overlaps and "tissue_mm2" in known):  # tiles cut by dmml never overlap
+    if overlap_is_systematic(distances, side) or (
+        overlaps and "tissue_mm2" in attributes
+    ):  # tiles cut by dmml never overlap
         check.misplaced.append(text)
     elif overlaps:
         check.doubts.append(text)
     if outside := int((position < 0).any(axis=1).sum()):
-        check.doubts.append(f"{told}{outside} of {len(position)} tiles lie outside the slide, at negative positions")
+        check.doubts.append(f"{scale}{outside} of {len(position)} tiles lie outside the slide, at negative positions")
     if are_apart(distances, side):
         check.doubts.append(
-            f"{told}tiles of {side:.4g} µm stand {usual:.4g} µm apart: either most tissue was left out, or their size "
-            "is not what is stated"
+            f"{scale}tiles of {side:.4g} µm are {usual:.4g} µm apart: either most tissue was left out, or their size "
+            "is not the stated one"
         )
 
 
-def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, within: float) -> list[str]:
+def _parent_problems(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, within: float) -> list[str]:
     """Check that the centre of each tile of `side` µm is half a side from its parent's on both axes, i.e. inside it."""
     if bag.parent is None:
         return []
@@ -133,5 +141,5 @@ def _of_parents(bag: SlideFeatures, coarse: SlideFeatures | None, side: float, w
         return [] if (bag.parent == -1).all() else ["has parents, but the coarser magnification is missing"]
     rows = np.flatnonzero(bag.parent >= 0)
     offset = np.abs(bag.position[rows] - coarse.position[bag.parent[rows]])
-    wrong = rows[(np.abs(offset - side / 2) > within).any(axis=1)]
-    return [f"{len(wrong)} tiles lie outside their parent, first in row {wrong[0]}"] if len(wrong) else []
+    outside = rows[(np.abs(offset - side / 2) > within).any(axis=1)]
+    return [f"{len(outside)} tiles lie outside their parent, first in row {outside[0]}"] if len(outside) else []

@@ -98,7 +98,7 @@ def damage(name, bags):
         ("zeros", "20x: 1 tiles hold zeros only"),
         ("width", r"10x: features are \(2, 5\), not \(N, 4\)"),
         ("rows", r"20x: positions are \(3, 2\), not \(4, 2\)"),
-        ("twice", "20x: 1 tiles lie where another lies"),
+        ("twice", "20x: 1 tiles have the same position as another"),
         ("no parent", "20x: parent 2 of row 0 does not exist"),
         ("outside", "20x: 1 tiles lie outside their parent, first in row 2"),
         ("no coarse", "20x: has parents, but the coarser magnification is missing"),

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.extraction.failures import Failure
 from dmml.slides.extraction.qc import outlined, write_qc
+from dmml.slides.failures import Failure
 from dmml.slides.overlay import overlay
 from dmml.store import FeatureStore, SlideFeatures
 
@@ -101,7 +101,7 @@ def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
 
 def test_a_page_of_many_slides_shows_both_ends_and_names_all_that_is_odd(tmp_path, monkeypatch):
     """Glass that was taken for tissue has the most tiles, a mask that missed the tissue the fewest."""
-    monkeypatch.setattr("dmml.slides.extraction.qc.MOST_CARDS", 8)
+    monkeypatch.setattr("dmml.slides.extraction.qc.MAX_CARDS", 8)
     store = FeatureStore.create(
         tmp_path / "f.zarr", {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}, {20: 0.5}
     )
@@ -117,8 +117,8 @@ def test_a_page_of_many_slides_shows_both_ends_and_names_all_that_is_odd(tmp_pat
     pictured = re.findall(r"<b>(s\d\d)</b>", cards)
     assert pictured == ["s00", "s01", "s07", "s09", "s10", "s11", "s18", "s19"]
     assert re.findall(r"<td>(s\d\d)</td>", table) == ["s12", "s13", "s14"]
-    assert "Pictured are 8 slides" in page
-    assert "12 others are not" in page
+    assert "8 slides are pictured" in page
+    assert "The other 12 are not" in page
     assert cards.count("0.25 mm² could not be decoded") == 3
 
 

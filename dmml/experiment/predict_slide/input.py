@@ -10,8 +10,9 @@ from pathlib import Path
 from dmml.errors import InputError
 from dmml.slides.discovery.file_names import check_name
 from dmml.slides.discovery.find import find_slides
-from dmml.slides.wsi.mpp import SlideError, check_given
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.slide_error import SlideError
+from dmml.slides.wsi.mpp import check_mpp
+from dmml.slides.wsi.slide import Slide
 
 PREDICTION = "prediction.json"
 _MAX_NAMES = 3
@@ -57,7 +58,7 @@ def check_input(
         InputError: A file is missing, does not open or has no scale; two slides have the same name; an answer exists.
     """
     if mpp is not None:
-        check_given(mpp)
+        check_mpp(mpp)
     if weights is not None and not Path(weights).is_file():
         raise InputError(f"--weights {weights}: the file does not exist")
     out = Path(out)

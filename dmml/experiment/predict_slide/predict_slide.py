@@ -23,8 +23,8 @@ from dmml.experiment.predict_slide.answer import Answer, plain, read_answer
 from dmml.experiment.predict_slide.input import PREDICTION, Case, check_input, check_scales
 from dmml.experiment.predict_slide.model import CheckpointModel, load_encoder_of, load_model
 from dmml.experiment.run_folder import now
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tokens import tokens_of_slide
-from dmml.slides.wsi.mpp import SlideError
 
 if TYPE_CHECKING:
     from dmml.experiment.predict_slide.maps import Thumbnail

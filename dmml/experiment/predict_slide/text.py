@@ -8,7 +8,7 @@ from typing import Any
 
 from dmml.evaluation.report.formatting import percent
 from dmml.experiment.predict_slide.answer import FEW_TILES, TISSUE, Answer
-from dmml.slides.wsi.mpp import GIVEN
+from dmml.slides.wsi.mpp import FROM_OPTION
 
 RESEARCH_USE = (
     "For research use only. This is not a diagnosis, and no decision about a patient may be based on it. The model was "
@@ -147,7 +147,7 @@ def _slide_notes(slide: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{n} tile{'s' * (n != 1)} could not be decoded and {'were' if n != 1 else 'was'} left out")
     if area := slide.get("findings", {}).get("unreadable"):
         sentences.append(f"{area:.2f} mm² could not be decoded and were not searched for tissue")
-    if slide["mpp_source"] == GIVEN:
+    if slide["mpp_source"] == FROM_OPTION:
         sentences.append(f"its scale of {slide['mpp']:g} µm per pixel was given by hand")
     return sentences + [str(note) for note in slide.get("notes", [])]
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-from dmml.slides.wsi.mpp import SlideError
+from dmml.slides.slide_error import SlideError
 from dmml.store.folder_names import is_folder_name
 
 
 def in_one_line(path: str | Path) -> str:
     """Return the path with control characters and bytes that are not UTF-8 written as escapes."""
     return "".join(
-        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in ("Cc", "Cs") else sign
-        for sign in str(path)
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs") else character
+        for character in str(path)
     )
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file whose name cannot be the id of a slide.
+    """Check that a file's name can be the id of a slide.
 
     Raises:
         SlideError: State `bad_name`.
@@ -27,5 +27,5 @@ def check_name(path: Path) -> None:
         raise SlideError(
             "bad_name",
             f"{in_one_line(path)}: without its suffix the name is {path.stem!a}, which cannot be the id of a "
-            "slide; rename the file, without leading dot, backslash or control characters",
+            "slide; rename the file, without a leading dot, backslashes or control characters",
         )

@@ -18,9 +18,10 @@ SUFFIXES = (
 """Suffixes of files in folders that are always slides"""
 IMAGE_SUFFIXES = tuple(suffix for suffix in PLAIN_SUFFIXES if suffix not in SUFFIXES)
 """Suffixes of files in folders that are slides only if the user states their µm per pixel: most images are not"""
-_OF_DMML = frozenset({"prediction.json", "provenance.json", "metrics.json", "crossval.json", "labels.json"})
+_DMML_FILES = frozenset({"prediction.json", "provenance.json", "metrics.json", "crossval.json", "labels.json"})
 """Files that mark a folder of predictions, runs or simulated labels, whose pictures are not slides"""
-_NAMED = 3
+_MAX_NAMES = 3
+"""Number of files that a message names"""
 
 
 @dataclass
@@ -44,48 +45,48 @@ def find_slides(inputs: Iterable[str | Path], has_scale: Callable[[Path], bool] 
     Raises:
         InputError: A path does not exist, or there is no slide.
     """
-    found, seen = FoundFiles(), set()
-    inputs = [Path(given) for given in inputs]
-    for given in inputs:
-        if not given.exists():
-            raise InputError(f"{given}: no such file or folder")
-        for path, of_dmml in _inside(given) if given.is_dir() else [(given, False)]:
+    files, seen = FoundFiles(), set()
+    input_paths = [Path(path) for path in inputs]
+    for input_path in input_paths:
+        if not input_path.exists():
+            raise InputError(f"{input_path}: no such file or folder")
+        for path, is_of_dmml in _files_inside(input_path) if input_path.is_dir() else [(input_path, False)]:
             if (real := path.resolve()) not in seen:
-                kind = found.slides if path == given else _kind(path, of_dmml, has_scale, found)
+                kind = files.slides if path == input_path else _list_for(path, is_of_dmml, has_scale, files)
                 kind.append(path)
-                if kind is found.slides:
+                if kind is files.slides:
                     seen.add(real)
-    for kind in (found.ignored, found.unscaled):  # list a file once, even if it is also an input or in two folders
+    for kind in (files.ignored, files.unscaled):  # list a file once, even if it is also an input or in two folders
         kind[:] = {path.resolve(): path for path in kind if path.resolve() not in seen}.values()
-    _ignore_pictures_of_slides(found, inputs)
-    if not found.slides:
+    _ignore_pictures_of_slides(files, input_paths)
+    if not files.slides:
         raise InputError(
-            f"{', '.join(map(str, inputs))}: no slide found ({_why_none(found)}); known in folders: {' '.join(SUFFIXES)}, "
-            f"and {' '.join(IMAGE_SUFFIXES)} where their scale is given"
+            f"{', '.join(map(str, input_paths))}: no slide found ({_why_none(files)}); in folders, slides are files that end "
+            f"in {' '.join(SUFFIXES)}, and in {' '.join(IMAGE_SUFFIXES)} if their scale is given"
         )
-    return found
+    return files
 
 
-def _kind(path: Path, of_dmml: bool, has_scale: Callable[[Path], bool], found: FoundFiles) -> list[Path]:
+def _list_for(path: Path, is_of_dmml: bool, has_scale: Callable[[Path], bool], files: FoundFiles) -> list[Path]:
     """Return the list to which a file of a folder belongs."""
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
-        return found.slides
-    if suffix not in IMAGE_SUFFIXES or of_dmml:
-        return found.ignored
-    return found.slides if has_scale(path) else found.unscaled
+        return files.slides
+    if suffix not in IMAGE_SUFFIXES or is_of_dmml:
+        return files.ignored
+    return files.slides if has_scale(path) else files.unscaled
 
 
-def _ignore_pictures_of_slides(found: FoundFiles, inputs: Sequence[Path]) -> None:
+def _ignore_pictures_of_slides(files: FoundFiles, inputs: Sequence[Path]) -> None:
     """Ignore plain images in folders that have the name of a slide: they are its thumbnail or preview."""
-    names = {path.stem for path in found.slides if path.suffix.lower() in SUFFIXES}
-    for path in [path for path in found.slides if path.suffix.lower() in IMAGE_SUFFIXES and path.stem in names]:
+    names = {path.stem for path in files.slides if path.suffix.lower() in SUFFIXES}
+    for path in [path for path in files.slides if path.suffix.lower() in IMAGE_SUFFIXES and path.stem in names]:
         if path not in inputs:
-            found.slides.remove(path)
-            found.ignored.append(path)
+            files.slides.remove(path)
+            files.ignored.append(path)
 
 
-def _inside(folder: Path) -> list[tuple[Path, bool]]:
+def _files_inside(folder: Path) -> list[tuple[Path, bool]]:
     """List the files of a folder and its subfolders, without hidden files and stores.
 
     Links are followed, and broken links are listed.
@@ -93,33 +94,34 @@ def _inside(folder: Path) -> list[tuple[Path, bool]]:
     Returns:
         (file, whether dmml wrote its folder or one above it), sorted.
     """
-    found, seen, of_dmml = [], set(), set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        here, place = Path(where), os.path.realpath(where)
-        if "zarr.json" in names or place in seen:  # a link may lead back
+    files: list[tuple[Path, bool]] = []
+    visited, of_dmml = set[str](), set[Path]()
+    for parent_name, folders, names in os.walk(folder, followlinks=True):
+        parent, real = Path(parent_name), os.path.realpath(parent_name)
+        if "zarr.json" in names or real in visited:  # a link may lead back
             folders.clear()
             continue
-        seen.add(place)
-        if here.parent in of_dmml or not _OF_DMML.isdisjoint(names):
-            of_dmml.add(here)
+        visited.add(real)
+        if parent.parent in of_dmml or not _DMML_FILES.isdisjoint(names):
+            of_dmml.add(parent)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [(here / name, here in of_dmml) for name in names if not name.startswith(".")]
-    return sorted((path, its) for path, its in found if path.is_file() or (path.is_symlink() and not path.exists()))
+        files += [(parent / name, parent in of_dmml) for name in names if not name.startswith(".")]
+    return sorted((path, its) for path, its in files if path.is_file() or (path.is_symlink() and not path.exists()))
 
 
-def _why_none(found: FoundFiles) -> str:
-    told = [text for text in (describe_unscaled(found.unscaled), describe_ignored(found.ignored)) if text]
-    return "; ".join(told) or "the folder is empty"
+def _why_none(files: FoundFiles) -> str:
+    reasons = [text for text in (describe_unscaled(files.unscaled), describe_ignored(files.ignored)) if text]
+    return "; ".join(reasons) or "the folder is empty"
 
 
 def describe_unscaled(unscaled: Sequence[Path]) -> str:
     """Describe in one line the plain images that are skipped, and how to turn them into slides."""
     if not unscaled:
         return ""
-    one = len(unscaled) == 1
+    plural = "" if len(unscaled) == 1 else "s"
     return (
-        f"{len(unscaled)} plain image{'' if one else 's'} skipped, since nothing states the µm per pixel: "
-        f"{_names(unscaled)}; give it with --mpp"
+        f"{len(unscaled)} plain image{plural} skipped, since nothing states the µm per pixel: {_names(unscaled)}; give it "
+        "with --mpp"
     )
 
 
@@ -133,4 +135,4 @@ def describe_ignored(ignored: Sequence[Path]) -> str:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(in_one_line(path.name) for path in paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
+    return ", ".join(in_one_line(path.name) for path in paths[:_MAX_NAMES]) + (", …" if len(paths) > _MAX_NAMES else "")

@@ -12,7 +12,7 @@ from dmml.cohort.tables.id_columns import read_ids
 from dmml.cohort.tables.text_table import TextTable, describe_non_number, open_table, read_rows, require_column
 from dmml.errors import InputError
 from dmml.slides.discovery.find import SUFFIXES
-from dmml.slides.wsi.mpp import GIVEN, HIGHEST, LISTED, LOWEST
+from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION, MAX_MPP, MIN_MPP
 from dmml.slides.wsi.plain_image import PLAIN_SUFFIXES
 
 NAMES = ("slide_id", "slide", "filename", "file", "wsi")
@@ -50,30 +50,30 @@ class Manifest:
         """
         if not self.path:
             return Selection(list(slides), list(unscaled))
-        ours, without_scale = (
+        named, named_unscaled = (
             [path for path in paths if self._name(path.stem) in self.mpp] for paths in (slides, unscaled)
         )
-        found = {self._name(path.stem) for path in (*ours, *without_scale)}
-        missing = [name for name in self.mpp if name not in found]
-        if not found and (files := [*slides, *unscaled]):
+        present = {self._name(path.stem) for path in (*named, *named_unscaled)}
+        missing = [name for name in self.mpp if name not in present]
+        if not present and (files := [*slides, *unscaled]):
             raise InputError(
-                f"--manifest {self.path}: none of the slides that the manifest names is there ({missing[0]!r} in the "
+                f"--manifest {self.path}: none of the slides that it names was found ({missing[0]!r} in the "
                 f"manifest, {files[0].stem!r} in the folder); name slides by their files"
             )
-        return Selection(ours, without_scale, missing)
+        return Selection(named, named_unscaled, missing)
 
     def _name(self, slide_id: str) -> str:
         """Return the table's name of a slide: `1040.0` may be the slide `1040`."""
         other = decimal_variant(slide_id)
         return other if slide_id not in self.mpp and other in self.mpp else slide_id
 
-    def mpp_of(self, slide_id: str, otherwise: float | None) -> float | None:
+    def mpp_of(self, slide_id: str, default: float | None) -> float | None:
         """µm per pixel of a slide from the table, or else the value given for all slides."""
-        return self.mpp.get(self._name(slide_id)) or otherwise
+        return self.mpp.get(self._name(slide_id)) or default
 
     def mpp_from(self, slide_id: str) -> str:
-        """Source of the value of `mpp_of`: `mpp.LISTED` or `mpp.GIVEN`."""
-        return LISTED if self.mpp.get(self._name(slide_id)) else GIVEN
+        """Source of the value of `mpp_of`: `mpp.FROM_MANIFEST` or `mpp.FROM_OPTION`."""
+        return FROM_MANIFEST if self.mpp.get(self._name(slide_id)) else FROM_OPTION
 
 
 def read_manifest(path: str | Path | None) -> Manifest:
@@ -96,23 +96,23 @@ def _read(table: TextTable) -> dict[str, float | None]:
     name = next((columns[n] for n in NAMES if n in columns), None)
     if name is None:
         raise InputError(f"{table.path}: no column {' or '.join(NAMES)} among {', '.join(table.columns)}")
-    wanted = [require_column(table, column, "manifest") for column in (name, columns.get("mpp")) if column]
-    rows = read_rows(table, wanted).dropna(subset=[name])
+    needed = [require_column(table, column, "manifest") for column in (name, columns.get("mpp")) if column]
+    rows = read_rows(table, needed).dropna(subset=[name])
     names = read_ids(table, rows[name], patients=False)
-    texts = rows[wanted[1]] if len(wanted) > 1 else [None] * len(rows)
+    texts = rows[needed[1]] if len(needed) > 1 else [None] * len(rows)
     mpp: dict[str, float | None] = {}
     for index, slide, text in zip(rows.index, names, texts, strict=True):
         where, stem = f"{table.path}, line {table.line_of(index)}", _stem(slide)
         value = None if text is None else _mpp(where, text)
-        if stem in mpp and not _same(mpp[stem], value):
-            raise InputError(f"{where}: {stem} has mpp {text} here and {mpp[stem]:g} above; leave one of the rows")
+        if stem in mpp and not _agree(mpp[stem], value):
+            raise InputError(f"{where}: {stem} has mpp {text} here and {mpp[stem]:g} above; remove one of the rows")
         mpp[stem] = value if mpp.get(stem) is None else mpp[stem]
     if not mpp:
-        raise InputError(f"{table.path}: names no slide; write one a row under {name}")
+        raise InputError(f"{table.path}: names no slide; write one per row in the column {name}")
     return mpp
 
 
-def _same(one: float | None, other: float | None) -> bool:
+def _agree(one: float | None, other: float | None) -> bool:
     """Whether two rows of a slide agree; a row without a value agrees with any other."""
     return one is None or other is None or math.isclose(one, other)
 
@@ -127,6 +127,8 @@ def _mpp(where: str, text: str) -> float:
         value = float(text)
     except ValueError:
         raise InputError(f"{where}: mpp {text!r} {describe_non_number(text)}; leave it empty if unknown") from None
-    if not LOWEST <= value <= HIGHEST:
-        raise InputError(f"{where}: mpp {text} is no µm per pixel in {LOWEST}–{HIGHEST}; leave it empty if unknown")
+    if not MIN_MPP <= value <= MAX_MPP:
+        raise InputError(
+            f"{where}: mpp {text} is not a µm per pixel between {MIN_MPP} and {MAX_MPP}; leave it empty if unknown"
+        )
     return value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmml.errors import InputError, reason_of
-from dmml.slides.encoders import lite0_weights
+from dmml.slides.encoders import default_encoder
 
 if TYPE_CHECKING:
     import torch
@@ -34,13 +34,13 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         reason = reason_of(error)[:160]
         raise InputError(
-            f"{path}: no safetensors file and no plain state dict ({reason}); save the tensors alone"
+            f"{path}: is neither a safetensors file nor a plain state dict ({reason}); save the tensors alone"
         ) from error
     for key in _CONTAINERS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping):
-        raise InputError(f"{path}: holds a {type(state).__name__}, no state dict; save `model.state_dict()`")
+        raise InputError(f"{path}: holds a {type(state).__name__} instead of a state dict; save `model.state_dict()`")
     return {key: value for key, value in state.items() if hasattr(value, "shape")}
 
 
@@ -57,8 +57,8 @@ def fitting_tensors(
     Raises:
         InputError: A tensor is missing or has another shape.
     """
-    if lite0_weights.is_foreign(state):
-        return lite0_weights.rename(state, reference)
+    if default_encoder.is_foreign(state):
+        return default_encoder.rename(state, reference)
     endings = Counter(key[: -len(name)] for key in state for name in (key, *_suffixes(key)) if name in reference)
     prefix = endings.most_common(1)[0][0] if endings else ""
     missing = [name for name in reference if prefix + name not in state]
@@ -66,28 +66,24 @@ def fitting_tensors(
         raise InputError(
             f"{path}: does not fit the encoder: {len(missing)} of {len(reference)} tensors are missing, e.g. {missing[0]}; check --encoder"
         )
-    for name, wanted in reference.items():
-        if state[prefix + name].shape != wanted.shape:
+    for name, tensor in reference.items():
+        if state[prefix + name].shape != tensor.shape:
             raise InputError(
-                f"{path}: {name} has shape {tuple(state[prefix + name].shape)}, the encoder wants {tuple(wanted.shape)}; check --encoder"
+                f"{path}: {name} has shape {tuple(state[prefix + name].shape)}, the encoder needs {tuple(tensor.shape)}; check --encoder"
             )
     return {name: state[prefix + name] for name in reference}
 
 
 def tensor_hash(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over the names, types, shapes and bytes of tensors, in the order of their names."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(_bytes()).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()
-
-
-def _bytes():
-    import torch
-
-    return torch.uint8
 
 
 def _suffixes(key: str) -> list[str]:

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmml.slides.extraction.failures import Failure
+from dmml.slides.failures import Failure
+from dmml.slides.progress_bars import progress_bar
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.grid import TILE_PX
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.mpp import SlideError
-from dmml.slides.wsi.readers import Readers
 
 if TYPE_CHECKING:
     from dmml.slides.encoders.build import Encoder
 
-MOST_LAID_OUT = 40
+MAX_LAID_OUT = 40
 """Maximum number of slides whose tissue is searched; if there are more, the tiles of the others are extrapolated"""
-_PICTURES = 600_000
-"""Bytes per slide for its pictures and attributes"""
+_BYTES_PER_SLIDE = 600_000
+"""Bytes for a slide's pictures and attributes"""
 
 
 @dataclass
@@ -38,47 +39,45 @@ class Estimate:
     free_bytes: int | None
     """None if the store is behind a URL"""
     hours: float
-    tiles_a_second: float
+    tiles_per_second: float
     failures: list[Failure]
     """Slides among those laid out that open but cannot be used"""
 
     def lines(self) -> list[str]:
         """Format the estimate for the user, one statement per line."""
-        counted = "" if self.laid_out == self.slides else f" (counted on {self.laid_out} of them)"
+        basis = "" if self.laid_out == self.slides else f" (counted on {self.laid_out} of them)"
         if self.failures:
-            counted += f"; {len(self.failures)} of {self.laid_out} give none"
+            basis += f"; {len(self.failures)} of {self.laid_out} give none"
         free = "" if self.free_bytes is None else f", {_size(self.free_bytes)} are free"
         text = [
-            f"{self.slides} slides, about {self.tiles:,} tiles{counted}",
+            f"{self.slides} slides, about {self.tiles:,} tiles{basis}",
             f"disk: {_size(self.bytes)}{free}",
-            f"time: {_duration(self.hours)} at {self.tiles_a_second:.0f} tiles a second, measured here with blank tiles",
+            f"time: {_duration(self.hours)} at {self.tiles_per_second:.0f} tiles per second, measured here with blank tiles",
         ]
         if self.free_bytes is not None and self.bytes > self.free_bytes:
-            text.append("NOT ENOUGH DISK: free some, or name an --out on another one")
+            text.append("NOT ENOUGH DISK SPACE: make room, or name an --out on another disk")
         return text
 
 
-def estimate(requests: Sequence[SlideRequest], encoder: Encoder, readers: Readers, out: str) -> Estimate:
+def estimate(requests: Sequence[SlideRequest], encoder: Encoder, readers: ReaderPool, out: str) -> Estimate:
     """Lay out slides (an evenly spaced selection if there are many) and time the encoder."""
-    from tqdm import tqdm
-
-    chosen = np.unique(np.linspace(0, len(requests) - 1, min(len(requests), MOST_LAID_OUT)).round().astype(int))
-    futures = [readers.submit("plan", requests[i]) for i in chosen]
+    selected = np.unique(np.linspace(0, len(requests) - 1, min(len(requests), MAX_LAID_OUT)).round().astype(int))
+    futures = [readers.lay_out(requests[i]) for i in selected]
     counts, failures = [], []
-    for i, future in zip(chosen, tqdm(futures, desc="looking", unit="slide", disable=None, leave=False), strict=True):
+    for i, future in zip(selected, progress_bar(futures, "finding tissue"), strict=True):
         try:
             counts.append(sum(len(tiles) for tiles in future.result().tiles.values()))
         except SlideError as error:
             counts.append(0)
             failures.append(Failure(str(requests[i].path), error.state, str(error)))
-    tiles = round(sum(counts) * len(requests) / max(1, len(chosen)))
-    speed = _speed(encoder)
-    size = tiles * (2 * encoder.dim + 12) + len(requests) * _PICTURES
-    free = None if "://" in out else shutil.disk_usage(_first_folder(Path(out))).free
-    return Estimate(len(requests), len(chosen), tiles, size, free, tiles / speed / 3600, speed, failures)
+    tiles = round(sum(counts) * len(requests) / max(1, len(selected)))
+    speed = _tiles_per_second(encoder)
+    size = tiles * (2 * encoder.dim + 12) + len(requests) * _BYTES_PER_SLIDE
+    free = None if "://" in out else shutil.disk_usage(_nearest_folder(Path(out))).free
+    return Estimate(len(requests), len(selected), tiles, size, free, tiles / speed / 3600, speed, failures)
 
 
-def _speed(encoder: Encoder) -> float:
+def _tiles_per_second(encoder: Encoder) -> float:
     """Measure how many tiles per second the encoder alone processes."""
     blank = np.zeros((encoder.batch_size, TILE_PX, TILE_PX, 3), np.uint8)
     encoder(blank)
@@ -89,7 +88,7 @@ def _speed(encoder: Encoder) -> float:
     return done * len(blank) / (time.perf_counter() - start)
 
 
-def _first_folder(path: Path) -> Path:
+def _nearest_folder(path: Path) -> Path:
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 

@@ -7,8 +7,9 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
 
 _RECORD = struct.Struct("<III")
 """Magnification, number of tiles, CRC-32 of what follows: (tiles,) int32 rows, (tiles, D) float16 features"""
-
-
-Part = Callable[[int, np.ndarray, np.ndarray], None]
+Receiver = Callable[[int, np.ndarray, np.ndarray], None]
 """Function of a magnification, (n,) rows and (n, D) float16 features"""
 
 
-class Draft:
+class PartialFeatures:
     """Features of some tiles of a slide, in the order in which they were computed.
 
     A process can be killed, and a machine can go down, at any byte of the file: an incomplete record, and everything
@@ -35,18 +34,19 @@ class Draft:
 
     Args:
         path: The file. Its content is kept if it is of the same slide, tiles and encoder, otherwise it is begun anew.
-        digest: As returned by `digest_of`.
+        digest: As returned by `input_digest`.
         counts: {magnification: number of tiles}.
         dim: Width D of the encoder.
-        known: Called with each record that an earlier run left; takes the same arguments as `add`.
+        receive: Called with each record that an earlier run left; takes the same arguments as `add`.
     """
 
-    def __init__(self, path: Path, digest: bytes, counts: Mapping[int, int], dim: int, known: Part):
-        self._path, self._file = path, None
+    def __init__(self, path: Path, digest: bytes, counts: Mapping[int, int], dim: int, receive: Receiver):
+        self._path = path
+        self._file: FileIO | None = None
         try:
             # In append mode, writes go to the end whatever was read before; without a buffer, nothing can be lost.
-            self._file = open(path, "a+b", buffering=0)
-            end = _read(self._file, digest, counts, dim, known)
+            self._file = FileIO(path, "a+b")
+            end = _read_records(self._file, digest, counts, dim, receive)
             self._file.truncate(end)
             if not end:
                 self._append(digest)
@@ -72,20 +72,20 @@ class Draft:
         try:
             self._path.unlink(missing_ok=True)
         except OSError:
-            return  # a remaining file is cleared with other leftovers, or discarded when it is read
+            return  # a remaining file is removed with other leftovers, or discarded when it is read
 
     def _append(self, content: bytes) -> None:
         if self._file is None:
             return
         try:
-            whole = self._file.write(content) == len(content)
+            is_complete = self._file.write(content) == len(content)
         except OSError:
-            whole = False
-        if not whole:  # the disk is full and needs the space of this file
+            is_complete = False
+        if not is_complete:  # the disk is full and needs the space of this file
             self.remove()
 
 
-def _read(file: BinaryIO, digest: bytes, counts: Mapping[int, int], dim: int, known: Part) -> int:
+def _read_records(file: FileIO, digest: bytes, counts: Mapping[int, int], dim: int, receive: Receiver) -> int:
     """Pass on all complete records, and return the offset behind the last one; 0 if there are none of this slide."""
     file.seek(0)
     if file.read(len(digest)) != digest:
@@ -101,20 +101,20 @@ def _read(file: BinaryIO, digest: bytes, counts: Mapping[int, int], dim: int, kn
         rows = np.frombuffer(body, np.int32, n)
         if rows.min() < 0 or rows.max() >= counts[magnification]:
             break
-        known(magnification, rows, np.frombuffer(body, np.float16, offset=4 * n).reshape(n, dim))
+        receive(magnification, rows, np.frombuffer(body, np.float16, offset=4 * n).reshape(n, dim))
         end += len(head) + len(body)
     return end
 
 
-def digest_of(layout: Layout, encoder: Encoder) -> bytes:
+def input_digest(layout: Layout, encoder: Encoder) -> bytes:
     """SHA-256 of everything that determines a slide's features: file, tile positions, encoder, and dmml's version."""
-    known: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "version": dmml.__version__,
         "encoder": encoder.identity,
         "precision": encoder.precision,
         "slide": {key: layout.attributes[key] for key in ("source", "source_bytes", "source_hash", "mpp")},
     }
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for magnification, tiles in sorted(layout.tiles.items()):
         digest.update(f"{magnification}:{len(tiles)}".encode())
         digest.update(np.ascontiguousarray(tiles.cell, np.int64).tobytes())

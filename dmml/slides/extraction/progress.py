@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from types import TracebackType
 
 from tqdm import tqdm
 
-EVERY_S = 60.0
+from dmml.slides.progress_bars import is_quiet
+
+INTERVAL_S = 60.0
 """Seconds between two lines if there is no terminal"""
+_LOG = logging.getLogger(__name__)
 
 
 class Progress:
@@ -17,14 +20,14 @@ class Progress:
 
     Args:
         slides: Number of slides to be done.
-        every: Seconds between two lines if stderr is not a terminal.
+        interval: Seconds between two lines if stderr is not a terminal.
     """
 
-    def __init__(self, slides: int, every: float = EVERY_S):
-        self.slides, self.every = slides, every
-        self._bar = tqdm(total=slides, desc="slides", unit="slide", disable=None)
-        self._began = self._told = time.monotonic()
-        self._slides = self._tiles = 0
+    def __init__(self, slides: int, interval: float = INTERVAL_S):
+        self.slides, self.interval = slides, interval
+        self._bar = tqdm(total=slides, desc="slides", unit="slide", disable=True if is_quiet() else None)
+        self._start = self._last_line = time.monotonic()
+        self._slides_done = self._tiles_encoded = 0
 
     def __enter__(self) -> Progress:
         return self
@@ -32,28 +35,30 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
 
-    def tile(self, slide: str, done: int, known: int, total: int) -> None:
-        """Report that `done` of a slide's `total` tiles are encoded, `known` of them by an earlier run."""
-        speed = (self._tiles + done - known) / max(time.monotonic() - self._began, 1e-9)
+    def tile(self, slide: str, done: int, resumed: int, total: int) -> None:
+        """Report that `done` of a slide's `total` tiles are encoded, `resumed` of them by an earlier run."""
+        speed = (self._tiles_encoded + done - resumed) / max(time.monotonic() - self._start, 1e-9)
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{slide[:24]} {done:,}/{total:,}, {speed:.0f} tiles/s", refresh=False)
             self._bar.update(0)
-        elif time.monotonic() - self._told >= self.every:
-            self._told = time.monotonic()
-            self._line(self._slides + done / max(total, 1), speed)
+        elif time.monotonic() - self._last_line >= self.interval:
+            self._last_line = time.monotonic()
+            self._log_line(self._slides_done + done / max(total, 1), speed)
 
     def slide(self, tiles: int) -> None:
         """Report that a slide is done, for which this many tiles were encoded."""
-        self._slides += 1
-        self._tiles += tiles
+        self._slides_done += 1
+        self._tiles_encoded += tiles
         self._bar.update(1)
 
-    def _line(self, slides: float, speed: float) -> None:
-        left = (time.monotonic() - self._began) / max(slides, 1e-9) * (self.slides - slides)
-        print(
-            f"slides: {self._slides:,} of {self.slides:,}, {speed:.0f} tiles/s, about {duration(left)} left",
-            file=sys.stderr,
-            flush=True,
+    def _log_line(self, slides: float, speed: float) -> None:
+        left = (time.monotonic() - self._start) / max(slides, 1e-9) * (self.slides - slides)
+        _LOG.info(
+            "slides: %s of %s, %.0f tiles/s, about %s left",
+            f"{self._slides_done:,}",
+            f"{self.slides:,}",
+            speed,
+            duration(left),
         )
 
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from dmml.errors import InputError
+from dmml.slides.wsi.mpp import pixel_um
 
 TILE_PX = 224
-LEAST_TISSUE = 0.25
+MIN_TISSUE = 0.25
 DEFAULT_TISSUE = "colour"
 """Name of the built-in method with which `dmml.slides.tiling.tissue` finds tissue; any other is `module:function`"""
-JUDGED_AT = 20
+TISSUE_MAGNIFICATION = 20
 """Magnification at which tissue is measured, unless a finer one is wanted; so 10x tiles are the same in every store"""
 
 
@@ -37,11 +38,6 @@ class Tiles:
 
     def __len__(self) -> int:
         return len(self.cell)
-
-
-def pixel_um(magnification: int) -> float:
-    """µm per pixel: 10x = 1.0, 20x = 0.5."""
-    return 10.0 / magnification
 
 
 def tile_um(magnification: int, tile_px: int = TILE_PX) -> float:
@@ -81,51 +77,51 @@ def tissue_share(mask: np.ndarray, mask_mpp: float, tile: float, size_um: tuple[
     """
     side = round(tile / mask_mpp)
     if side < 1 or abs(side * mask_mpp - tile) > 1e-6 * tile:
-        raise ValueError(f"a tile of {tile} µm is no whole number of mask pixels of {mask_mpp} µm")
+        raise ValueError(f"a tile of {tile} µm is not a whole number of mask pixels of {mask_mpp} µm")
     # The epsilon absorbs the float error of a slide that is an exact number of tiles wide.
     columns, rows = (math.floor(um / tile + 1e-9) for um in size_um)
     covered = mask[: rows * side, : columns * side]
     covered = np.pad(covered, ((0, rows * side - covered.shape[0]), (0, columns * side - covered.shape[1])))
-    return covered.reshape(rows, side, columns, side).mean(axis=(1, 3))
+    return np.asarray(covered.reshape(rows, side, columns, side).mean(axis=(1, 3)))
 
 
 def lay_tiles(
     share: np.ndarray,
-    judged_at: int,
+    tissue_magnification: int,
     magnifications: Sequence[int],
-    least: float = LEAST_TISSUE,
+    min_tissue: float = MIN_TISSUE,
     tile_px: int = TILE_PX,
 ) -> dict[int, Tiles]:
     """Keep tiles by their share of tissue and number them row by row.
 
     Args:
-        share: (rows, columns) share of tissue of the tiles of magnification `judged_at`.
-        judged_at: Magnification of `share`, at least the finest wanted.
+        share: (rows, columns) share of tissue of the tiles of magnification `tissue_magnification`.
+        tissue_magnification: Magnification of `share`, at least the finest wanted.
         magnifications: As returned by `check_magnifications`.
-        least: Smallest share of tissue.
+        min_tissue: Smallest share of tissue of a tile that is kept.
         tile_px: Side of a tile in pixels.
 
     Returns:
         {magnification: Tiles}; the finer of two has `parent`.
     """
-    kept = share >= least
+    kept = share >= min_tissue
     tiles: dict[int, Tiles] = {}
     for magnification in magnifications:
-        grid = _any_child(kept, judged_at // magnification)
+        grid = _has_kept_child(kept, tissue_magnification // magnification)
         rows, columns = np.nonzero(grid)
         cell = np.stack([columns, rows], axis=1).astype(np.int64)
         position = ((cell + 0.5) * tile_um(magnification, tile_px)).astype(np.float32)
         tiles[magnification] = Tiles(cell, position, None)
         coarse = magnification // 2
         if magnification % 2 == 0 and coarse in tiles:
-            row_of = {tuple(c): i for i, c in enumerate(tiles[coarse].cell.tolist())}
-            parent = np.array([row_of[x // 2, y // 2] for x, y in cell.tolist()], np.int32)
+            coarse_row = {tuple(c): row for row, c in enumerate(tiles[coarse].cell.tolist())}
+            parent = np.array([coarse_row[x // 2, y // 2] for x, y in cell.tolist()], np.int32)
             tiles[magnification] = Tiles(cell, position, parent)
     return tiles
 
 
-def _any_child(kept: np.ndarray, factor: int) -> np.ndarray:
+def _has_kept_child(kept: np.ndarray, factor: int) -> np.ndarray:
     """(rows, columns) bool → a grid `factor` times coarser, True where any cell inside is True."""
     rows, columns = (math.ceil(n / factor) for n in kept.shape)
     padded = np.pad(kept, ((0, rows * factor - kept.shape[0]), (0, columns * factor - kept.shape[1])))
-    return padded.reshape(rows, factor, columns, factor).any(axis=(1, 3))
+    return np.asarray(padded.reshape(rows, factor, columns, factor).any(axis=(1, 3)))

@@ -11,27 +11,27 @@ import numpy as np
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.discovery.file_identity import fingerprint
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.grid import (
     DEFAULT_TISSUE,
-    JUDGED_AT,
-    LEAST_TISSUE,
+    MIN_TISSUE,
+    TISSUE_MAGNIFICATION,
     Tiles,
     lay_tiles,
-    pixel_um,
     tile_um,
     tissue_share,
 )
-from dmml.slides.wsi.mpp import GIVEN, SlideError
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.file_identity import fingerprint
+from dmml.slides.wsi.mpp import FROM_OPTION, pixel_um
+from dmml.slides.wsi.slide import Slide
 
 THUMBNAIL_PX = 512
 MASK_PX = 256
-_BLACK = 32
+_MAX_BLACK = 32
 """Brightness that almost no pixel of a black picture reaches"""
-_GREY = 3
+_MAX_GREY = 3
 """Largest difference between the channels of a grey picture after JPEG compression, in grey levels"""
-_CONTRAST = 30
+_MIN_CONTRAST = 30
 """Difference between dark and bright, in grey levels, from which a picture shows more than glass"""
 
 
@@ -43,10 +43,11 @@ class SlideRequest:
     magnifications: tuple[int, ...]
     mpp: float | None = None
     """µm per pixel from the user, used only if the slide does not state it"""
-    least_tissue: float = LEAST_TISSUE
+    min_tissue: float = MIN_TISSUE
+    """Smallest share of tissue of a tile that is kept"""
     tissue: str = DEFAULT_TISSUE
     """Name of the method that finds tissue"""
-    mpp_from: str = GIVEN
+    mpp_from: str = FROM_OPTION
     """Where the user specified `mpp`"""
 
 
@@ -74,8 +75,8 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         mask_scale,
     )
 
-    judged_at = max(JUDGED_AT, *request.magnifications)
-    scale = mask_scale(slide.size_um, tile_um(judged_at))
+    tissue_magnification = max(TISSUE_MAGNIFICATION, *request.magnifications)
+    scale = mask_scale(slide.size_um, tile_um(tissue_magnification))
     picture = slide.overview(scale)
     unreadable = round(slide.unreadable_um2 / 1e6, 4)
     try:
@@ -84,16 +85,10 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         raise SlideError("tissue_failed", f"{slide.path}: {error}") from error
     if unreadable:
         findings["unreadable"] = unreadable  # recorded, since these white areas get no tiles and nobody would notice
-    share = tissue_share(mask, scale, tile_um(judged_at), slide.size_um)
-    tiles = lay_tiles(share, judged_at, request.magnifications, request.least_tissue)
+    share = tissue_share(mask, scale, tile_um(tissue_magnification), slide.size_um)
+    tiles = lay_tiles(share, tissue_magnification, request.magnifications, request.min_tissue)
     if not len(tiles[max(request.magnifications)]):
-        reason = f"none of {share.size} {judged_at}x tiles holds {request.least_tissue:.0%} tissue"
-        if not share.size:
-            reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {judged_at}x tile"
-        if unreadable:
-            reason += f", and {unreadable:.2f} mm² cannot be decoded"
-        remedy = _colourless(picture) or f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"
-        raise SlideError("no_tissue", f"{slide.path}: {reason}; {remedy}")
+        raise _no_tissue(slide, request, share, tissue_magnification, picture, unreadable)
     thumbnail, mpp = _thumbnail(slide, picture, scale)
     slide.compare_levels([pixel_um(magnification) for magnification in request.magnifications])
     attributes = {
@@ -101,7 +96,7 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
         **fingerprint(slide.path),
         "dimensions": list(slide.dimensions),
         "mpp": slide.mpp,
-        "mpp_source": request.mpp_from if slide.mpp_source == GIVEN else slide.mpp_source,
+        "mpp_source": request.mpp_from if slide.mpp_source == FROM_OPTION else slide.mpp_source,
         "reader": slide.reader,
         **({"notes": slide.notes} if slide.notes else {}),
         "tile_um": {str(m): tile_um(m) for m in tiles},
@@ -113,20 +108,40 @@ def lay_out(slide: Slide, request: SlideRequest) -> Layout:
     return Layout(tiles, thumbnail, _small_mask(mask), attributes)
 
 
-def _colourless(picture: np.ndarray) -> str:
+def _no_tissue(
+    slide: Slide,
+    request: SlideRequest,
+    share: np.ndarray,
+    magnification: int,
+    picture: np.ndarray,
+    unreadable_mm2: float,
+) -> SlideError:
+    """Explain why no tile of a slide was kept; `share` is the share of tissue of the tiles of `magnification`."""
+    reason = f"none of its {share.size} {magnification}x tiles holds {request.min_tissue:.0%} tissue"
+    if not share.size:
+        reason = f"{slide.size_um[0]:.0f} × {slide.size_um[1]:.0f} µm is too small for one {magnification}x tile"
+    if unreadable_mm2:
+        reason += f", and {unreadable_mm2:.2f} mm² cannot be decoded"
+    remedy = _advice_if_colourless(picture) or f"leave it out, or check its µm per pixel ({slide.mpp:.4g})"
+    return SlideError("no_tissue", f"{slide.path}: {reason}; {remedy}")
+
+
+def _advice_if_colourless(picture: np.ndarray) -> str:
     """Advice about a slide without any stain, such as a single channel of several; empty for other slides."""
     low, high = np.quantile(picture.max(axis=2), (0.05, 0.95))
-    if high < _BLACK:
-        return "it is black throughout, as 16-bit pixels are that use few of their bits: convert it to 8 bits a channel"
-    if high - low > _CONTRAST and int(np.ptp(picture, axis=2).max(initial=0)) <= _GREY:
-        return "it shows shades of grey alone, and tissue is found by its colours: give an image in colour"
+    if high < _MAX_BLACK:
+        return (
+            "it is black throughout, as with 16-bit pixels that use few of their bits; convert it to 8 bits per channel"
+        )
+    if high - low > _MIN_CONTRAST and int(np.ptp(picture, axis=2).max(initial=0)) <= _MAX_GREY:
+        return "it shows shades of grey only, and tissue is found by its colours; give an image in colour"
     return ""
 
 
 def _small_mask(mask: np.ndarray) -> np.ndarray:
     scale = min(1.0, MASK_PX / max(mask.shape))
-    size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
+    height, width = (max(1, round(side * scale)) for side in mask.shape)
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((width, height), Image.Resampling.BOX))
 
 
 def _thumbnail(slide: Slide, picture: np.ndarray, picture_mpp: float) -> tuple[np.ndarray, float]:

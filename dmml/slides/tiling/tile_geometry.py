@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmml.slides.wsi.mpp import HIGHEST, LOWEST
+from dmml.slides.wsi.mpp import MAX_MPP, MIN_MPP
 
 SLACK = 0.02
 """Share of a tile's side by which neighbours may be closer: tools round positions to whole pixels of some level"""
-MOST_OVERLAPPING = 0.25
+MAX_OVERLAPPING = 0.25
 """Share of tiles that may overlap others before their stride, or the stated size, must be wrong. CLAM begins a separate
 grid for every piece of tissue, so that a few tiles at the seams overlap"""
-MOST_OFF_SCALE = 1.25
+MAX_OFF_SCALE = 1.25
 """How many times larger or smaller than nominal a tile may be: STAMP's 8.75x is stored as 10x"""
-LARGEST_SLIDE_UM = 250_000.0
+MAX_SLIDE_UM = 250_000.0
 """Longest possible slide, in µm"""
 
 
@@ -40,9 +40,9 @@ def overlapping(distances: np.ndarray, side: float) -> int:
     return int((distances < (1 - SLACK) * side).sum())
 
 
-def overlap_by_design(distances: np.ndarray, side: float) -> bool:
+def overlap_is_systematic(distances: np.ndarray, side: float) -> bool:
     """Whether so many tiles overlap that they were cut with a stride below their side, or that the side is wrong."""
-    return overlapping(distances, side) >= max(2, MOST_OVERLAPPING * len(distances))
+    return overlapping(distances, side) >= max(2, MAX_OVERLAPPING * len(distances))
 
 
 def usual_distance(distances: np.ndarray) -> float:
@@ -65,11 +65,13 @@ def scale_problems(mpp: float | None, tile_um: float, nominal_um: float, positio
         position: (N, 2) µm.
     """
     problems = []
-    if mpp is not None and not LOWEST <= mpp <= HIGHEST:
-        problems.append(f"its slide is said to have {mpp:.4g} µm/px, which no scanner has ({LOWEST} to {HIGHEST})")
-    if not 1 / MOST_OFF_SCALE <= tile_um / nominal_um <= MOST_OFF_SCALE:
-        problems.append(f"tiles are {tile_um:.4g} µm wide, and at this magnification they would be {nominal_um:.4g} µm")
+    if mpp is not None and not MIN_MPP <= mpp <= MAX_MPP:
+        problems.append(f"its slide is stated to have {mpp:.4g} µm/px, which no scanner has ({MIN_MPP} to {MAX_MPP})")
+    if not 1 / MAX_OFF_SCALE <= tile_um / nominal_um <= MAX_OFF_SCALE:
+        problems.append(
+            f"its tiles are {tile_um:.4g} µm wide, but at this magnification they should be {nominal_um:.4g} µm"
+        )
     extent = np.ptp(position, axis=0).max() if len(position) else 0.0
-    if extent > LARGEST_SLIDE_UM:
-        problems.append(f"tiles lie up to {extent / 1000:,.0f} mm apart, which is more than a slide is long")
+    if extent > MAX_SLIDE_UM:
+        problems.append(f"its tiles lie up to {extent / 1000:,.0f} mm apart, which is more than a slide is long")
     return problems

@@ -9,8 +9,9 @@ pass. Coverslip edges, bubbles and dust are colourless, lines are thin, and fold
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -19,13 +20,16 @@ from dmml.errors import InputError
 from dmml.slides.tiling.grid import DEFAULT_TISSUE
 from dmml.slides.tiling.tissue_folds import fold_mask
 
+TissueFunction = Callable[[np.ndarray, float], object]
+"""Function of the picture (H, W, 3) uint8 and its µm per pixel; returns the tissue, (H, W) bool"""
+
 MASK_MPP = 8.0
 """µm/px at which tissue is searched for: a 20x tile of 224 px covers exactly 14 × 14 of these pixels"""
-MOST_PIXELS = 8_000_000
+MAX_PIXELS = 8_000_000
 """Largest picture on which tissue is searched for, in pixels: 22 × 22 mm at 8 µm/px, which takes about 300 MB"""
-_GLASS_SPREAD = 4
+_MAX_GLASS_SPREAD = 4
 """Largest deviation of a glass pixel of the mask from the glass colour, in grey levels; pale tissue has texture"""
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.035, 0.055
+MIN_THRESHOLD, MAX_THRESHOLD = 0.035, 0.055
 """Bounds on Otsu's threshold: lower values are glass with JPEG noise, higher ones tissue, even if it fills the slide"""
 PEN_STRENGTH, PEN_EDGE = 0.25, 0.10
 """Colourfulness from which a pixel of ink's hue is ink, and from which a pixel next to ink is a stroke's soft edge"""
@@ -44,41 +48,41 @@ BLACK_DENSITY, BLACK_COLOUR = 0.80, 0.35
 def tissue_mask(
     picture: np.ndarray,
     mpp: float = MASK_MPP,
-    smallest_um2: float = 4_000.0,
-    largest_hole_um2: float = 12_000.0,
-    smallest_pen_um2: float = 3_000.0,
+    min_area_um2: float = 4_000.0,
+    max_hole_um2: float = 12_000.0,
+    min_pen_um2: float = 3_000.0,
 ) -> np.ndarray:
     """Mark the tissue on a small picture of a slide.
 
     Args:
         picture: (H, W, 3) uint8.
         mpp: µm per pixel of the picture.
-        smallest_um2: Specks below this area are dropped, µm².
-        largest_hole_um2: Holes up to this area are filled, µm².
-        smallest_pen_um2: Ink areas below this size are kept (marking ink on a margin sits on tissue), µm².
+        min_area_um2: Specks below this area are dropped, µm².
+        max_hole_um2: Holes up to this area are filled, µm².
+        min_pen_um2: Ink areas below this size are kept (marking ink on a margin sits on tissue), µm².
 
     Returns:
         (H, W) bool, True = tissue.
     """
-    return _judge(picture, mpp, smallest_um2, largest_hole_um2, smallest_pen_um2)[0]
+    return _segment(picture, mpp, min_area_um2, max_hole_um2, min_pen_um2)[0]
 
 
-def _judge(
+def _segment(
     picture: np.ndarray,
     mpp: float,
-    smallest_um2: float = 4_000.0,
-    largest_hole_um2: float = 12_000.0,
-    smallest_pen_um2: float = 3_000.0,
+    min_area_um2: float = 4_000.0,
+    max_hole_um2: float = 12_000.0,
+    min_pen_um2: float = 3_000.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return tissue, pen and folds, each (H, W) bool."""
     density = optical_density(picture)
     colour = ndimage.uniform_filter(colourfulness(density), size=3, mode="nearest")
-    threshold = float(np.clip(otsu(colour), LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
-    pen = pen_mask(density, smallest_pen_um2 / mpp**2)
+    threshold = float(np.clip(otsu(colour), MIN_THRESHOLD, MAX_THRESHOLD))
+    pen = pen_mask(density, min_pen_um2 / mpp**2)
     mask = ndimage.binary_closing(np.pad(colour > threshold, 2), iterations=1)[2:-2, 2:-2] & ~pen
-    mask = _fill_holes(mask, largest_hole_um2 / mpp**2) & ~pen
+    mask = _fill_holes(mask, max_hole_um2 / mpp**2) & ~pen
     fold = fold_mask(density, mask, mpp)
-    mask = _keep_thick(_keep_large(mask & ~fold, smallest_um2 / mpp**2))
+    mask = _drop_thin(_drop_small(mask & ~fold, min_area_um2 / mpp**2))
     return mask, pen, fold
 
 
@@ -86,7 +90,7 @@ def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[
     """Mark the tissue with the method of the given name.
 
     Args:
-        name: `colour`, or `module:function`; the function takes the picture and its µm per pixel.
+        name: `colour`, or `module:function` of a `TissueFunction`.
         picture: (H, W, 3) uint8.
         mpp: µm per pixel of the picture.
 
@@ -98,7 +102,7 @@ def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[
         InputError: The function does not exist, it fails, or it does not return a mask of the picture's size.
     """
     if name == DEFAULT_TISSUE:
-        mask, pen, fold = _judge(picture, mpp)
+        mask, pen, fold = _segment(picture, mpp)
         return mask, _areas(mask, mpp, pen=pen, fold=fold)
     function = tissue_function(name)
     try:
@@ -110,7 +114,7 @@ def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[
     return mask, _areas(mask, mpp)
 
 
-def tissue_function(name: str) -> Any:
+def tissue_function(name: str) -> TissueFunction:
     """Import the function that `module:function` names.
 
     Raises:
@@ -118,7 +122,7 @@ def tissue_function(name: str) -> Any:
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(import_module(module), function)
+        return cast("TissueFunction", getattr(import_module(module), function))
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"--tissue {name}: not found ({error}); give {DEFAULT_TISSUE}, or module:function of a file in this folder"
@@ -139,9 +143,9 @@ def mask_scale(size_um: tuple[float, float], tile: float) -> float:
         size_um: Width and height of the slide.
         tile: Side of the tiles whose tissue is measured, µm; it spans a whole number of mask pixels.
     """
-    fitting = [mpp for mpp in (MASK_MPP, 16.0, 28.0, 56.0) if (tile / mpp).is_integer()]
-    small = [mpp for mpp in fitting if size_um[0] * size_um[1] / mpp**2 <= MOST_PIXELS]
-    return small[0] if small else fitting[-1]
+    scales = [mpp for mpp in (MASK_MPP, 16.0, 28.0, 56.0) if (tile / mpp).is_integer()]
+    small_enough = [mpp for mpp in scales if size_um[0] * size_um[1] / mpp**2 <= MAX_PIXELS]
+    return small_enough[0] if small_enough else scales[-1]
 
 
 def colourfulness(density: np.ndarray) -> np.ndarray:
@@ -175,17 +179,21 @@ def glass_colour(picture: np.ndarray) -> np.ndarray:
         return np.full(3, 245.0)
     scanned = bright[(bright < 255).any(axis=1)]
     if 0 < len(scanned) < len(bright):
-        glass = _brightest(scanned)
-        alike = (np.abs(scanned - glass) <= _GLASS_SPREAD).all(axis=1).sum()
-        if alike >= max(0.25 * len(scanned), 0.01 * picture.shape[0] * picture.shape[1]):
+        glass = _median_of_brightest(scanned)
+        n_alike = (np.abs(scanned - glass) <= _MAX_GLASS_SPREAD).all(axis=1).sum()
+        if n_alike >= max(0.25 * len(scanned), 0.01 * picture.shape[0] * picture.shape[1]):
             return glass
-    return _brightest(bright)
+    return _median_of_brightest(bright)
 
 
-def _brightest(pixels: np.ndarray) -> np.ndarray:
+def _median_of_brightest(pixels: np.ndarray) -> np.ndarray:
     """Median of the brightest fifth of the pixels; (N, 3) → (3,)."""
     luminance = pixels.sum(axis=1)
-    return np.median(pixels[luminance >= np.quantile(luminance, 0.8)], axis=0)
+    return np.asarray(np.median(pixels[luminance >= np.quantile(luminance, 0.8)], axis=0))
+
+
+# Otsu's threshold, the removal of specks and the filling of holes are written here rather than taken from scikit-image:
+# see docs/decisions/written_by_hand.md for the differences and what they would cost.
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
@@ -203,8 +211,8 @@ def otsu(values: np.ndarray, bins: int = 256) -> float:
     return float(edges[1 + int(np.nanargmax(np.where(above > 0, between, np.nan)))])
 
 
-def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
-    """Mark ink and black areas of at least `smallest` pixels, with a margin of a pixel. (H, W, 3) OD → (H, W) bool."""
+def pen_mask(density: np.ndarray, min_pixels: float) -> np.ndarray:
+    """Mark ink and black areas of at least `min_pixels` pixels, with a margin of a pixel. (H, W, 3) OD → (H, W) bool."""
     red, green, blue = np.moveaxis(density, 2, 0)
     colour = colourfulness(density)
     blue_ink = (green < BLUE_INK[0] * red) & (blue < BLUE_INK[1] * green)
@@ -214,30 +222,31 @@ def pen_mask(density: np.ndarray, smallest: float) -> np.ndarray:
     red_hue = (red < RED_INK[0] * green) & (blue > RED_INK[1] * green)
     ink |= ndimage.binary_propagation(red_hue & (colour >= RED_STRENGTH), square, mask=red_hue & (colour >= RED_EDGE))
     black = (np.minimum(np.minimum(red, green), blue) >= BLACK_DENSITY) & (colour <= BLACK_COLOUR)
-    pen = _keep_large(ink | black, smallest)
+    pen = _drop_small(ink | black, min_pixels)
     return ndimage.binary_dilation(pen, structure=square)
 
 
-def _keep_large(mask: np.ndarray, smallest: float) -> np.ndarray:
-    """Drop connected components (8 neighbours) of fewer than `smallest` pixels."""
+def _drop_small(mask: np.ndarray, min_pixels: float) -> np.ndarray:
+    """Drop connected components (8 neighbours) of fewer than `min_pixels` pixels."""
     labels, n = ndimage.label(mask, structure=np.ones((3, 3), bool))
     if n == 0:
         return mask
-    keep = np.bincount(labels.ravel(), minlength=n + 1) >= smallest
+    keep = np.bincount(labels.ravel(), minlength=n + 1) >= min_pixels
     keep[0] = False
     return keep[labels]
 
 
-def _keep_thick(mask: np.ndarray) -> np.ndarray:
+def _drop_thin(mask: np.ndarray) -> np.ndarray:
     """Drop connected components without a block of 3 × 3 pixels: edges of the cover glass, scratches, threads."""
     core = ndimage.binary_erosion(np.pad(mask, 1, mode="edge"), np.ones((3, 3), bool))[1:-1, 1:-1]
     return ndimage.binary_propagation(core, np.ones((3, 3), bool), mask=mask)
 
 
-def _fill_holes(mask: np.ndarray, largest: float) -> np.ndarray:
-    """Fill enclosed holes of at most `largest` pixels."""
-    holes = ndimage.binary_fill_holes(mask) & ~mask
-    labels, n = ndimage.label(holes)
-    fill = np.bincount(labels.ravel(), minlength=n + 1) <= largest
+def _fill_holes(mask: np.ndarray, max_pixels: float) -> np.ndarray:
+    """Fill enclosed holes (4 neighbours) of at most `max_pixels` pixels; what touches the edge is not a hole."""
+    labels, n = ndimage.label(~mask)
+    fill = np.bincount(labels.ravel(), minlength=n + 1) <= max_pixels
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        fill[edge] = False
     fill[0] = False
     return mask | fill[labels]

@@ -12,9 +12,9 @@ DYES = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11))
 """Optical density of haematoxylin and eosin in red, green and blue (Ruifrok and Johnston 2001), nearly unit vectors"""
 FOLD_RATIO = 1.6
 """A fold has at least this many times the tissue's median of both dyes; two layers have 2, less at blurred edges"""
-LEAST_LENGTH_UM, LEAST_STRETCH = 300.0, 4.0
+MIN_LENGTH_UM, MIN_STRETCH = 300.0, 4.0
 """A fold is at least this long, and at least this many times longer than wide"""
-LEAST_DENSITY = 0.05
+MIN_DENSITY = 0.05
 """Median density of a dye below which the slide is not stained with both dyes, so that no folds are marked"""
 
 
@@ -29,23 +29,22 @@ def fold_mask(density: np.ndarray, tissue: np.ndarray, mpp: float) -> np.ndarray
     Returns:
         (H, W) bool
     """
-    nothing = np.zeros_like(tissue)
+    folds = np.zeros_like(tissue)
     if not tissue.any():
-        return nothing
+        return folds
     dense = tissue.copy()
     for weights in np.linalg.pinv(np.asarray(DYES, np.float32)).T:
         dye = density @ weights  # (H, W)
         typical = np.median(dye[tissue])
-        if typical < LEAST_DENSITY:
-            return nothing
+        if typical < MIN_DENSITY:
+            return folds
         dense &= ndimage.uniform_filter(dye, 3, mode="nearest") >= FOLD_RATIO * typical
     labels, n = ndimage.label(dense, structure=np.ones((3, 3), bool))
-    folds = nothing
     for label, box in enumerate(ndimage.find_objects(labels, max_label=n), start=1):
-        part = labels[box] == label
+        component = labels[box] == label
         # Length is the diagonal of the bounding box, and width is area over length: this holds for bent strips, too.
         length = np.hypot(*(side.stop - side.start for side in box))
-        width = part.sum() / max(length, 1.0)
-        if length * mpp >= LEAST_LENGTH_UM and length >= LEAST_STRETCH * max(width, 1.0):
-            folds[box] |= part
+        width = component.sum() / max(length, 1.0)
+        if length * mpp >= MIN_LENGTH_UM and length >= MIN_STRETCH * max(width, 1.0):
+            folds[box] |= component
     return folds

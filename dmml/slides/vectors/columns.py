@@ -31,7 +31,7 @@ _ID = re.compile(
     r"([_ .-]?(id|no|nr|number|name|map|barcode|index))?|.*[_ .-]id",
     re.IGNORECASE,
 )
-_SHARE_ALIKE = 0.8
+_MIN_SHARE = 0.8
 """Share of the columns that must share an ending or a beginning before those without it are mentioned"""
 
 
@@ -54,14 +54,14 @@ def choose_columns(
         for glob in globs:
             if not any(_matches(name, [glob]) for name in columns):
                 raise InputError(f"{path}: {option} {glob!r} matches none of its columns ({listed(columns)})")
-    chosen = [name for name in columns if (not wanted or _matches(name, wanted)) and not _matches(name, dropped)]
-    if not chosen:
+    selected = [name for name in columns if (not wanted or _matches(name, wanted)) and not _matches(name, dropped)]
+    if not selected:
         raise InputError(f"{path}: no column is left; give other --columns or --drop")
-    if twice := [name for name, count in Counter(chosen).items() if count > 1]:
-        raise InputError(f"{path}: {listed(twice)} name several columns each; rename them, or --drop them")
+    if repeated := [name for name, count in Counter(selected).items() if count > 1]:
+        raise InputError(f"{path}: several columns are called {listed(repeated)}; rename them, or --drop them")
     if not wanted:
-        _refuse_suspects(path, chosen)
-    return chosen
+        _check_for_other_values(path, selected)
+    return selected
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:
@@ -69,27 +69,28 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     return any(name == glob or fnmatchcase(name, glob.replace("[", "[[]")) for glob in globs)
 
 
-def _refuse_suspects(path: Path, chosen: Sequence[str]) -> None:
+def _check_for_other_values(path: Path, selected: Sequence[str]) -> None:
+    """Refuse columns that look like outcomes, clinical values or ids, since the user did not name them."""
     kinds = {"outcomes": _OUTCOME, "clinical values": _CLINICAL, "ids": _ID}
-    suspects = {kind: [name for name in chosen if like.fullmatch(name.strip())] for kind, like in kinds.items()}
+    suspects = {kind: [name for name in selected if pattern.fullmatch(name.strip())] for kind, pattern in kinds.items()}
     if not any(suspects.values()):
         return
     listing = "; ".join(f"{kind}: {listed(names)}" for kind, names in suspects.items() if names)
     every = list(dict.fromkeys(name for names in suspects.values() for name in names))
     raise InputError(
-        f"{path}: some columns look like no features of tissue ({listing}); {way_out(chosen, every)}, or name all that are "
-        "meant with --columns"
+        f"{path}: some columns do not look like features of tissue ({listing}); {way_out(selected, every)}, or name all "
+        "columns of features with --columns"
     )
 
 
-def way_out(chosen: Sequence[str], wrong: Sequence[str]) -> str:
+def way_out(selected: Sequence[str], unwanted: Sequence[str]) -> str:
     """Advise the options that leave columns out: a glob that all others share, if there is one, else the names."""
-    others = [name for name in chosen if name not in set(wrong)]
+    others = [name for name in selected if name not in set(unwanted)]
     glob = common_glob(others)
-    if glob and not any(_matches(name, [glob]) for name in wrong):
+    if glob and not any(_matches(name, [glob]) for name in unwanted):
         return f"take the others with --columns '{glob}'"
-    named = " ".join(f"'{name}'" for name in wrong[:6])
-    return f"leave them out with --drop {named}{' …' if len(wrong) > 6 else ''}"
+    named = " ".join(f"'{name}'" for name in unwanted[:6])
+    return f"leave them out with --drop {named}{' …' if len(unwanted) > 6 else ''}"
 
 
 def common_glob(names: Sequence[str]) -> str:
@@ -99,7 +100,7 @@ def common_glob(names: Sequence[str]) -> str:
     endings = Counter(match[0] for name in names if (match := re.search(r"[_.\]][^_.\]]*$", name)))
     starts = Counter(match[0] for name in names if (match := re.match(r"[^\W\d]+[_.-]?(?=\d)|[^_.\[]+[_.\[]", name)))
     for counts, form in ((endings, "*{}"), (starts, "{}*")):
-        if counts and counts.most_common(1)[0][1] >= _SHARE_ALIKE * len(names):
+        if counts and counts.most_common(1)[0][1] >= _MIN_SHARE * len(names):
             return form.format(counts.most_common(1)[0][0])
     return ""
 

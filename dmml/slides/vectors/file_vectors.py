@@ -47,7 +47,7 @@ def as_rows(path: Path, identifier: str, value: object) -> np.ndarray:
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object) -> FileVectors:
+def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], encoder: str = "") -> FileVectors:
     """Combine (id, (N, D)) pairs into the vectors of one file.
 
     Raises:
@@ -60,13 +60,13 @@ def stacked(path: Path, by_id: Iterable[tuple[str, np.ndarray]], **facts: object
     other = next((name for name, rows in pairs if rows.shape[1] != width), None)
     if other is not None:
         raise InputError(
-            f"{path}: {pairs[0][0]} has {width} features and {other} another number; give files of one kind of vectors"
+            f"{path}: {pairs[0][0]} has {width} features, and {other} has another number; give files of one kind of vectors"
         )
     ids = [name for name, rows in pairs for _ in rows]
-    return FileVectors(path, ids, np.concatenate([rows for _, rows in pairs]), **facts)  # type: ignore[arg-type]
+    return FileVectors(path, ids, np.concatenate([rows for _, rows in pairs]), encoder=encoder)
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
+def listed(names: Sequence[str], max_names: int = 4) -> str:
     """List the first names for a message, and how many there are."""
-    shown = ", ".join(map(repr, names[:most]))
-    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
+    first = ", ".join(map(repr, names[:max_names]))
+    return first if len(names) <= max_names else f"{first}, … ({len(names)} in all)"

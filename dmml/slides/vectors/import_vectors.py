@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dmml.cohort.clinical.table import slide_stem
 from dmml.errors import InputError
-from dmml.slides.encoders.known import seen_in_training
+from dmml.slides.encoders.recipes import pretraining_warning
 from dmml.slides.vectors import read_arrays, read_table
 from dmml.slides.vectors.file_vectors import FileVectors, listed
 from dmml.slides.vectors.instances import split_instances
@@ -23,21 +24,21 @@ SUFFIXES = (*read_table.SUFFIXES, *read_arrays.SUFFIXES)
 DEFAULT_MAGNIFICATION = 20
 _UNNAMED = "vectors"
 """Name of the encoder if none is known; two tables with the same columns then agree on it"""
-_LARGEST = float(np.finfo(np.float16).max)
-_PRECISION = 1e-3
+_MAX_HALF = float(np.finfo(np.float16).max)
+_MAX_ERROR = 1e-3
 """Rounding error, relative to a feature's spread, above which features are kept as float32"""
-_CONSTANT = 1e-7
+_MIN_SPREAD = 1e-7
 """Spread, relative to a feature's magnitude, up to which it counts as constant, so that rounding loses nothing"""
 
 
 @dataclass
-class VectorImport:
+class VectorImportResult:
     """The outcome of an import of vectors."""
 
     written: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     vectors: int = 0
-    most: int = 0
+    max_per_slide: int = 0
     """Number of vectors of the slide that has the most"""
     dim: int = 0
     dtype: str = "float16"
@@ -46,9 +47,9 @@ class VectorImport:
     notes: list[str] = field(default_factory=list)
 
 
-def is_of_vectors(inputs: Sequence[str | Path]) -> bool:
+def holds_vectors(inputs: Sequence[str | Path]) -> bool:
     """Whether the inputs are tables or arrays of vectors, judged by their suffixes, or else by the first file."""
-    files = _files(inputs, certain=False)
+    files = _files(inputs, required=False)
     if not files:
         return False
     if any(_is_table(path) or path.suffix.lower() in (".npz", ".npy") for path in files):
@@ -67,7 +68,7 @@ def import_vectors(
     ids: Path | None = None,
     instances: int | None = None,
     magnification: int = DEFAULT_MAGNIFICATION,
-) -> VectorImport:
+) -> VectorImportResult:
     """Write the vectors of tables and arrays into a store, with all rows of an id as one bag.
 
     Args:
@@ -83,20 +84,20 @@ def import_vectors(
         InputError: A file cannot be read, files differ in their features, an id cannot be that of a slide or occurs in
             two files, or the store was made with other settings. Nothing is written then.
     """
-    files = _files(inputs, certain=True)
+    files = _files(inputs, required=True)
     by_file = [_read(path, options or read_table.TableOptions(), ids, len(files) == 1) for path in files]
     if instances is not None:
         by_file = [split_instances(each, instances) for each in by_file]
     store = FeatureStore(out) if is_store(out) else None
     names = (store.attributes.get("feature_names") if store else None) or by_file[0].names
-    by_file = [_in_order(each, names, len(names or by_file[0].values[0])) for each in by_file]
+    by_file = [_reordered(each, names, len(names or by_file[0].values[0])) for each in by_file]
     rows = _rows_by_id(by_file)
     values = np.concatenate([each.values for each in by_file])
     needs_float32 = needs_single_precision(values)
     dtype = str(store.dtype) if store else ("float32" if needs_float32 else "float16")
     if needs_float32 and dtype == "float16":
         raise InputError(
-            f"--out {out}: keeps float16, which these values exceed; import all of them into another store"
+            f"--out {out}: keeps float16, which cannot hold these values; import all of them into another store"
         )
     store = FeatureStore.create(
         out,
@@ -106,27 +107,31 @@ def import_vectors(
         dtype=dtype,
         feature_names=names,
     )
-    result = VectorImport(vectors=len(values), dim=values.shape[1], dtype=dtype, missing=int(np.isnan(values).sum()))
+    result = VectorImportResult(
+        vectors=len(values), dim=values.shape[1], dtype=dtype, missing=int(np.isnan(values).sum())
+    )
     result.notes = list(dict.fromkeys(note for each in by_file for note in each.notes))
-    result.notes += filter(None, [seen_in_training(store.attributes["encoder"]["name"], rows), _never_known(values)])
+    result.notes += filter(
+        None, [pretraining_warning(store.attributes["encoder"]["name"], rows), _note_on_empty(values)]
+    )
     sources = [str(each.path.name) for each in by_file for _ in each.ids]
-    for slide_id, own in rows.items():
-        _write(store, slide_id, values[own].astype(dtype), sources[own[0]], magnification, result)
+    for slide_id, its_rows in rows.items():
+        _write(store, slide_id, values[its_rows].astype(dtype), sources[its_rows[0]], magnification, result)
     return result
 
 
-def _files(inputs: Sequence[str | Path], certain: bool) -> list[Path]:
-    """List input files, and the arrays in input folders. If `certain`, a missing path or an empty list is refused."""
+def _files(inputs: Sequence[str | Path], required: bool) -> list[Path]:
+    """List input files, and the arrays in input folders. If `required`, a missing path or an empty list is refused."""
     files: list[Path] = []
-    for given in map(Path, inputs):
-        if given.is_dir():
-            inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in read_arrays.SUFFIXES)
+    for input_path in map(Path, inputs):
+        if input_path.is_dir():
+            inside = sorted(path for path in input_path.rglob("*") if path.suffix.lower() in read_arrays.SUFFIXES)
             files += [path for path in inside if not path.name.startswith("._")]
-        elif given.exists():
-            files.append(given)
-        elif certain:
-            raise InputError(f"{given}: no such file or folder")
-    if certain and not files:
+        elif input_path.exists():
+            files.append(input_path)
+        elif required:
+            raise InputError(f"{input_path}: no such file or folder")
+    if required and not files:
         raise InputError(
             f"{', '.join(map(str, inputs))}: no vectors found; give tables, or arrays of {' '.join(SUFFIXES)}"
         )
@@ -137,20 +142,20 @@ def _is_table(path: Path) -> bool:
     return path.name.lower().endswith(read_table.SUFFIXES)
 
 
-def _read(path: Path, options: read_table.TableOptions, ids: Path | None, alone: bool) -> FileVectors:
+def _read(path: Path, options: read_table.TableOptions, ids: Path | None, is_only_file: bool) -> FileVectors:
     if path.suffix.lower() in read_arrays.SUFFIXES:
         if options.id_column or options.columns or options.drop:
-            raise InputError(f"{path}: arrays have no named columns; leave --id, --columns and --drop out")
-        vectors = read_arrays.read_arrays(path, ids, alone)
+            raise InputError(f"{path}: arrays have no named columns; leave out --id, --columns and --drop")
+        vectors = read_arrays.read_arrays(path, ids, is_only_file)
         vectors.values = _without_missing(path, vectors.values, options.missing)
     else:
         vectors = read_table.read_table(path, options)
     vectors.ids = [slide_stem(name) for name in vectors.ids]
     if bad := [name for name in vectors.ids if not is_folder_name(name)]:
-        raise InputError(f"{path}: {bad[0]!r} cannot be the id of a slide; rename it, without path and leading dot")
+        raise InputError(f"{path}: {bad[0]!r} cannot be the id of a slide; rename it, without a path or a leading dot")
     if np.isinf(vectors.values).any():
         row = int(np.isinf(vectors.values).any(axis=1).argmax())
-        raise InputError(f"{path}: the vector of {vectors.ids[row]} holds infinity; make it again")
+        raise InputError(f"{path}: the vector of {vectors.ids[row]} holds infinity; compute it again")
     if (empty := np.isnan(vectors.values).all(axis=1)).any():
         raise InputError(f"{path}: the vector of {vectors.ids[int(empty.argmax())]} holds no value; leave it out")
     return vectors
@@ -166,26 +171,28 @@ def _without_missing(path: Path, values: np.ndarray, missing: Sequence[str]) -> 
         try:
             values = np.where(values == float(word), np.nan, values)
         except ValueError as error:
-            raise InputError(f"{path}: --missing {word!r} is no number, and arrays hold numbers alone") from error
+            raise InputError(f"{path}: --missing {word!r} is not a number, and arrays hold only numbers") from error
     return values
 
 
-def _in_order(vectors: FileVectors, names: Sequence[str] | None, width: int) -> FileVectors:
+def _reordered(vectors: FileVectors, names: Sequence[str] | None, width: int) -> FileVectors:
     """Reorder the features as in the store, or as in the first file."""
     if vectors.values.shape[1] != width and (names is None or vectors.names is None):
         raise InputError(
-            f"{vectors.path}: {vectors.values.shape[1]} features, the others have {width}; import it apart"
+            f"{vectors.path}: {vectors.values.shape[1]} features, but the others have {width}; import it into another store"
         )
     if names is None or vectors.names is None or list(vectors.names) == list(names):
         return vectors
-    place = {name: i for i, name in enumerate(vectors.names)}
-    if lacking := [name for name in names if name not in place]:
-        raise InputError(f"{vectors.path}: lacks features that the others have ({listed(lacking)}); import it apart")
-    if more := [name for name in vectors.names if name not in set(names)]:
+    index = {name: i for i, name in enumerate(vectors.names)}
+    if lacking := [name for name in names if name not in index]:
         raise InputError(
-            f"{vectors.path}: has features that the others lack ({listed(more)}); leave them out with --drop"
+            f"{vectors.path}: lacks features that the others have ({listed(lacking)}); import it into another store"
         )
-    vectors.values, vectors.names = vectors.values[:, [place[name] for name in names]], list(names)
+    if extra := [name for name in vectors.names if name not in set(names)]:
+        raise InputError(
+            f"{vectors.path}: has features that the others lack ({listed(extra)}); leave them out with --drop"
+        )
+    vectors.values, vectors.names = vectors.values[:, [index[name] for name in names]], list(names)
     return vectors
 
 
@@ -195,7 +202,7 @@ def _rows_by_id(by_file: Sequence[FileVectors]) -> dict[str, list[int]]:
     owner: dict[str, Path] = {}
     for i, (name, path) in enumerate((name, each.path) for each in by_file for name in each.ids):
         if owner.setdefault(name, path) != path:
-            raise InputError(f"{path}: {name} is in {owner[name]}, too; name one of the files")
+            raise InputError(f"{path}: {name} is also in {owner[name]}; name only one of the files")
         rows.setdefault(name, []).append(i)
     return rows
 
@@ -206,18 +213,20 @@ def needs_single_precision(values: np.ndarray) -> bool:
     Args:
         values: (rows, D), NaN where a value is missing.
     """
-    if np.nanmax(np.abs(values)) > _LARGEST:
+    if np.nanmax(np.abs(values)) > _MAX_HALF:
         return True
-    known = ~np.isnan(values)
-    count = np.maximum(known.sum(0), 1)
-    exact = np.where(known, values, 0).astype(np.float64)
-    spread = np.where(known, exact - exact.sum(0) / count, 0)
+    has_value = ~np.isnan(values)
+    count = np.maximum(has_value.sum(0), 1)
+    exact = np.where(has_value, values, 0).astype(np.float64)
+    spread = np.where(has_value, exact - exact.sum(0) / count, 0)
     error = exact - exact.astype(np.float16)
-    varies = (spread**2).sum(0) > _CONSTANT**2 * (exact**2).sum(0)
-    return bool((varies & ((error**2).sum(0) > _PRECISION**2 * (spread**2).sum(0))).any())
+    varies = (spread**2).sum(0) > _MIN_SPREAD**2 * (exact**2).sum(0)
+    return bool((varies & ((error**2).sum(0) > _MAX_ERROR**2 * (spread**2).sum(0))).any())
 
 
-def _identity(encoder: str | None, by_file: Sequence[FileVectors], names: Sequence[str] | None, dim: int) -> dict:
+def _identity(
+    encoder: str | None, by_file: Sequence[FileVectors], names: Sequence[str] | None, dim: int
+) -> dict[str, Any]:
     """Encoder of a store; a table's columns take the place of its weights, to distinguish tables with other columns."""
     named = {each.encoder for each in by_file} - {""}
     if encoder is None and len(named) > 1:
@@ -230,17 +239,17 @@ def _identity(encoder: str | None, by_file: Sequence[FileVectors], names: Sequen
     return identity
 
 
-def _never_known(values: np.ndarray) -> str:
-    never = int(np.isnan(values).all(axis=0).sum())
-    return f"{never} features have no value at all; they say nothing" if never else ""
+def _note_on_empty(values: np.ndarray) -> str:
+    n_empty = int(np.isnan(values).all(axis=0).sum())
+    return f"{n_empty} features have no value in any row, so they carry no information" if n_empty else ""
 
 
 def _write(
-    store: FeatureStore, slide_id: str, values: np.ndarray, source: str, magnification: int, result: VectorImport
+    store: FeatureStore, slide_id: str, values: np.ndarray, source: str, magnification: int, result: VectorImportResult
 ) -> None:
     """Write a slide unless the store already holds the same values."""
     digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
-    result.most = max(result.most, len(values))
+    result.max_per_slide = max(result.max_per_slide, len(values))
     if slide_id in store and store.slide_attributes(slide_id).get("values_hash") == digest:
         result.unchanged.append(slide_id)
         return

@@ -32,17 +32,18 @@ def split_instances(vectors: FileVectors, n: int) -> FileVectors:
     width = vectors.values.shape[1]
     if n < 2 or width % n:
         raise InputError(
-            f"{vectors.path}: {width} features are not --instances {n} of equal width; check --columns or N"
+            f"{vectors.path}: {width} features cannot be divided into --instances {n} of equal width; check --columns, or the number of instances"
         )
     ways = _groupings(vectors.names, n) if vectors.names else []
     if len(ways) > 1:
         listing = "; ".join(", ".join(way) for way in ways)
         raise InputError(
-            f"{vectors.path}: --instances {n} divides the columns in several ways ({listing}); take the columns of one with "
+            f"{vectors.path}: --instances {n} divides the columns in several ways ({listing}); take the columns of one way with "
             "--columns, or rename them"
         )
+    names: list[str] | None = None
     if not ways:
-        order, names = np.arange(width).reshape(n, -1), None
+        order = np.arange(width).reshape(n, -1)
         note = f"instances are blocks of {width // n} consecutive columns"
         if vectors.names:
             note += f", which begin with {listed([vectors.names[i] for i in order[:, 0]])}"
@@ -51,23 +52,23 @@ def split_instances(vectors: FileVectors, n: int) -> FileVectors:
         order = np.array([[columns[name] for name in names] for columns in ways[0].values()])
         note = f"{n} instances of {width // n} features: {', '.join(ways[0])}"
     values = vectors.values[:, order]  # (rows, n, d)
-    known = ~np.isnan(values).all(axis=2)
+    has_values = ~np.isnan(values).all(axis=2)
     notes = [*vectors.notes, note]
-    if lacking := int((~known).sum()):
-        notes.append(f"{lacking} of {known.size} instances have no value and were left out")
-    ids = [name for name, count in zip(vectors.ids, known.sum(1), strict=True) for _ in range(int(count))]
-    return FileVectors(vectors.path, ids, values[known], names, vectors.encoder, notes)
+    if n_empty := int((~has_values).sum()):
+        notes.append(f"{n_empty} of {has_values.size} instances have no value and were left out")
+    ids = [name for name, count in zip(vectors.ids, has_values.sum(1), strict=True) for _ in range(int(count))]
+    return FileVectors(vectors.path, ids, values[has_values], names, vectors.encoder, notes)
 
 
 def _groupings(names: Sequence[str], n: int) -> list[dict[str, dict[str, int]]]:
     """Find every way in which one part of the names yields n instances, each as {instance: {common name: column}}."""
     parts = [list(_PART.finditer(name)) for name in names]
     ways = []
-    for place in range(min(map(len, parts))):
+    for position in range(min(map(len, parts))):
         by_label: dict[str, dict[str, int]] = defaultdict(dict)
-        for i, (name, own) in enumerate(zip(names, parts, strict=True)):
-            at = own[place]
-            by_label[at.group()][f"{name[: at.start()]}*{name[at.end() :]}"] = i
+        for i, (name, its_parts) in enumerate(zip(names, parts, strict=True)):
+            part = its_parts[position]
+            by_label[part.group()][f"{name[: part.start()]}*{name[part.end() :]}"] = i
         rests = [set(columns) for columns in by_label.values()]
         if len(rests) == n and len(names) == n * len(rests[0]) and all(rest == rests[0] for rest in rests):
             ways.append(dict(by_label))

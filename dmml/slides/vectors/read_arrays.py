@@ -5,19 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from dmml.errors import InputError, reason_of
-from dmml.slides.importing.cutting import extractor_of
+from dmml.slides.importing.tile_spec import extractor_of
 from dmml.slides.vectors.file_vectors import FileVectors, as_rows, listed, stacked
 
 SUFFIXES = (".npz", ".npy", ".h5", ".hdf5", ".pt", ".pth")
 ID_NAMES = ("ids", "id", "slide_ids", "slide_id", "patient_ids", "patient_id", "filenames", "names", "slides", "cases")
 VECTOR_NAMES = ("features", "feats", "embeddings", "embedding", "vectors", "x", "data")
-_COORDINATES = ("coords", "coordinates")
-_FOLDER = "slide_features_"
+_COORDINATE_NAMES = ("coords", "coordinates")
+_FOLDER_PREFIX = "slide_features_"
 """Beginning of TRIDENT's folder name for the vectors of a slide encoder: `slide_features_titan`"""
 
 
@@ -27,65 +27,66 @@ def holds_vectors(path: Path) -> bool:
     Tiles are rows of features with an equal number of coordinates. A slide's vector is a single row without a
     coordinate. Files that list ids, or whose keys are slides, hold no tiles either.
     """
-    held = _read(path)
-    plain = {name.lower(): value for name, value in held.items()}
-    if any(name in plain for name in ID_NAMES):
+    content = {name.lower(): value for name, value in _read(path).items()}
+    if any(name in content for name in ID_NAMES):
         return True
-    features = next((plain[name] for name in VECTOR_NAMES if name in plain), None)
-    coordinates = next((plain[name] for name in _COORDINATES if name in plain), None)
+    features = next((content[name] for name in VECTOR_NAMES if name in content), None)
+    coordinates = next((content[name] for name in _COORDINATE_NAMES if name in content), None)
     if features is None:
-        return coordinates is None and bool(plain) and all(_is_vector(value) for value in plain.values())
+        return coordinates is None and bool(content) and all(_is_vector(value) for value in content.values())
     shape = np.shape(features)
-    return len(shape) == 1 or (shape[0] == 1 and len(shape) == 2 and np.shape(coordinates)[:1] != (1,))
+    n_coordinates = np.shape(coordinates)[:1] if coordinates is not None else ()
+    return len(shape) == 1 or (shape[0] == 1 and len(shape) == 2 and n_coordinates != (1,))
 
 
-def read_arrays(path: Path, ids: Path | None, alone: bool) -> FileVectors:
+def read_arrays(path: Path, ids: Path | None, is_only_file: bool) -> FileVectors:
     """Read the vectors of one file.
 
     Args:
         path: `.npz`, `.npy`, `.h5` or `.pt`.
-        ids: File with one id per row of an array; None means a file beside it, or ids in the file itself.
-        alone: Whether the file is the only one, so that rows of an array without ids cannot all belong to one slide.
+        ids: File with one id per row of an array; None means a file of a similar name, or ids in the file itself.
+        is_only_file: Whether the file is the only one, so that rows of an array without ids cannot all belong to one
+            slide.
 
     Raises:
         InputError: It cannot be read, or nothing states to which slides its vectors belong.
     """
-    held = _read(path)
-    encoder = extractor_of(held) or _encoder_of_folder(path)
-    plain = {name.lower(): name for name in held}
-    features = next((held[plain[name]] for name in VECTOR_NAMES if name in plain), None)
-    named = next((held[plain[name]] for name in ID_NAMES if name in plain), None)
-    arrays = {name: value for name, value in held.items() if _is_vector(value)}
+    content = _read(path)
+    encoder = extractor_of(content) or _encoder_of_folder(path)
+    original_name = {name.lower(): name for name in content}
+    features = next((content[original_name[name]] for name in VECTOR_NAMES if name in original_name), None)
+    ids_in_file = next((content[original_name[name]] for name in ID_NAMES if name in original_name), None)
+    arrays = {name: value for name, value in content.items() if _is_vector(value)}
     if features is None:
         if not arrays:
             raise InputError(
-                f"{path}: holds {listed(list(held)) or 'nothing'}, and no vectors; save them as arrays by id"
+                f"{path}: holds {listed(list(content)) or 'nothing'}, but no vectors; save them as arrays by id"
             )
         pairs = ((name, as_rows(path, name, value)) for name, value in arrays.items())
         return stacked(path, pairs, encoder=encoder)
-    listed_in = ids or (None if named is not None else _ids_beside(path))
-    if named is None and listed_in is None:
+    id_file = ids or (None if ids_in_file is not None else _id_file_of(path))
+    if ids_in_file is None and id_file is None:
         rows = np.asarray(features)
-        if alone and rows.ndim == 2 and len(rows) > 1 and path.suffix == ".npy":
-            raise InputError(f"{path}: whose are its {len(rows)} rows? give a file with one id per line with --ids")
+        if is_only_file and rows.ndim == 2 and len(rows) > 1 and path.suffix == ".npy":
+            raise InputError(
+                f"{path}: nothing states to which slides its {len(rows)} rows belong; give a file with one id per line with --ids"
+            )
         return stacked(path, [(path.stem, as_rows(path, path.stem, features))], encoder=encoder)
-    names = _texts(named) if listed_in is None else _read_ids(listed_in)
+    names = _read_ids(id_file) if id_file is not None else [] if ids_in_file is None else _texts(ids_in_file)
     rows = np.asarray(features)
     if len(names) != len(rows):
-        raise InputError(
-            f"{listed_in or path}: {len(names)} ids for {len(rows)} vectors of {path}; give one id per row"
-        )
+        raise InputError(f"{id_file or path}: {len(names)} ids for {len(rows)} vectors of {path}; give one id per row")
     pairs = ((name, as_rows(path, name, row)) for name, row in zip(names, rows, strict=True))
     return stacked(path, pairs, encoder=encoder)
 
 
-def _is_vector(value: Any) -> bool:
+def _is_vector(value: object) -> TypeGuard[np.ndarray]:
     return isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (1, 2, 3) and value.size > 0
 
 
 def _encoder_of_folder(path: Path) -> str:
-    folder = next((part for part in reversed(path.parts[:-1]) if part.startswith(_FOLDER)), "")
-    return folder.removeprefix(_FOLDER)
+    folder = next((part for part in reversed(path.parts[:-1]) if part.startswith(_FOLDER_PREFIX)), "")
+    return folder.removeprefix(_FOLDER_PREFIX)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # numpy, h5py and torch raise many types for what they cannot or must not read
         raise InputError(
-            f"{path}: no file of plain arrays ({reason_of(error)}); nothing is unpickled, so save arrays of numbers"
+            f"{path}: is not a file of plain arrays ({reason_of(error)}); nothing is unpickled, so save arrays of numbers"
         ) from error
 
 
@@ -112,22 +113,24 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        held: dict[str, Any] = {
+        texts: dict[str, Any] = {
             str(name): value for name, value in file.attrs.items() if isinstance(value, str | bytes)
         }
-        return held | {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        return texts | {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
 
 
 def _read_tensors(path: Path) -> dict[str, Any]:
     import torch
 
     with warnings.catch_warnings(action="ignore"):  # about pickles, which are refused anyway
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    named = {str(name): value for name, value in held.items()} if isinstance(held, Mapping) else {"features": held}
-    return {name: _as_array(value) for name, value in named.items()}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, Mapping):
+        content = {"features": content}
+    return {str(name): _as_array(value) for name, value in content.items()}
 
 
-def _as_array(value: Any) -> Any:
+def _as_array(value: object) -> object:
+    """Convert a tensor to an array; anything else is returned as it is."""
     import torch
 
     if not isinstance(value, torch.Tensor):
@@ -135,12 +138,12 @@ def _as_array(value: Any) -> Any:
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
-def _texts(values: Any) -> list[str]:
-    flat: Iterable[Any] = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else list(values)
+def _texts(values: np.ndarray | Iterable[object]) -> list[str]:
+    flat: Iterable[object] = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else list(values)
     return [(value.decode() if isinstance(value, bytes) else str(value)).strip() for value in flat]
 
 
-def _ids_beside(path: Path) -> Path | None:
+def _id_file_of(path: Path) -> Path | None:
     names = (f"{path.stem}{end}" for end in ("_ids.txt", "_ids.csv", "_ids.npy", ".ids.txt", ".txt", ".csv"))
     return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
 
@@ -152,7 +155,7 @@ def _read_ids(path: Path) -> list[str]:
             return _texts(np.load(path, allow_pickle=False))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path}: no array of texts ({reason_of(error)}); save ids as text, one per line"
+                f"{path}: is not an array of texts ({reason_of(error)}); save ids as text, one per line"
             ) from error
     try:
         lines = [line.split(",")[0].strip().strip('"') for line in path.read_text(encoding="utf-8-sig").splitlines()]

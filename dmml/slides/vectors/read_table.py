@@ -44,22 +44,24 @@ def read_table(path: Path, options: TableOptions) -> FileVectors:
     table, frame = _open(path)
     id_column = _id_column(table, options.id_column)
     others = [name for name in table.columns if name != id_column]
-    chosen = choose_columns(path, others, options.columns, options.drop)
-    columns = [id_column, *chosen]
+    selected = choose_columns(path, others, options.columns, options.drop)
+    columns = [id_column, *selected]
     rows = read_rows(table, columns, names=0) if frame is None else frame[columns].reset_index(drop=True)
-    values = _numbers(table, rows, chosen, options.missing)
+    values = _numbers(table, rows, selected, options.missing)
     ids = _ids(table, rows[id_column])
-    notes = [f"columns taken: {listed(chosen)}"]
-    if odd := unlike_the_others(chosen):
-        notes.append(f"check {listed(odd)}: named unlike the other columns; --drop leaves columns out")
+    notes = [f"columns read: {listed(selected)}"]
+    if odd := unlike_the_others(selected):
+        notes.append(
+            f"check {listed(odd)}, whose names differ from those of the other columns; --drop leaves columns out"
+        )
     empty = np.isnan(values).all(axis=1)
     if empty.any():
         notes.append(f"{int(empty.sum())} rows without any value were left out ({listed(_where(ids, empty))})")
-    return FileVectors(path, _where(ids, ~empty), values[~empty], chosen, notes=notes)
+    return FileVectors(path, _where(ids, ~empty), values[~empty], selected, notes=notes)
 
 
 def _where(ids: Sequence[str], rows: np.ndarray) -> list[str]:
-    return [name for name, taken in zip(ids, rows, strict=True) if taken]
+    return [name for name, is_selected in zip(ids, rows, strict=True) if is_selected]
 
 
 def _open(path: Path) -> tuple[TextTable, pd.DataFrame | None]:
@@ -88,7 +90,7 @@ def _id_column(table: TextTable, stated: str | None) -> str:
     id_column = next((by_plain[name] for name in _ID_COLUMNS if name in by_plain), None)
     if id_column is None:
         raise InputError(
-            f"{table.path}: which column holds the ids of slides or patients? say it with --id; there are: "
+            f"{table.path}: nothing shows which column holds the ids of slides or patients; name it with --id, from: "
             f"{listed(table.columns, 12)}"
         )
     return id_column
@@ -98,14 +100,14 @@ def _ids(table: TextTable, column: pd.Series) -> list[str]:
     text = column.map(lambda name: None if pd.isna(name) else str(name).strip() or None).astype(object)
     if (lacking := text.isna()).any():
         line = table.line_of(text.index[lacking][0])
-        raise InputError(f"{table.path}: line {line} has no {column.name!r}; fill it or drop the row")
+        raise InputError(f"{table.path}: line {line} has no {column.name!r}; fill it in, or remove the row")
     return list(read_ids(table, text))
 
 
 def _numbers(table: TextTable, rows: pd.DataFrame, columns: list[str], missing: Sequence[str]) -> np.ndarray:
     """Convert the rows to (rows, D) float64, NaN where a value is missing."""
     words, numbers = {word.strip().lower() for word in missing} | MISSING, [_number(word) for word in missing]
-    wrong: dict[str, str] = {}
+    not_numbers: dict[str, str] = {}
     values = np.empty((len(rows), len(columns)))
     for i, name in enumerate(columns):
         column = rows[name]
@@ -113,18 +115,18 @@ def _numbers(table: TextTable, rows: pd.DataFrame, columns: list[str], missing: 
             values[:, i] = column
             continue
         text = column.map(lambda value: "" if pd.isna(value) else str(value).strip())
-        known = text.where(~text.str.lower().isin(words), "nan")
-        read = pd.to_numeric(known, errors="coerce")
-        bad = text[read.isna() & (known != "nan")]
+        with_nan = text.where(~text.str.lower().isin(words), "nan")
+        numbers_read = pd.to_numeric(with_nan, errors="coerce")
+        bad = text[numbers_read.isna() & (with_nan != "nan")]
         if len(bad) or column.dtype.kind == "b":
-            wrong[name] = str(bad.iloc[0]) if len(bad) else str(text.iloc[0])
-        values[:, i] = read
-    if wrong:
-        shown = ", ".join(f"{name!r} ({value!r})" for name, value in list(wrong.items())[:4])
-        more = f", … ({len(wrong)} in all)" if len(wrong) > 4 else ""
+            not_numbers[name] = str(bad.iloc[0]) if len(bad) else str(text.iloc[0])
+        values[:, i] = numbers_read
+    if not_numbers:
+        examples = ", ".join(f"{name!r} ({value!r})" for name, value in list(not_numbers.items())[:4])
+        more = f", … ({len(not_numbers)} in all)" if len(not_numbers) > 4 else ""
         raise InputError(
-            f"{table.path}: columns that are no numbers: {shown}{more}; {way_out(columns, list(wrong))}, or name a word for "
-            "a missing value with --missing"
+            f"{table.path}: columns that do not hold numbers: {examples}{more}; {way_out(columns, list(not_numbers))}, or name "
+            "a word for a missing value with --missing"
         )
     for number in numbers:
         if number is not None:
@@ -132,8 +134,8 @@ def _numbers(table: TextTable, rows: pd.DataFrame, columns: list[str], missing: 
     if (infinite := np.isinf(values)).any():
         row, column_index = np.argwhere(infinite)[0]
         raise InputError(
-            f"{table.path}: line {table.line_of(rows.index[row])} has an infinite {columns[column_index]!r}; correct it, or say "
-            "--missing inf where it means that nothing was measured"
+            f"{table.path}: line {table.line_of(rows.index[row])} has an infinite {columns[column_index]!r}; correct it, or give "
+            "--missing inf if it means that nothing was measured"
         )
     return values
 

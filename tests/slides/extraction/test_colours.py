@@ -16,9 +16,9 @@ GREY = PICTURE.mean(axis=2).astype(np.uint8)
 @pytest.mark.parametrize(
     ("pixels", "options", "message"),
     [
-        (GREY, {"photometric": "minisblack"}, "it shows shades of grey alone, .*: give an image in colour"),
-        (np.stack([GREY] * 3, axis=2), {}, "it shows shades of grey alone"),
-        (PICTURE.astype(np.uint16) * 16, {}, "it is black throughout, .*: convert it to 8 bits a channel"),
+        (GREY, {"photometric": "minisblack"}, "it shows shades of grey only, .*; give an image in colour"),
+        (np.stack([GREY] * 3, axis=2), {}, "it shows shades of grey only"),
+        (PICTURE.astype(np.uint16) * 16, {}, "it is black throughout, .*; convert it to 8 bits per channel"),
         (np.full_like(PICTURE, 243), {}, "leave it out, or check its µm per pixel"),
         (paint_tissue(896, 672, ()), {}, "leave it out, or check its µm per pixel"),
     ],
@@ -36,7 +36,7 @@ def test_pictures_without_colours_are_told_from_slides_without_tissue(
 def test_pixels_of_other_kinds_are_named(tmp_path, small_encoder):
     page = slide(PICTURE.astype(np.float32) / 255, compression="deflate")
     path = write_pages(tmp_path / "S.tif", strips(PICTURE[:100, :100]), page)
-    with pytest.raises(InputError, match="it has 32 bits a channel, and 8 or 16 bits of whole numbers can be read"):
+    with pytest.raises(InputError, match="it has 32 bits per channel; only whole numbers of 8 or 16 bits can be read"):
         tokens_of_slide(path, small_encoder)
 
 
@@ -45,10 +45,10 @@ def test_pixels_of_other_kinds_are_named(tmp_path, small_encoder):
     [
         (
             {"tiff.XResolution": "20000.0", "tiff.ResolutionUnit": "none"},
-            "tiff.XResolution says '20000.0', without a unit",
+            "tiff.XResolution says '20000.0' without a unit",
         ),
-        ({"ome.PhysicalSizeX": "1 pixel"}, "ome.PhysicalSizeX says '1 pixel', which is no length"),
-        ({"aperio.MPP": "0,25"}, "aperio.MPP says '0,25', which is no length"),
+        ({"ome.PhysicalSizeX": "1 pixel"}, "ome.PhysicalSizeX says '1 pixel', which is not a length"),
+        ({"aperio.MPP": "0,25"}, "aperio.MPP says '0,25', which is not a length"),
     ],
 )
 def test_a_scale_that_is_no_length_is_quoted_instead_of_denied(properties, told):

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.slides.discovery.survey import survey
+from dmml.slides.discovery.discover import discover_slides
 from dmml.slides.extraction import slide_writer
 from dmml.slides.extraction.extract import extract
-from dmml.slides.extraction.partial_features import Draft
+from dmml.slides.extraction.partial_features import PartialFeatures
 from dmml.slides.extraction.slide_writer import SlideWriter
 from dmml.slides.extraction.stream import EncodedSlide, encode_slides
+from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.readers import Readers
 from dmml.store import FeatureStore, SlideFeatures
 
 DIGEST = bytes(range(32))
@@ -67,7 +67,7 @@ def test_what_was_encoded_of_a_slide_is_not_encoded_again(make_slide, small_enco
     cut(counted, small_encoder, 5, readers=readers)
     # The fourth batch was on its way: three of 8 are known, all of the first slide and 6 tiles of the second.
     result = extract(["in"], "cut.zarr", small_encoder, batch_size=8, readers=readers)
-    assert (result.passed_over, result.written, result.known, sum(counted)) == (["a"], ["b"], 6, 12)
+    assert (result.skipped, result.written, result.resumed_tiles, sum(counted)) == (["a"], ["b"], 6, 12)
     assert files("whole.zarr") == files("cut.zarr")
 
 
@@ -81,7 +81,7 @@ def test_a_slide_that_was_encoded_but_not_written_is_only_written(make_slide, sm
     assert list(files("cut.zarr")) == [".writing/.drafts/a"]
     counted.clear()
     result = extract(["in"], "cut.zarr", small_encoder)
-    assert (result.written, result.known, result.tiles, sum(counted)) == (["a"], 18, 18, 0)
+    assert (result.written, result.resumed_tiles, result.tiles, sum(counted)) == (["a"], 18, 18, 0)
     assert files("whole.zarr") == files("cut.zarr")
 
 
@@ -93,19 +93,19 @@ def test_tiles_that_cannot_be_decoded_are_counted_as_in_one_go(make_slide, small
     counted.clear()
     cut(counted, small_encoder, 9)
     result = extract(["in"], "cut.zarr", small_encoder)
-    assert (result.written, result.known) == (["a"], 56)
+    assert (result.written, result.resumed_tiles) == (["a"], 56)
     assert FeatureStore("cut.zarr").slide_attributes("a")["tiles_unreadable"] > 0
     assert files("whole.zarr") == files("cut.zarr")
 
 
-def test_the_final_line_says_what_was_kept_and_tells_the_speed_of_the_rest(capsys):
-    from dmml.commands.extract import _tell
-    from dmml.slides.extraction.options import Extraction
+def test_the_last_line_names_resumed_tiles_and_the_speed_of_the_others(capsys):
+    from dmml.commands.extract import _report
+    from dmml.slides.extraction.result import ExtractionResult
 
-    _tell("f.zarr", Extraction(written=["a"], tiles=1800, known=1200, seconds=10))
-    assert "1,800 tiles (1,200 of them kept from a run that was cut off) at 60 a second" in capsys.readouterr().out
-    _tell("f.zarr", Extraction(written=["a"], tiles=1800, seconds=10))
-    assert "1,800 tiles at 180 a second" in capsys.readouterr().out
+    _report("f.zarr", ExtractionResult(written=["a"], tiles=1800, resumed_tiles=1200, seconds=10))
+    assert "1,800 tiles (1,200 of them kept from an interrupted run) at 60 per second" in capsys.readouterr().out
+    _report("f.zarr", ExtractionResult(written=["a"], tiles=1800, seconds=10))
+    assert "1,800 tiles at 180 per second" in capsys.readouterr().out
 
 
 def change_slide(make_slide, small_encoder, monkeypatch):
@@ -134,7 +134,7 @@ def test_what_was_kept_of_something_else_is_not_believed(make_slide, small_encod
     cut(counted, small_encoder, 3)  # before any slide is whole, so that there is no store that would refuse
     options = change(make_slide, small_encoder, monkeypatch)
     result = extract(["in"], "cut.zarr", small_encoder, **options)
-    assert (result.written, result.known) == (["a"], 0)
+    assert (result.written, result.resumed_tiles) == (["a"], 0)
     assert sum(counted) == result.tiles > 0
     assert not Path("cut.zarr/.writing").exists()
 
@@ -170,7 +170,7 @@ def test_failures_are_listed_before_the_end(make_slide, small_encoder, counted, 
 
 def test_a_part_clears_up_after_itself_alone(make_slide, small_encoder):
     """On a file system whose locks other machines do not see, what is half-written may be another part's work."""
-    from dmml.slides.extraction.shards import Shard
+    from dmml.slides.discovery.shards import Shard
 
     names = [f"s{i}" for i in range(8)]
     own, other = (next(name for name in names if Shard(i, 2).has(name)) for i in (0, 1))
@@ -193,15 +193,15 @@ def parts(seed=0):
     ]
 
 
-def draft(path, digest=DIGEST):
-    """A draft, and what was there of it."""
+def partial_features(path, digest=DIGEST):
+    """Partial features, and the records that the file already held."""
     known = []
-    return Draft(path, digest, COUNTS, DIM, lambda *part: known.append(part)), known
+    return PartialFeatures(path, digest, COUNTS, DIM, lambda *part: known.append(part)), known
 
 
 def written(path):
-    """A draft of three parts that is left."""
-    made, _ = draft(path)
+    """Write a file of three records, as a killed run leaves it."""
+    made, _ = partial_features(path)
     for part in parts():
         made.add(*part)
     return path
@@ -215,19 +215,19 @@ def same(known, expected):
         np.testing.assert_array_equal(features, wanted)
 
 
-def test_a_draft_goes_on_after_what_is_whole_wherever_it_was_cut(tmp_path):
+def test_partial_features_continue_after_the_last_complete_record(tmp_path):
     whole = written(tmp_path / "whole").read_bytes()
     ends = [32, 32 + 12 + 2 * 12, 32 + 24 + 5 * 12, 32 + 36 + 6 * 12]
     assert len(whole) == ends[-1]
     for cut_at in range(len(whole) + 1):
         path = tmp_path / "cut"
         path.write_bytes(whole[:cut_at])
-        (made, known), kept = draft(path), sum(end <= cut_at for end in ends[1:])
+        (made, known), kept = partial_features(path), sum(end <= cut_at for end in ends[1:])
         same(known, parts()[:kept])
         for part in parts()[kept:]:
             made.add(*part)
         assert path.read_bytes() == whole
-        same(draft(path)[1], parts())
+        same(partial_features(path)[1], parts())
 
 
 def test_no_flipped_bit_is_believed(tmp_path):
@@ -235,15 +235,15 @@ def test_no_flipped_bit_is_believed(tmp_path):
     for place in range(len(whole)):
         path = tmp_path / "flipped"
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
-        _, known = draft(path)
+        _, known = partial_features(path)
         # A flipped magnification that there is not, or too few tiles: the record goes, and all after it.
         same(known, parts()[: len(known)])
         assert len(known) < 3
 
 
-def test_a_draft_of_something_else_is_begun_anew(tmp_path):
+def test_partial_features_of_another_slide_are_discarded(tmp_path):
     path = written(tmp_path / "a")
-    made, known = draft(path, digest=bytes(32))
+    made, known = partial_features(path, digest=bytes(32))
     assert known == []
     assert path.read_bytes() == bytes(32)
     made.remove()
@@ -251,14 +251,14 @@ def test_a_draft_of_something_else_is_begun_anew(tmp_path):
 
 
 @pytest.mark.parametrize("room", [0, 10, 32, 40])
-def test_a_draft_that_cannot_be_written_is_given_up(tmp_path, room):
-    made, _ = draft(tmp_path / "no folder" / "a")
+def test_partial_features_that_cannot_be_written_are_given_up(tmp_path, room):
+    made, _ = partial_features(tmp_path / "no folder" / "a")
     made.add(*parts()[0])
     path = tmp_path / "full"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # as a disk that is full after so many bytes
     try:
-        made, _ = draft(path)
+        made, _ = partial_features(path)
         assert path.exists() == (room >= 32)
         made.add(*parts()[0])
         assert not path.exists()
@@ -268,30 +268,30 @@ def test_a_draft_that_cannot_be_written_is_given_up(tmp_path, room):
     assert not path.exists()
 
 
-def test_behind_a_url_there_are_no_drafts(make_slide, small_encoder, counted):
+def test_behind_a_url_no_partial_features_are_kept(make_slide, small_encoder, counted):
     make_slide("in/a.tif")
     counted.dies_at = 3
     with pytest.raises(KeyboardInterrupt):
         extract(["in"], "memory://cut/f.zarr", small_encoder, batch_size=8)
     counted.clear()
     result = extract(["in"], "memory://cut/f.zarr", small_encoder, batch_size=8)
-    assert (result.known, sum(counted)) == (0, 18)
+    assert (result.resumed_tiles, sum(counted)) == (0, 18)
 
 
-def test_drafts_need_no_place_to_stand(make_slide, small_encoder):
-    """Encoding goes on where no draft can be made."""
+def test_encoding_works_where_no_partial_features_can_be_kept(make_slide, small_encoder):
+    """As in a folder without permissions."""
 
     def nowhere(slide_id):
         raise PermissionError(13, "Permission denied")
 
-    with Readers() as readers:
+    with ReaderPool() as readers:
         request = SlideRequest(make_slide("a.tif"), (10, 20))
-        (slide,) = encode_slides([request], small_encoder, readers, draft_of=nowhere)
+        (slide,) = encode_slides([request], small_encoder, readers, partial_file_of=nowhere)
     assert slide.error is None
-    assert slide.draft is None
+    assert slide.partial is None
 
 
-@pytest.mark.parametrize(("tiles", "at_once"), [(10, slide_writer._AT_ONCE), (10_000, 1)])
+@pytest.mark.parametrize(("tiles", "at_once"), [(10, slide_writer._MAX_PENDING), (10_000, 1)])
 def test_small_slides_are_written_together_and_large_ones_one_by_one(tmp_path, monkeypatch, tiles, at_once):
     encoder = {"name": "x", "weights": "", "dim": 1024, "preprocessing": {}}
     store = FeatureStore.create(tmp_path / "f.zarr", encoder, {20: 0.5})
@@ -325,7 +325,7 @@ def test_a_file_that_stalls_at_opening_is_given_up_and_the_next_is_looked_at(mak
     """A pipe that nobody writes to, as a mount that does not answer."""
     os.mkfifo(tmp_path / "stalled.svs")
     make_slide("in/a.tif")
-    with Readers(1, patience=4.0) as readers:
-        found = survey([tmp_path / "stalled.svs", tmp_path / "in"], lambda path: None, (10, 20), readers)
+    with ReaderPool(1, timeout=4.0) as readers:
+        found = discover_slides([tmp_path / "stalled.svs", tmp_path / "in"], lambda path: None, (10, 20), readers)
     assert [path.name for path in found.usable] == ["a.tif"]
     assert [(Path(failure.file).name, failure.state) for failure in found.failures] == [("stalled.svs", "no_answer")]

@@ -16,7 +16,7 @@ from dmml.errors import InputError
 from dmml.slides.extraction.extract import extract
 from dmml.slides.tiling.tissue import tissue_mask
 from dmml.slides.tokens import tokens_of_slide
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.slide import Slide
 from dmml.store import FeatureStore
 
 
@@ -177,7 +177,7 @@ def test_a_rerun_passes_over_what_is_done_and_mends_the_list(make_slide, small_e
         type(small_encoder), "start", lambda self, tiles: encoded.append(len(tiles)) or real(self, tiles)
     )
     result = extract(["in"], "f.zarr", small_encoder, mpp=0.5)
-    assert (result.passed_over, result.written) == (["a"], ["b"])
+    assert (result.skipped, result.written) == (["a"], ["b"])
     assert states() == {}
     assert sum(encoded) == sum(FeatureStore("f.zarr").n_tokens("b", m) for m in (10, 20))
     encoded.clear()
@@ -221,7 +221,7 @@ def test_killed_in_the_middle_the_rerun_ends_the_same(make_slide, small_encoder,
     done = FeatureStore("cut.zarr").slides()
     assert done == ["a"]  # 18 tiles a slide: the third batch of 8 has its last, and is taken when the fourth is started
     result = extract(["in"], "cut.zarr", small_encoder, batch_size=8)
-    assert (result.passed_over, result.written) == (["a"], ["b"])
+    assert (result.skipped, result.written) == (["a"], ["b"])
     for name in "ab":
         for m in (10, 20):
             a, b = (FeatureStore(store).read(name, m) for store in ("whole.zarr", "cut.zarr"))
@@ -248,9 +248,9 @@ def test_a_store_among_the_slides_is_not_searched_and_links_are_followed_once(ma
     (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
     make_slide("elsewhere/c.tif")
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
-    for passed_over in ([], ["a", "c"]):
+    for skipped in ([], ["a", "c"]):
         result = extract(["in"], "in/f.zarr", small_encoder)
-        assert result.passed_over == passed_over
+        assert result.skipped == skipped
         assert [path.name for path in result.ignored if path.suffix not in (".csv", ".html")] == ["notes.txt"]
 
 
@@ -258,7 +258,7 @@ def test_a_folder_that_is_no_store_is_left_alone(make_slide, small_encoder, tmp_
     make_slide("in/a.tif")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(InputError, match="no feature store"):
+    with pytest.raises(InputError, match="not a feature store"):
         extract(["in"], "mine", small_encoder)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
@@ -268,7 +268,7 @@ def test_a_store_by_url(make_slide, small_encoder):
     result = extract(["in"], "memory://bucket/f.zarr", small_encoder)
     assert result.qc == "memory://bucket/qc.html"
     assert FeatureStore("memory://bucket/f.zarr").n_tokens("a", 20) == 12
-    assert extract(["in"], "memory://bucket/f.zarr", small_encoder).passed_over == ["a"]
+    assert extract(["in"], "memory://bucket/f.zarr", small_encoder).skipped == ["a"]
 
 
 def test_nothing_usable_leaves_no_store(make_slide, small_encoder, tmp_path):

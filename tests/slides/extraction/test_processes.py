@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from dmml.errors import InputError
+from dmml.slides.discovery.shards import Shard, shard_of
 from dmml.slides.extraction.extract import extract
-from dmml.slides.extraction.shards import Shard, shard_of
-from dmml.slides.extraction.slide_locks import Claims
+from dmml.slides.extraction.slide_locks import SlideLocks
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.reading.tile_reading import tile_groups
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.tiling.tile_reading import units_of
-from dmml.slides.wsi.mpp import SlideError
-from dmml.slides.wsi.readers import Readers
 from dmml.store import FeatureStore
 
 pytestmark = pytest.mark.slow
 
 HOLD = """
 import sys, time
-from dmml.slides.extraction.slide_locks import Claims
-claims = Claims(sys.argv[1])
-print(claims.take("a"), claims.take("b"), flush=True)
+from dmml.slides.extraction.slide_locks import SlideLocks
+locks = SlideLocks(sys.argv[1])
+print(locks.acquire("a"), locks.acquire("b"), flush=True)
 time.sleep(60)
 """
 
@@ -44,21 +44,21 @@ def test_a_slide_claimed_elsewhere_is_left_and_free_when_that_process_is_killed(
     for name in "abc":
         make_slide(f"in/{name}.tif")
     result = extract(["in"], "f.zarr", small_encoder)
-    assert (result.elsewhere, result.written) == (["a", "b"], ["c"])
+    assert (result.locked, result.written) == (["a", "b"], ["c"])
     assert FeatureStore("f.zarr").slides() == ["c"]
     holder.kill()
     holder.wait()
     result = extract(["in"], "f.zarr", small_encoder)
-    assert (result.elsewhere, result.written, result.passed_over) == ([], ["a", "b"], ["c"])
+    assert (result.locked, result.written, result.skipped) == ([], ["a", "b"], ["c"])
 
 
 def test_a_slide_written_meanwhile_is_not_written_again(make_slide, small_encoder, monkeypatch):
     """Another process finishes a slide between the survey and the claim."""
     make_slide("in/a.tif")
     make_slide("in/b.tif")
-    real, once = Claims.take, []
+    real, once = SlideLocks.acquire, []
 
-    def take(self, slide_id):
+    def acquire(self, slide_id):
         if slide_id == "b" and not once:
             once.append(1)
             extract(["in/b.tif"], "g.zarr", small_encoder)
@@ -66,9 +66,9 @@ def test_a_slide_written_meanwhile_is_not_written_again(make_slide, small_encode
         return real(self, slide_id)
 
     extract(["in/a.tif"], "f.zarr", small_encoder)
-    monkeypatch.setattr(Claims, "take", take)
+    monkeypatch.setattr(SlideLocks, "acquire", acquire)
     result = extract(["in"], "f.zarr", small_encoder)
-    assert (result.written, sorted(result.passed_over)) == ([], ["a", "b"])
+    assert (result.written, sorted(result.skipped)) == ([], ["a", "b"])
 
 
 def test_shards_are_disjoint_and_complete(make_slide, small_encoder):
@@ -150,18 +150,18 @@ def test_a_reader_that_dies_or_hangs_gives_up_one_slide(make_slide):
     """Killed from outside, as a decoder that crashes would: the call fails with a reason, the next one is answered."""
     path = make_slide("a.tif")
     request = SlideRequest(path, (10, 20))
-    with Readers(1) as readers:
-        layout = readers.submit("plan", request).result()
-        readers._made[0].process.kill()
-        readers._made[0].process.wait()
-        unit = next(units_of(layout.tiles))
+    with ReaderPool(1) as readers:
+        layout = readers.lay_out(request).result()
+        readers._readers[0].process.kill()
+        readers._readers[0].process.wait()
+        group = next(tile_groups(layout.tiles))
         with pytest.raises(SlideError, match=r"a\.tif: the process that read it died") as caught:
-            readers.submit("read", request, unit).result()
+            readers.read(request, group).result()
         assert caught.value.state == "reader_died"
-        assert len(readers.submit("read", request, unit).result().row) > 0
-        readers.patience = 0.0
+        assert len(readers.read(request, group).result().row) > 0
+        readers.timeout = 0.0
         with pytest.raises(SlideError, match="did not answer") as caught:
-            readers.submit("read", request, unit).result()
+            readers.read(request, group).result()
         assert caught.value.state == "no_answer"
 
 
@@ -212,11 +212,11 @@ def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, r
 SCRIPT = """
 from pathlib import Path
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.readers import Readers
+from dmml.slides.reading.reader_pool import ReaderPool
 print("begun")
-with Readers(2) as readers:
+with ReaderPool(2) as readers:
     readers.start()
-    print(len(readers.submit("plan", SlideRequest(Path("a.tif"), (10, 20))).result().tiles[20]))
+    print(len(readers.lay_out(SlideRequest(Path("a.tif"), (10, 20))).result().tiles[20]))
 """
 
 

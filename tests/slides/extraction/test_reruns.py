@@ -13,15 +13,15 @@ from PIL import Image
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.discovery.survey import survey
+from dmml.slides.discovery.discover import discover_slides
 from dmml.slides.extraction import progress
 from dmml.slides.extraction.extract import extract
-from dmml.slides.extraction.failures import write_text
 from dmml.slides.extraction.progress import Progress
-from dmml.slides.extraction.slide_locks import Claims
+from dmml.slides.extraction.slide_locks import SlideLocks
+from dmml.slides.failures import write_text
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.mpp import SlideError
-from dmml.slides.wsi.readers import Readers
 from dmml.store import FeatureStore
 
 
@@ -42,11 +42,11 @@ def picture(make_slide, tmp_path):
 def test_another_scale_than_the_one_given_before_is_refused(picture, small_encoder):
     extract([picture], "f.zarr", small_encoder, mpp=0.5)
     with pytest.raises(
-        InputError, match=r"plain\.png: f\.zarr holds it at 0\.5 µm/px \(--mpp\), now it is given 0\.25"
+        InputError, match=r"plain\.png: f\.zarr holds it at 0\.5 µm/px \(--mpp\), but its scale is now given as 0\.25"
     ):
         extract([picture], "f.zarr", small_encoder, mpp=0.25)
-    assert extract([picture], "f.zarr", small_encoder, mpp=0.5).passed_over == ["plain"]
-    assert extract([picture], "f.zarr", small_encoder).passed_over == ["plain"], "what it is known by is there"
+    assert extract([picture], "f.zarr", small_encoder, mpp=0.5).skipped == ["plain"]
+    assert extract([picture], "f.zarr", small_encoder).skipped == ["plain"], "what it is known by is there"
     extract([picture], "f.zarr", small_encoder, mpp=0.25, overwrite=True)
     assert FeatureStore("f.zarr").slide_attributes("plain")["mpp"] == 0.25
 
@@ -59,7 +59,7 @@ def test_the_manifest_s_scale_goes_first_and_is_told_as_its_own(picture, make_sl
     assert (known["plain"]["mpp"], known["plain"]["mpp_source"]) == (0.3, "manifest")
     assert known["b"]["mpp"] == pytest.approx(0.4, rel=1e-3), "a slide that tells its own is believed"
     Path("m.csv").write_text("slide_id,mpp\nplain,0.31\nb,0.8\n")
-    with pytest.raises(InputError, match=r"0\.3 µm/px \(manifest\), now it is given 0\.31"):
+    with pytest.raises(InputError, match=r"0\.3 µm/px \(manifest\), but its scale is now given as 0\.31"):
         extract([picture, "in/b.tif"], "f.zarr", small_encoder, manifest="m.csv")
 
 
@@ -125,11 +125,11 @@ def test_a_slide_left_to_another_process_keeps_that_one_s_row(make_slide, small_
     pd.DataFrame([["in/a.tif", "unreadable", "in/a.tif: theirs"]], columns=["file", "state", "reason"]).to_csv(
         "failures.csv", index=False
     )
-    code = "import sys,time\nfrom dmml.slides.extraction.slide_locks import Claims\nc=Claims('f.zarr')\nprint(c.take('a'),flush=True)\ntime.sleep(60)"
+    code = "import sys,time\nfrom dmml.slides.extraction.slide_locks import SlideLocks\nlocks=SlideLocks('f.zarr')\nprint(locks.acquire('a'),flush=True)\ntime.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "True\n"
-        assert extract(["in"], "f.zarr", small_encoder).elsewhere == ["a"]
+        assert extract(["in"], "f.zarr", small_encoder).locked == ["a"]
         assert states() == {"in/a.tif": "unreadable"}
     finally:
         other.kill()
@@ -175,17 +175,17 @@ def test_two_extractions_that_overwrite_do_every_slide_once(make_slide, small_en
     for name in "ab":
         make_slide(f"in/{name}.tif")
     extract(["in"], "f.zarr", small_encoder)
-    real, once = Claims.take, []
+    real, once = SlideLocks.acquire, []
 
-    def take(self, slide_id):
+    def acquire(self, slide_id):
         if not once:
             once.append(slide_id)
             assert extract(["in/b.tif"], "f.zarr", small_encoder, overwrite=True).written == ["b"]
         return real(self, slide_id)
 
-    monkeypatch.setattr(Claims, "take", take)
+    monkeypatch.setattr(SlideLocks, "acquire", acquire)
     result = extract(["in"], "f.zarr", small_encoder, overwrite=True)
-    assert (result.written, result.passed_over) == (["a"], ["b"])
+    assert (result.written, result.skipped) == (["a"], ["b"])
     assert extract(["in"], "f.zarr", small_encoder, overwrite=True).written == ["a", "b"]
 
 
@@ -203,19 +203,20 @@ def test_a_rank_without_a_usable_slide_does_not_end_the_others(make_slide, small
         extract(["in/b.svs"], "alone.zarr", small_encoder, shard=alone, strict=True)
 
 
-def test_without_a_terminal_a_line_tells_how_far_it_is(monkeypatch, capsys):
+def test_without_a_terminal_the_log_shows_the_progress(monkeypatch, caplog):
+    caplog.set_level("INFO", "dmml")
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Progress(10, every=60) as told:
-        told.slide(600)
+    with Progress(10, interval=60) as progress_of_run:
+        progress_of_run.slide(600)
         now[0] += 30
-        told.tile("b", 100, 0, 600)
+        progress_of_run.tile("b", 100, 0, 600)
         now[0] += 60
-        told.tile("b", 300, 0, 600)
-        told.tile("b", 301, 0, 600)
+        progress_of_run.tile("b", 300, 0, 600)
+        progress_of_run.tile("b", 301, 0, 600)
         now[0] += 60
-        told.tile("c", 500, 350, 600)  # an earlier run had encoded 350 of its tiles, which says nothing of the speed
-    lines = capsys.readouterr().err.splitlines()
+        progress_of_run.tile("c", 500, 350, 600)  # an earlier run had encoded 350 of its tiles, which says nothing of the speed
+    lines = caplog.messages
     assert [line.partition(", about")[0] for line in lines] == [
         "slides: 1 of 10, 10 tiles/s",
         "slides: 1 of 10, 5 tiles/s",
@@ -235,7 +236,7 @@ def test_that_an_encoder_knows_the_slides_is_said_before_hours_are_spent(make_sl
 def test_a_place_that_cannot_be_written_is_one_line(make_slide, small_encoder, tmp_path):
     make_slide("in/a.tif")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"--out: .*claims cannot be written"):
+    with pytest.raises(InputError, match=r"--out: its folder of locks, .*locks, cannot be written"):
         extract(["in"], "file/f.zarr", small_encoder)
 
 
@@ -250,19 +251,19 @@ def test_a_full_disk_leaves_no_half_a_list(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_locks_that_are_not_there_are_said(make_slide, small_encoder, monkeypatch):
+def test_a_file_system_without_locks_is_reported(make_slide, small_encoder, monkeypatch):
     import fcntl
 
     make_slide("in/a.tif")
     monkeypatch.setattr(
-        fcntl, "lockf", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available"))
+        fcntl, "flock", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available"))
     )
     result = extract(["in"], "f.zarr", small_encoder)
     assert result.written == ["a"]
     assert any("--shard" in warning for warning in result.warnings)
-    with Claims("g.zarr") as claims:
-        assert claims.take("a")
-        claims.leave("a")
+    with SlideLocks("g.zarr") as locks:
+        assert locks.acquire("a")
+        locks.release("a")
 
 
 def test_a_changed_slide_that_fails_now_is_told_to_be_old_in_the_store(make_slide, capsys, shared_data):
@@ -273,12 +274,12 @@ def test_a_changed_slide_that_fails_now_is_told_to_be_old_in_the_store(make_slid
     capsys.readouterr()
     assert main(["extract", "in", "--out", "f.zarr", "--readers", "0"]) == 0
     out = capsys.readouterr().out
-    assert "the store holds what they were: a" in out
-    assert "of them again" not in out
+    assert "the store still holds their earlier features: a" in out
+    assert "extracted again" not in out
 
 
 def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch):
-    from dmml.slides.wsi import readers as module
+    from dmml.slides.reading import reader_pool as module
 
     begun = []
 
@@ -290,12 +291,12 @@ def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch
             super().__init__()
 
     monkeypatch.setattr(module, "ReaderProcess", Fails)
-    with Readers(2) as readers:
+    with ReaderPool(2) as readers:
         readers.start()
     assert len(begun) == 2
     begun.clear()
-    with Readers(1) as readers, pytest.raises(SlideError, match="fewer --readers"):
-        readers.submit("plan", SlideRequest(Path("a.tif"), (20,))).result()
+    with ReaderPool(1) as readers, pytest.raises(SlideError, match="fewer --readers"):
+        readers.lay_out(SlideRequest(Path("a.tif"), (20,))).result()
 
 
 def test_dicom_series_of_two_folders_are_judged_by_their_names_not_their_files(shared_data, tmp_path):
@@ -305,7 +306,7 @@ def test_dicom_series_of_two_folders_are_judged_by_their_names_not_their_files(s
         (tmp_path / "one").mkdir(exist_ok=True)
         shutil.copy(source / f"boxes_{i}.dcm", tmp_path / "one" / f"DCM_{i}.dcm")
     shutil.copytree(tmp_path / "one", tmp_path / "copy")
-    with Readers() as readers:
-        found = survey([tmp_path], lambda path: 0.5, (20,), readers)
+    with ReaderPool() as readers:
+        found = discover_slides([tmp_path], lambda path: 0.5, (20,), readers)
     assert [path.name for path in found.usable] == ["DCM_0.dcm"], "the copy is of the same series"
     assert not [failure for failure in found.failures if failure.state == "duplicate_stem"]

@@ -15,7 +15,7 @@ from PIL import Image
 from dmml.__main__ import main
 from dmml.errors import InputError
 from dmml.slides.extraction.extract import extract
-from dmml.store import FeatureStore, places
+from dmml.store import FeatureStore, local_folder
 
 SMALL = {"size": (448, 448), "boxes": ((64, 64, 320, 320),), "levels": (1,)}
 
@@ -147,7 +147,7 @@ def test_thirty_kinds_of_bad_input(make_slide, break_tile, small_encoder, tmp_pa
     assert all(name in page for name in wanted)
     # The same list again, and nothing is done twice.
     again = extract(["in"], "f.zarr", small_encoder)
-    assert (again.written, again.passed_over) == ([], ["good"])
+    assert (again.written, again.skipped) == ([], ["good"])
     assert states() == wanted
     assert len(result.failures) == 30
 
@@ -156,7 +156,7 @@ def test_thirty_kinds_of_bad_input(make_slide, break_tile, small_encoder, tmp_pa
 def test_a_full_disk_keeps_what_is_written_and_stops(make_slide, small_encoder, monkeypatch, error):
     for name in "abc":
         make_slide(f"in/{name}.tif", **SMALL)
-    real, written = places._write, []
+    real, written = local_folder._write, []
 
     def write(path, content, durable):
         if "/b/" in path and path.endswith("features/c/0/0"):
@@ -165,16 +165,16 @@ def test_a_full_disk_keeps_what_is_written_and_stops(make_slide, small_encoder, 
         real(path, content, durable)
 
     with monkeypatch.context() as patch:
-        patch.setattr(places, "_write", write)
-        with pytest.raises(InputError, match=r"b\.tif: the disk is full .*free some.*[12] slides are in f\.zarr"):
+        patch.setattr(local_folder, "_write", write)
+        with pytest.raises(InputError, match=r"b\.tif: the disk is full .*make room.*[12] slides are in f\.zarr"):
             extract(["in"], "f.zarr", small_encoder)
     assert states() == {"b.tif": "disk_full"}
     kept = FeatureStore("f.zarr").slides()
     assert kept in (["a"], ["a", "c"])  # c is on its way at the same time
     assert FeatureStore("f.zarr").backend.unfinished_groups() == []  # what was half-written is gone from the full disk
     result = extract(["in"], "f.zarr", small_encoder)
-    assert (result.written, result.passed_over) == ([name for name in "bc" if name not in kept], kept)
-    assert result.known == 0  # what was kept of them is gone, too: a full disk shall not stay full of it
+    assert (result.written, result.skipped) == ([name for name in "bc" if name not in kept], kept)
+    assert result.resumed_tiles == 0  # what was kept of them is gone, too: a full disk shall not stay full of it
     assert states() == {}
 
 
@@ -184,7 +184,7 @@ def test_a_store_that_cannot_be_written_is_one_line(make_slide, small_encoder, m
     def refuse(path, content, durable):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(places, "_write", refuse)
+    monkeypatch.setattr(local_folder, "_write", refuse)
     with pytest.raises(InputError, match=r"--out: .*cannot be written \(f\.zarr/.*Permission denied"):
         extract(["in"], "f.zarr", small_encoder)
 
@@ -196,20 +196,20 @@ def test_changed_parameters_are_refused_with_each_difference(make_slide, small_e
         InputError,
         match=r"extraction\.least_tissue is 0\.25 in the store and 0\.5 now.*extraction\.precision is 32 in the store and bf16 now",
     ):
-        extract(["in"], "f.zarr", small_encoder, least_tissue=0.5, precision="bf16")
+        extract(["in"], "f.zarr", small_encoder, min_tissue=0.5, precision="bf16")
 
 
 def test_a_copy_of_the_slides_is_the_same_and_another_content_is_not(make_slide, small_encoder):
     path = make_slide("in/a.tif", **SMALL)
     extract(["in"], "f.zarr", small_encoder)
     os.utime(path, ns=(1, 1))
-    assert extract(["in"], "f.zarr", small_encoder).passed_over == ["a"]
+    assert extract(["in"], "f.zarr", small_encoder).skipped == ["a"]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255  # same size, another time
     path.write_bytes(content)
     result = extract(["in"], "f.zarr", small_encoder)
     assert result.changed == ["a"]
-    assert result.passed_over == []
+    assert result.skipped == []
 
 
 def test_a_manifest_chooses_slides_and_tells_their_scale(make_slide, small_encoder, tmp_path):
@@ -224,7 +224,7 @@ def test_a_manifest_chooses_slides_and_tells_their_scale(make_slide, small_encod
         ("name\na\n", "no column slide_id"),
         ("slide_id,mpp\na,40\n", r"line 2: mpp 40"),
         ("slide_id\n", "names no slide"),
-        ("slide_id\nz\n", "none of the slides that the manifest names"),
+        ("slide_id\nz\n", "none of the slides that it names was found"),
     ):
         (tmp_path / "m.csv").write_text(text)
         with pytest.raises(InputError, match=message):
@@ -238,17 +238,17 @@ def test_a_dry_run_counts_and_writes_nothing(make_slide, small_encoder, tmp_path
         make_slide(f"in/{name}.tif", **SMALL)
     make_slide("in/empty.tif", **{**SMALL, "boxes": ()})
     before = sorted(path.name for path in tmp_path.iterdir())
-    found = extract(["in"], "f.zarr", small_encoder, dry_run=True).estimate
+    estimate = extract(["in"], "f.zarr", small_encoder, dry_run=True).estimate
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     extract(["in"], "f.zarr", small_encoder)
     store = FeatureStore("f.zarr")
-    assert found.tiles == sum(store.n_tokens(s, m) for s in store.slides() for m in (10, 20))
-    assert [failure.state for failure in found.failures] == ["no_tissue"]
-    assert found.slides == 3
-    assert found.hours == pytest.approx(found.tiles / found.tiles_a_second / 3600)
-    assert any("free" in line for line in found.lines())
-    assert "3 slides" in found.lines()[0]
-    assert found.lines()[0].endswith("1 of 3 give none")
+    assert estimate.tiles == sum(store.n_tokens(s, m) for s in store.slides() for m in (10, 20))
+    assert [failure.state for failure in estimate.failures] == ["no_tissue"]
+    assert estimate.slides == 3
+    assert estimate.hours == pytest.approx(estimate.tiles / estimate.tiles_per_second / 3600)
+    assert any("free" in line for line in estimate.lines())
+    assert "3 slides" in estimate.lines()[0]
+    assert estimate.lines()[0].endswith("1 of 3 give none")
 
 
 @pytest.mark.slow
@@ -288,7 +288,7 @@ def test_tissue_found_by_a_function_of_one_s_own(make_slide, small_encoder, tmp_
 @pytest.mark.parametrize(
     "option",
     [
-        ["--precision", "8"], ["--least-tissue", "0"], ["--readers", "-1"], ["--batch-size", "0"], ["--mpp", "40"],
+        ["--precision", "8"], ["--min-tissue", "0"], ["--readers", "-1"], ["--batch-size", "0"], ["--mpp", "40"],
         ["--shard", "5/3"], ["--encoder", "UNI"], ["--magnifications", "10", "40"], ["--tissue", "nothing"],
     ],
 )  # fmt: skip

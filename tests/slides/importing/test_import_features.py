@@ -10,8 +10,10 @@ import torch
 
 from dmml.__main__ import main
 from dmml.errors import InputError
-from dmml.slides.importing.cutting import Cutting
-from dmml.slides.importing.import_features import Import, _find, _plan, import_features
+from dmml.slides.importing.check_files import check_files
+from dmml.slides.importing.find_files import find_files
+from dmml.slides.importing.import_features import import_features
+from dmml.slides.importing.tile_spec import TileSpec
 from dmml.store import FeatureStore
 
 DIM = 5
@@ -113,13 +115,13 @@ def test_the_few_slides_that_do_not_nest_are_named(tmp_path, capsys):
     )
 
 
-def test_a_plan_holds_no_features(tmp_path):
-    """Also not as the array that an empty slice belongs to."""
+def test_checked_files_do_not_keep_their_features_in_memory(tmp_path):
+    """Neither as an array, nor as one that a view belongs to."""
     trident(tmp_path / "job", "A", 20, FINE, 512)
-    planned = _plan(_find([tmp_path / "job"], None), None, Cutting(), Import())
-    features = planned["A"][20].slide.features
-    assert features.shape == (0, DIM)
-    assert features.base is None
+    file = check_files(find_files([tmp_path / "job"], None), None, TileSpec(), [], [])["A"][20]
+    arrays = [value for value in vars(file).values() if isinstance(value, np.ndarray)]
+    assert [array.shape for array in arrays] == [(len(FINE), 2)]
+    assert arrays[0].base is None
 
 
 def test_a_clam_folder_s_coordinates_are_no_files_of_features(tmp_path):
@@ -237,7 +239,7 @@ def test_a_second_import_writes_only_what_changed(tmp_path):
     assert import_features([job], "f.zarr").written == ["A", "B"]
     trident(job, "A", 20, FINE[:3], 512)
     again = import_features([job], "f.zarr")
-    assert (again.written, again.passed_over) == (["A"], ["B"])
+    assert (again.written, again.skipped) == (["A"], ["B"])
     assert FeatureStore("f.zarr").n_tokens("A", 20) == 3
     path = job / "20x_256px_0px_overlap" / "features_uni_v1" / "A.h5"
     size = path.stat().st_size
@@ -255,7 +257,7 @@ def test_what_is_not_said_is_asked_for(tmp_path):
         import_features([path], "f.zarr", encoder="net")
     with pytest.raises(InputError, match=r"A\.h5: side of a tile.*--level0-px"):
         import_features([path], "f.zarr", encoder="net", mpp=0.5)
-    with pytest.raises(InputError, match=r"which encoder.*--encoder"):
+    with pytest.raises(InputError, match=r"nothing names the encoder.*--encoder"):
         import_features([path], "f.zarr", mpp=0.5, level0_px=256, patch_px=256)
     with pytest.raises(InputError, match=r"A\.h5: its magnification is unknown.*--magnification"):
         import_features([path], "f.zarr", encoder="net", mpp=0.5, level0_px=256)

@@ -34,7 +34,7 @@ def test_the_overlapping_tiles_of_a_wrong_size_are_refused(shared_faults, capsys
     given = ["--encoder", "resnet50", "--mpp", "0.25", "--patch-px", "256"]
     assert main(["features", "import", str(folder), *given, "--level0-px", "512", "--out", "o.zarr"]) == 2
     told = capsys.readouterr().err
-    assert "S1.h5: its tiles stand 256 px apart, but --level0-px says that a tile is 512 px wide" in told
+    assert "S1.h5: its tiles are 256 px apart, but --level0-px says that a tile is 512 px wide" in told
     assert main(["features", "import", str(folder), *given, "--level0-px", "256", "--out", "p.zarr"]) == 0
     assert FeatureStore("p.zarr").attributes["magnifications"] == {40: 0.25}
     assert main(["features", "verify", "p.zarr"]) == 0
@@ -53,7 +53,7 @@ def test_tiles_that_a_file_says_overlap_are_refused_and_the_rest_goes_on(tmp_pat
         ("overlap", "/few.h5"),
         ("overlap", "half.h5"),
     ]
-    assert "stand 448 px apart, but the file states that a tile is 512 px wide" in done.failures[0].reason
+    assert "are 448 px apart, but the file states that a tile is 512 px wide" in done.failures[0].reason
     assert main(["features", "verify", "f.zarr"]) == 0
 
 
@@ -73,7 +73,7 @@ def test_grids_of_several_pieces_of_tissue_may_touch_and_corners_may_be_rounded(
 def test_a_size_that_fits_no_magnification_and_options_that_disagree_are_named(tmp_path):
     path = write(tmp_path / "in" / "A.h5", CELLS * 256)
     with pytest.raises(
-        InputError, match=r"tiles are 64 µm wide, .*would be 128 µm \(256 px of 0\.25 µm\).*--level0-px"
+        InputError, match=r"tiles are 64 µm wide, .*should be 128 µm \(256 px of 0\.25 µm\).*--level0-px"
     ):
         import_features([path], "f.zarr", **{**CLAM, "level0_px": 256}, magnification=20)
     path = write(tmp_path / "in" / "A.h5", CELLS * 512, patch_size=256, patch_size_level0=512, level0_magnification=40)
@@ -82,7 +82,7 @@ def test_a_size_that_fits_no_magnification_and_options_that_disagree_are_named(t
     assert FeatureStore("f.zarr").slide_attributes("A")["mpp"] == 0.25, "from level0_magnification"
     path = write(tmp_path / "in" / "A.h5", CELLS * 1024)
     done = import_features([path], "g.zarr", **CLAM)
-    assert done.warnings == [f"{path}: tiles of 512 px stand 1024 px apart; is --level0-px 512 right?"]
+    assert done.warnings == [f"{path}: tiles of 512 px are 1024 px apart; is --level0-px 512 right?"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_stamp_files_lack_or_contradict_is_named(tmp_path):
             "overlap",
             CELLS * 128.0,
             {"tile_size_um": 256.0},
-            "stand 128 µm apart, but the file states that a tile is 256 µm",
+            "are 128 µm apart, but the file states that a tile is 256 µm",
         ),
     ):
         path = stamp(tmp_path / "in" / f"{name}.h5", coords, extractor="x", **told)
@@ -149,15 +149,15 @@ def test_tiles_of_zeros_are_named_at_import_and_by_verify(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("step", "known", "found"),
     [
-        (56.0, {}, r"20x: 20 of 20 tiles of 112 µm overlap another; most stand 56 µm apart"),
+        (56.0, {}, r"20x: 20 of 20 tiles of 112 µm overlap another; most are 56 µm apart"),
         (112.0, {"tile_um": {"20": 128.0}}, r"20x: 20 of 20 tiles of 128 µm overlap another"),
-        (112.0, {"mpp": 12.0}, r"20x: its slide is said to have 12 µm/px, which no scanner has"),
+        (112.0, {"mpp": 12.0}, r"20x: its slide is stated to have 12 µm/px, which no scanner has"),
         (
             224.0,
             {"tile_um": {"20": 224.0}},
-            r"20x: tiles are 224 µm wide, and at this magnification they would be 112 µm",
+            r"20x: its tiles are 224 µm wide, but at this magnification they should be 112 µm",
         ),
-        (112_000.0, {}, r"20x: tiles lie up to 448 mm apart"),
+        (112_000.0, {}, r"20x: its tiles lie up to 448 mm apart"),
     ],
 )
 def test_verify_fails_on_stores_that_were_imported_wrongly(tmp_path, capsys, step, known, found):
@@ -191,7 +191,7 @@ def test_a_wrong_size_is_named_with_options_that_help(tmp_path):
     with pytest.raises(InputError, match=r"128 px of 0\.25 µm that are scaled to 256 px have 80x, .*--level0-px"):
         import_features([path], "f.zarr", **{**CLAM, "level0_px": 128})
     for factor in (2, 4):
-        with pytest.raises(InputError, match=r"give the true --level0-px \(512 px for tiles beside each other"):
+        with pytest.raises(InputError, match=r"give the true --level0-px \(512 px for tiles side by side"):
             import_features([path], "f.zarr", **{**CLAM, "level0_px": factor * 512})
     in_um = write(tmp_path / "um" / "A.h5", CELLS * 128.0)
     with pytest.raises(InputError, match=r"--level0-px \(128 px .*, with --mpp 1 if its coordinates are µm\)"):
@@ -225,14 +225,14 @@ def test_tiles_that_lie_twice_or_outside_and_another_encoder_are_pointed_out(tmp
     outside = write(tmp_path / "in" / "outside.h5", CELLS * 512 - 600, extractor="uni")
     done = import_features([tmp_path / "in"], "f.zarr", **CLAM)
     assert done.warnings == [
-        "--encoder resnet50 is taken, though files name uni",
+        "--encoder resnet50 is used, although files name uni",
         f"{outside}: 8 of 20 tiles lie outside the slide, at negative coordinates",
-        f"{twice}: 2 of 22 tiles lie where another lies",
+        f"{twice}: 2 of 22 tiles have the same position as another",
     ]
     assert main(["features", "verify", "f.zarr"]) == 2
     told = capsys.readouterr()
     assert "warning: outside: 20x: 8 of 20 tiles lie outside the slide, at negative positions" in told.out
-    assert "are damaged (twice); `dmml extract … --overwrite` or import them again, after a look at" in told.err
+    assert "are damaged (twice); check the files that they came from" in told.err
 
 
 def test_files_that_macos_hides_are_no_features_and_other_names_are_told(tmp_path):
@@ -241,5 +241,5 @@ def test_files_that_macos_hides_are_no_features_and_other_names_are_told(tmp_pat
     done = import_features([tmp_path / "in"], "f.zarr", **CLAM)
     assert (done.written, done.failures) == (["A"], [])
     path = write(tmp_path / "other" / "A.h5", CELLS * 512, names=("embeddings", "coords"))
-    with pytest.raises(InputError, match="holds coords, embeddings, and neither features nor feats"):
+    with pytest.raises(InputError, match="holds coords, embeddings, but neither features nor feats"):
         import_features([path], "g.zarr", **CLAM)

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from dmml.slides.extraction.extract import extract
+from dmml.slides.reading.tile_reading import SlideSource, mean_of_quarters, tile_groups
 from dmml.slides.tiling.grid import lay_tiles
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.tiling.tile_reading import SlideSource, mean_of_quarters, units_of
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.slide import Slide
 from dmml.store import FeatureStore
 
 SQUARE_UM = 28.0
@@ -35,9 +35,9 @@ def board(width, height, mpp):
 def tiles_of(path, magnifications=(10, 20)):
     """The layout of a slide, and {(magnification, column, row): pixels}."""
     source, request = SlideSource(), SlideRequest(path, magnifications)
-    layout, tiles = source.plan(request), {}
-    for unit in units_of(layout.tiles):
-        read = source.read(request, unit)
+    layout, tiles = source.lay_out(request), {}
+    for group in tile_groups(layout.tiles):
+        read = source.read(request, group)
         for magnification, row, pixels in zip(read.magnification, read.row, read.pixels, strict=True):
             tiles[int(magnification), *layout.tiles[magnification].cell[row].tolist()] = pixels
     source.close()
@@ -120,19 +120,19 @@ def test_the_mean_of_four_is_rounded_once():
 
 
 @pytest.mark.parametrize("magnifications", [(10, 20), (20,)])
-def test_units_hold_every_tile_once_and_children_with_their_parent(magnifications):
+def test_groups_hold_every_tile_once_and_children_with_their_parent(magnifications):
     share = np.random.default_rng(0).random((37, 53))
-    tiles = lay_tiles(share, 20, magnifications, least=0.6)
+    tiles = lay_tiles(share, 20, magnifications, min_tissue=0.6)
     coarse, fine = magnifications[0], magnifications[-1]
-    units = list(units_of(tiles))
-    rows = np.concatenate([unit.row for unit in units])
+    groups = list(tile_groups(tiles))
+    rows = np.concatenate([group.row for group in groups])
     assert sorted(rows.tolist()) == list(range(len(tiles[coarse])))
-    for unit in units:
-        assert (unit.cell == tiles[coarse].cell[unit.row]).all()
+    for group in groups:
+        assert (group.cell == tiles[coarse].cell[group.row]).all()
         if fine != coarse:
-            assert (unit.row[unit.child_of] == tiles[fine].parent[unit.child_row]).all()
-            assert (unit.child_cell == tiles[fine].cell[unit.child_row]).all()
-    children = np.concatenate([unit.child_row for unit in units])
+            assert (group.row[group.child_of] == tiles[fine].parent[group.child_row]).all()
+            assert (group.child_cell == tiles[fine].cell[group.child_row]).all()
+    children = np.concatenate([group.child_row for group in groups])
     assert sorted(children.tolist()) == (list(range(len(tiles[fine]))) if fine != coarse else [])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmml.slides.tiling.tissue import find_tissue, glass_colour, mask_scale, otsu, tissue_mask
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.slide import Slide
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def test_a_table_of_any_kind_gives_the_same_store(ending, capsys):
     for i, slide in enumerate(IDS):
         assert vectors_of(store, slide)[0] == pytest.approx(frame.iloc[i, 1:].to_numpy(float), rel=1e-3)
     out = capsys.readouterr().out
-    assert "3 slides or patients written, 0 were there already; one vector each, 4 features in float16" in out
-    assert "columns taken: 'f0_HE', 'f1_HE', 'f2_HE', 'f3_HE'" in out
+    assert "3 slides or patients written, 0 were already there; one vector each, 4 features in float16" in out
+    assert "columns read: 'f0_HE', 'f1_HE', 'f2_HE', 'f3_HE'" in out
     assert "magnifications: [20]" in out
 
 
@@ -72,7 +72,7 @@ def test_rows_of_one_id_are_several_vectors_and_the_same_import_writes_nothing(c
         store = command("t.csv", "--id", "case", "--columns", "*_HE")
     assert store.slides() == ["A", "B"]
     np.testing.assert_allclose(vectors_of(store, "A"), frame.iloc[[0, 2], 1:5].to_numpy(), rtol=1e-3)
-    assert "0 slides or patients written, 2 were there already; 3 vectors, up to 2 each" in capsys.readouterr().out
+    assert "0 slides or patients written, 2 were already there; 3 vectors, up to 2 each" in capsys.readouterr().out
 
 
 def test_missing_values_are_kept_as_such_and_rows_without_any_are_left_out(capsys):
@@ -87,7 +87,7 @@ def test_missing_values_are_kept_as_such_and_rows_without_any_are_left_out(capsy
     out = capsys.readouterr().out
     assert "2 values missing" in out
     assert "1 rows without any value were left out ('S 3')" in out
-    assert "1 features have no value at all" in out
+    assert "1 features have no value in any row" in out
 
 
 def test_float32_where_float16_overflows_or_rounds(capsys):
@@ -114,7 +114,7 @@ def test_a_store_of_float16_refuses_what_it_cannot_hold():
     frame = table()
     frame["slide_id"], frame["f0_HE"] = ["x", "y", "z"], [1e6, 0, 1]
     frame.to_csv("u.csv", index=False)
-    assert "keeps float16, which these values exceed" in refusal("u.csv")
+    assert "keeps float16, which cannot hold these values" in refusal("u.csv")
     assert FeatureStore("v.zarr").slides() == sorted(IDS)
 
 
@@ -140,7 +140,7 @@ def test_outcomes_ids_and_text_are_named_with_the_way_out():
 def test_columns_are_left_out_by_name_and_odd_ones_are_told(capsys):
     table(extra=[1, 2, 3], other=[4, 5, 7]).to_csv("t.csv", index=False)
     command("t.csv", "--drop", "extra")
-    assert "check 'other': named unlike the other columns" in capsys.readouterr().out
+    assert "check 'other', whose names differ from those of the other columns" in capsys.readouterr().out
     assert "--drop 'nothing' matches none of its columns" in refusal("t.csv", "--drop", "nothing")
     assert "no column 'sample'" in refusal("t.csv", "--id", "sample")
 
@@ -168,7 +168,7 @@ def test_another_table_must_have_the_same_columns_in_any_order():
 def test_a_mistake_in_a_table_is_named(lines):
     with open("t.csv", "w") as file:
         file.write(lines)
-    wanted = {"i": "line 2 has an infinite 'b'", ",": "line 2 has no 'slide_id'", "a": "say it with --id"}
+    wanted = {"i": "line 2 has an infinite 'b'", ",": "line 2 has no 'slide_id'", "a": "name it with --id"}
     key = "i" if "inf" in lines else "a" if lines.startswith("a") else ","
     assert wanted[key] in refusal("t.csv")
 
@@ -187,7 +187,7 @@ def test_instances_side_by_side_are_told_by_their_names_in_any_order(capsys):
     out = capsys.readouterr().out
     assert "3 instances of 4 features: CANCER CELL, PLASMA CELL, (UNKNOWN)" in out
     assert "1 of 6 instances have no value" in out
-    assert "not --instances 5 of equal width" in refusal("t.csv", "--instances", 5)
+    assert "cannot be divided into --instances 5 of equal width" in refusal("t.csv", "--instances", 5)
     assert "several ways (MEAN, STD; AREA, SOLIDITY)" in refusal("t.csv", "--instances", 2)
 
 
@@ -209,7 +209,7 @@ def test_npz_by_id_keeps_zeros_in_front():
 
 def test_a_word_for_a_missing_value_of_an_array_is_refused():
     np.savez("v.npz", a=np.array([1.0, -1.0]))
-    assert "--missing 'NA' is no number" in refusal("v.npz", "--missing", "NA")
+    assert "--missing 'NA' is not a number" in refusal("v.npz", "--missing", "NA")
     assert np.isnan(vectors_of(command("v.npz", "--missing", "-1"), "a")).tolist() == [[False, True]]
 
 
@@ -266,8 +266,8 @@ def test_widths_that_differ_ids_in_two_files_and_options_of_tiles_are_refused():
     np.savez("a.npz", S1=np.ones(3))
     np.savez("b.npz", S2=np.ones(4))
     np.savez("c.npz", S1=np.zeros(3))
-    assert "4 features, the others have 3" in refusal("a.npz", "b.npz")
-    assert "S1 is in a.npz, too" in refusal("a.npz", "c.npz")
+    assert "4 features, but the others have 3" in refusal("a.npz", "b.npz")
+    assert "S1 is also in a.npz" in refusal("a.npz", "c.npz")
     assert "--mpp: is for tiles" in refusal("a.npz", "--mpp", 0.25)
     assert "arrays have no named columns" in refusal("a.npz", "--id", "x")
     assert "no such file" in refusal("nowhere.npz", "--vectors")

@@ -86,4 +86,4 @@ def test_a_dicom_series_is_one_slide_and_gives_the_features_of_its_picture(dicom
         assert cosine.min() > 0.99
     # Once more: both files of the series are known.
     again = extract([folder], "f.zarr", small_encoder)
-    assert (again.written, again.passed_over) == ([], ["level_0"])
+    assert (again.written, again.skipped) == ([], ["level_0"])

@@ -3,7 +3,7 @@
 import pytest
 
 from dmml.errors import InputError
-from dmml.slides.wsi.mpp import check_given, resolve_mpp
+from dmml.slides.wsi.mpp import check_mpp, resolve_mpp
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from dmml.slides.wsi.mpp import check_given, resolve_mpp
 def test_first_believable_key_wins(properties, mpp, source):
     if source.startswith("philips"):  # mm: 0.00025 mm is 0.25 µm
         assert resolve_mpp("s", properties).mpp == pytest.approx(0.25)
-    scale = resolve_mpp("s", properties, given=1.5)
+    scale = resolve_mpp("s", properties, user_mpp=1.5)
     assert scale.mpp == pytest.approx(mpp)
     assert scale.source == source
 
@@ -53,4 +53,4 @@ def test_oblong_pixels_are_refused():
 @pytest.mark.parametrize("value", [0.0, -1.0, 0.04, 5.1, 40.0, float("nan")])
 def test_absurd_option_is_refused(value):
     with pytest.raises(InputError, match="--mpp"):
-        check_given(value)
+        check_mpp(value)

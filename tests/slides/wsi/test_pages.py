@@ -10,7 +10,7 @@ from dmml.errors import InputError
 from dmml.experiment.predict_slide.input import check_input
 from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.tokens import tokens_of_slide
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.slide import Slide
 from dmml.store import FeatureStore
 
 BOXES = ((230, 224, 896, 672),)
@@ -141,7 +141,7 @@ def test_a_scale_that_another_page_states_is_named_and_not_used(picture, macro, 
         ([strips(macro, 1.5), slide(picture, None)], r"page 1 \(250 × 200 px, not tiled\) states 1\.5 µm/px"),
         ([slide(picture, None), page(shrunk(picture, 4), 2.0)], r"page 2 \(224 × 168 px\) states 2 µm/px"),
     ):
-        with pytest.raises(InputError, match=rf"the slide, states no µm per pixel .*, while {stated}.*--mpp") as caught:
+        with pytest.raises(InputError, match=rf"the slide, states no plausible µm per pixel, while {stated}.*--mpp") as caught:
             Slide(write_pages(path, *pages))
         assert caught.value.state == "no_mpp"
         with Slide(path, mpp=0.25) as opened:
@@ -214,7 +214,7 @@ def test_a_chain_of_pages_that_leads_back_or_nowhere_ends(picture, macro, tmp_pa
         if state is None:
             Slide(path).close()
         else:
-            with pytest.raises(InputError, match=r"S\.tif: is no whole TIFF") as caught:
+            with pytest.raises(InputError, match=r"S\.tif: is not a complete TIFF") as caught:
                 Slide(path)
             assert caught.value.state == state
 

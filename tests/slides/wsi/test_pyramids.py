@@ -10,7 +10,7 @@ from pyramids import padded, page, shrunk, slide, write_pages
 from dmml.slides.extraction.extract import extract
 from dmml.slides.tiling.layout import SlideRequest, lay_out
 from dmml.slides.wsi.levels import ratio_of
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.slide import Slide
 from dmml.store import FeatureStore
 
 REQUEST = SlideRequest(Path("s.tif"), (10, 20))
@@ -91,7 +91,7 @@ def test_the_same_finest_level_gives_the_same_tiles_whatever_the_other_levels_ar
 
 
 def test_levels_of_large_slides_that_are_wrong_are_not_used_for_tissue(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr("dmml.slides.wsi.reader.SMALL_PIXELS", 0)
+    monkeypatch.setattr("dmml.slides.wsi.slide.SMALL_SLIDE_PX", 0)
     alone, _, _ = laid(write_pages(tmp_path / "s.tif", slide(drawn)))
     for what, levels in wrong_levels(drawn).items():
         tiles, notes, used = laid(write_pages(tmp_path / "s.tif", slide(drawn), *levels))

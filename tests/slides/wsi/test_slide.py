@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.slide import Slide
 
 
 def box_mean(picture, x, y, width, height, mpp, slide_mpp):
@@ -37,12 +37,12 @@ def test_whole_pixels_are_taken_as_resampling_would_give_them(make_slide, monkey
     mpp = 0.5 * 4**level
     places = [(40, 70), (-8, -8), (1792 // 4**level - 30, 60), (10**5, 10**5)]
     with Slide(make_slide("a.tif", levels=(1, 4))) as slide:
-        assert slide._is_whole(level, [40.0, 70.0, 160.0, 160.0], 120, 90)
-        assert not slide._is_whole(level, [40.1, 70.0, 160.1, 160.0], 120, 90)
+        assert slide._covers_whole_pixels(level, [40.0, 70.0, 160.0, 160.0], 120, 90)
+        assert not slide._covers_whole_pixels(level, [40.1, 70.0, 160.1, 160.0], 120, 90)
         reads = []
         for _ in range(2):
             reads.append([slide.read(x * mpp, y * mpp, 120, 90, mpp) for x, y in places])
-            monkeypatch.setattr(Slide, "_is_whole", lambda *_: False)
+            monkeypatch.setattr(Slide, "_covers_whole_pixels", lambda *_: False)
     assert reads[0][0].min() < 240
     assert all((a == b).all() for a, b in zip(*reads, strict=True))
 
@@ -83,7 +83,7 @@ def test_outside_is_white(shared_data):
 def test_overview_in_blocks_equals_one_reading(shared_data, monkeypatch):
     with Slide(shared_data / "slides" / "cmu_small_region.svs") as slide:
         whole = slide.read(0, 0, 139, 186, 8.0)
-        monkeypatch.setattr("dmml.slides.wsi.reader._BLOCK", 400)
+        monkeypatch.setattr("dmml.slides.wsi.slide._BLOCK_PX", 400)
         blocks = slide.overview(8.0)
     assert blocks.shape == (186, 139, 3)
     assert np.abs(blocks.astype(int) - whole).mean() < 1.0

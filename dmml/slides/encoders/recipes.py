@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dmml.errors import InputError
 
@@ -64,7 +64,7 @@ class Recipe:
         model = timm.create_model(
             self.architecture(pretrained), pretrained=pretrained, **{"num_classes": 0, **self._options()}
         )
-        config = model.pretrained_cfg
+        config = cast("Mapping[str, Any]", model.pretrained_cfg)
         mean, std = self.normalise or (config["mean"], config["std"])
         size = self.size or int(config["input_size"][-1])
         if self.pool:
@@ -77,10 +77,11 @@ class Recipe:
         return bare if bare and not pretrained else self.hub
 
     def _options(self) -> dict[str, Any]:
-        layers = {"swiglu_packed": lambda: _timm_layer("SwiGLUPacked"), "silu": _silu}
-        made = {key: value for key, value in self.options.items() if key != "architecture"}
+        layers = {"swiglu_packed": _swiglu_packed, "silu": _silu}
         return {
-            key: layers[value]() if isinstance(value, str) and value in layers else value for key, value in made.items()
+            key: layers[value]() if isinstance(value, str) and value in layers else value
+            for key, value in self.options.items()
+            if key != "architecture"
         }
 
 
@@ -100,7 +101,7 @@ _GIGAPATH = {
 }  # fmt: skip
 _OPTIMUS_VIT = {"architecture": "vit_giant_patch14_reg4_dinov2", "img_size": 224, "init_values": 1e-5}
 
-KNOWN: dict[str, Recipe] = {
+RECIPES: dict[str, Recipe] = {
     "resnet50": Recipe("torchvision:resnet50"),
     "uni": Recipe("hf-hub:MahmoodLab/UNI", _VIT_L, IMAGENET, size=224, trained_on=("GTEx",), gated=True),
     "uni2-h": Recipe("hf-hub:MahmoodLab/UNI2-h", _UNI2, IMAGENET, size=224, trained_on=("GTEx",), gated=True),
@@ -141,31 +142,31 @@ _COLLECTIONS = {
 """Public collection → pattern with which the names of its slides begin"""
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that differs from a short one only in its case, or by underscores in place of hyphens.
+def check_encoder_name(name: str) -> None:
+    """Check that a name does not differ from a short one only in its case, or by underscores in place of hyphens.
 
     Raises:
         InputError: The message suggests the short name.
     """
-    near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.75)
-    if near and name not in KNOWN and (name.lower() == near[0] or name.replace("_", "-").lower() == near[0]):
+    near = difflib.get_close_matches(name.lower(), RECIPES, n=1, cutoff=0.75)
+    if near and name not in RECIPES and (name.lower() == near[0] or name.replace("_", "-").lower() == near[0]):
         raise InputError(f"--encoder {name}: did you mean {near[0]}?")
 
 
-def recipe_of(name: str) -> Recipe | None:
+def recipe_for(name: str) -> Recipe | None:
     """Return the recipe of a short name, or of the hub name of such a model; None for any other model."""
     hub = name.replace("hf_hub:", "hf-hub:")
-    return KNOWN.get(name) or next((recipe for recipe in KNOWN.values() if recipe.hub == hub), None)
+    return RECIPES.get(name) or next((recipe for recipe in RECIPES.values() if recipe.hub == hub), None)
 
 
-def seen_in_training(name: str, slide_ids: Iterable[str]) -> str:
+def pretraining_warning(name: str, slide_ids: Iterable[str]) -> str:
     """Warn if an encoder was pre-trained on the collection that slides come from; empty if this is not known.
 
     Args:
         name: Short or hub name of the encoder.
         slide_ids: File names without their suffix.
     """
-    recipe = recipe_of(name)
+    recipe = recipe_for(name)
     ids = list(slide_ids)
     also = next((sources for part, sources in _ALSO_TRAINED_ON.items() if part in name.lower()), ())
     for collection in recipe.trained_on if recipe else also:
@@ -186,21 +187,22 @@ def token_pool(model: torch.nn.Module, pool: str, prefix: int) -> torch.nn.Modul
     class TokenPool(torch.nn.Module):
         """Saves and loads the model's tensors under their original names."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            tokens = self.model(x)  # (n, T, d)
+            tokens: torch.Tensor = self.model(x)  # (n, T, d)
             if pool == "cls":
                 return tokens[:, 0]
             return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(dim=1)], dim=-1)  # (n, 2d)
 
-        def state_dict(self, *args: Any, **options: Any) -> Any:
-            return self.model.state_dict(*args, **options)
+        # The arguments that positions could stand for, and `destination`, are deprecated in torch and left out.
+        def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:  # type: ignore[override]
+            return self.model.state_dict(prefix=prefix, keep_vars=keep_vars)
 
-        def load_state_dict(self, state: Any, *args: Any, **options: Any) -> Any:
-            return self.model.load_state_dict(state, *args, **options)
+        def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> object:
+            return self.model.load_state_dict(state_dict, strict, assign)
 
     return TokenPool()
 
@@ -215,13 +217,13 @@ def _resnet50_trunk(pretrained: bool) -> torch.nn.Module:
     return model
 
 
-def _timm_layer(name: str) -> Any:
-    import timm.layers
+def _swiglu_packed() -> object:
+    from timm.layers import SwiGLUPacked
 
-    return getattr(timm.layers, name)
+    return SwiGLUPacked
 
 
-def _silu() -> Any:
-    import torch
+def _silu() -> type:
+    from torch.nn import SiLU
 
-    return torch.nn.SiLU
+    return SiLU

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from dmml.slides.extraction.companions import prefix_of
+from dmml.slides.companion_files import companion_prefix
 from dmml.slides.extraction.extract import extract
 from dmml.slides.importing.import_features import import_features
 from dmml.store import FeatureStore
@@ -54,8 +54,8 @@ def test_an_import_beside_an_extraction_has_its_own_list(make_slide, small_encod
 @pytest.mark.parametrize("url", [False, True])
 def test_a_store_alone_has_the_plain_names_and_one_of_several_its_own(tmp_path, url):
     folder = f"memory://{tmp_path}" if url else str(tmp_path)
-    assert prefix_of(f"{folder}/a.zarr") == ""
+    assert companion_prefix(f"{folder}/a.zarr") == ""
     FeatureStore.create(f"{folder}/a.zarr", {"name": "x", "dim": 4}, {20: 0.5})
-    assert prefix_of(f"{folder}/a.zarr/") == ""
-    assert prefix_of(f"{folder}/b.zarr") == "b."
-    assert prefix_of(f"{folder}/elsewhere/b.zarr") == ""
+    assert companion_prefix(f"{folder}/a.zarr/") == ""
+    assert companion_prefix(f"{folder}/b.zarr") == "b."
+    assert companion_prefix(f"{folder}/elsewhere/b.zarr") == ""

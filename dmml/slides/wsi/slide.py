@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from PIL import Image
 
 from dmml.errors import reason_of
-from dmml.slides.tiling.grid import pixel_um
+from dmml.slides.slide_error import SlideError
 from dmml.slides.wsi.levels import Levels
-from dmml.slides.wsi.mpp import SlideError, check_given
+from dmml.slides.wsi.mpp import check_mpp, pixel_um
 from dmml.slides.wsi.opening import open_slide
 
-COARSEST = 1.25
+MAX_ENLARGEMENT = 1.25
 """A slide is refused if its pixels are more than this many times larger than wanted: unscanned detail is not made up"""
-SMALL_PIXELS = 64_000_000
+SMALL_SLIDE_PX = 64_000_000
 """Slides of up to this many pixels are decoded completely at their finest level to find tissue, in 1 or 2 seconds"""
 _TOLERANCE = 1.01
-_WHOLE = 1e-3
+"""How many times coarser than wanted a level may be and still count as fine enough"""
+_WHOLE_PX = 1e-3
 """Fraction of a pixel by which a coordinate may deviate from a whole pixel and still be read as one"""
-_BLOCK, _SMALLEST_BLOCK = 2048, 128
-MOST_UNREADABLE = 0.2
+_BLOCK_PX, _MIN_BLOCK_PX = 2048, 128
+"""Side of the blocks in which an overview is read, and of those into which a damaged block is divided"""
+MAX_UNREADABLE_SHARE = 0.2
 """Largest share of a slide that may fail to decode; beyond it the slide is refused"""
 
 
@@ -49,7 +52,7 @@ class Slide:
     def __init__(self, path: str | Path, mpp: float | None = None):
         self.path, self.unreadable_um2 = Path(path), 0.0
         if mpp is not None:
-            check_given(mpp)
+            check_mpp(mpp)
         if not self.path.exists():
             raise SlideError("missing", f"{self.path}: no such file; check the path")
         opened = open_slide(self.path, mpp)
@@ -67,7 +70,7 @@ class Slide:
     def __enter__(self) -> Slide:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -96,12 +99,13 @@ class Slide:
             SlideError: State `too_coarse`.
         """
         finest = max(magnifications)
-        if self.mpp > COARSEST * pixel_um(finest):
-            usable = [m for m in (5, 10, 20) if self.mpp <= COARSEST * pixel_um(m)]
+        if self.mpp > MAX_ENLARGEMENT * pixel_um(finest):
+            usable = [m for m in (5, 10, 20) if self.mpp <= MAX_ENLARGEMENT * pixel_um(m)]
             hint = f"--magnifications {usable[-1]}" if usable else "a finer scan"
             raise SlideError(
                 "too_coarse",
-                f"{self.path}: scanned at {self.mpp:.3g} µm/px, too coarse for {finest}x ({pixel_um(finest):g} µm/px); use {hint}",
+                f"{self.path}: scanned at {self.mpp:.3g} µm/px, too coarse for {finest}x ({pixel_um(finest):g} µm/px); "
+                f"use {hint}",
             )
 
     def read(self, x_um: float, y_um: float, width: int, height: int, mpp: float) -> np.ndarray:
@@ -127,17 +131,18 @@ class Slide:
     ) -> np.ndarray:
         """Do what `read` does, from the given level, which has `step` µm per pixel."""
         box = [value / step for value in (x_um, y_um, x_um + width * mpp, y_um + height * mpp)]
-        if self._is_whole(level, box, width, height):
+        if self._covers_whole_pixels(level, box, width, height):
             return np.asarray(self._region(level, round(box[0]), round(box[1]), width, height)[0])
         # Area means by a power of two, on the grid that a level of the pyramid would have, so that a slide gives the
         # same pixels whether or not it has such a level. The filter does the rest, which is below a factor of two.
-        factor = 2 ** max(0, int(math.log2(mpp / step) + _WHOLE))
+        factor = 2 ** max(0, int(math.log2(mpp / step) + _WHOLE_PX))
         margin = math.ceil(2 * mpp / step / factor) + 1  # the filter also uses pixels outside the box
         left, top = ((math.floor(value / factor) - margin) * factor for value in box[:2])
         right, bottom = ((math.ceil(value / factor) + margin) * factor for value in box[2:])
         region, (left, top) = self._region(level, left, top, right - left, bottom - top)
-        box = [(value - corner) / factor for value, corner in zip(box, (left, top, left, top), strict=True)]
-        return np.asarray(region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=tuple(box)))
+        x0, y0, x1, y1 = ((value - corner) / factor for value, corner in zip(box, (left, top, left, top), strict=True))
+        resized = region.reduce(factor).resize((width, height), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
+        return np.asarray(resized)
 
     def overview(self, mpp: float, from_finest: bool = True) -> np.ndarray:
         """Read the whole slide at a coarse scale, block by block so that a missing pyramid does not cost memory.
@@ -149,7 +154,7 @@ class Slide:
 
         Args:
             mpp: µm per pixel of the result.
-            from_finest: Whether to read a small slide from its finest level; for a picture that is only looked at, the
+            from_finest: Whether to read a small slide from its finest level; for a picture that is only displayed, the
                 coarsest sound level is good enough and takes a fraction of the time.
 
         Returns:
@@ -160,11 +165,11 @@ class Slide:
         """
         width, height = (max(1, math.ceil(um / mpp - 1e-6)) for um in self.size_um)
         coarse = self._level(mpp)
-        level, step = (0, self.mpp) if from_finest and math.prod(self.dimensions) <= SMALL_PIXELS else coarse
-        side = max(1, int(_BLOCK * step / mpp))
+        level, step = (0, self.mpp) if from_finest and math.prod(self.dimensions) <= SMALL_SLIDE_PX else coarse
+        side = max(1, int(_BLOCK_PX * step / mpp))
         picture = np.full((height, width, 3), 255, np.uint8)
         blocks = [(left, top, side) for top in range(0, height, side) for left in range(0, width, side)][::-1]
-        lost = 0
+        n_unreadable = 0
         while blocks:
             left, top, side = blocks.pop()
             h, w = min(side, height - top), min(side, width - left)
@@ -174,23 +179,23 @@ class Slide:
                 picture[top : top + h, left : left + w] = self._read(left * mpp, top * mpp, w, h, mpp, level, step)
             except SlideError:
                 half = side // 2
-                if half * mpp / step >= _SMALLEST_BLOCK:
+                if half * mpp / step >= _MIN_BLOCK_PX:
                     half = -(-side // 2)
                     blocks += [(left + x, top + y, half) for y in (half, 0) for x in (half, 0)]
-                elif (instead := self._read_instead(left, top, w, h, mpp, level, coarse)) is not None:
-                    picture[top : top + h, left : left + w] = instead
+                elif (substitute := self._read_substitute(left, top, w, h, mpp, level, coarse)) is not None:
+                    picture[top : top + h, left : left + w] = substitute
                 else:
-                    lost += h * w
-                    if lost > MOST_UNREADABLE * width * height:
+                    n_unreadable += h * w
+                    if n_unreadable > MAX_UNREADABLE_SHARE * width * height:
                         raise
-        self.unreadable_um2 = lost * mpp**2
+        self.unreadable_um2 = n_unreadable * mpp**2
         return picture
 
-    def _read_instead(
-        self, left: int, top: int, width: int, height: int, mpp: float, failed: int, coarse: tuple[int, float]
+    def _read_substitute(
+        self, left: int, top: int, width: int, height: int, mpp: float, failed_level: int, coarse: tuple[int, float]
     ) -> np.ndarray | None:
         """Read a block of an overview from the coarse level; None if that level is the one that failed or fails too."""
-        if coarse[0] == failed:
+        if coarse[0] == failed_level:
             return None
         try:
             return self._read(left * mpp, top * mpp, width, height, mpp, *coarse)
@@ -210,13 +215,13 @@ class Slide:
     def _level_pixels(self, level: int, left: int, top: int, width: int, height: int) -> Image.Image:
         return self._region(level, left, top, width, height)[0]
 
-    def _is_whole(self, level: int, box: list[float], width: int, height: int) -> bool:
+    def _covers_whole_pixels(self, level: int, box: list[float], width: int, height: int) -> bool:
         """Whether a box covers whole pixels of a level one to one, so that it needs no resampling."""
         left, top = round(box[0]), round(box[1])
-        whole = (left, top, left + width, top + height)
+        rounded = (left, top, left + width, top + height)
         ratio = self._handle.level_downsamples[level]
-        return all(abs(a - b) < _WHOLE for a, b in zip(box, whole, strict=True)) and all(
-            abs(round(corner * ratio) / ratio - corner) < _WHOLE for corner in (left, top)
+        return all(abs(a - b) < _WHOLE_PX for a, b in zip(box, rounded, strict=True)) and all(
+            abs(round(corner * ratio) / ratio - corner) < _WHOLE_PX for corner in (left, top)
         )
 
     def _region(
@@ -245,12 +250,12 @@ class Slide:
             self._handle.close()
             self._handle = open_slide(self.path, self.mpp).handle
             raise SlideError(
-                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch it again"
+                "unreadable", f"{self.path}: cannot be decoded ({reason_of(error)}); fetch the file again"
             ) from error
-        place = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
+        position = (left + corner[0] / ratio - x, top + corner[1] / ratio - y)
         opaque = region.mode == "RGB" or region.getchannel("A").getextrema()[0] == 255
         if opaque and inside == (width, height):
-            return region.convert("RGB"), place
+            return region.convert("RGB"), position
         white = Image.new("RGB", (width, height), "white")
         white.paste(region, (x - left, y - top), mask=None if opaque else region.getchannel("A"))
-        return white, place
+        return white, position

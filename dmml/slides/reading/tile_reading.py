@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dmml.slides.tiling.grid import TILE_PX, Tiles, pixel_um, tile_um
+from dmml.slides.slide_error import SlideError
+from dmml.slides.tiling.grid import TILE_PX, Tiles, tile_um
 from dmml.slides.tiling.layout import Layout, SlideRequest, lay_out
-from dmml.slides.wsi.mpp import SlideError
-from dmml.slides.wsi.reader import Slide
+from dmml.slides.wsi.mpp import pixel_um
+from dmml.slides.wsi.slide import Slide
 
-_UNIT_TILES = 40
+_GROUP_TILES = 40
 """Tiles that are read in one call: enough to outweigh the cost of the transfer, few enough to keep memory use flat"""
-
-_STRIP = 8
+_STRIP_TILES = 8
 """Coarse tiles across a strip: what the file decodes at the lower edge of one line is still cached for the next"""
 
 
 @dataclass(frozen=True)
-class Unit:
+class TileGroup:
     """Some coarse tiles of a slide, each with the fine ones inside it."""
 
     cell: np.ndarray
@@ -33,12 +33,12 @@ class Unit:
     child_row: np.ndarray
     """(k,) rows of the fine tiles"""
     child_of: np.ndarray
-    """(k,) index of the coarse tile within the unit"""
+    """(k,) index of the coarse tile within the group"""
 
 
 @dataclass(frozen=True)
-class ReadTiles:
-    """The tiles of a unit that were read."""
+class TileBatch:
+    """The tiles of a group that were read."""
 
     magnification: np.ndarray
     """(n,) int"""
@@ -46,37 +46,37 @@ class ReadTiles:
     """(n,) int, row of the tile at its magnification"""
     pixels: np.ndarray
     """(n, 224, 224, 3) uint8"""
-    lost: int
+    n_unreadable: int
     """Number of tiles that cannot be decoded"""
 
 
-def units_of(tiles: dict[int, Tiles]) -> Iterator[Unit]:
-    """Divide the tiles of a slide into units, strip by strip."""
+def tile_groups(tiles: dict[int, Tiles]) -> Iterator[TileGroup]:
+    """Divide the tiles of a slide into groups, strip by strip."""
     coarse, fine = min(tiles), max(tiles)
-    size = max(1, _UNIT_TILES // (5 if fine != coarse else 1))
-    none = np.zeros(0, np.int64)
-    parent = none if fine == coarse else tiles[fine].parent.astype(np.int64)
-    order = np.argsort(parent, kind="stable")
-    first = np.searchsorted(parent[order], np.arange(len(tiles[coarse]) + 1))
+    size = max(1, _GROUP_TILES // (5 if fine != coarse else 1))
+    parent = tiles[fine].parent
+    parent = np.zeros(0, np.int64) if fine == coarse or parent is None else parent.astype(np.int64)
+    by_parent = np.argsort(parent, kind="stable")
+    first = np.searchsorted(parent[by_parent], np.arange(len(tiles[coarse]) + 1))
     column, line = tiles[coarse].cell.T
-    walk = np.lexsort((column, line, column // _STRIP))
-    for start in range(0, len(walk), size):
-        row = walk[start : start + size]
-        children = [order[first[r] : first[r + 1]] for r in row]
-        child_of = np.repeat(np.arange(len(row)), [len(some) for some in children])
+    reading_order = np.lexsort((column, line, column // _STRIP_TILES))
+    for start in range(0, len(reading_order), size):
+        row = reading_order[start : start + size]
+        children = [by_parent[first[r] : first[r + 1]] for r in row]
+        child_of = np.repeat(np.arange(len(row)), [len(rows) for rows in children])
         child_row = np.concatenate(children)
         child_cell = tiles[fine].cell[child_row] if len(child_row) else np.zeros((0, 2), np.int64)
-        yield Unit(tiles[coarse].cell[row], row, child_cell, child_row, child_of)
+        yield TileGroup(tiles[coarse].cell[row], row, child_cell, child_row, child_of)
 
 
 class SlideSource:
     """Opens slides for one reader, which reads from one slide after the other."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._slide: Slide | None = None
         self._request: SlideRequest | None = None
 
-    def look(self, request: SlideRequest) -> str | None:
+    def check(self, request: SlideRequest) -> str | None:
         """Check that a slide opens and is fine enough, and return its DICOM series; None for other formats.
 
         Raises:
@@ -87,11 +87,11 @@ class SlideSource:
                 slide.check_scale(request.magnifications)
                 return slide.series
         except OSError as error:
-            reason = f"{request.path}: cannot be read ({error.strerror or error}); check the file and its rights"
+            reason = f"{request.path}: cannot be read ({error.strerror or error}); check the file and its permissions"
             raise SlideError("unreadable", reason) from error
 
-    def plan(self, request: SlideRequest) -> Layout:
-        """Lay out a slide.
+    def lay_out(self, request: SlideRequest) -> Layout:
+        """Find the tissue of a slide and lay tiles on it.
 
         Raises:
             SlideError: The slide cannot be used.
@@ -100,18 +100,21 @@ class SlideSource:
             slide.check_scale(request.magnifications)
             return lay_out(slide, request)
 
-    def read(self, request: SlideRequest, unit: Unit) -> ReadTiles:
-        """Read the tiles of a unit; those that cannot be decoded are left out and counted."""
-        if self._request != request:
-            self.close()
-            self._slide, self._request = Slide(request.path, request.mpp), request
-        read = [item for item in read_unit(self._slide, request.magnifications, unit)]
-        good = [item for item in read if item[2] is not None]
-        return ReadTiles(
-            np.array([item[0] for item in good], np.int64),
-            np.array([item[1] for item in good], np.int64),
-            np.stack([item[2] for item in good]) if good else np.zeros((0, TILE_PX, TILE_PX, 3), np.uint8),
-            len(read) - len(good),
+    def read(self, request: SlideRequest, group: TileGroup) -> TileBatch:
+        """Read the tiles of a group; those that cannot be decoded are left out and counted."""
+        magnifications, rows, pixels, n_unreadable = [], [], [], 0
+        for magnification, row, tile in read_tile_group(self._open(request), request.magnifications, group):
+            if tile is None:
+                n_unreadable += 1
+                continue
+            magnifications.append(magnification)
+            rows.append(row)
+            pixels.append(tile)
+        return TileBatch(
+            np.array(magnifications, np.int64),
+            np.array(rows, np.int64),
+            np.stack(pixels) if pixels else np.zeros((0, TILE_PX, TILE_PX, 3), np.uint8),
+            n_unreadable,
         )
 
     def close(self) -> None:
@@ -120,17 +123,24 @@ class SlideSource:
             self._slide.close()
         self._slide = self._request = None
 
+    def _open(self, request: SlideRequest) -> Slide:
+        """Return the slide, which stays open for the next group of its tiles."""
+        if self._slide is None or self._request != request:
+            self.close()
+            self._slide, self._request = Slide(request.path, request.mpp), request
+        return self._slide
 
-def read_unit(
-    slide: Slide, magnifications: tuple[int, ...], unit: Unit
+
+def read_tile_group(
+    slide: Slide, magnifications: tuple[int, ...], group: TileGroup
 ) -> Iterator[tuple[int, int, np.ndarray | None]]:
-    """Read the tiles of a unit.
+    """Read the tiles of a group.
 
     Yields:
         (magnification, row, (224, 224, 3) uint8); None instead of the pixels if a tile cannot be decoded.
     """
     coarse, fine = min(magnifications), max(magnifications)
-    for index, (cell, row) in enumerate(zip(unit.cell.tolist(), unit.row.tolist(), strict=True)):
+    for index, (cell, row) in enumerate(zip(group.cell.tolist(), group.row.tolist(), strict=True)):
         corner = [number * tile_um(coarse) for number in cell]
         if fine == coarse:
             yield coarse, row, _read(slide, corner, TILE_PX, coarse)
@@ -140,14 +150,14 @@ def read_unit(
             yield coarse, row, _read(slide, corner, TILE_PX, coarse)
         else:
             yield coarse, row, mean_of_quarters(block)
-        for child in np.flatnonzero(unit.child_of == index):
-            x, y = unit.child_cell[child].tolist()
+        for child in np.flatnonzero(group.child_of == index):
+            x, y = group.child_cell[child].tolist()
             left, top = (x - 2 * cell[0]) * TILE_PX, (y - 2 * cell[1]) * TILE_PX
             if block is None:
                 tile = _read(slide, [x * tile_um(fine), y * tile_um(fine)], TILE_PX, fine)
             else:
                 tile = block[top : top + TILE_PX, left : left + TILE_PX]
-            yield fine, int(unit.child_row[child]), tile
+            yield fine, int(group.child_row[child]), tile
 
 
 def mean_of_quarters(block: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """A process that reads slides, and the object in the main process that sends it requests.
 
-It is a separate program instead of a `multiprocessing` process, which would run the user's script again in each one.
+It is a separate program instead of a `multiprocessing` process, which would run the user's script again in each one, or
+copy a process in which the encoder's threads are running. Pools built on `multiprocessing`, such as pebble's, inherit
+this choice; `docs/decisions/written_by_hand.md` has the comparison.
 """
 
 from __future__ import annotations
@@ -9,21 +11,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from dmml.errors import reason_of
-from dmml.slides.wsi.mpp import SlideError
+from dmml.slides.slide_error import SlideError
 
 if TYPE_CHECKING:
     from dmml.slides.tiling.layout import SlideRequest
 
-_END_S = 5.0
+_MAX_EXIT_S = 5.0
 """Seconds within which a killed process is gone, unless it hangs in the kernel"""
 
 
-class NoAnswer(Exception):
-    """The process did not answer; `state` is the keyword for the reason."""
+Answer = TypeVar("Answer")
+
+
+class ReaderFailed(Exception):
+    """The process died or did not answer; `state` is the keyword for the reason."""
 
     def __init__(self, state: str, text: str):
         super().__init__(text)
@@ -37,7 +43,7 @@ class ReaderProcess:
         OSError: No process can be started.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         # The process must find the same modules in the same order, and none of the working folder before them (-P).
         path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         self._pipe, other = Pipe()
@@ -49,34 +55,36 @@ class ReaderProcess:
                 env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path},
             )
 
-    def ask(self, call: str, request: SlideRequest, arguments: tuple, patience: float) -> Any:
-        """Return what `SlideSource.<call>(request, …)` returns.
+    def call(
+        self, method: Callable[..., Answer], request: SlideRequest, arguments: tuple[object, ...], timeout: float
+    ) -> Answer:
+        """Return what a method of `SlideSource` returns in the process.
 
         Args:
-            call: Name of the method.
+            method: The method.
             request: The slide.
             arguments: Further arguments of the method.
-            patience: Seconds to wait.
+            timeout: Seconds to wait.
 
         Raises:
             SlideError: The slide cannot be used.
-            NoAnswer: The process died or did not answer; it has been ended.
+            ReaderFailed: The process died or did not answer; it has been ended.
         """
         try:
-            self._pipe.send((call, request, arguments))
-            if not self._pipe.poll(patience):
+            self._pipe.send((method.__name__, request, arguments))
+            if not self._pipe.poll(timeout):
                 self.close()
-                raise NoAnswer("no_answer", f"did not answer for {patience:.0f} s")
-            kind, value = self._pipe.recv()
+                raise ReaderFailed("no_answer", f"did not answer for {timeout:.0f} s")
+            outcome, value = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._wait()  # lets a dying process end by itself, so that the exit code is not that of the kill
             self.close()
-            raise NoAnswer("reader_died", f"died (exit code {self.process.returncode})") from error
-        if kind == "refused":
+            raise ReaderFailed("reader_died", f"died (exit code {self.process.returncode})") from error
+        if outcome == "refused":
             raise SlideError(*value)
-        if kind == "failed":
+        if outcome == "failed":
             raise SlideError("unreadable", f"{request.path}: {value}")
-        return value
+        return cast("Answer", value)
 
     def close(self) -> None:
         """End the process."""
@@ -86,23 +94,23 @@ class ReaderProcess:
 
     def _wait(self) -> None:
         try:
-            self.process.wait(_END_S)
+            self.process.wait(_MAX_EXIT_S)
         except subprocess.TimeoutExpired:
             return
 
 
 def _serve(pipe: Connection) -> None:
     """Answer requests until the main process is gone."""
-    from dmml.slides.tiling.tile_reading import SlideSource
+    from dmml.slides.reading.tile_reading import SlideSource
 
     source = SlideSource()
     while True:
         try:
-            call, request, arguments = pipe.recv()
+            method, request, arguments = pipe.recv()
         except (EOFError, OSError):
             return
         try:
-            answer = ("done", getattr(source, call)(request, *arguments))
+            answer: tuple[str, object] = ("done", getattr(source, method)(request, *arguments))
         except SlideError as error:
             answer = ("refused", (error.state, str(error)))
         except Exception as error:  # whatever a decoder raises concerns only this slide; the next one is still read

@@ -6,7 +6,14 @@ import torch
 
 from dmml.errors import InputError
 from dmml.slides.encoders.build import Encoder, load_encoder
-from dmml.slides.encoders.known import KNOWN, Recipe, check_name, recipe_of, seen_in_training, token_pool
+from dmml.slides.encoders.recipes import (
+    RECIPES,
+    Recipe,
+    check_encoder_name,
+    pretraining_warning,
+    recipe_for,
+    token_pool,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +29,7 @@ PARAMETERS = {
 def test_pathology_models_have_the_published_shape(name):
     """Built without memory or weights: the number of parameters and the width of what comes out."""
     with torch.device("meta"), torch.inference_mode():
-        model, preprocessing = KNOWN[name].build(pretrained=False)
+        model, preprocessing = RECIPES[name].build(pretrained=False)
         features = model(torch.zeros(1, 3, preprocessing["size"], preprocessing["size"], device="meta"))
     millions, width = PARAMETERS[name]
     assert sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6 == pytest.approx(millions, abs=0.01)
@@ -66,19 +73,19 @@ def test_the_paper_s_resnet_is_cut_after_its_third_stage(tmp_path):
 
 def test_a_warning_where_the_encoder_has_seen_the_cohort():
     slides = ["TCGA-05-4244-01Z-00-DX1.d4ff32cd", "C3L-00001-21", "mine"]
-    assert "pre-trained on TCGA, and 1 of these 3 slides" in seen_in_training("phikon", slides)
-    assert "TCGA" in seen_in_training("hf-hub:1aurent/swin_tiny_patch4_window7_224.CTransPath", slides)
-    assert "TCGA" in seen_in_training(KNOWN["kaiko-vitb8"].hub, slides)
-    assert seen_in_training("phikon", ["mine"]) == ""
+    assert "pre-trained on TCGA, and 1 of these 3 slides" in pretraining_warning("phikon", slides)
+    assert "TCGA" in pretraining_warning("hf-hub:1aurent/swin_tiny_patch4_window7_224.CTransPath", slides)
+    assert "TCGA" in pretraining_warning(RECIPES["kaiko-vitb8"].hub, slides)
+    assert pretraining_warning("phikon", ["mine"]) == ""
     for other in ("uni2-h", "tf_efficientnet_lite0", "resnet50"):
-        assert seen_in_training(other, slides) == ""
+        assert pretraining_warning(other, slides) == ""
 
 
 @pytest.mark.parametrize("name", ["UNI", "uni2_h", "H-Optimus-0"])
 def test_a_short_name_written_otherwise_is_pointed_at(name):
     with pytest.raises(InputError, match=f"--encoder {name}: did you mean"):
-        check_name(name)
-    check_name("resnet50.a1_in1k")
+        check_encoder_name(name)
+    check_encoder_name("resnet50.a1_in1k")
 
 
 class Greedy(torch.nn.Module):
@@ -131,17 +138,17 @@ def test_a_compiled_encoder_gives_the_same_features():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1  # it was compiled, and not passed by
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in KNOWN.items() if recipe.hub.startswith("hf-hub:")])
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.hub.startswith("hf-hub:")])
 def test_a_hub_name_is_built_by_its_recipe(name, monkeypatch):
     """Without it, e.g. Virchow2 would lack its SwiGLU, its pooling and its normalisation."""
-    assert recipe_of(KNOWN[name].hub) is KNOWN[name]
-    assert recipe_of(KNOWN[name].hub.replace("hf-hub:", "hf_hub:")) is KNOWN[name]
-    assert recipe_of("hf-hub:somebody/else") is None
+    assert recipe_for(RECIPES[name].hub) is RECIPES[name]
+    assert recipe_for(RECIPES[name].hub.replace("hf-hub:", "hf_hub:")) is RECIPES[name]
+    assert recipe_for("hf-hub:somebody/else") is None
     built = []
     monkeypatch.setattr(Recipe, "build", lambda self, pretrained: built.append(self) or 1 / 0)
     with pytest.raises(InputError, match="cannot be made"):
-        load_encoder(KNOWN[name].hub, device="cpu")
-    assert built == [KNOWN[name]]
+        load_encoder(RECIPES[name].hub, device="cpu")
+    assert built == [RECIPES[name]]
 
 
 def test_half_precision_is_near_and_kept_apart(small_encoder):

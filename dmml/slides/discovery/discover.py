@@ -12,17 +12,18 @@ from dmml.errors import InputError
 from dmml.slides.discovery.file_names import check_name, in_one_line
 from dmml.slides.discovery.find import describe_unscaled, find_slides
 from dmml.slides.discovery.manifest import Selection
-from dmml.slides.extraction.failures import Failure
-from dmml.slides.extraction.shards import Shard
+from dmml.slides.discovery.shards import Shard
+from dmml.slides.failures import Failure
+from dmml.slides.progress_bars import progress_bar
+from dmml.slides.reading.reader_pool import ReaderPool
+from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import SlideRequest
-from dmml.slides.wsi.mpp import SlideError
-from dmml.slides.wsi.readers import Readers
 
 _THREADS = 4
 
 
 @dataclass
-class Survey:
+class Discovery:
     """The outcome of checking the given files."""
 
     usable: list[Path] = field(default_factory=list)
@@ -36,24 +37,32 @@ class Survey:
     """Plain images in the given folders that are skipped because they have no scale"""
     missing: list[str] = field(default_factory=list)
     """Names in the manifest without a matching file"""
-    written_at: dict[str, tuple[int, int] | None] = field(default_factory=dict)
-    """{slide in the store to be replaced: when it was written, which shows whether another process has replaced it}"""
 
-    def looked_at(self) -> list[str]:
+    def examined_files(self) -> list[str]:
         """Every file that was taken for a slide."""
         files = [str(path) for path in (*self.usable, *self.done)] + [failure.file for failure in self.failures]
         return sorted(set(files))
 
 
-def survey(
+@dataclass(frozen=True)
+class _CheckedFile:
+    path: Path
+    series: str | None = None
+    """DICOM series of the file; None for other formats"""
+    failure: Failure | None = None
+    is_done: bool = False
+    """Whether the slide need not be extracted again"""
+
+
+def discover_slides(
     inputs: Sequence[str | Path],
     mpp_of: Callable[[Path], float | None],
     magnifications: tuple[int, ...],
-    readers: Readers,
+    readers: ReaderPool,
     is_done: Callable[[Path], bool] = lambda path: False,
-    select: Callable[[Sequence[Path], Sequence[Path]], Selection] = Selection,
+    select: Callable[[list[Path], list[Path]], Selection] = lambda slides, unscaled: Selection(slides, unscaled),
     shard: Shard | None = None,
-) -> Survey:
+) -> Discovery:
     """Find the slides, refuse stems that occur twice, and open each slide that is not done.
 
     Args:
@@ -69,84 +78,85 @@ def survey(
     Raises:
         InputError: A path is missing, or there is no slide at all.
     """
-    from tqdm import tqdm
-
     files = find_slides(inputs, lambda path: mpp_of(path) is not None)
-    meant = select(files.slides, files.unscaled)
-    if not meant.slides:
-        raise InputError(f"none of the slides that the manifest names can be used: {describe_unscaled(meant.unscaled)}")
-    result = Survey(ignored=files.ignored, unscaled=meant.unscaled, missing=meant.missing)
-    slides = _with_names(meant.slides, result)
-    own = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
-    unique = _without_twins(own, slides, result)
+    selection = select(files.slides, files.unscaled)
+    if not selection.slides:
+        raise InputError(
+            f"none of the slides that the manifest names can be used: {describe_unscaled(selection.unscaled)}"
+        )
+    result = Discovery(ignored=files.ignored, unscaled=selection.unscaled, missing=selection.missing)
+    slides = _with_valid_names(selection.slides, result)
+    of_shard = slides if shard is None else [path for path in slides if shard.has(_shard_name(path))]
+    unique = _with_unique_names(of_shard, slides, result)
 
-    def look(path: Path) -> tuple[Path, str | None, Failure | None, bool]:
+    def check(path: Path) -> _CheckedFile:
         try:
             done = is_done(path)
             if done and not _is_dicom(path):
-                return path, None, None, True
-            return path, readers.submit("look", SlideRequest(path, magnifications, mpp_of(path))).result(), None, done
+                return _CheckedFile(path, is_done=True)
+            request = SlideRequest(path, magnifications, mpp_of(path))
+            return _CheckedFile(path, readers.check(request).result(), is_done=done)
         except SlideError as error:
-            return path, None, Failure(str(path), error.state, str(error)), False
+            return _CheckedFile(path, failure=Failure(str(path), error.state, str(error)))
         except OSError as error:
-            reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its rights"
-            return path, None, Failure(str(path), "unreadable", reason), False
+            reason = f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
+            return _CheckedFile(path, failure=Failure(str(path), "unreadable", reason))
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        looks = tqdm(
-            pool.map(look, unique), total=len(unique), desc="checking slides", unit="slide", disable=None, leave=False
-        )
-        _sort(looks, result)
-    _part_twins(result)
+        _sort_by_outcome(progress_bar(pool.map(check, unique), "checking slides", len(unique)), result)
+    _remove_same_names(result)
     return result
 
 
-def _sort(looks: Iterable[tuple[Path, str | None, Failure | None, bool]], result: Survey) -> None:
-    """Sort the checked slides by outcome; each is (path, its DICOM series, why it failed, whether it is done)."""
-    series: set[str] = set()
-    for path, its_series, failure, done in looks:
-        if failure:
-            result.failures.append(failure)
-        elif its_series in series:
+def _sort_by_outcome(files: Iterable[_CheckedFile], result: Discovery) -> None:
+    seen_series: set[str] = set()
+    for file in files:
+        if file.failure:
+            result.failures.append(file.failure)
+        elif file.series in seen_series:
             # Every file of a DICOM series opens the whole slide, so one of them is enough.
-            result.ignored.append(path)
+            result.ignored.append(file.path)
         else:
-            series |= {its_series} - {None}
-            (result.done if done else result.usable).append(path)
+            if file.series is not None:
+                seen_series.add(file.series)
+            (result.done if file.is_done else result.usable).append(file.path)
 
 
-def _with_names(slides: list[Path], result: Survey) -> list[Path]:
+def _with_valid_names(slides: list[Path], result: Discovery) -> list[Path]:
     """Keep slides whose name can be an id, and refuse the others."""
-    named = []
+    valid = []
     for path in slides:
         try:
             check_name(path)
-            named.append(path)
+            valid.append(path)
         except SlideError as error:
             result.failures.append(Failure(in_one_line(path), error.state, str(error)))
-    return named
+    return valid
 
 
-def _without_twins(own: list[Path], slides: list[Path], result: Survey) -> list[Path]:
+def _with_unique_names(of_shard: list[Path], slides: list[Path], result: Discovery) -> list[Path]:
     """Keep slides whose name no other file has, and refuse the others. DICOM files are judged later, as series."""
     stems = Counter(path.stem for path in slides if not _is_dicom(path))
-    single = [path for path in own if _is_dicom(path) or stems[path.stem] == 1]
-    result.failures += [_twin(path, slides) for path in own if path not in set(single)]
-    return single
+    unique = [path for path in of_shard if _is_dicom(path) or stems[path.stem] == 1]
+    result.failures += [_same_name(path, slides) for path in of_shard if path not in set(unique)]
+    return unique
 
 
-def _part_twins(result: Survey) -> None:
+def _remove_same_names(result: Discovery) -> None:
     """Refuse slides whose name another slide has, now that a single file stands for each DICOM series."""
-    there = [*result.usable, *result.done]
-    stems = Counter(path.stem for path in there)
-    twins = {path for path in there if stems[path.stem] > 1}
-    result.usable, result.done = ([path for path in part if path not in twins] for part in (result.usable, result.done))
-    result.failures += [_twin(path, there) for path in there if path in twins]
+    slides = [*result.usable, *result.done]
+    stems = Counter(path.stem for path in slides)
+    ambiguous = {path for path in slides if stems[path.stem] > 1}
+    result.usable = [path for path in result.usable if path not in ambiguous]
+    result.done = [path for path in result.done if path not in ambiguous]
+    result.failures += [_same_name(path, slides) for path in slides if path in ambiguous]
 
 
-def _twin(path: Path, slides: list[Path]) -> Failure:
+def _same_name(path: Path, slides: list[Path]) -> Failure:
     others = ", ".join(str(other) for other in slides if other.stem == path.stem and other != path)
-    reason = f"{path}: same name {path.stem!r} as {others}; a slide's id is its file name, so rename one"
+    reason = (
+        f"{path}: has the same name {path.stem!r} as {others}; a slide's id is its file name, so rename one of them"
+    )
     return Failure(str(path), "duplicate_stem", reason)
 
 

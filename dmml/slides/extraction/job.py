@@ -1,0 +1,87 @@
+"""One run of an extraction: what it was asked to do, and what has come of it so far."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dmml.slides.companion_files import FAILURES, QC, companion_path, companion_prefix
+from dmml.slides.discovery.manifest import Manifest, read_manifest
+from dmml.slides.discovery.shards import Shard, shard_of
+from dmml.slides.extraction.options import ExtractionOptions
+from dmml.slides.extraction.result import ExtractionResult
+from dmml.slides.extraction.stored_slides import existing_store
+from dmml.slides.tiling.layout import SlideRequest
+from dmml.slides.wsi.mpp import pixel_um
+from dmml.store import FeatureStore
+
+
+@dataclass
+class ExtractionJob:
+    """A run with its checked options."""
+
+    out: str
+    """Path or URL of the store"""
+    options: ExtractionOptions
+    magnifications: tuple[int, ...]
+    manifest: Manifest
+    store: FeatureStore | None
+    """The store as it was found; None if it did not exist"""
+    result: ExtractionResult
+    written_at: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
+    """{slide in the store to be replaced: when it was written, which shows whether another process has replaced it}"""
+
+    @property
+    def shard(self) -> Shard | None:
+        """Part of the slides that this process extracts; None means all."""
+        return self.result.shard
+
+    def mpp_of(self, path: Path) -> float | None:
+        """µm per pixel that the user gives for a slide."""
+        return self.manifest.mpp_of(path.stem, self.options.mpp)
+
+    def request(self, path: Path) -> SlideRequest:
+        """What a reading process needs to know of a slide."""
+        return SlideRequest(
+            path,
+            self.magnifications,
+            self.mpp_of(path),
+            self.options.min_tissue,
+            self.options.tissue,
+            self.manifest.mpp_from(path.stem),
+        )
+
+
+def prepare(out: str | Path, options: ExtractionOptions) -> ExtractionJob:
+    """Check the options, and the store if it exists.
+
+    Raises:
+        InputError: An option has an impossible value, or the store was made with other options.
+    """
+    magnifications = options.check()
+    out = str(out).removeprefix("file://")
+    manifest, shard = read_manifest(options.manifest), shard_of(options.shard, os.environ)
+    store = existing_store(out)
+    if store:
+        scales = {str(m): pixel_um(m) for m in magnifications}
+        requested = {
+            "encoder": {"name": options.encoder_name},
+            "magnifications": scales,
+            "extraction": options.recorded,
+        }
+        store.check_same(requested, partial=("encoder",))
+    prefix = companion_prefix(out)
+    result = ExtractionResult(
+        shard=shard, failures_file=_failures_file(out, shard, prefix), qc_file=companion_path(out, prefix + QC)
+    )
+    written_at = {name: store.written_at(name) for name in store.names()} if store and options.overwrite else {}
+    return ExtractionJob(out, options, magnifications, manifest, store, result, written_at)
+
+
+def _failures_file(out: str, shard: Shard | None, prefix: str) -> str:
+    # Behind a URL there are no locks, and ranks must not overwrite each other's list.
+    is_separate = shard is not None and "://" in out
+    name = f"failures-{shard.index + 1}-of-{shard.count}.csv" if shard is not None and is_separate else FAILURES
+    return companion_path(out, prefix + name)
