@@ -215,7 +215,9 @@ def test_without_a_terminal_the_log_shows_the_progress(monkeypatch, caplog):
         progress_of_run.tile("b", 300, 0, 600)
         progress_of_run.tile("b", 301, 0, 600)
         now[0] += 60
-        progress_of_run.tile("c", 500, 350, 600)  # an earlier run had encoded 350 of its tiles, which says nothing of the speed
+        progress_of_run.tile(
+            "c", 500, 350, 600
+        )  # an earlier run had encoded 350 of its tiles, which says nothing of the speed
     lines = caplog.messages
     assert [line.partition(", about")[0] for line in lines] == [
         "slides: 1 of 10, 10 tiles/s",

@@ -141,7 +141,9 @@ def test_a_scale_that_another_page_states_is_named_and_not_used(picture, macro, 
         ([strips(macro, 1.5), slide(picture, None)], r"page 1 \(250 × 200 px, not tiled\) states 1\.5 µm/px"),
         ([slide(picture, None), page(shrunk(picture, 4), 2.0)], r"page 2 \(224 × 168 px\) states 2 µm/px"),
     ):
-        with pytest.raises(InputError, match=rf"the slide, states no plausible µm per pixel, while {stated}.*--mpp") as caught:
+        with pytest.raises(
+            InputError, match=rf"the slide, states no plausible µm per pixel, while {stated}.*--mpp"
+        ) as caught:
             Slide(write_pages(path, *pages))
         assert caught.value.state == "no_mpp"
         with Slide(path, mpp=0.25) as opened:
