@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from dmml.evaluation.endpoints import Endpoint
 
 JOINED = "+clinical"
+"""Suffix of models that are joined with the clinical covariates."""
 AGAIN = "run `dmml crossval … --collect` again"
+
+Fit = Mapping[str, int]
+"""Which fit a value belongs to: {"repeat", "fold", "seed"}, an entry of `units` in `crossval.json`."""
 
 
 @dataclass(frozen=True)
@@ -60,38 +64,63 @@ class CrossvalResult:
         return self.content["models"]
 
     @property
-    def folds(self) -> int:
-        """Number of folds, over all repeats."""
-        return len({(unit["repeat"], unit["fold"]) for unit in self.content["units"]})
+    def fits(self) -> list[Fit]:
+        """All fits of a model, in the order of the values in `folds` of its metrics."""
+        return self.content["units"]
 
-    def several(self, what: str) -> int:
-        """Number of repeats or seeds; `what` is "repeat" or "seed"."""
-        return len({unit[what] for unit in self.content["units"]})
+    @property
+    def comparisons(self) -> list[dict[str, Any]]:
+        """All paired comparisons: {a, b, metric, difference, low, high, p, …}."""
+        return self.content["paired"]
+
+    @property
+    def primary_comparison(self) -> dict[str, Any] | None:
+        """The comparison that was fixed beforehand; None if there is none."""
+        return next((row for row in self.comparisons if row.get("primary")), None)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds, over all repeats."""
+        return len({(fit["repeat"], fit["fold"]) for fit in self.fits})
+
+    @property
+    def n_repeats(self) -> int:
+        """Number of repeats."""
+        return len({fit["repeat"] for fit in self.fits})
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return len({fit["seed"] for fit in self.fits})
+
+    def fit_name(self, fit: Fit) -> str:
+        """Name of a fold, with its repeat and seed if there are several."""
+        repeat = [f"repeat {fit['repeat']}"] if self.n_repeats > 1 else []
+        seed = [f"seed {fit['seed']}"] if self.n_seeds > 1 else []
+        return ", ".join([f"fold {fit['fold']}", *repeat, *seed])
 
     def pooled(self, model: str) -> dict[str, Any]:
         """{value, low, high} of the primary metric, pooled over folds."""
         return self.models[model][self.metric]["pooled"]
 
-    def pair(self, a: str, b: str) -> dict[str, Any] | None:
+    def comparison(self, a: str, b: str) -> dict[str, Any] | None:
         """The comparison a − b, or None if it was not made."""
-        return next((row for row in self.content["paired"] if (row["a"], row["b"]) == (a, b)), None)
+        return next((row for row in self.comparisons if (row["a"], row["b"]) == (a, b)), None)
 
     @property
-    def reads(self) -> set[str]:
+    def inputs(self) -> set[str]:
         """Which of "RNA" and "slides" the cohort has."""
-        data = self.plan.get("data", {})
-        named = {"RNA": "expression", "slides": "features"}
-        there = {what for what, key in named.items() if data.get(key)}
         if "data" in self.plan:
-            return there
-        by_model = {"RNA": {"rna_linear", "rna_network"}, "slides": {"histology_abmil", "histology_mean"}}
-        return {what for what, names in by_model.items() if names & set(self.models)}
+            keys = {"RNA": "expression", "slides": "features"}
+            return {name for name, key in keys.items() if self.plan["data"].get(key)}
+        models = {"RNA": {"rna_linear", "rna_network"}, "slides": {"histology_abmil", "histology_mean"}}
+        return {name for name, needing in models.items() if needing & set(self.models)}
 
     @property
     def covariates(self) -> list[str]:
         """Names of the clinical covariates."""
-        given = self.plan.get("data", {}).get("covariates") or []
-        return [str(entry["name"] if isinstance(entry, dict) else entry) for entry in given]
+        entries = self.plan.get("data", {}).get("covariates") or []
+        return [str(entry["name"] if isinstance(entry, dict) else entry) for entry in entries]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -114,7 +143,7 @@ class CrossvalResult:
             table[name] = pd.to_numeric(table[name], errors="coerce")
         return table
 
-    def once(self, model: str) -> pd.DataFrame:
+    def predictions_of(self, model: str) -> pd.DataFrame:
         """Predictions of a model's first repeat and seed, with each patient once, in the first fold that tested them.
 
         With random splits, which can be read from a file, some patients are tested in several folds.
@@ -127,42 +156,38 @@ class CrossvalResult:
         return rows.dropna(axis="columns", how="all").reset_index(drop=True)
 
     @property
-    def outlying(self) -> list[dict[str, Any]]:
+    def outlying_folds(self) -> list[dict[str, Any]]:
         """Outlying folds of each model, see `outlying_folds`; empty for results of an earlier dmml."""
         return list(self.content.get("outlying_folds") or [])
 
-    def place(self, unit: Mapping[str, int], model: str) -> Path:
-        """Folder of a fitted model; a model without randomness was fitted only once for all seeds.
+    def fit_folder(self, fit: Fit, model: str) -> Path:
+        """Folder of a fitted model; a model without randomness was fitted only once for all seeds."""
+        repeat = self.folder / f"repeat_{fit['repeat']}" if fit["repeat"] else self.folder
+        fold = repeat / f"fold_{fit['fold']}"
+        seeded = fold / f"seed_{fit['seed']}" / model
+        return seeded if fit["seed"] and seeded.is_dir() else fold / model
 
-        Args:
-            unit: {repeat, fold, seed}.
-            model: Name of the model.
-        """
-        fold = (self.folder / f"repeat_{unit['repeat']}" if unit["repeat"] else self.folder) / f"fold_{unit['fold']}"
-        seeded = fold / f"seed_{unit['seed']}" / model
-        return seeded if unit["seed"] and seeded.is_dir() else fold / model
-
-    def context(self, unit: Mapping[str, int], model: str) -> Mapping[str, Any]:
+    def context(self, fit: Fit, model: str) -> Mapping[str, Any]:
         """What was fitted on the fold's training patients, from `context.json`; empty if the file is lost.
 
         Raises:
             InputError: The file is damaged.
         """
-        path = self.place(unit, model) / "context.json"
+        path = self.fit_folder(fit, model) / "context.json"
         return _read(path) if path.is_file() else {}
 
-    def fitted(self, model: str, key: str) -> dict[int, Any]:
+    def context_by_fold(self, model: str, key: str) -> dict[int, Any]:
         """{fold: value of `key` in its `context.json`} for the first repeat and seed; folds without it are left out.
 
         Raises:
             InputError: A context is damaged.
         """
-        found = {}
-        for fold in sorted({unit["fold"] for unit in self.content["units"]}):
+        values = {}
+        for fold in sorted({fit["fold"] for fit in self.fits}):
             value = self.context({"repeat": 0, "fold": fold, "seed": 0}, model).get(key)
             if value is not None:
-                found[fold] = value
-        return found
+                values[fold] = value
+        return values
 
 
 def is_crossval(folder: Path) -> bool:
@@ -178,14 +203,14 @@ def read_crossval(folder: Path) -> CrossvalResult:
     """
     path = folder / "crossval.json"
     if not path.is_file():
-        raise InputError(f"{folder} holds no crossval.json: not all folds are finished; {AGAIN}")
+        raise InputError(f"{folder} has no crossval.json, because some folds are not finished; {AGAIN}")
     content = _read(path)
-    needed = {"cohort": str, "primary_metric": str, "models": dict, "units": list, "paired": list}
-    for key, kind in needed.items():
+    required = {"cohort": str, "primary_metric": str, "models": dict, "units": list, "paired": list}
+    for key, kind in required.items():
         if not isinstance(content.get(key), kind):
             raise InputError(f"{path} has no {key}; {AGAIN}")
     if not content["models"] or content["primary_metric"] not in next(iter(content["models"].values())):
-        raise InputError(f"{path} names no model with the metric {content['primary_metric']}; {AGAIN}")
+        raise InputError(f"{path} has no model with the metric {content['primary_metric']}; {AGAIN}")
     plan, record = (
         _read(folder / name) if (folder / name).is_file() else {} for name in ("plan.json", "provenance.json")
     )
@@ -200,5 +225,5 @@ def _read(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; {AGAIN}")
+        raise InputError(f"{path} is not a JSON object; {AGAIN}")
     return content

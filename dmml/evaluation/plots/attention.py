@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,14 @@ from dmml.errors import InputError
 from dmml.evaluation.plots.style import SUBSPACE_COLOR, VERMILLION
 from dmml.evaluation.report.formatting import signed
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 LONG_SIDE = 420
 """Length of an image's longer side in pixels: sharp on a phone, and four slides stay well under a megabyte."""
 STRONGEST = 0.99
 """Quantile of attention that gets the full colour, so that a single tile does not make all others pale."""
-LEAST_RANGE = 2.5
+MIN_RANGE = 2.5
 """Minimum end of the colour scale in multiples of the average tile's attention, so that even attention looks even."""
 _PAPER, _TILE = 244, 222
 """Grey values of glass and of tiles on slides without a thumbnail."""
@@ -40,23 +43,25 @@ class Panel:
 
     def jpeg(self) -> bytes:
         """The image, compressed for a page; `plots/` keeps the lossless one."""
-        return self._encoded("JPEG", quality=60, optimize=True, progressive=True)
+        buffer = io.BytesIO()
+        self._image().save(buffer, "JPEG", quality=60, optimize=True, progressive=True)
+        return buffer.getvalue()
 
     def png(self) -> bytes:
         """The image, encoded without loss."""
-        return self._encoded("PNG")
+        buffer = io.BytesIO()
+        self._image().save(buffer, "PNG")
+        return buffer.getvalue()
 
-    def _encoded(self, kind: str, **options: Any) -> bytes:
+    def _image(self) -> Image:
         from PIL import Image
 
-        buffer = io.BytesIO()
-        Image.fromarray(self.pixels).save(buffer, kind, **options)
-        return buffer.getvalue()
+        return Image.fromarray(self.pixels)
 
 
 @dataclass(frozen=True)
 class AttentionSlide:
-    """The images of one slide, with the known facts about the slide and its patient."""
+    """The images of one slide, with the what is known about the slide and its patient."""
 
     facts: dict
     panels: list[Panel]
@@ -93,35 +98,42 @@ def attention_slides(path: Path) -> list[AttentionSlide]:
 
 
 def _panels(arrays: dict[str, NDArray], index: int, fact: dict) -> list[Panel]:
-    maps = _maps(arrays, index, fact)
-    maps = [(kind, m, s) for kind, m, s in maps if len(arrays[f"position_{index}_{m}"])]
+    maps = [(kind, m, s) for kind, m, s in _maps(arrays, index, fact) if len(arrays[f"position_{index}_{m}"])]
     if not maps:
         return []
-    tile = {str(m): float(um) for m, um in (fact.get("tile_um") or {}).items()}
     positions = {m: np.asarray(arrays[f"position_{index}_{m}"], float) for _, m, _ in maps}
-    tile = {m: tile.get(m) or _spacing(position) for m, position in positions.items()}
-    low = np.min([position.min(0) - tile[m] for m, position in positions.items()], axis=0)
-    high = np.max([position.max(0) + tile[m] for m, position in positions.items()], axis=0)
+    recorded_um = {str(m): float(um) for m, um in (fact.get("tile_um") or {}).items()}
+    tile_um = {m: recorded_um.get(m) or _spacing(position) for m, position in positions.items()}
+    low = np.min([position.min(0) - tile_um[m] for m, position in positions.items()], axis=0)
+    high = np.max([position.max(0) + tile_um[m] for m, position in positions.items()], axis=0)
     frame, plain = _background(arrays.get(f"thumbnail_{index}"), fact.get("thumbnail_mpp"), low, high)
     panels = [] if plain is None else [Panel(f"attention_{index}_slide", "slide", "", plain)]
     for kind, m, subspace in maps:
         if kind == "contribution":
-            added = np.asarray(arrays[f"contribution_{index}_{m}"], float)
-            panels.append(_contribution(frame, f"contribution_{index}_{m}x", m, positions[m], added, tile[m]))
-            continue
-        weight = np.asarray(arrays[f"attention_{index}_{m}_{subspace}"], float)
-        pixels, strongest = _overlay(frame, positions[m], weight, tile[m], SUBSPACE_COLOR.get(subspace, VERMILLION))
-        name = {"tumor": "tumor", "tme": "TME"}.get(subspace, subspace)
-        caption = f"full colour: {strongest:.1f} × the slide's average tile" if strongest else "no attention"
-        panels.append(Panel(f"attention_{index}_{m}x_{subspace}", f"{name}, {m}×", caption, pixels))
+            values = np.asarray(arrays[f"contribution_{index}_{m}"], float)
+            panels.append(_contribution(frame, f"contribution_{index}_{m}x", m, positions[m], values, tile_um[m]))
+        else:
+            weight = np.asarray(arrays[f"attention_{index}_{m}_{subspace}"], float)
+            panels.append(_attention(frame, index, m, subspace, positions[m], weight, tile_um[m]))
     return panels
+
+
+def _attention(
+    frame: _Frame, index: int, magnification: str, subspace: str, position: NDArray, weight: NDArray, tile_um: float
+) -> Panel:
+    """Draw the map of a subspace's attention."""
+    color = SUBSPACE_COLOR.get(subspace, VERMILLION)
+    pixels, strongest = _overlay(frame, position, weight, tile_um, color)
+    title = f"{'TME' if subspace == 'tme' else subspace}, {magnification}×"
+    caption = f"full colour: {strongest:.1f} × the average tile of the slide" if strongest else "no attention"
+    return Panel(f"attention_{index}_{magnification}x_{subspace}", title, caption, pixels)
 
 
 def _maps(arrays: dict[str, NDArray], index: int, fact: dict) -> list[tuple[str, str, str]]:
     """List a slide's maps as (kind, magnification, subspace); no attention maps if the deep part has no share."""
     prefix = f"contribution_{index}_"
-    added = sorted((name.removeprefix(prefix) for name in arrays if name.startswith(prefix)), key=int)
-    maps = [("contribution", m, "") for m in added]
+    values = sorted((name.removeprefix(prefix) for name in arrays if name.startswith(prefix)), key=int)
+    maps = [("contribution", m, "") for m in values]
     if fact.get("deep_share") == 0:
         return maps
     prefix = f"attention_{index}_"
@@ -131,24 +143,26 @@ def _maps(arrays: dict[str, NDArray], index: int, fact: dict) -> list[tuple[str,
 
 
 def _contribution(
-    frame: _Frame, name: str, magnification: str, position: NDArray, added: NDArray, tile_um: float
+    frame: _Frame, name: str, magnification: str, position: NDArray, values: NDArray, tile_um: float
 ) -> Panel:
-    """Draw the map of what each tile adds to the prediction."""
-    end = float(np.quantile(np.abs(added), STRONGEST)) or float(np.abs(added).max(initial=0))
-    opacity = 0.8 * np.clip(np.abs(added) / end, 0, 1) if end else np.zeros(len(added))
-    colors = [_RAISES if value > 0 else _LOWERS for value in added]
+    """Draw the map of each tile's contribution to the prediction."""
+    end = float(np.quantile(np.abs(values), STRONGEST)) or float(np.abs(values).max(initial=0))
+    opacity = 0.8 * np.clip(np.abs(values) / end, 0, 1) if end else np.zeros(len(values))
+    colors = [_RAISES if value > 0 else _LOWERS for value in values]
     caption = (
-        f"full colour: ± {end:.1g} a tile; the slide's tiles together: {signed(added.sum())}"
+        f"full colour: ± {end:.1g} per tile; all tiles of the slide together: {signed(values.sum())}"
         if end
-        else "nothing is added"
+        else "no tile contributes"
     )
-    return Panel(name, f"what tiles add, {magnification}×", caption, _paint(frame, position, opacity, tile_um, colors))
+    return Panel(
+        name, f"contribution of each tile, {magnification}×", caption, _paint(frame, position, opacity, tile_um, colors)
+    )
 
 
 def _background(
     thumbnail: NDArray | None, mpp: float | None, low: NDArray, high: NDArray
 ) -> tuple[_Frame, NDArray[np.uint8] | None]:
-    """Cut out the part of the slide that has tiles: pale grey to paint on, and in colour (None without a thumbnail)."""
+    """Cut out the part of the slide that has tiles, as a grey background and in colour (None without a thumbnail)."""
     from PIL import Image
 
     if thumbnail is None or not mpp:
@@ -177,7 +191,7 @@ def _overlay(
     """
     share = weight * len(weight) / weight.sum() if weight.sum() > 0 else np.zeros(len(weight))
     strongest = float(np.quantile(share, STRONGEST)) or float(share.max())
-    strongest = max(strongest, LEAST_RANGE) if strongest else 0.0
+    strongest = max(strongest, MIN_RANGE) if strongest else 0.0
     opacity = 0.8 * np.clip(share / strongest, 0, 1) if strongest else share
     return _paint(frame, position, opacity, tile_um, [color] * len(position)), strongest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def confusion_plot(label: NDArray, probability: NDArray, classes: list[str]) -> 
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-    caption = "Patients by true (row) and predicted (column) class; the darker, the larger the share of the true class."
+    caption = "Patients by true (row) and predicted (column) class; darker cells hold a larger share of the true class."
     alt = "; ".join(f"{name}: {table[i, i]} of {table[i].sum()} right" for i, name in enumerate(classes))
     return Plot("confusion", "Confusion", figure, caption, alt)
 
@@ -50,7 +51,7 @@ def _cell(column: int, row: int, share: float) -> Rectangle:
 
 def roc_plot(label: NDArray, probability: NDArray, classes: list[str]) -> Plot:
     """Plot one-against-rest ROC curves; a single curve for two classes."""
-    indices = [1] if len(classes) == 2 else range(len(classes))
+    indices: Sequence[int] = [1] if len(classes) == 2 else range(len(classes))
     areas = []
     with style():
         figure, axes = new_figure(height=3.9)
@@ -65,11 +66,12 @@ def roc_plot(label: NDArray, probability: NDArray, classes: list[str]) -> Plot:
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
         if areas:
             axes.legend(loc="lower right", title="AUC")
-    caption = "Each class against the rest. Dashed: chance."
+    caption = "Each class against all others. Dashed: chance."
     return Plot("roc", "ROC curves", figure, caption, f"Areas under the curves: {', '.join(areas)}")
 
 
 def _roc(positive: NDArray[np.bool_], score: NDArray) -> tuple[NDArray, NDArray]:
+    """False and true positive rates at every threshold, (K,) each."""
     order = np.argsort(-score, kind="stable")
     hits, misses = np.cumsum(positive[order]), np.cumsum(~positive[order])
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # tied scores make one step
@@ -77,15 +79,18 @@ def _roc(positive: NDArray[np.bool_], score: NDArray) -> tuple[NDArray, NDArray]
 
 
 def reliability_plot(label: NDArray, probability: NDArray) -> Plot:
-    """Plot the hit rate against the confidence of the predicted class."""
+    """Plot the share of right predictions against the confidence in them."""
     table = reliability(label, probability)
     with style():
         figure, axes = new_figure(height=3.9)
         zero_to_one(axes)
         axes.plot(table["confidence"], table["hit_rate"], "o-", color=BLUE, linewidth=1.2)
         for row in table.itertuples():
-            where = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(str(row.n), (row.confidence, row.hit_rate), fontsize=7.5, **where)
-        axes.set(xlabel="confidence", ylabel="share that is right")
-    caption = "Patients binned by the probability of the class predicted; numbers: patients a bin. On the dashed line confidence is earned."
-    return Plot("calibration", "Calibration", figure, caption, "Hit rate against confidence")
+            at = (row.confidence, row.hit_rate)
+            axes.annotate(str(row.n), at, xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+        axes.set(xlabel="confidence", ylabel="share of right predictions")
+    caption = (
+        "Patients grouped by the probability of the predicted class, with the number of patients in each group. On the "
+        "dashed line, confidence equals the share of right predictions."
+    )
+    return Plot("calibration", "Calibration", figure, caption, "Share of right predictions against confidence")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dmml.evaluation.plots.plot import Plot
-from dmml.evaluation.plots.style import BLUE, INK, MUTED, PALETTE, new_figure, style
+from dmml.evaluation.plots.style import BLUE, DASHED, INK, MUTED, PALETTE, new_figure, style
+from dmml.evaluation.report.formatting import minus_signs
 from dmml.evaluation.statistics import intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-ROW = 0.36
+ROW_HEIGHT = 0.36
 """Height of a row in inches."""
 WIDTH = 4.7
 """Width in inches, narrow enough to be legible on a phone."""
+SIGNIFICANCE = 0.05
+_MARK_DISTANCE = 0.22
+"""Vertical distance between marks of one row, in rows."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +44,33 @@ class Mark:
     color: str = BLUE
     hollow: bool = False
 
+    @classmethod
+    def of(
+        cls, entry: Mapping[str, Any], name: str, key: str = "value", color: str = BLUE, hollow: bool = False
+    ) -> Mark:
+        """Make a mark of {value, low, high}, the form of `metrics.json` and `crossval.json`."""
+        interval = "" if entry["low"] is None else f" ({entry['low']:.3f} to {entry['high']:.3f})"
+        tooltip = minus_signs(f"{name}: {entry[key]:.3f}{interval}")
+        return cls(entry[key], entry["low"], entry["high"], tooltip, color, hollow)
 
-def mark_of(entry: Mapping[str, Any], name: str, key: str = "value", **look: Any) -> Mark:
-    """Build a mark from {value, low, high}, the form of `metrics.json` and `crossval.json`."""
-    interval = "" if entry["low"] is None else f" ({entry['low']:.3f} to {entry['high']:.3f})"
-    return Mark(
-        entry[key], entry["low"], entry["high"], f"{name}: {entry[key]:.3f}{interval}".replace("-", "−"), **look
-    )
+
+class LegendEntry(NamedTuple):
+    """An entry of a forest plot's legend."""
+
+    name: str
+    color: str
+    hollow: bool = False
 
 
-def forest(
+def forest_plot(
     name: str,
     rows: Sequence[tuple[str, Sequence[Mark]]],
     title: str,
     label: str,
     reference: float | None,
     caption: str,
-    legend: Sequence[tuple[str, str, bool]] = (),
-    numbers: bool = True,
+    legend: Sequence[LegendEntry] = (),
+    show_values: bool = True,
 ) -> Plot:
     """Draw a forest plot.
 
@@ -67,51 +81,54 @@ def forest(
         label: Label of the axis.
         reference: Position of the dashed line, which marks chance or no difference; None draws none.
         caption: Text below the plot.
-        legend: (name, colour, hollow) of each entry.
-        numbers: Whether to write each value above its mark.
+        legend: Entries of the legend; none draws no legend.
+        show_values: Whether to write each value above its mark, in rows of one mark.
     """
     tooltips: dict[str, str] = {}
     with style():
-        height = 0.75 + ROW * len(rows) + (0.3 if legend else 0)
+        height = 0.75 + ROW_HEIGHT * len(rows) + (0.3 if legend else 0)
         figure, axes = new_figure(width=WIDTH, height=max(height, 1.6))
         if reference is not None:
-            axes.axvline(reference, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axvline(reference, color=MUTED, linewidth=1, linestyle=DASHED)
         for index, (_, marks) in enumerate(rows):
-            for place, mark in enumerate(marks):
-                y = -index - (0.22 * (place - (len(marks) - 1) / 2) if len(marks) > 1 else 0)
-                gid = f"{name}-{index}-{place}"
+            for position, mark in enumerate(marks):
+                offset = _MARK_DISTANCE * (position - (len(marks) - 1) / 2) if len(marks) > 1 else 0
+                gid = f"{name}-{index}-{position}"
                 tooltips[gid] = mark.tooltip
-                _draw(axes, mark, y, gid, numbers and len(marks) == 1)
+                _draw_mark(axes, mark, -index - offset, gid)
+                if show_values and len(marks) == 1:
+                    _write_value(axes, mark, -index)
         axes.set_yticks([-index for index in range(len(rows))], [text for text, _ in rows])
         axes.set(ylim=(-len(rows) + 0.4, 0.75), xlabel=label)
         axes.grid(axis="y", visible=False)
-        axes.xaxis.get_major_locator().set_params(nbins=6)
+        axes.locator_params(axis="x", nbins=6)
         if legend:
-            _explain(figure, legend)
-    told = "; ".join(mark.tooltip for _, marks in rows for mark in marks)
-    return Plot(name, title, figure, caption, f"{label}: {told}", tooltips)
+            _add_legend(figure, legend)
+    values = "; ".join(mark.tooltip for _, marks in rows for mark in marks)
+    return Plot(name, title, figure, caption, f"{label}: {values}", tooltips)
 
 
-def _draw(axes: Axes, mark: Mark, y: float, gid: str, number: bool) -> None:
+def _draw_mark(axes: Axes, mark: Mark, y: float, gid: str) -> None:
+    if mark.low is not None and mark.high is not None:
+        width = 1.4 if mark.hollow else 2.2
+        ends = [mark.low, mark.high]
+        axes.plot(ends, [y, y], gid=f"{gid}-interval", color=mark.color, linewidth=width, solid_capstyle="round")
     face = "none" if mark.hollow else mark.color
-    if mark.low is not None:
-        ends = {"color": mark.color, "linewidth": 1.4 if mark.hollow else 2.2, "solid_capstyle": "round"}
-        axes.plot([mark.low, mark.high], [y, y], gid=f"{gid}-interval", **ends)
     axes.plot(mark.value, y, "o", color=mark.color, markerfacecolor=face, markersize=6, gid=gid)
-    if number:
-        where = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(f"{mark.value:.2f}".replace("-", "−"), (mark.value, y), color=INK, fontsize=8, **where)
 
 
-def _explain(figure: Any, legend: Sequence[tuple[str, str, bool]]) -> None:
+def _write_value(axes: Axes, mark: Mark, y: float) -> None:
+    text = minus_signs(f"{mark.value:.2f}")
+    axes.annotate(text, (mark.value, y), xytext=(0, 5), textcoords="offset points", ha="center", color=INK, fontsize=8)
+
+
+def _add_legend(figure: Figure, legend: Sequence[LegendEntry]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D(
-            [], [], marker="o", linestyle="none", color=color, markerfacecolor="none" if hollow else color, label=name
-        )
-        for name, color, hollow in legend
-    ]
+    handles = []
+    for name, color, hollow in legend:
+        face = "none" if hollow else color
+        handles.append(Line2D([], [], marker="o", linestyle="none", color=color, markerfacecolor=face, label=name))
     columns = len(handles) if len(handles) < 4 else 3
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
 
@@ -129,12 +146,12 @@ def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chan
     if len(rows) < 2:
         return None
     marks = [
-        (name, [mark_of(entry, name, color=MUTED if name.startswith("best possible") else PALETTE[i % len(PALETTE)])])
+        (name, [Mark.of(entry, name, color=MUTED if name.startswith("best possible") else PALETTE[i % len(PALETTE)])])
         for i, (name, entry) in enumerate(rows)
     ]
     dashed = "" if chance is None else f" Dashed: chance ({chance:g})."
     caption = f"{label[0].upper()}{label[1:]}, with {intervals.level_text()} patient-bootstrap intervals.{dashed}"
-    return forest("models", marks, title, label, chance, caption)
+    return forest_plot("models", marks, title, label, chance, caption)
 
 
 def differences_forest(
@@ -147,23 +164,22 @@ def differences_forest(
         label: Label of the axis.
         title: Title of the plot.
     """
-    rows = [(name, row) for name, row in rows if row["difference"] is not None]
-    if not rows:
+    marks = []
+    for name, row in rows:
+        if row["difference"] is not None:
+            clear = _is_clear(row)
+            mark = Mark.of(row, name, "difference", color=BLUE if clear else MUTED, hollow=not clear)
+            marks.append((name, [mark]))
+    if not marks:
         return None
-    marks = [
-        (
-            name,
-            [mark_of(row, name, "difference", color=BLUE if _told_apart(row) else MUTED, hollow=not _told_apart(row))],
-        )
-        for name, row in rows
-    ]
     caption = (
-        f"The first minus the second on the same patients, with {intervals.level_text()} intervals. Filled blue: the interval leaves 0 out and "
-        "the adjusted p is below 0.05."
+        f"The first minus the second on the same patients, with {intervals.level_text()} intervals. Filled blue: the "
+        f"interval excludes 0 and the adjusted p is below {SIGNIFICANCE:g}."
     )
-    return forest("differences", marks, title, label, 0.0, caption, numbers=False)
+    return forest_plot("differences", marks, title, label, 0.0, caption, show_values=False)
 
 
-def _told_apart(row: Mapping[str, Any]) -> bool:
-    apart = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
-    return bool(apart and (row["p"] is None or row["p"] < 0.05))
+def _is_clear(row: Mapping[str, Any]) -> bool:
+    """Whether a difference excludes 0 after adjustment."""
+    excludes_zero = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
+    return bool(excludes_zero and (row["p"] is None or row["p"] < SIGNIFICANCE))

@@ -37,12 +37,12 @@ class Readout:
 
     Attributes:
         axes: Axes that the curves are drawn on.
-        at: Text before the values, in which {} is the horizontal position: "{} years", "epoch {}".
+        heading: Text before the values, in which {} is the horizontal position: "{} years", "epoch {}".
         lines: The curves.
     """
 
     axes: Axes
-    at: str
+    heading: str
     lines: Sequence[Line]
 
     def to_json(self) -> str:
@@ -55,14 +55,14 @@ class Readout:
             {
                 "box": [round(float(value), 4) for value in (box.x0, 1 - box.y1, box.x1, 1 - box.y0)],
                 "range": [float(value) for value in self.axes.get_xlim()],
-                "at": self.at,
+                "heading": self.heading,
                 "lines": [
-                    {"name": line.name, "step": line.step, "x": _short(line.x), "y": _short(line.y)}
+                    {"name": line.name, "step": line.step, "x": _rounded(line.x), "y": _rounded(line.y)}
                     for line in self.lines
                 ],
             }
         )
 
 
-def _short(values: NDArray) -> list[float | None]:
+def _rounded(values: NDArray) -> list[float | None]:
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in np.asarray(values, float)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ import numpy as np
 
 from dmml.errors import InputError
 from dmml.evaluation.plots.plot import Plot
-from dmml.evaluation.plots.style import BLUE, MUTED, VERMILLION, new_figure, style
+from dmml.evaluation.plots.style import BLUE, MUTED, VERMILLION, new_grid, style
 from dmml.evaluation.report.text.shift import compared
 
 NAMES = {"training": "training patients", "cohort": "this cohort"}
 COLUMNS = 2
 """Panels per row; more would be unreadable on a phone."""
+_CAPTION = (
+    "Each mark is a patient. Grey discs: training patients that were not used to find the axes; orange triangles: this "
+    "cohort; crosses: the means of both. The horizontal axis is the score of a classifier that tells this cohort from the "
+    "training patients and was not fitted to the patient in question; an AUC of 0.5 or less means that it cannot tell "
+    "them apart. The vertical axis is the direction in which training patients differ most."
+)
 
 
 def shift_plots(folder: Path) -> list[Plot]:
@@ -32,33 +39,27 @@ def shift_plots(folder: Path) -> list[Plot]:
         return []
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        shown = {name: found for name, found in compared(content).items() if "map" in found}
+        comparisons = {name: entry for name, entry in compared(content).items() if "map" in entry}
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}); run `dmml test` again") from None
-    return [_maps(shown)] if shown else []
+    return [_maps(comparisons)] if comparisons else []
 
 
-def _maps(shown: dict[str, Any]) -> Plot:
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
+def _maps(comparisons: Mapping[str, Mapping[str, Any]]) -> Plot:
+    columns = min(COLUMNS, len(comparisons))
+    rows = -(-len(comparisons) // columns)
     with style():
-        figure, axes = new_figure(rows, columns, width=0.4 + 2.3 * columns, height=0.7 + 2.4 * rows, squeeze=False)
-        for place, (name, found) in zip(axes.flat, shown.items(), strict=False):
+        figure, grid = new_grid(rows, columns, width=0.4 + 2.3 * columns, height=0.7 + 2.4 * rows)
+        for axes, (name, entry) in zip(grid.flat, comparisons.items(), strict=False):
             for side, color, marker in (("training", MUTED, "o"), ("cohort", VERMILLION, "^")):
-                points = np.array(found["map"][side])
-                place.scatter(*points.T, s=14, color=color, marker=marker, alpha=0.75, linewidths=0, label=NAMES[side])
-                place.scatter(*points.mean(0), s=90, color=BLUE if side == "training" else VERMILLION, marker="+")
-            place.set_title(f"{name}\nAUC {found['auc']:.2f}")
-            place.set(xlabel="training  ←  score  →  cohort", ylabel="principal axis")
-        for place in axes.flat[len(shown) :]:
-            place.set_visible(False)
-        handles, names = axes.flat[0].get_legend_handles_labels()
+                points = np.array(entry["map"][side])
+                axes.scatter(*points.T, s=14, color=color, marker=marker, alpha=0.75, linewidths=0, label=NAMES[side])
+                axes.scatter(*points.mean(0), s=90, color=BLUE if side == "training" else VERMILLION, marker="+")
+            axes.set_title(f"{name}\nAUC {entry['auc']:.2f}")
+            axes.set(xlabel="training  ←  score  →  cohort", ylabel="principal axis")
+        for axes in grid.flat[len(comparisons) :]:
+            axes.set_visible(False)
+        handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2, handletextpad=0.2)
-    caption = (
-        "A mark is a patient: grey discs, training patients that were not used to find the axes; orange triangles, this cohort; "
-        "crosses, their means. To the right: "
-        "the score of a classifier between the two that was not fitted to the patient; an AUC of 0.5 or less means that it "
-        "does not separate them. Upwards: the axis along which training patients differ most."
-    )
-    alt = "; ".join(f"{name}: AUC {found['auc']:.2f}" for name, found in shown.items())
-    return Plot("shift", "Shift against the training patients", figure, caption, f"{caption} {alt}.")
+    values = "; ".join(f"{name}: AUC {entry['auc']:.2f}" for name, entry in comparisons.items())
+    return Plot("shift", "Shift against the training patients", figure, _CAPTION, f"{_CAPTION} {values}.")

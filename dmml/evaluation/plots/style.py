@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 INK = "#24292f"
 MUTED = "#8b949e"
@@ -16,7 +20,9 @@ PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
 """Colours that are distinguishable under every common form of colour blindness (Okabe & Ito 2008)."""
 SUBSPACE_COLOR = {"tumor": VERMILLION, "tme": BLUE}
 
-_STYLE = {
+DASHED = (0, (4, 3))
+"""Line style of reference lines."""
+_STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -49,20 +55,35 @@ def style() -> AbstractContextManager:
     return matplotlib.rc_context(_STYLE)
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 4.7, height: float = 3.5, **options: Any) -> tuple:
-    """Create a figure and its axes (an array if there are several) without pyplot's global state; sizes in inches."""
-    figure = _figure(width, height, layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
+def new_figure(width: float = 4.7, height: float = 3.5) -> tuple[Figure, Axes]:
+    """Create a figure with one pair of axes, without pyplot's global state; sizes in inches."""
+    figure = _figure(width, height, "constrained")
+    return figure, figure.subplots()
 
 
-def small_figure() -> tuple:
+def new_grid(
+    rows: int,
+    columns: int,
+    width: float = 4.7,
+    height: float = 3.5,
+    sharex: bool = False,
+    sharey: bool = False,
+    height_ratios: Sequence[float] | None = None,
+) -> tuple[Figure, NDArray[Any]]:
+    """Create a figure and a (rows, columns) array of its axes, without pyplot's global state; sizes in inches."""
+    figure = _figure(width, height, "constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, height_ratios=height_ratios)
+    return figure, axes
+
+
+def small_figure() -> tuple[Figure, Axes]:
     """Create a small figure with fixed margins, which draws three times as fast as one with computed margins."""
-    figure = _figure(3.1, 2.25, layout="none")
+    figure = _figure(3.1, 2.25, None)
     figure.subplots_adjust(left=0.17, right=0.97, bottom=0.2, top=0.88)
     return figure, figure.subplots()
 
 
-def _figure(width: float, height: float, layout: str) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -78,5 +99,5 @@ def time_axis(longest: float) -> tuple[float, str]:
 
 def zero_to_one(axes: Axes) -> None:
     """Set both axes from 0 to 1, square, with the diagonal."""
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHED, zorder=1)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")

@@ -8,59 +8,78 @@ import numpy as np
 
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.readout import Line, Readout
-from dmml.evaluation.plots.style import BLUE, MUTED, PALETTE, VERMILLION, new_figure, style, time_axis, zero_to_one
-from dmml.evaluation.report.formatting import horizon_name, number, p_words, percent
+from dmml.evaluation.plots.style import (
+    BLUE,
+    MUTED,
+    PALETTE,
+    VERMILLION,
+    new_figure,
+    new_grid,
+    style,
+    time_axis,
+    zero_to_one,
+)
+from dmml.evaluation.report.formatting import horizon_name, number, p_text, percent
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 from dmml.evaluation.statistics.survival_curves import Curve, RiskGroups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import LineStyleType
 
 
 _COLOR = {"low risk": BLUE, "middle": MUTED, "high risk": VERMILLION}
-_DASH = {"low risk": "-", "middle": (0, (1, 1)), "high risk": (0, (5, 1.5))}
+_DASHES: dict[str, LineStyleType] = {"low risk": "-", "middle": (0, (1, 1)), "high risk": (0, (5, 1.5))}
 """Line styles, so that the lines are distinguishable without their colours, too."""
+_RISK_NAME = {"middle": "intermediate risk"}
+"""Names of groups in sentences, where they differ from those in the legend."""
+_MARKERS = "osD^v*"
+"""Marker of each horizon."""
 
 
-def kaplan_meier_plot(groups: RiskGroups, where: str | None = None) -> Plot:
+def kaplan_meier_plot(groups: RiskGroups, division: str | None = None) -> Plot:
     """Plot risk groups with bands, censoring ticks, numbers at risk and the log-rank p.
 
     Args:
         groups: The curves.
-        where: Description of how the groups were cut; None derives it from `groups`.
+        division: How the patients were divided into groups; None derives it from `groups`.
     """
     unit, unit_name = time_axis(max(curve.times.max() for curve in groups.curves))
     with style():
-        figure, (axes, table) = new_figure(2, 1, height=4.1, sharex=True, height_ratios=[6, 0.55 * len(groups.curves)])
+        figure, grid = new_grid(2, 1, height=4.1, sharex=True, height_ratios=[6, 0.55 * len(groups.curves)])
+        axes, table = grid[:, 0]
         for curve in groups.curves:
-            _draw(axes, curve, unit)
+            _draw_curve(axes, curve, unit)
         axes.set(ylim=(-0.02, 1.03), ylabel="event-free share")
         axes.set_xlim(left=0)
         axes.legend(loc="upper right")
-        axes.annotate(
-            f"log-rank p {p_words(groups.p)}", (0.5, 1.01), xycoords="axes fraction", ha="center", va="bottom"
-        )
+        log_rank = f"log-rank p {p_text(groups.p)}"
+        axes.annotate(log_rank, (0.5, 1.01), xycoords="axes fraction", ha="center", va="bottom")
         _numbers_at_risk(table, axes, groups.curves, unit, unit_name)
-    if where is None:
-        whose = "the training patients' median risk" if groups.from_training else "the median risk of these patients"
-        where = f"cut at {whose}"
-    told = [f"{curve.n} {curve.name} ({curve.events} events)" for curve in groups.curves]
-    numbers = " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
-    caption = f"Kaplan–Meier curves with {intervals.level_text()} bands of {numbers}, {where}. Ticks: censored. Below: numbers at risk."
-    alt = f"Survival curves of {numbers}; log-rank p {p_words(groups.p)}"
+    if division is None:
+        patients = "the training patients" if groups.from_training else "these patients"
+        division = f"divided at the median risk of {patients}"
+    counts = [
+        f"{curve.n} patients at {_RISK_NAME.get(curve.name, curve.name)} ({curve.events} events)"
+        for curve in groups.curves
+    ]
+    numbers = " and ".join([", ".join(counts[:-1]), counts[-1]] if len(counts) > 1 else counts)
+    caption = (
+        f"Kaplan–Meier curves of {numbers}, {division}, with {intervals.level_text()} bands. Ticks: censored patients. "
+        "Below: numbers at risk."
+    )
+    alt = f"Survival curves of {numbers}; {log_rank}"
     lines = [Line(curve.name, curve.time / unit, curve.survival, step=True) for curve in groups.curves]
     readout = Readout(axes, f"{{}} {unit_name}", lines)
     return Plot("kaplan_meier", "Risk groups", figure, caption, alt, readout=readout)
 
 
-def _draw(axes: Axes, curve: Curve, unit: float) -> None:
-    color = _COLOR[curve.name]
-    look = {"color": color, "linestyle": _DASH[curve.name], "label": f"{curve.name} (n = {curve.n})"}
-    axes.step(curve.time / unit, curve.survival, where="post", **look)
-    axes.fill_between(
-        curve.time / unit, curve.low, curve.high, step="post", color=color, alpha=0.15, linewidth=0, zorder=1
-    )
+def _draw_curve(axes: Axes, curve: Curve, unit: float) -> None:
+    color, time = _COLOR[curve.name], curve.time / unit
+    label = f"{curve.name} (n = {curve.n})"
+    axes.step(time, curve.survival, where="post", color=color, linestyle=_DASHES[curve.name], label=label)
+    axes.fill_between(time, curve.low, curve.high, step="post", color=color, alpha=0.15, linewidth=0, zorder=1)
     index = np.searchsorted(curve.time, curve.censored, side="right") - 1
     axes.plot(curve.censored / unit, curve.survival[index], "|", color=color, markersize=5, markeredgewidth=1)
 
@@ -89,40 +108,52 @@ def calibration_plot(calibrations: list[Calibration]) -> Plot:
     with style():
         figure, axes = new_figure(height=4.1)
         zero_to_one(axes)
-        for color, marker, calibration in zip(PALETTE, "osD^v*", calibrations, strict=False):
-            name = horizon_name(calibration.day)
-            groups = calibration.groups.dropna(subset=["observed"])
-            span = np.abs(groups[["low", "high"]].to_numpy().T - groups["observed"].to_numpy())
-            bars = axes.errorbar(
-                groups["predicted"], groups["observed"], yerr=span, fmt=marker + "-", color=color, markersize=5,
-                linewidth=1.2, elinewidth=1, alpha=0.9, label=name,
-            )  # fmt: skip
-            for part, artist in enumerate((bars.lines[0], *bars.lines[1], *bars.lines[2])):
-                artist.set_gid(f"calibration-{calibration.day:g}-{part}")
-                layers[artist.get_gid()] = name
-            for row, group in enumerate(groups.itertuples()):
-                gid = f"calibration-{calibration.day:g}-at-{row}"
-                layers[gid] = name
-                predicted, observed = percent(group.predicted), percent(group.observed)
-                tooltips[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
-                # An invisible mark of each group, so that it reacts to the pointer.
-                axes.plot(group.predicted, group.observed, "o", color=color, alpha=0, markersize=11, gid=gid)
+        for color, marker, calibration in zip(PALETTE, _MARKERS, calibrations, strict=False):
+            _draw_calibration(axes, calibration, color, marker, tooltips, layers)
         axes.set(xlabel="predicted event-free share", ylabel="observed event-free share")
         axes.legend(loc="lower right")
-    told = []
-    for calibration in calibrations:
-        name = horizon_name(calibration.day)
-        if np.isfinite(calibration.observed):
-            predicted, observed = percent(calibration.predicted), percent(calibration.observed)
-            told.append(f"at {name} {predicted} were predicted and {observed} observed")
-        if np.isfinite(calibration.slope):
-            ends = (number(end) for end in (calibration.slope_low, calibration.slope_high))
-            told.append(f"slope {number(calibration.slope)} ({' to '.join(ends)})")
+    overall = [text for calibration in calibrations for text in _overall(calibration)]
     caption = (
-        "Patients in groups of equal size by predicted survival; Kaplan–Meier in each group with "
-        f"{intervals.level_text()} interval. "
-        "On the dashed line predictions are right; a slope below 1 means too extreme. "
-        + ("Over all patients: " + "; ".join(told) + "." if told else "")
+        f"Groups of equal size by predicted survival, and Kaplan–Meier estimates in each group with {intervals.level_text()} "
+        "intervals. Predictions on the dashed line are right; a slope below 1 means that they are too extreme. "
+        + (f"Over all patients: {'; '.join(overall)}." if overall else "")
     )
-    alt = "Observed against predicted survival. " + caption
+    alt = f"Observed against predicted survival. {caption}"
     return Plot("calibration", "Calibration", figure, caption, alt, tooltips, layers)
+
+
+def _draw_calibration(
+    axes: Axes, calibration: Calibration, color: str, marker: str, tooltips: dict[str, str], layers: dict[str, str]
+) -> None:
+    """Draw the risk groups of one horizon; their tooltips and their layer are added to the dictionaries."""
+    name = horizon_name(calibration.day)
+    groups = calibration.groups.dropna(subset=["observed"])
+    span = np.abs(groups[["low", "high"]].to_numpy().T - groups["observed"].to_numpy())
+    bars = axes.errorbar(
+        groups["predicted"], groups["observed"], yerr=span, fmt=marker + "-", color=color, markersize=5,
+        linewidth=1.2, elinewidth=1, alpha=0.9, label=name,
+    )  # fmt: skip
+    line, caps, spans = bars.lines
+    for part, artist in enumerate((line, *caps, *spans)):
+        gid = f"calibration-{calibration.day:g}-{part}"
+        artist.set_gid(gid)
+        layers[gid] = name
+    for row, group in enumerate(groups.itertuples()):
+        gid = f"calibration-{calibration.day:g}-at-{row}"
+        layers[gid] = name
+        predicted, observed = percent(group.predicted), percent(group.observed)
+        tooltips[gid] = f"{name}, {group.n} patients: {predicted} predicted, {observed} observed"
+        # An invisible mark of each group, so that it reacts to the pointer.
+        axes.plot(group.predicted, group.observed, "o", color=color, alpha=0, markersize=11, gid=gid)
+
+
+def _overall(calibration: Calibration) -> list[str]:
+    """Predicted and observed survival over all patients, and the slope, as far as they are defined."""
+    texts = []
+    if np.isfinite(calibration.observed):
+        predicted, observed = percent(calibration.predicted), percent(calibration.observed)
+        texts.append(f"at {horizon_name(calibration.day)} {predicted} were predicted and {observed} observed")
+    if np.isfinite(calibration.slope):
+        low, high = number(calibration.slope_low), number(calibration.slope_high)
+        texts.append(f"slope {number(calibration.slope)} ({low} to {high})")
+    return texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +18,10 @@ COORDINATION = ("conflict", "cosine", "confidence")
 """Words that mark a column as a diagnostic of gradient coordination."""
 SHARES = ("deep_share",)
 """Quantities from 0 to 1, drawn over that whole range, so that a share that stays at 0 is visible as 0."""
+VALIDATION_DASHES = (0, (4, 1.5))
+"""Line style of validation curves, so that they are distinguishable from training curves without colour, too."""
 _COLOR = {"train": BLUE, "val": VERMILLION, **SUBSPACE_COLOR}
-_DASH = {"val": (0, (4, 1.5)), "tme": (0, (4, 1.5))}
+_DASHES = {"val": VALIDATION_DASHES, "tme": VALIDATION_DASHES}
 _LABEL = {"train": "training", "val": "validation", "tme": "TME"}
 
 
@@ -37,7 +40,7 @@ def training_series(path: Path) -> dict[str, pd.Series]:
         table = pd.read_csv(path)
     except ValueError as error:
         raise InputError(
-            f"{path} cannot be read as a table ({error}); remove it to make the report without it"
+            f"{path} cannot be read as a table ({error}); remove it to make the report without training curves"
         ) from None
     if "epoch" not in table:
         return {}
@@ -75,30 +78,36 @@ def training_plots(path: Path) -> tuple[list[Plot], list[Plot]]:
 
 
 def _short(name: str, word: str) -> str:
+    """Name of a line in the panel of `word`: coordination/conflict_rate_10 → 10."""
     rest = re.sub(rf"^(train|coordination)/|{word}|rate", "", name, flags=re.IGNORECASE)
     return re.sub(r"[\s_/]+", " ", rest).strip() or word
 
 
-def _panel(title: str, lines: dict[str, pd.Series]) -> Plot:
+def _panel(quantity: str, lines: Mapping[str, pd.Series]) -> Plot:
+    """Plot one quantity by epoch, with a line per stage or subspace."""
     with style():
         figure, axes = small_figure()
         for color, (name, values) in zip(PALETTE * 4, lines.items(), strict=False):
-            marker = "o" if len(values) < 12 else None
-            look = {
-                "color": _COLOR.get(name, color),
-                "linestyle": _DASH.get(name, "-"),
-                "label": _LABEL.get(name, name),
-            }
-            axes.plot(values.index, values, marker=marker, markersize=3, **look)
-        axes.set_title(metric_name(title)[0].replace("_", " "))
+            axes.plot(
+                values.index,
+                values,
+                marker="o" if len(values) < 12 else None,
+                markersize=3,
+                color=_COLOR.get(name, color),
+                linestyle=_DASHES.get(name, "-"),
+                label=_LABEL.get(name, name),
+            )
+        axes.set_title(metric_name(quantity)[0].replace("_", " "))
         axes.set_xlabel("epoch")
-        if title in SHARES:
+        if quantity in SHARES:
             axes.set_ylim(-0.04, 1.04)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         if len(lines) > 1:
             axes.legend()
-    lines = {_LABEL.get(name, name): values for name, values in lines.items()}
-    last = ", ".join(f"{name} {values.iloc[-1]:.3g}" for name, values in lines.items())
-    alt = f"{title} by epoch; at the end: {last}"
-    told = [Line(name, values.index.to_numpy(float), values.to_numpy(float)) for name, values in lines.items()]
-    return Plot(file_name(f"training_{title}"), title, figure, alt=alt, readout=Readout(axes, "epoch {}", told))
+    curves = [
+        Line(_LABEL.get(name, name), values.index.to_numpy(float), values.to_numpy(float))
+        for name, values in lines.items()
+    ]
+    last = ", ".join(f"{curve.name} {curve.y[-1]:.3g}" for curve in curves)
+    alt = f"{quantity} by epoch; at the end: {last}"
+    return Plot(file_name(f"training_{quantity}"), quantity, figure, alt=alt, readout=Readout(axes, "epoch {}", curves))

@@ -15,7 +15,7 @@ from dmml.evaluation.plots.comparison import differences_plot, models_plot, test
 from dmml.evaluation.plots.plot import Plot, file_name
 from dmml.evaluation.plots.user_plots import UserPlot, draw_user_plots
 from dmml.evaluation.report.background import commands
-from dmml.evaluation.report.pages import Inliner, report_page, save_plots
+from dmml.evaluation.report.pages import PlotInliner, report_page, save_plots
 from dmml.evaluation.report.parts import Part, beside
 from dmml.evaluation.report.sections import (
     FEW_TESTS,
@@ -110,7 +110,7 @@ def _show(test: Evaluation, user_plots: Sequence[UserPlot] = ()) -> _Shown:
 
 def _page(shown: list[_Shown], plot_options: Sequence[str] = ()) -> tuple[str, list[Plot], dict[str, list[Plot]]]:
     """Build the page, the plots that compare its tests, and the training curves of each run."""
-    svg = Inliner()
+    svg = PlotInliner()
     tests = [one.test for one in shown]
     drawn = {id(one.test): one for one in shown}
     groups = by_cohort(tests)
@@ -182,7 +182,7 @@ def _sentences(groups: list[list[Evaluation]], by_group: list[list[Pair]], acros
     return found + words.across_words(across)
 
 
-def _differences(pairs: list[Pair], forest: Plot | None, svg: Inliner) -> dict | None:
+def _differences(pairs: list[Pair], forest: Plot | None, svg: PlotInliner) -> dict | None:
     if not pairs:
         return None
     others = sum(not pair.primary and not pair.refused for pair in pairs)

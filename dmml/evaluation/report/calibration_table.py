@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dmml.evaluation.report.formatting import horizon_name, p_words
+from dmml.evaluation.report.formatting import horizon_name, p_text
 from dmml.evaluation.report.tables import Cell, Table, interval, value_cell
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
@@ -37,7 +37,7 @@ def calibration_table(calibrations: Sequence[Calibration], whose: str = "") -> T
                 value_cell(_known(told.predicted), 2),
                 value_cell(_known(told.slope), 2, interval(ends, 2)),
                 value_cell(_known(told.intercept), 2, interval(between, 2)),
-                Cell(p_words(told.p).removeprefix("= "), formal, _known(told.p)),
+                Cell(p_text(told.p).removeprefix("= "), formal, _known(told.p)),
             ]
         )
     if not rows:

@@ -7,21 +7,26 @@ def number(value: float | None, digits: int = 2) -> str:
     """Format a number: 0.714 → 0.71; an em dash if undefined; with a true minus sign."""
     if value is None or value != value:
         return "—"
-    return f"{value:.{digits}f}".replace("-", "−")
+    return minus_signs(f"{value:.{digits}f}")
 
 
 def signed(value: float, digits: int = 2) -> str:
     """Format a number with its sign: 0.714 → +0.71; a true minus sign, and a plus for values that round to 0."""
     text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"+{0:.{digits}f}"
+    return minus_signs(text) if float(text) else f"+{0:.{digits}f}"
+
+
+def minus_signs(text: str) -> str:
+    """Replace hyphens by true minus signs."""
+    return text.replace("-", "−")
 
 
 def percent(share: float) -> str:
     """Format a share: 0.704 → 70 %, with a true minus sign."""
-    return f"{100 * share:.0f} %".replace("-", "−")
+    return minus_signs(f"{100 * share:.0f} %")
 
 
-def p_words(p: float | None) -> str:
+def p_text(p: float | None) -> str:
     """Format a p value: = 0.03, < 0.001, not defined."""
     if p is None or p != p:
         return "not defined"

@@ -8,6 +8,7 @@ from typing import Any
 
 from dmml._version import __version__
 from dmml.evaluation.plots.plot import Plot
+from dmml.evaluation.report.section import Section
 from dmml.html_pages import render_page
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +48,7 @@ def save_plots(plots: list[Plot], folder: Path, more: dict[str, bytes] | None = 
         shutil.rmtree(partial, ignore_errors=True)
 
 
-class Inliner:
+class PlotInliner:
     """Converts plots to template variables, with ids that are unique on the page."""
 
     def __init__(self) -> None:
@@ -58,13 +59,21 @@ class Inliner:
         from markupsafe import Markup
 
         self._count += 1
-        # Markup is safe here: `inline_svg` writes XML in which every text is escaped.
-        svg = Markup(plot.inline_svg(f"f{self._count}"))
-        told = {"title": plot.title, "caption": plot.caption, "alt": plot.description}
         layers = list(dict.fromkeys(plot.layers.values()))
         return {
-            "svg": svg,
+            # Markup is safe here: `inline_svg` writes XML in which every text is escaped.
+            "svg": Markup(plot.inline_svg(f"f{self._count}")),
+            "title": plot.title,
+            "caption": plot.caption,
+            "alt": plot.description,
             "layers": layers if len(layers) > 1 else [],
             "readout": plot.readout.to_json() if plot.readout else "",
-            **told,
         }
+
+    def optional(self, plot: Plot | None) -> dict[str, Any] | None:
+        """Variables for the macro `plot`; None without a plot."""
+        return None if plot is None else self(plot)
+
+    def section(self, section: Section) -> dict[str, Any]:
+        """Variables of a section, with its plots inlined."""
+        return {**vars(section), "plots": [self(plot) for plot in section.plots]}

@@ -11,8 +11,8 @@ from dmml.evaluation.plots.attention import AttentionSlide
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.training import training_plots
 from dmml.evaluation.report.background import attention_facts, configuration, patient_counts, provenance
-from dmml.evaluation.report.formatting import p_words
-from dmml.evaluation.report.pages import Inliner
+from dmml.evaluation.report.formatting import p_text
+from dmml.evaluation.report.pages import PlotInliner
 from dmml.evaluation.report.parts import Part
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text import findings as words
@@ -35,7 +35,7 @@ def test_section(
     drawn: list[Plot],
     parts: list[Part],
     slides: list[AttentionSlide],
-    svg: Inliner,
+    svg: PlotInliner,
     most: int,
 ) -> dict[str, Any]:
     """Section about one model on one cohort.
@@ -46,7 +46,7 @@ def test_section(
         drawn: Plots of the test.
         parts: Additional parts of the report.
         slides: Attention maps of the test.
-        svg: Inliner of the page.
+        svg: PlotInliner of the page.
         most: Maximum number of slides with attention maps.
     """
     found = [slide for slide in slides if slide.panels]
@@ -144,7 +144,7 @@ def differences_table(pairs: list[Pair]) -> Table:
                 Cell(words.metric_name(pair.a.primary, pair.a.endpoint)[0]),
                 value_cell(difference.estimate, strong=True),
                 Cell(interval(ends), order=_known(difference.low)),
-                Cell(p_words(pair.p_holm).removeprefix("= "), order=_known(pair.p_holm)),
+                Cell(p_text(pair.p_holm).removeprefix("= "), order=_known(pair.p_holm)),
                 Cell(str(pair.n), order=pair.n),
             ]
         )
@@ -164,7 +164,7 @@ def _known(value: float) -> float | None:
     return value if value == value else None
 
 
-def run_section(test: Evaluation, svg: Inliner) -> tuple[dict[str, Any], list[Plot]]:
+def run_section(test: Evaluation, svg: PlotInliner) -> tuple[dict[str, Any], list[Plot]]:
     """Training and provenance of one run, and its training curves; no curves if the run was refitted after the test."""
     table = test.run_folder / "metrics.csv"
     same = is_run_of(test.run_folder, test.context)

@@ -1,4 +1,4 @@
-"""The report of a cross-validation: its words, its figures, its thirds; hostile names and damaged folders."""
+"""The report of a cross-validation: sentences, values and plots, hostile names, and damaged folders."""
 
 import argparse
 import json
@@ -12,11 +12,12 @@ from lifelines.statistics import multivariate_logrank_test
 
 from dmml.commands import report as command
 from dmml.errors import InputError
-from dmml.evaluation.crossval.plots import calibrations_of, models_by, risk_group_plot, sees, shown_models
+from dmml.evaluation.crossval.model_names import inputs_of
+from dmml.evaluation.crossval.plots import calibrations_of, models_by_metric, models_with_curves, risk_group_plot
 from dmml.evaluation.crossval.report import write_crossval_report
 from dmml.evaluation.crossval.results import read_crossval
-from dmml.evaluation.crossval.text import outlying_words, summary
-from dmml.evaluation.crossval.training import fold_curves, training_by_model
+from dmml.evaluation.crossval.sentences import outlying_sentences, summary
+from dmml.evaluation.crossval.training_curves import fold_curves, training_plots_by_model
 from dmml.experiment.crossval.table import tables
 
 FOLDS = 3
@@ -88,59 +89,62 @@ def run_command(*arguments):
     command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
-def test_summary_says_who_is_best_and_what_each_input_adds(folder):
+def test_the_summary_names_the_best_model_and_what_each_input_adds(folder):
     told = summary(read_crossval(folder))
     assert "On the cohort luad (90 patients, 47 events)" in told[0]
     assert "0.75 (95 % interval 0.66 to 0.83), is that of a linear model of the RNA joined with the clinical" in told[0]
     assert "the best of 5 models" in told[0]
-    assert "the teacher, which sees slides and RNA, minus that of a linear model of the RNA, is −0.020" in told[1]
-    assert told[1].endswith("these patients do not tell the two apart.")
+    assert "the teacher, which sees slides and RNA, minus that of a linear model of the RNA is −0.020" in told[1]
+    assert told[1].endswith("no clear difference between the two.")
     assert told[2] == "The clinical covariates alone (age, stage) reach 0.66 (95 % interval 0.57 to 0.75)."
-    assert told[3].startswith("With RNA beside them (a linear model): 0.75 (95 % interval 0.66 to 0.83), a difference")
+    assert told[3].startswith("Adding RNA (a linear model) gives 0.75 (95 % interval 0.66 to 0.83), a difference")
     assert "a difference of +0.090 (95 % interval 0.010 to 0.170" in told[3]
     assert "p = 0.060 by Holm" in told[3]
     assert (
-        "likelihood-ratio test p < 0.001 by Holm: the score adds to the fit; for the gain in concordance the" in told[3]
+        "likelihood-ratio test p < 0.001 by Holm: the score improves the fit; for the gain in concordance, the"
+        in told[3]
     )
-    assert told[3].endswith("but after adjustment for the number of comparisons chance is not ruled out.")
+    assert told[3].endswith("but after adjustment for the number of comparisons it may be due to chance.")
     assert told[4].startswith("What RNA adds to slides (teacher − slides, gated ABMIL): +0.120")
-    assert "a gain that these patients show, though it is not sure to hold from fold to fold" in told[4]
+    assert "a gain in these patients, which may not hold from fold to fold" in told[4]
     assert told[4].endswith("(resampled t-test p = 0.40).")
-    assert "make no case for the network" in told[5]
+    assert "give no reason to prefer the network" in told[5]
     assert "p of the 2 others is adjusted by Holm's method" in told[-1]
 
 
-def test_a_score_that_adds_to_the_fit_alone_is_said_to_do_so(tmp_path, make):
+def test_the_summary_tells_a_better_fit_from_a_better_concordance(tmp_path, make):
     told = content()
     told["paired"][2] |= {"low": -0.01, "p": 0.09, "p_holm": 0.18}
     words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
-    assert words[3].endswith("the score adds to the fit, but these patients show no gain in concordance.")
+    assert words[3].endswith("the score improves the fit, but these patients show no clear gain in concordance.")
     told["added_to_clinical"]["rna_linear"] |= {"p": 0.03, "p_holm": 0.3}
     words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
-    assert words[3].endswith("these patients do not tell the two apart.")
+    assert words[3].endswith("no clear difference between the two.")
 
 
-def test_a_gain_that_the_folds_show_too_is_said_to_hold(tmp_path, make):
+def test_the_summary_says_whether_a_gain_holds_from_fold_to_fold(tmp_path, make):
     told = content()
     told["paired"][1]["p_resampled"] = 0.02
     words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
-    assert words[4].endswith("these patients show, and that holds from fold to fold (resampled t-test p = 0.020).")
+    assert words[4].endswith(
+        "a gain in these patients, which also holds from fold to fold (resampled t-test p = 0.020)."
+    )
     told["paired"][1]["p_resampled_holm"] = 0.08
     words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
-    assert words[4].endswith("not sure to hold from fold to fold (resampled t-test p = 0.080 by Holm).")
+    assert words[4].endswith("which may not hold from fold to fold (resampled t-test p = 0.080 by Holm).")
 
 
-def test_what_rna_and_slides_add_is_not_said_where_one_of_them_is_absent(tmp_path, make):
+def test_the_summary_leaves_out_the_gain_by_an_absent_input(tmp_path, make):
     plan = {"data": {"expression": "e.parquet"}}
     told = " ".join(summary(read_crossval(write_crossval(tmp_path / "rna", make.cohort(90), plan=plan))))
     assert "What RNA adds" not in told
     assert "the teacher, which sees RNA, minus" in told
-    assert sees("teacher", {"RNA"}) == "RNA"
-    assert sees("teacher", {"RNA", "slides"}) == "slides and RNA"
+    assert inputs_of("teacher", {"RNA"}) == "RNA"
+    assert inputs_of("teacher", {"RNA", "slides"}) == "slides and RNA"
 
 
 @pytest.mark.slow
-def test_page_holds_every_figure_and_the_pictures_stand_beside_it(folder, capsys):
+def test_the_page_holds_every_value_and_the_plots_are_saved_beside_it(folder, capsys):
     run_command(folder)
     path = folder / "report.html"
     assert capsys.readouterr().out.startswith(f"{path} (cross-validation, ")
@@ -189,29 +193,29 @@ def test_risk_groups_are_cut_at_each_folds_training_median(folder):
     high = np.array([risk > cuts[fold] for risk, fold in zip(rows["risk"], rows["fold"], strict=True)])
     plot = risk_group_plot(read_crossval(folder), "teacher")
     for group, name in ((~high, "low risk"), (high, "high risk")):
-        assert f"{group.sum()} {name} ({int(rows['event'][group].sum())} events)" in plot.caption
+        assert f"{group.sum()} patients at {name} ({int(rows['event'][group].sum())} events)" in plot.caption
     assert 0 < high.sum() < len(rows)
     assert high.sum() % 15  # no equal halves: the cut is not the tested patients' own
     p = multivariate_logrank_test(rows["time"], high, rows["event"]).p_value
     assert ("log-rank p < 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}") in plot.alt
     assert plot.name == "risk_groups_teacher"
-    assert "cut within each fold at the median risk of its training patients" in plot.caption
+    assert "divided within each fold at the median risk of its training patients" in plot.caption
     joined = risk_group_plot(read_crossval(folder), "rna_linear+clinical")
     assert "of its training patients that the join was fitted to" in joined.caption
 
 
 @pytest.mark.slow
-def test_calibration_is_judged_only_where_every_fold_judges(folder):
+def test_calibration_is_judged_only_at_horizons_of_every_fold(folder):
     write_contexts(folder, "teacher", [{"horizons": [365.0]}, {"horizons": []}, {"horizons": [365.0]}])
     found, absent = calibrations_of(read_crossval(folder), "teacher")
     assert found == []
     assert absent[0] == (
-        "teacher, 1 year: not judged, fewer than 10 % of the training patients of fold 1 are at risk that late."
+        "teacher, 1 year: not judged, because fewer than 10 % of the training patients of fold 1 are at risk at that time."
     )
     assert [one.day for one in calibrations_of(read_crossval(folder), "clinical")[0]] == [365]
     write_contexts(folder, "rna_linear+clinical", [{"horizons": []}] * FOLDS)
     page = Page(write_crossval_report(folder).read_text()).check()
-    assert "teacher, 1 year: not judged, fewer than" in page.text
+    assert "teacher, 1 year: not judged, because fewer than" in page.text
 
 
 def test_a_patient_of_several_random_splits_counts_once(folder):
@@ -219,7 +223,7 @@ def test_a_patient_of_several_random_splits_counts_once(folder):
     again = table[table["fold"] == 0].assign(fold=1, risk=lambda rows: rows["risk"] + 1000)
     table = pd.concat([table[table["fold"] == 0], again, table[table["fold"] > 0]])
     table.to_csv(folder / "oof_predictions.csv", index=False)
-    rows = read_crossval(folder).once("teacher")
+    rows = read_crossval(folder).predictions_of("teacher")
     assert rows["patient_id"].is_unique
     assert len(rows) == 90
     assert rows["risk"].max() < 500
@@ -237,23 +241,23 @@ def test_thirds_are_cut_within_each_fold_where_no_training_cut_is_kept(folder):
     expected = multivariate_logrank_test(rows["time"], third, rows["event"]).p_value
     plot = risk_group_plot(result, "teacher")
     counts = [(int((third == k).sum()), int(rows["event"][third == k].sum())) for k in range(3)]
-    for (n, events), name in zip(counts, ("low risk", "middle", "high risk"), strict=True):
-        assert f"{n} {name} ({events} events)" in plot.caption
+    for (n, events), name in zip(counts, ("low risk", "intermediate risk", "high risk"), strict=True):
+        assert f"{n} patients at {name} ({events} events)" in plot.caption
     assert expected < 0.01
     assert "log-rank p < 0.001" in plot.alt if expected < 0.001 else f"= {expected:.3f}" in plot.alt
     assert [line.name for line in plot.readout.lines] == ["low risk", "middle", "high risk"]
-    assert "as no training cut is kept there" in plot.caption
+    assert "because the folders of the fits keep no training median" in plot.caption
 
 
-def test_models_alone_and_joined_share_a_row(folder):
-    plot = models_by(read_crossval(folder), "c_index")
+def test_a_model_and_its_join_share_a_row(folder):
+    plot = models_by_metric(read_crossval(folder), "c_index")
     labels = [text.get_text() for text in plot.figure.axes[0].get_yticklabels()]
     assert labels == ["teacher", "RNA, linear", "slides, gated ABMIL", "clinical covariates"]
     assert "RNA, linear + clinical: 0.750 (0.660 to 0.830)" in plot.tooltips.values()
-    assert shown_models(read_crossval(folder))[:3] == ["rna_linear+clinical", "teacher", "rna_linear"]
+    assert models_with_curves(read_crossval(folder))[:3] == ["rna_linear+clinical", "teacher", "rna_linear"]
 
 
-def test_undefined_figures_are_said(tmp_path, make):
+def test_undefined_values_are_reported_with_the_reason(tmp_path, make):
     told = content(models={name: POOLED[name] for name in ("teacher", "histology_abmil")}, more=())
     told["paired"] = told["paired"][1:2]
     nothing = {"value": None, "low": None, "high": None}
@@ -264,11 +268,11 @@ def test_undefined_figures_are_said(tmp_path, make):
     told["missing"] = {"late_fusion": ["fold 2"]}
     page = Page(write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), told)).read_text()).check()
     assert "undefined in fold 0: no event (slides, gated ABMIL)" in page.text
-    assert "late fusion is left out: not finished in fold 2." in page.text
+    assert "late fusion is left out, because it is not finished in fold 2." in page.text
     assert "What RNA adds to slides" not in page.text
 
 
-def test_names_from_files_are_text_and_nothing_else(tmp_path, make):
+def test_names_from_files_are_shown_as_text(tmp_path, make):
     bad = '<img src=x onerror="alert(1)">'
     told = content("<script>alert(1)</script>", {"clinical": POOLED["clinical"], bad: (0.6, 0.5, 0.7)}, ())
     told["paired"] = [pair(bad, "clinical", 0.2, 0.1, 0.3, 0.01, 0.01)]
@@ -300,18 +304,18 @@ def test_classes_are_reported(tmp_path):
     assert (folder / "plots" / "confusion.png").is_file()
 
 
-def test_unusable_folders_are_told_in_one_line(folder, tmp_path, make):
+def test_an_unusable_folder_is_refused_in_one_line(folder, tmp_path, make):
     with pytest.raises(InputError, match=r"is a cross-validation, which has a report of its own; give it alone"):
         run_command(folder, tmp_path)
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "plan.json").write_text("{}")
-    with pytest.raises(InputError, match=r"begun holds no crossval.json: not all folds are finished"):
+    with pytest.raises(InputError, match=r"begun has no crossval.json, because some folds are not finished"):
         run_command(begun)
     (folder / "oof_predictions.csv").write_text("model,fold\nteacher,0\n")
     with pytest.raises(InputError, match=r"oof_predictions.csv has no column patient_id"):
         run_command(folder)
-    for text, words in (("{half", "is not valid JSON"), ("[]", "holds no JSON object"), ("{}", "has no cohort")):
+    for text, words in (("{half", "is not valid JSON"), ("[]", "is not a JSON object"), ("{}", "has no cohort")):
         (folder / "crossval.json").write_text(text)
         with pytest.raises(InputError, match=words) as told:
             run_command(folder)
@@ -320,7 +324,7 @@ def test_unusable_folders_are_told_in_one_line(folder, tmp_path, make):
 
 
 def write_training(folder, model, chosen=3, epochs=6):
-    """Curves of a network in every fold; that of fold 1 turns up."""
+    """Curves of a network in every fold; the validation loss of fold 1 rises."""
     for fold in range(FOLDS):
         place = folder / f"fold_{fold}" / model
         place.mkdir(parents=True)
@@ -332,7 +336,7 @@ def write_training(folder, model, chosen=3, epochs=6):
 
 
 @pytest.mark.slow
-def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, make):
+def test_an_outlying_fold_is_named_and_its_training_curve_is_marked(tmp_path, make):
     told = content()
     told["models"]["teacher"]["c_index"]["folds"][1] = 0.431
     apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
@@ -341,8 +345,8 @@ def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, mak
     write_training(folder, "teacher")
     page = Page(write_crossval_report(folder).read_text()).check()
     assert (
-        "In fold 1 the concordance lies far from that of the other folds: teacher (0.431, its other folds 0.680 to "
-        "0.720). See the training curves below, and the folder fold_1/teacher."
+        "In fold 1 the concordance is far from that of the other folds: teacher (0.431; other folds 0.680 to "
+        "0.720). See the training curves below and the folder fold_1/teacher."
     ) in " ".join(page.text.split())
     assert (
         "fold 1, epoch 3 of 6 chosen, validation loss 2.100, Concordance (Harrell) of the test patients 0.431"
@@ -356,10 +360,10 @@ def test_a_fold_that_lies_apart_is_named_and_its_training_is_shown(tmp_path, mak
     assert not (folder / "plots" / "training_clinical.png").exists()  # a regression has no curve
     curves = fold_curves(read_crossval(folder), "teacher")
     assert curves[0].training.tolist() == pytest.approx([2, 1.9, 1.8, 1.7, 1.6, 1.5])  # the task's term, as validation
-    assert [curve.apart for curve in curves] == [False, True, False]
+    assert [curve.is_outlier for curve in curves] == [False, True, False]
 
 
-def test_the_share_of_the_deep_part_stands_with_each_fold(tmp_path, make):
+def test_each_training_curve_states_the_share_of_the_deep_part(tmp_path, make):
     folder = write_crossval(tmp_path / "cv", make.cohort(90), content())
     write_training(folder, "teacher")
     for fold in range(FOLDS):
@@ -369,29 +373,29 @@ def test_the_share_of_the_deep_part_stands_with_each_fold(tmp_path, make):
     result = read_crossval(folder)
     curves = fold_curves(result, "teacher")
     assert [curve.deep_share for curve in curves] == [0.25 if fold == 1 else 0.0 for fold in range(FOLDS)]
-    assert "the deep part counts 25 %" in curves[1].tooltip("concordance")
-    [(plot, _)] = training_by_model(result).values()
-    assert f"The deep part counts in 1 of these {FOLDS} fits" in plot.caption
+    assert "share of the deep part 25 %" in curves[1].tooltip("concordance")
+    [(plot, _)] = training_plots_by_model(result).values()
+    assert f"The deep part takes part in the predictions of 1 of these {FOLDS} fits" in plot.caption
 
 
-def test_a_regression_that_lies_apart_sends_nobody_to_curves_that_it_has_not(tmp_path, make):
+def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path, make):
     told = content()
     apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
     told["outlying_folds"] = [{"model": "clinical", **apart}]
     folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
     write_training(folder, "teacher")
-    assert outlying_words(read_crossval(folder))[0].endswith("See the folder fold_1/clinical.")
+    assert outlying_sentences(read_crossval(folder))[0].endswith("See the folder fold_1/clinical.")
     told["outlying_folds"].append({"model": "teacher", **apart})
     (folder / "crossval.json").write_text(json.dumps(told))
-    both = outlying_words(read_crossval(folder))[0]
-    assert both.endswith("See the training curves below, and the folder fold_1/teacher.")
+    both = outlying_sentences(read_crossval(folder))[0]
+    assert both.endswith("See the training curves below and the folder fold_1/teacher.")
     console = tables(told)
     assert "clinical in fold 1: 0.431, far from its other folds (0.680 to 0.720)\n" in f"{console}\n"
     assert "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); look at its training" in console
 
 
 @pytest.mark.slow
-def test_of_many_fits_the_ones_that_lie_apart_are_drawn_and_the_others_are_counted(tmp_path, make):
+def test_of_many_fits_the_outlying_ones_are_drawn_and_the_rest_are_counted(tmp_path, make):
     told = content(models={"teacher": POOLED["teacher"], "rna_linear": POOLED["rna_linear"]})
     told["units"] = [{"repeat": repeat, "fold": fold, "seed": 0} for repeat in range(4) for fold in range(FOLDS)]
     for entries in told["models"].values():
@@ -408,10 +412,10 @@ def test_of_many_fits_the_ones_that_lie_apart_are_drawn_and_the_others_are_count
 
 
 @pytest.mark.slow
-def test_folders_of_an_earlier_dmml_keep_no_curves_and_the_page_has_no_section_for_them(folder):
+def test_folders_without_curves_give_a_page_without_a_training_section(folder):
     page = Page(write_crossval_report(folder).read_text()).check()
     assert "Training" not in page.text
-    assert "lies far" not in page.text
+    assert "is far from" not in page.text
 
 
 def test_a_plot_of_the_users_own_is_in_the_report_too(folder, tmp_path, monkeypatch, capsys):

@@ -108,12 +108,12 @@ def test_attention_is_painted_where_the_tile_lies(tmp_path, thumbnail):
     assert colored.sum() * um**2 == pytest.approx(224**2, rel=0.05)
 
 
-def test_what_tiles_add_is_red_above_and_blue_below_0(tmp_path):
+def test_contributions_are_red_above_and_blue_below_0(tmp_path):
     position = np.array([[336.0, 336], [560, 336], [336, 560]])
     arrays = {"position_0_10": position, "contribution_0_10": np.array([-0.2, 0.2, 0.0])}
     arrays["attention_0_10_tumor"] = np.ones(3) / 3
     fact = {"patient_id": "A", "tile_um": {"10": 224}}
-    titles = {0.0: ["what tiles add, 10×"], 0.5: ["what tiles add, 10×", "tumor, 10×"]}
+    titles = {0.0: ["contribution of each tile, 10×"], 0.5: ["contribution of each tile, 10×", "tumor, 10×"]}
     for share, expected in titles.items():
         np.savez(tmp_path / "attention.npz", meta=json.dumps([fact | {"deep_share": share}]), **arrays)
         [slide] = attention_slides(tmp_path / "attention.npz")

@@ -201,7 +201,7 @@ def test_values_under_the_pointer_are_those_of_the_curve(cohort):
     plot = kaplan_meier_plot(groups)
     assert "<svg" in plot.inline_svg("a")
     told = json.loads(plot.readout.to_json())
-    assert told["at"] == "{} years"
+    assert told["heading"] == "{} years"
     x0, y0, x1, y1 = told["box"]
     assert 0 < x0 < x1 <= 1
     assert 0 <= y0 < y1 < 1

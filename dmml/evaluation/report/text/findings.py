@@ -6,7 +6,7 @@ from dmml.evaluation.caveats import OVERLAP, UNKNOWN_KEY, UNKNOWN_TEXT, overlap_
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.report.formatting import horizon_name, number, p_words, percent
+from dmml.evaluation.report.formatting import horizon_name, number, p_text, percent
 from dmml.evaluation.statistics import intervals
 
 METRIC_NAMES = {
@@ -158,7 +158,7 @@ def _difference(pair: Pair) -> str:
         return f"The difference between {a} and {b} is not defined."
     metric = pair.a.endpoint.primary_name
     verdict = "" if difference.low > 0 or difference.high < 0 else ": these patients do not tell the two apart"
-    p = p_words(difference.p if pair.primary else pair.p_holm) + ("" if pair.primary else " by Holm")
+    p = p_text(difference.p if pair.primary else pair.p_holm) + ("" if pair.primary else " by Holm")
     return (
         f"Paired on {pair.n} patients, the {metric} of {a} minus that of {b} is {number(difference.estimate, 3)} "
         f"({intervals.level_text()} interval {number(difference.low, 3)} to {number(difference.high, 3)}, p {p}){verdict}."

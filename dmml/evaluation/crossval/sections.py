@@ -1,0 +1,62 @@
+"""Sections of a cross-validation's report. To add one, write a function of the result and list it in `SECTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dmml.evaluation.crossval.model_names import label
+from dmml.evaluation.crossval.plots import calibration_plot_of, calibrations_of, models_with_curves, risk_group_plot
+from dmml.evaluation.crossval.results import CrossvalResult
+from dmml.evaluation.predictions import known_labels
+from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
+from dmml.evaluation.report.section import Section
+
+N_CALIBRATED = 2
+"""Number of models whose calibration is shown."""
+
+
+def risk_group_section(result: CrossvalResult) -> Section | None:
+    """Kaplan–Meier curves of some models' risk groups; None for classes."""
+    plots = [plot for name in models_with_curves(result) if (plot := risk_group_plot(result, name))]
+    return Section("Risk groups", plots=plots) if plots else None
+
+
+def calibration_section(result: CrossvalResult) -> Section | None:
+    """Calibration of the first models at each horizon, or why it is absent; None for classes."""
+    plots, tables, sentences = [], [], []
+    for model in models_with_curves(result)[:N_CALIBRATED]:
+        calibrations, absent = calibrations_of(result, model)
+        sentences += absent
+        if plot := calibration_plot_of(calibrations, model):
+            plots.append(plot)
+        if table := calibration_table(calibrations, f": {label(model)}"):
+            tables.append(table)
+    if not plots and not sentences:
+        return None
+    return Section("Calibration", ([HOW_TO_READ] if plots else []) + sentences, plots, tables)
+
+
+def class_section(result: CrossvalResult) -> Section | None:
+    """Confusion table and reliability of the best model; None for survival."""
+    from dmml.evaluation.plots.classification import confusion_plot, reliability_plot
+
+    model = models_with_curves(result)[0]
+    rows = result.predictions_of(model)
+    classes = [name.removeprefix("prob_") for name in rows if name.startswith("prob_")]
+    if not classes:
+        return None
+    labels, probability = known_labels(rows, classes)
+    if not len(labels):
+        return None
+    plots = [confusion_plot(labels, probability, classes), reliability_plot(labels, probability)]
+    return Section("Classes", plots=[replace(plot, title=f"{plot.title}: {label(model)}") for plot in plots])
+
+
+SECTIONS: tuple[Callable[[CrossvalResult], Section | None], ...] = (
+    risk_group_section,
+    calibration_section,
+    class_section,
+)
+"""Sections between the training curves and the origin of the results. A function returns None where it has nothing to
+show."""
