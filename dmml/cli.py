@@ -38,9 +38,15 @@ from dmml.experiment.results import write_predictions, write_test
 from dmml.experiment.run_folder import RunFolder
 from dmml.experiment.run_loggers import SaveConfigInRun, run_loggers, start_loggers
 from dmml.experiment.training_patients import TrainingPatients
-from dmml.experiment.training_reference import add_training_reference
+from dmml.experiment.training_reference import (
+    add_to_fitted,
+    best_checkpoint,
+    fit_references,
+    load_weights,
+    predict_training_patients,
+)
 from dmml.training.checkpointing.checkpoint import read_checkpoint
-from dmml.training.checkpointing.packing import unpack
+from dmml.training.checkpointing.packing import pack, unpack
 from dmml.training.library_warnings import silence_library_warnings
 
 LOGGER = logging.getLogger(__name__)
@@ -166,11 +172,22 @@ class DMMLCLI(LightningCLI):
         """Store what is fitted on the training patients' predictions, and mark the run as finished."""
         if self.trainer.interrupted or self.is_trial or not self.trainer.is_global_zero:
             return
-        add_training_reference(self.trainer, self.model, self.datamodule)
+        best_path = best_checkpoint(self.trainer)
+        if best_path and hasattr(self.datamodule, "train_patients_in_order"):
+            self._add_training_reference(best_path)
         self.folder.finish(self.model, self.datamodule, self.config[self.subcommand].get("seed_everything"))
         best = self.folder.best
         kept = f"best checkpoint {best}" if best.is_file() else "no best checkpoint was written"
         LOGGER.info("%s: finished after %d epochs; %s", self.folder.path, self.trainer.current_epoch, kept)
+
+    def _add_training_reference(self, checkpoint: str) -> None:
+        """Add the median risk and the distribution of the inputs of the training patients to the best checkpoint."""
+        load_weights(checkpoint, self.model, self.trainer.strategy.root_device)
+        training = predict_training_patients(self.model, self.datamodule)
+        genes = self.model.fitted.get("gene_statistics") or {}
+        reference = {"reference": pack(fit_references(training.inputs, genes, self.datamodule))}
+        median = {} if training.median_risk is None else {"median_risk": training.median_risk}
+        add_to_fitted(checkpoint, median | reference)
 
     def after_test(self) -> None:
         """Write the tested cohort's predictions, metrics, plots and report."""

@@ -18,7 +18,7 @@ from dmml.evaluation.report.text.shift import shift_words
 from dmml.evaluation.shift import compare
 from dmml.evaluation.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
-from dmml.experiment.training_reference import measured, stain_rows
+from dmml.experiment.training_reference import patient_stains, without_imputed
 from dmml.training.checkpointing.packing import unpack
 from dmml.types import SUBSPACES
 
@@ -107,13 +107,13 @@ def _comparisons(
     comparisons: dict[str, Any] = {}
     for name, reference in references.items():
         if name == "stain":
-            stain = stain_rows(data, data.patients("test"))
+            stain = patient_stains(data, data.patients("test"))
             comparisons["stain"] = compare(reference, _table(stain, len(NAMES)), NAMES)
         elif name in SUBSPACES:
             if not genes:
                 continue
             names = model.fitted["gene_statistics"][name]["genes"]
-            table = measured(_table(inputs.get(name, {}), len(names)), list(inputs.get(name, {})), names, data)
+            table = without_imputed(_table(inputs.get(name, {}), len(names)), list(inputs.get(name, {})), names, data)
             within = data.standardise != STANDARDISE[0]
             comparisons.setdefault("expression", {})[name] = compare(reference, table, names, within)
         else:

@@ -1,9 +1,17 @@
-"""Reference values of the training patients that later evaluations need: what they are like, and their median risk."""
+"""What later evaluations need to know of the training patients: their median risk, and how their inputs are distributed.
+
+After a fit, its caller loads the best epoch (`load_weights`), predicts the training patients with it
+(`predict_training_patients`), summarises their inputs (`fit_references`), and adds both results to the best checkpoint
+(`add_to_fitted`). Every later cohort is cut at this median for its Kaplan–Meier curves, so that no tested cohort chooses
+its own cut. The references measure how far a later cohort is from these patients (`dmml.evaluation.shift`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,83 +19,113 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
+from torch import Tensor
 
+from dmml.atomic_files import atomic_write
 from dmml.callbacks.patient_rows import Rows, join_rows, patient_rows
 from dmml.evaluation.shift import fit_reference
 from dmml.evaluation.stain import NAMES, stain_of
-from dmml.training.checkpointing.packing import pack
 from dmml.types import SUBSPACES
+
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
+
+
+@dataclass
+class TrainingPredictions:
+    """Predictions and inputs of the training patients.
+
+    Attributes:
+        risk: (n,) risk of each patient, on the CPU; empty for a task without a risk.
+        inputs: Inputs of the model, one row per patient.
+    """
+
+    risk: Tensor = field(default_factory=lambda: torch.zeros(0))
+    inputs: Rows = field(default_factory=dict)
+
+    @property
+    def median_risk(self) -> float | None:
+        """Median of the risk; None for a task without a risk."""
+        return self.risk.quantile(0.5).item() if len(self.risk) else None
 
 
 def best_checkpoint(trainer: Trainer) -> str:
     """Return the path of the best epoch's checkpoint, from the first `ModelCheckpoint` that has one; else empty."""
-    kept = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
-    return next((callback.best_model_path for callback in kept if callback.best_model_path), "")
+    checkpoints = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
+    return next((callback.best_model_path for callback in checkpoints if callback.best_model_path), "")
 
 
-def add_training_reference(trainer: Trainer, model: LightningModule, data: Any, shift: bool = True) -> float | None:
-    """Add the training patients' median risk and their reference distribution to the best checkpoint.
+def load_weights(path: str | Path, model: LightningModule, device: torch.device) -> None:
+    """Give a model the weights of a checkpoint of its own fit, move it to the device, and set it to eval mode."""
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    model.to(device).eval()
 
-    The model gets the best checkpoint's weights and predicts the training patients with them. Every later cohort is cut
-    at this median for its Kaplan–Meier curves, so no tested cohort chooses its own cut. The reference distribution
-    serves to measure how far a later cohort is from these patients (`dmml.evaluation.shift`).
+
+def predict_training_patients(
+    model: LightningModule, data: MultimodalDataModule, keep_inputs: bool = True
+) -> TrainingPredictions:
+    """Predict the training patients, in a fixed order.
 
     Args:
-        trainer: The trainer, after fit.
-        model: The fitted model.
+        model: The fitted model, in eval mode.
         data: Its data module.
-        shift: Whether to store the reference distribution. Without it, a task without a risk need not predict the
-            training patients.
-
-    Returns:
-        The median risk; None for tasks without a risk, or if no best checkpoint was written.
+        keep_inputs: Whether to return the inputs, too. Without them, a task without a risk predicts one batch only.
     """
-    best = best_checkpoint(trainer)
-    if not best or not hasattr(data, "train_patients_in_order"):
-        return None
-    checkpoint = torch.load(best, map_location="cpu", weights_only=True)
-    model.load_state_dict(checkpoint["state_dict"])
-    model.to(trainer.strategy.root_device).eval()
-    risks, rows = [], {}
+    risks: list[Tensor] = []
+    inputs: Rows = {}
     with torch.inference_mode():
         for batch in data.train_patients_in_order():
             batch = move_data_to_device(batch, model.device)
-            predicted = model.predict_step(batch, 0)["predictions"]
-            if "risk" in predicted:
-                risks.append(predicted["risk"].cpu())
-            elif not shift:
-                return None
-            if shift:
-                join_rows(rows, patient_rows(batch))
-    median = torch.cat(risks).quantile(0.5).item() if risks else None
-    fitted = checkpoint["hyper_parameters"]["fitted"]
-    if risks:
-        fitted["median_risk"] = median
-    if shift:
-        fitted["reference"] = pack(_references(rows, model, data))
-    part = Path(best).with_suffix(".part")
-    torch.save(checkpoint, part)
-    part.replace(best)
-    return median
+            predictions = model.predict_step(batch, 0)["predictions"]
+            if "risk" in predictions:
+                risks.append(predictions["risk"].cpu())
+            elif not keep_inputs:
+                break
+            if keep_inputs:
+                join_rows(inputs, patient_rows(batch))
+    return TrainingPredictions(torch.cat(risks) if risks else torch.zeros(0), inputs)
 
 
-def _references(rows: Rows, model: Any, data: Any) -> dict[str, Any]:
-    """Return {"10x", "20x", "tumor", "tme", "stain": reference} of the inputs that the training patients have."""
-    found = {}
-    for name, patients in rows.items():
-        table = np.stack(list(patients.values())).astype(float) if patients else np.zeros((0, 0))
-        if name in SUBSPACES and patients:
-            table = measured(table, list(patients), model.fitted["gene_statistics"][name]["genes"], data)
+def fit_references(
+    inputs: Rows, gene_statistics: Mapping[str, Mapping[str, Any]], data: MultimodalDataModule
+) -> dict[str, Any]:
+    """Summarise the inputs that the training patients have, as {"stain", "10x", "20x", "tme", "tumor": reference}.
+
+    Args:
+        inputs: Inputs of the training patients.
+        gene_statistics: `gene_statistics` of the model, which name the genes of each subspace.
+        data: Data module of the training patients.
+    """
+    references = {}
+    for name, patients in inputs.items():
         if patients:
-            found[name] = fit_reference(table)
-    stain = stain_rows(data, data.patients("train")) if hasattr(data, "patients") else {}
-    if stain:
-        found["stain"] = fit_reference(np.stack(list(stain.values())), NAMES)
+            table = np.stack(list(patients.values())).astype(float)
+            if name in SUBSPACES:
+                table = without_imputed(table, list(patients), gene_statistics[name]["genes"], data)
+            references[name] = fit_reference(table)
+    stains = patient_stains(data, data.patients("train")) if hasattr(data, "patients") else {}
+    if stains:
+        references["stain"] = fit_reference(np.stack(list(stains.values())), NAMES)
     # The genes' names are in gene_statistics, in the order of the columns.
-    return {name: found[name] for name in sorted(found, key=lambda name: (name in SUBSPACES, name))}
+    return {name: references[name] for name in sorted(references, key=lambda name: (name in SUBSPACES, name))}
 
 
-def measured(table: NDArray[np.float64], patients: list[str], genes: list[str], data: Any) -> NDArray[np.float64]:
+def add_to_fitted(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Add what was fitted after the fit to `fitted` of a checkpoint, which is rewritten completely or not at all.
+
+    Args:
+        path: The checkpoint.
+        values: {name: value}, with values that a checkpoint may hold (see `dmml.training.checkpointing.packing`).
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint["hyper_parameters"]["fitted"].update(values)
+    with atomic_write(path) as partial:
+        torch.save(checkpoint, partial)
+
+
+def without_imputed(
+    table: NDArray[np.float64], patients: list[str], genes: list[str], data: MultimodalDataModule
+) -> NDArray[np.float64]:
     """Replace every imputed value in a table of standardised genes by NaN.
 
     Args:
@@ -100,15 +138,15 @@ def measured(table: NDArray[np.float64], patients: list[str], genes: list[str], 
     return table if rna is None else np.where(rna.is_measured(patients, genes), table, np.nan)
 
 
-def stain_rows(data: Any, patients: list[str]) -> dict[str, NDArray[np.float64]]:
+def patient_stains(data: MultimodalDataModule, patients: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Return {patient: (6,)} mean stain of the patient's slides; empty if the store keeps no thumbnails."""
     store = getattr(data, "store", None)
     if store is None or not hasattr(data, "reader"):
         return {}
-    found = {}
+    means = {}
     for patient in patients:
-        pictures = (store.thumbnail(slide) for slide in data.reader.slides.get(patient, []))
-        stains = [stain for picture in pictures if picture is not None and (stain := stain_of(picture)) is not None]
+        thumbnails = (store.thumbnail(slide) for slide in data.reader.slides.get(patient, []))
+        stains = [stain for image in thumbnails if image is not None and (stain := stain_of(image)) is not None]
         if stains:
-            found[patient] = np.mean(stains, axis=0)
-    return found
+            means[patient] = np.mean(stains, axis=0)
+    return means

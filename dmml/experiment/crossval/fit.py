@@ -23,7 +23,12 @@ from dmml.experiment.fit_defaults import (
     default_callbacks,
     import_short_names,
 )
-from dmml.experiment.training_reference import add_training_reference, best_checkpoint
+from dmml.experiment.training_reference import (
+    add_to_fitted,
+    best_checkpoint,
+    load_weights,
+    predict_training_patients,
+)
 from dmml.training.baseline import NETWORKS
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 
@@ -172,8 +177,10 @@ def fit_network(
     best = best_checkpoint(fitting)
     if not best:
         raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
-    median = add_training_reference(fitting, module, data, shift=False)  # also loads the best epoch
+    load_weights(best, module, fitting.strategy.root_device)
+    median = predict_training_patients(module, data, keep_inputs=False).median_risk
     if median is not None:
+        add_to_fitted(best, {"median_risk": median})
         module.fitted["median_risk"] = median
     module.fitted["chosen_epoch"] = int(read_checkpoint(best)["epoch"])
     return module, fitting
