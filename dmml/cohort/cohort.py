@@ -8,7 +8,8 @@ from typing import NamedTuple
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, GeneSets, genes_of
 from dmml.cohort.rna.expression import Expression
-from dmml.cohort.splits.read_splits import Split, carve_validation
+from dmml.cohort.splits.inner_folds import carve_validation
+from dmml.cohort.splits.split import Split
 from dmml.errors import InputError
 
 

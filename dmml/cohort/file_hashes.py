@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dmml.cohort.config_paths import named_files, named_stores
 from dmml.store import FeatureStore, is_store
 
 
-def file_hashes(section: Mapping[str, Any], digests: Mapping[str, str] | None = None) -> dict[str, str]:
+def file_hashes(section: Mapping[str, object], digests: Mapping[str, str] | None = None) -> dict[str, str]:
     """Hash all existing files and feature stores that a data section names, including stores behind a URL.
 
     The hash of a feature store covers its description of the slides and their numbers of tiles (`FeatureStore.digest`),
@@ -27,17 +26,17 @@ def file_hashes(section: Mapping[str, Any], digests: Mapping[str, str] | None = 
     Raises:
         InputError: A feature store cannot be reached, or is damaged.
     """
-    known, stores = digests or {}, named_stores(section)
+    digests, stores = digests or {}, named_stores(section)
     hashes = {}
     for option, path in named_files(section).items():
         if path.exists() and not (option in stores and is_store(stores[option])):
             hashes[option] = hash_of(path)
-    for option, path in stores.items():
-        plain = path.removeprefix("file://")
-        if plain in known:
-            hashes[option] = known[plain]
-        elif is_store(path):
-            hashes[option] = FeatureStore(path).digest()
+    for option, store in stores.items():
+        local_path = store.removeprefix("file://")
+        if local_path in digests:
+            hashes[option] = digests[local_path]
+        elif is_store(store):
+            hashes[option] = FeatureStore(store).digest()
     return hashes
 
 

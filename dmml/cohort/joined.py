@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.clinical.outcome import refuse_spellings
+from dmml.cohort.clinical.outcome import check_label_spellings
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
 from dmml.cohort.gene_sets.gene_sets import SUBSPACES, genes_of
 from dmml.cohort.rna.expression import Expression, model_values
 from dmml.cohort.rna.standardise import MAX_SHIFT, fit_statistics, median_shift
-from dmml.cohort.splits.read_splits import Fold, Split, carve_validation
+from dmml.cohort.splits.inner_folds import carve_validation
+from dmml.cohort.splits.split import Fold, Split
 from dmml.errors import InputError
 
 _FEWEST_SHARED = 0.5  # of a subspace's genes in any cohort; with fewer, the smallest table would limit the others
@@ -137,7 +138,7 @@ def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
             own["site"] = own["site"].map(lambda site, name=name: f"{name}/{site}", na_action="ignore")
         patients.append(own)
     if kinds == {"classification"}:
-        refuse_spellings("data", pd.concat([table.patients["label"] for table in tables]))
+        check_label_spellings("data", pd.concat([table.patients["label"] for table in tables]))
     return Clinical(
         patients=pd.concat(patients),
         covariates=pd.concat([table.covariates for table in tables]),

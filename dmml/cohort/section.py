@@ -17,7 +17,8 @@ from dmml.cohort.id_matching import differently_spelled, match_ids_one_to_one
 from dmml.cohort.joined import join_cohorts
 from dmml.cohort.rna.expression import Expression, read_expression
 from dmml.cohort.splits.make_folds import make_folds
-from dmml.cohort.splits.read_splits import Split, read_split, split_of_folds
+from dmml.cohort.splits.read_splits import read_split
+from dmml.cohort.splits.split import Split, split_of_folds
 from dmml.cohort.tables.id_columns import check_damaged
 from dmml.errors import InputError
 

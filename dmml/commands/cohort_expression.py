@@ -17,31 +17,47 @@ from dmml.writable import check_writable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="files of one sample each, folders of them, or a matrix"
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="files of one sample each, folders of such files, or tables of many samples",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="E.parquet", help="table to write; provenance goes beside it"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="E.parquet",
+        help="file to write the table to; its provenance is written to E.parquet.json",
     )
     parser.add_argument(
-        "--scale", help="tpm, counts, fpkm, log2 or zscore; found out where not given, refused where unclear"
+        "--scale",
+        help="tpm, counts, fpkm, log2 or zscore (default: detected; a table whose scale is unclear is refused)",
     )
     parser.add_argument(
-        "--patients", type=Path, metavar="CSV", help="columns sample,patient_id, or a sample sheet of the GDC"
+        "--patients",
+        type=Path,
+        metavar="CSV",
+        help="table that assigns samples to patients: a CSV sample,patient_id, or a sample sheet of the GDC",
     )
-    parser.add_argument("--patient-id", metavar="COLUMN", help="column of the patient ids in a patients × genes table")
-    parser.add_argument("--suffix", help="what ends the names of gene columns in a wider table, e.g. _rnaseq")
+    parser.add_argument(
+        "--patient-id", metavar="COLUMN", help="column of the patient ids, for a table of patients × genes"
+    )
+    parser.add_argument(
+        "--suffix", help="suffix of the gene columns in a table that also has other columns, such as _rnaseq"
+    )
     parser.add_argument(
         "--probes",
         type=Path,
         metavar="CSV",
-        help="which genes the row names stand for, if these are probes or transcripts: a table with the columns probe,symbol, or a GPL table",
+        help="table that maps row names to genes, if they are probes or transcripts: a CSV probe,symbol, or a GPL table of GEO",
     )
-    parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes of STAR-counts files too")
-    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
+    parser.add_argument("--all-genes", action="store_true", help="also keep non-coding genes of STAR-counts files")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Build the table, write it and report what was read, merged and left out."""
+    """Build the table, write it, and report what was read, merged and left out."""
     from dmml.cohort.rna.expression import build_expression, check_output, write_expression
 
     check_output(args.out, args.overwrite)
@@ -57,9 +73,9 @@ def run(args: argparse.Namespace) -> None:
     )
     write_expression(expression, args.out, overwrite=args.overwrite)
     provenance = expression.provenance
-    known = "as stated" if provenance["scale_stated"] else "found out"
+    how = "as stated" if provenance["scale_stated"] else "detected"
     print(
-        f"{args.out}: {len(expression.table)} patients × {expression.table.shape[1]} genes, {expression.scale} ({known})"
+        f"{args.out}: {len(expression.table)} patients × {expression.table.shape[1]} genes, {expression.scale} ({how})"
     )
     for unit in provenance.get("read_as", []):
         print(f"  read as: {unit}")
@@ -67,7 +83,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {reason.replace('_', ' ')}: {count}")
     if without := provenance.get("patients_without_tumor_rna"):
         print(
-            f"  patients without tumor RNA, since none of their samples is of a tumor: {len(without)} ({', '.join(without)})"
+            f"  patients without RNA of a tumor, because all of their samples are of other tissue: {len(without)} "
+            f"({', '.join(without)})"
         )
-    if named := provenance["names"]:
-        print(f"  which genes were {' and '.join(named)}: {args.out}.json")
+    if changes := provenance["names"]:
+        print(f"  the genes that were {' and '.join(changes)} are listed in {args.out}.json")

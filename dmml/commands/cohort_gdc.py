@@ -14,14 +14,14 @@ from dmml.writable import check_writable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "rna", type=Path, metavar="RNA", help="folder that gdc-client downloaded STAR-counts files into"
+        "rna", type=Path, metavar="RNA", help="folder into which gdc-client downloaded the STAR-counts files"
     )
     parser.add_argument(
         "--sample-sheet",
         type=Path,
         required=True,
         metavar="TSV",
-        help="sample sheet of the RNA cart (gdc_sample_sheet.tsv)",
+        help="sample sheet of the cart of RNA files (gdc_sample_sheet.tsv)",
     )
     parser.add_argument(
         "--clinical",
@@ -29,21 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="FILE",
-        help="clinical export of the cart: clinical.tsv and follow_up.tsv, their .tar.gz, or JSON",
+        help="clinical export of the cart: clinical.tsv and follow_up.tsv, the .tar.gz with both, or JSON",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the cohort")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write the cohort into")
     parser.add_argument(
-        "--scale", default="tpm", choices=("tpm", "counts", "fpkm"), help="column to read (default tpm)"
+        "--scale", default="tpm", choices=("tpm", "counts", "fpkm"), help="values to read (default tpm)"
     )
-    parser.add_argument("--all-genes", action="store_true", help="keep non-coding genes too")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--all-genes", action="store_true", help="also keep non-coding genes")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Join the files, write the cohort and report what is present and what is missing."""
-    from dmml.cohort.gdc.join import read_gdc, refuse_there, summary, write_gdc
+    """Join the files, write the cohort, and report what is present and what is missing."""
+    from dmml.cohort.gdc.join import check_output_folder, read_gdc, summary, write_gdc
 
-    refuse_there(args.out, args.overwrite)
+    check_output_folder(args.out, args.overwrite)
     check_writable(args.out, "name another folder with --out")
     cohort = read_gdc(args.rna, args.sample_sheet, args.clinical, args.scale, args.all_genes)
     write_gdc(cohort, args.out)

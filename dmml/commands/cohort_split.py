@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmml.atomic_files import write_text
 from dmml.writable import check_writable
 
 if TYPE_CHECKING:
@@ -20,34 +21,42 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--clinical", type=Path, required=True, metavar="C.csv", help="clinical table, a row a slide or a patient"
+        "--clinical",
+        type=Path,
+        required=True,
+        metavar="C.csv",
+        help="clinical table with one row per slide or per patient",
     )
-    parser.add_argument("--out", type=Path, metavar="S.csv", help="file to write: patient_id,fold")
+    parser.add_argument("--out", type=Path, metavar="S.csv", help="file to write the folds to, as patient_id,fold")
     parser.add_argument(
         "--from",
         dest="published",
         type=Path,
         metavar="PATH",
-        help="published folds to look at, or to write as one file",
+        help="published folds, which are summarised, and with --out written as one file",
     )
-    parser.add_argument("--folds", type=int, default=5, help="how many (default 5)")
+    parser.add_argument("--folds", type=int, default=5, help="number of folds (default 5)")
     parser.add_argument(
-        "--stratify", action=argparse.BooleanOptionalAction, default=True, help="balance outcomes over folds"
+        "--stratify", action=argparse.BooleanOptionalAction, default=True, help="balance the outcomes over the folds"
     )
-    parser.add_argument("--site", metavar="COLUMN", help="keep the patients of a site in one fold")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffling (default 0)")
     parser.add_argument(
-        "--patient-id", default="patient_id", metavar="COLUMN", help="column of the patient (default patient_id)"
+        "--site", metavar="COLUMN", help="column of the sites; all patients of a site are kept in one fold"
     )
-    parser.add_argument("--time", metavar="COLUMN", help="time to event or censoring")
-    parser.add_argument("--event", metavar="COLUMN", help="1 = happened")
-    parser.add_argument("--censored", metavar="COLUMN", help="1 = censored")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the shuffling (default 0)")
     parser.add_argument(
-        "--checked", action="store_true", help="1 means what the option says, whatever the column's name suggests"
+        "--patient-id", default="patient_id", metavar="COLUMN", help="column of the patient ids (default patient_id)"
     )
-    parser.add_argument("--unit", help="days, months or years (default days)")
-    parser.add_argument("--label", metavar="COLUMN", help="class of the patient")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--time", metavar="COLUMN", help="column of the time to event or censoring")
+    parser.add_argument("--event", metavar="COLUMN", help="column that is 1 where the event happened")
+    parser.add_argument("--censored", metavar="COLUMN", help="column that is 1 where the patient was censored")
+    parser.add_argument(
+        "--checked",
+        action="store_true",
+        help="1 means what the option says, even if the column's name or a vital status suggests otherwise",
+    )
+    parser.add_argument("--unit", help="unit of the time: days, months or years (default days)")
+    parser.add_argument("--label", metavar="COLUMN", help="column of the patient's class")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,13 +66,15 @@ def run(args: argparse.Namespace) -> None:
     from dmml.errors import InputError
 
     if args.out is None and args.published is None:
-        raise InputError("--out: names no file to write the folds to; with --from PATH folds are only looked at")
+        raise InputError(
+            "--out is missing: name the file to write the folds to, or add --from PATH to summarise existing folds"
+        )
     if args.out is not None and args.out.exists() and not args.overwrite:
-        raise InputError(f"{args.out}: is there already; add --overwrite, or name another file")
+        raise InputError(f"{args.out}: already exists; add --overwrite, or name another file")
     if args.out is not None:
         check_writable(args.out.parent, "name another file with --out")
-    named = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label")}
-    outcome = {key: column for key, column in named.items() if column is not None}
+    options = {key: getattr(args, key) for key in ("time", "event", "censored", "unit", "label")}
+    outcome: dict[str, object] = {key: value for key, value in options.items() if value is not None}
     if outcome and args.checked:
         outcome["checked"] = True
     clinical = read_clinical(
@@ -74,8 +85,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         folds = make_folds(clinical, args.folds, args.stratify, site=args.site is not None, seed=args.seed)
     if args.out is not None:
-        _write(folds, args.out)
-    how = f"as {args.published} has them" if args.published is not None else _how(args, clinical.kind)
+        write_text(args.out, folds.to_csv())
+    how = f"as in {args.published}" if args.published is not None else _describe_folds(args, clinical.kind)
     print(f"{args.out or args.published}: {len(folds)} patients in {folds.nunique()} folds, {how}")
     if clinical.kind is not None:
         print(f"patients without outcome: {int((~clinical.observed).sum())}")
@@ -95,35 +106,24 @@ def _published(path: Path, clinical: Clinical) -> pd.Series:
     from dmml.errors import InputError
 
     split = read_split(path, clinical)
-    tested = [(who, k) for k, fold in sorted(split.folds.items()) for who in fold.test]
-    folds = pd.Series(dict(tested), dtype=int)
+    tests = [(who, k) for k, fold in sorted(split.folds.items()) for who in fold.test]
+    folds = pd.Series(dict(tests), dtype=int)
     trained = {who for fold in split.folds.values() for who in [*fold.train, *(fold.validation or [])]}
-    if len(folds) < len(tested) or trained - {*folds.index}:
+    if len(folds) < len(tests) or trained - {*folds.index}:
         raise InputError(
-            f"{path}: does not test each of its patients once, so that a patient has no one fold; dmml takes such folds as "
-            "they are (split: in a config), not as one file"
+            f"{path}: some patients are tested in several folds or in none, so these folds cannot be written as one file; "
+            "name them as they are in a config (split: …)"
         )
-    for what, ids in {
-        "of its ids are of no patient here": split.unknown,
-        "patients are in no fold": split.unused,
-    }.items():
-        if ids:
-            print(f"{len(ids)} {what} ({ids[0]}, …)")
+    if split.unknown:
+        print(f"{len(split.unknown)} ids in the folds are not in {clinical.source} ({split.unknown[0]}, …)")
+    if split.unused:
+        print(f"{len(split.unused)} patients of {clinical.source} are in no fold ({split.unused[0]}, …)")
     folds = folds.reindex([who for who in clinical.patients.index if who in folds.index])
     return folds.rename_axis("patient_id").rename("fold")
 
 
-def _write(folds: pd.Series, out: Path) -> None:
-    import os
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.write_text(folds.to_csv(), encoding="utf-8")
-    os.replace(temporary, out)
-
-
-def _how(args: argparse.Namespace, kind: str | None) -> str:
+def _describe_folds(args: argparse.Namespace, kind: str | None) -> str:
     by = {"survival": "event and time", "classification": "label", None: ""}[kind]
-    parts = [f"stratified by {by}" if args.stratify and kind else "not stratified"]
-    parts.append(f"sites whole ({args.site})" if args.site else "sites mixed")
-    return ", ".join([*parts, f"seed {args.seed}"])
+    stratification = f"stratified by {by}" if args.stratify and kind else "not stratified"
+    sites = f"each site in one fold ({args.site})" if args.site else "sites mixed"
+    return f"{stratification}, {sites}, seed {args.seed}"

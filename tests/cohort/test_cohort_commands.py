@@ -25,7 +25,7 @@ def test_expression(capsys):
     table = pd.DataFrame(1e6 * values / values.sum(1, keepdims=True), index=[f"p{i}" for i in range(5)], columns=genes)
     table.T.to_csv("e.csv")
     run(cohort_expression, "e.csv", "--out", "out/e.parquet")
-    assert "5 patients × 40 genes, tpm (found out)" in capsys.readouterr().out
+    assert "5 patients × 40 genes, tpm (detected)" in capsys.readouterr().out
     assert sorted(path.name for path in Path("out").iterdir()) == ["e.parquet", "e.parquet.json"]
     np.testing.assert_allclose(read_expression("out/e.parquet").table[genes], table, rtol=1e-6)
     with pytest.raises(InputError, match="add --overwrite"):
@@ -44,7 +44,7 @@ def test_split(capsys):
     survival = ["--clinical", "c.csv", "--time", "months", "--censored", "cens", "--unit", "months"]
     run(cohort_split, *survival, "--out", "s.csv", "--folds", "4", "--site", "ward")
     printed = capsys.readouterr().out
-    assert "80 patients in 4 folds, stratified by event and time, sites whole (ward), seed 0" in printed
+    assert "80 patients in 4 folds, stratified by event and time, each site in one fold (ward), seed 0" in printed
     assert "patients without outcome: 1" in printed
     assert "patients_with_shared_site" in printed
     split = read_split("s.csv", read_clinical("c.csv"))
@@ -75,7 +75,7 @@ def test_published_folds_are_looked_at_and_written_as_one_file(shared_data, caps
     run(cohort_split, *words, luad / "splits_5fold", "--out", "folds.csv")
     written, named = read_split("folds.csv", clinical), read_split(luad / "splits_5fold", clinical)
     assert all(set(written.fold(k)[1]) == set(named.fold(k)[1]) for k in range(5))
-    with pytest.raises(InputError, match="does not test each of its patients once"):
+    with pytest.raises(InputError, match="some patients are tested in several folds or in none"):
         run(cohort_split, *words, luad / "splits_5fold" / "splits_0.csv")
-    with pytest.raises(InputError, match="--out: names no file"):
+    with pytest.raises(InputError, match="--out is missing: name the file"):
         run(cohort_split, *words[:-1])

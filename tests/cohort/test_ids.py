@@ -182,13 +182,15 @@ def test_both_spellings_are_shown_where_nothing_matches():
     known = read_clinical(clinical())
     pd.DataFrame({"train": IDS[:20], "val": [*(f"V{name}" for name in IDS[20:]), *[""] * 10]}).to_csv("splits_0.csv")
     refused(
-        lambda: read_split("splits_0.csv", known), "fold 0 has no test patient of c.csv ('V1020' there, '1000' here)"
+        lambda: read_split("splits_0.csv", known),
+        "fold 0 has no test patient of c.csv, but ids such as 'V1020'; use ids such as '1000'",
     )
     pd.DataFrame({"train": IDS[:20], "val": [f"V{i}" for i in range(20)], "test": [*IDS[20:], *[""] * 10]}).to_csv(
         "splits_0.csv"
     )
     refused(
-        lambda: read_split("splits_0.csv", known), "fold 0 has no validation patient of c.csv ('V0' there, '1000' here)"
+        lambda: read_split("splits_0.csv", known),
+        "fold 0 has no validation patient of c.csv, but ids such as 'V0'; use ids such as '1000'",
     )
 
 

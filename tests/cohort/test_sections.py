@@ -128,7 +128,7 @@ def test_all_missing_files_are_named_at_once():
     [
         ({"expression": None}, "names neither expression nor features"),
         ({"clinical": None}, "no clinical table is named"),
-        ({"split": {"folds": 5}, "fold": 5}, "fold: 5; .* has the folds 0, 1, 2, 3, 4"),
+        ({"split": {"folds": 5}, "fold": 5}, "fold: there is no fold 5; .* has the folds 0, 1, 2, 3, 4"),
         ({"split": {"fold": 5}}, "split: unknown key 'fold'"),
         ({"split": {"folds": 5, "site": "ward"}}, "no column 'ward'"),
         ({"outcome": {"time": "t", "event": "event"}}, "no column 'event'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,18 +14,18 @@ from dmml.cohort.clinical.stated_covariates import without_decimals
 from dmml.cohort.tables.text_table import TextTable, describe_non_number
 from dmml.errors import InputError
 
-_MOSTLY = 0.8  # minimum share of numbers above which the words of a column are regarded as mistakes
+_MIN_SHARE_OF_NUMBERS = 0.8  # from this share of numbers on, the words of a column are regarded as mistakes
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-def refuse_outcome(path: object, outcome: Outcome, covariates: Sequence[str]) -> None:
+def check_covariates(path: object, outcome: Outcome, covariates: Sequence[str]) -> None:
     """Refuse a covariate that is a column of the outcome, which a clinical model would then know.
 
     Raises:
         InputError: A covariate is a column of the outcome.
     """
-    if told := next((name for name in covariates if name in outcome.columns), None):
-        raise InputError(f"{path}: {told!r} is both the outcome and a covariate; leave it out of covariates")
+    if shared := next((name for name in covariates if name in outcome.columns), None):
+        raise InputError(f"{path}: {shared!r} is a column of the outcome and a covariate; leave it out of covariates")
 
 
 def read_covariates(
@@ -56,47 +56,43 @@ def read_covariates(
     grouped = rows.groupby(patient, sort=False)[columns]
     first, several = grouped.first(), grouped.nunique() > 1
     for column in columns:
-        if stated[column] is not None:
-            first[column] = _as_stated(table, rows, column, first[column], stated[column])
-            continue
-        numbers = pd.to_numeric(first[column], errors="coerce")
-        known, numeric = int(first[column].notna().sum()), int(numbers.notna().sum())
-        if numeric == known and not np.isinf(numbers).any():
-            first[column] = numbers.astype(float)
-            continue
-        words = first[column][first[column].notna() & (numbers.isna() | np.isinf(numbers))]
-        commas = words.map(lambda word: bool(_COMMA.fullmatch(word)))
-        if numeric >= _MOSTLY * known:
-            _refuse(
-                table,
-                rows,
-                column,
-                words.iloc[0],
-                f", where {numeric} others are numbers; correct or empty it, or state levels",
-            )
-        if numeric + commas.sum() >= _MOSTLY * known:
-            _refuse(
-                table,
-                rows,
-                column,
-                words[commas].iloc[0],
-                f" {describe_non_number(words[commas].iloc[0])}; correct or empty it",
-            )
+        levels = stated[column]
+        if levels is None:
+            first[column] = _as_numbers(table, rows, first[column])
+        else:
+            first[column] = _as_levels(table, rows, first[column], levels)
     conflicts = {column: [str(name) for name in several.index[several[column]]] for column in columns}
     return first, {column: patients for column, patients in conflicts.items() if patients}
 
 
-def _as_stated(
-    table: TextTable, rows: pd.DataFrame, column: str, values: pd.Series, levels: tuple[str, ...]
-) -> pd.Series:
+def _as_numbers(table: TextTable, rows: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """Convert a column to numbers if all of its values are numbers; refuse it if all but a few are."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    n_values, n_numbers = int(values.notna().sum()), int(numbers.notna().sum())
+    if n_numbers == n_values and not np.isinf(numbers).any():
+        return numbers.astype(float)
+    words = values[values.notna() & (numbers.isna() | np.isinf(numbers))]
+    with_comma = words[words.map(lambda word: bool(_COMMA.fullmatch(word)))]
+    if n_numbers >= _MIN_SHARE_OF_NUMBERS * n_values:
+        problem = f"is not a number, but {n_numbers} other values are; correct it, leave it empty, or state levels"
+        raise _error_of_value(table, rows, values.name, words.iloc[0], problem)
+    if n_numbers + len(with_comma) >= _MIN_SHARE_OF_NUMBERS * n_values:
+        word = with_comma.iloc[0]
+        raise _error_of_value(
+            table, rows, values.name, word, f"{describe_non_number(word)}; correct it, or leave it empty"
+        )
+    return values
+
+
+def _as_levels(table: TextTable, rows: pd.DataFrame, values: pd.Series, levels: tuple[str, ...]) -> pd.Series:
     """Replace values by the stated spelling of their levels: `2.0` becomes `2`, `stage ii` becomes `Stage II`."""
     if not levels:
         return values.map(without_decimals, na_action="ignore")
     spelled = {without_decimals(level).lower(): level for level in levels}
     for word in values.dropna().unique():
         if without_decimals(word).lower() not in spelled and not _is_unknown(word):
-            why = f" is none of its levels ({', '.join(levels)}); correct it, or add it to levels"
-            _refuse(table, rows, column, word, why)
+            problem = f"is not one of its levels ({', '.join(levels)}); correct it, or add it to levels"
+            raise _error_of_value(table, rows, values.name, word, problem)
     return values.map(lambda word: spelled.get(without_decimals(word).lower()), na_action="ignore")
 
 
@@ -113,6 +109,6 @@ def _is_unknown(word: str) -> bool:
     return word.lower() == "none" or is_not_assessed(word)
 
 
-def _refuse(table: TextTable, rows: pd.DataFrame, column: str, word: str, why: str) -> None:
+def _error_of_value(table: TextTable, rows: pd.DataFrame, column: Hashable, word: str, problem: str) -> InputError:
     line = table.line_of(rows.index[rows[column] == word][0])
-    raise InputError(f"{table.path}: line {line}: {word!r} in {column!r} (covariates){why}")
+    return InputError(f"{table.path}: line {line}: {word!r} in {column!r} (covariates) {problem}")

@@ -8,10 +8,18 @@ message names the other key, which is then accepted on the same evidence.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import pandas as pd
 
-from dmml.cohort.clinical.event_terms import CODED, is_about_censoring, is_about_life, name_says, plain_word, word_says
+from dmml.cohort.clinical.event_terms import (
+    CODED,
+    is_about_censoring,
+    is_about_life,
+    meaning_of_name,
+    meaning_of_text,
+    meaning_of_word,
+)
 from dmml.cohort.clinical.outcome import Outcome, read_flags
 from dmml.cohort.tables.text_table import TextTable, read_rows
 from dmml.errors import InputError
@@ -21,7 +29,7 @@ OVERRULE = "add checked: true, or --checked to cohort split"
 _VITAL_STATUS = re.compile(r"(.*\.)?(vital|os|survival|overall_survival)[ _.]?status", re.IGNORECASE)
 _OTHER_CODE = re.compile(r"(?:[2-9]|\d{2,})\s*:")
 _MIN_PATIENTS = 10  # with fewer, the agreement of two columns cannot be judged
-_MOST = 0.8
+_MIN_SHARE = 0.8  # minimum share of agreement, or of disagreement, among the dead and among the living
 _YES_OR_NO = {"", "yes", "no", "true", "false", "y", "n"}
 
 
@@ -38,16 +46,19 @@ def check_values(table: TextTable, column: pd.Series, outcome: Outcome) -> None:
     Raises:
         InputError: The words contradict the key; the message gives the line and the key to use instead.
     """
-    said = _values_say(column)
-    if said is None or said == (outcome.event is not None):
+    is_event = _meaning_of_values(column)
+    if is_event is None or is_event == (outcome.event is not None):
         return
-    index = next((i for i, value in column.dropna().items() if _value_says(value) == said), column.first_valid_index())
-    meaning = "1 means that it happened" if said else "1 means censored"
+    index = next(
+        (i for i, value in column.dropna().items() if _meaning_of_value(value) == is_event),
+        column.first_valid_index(),
+    )
+    reason = f"1 means {'that the event happened' if is_event else 'censored'}"
     if CODED.fullmatch(column[index].strip()) is None:
-        meaning = "the words say what happened"
+        reason = "its words say what happened"
     raise InputError(
-        f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} says the opposite of "
-        f"{_key(not said)}, since {meaning}; write {_key(said)}: {column.name}"
+        f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} contradicts the key "
+        f"{_key(not is_event)}, because {reason}; write {_key(is_event)}: {column.name}"
     )
 
 
@@ -62,41 +73,40 @@ def check_direction(table: TextTable, column: pd.Series, outcome: Outcome) -> No
     Raises:
         InputError: The column is reversed and the outcome is not `checked`; the message gives the key to use instead.
     """
-    if outcome.checked or _values_say(column) is not None:
+    if outcome.checked or _meaning_of_values(column) is not None:
         return
-    as_named = outcome.event is not None
-    agreement = _vital_status_says(table, column, as_named)
-    if agreement is not None:
-        vital, agrees, apart, both = agreement
-        if not agrees:
+    is_event = outcome.event is not None
+    comparison = _compare_with_vital_status(table, column, is_event)
+    if comparison is not None:
+        if not comparison.agrees:
             raise InputError(
-                f"{table.path}: {column.name!r} says the opposite of {vital!r} for {apart} of {both} patients; "
-                f"write {_key(not as_named)}: {column.name} (or {OVERRULE})"
+                f"{table.path}: {column.name!r} contradicts {comparison.column!r} for {comparison.n_differing} of "
+                f"{comparison.n_compared} patients; write {_key(not is_event)}: {column.name} (or {OVERRULE})"
             )
         return
-    said = name_says(str(column.name))
-    if said is None or said == as_named:
+    named_event = meaning_of_name(str(column.name))
+    if named_event is None or named_event == is_event:
         return
-    meaning = "it happened" if said else _not_happened(str(column.name))
-    really = "it happened" if as_named else "censored"
+    named_meaning = "that it happened" if named_event else _describe_not_happened(str(column.name))
+    stated_meaning = "that it happened" if is_event else "censored"
     raise InputError(
-        f"outcome: {_key(as_named)} is the column {column.name!r}, whose name says that 1 means {meaning}; "
-        f"write {_key(said)}: {column.name} (if 1 really means {really}, {OVERRULE})"
+        f"outcome: {_key(is_event)} names the column {column.name!r}, whose name says that 1 means {named_meaning}; "
+        f"write {_key(named_event)}: {column.name} (if 1 really means {stated_meaning}, {OVERRULE})"
     )
 
 
-def _not_happened(name: str) -> str:
+def _describe_not_happened(name: str) -> str:
     """Describe the meaning of 1 in a column whose name says that the event did not happen."""
     if is_about_censoring(name):
         return "censored"
-    return "alive" if is_about_life(name) else "it did not happen"
+    return "alive" if is_about_life(name) else "that it did not happen"
 
 
-def _key(happened: bool) -> str:
-    return "event" if happened else "censored"
+def _key(is_event: bool) -> str:
+    return "event" if is_event else "censored"
 
 
-def _values_say(column: pd.Series) -> bool | None:
+def _meaning_of_values(column: pd.Series) -> bool | None:
     """Meaning of 1 according to the words in a column: True = the event happened, False = censored, None = unclear.
 
     The code before the colon decides, as the portals use it (1 = happened), unless the words for 1 say that
@@ -107,33 +117,39 @@ def _values_say(column: pd.Series) -> bool | None:
         return None
     coded = [match for value in values if (match := CODED.fullmatch(value)) and match[2].lower() not in _YES_OR_NO]
     if coded:
-        of_0, of_1 = ({word_says(match[2]) for match in coded if match[1] == code} - {None} for code in "01")
+        of_0, of_1 = ({meaning_of_text(match[2]) for match in coded if match[1] == code} - {None} for code in "01")
         if of_1:
             return True in of_1
         return of_0 != {True}
     # `dead` is an event under either key; `censored` and `uncensored` are understood under both.
-    happened = any(plain_word(value) is not None and not is_about_censoring(value) for value in values)
-    return True if happened else None
+    has_event_word = any(meaning_of_word(value) is not None and not is_about_censoring(value) for value in values)
+    return True if has_event_word else None
 
 
-def _value_says(value: str) -> bool | None:
+def _meaning_of_value(value: str) -> bool | None:
     """Meaning of 1 according to a single value."""
     coded = CODED.fullmatch(value.strip())
     if coded is None:
-        return True if plain_word(value) is not None and not is_about_censoring(value) else None
-    said = word_says(coded[2])
-    return None if said is None else said == (coded[1] == "1")
+        return True if meaning_of_word(value) is not None and not is_about_censoring(value) else None
+    happened = meaning_of_text(coded[2])
+    return None if happened is None else happened == (coded[1] == "1")
 
 
-def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> tuple[str, bool, int, int] | None:
-    """Find a column of vital status and compare the event column with it.
+class _Comparison(NamedTuple):
+    """An event column against a column of vital status."""
+
+    column: str
+    """Name of the column of vital status."""
+    agrees: bool
+    n_differing: int
+    n_compared: int
+
+
+def _compare_with_vital_status(table: TextTable, column: pd.Series, is_event: bool) -> _Comparison | None:
+    """Find a column of vital status and compare the event column with it; None if there is nothing to compare with.
 
     A progression may come before death, and not every death is due to the disease, so a column is compared only where
     most of the dead have one value and most of the living have the other.
-
-    Returns:
-        Name of the vital status column, whether it agrees, the number of patients who disagree, and the number
-        compared; None if there is nothing to compare with.
     """
     flags = read_flags(column, is_event)
     if (flags.isna() & column.notna()).any():  # some values are not 0 or 1, and `read_outcome` deals with them
@@ -144,17 +160,18 @@ def _vital_status_says(table: TextTable, column: pd.Series, is_event: bool) -> t
             continue
         words = read_rows(table, [name])[name].reindex(event.index)
         dead = words.map(_is_dead, na_action="ignore")
-        known = event.notna() & dead.notna()
-        apart = (event != dead.astype(float))[known]
-        if len(apart) < _MIN_PATIENTS:
+        both_known = event.notna() & dead.notna()
+        differs = (event != dead.astype(float))[both_known]
+        if len(differs) < _MIN_PATIENTS:
             continue
-        shares = apart.groupby(dead[known].astype(bool)).mean()  # among the dead, and among the living
-        if (shares >= _MOST).all() or (shares <= 1 - _MOST).all():
-            return name, bool((shares <= 1 - _MOST).all()), int(apart.sum()), len(apart)
+        shares = differs.groupby(dead[both_known].astype(bool)).mean()  # among the dead, and among the living
+        agrees = bool((shares <= 1 - _MIN_SHARE).all())
+        if agrees or (shares >= _MIN_SHARE).all():
+            return _Comparison(name, agrees, int(differs.sum()), len(differs))
     return None
 
 
 def _is_dead(word: str) -> bool | None:
     """Whether a vital status means that the patient died; None if the word is unknown."""
     coded = CODED.fullmatch(word.strip())
-    return plain_word(coded[2] if coded else word)
+    return meaning_of_word(coded[2] if coded else word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 CODED = re.compile(r"([01])\s*:\s*(.*)")
 """A code followed by its meaning, such as `1:DECEASED` from cBioPortal."""
@@ -28,18 +28,17 @@ _WHOLE = re.compile(
 )
 
 
-def word_says(text: str) -> bool | None:
+def meaning_of_text(text: str) -> bool | None:
     """Whether a text says that the event happened; None if it says neither or both, as `ALIVE OR DEAD TUMOR FREE` does.
 
     A negation reverses the meaning of a word: `uncensored`, `not dead`, `progression free`.
     """
-    said = set(_said(text, free_is_said=True))
-    return said.pop() if len(said) == 1 else None
+    return _only_one(_meanings(text, read_free=True))
 
 
-def plain_word(text: str) -> bool | None:
-    """The same as `word_says`, but None unless the text is only such a word, so that it can stand for 1 or 0."""
-    return word_says(text) if _WHOLE.fullmatch(_lower(text.strip())) else None
+def meaning_of_word(text: str) -> bool | None:
+    """The same as `meaning_of_text`, but None unless the text is only such a word, so that it can stand for 1 or 0."""
+    return meaning_of_text(text) if _WHOLE.fullmatch(_lower(text.strip())) else None
 
 
 def is_about_censoring(text: str) -> bool:
@@ -52,7 +51,7 @@ def is_about_life(text: str) -> bool:
     return re.search(_ALIVE, _lower(text)) is not None
 
 
-def name_says(name: str) -> bool | None:
+def meaning_of_name(name: str) -> bool | None:
     """Meaning of 1 in a column of this name: True = the event happened, False = censored or alive, None = unclear.
 
     Codes that the name spells out count first (`status (0=dead, 1=alive)`). A name with words for both, such as
@@ -61,28 +60,40 @@ def name_says(name: str) -> bool | None:
     text = _lower(name)
     codes = [(match[1] or match[3], match[2] or match[4]) for match in _CODE_IN_NAME.finditer(text)]
     codes += [(match[2], match[1]) for match in _CODE_BEHIND.finditer(text)]
-    spelled = {(code == "1") == said for code, word in codes if (said := word_says(word)) is not None}
-    if len(spelled) == 1:
-        return spelled.pop()
-    said = {True} if _ENDPOINT.fullmatch(text.strip()) else set(_said(name, free_is_said=False))
-    return said.pop() if len(said) == 1 else None
+    of_1 = _only_one((code == "1") == meaning for code, word in codes if (meaning := meaning_of_text(word)) is not None)
+    if of_1 is not None:
+        return of_1
+    if _ENDPOINT.fullmatch(text.strip()):
+        return True
+    return _only_one(_meanings(name, read_free=False))
 
 
-def _said(text: str, free_is_said: bool) -> Iterator[bool]:
-    """Meaning of each relevant word of a text, after negations: True = the event happened, False = it did not."""
+def _only_one(meanings: Iterable[bool]) -> bool | None:
+    """The meaning on which all agree; None if there is none or they differ."""
+    unique = set(meanings)
+    return unique.pop() if len(unique) == 1 else None
+
+
+def _meanings(text: str, read_free: bool) -> Iterator[bool]:
+    """Meaning of each relevant word of a text, after negations: True = the event happened, False = it did not.
+
+    Args:
+        text: The text.
+        read_free: Whether `free` reverses a word (`progression free`) even if more text follows.
+    """
     text = _lower(text)
     for match in _WORD.finditer(text):
-        said = match["happened"] is not None
+        happened = match["happened"] is not None
         before = text[: match.start()]
         while negation := _NEGATION.search(before):
-            said, before = not said, before[: negation.start()]
+            happened, before = not happened, before[: negation.start()]
         if _FREE.match(text, match.end()):
-            if not free_is_said and _FREE.sub("", text[match.end() :], count=1).strip():
+            if not read_free and _FREE.sub("", text[match.end() :], count=1).strip():
                 continue
-            said = not said
+            happened = not happened
         elif match[0].startswith("disease"):
             continue
-        yield said
+        yield happened
 
 
 def _lower(text: str) -> str:

@@ -94,8 +94,11 @@ def levels_in_order(words: Iterable[str], column: str = "", stated: Sequence[str
     if stated is not None:
         return [level for level in stated if level in words]
     scale = find_scale(words, column)
-    ranks = {} if scale is None else {word: rank_of(scale, word) for word in sorted(words)}
-    return sorted((word for word, rank in ranks.items() if rank == rank), key=ranks.__getitem__)
+    if scale is None:
+        return []
+    # The scale knows all words, and the rank of a word that means "not assessed" is NaN, which is not equal to itself.
+    ranks = {word: rank for word in sorted(words) if (rank := rank_of(scale, word)) is not None and rank == rank}
+    return sorted(ranks, key=ranks.__getitem__)
 
 
 def rank_of(scale: str, word: str) -> float | None:
@@ -117,64 +120,66 @@ def is_not_assessed(word: str) -> bool:
 
 def _stage(word: str) -> float | None:
     """Rank a stage: `I`, `Stage IIIA`, `IA2`, `pathologic stage 2b`, `Stage 0`, `Stage X`, `I/II NOS`."""
-    found = _STAGE.fullmatch(word)
-    if found is None:
+    match = _STAGE.fullmatch(word)
+    if match is None:
         return _stage_range(word)
-    if found["x"]:
+    if match["x"]:
         return NOT_ASSESSED
-    if found["between"]:
-        return _number(found["between"]) + 0.95
-    number = 0.5 if found["situ"] else _number(found["number"])
-    return number + _sub(found) if number >= 1 else number
+    if match["between"]:
+        return _number(match["between"]) + 0.95
+    number = 0.5 if match["situ"] else _number(match["number"])
+    return number + _substage(match) if number >= 1 else number
 
 
 def _stage_range(word: str) -> float | None:
     """Rank a range of stages by its midpoint: `IA-IIIA`, `Stage IIB or IIIA`."""
-    parts = re.split(r" ?(?:/|-|–| or | to ) ?", word)
-    ranks = [_stage(part) for part in parts] if len(parts) == 2 else [None]
-    return None if None in ranks else sum(ranks) / 2
+    ends = re.split(r" ?(?:/|-|–| or | to ) ?", word)
+    if len(ends) != 2:
+        return None
+    first, last = map(_stage, ends)
+    return None if first is None or last is None else (first + last) / 2
 
 
 def _tnm(what: str) -> Callable[[str], float | None]:
     """Make the ranking of T, N or M categories: `pT2a`, `T1mi`, `Tis`, `N0 (i-)`, `N1mi`, `cM0 (i+)`, `MX`."""
 
     def rank(word: str) -> float | None:
-        found = _TNM.fullmatch(word)
-        if found is None or found["what"] != what:
+        match = _TNM.fullmatch(word)
+        if match is None or match["what"] != what:
             return None
-        if found["x"]:
+        if match["x"]:
             return NOT_ASSESSED
-        if found["situ"] or found["a"]:  # carcinoma in situ; non-invasive papillary carcinoma of the bladder
-            return (0.5 if found["situ"] else 0.4) if what == "t" else None
-        number = int(found["number"])
+        if match["situ"] or match["a"]:  # carcinoma in situ; non-invasive papillary carcinoma of the bladder
+            return (0.5 if match["situ"] else 0.4) if what == "t" else None
+        number = int(match["number"])
         if number > _HIGHEST[what]:
             return None
         # Isolated tumor cells in a node or in the marrow rank between no metastasis and a metastasis.
-        isolated = 0.1 if number == 0 and "+" in (found["note"] or "") else 0.0
-        return number + isolated + (_sub(found) if number else 0.0)
+        isolated = 0.1 if number == 0 and "+" in (match["note"] or "") else 0.0
+        return number + isolated + (_substage(match) if number else 0.0)
 
     return rank
 
 
 def _numbered(word: str) -> float | None:
     """Rank plain numbers (`1`, `2a`, `is`, `x`) of a column such as `stage` or `pT`, mixed with `Stage III` or `T3`."""
-    found = _NUMBERED.fullmatch(word)
-    if found is None:
+    match = _NUMBERED.fullmatch(word)
+    if match is None:
         ranks = (_stage(word), *(rank(word) for rank in map(_tnm, "tnm")), _grade(word))
         return next((rank for rank in ranks if rank is not None), None)
-    if found["x"]:
+    if match["x"]:
         return NOT_ASSESSED
-    return 0.5 if found["situ"] else _number(found["number"]) + _sub(found)
+    return 0.5 if match["situ"] else _number(match["number"]) + _substage(match)
 
 
 def _grade(word: str) -> float | None:
     """Rank a grade: `G2`, `Grade III`, `ISUP 4`, `G3: poorly differentiated`, `GX`, `GB` (borderline ovarian tumor)."""
     if word == "gb":
         return 0.5
-    found = _GRADE.fullmatch(word)
-    if found is None:
+    match = _GRADE.fullmatch(word)
+    if match is None:
         return None
-    return NOT_ASSESSED if found["x"] else _number(found["number"])
+    return NOT_ASSESSED if match["x"] else _number(match["number"])
 
 
 def _differentiation(word: str) -> float | None:
@@ -182,8 +187,9 @@ def _differentiation(word: str) -> float | None:
     word = word.removesuffix("differentiated").rstrip(" -")
     if word in ("un", "undifferentiated", "anaplastic", "undifferentiated/anaplastic", "undifferentiated; anaplastic"):
         return 4.0
-    parts = [_DIFFERENTIATION.get(part) for part in re.split(r" ?(?:-|/| to | and ) ?", word)]
-    return None if None in parts else sum(parts) / len(parts)
+    degrees = re.split(r" ?(?:-|/| to | and ) ?", word)
+    ranks = [_DIFFERENTIATION[degree] for degree in degrees if degree in _DIFFERENTIATION]
+    return sum(ranks) / len(ranks) if len(ranks) == len(degrees) else None
 
 
 def _degree(names: Mapping[str, int]) -> Callable[[str], float | None]:
@@ -197,42 +203,44 @@ def _degree(names: Mapping[str, int]) -> Callable[[str], float | None]:
 
 def _gleason(word: str) -> float | None:
     """Rank a Gleason score by its sum, 4+3 above 3+4: `3+4`, `Gleason 4+3=7`, `Gleason score 8`."""
-    found = _GLEASON.fullmatch(word)
-    if found is None:
+    match = _GLEASON.fullmatch(word)
+    if match is None:
         return None
-    if found["sum"]:
-        total = int(found["sum"])
+    if match["sum"]:
+        total = int(match["sum"])
         return (7.25 if total == 7 else float(total)) if 2 <= total <= 10 else None
-    total = int(found["first"]) + int(found["second"])
-    return 7.5 if total == 7 and found["first"] == "4" else float(total)
+    total = int(match["first"]) + int(match["second"])
+    return 7.5 if total == 7 and match["first"] == "4" else float(total)
 
 
-def _plain(pattern: re.Pattern[str]) -> Callable[[str], float | None]:
+def _plain_number(pattern: re.Pattern[str]) -> Callable[[str], float | None]:
+    """Make the ranking of words that differ in one number only."""
+
     def rank(word: str) -> float | None:
-        found = pattern.fullmatch(word)
-        return None if found is None else float(found["number"])
+        match = pattern.fullmatch(word)
+        return None if match is None else float(match["number"])
 
     return rank
 
 
 def _range(word: str) -> float | None:
     """Rank a range of numbers by its lower bound: `<50`, `50-59`, `≥ 70`, `70+`."""
-    found = _RANGE.fullmatch(word)
-    if found is None:
+    match = _RANGE.fullmatch(word)
+    if match is None:
         return None
-    if found["below"]:
-        return float(found["top"]) - 0.5  # ranks before the range that starts at this bound
-    if found["low"] and float(found["low"]) >= float(found["high"]):
+    if match["below"]:
+        return float(match["top"]) - 0.5  # ranks before the range that starts at this bound
+    if match["low"] and float(match["low"]) >= float(match["high"]):
         return None
-    return float(found["low"] or found["bottom"] or found["plus"])
+    return float(match["low"] or match["bottom"] or match["plus"])
 
 
 def _number(text: str) -> float:
     return float(_ROMAN[text] if text in _ROMAN else text)
 
 
-def _sub(found: re.Match[str]) -> float:
-    return _SUBSTAGE[found["letter"]] + 0.05 * int(found["digit"] or 0)
+def _substage(match: re.Match[str]) -> float:
+    return _SUBSTAGE[match["letter"]] + 0.05 * int(match["digit"] or 0)
 
 
 SCALES: dict[str, Callable[[str], float | None]] = {
@@ -245,8 +253,8 @@ SCALES: dict[str, Callable[[str], float | None]] = {
     "degree": _degree(_DEGREES),
     "severity": _degree(_SEVERITY),
     "Gleason": _gleason,
-    "performance status": _plain(_PERFORMANCE),
-    "staining": _plain(_STAINING),
+    "performance status": _plain_number(_PERFORMANCE),
+    "staining": _plain_number(_STAINING),
     "range": _range,
     "numbered": _numbered,
 }

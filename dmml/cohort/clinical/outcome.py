@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dmml.cohort.clinical.event_terms import CODED, plain_word
+from dmml.cohort.clinical.event_terms import CODED, meaning_of_word
 from dmml.cohort.tables.text_table import TextTable, describe_non_number, require_column
 from dmml.errors import InputError
 
@@ -36,7 +36,7 @@ class Outcome:
         return [name for name in (self.time, self.event, self.censored, self.label) if name is not None]
 
 
-def parse_outcome(spec: Mapping[str, str]) -> Outcome:
+def parse_outcome(spec: Mapping[str, object]) -> Outcome:
     """Parse `{time, event, unit}`, `{time, censored, unit}` or `{label}`; the first two may contain `checked`, too.
 
     Without `unit`, times are in days; if the name of the time column contains month or year, the unit must be given.
@@ -48,29 +48,44 @@ def parse_outcome(spec: Mapping[str, str]) -> Outcome:
         raise InputError(f"outcome: {spec!r} names no columns; give {{time, event, unit}}, or {{label}}")
     unknown = sorted(set(spec) - {"time", "event", "censored", "unit", "label", "checked"})
     if unknown:
-        raise InputError(f"outcome: unknown key {unknown[0]!r}; it takes time, event or censored, and unit; or label")
-    if not isinstance(spec.get("checked", False), bool):
-        raise InputError(f"outcome: checked is {spec['checked']!r}; write true or false, without quotes")
-    given = {key: value for key, value in spec.items() if value is not None and key != "checked"}
-    if wrong := next((key for key, value in given.items() if not isinstance(value, str)), None):
-        raise InputError(f"outcome: {wrong} is {given[wrong]!r}; it names a column (put quotes around a number)")
-    if "label" in given:
-        if len(given) > 1:
-            raise InputError(
-                f"outcome: label and {sorted(set(given) - {'label'})[0]}; give one outcome: a label, or a time and an event"
-            )
-        return Outcome(label=given["label"])
-    if "time" not in given or ("event" in given) == ("censored" in given):
-        raise InputError("outcome: give {time, event} (1 = happened), {time, censored} (1 = censored), or {label}")
-    unit = given.get("unit")
-    named = next((word for word in ("month", "year") if word in given["time"].lower()), None)
-    if unit is None and named:
         raise InputError(
-            f"outcome: the time column {given['time']!r} sounds like {named}s; say unit: {named}s (or unit: days)"
+            f"outcome: unknown key {unknown[0]!r}; its keys are time, event or censored, and unit; or label"
+        )
+    checked = spec.get("checked", False)
+    if not isinstance(checked, bool):
+        raise InputError(f"outcome: checked is {checked!r}; write true or false, without quotes")
+    names: dict[str, str] = {}
+    for key, value in spec.items():
+        if key == "checked" or value is None:
+            continue
+        if not isinstance(value, str):
+            raise InputError(
+                f"outcome: {key} is {value!r}, but must be the name of a column; put quotes around a number"
+            )
+        names[key] = value
+    if "label" in names:
+        if len(names) > 1:
+            other = sorted(set(names) - {"label"})[0]
+            raise InputError(f"outcome: has both label and {other}; give either a label, or a time and an event")
+        return Outcome(label=names["label"])
+    if "time" not in names or ("event" in names) == ("censored" in names):
+        raise InputError("outcome: give {time, event} (1 = happened), {time, censored} (1 = censored), or {label}")
+    unit = names.get("unit")
+    unit_in_name = next((word for word in ("month", "year") if word in names["time"].lower()), None)
+    if unit is None and unit_in_name:
+        raise InputError(
+            f"outcome: the name of the time column {names['time']!r} suggests {unit_in_name}s; state unit: {unit_in_name}s "
+            "(or unit: days)"
         )
     if unit not in (None, *DAYS):
-        raise InputError(f"outcome: unknown unit {unit!r}; one of {', '.join(DAYS)}")
-    return Outcome(**{**given, "unit": unit or "days"}, checked=spec.get("checked", False))
+        raise InputError(f"outcome: unknown unit {unit!r}; use one of {', '.join(DAYS)}")
+    return Outcome(
+        time=names["time"],
+        event=names.get("event"),
+        censored=names.get("censored"),
+        unit=unit or "days",
+        checked=checked,
+    )
 
 
 def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
@@ -100,39 +115,40 @@ def read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.D
         if column is not None:
             require_column(table, column, f"outcome: {key}")
     if outcome.label is not None:
-        refuse_spellings(table.path, rows[outcome.label])
+        check_label_spellings(table.path, rows[outcome.label])
         return pd.DataFrame({"label": rows[outcome.label].astype(object)})
     time = _numbers(table, rows[outcome.time]) * DAYS[outcome.unit]
     if (time < 0).any():
         index = time.index[time < 0][0]
         raise InputError(
-            f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct or empty it"
+            f"{table.path}: line {table.line_of(index)}: negative time {rows[outcome.time][index]} in {outcome.time!r}; correct "
+            "it, or leave it empty"
         )
     column = outcome.event or outcome.censored
     flag = read_flags(rows[column], outcome.event is not None)
     _check_flags(table, rows[column], flag, outcome)
     event = flag if outcome.event else 1.0 - flag
-    known = time.notna() & event.notna()
-    return pd.DataFrame({"time": time.where(known), "event": event.where(known)})
+    both_known = time.notna() & event.notna()
+    return pd.DataFrame({"time": time.where(both_known), "event": event.where(both_known)})
 
 
 def _check_flags(table: TextTable, column: pd.Series, flag: pd.Series, outcome: Outcome) -> None:
     """Refuse values that cannot be read as 0 or 1."""
-    junk = flag.isna() & column.notna()
-    if not junk.any():
+    is_unreadable = flag.isna() & column.notna()
+    if not is_unreadable.any():
         return
-    index = junk.idxmax()
-    one, other = ("it happened", "the patient was censored")[:: 1 if outcome.event else -1]
-    way = f"write 1 where {one} and 0 where {other}, or leave it empty"
+    index = is_unreadable.idxmax()
+    of_1, of_0 = ("it happened", "the patient was censored")[:: 1 if outcome.event else -1]
+    remedy = f"write 1 where {of_1} and 0 where {of_0}, or leave it empty"
     if set(column.dropna().str.split(":").str[0]) <= {"1", "2", "1.0", "2.0"}:
-        way = f"a column of 1 and 2 has no 0: write 1 where {one} and 0 where {other} (R's survival has 2 where it happened)"
+        remedy = f"a column of 1 and 2 has no 0: write 1 where {of_1} and 0 where {of_0} (in R's survival, 2 means that it happened)"
     raise InputError(
         f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} is not 0 or 1 "
-        f"({'1 = happened' if outcome.event else '1 = censored'}); {way}"
+        f"({'1 = happened' if outcome.event else '1 = censored'}); {remedy}"
     )
 
 
-def refuse_spellings(source: object, column: pd.Series) -> None:
+def check_label_spellings(source: object, column: pd.Series) -> None:
     """Refuse labels that differ only in case, in spaces, or as `2` and `2.0` do, since they are spellings of one class.
 
     Args:
@@ -142,23 +158,23 @@ def refuse_spellings(source: object, column: pd.Series) -> None:
     Raises:
         InputError: Two labels are spellings of one class.
     """
-    first: dict[str, str] = {}
+    first_spelling: dict[str, str] = {}
     for label in column.dropna().unique():
-        same = first.setdefault(re.sub(r"(?<=\d)\.0+$", "", " ".join(label.split())).casefold(), label)
-        if same != label:
+        first = first_spelling.setdefault(re.sub(r"(?<=\d)\.0+$", "", " ".join(label.split())).casefold(), label)
+        if first != label:
             raise InputError(
-                f"{source}: {same!r} and {label!r} in {column.name!r} are spellings of one label; write it one way"
+                f"{source}: {first!r} and {label!r} in {column.name!r} are spellings of one label; write it in one way only"
             )
 
 
 def _numbers(table: TextTable, column: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    junk = (numbers.isna() & column.notna()) | np.isinf(numbers)
-    if junk.any():
-        index = junk.idxmax()
+    is_unreadable = (numbers.isna() & column.notna()) | np.isinf(numbers)
+    if is_unreadable.any():
+        index = is_unreadable.idxmax()
         raise InputError(
             f"{table.path}: line {table.line_of(index)}: {column[index]!r} in {column.name!r} "
-            f"{describe_non_number(column[index])}; correct or empty it"
+            f"{describe_non_number(column[index])}; correct it, or leave it empty"
         )
     return numbers
 
@@ -177,5 +193,5 @@ def _flag(word: str, is_event: bool) -> float:
     word = (coded[1] if coded else word).lower()
     if word in _YES or word in _NO:
         return float(word in _YES)
-    happened = plain_word(word)
+    happened = meaning_of_word(word)
     return np.nan if happened is None else float(happened == is_event)

@@ -8,24 +8,24 @@ import pandas as pd
 from dmml.cohort.clinical.outcome import Outcome
 from dmml.errors import InputError
 
-_FEWEST = 10  # with fewer patients, a short follow-up cannot be judged
-_LONGEST_DAYS = 110 * 365.25  # nobody is followed longer
+_MIN_PATIENTS = 10  # with fewer patients, a short follow-up cannot be judged
+_MAX_DAYS = 110 * 365.25  # nobody is followed longer
 _SHORT_DAYS = 400  # if no patient is followed longer, times may be in months
-_FEWEST_TIMES = 40
+_MIN_PATIENTS_OF_TAIL = 40  # with fewer patients, the tail of the times cannot be judged
 _TAIL, _TAIL_Z = 0.9, 2.0  # quantile of time where the tail starts; standard errors of its excess of events
 
 
-def refuse_unit(path: object, outcome: Outcome, days: pd.Series) -> None:
+def check_time_unit(path: object, outcome: Outcome, days: pd.Series) -> None:
     """Refuse impossibly long times, which are usually given in another unit.
 
     Raises:
         InputError: The longest time is above 110 years.
     """
     longest = days.max()
-    if longest > _LONGEST_DAYS:
+    if longest > _MAX_DAYS:
         raise InputError(
-            f"{path}: the longest time in {outcome.time!r} is {longest / 365.25:,.0f} years if it counts {outcome.unit}; "
-            f"state the true unit (days, months or years) in outcome"
+            f"{path}: the longest time in {outcome.time!r} would be {longest / 365.25:,.0f} years, in the unit {outcome.unit}; "
+            "correct the unit of the outcome (days, months or years)"
         )
 
 
@@ -40,24 +40,24 @@ def outcome_doubts(patients: pd.DataFrame) -> list[str]:
     """
     if "time" not in patients:
         return []
-    known = patients[["time", "event"]].dropna()
-    time, event = known["time"].to_numpy(), known["event"].to_numpy()
+    observed = patients[["time", "event"]].dropna()
+    time, event = observed["time"].to_numpy(), observed["event"].to_numpy()
     if not len(time):
         return ["no patient has a known outcome"]
     if event.all() or not event.any():
         return [f"all {len(event)} patients {'have the event' if event.all() else 'are censored'}"]
     doubts = []
-    if len(time) >= _FEWEST and time.max() < _SHORT_DAYS:
-        doubts.append(f"nobody is followed longer than {time.max():.3g} days; are the times in months or years?")
-    if len(time) < _FEWEST_TIMES:
+    if len(time) >= _MIN_PATIENTS and time.max() < _SHORT_DAYS:
+        doubts.append(f"no patient is followed for more than {time.max():.3g} days; are the times in months or years?")
+    if len(time) < _MIN_PATIENTS_OF_TAIL:
         return doubts
     share = event.mean()
     tail = event[time >= np.quantile(time, _TAIL)]
     z = (tail.mean() - share) / np.sqrt(share * (1 - share) / len(tail))
     if share > 0.5 and z >= _TAIL_Z:
         doubts.append(
-            f"{tail.mean():.0%} of those followed longest have the event, {share:.0%} of all; "
-            "are 0 and 1 exchanged? If so, name the column under the other key of outcome (event or censored), with "
+            f"{tail.mean():.0%} of the patients followed longest have the event, but only {share:.0%} of all patients; "
+            "are 0 and 1 exchanged? If so, name the column under the other key of the outcome (event or censored), with "
             "checked: true"
         )
     return doubts

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pandas as pd
 
-from dmml.cohort.clinical.covariate_columns import read_covariates, refuse_outcome
+from dmml.cohort.clinical.covariate_columns import check_covariates, read_covariates
 from dmml.cohort.clinical.event_direction import check_direction, check_values
 from dmml.cohort.clinical.outcome import Outcome, parse_outcome, read_outcome
-from dmml.cohort.clinical.plausibility import refuse_unit
+from dmml.cohort.clinical.plausibility import check_time_unit
 from dmml.cohort.clinical.stated_covariates import parse_covariates
 from dmml.cohort.id_matching import match_ids_one_to_one
 from dmml.cohort.tables.id_columns import check_repeated_header, read_ids
@@ -77,20 +76,20 @@ class Clinical:
         Returns:
             {patient: slide ids} for every patient, in the table's order, or sorted if the table names no slides.
         """
-        there = set(available)
+        available = set(available)
         if self.names_slides:
             named = [slide for slides in self.slides.values() for slide in slides]
-            matched = {slide: slide for slide in there} | match_ids_one_to_one(named, there, self.source)
+            matched = {slide: slide for slide in available} | match_ids_one_to_one(named, available, self.source)
             return {
                 who: [matched[slide] for slide in slides if slide in matched] for who, slides in self.slides.items()
             }
-        by_name: dict[str, list[str]] = {patient: [] for patient in self.patients.index}
-        for slide in sorted(there):
+        slides_of: dict[str, list[str]] = {patient: [] for patient in self.patients.index}
+        for slide in sorted(available):
             ends = [len(slide), *(i for i in range(len(slide) - 1, 0, -1) if slide[i] in "-_. ")]
-            patient = next((slide[:end] for end in ends if slide[:end] in by_name), None)
+            patient = next((slide[:end] for end in ends if slide[:end] in slides_of), None)
             if patient is not None:
-                by_name[patient].append(slide)
-        return by_name
+                slides_of[patient].append(slide)
+        return slides_of
 
 
 def read_clinical(
@@ -98,8 +97,8 @@ def read_clinical(
     patient_id: str = "patient_id",
     slide_id: str | None = "slide_id",
     site: str | None = "site",
-    outcome: Mapping[str, str] | None = None,
-    covariates: Sequence[str | Mapping[str, Any]] | None = None,
+    outcome: Mapping[str, object] | None = None,
+    covariates: Sequence[str | Mapping[str, object]] | None = None,
 ) -> Clinical:
     """Read a clinical table.
 
@@ -120,39 +119,47 @@ def read_clinical(
     require_column(table, patient_id, "patient_id")
     slide_id = _optional(table, slide_id, "slide_id")
     site = _optional(table, site, "site")
-    parsed = Outcome() if outcome is None else parse_outcome(outcome)
-    stated = parse_covariates(covariates)
-    refuse_outcome(path, parsed, list(stated))
-    for column in stated:
+    parsed_outcome = Outcome() if outcome is None else parse_outcome(outcome)
+    stated_levels = parse_covariates(covariates)
+    check_covariates(path, parsed_outcome, list(stated_levels))
+    for column in stated_levels:
         require_column(table, column, "covariates")
-    for column in parsed.columns:
+    for column in parsed_outcome.columns:
         require_column(table, column, "outcome")
-    wanted = [patient_id, slide_id, site, *parsed.columns, *stated]
-    rows = read_rows(table, list(dict.fromkeys(name for name in wanted if name is not None)))
-    if rows.empty:
-        raise InputError(f"{path}: has a header but no patient; at least one row is wanted")
-    if rows[patient_id].isna().any():
-        line = table.line_of(rows.index[rows[patient_id].isna()][0])
-        raise InputError(f"{path}: line {line} has no {patient_id}; fill it or drop the row")
-    check_repeated_header(table, rows, patient_id)
-    rows[patient_id] = patient = read_ids(table, rows[patient_id])
+    rows, patient = _read_patient_rows(table, patient_id, [slide_id, site, *parsed_outcome.columns, *stated_levels])
     ids = pd.Index(patient.unique(), dtype=object, name="patient_id")
     patients = pd.DataFrame(index=ids)
     if outcome is not None:
-        found = _read_outcome(table, rows, parsed)
-        patients = _one_a_patient(table, patient, found, parsed).reindex(ids)
-    conflicts = _add_sites(patients, rows, patient, site)
-    values, unlike = read_covariates(table, rows, patient, stated)
+        outcome_of_rows = _read_outcome(table, rows, parsed_outcome)
+        patients = _one_row_per_patient(table, patient, outcome_of_rows, parsed_outcome).reindex(ids)
+    site_conflicts = _add_sites(patients, rows, patient, site)
+    covariate_values, covariate_conflicts = read_covariates(table, rows, patient, stated_levels)
     return Clinical(
         patients=patients,
-        covariates=values.reindex(ids),
+        covariates=covariate_values.reindex(ids),
         slides=_slides(table, rows, patient, slide_id),
         source=str(path),
         names_slides=slide_id is not None,
-        site_conflicts=conflicts,
-        covariate_conflicts=unlike,
-        covariate_levels={column: levels for column, levels in stated.items() if levels is not None},
+        site_conflicts=site_conflicts,
+        covariate_conflicts=covariate_conflicts,
+        covariate_levels={column: levels for column, levels in stated_levels.items() if levels is not None},
     )
+
+
+def _read_patient_rows(
+    table: TextTable, patient_id: str, columns: Sequence[str | None]
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Read columns of a table, and the patient of each row, whose id is checked."""
+    names = [patient_id, *(name for name in columns if name is not None)]
+    rows = read_rows(table, list(dict.fromkeys(names)))
+    if rows.empty:
+        raise InputError(f"{table.path}: has a header but no patient; add at least one row")
+    if rows[patient_id].isna().any():
+        line = table.line_of(rows.index[rows[patient_id].isna()][0])
+        raise InputError(f"{table.path}: line {line} has no {patient_id}; add it, or delete the row")
+    check_repeated_header(table, rows, patient_id)
+    rows[patient_id] = patient = read_ids(table, rows[patient_id])
+    return rows, patient
 
 
 def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
@@ -162,9 +169,9 @@ def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.
     flags = rows[outcome.event or outcome.censored]
     check_values(table, flags, outcome)
     check_direction(table, flags, outcome)
-    read = read_outcome(table, rows, outcome)
-    refuse_unit(table.path, outcome, read["time"])
-    return read
+    outcome_of_rows = read_outcome(table, rows, outcome)
+    check_time_unit(table.path, outcome, outcome_of_rows["time"])
+    return outcome_of_rows
 
 
 def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, site: str | None) -> list[str]:
@@ -197,7 +204,7 @@ def _optional(table: TextTable, column: str | None, option: str) -> str | None:
     return require_column(table, column, option)
 
 
-def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+def _one_row_per_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     """Reduce outcomes to the known one of each patient; rows that contradict each other are refused."""
     grouped = rows.groupby(patient, sort=False)
     several = grouped.nunique() > 1
@@ -206,22 +213,27 @@ def _one_a_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, out
             who = several.index[several[column]][0]
             values = rows.loc[patient == who, column].dropna().unique()[:2]
             named = {"time": outcome.time, "event": outcome.event or outcome.censored, "label": outcome.label}[column]
-            shown = " and ".join(f"{value:g}" if isinstance(value, float) else repr(value) for value in values)
-            days = " days" if column == "time" else " (1 = happened)" if column == "event" else ""
-            raise InputError(f"{table.path}: patient {who} has both {shown}{days} in {named!r}; correct one row")
+            both = " and ".join(f"{value:g}" if isinstance(value, float) else repr(value) for value in values)
+            meaning = {"time": " days", "event": " (1 = happened)"}.get(column, "")
+            raise InputError(
+                f"{table.path}: patient {who} has both {both}{meaning} in {named!r}; correct one of the rows"
+            )
     return grouped.first()
 
 
 def _slides(table: TextTable, rows: pd.DataFrame, patient: pd.Series, column: str | None) -> dict[str, list[str]]:
     slides: dict[str, list[str]] = {str(name): [] for name in patient.unique()}
-    owner: dict[str, str] = {}
+    patient_of: dict[str, str] = {}
     names = read_ids(table, rows[column], patients=False) if column else [None] * len(rows)
     for who, name in zip(patient, names, strict=True):
         if name is None:
             continue
         stem = slide_stem(name)
-        if owner.setdefault(stem, who) != who:
-            raise InputError(f"{table.path}: slide {stem} is of both {owner[stem]} and {who}; a slide has one patient")
+        if patient_of.setdefault(stem, who) != who:
+            raise InputError(
+                f"{table.path}: slide {stem} belongs to both {patient_of[stem]} and {who}; a slide has one patient, so correct "
+                "one of the rows"
+            )
         if stem not in slides[who]:
             slides[who].append(stem)
     return slides

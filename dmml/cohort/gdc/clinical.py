@@ -8,9 +8,9 @@ import re
 import tarfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -37,7 +37,19 @@ FIELDS = {
 }  # fmt: skip
 _PER_DIAGNOSIS = ("stage", "grade", "diagnosis", "age_days")
 _ARCHIVED = ("clinical.tsv", "follow_up.tsv")
-_UNSAID = {"unknown", "not allowed to collect", "gx", "not reported", "unspecified"}
+_UNKNOWN = {"unknown", "not allowed to collect", "gx", "not reported", "unspecified"}
+
+
+class _Value(NamedTuple):
+    """A value from one row of an export."""
+
+    text: str
+    of_primary: bool
+    """Whether the row is not marked as one of another diagnosis than the primary one."""
+
+
+_Fields = Mapping[str, list[_Value]]
+"""{name as in `FIELDS`: values from all rows of a patient}"""
 
 
 def read_gdc_clinical(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -56,60 +68,52 @@ def read_gdc_clinical(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, dict[s
     Raises:
         InputError: A file is missing, has none of these formats or contains no case.
     """
-    told: dict[str, dict[str, list[tuple[bool, str]]]] = defaultdict(lambda: defaultdict(list))
+    fields_of: dict[str, dict[str, list[_Value]]] = defaultdict(lambda: defaultdict(list))
     for path in map(Path, paths):
         for row in _rows(path):
-            fields = {name: _first(row, columns) for name, columns in FIELDS.items()}
-            if fields["patient_id"] is None:
+            values = {name: _first(row, columns) for name, columns in FIELDS.items()}
+            if values["patient_id"] is None:
                 continue
-            primary = (fields["primary"] or "true").lower() == "true"
-            for name, value in fields.items():
+            of_primary = (values["primary"] or "true").lower() == "true"
+            for name, value in values.items():
                 if value is not None:
-                    told[fields["patient_id"]][name].append((primary, value))
-    if not told:
-        raise InputError(f"{', '.join(map(str, paths))}: no case in it; export the cart's clinical data again")
+                    fields_of[values["patient_id"]][name].append(_Value(value, of_primary))
+    if not fields_of:
+        raise InputError(f"{', '.join(map(str, paths))}: contains no case; export the clinical data of the cart again")
     records, reasons = [], {}
-    for patient, fields in told.items():
+    for patient, fields in fields_of.items():
         days, event, reason = _outcome(fields)
-        records.append({"patient_id": patient, **_describe(patient, fields), "os_days": days, "os_event": event})
+        records.append({"patient_id": patient, **_covariates(patient, fields), "os_days": days, "os_event": event})
         if reason:
             reasons[patient] = reason
     order = ["patient_id", "project", "site", "os_days", "os_event", "age", "sex", "stage", "grade", "diagnosis"]
     return pd.DataFrame(records)[order].set_index("patient_id").sort_index(), reasons
 
 
-def _outcome(fields: dict[str, list[tuple[bool, str]]]) -> tuple[float | None, float | None, str]:
+def _outcome(fields: _Fields) -> tuple[float | None, float | None, str]:
     """Outcome of a patient: days, event (1 = died), and the reason if both are unknown."""
-    vital = {value.lower() for _, value in fields["vital"]} & {"alive", "dead"}
+    vital = {value.text.lower() for value in fields["vital"]} & {"alive", "dead"}
     if len(vital) != 1:
         return None, None, "vital status is not given" if not vital else "rows say both alive and dead"
     if vital == {"dead"}:
-        days, what = _latest(fields["death"]), "died, but days_to_death is empty"
+        days, reason = _latest(fields["death"]), "died, but days_to_death is empty"
     else:
-        days, what = _latest(fields["last"]), "alive, but no follow-up is given"
+        days, reason = _latest(fields["last"]), "alive, but no follow-up is given"
     if days is None:
-        return None, None, what
+        return None, None, reason
     if days < 0:
         return None, None, f"{'death' if vital == {'dead'} else 'last follow-up'} {-days:.0f} days before diagnosis"
     return days, float(vital == {"dead"}), ""
 
 
-def _describe(patient: str, fields: dict[str, list[tuple[bool, str]]]) -> dict[str, Any]:
+def _covariates(patient: str, fields: _Fields) -> dict[str, object]:
     """Covariates of a patient, taken from the primary diagnosis where the rows mark it."""
-    # Where rows mark the primary diagnosis, the stage of another cancer must not replace that of the primary one.
-    said = any(value.lower() == "true" for _, value in fields["primary"])
-    first = {}
-    for name, values in list(fields.items()):
-        own = [value for is_primary, value in values if is_primary or not (said and name in _PER_DIAGNOSIS)]
-        if name in _PER_DIAGNOSIS:
-            own = [value for is_primary, value in values if is_primary] or own
-        if own:
-            first[name] = own[0]
+    first = _first_values(fields)
     stage = re.match(r"Stage (0|IV|I{1,3})", first.get("stage", ""), re.IGNORECASE)
     site = re.fullmatch(r"TCGA-(\w{2})-\w{4}", patient)
-    age = _number(first.get("age"))
-    if age is None and _number(first.get("age_days")) is not None:
-        age = float(int(_number(first["age_days"]) / 365.25))
+    age, age_in_days = _number(first.get("age")), _number(first.get("age_days"))
+    if age is None and age_in_days is not None:
+        age = float(int(age_in_days / 365.25))
     return {
         "project": first.get("project"),
         "site": site[1] if site else None,
@@ -121,8 +125,25 @@ def _describe(patient: str, fields: dict[str, list[tuple[bool, str]]]) -> dict[s
     }
 
 
-def _latest(values: Iterable[tuple[bool, str]]) -> float | None:
-    return max((number for _, value in values if (number := _number(value)) is not None), default=None)
+def _first_values(fields: _Fields) -> dict[str, str]:
+    """The first value of each field; for fields of a diagnosis, that of the primary one if there is one.
+
+    Where rows mark the primary diagnosis, the stage of another cancer does not replace that of the primary one.
+    """
+    marks_primary = any(value.text.lower() == "true" for value in fields["primary"])
+    first = {}
+    for name, values in list(fields.items()):
+        eligible = values
+        if name in _PER_DIAGNOSIS:
+            of_primary = [value for value in values if value.of_primary]
+            eligible = of_primary if marks_primary else of_primary or values
+        if eligible:
+            first[name] = eligible[0].text
+    return first
+
+
+def _latest(values: Iterable[_Value]) -> float | None:
+    return max((number for value in values if (number := _number(value.text)) is not None), default=None)
 
 
 def _number(value: str | None) -> float | None:
@@ -136,7 +157,7 @@ def _first(row: dict[str, str], columns: Iterable[str]) -> str | None:
     """The first known value among several columns, or None."""
     for column in columns:
         value = str(row.get(column) or "").strip()
-        if value.lower() not in MISSING | _UNSAID:
+        if value.lower() not in MISSING | _UNKNOWN:
             return value
     return None
 
@@ -150,8 +171,8 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         table = open_table(path)
         if not set(table.columns) & set(FIELDS["patient_id"]):
             raise InputError(
-                f"{path}: no column {FIELDS['patient_id'][0]} (there are: {', '.join(table.columns[:8])}, …); export the "
-                "cart's clinical data as TSV or JSON"
+                f"{path}: no column {FIELDS['patient_id'][0]} (its columns are: {', '.join(table.columns[:8])}, …); export "
+                "the clinical data of the cart as TSV or JSON"
             )
         wanted = [column for columns in FIELDS.values() for column in columns if table.columns.count(column) == 1]
         rows = read_rows(table, wanted)
@@ -164,19 +185,22 @@ def _archived(path: Path) -> Iterator[dict[str, str]]:
     try:
         with tarfile.open(path) as archive:
             members = [m for m in archive.getmembers() if m.isfile() and Path(m.name).name in _ARCHIVED]
-            texts = [archive.extractfile(member).read().decode("utf-8-sig") for member in members]
+            files = [file for member in members if (file := archive.extractfile(member)) is not None]
+            texts = [file.read().decode("utf-8-sig") for file in files]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except (tarfile.TarError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise InputError(f"{path}: no readable archive ({reason}); fetch it again") from None
+        raise InputError(f"{path}: is not a readable archive ({reason}); download it again") from None
     if not texts:
-        raise InputError(f"{path}: holds no clinical.tsv; export the cart's clinical data as TSV or JSON")
+        raise InputError(f"{path}: contains no clinical.tsv; export the clinical data of the cart as TSV or JSON")
     for text in filter(str.strip, texts):  # the follow-up file of a cart without follow-ups is empty
         try:
             frame = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
         except pd.errors.ParserError as error:
-            raise InputError(f"{path}: a table in it cannot be read ({str(error).strip()}); fetch it again") from None
+            raise InputError(
+                f"{path}: a table in this archive cannot be read ({str(error).strip()}); download it again"
+            ) from None
         yield from frame.to_dict("records")
 
 
@@ -187,9 +211,9 @@ def _cases(path: Path) -> Iterator[dict[str, str]]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid JSON ({error}); fetch it again") from None
+        raise InputError(f"{path}: is not valid JSON ({error}); download it again") from None
     if not isinstance(content, list) or not all(isinstance(case, dict) for case in content):
-        raise InputError(f"{path}: no list of cases; export the cart's clinical data as JSON")
+        raise InputError(f"{path}: is not a list of cases; export the clinical data of the cart as JSON")
     for case in content:
         patient = {"submitter_id": case.get("submitter_id")}
         yield {**patient, **_flat(case.get("project"), "project."), **_flat(case.get("demographic"), "demographic.")}
@@ -198,7 +222,8 @@ def _cases(path: Path) -> Iterator[dict[str, str]]:
                 yield {**patient, **_flat(entry, f"{kind}.")}
 
 
-def _flat(entry: Any, prefix: str) -> dict[str, str]:
+def _flat(entry: object, prefix: str) -> dict[str, str]:
+    """Plain values of an entry as text, with a prefix before their names."""
     if not isinstance(entry, dict):
         return {}
     return {

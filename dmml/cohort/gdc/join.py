@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from dmml._version import __version__
+from dmml.atomic_files import write_text
 from dmml.cohort.gdc.clinical import read_gdc_clinical
 from dmml.cohort.rna.expression import Expression, file_source, write_expression
 from dmml.cohort.rna.formats.star_counts import StarCounts, combine, find_star_counts, read_star_counts
@@ -61,30 +61,26 @@ def read_gdc(
     table, reasons = read_gdc_clinical(clinical)
     listed = _read_sheet(Path(sheet))
     if not Path(rna).is_dir():
-        raise InputError(f"{rna}: no such folder; name the one that gdc-client downloaded the RNA files into")
-    lost: list[dict[str, str]] = []
-    samples, files = _read_samples(Path(rna), listed, scale, all_genes, lost)
+        raise InputError(f"{rna}: no such folder; name the folder that gdc-client downloaded the RNA files into")
+    samples, files, left_out_files = _read_samples(Path(rna), listed, scale, all_genes)
     if not samples:
-        first = f" ({lost[0]['file']}: {lost[0]['reason']})" if lost else ""
-        raise InputError(f"{rna}: no RNA file of the sheet can be used{first}; is it the sheet of these files?")
+        first = f" ({left_out_files[0]['file']}: {left_out_files[0]['reason']})" if left_out_files else ""
+        raise InputError(
+            f"{rna}: no RNA file of the sample sheet can be used{first}; check that {sheet} is the sample sheet of these files"
+        )
     matrix, notes, genes = combine(samples, str(rna))
     patients = [listed.loc[sample, "patient"] for sample in matrix.index]
     averaged, counts = average_patients(matrix, patients)
     with_rna = set(averaged.index)
-    for patient in sorted({*listed["patient"]} - with_rna):
-        if not any(entry["patient_id"] == patient for entry in lost):
-            lost.append(_entry(patient, "RNA", "", "no RNA file in the sample sheet"))
-    lost += [
-        _entry(p, "RNA", "", "no RNA file in the sample sheet") for p in table.index if p not in {*listed["patient"]}
-    ]
-    lost += [_entry(p, "clinical", "", "no case in the clinical export") for p in sorted(with_rna - {*table.index})]
-    lost += [_entry(patient, "outcome", "", reason) for patient, reason in reasons.items()]
     if not with_rna & {*table.index}:
         raise InputError(
             f"{sheet}: none of its {len(with_rna)} patients ({min(with_rna)}, …) is in the clinical export "
             f"({table.index[0]}, …); export both from one cart"
         )
-    left_out = pd.DataFrame(lost, columns=["patient_id", "what", "file", "reason"])
+    left_out = pd.DataFrame(
+        [*left_out_files, *_left_out_patients(listed, with_rna, table, reasons, left_out_files)],
+        columns=["patient_id", "what", "file", "reason"],
+    )
     provenance = {
         "dmml": __version__,
         "sources": [file_source(path, "star_counts") for path in files],
@@ -100,41 +96,40 @@ def read_gdc(
     )
 
 
-def refuse_there(out: Path, overwrite: bool) -> None:
+def check_output_folder(out: Path, overwrite: bool) -> None:
     """Refuse an output folder that already contains a cohort.
 
     Raises:
         InputError: One of `FILES` exists and `overwrite` is off.
     """
-    there = [name for name in FILES if (out / name).exists()]
-    if there and not overwrite:
-        raise InputError(f"{out / there[0]}: is there already; add --overwrite, or name another folder")
+    existing = [name for name in FILES if (out / name).exists()]
+    if existing and not overwrite:
+        raise InputError(f"{out / existing[0]}: already exists; add --overwrite, or name another folder")
 
 
 def write_gdc(cohort: GdcCohort, out: Path) -> None:
     """Write the three files of a cohort; each one exists in full or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     for name, table in (("left_out.csv", cohort.left_out.set_index("patient_id")), ("clinical.csv", cohort.clinical)):
-        temporary = out / f".{name}.{os.getpid()}"
-        temporary.write_text(table.to_csv(), encoding="utf-8")
-        os.replace(temporary, out / name)
+        write_text(out / name, table.to_csv())
     write_expression(cohort.expression, out / "expression.parquet", overwrite=True)
 
 
 def summary(cohort: GdcCohort) -> list[str]:
     """Summarise a cohort in lines: counts of patients, and how many were left out for each reason."""
     clinical, rna = cohort.clinical, set(cohort.expression.patients)
-    known = clinical["os_days"].notna()
-    both = known & clinical.index.isin(rna)
+    with_outcome = clinical["os_days"].notna()
+    both = with_outcome & clinical.index.isin(rna)
     lines = [
-        f"{len(clinical)} patients with clinical data, {int(known.sum())} with outcome, "
+        f"{len(clinical)} patients with clinical data, {int(with_outcome.sum())} with outcome, "
         f"{int(clinical['os_event'].sum())} died",
         f"{len(rna)} patients with RNA, {cohort.expression.table.shape[1]} genes, {cohort.expression.scale}",
         f"{int(both.sum())} patients with both",
     ]
     if without := patients_without_tumor(cohort.left_out, rna):
         lines.append(
-            f"patients without tumor RNA, since none of their samples is of a tumor: {len(without)} ({', '.join(without)})"
+            f"patients without RNA of a tumor, because all of their samples are of other tissue: {len(without)} "
+            f"({', '.join(without)})"
         )
     reasons = Counter((what, reason.split(":")[0]) for what, reason in cohort.left_out[["what", "reason"]].to_numpy())
     return lines + [f"  {count} without {what}: {reason}" for (what, reason), count in sorted(reasons.items())]
@@ -153,6 +148,36 @@ def patients_without_tumor(left_out: pd.DataFrame, with_rna: Container[str]) -> 
     return sorted({patient for patient in rows["patient_id"] if patient not in with_rna} - others)
 
 
+def _left_out_patients(
+    listed: pd.DataFrame,
+    with_rna: Collection[str],
+    clinical: pd.DataFrame,
+    reasons: Mapping[str, str],
+    left_out_files: Sequence[dict[str, str]],
+) -> list[dict[str, str]]:
+    """Entries for the patients who lack RNA, clinical data or an outcome.
+
+    Args:
+        listed: See `_read_sheet`.
+        with_rna: Patients in the expression table.
+        clinical: Clinical table.
+        reasons: {patient: why the outcome is unknown}.
+        left_out_files: Entries for files, whose patients need no further entry.
+    """
+    in_sheet, in_clinical = {*listed["patient"]}, {*clinical.index}
+    explained = {entry["patient_id"] for entry in left_out_files}
+    no_file = "no RNA file in the sample sheet"
+    return [
+        *(_entry(patient, "RNA", "", no_file) for patient in sorted(in_sheet - {*with_rna} - explained)),
+        *(_entry(patient, "RNA", "", no_file) for patient in clinical.index if patient not in in_sheet),
+        *(
+            _entry(patient, "clinical", "", "no case in the clinical export")
+            for patient in sorted({*with_rna} - in_clinical)
+        ),
+        *(_entry(patient, "outcome", "", reason) for patient, reason in reasons.items()),
+    ]
+
+
 def _entry(patient: str, what: str, file: str, reason: str) -> dict[str, str]:
     return {"patient_id": patient, "what": what, "file": file, "reason": reason}
 
@@ -163,71 +188,87 @@ def _read_sheet(path: Path) -> pd.DataFrame:
     absent = [name for name in ("File Name", "Case ID") if name not in table.columns]
     if absent:
         raise InputError(
-            f"{path}: no column {absent[0]!r} (there are: {', '.join(table.columns[:8])}); it must be the sample sheet of the "
+            f"{path}: no column {absent[0]!r} (its columns are: {', '.join(table.columns[:8])}); name the sample sheet of the "
             "cart (button Sample Sheet), not the manifest"
         )
-    words, barcodes = tissue_columns(table)
+    descriptions, barcodes = tissue_columns(table)
     data_type = ["Data Type"] if "Data Type" in table.columns else []
-    rows = read_rows(table, ["File Name", "Case ID", *data_type, *words, *barcodes])
+    rows = read_rows(table, ["File Name", "Case ID", *data_type, *descriptions, *barcodes])
     if "Data Type" in rows:
         rows = rows[rows["Data Type"] == _RNA]
     rows = rows.dropna(subset=["File Name", "Case ID"])
     rows["Case ID"] = read_ids(table, rows["Case ID"])
     if rows.empty:
-        raise InputError(f"{path}: lists no RNA file ({_RNA}); save the sheet of the RNA cart")
+        raise InputError(f"{path}: lists no RNA file ({_RNA}); save the sample sheet of the RNA cart")
     listed = pd.DataFrame(
         {
             "file": rows["File Name"],
             "patient": rows["Case ID"].str.split(",").str[0].str.strip(),
             "tissue": [
-                tissue_of(row[["File Name", *barcodes]].fillna(""), " ".join(row[words].fillna("")))
+                tissue_of(row[["File Name", *barcodes]].fillna(""), " ".join(row[descriptions].fillna("")))
                 for _, row in rows.iterrows()
             ],
         }
     )
     listed.index = listed["file"].str.split(".").str[0]
     if listed.index.has_duplicates:
-        raise InputError(f"{path}: file {listed.index[listed.index.duplicated()][0]} is listed twice; remove one row")
+        repeated = listed.index[listed.index.duplicated()][0]
+        raise InputError(f"{path}: file {repeated} is listed twice; remove one of the rows")
     return listed
 
 
 def _read_samples(
-    folder: Path, listed: pd.DataFrame, scale: str, all_genes: bool, lost: list[dict[str, str]]
-) -> tuple[list[StarCounts], list[Path]]:
-    """Read the samples to use and their paths; entries for files that cannot be used are added to `lost`."""
-    found = {
+    folder: Path, listed: pd.DataFrame, scale: str, all_genes: bool
+) -> tuple[list[StarCounts], list[Path], list[dict[str, str]]]:
+    """Read the samples to use.
+
+    Returns:
+        The samples, their files, and entries for files that are not used.
+    """
+    path_of = {
         path.name.split(".")[0]: path for path in find_star_counts(folder)[0] if not path.name.endswith(".partial")
     }
-    named = {path.name for path in folder.rglob("*") if path.is_file()}
-    lost += [
+    file_names = {path.name for path in folder.rglob("*") if path.is_file()}
+    left_out = [
         _entry("", "clinical", path.name, "RNA file that the sample sheet does not list")
-        for sample, path in found.items()
+        for sample, path in path_of.items()
         if sample not in listed.index
     ]
-    has_primary = set(listed["patient"][(listed["tissue"] == Tissue.PRIMARY) & listed.index.isin(list(found))])
-    read: list[tuple[StarCounts, Path]] = []
+    has_primary = set(listed["patient"][(listed["tissue"] == Tissue.PRIMARY) & listed.index.isin(list(path_of))])
+    samples: list[tuple[StarCounts, Path]] = []
     for sample, row in tqdm(listed.iterrows(), total=len(listed), desc="STAR-counts", unit="file", disable=None):
-        reason = None
-        if not row["tissue"].is_tumor:
-            reason = row["tissue"].value
-        elif sample not in found:
-            own = [name for name in named if name.split(".")[0] == sample and not name.endswith(".parcel")]
-            partial = any(name.endswith(".partial") for name in own)
-            reason = "download was broken off" if partial else "no STAR-counts file" if own else "not downloaded"
-        elif row["tissue"] is Tissue.LATER and row["patient"] in has_primary:
-            reason = "recurrent or metastatic, and the patient has a primary tumor sample"
-        else:
+        reason = _reason_without_reading(str(sample), row, path_of, file_names, has_primary)
+        if reason is None:
+            path = path_of[str(sample)]
             try:
-                read.append((read_star_counts(found[sample], scale, all_genes), found[sample]))
+                samples.append((read_star_counts(path, scale, all_genes), path))
             except InputError as error:
                 reason = f"damaged: {error}"
         if reason:
-            lost.append(_entry(row["patient"], "RNA", row["file"], reason))
-    sizes = Counter(len(one.values) for one, _ in read)
-    usual = sizes.most_common(1)[0][0] if sizes else 0
-    for one, path in read:
-        if len(one.values) < usual:
-            reason = f"damaged: {len(one.values)} genes, where the other files have {usual}; fetch it again"
-            lost.append(_entry(listed.loc[one.sample, "patient"], "RNA", path.name, reason))
-    whole = [(one, path) for one, path in read if len(one.values) >= usual]
-    return [one for one, _ in whole], [path for _, path in whole]
+            left_out.append(_entry(row["patient"], "RNA", row["file"], reason))
+    numbers_of_genes = Counter(len(sample.values) for sample, _ in samples)
+    most_common = numbers_of_genes.most_common(1)[0][0] if numbers_of_genes else 0
+    complete = []
+    for one, path in samples:
+        if len(one.values) >= most_common:
+            complete.append((one, path))
+            continue
+        reason = f"damaged: has {len(one.values)} genes, but the other files have {most_common}; download it again"
+        left_out.append(_entry(listed.loc[one.sample, "patient"], "RNA", path.name, reason))
+    return [one for one, _ in complete], [path for _, path in complete], left_out
+
+
+def _reason_without_reading(
+    sample: str, row: pd.Series, path_of: Mapping[str, Path], file_names: Collection[str], has_primary: Collection[str]
+) -> str | None:
+    """Why a sample is not used, as far as the sheet and the names of the files show it; None if it is to be read."""
+    if not row["tissue"].is_tumor:
+        return str(row["tissue"].value)
+    if sample not in path_of:
+        names = [name for name in file_names if name.split(".")[0] == sample and not name.endswith(".parcel")]
+        if any(name.endswith(".partial") for name in names):
+            return "download was broken off"
+        return "no STAR-counts file" if names else "not downloaded"
+    if row["tissue"] is Tissue.LATER and row["patient"] in has_primary:
+        return "recurrent or metastatic, and the patient has a primary tumor sample"
+    return None

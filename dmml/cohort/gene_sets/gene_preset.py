@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,9 @@ PRESETS = {"paper": {"tumor": 59, "tme": 361}}
 """{name: {subspace: number of genes}}; the paper gives the numbers, but not the genes."""
 
 
-def split_preset(spec: Any) -> tuple[Mapping[str, Any] | str | Path | None, str | None]:
+def split_preset(
+    spec: Mapping[str, str | Path] | str | Path | None,
+) -> tuple[Mapping[str, str | Path] | str | Path | None, str | None]:
     """Separate the gene lists of a data section from its preset.
 
     Args:
@@ -31,9 +32,9 @@ def split_preset(spec: Any) -> tuple[Mapping[str, Any] | str | Path | None, str 
     """
     if not isinstance(spec, Mapping) or "preset" not in spec:
         return spec, None
-    preset = spec["preset"]
+    preset = str(spec["preset"])
     if preset not in PRESETS:
-        raise InputError(f"gene_sets: there is no preset {preset!r}; there is {', '.join(PRESETS)}")
+        raise InputError(f"gene_sets: unknown preset {preset!r}; use {' or '.join(PRESETS)}")
     return {key: value for key, value in spec.items() if key != "preset"} or None, preset
 
 
@@ -52,14 +53,16 @@ def choose_genes(gene_sets: GeneSets, values: pd.DataFrame, preset: str) -> Gene
     Returns:
         The same programs with the chosen genes; empty programs are removed.
     """
-    chosen = {s: _choose(gene_sets[s], values, PRESETS[preset][s]) for s in SUBSPACES}
-    return {
-        s: {p: kept for p, genes in gene_sets[s].items() if (kept := [g for g in genes if g in chosen[s]])}
-        for s in SUBSPACES
-    }
+    narrowed: GeneSets = {}
+    for subspace in SUBSPACES:
+        programs = gene_sets[subspace]
+        selection = _select(programs, values, PRESETS[preset][subspace])
+        kept = {program: [gene for gene in genes if gene in selection] for program, genes in programs.items()}
+        narrowed[subspace] = {program: genes for program, genes in kept.items() if genes}
+    return narrowed
 
 
-def _choose(programs: Programs, values: pd.DataFrame, number: int) -> set[str]:
+def _select(programs: Programs, values: pd.DataFrame, number: int) -> set[str]:
     genes = genes_of(programs)
     x = np.ascontiguousarray(values[genes].to_numpy(np.float64))
     ranks = pd.DataFrame(x).rank().to_numpy(copy=True)  # ranks, since published values reach 7,377 standard deviations
@@ -68,12 +71,12 @@ def _choose(programs: Programs, values: pd.DataFrame, number: int) -> set[str]:
     z = np.nan_to_num(ranks / np.where(spread > 0, spread, 1.0))
     column = {gene: i for i, gene in enumerate(genes)}
     orders = [_order(names, z[:, [column[gene] for gene in names]]) for names in programs.values()]
-    chosen: dict[str, None] = {}
+    selection: set[str] = set()
     for turn in zip_longest(*orders):
         for gene in turn:
-            if gene is not None and len(chosen) < number:
-                chosen[gene] = None
-    return set(chosen)
+            if gene is not None and len(selection) < number:
+                selection.add(gene)
+    return selection
 
 
 def _order(genes: list[str], z: np.ndarray) -> list[str]:

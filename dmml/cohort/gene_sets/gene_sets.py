@@ -49,9 +49,12 @@ def read_gene_sets(spec: Mapping[str, str | Path] | str | Path | None = None, ov
         spec = {subspace: SHIPPED / f"{subspace}.gmt" for subspace in SUBSPACES}
     if isinstance(spec, Mapping):
         spec = dict(spec)
-        overlap = spec.pop("overlap", overlap)
+        rule = spec.pop("overlap", overlap)
+        overlap = None if rule is None else str(rule)
         if set(spec) != set(SUBSPACES):
-            raise InputError(f"gene_sets: names {sorted(map(str, spec))}; give a file for each of tumor and tme")
+            raise InputError(
+                f"gene_sets: its keys are {sorted(map(str, spec))}, but must be tumor and tme; name a file for each of them"
+            )
         gene_sets = {subspace: _read_programs(Path(spec[subspace])) for subspace in SUBSPACES}
         source = f"{spec['tumor']} and {spec['tme']}"
     else:
@@ -59,7 +62,7 @@ def read_gene_sets(spec: Mapping[str, str | Path] | str | Path | None = None, ov
         source = str(spec)
     for subspace in SUBSPACES:
         if not any(gene_sets[subspace].values()):
-            raise InputError(f"{source}: no gene for the subspace {subspace}; both tumor and tme need at least one")
+            raise InputError(f"{source}: has no gene for the subspace {subspace}; both tumor and tme need at least one")
     return divide_overlap(gene_sets, overlap, source)
 
 
@@ -80,15 +83,15 @@ def divide_overlap(gene_sets: GeneSets, rule: str | None, source: str = "gene se
         InputError: The lists overlap and `rule` is None, the rule is unknown, or it leaves a subspace empty.
     """
     if rule is not None and rule not in OVERLAP_RULES:
-        raise InputError(f"gene_sets: unknown overlap rule {rule!r}; one of {', '.join(OVERLAP_RULES)}")
+        raise InputError(f"gene_sets: unknown rule for an overlap {rule!r}; use one of {', '.join(OVERLAP_RULES)}")
     shared = set(genes_of(gene_sets["tumor"])) & set(genes_of(gene_sets["tme"]))
     if not shared:
         return gene_sets
     if rule is None:
-        named = ", ".join(sorted(shared)[:5]) + (", …" if len(shared) > 5 else "")
+        examples = ", ".join(sorted(shared)[:5]) + (", …" if len(shared) > 5 else "")
         raise InputError(
-            f"{source}: {len(shared)} gene(s) stand in both subspaces ({named}); take them out of one list, "
-            "or name a rule (gene_sets: {…, overlap: tumor | tme | drop | majority})"
+            f"{source}: {len(shared)} gene(s) are in both subspaces ({examples}); remove them from one of the lists, "
+            "or state a rule (gene_sets: {…, overlap: tumor | tme | drop | majority})"
         )
     keeps = _keeper(gene_sets, rule)
     divided: GeneSets = {}
@@ -99,7 +102,7 @@ def divide_overlap(gene_sets: GeneSets, rule: str | None, source: str = "gene se
         }
         divided[subspace] = {program: genes for program, genes in left.items() if genes}
         if not divided[subspace]:
-            raise InputError(f"{source}: the overlap rule {rule!r} leaves no gene for {subspace}; name another rule")
+            raise InputError(f"{source}: the overlap rule {rule!r} leaves no gene for {subspace}; use another rule")
     return divided
 
 
@@ -132,24 +135,24 @@ def _read_programs(path: Path) -> Programs:
 def _read_both(path: Path) -> GeneSets:
     """Read the programs of both subspaces from one CSV `gene,subspace[,program]`."""
     if path.suffix.lower() == ".gmt":
-        raise InputError(f"{path}: a GMT holds one subspace; give gene_sets as {{tumor: …gmt, tme: …gmt}}")
+        raise InputError(f"{path}: a GMT holds one subspace; name two files, gene_sets: {{tumor: …gmt, tme: …gmt}}")
     pairs: dict[str, list[tuple[str, str | None]]] = {subspace: [] for subspace in SUBSPACES}
     for number, row in enumerate(_rows(path, _lines(path), required=("gene", "subspace")), start=2):
         subspace = row["subspace"].strip().lower()
         if subspace not in pairs:
-            raise InputError(f"{path}: row {number}: subspace {row['subspace']!r}; it must be tumor or tme")
+            raise InputError(f"{path}: row {number}: the subspace is {row['subspace']!r}, but must be tumor or tme")
         pairs[subspace].append((row["gene"], row.get("program")))
     return {subspace: _group(pairs[subspace]) for subspace in SUBSPACES}
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise InputError(f"{path}: there is no such gene set file; correct gene_sets, or leave it out")
+        raise InputError(f"{path}: no such file of gene sets; correct gene_sets, or leave it out")
     try:
         with open_text(path) as text:
             lines = text.read().splitlines()
     except InputError as error:
-        raise InputError(f"{error} (gene sets are GMT, CSV, or one gene a line)") from error
+        raise InputError(f"{error} (gene sets are GMT, CSV, or a list with one gene per line)") from error
     return [line.strip("\r\n") for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -159,9 +162,11 @@ def _parse_gmt(path: Path, lines: list[str]) -> Programs:
         name, *rest = line.split("\t")
         genes = list(dict.fromkeys(current_symbol(gene.strip()) for gene in rest[1:] if gene.strip()))
         if not genes:
-            raise InputError(f"{path}: line {number} is no gene set; a GMT line is name<TAB>description<TAB>gene…")
+            raise InputError(
+                f"{path}: line {number} is not a gene set; a line of a GMT is name<TAB>description<TAB>gene<TAB>gene…"
+            )
         if name in programs:
-            raise InputError(f"{path}: line {number}: the set {name!r} is there twice; rename or remove one")
+            raise InputError(f"{path}: line {number}: the set {name!r} occurs twice; rename or remove one of them")
         programs[name] = genes
     return programs
 
@@ -171,7 +176,7 @@ def _rows(path: Path, lines: list[str], required: tuple[str, ...]) -> list[dict[
     missing = [column for column in required if column not in (reader.fieldnames or [])]
     if missing:
         raise InputError(
-            f"{path}: no column {missing[0]!r} (there are: {', '.join(reader.fieldnames or []) or 'none'}); "
+            f"{path}: no column {missing[0]!r} (its columns are: {', '.join(reader.fieldnames or []) or 'none'}); "
             f"the header must be {','.join(required)}[,program]"
         )
     return list(reader)

@@ -144,7 +144,7 @@ def read_expression(spec: str | Path | Mapping[str, Any]) -> Expression:
     Raises:
         InputError: See `build_expression`.
     """
-    options = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
+    options: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"path": spec}
     unknown = set(options) - {"path", "patient_id", "suffix", "scale", "patients", "probes"}
     if unknown or not options.get("path"):
         problem = f"unknown key {sorted(unknown)[0]!r}" if unknown else "no path"

@@ -43,9 +43,9 @@ def make_folds(
     """
     ids = list(clinical.patients.index) if patients is None else list(patients)
     if folds < 2:
-        raise InputError(f"folds: {folds}; at least 2 are needed")
+        raise InputError(f"folds: {folds} is too few; at least 2 are needed")
     if len(ids) < folds:
-        raise InputError(f"{clinical.source}: {len(ids)} patients cannot fill {folds} folds; ask for fewer")
+        raise InputError(f"{clinical.source}: {len(ids)} patients cannot fill {folds} folds; use fewer folds")
     rng = np.random.default_rng(seed)
     strata = strata_of(clinical, ids) if stratify else np.zeros(len(ids), dtype=int)
     assigned = _by_site(clinical, ids, strata, folds, rng) if site else _deal(strata, folds, rng)
@@ -62,10 +62,10 @@ def strata_of(clinical: Clinical, ids: Sequence[str]) -> np.ndarray:
     elif clinical.kind == "survival":
         time, event = patients["time"].to_numpy(), patients["event"].to_numpy()
         for happened in (0, 1):
-            own = observed & (event == happened)
-            if own.any():
-                edges = np.quantile(time[own], np.arange(1, TIME_STRATA) / TIME_STRATA)
-                strata[own] = happened * TIME_STRATA + np.searchsorted(edges, time[own], side="right")
+            rows = observed & (event == happened)
+            if rows.any():
+                edges = np.quantile(time[rows], np.arange(1, TIME_STRATA) / TIME_STRATA)
+                strata[rows] = happened * TIME_STRATA + np.searchsorted(edges, time[rows], side="right")
     return strata
 
 
@@ -108,19 +108,20 @@ def _by_site(
     """Assign whole sites, largest first, each to the fold that brings strata and sizes nearest to their targets."""
     if "site" not in clinical.patients or clinical.patients["site"].notna().sum() == 0:
         raise InputError(
-            f"{clinical.source}: folds that keep sites whole need a site column; name it, or leave site out"
+            f"{clinical.source}: sites can only be kept whole if they are known; name the column of the sites, or leave site out"
         )
-    clash = set(clinical.site_conflicts) & set(ids)
-    if clash:
+    with_two_sites = set(clinical.site_conflicts) & set(ids)
+    if with_two_sites:
         raise InputError(
-            f"{clinical.source}: patient {min(clash)} has two sites, so sites cannot be kept whole; correct one row"
+            f"{clinical.source}: patient {min(with_two_sites)} has two sites, so sites cannot be kept whole; correct one of "
+            "the rows"
         )
     site = clinical.patients["site"].loc[ids]
     names = [f"site {name}" if isinstance(name, str) else f"patient {who}" for who, name in zip(ids, site, strict=True)]
     codes, sites = pd.factorize(np.asarray(names, dtype=object))
     if len(sites) < folds:
         raise InputError(
-            f"{clinical.source}: {len(sites)} sites cannot fill {folds} folds; ask for at most {len(sites)}"
+            f"{clinical.source}: {len(sites)} sites cannot fill {folds} folds; use at most {len(sites)} folds"
         )
     # (sites, strata + 1): number of patients in each stratum, and in total
     counts = np.stack(

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from dmml.cohort.tables.file_sniffing import describe_non_text
 from dmml.errors import InputError
@@ -59,4 +59,4 @@ def _open_bytes(path: Path) -> io.BufferedReader | gzip.GzipFile | zipfile.ZipEx
         )
     if archive.getinfo(members[0]).flag_bits & 1:
         raise InputError(f"{path}: is protected by a password; unpack it, and name the table itself")
-    return archive.open(members[0])
+    return cast("zipfile.ZipExtFile", archive.open(members[0]))  # typeshed has IO[bytes], which lacks `peek`

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dmml.cohort.rna.standardise import GeneStatistics
 from dmml.cohort.section import read_cohort
-from dmml.cohort.splits.read_splits import Split, deal_training_patients
+from dmml.cohort.splits.inner_folds import deal_training_patients
+from dmml.cohort.splits.split import Split
 from dmml.data.module import MultimodalDataModule
 from dmml.data.rna import CohortRna
 from dmml.errors import InputError

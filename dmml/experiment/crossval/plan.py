@@ -15,7 +15,7 @@ from dmml._version import __version__
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.file_hashes import file_hashes
 from dmml.cohort.splits.make_folds import make_folds
-from dmml.cohort.splits.read_splits import Split, split_of_folds
+from dmml.cohort.splits.split import Split, split_of_folds
 from dmml.errors import InputError
 from dmml.experiment.crossval.models import JOINED, LINEAR
 

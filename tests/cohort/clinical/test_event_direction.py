@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dmml.__main__ import main
-from dmml.cohort.clinical.event_terms import name_says
+from dmml.cohort.clinical.event_terms import meaning_of_name
 from dmml.cohort.clinical.table import read_clinical
 from dmml.errors import InputError
 
@@ -127,7 +127,7 @@ def test_the_advice_works_as_typed_for_the_command_and_in_a_config(case, capsys)
 
 @pytest.mark.parametrize("name", ["censored", "died", "uncensored", "alive"])
 def test_a_misleading_name_can_be_overruled_where_the_message_says_so(name, capsys):
-    wrong = "event" if name_says(name) is False else "censored"
+    wrong = "event" if meaning_of_name(name) is False else "censored"
     path = table(name, TRUTH if wrong == "event" else CENSORED)
     with pytest.raises(InputError, match=r"\(if 1 really means .*, add checked: true, or --checked to cohort split\)"):
         read_clinical(path, outcome={"time": "days", wrong: name})
@@ -140,7 +140,9 @@ def test_a_misleading_name_can_be_overruled_where_the_message_says_so(name, caps
 
 def test_words_are_never_read_as_their_opposite():
     path = table("OS_STATUS", coded("0:LIVING", "1:DECEASED"))
-    with pytest.raises(InputError, match="says the opposite of censored, since 1 means that it happened; write event"):
+    with pytest.raises(
+        InputError, match="contradicts the key censored, because 1 means that the event happened; write event"
+    ):
         read_clinical(path, outcome={"time": "days", "censored": "OS_STATUS", "checked": True})
 
 
@@ -172,7 +174,7 @@ def test_other_codes_and_words_are_recoded_as_the_message_says(name, key, values
 )  # fmt: skip
 def test_a_name_that_does_not_say_is_believed_either_way(name):
     path = table(name, TRUTH)
-    assert name_says(name) is None
+    assert meaning_of_name(name) is None
     assert read_clinical(path, outcome={"time": "days", "event": name}).patients["event"].tolist() == TRUTH
     assert read_clinical(path, outcome={"time": "days", "censored": name}).patients["event"].tolist() == CENSORED
 
@@ -196,7 +198,7 @@ def test_the_doubt_about_exchanged_codes_can_be_followed():
     doubt = next(
         doubt for doubt in outcome_doubts(read_clinical("c.csv", outcome=outcome).patients) if "exchanged" in doubt
     )
-    assert "under the other key of outcome (event or censored), with checked: true" in doubt
+    assert "under the other key of the outcome (event or censored), with checked: true" in doubt
     mended = read_clinical("c.csv", outcome={"time": "days", "censored": "os_event", "checked": True}).patients
     assert mended["event"].tolist() == dying_first["os_event"].tolist()
     assert outcome_doubts(mended) == []

@@ -38,7 +38,7 @@ def test_numbers_may_be_levels_and_need_no_order(tmp_path):
 
 
 def test_a_value_that_is_none_of_the_stated_levels_is_refused_with_its_line(tmp_path):
-    with pytest.raises(InputError, match=r"clinical.csv: line 4: 'III' in 'x' .* none of its levels \(I, II\)"):
+    with pytest.raises(InputError, match=r"clinical.csv: line 4: 'III' in 'x' .* not one of its levels \(I, II\)"):
         read(tmp_path, ["I", "II", "III"], {"name": "x", "levels": ["I", "II"]})
 
 
@@ -56,11 +56,11 @@ def test_words_for_not_assessed_among_numbers_are_unknown(tmp_path, word):
         (7, "7 names no column"),
         ({"levels": ["I", "II"]}, "names no column"),
         ({"name": "x", "level": ["I", "II"]}, "unknown key 'level'"),
-        ({"name": "x", "levels": "I, II"}, "is no list"),
+        ({"name": "x", "levels": "I, II"}, "is not a list"),
         ({"name": "x", "levels": ["I"]}, "two or more"),
-        ({"name": "x", "levels": ["I", "i"]}, "each named once"),
-        ({"name": "x", "levels": [True, False]}, "put words such as 'yes'"),
-        ({"name": "x", "levels": ["I", "II"], "ordered": False}, "false only without levels"),
+        ({"name": "x", "levels": ["I", "i"]}, "and all different"),
+        ({"name": "x", "levels": [True, False]}, "put quotes around words such as 'yes'"),
+        ({"name": "x", "levels": ["I", "II"], "ordered": False}, "only be false without levels"),
         ({"name": "x", "ordered": "no"}, "true or false"),
         ("age", "named twice"),
     ],

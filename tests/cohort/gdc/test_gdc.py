@@ -20,7 +20,7 @@ LOST = {
     ("TCGA-44-0004", "RNA"): "normal tissue",
     ("TCGA-44-0005", "RNA"): "not downloaded",
     ("TCGA-44-0006", "RNA"): "damaged",
-    ("TCGA-44-0007", "RNA"): "damaged: 4 genes, where the other files have 5",
+    ("TCGA-44-0007", "RNA"): "damaged: has 4 genes, but the other files have 5",
     ("TCGA-44-0008", "RNA"): "download was broken off",
     ("TCGA-44-0009", "clinical"): "no case in the clinical export",
     ("TCGA-44-0010", "RNA"): "no RNA file in the sample sheet",
@@ -89,7 +89,7 @@ def test_every_form_of_export_gives_one_cohort_and_names_who_fell_out(tmp_path, 
         }
     )
     assert cohort.summary()["patients with outcome"] == 9
-    with pytest.raises(InputError, match="is there already; add --overwrite"):
+    with pytest.raises(InputError, match="already exists; add --overwrite"):
         command(made.rna, "--sample-sheet", "x", "--clinical", "x", "--out", "out")
 
 
@@ -117,10 +117,10 @@ def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
         "slides": "lists no RNA file",
         "strangers": "is in the clinical export",
         "no folder": "no such folder",
-        "text for JSON": "no valid JSON",
-        "no cases": "no case in it",
-        "no archive": r"x.tar.gz: no readable archive \([^\n]+\); fetch it again$",
-        "a cut archive": r"no readable archive \([^\n]+\); fetch it again$",
+        "text for JSON": "is not valid JSON",
+        "no cases": "contains no case",
+        "no archive": r"x.tar.gz: is not a readable archive \([^\n]+\); download it again$",
+        "a cut archive": r"is not a readable archive \([^\n]+\); download it again$",
         "a page": "gdc_sample_sheet.tsv: is a web page",
     }[kind]
     if kind == "manifest":

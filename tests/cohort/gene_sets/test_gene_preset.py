@@ -68,5 +68,5 @@ def test_naming_a_preset():
     assert split_preset("a.csv") == ("a.csv", None)
     assert split_preset({"preset": "paper"}) == (None, "paper")
     assert split_preset({"tumor": "t", "tme": "e", "preset": "paper"}) == ({"tumor": "t", "tme": "e"}, "paper")
-    with pytest.raises(InputError, match="no preset 'small'; there is paper"):
+    with pytest.raises(InputError, match="unknown preset 'small'; use paper"):
         split_preset({"preset": "small"})

@@ -54,13 +54,13 @@ def test_gmt_pair_and_overlap_rules(tmp_path):
     (tmp_path / "a.gmt").write_text("CYCLE\tx\tMKI67\tTOP2A\tSHARED\nMORE\tx\tSHARED\tH2AFZ\n")
     (tmp_path / "b.gmt").write_text("IMMUNE\tx\tCD8A\tSHARED\n")
     spec = {"tumor": tmp_path / "a.gmt", "tme": tmp_path / "b.gmt"}
-    with pytest.raises(InputError, match=r"1 gene\(s\) stand in both subspaces \(SHARED\)"):
+    with pytest.raises(InputError, match=r"1 gene\(s\) are in both subspaces \(SHARED\)"):
         read_gene_sets(spec)
     assert read_gene_sets(spec, "tumor")["tme"] == {"IMMUNE": ["CD8A"]}
     assert read_gene_sets({**spec, "overlap": "tme"})["tumor"] == {"CYCLE": ["MKI67", "TOP2A"], "MORE": ["H2AZ1"]}
     assert "SHARED" not in {g for p in read_gene_sets(spec, "drop").values() for g in genes_of(p)}
     assert "SHARED" in genes_of(read_gene_sets(spec, "majority")["tumor"])
-    with pytest.raises(InputError, match="unknown overlap rule 'first'"):
+    with pytest.raises(InputError, match="unknown rule for an overlap 'first'"):
         read_gene_sets(spec, "first")
 
 
@@ -69,7 +69,7 @@ def test_one_csv_for_both(tmp_path):
     path.write_text("gene,subspace,program\nMKI67,tumor,cycle\nTOP2A,tumor,cycle\nEGFR,Tumor,\nCD8A,tme,\n")
     assert read_gene_sets(path) == {"tumor": {"cycle": ["MKI67", "TOP2A"], "EGFR": ["EGFR"]}, "tme": {"CD8A": ["CD8A"]}}
     path.write_text("gene,subspace\nMKI67,tumour\n")
-    with pytest.raises(InputError, match="row 2: subspace 'tumour'"):
+    with pytest.raises(InputError, match="row 2: the subspace is 'tumour'"):
         read_gene_sets(path)
     path.write_text("symbol,subspace\nMKI67,tumor\n")
     with pytest.raises(InputError, match="no column 'gene'"):
@@ -86,9 +86,9 @@ def test_flat_lists_have_one_gene_a_program(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"tumor": "a.gmt"}, "give a file for each of tumor and tme"),
-        ({"tumor": "nope.gmt", "tme": "nope.gmt"}, "nope.gmt: there is no such gene set file"),
-        ("nope.csv", "nope.csv: there is no such gene set file"),
+        ({"tumor": "a.gmt"}, "name a file for each of them"),
+        ({"tumor": "nope.gmt", "tme": "nope.gmt"}, "nope.gmt: no such file of gene sets"),
+        ("nope.csv", "nope.csv: no such file of gene sets"),
     ],
 )
 def test_refusals(spec, message):

@@ -229,7 +229,7 @@ def test_stated_scale_must_be_possible(shift, scale, message):
             "!a\tx\n!Series_platform_id\tGPL1\n!series_matrix_table_begin\nID_REF\tG1\n7_at\t1\n8_at\t2\n",
             "rows are probes of GPL1",
         ),
-        ("gene,s1\n7157,5\n7158,6\n", "the first column holds numbers .* that are consecutive"),
+        ("gene,s1\n7157,5\n7158,6\n", "its first column holds numbers .* that are consecutive"),
         ("", "is empty"),
     ],
 )

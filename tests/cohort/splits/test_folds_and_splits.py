@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from dmml.cohort.clinical.table import read_clinical
+from dmml.cohort.splits.inner_folds import carve_validation
 from dmml.cohort.splits.make_folds import make_folds, site_overlap, strata_of
-from dmml.cohort.splits.read_splits import carve_validation, read_split, split_of_folds
+from dmml.cohort.splits.read_splits import read_split
+from dmml.cohort.splits.split import split_of_folds
 from dmml.errors import InputError
 
 OUTCOME = {"time": "t", "event": "e"}
@@ -89,10 +91,10 @@ def test_sites_fill_every_fold():
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        ({}, {"folds": 1}, "folds: 1; at least 2"),
+        ({}, {"folds": 1}, "folds: 1 is too few; at least 2"),
         ({}, {"folds": 999}, "103 patients cannot fill 999 folds"),
         ({"site": "one"}, {"site": True}, "1 sites cannot fill 5 folds"),
-        ({"site": ""}, {"site": True}, "need a site column"),
+        ({"site": ""}, {"site": True}, "sites can only be kept whole if they are known"),
     ],
 )
 def test_folds_that_cannot_be(change, arguments, message):
@@ -134,7 +136,7 @@ def test_csv_of_folds():
     assert set(test) == set(folds.index[folds == 1])
     assert set(train) == set(folds.index[folds != 1])
     assert split.folds == split_of_folds(folds, "").folds
-    with pytest.raises(InputError, match=r"fold: 3; s.csv has the folds 0, 1, 2"):
+    with pytest.raises(InputError, match=r"fold: there is no fold 3; s.csv has the folds 0, 1, 2"):
         split.fold(3)
 
 
@@ -151,10 +153,10 @@ def test_patients_of_one_table_only_are_counted():
     ("text", "message"),
     [
         ("patient_id,fold\np1,0\np2,1\np1,1\n", "s.csv: patient p1 is in fold 0 and in fold 1"),
-        ("patient_id,fold\np1,0\np2,first\n", "line 3: a patient_id and a fold number are wanted"),
+        ("patient_id,fold\np1,0\np2,first\n", "line 3 must have a patient_id and the number of a fold"),
         ("patient_id,fold\np1,0\np2,0\n", r"only one fold \(0\)"),
         ("patient_id,fold\nx,0\ny,1\n", "no patient of c.csv is in this split"),
-        ("patient_id,fold\n", "holds no patient"),
+        ("patient_id,fold\n", "contains no patient"),
         (",train,val\n0,p1,p2\n1,p3,p1\n", "patient p1 is in both train and val"),
         (",train,val,test\n0,p1,p2,p3\n1,p4,,p2\n", "patient p2 is in both val and test"),
         (",train,val\n0,p1,\n", "fold 0 has no test patient"),
@@ -174,7 +176,7 @@ def test_folder_refuses_a_patient_tested_twice():
     Path("f").mkdir()
     Path("f/splits_0.csv").write_text(",train,val\n0,p1,p2\n")
     Path("f/splits_1.csv").write_text(",train,val\n0,p1,p2\n")
-    with pytest.raises(InputError, match=r"f/splits_1.csv: patient p2 is in the test part of fold 0 and of fold 1"):
+    with pytest.raises(InputError, match=r"f/splits_1.csv: patient p2 is a test patient of fold 0 and of fold 1"):
         read_split("f", clinical)
     Path("g").mkdir()
     with pytest.raises(InputError, match=r"no splits_<k>.csv"):

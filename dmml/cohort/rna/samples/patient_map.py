@@ -159,7 +159,8 @@ def _find(name: str, mapping: Mapping[str, Sample] | None) -> Sample | None:
     tissue, barcode = tissue_of([name]), find_barcode(name)
     if mapping is None:
         return Sample(barcode.patient if barcode else name, tissue)
-    keys = (name, decimal_variant(name), *spellings_of_barcode(name))
+    variant = decimal_variant(name)
+    keys = [name, *([variant] if variant else []), *spellings_of_barcode(name)]
     listed = next((mapping[key] for key in keys if key in mapping), None)
     return listed._replace(tissue=tissue) if listed and not tissue.is_tumor else listed
 

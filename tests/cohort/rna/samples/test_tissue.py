@@ -169,7 +169,10 @@ def test_the_portals_sheet_without_words_is_read_by_its_barcodes(tmp_path, capsy
     paths = [made.rna, "--sample-sheet", made.write_sheet(), "--clinical", made.write_json(), "--out", "out"]
     cohort_gdc.run(parser.parse_args(list(map(str, paths))))
     assert read_expression("out/expression.parquet").patients == PATIENTS[:1]
-    assert f"without tumor RNA, since none of their samples is of a tumor: 1 ({PATIENTS[1]})" in capsys.readouterr().out
+    assert (
+        f"without RNA of a tumor, because all of their samples are of other tissue: 1 ({PATIENTS[1]})"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_patients_own_barcode_has_no_sample_type():
