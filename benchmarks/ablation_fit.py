@@ -74,7 +74,7 @@ class Settings:
 def describe(variant: Variant, settings: Settings) -> dict[str, Any]:
     """All that decides a variant's result but for seed and code, in plain Python: the defaults of today among it."""
     kind = _class_of(variant)
-    defaults = {name: p.default for name, p in inspect.signature(kind.__init__).parameters.items() if name != "self"}
+    defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
     arguments = {name: class_config(value) for name, value in (defaults | variant.arguments).items()}
     teacher = None if variant.teacher is None else describe(BY_NAME[variant.teacher], settings)
     own = {name: getattr(variant, name) for name in ("task", "coordination", "rna", "shuffled_rna")}

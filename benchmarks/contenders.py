@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fitted_backbone import give_backbone, remember
-from rivals import McatLike, TransMilLike
 from steps import Step, distilled, network_step, subspace_step
 from token_batches import EDGES, END, GENES
 from torch import nn
 
-from dmml.nn.baselines import GatedABMIL
+from dmml.nn.baselines import MCAT, GatedABMIL, TransMIL
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.subspace_module import SubspaceModule
@@ -20,6 +19,8 @@ TAUGHT = "student under a teacher"
 TAUGHT_ANEW = "student under a teacher that answers at every step"
 RIVALS = ("MCAT-like", "TransMIL-like")
 N_FEATURES = 1024
+GROUP_SIZES = (59, 73, 72, 72, 72, 72)
+"""Genes of MCAT's six groups; they sum to the 59 tumor and 361 TME genes of `token_batches`"""
 
 
 def task() -> Survival:
@@ -41,7 +42,10 @@ def build(name: str) -> nn.Module:
         student = distilled(lambda path: SubspaceStudent(n_features=N_FEATURES, teacher=path), teacher)
         student.backbone.copy_without_rna(teacher.backbone)
         return student
-    networks = {YARDSTICK: GatedABMIL, "MCAT-like": McatLike, "TransMIL-like": TransMilLike}
+    if name == "MCAT-like":
+        n_genes = {s: len(genes) for s, genes in GENES.items()}
+        return MCAT(N_FEATURES, n_genes, task().n_outputs, group_sizes=GROUP_SIZES)
+    networks = {YARDSTICK: GatedABMIL, "TransMIL-like": TransMIL}
     return networks[name](N_FEATURES, task().n_outputs)
 
 

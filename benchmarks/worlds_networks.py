@@ -52,7 +52,7 @@ class Network:
     def unknown_arguments(self) -> list[str]:
         """Arguments that the class does not have."""
         kind = _CLASSES.get(self.class_path)
-        known = self.init_args if kind is None else inspect.signature(kind.__init__).parameters
+        known = self.init_args if kind is None else inspect.signature(kind).parameters
         return [name for name in self.init_args if name not in known]
 
 
@@ -60,8 +60,8 @@ _SLIDES = ("slides",)
 NETWORKS = {
     "histology_abmil": Network(_BASELINE, {"network": "histology_abmil"}, reads=_SLIDES),
     "late_fusion": Network(_BASELINE, {"network": "late_fusion"}),
-    "transmil_like": Network("worlds_rivals.RivalNetwork", {"rival": "transmil_like"}, reads=_SLIDES),
-    "mcat_like": Network("worlds_rivals.RivalNetwork", {"rival": "mcat_like"}),
+    "transmil_like": Network(_BASELINE, {"network": "worlds_rivals.SmallTransMIL"}, reads=_SLIDES),
+    "mcat_like": Network(_BASELINE, {"network": "mcat"}),
     "teacher": Network("SubspaceTeacher"),
     "student": Network("SubspaceStudent", teacher="teacher", reads=_SLIDES),
     "student_undistilled": Network("SubspaceStudent", {"teacher": None} | TASK_ALONE, reads=_SLIDES),

@@ -114,7 +114,7 @@ def test_arguments_of_models_and_tasks():
         parameters = inspect.signature(kind).parameters
         assert {name: parameters[name].default for name in wanted} == wanted
         assert all(p.default is not inspect.Parameter.empty for p in parameters.values()), "each with a default"
-        text = inspect.getdoc(kind)
+        text = "".join(inspect.getdoc(each) or "" for each in kind.__mro__)
         assert [name for name in parameters if f"{name}:" not in text] == [], (
             f"undocumented arguments of {kind.__name__}"
         )

@@ -15,7 +15,7 @@ from dmml.backbone.slide_statistics import SlideStatistics
 from dmml.training.backbone_data import patients_of_fit, training_patients
 from dmml.training.checkpointing.packing import unpack
 from dmml.training.deep_share import SHARES, ShareScores, ShareSums
-from dmml.training.logged_module import LoggedModule
+from dmml.training.fitted_module import FittedModule
 from dmml.training.parts.programs import ProgramScores
 from dmml.types import Bag, Batch, SubspaceOutput
 
@@ -46,7 +46,7 @@ class _CrossFittedLookup:
         return parts, {key: values[index] for key, values in self._programs.items()}
 
 
-class BackboneModule(LoggedModule):
+class BackboneModule(FittedModule):
     """Module with a deep part on a backbone.
 
     The deep part is trained on what the backbone leaves unexplained: during a fit, the backbone's output for the

@@ -1,42 +1,60 @@
-"""Optimiser of all modules: AdamW with a warm-up and a cosine schedule over the actual number of steps."""
+"""Optimiser and learning-rate schedule of all modules: by default AdamW with a warm-up and a cosine over all steps.
+
+Both can be replaced in a config, by `model.init_args.optimizer` and `model.init_args.lr_scheduler`.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from dmml.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LRSchedulerCallable
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 PATIENCE = 12
 """Number of epochs without a better inner validation loss after which training stops"""
 
 
-def adamw_with_cosine(
-    module: LightningModule,
-    lr: float,
-    weight_decay: float,
-    warmup: float,
-    stronger: dict[str, float] | None = None,
-) -> torch.optim.Optimizer | dict[str, Any]:
-    """Build the optimiser and schedule that `configure_optimizers` returns.
+def adamw(
+    module: LightningModule, lr: float, weight_decay: float, decay_of_parts: Mapping[str, float]
+) -> torch.optim.AdamW:
+    """Build the default optimiser.
 
     Args:
-        module: Module whose parameters are optimised. If its run has no planned end, the rate stays at `lr`.
+        module: Module whose parameters are optimised.
         lr: Peak learning rate.
-        weight_decay: Weight decay of AdamW.
+        weight_decay: Weight decay of all parameters that belong to no part in `decay_of_parts`.
+        decay_of_parts: {name of a part, e.g. `embed.10x_tumor`: weight decay}.
+    """
+    trainer = module._trainer
+    # Not fused under mixed precision: a fused AdamW unscales gradients in its step, after callbacks and clipping.
+    is_mixed = trainer is not None and "mixed" in str(trainer.precision)
+    groups = _groups(module, weight_decay, decay_of_parts)
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=not is_mixed)
+
+
+def with_warmup_and_cosine(
+    module: LightningModule, optimizer: torch.optim.Optimizer, warmup: float
+) -> OptimizerLRScheduler:
+    """Add the default schedule to an optimiser; if the run has no planned end, the rate stays as it is.
+
+    Args:
+        module: Module that is trained.
+        optimizer: Its optimiser, whose rates are the peak rates.
         warmup: Share of the steps over which the rate rises from 0; afterwards it falls to 0 along a cosine.
-        stronger: {name of a part, e.g. `embed.10x_tumor`: weight decay}, for parts that `weight_decay` restricts too
-            little.
 
     Departs from the released code, which steps its cosine every batch although its period is given in epochs, so that
     the rate swings from its peak to 0 and back every twenty batches.
     """
     trainer = module._trainer
-    # Not fused under mixed precision: a fused AdamW unscales gradients in its step, after callbacks and clipping.
-    mixed = trainer is not None and "mixed" in str(trainer.precision)
-    groups = _groups(module, weight_decay, stronger or {})
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=not mixed)
     steps = trainer.estimated_stepping_batches if trainer is not None and trainer.state.fn == "fit" else math.inf
     if not math.isfinite(steps):
         return optimizer
@@ -45,12 +63,45 @@ def adamw_with_cosine(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _groups(module: LightningModule, weight_decay: float, stronger: dict[str, float]) -> list[dict[str, Any]]:
+def with_scheduler(optimizer: torch.optim.Optimizer, build: LRSchedulerCallable) -> OptimizerLRScheduler:
+    """Add a user's schedule to an optimiser. As usual in Lightning, it advances once per epoch.
+
+    Args:
+        optimizer: The optimiser.
+        build: Builds the schedule. A `ReduceLROnPlateau` watches its `monitor`, or `val/loss` if it has none.
+    """
+    scheduler = build(optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        monitor = getattr(scheduler, "monitor", "val/loss")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+
+def check_replaced(replacement: str, values: Mapping[str, object], defaults: Mapping[str, object]) -> None:
+    """Refuse arguments of the default optimiser or schedule where a config replaces it, because they have no effect.
+
+    Args:
+        replacement: `optimizer` or `lr_scheduler`.
+        values: {argument: value} of the model.
+        defaults: {argument: default value}.
+
+    Raises:
+        InputError: An argument has another value than its default.
+    """
+    for name, value in values.items():
+        if value != defaults[name]:
+            raise InputError(
+                f"model.{name}: {value} has no effect, because model.{replacement} replaces what it belongs to; leave "
+                f"{name} out, or set it in model.{replacement}.init_args"
+            )
+
+
+def _groups(module: LightningModule, weight_decay: float, decay_of_parts: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return the parameter groups, one for each weight decay; a group without parameters is left out."""
     groups: dict[float, list[torch.nn.Parameter]] = {weight_decay: []}
     for name, parameter in module.named_parameters():
-        own = next((decay for part, decay in stronger.items() if name.startswith(f"{part}.")), weight_decay)
-        groups.setdefault(own, []).append(parameter)
+        decay = next((value for part, value in decay_of_parts.items() if name.startswith(f"{part}.")), weight_decay)
+        groups.setdefault(decay, []).append(parameter)
     return [{"params": params, "weight_decay": decay} for decay, params in groups.items() if params]
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from dmml.backbone.backbone import Backbone
 from dmml.errors import InputError
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
-from dmml.tasks import Survival, Task
 from dmml.training.backbone_data import patients_of_fit
 from dmml.training.checkpointing.checkpoint import patients_seen, start_from
 from dmml.training.parts.programs import ProgramScores
@@ -25,118 +22,28 @@ class SubspaceStudent(TaughtModule):
     """Transcriptome-agnostic student with token aggregation per subspace and distillation from a teacher.
 
     Args:
-        n_features: D of the encoder; None = taken from the data at fit.
-        task: Task that is predicted; None = the teacher's task, or survival without a teacher. The teacher's edges or
-            classes are used where none are given.
-        width: d.
-        magnifications: Magnifications that the model reads.
-        teacher: Checkpoint of a `SubspaceTeacher`; None = no distillation, so that only the other losses are minimised.
-        genes: As in `SubspaceTeacher`; the teacher's lists are used where none are given.
-        programs: As in `SubspaceTeacher`.
         n_merged: Merged tokens per subspace and magnification (1 in the paper); None turns aggregation off.
-        distill_after: Share of the planned epochs, at least 0 and below 1, that pass before distillation begins. Until
-            then, the loss has no terms of the teacher. 0 distils from the start.
-        temperature: Temperature T of the softened predictions.
-        prediction_weight: Weight of the softened divergence from the teacher's predictions.
-        feature_weight: Weight of the distance to the teacher's embeddings, subspace by subspace.
-        teacher_program_weight: Weight of the distance to the teacher's predicted programs.
-        consistency: As in `SubspaceTeacher`.
-        consistency_weight: As in `SubspaceTeacher`.
-        program_weight: As in `SubspaceTeacher`.
-        decorrelation_weight: As in `SubspaceTeacher`.
-        backbone: As in `SubspaceTeacher`; a student with a teacher copies the teacher's backbone without RNA.
-        tissue_specific: As in `SubspaceTeacher`.
-        tissue_rank: Number of dimensions through which tissue enters an embedding where there are no programs.
-        token_dropout: Dropout rate of the tokens.
-        embedding_dropout: Dropout rate of the embeddings before the heads.
-        lr: Peak learning rate of AdamW.
-        weight_decay: Weight decay of AdamW.
-        warmup: Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
-        init_from: Checkpoint whose weights the fit starts from: a student pre-trained without a teacher, or for
-            fine-tuning.
-        compile: As in `SubspaceTeacher`.
-        fitted: Filled at fit and saved in the checkpoint; leave it empty.
+        program_weight: As in `SubspaceModule`.
+        lr: As in `FittedModule`.
+        shared: Arguments of `TaughtModule` (the teacher), `SubspaceModule` and `FittedModule`.
 
     Source: contributions 3 and 4 of the paper.
     """
 
-    def __init__(
-        self,
-        n_features: int | None = None,
-        task: Task | None = None,
-        width: int = 128,
-        magnifications: tuple[int, ...] | list[int] = (10, 20),
-        teacher: str | None = None,
-        genes: dict | None = None,
-        programs: dict | None = None,
-        n_merged: int | None = 8,
-        distill_after: float = 0.2,
-        temperature: float = 2.0,
-        prediction_weight: float = 1.0,
-        feature_weight: float = 0.3,
-        teacher_program_weight: float = 0.3,
-        consistency: str = "expression",
-        consistency_weight: float = 0.1,
-        program_weight: float = 10.0,
-        decorrelation_weight: float = 0.05,
-        backbone: Callable[[], Backbone] | None = Backbone,
-        tissue_specific: bool = True,
-        tissue_rank: int = 8,
-        token_dropout: float = 0.1,
-        embedding_dropout: float = 0.25,
-        lr: float = 2e-3,
-        weight_decay: float = 0.01,
-        warmup: float = 0.1,
-        init_from: str | None = None,
-        compile: bool = False,
-        fitted: dict | None = None,
-    ):
-        task_given = task is not None
-        task = task or Survival()
-        super().__init__(
-            n_features=n_features,
-            genes=genes,
-            task=task,
-            width=width,
-            magnifications=magnifications,
-            programs=programs,
-            consistency=consistency,
-            consistency_weight=consistency_weight,
-            program_weight=program_weight,
-            decorrelation_weight=decorrelation_weight,
-            backbone=backbone,
-            tissue_specific=tissue_specific,
-            tissue_rank=tissue_rank,
-            token_dropout=token_dropout,
-            embedding_dropout=embedding_dropout,
-            lr=lr,
-            weight_decay=weight_decay,
-            warmup=warmup,
-            init_from=init_from,
-            compile=compile,
-            fitted=fitted,
-        )
-        self.save_hyperparameters(logger=False)
-        if not 0 <= distill_after < 1:
-            raise InputError(f"model.distill_after: {distill_after} is no share of a fit; give one from 0 to below 1")
-        self.n_merged, self.temperature, self.distill_after = n_merged, temperature, distill_after
-        self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
-        self.teacher_program_weight = teacher_program_weight
-        self.teacher_path = teacher
-        self._task_given = task_given
-        self._teacher, self._answers = (), None
-        self._build_if_known()
-        self._keep_hparams()
+    def __init__(self, n_merged: int | None = 8, program_weight: float = 10.0, lr: float = 2e-3, **shared: Any):
+        super().__init__(program_weight=program_weight, lr=lr, **shared)
+        self.n_merged = n_merged
+        self._finish_init()
 
-    def _build_if_known(self) -> None:
+    def _build_if_possible(self) -> None:
         """As in the base class; without a Trainer, a student without genes, teacher and `init_from` has no programs."""
         alone = self._trainer is None and self.teacher_path is None and self.init_from is None
         if alone and self.genes is None and self.n_features is not None:
             self.genes = {}
-            super()._build_if_known()
+            super()._build_if_possible()
             self.genes = None
         else:
-            super()._build_if_known()
+            super()._build_if_possible()
 
     def _build_parts(self) -> None:
         if not self.n_features:

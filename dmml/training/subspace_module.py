@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,29 +11,17 @@ from torch.nn import Parameter
 
 from dmml.backbone.backbone import Backbone
 from dmml.backbone.slide_statistics import SlideStatistics
-from dmml.cohort.magnifications import choose_magnifications
-from dmml.data.fitting import fit_task
-from dmml.errors import InputError
 from dmml.nn.heads import ProgramHead, SubspaceHead
 from dmml.nn.projection import TokenProjection
 from dmml.nn.standardised import set_feature_statistics
 from dmml.nn.tissue import TissueSpecificHead
-from dmml.tasks import Task
 from dmml.training.backbone_module import BackboneModule
-from dmml.training.checkpointing.checkpoint import (
-    adopt,
-    class_config,
-    hash_patients,
-    read_checkpoint,
-    refuse_leak,
-    seen_before,
-    start_from,
-)
-from dmml.training.checkpointing.packing import pack, unpack
+from dmml.training.checkpointing.checkpoint import adopt, read_checkpoint, refuse_leak, seen_before, start_from
+from dmml.training.checkpointing.packing import unpack
 from dmml.training.compilation import compile_parts
+from dmml.training.fitted_module import genes_of
 from dmml.training.losses.confidence import confidence_sums
 from dmml.training.losses.loss_terms import CONSISTENCIES, weighted_terms
-from dmml.training.optimisation import adamw_with_cosine
 from dmml.training.parts.bags import bag_of
 from dmml.training.parts.feature_reading import FeaturesRead, read_features
 from dmml.training.parts.output_parts import assemble_output
@@ -42,62 +29,76 @@ from dmml.training.parts.programs import ProgramScores
 from dmml.training.weighting import Weighing, as_they_are
 from dmml.types import SUBSPACES, Bag, Batch, GradientRule, LossTerms, SubspaceOutput
 
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
+
 
 class SubspaceModule(BackboneModule):
-    """Base of `SubspaceTeacher` and `SubspaceStudent`, which document the arguments and save them.
+    """Base of `SubspaceTeacher` and `SubspaceStudent`; states the arguments that both have.
 
-    The module holds everything that was fitted on training patients (gene lists and statistics, the task's edges or
-    classes, encoder identity, ...) as plain hyper-parameters; the data module reads them when it makes a loader.
+    Args:
+        programs: {subspace: {program: [gene, …]}}, taken from the data whenever the genes are; otherwise None = every
+            gene is a program.
+        consistency: "expression", "attention" over parent tiles, or "batch" (the form of the paper).
+        consistency_weight: Weight of the inter-magnification consistency; 0 removes it.
+        program_weight: Weight of the term that ties predicted programs to measured ones. With the "expression" form and
+            equal weights, the two terms together are `functional.consistency.expression_consistency`, except that the
+            programs read from the fusion are tied to the measured ones, too.
+        decorrelation_weight: Weight of the decorrelation of the two embeddings.
+        backbone: Class of the backbone, the convex model on which the deep part builds, built as `backbone()` and
+            fitted before the first step (`dmml.backbone.backbone.Backbone`); null removes it. A student with a teacher
+            copies the teacher's backbone without RNA.
+        tissue_specific: Whether the logits have a part that reads tissue past both subspaces
+            (`dmml.nn.tissue.TissueSpecificHead`), for signals that are in no program and no gene, such as a rare
+            tissue; false removes it.
+        tissue_rank: Number of dimensions through which tissue enters an embedding directly, where it does not enter as
+            programs (`dmml.nn.projection.Narrow`).
+        token_dropout: Dropout rate of the tokens.
+        embedding_dropout: Dropout rate of the embeddings before the heads.
+        init_from: Checkpoint whose weights the fit starts from: for fine-tuning, or a student pre-trained without a
+            teacher.
+        compile: Whether a fit compiles the parts that read tokens with `torch.compile`.
+        shared: Arguments of `FittedModule`.
     """
 
     def __init__(
         self,
-        n_features: int | None,
-        genes: dict | None,
-        task: Task,
-        width: int,
-        magnifications: tuple[int, ...] | list[int],
-        programs: dict | None,
-        consistency: str,
-        consistency_weight: float,
-        program_weight: float,
-        decorrelation_weight: float,
-        backbone: Callable[[], Backbone] | None,
-        tissue_specific: bool,
-        tissue_rank: int,
-        token_dropout: float,
-        embedding_dropout: float,
-        lr: float,
-        weight_decay: float,
-        warmup: float,
-        init_from: str | None,
-        compile: bool,
-        fitted: dict | None,
+        programs: dict | None = None,
+        consistency: str = "expression",
+        consistency_weight: float = 0.1,
+        program_weight: float = 4.0,
+        decorrelation_weight: float = 0.05,
+        backbone: Callable[[], Backbone] | None = Backbone,
+        tissue_specific: bool = True,
+        tissue_rank: int = 8,
+        token_dropout: float = 0.1,
+        embedding_dropout: float = 0.25,
+        init_from: str | None = None,
+        compile: bool = False,
+        **shared: Any,
     ):
-        super().__init__()
+        super().__init__(**shared)
         if consistency not in CONSISTENCIES:
             raise ValueError(f"consistency must be one of {', '.join(CONSISTENCIES)}; got {consistency!r}")
-        self.n_features, self.genes, self.programs = n_features, unpack(genes), unpack(programs)
-        self.task = copy.deepcopy(task)  # it is fitted here, and the caller's object must not change
-        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        self.programs = unpack(programs)
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.program_weight, self.decorrelation_weight = program_weight, decorrelation_weight
         self.tissue_specific, self.tissue_rank = tissue_specific, tissue_rank
         self.token_dropout, self.embedding_dropout = token_dropout, embedding_dropout
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.init_from, self.compiled, self.fitted = init_from, compile, unpack(fitted or {})
+        self.init_from, self.compiled = init_from, compile
         self._take_backbone(backbone)
-        self._built = False
         self._shared_rule: GradientRule | None = None
         self.weighing: Weighing = as_they_are
 
     # ---- building, and fitting to the data -----------------------------------------------------------------------
 
-    def _build_if_known(self) -> None:
-        """Build the parts as soon as every dimension is known: in the constructor, or in `setup("fit")`."""
-        known = self.n_features is not None and self.genes is not None
-        if self._built or not known or getattr(self.task, "classes", ()) is None:
-            return
+    def _build_if_possible(self) -> None:
+        """As in the base class; programs are built anew if the data provided gene lists only after they were built."""
+        if self._is_built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
+            self._build_programs()
+        super()._build_if_possible()
+
+    def _build(self) -> None:
         if self.n_features:
             self.projection = nn.ModuleDict(
                 {f"{m}x": TokenProjection(self.n_features, self.width, self.token_dropout) for m in self.magnifications}
@@ -114,11 +115,9 @@ class SubspaceModule(BackboneModule):
             self.tissue_heads = nn.ModuleDict(
                 {f"{m}x": TissueSpecificHead(*size, dropout=self.embedding_dropout) for m in self.magnifications}
             )
-        self.validation_metrics = self.task.metrics().clone(prefix="val/")
         self._build_parts()
         # A plain attribute: DDP would broadcast a buffer from rank 0 and lose the other ranks' sums.
         self._confidence = torch.zeros(len(self.magnifications), 5)
-        self._built = True
 
     def _build_programs(self) -> None:
         self.scores = ProgramScores(self.genes, self.programs)
@@ -134,28 +133,8 @@ class SubspaceModule(BackboneModule):
         """Build the parts that only the teacher or only the student has."""
         raise NotImplementedError
 
-    def setup(self, stage: str) -> None:
-        """At fit, take missing arguments from the training data; otherwise check that the cohort fits the model."""
-        data = getattr(self._trainer, "datamodule", None)
-        if stage == "fit":
-            self.fit_to_data(data)
-            if self._built and self.scores.names != ProgramScores(self.genes or {}, self.programs).names:
-                self._build_programs()  # they were built before the data provided gene lists
-            self._build_if_known()
-            self._start(data)
-        elif data is not None and hasattr(data, "check"):
-            data.check(self)
-        if not self._built:
-            raise InputError(
-                "the model's dimensions are not known: give n_features, genes and the task's classes, fit with a "
-                "MultimodalDataModule, or load a checkpoint"
-            )
-        if stage == "fit" and self.compiled:
-            compile_parts(self)
-        self._keep_hparams()
-
-    def _start(self, data: Any | None) -> None:
-        """Prepare a fit: set the features' statistics, fit the backbone, and load the weights of `init_from`."""
+    def _prepare_fit(self, data: MultimodalDataModule | None) -> None:
+        """Set the features' statistics, fit the backbone, load the weights of `init_from`, and compile."""
         set_feature_statistics(self, self.fitted.get("feature_statistics") or {})
         had_backbone = self.has_backbone
         self._start_backbone(data)
@@ -164,46 +143,34 @@ class SubspaceModule(BackboneModule):
                 nn.init.zeros_(parameter)
         if self.init_from:
             start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
+        if self.compiled:
+            compile_parts(self)
 
-    def fit_to_data(self, data: Any | None) -> None:
-        """Fill in arguments that were not given from the checkpoint and from the data, without building the network.
-
-        Args:
-            data: A `MultimodalDataModule` after `setup("fit")`; None = nothing is fitted.
+    def fit_to_data(self, data: MultimodalDataModule | None) -> None:
+        """As in the base class, but what the checkpoints provide from which the model learns is taken from them first.
 
         Raises:
-            InputError: The data are not usable for a fit, or do not match the checkpoint.
+            InputError: The data are not usable for a fit, do not match the checkpoints, or contain validation or test
+                patients on whom a checkpoint was trained.
         """
         self._inherit()
-        if data is not None:
-            self._fit_to(data)
+        if data is None:
+            return
+        sources = self._sources()
+        for path, fitted in sources.items():
+            refuse_leak(path, fitted, data.patients)
+        super().fit_to_data(data)
+        if before := seen_before(*sources.values()):
+            self.fitted["patients"]["before"] = before
 
     def _inherit(self) -> None:
         """Take gene lists and task arguments that were not given from the checkpoint that the module starts from."""
         if self.init_from:
             adopt(self, read_checkpoint(self.init_from)["hyper_parameters"])
 
-    def _fit_to(self, data: Any) -> None:
-        """Fit the task and all statistics on the training patients of the data module."""
-        sources = self._sources()
-        for path, fitted in sources.items():
-            refuse_leak(path, fitted, data.patients)
-        if not self._built:
-            self.magnifications = choose_magnifications(self.magnifications, data.magnifications)
-        if self.n_features is None:
-            self.n_features = data.n_features
-        elif data.n_features not in (0, self.n_features):
-            raise InputError(
-                f"the model takes {self.n_features} features a tile, {data.features} holds {data.n_features}"
-            )
-        if self.genes is None:
-            self.programs = data.programs()
-            self.genes = {s: sorted({g for genes in sets.values() for g in genes}) for s, sets in self.programs.items()}
-        fit_task(self.task, data)
-        self.fitted |= data.fitted(self.genes)
-        self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
-        if before := seen_before(*sources.values()):
-            self.fitted["patients"]["before"] = before
+    def _take_genes(self, data: MultimodalDataModule) -> None:
+        self.programs = data.programs()
+        self.genes = genes_of(self.programs)
 
     def _sources(self) -> dict[str, dict[str, Any]]:
         """Return {path of a checkpoint that the model learns from: its fitted values}."""
@@ -211,15 +178,8 @@ class SubspaceModule(BackboneModule):
             return {}
         return {self.init_from: unpack(read_checkpoint(self.init_from)["hyper_parameters"].get("fitted") or {})}
 
-    def _keep_hparams(self) -> None:
-        """Write the fitted values into the hyper-parameters, in a form that `weights_only=True` can load."""
-        lists = pack({"genes": self.genes, "programs": self.programs, "fitted": self.fitted})
-        self.hparams.update(n_features=self.n_features, magnifications=list(self.magnifications), **lists)
-        for name in ("task", "fusion", "expression_encoder", "backbone"):
-            if name in self.hparams:
-                self.hparams[name] = class_config(self.task if name == "task" else self.hparams[name])
-        self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
-        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+    def _lists(self) -> tuple[str, ...]:
+        return "genes", "programs", "fitted"
 
     # ---- the parts of a forward pass ---------------------------------------------------------------------------
 
@@ -269,6 +229,10 @@ class SubspaceModule(BackboneModule):
 
     # ---- steps -------------------------------------------------------------------------------------------------
 
+    def compute_output(self, batch: Batch) -> SubspaceOutput:
+        """Return `forward`, which is what the steps call."""
+        return self(batch)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one micro-batch, log its terms, and add to the confidences."""
         output = self(batch)
@@ -279,21 +243,3 @@ class SubspaceModule(BackboneModule):
         for name, value in terms.parts.items():
             self.log_mean(f"train/{name}", value.detach(), size)
         return terms.total
-
-    def validated_logits(self, batch: Batch) -> Tensor:
-        """Return the logits (B, C), combined over magnifications."""
-        return self(batch).logits
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return the predictions that are written to `predictions.csv`, and the output with attention."""
-        return self.predict_step(batch, batch_idx)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`."""
-        output = self(batch)
-        outcome = self.task.decode(batch.target) if batch.target else {}
-        return {"predictions": self.task.predictions(output.logits), "outcome": outcome, "output": output}
-
-    def configure_optimizers(self) -> torch.optim.Optimizer | dict[str, Any]:
-        """AdamW with warm-up and cosine."""
-        return adamw_with_cosine(self, self.lr, self.weight_decay, self.warmup)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,21 +26,49 @@ from dmml.training.subspace_module import SubspaceModule
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Batch, LossTerms, SubspaceOutput
 
+if TYPE_CHECKING:
+    from dmml.data.module import MultimodalDataModule
+
 
 class TaughtModule(SubspaceModule):
-    """Base of `SubspaceStudent`, which documents the arguments: loads a teacher and distils it."""
+    """Base of `SubspaceStudent`: loads a teacher and distils it.
 
-    teacher_path: str | None
-    distill_after: float
-    temperature: float
-    prediction_weight: float
-    feature_weight: float
-    teacher_program_weight: float
-    _task_given: bool
-    _teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...]
-    """The teacher from which the student learns; after cross-fitted teachers, also the checkpoint's teacher. A tuple
-    keeps teachers out of this module's state. Empty before `setup("fit")`"""
-    _answers: TeacherOutputs | None
+    Args:
+        teacher: Checkpoint of a `SubspaceTeacher`; None = no distillation, so that only the other losses are minimised.
+            The teacher's genes, programs and task, with its edges or classes, are used where none are given.
+        distill_after: Share of the planned epochs, at least 0 and below 1, that pass before distillation begins. Until
+            then, the loss has no terms of the teacher. 0 distils from the start.
+        temperature: Temperature T of the softened predictions.
+        prediction_weight: Weight of the softened divergence from the teacher's predictions.
+        feature_weight: Weight of the distance to the teacher's embeddings, subspace by subspace.
+        teacher_program_weight: Weight of the distance to the teacher's predicted programs.
+        shared: Arguments of `SubspaceModule` and `FittedModule`.
+
+    Raises:
+        InputError: `distill_after` is not a share of a fit.
+    """
+
+    def __init__(
+        self,
+        teacher: str | None = None,
+        distill_after: float = 0.2,
+        temperature: float = 2.0,
+        prediction_weight: float = 1.0,
+        feature_weight: float = 0.3,
+        teacher_program_weight: float = 0.3,
+        **shared: Any,
+    ):
+        super().__init__(**shared)
+        if not 0 <= distill_after < 1:
+            raise InputError(f"model.distill_after: {distill_after} is no share of a fit; give one from 0 to below 1")
+        self.teacher_path = teacher
+        self.temperature, self.distill_after = temperature, distill_after
+        self.prediction_weight, self.feature_weight = prediction_weight, feature_weight
+        self.teacher_program_weight = teacher_program_weight
+        # The teacher from which the student learns; after cross-fitted teachers, also the checkpoint's teacher. A tuple
+        # keeps teachers out of this module's state. Empty before `setup("fit")`.
+        self._teacher: tuple[SubspaceTeacher | CrossFittedTeachers, ...] = ()
+        self._answers: TeacherOutputs | None = None
 
     def _inherit(self) -> None:
         """Load the teacher, take its gene lists and task arguments where none were given, and check that it matches."""
@@ -54,7 +82,7 @@ class TaughtModule(SubspaceModule):
             raise InputError(f"{path}: holds a {hparams.get('_class_path')}, no SubspaceTeacher (model.teacher)")
         teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         self._teacher = (teacher.eval().requires_grad_(False),)
-        if not self._task_given:
+        if not self.task_is_given:
             self.task = copy.deepcopy(teacher.task)
         adopt(self, hparams)
         if self.genes == teacher.genes and self.programs is None:
@@ -77,9 +105,10 @@ class TaughtModule(SubspaceModule):
                 "give the student's task no edges or classes of its own, or train a teacher for it"
             )
 
-    def _fit_to(self, data: Any) -> None:
-        super()._fit_to(data)
-        if self._teacher:
+    def fit_to_data(self, data: MultimodalDataModule | None) -> None:
+        """As in the base class; a teacher must be able to read the data, and provides the statistics of RNA."""
+        super().fit_to_data(data)
+        if data is not None and self._teacher:
             if getattr(data, "store", None) is not None:  # the teacher reads the slides of the student's patients
                 path = f"{data.features or data.store.path}, which the teacher {self.teacher_path} is to read"
                 check_same_encoder(path, data.store, self._teacher[0].n_features, self._teacher[0].fitted)

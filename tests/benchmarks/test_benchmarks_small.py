@@ -84,17 +84,6 @@ def test_tissue_of_a_speed_batch_is_nested():
     assert parent.bincount().max() == 4
 
 
-def test_nystrom_attention_with_a_landmark_a_token_is_plain_attention():
-    from rivals import NystromAttention
-
-    layer = NystromAttention(32, heads=2, landmarks=64, iterations=30).double().eval()
-    tokens = torch.randn(1, 64, 32, dtype=torch.float64)
-    query, key, value = (x.unflatten(-1, (2, -1)).transpose(1, 2) for x in layer.qkv(tokens).chunk(3, -1))
-    attended = (query @ key.transpose(-1, -2) / 4).softmax(-1) @ value + layer.near(value)
-    expected = layer.out(attended.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(layer(tokens), expected, atol=1e-10, rtol=0)
-
-
 def test_the_rivals_are_as_large_as_the_published_ones():
     from contenders import build
     from token_batches import one_patient

@@ -6,7 +6,9 @@ import pytest
 import torch
 from batches import DIM, GENES, make_batch, one_patient, pad_batch, shuffle_batch
 
-from dmml.nn.baselines import EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork
+from dmml.nn.baselines import MCAT, EarlyConcat, GatedABMIL, LateFusion, MeanPool, RNANetwork, TransMIL
+from dmml.nn.baselines.mcat import even_groups
+from dmml.nn.baselines.transmil import NystromAttention
 from dmml.types import Bag
 
 N_GENES = {s: len(genes) for s, genes in GENES.items()}
@@ -20,10 +22,12 @@ def build(name):
         "rna": lambda: rna,
         "early": lambda: EarlyConcat(DIM, N_GENES, 3, 8, 5),
         "late": lambda: LateFusion(GatedABMIL(DIM, 3, 8, 5), rna),
+        "transmil": lambda: TransMIL(DIM, 3, 16, landmarks=4),
+        "mcat": lambda: MCAT(DIM, N_GENES, 3, 16),
     }[name]().eval()
 
 
-NAMES = ("mean", "abmil", "rna", "early", "late")
+NAMES = ("mean", "abmil", "rna", "early", "late", "transmil", "mcat")
 
 
 def only(batch, *magnifications):
@@ -36,14 +40,14 @@ def test_gated_abmil_is_ilse_token_by_token():
     for i in range(2):
         parts = []
         for stream, head, bag in zip(model.embed.streams.values(), model.heads, batch.bags.values(), strict=True):
-            v, u = stream.gate.weight.chunk(2)
-            bias_v, bias_u = stream.gate.bias.chunk(2)
+            v, u = stream.pool.value_and_gate.weight.chunk(2)
+            bias_v, bias_u = stream.pool.value_and_gate.bias.chunk(2)
             hidden, scores = [], []
             for x in bag.features[i][bag.mask[i]]:
                 h = torch.relu(stream.project.weight @ x + stream.project.bias)
                 gated = torch.tanh(v @ h + bias_v) * torch.sigmoid(u @ h + bias_u)
                 hidden.append(h)
-                scores.append(stream.score.weight[0] @ gated + stream.score.bias[0])
+                scores.append(stream.pool.score.weight[0] @ gated + stream.pool.score.bias[0])
             weight = torch.stack(scores).softmax(0)
             parts.append(head(sum(a * h for a, h in zip(weight, hidden, strict=True))))
         torch.testing.assert_close(logits[i], (parts[0] + parts[1]) / 2)
@@ -87,7 +91,8 @@ def test_padding_order_and_batch_mates_change_nothing(name):
     assert expected.unique(dim=0).shape[0] == 3, "patients differ"
     for garbage in (None, float("nan"), float("inf")):
         torch.testing.assert_close(model(pad_batch(batch, 6, garbage)), expected)
-    torch.testing.assert_close(model(shuffle_batch(batch)[0]), expected)
+    if name != "transmil":  # it takes positions from the order of the tokens
+        torch.testing.assert_close(model(shuffle_batch(batch)[0]), expected)
     alone = torch.cat([model(one_patient(batch, i)) for i in range(3)])
     torch.testing.assert_close(alone, expected)
 
@@ -121,7 +126,7 @@ def test_whatever_a_patient_lacks_logits_and_gradients_are_finite_and_every_para
         model.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("name", ["mean", "abmil"])
+@pytest.mark.parametrize("name", ["mean", "abmil", "transmil", "mcat"])
 def test_a_magnification_that_a_patient_lacks_does_not_count(name):
     model, batch = build(name), make_batch((5, 0), (20, 11))
     coarse = model(one_patient(only(batch, 10, 20), 0))
@@ -149,3 +154,57 @@ def test_features_of_another_encoder_are_refused():
         RNANetwork({}, 3)
     with pytest.raises(ValueError, match="hidden"):
         RNANetwork(N_GENES, 3, ())
+    with pytest.raises(ValueError, match="no multiple of 8"):
+        TransMIL(DIM, 3, 12)
+    with pytest.raises(ValueError, match="do not divide"):
+        MCAT(DIM, N_GENES, 3, 16, group_sizes=(1, 2))
+
+
+def test_nystrom_attention_with_a_landmark_a_token_is_plain_attention():
+    layer = NystromAttention(32, heads=2, landmarks=64, iterations=30).double().eval()
+    tokens = torch.randn(1, 64, 32, dtype=torch.float64)
+    query, key, value = (x.unflatten(-1, (2, -1)).transpose(1, 2) for x in layer.qkv(tokens).chunk(3, -1))
+    attended = (query @ key.transpose(-1, -2) / 4).softmax(-1) @ value + layer.conv(value)
+    expected = layer.out(attended.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer(tokens), expected, atol=1e-10, rtol=0)
+
+
+def test_a_bag_with_fewer_tokens_than_landmarks_has_a_landmark_per_token():
+    layer = NystromAttention(16, landmarks=64).eval()
+    tokens = torch.randn(1, 5, 16)
+    other = NystromAttention(16, landmarks=5).eval()
+    other.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(tokens), other(tokens))
+
+
+def test_transmil_fills_the_last_row_of_the_square_with_the_first_tokens():
+    stream = build("transmil").streams["10x"]
+    tokens = torch.randn(1, 7, DIM)  # a square of 3 × 3 lacks two
+    filled = torch.cat([tokens, tokens[:, :2]], 1)
+    torch.testing.assert_close(stream(tokens), stream(filled))
+
+
+def test_mcat_is_co_attention_of_every_gene_group_on_every_tile():
+    model, batch = build("mcat"), make_batch((5, 3), (9, 4))
+    stream, bag = model.streams["10x"], batch.bags[10]
+    genes = torch.cat([batch.expression["tumor"], batch.expression["tme"]], 1).split(model.group_sizes, 1)
+    weight, bias = stream.attend.in_proj_weight.chunk(3), stream.attend.in_proj_bias.chunk(3)
+    for i in range(2):
+        tokens = stream.project(bag.features[i][bag.mask[i]])  # (N, d)
+        attended, groups = [], []
+        for net, values in zip(stream.genes, genes, strict=True):
+            group = net(values[i])
+            query = weight[0] @ group + bias[0]
+            key, value = tokens @ weight[1].T + bias[1], tokens @ weight[2].T + bias[2]
+            attention = torch.stack([query @ k / 4 for k in key]).softmax(0)  # the square root of d is 4
+            attended.append(stream.attend.out_proj(attention @ value))
+            groups.append(group)
+        both = [stream.tissue_encoder(torch.stack(attended)[None]), stream.gene_encoder(torch.stack(groups)[None])]
+        expected = stream.head(stream.join(torch.cat(both, 1)))[0]
+        logits = stream(bag.features[i : i + 1], bag.mask[i : i + 1], [values[i : i + 1] for values in genes])[0]
+        torch.testing.assert_close(logits, expected)
+
+
+def test_gene_groups_are_of_equal_size():
+    assert even_groups(20) == [4, 4, 3, 3, 3, 3]
+    assert even_groups(4) == [1, 1, 1, 1]

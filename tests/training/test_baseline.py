@@ -11,8 +11,9 @@ from models import task_of
 
 from dmml.callbacks.collection import CollectPredictions
 from dmml.errors import InputError
+from dmml.nn.baselines.registry import BASELINES
 from dmml.tasks import Classification, Survival
-from dmml.training.baseline import NETWORKS, BaselineNetwork
+from dmml.training.baseline import BaselineNetwork
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
@@ -23,7 +24,9 @@ def build(name, kind="survival", **changes):
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("transmil", "mcat"))) for name in BASELINES]
+)
 def test_every_network_learns_a_batch(name, kind):
     model, batch = build(name, kind, lr=3e-3).train(), make_batch((5, 3, 4, 6), (9, 4, 8, 12), kind=kind)
     optimizer = model.configure_optimizers()
@@ -66,7 +69,7 @@ def test_fit_on_a_cohort_and_come_back_from_the_checkpoint(cohort, name, tmp_pat
     assert sorted(rows) == sorted(data.patients("test"))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     again = BaselineNetwork.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
-    assert (again.kind, again.task.edges, again.genes) == (model.kind, model.task.edges, model.genes)
+    assert (again.network_name, again.task.edges, again.genes) == (model.network_name, model.task.edges, model.genes)
     Trainer(callbacks=[collect], **QUIET).test(again, datamodule=data_of(cohort), verbose=False)
     assert {row["patient_id"]: row["risk"] for row in collect.rows} == pytest.approx(rows, abs=1e-6)
 

@@ -29,7 +29,7 @@ from dmml.experiment.training_reference import (
     load_weights,
     predict_training_patients,
 )
-from dmml.training.baseline import NETWORKS
+from dmml.nn.baselines.registry import BASELINES
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 
 SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
@@ -65,9 +65,9 @@ def model_section(
     if name == "teacher":
         return copy.deepcopy(dict(model))
     of_teacher = model.get("init_args") or {}
-    keys = SHARED if name in NETWORKS else SHARED_WITH_STUDENT
+    keys = SHARED if name in BASELINES else SHARED_WITH_STUDENT
     shared = {key: copy.deepcopy(of_teacher[key]) for key in keys if key in of_teacher}
-    if name in NETWORKS:
+    if name in BASELINES:
         return {"class_path": "dmml.training.baseline.BaselineNetwork", "init_args": shared | {"network": name}}
     section: dict[str, Any] = copy.deepcopy(dict(student or {"class_path": "SubspaceStudent", "init_args": shared}))
     arguments = dict(section.get("init_args") or {})
@@ -97,7 +97,7 @@ def trainer_section(trainer: Mapping[str, Any], name: str, folder: Path, device:
         if _class_name(callback) == "ModelCheckpoint":  # the user says which epoch is best, but not where it is saved
             best |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
     replaced = {"ModelCheckpoint"}
-    if name in NETWORKS:  # they have no subspaces to coordinate
+    if name in BASELINES:  # they have no subspaces to coordinate
         replaced.add("GradientCoordination")
     kept = [callback for callback in callbacks if _class_name(callback) not in replaced]
     section["callbacks"] = [*kept, {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": best}]

@@ -1,0 +1,237 @@
+"""Base of every module that is fitted to a cohort: it owns the fitted values, and puts them into its checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from dmml.cohort.magnifications import choose_magnifications
+from dmml.data.fitting import fit_task
+from dmml.errors import InputError
+from dmml.tasks import Survival, Task
+from dmml.training.checkpointing.checkpoint import class_config, hash_patients
+from dmml.training.checkpointing.packing import pack, unpack
+from dmml.training.logged_module import LoggedModule
+from dmml.training.optimisation import adamw, check_replaced, with_scheduler, with_warmup_and_cosine
+from dmml.types import Batch, SubspaceOutput
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+    from dmml.data.module import MultimodalDataModule
+
+CLASSES = ("task", "fusion", "expression_encoder", "backbone", "optimizer", "lr_scheduler")
+"""Hyper-parameters that are objects or classes; a checkpoint stores their class paths and arguments"""
+
+
+class FittedModule(LoggedModule):
+    """Base of teacher, student and baselines: takes dimensions and statistics from the training patients.
+
+    The module holds everything that was fitted on training patients (gene lists and statistics, the task's edges or
+    classes, encoder identity, ...) as plain hyper-parameters; the data module reads them when it makes a loader.
+
+    A subclass passes the arguments that it does not state on to this class as keywords (`**shared`), sets its own
+    attributes, and ends its constructor with `_finish_init()`.
+
+    Args:
+        n_features: D of the encoder; None = taken from the data at fit, 0 = no slides.
+        genes: {"tumor": [...], "tme": [...]}; None = taken from the data at fit, {} = no RNA.
+        task: Task that is predicted; None = survival. Its classes or edges are fitted on the training patients where
+            they are not given.
+        width: d.
+        magnifications: Magnifications that the model reads. If the data lack one of the default [10, 20], the model
+            reads those of the data instead.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        warmup: Share of the steps over which the learning rate rises; afterwards it falls along a cosine.
+        optimizer: Class of another optimiser, built as `optimizer(parameters)`; it replaces AdamW together with `lr` and
+            `weight_decay`.
+        lr_scheduler: Class of another learning-rate schedule, built as `lr_scheduler(optimizer)` and advanced once per
+            epoch; it replaces the warm-up and the cosine.
+        fitted: Filled at fit and saved in the checkpoint; leave it empty.
+
+    Attributes:
+        task_is_given: Whether the constructor was given a task.
+    """
+
+    def __init_subclass__(cls, **keywords: Any):
+        """Show the arguments of the base classes in the signature of a subclass, where it has `**shared`."""
+        super().__init_subclass__(**keywords)
+        cls.__signature__ = inspect.Signature(list(_arguments(cls).values()))
+
+    def __init__(
+        self,
+        n_features: int | None = None,
+        genes: dict | None = None,
+        task: Task | None = None,
+        width: int = 128,
+        magnifications: tuple[int, ...] | list[int] = (10, 20),
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        fitted: dict | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters(logger=False)  # those of the subclasses' constructors as well
+        self.n_features, self.genes = n_features, unpack(genes)
+        self.task_is_given = task is not None
+        self.task = Survival() if task is None else copy.deepcopy(task)  # fitted here; the caller's must not change
+        self.width, self.magnifications = width, tuple(sorted(int(m) for m in magnifications))
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self._optimizer_class, self._scheduler_class = optimizer, lr_scheduler
+        self.fitted: dict[str, Any] = unpack(fitted or {})
+        self._is_built = False
+        if optimizer is not None:
+            self._check_replaced("optimizer", "lr", "weight_decay")
+        if lr_scheduler is not None:
+            self._check_replaced("lr_scheduler", "warmup")
+
+    def _check_replaced(self, replacement: str, *names: str) -> None:
+        values = {name: getattr(self, name) for name in names}
+        parameters = inspect.signature(type(self)).parameters
+        check_replaced(replacement, values, {name: parameters[name].default for name in names})
+
+    def _finish_init(self) -> None:
+        """End a subclass's constructor: build the network if possible, and make the hyper-parameters plain."""
+        self._build_if_possible()
+        self._keep_hparams()
+
+    # ---- building, and fitting to the data -----------------------------------------------------------------------
+
+    def _build_if_possible(self) -> None:
+        """Build the network as soon as every dimension is known: in the constructor, or in `setup("fit")`."""
+        is_open = self.n_features is None or self.genes is None or getattr(self.task, "classes", ()) is None
+        if self._is_built or is_open:
+            return
+        self._build()
+        self.validation_metrics = self.task.metrics().clone(prefix="val/")
+        self._is_built = True
+
+    def _build(self) -> None:
+        """Build the network; every dimension is known."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """At fit, take missing arguments from the training data; otherwise check that the cohort fits the model."""
+        data = getattr(self._trainer, "datamodule", None)
+        if stage == "fit":
+            self.fit_to_data(data)
+            self._build_if_possible()
+        elif hasattr(data, "check"):
+            data.check(self)
+        if not self._is_built:
+            raise InputError(
+                "the model's dimensions are not known: give n_features, genes and the task's classes, fit with a "
+                "MultimodalDataModule, or load a checkpoint"
+            )
+        if stage == "fit":
+            self._prepare_fit(data)
+        self._keep_hparams()
+
+    def fit_to_data(self, data: MultimodalDataModule | None) -> None:
+        """Fill in arguments that were not given from the data, without building the network.
+
+        Args:
+            data: The data module after `setup("fit")`; None = nothing is fitted.
+
+        Raises:
+            InputError: The data are not usable for a fit.
+        """
+        if data is None:
+            return
+        if not self._is_built:
+            self.magnifications = choose_magnifications(self.magnifications, data.magnifications)
+        self._take_features(data)
+        if self.genes is None:
+            self._take_genes(data)
+        fit_task(self.task, data)
+        self.fitted |= data.fitted(self.genes)
+        self.fitted["patients"] = {part: hash_patients(data.patients(part)) for part in ("train", "val")}
+
+    def _take_features(self, data: MultimodalDataModule) -> None:
+        if self.n_features is None:
+            self.n_features = data.n_features
+        elif data.n_features not in (0, self.n_features):
+            raise InputError(
+                f"the model takes {self.n_features} features a tile, {data.features} holds {data.n_features}"
+            )
+
+    def _take_genes(self, data: MultimodalDataModule) -> None:
+        self.genes = genes_of(data.programs())
+
+    def _prepare_fit(self, data: MultimodalDataModule | None) -> None:
+        """Prepare the built network for a fit."""
+
+    def _keep_hparams(self) -> None:
+        """Write the fitted values into the hyper-parameters, in a form that `weights_only=True` can load."""
+        self.hparams.update(n_features=self.n_features, magnifications=list(self.magnifications))
+        self.hparams.update(pack({name: getattr(self, name) for name in self._lists()}))
+        self.hparams["task"] = self.task
+        for name in CLASSES:
+            if name in self.hparams:
+                self.hparams[name] = class_config(self.hparams[name])
+        self.hparams.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        self.hparams.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+
+    def _lists(self) -> tuple[str, ...]:
+        """Return the names of the attributes that may be long and are fitted, and that are stored as packed text."""
+        return "genes", "fitted"
+
+    # ---- steps -------------------------------------------------------------------------------------------------
+
+    def compute_output(self, batch: Batch) -> SubspaceOutput:
+        """Compute the output of a batch, of which a baseline has nothing but logits."""
+        raise NotImplementedError
+
+    def validated_logits(self, batch: Batch) -> Tensor:
+        """Return the logits (B, C), combined over magnifications."""
+        return self.compute_output(batch).logits
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the predictions that are written to `predictions.csv`, and the output."""
+        return self.predict_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return `{"predictions": {column: (B,)}, "outcome": {column: [...]}, "output": SubspaceOutput}`."""
+        output = self.compute_output(batch)
+        outcome = self.task.decode(batch.target) if batch.target else {}
+        return {"predictions": self.task.predictions(output.logits), "outcome": outcome, "output": output}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build AdamW with warm-up and cosine, or what `optimizer` and `lr_scheduler` name instead."""
+        if self._optimizer_class is None:
+            optimizer = adamw(self, self.lr, self.weight_decay, self._decay_of_parts())
+        else:
+            optimizer = self._optimizer_class(self.parameters())
+        if self._scheduler_class is None:
+            return with_warmup_and_cosine(self, optimizer, self.warmup)
+        return with_scheduler(optimizer, self._scheduler_class)
+
+    def _decay_of_parts(self) -> dict[str, float]:
+        """Return {part of the network: weight decay of AdamW} of the parts that `weight_decay` does not apply to."""
+        return {}
+
+
+def genes_of(programs: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
+    """Return {subspace: its genes, sorted} of {subspace: {program: genes}}."""
+    return {s: sorted({gene for genes in sets.values() for gene in genes}) for s, sets in programs.items()}
+
+
+def _arguments(kind: type) -> dict[str, inspect.Parameter]:
+    """Collect the arguments of a constructor and, as long as it passes on `**keywords`, those of its base class."""
+    arguments: dict[str, inspect.Parameter] = {}
+    for each in kind.__mro__:
+        parameters = list(inspect.signature(each.__init__).parameters.values())[1:]  # the first is `self`
+        for parameter in parameters:
+            if parameter.kind is not parameter.VAR_KEYWORD and parameter.name not in arguments:
+                is_own = each is kind
+                arguments[parameter.name] = parameter if is_own else parameter.replace(kind=parameter.KEYWORD_ONLY)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return arguments
