@@ -115,3 +115,29 @@ class MultinomialLikelihood:
     def subset(self, rows: Sequence[int] | NDArray) -> MultinomialLikelihood:
         """See `Likelihood`."""
         return MultinomialLikelihood(self.label[rows], self.n_outputs)
+
+
+class NormalLikelihood:
+    """Log-likelihood of numbers that are normally distributed around the predictor, up to a constant.
+
+    Args:
+        value: (n,) outcomes, in units of the residual standard deviation.
+    """
+
+    n_outputs = 1
+    has_intercept = True
+
+    def __init__(self, value: ArrayLike):
+        self.outcome = np.asarray(value, np.float64)
+
+    def value(self, predictor: NDArray) -> float:
+        """See `Likelihood`."""
+        return float(-0.5 * ((self.outcome - predictor[:, 0]) ** 2).sum())
+
+    def derivatives(self, x: NDArray, predictor: NDArray) -> tuple[NDArray, NDArray]:
+        """See `Likelihood`."""
+        return x.T @ (self.outcome - predictor[:, 0]), x.T @ x
+
+    def subset(self, rows: Sequence[int] | NDArray) -> NormalLikelihood:
+        """See `Likelihood`."""
+        return NormalLikelihood(self.outcome[rows])

@@ -75,9 +75,6 @@ class LogDays(Task):
     def predictions(self, logits):
         return {"risk": -logits[:, 0].double()}
 
-    def context(self):
-        return {"task": "survival"}
-
 
 class Count(MeanMetric):
     def update(self, logits, target):
@@ -113,12 +110,22 @@ def my_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_task_without_a_linear_likelihood_is_refused_in_a_line_that_tells_the_way_out(my_folder, cohorts, capsys):
+def test_a_task_without_a_linear_likelihood_is_refused_with_the_way_out(my_folder, cohorts, capsys):
     config = cohorts.config("no", "SubspaceTeacher", model={"task": {"class_path": "my_task.LogDays"}})
     assert main(["fit", "--config", str(config)]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert sum("the task LogDays has no linear_likelihood" in line for line in lines) == 1
     assert "backbone: null in the model section" in lines[-1]
+
+
+def test_a_cross_validation_of_such_a_task_is_refused_before_a_network_is_fitted(my_folder, cohorts, capsys):
+    task = {"class_path": "my_task.LogDays"}
+    config = cohorts.config(
+        "no_folds", "SubspaceTeacher", model={"task": task, "backbone": None}, data={"split": {"folds": 2}}
+    )
+    assert main(["crossval", "--config", str(config), "--models", "teacher,rna_linear"]) == 2
+    assert "name other models with --models" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not list(cohorts.run("no_folds_crossval").rglob("done.json"))
 
 
 def test_custom_classes_run_by_class_path(my_folder, cohorts):

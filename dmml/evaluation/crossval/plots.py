@@ -47,7 +47,7 @@ def models_by_metric(result: CrossvalResult, metric: str) -> Plot | None:
     legend = [LegendEntry(name, COLOR[name]) for name in inputs if name != "clinical"]
     if any(name.endswith(JOINED) for name in result.models):
         legend.append(LegendEntry("with clinical covariates", INK, hollow=True))
-    title, hint = metric_name(metric)
+    title, hint = metric_name(metric, result.endpoint)
     chance = 0.5 if metric in ("c_index", "c_index_ipcw", "auc") or metric.startswith("auc_") else None
     caption = f"Pooled over folds, with {intervals.level_text()} patient-bootstrap intervals; {hint}."
     shown_legend = legend if len(legend) > 1 else ()
@@ -69,13 +69,14 @@ def differences_plot(result: CrossvalResult) -> Plot | None:
 
 def fold_plot(result: CrossvalResult) -> Plot | None:
     """Plot every fold of every model by the primary metric, with the mean; None if no fold has a value."""
-    metric, tooltips = result.metric, {}
+    metric, chance, tooltips = result.metric, result.endpoint.chance, {}
     names = [name for name in result.models if any(v is not None for v in result.models[name][metric]["folds"])]
     if not names:
         return None
     with style():
         figure, axes = new_figure(width=WIDTH, height=0.75 + ROW_HEIGHT * 0.8 * len(names))
-        axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=DASHED)
+        if chance is not None:
+            axes.axvline(chance, color=MUTED, linewidth=1, linestyle=DASHED)
         for index, name in enumerate(names):
             entry, color = result.models[name][metric], COLOR[inputs_of(name, result.inputs)]
             for fit, value in zip(result.fits, entry["folds"], strict=True):
@@ -86,10 +87,11 @@ def fold_plot(result: CrossvalResult) -> Plot | None:
             tooltips[f"mean-{index}"] = f"{label(name)}, mean of folds: {entry['mean']:.3f}"
             axes.plot(entry["mean"], -index, "|", color=INK, markersize=11, markeredgewidth=1.6, gid=f"mean-{index}")
         axes.set_yticks([-index for index in range(len(names))], [label(name) for name in names])
-        axes.set(ylim=(-len(names) + 0.4, 0.6), xlabel=metric_name(metric)[0])
+        axes.set(ylim=(-len(names) + 0.4, 0.6), xlabel=metric_name(metric, result.endpoint)[0])
         axes.grid(axis="y", visible=False)
     alt = "; ".join(tooltips[f"mean-{index}"] for index in range(len(names)))
-    caption = "One dot per fold (and repeat, and seed); the tick is their mean. Dashed: chance (0.5)."
+    dashed = "" if chance is None else f" Dashed: chance ({chance:g})."
+    caption = f"One dot per fold (and repeat, and seed); the tick is their mean.{dashed}"
     return Plot("folds", "Fold by fold", figure, caption, alt, tooltips)
 
 

@@ -79,7 +79,7 @@ def _page(result: CrossvalResult, user_plots: Sequence[UserPlot]) -> tuple[str, 
         sentences=summary(result),
         lead_plot=inline.optional(by_metric.get(result.metric)),
         models=models_table(result, metrics),
-        by_metric=[(metric_name(m)[0], inline(p)) for m, p in by_metric.items() if m != result.metric],
+        by_metric=[(metric_name(m, result.endpoint)[0], inline(p)) for m, p in by_metric.items() if m != result.metric],
         undefined=_undefined(result),
         differences=_differences(result, inline.optional(differences)),
         added=likelihood_ratio_table(result),
@@ -121,7 +121,7 @@ def _undefined(result: CrossvalResult) -> list[str]:
     for model, entries in result.models.items():
         for fold, reason in (entries[result.metric].get("undefined") or {}).items():
             by_reason.setdefault(f"is undefined in {fold}: {reason}", []).append(label(model))
-    name = metric_name(result.metric)[0]
+    name = metric_name(result.metric, result.endpoint)[0]
     sentences = [f"{name} {text} ({', '.join(models)})." for text, models in by_reason.items()]
     missing = result.content.get("missing") or {}
     return sentences + [

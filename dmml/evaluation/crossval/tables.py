@@ -18,7 +18,7 @@ def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
         spread = "" if primary["sd"] is None else f"± {number(primary['sd'], 3)}"
         cells = [estimate_cell(entries[name]["pooled"]) if name in entries else Cell("—") for name in metrics]
         rows.append([Cell(label(model)), cells[0], value_cell(primary["mean"], hint=spread), *cells[1:]])
-    names = [metric_name(name)[0] for name in metrics]
+    names = [metric_name(name, result.endpoint)[0] for name in metrics]
     columns = ["model", names[0], "mean of folds", *names[1:]]
     caption = f"Out-of-fold metrics of every model, pooled within folds, with {intervals.level_text()} intervals"
     return Table(caption, columns, rows, frozenset(range(1, len(columns))))
@@ -31,7 +31,7 @@ def fold_table(result: CrossvalResult) -> Table:
         [Cell(label(model)), *(value_cell(value) for value in entries[result.metric]["folds"])]
         for model, entries in result.models.items()
     ]
-    caption = f"{metric_name(result.metric)[0]} in every fold"
+    caption = f"{metric_name(result.metric, result.endpoint)[0]} in every fold"
     return Table(caption, ["model", *names], rows, frozenset(range(1, len(names) + 1)), wide=True)
 
 
@@ -51,7 +51,7 @@ def differences_table(result: CrossvalResult) -> Table:
     ]
     level = f"{intervals.level_text()} interval"
     columns = ["first − second", "difference", level, "p", "p, Holm", "p, resampled t", "p, resampled t, Holm"]
-    caption = f"Differences of {metric_name(result.metric)[0]}, pooled, on the same resampled patients"
+    caption = f"Differences of {metric_name(result.metric, result.endpoint)[0]}, pooled, on the same resampled patients"
     return Table(caption, columns, rows, frozenset(range(1, 7)))
 
 

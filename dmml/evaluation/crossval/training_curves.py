@@ -72,7 +72,10 @@ def training_plots_by_model(result: CrossvalResult) -> dict[str, tuple[Plot, str
                 drawn = sorted(curves, key=lambda curve: not curve.is_outlier)[:MAX_PANELS]
             n_left = len(curves) - len(drawn)
             note = f"{n_left} more fits are not drawn; their curves are in metrics.csv of their folders."
-            plots[label(model)] = _plot(model, drawn, metric_name(result.metric)[0]), note if n_left else ""
+            plots[label(model)] = (
+                _plot(model, drawn, metric_name(result.metric, result.endpoint)[0]),
+                note if n_left else "",
+            )
     return plots
 
 

@@ -167,4 +167,4 @@ class Endpoint:
 
     def achievement(self, predictions: pd.DataFrame, context: Context) -> str:
         """Return the words before the primary metric's value: 'orders patients by risk with a concordance of'."""
-        return f"has a {self.primary_name} of"
+        return f"is judged by {self.primary_name}:"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmml.evaluation.endpoints.find import endpoint_of
 from dmml.evaluation.statistics import intervals
 from dmml.experiment.crossval.models import LINEAR
 from dmml.experiment.crossval.plan import Unit
-
-NAMES = {"c_index": "concordance", "auc": "macro AUC"}
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -17,7 +16,7 @@ def tables(result: dict[str, Any]) -> str:
     events = f", {result['events']} events" if result["events"] is not None else ""
     folds = len({(unit["repeat"], unit["fold"]) for unit in result["units"]})
     lines = [
-        f"{result['cohort']}: {NAMES[metric]} of {result['patients']} patients{events}, each tested by models that never saw them",
+        f"{result['cohort']}: {endpoint_of(result).axis_name} of {result['patients']} patients{events}, each tested by models that never saw them",
         "",
         f"{'model':<30}{f'mean of {folds} folds ± sd':<24}pooled within folds ({intervals.level_text()} interval)",
     ]
