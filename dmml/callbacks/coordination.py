@@ -52,16 +52,13 @@ class GradientCoordination(Callback):
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}; got {value!r}")
         self.scope, self.rule, self.confidence = scope, rule, confidence
         self._previous: Tensor | None = None
-        self._seen: list[Tensor] = []
+        self._conflicts: list[Tensor] = []  # conflict and cosine of every comparison of the epoch
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse models and strategies that are not supported."""
         if stage != "fit":
             return
-        if not isinstance(pl_module, HasSubspaces):
-            raise InputError(
-                f"GradientCoordination needs a model with subspaces (dmml.types.HasSubspaces); {type(pl_module).__name__} is none"
-            )
+        _with_subspaces(pl_module)
         if not pl_module.automatic_optimization:
             raise InputError("GradientCoordination does not support manual optimisation")
         strategy = type(trainer.strategy).__name__
@@ -86,31 +83,33 @@ class GradientCoordination(Callback):
             raise InputError(
                 "GradientCoordination does not support a fused optimiser with 16-mixed precision; use fused=False or bf16-mixed"
             )
-        pl_module.take_confidence()
+        model = _with_subspaces(pl_module)
+        model.take_confidence()
         if self.scope == "shared":
             if getattr(pl_module, "n_features", None) == 0:
                 raise InputError(
                     "GradientCoordination: scope shared acts where both subspaces read the same tissue, and this model "
                     "reads none; use scope: classifier"
                 )
-            pl_module.set_shared_rule(self._coordinate_shared)
+            model.set_shared_rule(self._coordinate_shared)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the rule of the shared scope from the model."""
-        pl_module.set_shared_rule(None)
+        _with_subspaces(pl_module).set_shared_rule(None)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Compute the confidences of the step, and edit the heads' gradients in the classifier scope."""
-        sums = pl_module.take_confidence().to(pl_module.device)
+        model = _with_subspaces(pl_module)
+        sums = model.take_confidence().to(pl_module.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)  # the strategy's `reduce` first waits at a barrier
         else:
             sums = trainer.strategy.reduce(sums, reduce_op="sum")
         confidences = self._confidences(sums)  # (heads, 2)
         if self.scope == "classifier":
-            for (weight, tumor, tme), own in zip(pl_module.subspace_heads(), confidences, strict=True):
+            for (weight, tumor, tme), confidence in zip(model.subspace_heads(), confidences, strict=True):
                 if weight.grad is not None:
-                    self._coordinate_head(weight.grad, tumor, tme, own)
+                    self._coordinate_head(weight.grad, tumor, tme, confidence)
         overall = self._confidences(sums.sum(0, keepdim=True))[0]
         if self._previous is None:
             self._previous = torch.ones_like(overall)  # equal confidences: no gradient is changed
@@ -123,8 +122,8 @@ class GradientCoordination(Callback):
         return (sums[:, :2] / count).exp() if self.confidence == "likelihood" else sums[:, 2:4] / count
 
     def _coordinate_head(self, grad: Tensor, tumor: slice, tme: slice, confidence: Tensor) -> None:
-        new_tumor, new_tme, conflict = coordinate(grad[:, tumor], grad[:, tme], *confidence, rule=self.rule)
-        self._remember(grad[:, tumor], grad[:, tme], conflict)
+        new_tumor, new_tme, conflict = coordinate(grad[:, tumor], grad[:, tme], confidence[0], confidence[1], self.rule)
+        self._record(grad[:, tumor], grad[:, tme], conflict)
         # Written in place, because the gradient under DDP is a view into a bucket.
         grad[:, tumor].copy_(new_tumor)
         grad[:, tme].copy_(new_tme)
@@ -133,18 +132,28 @@ class GradientCoordination(Callback):
         if self._previous is None:
             return grad_tumor, grad_tme
         tumor, tme = grad_tumor.flatten(1), grad_tme.flatten(1)  # (B, N·d): one row per patient
-        new_tumor, new_tme, conflict = coordinate(tumor, tme, *self._previous, rule=self.rule)
-        self._remember(tumor, tme, conflict)
+        new_tumor, new_tme, conflict = coordinate(tumor, tme, self._previous[0], self._previous[1], self.rule)
+        self._record(tumor, tme, conflict)
         return new_tumor.view_as(grad_tumor), new_tme.view_as(grad_tme)
 
-    def _remember(self, a: Tensor, b: Tensor, conflict: Tensor) -> None:
+    def _record(self, a: Tensor, b: Tensor, conflict: Tensor) -> None:
         cosine = torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=1)
-        self._seen.append(torch.stack([conflict.float().mean(), cosine.mean()]).detach())
+        self._conflicts.append(torch.stack([conflict.float().mean(), cosine.mean()]).detach())
 
     def _log(self, pl_module: LightningModule, confidence: Tensor) -> None:
         values = {"coordination/confidence_tumor": confidence[0], "coordination/confidence_tme": confidence[1]}
-        if self._seen:
-            conflict, cosine = torch.stack(self._seen).mean(0)
+        if self._conflicts:
+            conflict, cosine = torch.stack(self._conflicts).mean(0)
             values |= {"coordination/conflict": conflict, "coordination/cosine": cosine}
-        self._seen = []
+        self._conflicts = []
         pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+
+def _with_subspaces(module: LightningModule) -> HasSubspaces:
+    """Return the module if it has subspaces, and refuse it otherwise."""
+    if not isinstance(module, HasSubspaces):
+        raise InputError(
+            "GradientCoordination needs a model with subspaces (dmml.types.HasSubspaces); "
+            f"{type(module).__name__} has none"
+        )
+    return module

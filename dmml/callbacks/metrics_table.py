@@ -9,6 +9,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from dmml.atomic_files import atomic_write
+
 
 class MetricsTable(Logger):
     """Logger whose table survives a restart, whereas Lightning's CSVLogger deletes an existing one.
@@ -37,7 +39,7 @@ class MetricsTable(Logger):
         """Folder of the table."""
         return str(self.path.parent)
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, *args: object, **kwargs: object) -> None:
         """Do nothing, because hyper-parameters are saved in `config.yaml`."""
 
     @rank_zero_only
@@ -46,14 +48,14 @@ class MetricsTable(Logger):
         self._rows.setdefault(len(self._rows) if step is None else int(step), {}).update(metrics)
 
     @rank_zero_only
-    def go_on_before(self, step: int) -> None:
+    def load_rows_before(self, step: int) -> None:
         """Read the rows of an earlier run before `step`; rows from `step` on are dropped, as they are logged again."""
         if not self.path.is_file():
             return
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("step")]
-        kept = {int(row["step"]): row for row in rows if int(row["step"]) < step}
-        for number, row in kept.items():
+        earlier = {int(row["step"]): row for row in rows if int(row["step"]) < step}
+        for number, row in earlier.items():
             self._rows[number] = {name: value for name, value in row.items() if name != "step" and value != ""}
 
     @rank_zero_only
@@ -62,13 +64,10 @@ class MetricsTable(Logger):
         if not self._rows:
             return
         names = sorted({name for row in self._rows.values() for name in row} - {"epoch"})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["epoch", "step", *names])
             writer.writeheader()
             writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
-        part.replace(self.path)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

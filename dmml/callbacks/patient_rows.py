@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from numpy.typing import NDArray
 
 from dmml.callbacks.collection import PatientCollector
@@ -26,12 +25,12 @@ def patient_rows(batch: Batch) -> Rows:
         count = bag.mask.sum(1)
         total = torch.einsum("bnd,bn->bd", bag.features.float(), bag.mask.float())
         mean = (total / count.clamp_min(1).unsqueeze(1)).cpu().numpy()
-        there = (count > 0).tolist()
-        rows[f"{m}x"] = {p: mean[i] for i, p in enumerate(batch.patient_id) if there[i]}
-    measured = batch.has_expression.tolist()
-    for s, values in batch.expression.items():
-        values = values.float().cpu().numpy()
-        rows[s] = {p: values[i] for i, p in enumerate(batch.patient_id) if measured[i]}
+        has_tokens = (count > 0).tolist()
+        rows[f"{m}x"] = {p: mean[i] for i, p in enumerate(batch.patient_id) if has_tokens[i]}
+    has_rna = batch.has_expression.tolist()
+    for s, expression in batch.expression.items():
+        genes = expression.float().cpu().numpy()
+        rows[s] = {p: genes[i] for i, p in enumerate(batch.patient_id) if has_rna[i]}
     return rows
 
 
@@ -41,22 +40,22 @@ def join_rows(into: Rows, more: Rows) -> None:
         into.setdefault(name, {}).update(patients)
 
 
-class CollectRows(PatientCollector):
+class CollectRows(PatientCollector[Rows]):
     """Keeps the rows of all tested patients; of the tiles, only their mean is kept."""
 
-    def __init__(self):
-        self._forget()
+    def __init__(self) -> None:
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.rows: Rows = {}
 
-    def _collect(self, outputs: Any, batch: Batch) -> None:
+    def _collect(self, outputs: STEP_OUTPUT, batch: Batch) -> None:
         join_rows(self.rows, patient_rows(batch))
 
-    def _part(self) -> Rows:
+    def _collected(self) -> Rows:
         return self.rows
 
-    def _join(self, parts: list[Rows]) -> None:
+    def _merge(self, collected: list[Rows]) -> None:
         self.rows = {}
-        for rows in parts:
+        for rows in collected:
             join_rows(self.rows, rows)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
 
+T = TypeVar("T")
 
-def gather(trainer: Trainer, mine: Any) -> list[Any]:
-    """Return the objects of all processes in the order of their ranks; every process must call this."""
+
+def gather(trainer: Trainer, value: T) -> list[T]:
+    """Return the values of all processes in the order of their ranks; every process must call this."""
     if trainer.world_size == 1:
-        return [mine]
-    everyone: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return everyone
+        return [value]
+    values: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def end_others(trainer: Trainer) -> None:
@@ -25,5 +27,5 @@ def end_others(trainer: Trainer) -> None:
     cluster (torchrun, srun) ends them itself, but Lightning's launcher ends them only at Ctrl-C.
     """
     launcher = trainer.strategy.launcher
-    if getattr(launcher, "procs", None):
+    if launcher is not None and getattr(launcher, "procs", None):
         launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tqdm import tqdm
+
+from dmml.types import Batch
+
+_logger = logging.getLogger(__name__)
 
 
 class Progress(ProgressBar):
-    """Shows one bar over all epochs in a terminal; without a terminal, prints one line per epoch.
+    """Shows one bar over all epochs in a terminal; without a terminal, logs one line per epoch.
+
+    Neither is shown if dmml's log is limited to warnings, as by `dmml fit -q`.
 
     The time left is an upper limit, because early stopping may end the run before the last planned epoch.
     """
@@ -21,7 +28,7 @@ class Progress(ProgressBar):
         super().__init__()
         self._enabled = True
         self._bar: tqdm | None = None
-        self._begun: tuple[float, int] = (0.0, 0)
+        self._start: tuple[float, int] = (0.0, 0)
 
     def disable(self) -> None:
         """Turn the output off; Lightning calls this on all processes but the first."""
@@ -33,14 +40,16 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and the bar; a resumed run starts at the epochs that are already done."""
-        self._begun = (time.monotonic(), trainer.current_epoch)
-        if self._enabled and sys.stderr.isatty():
-            done = trainer.current_epoch * trainer.num_training_batches
-            total = trainer.num_training_batches * trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
-            self._bar = tqdm(total=total, initial=done, unit="batch", dynamic_ncols=True)
+        self._start = (time.monotonic(), trainer.current_epoch)
+        is_quiet = logging.getLogger("dmml").level > logging.INFO
+        if self._enabled and sys.stderr.isatty() and not is_quiet:
+            n_done = trainer.current_epoch * trainer.num_training_batches
+            max_epochs = trainer.max_epochs or -1
+            total = trainer.num_training_batches * max_epochs if max_epochs > 0 else None
+            self._bar = tqdm(total=total, initial=n_done, unit="batch", dynamic_ncols=True)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
     ) -> None:
         """Advance the bar by one batch."""
         if self._bar is not None:
@@ -54,18 +63,20 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.set_description_str(line)
         else:
-            print(line, flush=True)
+            _logger.info(line)
 
     def line(self, trainer: Trainer) -> str:
         """Return the epoch, loss, validation metrics and time left as text."""
-        done, last = trainer.current_epoch + 1, trainer.max_epochs or -1
-        figures = trainer.callback_metrics
-        names = [name for name in ("train/loss", *sorted(figures)) if name in figures]
+        n_done, max_epochs = trainer.current_epoch + 1, trainer.max_epochs or -1
+        metrics = trainer.callback_metrics
+        names = [name for name in ("train/loss", *sorted(metrics)) if name in metrics]
         names = [name for name in dict.fromkeys(names) if name == "train/loss" or name.startswith("val/")]
-        told = ", ".join(f"{name} {float(figures[name]):.3f}" for name in names)
-        seconds = (time.monotonic() - self._begun[0]) / max(1, done - self._begun[1])
-        left = f", at most {_words(seconds * (last - done))} left" if last > done else ""
-        return f"epoch {done}{f' of {last}' if last > 0 else ''}: {told}{left}"
+        values = ", ".join(f"{name} {float(metrics[name]):.3f}" for name in names)
+        start_time, start_epoch = self._start
+        seconds_per_epoch = (time.monotonic() - start_time) / max(1, n_done - start_epoch)
+        is_last = n_done >= max_epochs
+        left = "" if is_last else f", at most {_duration(seconds_per_epoch * (max_epochs - n_done))} left"
+        return f"epoch {n_done}{f' of {max_epochs}' if max_epochs > 0 else ''}: {values}{left}"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -78,7 +89,7 @@ class Progress(ProgressBar):
         self.on_train_end(trainer, pl_module)
 
 
-def _words(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

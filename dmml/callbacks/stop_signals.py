@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 """SIGTERM: preemption, time limit, `kill`; SIGINT: Ctrl-C; SIGUSR1 and SIGUSR2: `sbatch --signal=USR1@120`."""
 
 
@@ -36,33 +38,33 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.signum = 0
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def install(self) -> None:
         """Replace the current handlers, including Lightning's; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for signum in STOPS:
-            self._before[signum] = signal.signal(signum, self._remember)
+        for signum in STOP_SIGNALS:
+            self._handlers[signum] = signal.signal(signum, self._remember)
 
     def remove(self) -> None:
         """Restore the previous handlers."""
-        for signum, handler in self._before.items():
+        for signum, handler in self._handlers.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
-        self._before = {}
+        self._handlers = {}
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         if self.signum and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = self.signum or signum
 
-    def anywhere(self, trainer: Trainer) -> int:
+    def on_any_process(self, trainer: Trainer) -> int:
         """Return the signal that any process has received, or 0; the result is the same on all of them."""
         if trainer.world_size == 1:
             return self.signum
-        told = torch.tensor(self.signum, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-        return int(told)
+        signum = torch.tensor(self.signum, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(signum, op=torch.distributed.ReduceOp.MAX)
+        return int(signum)
 
 
 def requeue(signum: int) -> str | None:
@@ -74,8 +76,8 @@ def requeue(signum: int) -> str | None:
     job = os.environ.get("SLURM_JOB_ID", "")
     if os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
-    # Not at SIGTERM: `scancel` sends it as well, and SLURM requeues preempted jobs without being asked.
-    if signum not in STOPS[2:] or not re.fullmatch(r"[0-9]+(_[0-9]+)?", job) or not shutil.which("scontrol"):
+    # Not at SIGTERM: `scancel` sends it as well, and SLURM requeues preempted jobs by itself.
+    if signum not in STOP_SIGNALS[2:] or not re.fullmatch(r"[0-9]+(_[0-9]+)?", job) or not shutil.which("scontrol"):
         return None
     subprocess.run(["scontrol", "requeue", job], check=False)
     return job

@@ -17,7 +17,7 @@ class EMA(EMAWeightAveraging):
     chose.
 
     Args:
-        decay: Share of the average that remains after an update.
+        decay: Fraction of the average that remains after an update.
         update_every_n_steps: Number of steps between two updates.
         update_starting_at_step: Step at which averaging starts; None = the first.
     """
@@ -46,15 +46,15 @@ class EMA(EMAWeightAveraging):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the averaged weights with the model's buffers, which a validation may have set since the last step."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        own = checkpoint.get("current_model_state", {})
-        names = [name for name, _ in pl_module.named_buffers() if name in own]
-        checkpoint["state_dict"] = checkpoint["state_dict"] | {name: own[name] for name in names}
+        current = checkpoint.get("current_model_state", {})
+        names = [name for name, _ in pl_module.named_buffers() if name in current]
+        checkpoint["state_dict"] = checkpoint["state_dict"] | {name: current[name] for name in names}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the averaged weights to the model, but keep its buffers, which a validation may have set last."""
-        own = [buffer.clone() for buffer in pl_module.buffers()]
+        buffers = [buffer.clone() for buffer in pl_module.buffers()]
         super().on_train_end(trainer, pl_module)
-        for buffer, value in zip(pl_module.buffers(), own, strict=True):
+        for buffer, value in zip(pl_module.buffers(), buffers, strict=True):
             buffer.data.copy_(value)
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,7 +7,7 @@ import signal
 import threading
 
 _STOPS = {getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)}
-"""The signals of `dmml.callbacks.stop_signals.STOPS`."""
+"""The signals of `dmml.callbacks.stop_signals.STOP_SIGNALS`."""
 
 
 def outlive_signals(worker: int) -> None:

@@ -1,4 +1,7 @@
-"""A loss that is no number names its patients, keeps the batch, and reaches no checkpoint. And the line an epoch."""
+"""A loss that is not finite ends the run, names its patients and saves the batch; and the progress line per epoch."""
+
+import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from dmml.callbacks.nan_guard import NanGuard
 from dmml.callbacks.progress import Progress
+from dmml.commands.console import show_log
 from dmml.errors import InputError
 from dmml.training.teacher import SubspaceTeacher
 
@@ -16,7 +20,7 @@ QUIET = {"logger": False, "enable_model_summary": False, "accelerator": "cpu", "
 
 
 class Poison(Callback):
-    """Writes a value that is no number into a batch."""
+    """Writes a value that is not finite into a batch or the weights."""
 
     def __init__(self, at, where):
         self.at, self.where, self.patients, self.left = at, where, None, at
@@ -34,20 +38,20 @@ class Poison(Callback):
 
 
 @pytest.mark.parametrize(
-    ("where", "at", "told"),
+    ("where", "at", "cause"),
     [("features", 2, "features at 20x of {1}"), ("rna", 3, "RNA (tme) of {0}"), ("weights", 1, "lower model.lr")],
 )
-def test_the_patients_are_named_and_the_batch_is_kept(cohort, tmp_path, where, at, told):
+def test_the_patients_are_named_and_the_batch_is_saved(cohort, tmp_path, where, at, cause):
     poison = Poison(at, where)
     torch.manual_seed(0)
     trainer = Trainer(
         max_epochs=2, callbacks=[poison, NanGuard()], default_root_dir=tmp_path, enable_progress_bar=False, **QUIET
     )
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as error:
         trainer.fit(SubspaceTeacher(width=16, expression_dropout=0.0), data_of(cohort))
-    message = str(refused.value)
+    message = str(error.value)
     assert message.startswith(", ".join(poison.patients))
-    assert told.format(*poison.patients) in message
+    assert cause.format(*poison.patients) in message
     path = next(tmp_path.glob("nan_batch_*.npz"))
     assert str(path) in message
     with np.load(path, allow_pickle=False) as kept:
@@ -58,14 +62,25 @@ def test_the_patients_are_named_and_the_batch_is_kept(cohort, tmp_path, where, a
     assert trainer.current_epoch == 0  # also when the last batch of the epoch is the bad one
 
 
-def test_an_epoch_is_told_in_a_line(cohort, capsys):
+def test_each_epoch_is_logged_in_one_line(cohort, caplog):
     trainer = Trainer(max_epochs=3, callbacks=[NanGuard(), Progress()], num_sanity_val_steps=0, **QUIET)
-    trainer.fit(SubspaceTeacher(width=16), data_of(cohort))
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    with caplog.at_level(logging.INFO, "dmml"):
+        trainer.fit(SubspaceTeacher(width=16), data_of(cohort))
+    lines = [line for line in caplog.messages if line.startswith("epoch")]
     assert [line[:12] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
     assert all("train/loss" in line and "val/loss" in line and "val/c_index" in line for line in lines)
     assert "left" in lines[0]
     assert "left" not in lines[-1]
+
+
+def test_the_line_of_an_epoch_is_on_stdout_and_vanishes_with_q(capsys):
+    trainer = SimpleNamespace(current_epoch=0, max_epochs=2, callback_metrics={"train/loss": 0.5})
+    with show_log():
+        Progress().on_train_epoch_end(trainer, None)
+    assert capsys.readouterr().out.startswith("epoch 1 of 2: train/loss 0.500, at most ")
+    with show_log(logging.WARNING):
+        Progress().on_train_epoch_end(trainer, None)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_bad_loss_of_a_validation_ends_the_run_and_names_the_patients(cohort, tmp_path):
@@ -80,8 +95,8 @@ def test_a_bad_loss_of_a_validation_ends_the_run_and_names_the_patients(cohort, 
     poison = PoisonValidation()
     callbacks = [poison, NanGuard(), EarlyStopping("val/loss")]
     trainer = Trainer(max_epochs=3, callbacks=callbacks, default_root_dir=tmp_path, enable_progress_bar=False, **QUIET)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as error:
         trainer.fit(SubspaceTeacher(width=16), data_of(cohort))
-    assert str(refused.value).startswith(
-        ", ".join(poison.patients) + ": the validation loss of this batch is no finite"
+    assert str(error.value).startswith(
+        ", ".join(poison.patients) + ": the validation loss of this batch is not a finite"
     )

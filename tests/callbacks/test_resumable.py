@@ -118,8 +118,8 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(cohort, tmp_path, monkeypatch
     run(cohort, tmp_path, epochs=1)
     before = (tmp_path / "checkpoints" / "last.ckpt").read_bytes()
 
-    def half(content, file):
-        file.write(b"half a check")
+    def half(content, path):
+        path.write_bytes(b"half a check")
         raise Killed
 
     monkeypatch.setattr(torch, "save", half)
@@ -170,7 +170,7 @@ def test_another_number_of_processes_is_not_gone_on_with(cohort, tmp_path):
     kept = torch.load(last, weights_only=True)
     assert kept["dmml_processes"] == 1
     torch.save(kept | {"dmml_processes": 2}, last)
-    with pytest.raises(InputError, match=r"begun by 2 processes and cannot be resumed by 1"):
+    with pytest.raises(InputError, match=r"started with 2 processes and cannot be resumed with 1"):
         run(cohort, tmp_path, resume=True)
 
 
