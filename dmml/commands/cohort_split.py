@@ -106,9 +106,9 @@ def _published(path: Path, clinical: Clinical) -> pd.Series:
     from dmml.errors import InputError
 
     split = read_split(path, clinical)
-    tests = [(who, k) for k, fold in sorted(split.folds.items()) for who in fold.test]
+    tests = [(patient, k) for k, fold in sorted(split.folds.items()) for patient in fold.test]
     folds = pd.Series(dict(tests), dtype=int)
-    trained = {who for fold in split.folds.values() for who in [*fold.train, *(fold.validation or [])]}
+    trained = {patient for fold in split.folds.values() for patient in [*fold.train, *(fold.validation or [])]}
     if len(folds) < len(tests) or trained - {*folds.index}:
         raise InputError(
             f"{path}: some patients are tested in several folds or in none, so these folds cannot be written as one file; "
@@ -118,7 +118,7 @@ def _published(path: Path, clinical: Clinical) -> pd.Series:
         print(f"{len(split.unknown)} ids in the folds are not in {clinical.source} ({split.unknown[0]}, …)")
     if split.unused:
         print(f"{len(split.unused)} patients of {clinical.source} are in no fold ({split.unused[0]}, …)")
-    folds = folds.reindex([who for who in clinical.patients.index if who in folds.index])
+    folds = folds.reindex([patient for patient in clinical.patients.index if patient in folds.index])
     return folds.rename_axis("patient_id").rename("fold")
 
 

@@ -29,7 +29,7 @@ def check_covariates(path: object, outcome: Outcome, covariates: Sequence[str]) 
 
 
 def read_covariates(
-    table: TextTable, rows: pd.DataFrame, patient: pd.Series, stated: Mapping[str, tuple[str, ...] | None]
+    table: TextTable, rows: pd.DataFrame, patient_of_row: pd.Series, stated: Mapping[str, tuple[str, ...] | None]
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """Take the first known value of each patient.
 
@@ -39,7 +39,7 @@ def read_covariates(
     Args:
         table: Table of the rows, for messages.
         rows: Text columns, None where missing; their index is the one that `TextTable.line_of` takes.
-        patient: The patient of each row.
+        patient_of_row: The patient of each row.
         stated: {covariate: levels}; see `stated_covariates`. Where levels are stated, numbers stay text.
 
     Returns:
@@ -51,9 +51,9 @@ def read_covariates(
     """
     columns = list(stated)
     if not columns:
-        return pd.DataFrame(index=patient.unique()), {}
+        return pd.DataFrame(index=patient_of_row.unique()), {}
     rows = rows.assign(**{column: _without_unknown(rows[column]) for column in columns})
-    grouped = rows.groupby(patient, sort=False)[columns]
+    grouped = rows.groupby(patient_of_row, sort=False)[columns]
     first, several = grouped.first(), grouped.nunique() > 1
     for column in columns:
         levels = stated[column]

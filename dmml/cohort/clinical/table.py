@@ -81,7 +81,8 @@ class Clinical:
             named = [slide for slides in self.slides.values() for slide in slides]
             matched = {slide: slide for slide in available} | match_ids_one_to_one(named, available, self.source)
             return {
-                who: [matched[slide] for slide in slides if slide in matched] for who, slides in self.slides.items()
+                patient: [matched[slide] for slide in slides if slide in matched]
+                for patient, slides in self.slides.items()
             }
         slides_of: dict[str, list[str]] = {patient: [] for patient in self.patients.index}
         for slide in sorted(available):
@@ -126,18 +127,20 @@ def read_clinical(
         require_column(table, column, "covariates")
     for column in parsed_outcome.columns:
         require_column(table, column, "outcome")
-    rows, patient = _read_patient_rows(table, patient_id, [slide_id, site, *parsed_outcome.columns, *stated_levels])
-    ids = pd.Index(patient.unique(), dtype=object, name="patient_id")
+    rows, patient_of_row = _read_patient_rows(
+        table, patient_id, [slide_id, site, *parsed_outcome.columns, *stated_levels]
+    )
+    ids = pd.Index(patient_of_row.unique(), dtype=object, name="patient_id")
     patients = pd.DataFrame(index=ids)
     if outcome is not None:
         outcome_of_rows = _read_outcome(table, rows, parsed_outcome)
-        patients = _one_row_per_patient(table, patient, outcome_of_rows, parsed_outcome).reindex(ids)
-    site_conflicts = _add_sites(patients, rows, patient, site)
-    covariate_values, covariate_conflicts = read_covariates(table, rows, patient, stated_levels)
+        patients = _one_row_per_patient(table, patient_of_row, outcome_of_rows, parsed_outcome).reindex(ids)
+    site_conflicts = _add_sites(patients, rows, patient_of_row, site)
+    covariate_values, covariate_conflicts = read_covariates(table, rows, patient_of_row, stated_levels)
     return Clinical(
         patients=patients,
         covariates=covariate_values.reindex(ids),
-        slides=_slides(table, rows, patient, slide_id),
+        slides=_slides(table, rows, patient_of_row, slide_id),
         source=str(path),
         names_slides=slide_id is not None,
         site_conflicts=site_conflicts,
@@ -158,8 +161,8 @@ def _read_patient_rows(
         line = table.line_of(rows.index[rows[patient_id].isna()][0])
         raise InputError(f"{table.path}: line {line} has no {patient_id}; add it, or delete the row")
     check_repeated_header(table, rows, patient_id)
-    rows[patient_id] = patient = read_ids(table, rows[patient_id])
-    return rows, patient
+    rows[patient_id] = patient_of_row = read_ids(table, rows[patient_id])
+    return rows, patient_of_row
 
 
 def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
@@ -174,7 +177,7 @@ def _read_outcome(table: TextTable, rows: pd.DataFrame, outcome: Outcome) -> pd.
     return outcome_of_rows
 
 
-def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, site: str | None) -> list[str]:
+def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient_of_row: pd.Series, site: str | None) -> list[str]:
     """Add the site in place; without a column, use the tissue source site if all ids are TCGA barcodes (second field).
 
     Returns:
@@ -185,7 +188,7 @@ def _add_sites(patients: pd.DataFrame, rows: pd.DataFrame, patient: pd.Series, s
         if codes.notna().all():
             patients["site"] = codes
         return []
-    by_patient = rows.groupby(patient, sort=False)[site]
+    by_patient = rows.groupby(patient_of_row, sort=False)[site]
     patients["site"] = by_patient.first().reindex(patients.index)
     several = by_patient.nunique() > 1
     return [str(name) for name in several.index[several]]
@@ -204,36 +207,40 @@ def _optional(table: TextTable, column: str | None, option: str) -> str | None:
     return require_column(table, column, option)
 
 
-def _one_row_per_patient(table: TextTable, patient: pd.Series, rows: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
+def _one_row_per_patient(
+    table: TextTable, patient_of_row: pd.Series, rows: pd.DataFrame, outcome: Outcome
+) -> pd.DataFrame:
     """Reduce outcomes to the known one of each patient; rows that contradict each other are refused."""
-    grouped = rows.groupby(patient, sort=False)
+    grouped = rows.groupby(patient_of_row, sort=False)
     several = grouped.nunique() > 1
     for column in rows.columns:
         if several[column].any():
-            who = several.index[several[column]][0]
-            values = rows.loc[patient == who, column].dropna().unique()[:2]
+            patient = several.index[several[column]][0]
+            values = rows.loc[patient_of_row == patient, column].dropna().unique()[:2]
             named = {"time": outcome.time, "event": outcome.event or outcome.censored, "label": outcome.label}[column]
             both = " and ".join(f"{value:g}" if isinstance(value, float) else repr(value) for value in values)
             meaning = {"time": " days", "event": " (1 = happened)"}.get(column, "")
             raise InputError(
-                f"{table.path}: patient {who} has both {both}{meaning} in {named!r}; correct one of the rows"
+                f"{table.path}: patient {patient} has both {both}{meaning} in {named!r}; correct one of the rows"
             )
     return grouped.first()
 
 
-def _slides(table: TextTable, rows: pd.DataFrame, patient: pd.Series, column: str | None) -> dict[str, list[str]]:
-    slides: dict[str, list[str]] = {str(name): [] for name in patient.unique()}
+def _slides(
+    table: TextTable, rows: pd.DataFrame, patient_of_row: pd.Series, column: str | None
+) -> dict[str, list[str]]:
+    slides: dict[str, list[str]] = {str(name): [] for name in patient_of_row.unique()}
     patient_of: dict[str, str] = {}
     names = read_ids(table, rows[column], patients=False) if column else [None] * len(rows)
-    for who, name in zip(patient, names, strict=True):
+    for patient, name in zip(patient_of_row, names, strict=True):
         if name is None:
             continue
         stem = slide_stem(name)
-        if patient_of.setdefault(stem, who) != who:
+        if patient_of.setdefault(stem, patient) != patient:
             raise InputError(
-                f"{table.path}: slide {stem} belongs to both {patient_of[stem]} and {who}; a slide has one patient, so correct "
+                f"{table.path}: slide {stem} belongs to both {patient_of[stem]} and {patient}; a slide has one patient, so correct "
                 "one of the rows"
             )
-        if stem not in slides[who]:
-            slides[who].append(stem)
+        if stem not in slides[patient]:
+            slides[patient].append(stem)
     return slides

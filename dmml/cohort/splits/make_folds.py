@@ -117,7 +117,10 @@ def _by_site(
             "the rows"
         )
     site = clinical.patients["site"].loc[ids]
-    names = [f"site {name}" if isinstance(name, str) else f"patient {who}" for who, name in zip(ids, site, strict=True)]
+    names = [
+        f"site {name}" if isinstance(name, str) else f"patient {patient}"
+        for patient, name in zip(ids, site, strict=True)
+    ]
     codes, sites = pd.factorize(np.asarray(names, dtype=object))
     if len(sites) < folds:
         raise InputError(

@@ -65,16 +65,16 @@ def _read_fold_numbers(table: TextTable, clinical: Clinical) -> pd.Series:
     rows = read_rows(table, ["patient_id", "fold"])
     rows["patient_id"] = _patients_of(clinical, read_ids(table, rows["patient_id"]))
     assigned: dict[str, int] = {}
-    for index, who, fold in rows.itertuples():
-        if who is None or fold is None or not re.fullmatch(r"\d+(\.0)?", fold):
+    for index, patient, fold in rows.itertuples():
+        if patient is None or fold is None or not re.fullmatch(r"\d+(\.0)?", fold):
             raise InputError(
-                f"{table.path}: line {table.line_of(index)} must have a patient_id and the number of a fold, but has {who!r} and "
+                f"{table.path}: line {table.line_of(index)} must have a patient_id and the number of a fold, but has {patient!r} and "
                 f"{fold!r}"
             )
         number = int(float(fold))
-        if assigned.setdefault(who, number) != number:
+        if assigned.setdefault(patient, number) != number:
             raise InputError(
-                f"{table.path}: patient {who} is in fold {assigned[who]} and in fold {number}; keep one of the rows"
+                f"{table.path}: patient {patient} is in fold {assigned[patient]} and in fold {number}; keep one of the rows"
             )
     if not assigned:
         raise InputError(f"{table.path}: contains no patient; add one row per patient")
@@ -98,12 +98,14 @@ def _read_fold(path: Path, table: TextTable, clinical: Clinical) -> Fold:
         listed = {subset: list(_patients_of(clinical, read_ids(table, rows[subset])).dropna()) for subset in subsets}
     subset_of: dict[str, str] = {}
     for subset in subsets:
-        for who in listed[subset]:
-            if subset_of.setdefault(who, subset) != subset:
+        for patient in listed[subset]:
+            if subset_of.setdefault(patient, subset) != subset:
                 raise InputError(
-                    f"{path}: patient {who} is in both {subset_of[who]} and {subset}; remove the patient from one of them"
+                    f"{path}: patient {patient} is in both {subset_of[patient]} and {subset}; remove the patient from one of them"
                 )
-    members = {subset: [who for who, its_subset in subset_of.items() if its_subset == subset] for subset in subsets}
+    members = {
+        subset: [patient for patient, its_subset in subset_of.items() if its_subset == subset] for subset in subsets
+    }
     if "test" in members:
         return Fold(members["train"], members["test"], members.get("val"))
     return Fold(members["train"], members["val"])
@@ -133,10 +135,10 @@ def _check_repeated_tests(split: Split, files: dict[int, Path]) -> None:
     """
     test_fold: dict[str, int] = {}
     for k, fold in split.folds.items():
-        for who in fold.test if fold.validation is None else []:
-            if test_fold.setdefault(who, k) != k:
+        for patient in fold.test if fold.validation is None else []:
+            if test_fold.setdefault(patient, k) != k:
                 raise InputError(
-                    f"{files[k]}: patient {who} is a test patient of fold {test_fold[who]} and of fold {k}; remove the patient "
+                    f"{files[k]}: patient {patient} is a test patient of fold {test_fold[patient]} and of fold {k}; remove the patient "
                     "from one of them"
                 )
 
@@ -151,7 +153,7 @@ def _only_patients(split: Split, clinical: Clinical) -> Split:
             return None
         ids = list(ids)
         mentioned.update(dict.fromkeys(ids))
-        return [who for who in ids if who in patients]
+        return [patient for patient in ids if patient in patients]
 
     folds = {k: Fold(keep(f.train) or [], keep(f.test) or [], keep(f.validation)) for k, f in split.folds.items()}
     if not patients & set(mentioned):
@@ -161,8 +163,8 @@ def _only_patients(split: Split, clinical: Clinical) -> Split:
         )
     for k, fold in folds.items():
         _check_subsets(split, k, fold, clinical)
-    unknown = [who for who in mentioned if who not in patients]
-    unused = [who for who in clinical.patients.index if who not in mentioned]
+    unknown = [patient for patient in mentioned if patient not in patients]
+    unused = [patient for patient in clinical.patients.index if patient not in mentioned]
     return Split(folds, split.source, unknown, unused, split.by_site)
 
 
