@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.cohort.clinical.follow_up import CensoringCurve, censoring_curve
 from dmml.evaluation.bootstrap import resamples, weighted_difference, weighted_interval
 from dmml.evaluation.statistics import classification, weighted
 from dmml.evaluation.statistics.bca import percentiles
-from dmml.evaluation.statistics.censoring import CensoringCurve, censoring_curve
-from dmml.evaluation.statistics.pooled import Part, pooled_metric
+from dmml.evaluation.statistics.pooled import FoldPredictions, pooled_metric
 from dmml.evaluation.statistics.weighted import Weighted
 
 POPULATION, POPULATIONS = 4_000, 8
@@ -96,14 +96,16 @@ def classified(n: int, scenario: Scenario, seed: int) -> tuple[NDArray, NDArray]
     return label, probability / probability.sum(1, keepdims=True)
 
 
-def of_folds(n: int, scenario: Scenario, seed: int) -> list[Part]:
+def of_folds(n: int, scenario: Scenario, seed: int) -> list[FoldPredictions]:
     """Patients (n) dealt to three folds, each judged by a model of its own."""
     people, parts = survivors(n, scenario, seed), []
     generator = np.random.default_rng([seed, 3])
     for fold, index in enumerate(np.array_split(generator.permutation(n), len(FOLDS))):
         risk = 100 * fold + people.a[index] + FOLDS[fold] * generator.normal(size=len(index))
         parts.append(
-            Part(index, pd.DataFrame({"time": people.time[index], "event": people.event[index], "risk": risk}))
+            FoldPredictions(
+                index, pd.DataFrame({"time": people.time[index], "event": people.event[index], "risk": risk})
+            )
         )
     return parts
 

@@ -26,7 +26,7 @@ from linear_choices import choices
 from real_rna_cohorts import MCAT, config, gbmlgg_clinical, luad_clinical
 
 from dmml.evaluation.bootstrap import resamples, weighted_difference
-from dmml.evaluation.statistics.pooled import Part, pooled_metric
+from dmml.evaluation.statistics.pooled import FoldPredictions, pooled_metric
 
 ROOT = Path(__file__).parent.parent
 MODELS = "rna_linear,clinical"
@@ -83,7 +83,9 @@ def differences(now: pd.DataFrame, before: pd.DataFrame) -> dict[str, dict[str, 
 
     def pooled(rows: pd.DataFrame) -> Any:
         folds = [part for _, part in rows.dropna(subset=["time", "event"]).groupby("fold")]
-        return pooled_metric("c_index", [Part(part["patient_id"].map(row_of).to_numpy(), part) for part in folds])
+        return pooled_metric(
+            "c_index", [FoldPredictions(part["patient_id"].map(row_of).to_numpy(), part) for part in folds]
+        )
 
     return {
         model: weighted_difference(*(pooled(rows[rows["model"] == model]) for rows in (now, before)), counts)._asdict()

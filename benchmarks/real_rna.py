@@ -143,15 +143,15 @@ def classified(what: str) -> Callable[[Path, Path], dict[str, Any]]:
 
 def within(rows: pd.DataFrame, grade: pd.Series) -> dict[str, dict[str, float]]:
     """{model: {grade: concordance}}, counting pairs of one grade, fold and seed only; and `events` of each grade."""
-    from dmml.evaluation.statistics.pooled import concordant
+    from dmml.evaluation.statistics.weighted import harrell_pairs
 
     rows = rows.assign(grade=rows["patient_id"].map(grade)).dropna(subset=["grade", "time", "event"])
     found: dict[str, dict[str, float]] = {}
     for (model, level), mine in rows.groupby(["model", "grade"]):
         credit = comparable = 0.0
         for _, part in mine.groupby(["repeat", "fold", "seed"]):
-            top, bottom = concordant(part["time"], part["event"], part["risk"])(slice(None))
-            credit, comparable = credit + top.sum(), comparable + bottom.sum()
+            counted, earned = harrell_pairs(part["time"], part["event"], part["risk"]).block(slice(None))
+            credit, comparable = credit + earned.sum(), comparable + counted.sum()
         found.setdefault(str(model), {})[str(level)] = float(credit / comparable)
     first = rows[rows["model"] == rows["model"].iloc[0]].drop_duplicates("patient_id")
     return found | {"events": first.groupby("grade")["event"].sum().to_dict()}

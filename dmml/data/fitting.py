@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmml.cohort.clinical.follow_up import censoring_curve, horizons_reached
 from dmml.cohort.file_hashes import file_hashes
 from dmml.errors import InputError
 from dmml.tasks.base import Task
-from dmml.tasks.survival import HORIZONS
 from dmml.types import SUBSPACES
 
 if TYPE_CHECKING:
@@ -103,14 +103,14 @@ def training_statistics(data: MultimodalDataModule, genes: Mapping[str, list[str
         genes: {subspace: genes that the model reads}.
     """
     train = data.patients("train")
-    outcome = data.outcome(train)
+    time, event = follow_up(data.outcome(train))
     rna, store = data.rna, data.store
     return {
         "gene_statistics": {} if rna is None else {s: rna.fit(train, genes[s]) for s in SUBSPACES if genes.get(s)},
         "feature_statistics": data.feature_statistics(train),
         "encoder": {} if store is None else store.attributes["encoder"],
-        "censoring": censoring_curve(outcome) if "time" in outcome else None,
-        "horizons": horizons_reached(outcome) if "time" in outcome else None,
+        "censoring": None if time is None else censoring_curve(time, event).plain(),
+        "horizons": None if time is None else horizons_reached(time),
         "cohort": data.name,
         "fold": data.cohort.tested_fold,
         "gene_preset": data.cohort.preset,
@@ -119,37 +119,17 @@ def training_statistics(data: MultimodalDataModule, genes: Mapping[str, list[str
     }
 
 
-def censoring_curve(outcome: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """Kaplan–Meier estimate G(t) of the censoring distribution, as a step function.
-
-    Args:
-        outcome: `time` in days and `event`; NaN where unknown.
-
-    Returns:
-        {"time": [...], "survival": [...]}; G steps down to `survival[i]` at `time[i]`. If a death and a censoring fall
-        on the same day, the death is taken to come first.
-    """
-    time, event = observed_outcome(outcome)
-    days = np.unique(time)
-    at_risk = (time[None, :] >= days[:, None]).sum(1)
-    died = ((time[None, :] == days[:, None]) & (event[None, :] > 0)).sum(1)
-    censored = ((time[None, :] == days[:, None]) & (event[None, :] == 0)).sum(1)
-    survival = np.cumprod(1 - censored / np.maximum(at_risk - died, 1))
-    return {"time": days.tolist(), "survival": survival.tolist()}
-
-
-def horizons_reached(outcome: Mapping[str, np.ndarray], share: float = 0.1) -> list[float]:
-    """Those horizons of 1, 3 and 5 years at which at least `share` of the training patients are still at risk."""
-    time, _ = observed_outcome(outcome)
-    return [day for day in HORIZONS if len(time) and (time >= day).mean() >= share]
-
-
-def observed_outcome(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Days and events of the patients for whom both are known.
+def follow_up(outcome: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Days and events of the patients for whom both are known; (None, None) for another kind of outcome.
 
     Days are rounded to float32, the precision of model targets and `predictions.csv`: a day that was computed from
     months must fall on the same step of the censoring curve when it is fitted and when it is used.
+
+    Args:
+        outcome: `time` in days and `event`, NaN where unknown; or another outcome.
     """
+    if "time" not in outcome:
+        return None, None
     time, event = (np.asarray(outcome[name], dtype=np.float32).astype(float) for name in ("time", "event"))
     observed = ~(np.isnan(time) | np.isnan(event))
     return time[observed], event[observed]

@@ -15,17 +15,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dmml.cohort.clinical.follow_up import CensoringCurve, horizons_reached
 from dmml.evaluation.bootstrap import Interval, resamples, weighted_interval
 from dmml.evaluation.predictions import class_names, curve_at, known_labels, known_outcome, survival_days
 from dmml.evaluation.statistics import classification, weighted
-from dmml.evaluation.statistics.censoring import CensoringCurve, as_censoring
+from dmml.evaluation.statistics.censoring import training_censoring
 from dmml.evaluation.statistics.weighted import Weighted
 
-HORIZONS = (365.0, 1095.0, 1825.0)
 MIN_EVENTS = 2
 MIN_CENSORING = 0.1
 """Share still under observation at which Uno's concordance and the Brier score end, so that 1 / G stays below 10."""
-BRIER_STEPS = 100
 
 
 class MetricEntry(TypedDict):
@@ -66,45 +65,37 @@ def evaluate(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str,
     return endpoint_of(context, predictions.columns).evaluate(predictions, context)
 
 
-def training_censoring(context: Mapping[str, Any], time: NDArray, event: NDArray) -> CensoringCurve:
-    """Censoring distribution of the training patients, or of these patients if the context has none."""
-    given = context.get("censoring")
-    return as_censoring((given["time"], given["survival"]) if given else None, time, event)
-
-
 def horizons(context: Mapping[str, Any], time: NDArray) -> list[float]:
     """Days at which to evaluate: those of the context, else of 1, 3 and 5 years those that 10 % of patients reach."""
-    given = context.get("horizons")
-    if given is None:
-        return [day for day in HORIZONS if len(time) and np.mean(time >= day) >= 0.1]
-    return [float(day) for day in given]
+    days = context.get("horizons")
+    return horizons_reached(time) if days is None else [float(day) for day in days]
 
 
 def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
     """Metrics of a risk and of survival; see `evaluate`."""
-    known = known_outcome(predictions)
-    time, event, risk = (known[name].to_numpy(float) for name in ("time", "event", "risk"))
-    n, events = len(known), int((event > 0).sum())
+    patients = known_outcome(predictions)
+    time, event, risk = (patients[name].to_numpy(float) for name in ("time", "event", "risk"))
+    n, events = len(patients), int((event > 0).sum())
     days = horizons(context, time)
     names = ["c_index", "c_index_ipcw", "ibs", *(f"auc_{day:g}" for day in days)]
     if events < MIN_EVENTS:
         reason = f"{events} of {n} patients with known outcome had the event; at least {MIN_EVENTS} are needed"
         return {name: undefined(reason, n, events) for name in names}
-    counts = resamples(n, event)
+    weights = resamples(n, event)
     censoring = training_censoring(context, time, event)
     tau = _tau(context, time, censoring)
-    results = {"c_index": entry(weighted.harrell(time, event, risk), counts, n, events)}
+    results = {"c_index": entry(weighted.harrell(time, event, risk), weights, n, events)}
     if np.ptp(risk) == 0:
-        results["c_index"]["note"] = "every patient has the same risk: the model tells nobody apart"
-    uno = entry(weighted.uno(time, event, risk, censoring, tau), counts, n, events)
+        results["c_index"]["note"] = "every patient has the same risk, so the model does not distinguish them"
+    uno = entry(weighted.uno(time, event, risk, censoring, tau), weights, n, events)
     results["c_index_ipcw"] = {**uno, "tau": tau}
-    results["ibs"] = _brier(known, tau, censoring)
+    results["ibs"] = _brier(patients, tau, censoring)
     for day in days:
         by_day = int(((event > 0) & (time <= day)).sum())
         metric = weighted.dynamic_auc(time, event, risk, day, censoring)
         reason = _no_auc(time, by_day, day)
-        results[f"auc_{day:g}"] = entry(metric, counts, n, by_day, reason)
-    return results | _oracle(known, context)
+        results[f"auc_{day:g}"] = entry(metric, weights, n, by_day, reason)
+    return results | _oracle(patients, context)
 
 
 def _no_auc(time: NDArray, by_day: int, day: float) -> str:
@@ -123,40 +114,39 @@ def _tau(context: Mapping[str, Any], time: NDArray, censoring: CensoringCurve) -
     return float(min(math.inf if end is None else end, time.max(), censoring.last_day_above(MIN_CENSORING)))
 
 
-def _brier(known: pd.DataFrame, tau: float, censoring: CensoringCurve) -> MetricEntry:
+def _brier(patients: pd.DataFrame, tau: float, censoring: CensoringCurve) -> MetricEntry:
     """Brier score, with resamples drawn without strata: it depends on the number of deaths, which strata would fix."""
-    time, event = known["time"].to_numpy(float), known["event"].to_numpy(float)
-    n, events = len(known), int((event > 0).sum())
-    days = survival_days(known)
+    time, event = patients["time"].to_numpy(float), patients["event"].to_numpy(float)
+    n, events = len(patients), int((event > 0).sum())
+    days = survival_days(patients)
     if not days:
         return undefined("the model gives no survival curve", n, events)
     tau = min(tau, days[-1])
-    # Stop just before tau: at tau itself, the censoring distribution may already have dropped below its minimum.
-    times = np.linspace(0, tau, BRIER_STEPS + 1) * (1 - 1e-9)
-    metric = weighted.brier(time, event, curve_at(known, times), times, censoring)
+    times = weighted.brier_times(tau)
+    metric = weighted.brier(time, event, curve_at(patients, times), times, censoring)
     return {**entry(metric, resamples(n), n, events), "tau": tau}
 
 
-def _oracle(known: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
+def _oracle(patients: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
     """Concordance of the true risk, the best possible, and the model's share of its excess over chance."""
     truth = {str(patient): risk for patient, risk in (context.get("oracle_risk") or {}).items()}
-    known = known[known["patient_id"].isin(truth)]
-    if known.empty:
+    patients = patients[patients["patient_id"].isin(truth)]
+    if patients.empty:
         return {}
-    time, event, risk = (known[name].to_numpy(float) for name in ("time", "event", "risk"))
-    n, events = len(known), int((event > 0).sum())
-    best = weighted.harrell(time, event, known["patient_id"].map(truth).to_numpy(float))
-    mine = weighted.harrell(time, event, risk)
-    counts = resamples(n, event)
-    oracle = entry(best, counts, n, events)
+    time, event, risk = (patients[name].to_numpy(float) for name in ("time", "event", "risk"))
+    n, events = len(patients), int((event > 0).sum())
+    best = weighted.harrell(time, event, patients["patient_id"].map(truth).to_numpy(float))
+    achieved = weighted.harrell(time, event, risk)
+    draws = resamples(n, event)
+    oracle = entry(best, draws, n, events)
     if oracle["value"] is None or oracle["low"] is None or oracle["low"] <= 0.5:
-        reason = "the true risk itself is not told from chance on these patients"
+        reason = "the true risk itself cannot be distinguished from chance on these patients"
         return {"c_index_oracle": oracle, "share_of_oracle": undefined(reason, n, events)}
 
     def share(weights: NDArray) -> NDArray[np.float64]:
-        return weighted.divide(mine(weights) - 0.5, best(weights) - 0.5)
+        return weighted.divide(achieved(weights) - 0.5, best(weights) - 0.5)
 
-    return {"c_index_oracle": oracle, "share_of_oracle": entry(share, counts, n, events)}
+    return {"c_index_oracle": oracle, "share_of_oracle": entry(share, draws, n, events)}
 
 
 def class_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict[str, MetricEntry]:
@@ -176,9 +166,9 @@ def class_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict
     }
     if not n:
         return {name: undefined("no patient has a known label", 0, None) for name in metrics}
-    counts = resamples(n, label)
+    weights = resamples(n, label)
     one_class = f"all {n} patients with a known label are of one class"
-    results = {name: entry(metric(label, probability), counts, n, None, one_class) for name, metric in metrics.items()}
+    results = {name: entry(metric(label, probability), weights, n, None, one_class) for name, metric in metrics.items()}
     if len(np.unique(label)) == 1:  # a single class has a recall, but that is not a mean over classes
         results |= {name: undefined(one_class, n, None) for name in ("balanced_accuracy", "f1_macro")}
     absent = [name for index, name in enumerate(classes) if not (label == index).any()]
@@ -191,10 +181,10 @@ def class_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> dict
 
 
 def entry(
-    metric: Weighted, counts: NDArray, n: int, events: int | None, reason: str = "no comparable patients"
+    metric: Weighted, weights: NDArray, n: int, events: int | None, reason: str = "no comparable patients"
 ) -> MetricEntry:
     """One metric with its interval, in the form of `metrics.json`."""
-    result: Interval = weighted_interval(metric, counts)
+    result: Interval = weighted_interval(metric, weights)
     if not np.isfinite(result.value):
         return undefined(reason, n, events)
     low, high = (None if np.isnan(end) else float(end) for end in (result.low, result.high))

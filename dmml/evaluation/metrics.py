@@ -5,10 +5,14 @@ Times are in days, event 1 = happened, a higher risk is worse, and an undefined 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 from numpy.typing import ArrayLike
 
+from dmml.cohort.clinical.follow_up import CensoringCurve, censoring_curve
 from dmml.evaluation.statistics import weighted
-from dmml.evaluation.statistics.censoring import CensoringCurve, as_censoring, censoring_curve
+from dmml.evaluation.statistics.censoring import as_censoring
 from dmml.functional.survival import concordance_index, survival_at
 
 __all__ = [
@@ -48,12 +52,15 @@ def concordance_ipcw(
     Source: Uno et al. 2011.
     """
     metric = weighted.uno(time, event, risk, as_censoring(censoring, time, event), tau)
-    return weighted.estimate(metric, len(_sized(time)))
+    return weighted.estimate(metric, _count(time))
 
 
 def concordance_within(time: ArrayLike, event: ArrayLike, group: ArrayLike, risk: ArrayLike) -> float:
     """Harrell's concordance over pairs within a group only, because risks of two folds' models are not comparable."""
-    return weighted.estimate(weighted.harrell(time, event, risk, group), len(_sized(time)))
+    table = [np.asarray(values) for values in (time, event, risk)]
+    folds = [np.flatnonzero(np.asarray(group) == label) for label in np.unique(np.asarray(group))]
+    pairs = [replace(weighted.harrell_pairs(*(values[index] for values in table)), index=index) for index in folds]
+    return weighted.estimate(weighted.pair_share(pairs), len(table[0]))
 
 
 def auc_at(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censoring: Censoring = None) -> float:
@@ -75,7 +82,7 @@ def auc_at(time: ArrayLike, event: ArrayLike, risk: ArrayLike, day: float, censo
     Source: Uno et al. 2007; Hung & Chiang 2010.
     """
     metric = weighted.dynamic_auc(time, event, risk, day, as_censoring(censoring, time, event))
-    return weighted.estimate(metric, len(_sized(time)))
+    return weighted.estimate(metric, _count(time))
 
 
 def integrated_brier(
@@ -97,8 +104,8 @@ def integrated_brier(
     Source: Graf et al. 1999.
     """
     metric = weighted.brier(time, event, survival, times, as_censoring(censoring, time, event))
-    return weighted.estimate(metric, len(_sized(time)))
+    return weighted.estimate(metric, _count(time))
 
 
-def _sized(values: ArrayLike) -> ArrayLike:
-    return values if hasattr(values, "__len__") else list(values)
+def _count(values: ArrayLike) -> int:
+    return len(np.asarray(values))

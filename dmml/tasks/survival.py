@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
+from dmml.cohort.clinical.follow_up import HORIZONS
 from dmml.errors import InputError
 from dmml.functional.cox import cox_partial_nll, log_cumulative_hazard
 from dmml.functional.distillation import bernoulli_divergence
@@ -32,8 +33,6 @@ from dmml.tasks.base import Task, calibrated, masked_log_mean
 from dmml.tasks.cox_regression import CoxRegression
 from dmml.tasks.survival_presentation import SurvivalPresentation
 
-HORIZONS = (365.0, 1095.0, 1825.0)
-"""1, 3 and 5 years in days, at which survival is reported if the training patients were followed for longer."""
 LIKELIHOODS = ("discrete", "cox")
 MIN_EVENTS = 4
 """Mean number of events that a batch needs for its partial likelihood to be worth a step."""

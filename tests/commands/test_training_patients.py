@@ -184,7 +184,7 @@ def test_results_of_a_checkpoint_that_does_not_say_whom_it_saw_say_so(folds, tmp
     checkpoint["hyper_parameters"]["fitted"] = pack(fitted)
     torch.save(checkpoint, tmp_path / "old.ckpt")
     argv = ["--config", str(folds.root / "whole_cohort.yaml"), "--ckpt_path", "old.ckpt"]
-    sentence = "does not say which patients it was trained on"
+    sentence = "does not record which patients it was trained on"
     assert main(["doctor", *argv]) == 0
     assert sentence in " ".join(capsys.readouterr().out.split())
     assert main(["test", *argv]) == 0

@@ -6,9 +6,9 @@ import pytest
 import torch
 from cohorts import DIM, data_of
 
-from dmml.data.fitting import censoring_curve, content_hashes, horizons_reached
+from dmml.cohort.clinical.follow_up import censoring_curve
+from dmml.data.fitting import content_hashes, follow_up
 from dmml.errors import InputError
-from dmml.evaluation.statistics.censoring import CensoringCurve
 from dmml.tasks import Classification, Survival
 
 
@@ -155,32 +155,19 @@ def test_a_cohort_of_another_encoder_is_refused(cohort, fitted):
         held.check(other)
 
 
-def test_censoring_curve_by_hand():
-    # Days 1 died, 2 censored, 3 died and censored (the death first), 4 censored.
-    outcome = {"time": np.array([1.0, 2, 3, 3, 4, np.nan]), "event": np.array([1.0, 0, 1, 0, 0, 1])}
-    curve = censoring_curve(outcome)
-    assert curve["time"] == [1, 2, 3, 4]
-    assert curve["survival"] == pytest.approx([1, 3 / 4, 3 / 8, 0])
-
-
-def test_censoring_curve_agrees_with_lifelines_where_days_differ():
-    from lifelines import KaplanMeierFitter
-
-    random = np.random.default_rng(0)
-    time, event = random.permutation(60) + 1.0, random.integers(0, 2, 60).astype(float)
-    curve = censoring_curve({"time": time, "event": event})
-    reference = KaplanMeierFitter().fit(time, 1 - event).survival_function_at_times(curve["time"])
-    np.testing.assert_allclose(curve["survival"], reference, atol=1e-12)
-
-
 def test_a_day_falls_on_its_own_step_in_training_and_in_testing():
     days = np.arange(1, 40) * 30.4375 + 0.1  # months are days with many decimals, and models are given float32
     outcome = {"time": days, "event": np.arange(39) % 2}
-    told = Survival().encode(outcome)["time"].numpy().astype(float)
-    curve = CensoringCurve(*(np.array(part) for part in censoring_curve(outcome).values()))
-    own = CensoringCurve(*(np.array(part) for part in censoring_curve(outcome | {"time": told}).values()))
-    np.testing.assert_array_equal(curve.before(told), own.before(told))
-    np.testing.assert_array_equal(curve.at(told), own.at(told))
+    rounded = Survival().encode(outcome)["time"].numpy().astype(float)
+    fitted, used = (censoring_curve(*follow_up(each)) for each in (outcome, outcome | {"time": rounded}))
+    np.testing.assert_array_equal(fitted.before(rounded), used.before(rounded))
+    np.testing.assert_array_equal(fitted.at(rounded), used.at(rounded))
+
+
+def test_follow_up_is_that_of_patients_whose_outcome_is_known():
+    time, event = follow_up({"time": np.array([1.0, np.nan, 3]), "event": np.array([0.0, 1, np.nan])})
+    assert (time.tolist(), event.tolist()) == ([1], [0])
+    assert follow_up({"label": np.array(["a"])}) == (None, None)
 
 
 def test_hashes_tell_a_table_and_a_store_that_changed(tmp_path):
@@ -194,12 +181,6 @@ def test_hashes_tell_a_table_and_a_store_that_changed(tmp_path):
     assert before == content_hashes(section, parts)
     (store / "slides" / "b").write_bytes(b"1")
     assert {name for name, value in content_hashes(section, parts).items() if value != before[name]} == {"features"}
-
-
-def test_horizons_need_a_tenth_of_the_patients():
-    time = np.array([100.0] * 8 + [400.0, 2000.0])
-    assert horizons_reached({"time": time, "event": np.ones(10)}) == [365.0, 1095.0, 1825.0]
-    assert horizons_reached({"time": np.append(time, 100.0), "event": np.ones(11)}) == [365.0]
 
 
 def test_batches_pin_whole(fitted):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.evaluation.statistics.censoring import censoring_curve
+from dmml.cohort.clinical.follow_up import censoring_curve
 
 EDGES = [300.0, 700.0, 1400.0]
 END = 3000.0

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from lifelines import KaplanMeierFitter
 from lifelines.utils import concordance_index as lifelines_concordance
 from sklearn.metrics import roc_auc_score
 
+from dmml.cohort.clinical.follow_up import CensoringCurve, censoring_curve
 from dmml.evaluation import metrics
 from dmml.evaluation.statistics import weighted
-from dmml.evaluation.statistics.censoring import CensoringCurve, censoring_curve
 
 
 def draw(n=80, seed=0, integer=False):
@@ -58,25 +57,6 @@ def slow_brier(time, event, survival, times, curve):
     return np.trapezoid(scores, times) / (times[-1] - times[0])
 
 
-def test_censoring_curve_counted_by_hand():
-    # Day 2: one dies, one is censored; the dead is no longer at risk of censoring, so G falls by 1 of 3.
-    curve = censoring_curve([1, 2, 2, 3, 4], [1, 1, 0, 0, 1])
-    assert curve.time.tolist() == [1, 2, 3, 4]
-    assert curve.survival == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3])
-    assert curve.before(2) == 1
-    assert curve.at(2) == pytest.approx(2 / 3)
-    assert curve.at([0.5, 99]) == pytest.approx([1, 1 / 3])
-    assert curve.last_day_above(0.5) == 3
-    assert curve.last_day_above(0.1) == np.inf
-
-
-def test_censoring_curve_agrees_with_lifelines_where_no_day_is_shared():
-    time, event, _ = draw()
-    curve = censoring_curve(time, event)
-    fitted = KaplanMeierFitter().fit(time, 1 - event)
-    assert curve.at(time) == pytest.approx(fitted.predict(time).to_numpy())
-
-
 @pytest.mark.parametrize("integer", [False, True])
 def test_concordances_and_auc_agree_with_loops(integer):
     time, event, risk = draw(integer=integer)
@@ -114,7 +94,7 @@ def test_weighted_harrell_is_the_functional_one_and_takes_groups():
 def test_blocks_of_rows_change_nothing(monkeypatch):
     time, event, risk = draw(integer=True)
     whole = metrics.concordance_ipcw(time, event, risk, tau=6.0)
-    monkeypatch.setattr(weighted, "ROWS", 7)
+    monkeypatch.setattr(weighted, "BLOCK_ROWS", 7)
     assert metrics.concordance_ipcw(time, event, risk, tau=6.0) == pytest.approx(whole, rel=1e-12)
 
 

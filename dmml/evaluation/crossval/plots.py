@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from dmml.cohort.clinical.follow_up import HORIZONS
 from dmml.evaluation.crossval.model_names import inputs_of, label
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
-from dmml.evaluation.evaluate import HORIZONS
 from dmml.evaluation.plots.forest import ROW_HEIGHT, WIDTH, LegendEntry, Mark, differences_forest, forest_plot
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import BLUE, DASHED, GREEN, INK, MUTED, ORANGE, VERMILLION, new_figure, style

@@ -14,7 +14,7 @@ from dmml.evaluation.evaluate import entry, undefined
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
-    from dmml.evaluation.statistics.pooled import Part
+    from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
 Context = Mapping[str, Any]
@@ -112,7 +112,7 @@ class Endpoint:
 
     def fold_part(
         self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
-    ) -> Part:
+    ) -> FoldPredictions:
         """Return one fold of a cross-validation in the form that `pooled` takes.
 
         Args:
@@ -121,11 +121,11 @@ class Endpoint:
             context: Content of the fold's `context.json`.
             metrics: Metrics of the fold.
         """
-        from dmml.evaluation.statistics.pooled import Part
+        from dmml.evaluation.statistics.pooled import FoldPredictions
 
-        return Part(index, self.known(predictions), context=context)
+        return FoldPredictions(index, self.known(predictions), context=context)
 
-    def pooled(self, name: str, folds: Sequence[Part]) -> Weighted:
+    def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         """Return a metric over all folds of a cross-validation, as a function of the weights of all patients.
 
         By default the folds' predictions are joined. An endpoint whose metrics compare patients with each other must
@@ -135,7 +135,7 @@ class Endpoint:
             name: One of `weighted_metrics`.
             folds: At least one fold, from `fold_part`.
         """
-        known = pd.concat([fold.known for fold in folds], ignore_index=True)
+        known = pd.concat([fold.table for fold in folds], ignore_index=True)
         index = np.concatenate([fold.index for fold in folds])
         metric = self.weighted_metrics(known, folds[0].context)[name]
         return lambda weights: metric(weights[:, index])

@@ -17,7 +17,7 @@ from dmml.evaluation.statistics import classification
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
-    from dmml.evaluation.statistics.pooled import Part
+    from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
 
@@ -53,14 +53,14 @@ class ClassificationEndpoint(Endpoint):
 
     def fold_part(
         self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
-    ) -> Part:
+    ) -> FoldPredictions:
         """See `Endpoint`."""
-        from dmml.evaluation.statistics.pooled import Part
+        from dmml.evaluation.statistics.pooled import FoldPredictions
 
         label, probability = known_labels(predictions, context["classes"])
-        return Part(index, label=label, probability=probability)
+        return FoldPredictions(index, label=label, probability=probability)
 
-    def pooled(self, name: str, folds: Sequence[Part]) -> Weighted:
+    def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         """See `pooled_metric`: the AUC counts pairs of patients within a fold, and other metrics join the folds."""
         from dmml.evaluation.statistics.pooled import pooled_metric
 

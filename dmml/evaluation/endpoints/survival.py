@@ -11,14 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.evaluation.endpoints.base import Context, Endpoint
-from dmml.evaluation.evaluate import horizons, survival_metrics, training_censoring
+from dmml.evaluation.evaluate import horizons, survival_metrics
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.statistics import weighted
+from dmml.evaluation.statistics.censoring import training_censoring
 
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
     from dmml.evaluation.plots.plot import Plot
-    from dmml.evaluation.statistics.pooled import Part
+    from dmml.evaluation.statistics.pooled import FoldPredictions
     from dmml.evaluation.statistics.weighted import Weighted
 
 
@@ -57,17 +58,17 @@ class SurvivalEndpoint(Endpoint):
 
     def fold_part(
         self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
-    ) -> Part:
+    ) -> FoldPredictions:
         """See `Endpoint`; the metrics say up to which day each of them goes."""
-        from dmml.evaluation.statistics.pooled import Part
+        from dmml.evaluation.statistics.pooled import FoldPredictions
 
         known = self.known(predictions)
         outcome = (known[name].to_numpy(float) for name in ("time", "event"))
         defined = {name: each for name, each in metrics.items() if each["value"] is not None}
         tau = {name: each.get("tau", math.inf) for name, each in defined.items()}
-        return Part(index, known, training_censoring(dict(context), *outcome), tau)
+        return FoldPredictions(index, known, training_censoring(dict(context), *outcome), tau)
 
-    def pooled(self, name: str, folds: Sequence[Part]) -> Weighted:
+    def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         """See `pooled_metric`: pairs of patients are counted within a fold."""
         from dmml.evaluation.statistics.pooled import pooled_metric
 

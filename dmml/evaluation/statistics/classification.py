@@ -7,12 +7,22 @@ predicted one.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.statistics.weighted import Weighted, divide, estimate, pair_share
+from dmml.evaluation.statistics.weighted import (
+    Pairs,
+    Weighted,
+    divide,
+    estimate,
+    pair_share,
+    separation_pairs,
+    undefined_metric,
+)
 
 ECE_BINS = 15
 """Number of bins of equal width with `ECE_FULL` or more patients; otherwise, the maximum number of equal-size bins."""
@@ -21,24 +31,32 @@ ECE_FULL = 300
 
 def class_auc(label: ArrayLike, probability: NDArray, index: int) -> Weighted:
     """AUC of one class against the rest: P(a patient of the class has the higher probability), ties count ½."""
-    positive, score = np.asarray(label) == index, np.asarray(probability, float)[:, index]
-
-    def rows(block: slice) -> tuple[NDArray, NDArray]:
-        pairs = positive[block, None] & ~positive
-        mine = score[block, None]
-        return ((mine > score) + np.float32(0.5) * (mine == score)) * pairs, pairs
-
-    return pair_share(rows, len(positive))
+    return pair_share([_class_pairs(label, probability, index)])
 
 
 def macro_auc(label: ArrayLike, probability: NDArray) -> Weighted:
     """Mean one-against-rest AUC over the classes that occur; for two classes, the AUC of the second one."""
-    label, classes = np.asarray(label), np.shape(probability)[1]
-    asked = [1] if classes == 2 else range(classes)
-    parts = [class_auc(label, probability, c) for c in asked if 0 < (label == c).sum() < len(label)]
-    if not parts:
-        return lambda weights: np.full(len(weights), np.nan)
-    return lambda weights: np.mean([part(weights) for part in parts], axis=0)
+    return macro_auc_of_folds([(None, label, probability)])
+
+
+def macro_auc_of_folds(folds: Sequence[tuple[NDArray[np.int64] | None, ArrayLike, NDArray]]) -> Weighted:
+    """`macro_auc` over pairs of patients of the same fold.
+
+    Args:
+        folds: Index of the fold's patients (see `Pairs`), their class indices (n,) and probabilities (n, C).
+    """
+    classes = np.shape(folds[0][2])[1]
+    aucs = []
+    for c in [1] if classes == 2 else range(classes):
+        if any(0 < (np.asarray(label) == c).sum() < len(np.asarray(label)) for _, label, _ in folds):
+            pairs = [replace(_class_pairs(label, probability, c), index=index) for index, label, probability in folds]
+            aucs.append(pair_share(pairs))
+    return (lambda weights: np.mean([auc(weights) for auc in aucs], axis=0)) if aucs else undefined_metric
+
+
+def _class_pairs(label: ArrayLike, probability: NDArray, index: int) -> Pairs:
+    positive = np.asarray(label) == index
+    return separation_pairs(np.asarray(probability, float)[:, index], positive.astype(float), ~positive)
 
 
 def accuracy(label: ArrayLike, probability: NDArray) -> Weighted:
@@ -153,11 +171,15 @@ def looks_ordered(classes: list[str]) -> bool:
     roman = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
     steps, heads = [], set()
     for name in classes:
-        # A name may contain a line break, as any cell of a table may.
-        head, step = re.fullmatch(r"(?s)(.*?)[\s_-]*(\d+|(?<![A-Za-z])[ivIV]+)?", str(name).strip()).groups()
-        steps.append(int(step) if step and step.isdigit() else roman.get((step or "").lower()))
+        # A name may contain a line break, as any cell of a table may. The pattern matches every text.
+        match = re.match(r"(?s)(.*?)[\s_-]*(\d+|(?<![A-Za-z])[ivIV]+)?\Z", str(name).strip())
+        head, step = match.groups() if match else (name, None)
+        number = int(step) if step and step.isdigit() else roman.get((step or "").lower())
+        if number is None:
+            return False
+        steps.append(number)
         heads.add(head.lower())
-    return len(classes) >= 3 and len(heads) == 1 and None not in steps and steps == sorted(set(steps))
+    return len(classes) >= 3 and len(heads) == 1 and steps == sorted(set(steps))
 
 
 def _agreement(counts: NDArray) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dmml.evaluation.evaluate import HORIZONS
+from dmml.cohort.clinical.follow_up import HORIZONS
 from dmml.evaluation.predictions import curve_at, survival_days
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
 from dmml.evaluation.evaluate import evaluate
 from dmml.evaluation.predictions import read_predictions
-from dmml.evaluation.statistics.pooled import Part, corrected_resampled_p
+from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
 from dmml.experiment.crossval.models import JOINED, pairs
 from dmml.experiment.crossval.out_of_fold import out_of_fold
@@ -59,7 +59,7 @@ class Tested:
         """What evaluation knows of the endpoint."""
         return endpoint_of(self.context, self.predictions.columns)
 
-    def part(self, row_of: Mapping[str, int]) -> Part:
+    def part(self, row_of: Mapping[str, int]) -> FoldPredictions:
         """Return the fold as pooled metrics need it.
 
         Args:
@@ -181,7 +181,7 @@ def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArr
     return np.zeros(len(ids), int)
 
 
-def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: NDArray) -> dict[str, Any]:
+def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[FoldPredictions], counts: NDArray) -> dict[str, Any]:
     """Summarise one metric of one model: values by fold, their mean and spread, and the pooled value with its interval.
 
     Seeds of one fold share its patients, and a model without randomness is the same for each seed, so they are averaged
@@ -209,7 +209,7 @@ def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[Part], counts: 
 
 
 def _paired(
-    metric: str, tested: Mapping[str, Sequence[Tested]], parts: Mapping[str, Sequence[Part]], counts: NDArray
+    metric: str, tested: Mapping[str, Sequence[Tested]], parts: Mapping[str, Sequence[FoldPredictions]], counts: NDArray
 ) -> list[dict[str, Any]]:
     """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
     primary, others = pairs(list(tested))

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
+from dmml.cohort.clinical.follow_up import censoring_curve
 from dmml.evaluation.bootstrap import resamples
 from dmml.evaluation.evaluate import evaluate
 from dmml.evaluation.metrics import concordance_within
 from dmml.evaluation.statistics import weighted
-from dmml.evaluation.statistics.censoring import censoring_curve
-from dmml.evaluation.statistics.pooled import Part, corrected_resampled_p, pooled_metric
+from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p, pooled_metric
 from dmml.evaluation.statistics.weighted import estimate
 
 N = 40
@@ -34,7 +34,7 @@ def parts_of(cohort, tau=800.0, metrics=("c_index", "c_index_ipcw", "auc_700", "
         for day in (300.0, 700.0, 1500.0):
             known[f"survival_{day:g}"] = np.exp(-day / 1000 * (1 + (known["risk"] % 100).rank() / 10))
         curve = censoring_curve(known["time"], known["event"])
-        parts.append(Part(table.index.to_numpy(), known, curve, dict.fromkeys(metrics, tau)))
+        parts.append(FoldPredictions(table.index.to_numpy(), known, curve, dict.fromkeys(metrics, tau)))
     return parts
 
 
@@ -77,7 +77,7 @@ def test_a_resample_counts_a_patient_as_often_as_drawn(cohort):
 
 def test_ipcw_and_auc_weigh_pairs_by_their_own_folds_censoring(cohort):
     parts = parts_of(cohort)
-    curves = {int(part.known["fold"].iloc[0]): part.censoring for part in parts}
+    curves = {int(part.table["fold"].iloc[0]): part.censoring for part in parts}
 
     def weight(fold, row):
         return 1 / float(curves[fold].before(row.time))
@@ -95,11 +95,11 @@ def test_ipcw_and_auc_weigh_pairs_by_their_own_folds_censoring(cohort):
 def test_with_one_fold_every_metric_is_the_one_of_evaluate(cohort):
     part = parts_of(cohort.assign(fold=0))[0]
     context = {"censoring": {"time": part.censoring.time, "survival": part.censoring.survival}, "horizons": [700.0]}
-    table = part.known.assign(patient_id=[f"P{i}" for i in range(N)])
+    table = part.table.assign(patient_id=[f"P{i}" for i in range(N)])
     metrics = evaluate(table, context)
     assert {"c_index", "c_index_ipcw", "ibs", "auc_700"} <= set(metrics)
     tau = {name: entry.get("tau", np.inf) for name, entry in metrics.items()}
-    own = Part(part.index, part.known, part.censoring, tau)
+    own = FoldPredictions(part.index, part.table, part.censoring, tau)
     for name, entry in metrics.items():
         assert estimate(pooled_metric(name, [own]), N) == pytest.approx(entry["value"], rel=1e-6), name
 
@@ -107,7 +107,9 @@ def test_with_one_fold_every_metric_is_the_one_of_evaluate(cohort):
 def test_brier_is_the_mean_over_all_patients_each_by_their_fold(cohort):
     parts = parts_of(cohort)
     alone = [
-        estimate(pooled_metric("ibs", [Part(np.arange(len(p.index)), p.known, p.censoring, p.tau)]), len(p.index))
+        estimate(
+            pooled_metric("ibs", [FoldPredictions(np.arange(len(p.index)), p.table, p.censoring, p.tau)]), len(p.index)
+        )
         for p in parts
     ]
     sizes = [len(part.index) for part in parts]
@@ -116,7 +118,7 @@ def test_brier_is_the_mean_over_all_patients_each_by_their_fold(cohort):
 
 def test_a_fold_in_which_a_metric_is_undefined_takes_no_part(cohort):
     parts = parts_of(cohort)
-    without = [parts[0], Part(parts[1].index, parts[1].known, parts[1].censoring, {}), parts[2]]
+    without = [parts[0], FoldPredictions(parts[1].index, parts[1].table, parts[1].censoring, {}), parts[2]]
     for name in ("c_index_ipcw", "ibs", "auc_700"):
         assert estimate(pooled_metric(name, without), N) == pytest.approx(
             estimate(pooled_metric(name, [parts[0], parts[2]]), N)
@@ -140,7 +142,8 @@ def classes(seed=5):
 def test_macro_auc_counts_pairs_within_a_fold():
     label, probability, fold = classes()
     parts = [
-        Part(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k]) for k in (0, 1)
+        FoldPredictions(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k])
+        for k in (0, 1)
     ]
     expected = []
     for c in range(3):
@@ -157,7 +160,8 @@ def test_macro_auc_counts_pairs_within_a_fold():
 def test_accuracy_is_that_of_all_patients():
     label, probability, fold = classes()
     parts = [
-        Part(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k]) for k in (0, 1)
+        FoldPredictions(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k])
+        for k in (0, 1)
     ]
     assert estimate(pooled_metric("accuracy", parts), N) == pytest.approx((probability.argmax(1) == label).mean())
     weights = resamples(N, None, 3, whole=True)
