@@ -121,8 +121,8 @@ def _directions(bags: Bags, fitted: SlideStatistics) -> tuple[Tensor, Tensor]:
     if len(candidates):
         tails = _excess_kurtosis(bags, fitted, candidates)
         heavy = torch.nonzero(tails > MIN_KURTOSIS).flatten()
-        chosen = heavy[tails[heavy].argsort(descending=True, stable=True)][:MAX_DIRECTIONS].sort().values
-        candidates = candidates[chosen]
+        heaviest = heavy[tails[heavy].argsort(descending=True, stable=True)][:MAX_DIRECTIONS]
+        candidates = candidates[heaviest.sort().values]
     # The sign of an eigenvector is arbitrary; its largest entry is made positive.
     largest = candidates.gather(1, candidates.abs().argmax(1, keepdim=True)) if len(candidates) else candidates[:, :1]
     return candidates * largest.sign(), typical.sqrt().float()

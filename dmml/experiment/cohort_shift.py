@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.atomic_files import write_json
-from dmml.callbacks.patient_rows import Rows
+from dmml.callbacks.patient_rows import PatientInputs
 from dmml.cohort.cohort_config import STANDARDISE
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.text.shift import NAMES as GENES
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def write_shift(
-    evaluation: Evaluation, inputs: Rows, model: SubspaceModule, data: MultimodalDataModule
+    evaluation: Evaluation, inputs: PatientInputs, model: SubspaceModule, data: MultimodalDataModule
 ) -> dict[str, Any]:
     """Write `shift.json` of a tested cohort, with the metrics of its subgroups.
 
@@ -100,7 +100,7 @@ def imputed_genes(model: SubspaceModule, data: MultimodalDataModule) -> dict[str
 
 
 def _comparisons(
-    inputs: Rows, model: SubspaceModule, data: MultimodalDataModule, genes: Mapping[str, Any]
+    inputs: PatientInputs, model: SubspaceModule, data: MultimodalDataModule, genes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Compare with the training patients: {"features": {"10x": …}, "expression": {"tumor": …}, "stain": …}."""
     references = unpack(model.fitted.get("reference") or {})

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmml.callbacks.patient_rows import Rows
+from dmml.callbacks.patient_rows import PatientInputs
 
 
-def program_rows(programs: dict[str, dict[tuple[int, str], Any]], rows: Rows, model: Any) -> list[dict[str, Any]]:
+def program_rows(
+    programs: dict[str, dict[tuple[int, str], Any]], rows: PatientInputs, model: Any
+) -> list[dict[str, Any]]:
     """Make one row per patient: `patient_id`, `<subspace>|<magnification>x|<program>`, `<subspace>|measured|<program>`.
 
     Args:

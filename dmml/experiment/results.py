@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.callbacks.collection import CollectPredictions
-from dmml.callbacks.patient_rows import Rows
+from dmml.callbacks.patient_rows import PatientInputs
 from dmml.evaluation.caveats import OVERLAP, overlap_text, transductive_text
 from dmml.evaluation.evaluation_result import Evaluation, evaluation_of
 from dmml.evaluation.predictions import write_table
@@ -33,7 +33,7 @@ def write_test(
     collected: CollectPredictions,
     model: SubspaceModule,
     data: MultimodalDataModule,
-    inputs: Rows | None = None,
+    inputs: PatientInputs | None = None,
 ) -> Path:
     """Write the complete folder `test/<cohort>/`, or `test/<cohort>_fold<k>/`.
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dmml.atomic_files import atomic_write
-from dmml.callbacks.patient_rows import Rows, join_rows, patient_rows
+from dmml.callbacks.patient_rows import PatientInputs, add_inputs, patient_inputs
 from dmml.evaluation.shift import fit_reference
 from dmml.evaluation.stain import NAMES, stain_of
 from dmml.types import SUBSPACES
@@ -41,7 +41,7 @@ class TrainingPredictions:
     """
 
     risk: Tensor = field(default_factory=lambda: torch.zeros(0))
-    inputs: Rows = field(default_factory=dict)
+    inputs: PatientInputs = field(default_factory=dict)
 
     @property
     def median_risk(self) -> float | None:
@@ -72,7 +72,7 @@ def predict_training_patients(
         keep_inputs: Whether to return the inputs, too. Without them, a task without a risk predicts one batch only.
     """
     risks: list[Tensor] = []
-    inputs: Rows = {}
+    inputs: PatientInputs = {}
     with torch.inference_mode():
         for batch in data.train_patients_in_order():
             batch = move_data_to_device(batch, model.device)
@@ -82,12 +82,12 @@ def predict_training_patients(
             elif not keep_inputs:
                 break
             if keep_inputs:
-                join_rows(inputs, patient_rows(batch))
+                add_inputs(inputs, patient_inputs(batch))
     return TrainingPredictions(torch.cat(risks) if risks else torch.zeros(0), inputs)
 
 
 def fit_references(
-    inputs: Rows, gene_statistics: Mapping[str, Mapping[str, Any]], data: MultimodalDataModule
+    inputs: PatientInputs, gene_statistics: Mapping[str, Mapping[str, Any]], data: MultimodalDataModule
 ) -> dict[str, Any]:
     """Summarise the inputs that the training patients have, as {"stain", "10x", "20x", "tme", "tumor": reference}.
 

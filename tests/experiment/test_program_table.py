@@ -5,7 +5,7 @@ from batches import make_batch
 from models import PROGRAMS, build
 
 from dmml.callbacks.collection import CollectPredictions
-from dmml.callbacks.patient_rows import patient_rows
+from dmml.callbacks.patient_rows import patient_inputs
 from dmml.experiment.program_table import program_rows
 
 
@@ -23,7 +23,7 @@ def test_programs_predicted_and_measured_stand_in_one_row_a_patient():
     batch.has_expression[0] = False
     model = build("teacher", programs=PROGRAMS)
     callback, output = collected(model, batch)
-    rows = program_rows(callback.programs, patient_rows(batch), model)
+    rows = program_rows(callback.programs, patient_inputs(batch), model)
     assert [row["patient_id"] for row in rows] == batch.patient_id
     for i, row in enumerate(rows):
         for (m, s), scores in output.programs.items():
