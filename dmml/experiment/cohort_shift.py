@@ -13,8 +13,7 @@ from dmml.atomic_files import write_json
 from dmml.callbacks.patient_rows import PatientInputs
 from dmml.cohort.cohort_config import STANDARDISE
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.report.text.shift import NAMES as GENES
-from dmml.evaluation.report.text.shift import shift_words
+from dmml.evaluation.report.text.shift import GENE_NAMES, shift_sentences
 from dmml.evaluation.shift import compare
 from dmml.evaluation.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
@@ -50,7 +49,7 @@ def write_shift(
         **_comparisons(inputs, model, data, genes),
         "subgroups": by_subgroup(predictions, context, _groups(data)),
     }
-    content["words"] = shift_words(content)
+    content["words"] = shift_sentences(content)
     write_json(evaluation.folder / "shift.json", content)
     return content
 
@@ -83,7 +82,7 @@ def missing(
         stored = {slide for patient in data.patients("test") for slide in data.reader.slides.get(patient, [])}
         counts["slides of the table that are not in the store"] = {"n": len(named - stored), "of": len(named)}
     for s, entry in genes.items():
-        counts[f"{GENES.get(s, s)}, the training mean stands in"] = {"n": len(entry["imputed"]), "of": entry["n"]}
+        counts[f"{GENE_NAMES.get(s, s)}, the training mean stands in"] = {"n": len(entry["imputed"]), "of": entry["n"]}
     return counts
 
 

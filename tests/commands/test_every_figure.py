@@ -192,7 +192,7 @@ def test_every_figure_of_a_classification_test(journey, sixty, tmp_path):
         name: (*bootstrap(metric, weights)[:3], None) for name, metric in class_metrics(label, probability).items()
     }
     _, page = check_metrics(folder, out, expected, len(known))
-    rows = next(t["rows"] for t in page.tables if t["caption"] == "Class by class")
+    rows = next(t["rows"] for t in page.tables if t["caption"] == "Metrics of each class")
     predicted = probability.argmax(1)
     for c, row in enumerate(rows[1:]):
         hits, said, true = ((predicted == c) & (label == c)).sum(), (predicted == c).sum(), (label == c).sum()

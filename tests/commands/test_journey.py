@@ -15,7 +15,7 @@ from dmml.commands.config.preflight import check
 from dmml.errors import InputError
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.metrics import concordance_index
-from dmml.evaluation.report.background import commands
+from dmml.evaluation.report.provenance import commands
 
 pytestmark = pytest.mark.slow
 

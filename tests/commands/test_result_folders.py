@@ -98,7 +98,7 @@ def test_a_checkpoint_that_changed_at_its_path_is_another_one(run, config, capsy
     assert main(["test", "--config", config, "--ckpt_path", str(best)]) == 2
     assert main(["report", str(run), "--out", "page.html"]) == 0
     page = Page(Path("page.html").read_text())
-    assert "The checkpoint that was tested is no longer in runs/f1, which was fitted again since" in page.text
+    assert "The tested checkpoint is no longer in runs/f1: the run was fitted again after the test" in page.text
     assert not list(Path().glob("page_plots/*training*"))
 
 

@@ -42,8 +42,8 @@ def test_the_report_shows_what_each_tile_adds(journey, tmp_path, name, share):
     text = page.text.replace("\u00a0", " ")
     assert "What each tile contributes" in text
     assert "tissue-specific part, which belongs to neither subspace" in text
-    assert ("The backbone alone gives them" in text) == (not share)
-    assert ("with 50 % of what the deep part has learned" in text) == bool(share)
+    assert ("They come from the backbone alone" in text) == (not share)
+    assert ("plus 50 % of what the deep part adds" in text) == bool(share)
     names = {path.name for path in (folder / "plots").glob("*.png")}
     assert {"contribution_0_10x.png", "contribution_0_20x.png"} <= names
     assert ("attention_0_10x_tumor.png" in names) == bool(share)

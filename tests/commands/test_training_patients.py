@@ -138,7 +138,7 @@ def test_allowed_training_patients_are_counted_first_and_nothing_is_concluded(fo
     page = Page((folder / "report.html").read_text()).check()
     assert page.text.index(sentence) < page.text.index("Metrics with 95 % intervals")
     assert "orders patients by risk" not in page.text
-    assert "wholly above 0.5" not in page.text
+    assert "entirely above 0.5" not in page.text
     assert "fold1 (20 of 30 in training) on development" in page.text
 
 

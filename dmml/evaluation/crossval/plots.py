@@ -17,7 +17,7 @@ from dmml.evaluation.plots.style import BLUE, DASHED, GREEN, INK, MUTED, ORANGE,
 from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.report.formatting import horizon_name
-from dmml.evaluation.report.text.findings import metric_name
+from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
 from dmml.evaluation.statistics.survival_curves import RiskGroups, kaplan_meier

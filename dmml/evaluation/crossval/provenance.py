@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
-from dmml.evaluation.report.background import flat
+from dmml.evaluation.report.provenance import flat
 
 
 def provenance(result: CrossvalResult) -> list[tuple[str, str]]:

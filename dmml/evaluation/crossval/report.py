@@ -20,7 +20,7 @@ from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.user_plots import UserPlot, draw_user_plots
 from dmml.evaluation.report.pages import PlotInliner, report_page, save_plots
 from dmml.evaluation.report.section import Section
-from dmml.evaluation.report.text.findings import metric_name
+from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.statistics import intervals
 
 HOW_P_IS_FOUND = (

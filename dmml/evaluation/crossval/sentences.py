@@ -7,8 +7,7 @@ from typing import Any
 
 from dmml.evaluation.crossval.model_names import joined_inputs, label, phrase
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
-from dmml.evaluation.report.formatting import number, p_text
-from dmml.evaluation.report.text.findings import with_interval
+from dmml.evaluation.report.formatting import number, p_text, with_interval
 from dmml.evaluation.statistics import intervals
 
 NO_DIFFERENCE = "no clear difference between the two"

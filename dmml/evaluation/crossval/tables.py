@@ -6,7 +6,7 @@ from dmml.evaluation.crossval.model_names import label
 from dmml.evaluation.crossval.results import CrossvalResult
 from dmml.evaluation.report.formatting import number, p_text
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
-from dmml.evaluation.report.text.findings import metric_name
+from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.statistics import intervals
 
 

@@ -14,7 +14,7 @@ from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import BLUE, INK, VERMILLION, new_grid, style
 from dmml.evaluation.plots.training import VALIDATION_DASHES, training_series
 from dmml.evaluation.report.formatting import percent
-from dmml.evaluation.report.text.findings import metric_name
+from dmml.evaluation.report.text.metric_names import metric_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,9 @@ import numpy as np
 
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.plots.forest import differences_forest, models_forest
+from dmml.evaluation.plots.forest import BEST_POSSIBLE, differences_forest, models_forest
 from dmml.evaluation.plots.plot import Plot, file_name
+from dmml.evaluation.report.tables import defined
 
 
 def models_plot(tests: list[Evaluation]) -> Plot | None:
@@ -17,8 +18,8 @@ def models_plot(tests: list[Evaluation]) -> Plot | None:
     rows = [(test.label, test.metrics[test.primary]) for test in tests]
     oracle = next((test.metrics["c_index_oracle"] for test in tests if "c_index_oracle" in test.metrics), None)
     if oracle:
-        rows.append(("best possible", oracle))
-    plot = models_forest(rows, f"Models on {tests[0].cohort}", _axis(tests[0]), tests[0].endpoint.chance)
+        rows.append((BEST_POSSIBLE, oracle))
+    plot = models_forest(rows, f"Models on {tests[0].cohort}", tests[0].endpoint.axis_name, tests[0].endpoint.chance)
     return replace(plot, name=file_name(f"models_{tests[0].cohort}")) if plot else None
 
 
@@ -33,7 +34,7 @@ def tests_plot(groups: list[list[Evaluation]]) -> Plot | None:
     runs = {test.run for test in tests}
     rows = [(_row_name(test, len(runs) == 1), test.metrics[test.primary]) for test in tests]
     title = f"{next(iter(runs))} on {len(groups)} cohorts" if len(runs) == 1 else "Models and cohorts"
-    return models_forest(rows, title, _axis(tests[0]), tests[0].endpoint.chance)
+    return models_forest(rows, title, tests[0].endpoint.axis_name, tests[0].endpoint.chance)
 
 
 def _row_name(test: Evaluation, one_run: bool) -> str:
@@ -43,23 +44,13 @@ def _row_name(test: Evaluation, one_run: bool) -> str:
 
 def differences_plot(pairs: list[Pair]) -> Plot | None:
     """Plot paired differences around 0; None if no difference is defined."""
-    rows = [
-        (
-            pair.name.replace(" − ", "\n− ") + (" *" if pair.primary else ""),
-            pair.difference._asdict() | {"p": pair.p_holm},
-        )
-        for pair in pairs
-        if not pair.refused and np.isfinite(pair.difference.estimate)
-    ]
-    shown = [(name, row | {"difference": row["estimate"]} | _ends(row)) for name, row in rows]
-    if not shown:
+    rows = []
+    for pair in pairs:
+        difference = pair.difference
+        if not pair.refused and np.isfinite(difference.estimate):
+            name = pair.name.replace(" − ", "\n− ") + (" *" if pair.primary else "")
+            limits = {"low": defined(difference.low), "high": defined(difference.high), "p": defined(pair.p_holm)}
+            rows.append((name, {"difference": difference.estimate, **limits}))
+    if not rows:
         return None
-    return differences_forest(shown, f"difference of {_axis(pairs[0].a)}")
-
-
-def _ends(row: dict) -> dict:
-    return {end: float(row[end]) if np.isfinite(row[end]) else None for end in ("low", "high", "p")}
-
-
-def _axis(test: Evaluation) -> str:
-    return test.endpoint.axis_name
+    return differences_forest(rows, f"difference of {pairs[0].a.endpoint.axis_name}")

@@ -20,6 +20,8 @@ ROW_HEIGHT = 0.36
 WIDTH = 4.7
 """Width in inches, narrow enough to be legible on a phone."""
 SIGNIFICANCE = 0.05
+BEST_POSSIBLE = "best possible"
+"""Row of the true risk of a simulated cohort, which is drawn in grey."""
 _MARK_DISTANCE = 0.22
 """Vertical distance between marks of one row, in rows."""
 
@@ -133,7 +135,9 @@ def _add_legend(figure: Figure, legend: Sequence[LegendEntry]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
 
 
-def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chance: float | None) -> Plot | None:
+def models_forest(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], title: str, label: str, chance: float | None
+) -> Plot | None:
     """Plot models by one metric, with the best possible in grey; None if fewer than two have a value.
 
     Args:
@@ -145,10 +149,10 @@ def models_forest(rows: Sequence[tuple[str, dict]], title: str, label: str, chan
     rows = [(name, entry) for name, entry in rows if entry.get("value") is not None]
     if len(rows) < 2:
         return None
-    marks = [
-        (name, [Mark.of(entry, name, color=MUTED if name.startswith("best possible") else PALETTE[i % len(PALETTE)])])
-        for i, (name, entry) in enumerate(rows)
-    ]
+    marks = []
+    for index, (name, entry) in enumerate(rows):
+        color = MUTED if name.startswith(BEST_POSSIBLE) else PALETTE[index % len(PALETTE)]
+        marks.append((name, [Mark.of(entry, name, color=color)]))
     dashed = "" if chance is None else f" Dashed: chance ({chance:g})."
     caption = f"{label[0].upper()}{label[1:]}, with {intervals.level_text()} patient-bootstrap intervals.{dashed}"
     return forest_plot("models", marks, title, label, chance, caption)

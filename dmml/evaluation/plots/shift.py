@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dmml.errors import InputError
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import BLUE, MUTED, VERMILLION, new_grid, style
 from dmml.evaluation.report.text.shift import compared
@@ -25,24 +22,18 @@ _CAPTION = (
 )
 
 
-def shift_plots(folder: Path) -> list[Plot]:
-    """Draw one plot with a panel for each kind of input that was compared; empty if `shift.json` has no comparison.
+def shift_plot(content: Mapping[str, Any]) -> Plot | None:
+    """Draw a panel for each kind of input that was compared; None without a comparison.
 
     Args:
-        folder: The test folder `test/<cohort>`.
+        content: Content of `shift.json`.
 
     Raises:
-        InputError: `shift.json` is damaged.
+        KeyError: The content is damaged.
+        ValueError: The content is damaged.
     """
-    path = folder / "shift.json"
-    if not path.is_file():
-        return []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        comparisons = {name: entry for name, entry in compared(content).items() if "map" in entry}
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error}); run `dmml test` again") from None
-    return [_maps(comparisons)] if comparisons else []
+    comparisons = {name: entry for name, entry in compared(content).items() if "map" in entry}
+    return _maps(comparisons) if comparisons else None
 
 
 def _maps(comparisons: Mapping[str, Mapping[str, Any]]) -> Plot:

@@ -12,7 +12,7 @@ from dmml.errors import InputError
 from dmml.evaluation.plots.plot import Plot, file_name
 from dmml.evaluation.plots.readout import Line, Readout
 from dmml.evaluation.plots.style import BLUE, PALETTE, SUBSPACE_COLOR, VERMILLION, small_figure, style
-from dmml.evaluation.report.text.findings import metric_name
+from dmml.evaluation.report.text.metric_names import metric_name
 
 COORDINATION = ("conflict", "cosine", "confidence")
 """Words that mark a column as a diagnostic of gradient coordination."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from dmml.evaluation.statistics import intervals
+
 
 def number(value: float | None, digits: int = 2) -> str:
     """Format a number: 0.714 → 0.71; an em dash if undefined; with a true minus sign."""
@@ -39,3 +44,9 @@ def horizon_name(day: float) -> str:
     if abs(years - round(years)) < 0.01 and round(years) > 0:
         return f"{round(years)} year{'s' if round(years) > 1 else ''}"
     return f"{day:g} days"
+
+
+def with_interval(entry: Mapping[str, Any], digits: int = 2) -> str:
+    """Format an estimate {value, low, high} with its interval: 0.71 (95 % interval 0.62 to 0.79)."""
+    value, low, high = (number(entry[key], digits) for key in ("value", "low", "high"))
+    return value if entry["low"] is None else f"{value} ({intervals.level_text()} interval {low} to {high})"

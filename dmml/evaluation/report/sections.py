@@ -1,207 +1,204 @@
-"""Sections of a report about one test and about one run, as template variables."""
+"""Sections of a test's report. To add one, write a function of the evaluation and list it in `SECTIONS`."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from dmml.evaluation.caveats import OVERLAP, overlap_entry
-from dmml.evaluation.comparison import Pair
+import numpy as np
+
+from dmml.errors import InputError
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.plots.attention import AttentionSlide
-from dmml.evaluation.plots.plot import Plot
-from dmml.evaluation.plots.training import training_plots
-from dmml.evaluation.report.background import attention_facts, configuration, patient_counts, provenance
-from dmml.evaluation.report.formatting import p_text
-from dmml.evaluation.report.pages import PlotInliner
-from dmml.evaluation.report.parts import Part
-from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
-from dmml.evaluation.report.text import findings as words
-from dmml.evaluation.report.text.coordination import coordination_words
-from dmml.evaluation.report.text.deep_part import maps_title, maps_words, parts_words
-from dmml.evaluation.runs import is_run_of
+from dmml.evaluation.plots.programs import SUBSPACE_NAMES, programs_plot
+from dmml.evaluation.plots.shift import shift_plot
+from dmml.evaluation.programs import Program, read_programs
+from dmml.evaluation.report.calibration_table import HOW_TO_READ, calibration_table
+from dmml.evaluation.report.formatting import horizon_name, number
+from dmml.evaluation.report.section import Section
+from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
+from dmml.evaluation.report.text.metric_names import metric_name
+from dmml.evaluation.report.text.shift import GENE_NAMES
 from dmml.evaluation.statistics import intervals
-from dmml.html_pages import data_uri
+from dmml.evaluation.statistics.calibration import GROUP_SIZE
 
-MAX_SLIDES, FEWER_SLIDES, FEW_TESTS = 4, 2, 3
-"""Maximum number of slides with attention maps per test, and the one on pages of more than `FEW_TESTS` tests.
-
-A few slides are enough to see a pattern, and a page of more than a few tests stays below 2 MB.
-"""
-
-
-def test_section(
-    test: Evaluation,
-    name: str,
-    drawn: list[Plot],
-    parts: list[Part],
-    slides: list[AttentionSlide],
-    svg: PlotInliner,
-    most: int,
-) -> dict[str, Any]:
-    """Section about one model on one cohort.
-
-    Args:
-        test: The test.
-        name: HTML id of the section.
-        drawn: Plots of the test.
-        parts: Additional parts of the report.
-        slides: Attention maps of the test.
-        svg: PlotInliner of the page.
-        most: Maximum number of slides with attention maps.
-    """
-    found = [slide for slide in slides if slide.panels]
-    shown = found[:most]
-    chosen = next((str(slide.facts["chosen"]) for slide in shown if slide.facts.get("chosen")), "")
-    if len(shown) < min(len(found), MAX_SLIDES):
-        chosen += f" {len(shown)} of {len(found)} slides are shown here; the others stand in the test's own report."
-    return {
-        "id": name,
-        "run": test.label,
-        "model": words.model_words(test),
-        "parts": parts_words(test.context),
-        "metrics": metrics_table(test),
-        "plots": [svg(plot) for plot in drawn],
-        "classes": class_table(test),
-        "beside": [{**vars(part), "plots": [svg(plot) for plot in part.plots]} for part in parts],
-        "slides": [_slide(slide) for slide in shown],
-        "slides_title": maps_title(test.context.get("deep_share")),
-        "slides_words": f"{maps_words(test.endpoint.tile_effects, test.context.get('deep_share'))} {chosen}".strip(),
-        "counts": patient_counts(test),
-    }
+MAX_PROGRAMS = 60
+"""Maximum number of programs in the table."""
+_CALIBRATION = {
+    "predicted": "predicted event-free",
+    "slope": "calibration slope",
+    "intercept": "log observed / expected",
+}
 
 
-def metrics_table(test: Evaluation) -> Table:
-    """Table of every metric with its interval and the numbers of patients and events that it rests on."""
-    columns = [
-        "metric",
-        "value",
-        f"{intervals.level_text()} interval",
-        "patients",
-        *(["events"] if test.endpoint.counts_events else []),
-    ]
-    rows = []
-    overlap = {OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}
-    for name, entry in (overlap | test.metrics).items():
-        label, hint = words.metric_name(name, test.endpoint)
-        notes = [entry.get("reason"), entry.get("note"), f"up to day {entry['tau']:.0f}" if "tau" in entry else None]
-        told = "; ".join([hint] * (entry["value"] is not None) + [note for note in notes if note])
-        ends = interval(entry) or ("—" if entry["value"] is not None else "")
-        row = [
-            Cell(label, told, code=name),
-            value_cell(entry["value"], 0 if name == OVERLAP else 3, strong=True),
-            Cell(ends, order=entry["low"]),
-            Cell(str(entry["n"]), order=entry["n"]),
-        ]
-        events = entry["events"]
-        rows.append(
-            row + ([Cell("" if events is None else str(events), order=events)] if test.endpoint.counts_events else [])
-        )
-    return Table(f"Metrics with {intervals.level_text()} intervals", columns, rows, frozenset({1, 2, 3, 4}))
-
-
-def class_table(test: Evaluation) -> Table | None:
-    """Table of the metrics of each class; None without classes or without labels."""
-    if not test.classes or test.with_outcome.empty:
+def calibration_section(evaluation: Evaluation) -> Section | None:
+    """Calibration at the horizons with a formal test, and why it is missing at others; None without horizons."""
+    if not evaluation.horizons:
         return None
-    from dmml.evaluation.statistics.classification import per_class
-
-    label, probability = test.labels
-    rows = [
-        [Cell(row["class"])]
-        + [Cell(str(row[name]), order=row[name]) for name in ("patients", "predicted")]
-        + [value_cell(row[name], 2) for name in ("precision", "recall", "f1", "auc")]
-        for row in per_class(label, probability, test.classes).to_dict("records")
-    ]
-    columns = ["class", "patients", "predicted", "precision", "recall", "F1", "AUC"]
-    return Table("Class by class", columns, rows, frozenset(range(1, 7)))
-
-
-def models_table(group: list[Evaluation]) -> Table | None:
-    """Table that compares the models of one cohort; None for a single model."""
-    if len(group) < 2:
-        return None
-    names = [name for name in group[0].metrics if all(name in test.metrics for test in group)]
-    rows = [[Cell(test.label, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in group]
-    columns = ["model", *(words.metric_name(name, group[0].endpoint)[0] for name in names)]
-    return Table(
-        f"Models on {group[0].cohort}, with {intervals.level_text()} intervals",
-        columns,
-        rows,
-        frozenset(range(1, len(columns))),
-    )
-
-
-def differences_table(pairs: list[Pair]) -> Table:
-    """Table of every paired difference of a report."""
-    rows = []
-    for pair in pairs:
-        difference = pair.difference
-        ends = {"low": None if pair.refused else difference.low, "high": difference.high}
-        rows.append(
-            [
-                Cell(pair.name, pair.refused or ("primary comparison" if pair.primary else "")),
-                Cell(pair.where),
-                Cell(words.metric_name(pair.a.primary, pair.a.endpoint)[0]),
-                value_cell(difference.estimate, strong=True),
-                Cell(interval(ends), order=_known(difference.low)),
-                Cell(p_text(pair.p_holm).removeprefix("= "), order=_known(pair.p_holm)),
-                Cell(str(pair.n), order=pair.n),
-            ]
-        )
-    columns = [
-        "first − second",
-        "cohort",
-        "metric",
-        "difference",
-        f"{intervals.level_text()} interval",
-        "p",
-        "patients",
-    ]
-    return Table("Differences on the same patients", columns, rows, frozenset({3, 4, 5, 6}))
-
-
-def _known(value: float) -> float | None:
-    return value if value == value else None
-
-
-def run_section(test: Evaluation, svg: PlotInliner) -> tuple[dict[str, Any], list[Plot]]:
-    """Training and provenance of one run, and its training curves; no curves if the run was refitted after the test."""
-    table = test.run_folder / "metrics.csv"
-    same = is_run_of(test.run_folder, test.context)
-    curves, coordination = training_plots(table) if same else ([], [])
-    section = {
-        "name": test.run,
-        "no_curves": _no_curves(test, same) if not curves and not coordination else "",
-        "curves": [svg(plot) for plot in curves],
-        "coordination": [svg(plot) for plot in coordination],
-        "coordination_words": coordination_words(table) if same else "",
-        "provenance": provenance(test),
-        "config": configuration(test) if same else "",
-    }
-    return section, [*curves, *coordination]
-
-
-def _no_curves(test: Evaluation, same: bool) -> str:
-    """Explain why a run has no training curves."""
-    if same:
-        return "The run folder holds no metrics.csv."
+    table = calibration_table(evaluation.calibrations)
+    sentences = [HOW_TO_READ] if table else []
+    missing = [horizon_name(day) for day, each in evaluation.calibration_by_day.items() if each is None]
+    if missing:
+        n, required = len(evaluation.with_outcome), 2 * GROUP_SIZE
+        reason = "the model predicts no survival there"
+        if n < required:
+            reason = f"{n} patients with known outcome are too few for two risk groups, which need {required}"
+        sentences.append(f"Not available at {', '.join(missing)}: {reason}.")
     return (
-        f"The checkpoint that was tested is no longer in {test.run_folder}, which was fitted again since; its curves "
-        "belong to another model. Test it again."
+        Section("Calibration in numbers", sentences, [], [table] if table else [], is_note=True) if sentences else None
     )
 
 
-def _slide(slide: AttentionSlide) -> dict[str, Any]:
-    panels = [
-        {
-            "title": panel.title,
-            "caption": panel.caption,
-            "uri": data_uri(panel.jpeg(), "jpeg"),
-            "height": panel.pixels.shape[0],
-            "width": panel.pixels.shape[1],
-        }
-        for panel in slide.panels
+def shift_section(evaluation: Evaluation) -> Section | None:
+    """How far the cohort lies from the training patients, what was missing, and the metrics of its subgroups."""
+    path = evaluation.folder / "shift.json"
+    content = read_json(path)
+    if not content:
+        return None
+    try:
+        plot = shift_plot(content)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}); run `dmml test` again") from None
+    tables = [table for table in (_missing(content), _imputed(content), _subgroups(content)) if table]
+    sentences = [str(sentence) for sentence in content.get("words") or []]
+    return Section("Shift against the training patients", sentences, [plot] if plot else [], tables)
+
+
+def _missing(content: Mapping[str, Any]) -> Table | None:
+    rows = [
+        [Cell(str(name)), Cell(str(entry["n"]), order=entry["n"]), Cell(str(entry["of"]), order=entry["of"])]
+        for name, entry in (content.get("missing") or {}).items()
     ]
-    verdict = str(slide.facts.get("verdict") or "")
-    kind = "right" if verdict.startswith("right") else "wrong"
-    return {"facts": attention_facts(slide.facts), "verdict": verdict, "kind": kind, "panels": panels}
+    return Table("Missing data", ["data", "missing", "of"], rows, frozenset({1, 2}), wide=True) if rows else None
+
+
+def _imputed(content: Mapping[str, Any]) -> Table | None:
+    rows = []
+    for subspace, entry in (content.get("genes") or {}).items():
+        if entry["imputed"]:
+            n = len(entry["imputed"])
+            name = GENE_NAMES.get(subspace, subspace)
+            rows.append([Cell(name), Cell(str(n), order=n), Cell(", ".join(entry["imputed"]))])
+    caption = "Genes that were not measured in this cohort and are replaced by the training mean"
+    return Table(caption, ["genes", "number", "names"], rows, frozenset({1}), wide=True) if rows else None
+
+
+def _subgroups(content: Mapping[str, Any]) -> Table | None:
+    rows = [
+        [
+            Cell(f"{row['column']}: {row['level']}", str(row.get("reason") or "")),
+            value_cell(row["value"], strong=True),
+            Cell(interval(row), order=row["low"]),
+            Cell(str(row["n"]), order=row["n"]),
+            Cell("" if row.get("events") is None else str(row["events"]), order=row.get("events")),
+        ]
+        for row in content.get("subgroups") or []
+    ]
+    if not rows:
+        return None
+    name = metric_name(content["subgroups"][0]["metric"])[0]
+    columns = ["group", name, f"{intervals.level_text()} interval", "patients", "events"]
+    return Table("By site, and by groups of the clinical table", columns, rows, frozenset({1, 2, 3, 4}))
+
+
+def recalibration_section(evaluation: Evaluation) -> Section | None:
+    """Metrics of predictions recalibrated on a share of the cohort, on its other patients; never the main result."""
+    content = read_json(evaluation.folder / "recalibrated.json")
+    if not content:
+        return None
+    rows = []
+    for name, both in (content.get("metrics") or {}).items():
+        cells = [estimate_cell(both[when], digits=3) for when in ("before", "after")]
+        rows.append([Cell(metric_name(name)[0], metric_name(name)[1], code=name), *cells])
+    for day, both in (content.get("calibration") or {}).items():
+        for key, text in _CALIBRATION.items():
+            cells = [value_cell(both[when].get(key)) for when in ("before", "after")]
+            rows.append([Cell(f"{horizon_name(float(day))}: {text}"), *cells])
+    sentences = [str(sentence) for sentence in content.get("words") or []]
+    if content.get("method"):
+        values = ", ".join(f"{name} {number(value)}" for name, value in (content.get("coefficients") or {}).items())
+        share = f"{100 * content['share']:.0f} % of the cohort ({content['n_used']} patients)"
+        sentences.append(f"Fitted on {share}: {content['method']}; {values}.")
+    caption = "The same patients before and after recalibration"
+    tables = [Table(caption, ["metric", "before", "after"], rows, frozenset({1, 2}))] if rows else []
+    return Section("Recalibrated on a share of the cohort, apart from the main result", sentences, [], tables)
+
+
+def program_section(evaluation: Evaluation) -> Section | None:
+    """Predicted programs, and how they correlate with measured RNA and with the prediction; None without programs."""
+    programs = read_programs(evaluation)
+    if not programs:
+        return None
+    prediction, _ = evaluation.endpoint.score(evaluation.predictions, evaluation.context)
+    sentences = [
+        f"The model predicts {len(programs)} expression programs from the tissue alone. They describe a region of the "
+        "slide in terms of genes.",
+        _agreement_sentence(programs),
+    ]
+    plot = programs_plot(programs, prediction)
+    return Section("Predicted programs", sentences, [plot] if plot else [], [_program_table(programs, prediction)])
+
+
+def _agreement_sentence(programs: list[Program]) -> str:
+    compared = [program for program in programs if np.isfinite(program.agreement)]
+    if not compared:
+        return "Too few of the tested patients have RNA for a comparison."
+    median = float(np.median([program.agreement for program in compared]))
+    best = max(compared, key=lambda program: program.agreement)
+    return (
+        f"For the {best.measured} patients with RNA, the median rank correlation of predicted and measured scores is "
+        f"{number(median)}; {best.name} ({SUBSPACE_NAMES.get(best.subspace, best.subspace)}) is predicted best, with "
+        f"{number(best.agreement)}."
+    )
+
+
+def _program_table(programs: list[Program], prediction: str) -> Table:
+    rows = [
+        [
+            Cell(program.name),
+            Cell(SUBSPACE_NAMES.get(program.subspace, program.subspace)),
+            value_cell(defined(program.with_answer), 2),
+            value_cell(defined(program.agreement), 2),
+            Cell(str(program.measured), order=program.measured),
+        ]
+        for program in programs[:MAX_PROGRAMS]
+    ]
+    more = f", the first {MAX_PROGRAMS} of {len(programs)}" if len(programs) > MAX_PROGRAMS else ""
+    columns = ["program", "subspace", f"with {prediction}", "with measured RNA", "patients with RNA"]
+    return Table(f"Programs and their rank correlations{more}", columns, rows, frozenset({2, 3, 4}), wide=True)
+
+
+SECTIONS: tuple[Callable[[Evaluation], Section | None], ...] = (
+    calibration_section,
+    shift_section,
+    recalibration_section,
+    program_section,
+)
+"""Sections of every test, in their order. A function returns None where it has nothing to show."""
+
+
+def sections_of(evaluation: Evaluation) -> list[Section]:
+    """Make every section for which the test has data.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    return [section for make in SECTIONS if (section := make(evaluation)) is not None]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a test folder; empty if the file does not exist.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object; run `dmml test` again")
+    return content

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +54,17 @@ def value_cell(value: float | None, digits: int = 3, hint: str = "", strong: boo
     return Cell(number(value, digits), hint, order, strong)
 
 
-def estimate_cell(entry: dict[str, Any], key: str = "value", digits: int = 2) -> Cell:
+def defined(value: float) -> float | None:
+    """The value, or None if it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def estimate_cell(entry: Mapping[str, Any], key: str = "value", digits: int = 2) -> Cell:
     """Cell of an estimate with its interval below."""
     return Cell(number(entry[key], digits), interval(entry, digits), entry[key])
 
 
-def interval(entry: dict[str, Any], digits: int = 3) -> str:
+def interval(entry: Mapping[str, Any], digits: int = 3) -> str:
     """Format the limits of an interval: 0.62–0.79, or −0.02 to 0.10; empty if there is none."""
     if entry.get("low") is None:
         return ""

@@ -11,10 +11,10 @@ from dmml.errors import InputError
 from dmml.evaluation.plots.attention import attention_slides
 from dmml.evaluation.plots.style import time_axis
 from dmml.evaluation.plots.training import training_plots, training_series
-from dmml.evaluation.report.background import attention_facts
 from dmml.evaluation.report.formatting import horizon_name
-from dmml.evaluation.report.text.coordination import coordination_words
-from dmml.evaluation.report.text.deep_part import maps_words, parts_words
+from dmml.evaluation.report.text.coordination import coordination_text
+from dmml.evaluation.report.text.deep_part import logits_description, maps_description
+from dmml.evaluation.report.text.slide_facts import slide_facts
 from dmml.evaluation.statistics.calibration import calibration_at, reliability
 from dmml.evaluation.statistics.survival_curves import kaplan_meier, risk_groups
 
@@ -139,9 +139,9 @@ def test_attention_without_file_tokens_or_sense(tmp_path):
 
 def test_facts_of_a_slide_leave_out_what_is_unknown():
     fact = {"patient_id": "A", "slide_id": "A-1", "risk": -1.234, "time": 812.0, "event": 1}
-    assert attention_facts(fact) == "patient A, slide A-1, risk −1.23, event after 2.2 years"
+    assert slide_facts(fact) == "patient A, slide A-1, risk −1.23, event after 2.2 years"
     unknown = {"patient_id": "A", "slide_id": "A", "time": float("nan"), "event": float("nan"), "label": ""}
-    assert attention_facts(unknown) == "patient A"
+    assert slide_facts(unknown) == "patient A"
 
 
 def test_training_series_join_sparse_rows(tmp_path, make):
@@ -167,13 +167,17 @@ def test_the_share_of_the_deep_part_is_drawn_from_0_to_1(tmp_path):
 
 
 def test_how_much_the_deep_part_counts_is_told_in_a_sentence():
-    assert parts_words({}) == ""
-    assert "backbone alone" in parts_words({"deep_share": 0.0})
-    assert "with 25 % of what the deep part" in parts_words({"deep_share": 0.25})
-    assert maps_words(("raise the predicted risk", "lower it"), None).startswith("Attention of the tumor subspace")
-    assert "attention" not in maps_words(("raise the predicted risk", "lower it"), 0.0)
-    assert "attention of the deep part" in maps_words(("raise the predicted risk", "lower it"), 0.5)
-    assert "speak for the predicted class" in maps_words(("speak for the predicted class", "speak against it"), 0.5)
+    assert logits_description({}) == ""
+    assert "backbone alone" in logits_description({"deep_share": 0.0})
+    assert "plus 25 % of what the deep part" in logits_description({"deep_share": 0.25})
+    assert maps_description(("raise the predicted risk", "lower it"), None).startswith(
+        "Attention of the tumor subspace"
+    )
+    assert "attention" not in maps_description(("raise the predicted risk", "lower it"), 0.0)
+    assert "attention of the deep part" in maps_description(("raise the predicted risk", "lower it"), 0.5)
+    assert "speak for the predicted class" in maps_description(
+        ("speak for the predicted class", "speak against it"), 0.5
+    )
 
 
 def test_words_for_days():
@@ -192,11 +196,11 @@ def test_coordination_is_told_in_a_sentence(tmp_path):
             "coordination/confidence_tme": [0.3, 0.3, 0.42],
         }
     ).to_csv(tmp_path / "metrics.csv", index=False)
-    assert coordination_words(tmp_path / "metrics.csv") == (
-        "On average 40 % of the rows were in conflict and the mean cosine was 0.10; at the end the TME subspace was the "
-        "surer one (0.31 tumor, 0.42 TME)."
+    assert coordination_text(tmp_path / "metrics.csv") == (
+        "On average, 40 % of the rows were in conflict, and the mean cosine was 0.10. At the end, the TME subspace was more "
+        "confident (tumor 0.31, TME 0.42)."
     )
-    assert coordination_words(tmp_path / "absent.csv") == ""
+    assert coordination_text(tmp_path / "absent.csv") == ""
 
 
 def test_a_damaged_training_log_is_named(tmp_path):

@@ -18,15 +18,15 @@ from dmml.evaluation.plots.forest import differences_forest
 from dmml.evaluation.plots.survival import kaplan_meier_plot
 from dmml.evaluation.programs import read_programs, spearman
 from dmml.evaluation.report.build import write_evaluation, write_report
-from dmml.evaluation.report.parts import beside
-from dmml.evaluation.report.text.findings import across_words
+from dmml.evaluation.report.sections import sections_of
+from dmml.evaluation.report.text.findings import cohort_change_sentences
 from dmml.evaluation.runs import find_tests
 from dmml.evaluation.statistics.survival_curves import risk_groups
 
 BAD = '"><img src=x onerror=alert(1)>'
 
 
-def own_concordance(rows, i):
+def concordance_of_patient(rows, i):
     """Share of the pairs with patient i that are in order, pair by pair; None with too few."""
     credit, pairs = 0.0, 0
     for j, other in enumerate(rows):
@@ -49,7 +49,7 @@ def test_examples_are_the_patients_most_in_and_most_out_of_order(cohort):
         for p, t, e, r in zip(cohort.patient_id, cohort.time, cohort.event, risk, strict=True)
     ]
     shown = choose_examples([*rows, {"patient_id": "unknown", "time": "", "event": "", "risk": 1.0}], cohort.patient_id)
-    shares = {row["patient_id"]: own_concordance(rows, i) for i, row in enumerate(rows)}
+    shares = {row["patient_id"]: concordance_of_patient(rows, i) for i, row in enumerate(rows)}
     known = {patient: share for patient, share in shares.items() if share is not None}
     verdicts = [told["verdict"] for told in shown.values()]
     assert [words.split(":")[0] for words in verdicts] == ["right", "wrong", "right", "wrong"]
@@ -104,7 +104,7 @@ def test_programs_are_correlated_with_rna_and_risk(tmp_path, cohort, make):
     assert np.isnan(spearman(np.arange(9.0), np.arange(9.0)))
     write_evaluation(folder)
     page = Page((folder / "report.html").read_text()).check()
-    assert f"A|B (tumor) is told best, {expected:.2f}" in page.text
+    assert f"A|B (tumor) is predicted best, with {expected:.2f}" in page.text
     assert BAD in page.text
     assert (folder / "plots" / "programs.svg").is_file()
     (folder / "programs.csv").write_text("patient_id,nonsense\nP000,1\n")
@@ -141,18 +141,21 @@ def test_shift_and_recalibration_are_shown_apart(tmp_path, cohort, make):
     write_evaluation(folder)
     page = Page((folder / "report.html").read_text()).check()
     tables = {table["caption"]: table["rows"] for table in page.tables}
-    assert tables["What was missing"][1:] == [["patients without RNA", "6", "60"]]
-    groups = tables["By site and within groups that the clinical table tells"]
+    assert tables["Missing data"][1:] == [["patients without RNA", "6", "60"]]
+    groups = tables["By site, and by groups of the clinical table"]
     assert groups[1] == [f"{BAD}: III", "0.610", "0.500–0.700", "20", "9"]
     assert groups[2][:2] == ["site: A3 patients of known outcome", "—"]
-    assert tables["The same patients before and after"][1][1:] == ["0.2100.150–0.270", "0.1870.150–0.270"]
+    assert tables["The same patients before and after recalibration"][1][1:] == ["0.2100.150–0.270", "0.1870.150–0.270"]
     assert "Fitted on 30 % of the cohort (18 patients)" in page.text
     assert "slope 1.25" in page.text
     lead = page.text[: page.text.index("Metrics with 95 % intervals")]
     assert "0.187" not in lead
+    (folder / "shift.json").write_text('{"features": {"20x": {"map": {}}}}')
+    with pytest.raises(InputError, match=r"shift.json is damaged"):
+        sections_of(read_evaluation(find_tests([folder])[0]))
     (folder / "shift.json").write_text("[1]")
-    with pytest.raises(InputError, match=r"shift.json holds no JSON object; run `dmml test` again"):
-        beside(read_evaluation(find_tests([folder])[0]))
+    with pytest.raises(InputError, match=r"shift.json is not a JSON object; run `dmml test` again"):
+        sections_of(read_evaluation(find_tests([folder])[0]))
 
 
 def test_calibration_stands_in_numbers(tmp_path, make):
@@ -187,11 +190,11 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
     assert pairs[0].difference == pytest.approx(expected, abs=1e-6)
     assert pairs[0].p_holm >= pairs[0].difference.p
     page = Page(write_report([run]).read_text()).check()
-    assert across_words(pairs)[0] in page.text
-    assert f"changes by −{abs(expected.estimate):.3f}" in across_words(pairs)[0]
+    assert cohort_change_sentences(pairs)[0] in page.text
+    assert f"changes by −{abs(expected.estimate):.3f}" in cohort_change_sentences(pairs)[0]
     captions = [table["caption"] for table in page.tables]
     assert captions.count("Metrics with 95 % intervals") == 4
-    assert page.text.count("the true risk itself reaches") == 1
+    assert page.text.count("the true risk reaches") == 1
     assert {f"t{number}-1" for number in range(1, 5)} <= set(page.ids)
     assert {"models.png", "differences.svg"} <= {file.name for file in (run / "report_plots").iterdir()}
 

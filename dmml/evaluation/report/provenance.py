@@ -1,4 +1,4 @@
-"""Background of the results: patient counts, missing data, provenance, and the commands to reproduce them."""
+"""Where results come from: counts of patients, records of run and test, and the commands to reproduce them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dmml.evaluation.evaluation_result import Evaluation
-from dmml.evaluation.report.formatting import horizon_name, number
 
-CONFIG_CHARACTERS = 20_000
-VALUE_CHARACTERS = 200
+MAX_CONFIG_LENGTH = 20_000
+"""Maximum number of characters of a config on the page."""
+MAX_VALUE_LENGTH = 200
+"""Maximum number of characters of a value on the page."""
+_CONTEXT_KEYS = (
+    "checkpoint",
+    "training_cohort",
+    "n_training",
+    "median_risk",
+    "edges",
+    "end",
+    "horizons",
+    "created",
+    "versions",
+)
 
 
 def patient_counts(test: Evaluation) -> list[tuple[str, str]]:
     """Numbers of patients predicted, evaluated, with RNA and with tissue, then the counts recorded by the test."""
     n = len(test.predictions)
-    rows = [("patients predicted", str(n)), ("outcome known, so judged", f"{len(test.with_outcome)} of {n}")]
+    rows = [("patients predicted", str(n)), ("with known outcome, evaluated", f"{len(test.with_outcome)} of {n}")]
     if test.endpoint.counts_events and len(test.with_outcome):
         rows.append(("events among them", str(int((test.with_outcome["event"] > 0).sum()))))
         rows.append(("median follow-up or time to event", f"{test.with_outcome['time'].median():.0f} days"))
     if (with_rna := test.count("has_expression")) is not None:
-        used = "; the student never reads it" if test.model == "student" else ""
-        rows.append(("with RNA", f"{with_rna} of {n}{used}"))
+        note = "; not used by the student" if test.model == "student" else ""
+        rows.append(("with RNA", f"{with_rna} of {n}{note}"))
     for column in test.predictions:
         if column.startswith("n_tokens_"):
             tiles = test.predictions[column]
@@ -39,17 +51,7 @@ def patient_counts(test: Evaluation) -> list[tuple[str, str]]:
 def provenance(test: Evaluation) -> list[tuple[str, str]]:
     """(name, value) of every record about data, seeds and versions, of the run and of the test."""
     rows = [("run folder", str(test.run_folder)), ("test folder", str(test.folder))]
-    for key in (
-        "checkpoint",
-        "training_cohort",
-        "n_training",
-        "median_risk",
-        "edges",
-        "end",
-        "horizons",
-        "created",
-        "versions",
-    ):
+    for key in _CONTEXT_KEYS:
         if (value := test.context.get(key)) is not None:
             rows += flat(value, key)
     path = test.run_folder / "provenance.json"
@@ -59,7 +61,7 @@ def provenance(test: Evaluation) -> list[tuple[str, str]]:
         except ValueError:
             rows.append(("provenance.json", "not readable"))
     return [
-        (name, value if len(value) <= VALUE_CHARACTERS else value[:VALUE_CHARACTERS] + " …") for name, value in rows
+        (name, value if len(value) <= MAX_VALUE_LENGTH else value[:MAX_VALUE_LENGTH] + " …") for name, value in rows
     ]
 
 
@@ -69,49 +71,31 @@ def configuration(test: Evaluation) -> str:
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")
-    return text if len(text) <= CONFIG_CHARACTERS else text[:CONFIG_CHARACTERS] + "\n…"
+    return text if len(text) <= MAX_CONFIG_LENGTH else text[:MAX_CONFIG_LENGTH] + "\n…"
 
 
-def commands(tests: list[Evaluation], plot_options: Sequence[str] = ()) -> list[str]:
-    """Commands that reproduce this page; the fit writes to a folder next to the finished run, which stays untouched."""
-    found = []
+def commands(tests: list[Evaluation], user_plots: Sequence[str] = ()) -> list[str]:
+    """Commands that reproduce this page; the fit writes to a folder next to the finished run, which stays untouched.
+
+    Args:
+        tests: The tests of the page.
+        user_plots: Names of the user's plots, `module:function`.
+    """
+    steps = []
     for test in tests:
         if (config := test.run_folder / "config.yaml").is_file():
-            words = ("dmml", "fit", "--config", str(config), "--trainer.default_root_dir", f"{test.run_folder}_again")
-            found.append(shlex.join(words))
+            fit = ("dmml", "fit", "--config", str(config), "--trainer.default_root_dir", f"{test.run_folder}_again")
+            steps.append(shlex.join(fit))
         if command := test.context.get("command"):
-            found.append(str(command))
-    runs = dict.fromkeys(str(_place(test)) for test in tests)
-    report = ["dmml", "report", *runs, *(word for name in plot_options for word in ("--plot", name))]
-    return [*dict.fromkeys(found), shlex.join(report)]
+            steps.append(str(command))
+    folders = dict.fromkeys(str(_reported_folder(test)) for test in tests)
+    options = [word for name in user_plots for word in ("--plot", name)]
+    return [*dict.fromkeys(steps), shlex.join(["dmml", "report", *folders, *options])]
 
 
-def _place(test: Evaluation) -> Path:
+def _reported_folder(test: Evaluation) -> Path:
     """Folder by which `dmml report` finds a test: the one that contains `test/`, usually the run itself."""
     return test.folder.parent.parent if test.folder.parent.name == "test" else test.run_folder
-
-
-def attention_facts(fact: dict) -> str:
-    """Line of text about a slide: patient, slide, outcome, and the model's prediction."""
-    fact = {key: value for key, value in fact.items() if value == value and value != ""}  # NaN means unknown
-    parts = [f"patient {fact['patient_id']}"] if "patient_id" in fact else []
-    if "slide_id" in fact and fact["slide_id"] != fact.get("patient_id"):
-        parts.append(f"slide {fact['slide_id']}")
-    if fact.get("risk") is not None:
-        parts.append(f"risk {number(float(fact['risk']))}")
-    if fact.get("time") is not None:
-        happened = fact.get("event")
-        state = "followed" if happened is None else "event after" if float(happened) > 0 else "event-free for"
-        parts.append(f"{state} {_days(float(fact['time']))}")
-    if fact.get("predicted") is not None:
-        parts.append(f"predicted {fact['predicted']}")
-    if fact.get("label") is not None:
-        parts.append(f"true {fact['label']}")
-    return ", ".join(parts)
-
-
-def _days(days: float) -> str:
-    return horizon_name(round(days)) if days < 730 else f"{days / 365.25:.1f} years"
 
 
 def flat(value: object, name: str) -> list[tuple[str, str]]:
