@@ -16,8 +16,8 @@ import yaml
 from lifelines.utils import concordance_index
 
 from dmml.__main__ import main
-from dmml.training.checkpointing.checkpoint import patients_among
 from dmml.training.checkpointing.packing import unpack
+from dmml.training.checkpointing.seen_patients import patients_among
 
 pytestmark = pytest.mark.slow
 

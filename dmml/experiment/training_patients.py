@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from dmml.cohort.cohort import Cohort
 from dmml.errors import InputError
 from dmml.evaluation.caveats import UNKNOWN_TEXT
-from dmml.training.checkpointing.checkpoint import patients_seen
+from dmml.training.checkpointing.seen_patients import patients_seen
 
 logger = logging.getLogger(__name__)
 

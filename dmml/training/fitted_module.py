@@ -13,8 +13,9 @@ from dmml.cohort.magnifications import choose_magnifications
 from dmml.data.fitting import fit_task
 from dmml.errors import InputError
 from dmml.tasks import Survival, Task
-from dmml.training.checkpointing.checkpoint import class_config, hash_patients
+from dmml.training.checkpointing.checkpoint import class_config
 from dmml.training.checkpointing.packing import pack, unpack
+from dmml.training.checkpointing.seen_patients import hash_patients
 from dmml.training.logged_module import LoggedModule
 from dmml.training.optimisation import adamw, check_replaced, with_scheduler, with_warmup_and_cosine
 from dmml.types import Batch, SubspaceOutput

@@ -12,7 +12,8 @@ from dmml.errors import InputError
 from dmml.nn.aggregator import TokenAggregator
 from dmml.nn.projection import fork, program_embedding
 from dmml.training.backbone_data import patients_of_fit
-from dmml.training.checkpointing.checkpoint import patients_seen, start_from
+from dmml.training.checkpointing.seen_patients import patients_seen
+from dmml.training.checkpointing.warm_start import copy_matching_weights
 from dmml.training.parts.programs import ProgramScores
 from dmml.training.taught_module import TaughtModule
 from dmml.types import SUBSPACES, Batch, SubspaceOutput
@@ -93,7 +94,7 @@ class SubspaceStudent(TaughtModule):
         """
         super().setup(stage)
         if stage == "fit" and self.teacher_path is not None and not self.init_from:
-            start_from(self, self.teacher_path, self._teacher[0].state_dict())
+            copy_matching_weights(self, self.teacher_path, self._teacher[0].state_dict())
 
     def fit_backbone(self, data: Any) -> None:
         """Copy the teacher's backbone without RNA, or fit a new one if no teacher has a backbone that matches."""

@@ -16,8 +16,10 @@ from dmml.nn.projection import TokenProjection
 from dmml.nn.standardised import set_feature_statistics
 from dmml.nn.tissue import TissueSpecificHead
 from dmml.training.backbone_module import BackboneModule
-from dmml.training.checkpointing.checkpoint import adopt, read_checkpoint, refuse_leak, seen_before, start_from
+from dmml.training.checkpointing.checkpoint import read_checkpoint
 from dmml.training.checkpointing.packing import unpack
+from dmml.training.checkpointing.seen_patients import check_leak, patients_of_sources
+from dmml.training.checkpointing.warm_start import copy_matching_weights, take_missing_arguments
 from dmml.training.compilation import compile_parts
 from dmml.training.fitted_module import genes_of
 from dmml.training.losses.confidence import confidence_sums
@@ -142,7 +144,7 @@ class SubspaceModule(BackboneModule):
             for parameter in self.heads.parameters():  # at first, the subspaces add nothing to a new backbone
                 nn.init.zeros_(parameter)
         if self.init_from:
-            start_from(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
+            copy_matching_weights(self, self.init_from, read_checkpoint(self.init_from)["state_dict"])
         if self.compiled:
             compile_parts(self)
 
@@ -158,15 +160,15 @@ class SubspaceModule(BackboneModule):
             return
         sources = self._sources()
         for path, fitted in sources.items():
-            refuse_leak(path, fitted, data.patients)
+            check_leak(path, fitted, data.patients)
         super().fit_to_data(data)
-        if before := seen_before(*sources.values()):
+        if before := patients_of_sources(*sources.values()):
             self.fitted["patients"]["before"] = before
 
     def _inherit(self) -> None:
         """Take gene lists and task arguments that were not given from the checkpoint that the module starts from."""
         if self.init_from:
-            adopt(self, read_checkpoint(self.init_from)["hyper_parameters"])
+            take_missing_arguments(self, read_checkpoint(self.init_from)["hyper_parameters"])
 
     def _take_genes(self, data: MultimodalDataModule) -> None:
         self.programs = data.programs()

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from dmml.data.encoder_match import check_same_encoder
 from dmml.errors import InputError
-from dmml.training.checkpointing.checkpoint import adopt, read_checkpoint, seen_before
+from dmml.training.checkpointing.checkpoint import read_checkpoint
+from dmml.training.checkpointing.seen_patients import patients_of_sources
+from dmml.training.checkpointing.warm_start import take_missing_arguments
 from dmml.training.deep_share import ShareScores
 from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
 from dmml.training.losses.distillation import (
@@ -84,7 +86,7 @@ class TaughtModule(SubspaceModule):
         self._teacher = (teacher.eval().requires_grad_(False),)
         if not self.task_is_given:
             self.task = copy.deepcopy(teacher.task)
-        adopt(self, hparams)
+        take_missing_arguments(self, hparams)
         if self.genes == teacher.genes and self.programs is None:
             self.programs = teacher.programs
         if self.genes and (self.genes, self.programs) != (teacher.genes, teacher.programs):
@@ -130,7 +132,7 @@ class TaughtModule(SubspaceModule):
         if "patients" in self.fitted:
             before = [{"patients": each} for each in self.fitted["patients"].get("before", {}).values()]
             new = teacher.fitted_each if isinstance(teacher, CrossFittedTeachers) else [teacher.fitted]
-            self.fitted["patients"]["before"] = seen_before(*before, *new)
+            self.fitted["patients"]["before"] = patients_of_sources(*before, *new)
             self._keep_hparams()
 
     @property

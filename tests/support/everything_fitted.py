@@ -14,7 +14,7 @@ import torch
 
 from dmml.experiment.crossval import linear_models as crossval_linear
 from dmml.tasks import Task
-from dmml.training.checkpointing import checkpoint
+from dmml.training.checkpointing import seen_patients
 
 SOURCE_HASHES = ("clinical", "expression")
 """Of the files that a test changes: they stand in a checkpoint to tell which files it was fitted on"""
@@ -44,7 +44,7 @@ def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(crossval_linear, "choose_penalty", choose_and_keep)
     monkeypatch.setattr(crossval_linear, "fit_regression", fit_and_keep)
     # Ids are hashed with a salt drawn anew: the same one lets the hashes be compared too.
-    monkeypatch.setattr(checkpoint.secrets, "token_hex", lambda n: "5a" * n)
+    monkeypatch.setattr(seen_patients.secrets, "token_hex", lambda n: "5a" * n)
     return fitted
 
 

@@ -265,7 +265,7 @@ def test_patients_of_an_ancestor_are_not_forgotten(teacher_path, cohort, tmp_pat
     patients = kept["hyper_parameters"]["fitted"].pop("patients")
     bare = tmp_path / "bare.ckpt"
     torch.save(kept, bare)
-    with pytest.warns(UserWarning, match="does not say on whom it was fitted"):
+    with pytest.warns(UserWarning, match="does not record the patients it was fitted to"):
         tuned = fit(SubspaceTeacher(width=16, init_from=str(bare)), data_of(cohort, fold=1), tmp_path / "tuned.ckpt")
     student = SubspaceStudent(width=16, teacher=str(tuned))
     taught = fit(student, data_of(cohort, fold=1), tmp_path / "taught.ckpt")

@@ -1,6 +1,6 @@
 """A checkpoint knows whom it and its teachers were fitted on, however a later table spells them."""
 
-from dmml.training.checkpointing.checkpoint import hash_patients, patients_seen, seen_before
+from dmml.training.checkpointing.seen_patients import hash_patients, patients_of_sources, patients_seen
 
 
 def fitted(train, val=()):
@@ -13,7 +13,7 @@ def test_training_and_inner_validation_both_count():
 
 def test_patients_of_a_teacher_count_for_its_student():
     student = fitted(["a"])
-    student["patients"]["before"] = seen_before(fitted(["t"], ["v"]))
+    student["patients"]["before"] = patients_of_sources(fitted(["t"], ["v"]))
     assert patients_seen(["t", "v", "new"], ["t", "v", "new"], student) == ["t", "v"]
 
 

@@ -14,8 +14,9 @@ from dmml.errors import InputError
 from dmml.evaluation.caveats import UNKNOWN_TEXT
 from dmml.experiment.doctor.doctor import Examination
 from dmml.store import FeatureStore
-from dmml.training.checkpointing.checkpoint import patients_seen, read_checkpoint
+from dmml.training.checkpointing.checkpoint import read_checkpoint
 from dmml.training.checkpointing.packing import unpack
+from dmml.training.checkpointing.seen_patients import patients_seen
 
 
 def examine_checkpoint(found: Examination, path: str | Path, cohort: Cohort | None, section: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dmml.errors import InputError
-from dmml.training.checkpointing.checkpoint import patients_among, refuse_leak
+from dmml.training.checkpointing.seen_patients import check_leak, patients_among
 from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Batch, SubspaceOutput
 
@@ -28,7 +28,7 @@ class CrossFittedTeachers:
 
     Raises:
         InputError: A training patient of the student was in the training of every teacher, or a teacher has seen a
-            patient that chooses the student's epoch or tests it (`refuse_leak`).
+            patient that chooses the student's epoch or tests it (`check_leak`).
     """
 
     width = None
@@ -39,7 +39,7 @@ class CrossFittedTeachers:
         self._teacher_of: dict[str, int] = {}
         for index, path in enumerate(checkpoints):
             teacher = SubspaceTeacher.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-            refuse_leak(path, teacher.fitted, patients)
+            check_leak(path, teacher.fitted, patients)
             seen = set(patients_among(train, teacher.fitted["patients"]["train"]))
             self._teacher_of |= {patient: index for patient in train if patient not in seen}
             self._teachers.append(teacher.eval().requires_grad_(False))

@@ -9,7 +9,7 @@ from crossvals import run, write_config
 
 from dmml.errors import InputError
 from dmml.experiment.crossval.fit import build_data
-from dmml.training.checkpointing.checkpoint import patients_among
+from dmml.training.checkpointing.seen_patients import patients_among
 from dmml.training.losses.cross_fitted_teachers import CrossFittedTeachers
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
