@@ -32,7 +32,7 @@ def check_writable(folder: str | Path, remedy: str = "name another folder") -> N
     folder = Path(name)
     nearest = _nearest_existing(folder)
     if not nearest.is_dir():
-        raise InputError(f"{nearest}: is a file, and a folder is needed there; {remedy}")
+        raise InputError(f"{nearest}: is a file, but a folder is needed there; {remedy}")
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass

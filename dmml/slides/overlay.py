@@ -55,24 +55,40 @@ def overlay(
     colours = (colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.float32)
     low, high = limits or (tuple(np.percentile(weight, [1, 99])) if len(weight) else (0.0, 1.0))
     factor = max(1, -(-_MIN_SIDE // max(thumbnail.shape[:2])))
-    base = Image.fromarray(thumbnail).resize(
-        (thumbnail.shape[1] * factor, thumbnail.shape[0] * factor), Image.Resampling.BICUBIC
-    )
-    mpp = thumbnail_mpp / factor
+    height, width = (side * factor for side in thumbnail.shape[:2])
+    base = Image.fromarray(thumbnail).resize((width, height), Image.Resampling.BICUBIC)
     grey = np.asarray(base.convert("L"), np.float32)[..., None]
-    picture = np.repeat(0.35 * 255 + 0.65 * grey, 3, axis=2)
     span = high - low
     scaled = np.clip((weight - low) / span, 0, 1) if span > 0 else np.full(len(weight), 0.5)
     # Weak weights are more transparent: the eye goes to the strong ones, and tissue remains visible under the others.
-    strength_of_tile = np.abs(2 * scaled - 1) if low < 0 < high else scaled
-    for (x, y), value, tile_strength in zip(position, scaled, strength_of_tile, strict=True):
-        left, top, right, bottom = (round((v + d * tile_um / 2) / mpp) for d, v in ((-1, x), (-1, y), (1, x), (1, y)))
+    emphasis = np.abs(2 * scaled - 1) if low < 0 < high else scaled
+    opacity = strength * (0.55 + 0.45 * emphasis)
+    tile_colours = colours[np.rint(scaled * 255).astype(int)]
+    picture = _painted(grey, thumbnail_mpp / factor, position, tile_um, tile_colours, opacity)
+    return _framed(picture, colours, low, high, title)
+
+
+def _painted(
+    grey: np.ndarray, mpp: float, position: np.ndarray, tile_um: float, colours: np.ndarray, opacity: np.ndarray
+) -> Image.Image:
+    """Paint tiles onto a grey picture.
+
+    Args:
+        grey: (H, W, 1) float32, 0–255.
+        mpp: µm per pixel of the picture.
+        position: (N, 2) centres of the tiles, µm.
+        tile_um: Side of a tile, µm.
+        colours: (N, 3) float32, 0–255.
+        opacity: (N,) share of the colour, 0–1.
+    """
+    picture = np.repeat(0.35 * 255 + 0.65 * grey, 3, axis=2)
+    for (x, y), colour, alpha in zip(position, colours, opacity, strict=True):
+        left, top, right, bottom = (
+            round((v + sign * tile_um / 2) / mpp) for sign, v in ((-1, x), (-1, y), (1, x), (1, y))
+        )
         square = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
-        colour = colours[round(value * 255)]
-        opacity = strength * (0.55 + 0.45 * tile_strength)
-        picture[square] = opacity * colour + (1 - opacity) * grey[square] * (0.6 + colour / 637.5)
-    body = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
-    return _framed(body, colours, low, high, title)
+        picture[square] = alpha * colour + (1 - alpha) * grey[square] * (0.6 + colour / 637.5)
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
 
 
 def _framed(body: Image.Image, colours: np.ndarray, low: float, high: float, title: str) -> Image.Image:

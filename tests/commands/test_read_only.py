@@ -209,5 +209,5 @@ def test_a_disk_that_fills_up_during_the_work_is_told_in_one_line(monkeypatch, r
 
 def test_the_python_function_raises_what_the_commands_print(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file: is a file, and a folder is needed there; give another one"):
+    with pytest.raises(InputError, match="file: is a file, but a folder is needed there; give another one"):
         check_writable(tmp_path / "file" / "x", "give another one")

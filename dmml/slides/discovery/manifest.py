@@ -95,7 +95,9 @@ def _read(table: TextTable) -> dict[str, float | None]:
     columns = {name.lower(): name for name in table.columns}
     name = next((columns[n] for n in NAMES if n in columns), None)
     if name is None:
-        raise InputError(f"{table.path}: no column {' or '.join(NAMES)} among {', '.join(table.columns)}")
+        raise InputError(
+            f"{table.path}: no column {' or '.join(NAMES)} among {', '.join(table.columns)}; call the column of slides slide_id"
+        )
     needed = [require_column(table, column, "manifest") for column in (name, columns.get("mpp")) if column]
     rows = read_rows(table, needed).dropna(subset=[name])
     names = read_ids(table, rows[name], patients=False)
@@ -129,6 +131,6 @@ def _mpp(where: str, text: str) -> float:
         raise InputError(f"{where}: mpp {text!r} {describe_non_number(text)}; leave it empty if unknown") from None
     if not MIN_MPP <= value <= MAX_MPP:
         raise InputError(
-            f"{where}: mpp {text} is not a µm per pixel between {MIN_MPP} and {MAX_MPP}; leave it empty if unknown"
+            f"{where}: mpp {text} does not lie between {MIN_MPP} and {MAX_MPP} µm per pixel; leave it empty if unknown"
         )
     return value

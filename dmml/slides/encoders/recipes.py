@@ -174,7 +174,7 @@ def pretraining_warning(name: str, slide_ids: Iterable[str]) -> str:
         seen = sum(bool(pattern.match(slide)) for slide in ids) if pattern else 0
         if seen:
             return (
-                f"{name} was pre-trained on {collection}, and {seen} of these {len(ids)} slides are from there: figures "
+                f"{name} was pre-trained on {collection}, and {seen} of these {len(ids)} slides are from there: results "
                 "on them are optimistic; test on another collection"
             )
     return ""

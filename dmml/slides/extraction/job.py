@@ -1,4 +1,4 @@
-"""One run of an extraction: what it was asked to do, and what has come of it so far."""
+"""One run of an extraction: its options, and its result so far."""
 
 from __future__ import annotations
 

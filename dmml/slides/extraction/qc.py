@@ -80,9 +80,9 @@ def write_qc(store: FeatureStore, failures: Sequence[Failure], path: str) -> str
 def _oddities(store: FeatureStore, counts: Mapping[str, int], few: float) -> dict[str, list[str]]:
     """Collect {slide: reasons} for all slides; below `few` tiles, a slide has far fewer than the others."""
     attributes = {slide: store.slide_attributes(slide) for slide in counts}
-    most_common = Counter(round(its.get("mpp", 0), 2) for its in attributes.values()).most_common(1)
+    usual_mpp = Counter(round(its.get("mpp", 0), 2) for its in attributes.values()).most_common(1)
     finest = min(store.attributes["magnifications"].values())
-    oddities = {slide: _oddities_of_slide(its, most_common[0][0], finest) for slide, its in attributes.items()}
+    oddities = {slide: _oddities_of_slide(its, usual_mpp[0][0], finest) for slide, its in attributes.items()}
     for slide, n in counts.items():
         if n < few:
             oddities[slide].append(f"far fewer tiles than the others ({n})")
@@ -128,7 +128,9 @@ def _oddities_of_slide(attributes: Mapping[str, Any], usual_mpp: float, finest: 
     if attributes.get("tiles_unreadable"):
         lines.append(f"{attributes['tiles_unreadable']} tiles could not be decoded and are left out")
     if "unreadable" in findings:
-        lines.append(f"{findings['unreadable']:.2f} mm² could not be decoded: taken for glass, no tiles there")
+        lines.append(
+            f"{findings['unreadable']:.2f} mm² could not be decoded; it was treated as glass, so it has no tiles"
+        )
     if "pen" in findings:
         lines.append(f"pen or black area, {findings['pen']:.2f} mm², left out")
     if "fold" in findings:

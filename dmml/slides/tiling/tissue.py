@@ -110,7 +110,9 @@ def find_tissue(name: str, picture: np.ndarray, mpp: float = MASK_MPP) -> tuple[
     except Exception as error:
         raise InputError(f"--tissue {name}: failed ({type(error).__name__}: {' '.join(str(error).split())})") from error
     if mask.shape != picture.shape[:2] or mask.dtype != bool:
-        raise InputError(f"--tissue {name}: returned {mask.shape} {mask.dtype}, not {picture.shape[:2]} bool")
+        raise InputError(
+            f"--tissue {name}: returned {mask.shape} {mask.dtype}; it must return a bool array of {picture.shape[:2]}"
+        )
     return mask, _areas(mask, mpp)
 
 

@@ -179,7 +179,7 @@ def _reordered(vectors: FileVectors, names: Sequence[str] | None, width: int) ->
     """Reorder the features as in the store, or as in the first file."""
     if vectors.values.shape[1] != width and (names is None or vectors.names is None):
         raise InputError(
-            f"{vectors.path}: {vectors.values.shape[1]} features, but the others have {width}; import it into another store"
+            f"{vectors.path}: has {vectors.values.shape[1]} features, but the others have {width}; import it into another store"
         )
     if names is None or vectors.names is None or list(vectors.names) == list(names):
         return vectors

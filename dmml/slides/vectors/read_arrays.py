@@ -1,4 +1,4 @@
-"""Reads vectors from arrays (.npz, .npy, HDF5, plain PyTorch tensors): by slide, beside ids, or one file per slide."""
+"""Reads vectors from arrays (.npz, .npy, HDF5, plain PyTorch tensors): by slide, with a list of ids, or one file per slide."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _where(ids: Sequence[str], rows: np.ndarray) -> list[str]:
 
 
 def _open(path: Path) -> tuple[TextTable, pd.DataFrame | None]:
-    """Read a table's columns, and its rows; None for a text table, whose rows are read after columns are chosen."""
+    """Read a table's columns, and its rows; None for a text table, whose rows are read once the columns are selected."""
     suffix = path.suffix.lower()
     if suffix != ".parquet" and suffix not in WORKBOOKS:
         return open_table(path), None

@@ -37,7 +37,9 @@ class PlainImage(openslide.ImageSlide):
                 self._opened.seek(page.number - 1)
             _check_complete(self._opened, path)
         if math.prod(self._opened.size) > MAX_PLAIN_PX:
-            raise ValueError(f"{self._opened.size} pixels without a pyramid; convert it to a tiled TIFF")
+            raise ValueError(
+                f"{' × '.join(map(str, self._opened.size))} pixels without a pyramid are too many; convert it to a tiled TIFF"
+            )
         super().__init__(self._opened)
 
     def close(self) -> None:
