@@ -61,7 +61,7 @@ def published(path: Path, column: str) -> set[str]:
 
 
 def with_rna(path: Path) -> dict[str, list[str]]:
-    """{patient: first row} of a published table, read by hand; the columns stand under the key ""."""
+    """{patient: first row} of a published table, read by hand; the column names are under the key ""."""
     with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
         reader = csv.reader(io.TextIOWrapper(file, "utf-8"))
         header = next(reader)
@@ -98,11 +98,13 @@ def test_luad_overall_survival_from_rna_on_the_published_folds(shared_data, tmp_
     assert (predictions[["n_tokens_10x", "n_tokens_20x"]] == 0).all(axis=None)
 
     clinical = pd.read_csv(folder / "clinical.csv", dtype={"patient_id": str}).set_index("patient_id")
-    known = clinical.loc[predictions["patient_id"], ["os_days", "os_event"]].dropna()
-    risk = predictions.set_index("patient_id")["risk"].loc[known.index]
+    observed_outcomes = clinical.loc[predictions["patient_id"], ["os_days", "os_event"]].dropna()
+    risk = predictions.set_index("patient_id")["risk"].loc[observed_outcomes.index]
     entry = metrics["c_index"]
-    assert (entry["n"], entry["events"]) == (len(known), int(known["os_event"].sum()))
-    assert entry["value"] == pytest.approx(concordance_index(known["os_days"], -risk, known["os_event"]))
+    assert (entry["n"], entry["events"]) == (len(observed_outcomes), int(observed_outcomes["os_event"].sum()))
+    assert entry["value"] == pytest.approx(
+        concordance_index(observed_outcomes["os_days"], -risk, observed_outcomes["os_event"])
+    )
     assert entry["low"] < entry["value"] < entry["high"]
     assert np.isfinite(predictions["risk"]).all()
     assert predictions["risk"].nunique() > len(predictions) / 2  # it read the RNA: without it all risks are one
@@ -147,8 +149,8 @@ def test_gbmlgg_grade_from_rna_on_the_published_folds(shared_data, tmp_path):
     truth = grades.loc[predictions["patient_id"]]
     observed = truth.notna().to_numpy()
     assert (predictions["label"][observed].to_numpy() == truth[observed].to_numpy()).all()
-    chosen = predictions[[f"prob_{name}" for name in names]].to_numpy().argmax(1)[observed]
-    right = np.array([names.index(grade) for grade in truth[observed]]) == chosen
+    predicted = predictions[[f"prob_{name}" for name in names]].to_numpy().argmax(1)[observed]
+    right = np.array([names.index(grade) for grade in truth[observed]]) == predicted
     assert metrics["accuracy"]["value"] == pytest.approx(right.mean())
     assert metrics["accuracy"]["n"] == observed.sum()
     # A logistic model reaches 0.69; two epochs of a network must be told from the commonest grade.

@@ -19,7 +19,7 @@ def run(command, *arguments):
     command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
-def test_expression(capsys):
+def test_cohort_expression_writes_the_table_and_reports_it(capsys):
     genes = genes_of(read_gene_sets()["tme"])[:40]
     values = np.random.default_rng(0).gamma(1, size=(5, 40))
     table = pd.DataFrame(1e6 * values / values.sum(1, keepdims=True), index=[f"p{i}" for i in range(5)], columns=genes)
@@ -34,7 +34,7 @@ def test_expression(capsys):
     assert "fpkm (as stated)" in capsys.readouterr().out
 
 
-def test_split(capsys):
+def test_cohort_split_writes_folds_and_reports_them(capsys):
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"patient_id": [f"p{i}" for i in range(80)], "months": rng.exponential(30, 80)})
     table["cens"] = rng.integers(0, 2, 80)
@@ -58,7 +58,7 @@ def test_split(capsys):
     assert not Path("x.csv").exists()
 
 
-def test_published_folds_are_looked_at_and_written_as_one_file(shared_data, capsys):
+def test_published_folds_are_summarised_and_written_as_one_file(shared_data, capsys):
     luad = shared_data / "tcga_luad"
     words = ["--clinical", luad / "clinical.csv", "--time", "os_days", "--event", "os_event", "--from"]
     run(cohort_split, *words, luad / "splits_5fold")

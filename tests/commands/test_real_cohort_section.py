@@ -1,4 +1,4 @@
-"""What a data section can ask for beyond one table: several cohorts, another platform, fewer genes; and that nothing leaks."""
+"""Data sections with several cohorts, another platform or fewer genes; and proof that test patients do not leak into a fit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def config(name: str, data, **trainer) -> str:
 
 
 def fit(name: str, data, **trainer) -> dict:
-    """The best checkpoint's hyper-parameters and weights."""
+    """Hyper-parameters and weights of the best checkpoint."""
     assert main(["fit", "--config", config(name, data, **trainer)]) == 0
     return torch.load(f"runs/{name}/checkpoints/best.ckpt", weights_only=True)
 
@@ -96,8 +96,8 @@ def test_two_cohorts_are_trained_together(tmp_path, capsys):
     assert genes <= set(GENES[40:])
     assert len(genes) > 0.8 * len(GENES[40:])
     assert set(fitted["hashes"]) == {"clinical", "expression", "also[1].clinical", "also[1].expression", "partition"}
-    said = capsys.readouterr().out
-    assert "one+two, train: " in said
+    printed = capsys.readouterr().out
+    assert "one+two, train: " in printed
 
     predictions, metrics = results_of("both", both, "one+two_fold1")
     clinical = pd.concat(pd.read_csv(folder / "clinical.csv") for folder in (one, two)).set_index("patient_id")
@@ -111,7 +111,7 @@ def test_two_cohorts_are_trained_together(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"outcome": {"label": "site"}}, "one: survival, two: classification"),
         ({"covariates": []}, "covariate 'age' is named in one of one and two only"),
@@ -122,17 +122,17 @@ def test_two_cohorts_are_trained_together(tmp_path, capsys):
         ({"class_path": "Other", "init_args": {}}, "leave class_path out"),
     ],
 )
-def test_cohorts_that_do_not_go_together_are_refused(tmp_path, capsys, change, told):
+def test_cohorts_that_cannot_be_joined_are_refused(tmp_path, capsys, change, message):
     one, two = hospital(tmp_path / "one", "a"), hospital(tmp_path / "two", "b", seed=1)
     few = pd.read_csv(two / "rna.csv", index_col=0)
     few.iloc[:, :30].mul(1e6 / few.iloc[:, :30].sum(axis=1), axis=0).to_csv(two / "few.csv")
     both = [section(one, split={"folds": 3}, fold=1), section(two) | change]
     assert main(["fit", "--config", config("x", both)]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
-def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, capsys):
+def test_another_platform_is_standardised_within_itself_only_on_request(tmp_path, capsys):
     home = hospital(tmp_path / "home", "a")
     fit("home", section(home, split={"folds": 3}))
     away = hospital(tmp_path / "away", "x", 40, seed=2)
@@ -147,9 +147,9 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
     assert "standardise: within_cohort" in capsys.readouterr().err
 
     shifted, metrics = results_of("home", other | {"standardise": "within_cohort"}, "away_transductive")
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     report = "runs/home/test/away_transductive/report.html"
-    assert f"{report}: 40 patients of away_transductive; transductive: RNA standardised within the cohort" in said
+    assert f"{report}: 40 patients of away_transductive; transductive: RNA standardised within the cohort" in printed
     first = Page(Path(report).read_text()).text.split("orders patients by risk")[0]
     assert "transductive: RNA standardised within the cohort, so that each prediction depends on the other" in first
     shift = json.loads(Path("runs/home/test/away_transductive/shift.json").read_text())
@@ -159,7 +159,7 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
         assert entry["p"] > 0.01  # nor are the genes that the array lacks
     assert any("standardised within this cohort, so that every gene has the training mean" in w for w in shift["words"])
     lost = [gene for gene in absent if gene in genes_of(SETS["tumor"])]
-    assert f"{len(lost)} tumor genes are not measured and count as the training mean ({lost[0]}, {lost[1]}, " in said
+    assert f"{len(lost)} tumor genes are not measured and count as the training mean ({lost[0]}, {lost[1]}, " in printed
     assert metrics["c_index"]["n"] == 40
     context = json.loads(Path("runs/home/test/away_transductive/context.json").read_text())
     tested = context["tested_hashes"]
@@ -191,7 +191,7 @@ def test_another_platform_is_standardised_within_itself_by_name_only(tmp_path, c
 
 
 def spoil(folder: Path, patients: list[str], target: Path) -> Path:
-    """A copy in which RNA, outcome and covariates of some patients are absurd."""
+    """A copy with absurd RNA, outcomes and covariates of some patients."""
     target.mkdir()
     table = pd.read_csv(folder / "clinical.csv")
     rows = table["patient_id"].isin(patients)
@@ -207,7 +207,7 @@ def spoil(folder: Path, patients: list[str], target: Path) -> Path:
 
 
 def bits(kept: dict) -> dict[str, object]:
-    """Everything in a checkpoint that was fitted, and every weight, but for hashes of files and of ids."""
+    """Everything in a checkpoint that was fitted, and every weight, except hashes of files and ids."""
     fitted = {
         k: v for k, v in unpack(kept["hyper_parameters"]["fitted"]).items() if k not in ("hashes", "patients", "cohort")
     }
@@ -216,7 +216,7 @@ def bits(kept: dict) -> dict[str, object]:
     return {"fitted": fitted, "weights": weights, "hparams": hparams}
 
 
-def test_test_patients_change_no_fitted_number_and_no_weight_bit_for_bit(tmp_path):
+def test_test_patients_affect_no_fitted_number_and_no_weight(tmp_path):
     home = hospital(tmp_path / "home", "a")
     (tmp_path / "splits").mkdir()
     ids = list(pd.read_csv(home / "clinical.csv")["patient_id"])

@@ -86,14 +86,18 @@ class Downloads:
     ) -> None:
         """A case of the clinical export, with one primary diagnosis and, as since 2024, one of another cancer."""
         other = {"ajcc_pathologic_stage": "Stage IV", "diagnosis_is_primary_disease": False}
-        own = {"ajcc_pathologic_stage": stage, "days_to_last_follow_up": last, "diagnosis_is_primary_disease": True}
+        diagnosis = {
+            "ajcc_pathologic_stage": stage,
+            "days_to_last_follow_up": last,
+            "diagnosis_is_primary_disease": True,
+        }
         demographic = {"vital_status": vital, "days_to_death": death, "age_at_index": 61, "gender": "female"} | more
         self.cases.append(
             {
                 "submitter_id": patient,
                 "project": {"project_id": "TCGA-LUAD"},
                 "demographic": demographic,
-                "diagnoses": [other, own],
+                "diagnoses": [other, diagnosis],
                 "follow_ups": [{"days_to_follow_up": days} for days in follow_ups],
             }
         )

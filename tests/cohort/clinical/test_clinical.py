@@ -46,7 +46,7 @@ def test_rows_of_slides_become_patients():
         ({"time": "t", "event": "e"}, 12.0, 1.0),
     ],
 )
-def test_units_and_directions(outcome, days, event):
+def test_times_are_converted_to_days_and_censoring_to_events(outcome, days, event):
     clinical = read_clinical(write("patient_id,t,e\np,12,1\n"), outcome=outcome)
     assert clinical.patients.loc["p", "time"] == days
     assert clinical.patients.loc["p", "event"] == event
@@ -55,7 +55,7 @@ def test_units_and_directions(outcome, days, event):
 @pytest.mark.parametrize(
     ("word", "event"), [("1:DECEASED", 1), ("0:LIVING", 0), ("Dead", 1), ("alive", 0), ("True", 1), ("0.0", 0)]
 )
-def test_words_for_events(word, event):
+def test_events_may_be_written_in_words(word, event):
     assert read_clinical(write(f"patient_id,t,e\np,12,{word}\n"), outcome=DAYS).patients.loc["p", "event"] == event
 
 
@@ -95,13 +95,13 @@ def test_words_for_events(word, event):
         ("patient_id,t,t\np,1,1\n", {"covariates": ["t"]}, "2 columns are called 't'"),
     ],
 )
-def test_refusals_name_the_place(table, arguments, message):
+def test_a_refusal_names_the_line_and_the_column(table, arguments, message):
     with pytest.raises(InputError, match=message) as caught:
         read_clinical(write(table), **arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_missing_and_damaged_files():
+def test_missing_and_damaged_files_are_refused():
     with pytest.raises(InputError, match=r"nope.csv: no such file"):
         read_clinical("nope.csv")
     with open("c.csv.zip", "w") as file:
@@ -114,7 +114,7 @@ def test_missing_and_damaged_files():
         read_clinical("c.csv")
 
 
-def test_other_separators_and_comments():
+def test_other_separators_and_comments_are_read():
     for text in (
         "#a comment\npatient_id\tt\te\np\t5\t1\n",
         "patient_id;t;e\np;5;1\n",
@@ -123,25 +123,25 @@ def test_other_separators_and_comments():
         assert read_clinical(write(text), outcome=DAYS).patients.loc["p", "time"] == 5
 
 
-def test_slides_are_matched_by_name_where_the_table_names_none():
+def test_slides_are_matched_by_patient_id_if_the_table_names_none():
     clinical = read_clinical(write("patient_id\nP1\nP1-2\nP10\n"))
-    found = clinical.match_slides(["P1-DX1", "P1-2-DX1", "P10", "other", "P1x"])
-    assert found == {"P1": ["P1-DX1"], "P1-2": ["P1-2-DX1"], "P10": ["P10"]}
+    matched = clinical.match_slides(["P1-DX1", "P1-2-DX1", "P10", "other", "P1x"])
+    assert matched == {"P1": ["P1-DX1"], "P1-2": ["P1-2-DX1"], "P10": ["P10"]}
 
 
-def test_named_slides_are_those_that_are_there():
+def test_only_available_slides_are_matched():
     clinical = read_clinical(write("patient_id,slide_id\nP1,b\nP1,a\nP2,P2\n"))
     assert clinical.match_slides(["a", "b", "P2-x"]) == {"P1": ["b", "a"], "P2": []}
 
 
-def test_slide_stem():
+def test_a_slide_id_is_the_name_without_folder_and_ending():
     assert slide_stem("TCGA-49-4506-01Z-00-DX3.a05a3969.svs") == "TCGA-49-4506-01Z-00-DX3.a05a3969"
     assert slide_stem("C:\\slides\\x.TIFF") == "x"
     assert slide_stem("x.1") == "x.1"
 
 
-def test_luad_tables_agree(shared_data):
-    """Months with 1 = censored in the one, days with 1 = died in the other: the same patients, the same outcome."""
+def test_two_published_luad_tables_give_the_same_outcomes(shared_data):
+    """One table has months and 1 = censored, the other days and 1 = died; patients and outcomes are the same."""
     published = read_clinical(
         shared_data / "tcga_luad/mcat_luad_all_clean.csv.zip",
         patient_id="case_id",
@@ -170,7 +170,7 @@ def test_luad_tables_agree(shared_data):
     assert published.covariates["age"].isna().any()
 
 
-def test_gbmlgg_labels(shared_data):
+def test_the_grades_of_gbmlgg_are_read_as_labels(shared_data):
     grade = read_clinical(
         shared_data / "tcga_gbmlgg/grade_diagnosis.csv", patient_id="case_id", outcome={"label": "grade"}
     )

@@ -1,4 +1,4 @@
-"""What 1 means in a column of events: whatever a message advises is done, is accepted, and gives the right direction."""
+"""The meaning of 1 in a column of events: the advice of every message is accepted and gives the right direction."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ ONE_WAY = set(COLUMNS) - {"words of censoring"}
 
 def advised(message: str, name: str) -> str:
     """The key under which a message says to write the column."""
-    found = re.search(rf"write (event|censored): {re.escape(name)}(?= \(|$)", message.strip())
-    assert found, f"no advice in: {message}"
-    return found[1]
+    match = re.search(rf"write (event|censored): {re.escape(name)}(?= \(|$)", message.strip())
+    assert match, f"no advice in: {message}"
+    return match[1]
 
 
 @pytest.mark.parametrize("case", COLUMNS)
@@ -138,7 +138,7 @@ def test_a_misleading_name_can_be_overruled_where_the_message_says_so(name, caps
     assert main([*split, "--checked"]) == 0
 
 
-def test_words_are_never_read_as_their_opposite():
+def test_words_that_contradict_the_key_are_refused_even_if_checked():
     path = table("OS_STATUS", coded("0:LIVING", "1:DECEASED"))
     with pytest.raises(
         InputError, match="contradicts the key censored, because 1 means that the event happened; write event"
@@ -149,8 +149,8 @@ def test_words_are_never_read_as_their_opposite():
 @pytest.mark.parametrize("name", ["status", "censored", "died", "uncensored"])
 @pytest.mark.parametrize("key", ["event", "censored"])
 @pytest.mark.parametrize("values", [("1", "2"), ("1:LIVING", "2:DECEASED"), ("Alive with disease", "Dead of disease")])
-def test_other_codes_and_words_are_recoded_as_the_message_says(name, key, values):
-    """A name that says the opposite is told first, so that the column is recoded for the key that will be accepted."""
+def test_other_codes_and_words_are_refused_with_advice_on_recoding(name, key, values):
+    """A name that contradicts the key is refused first, so that the column is recoded for the key that will be accepted."""
     path = table(name, coded(*values))
     for _ in range(2):
         with pytest.raises(InputError) as caught:
@@ -172,7 +172,7 @@ def test_other_codes_and_words_are_recoded_as_the_message_says(name, key, values
         "Disease Free (Status)", "dead_or_alive", "dead_1_alive_0", "delta", "DFS_STATUS", "consensus",
     ],
 )  # fmt: skip
-def test_a_name_that_does_not_say_is_believed_either_way(name):
+def test_a_name_without_a_clear_meaning_is_accepted_under_both_keys(name):
     path = table(name, TRUTH)
     assert meaning_of_name(name) is None
     assert read_clinical(path, outcome={"time": "days", "event": name}).patients["event"].tolist() == TRUTH
@@ -180,7 +180,7 @@ def test_a_name_that_does_not_say_is_believed_either_way(name):
 
 
 def test_a_progression_before_death_does_not_contradict_the_vital_status():
-    """Nine of ten progressed and most of them live: the vital status differs for most, and says nothing."""
+    """Nine of ten progressed and most of them live: the vital status differs for most patients, which proves nothing."""
     progressed = [0 if i % 10 == 0 else 1 for i in range(40)]
     vital = ["Dead" if i % 10 == 1 else "Alive" for i in range(40)]
     path = table("pfs_event", progressed, vital_status=vital)
@@ -204,7 +204,7 @@ def test_the_doubt_about_exchanged_codes_can_be_followed():
     assert outcome_doubts(mended) == []
 
 
-def test_the_portals_disease_specific_survival_is_read(shared_faults, capsys):
+def test_disease_specific_survival_of_the_portals_is_read(shared_faults, capsys):
     path = str(shared_faults / "dss_status" / "data_clinical_patient.txt")
     raw = pd.read_csv(path, sep="\t", comment="#")
     deaths = int(raw["DSS_STATUS"].str.startswith("1:").sum())

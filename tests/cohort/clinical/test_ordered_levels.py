@@ -1,4 +1,4 @@
-"""Which spellings of stage, TNM, grade and the like are known to have an order, and which are not."""
+"""The spellings of stage, TNM, grade and the like that are recognised as ordered, and those that are not."""
 
 import pytest
 
@@ -41,7 +41,7 @@ IN_ORDER = {
 
 
 @pytest.mark.parametrize(("scale", "levels"), [(scale, levels) for scale, all_ in IN_ORDER.items() for levels in all_])
-def test_levels_stand_in_their_order_in_any_case(scale, levels):
+def test_levels_are_ordered_in_upper_and_lower_case(scale, levels):
     for spelled in (levels, [level.upper() for level in levels], [f" {level.lower()} " for level in levels]):
         assert find_scale(reversed(spelled)) == scale
         ranks = [rank_of(scale, level) for level in spelled]
@@ -49,14 +49,14 @@ def test_levels_stand_in_their_order_in_any_case(scale, levels):
 
 
 @pytest.mark.parametrize("column", ["stage", "Tumor Stage", "pT", "ajcc_pathologic_t", "cN stage", "FIGO", "grade"])
-def test_a_column_that_says_what_its_numbers_are_needs_no_word_beside_them(column):
+def test_plain_numbers_are_levels_if_the_name_of_the_column_is_that_of_a_scale(column):
     levels = ["0", "is", "1", "2a", "2b", "3"]
     assert find_scale([*levels, "x"], column) == "numbered"
     ranks = [rank_of("numbered", level) for level in levels]
     assert ranks == sorted(set(ranks))
 
 
-def test_numbers_and_words_of_one_scale_may_stand_in_one_column():
+def test_a_column_may_mix_numbers_and_words_of_one_scale():
     for column, levels in (
         ("stage", ["1", "Stage IIA", "3", "IV"]),
         ("pT", ["T1", "2a", "pT3"]),
@@ -74,7 +74,7 @@ def test_numbers_and_words_of_one_scale_may_stand_in_one_column():
         ("M", "MX"), ("grade", "GX"), ("degree", "unknown"),
     ],
 )  # fmt: skip
-def test_words_for_not_assessed_have_no_rank_and_leave_the_others_their_order(scale, word):
+def test_words_for_not_assessed_have_no_rank_and_do_not_affect_the_order(scale, word):
     assert rank_of(scale, word) != rank_of(scale, word)  # NaN
     assert find_scale([*IN_ORDER[scale][0], word]) == scale
 

@@ -1,4 +1,4 @@
-"""Outcomes that cannot be what their columns are said to be, on made and on real follow-up."""
+"""Outcomes that contradict the stated meaning of their columns, in made-up and in real follow-up."""
 
 import numpy as np
 import pandas as pd
@@ -17,17 +17,17 @@ def table(**columns):
 
 
 @pytest.mark.parametrize("name", ["censorship", "Censored", "is_censored", "cens"])
-def test_a_column_of_censoring_is_no_event_unless_it_is_said(name):
+def test_a_column_of_censoring_is_refused_as_an_event_unless_checked(name):
     path = table(**{name: [0, 1] * 15})
     with pytest.raises(InputError, match=f"whose name says that 1 means censored; write censored: {name}"):
         read_clinical(path, outcome={"time": "t", "event": name})
     right = read_clinical(path, outcome={"time": "t", "censored": name}).patients["event"]
-    said = read_clinical(path, outcome={"time": "t", "event": name, "checked": True}).patients["event"]
-    assert (right == 1 - said).all()
+    event = read_clinical(path, outcome={"time": "t", "event": name, "checked": True}).patients["event"]
+    assert (right == 1 - event).all()
 
 
 @pytest.mark.parametrize("name", ["OS", "os_event", "death", "Died", "vital_status_code", "relapse", "PFI"])
-def test_a_column_of_events_is_no_censoring(name):
+def test_a_column_of_events_is_refused_as_censoring(name):
     path = table(**{name: [0, 1] * 15})
     with pytest.raises(InputError, match=f"whose name says that 1 means that it happened; write event: {name}"):
         read_clinical(path, outcome={"time": "t", "censored": name})
@@ -36,7 +36,7 @@ def test_a_column_of_events_is_no_censoring(name):
 
 @pytest.mark.parametrize("words", [("Alive", "Dead"), ("LIVING", "DECEASED"), ("0:LIVING", "1:DECEASED")])
 @pytest.mark.parametrize("column", ["vital_status", "OS_STATUS", "demographic.vital_status", "Vital Status"])
-def test_an_event_against_the_vital_status(words, column):
+def test_an_event_that_contradicts_the_vital_status_is_refused(words, column):
     event = np.random.default_rng(1).integers(0, 2, 30)
     vital = [words[e] for e in event]
     read_clinical(table(e=event, **{column: vital}), outcome={"time": "t", "event": "e"})
@@ -48,14 +48,14 @@ def test_an_event_against_the_vital_status(words, column):
         read_clinical(table(e=event, **{column: vital}), outcome={"time": "t", "censored": "e"})
 
 
-def test_times_that_nobody_lives():
+def test_times_longer_than_a_life_are_refused():
     path = table(t=np.arange(30) * 100)
     with pytest.raises(InputError, match="would be 242 years, in the unit months; correct the unit"):
         read_clinical(path, outcome={"time": "t", "event": "e", "unit": "months"})
     assert read_clinical(path, outcome={"time": "t", "event": "e"}).patients["time"].max() == 2900
 
 
-def test_a_few_doubts_are_said():
+def test_doubtful_outcomes_are_described():
     rng = np.random.default_rng(0)
     time, event = rng.exponential(20, 60), rng.integers(0, 2, 60).astype(float)
     assert "for more than" in outcome_doubts(pd.DataFrame({"time": time, "event": event}))[0]
@@ -67,14 +67,14 @@ def test_a_few_doubts_are_said():
 
 
 @pytest.mark.parametrize("outcome", ["os", "dss", "pfi"])
-def test_real_follow_up_is_believed_and_its_opposite_is_not(shared_data, outcome):
+def test_real_follow_up_raises_no_doubt_and_its_opposite_does(shared_data, outcome):
     luad = pd.read_csv(shared_data / "tcga_luad" / "clinical.csv")
     right = pd.DataFrame({"time": luad[f"{outcome}_days"], "event": luad[f"{outcome}_event"]})
     assert outcome_doubts(right) == []
     assert "exchanged" in outcome_doubts(right.assign(event=1 - right["event"]))[0]
 
 
-def test_what_is_doubtful_is_told_when_a_fit_reads_its_tables(shared_data, tmp_path, capsys):
+def test_a_fit_warns_of_a_doubtful_outcome(shared_data, tmp_path, capsys):
     from dmml.commands.console import show_log
     from dmml.data.module import MultimodalDataModule
 
@@ -86,15 +86,15 @@ def test_what_is_doubtful_is_told_when_a_fit_reads_its_tables(shared_data, tmp_p
         outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
         with show_log():
             MultimodalDataModule(clinical, name="x", outcome=outcome, expression=rna).setup("fit")
-        said = capsys.readouterr().out
+        printed = capsys.readouterr().out
         assert (
             "x: doubtful outcome: 87% of the patients followed longest have the event, but only 65% of all patients; are 0"
-            in said
+            in printed
         ) == flipped
 
 
-def test_a_cohort_of_mostly_deaths_is_believed(shared_data):
-    """Glioblastoma: 83 of 100 grade IV patients died. A share of events alone proves nothing, so it blocks nothing."""
+def test_a_cohort_of_mostly_deaths_raises_no_doubt(shared_data):
+    """Glioblastoma: 83 of 100 grade IV patients died. A share of events alone proves nothing, so it refuses nothing."""
     folder = shared_data / "tcga_gbmlgg"
     rows = pd.read_csv(
         folder / "porpoise_gbmlgg_all_clean.csv.zip", usecols=["case_id", "survival_months", "censorship"]
@@ -106,7 +106,7 @@ def test_a_cohort_of_mostly_deaths_is_believed(shared_data):
     assert outcome_doubts(outcome) == []
 
 
-def test_the_published_table_with_its_censoring_taken_for_an_event(shared_data):
+def test_the_published_table_with_censoring_as_event_is_refused(shared_data):
     path = shared_data / "tcga_luad" / "mcat_luad_all_clean.csv.zip"
     wrong = {"time": "survival_months", "event": "censorship", "unit": "months"}
     with pytest.raises(InputError, match="write censored: censorship"):
@@ -115,7 +115,7 @@ def test_the_published_table_with_its_censoring_taken_for_an_event(shared_data):
     assert "exchanged" in outcome_doubts(forced.patients)[0]
 
 
-def test_source_sites_of_barcodes_stand_in_for_a_column(shared_data):
+def test_sites_are_taken_from_barcodes_if_there_is_no_column(shared_data):
     plain = pd.read_csv(shared_data / "tcga_luad" / "clinical.csv", dtype=str)
     plain.drop(columns="site").to_csv("c.csv", index=False)
     read = read_clinical("c.csv").patients["site"]
@@ -123,14 +123,14 @@ def test_source_sites_of_barcodes_stand_in_for_a_column(shared_data):
     assert "site" not in read_clinical(table()).patients
 
 
-def test_a_short_follow_up_is_doubted_in_a_small_cohort_too():
+def test_a_short_follow_up_raises_a_doubt_in_small_cohorts_too():
     few = pd.DataFrame({"time": np.linspace(2, 60, 12), "event": [0.0, 1.0] * 6})
     assert outcome_doubts(few) == ["no patient is followed for more than 60 days; are the times in months or years?"]
     assert outcome_doubts(few.assign(time=few["time"] * 30)) == []
     assert outcome_doubts(few[:6]) == []
 
 
-def test_rows_of_a_patient_that_differ_in_a_covariate_are_kept_in_mind():
+def test_patients_whose_rows_differ_in_a_covariate_are_recorded():
     pd.DataFrame({"patient_id": ["a", "a", "b", "b"], "age": [60, 61, 70, None], "sex": ["f", "f", "m", "m"]}).to_csv(
         "c.csv", index=False
     )
@@ -139,7 +139,7 @@ def test_rows_of_a_patient_that_differ_in_a_covariate_are_kept_in_mind():
     assert read.covariate_conflicts == {"age": ["a"]}
 
 
-def test_covariates_with_gaps_and_strays():
+def test_covariates_with_missing_values_and_stray_words():
     ages = [str(age) for age in range(40, 70)]
     gaps = read_clinical(table(age=["[Not Available]", "--", "NA", *ages[3:]]), covariates=["age"]).covariates["age"]
     assert gaps.dtype == float
@@ -163,7 +163,7 @@ def test_covariates_with_gaps_and_strays():
         ("event", ("0", "1:CENSORED")),
     ],
 )
-def test_the_word_behind_a_code_is_believed(option, words):
+def test_the_word_after_a_code_decides_its_meaning(option, words):
     path = table(OUTCOME=[words[i % 2] for i in range(30)])
     other = {"event": "censored", "censored": "event"}[option]
     for more in ({}, {"checked": True}):
@@ -174,7 +174,7 @@ def test_the_word_behind_a_code_is_believed(option, words):
 
 
 @pytest.mark.parametrize("name", ["alive", "Living", "is_alive"])
-def test_a_column_of_the_living_is_no_event(name):
+def test_a_column_of_living_patients_is_refused_as_an_event(name):
     path = table(**{name: [0, 1] * 15})
     with pytest.raises(InputError, match=f"whose name says that 1 means alive; write censored: {name}"):
         read_clinical(path, outcome={"time": "t", "event": name})
@@ -182,7 +182,7 @@ def test_a_column_of_the_living_is_no_event(name):
     read_clinical(table(dead_or_alive=[0, 1] * 15), outcome={"time": "t", "event": "dead_or_alive"})
 
 
-def test_unknown_among_numbers_is_no_number_and_among_words_a_level():
+def test_unknown_is_missing_among_numbers_and_a_level_among_words():
     ages = [str(40 + i) if i % 3 else ["Unknown", "none"][i % 2] for i in range(30)]
     read = read_clinical(table(age=ages), covariates=["age"]).covariates["age"]
     assert read.dtype == float

@@ -1,4 +1,4 @@
-"""What a config may state about the levels of clinical covariates, and how their values are read then."""
+"""What a config may state about the levels of clinical covariates, and how their values are then read."""
 
 import pandas as pd
 import pytest
@@ -37,7 +37,7 @@ def test_numbers_may_be_levels_and_need_no_order(tmp_path):
     assert clinical.covariate_levels == {"x": ()}
 
 
-def test_a_value_that_is_none_of_the_stated_levels_is_refused_with_its_line(tmp_path):
+def test_a_value_outside_the_stated_levels_is_refused_with_its_line(tmp_path):
     with pytest.raises(InputError, match=r"clinical.csv: line 4: 'III' in 'x' .* not one of its levels \(I, II\)"):
         read(tmp_path, ["I", "II", "III"], {"name": "x", "levels": ["I", "II"]})
 
@@ -65,7 +65,7 @@ def test_words_for_not_assessed_among_numbers_are_unknown(tmp_path, word):
         ("age", "named twice"),
     ],
 )
-def test_other_forms_are_refused_in_one_line(entry, why):
+def test_other_forms_of_covariates_are_refused(entry, why):
     with pytest.raises(InputError, match=why) as refused:
         parse_covariates(["age", entry])
     assert "\n" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""From the GDC's downloads to a cohort: values, outcomes, and everybody who fell out with the reason."""
+"""From downloads of the GDC to a cohort: values, outcomes, and all patients who are left out, with the reason."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def exported(made: Downloads, form: str) -> list:
 
 
 @pytest.mark.parametrize(("form", "new"), [("json", True), ("archive", True), ("new tsv", True), ("old tsv", False)])
-def test_every_form_of_export_gives_one_cohort_and_names_who_fell_out(tmp_path, capsys, form, new):
+def test_every_form_of_export_gives_the_same_cohort_and_lists_who_is_left_out(tmp_path, capsys, form, new):
     made = cart(tmp_path / "gdc", new_sheet=new)
     if form == "old tsv":  # the portal's old columns say nothing of the primary diagnosis: the first row counts
         for case in made.cases:
             case["diagnoses"] = case["diagnoses"][1:]
     command(made.rna, "--sample-sheet", made.write_sheet(), "--clinical", *exported(made, form), "--out", "out")
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
 
     clinical = pd.read_csv("out/clinical.csv", dtype={"patient_id": str, "site": str}).set_index("patient_id")
     assert sorted(clinical.index) == sorted(case["submitter_id"] for case in made.cases)
@@ -68,18 +68,18 @@ def test_every_form_of_export_gives_one_cohort_and_names_who_fell_out(tmp_path, 
         "TCGA-44-0013", "TCGA-44-0014",
     ]  # fmt: skip
     tpm = {row["File Name"]: row["Case ID"] for row in made.sheet}
-    own = sorted(path for path in made.rna.rglob("*.tsv") if tpm.get(path.name) == "TCGA-05-0002")[:2]
-    values = [float(next(line for line in path.open() if "\tTP53\t" in line).split("\t")[6]) for path in own]
+    files = sorted(path for path in made.rna.rglob("*.tsv") if tpm.get(path.name) == "TCGA-05-0002")[:2]
+    values = [float(next(line for line in path.open() if "\tTP53\t" in line).split("\t")[6]) for path in files]
     assert rna.table.loc["TCGA-05-0002", "TP53"] == pytest.approx(np.mean(values))
     assert "H2AZ1" in rna.table  # the current symbol
 
     left_out = pd.read_csv("out/left_out.csv", dtype=str, keep_default_na=False)
-    found = {(row.patient_id, row.what): row.reason for row in left_out.itertuples()}
-    assert found.keys() == LOST.keys()
-    assert all(reason in found[key] for key, reason in LOST.items())
-    assert "13 patients with clinical data, 9 with outcome, 2 died" in said
-    assert "3 patients with both" in said
-    assert "1 without RNA: not downloaded" in said
+    reasons = {(row.patient_id, row.what): row.reason for row in left_out.itertuples()}
+    assert reasons.keys() == LOST.keys()
+    assert all(reason in reasons[key] for key, reason in LOST.items())
+    assert "13 patients with clinical data, 9 with outcome, 2 died" in printed
+    assert "3 patients with both" in printed
+    assert "1 without RNA: not downloaded" in printed
 
     cohort = read_cohort(
         {
@@ -107,12 +107,12 @@ def test_every_form_of_export_gives_one_cohort_and_names_who_fell_out(tmp_path, 
         "a page",
     ],
 )
-def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
+def test_files_that_cannot_be_joined_are_refused_and_nothing_is_written(tmp_path, kind):
     made = Downloads(tmp_path / "gdc")
     made.sample("TCGA-05-0001", text=star_text(1))
     made.case("TCGA-05-0001", last=5)
     sheet, clinical, rna = made.write_sheet(), made.write_json(), made.rna
-    told = {
+    messages = {
         "manifest": "sample sheet of the cart",
         "slides": "lists no RNA file",
         "strangers": "is in the clinical export",
@@ -141,12 +141,12 @@ def test_what_cannot_be_joined_is_refused_and_nothing_written(tmp_path, kind):
         sheet.write_text("<!DOCTYPE html>\n<html></html>\n")
     else:
         clinical.write_text("nothing" if kind == "text for JSON" else "[]")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=messages):
         command(rna, "--sample-sheet", sheet, "--clinical", clinical, "--out", "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_another_cancers_stage_is_no_stand_in_for_the_primary_ones(tmp_path):
+def test_the_stage_of_another_cancer_does_not_replace_that_of_the_primary_one(tmp_path):
     made = Downloads(tmp_path)
     made.case("TCGA-05-0001", last=100, stage=None)
     made.case("TCGA-05-0002", last=100, stage="Stage II")

@@ -1,4 +1,4 @@
-"""docs/tcga.md, step by step, on a made cart: its commands exist as they are written, and lead to a model."""
+"""docs/tcga.md, step by step, on a made-up cart: its commands exist as they are written, and lead to a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def parsed(words: list[str]) -> tuple[object, argparse.Namespace]:
-    """A command and its arguments; argparse exits where they are none of its."""
+    """A command and its arguments; argparse exits if they are not valid."""
     name = next(name for name in COMMANDS if words[: name.count(" ") + 1] == name.split())
     module = import_module(f"dmml.commands.{COMMANDS[name]}")
     parser = argparse.ArgumentParser()
@@ -33,13 +33,13 @@ def parsed(words: list[str]) -> tuple[object, argparse.Namespace]:
 
 
 def written(repository) -> list[list[str]]:
-    """The page's commands, as words."""
+    """The commands of the page, each as a list of words."""
     blocks = re.findall(r"```bash\n(.*?)```", (repository / "docs" / "tcga.md").read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("dmml ")]
     return [shlex.split(line)[1:] for line in lines]
 
 
-def test_every_command_of_the_page_is_one(repository):
+def test_every_command_on_the_page_exists(repository):
     commands = written(repository)
     assert {" ".join(words[:2]) for words in commands} >= {"cohort gdc", "cohort split", "doctor --config"}
     for words in commands:
@@ -49,7 +49,7 @@ def test_every_command_of_the_page_is_one(repository):
             parsed(words)
 
 
-def test_from_a_cart_to_a_model(repository, tmp_path, capsys):
+def test_the_page_leads_from_a_cart_to_a_model(repository, tmp_path, capsys):
     made = Downloads(tmp_path / "cart")
     identifiers = {symbol: identifier for identifier, symbol in ensembl_index().items()}
     sets = read_gene_sets()
@@ -65,9 +65,9 @@ def test_from_a_cart_to_a_model(repository, tmp_path, capsys):
     gdc, split = (
         next(words for words in written(repository) if words[:2] == ["cohort", name]) for name in ("gdc", "split")
     )
-    own = {"data/luad/rna": made.rna, "gdc_sample_sheet.tsv": sheet, "clinical.cart.tar.gz": clinical}
+    paths = {"data/luad/rna": made.rna, "gdc_sample_sheet.tsv": sheet, "clinical.cart.tar.gz": clinical}
     for words in (gdc, split):
-        module, args = parsed([str(own.get(word, word)) for word in words])
+        module, args = parsed([str(paths.get(word, word)) for word in words])
         module.run(args)
     table = pd.read_csv("data/luad/clinical.csv", dtype={"patient_id": str, "site": str}).set_index("patient_id")
     folds = pd.read_csv("data/luad/folds.csv").set_index("patient_id")["fold"]

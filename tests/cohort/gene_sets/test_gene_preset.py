@@ -1,4 +1,4 @@
-"""The paper's numbers of genes, by a rule that can be followed by hand."""
+"""The preset of the paper's numbers of genes, against a slow computation of its rule."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from dmml.errors import InputError
 
 
 def by_hand(programs, values, number):
-    """Rank correlations with the rest of the program, one gene at a time; then programs choose in turn."""
+    """Rank correlations with the other genes of the program, one gene at a time; then the programs choose in turn."""
     genes = genes_of(programs)
     z = {}
     for gene in genes:
@@ -26,44 +26,44 @@ def by_hand(programs, values, number):
             norm = np.linalg.norm(others) * np.linalg.norm(z[gene])
             r[gene] = round(abs(others @ z[gene]) / norm, 9) if norm else 0.0
         orders.append(sorted(names, key=lambda gene, r=r: (-r[gene], gene)))
-    chosen, turn = [], 0
-    while len(chosen) < min(number, len(genes)):
+    narrowed, turn = [], 0
+    while len(narrowed) < min(number, len(genes)):
         for order in orders:
-            if turn < len(order) and order[turn] not in chosen and len(chosen) < number:
-                chosen.append(order[turn])
+            if turn < len(order) and order[turn] not in narrowed and len(narrowed) < number:
+                narrowed.append(order[turn])
         turn += 1
-    return set(chosen)
+    return set(narrowed)
 
 
-def test_the_rule_by_hand_and_its_numbers():
+def test_the_preset_follows_its_rule_computed_by_hand():
     sets = read_gene_sets()
     genes = genes_of(sets["tumor"]) + genes_of(sets["tme"])
     rng = np.random.default_rng(0)
     values = pd.DataFrame(rng.normal(size=(50, len(genes))), columns=genes)
     values.iloc[:, ::7] = 0.0  # never expressed
     values.iloc[0, 5] = 7377  # as published tables have it
-    chosen = choose_genes(sets, values, "paper")
+    narrowed = choose_genes(sets, values, "paper")
     for s, number in PRESETS["paper"].items():
-        assert len(genes_of(chosen[s])) == number
-        assert set(genes_of(chosen[s])) == by_hand(sets[s], values, number)
-        assert set(chosen[s]) == set(sets[s])  # every program keeps its best
-        assert all(gene in sets[s][program] for program, own in chosen[s].items() for gene in own)
+        assert len(genes_of(narrowed[s])) == number
+        assert set(genes_of(narrowed[s])) == by_hand(sets[s], values, number)
+        assert set(narrowed[s]) == set(sets[s])  # every program keeps its best
+        assert all(gene in sets[s][program] for program, own in narrowed[s].items() for gene in own)
     shuffled = values.iloc[rng.permutation(50), rng.permutation(len(genes))]
-    assert choose_genes(sets, shuffled, "paper") == chosen  # neither rows nor columns have an order
+    assert choose_genes(sets, shuffled, "paper") == narrowed  # neither rows nor columns have an order
 
 
-def test_genes_that_go_together_are_preferred():
+def test_correlated_genes_are_preferred():
     rng = np.random.default_rng(0)
     driver = rng.normal(size=(80, 1))
     speaking = pd.DataFrame(driver + 0.1 * rng.normal(size=(80, 40)), columns=[f"S{i}" for i in range(40)])
     silent = pd.DataFrame(rng.normal(size=(80, 60)), columns=[f"N{i}" for i in range(60)])
     values = speaking.join(silent).assign(E=1.0)
-    chosen = choose_genes({"tumor": {"A": list(values)[:100]}, "tme": {"B": ["E"]}}, values, "paper")
-    assert {f"S{i}" for i in range(40)} < set(chosen["tumor"]["A"])
-    assert chosen["tme"] == {"B": ["E"]}  # fewer than wanted: all
+    narrowed = choose_genes({"tumor": {"A": list(values)[:100]}, "tme": {"B": ["E"]}}, values, "paper")
+    assert {f"S{i}" for i in range(40)} < set(narrowed["tumor"]["A"])
+    assert narrowed["tme"] == {"B": ["E"]}  # fewer than wanted: all
 
 
-def test_naming_a_preset():
+def test_a_preset_is_named_in_gene_sets():
     assert split_preset(None) == (None, None)
     assert split_preset("a.csv") == ("a.csv", None)
     assert split_preset({"preset": "paper"}) == (None, "paper")

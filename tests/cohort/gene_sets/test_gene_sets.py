@@ -8,11 +8,11 @@ from dmml.errors import InputError
 
 
 def gmt(path):
-    """A second, naive reader of GMT: {set: genes} as the file names them."""
+    """A second, naive reader of GMT: {set: genes} as named in the file."""
     return {line.split("\t")[0]: line.rstrip("\n").split("\t")[2:] for line in path.read_text().splitlines()}
 
 
-def test_shipped_subspaces_are_disjoint_and_whole():
+def test_the_shipped_subspaces_are_disjoint_and_complete():
     sets = read_gene_sets()
     assert list(sets) == list(SUBSPACES)
     assert not set(genes_of(sets["tumor"])) & set(genes_of(sets["tme"]))
@@ -25,7 +25,7 @@ def test_shipped_subspaces_are_disjoint_and_whole():
     assert len(genes_of(sets["tme"])) > 1000
 
 
-def test_shipped_genes_are_in_the_index():
+def test_the_shipped_genes_are_in_the_index():
     genes = {gene for programs in read_gene_sets().values() for gene in genes_of(programs)}
     unnamed = {gene for gene in genes if gene not in all_symbols()}
     assert unnamed == {"AC004086.1", "AC005840.1", "AC010618.1", "AC091021.1"}  # clone names of an old annotation
@@ -33,8 +33,8 @@ def test_shipped_genes_are_in_the_index():
     assert not is_gene("age")
 
 
-def test_shipped_division_follows_its_rule(shared_data):
-    """Gene by gene: ESTIMATE genes are TME, else more sets win, else neither."""
+def test_the_shipped_division_follows_its_rule(shared_data):
+    """Gene by gene: ESTIMATE genes are TME; other genes go to the subspace with more sets, or to neither on a tie."""
     folder = shared_data / "genesets"
     tumor, tme = (gmt(folder / f"proposed_{subspace}.gmt") for subspace in SUBSPACES)
     with (folder / "estimate_signatures.csv").open() as file:
@@ -50,7 +50,7 @@ def test_shipped_division_follows_its_rule(shared_data):
         assert (gene in shipped["tme"]) == (expected == "tme"), gene
 
 
-def test_gmt_pair_and_overlap_rules(tmp_path):
+def test_two_gmt_files_are_made_disjoint_by_a_rule(tmp_path):
     (tmp_path / "a.gmt").write_text("CYCLE\tx\tMKI67\tTOP2A\tSHARED\nMORE\tx\tSHARED\tH2AFZ\n")
     (tmp_path / "b.gmt").write_text("IMMUNE\tx\tCD8A\tSHARED\n")
     spec = {"tumor": tmp_path / "a.gmt", "tme": tmp_path / "b.gmt"}
@@ -64,7 +64,7 @@ def test_gmt_pair_and_overlap_rules(tmp_path):
         read_gene_sets(spec, "first")
 
 
-def test_one_csv_for_both(tmp_path):
+def test_one_csv_may_hold_both_subspaces(tmp_path):
     path = tmp_path / "sets.csv"
     path.write_text("gene,subspace,program\nMKI67,tumor,cycle\nTOP2A,tumor,cycle\nEGFR,Tumor,\nCD8A,tme,\n")
     assert read_gene_sets(path) == {"tumor": {"cycle": ["MKI67", "TOP2A"], "EGFR": ["EGFR"]}, "tme": {"CD8A": ["CD8A"]}}
@@ -76,7 +76,7 @@ def test_one_csv_for_both(tmp_path):
         read_gene_sets(path)
 
 
-def test_flat_lists_have_one_gene_a_program(tmp_path):
+def test_each_gene_of_a_flat_list_is_a_program(tmp_path):
     (tmp_path / "t.txt").write_text("MKI67\nTOP2A\n")
     (tmp_path / "e.csv").write_text("gene\nCD8A\n")
     sets = read_gene_sets({"tumor": tmp_path / "t.txt", "tme": tmp_path / "e.csv"})
@@ -96,7 +96,7 @@ def test_refusals(spec, message):
         read_gene_sets(spec)
 
 
-def test_gene_names():
+def test_gene_names_are_mapped_to_symbols():
     assert gene_symbol("ENSG00000141510.18") == "TP53"
     assert gene_symbol("ENSG00000182378.14_PAR_Y") == "PLCXD1"
     assert gene_symbol("TP53|7157") == "TP53"
@@ -106,7 +106,7 @@ def test_gene_names():
     assert gene_symbol("1-Mar") is gene_symbol("SEP-2") is None
 
 
-def test_the_table_of_other_names_leads_to_one_symbol_each():
+def test_each_other_name_leads_to_one_symbol():
     names = other_names()
     assert len(names.entrez) > 38_000
     assert (names.entrez["7157"], names.entrez["1956"], names.entrez["2597"]) == ("TP53", "EGFR", "GAPDH")

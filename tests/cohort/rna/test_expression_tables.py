@@ -1,4 +1,4 @@
-"""Matrices of every kind into patients × symbols, scales found or refused."""
+"""Tables of every kind become patients × symbols, and their scale is detected or refused."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ def tpm_table(samples=10, genes=GENES, seed=0):
     )
 
 
-def test_both_ways_round_give_one_table():
+def test_both_orientations_give_the_same_table():
     table = tpm_table()
     table.to_csv("patients.csv", index_label="patient_id")
     table.T.to_csv("genes.tsv", sep="\t", index_label="Hugo_Symbol")
@@ -50,7 +50,7 @@ def test_both_ways_round_give_one_table():
         assert expression.table.dtypes.unique().tolist() == [np.float32]
 
 
-def test_ids_keep_leading_zeros_and_other_columns_are_passed_by():
+def test_ids_keep_leading_zeros_and_other_columns_are_skipped():
     table = tpm_table()
     table.index = [f"00{i}" for i in range(10)]
     table.insert(0, "age", 60)
@@ -98,7 +98,7 @@ def test_tcga_barcodes_are_cut_normal_tissue_and_recurrences_left_out_and_sample
     }
 
 
-def test_equal_rows_of_a_patient_are_one():
+def test_equal_rows_of_a_patient_are_merged():
     table = tpm_table(3)
     table.insert(0, "case", ["a", "b", "a"])
     table.iloc[2, 1:] = table.iloc[0, 1:]
@@ -110,7 +110,7 @@ def test_equal_rows_of_a_patient_are_one():
     )
 
 
-def test_patient_map():
+def test_a_patient_map_assigns_samples_to_patients():
     tpm_table(3).T.to_csv("e.csv")
     with open("map.csv", "w") as file:
         file.write("sample,patient_id\np0,one\np2,two\n")
@@ -127,7 +127,7 @@ def test_patient_map():
         build_expression(["e.csv"], patients="map.csv")
 
 
-def test_scales_are_told_apart():
+def test_scales_are_distinguished():
     rng = np.random.default_rng(0)
     tpm = tpm_table(12).to_numpy()
     assert detect_scale(tpm) == "tpm"
@@ -143,7 +143,7 @@ def test_scales_are_told_apart():
     assert detect_scale(np.full((3, 60), np.nan)) is None
 
 
-def test_every_scale_of_a_real_table_is_told_or_refused(shared_data):
+def test_every_scale_of_a_real_table_is_detected_or_refused(shared_data):
     table = pd.read_csv(shared_data / "bulk_tpm_8_samples.tsv", sep="\t", index_col=0).clip(lower=0).T
     coding, raw = list(table.columns), table.to_numpy()
     whole = [
@@ -179,7 +179,7 @@ def test_every_scale_of_a_real_table_is_told_or_refused(shared_data):
             settle_scale(values, None, "t")
 
 
-def test_genes_without_a_value_draw_no_warning(recwarn):
+def test_genes_without_a_value_raise_no_warning(recwarn):
     z = np.random.default_rng(0).normal(size=(20, 60))
     z[:, 3] = np.nan
     assert detect_scale(z) == "zscore"
@@ -188,7 +188,7 @@ def test_genes_without_a_value_draw_no_warning(recwarn):
     assert not recwarn.list
 
 
-def test_unknown_scale_is_refused_within_a_second():
+def test_an_unknown_scale_is_refused_within_a_second():
     table = tpm_table(30) * 0.3
     table.to_csv("e.csv", index_label="patient_id")
     start = time.process_time()
@@ -211,7 +211,7 @@ def test_unknown_scale_is_refused_within_a_second():
         (0.0, "rpkm", "unknown --scale 'rpkm'"),
     ],
 )
-def test_stated_scale_must_be_possible(shift, scale, message):
+def test_a_stated_scale_must_be_possible(shift, scale, message):
     (tpm_table() + shift).to_csv("e.csv", index_label="patient_id")
     with pytest.raises(InputError, match=message):
         build_expression(["e.csv"], scale=scale)
@@ -233,14 +233,14 @@ def test_stated_scale_must_be_possible(shift, scale, message):
         ("", "is empty"),
     ],
 )
-def test_tables_that_are_none(text, message):
+def test_files_that_are_not_rna_tables_are_refused(text, message):
     with open("e.csv", "w") as file:
         file.write(text)
     with pytest.raises(InputError, match=message):
         build_expression(["e.csv"])
 
 
-def test_wide_table_options():
+def test_a_suffix_selects_the_gene_columns_of_a_wider_table():
     with open("e.csv", "w") as file:
         file.write("case_id,age,TP53_rnaseq\na,1,2\n")
     with open("wide.csv", "w") as file:
@@ -255,7 +255,7 @@ def test_wide_table_options():
         read_expression({"path": "e.csv", "sufix": "_rnaseq"})
 
 
-def test_parquet_keeps_table_scale_and_provenance():
+def test_the_expression_file_keeps_table_scale_and_provenance():
     table = tpm_table()
     table.iloc[0, 0] = np.nan
     table.to_csv("e.csv", index_label="patient_id")
@@ -278,7 +278,7 @@ def test_parquet_keeps_table_scale_and_provenance():
         read_expression("none.parquet")
 
 
-def test_foreign_parquet_is_read_with_detection():
+def test_the_scale_of_foreign_parquet_is_detected():
     table = tpm_table().rename(columns={GENES[5]: "ENSG00000164032.12"})
     table.rename_axis("patient_id").reset_index().to_parquet("e.parquet")
     read = read_expression("e.parquet")
@@ -299,7 +299,7 @@ def test_reading_a_cohort_loads_no_torch():
     assert answer.stdout.strip() in ("[]", "['pyarrow']")  # some releases of pandas load pyarrow
 
 
-def test_model_scale():
+def test_values_are_converted_to_the_scale_of_models():
     table = pd.DataFrame([[1.0, 3.0], [0.0, 7.0]], columns=["A", "B"], dtype=np.float32)
     np.testing.assert_allclose(model_values(Expression(table, "tpm")), [[1, 2], [0, 3]])
     np.testing.assert_allclose(model_values(Expression(table, "log2")), table)
@@ -308,7 +308,7 @@ def test_model_scale():
     np.testing.assert_allclose(counts, np.log2([[250001, 750001], [1, 1000001]]), rtol=1e-6)
 
 
-def test_several_matrices_must_share_scale_and_genes():
+def test_several_tables_must_share_scale_and_genes():
     tpm_table(8).to_csv("a.csv", index_label="patient_id")
     other = tpm_table(8, GENES[:50], seed=1)
     other.index = [f"q{i}" for i in range(8)]
@@ -323,7 +323,7 @@ def test_several_matrices_must_share_scale_and_genes():
         build_expression(["a.csv", "a.csv"])
 
 
-def test_luad_and_gbmlgg_tables(shared_data):
+def test_the_published_luad_and_gbmlgg_tables_are_read(shared_data):
     path = shared_data / "tcga_luad/mcat_luad_all_clean.csv.zip"
     spec = {"path": path, "patient_id": "case_id", "suffix": "_rnaseq"}
     luad = read_expression(spec)
@@ -338,7 +338,7 @@ def test_luad_and_gbmlgg_tables(shared_data):
     assert (gbmlgg.table.shape, gbmlgg.scale) == ((569, 1544), "zscore")
 
 
-def test_real_matrices(shared_data):
+def test_two_real_tables_on_unusual_scales_are_read(shared_data):
     """A background-subtracted TPM table with negatives, and a microarray in log2."""
     tpm = read_expression(shared_data / "bulk_tpm_8_samples.tsv")
     assert (tpm.table.shape, tpm.scale) == ((8, 19373), "tpm")

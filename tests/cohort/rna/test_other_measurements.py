@@ -1,4 +1,4 @@
-"""Mutations, copy numbers, methylation and proteins are refused as RNA by name; unusual RNA is not."""
+"""Mutations, copy numbers, methylation and proteins are refused by their names; unusual RNA is read."""
 
 import numpy as np
 import pandas as pd
@@ -35,8 +35,8 @@ CASES = {
 
 @pytest.mark.parametrize("what", CASES)
 @pytest.mark.parametrize("form", ["genes.csv", "patients.csv", "patients.parquet", "suffix.csv"])
-def test_they_are_refused_by_their_values_however_they_are_reached(what, form):
-    values, scale, told = CASES[what]
+def test_other_measurements_are_refused_by_their_values_in_every_form(what, form):
+    values, scale, message = CASES[what]
     table, options = by_genes(values), {"path": form}
     if form != "genes.csv":
         table = table.T.rename_axis("case_id")
@@ -45,7 +45,7 @@ def test_they_are_refused_by_their_values_however_they_are_reached(what, form):
         table, options["suffix"] = table.add_suffix("_x"), "_x"
     table.reset_index().to_parquet(form) if form.endswith("parquet") else table.to_csv(form)
     for stated in (None, scale):
-        with pytest.raises(InputError, match=f"{form}: {told}"):
+        with pytest.raises(InputError, match=f"{form}: {message}"):
             read_expression({**options, "scale": stated})
 
 
@@ -59,7 +59,7 @@ def test_they_are_refused_by_their_values_however_they_are_reached(what, form):
         ("_rppa", "proteins"),
     ],
 )
-def test_they_are_refused_by_the_suffix_of_their_columns(suffix, what):
+def test_other_measurements_are_refused_by_the_suffix_of_their_columns(suffix, what):
     table = by_genes(TPM).T.rename_axis("case_id")
     wide = pd.concat([table.add_suffix("_rnaseq"), table.add_suffix(suffix)], axis=1)
     wide.to_csv("wide.csv")
@@ -76,21 +76,21 @@ def test_they_are_refused_by_the_suffix_of_their_columns(suffix, what):
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "told"),
+    ("header", "row", "message"),
     [
         ("Hugo_Symbol\tVariant_Classification\tTumor_Sample_Barcode", "TP53\tSilent\tx", "holds mutations .MAF."),
         ("Sample\tChromosome\tNum_Probes\tSegment_Mean", "x\t1\t9\t0.1", "holds segments of copy numbers"),
         ("Gene Symbol\tLocus ID\tCytoband\tx", "TP53\t1\t17p\t0.1", r"holds copy numbers .GISTIC."),
     ],
 )
-def test_they_are_refused_by_their_columns(header, row, told):
+def test_other_measurements_are_refused_by_their_columns(header, row, message):
     with open("e.txt", "w") as file:
         file.write(f"{header}\n{row}\n")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         build_expression(["e.txt"])
 
 
-def test_they_are_refused_by_the_names_of_rows():
+def test_other_measurements_are_refused_by_the_names_of_their_rows():
     for table in (by_genes(BETAS, genes=[f"cg{i:08d}" for i in range(80)]), by_genes(BETAS).T):
         table.to_csv("e.csv")
         with pytest.raises(InputError, match="methylation"):
@@ -101,7 +101,7 @@ def test_they_are_refused_by_the_names_of_rows():
         build_expression(["e.csv"])
 
 
-def test_they_are_refused_by_cbioportals_file_names():
+def test_other_measurements_are_refused_by_the_file_names_of_cbioportal():
     for name, what in (
         ("data_log2_cna.txt", "copy numbers"),
         ("data_mutations.txt", "mutations"),
@@ -114,20 +114,20 @@ def test_they_are_refused_by_cbioportals_file_names():
     assert build_expression(["data_mrna_seq_tpm.txt"]).scale == "tpm"
 
 
-def test_words_of_a_mutation_are_refused_as_such():
+def test_mutations_in_cells_are_refused_as_such():
     by_genes(TPM).map(lambda value: "p.R175H" if value > 1e4 else "WT").to_csv("e.csv")
     with pytest.raises(InputError, match="is a mutation, not RNA"):
         build_expression(["e.csv"])
 
 
-def test_a_table_of_mutations_and_copy_numbers_is_named(shared_faults, capsys):
+def test_a_table_of_mutations_and_copy_numbers_is_refused_as_such(shared_faults, capsys):
     path = str(shared_faults / "table_without_rna" / "ucec_20_patients_no_rna.csv")
-    told = {
+    message = {
         (): "holds mutations (columns ending with '_mut') and copy numbers (columns ending with '_cnv'), but no RNA",
         ("--suffix", "_mut", "--scale", "counts"): "holds mutations, not RNA",
         ("--suffix", "_cnv", "--scale", "counts"): "holds copy numbers, not RNA",
     }
-    for options, words in told.items():
+    for options, words in message.items():
         assert main(["cohort", "expression", path, "--patient-id", "case_id", *options, "--out", "e.parquet"]) == 2
         assert words in capsys.readouterr().err
     with pytest.raises(InputError, match="holds mutations, not RNA"):  # as a config's data section names it
@@ -152,8 +152,8 @@ def test_unusual_rna_is_read(values, scale):
     assert build_expression(["e.csv"], scale=scale).scale == scale
 
 
-def test_z_scores_of_genes_that_few_patients_express_are_no_segments():
-    """Expressed in one patient, such genes have equal z-scores, whatever their values."""
+def test_z_scores_of_genes_that_few_patients_express_are_not_taken_for_segments():
+    """Genes that only one patient expresses have equal z-scores, whatever their values."""
     values = np.zeros((12, 80))
     values[np.arange(80) % 12, np.arange(80)] = TPM.max(axis=0)
     values[:, :30] = TPM[:, :30]
@@ -161,7 +161,7 @@ def test_z_scores_of_genes_that_few_patients_express_are_no_segments():
     check_values("e", (z - z.mean(0)) / z.std(0))
 
 
-def test_real_tables_are_no_other_measurement_but_their_copy_numbers_are(shared_data):
+def test_real_tables_of_rna_are_read_and_their_copy_numbers_refused(shared_data):
     path = shared_data / "tcga_luad/mcat_luad_all_clean.csv.zip"
     wide = pd.read_csv(path, low_memory=False)
     check_values("luad", wide.filter(like="_rnaseq").to_numpy(float))

@@ -26,7 +26,7 @@ def loop(x):
     return mean, std if std > 1e-6 else 1.0
 
 
-def test_statistics_against_a_loop():
+def test_the_statistics_equal_those_of_a_loop():
     rng = np.random.default_rng(0)
     values = rng.normal(3, 2, size=(200, 6))
     values[:5, 0] = 7377
@@ -41,7 +41,7 @@ def test_statistics_against_a_loop():
     assert statistics.std[2] == 1.0
 
 
-def test_standardised_values():
+def test_values_are_standardised_and_clipped():
     rng = np.random.default_rng(1)
     values = frame(rng.normal(5, 3, size=(500, 3)))
     statistics = fit_statistics(values, list(values.columns), "log2")
@@ -58,7 +58,7 @@ def test_standardised_values():
     assert check_fit(other.columns, statistics, "log2") == ["G1"]
 
 
-def test_what_does_not_fit_is_refused():
+def test_tables_that_do_not_fit_the_statistics_are_refused():
     statistics = fit_statistics(
         frame(np.random.default_rng(0).normal(size=(20, 5))), [f"G{i}" for i in range(5)], "tpm"
     )
@@ -72,13 +72,13 @@ def test_what_does_not_fit_is_refused():
         fit_statistics(frame(np.zeros((0, 2))), ["G0"], "tpm")
 
 
-def test_statistics_survive_plain_text():
+def test_the_statistics_can_be_stored_as_plain_values():
     statistics = fit_statistics(frame(np.random.default_rng(0).normal(size=(20, 5))), ["G1", "G3"], "tpm")
     assert GeneStatistics.from_dict(json.loads(json.dumps(statistics.to_dict()))) == statistics
 
 
-def test_published_outliers_do_not_squeeze_the_rest(shared_data):
-    """Plain scaling leaves genes with one z of thousands without any spread among the other patients."""
+def test_published_outliers_do_not_compress_the_other_values(shared_data):
+    """With plain scaling, a gene with one z-score in the thousands has no spread among the other patients."""
     spec = {
         "path": shared_data / "tcga_luad/mcat_luad_all_clean.csv.zip",
         "patient_id": "case_id",
@@ -97,7 +97,7 @@ def test_published_outliers_do_not_squeeze_the_rest(shared_data):
     assert spread.min() > 0.6
 
 
-def test_the_median_gene_tells_of_another_platform():
+def test_the_shift_of_the_median_gene_shows_another_platform():
     rng = np.random.default_rng(0)
     training = frame(rng.normal(3, 1, (100, 40)))
     statistics = fit_statistics(training, list(training.columns), "log2")

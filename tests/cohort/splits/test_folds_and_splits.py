@@ -36,9 +36,9 @@ def test_strata_are_event_by_quartile():
     assert (strata == -1).sum() == 6
     patients = clinical.patients
     for event in (0, 1):
-        own = patients["time"][(patients["event"] == event).to_numpy()]
-        edges = np.quantile(own, [0.25, 0.5, 0.75])
-        for who, time in own.items():
+        times = patients["time"][(patients["event"] == event).to_numpy()]
+        edges = np.quantile(times, [0.25, 0.5, 0.75])
+        for who, time in times.items():
             expected = 4 * event + sum(edge <= time for edge in edges)
             assert strata[patients.index.get_loc(who)] == expected
 
@@ -63,8 +63,8 @@ def test_labels_are_stratified():
     clinical = read_clinical("c.csv", outcome={"label": "grade"})
     per_fold = pd.crosstab(clinical.patients["label"], make_folds(clinical, 4))
     assert (per_fold.max(axis=1) - per_fold.min(axis=1)).max() <= 1
-    shown = site_overlap(clinical, make_folds(clinical, 4))
-    assert (shown[list(per_fold.index)].to_numpy() == per_fold.T.to_numpy()).all()
+    overlap = site_overlap(clinical, make_folds(clinical, 4))
+    assert (overlap[list(per_fold.index)].to_numpy() == per_fold.T.to_numpy()).all()
 
 
 def test_sites_stay_whole_and_folds_balanced():
@@ -97,13 +97,13 @@ def test_sites_fill_every_fold():
         ({"site": ""}, {"site": True}, "sites can only be kept whole if they are known"),
     ],
 )
-def test_folds_that_cannot_be(change, arguments, message):
+def test_impossible_folds_are_refused(change, arguments, message):
     cohort().assign(**change).to_csv("c.csv", index=False)
     with pytest.raises(InputError, match=message):
         make_folds(read_clinical("c.csv", outcome=OUTCOME), **arguments)
 
 
-def test_a_patient_of_two_sites_stops_whole_sites_only():
+def test_a_patient_of_two_sites_is_refused_only_if_sites_are_kept_whole():
     table = cohort()
     pd.concat([table, table.iloc[[7]].assign(site="elsewhere")]).to_csv("c.csv", index=False)
     clinical = read_clinical("c.csv", outcome=OUTCOME)
@@ -126,7 +126,7 @@ def test_validation_is_carved_from_training_patients():
     assert not set(clinical.patients["site"].loc[rest]) & set(clinical.patients["site"].loc[validation])
 
 
-def test_csv_of_folds():
+def test_a_csv_of_folds_is_read():
     clinical = survival()
     folds = make_folds(clinical, 3)
     folds.to_csv("s.csv")
@@ -164,14 +164,14 @@ def test_patients_of_one_table_only_are_counted():
         ("case_id,fold\np1,0\n", "no column 'patient_id'"),
     ],
 )
-def test_bad_splits(text, message):
+def test_contradictory_and_incomplete_splits_are_refused(text, message):
     clinical = survival()
     Path("s.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_split("s.csv", clinical)
 
 
-def test_folder_refuses_a_patient_tested_twice():
+def test_a_patient_tested_in_two_folds_is_refused():
     clinical = survival()
     Path("f").mkdir()
     Path("f/splits_0.csv").write_text(",train,val\n0,p1,p2\n")
@@ -185,7 +185,7 @@ def test_folder_refuses_a_patient_tested_twice():
         read_split("h", clinical)
 
 
-def test_published_folds(shared_data):
+def test_published_folds_are_read(shared_data):
     for name, table, patients in (
         ("tcga_luad", "mcat_luad_all_clean.csv.zip", 453),
         ("tcga_gbmlgg", "porpoise_gbmlgg_all_clean.csv.zip", 569),
@@ -204,7 +204,7 @@ def test_published_folds(shared_data):
             assert set(test) == set(raw["val"].dropna())
 
 
-def test_clam_splits_of_slides_in_both_forms(shared_data):
+def test_both_forms_of_clam_splits_are_read(shared_data):
     folder = shared_data / "clam_formats"
     raw = pd.read_csv(folder / "splits_0.csv")
     table = pd.read_csv(folder / "tumor_subtyping_dummy_clean.csv")

@@ -1,4 +1,4 @@
-"""Tables as portals give them: GEO probes, Entrez numbers, Xena's offset, either way round in parquet, samples mixed."""
+"""Tables of portals: GEO probes, Entrez numbers, Xena's offset, parquet in both orientations, samples on mixed scales."""
 
 import gzip
 import zipfile
@@ -29,7 +29,7 @@ def by_genes(values=TPM, samples=BARCODES, genes=GENES):
     return pd.DataFrame(values.T, index=pd.Index(genes, name="gene"), columns=samples)
 
 
-def test_one_table_in_every_wrapping_is_one_table():
+def test_every_compression_and_encoding_gives_the_same_table():
     table = by_genes()
     table.to_csv("g.csv")
     table.to_csv("g.tsv", sep="\t")
@@ -79,7 +79,7 @@ def test_entrez_numbers_are_mapped_by_the_shipped_table(form, way):
     np.testing.assert_allclose(read.table[genes[5]], TPM[:, 5], rtol=1e-6)
 
 
-def test_a_users_own_map_of_numbers_is_followed():
+def test_a_map_of_the_user_decides_over_the_shipped_table():
     by_genes(genes=[f"{100 + i}" for i in range(80)]).to_csv("e.csv")
     pd.DataFrame({"Entrez_Gene_Id": range(101, 180), "Hugo_Symbol": GENES[1:]}).to_csv("map.csv", index=False)
     read = build_expression(["e.csv"], probes="map.csv")
@@ -87,7 +87,7 @@ def test_a_users_own_map_of_numbers_is_followed():
     np.testing.assert_allclose(read.table[GENES[1:]], TPM[:, 1:], rtol=1e-6)
 
 
-def test_numbers_that_count_up_or_are_of_no_gene_are_refused():
+def test_consecutive_numbers_and_numbers_of_no_gene_are_refused():
     for numbers in (range(80), range(1, 81), range(200_000_000, 200_000_240, 3)):
         by_genes(genes=[str(number) for number in numbers]).to_csv("e.csv")
         with pytest.raises(
@@ -98,7 +98,7 @@ def test_numbers_that_count_up_or_are_of_no_gene_are_refused():
     assert build_expression(["s.csv"]).patients == [str(number) for number in range(2000, 2012)]
 
 
-def test_other_names_of_a_gene_are_mapped_unless_the_table_has_its_own(tmp_path):
+def test_other_names_of_a_gene_are_mapped_unless_the_table_has_its_symbol(tmp_path):
     genes = ["ATP5A1", "KIAA0101", "SEPTIN9", "FAM175A", "MARCH1", "1-Mar", "ABRAXAS1", *GENES[7:]]
     by_genes(genes=genes).to_csv("old.csv")
     read = build_expression(["old.csv"])
@@ -116,7 +116,7 @@ def test_other_names_of_a_gene_are_mapped_unless_the_table_has_its_own(tmp_path)
     np.testing.assert_allclose(read.table["PCLAF"], TPM[:, 1], rtol=1e-6)
 
 
-def test_other_names_bring_genes_of_the_sets_in_real_tables(shared_data):
+def test_other_names_add_genes_of_the_sets_in_real_tables(shared_data):
     shipped = {gene for sets in read_gene_sets().values() for gene in genes_of(sets)}
     read = read_expression(shared_data / "bulk_tpm_8_samples.tsv")
     renamed = read.provenance["names"]["renamed"]
@@ -125,7 +125,7 @@ def test_other_names_bring_genes_of_the_sets_in_real_tables(shared_data):
     assert read.provenance["counts"]["symbols_renamed"] == len(renamed)
 
 
-def test_geo_series_matrix_with_the_platforms_annotation(shared_data, tmp_path):
+def test_a_geo_series_matrix_is_read_with_the_annotation_of_its_platform(shared_data, tmp_path):
     path = shared_data / "gse29016" / "GSE29016_series_matrix.txt.gz"
     with pytest.raises(InputError, match=r"rows are probes of GPL6947 \(ILMN_1343291, .*--probes"):
         read_expression(path)
@@ -148,7 +148,7 @@ def test_geo_series_matrix_with_the_platforms_annotation(shared_data, tmp_path):
         read_expression({"path": path, "probes": tmp_path / "wrong.csv"})
 
 
-def test_xenas_offset_is_taken_back():
+def test_the_offset_of_xena_is_removed():
     xena = np.log2(TPM + 0.001).round(4)
     by_genes(xena).to_csv("x.tsv", sep="\t")
     read = read_expression("x.tsv")
@@ -167,7 +167,7 @@ def test_xenas_offset_is_taken_back():
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "message"),
     [
         (lambda x: np.log2(x + 1), "6 logarithmic .* and 6 linear"),
         (lambda x: (x - x.mean(0)) / (x.std(0) + 1e-9), "6 centred on 0 .* and 6 linear"),
@@ -175,14 +175,14 @@ def test_xenas_offset_is_taken_back():
     ],
 )
 @pytest.mark.parametrize("stated", [None, "tpm"])
-def test_samples_on_different_scales_are_shown(other, told, stated):
+def test_samples_on_different_scales_are_named(other, message, stated):
     values = np.concatenate([other(TPM[:6]), TPM[6:] + 0.1])
     by_genes(values).to_csv("m.csv")
-    with pytest.raises(InputError, match=f"samples are on different scales: {told}.*convert them to one"):
+    with pytest.raises(InputError, match=f"samples are on different scales: {message}.*convert them to one"):
         read_expression({"path": "m.csv", "scale": stated})
 
 
-def test_a_table_of_one_scale_is_not_called_mixed(shared_data):
+def test_a_table_on_one_scale_is_not_refused_as_mixed(shared_data):
     rng = np.random.default_rng(1)
     by_genes(TPM * rng.uniform(0.75, 1.15, (12, 1))).to_csv("t.csv")
     assert read_expression("t.csv").scale == "tpm"
@@ -215,8 +215,8 @@ def test_sample_sheets_before_and_since_2024_leave_normal_tissue_out():
 
 
 @pytest.mark.parametrize("scale", ["tpm", "fpkm", "counts"])
-def test_a_stated_linear_scale_is_held_against_logarithmic_values(scale):
-    """Xena's star_tpm.tsv is log2(TPM + 1), whatever its name says."""
+def test_a_stated_linear_scale_is_refused_for_logarithmic_values(scale):
+    """Xena's star_tpm.tsv is log2(TPM + 1), although its name says TPM."""
     genes = sorted(set(NUMBER))[:300]
     values = np.random.default_rng(0).gamma(0.5, size=(12, 300))
     values *= 1e6 / values.sum(1, keepdims=True)
@@ -241,8 +241,8 @@ def test_patients_without_a_single_value_have_no_rna():
     assert BARCODES[2][:12] not in read.patients
     assert BARCODES[3][:12] in read.patients
     assert read.provenance["counts"]["patients_without_any_value_dropped"] == 1
-    own = Expression(table, "tpm", {"counts": {"files_ignored": 2}})
-    write_expression(own, "own.parquet")
+    expression = Expression(table, "tpm", {"counts": {"files_ignored": 2}})
+    write_expression(expression, "own.parquet")
     read = read_expression("own.parquet")
     assert len(read.table) == 11
     assert read.provenance["counts"] == {"files_ignored": 2, "patients_without_any_value_dropped": 1}
@@ -251,7 +251,7 @@ def test_patients_without_a_single_value_have_no_rna():
         read_expression("none.parquet")
 
 
-def test_foreign_parquet_is_read_as_a_text_table_is():
+def test_parquet_of_another_program_is_read_like_a_text_table():
     table = by_genes().T.rename_axis("case")
     wide = table.add_suffix("_rnaseq").assign(age=60.0, MYC_cnv=1.0)
     wide.reset_index().to_parquet("wide.parquet")
@@ -273,13 +273,13 @@ def test_foreign_parquet_is_read_as_a_text_table_is():
 
 
 @pytest.mark.parametrize("option", ["patient_id", "suffix", "patients", "probes"])
-def test_options_that_say_nothing_of_dmmls_own_table_are_refused(option):
+def test_options_that_do_not_apply_to_a_table_of_dmml_are_refused(option):
     write_expression(Expression(by_genes().T, "tpm", {}), "own.parquet")
     with pytest.raises(InputError, match=f"{option} does not apply to own.parquet"):
         read_expression({"path": "own.parquet", option: "x"})
 
 
-def test_a_map_of_names_with_dots():
+def test_a_map_may_contain_names_with_dots():
     names = ["TCGA.05.4249.01A", "TCGA.05.4250.01A", "S1.2", *(f"s{i}" for i in range(9))]
     by_genes(samples=names).to_csv("g.csv")
     pd.DataFrame({"sample": names, "patient_id": [f"P{i}" for i in range(12)]}).to_csv("map.csv", index=False)
@@ -295,7 +295,7 @@ def test_a_map_of_names_with_dots():
     assert read.patients == ["a", "b"]
 
 
-def test_a_sheets_recurrences_stand_in_only_where_there_is_no_primary():
+def test_recurrences_are_used_only_for_patients_without_a_primary_tumor():
     by_genes(TPM[:4], samples=["f0", "f1", "f2", "f3"]).to_csv("g.csv")
     kinds = ["Primary Tumor", "Recurrent Tumor", "Metastatic", "Solid Tissue Normal"]
     sheet = pd.DataFrame({"File Name": ["f0", "f1", "f2", "f3"], "Case ID": list("aabb"), "Sample Type": kinds})

@@ -1,4 +1,4 @@
-"""Formats of programs and portals: one file a sample, folders of them, featureCounts, GCT, Firebrowse, Xena."""
+"""Formats of programs and portals: one file per sample, folders of such files, featureCounts, GCT, Firebrowse, Xena."""
 
 import gzip
 from pathlib import Path
@@ -62,12 +62,12 @@ def forms(read):
         ("accounts.genes.results", "accounts"),
     ],
 )
-def test_a_file_is_of_the_sample_that_its_name_or_folder_names(name, patient):
+def test_the_name_of_a_file_or_its_folder_names_the_sample(name, patient):
     assert name_of_file(Path("runs") / name) == patient
 
 
 @pytest.mark.parametrize("scale", [None, "tpm", "counts", "fpkm"])
-def test_rsem(scale):
+def test_rsem_files_are_read(scale):
     for i in range(3):
         write_rsem(f"rna/P{i}.genes.results", i)
     Path("rna/P0.isoforms.results").write_text("transcript_id\tgene_id\tlength\tIsoPct\n")
@@ -85,7 +85,7 @@ def test_rsem_with_names_appended_to_ids_and_files_by_path():
     np.testing.assert_allclose(values(read), TPM[:2], rtol=1e-5)
 
 
-def test_a_map_names_files():
+def test_a_patient_map_may_name_files():
     for i in range(3):
         write_rsem(f"rna/P{i}.genes.results", i)
     pd.DataFrame({"file": ["P0.genes.results", "P2.genes.results"], "patient_id": ["a", "b"]}).to_csv(
@@ -94,7 +94,7 @@ def test_a_map_names_files():
     assert build_expression(["rna"], patients="m.csv").patients == ["a", "b"]
 
 
-def test_damaged_files_of_one_sample():
+def test_damaged_sample_files_are_refused():
     for i in range(3):
         write_rsem(f"rna/P{i}.genes.results", i)
     path, text = Path("rna/P2.genes.results"), Path("rna/P2.genes.results").read_text()
@@ -137,7 +137,7 @@ def test_star_reads_both_strands_unless_the_library_is_stranded():
     np.testing.assert_allclose(values(read), expected - np.rint(expected * 0.02))
 
 
-def test_htseq_files_are_known_by_their_summary():
+def test_htseq_files_are_recognised_by_their_summary():
     for i in range(2):
         rows = [*zip(ENSEMBL, COUNTS[i], strict=True), ("__no_feature", 10**6), ("__ambiguous", 5)]
         write_lines(f"rna/P{i}.htseq.counts", rows)
@@ -150,7 +150,7 @@ def test_htseq_files_are_known_by_their_summary():
     ("write", "file", "form"),
     [(write_salmon, "quant.sf", "salmon"), (write_kallisto, "abundance.tsv", "kallisto")],
 )
-def test_transcripts_are_summed_to_genes_where_their_names_or_a_map_say_of_which(write, file, form):
+def test_transcripts_are_summed_to_genes_by_their_names_or_a_map(write, file, form):
     for i in range(3):
         write(f"gencode/P{i}/{file}", i, GENCODE)
         write(f"plain/P{i}/{file}", i, TRANSCRIPTS)
@@ -167,7 +167,7 @@ def test_transcripts_are_summed_to_genes_where_their_names_or_a_map_say_of_which
         build_expression(["plain/P0/abundance.h5"])
 
 
-def test_salmons_genes_are_read_and_not_the_transcripts_beside_them():
+def test_genes_of_salmon_are_preferred_to_its_transcripts():
     for i in range(3):
         write_salmon(f"rna/P{i}/quant.genes.sf", i)
         write_salmon(f"rna/P{i}/quant.sf", i, TRANSCRIPTS)
@@ -199,7 +199,7 @@ def test_feature_counts_become_tpm_by_the_lengths_of_genes():
         build_expression(["fc.txt"], scale="log2")
 
 
-def test_feature_counts_of_one_sample_each_and_their_summaries():
+def test_feature_counts_files_of_one_sample_each_are_read_without_their_summaries():
     for i in range(3):
         write_feature_counts(
             f"rna/P{i}.featureCounts.txt", [f"/x/P{i}Aligned.sortedByCoord.out.bam"], COUNTS[i : i + 1]
@@ -212,7 +212,7 @@ def test_feature_counts_of_one_sample_each_and_their_summaries():
         build_expression(["rna/P0.featureCounts.txt.summary"])
 
 
-def test_feature_counts_with_names_beside_its_ids_and_of_exons():
+def test_feature_counts_may_name_genes_in_an_attribute_and_must_not_count_exons():
     write_feature_counts("fc.txt", BAMS, names=[f"gene:{i}" for i in range(80)], gene_name=GENES)
     np.testing.assert_allclose(values(build_expression(["fc.txt"])), expected_tpm(), rtol=1e-5)
     write_feature_counts("fc.txt", BAMS, names=[ENSEMBL[i // 2] for i in range(80)])
@@ -220,7 +220,7 @@ def test_feature_counts_with_names_beside_its_ids_and_of_exons():
         build_expression(["fc.txt"])
 
 
-def test_columns_called_after_files():
+def test_columns_named_after_files_get_sample_names():
     assert names_of_columns(["/a/P1.sorted.bam", "/a/P2.sorted.bam"]) == ["P1", "P2"]
     assert names_of_columns(["P1/accepted_hits.bam", "P2/accepted_hits.bam"]) == ["P1", "P2"]
     assert names_of_columns(["a/x.bam", "a/x.sam"]) == ["a/x.bam", "a/x.sam"]  # never one sample of two files
@@ -240,7 +240,7 @@ def write_gct(path, version="1.2", fields=0):
     return write_lines(path, [*rows, *([name, *described, *TPM[:, i]] for i, name in enumerate(ENSEMBL))])
 
 
-def test_gct():
+def test_gct_is_read_in_both_versions():
     for name, version, fields in (("a.gct", "1.2", 0), ("b.gct", "1.3", 3), ("c.gct", "1.3", 0)):
         read = build_expression([write_gct(name, version, fields)])
         np.testing.assert_allclose(values(read), TPM, rtol=1e-5)
@@ -264,7 +264,7 @@ def write_firebrowse(path, quantities):
     return write_lines(path, [header, ["gene_id", *list(quantities) * 12], *rows])
 
 
-def test_firebrowse():
+def test_firebrowse_is_read_on_the_stated_scale():
     write_firebrowse("n.txt", {"normalized_count": COUNTS + 0.5})
     read = build_expression(["n.txt"])
     np.testing.assert_allclose(values(read), COUNTS + 0.5)
@@ -285,7 +285,7 @@ def test_firebrowse():
         build_expression(["x.txt"])
 
 
-def test_foreign_inputs(shared_faults, capsys):
+def test_the_messages_on_foreign_inputs_are_specific(shared_faults, capsys):
     folder = shared_faults / "foreign_rna_messages"
     with pytest.raises(
         InputError,
@@ -296,21 +296,21 @@ def test_foreign_inputs(shared_faults, capsys):
     for name, scale in scales.items():
         stated = [] if scale else ["--scale", "tpm"]  # 57 genes of TPM tell no scale
         assert main(["cohort", "expression", str(folder / name), *stated, "--out", f"{name}.parquet"]) == 0
-        said = capsys.readouterr().out
-        assert "  read as: " in said
+        printed = capsys.readouterr().out
+        assert "  read as: " in printed
         read = read_expression(f"{name}.parquet")
         assert read.scale == (scale or "tpm")
         assert read.patients == (["P1"] if name.startswith("P1") else PATIENTS)
 
 
-def test_objects_of_r_are_refused_by_that_name():
+def test_r_objects_are_refused_as_such():
     for name, start in (("e.rds", b"X\n\x00\x00\x00\x03\xff"), ("e.RData", b"RDX3\nX\n\xff")):
         Path(name).write_bytes(gzip.compress(start * 9))
         with pytest.raises(InputError, match=f"{name}: is an R object; export its table with write.csv"):
             build_expression([name])
 
 
-def test_a_folder_without_rna_names_what_is_read():
+def test_a_folder_without_rna_is_refused_with_the_formats_that_are_read():
     write_lines("rna/notes.txt", [("hello",)])
     with pytest.raises(InputError, match=r"rna: contains no RNA file .*RSEM genes.results, salmon quant.sf, kallisto"):
         build_expression(["rna"])
@@ -319,7 +319,7 @@ def test_a_folder_without_rna_names_what_is_read():
 # UCSC Xena
 
 
-def test_xena_of_few_genes_is_what_models_see_of_tpm_and_fpkm_alike(shared_faults):
+def test_few_genes_of_xena_are_stored_as_models_see_them(shared_faults):
     for genes, factor in ((10, 1.0), (80, 0.3)):
         x = np.where(TPM < 50, 0, TPM)[:, :genes] * factor
         by_genes(np.log2(x + 0.001).round(4), genes=GENES[:genes]).to_csv("x.csv")
@@ -334,14 +334,14 @@ def test_xena_of_few_genes_is_what_models_see_of_tpm_and_fpkm_alike(shared_fault
     np.testing.assert_allclose(read.table["FMO2"], np.log2(np.exp2(raw["FMO2"]) - 0.001 + 1), atol=1e-3)
 
 
-def test_an_unknown_scale_is_described_by_the_tables_own_values():
+def test_an_unknown_scale_is_described_by_the_values():
     by_genes((np.log2(np.maximum(TPM, 500) + 0.001) - 10).round(4)).to_csv("x.csv")
     with pytest.raises(InputError, match=r"scale cannot be detected \(values from -1.034 to "):
         build_expression(["x.csv"])
 
 
 @pytest.mark.parametrize("header", ["count", "TPM", "raw_counts"])
-def test_a_file_of_one_sample_whose_column_names_the_quantity_is_named_by_the_file(header):
+def test_a_sample_is_named_by_its_file_if_its_column_names_the_quantity(header):
     values = TPM if header == "TPM" else COUNTS
     for i in range(2):
         write_lines(f"files/P{i}.txt", [("gene", header), *zip(GENES, values[i], strict=True)])

@@ -11,7 +11,7 @@ from dmml.cohort.rna.formats.star_counts import is_star_counts, read_star_counts
 from dmml.errors import InputError
 
 
-def test_one_file():
+def test_one_star_counts_file_is_read():
     sample = read_star_counts(star("abc.rna_seq.augmented_star_gene_counts.tsv"))
     assert sample.sample == "abc"
     assert sample.values.to_dict() == {
@@ -39,7 +39,7 @@ def test_one_file():
     assert everything.values["RN7SL1"] == 5.0
 
 
-def test_the_scale_names_the_column():
+def test_the_scale_chooses_the_column():
     path = star("a.tsv")
     assert read_star_counts(path, "counts").values["TP53"] == 50
     assert read_star_counts(path, "fpkm").values["PLCXD1"] == 0.625
@@ -47,7 +47,7 @@ def test_the_scale_names_the_column():
         read_star_counts(path, "log2")
 
 
-def test_folder_as_gdc_client_leaves_it():
+def test_a_folder_of_gdc_client_is_read():
     star("dl/1f/one.rna_seq.augmented_star_gene_counts.tsv")
     star("dl/2f/two.rna_seq.augmented_star_gene_counts.tsv", factor=2.0)
     Path("dl/MANIFEST.txt").write_text("id\tfilename\n")
@@ -62,7 +62,7 @@ def test_folder_as_gdc_client_leaves_it():
     assert len({source["sha256"] for source in expression.provenance["sources"]}) == 2
 
 
-def test_gdc_sample_sheet_maps_files_to_cases():
+def test_a_sample_sheet_of_the_gdc_maps_files_to_cases():
     for name in ("one", "two", "three"):
         star(f"dl/{name}.rna_seq.augmented_star_gene_counts.tsv")
     Path("sheet.tsv").write_text(
@@ -86,7 +86,7 @@ def test_counts_become_counts_per_million():
     assert model_values(expression).loc["a", "TP53"] == pytest.approx(np.log2(1e6 * 50 / total + 1), rel=1e-6)
 
 
-def test_damaged_and_missing_files():
+def test_damaged_and_missing_files_are_refused():
     path = star("a.tsv")
     whole = path.read_text().rstrip("\n")
     path.write_text(whole[: whole.rindex("\t0.75\t")].rsplit("\t", 1)[0] + "\n")  # cut inside the last line
@@ -111,7 +111,7 @@ def test_damaged_and_missing_files():
         build_expression(["none.tsv"])
 
 
-def test_two_files_of_one_name_are_refused():
+def test_two_files_of_the_same_name_are_refused():
     star("x/a.tsv")
     star("y/a.tsv")
     with pytest.raises(InputError, match="two files are of sample 'a'"):

@@ -1,4 +1,4 @@
-"""Tables without a header, and tables whose header stands behind `#` or between R's spaces."""
+"""Tables without a header, and tables whose header begins with `#` or is separated by spaces, as R writes it."""
 
 import gzip
 
@@ -31,7 +31,7 @@ def without_header(table, name, **options):
         lambda: without_header(by_genes(COUNTS * [0, *[1] * 79], genes=["an unknown gene", *GENES[1:]]), "zeros.csv"),
     ],
 )
-def test_a_table_without_a_header_is_refused_by_that_name(write):
+def test_a_table_without_a_header_is_refused_as_such(write):
     name = write()
     for scale in (None, "tpm"):
         with pytest.raises(
@@ -85,19 +85,19 @@ def test_numbers_may_be_names_of_samples(samples, corner):
     assert build_expression(["e.csv"]).patients == list(dict.fromkeys(samples))
 
 
-def test_a_folder_of_tables_without_a_header_is_refused_by_that_name():
+def test_a_folder_of_tables_without_a_header_is_refused_as_such():
     for i in range(2):
         write_lines(f"counts/P{i}.txt", zip(GENES, COUNTS[i], strict=True))
     with pytest.raises(InputError, match=r"P0.txt: has no header: its first line .* is the row of a gene"):
         build_expression(["counts"])
 
 
-def test_names_that_are_also_words_are_no_missing_header():
+def test_genes_whose_names_are_words_are_not_taken_for_a_missing_header():
     by_genes(TPM, range(2000, 2012), ["SET", "REST", "T", *GENES[3:]]).to_csv("e.csv")
     assert build_expression(["e.csv"]).table.shape == (12, 80)
 
 
-def test_inputs_without_a_header(shared_faults):
+def test_real_inputs_without_a_header_are_refused(shared_faults):
     folder = shared_faults / "no_header"
     with pytest.raises(InputError, match=r"one.htseq.counts.tsv: has no header: .*'ENSG00000000003', '2210'"):
         build_expression([folder / "one.htseq.counts.tsv"])
@@ -111,7 +111,7 @@ def test_inputs_without_a_header(shared_faults):
 
 
 def r_table(table, separator=" ", quote='"'):
-    """As `write.table` writes it: the header has a name less."""
+    """As `write.table` writes it: the header has one name fewer."""
     header = separator.join(f"{quote}{name}{quote}" for name in table.columns)
     rows = [f"{quote}{name}{quote}{separator}" + separator.join(f"{x:.5f}" for x in row) for name, row in
             zip(table.index, table.to_numpy(), strict=True)]  # fmt: skip
@@ -120,7 +120,7 @@ def r_table(table, separator=" ", quote='"'):
 
 @pytest.mark.parametrize("quote", ['"', ""])
 @pytest.mark.parametrize("separator", [" ", "\t"])
-def test_rs_tables_are_read(quote, separator):
+def test_tables_of_r_are_read(quote, separator):
     samples = [f"Patient {i}" for i in range(12)] if quote else SAMPLES
     with gzip.open("r.txt.gz", "wt") as file:
         file.write(r_table(by_genes(TPM, samples), separator, quote))
@@ -132,14 +132,14 @@ def test_rs_tables_are_read(quote, separator):
         np.testing.assert_allclose(read.table[GENES], TPM, rtol=1e-3, atol=1e-4)
 
 
-def test_an_r_table_of_few_genes_asks_for_its_scale(shared_faults):
+def test_the_scale_of_an_r_table_of_few_genes_must_be_stated(shared_faults):
     path = shared_faults / "foreign_rna_messages" / "rspace.txt"
     with pytest.raises(InputError, match=r"scale cannot be detected \(values from 0.04114 to 1.49e\+04"):
         build_expression([path])
     assert build_expression([path], scale="tpm").patients == PATIENTS
 
 
-def test_a_single_column_is_refused_by_that_name():
+def test_a_single_column_is_refused_as_such():
     for text in ("TP53\nEGFR\n", "gene   s1   s2\nTP53   1   2\n"):
         with open("e.txt", "w") as file:
             file.write(text)
@@ -147,7 +147,7 @@ def test_a_single_column_is_refused_by_that_name():
             build_expression(["e.txt"])
 
 
-def test_a_repeated_header_is_refused_by_its_line():
+def test_a_repeated_header_is_refused_with_its_line():
     text = by_genes(COUNTS).to_csv()
     with open("e.csv", "w") as file:
         file.write(text + text.split("\n")[0] + "\n")

@@ -1,4 +1,4 @@
-"""Summaries of reads, totals and spike-ins are no genes: a table with them gives what it gives without them."""
+"""Summaries of reads, totals and spike-ins are not genes: a table with them gives the same result as one without them."""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def with_summaries():
 @pytest.mark.parametrize(
     "form", ["genes.csv", "genes.tsv.gz", "patients.csv", "genes.parquet", "patients.parquet", "wide.csv"]
 )
-def test_they_are_dropped_and_counted_whatever_way_a_table_stands(form):
+def test_summaries_are_dropped_and_counted_in_both_orientations(form):
     table = with_summaries()
     options = {}
     if form.startswith("patients"):
@@ -61,7 +61,7 @@ def test_they_are_dropped_and_counted_whatever_way_a_table_stands(form):
     assert "summary rows skipped: 7, spike ins skipped: 2" in describe_rna(read)
 
 
-def test_sums_over_samples_are_no_patients():
+def test_sums_over_samples_are_not_patients():
     table = by_genes(TPM)
     table.assign(Total=table.sum(axis=1)).to_csv("genes.csv")
     patients = by_genes(TPM).T.rename_axis("patient_id")
@@ -72,14 +72,14 @@ def test_sums_over_samples_are_no_patients():
         assert read.provenance["counts"] == {"sums_over_samples_skipped": 1}
 
 
-def test_a_clinical_column_of_that_name_is_passed_by():
+def test_a_clinical_column_named_like_a_summary_is_skipped():
     by_genes(TPM).T.rename_axis("patient_id").assign(assigned="arm A", Total="many").to_csv("e.csv")
     read = read_expression("e.csv")
     assert read.table.shape == (12, 80)
     assert read.provenance["counts"] == {"other_columns_passed_by": 2}
 
 
-def test_no_symbol_of_a_gene_is_taken_for_one():
+def test_no_gene_symbol_is_taken_for_a_summary():
     assert not [symbol for symbol in all_symbols() if kind_of_row(symbol)]
     assert not any(map(kind_of_row, ["NFE2L2", "SUMO1", "SPIN1", "TOTALLY", "ENSG00000141510.18", "patient_id", ""]))
 
@@ -97,18 +97,18 @@ def test_no_symbol_of_a_gene_is_taken_for_one():
         "Assigned",
     ],
 )
-def test_programs_spellings_of_a_summary(name):
+def test_summaries_of_programs_are_recognised(name):
     assert kind_of_row(name) == SUMMARY
 
 
 @pytest.mark.parametrize(
     "name", ["ERCC-00002", "ercc_00171", "gSpikein_ERCC-00003", "gSpikein_phiX174", "SIRV101", "phiX174"]
 )
-def test_laboratories_spellings_of_a_spike_in(name):
+def test_spike_ins_are_recognised_in_the_spellings_of_laboratories(name):
     assert kind_of_row(name) == SPIKE_IN
 
 
-def test_spike_ins_take_no_part_in_tpm():
+def test_spike_ins_do_not_count_in_tpm():
     write_feature_counts("fc.txt", [f"P{i}.bam" for i in range(12)], names=[*ENSEMBL[:79], "ERCC-00002"])
     read = build_expression(["fc.txt"])
     np.testing.assert_allclose(read.table.sum(axis=1), 1e6, rtol=1e-5)
@@ -124,14 +124,14 @@ def test_star_counts_files_may_hold_spike_ins(tmp_path):
     assert (sample.notes["summary_rows_skipped"], sample.notes["spike_ins_skipped"]) == (4, 1)
 
 
-def test_a_merged_htseq_table_equals_the_one_without_summaries(shared_faults):
+def test_a_merged_htseq_table_equals_one_without_summaries(shared_faults):
     folder = shared_faults / "htseq_summary_rows"
     merged, without = (read_expression(folder / f"htseq_{name}.tsv") for name in ("merged", "clean"))
     pd.testing.assert_frame_equal(model_values(merged), model_values(without))
     assert merged.provenance["counts"]["summary_rows_skipped"] == 5
 
 
-def test_sums_and_means_of_rows_and_columns_are_left_out_either_way_round():
+def test_sums_and_means_are_left_out_in_both_orientations():
     table = clean()
     table["rowSums"], table["row_mean"] = table.sum(axis=1), table.mean(axis=1)
     table.loc["Mean"], table.loc["colSums"], table.loc["column total"] = table.mean(), table.sum(), 1.5
@@ -144,7 +144,7 @@ def test_sums_and_means_of_rows_and_columns_are_left_out_either_way_round():
         assert read.provenance["counts"]["sums_over_samples_skipped"] == 2
 
 
-def test_lengths_and_strands_of_genes_are_no_patients():
+def test_lengths_and_strands_of_genes_are_not_patients():
     table = clean().assign(gene_length=1000, Strand="+")
     table[["gene_length", *table.columns[:-2], "Strand"]].to_csv("g.csv")
     assert build_expression(["g.csv"]).patients == list(clean().columns.str[:12])
@@ -154,7 +154,7 @@ def test_lengths_and_strands_of_genes_are_no_patients():
     "name",
     ["N_unmapped.1", "TotalReads", "Total (all genes)", "TOTAL:", "mapped_reads", "Number of reads", "nCount_RNA"],
 )
-def test_what_people_call_a_sum_of_reads_is_no_gene(name):
+def test_usual_names_for_a_sum_of_reads_are_not_genes(name):
     table = clean()
     table.loc[name] = 10**6
     table.to_csv("g.csv")

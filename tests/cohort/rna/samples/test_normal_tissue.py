@@ -1,4 +1,4 @@
-"""Normal tissue is left out where a table of RNA itself says which samples are normal."""
+"""Normal tissue is left out if a table of RNA itself describes which samples are normal."""
 
 import numpy as np
 import pandas as pd
@@ -37,13 +37,13 @@ def test_rows_of_normal_tissue_are_left_out(column, suffix):
 
 
 @pytest.mark.parametrize(("column", "values"), [("sex", ["T", "T"] * 6), ("smoker", ["Y", "N"] * 6), ("stage", "I")])
-def test_other_words_leave_every_row(column, values):
+def test_other_words_drop_no_row(column, values):
     patients_by_genes(column, values).to_csv("e.csv", index=False)
     read = build_expression(["e.csv"])
     assert read.provenance["counts"]["patients_with_samples_averaged"] == 6
 
 
-def test_a_table_of_normal_tissue_alone_is_refused():
+def test_a_table_of_only_normal_tissue_is_refused():
     patients_by_genes("sample_type", "Solid Tissue Normal").to_csv("e.csv", index=False)
     with pytest.raises(InputError, match=r"e.csv: describes all of its samples as normal tissue or cell lines"):
         build_expression(["e.csv"])
@@ -60,6 +60,6 @@ def test_columns_of_normal_tissue_in_a_gct_file_are_left_out(name):
     assert read.provenance["counts"]["normal_samples_dropped"] == 6
 
 
-def test_the_file_of_a_single_row_keeps_its_patient():
+def test_a_file_of_a_single_row_keeps_its_patient():
     pd.DataFrame([["P1", "Tumor", *TPM[0]]], columns=["patient_id", "tissue_type", *GENES]).to_csv("e.csv", index=False)
     assert build_expression(["e.csv"], patient_id="patient_id").patients == ["P1"]

@@ -1,4 +1,4 @@
-"""Normal tissue and controls never describe a tumor, however their barcode is spelt and whoever maps samples to patients."""
+"""Normal tissue and controls never describe a tumor, in any spelling of the barcode and with any map of patients."""
 
 import argparse
 
@@ -29,7 +29,7 @@ WHO = [PATIENTS[i] for i in (0, 0, 1, 1, 2, 3)]
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("way", ["genes × samples", "patients × genes"])
-def test_it_is_left_out_and_patients_with_nothing_else_are_named(spelling, mapped, way):
+def test_normal_tissue_is_left_out_and_patients_with_nothing_else_are_named(spelling, mapped, way):
     samples = [SPELLINGS[spelling](f"{patient}-{kind}") for patient, kind in zip(WHO, KINDS, strict=True)]
     table = by_genes(TPM[:6], samples)
     options = {"path": "e.csv", "scale": "tpm"}
@@ -64,7 +64,7 @@ def test_it_is_left_out_and_patients_with_nothing_else_are_named(spelling, mappe
         ("TCGA-05-4000_10x", Tissue.PRIMARY),
     ],
 )
-def test_sample_types(name, tissue):
+def test_sample_types_determine_the_tissue(name, tissue):
     assert tissue_of([name]) is tissue
 
 
@@ -87,7 +87,7 @@ def test_sample_types(name, tissue):
         ("", Tissue.PRIMARY),
     ],
 )
-def test_words_of_a_sample_sheet(words, tissue):
+def test_descriptions_in_a_sample_sheet_determine_the_tissue(words, tissue):
     assert tissue_of(["x"], words) is tissue
 
 
@@ -108,13 +108,13 @@ def test_a_barcode_in_another_column_of_a_sheet_counts():
     ("words", "kept"),
     [(["tumor", "normal"], "a"), (["Primary Tumor", "Adjacent Normal"], "a"), (["T", "N"], "a"), (["Y", "N"], "ab")],
 )
-def test_a_column_of_words_for_tissue_counts_whatever_it_is_called(words, kept):
+def test_a_column_that_describes_tissue_counts_under_any_name(words, kept):
     by_genes(TPM[:2], ["f0", "f1"]).to_csv("g.csv")
     pd.DataFrame({"sample": ["f0", "f1"], "patient_id": ["a", "b"], "condition": words}).to_csv("map.csv", index=False)
     assert build_expression(["g.csv"], patients="map.csv").patients == list(kept)
 
 
-def test_patients_with_names_of_tissue_are_patients():
+def test_patient_ids_that_are_words_for_tissue_are_patients():
     by_genes(TPM[:2], ["f0", "f1"]).to_csv("g.csv")
     pd.DataFrame({"sample": ["f0", "f1"], "patient_id": ["T", "N"]}).to_csv("map.csv", index=False)
     assert build_expression(["g.csv"], patients="map.csv").patients == ["T", "N"]
@@ -133,7 +133,7 @@ def test_a_map_finds_barcodes_in_another_spelling_and_of_aliquots(spelling):
     assert build_expression(["g.csv"], patients="sheet.tsv").patients == ["a", "c"]
 
 
-def test_a_folders_barcode_counts_where_its_file_has_none():
+def test_the_barcode_of_a_folder_counts_if_its_file_has_none():
     for patient, kind, file in zip(PATIENTS, ["01A", "11A"], ["P0", "P1"], strict=False):
         write_rsem(f"rna/{patient}-{kind}/{file}.genes.results")
     assert build_expression(["rna"]).patients == PATIENTS[:1]
@@ -142,7 +142,7 @@ def test_a_folders_barcode_counts_where_its_file_has_none():
     assert build_expression(["nested"]).patients == ["P0", "P1"]
 
 
-def test_a_cohort_of_normal_tissue_is_refused_by_that_name():
+def test_a_cohort_of_normal_tissue_is_refused_as_such():
     by_genes(TPM[:2], [f"{PATIENTS[0]}-11A", f"{PATIENTS[1]}-11A"]).to_csv("g.csv")
     with pytest.raises(InputError, match=r"none of the 2 samples .* is of a tumor: they are normal tissue"):
         build_expression(["g.csv"])
@@ -156,7 +156,7 @@ def test_files_of_normal_tissue_are_left_out():
     assert read.provenance["counts"]["normal_samples_dropped"] == 1
 
 
-def test_the_portals_sheet_without_words_is_read_by_its_barcodes(tmp_path, capsys):
+def test_a_sample_sheet_without_descriptions_is_read_by_its_barcodes(tmp_path, capsys):
     made = Downloads(tmp_path / "gdc")
     made.sample(PATIENTS[0])
     made.sample(PATIENTS[1], "Solid Tissue Normal")
@@ -175,6 +175,6 @@ def test_the_portals_sheet_without_words_is_read_by_its_barcodes(tmp_path, capsy
     )
 
 
-def test_a_patients_own_barcode_has_no_sample_type():
+def test_the_barcode_of_a_patient_has_no_sample_type():
     assert find_barcode("TCGA-05-4249") is None
     assert find_barcode("tcga.05.4249.01a.x") == ("TCGA-05-4249", 1)

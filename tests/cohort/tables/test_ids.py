@@ -1,4 +1,4 @@
-"""Ids that a spreadsheet or pandas has changed, and rows that are no patient's."""
+"""Ids that a spreadsheet or pandas has changed, and rows that are not patients."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_ids_that_a_spreadsheet_shows_as_an_error_or_a_date_are_refused_by_line(
     refused(lambda: read_clinical(path), f"line 4: '{word.strip('=')}'".replace('"', ""), "a spreadsheet", WAY)
 
 
-def test_months_are_no_damage_where_nothing_shows_that_they_were_numbers():
+def test_ids_that_look_like_dates_are_read_if_no_other_id_is_a_pair_of_numbers():
     assert list(read_clinical(clinical(["Mar-45", "Mar-46", "May-01"])).patients.index) == [
         "Mar-45",
         "Mar-46",
@@ -75,16 +75,16 @@ def test_months_are_no_damage_where_nothing_shows_that_they_were_numbers():
 
 
 @pytest.mark.parametrize("word", ["12E3", "E+11", "2.02E11", "1E5", "S2.02E+11"])
-def test_ids_with_an_e_of_their_own_are_read(word):
+def test_ids_that_contain_an_e_are_read(word):
     assert word in read_clinical(clinical([word, *IDS])).patients.index
 
 
 def test_shortened_ids_are_refused_in_every_kind_of_table(tmp_path):
-    known = read_clinical(clinical())
+    cohort = read_clinical(clinical())
     pd.DataFrame({"patient_id": SHORTENED, "fold": [i % 3 for i in range(30)]}).to_csv("folds.csv", index=False)
-    refused(lambda: read_split("folds.csv", known), "folds.csv: line 5: '2.02E+11'", TOLD)
+    refused(lambda: read_split("folds.csv", cohort), "folds.csv: line 5: '2.02E+11'", TOLD)
     pd.DataFrame({"train": SHORTENED, "val": SHORTENED}).to_csv("splits_0.csv")
-    refused(lambda: read_split("splits_0.csv", known), "splits_0.csv: line 5", TOLD)
+    refused(lambda: read_split("splits_0.csv", cohort), "splits_0.csv: line 5", TOLD)
     refused(lambda: build_expression([rna(SHORTENED)]), "rna.csv: line 5", TOLD)
     refused(lambda: build_expression([rna(SHORTENED)], patient_id="patient_id"), "rna.csv: line 5", TOLD)
     names = [*IDS[:3], "2.02E+11", *IDS[4:]]
@@ -99,7 +99,7 @@ def test_shortened_ids_are_refused_in_every_kind_of_table(tmp_path):
 # ---- whole numbers that became 1040.0 -------------------------------------------------------------------------------
 
 
-def test_numbers_with_a_point_are_the_same_patients_in_every_table():
+def test_numbers_with_and_without_decimal_are_the_same_patients_in_every_table():
     pd.DataFrame({"train": IDS[:20], "val": [*floats(IDS[20:]), *[""] * 10]}).to_csv("splits_0.csv")
     pd.DataFrame({"patient_id": floats(), "fold": [i % 3 for i in range(30)]}).to_csv("folds.csv", index=False)
     for ids in (IDS, floats()):
@@ -114,13 +114,13 @@ def test_numbers_with_a_point_are_the_same_patients_in_every_table():
         assert (split.unknown, split.unused) == ([], [])
 
 
-def test_samples_of_a_map_are_found_with_and_without_a_point():
+def test_samples_of_a_map_are_found_with_and_without_a_decimal():
     for listed, named in ((IDS, floats()), (floats(), IDS)):
         pd.DataFrame({"sample": listed, "patient_id": [f"p{i}" for i in range(30)]}).to_csv("map.csv", index=False)
         assert build_expression([rna(named, transposed=True)], patients="map.csv").patients[:2] == ["p0", "p1"]
 
 
-def test_ids_that_are_not_all_numbers_are_matched_too_and_left_as_they_are():
+def test_ids_that_are_not_all_numbers_are_matched_but_not_changed():
     section = {"clinical": clinical([*IDS, "P.0"]), "outcome": OUTCOME, "expression": rna([*floats(), "P.0"])}
     cohort = read_cohort(section)
     assert list(cohort.clinical.patients.index) == cohort.expression.patients == [*IDS, "P.0"]
@@ -130,7 +130,7 @@ def test_ids_that_are_not_all_numbers_are_matched_too_and_left_as_they_are():
     assert read_split("folds.csv", named)[0].test == floats(IDS[::3])
 
 
-def test_zeros_in_front_keep_patients_apart():
+def test_leading_zeros_distinguish_patients():
     read = read_clinical(clinical(["007", "7", "07"]))
     assert list(read.patients.index) == ["007", "7", "07"]
     assert list(read_clinical(clinical(["007.0", "7.0"])).patients.index) == ["007", "7"]
@@ -149,10 +149,10 @@ def test_two_spellings_of_a_number_in_one_table_are_never_merged():
     assert list(read.patients.index) == ["1040", "1040.0", "P1"]
 
 
-def test_a_patient_in_two_parts_is_found_under_both_spellings():
-    known = read_clinical(clinical())
+def test_a_patient_in_two_subsets_is_found_under_both_spellings():
+    cohort = read_clinical(clinical())
     pd.DataFrame({"train": IDS[:20], "val": [*floats(IDS[19:]), *[""] * 9]}).to_csv("splits_0.csv")
-    refused(lambda: read_split("splits_0.csv", known), "patient 1019 is in both train and val")
+    refused(lambda: read_split("splits_0.csv", cohort), "patient 1019 is in both train and val")
 
 
 def test_slides_that_became_numbers_are_found():
@@ -164,7 +164,7 @@ def test_slides_that_became_numbers_are_found():
     refused(lambda: both.match_slides(["1000"]), "'1000' and '1000.0' would both be")
 
 
-def test_a_manifest_of_numbers_finds_its_slides(tmp_path):
+def test_a_manifest_with_numbers_as_ids_finds_its_slides(tmp_path):
     slides = [tmp_path / f"{name}.svs" for name in IDS[:4]]
     pd.DataFrame({"slide_id": floats(IDS[:3]), "mpp": 0.25}).to_csv("m.csv", index=False)
     manifest = read_manifest("m.csv")
@@ -178,28 +178,28 @@ def test_a_manifest_of_numbers_finds_its_slides(tmp_path):
     refused(lambda: read_manifest("m.csv").select(slides), "'z' in the manifest, '1000' in the folder")
 
 
-def test_both_spellings_are_shown_where_nothing_matches():
-    known = read_clinical(clinical())
+def test_both_spellings_are_named_if_nothing_matches():
+    cohort = read_clinical(clinical())
     pd.DataFrame({"train": IDS[:20], "val": [*(f"V{name}" for name in IDS[20:]), *[""] * 10]}).to_csv("splits_0.csv")
     refused(
-        lambda: read_split("splits_0.csv", known),
+        lambda: read_split("splits_0.csv", cohort),
         "fold 0 has no test patient of c.csv, but ids such as 'V1020'; use ids such as '1000'",
     )
     pd.DataFrame({"train": IDS[:20], "val": [f"V{i}" for i in range(20)], "test": [*IDS[20:], *[""] * 10]}).to_csv(
         "splits_0.csv"
     )
     refused(
-        lambda: read_split("splits_0.csv", known),
+        lambda: read_split("splits_0.csv", cohort),
         "fold 0 has no validation patient of c.csv, but ids such as 'V0'; use ids such as '1000'",
     )
 
 
 def test_published_folds_with_numbers_are_read(shared_faults):
     folder = shared_faults / "float_ids_in_splits"
-    known = read_clinical(folder / "c.csv", outcome={"time": "os_days", "event": "os_event"})
+    cohort = read_clinical(folder / "c.csv", outcome={"time": "os_days", "event": "os_event"})
     for name in ("pf", "pf2", "pf3"):
         raw = pd.read_csv(folder / name / "splits_0.csv", index_col=0)
-        fold = read_split(folder / name, known)[0]
+        fold = read_split(folder / name, cohort)[0]
         part = {"val": fold.validation, "test": fold.test} if "test" in raw else {"val": fold.test}
         for column, ids in part.items():
             assert ids == [str(int(number)) for number in raw[column].dropna()]
@@ -209,7 +209,7 @@ def test_published_folds_with_numbers_are_read(shared_faults):
 
 
 @pytest.mark.parametrize("word", ["patient_id", "Patient_ID", "case_id"])
-def test_a_header_in_the_middle_is_refused_by_line(word):
+def test_a_header_in_the_middle_is_refused_with_its_line(word):
     path = clinical([*IDS[:10], word, *IDS[10:]], grade="G2")
     refused(
         lambda: read_clinical(path, outcome={"label": "grade"}), "c.csv: line 12 repeats the header", "delete the line"
@@ -219,11 +219,11 @@ def test_a_header_in_the_middle_is_refused_by_line(word):
 
 
 def test_a_header_in_the_middle_of_other_tables_is_refused():
-    known = read_clinical(clinical())
+    cohort = read_clinical(clinical())
     pd.DataFrame({"train": [*IDS[:10], "train", *IDS[10:20]], "val": [*IDS[20:], "val", *[""] * 10]}).to_csv(
         "splits_0.csv"
     )
-    refused(lambda: read_split("splits_0.csv", known), "splits_0.csv: line 12 repeats the header ('train' in 'train')")
+    refused(lambda: read_split("splits_0.csv", cohort), "splits_0.csv: line 12 repeats the header ('train' in 'train')")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_header_in_the_middle_of_other_tables_is_refused():
         "n = 30", "Mean ± SD", "Median [IQR]", "Total.", "*Total*", "-- Total --", "=SUM(A2:A31)", "Column total", "Σ", "Percentage",
     ],
 )  # fmt: skip
-def test_a_summary_is_refused_by_line(word):
+def test_a_summary_is_refused_with_its_line(word):
     refused(
         lambda: read_clinical(clinical([*IDS, word])),
         "c.csv: line 32 is a summary, not a patient",
@@ -247,7 +247,7 @@ def test_a_summary_is_refused_by_line(word):
     "word",
     ["Total-01", "TOTAL_7", "Sum01", "Meaney", "Max", "All", "N", "n1", "Average-Joe", "count-3", "Total 01", "patient_id-1", "25%", "Sum Wong", "Overall-2", "mean1"],
 )  # fmt: skip
-def test_a_patient_with_such_a_name_is_read(word):
+def test_patients_whose_ids_resemble_a_summary_are_read(word):
     labels = ["grade" if i == 3 else "G2" for i in range(31)]  # a label may be called as its column
     read = read_clinical(clinical([*IDS, word], grade=labels), outcome={"label": "grade"})
     assert word in read.patients.index
@@ -255,7 +255,7 @@ def test_a_patient_with_such_a_name_is_read(word):
 
 
 @pytest.mark.parametrize(("word", "label"), [("Patient", "grade"), ("ID", "Grade"), ("Patient No.", "grade")])
-def test_a_header_in_other_words_is_refused_where_a_label_repeats_it_too(word, label):
+def test_a_header_in_other_words_is_refused_if_a_label_repeats_it_too(word, label):
     ids, labels = [*IDS[:10], word, *IDS[10:]], ["G2"] * 10 + [label] + ["G3"] * 20
     refused(
         lambda: read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}),
@@ -265,7 +265,7 @@ def test_a_header_in_other_words_is_refused_where_a_label_repeats_it_too(word, l
     assert word in read_clinical(clinical(ids, grade=labels), outcome={"label": "grade"}).patients.index
 
 
-def test_rows_of_totals_and_headers_are_refused_as_typed(capsys):
+def test_real_tables_with_totals_and_headers_are_refused(capsys):
     clinical([*IDS, "Total"], died=[i % 2 for i in range(30)] + [15])
     command = ["cohort", "split", "--clinical", "c.csv", "--time", "days", "--event", "died", "--out", "s.csv"]
     assert main(command) == 2

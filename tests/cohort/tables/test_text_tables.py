@@ -1,4 +1,4 @@
-"""One table, however a spreadsheet, a portal or R has written it."""
+"""One table, as spreadsheets, portals, pandas and R write it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TABLES = {
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip"])
-def test_the_separator_is_found_and_the_table_read(name, encoding):
+def test_the_separator_is_detected(name, encoding):
     path = Path("c.csv.gz" if encoding == "gzip" else "c.csv")
     raw = TABLES[name].encode("utf-8" if encoding == "gzip" else encoding)
     path.write_bytes(gzip.compress(raw) if encoding == "gzip" else raw)
@@ -57,7 +57,7 @@ def test_the_separator_is_found_and_the_table_read(name, encoding):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_splits_and_manifests_are_read_alike(separator, encoding):
+def test_the_separator_of_splits_and_manifests_is_detected(separator, encoding):
     Path("c.csv").write_text(text(","))
     rows = [("patient_id", "fold", "from (a, b)"), *((f"p{i}", i % 2, "x") for i in range(10))]
     Path("s.csv").write_text("\n".join(separator.join(f'"{field}"' for field in row) for row in rows), encoding)
@@ -67,14 +67,14 @@ def test_splits_and_manifests_are_read_alike(separator, encoding):
     assert read_manifest("m.csv").mpp == {"a": 0.25, "b": None}
 
 
-def test_a_header_alone_is_split_by_its_tabs():
+def test_a_header_without_rows_is_split_by_its_tabs():
     assert separator_of("a\tb (c, d, e)") == "\t"
     assert separator_of("patient_id") == ","
     assert separator_of("Patient ID", ["P 1", "P 2"]) == ","
     assert separator_of("note on the patient", ["P 1", "P 2"]) == ","
 
 
-def test_a_tsv_with_commas_in_its_header_is_read_as_typed(shared_faults, capsys):
+def test_a_real_tsv_with_commas_in_its_header_is_read(shared_faults, capsys):
     path = str(shared_faults / "tsv_commas_in_header" / "commas.tsv")
     assert (
         main(["cohort", "split", "--clinical", path, "--time", "os_days", "--event", "os_event", "--out", "s.csv"]) == 0
@@ -82,24 +82,24 @@ def test_a_tsv_with_commas_in_its_header_is_read_as_typed(shared_faults, capsys)
     assert "60 patients in 5 folds" in capsys.readouterr().out
 
 
-def test_utf_16_without_its_mark_is_named():
+def test_utf_16_without_a_byte_order_mark_is_refused_as_such():
     Path("c.csv").write_bytes(text("\t").encode("utf-16-le"))
     with pytest.raises(InputError, match=r"c.csv: contains NUL characters, as UTF-16 without a byte order mark does"):
         read_clinical("c.csv")
 
 
-def test_a_header_whose_quote_never_ends_is_refused():
+def test_a_header_with_an_unclosed_quote_is_refused():
     Path("c.csv").write_text(text(",", '"note'))
     with pytest.raises(InputError, match=r"c.csv: line 1: a quote in the header is never closed"):
         read_clinical("c.csv")
 
 
-def test_pandas_spaces_are_read():
+def test_spaces_written_by_pandas_are_read():
     pd.DataFrame(ROWS[1:], columns=ROWS[0]).to_csv("c.csv", sep=" ")
     assert len(read_clinical("c.csv", outcome=OUTCOME).patients) == 10
 
 
-def test_a_header_behind_a_hash_is_named_where_it_is_taken_for_a_comment():
+def test_a_header_that_is_read_as_a_comment_is_named():
     Path("c.csv").write_text("#" + text(","))
     with pytest.raises(InputError, match=r"c.csv: line 1 names 'patient_id' .* begins with '#', .* remove the '#'"):
         read_clinical("c.csv")
