@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonargparse
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.metrics_table import MetricsTable
+from dmml.data.fitted_model import FittedModel
 from dmml.errors import InputError
 from dmml.experiment.crossval.fold_data import FoldData
 from dmml.experiment.fit_defaults import (
@@ -177,12 +178,13 @@ def fit_network(
     best = best_checkpoint(fitting)
     if not best:
         raise InputError(f"{folder}: {name} was never validated, so no epoch could be chosen; check trainer and folds")
+    fitted = cast(FittedModel, module).fitted
     load_weights(best, module, fitting.strategy.root_device)
     median = predict_training_patients(module, data, keep_inputs=False).median_risk
     if median is not None:
         add_to_fitted(best, {"median_risk": median})
-        module.fitted["median_risk"] = median
-    module.fitted["chosen_epoch"] = int(read_checkpoint(best)["epoch"])
+        fitted["median_risk"] = median
+    fitted["chosen_epoch"] = int(read_checkpoint(best)["epoch"])
     return module, fitting
 
 

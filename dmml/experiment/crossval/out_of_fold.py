@@ -11,10 +11,10 @@ from dmml.cohort.clinical.follow_up import HORIZONS
 from dmml.evaluation.predictions import curve_at, survival_days
 
 if TYPE_CHECKING:
-    from dmml.experiment.crossval.summary import Tested
+    from dmml.experiment.crossval.summary import FoldResult
 
 
-def out_of_fold(tested: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
+def out_of_fold(results: Mapping[str, Sequence[FoldResult]]) -> pd.DataFrame:
     """Make one row per model, fold, repeat, seed and patient.
 
     Each fold's model has its own edges and end, so its `predictions.csv` gives survival on its own days. Here survival
@@ -23,33 +23,34 @@ def out_of_fold(tested: Mapping[str, Sequence[Tested]]) -> pd.DataFrame:
     undefined and the field is empty.
 
     Args:
-        tested: {model: its folds}.
+        results: {model: its folds}.
     """
-    days = _common_days(tested)
+    days = _common_days(results)
     tables = []
-    for name, folds in tested.items():
-        for test in folds:
-            where = {"model": name, "fold": test.unit.fold, "repeat": test.unit.repeat, "seed": test.unit.seed}
-            table = _on_days(test.predictions, days)
-            tables.append(table.assign(**where)[[*where, *table]])
+    for name, folds in results.items():
+        for result in folds:
+            run = result.run
+            keys = {"model": name, "fold": run.fold, "repeat": run.repeat, "seed": run.seed}
+            table = _on_days(result.predictions, days)
+            tables.append(table.assign(**keys)[[*keys, *table]])
     table = pd.concat(tables, ignore_index=True)
-    never = [name for name in table if name.startswith("survival_") and table[name].isna().all()]
-    return table.drop(columns=never)
+    never_reached = [name for name in table if name.startswith("survival_") and table[name].isna().all()]
+    return table.drop(columns=never_reached)
 
 
-def _common_days(tested: Mapping[str, Sequence[Tested]]) -> list[float]:
-    judged = {day for folds in tested.values() for test in folds for day in test.context.get("horizons") or ()}
-    return sorted({*HORIZONS, *map(float, judged)})
+def _common_days(results: Mapping[str, Sequence[FoldResult]]) -> list[float]:
+    evaluated = {day for folds in results.values() for result in folds for day in result.context.get("horizons") or ()}
+    return sorted({*HORIZONS, *map(float, evaluated)})
 
 
 def _on_days(predictions: pd.DataFrame, days: Sequence[float]) -> pd.DataFrame:
     """Replace the survival columns by survival on these days; log-linear interpolation (see `curve_at`)."""
-    own = [name for name in predictions if name.startswith("survival_")]
+    columns = [name for name in predictions if name.startswith("survival_")]
     if not survival_days(predictions):
-        return predictions.drop(columns=own)
+        return predictions.drop(columns=columns)
     curve = pd.DataFrame(
         curve_at(predictions, days), columns=[f"survival_{day:g}" for day in days], index=predictions.index
     )
-    place = predictions.columns.get_loc(own[0])
-    rest = predictions.drop(columns=own)
-    return pd.concat([rest.iloc[:, :place], curve, rest.iloc[:, place:]], axis=1)
+    position = list(predictions.columns).index(columns[0])
+    rest = predictions.drop(columns=columns)
+    return pd.concat([rest.iloc[:, :position], curve, rest.iloc[:, position:]], axis=1)

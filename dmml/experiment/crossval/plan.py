@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dmml._version import __version__
+from dmml.atomic_files import write_json
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.file_hashes import file_hashes
 from dmml.cohort.splits.make_folds import make_folds
@@ -21,8 +21,8 @@ from dmml.experiment.crossval.models import JOINED, LINEAR
 
 FOLDS = {"folds": 5, "stratify": True, "seed": 0}
 """Default split, if the config names none"""
-_PLACE = ("fold", "num_workers", "cache_gib")
-_RUNNING = (
+_ANY_DATA = ("fold", "num_workers", "cache_gib")
+_ANY_TRAINER = (
     "default_root_dir",
     "enable_progress_bar",
     "enable_model_summary",
@@ -31,10 +31,10 @@ _RUNNING = (
     "num_nodes",
     "strategy",
 )
-"""Options that change where and how fast something is computed, but not the result"""
+"""Options of data and trainer that change where and how fast something is computed, but not the result"""
 
 
-class Unit(NamedTuple):
+class FoldRun(NamedTuple):
     """One fold of one repeat, with one seed."""
 
     repeat: int
@@ -43,18 +43,18 @@ class Unit(NamedTuple):
 
     def folder(self, out: Path) -> Path:
         """Folder of its models. The first repeat and seed need no subfolder, so that more can be added later."""
-        place = out / f"repeat_{self.repeat}" if self.repeat else out
-        place = place / f"fold_{self.fold}"
-        return place / f"seed_{self.seed}" if self.seed else place
+        repeat = out / f"repeat_{self.repeat}" if self.repeat else out
+        fold = repeat / f"fold_{self.fold}"
+        return fold / f"seed_{self.seed}" if self.seed else fold
 
     def __str__(self) -> str:
         """Name in progress lines and messages."""
-        more = [f"repeat {self.repeat}"] if self.repeat else []
-        return ", ".join([*more, f"fold {self.fold}", *([f"seed {self.seed}"] if self.seed else [])])
+        repeat = [f"repeat {self.repeat}"] if self.repeat else []
+        return ", ".join([*repeat, f"fold {self.fold}", *([f"seed {self.seed}"] if self.seed else [])])
 
 
 @dataclass(frozen=True)
-class Plan:
+class CrossvalPlan:
     """Everything that a process needs to fit a fold.
 
     Attributes:
@@ -88,31 +88,31 @@ class Plan:
     cross_fit: bool = False
     device: int | None = field(default=None, compare=False)
 
-    def units(self, only_fold: int | None = None) -> Iterator[Unit]:
-        """Yield all units, or those of one fold."""
+    def fold_runs(self, only_fold: int | None = None) -> Iterator[FoldRun]:
+        """Yield all runs, or those of one fold."""
         for repeat in range(self.repeats):
             for fold in self.folds if only_fold is None else [only_fold]:
                 for seed in range(self.seeds):
-                    yield Unit(repeat, fold, seed)
+                    yield FoldRun(repeat, fold, seed)
 
     def missing(self) -> dict[str, list[str]]:
-        """Return {model: units that are not finished}."""
-        found: dict[str, list[str]] = {}
-        for unit in self.units():
+        """Return {model: names of the runs in which it is not finished}."""
+        missing: dict[str, list[str]] = {}
+        for run in self.fold_runs():
             for name in self.models:
-                if not (self.place(unit, name) / "done.json").is_file():
-                    found.setdefault(name, []).append(str(unit))
-        return found
+                if not (self.model_folder(run, name) / "done.json").is_file():
+                    missing.setdefault(name, []).append(str(run))
+        return missing
 
-    def place(self, unit: Unit, model: str) -> Path:
+    def model_folder(self, run: FoldRun, model: str) -> Path:
         """Folder of a fitted model; a model without randomness is fitted once for all seeds."""
         if model.removesuffix(JOINED) in LINEAR:
-            unit = unit._replace(seed=0)
-        return unit.folder(self.out) / model
+            run = run._replace(seed=0)
+        return run.folder(self.out) / model
 
-    def seed_of(self, unit: Unit, model: str) -> int:
+    def seed_of(self, run: FoldRun, model: str) -> int:
         """Seed of one fit, which does not depend on what was fitted before."""
-        text = f"{self.base_seed}|{unit.repeat}|{unit.fold}|{unit.seed}|{model}"
+        text = f"{self.base_seed}|{run.repeat}|{run.fold}|{run.seed}|{model}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
 
     def split_of(self, repeat: int, clinical: Clinical, first: Split) -> Split:
@@ -125,22 +125,22 @@ class Plan:
         """
         if repeat == 0:
             return first
-        given = self.data["split"]
-        by_site, seed = bool(given.get("site")), int(given.get("seed", 0)) + repeat
-        folds = make_folds(clinical, int(given.get("folds", 5)), bool(given.get("stratify", True)), by_site, seed)
+        rule = self.data["split"]
+        by_site, seed = bool(rule.get("site")), int(rule.get("seed", 0)) + repeat
+        folds = make_folds(clinical, int(rule.get("folds", 5)), bool(rule.get("stratify", True)), by_site, seed)
         return split_of_folds(folds, f"{clinical.source}, repeat {repeat}", by_site)
 
     # ---- the folder --------------------------------------------------------------------------------------------
 
-    def made_from(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """Everything that determines the result, including dmml's version and the files' hashes; one per folder."""
         sections = {
             "dmml": __version__,
             "model": self.model,
             "student": self.student,
-            "data": {key: value for key, value in self.data.items() if key not in _PLACE},
-            "trainer": {key: value for key, value in self.trainer.items() if key not in _RUNNING},
-            "student trainer": {key: value for key, value in self.student_trainer.items() if key not in _RUNNING},
+            "data": {key: value for key, value in self.data.items() if key not in _ANY_DATA},
+            "trainer": {key: value for key, value in self.trainer.items() if key not in _ANY_TRAINER},
+            "student trainer": {key: value for key, value in self.student_trainer.items() if key not in _ANY_TRAINER},
             "student batch_size": self.student_batch_size,
             "seed_everything": self.base_seed,
             "cross_fit": self.cross_fit or None,
@@ -157,36 +157,32 @@ class Plan:
         record = self.out / "plan.json"
         if overwrite:
             _clear(self.out)
-        mine = self.made_from()
+        content = self.content()
         if record.is_file():
-            theirs = json.loads(record.read_text(encoding="utf-8"))
-            if found := difference(theirs, mine):
+            if difference := describe_difference(json.loads(record.read_text(encoding="utf-8")), content):
                 raise InputError(
-                    f"{self.out}: was begun with another configuration or cohort ({found}); "
+                    f"{self.out}: was begun with another configuration or cohort ({difference}); "
                     "give another --out, or --overwrite to begin anew"
                 )
             return
         if self.out.is_dir() and any(self.out.glob("fold_*")):
             raise InputError(f"{self.out}: holds folds but no plan.json; give another --out, or --overwrite")
-        self.out.mkdir(parents=True, exist_ok=True)
-        part = record.with_name(f".plan.{os.getpid()}.part")  # jobs of an array may start at the same moment
-        part.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
-        part.replace(record)
+        write_json(record, content)
 
 
-def difference(old: Any, new: Any, where: str = "") -> str:
+def describe_difference(old: object, new: object, where: str = "") -> str:
     """Describe the first difference between two plans; empty if there is none."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             name = f"{where}.{key}".lstrip(".").replace(".init_args", "").replace("file.", "contents of ")
-            if found := difference(old.get(key), new.get(key), name):
-                return found
+            if difference := describe_difference(old.get(key), new.get(key), name):
+                return difference
         return ""
     if old == new:
         return ""
     if where.startswith("contents of "):
         return f"{where} changed"
-    return f"{where}: {_short(old)} there, {_short(new)} now"
+    return f"{where}: {_as_text(old)} before, {_as_text(new)} now"
 
 
 def _clear(out: Path) -> None:
@@ -196,6 +192,6 @@ def _clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _short(value: Any) -> str:
+def _as_text(value: object) -> str:
     text = "nothing" if value is None else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmml.atomic_files import write_json
+from dmml.atomic_files import atomic_write, write_json
 from dmml.errors import InputError
 from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weighted_interval
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
@@ -25,21 +25,21 @@ from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampl
 from dmml.evaluation.statistics.weighted import Weighted
 from dmml.experiment.crossval.models import JOINED, pairs
 from dmml.experiment.crossval.out_of_fold import out_of_fold
-from dmml.experiment.crossval.plan import Plan, Unit
+from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 
 
 @dataclass(frozen=True)
-class Tested:
+class FoldResult:
     """Predictions of one fold's model, and their evaluation.
 
     Attributes:
-        unit: The fold.
+        run: The fold, with its repeat and seed.
         predictions: Predictions of its outer test patients.
         context: What was fitted on its training patients.
         patients: {part: number of patients} of `train`, `val` and `test`.
     """
 
-    unit: Unit
+    run: FoldRun
     predictions: pd.DataFrame
     context: dict[str, Any]
     patients: dict[str, int]
@@ -50,7 +50,7 @@ class Tested:
         return evaluate(self.predictions, self.context)
 
     @cached_property
-    def known(self) -> pd.DataFrame:
+    def with_outcome(self) -> pd.DataFrame:
         """Rows with a known outcome."""
         return self.endpoint.known(self.predictions)
 
@@ -65,11 +65,11 @@ class Tested:
         Args:
             row_of: {patient: index among all patients}.
         """
-        index = self.known["patient_id"].map(row_of).to_numpy(int)
+        index = self.with_outcome["patient_id"].map(row_of).to_numpy(int)
         return self.endpoint.fold_part(index, self.predictions, self.context, self.metrics)
 
 
-def summarise(plan: Plan) -> dict[str, Any]:
+def summarise(plan: CrossvalPlan) -> dict[str, Any]:
     """Evaluate every model that is finished in all folds, and write both files.
 
     Returns:
@@ -78,75 +78,78 @@ def summarise(plan: Plan) -> dict[str, Any]:
     Raises:
         InputError: No model is finished in all folds.
     """
-    lacking = plan.missing()
-    models = [name for name in plan.models if name not in lacking]
+    missing = plan.missing()
+    models = [name for name in plan.models if name not in missing]
     if not models:
-        first = next(iter(lacking.values()), ["every fold"])
+        first = next(iter(missing.values()), ["every fold"])
         raise InputError(f"{plan.out}: no model is finished in all folds (missing: {', '.join(first[:3])}); run them")
-    tested = {name: [_read(plan, unit, name) for unit in plan.units()] for name in models}
-    result = _judge(plan, tested)
-    if lacking:
-        result["missing"] = lacking
-    part = plan.out / ".oof_predictions.csv.part"
-    out_of_fold(tested).to_csv(part, index=False)
-    part.replace(plan.out / "oof_predictions.csv")
-    write_json(plan.out / "crossval.json", result)
-    return result
+    results = {name: [_read(plan, run, name) for run in plan.fold_runs()] for name in models}
+    summary = _evaluate(plan, results)
+    if missing:
+        summary["missing"] = missing
+    with atomic_write(plan.out / "oof_predictions.csv") as partial:
+        out_of_fold(results).to_csv(partial, index=False)
+    write_json(plan.out / "crossval.json", summary)
+    return summary
 
 
-def _read(plan: Plan, unit: Unit, name: str) -> Tested:
-    place = plan.place(unit, name)
-    context, done = (json.loads((place / file).read_text(encoding="utf-8")) for file in ("context.json", "done.json"))
-    return Tested(unit, read_predictions(place / "predictions.csv"), context, done["patients"])
+def _read(plan: CrossvalPlan, run: FoldRun, name: str) -> FoldResult:
+    folder = plan.model_folder(run, name)
+    context, done = (json.loads((folder / file).read_text(encoding="utf-8")) for file in ("context.json", "done.json"))
+    return FoldResult(run, read_predictions(folder / "predictions.csv"), context, done["patients"])
 
 
-def _judge(plan: Plan, tested: Mapping[str, Sequence[Tested]]) -> dict[str, Any]:
-    first = next(iter(tested.values()))
+def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -> dict[str, Any]:
+    first = next(iter(results.values()))
     endpoint = first[0].endpoint
-    patients = pd.concat([test.known.assign(fold=test.unit.fold, repeat=test.unit.repeat) for test in first])
+    patients = pd.concat(
+        [result.with_outcome.assign(fold=result.run.fold, repeat=result.run.repeat) for result in first]
+    )
     ids = sorted(set(patients["patient_id"]))
     row_of = {patient: i for i, patient in enumerate(ids)}
     counts = resamples(len(ids), _strata(patients, ids, list(endpoint.strata)))
     freely = resamples(len(ids), _strata(patients, ids, [])) if endpoint.drawn_freely else counts
-    parts = {name: [test.part(row_of) for test in folds] for name, folds in tested.items()}
+    parts = {name: [result.part(row_of) for result in folds] for name, folds in results.items()}
     content: dict[str, Any] = {
         "cohort": first[0].context["cohort"],
         **{key: first[0].context[key] for key in ("task", "endpoint") if key in first[0].context},
         "primary_metric": endpoint.primary,
         "patients": len(ids),
         "events": int(patients.drop_duplicates("patient_id")["event"].sum()) if endpoint.counts_events else None,
-        "units": [unit._asdict() for unit in plan.units()],
+        "units": [run._asdict() for run in plan.fold_runs()],
         "models": {},
     }
-    for name, folds in tested.items():
-        metrics = dict.fromkeys(metric for test in folds for metric in test.metrics)
+    for name, folds in results.items():
+        metrics = dict.fromkeys(metric for result in folds for metric in result.metrics)
         content["models"][name] = {
             metric: _entry(metric, folds, parts[name], freely if metric in endpoint.drawn_freely else counts)
             for metric in metrics
         }
-    content["outlying_folds"] = _outlying(content["primary_metric"], tested)
-    content["paired"] = _paired(content["primary_metric"], tested, parts, counts)
-    if "clinical" in tested and (added := _added(tested)) is not None:
+    content["outlying_folds"] = _outlying(content["primary_metric"], results)
+    content["paired"] = _paired(content["primary_metric"], results, parts, counts)
+    if "clinical" in results and (added := _added(results)) is not None:
         content["added_to_clinical"] = added
     return content
 
 
-def _outlying(metric: str, tested: Mapping[str, Sequence[Tested]]) -> list[dict[str, Any]]:
+def _outlying(metric: str, results: Mapping[str, Sequence[FoldResult]]) -> list[dict[str, Any]]:
     """List outlying folds of the models; joined models are left out, since theirs follow from their parts."""
     return [
-        {"model": name, **one}
-        for name, folds in tested.items()
+        {"model": name, **fold}
+        for name, folds in results.items()
         if not name.endswith(JOINED)
-        for one in outlying_folds([test.unit._asdict() for test in folds], [test.metrics[metric] for test in folds])
+        for fold in outlying_folds(
+            [result.run._asdict() for result in folds], [result.metrics[metric] for result in folds]
+        )
     ]
 
 
-def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]] | None:
+def _added(results: Mapping[str, Sequence[FoldResult]]) -> dict[str, dict[str, Any]] | None:
     """Return {model: test of what it adds to the clinical model}; None if the endpoint has no such test.
 
     Only the first repeat and seed count, because a patient must count once.
     """
-    kept = {name: [t for t in folds if t.unit.repeat == t.unit.seed == 0] for name, folds in tested.items()}
+    kept = {name: [t for t in folds if t.run.repeat == t.run.seed == 0] for name, folds in results.items()}
     endpoint, context = kept["clinical"][0].endpoint, kept["clinical"][0].context
     names = [name for name in kept if name != "clinical" and not name.endswith(JOINED)]
     clinical = _each_once(kept["clinical"])
@@ -161,13 +164,13 @@ def _added(tested: Mapping[str, Sequence[Tested]]) -> dict[str, dict[str, Any]] 
     return tests
 
 
-def _each_once(folds: Sequence[Tested]) -> list[pd.DataFrame]:
-    """List the rows with a known outcome, fold by fold; a patient tested in several folds counts in the first one."""
+def _each_once(folds: Sequence[FoldResult]) -> list[pd.DataFrame]:
+    """List the rows with a known outcome, fold by fold; a patient results in several folds counts in the first one."""
     seen: set[str] = set()
     tables = []
-    for test in folds:
-        tables.append(test.known[~test.known["patient_id"].isin(seen)])
-        seen |= set(test.known["patient_id"])
+    for result in folds:
+        tables.append(result.with_outcome[~result.with_outcome["patient_id"].isin(seen)])
+        seen |= set(result.with_outcome["patient_id"])
     return [table for table in tables if len(table)]
 
 
@@ -181,20 +184,20 @@ def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArr
     return np.zeros(len(ids), int)
 
 
-def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[FoldPredictions], counts: NDArray) -> dict[str, Any]:
+def _entry(metric: str, folds: Sequence[FoldResult], parts: Sequence[FoldPredictions], counts: NDArray) -> dict[str, Any]:
     """Summarise one metric of one model: values by fold, their mean and spread, and the pooled value with its interval.
 
     Seeds of one fold share its patients, and a model without randomness is the same for each seed, so they are averaged
     first.
     """
     absent = {"value": None, "reason": "too few training patients of this fold are at risk that late"}
-    entries = [test.metrics.get(metric, absent) for test in folds]
+    entries = [result.metrics.get(metric, absent) for result in folds]
     values = [entry["value"] for entry in entries]
     by_fold: dict[tuple[int, int], list[float]] = {}
-    for test, value in zip(folds, values, strict=True):
+    for result, value in zip(folds, values, strict=True):
         if value is not None:
-            by_fold.setdefault((test.unit.repeat, test.unit.fold), []).append(value)
-    defined = [float(np.mean(own)) for own in by_fold.values()]
+            by_fold.setdefault((result.run.repeat, result.run.fold), []).append(value)
+    defined = [float(np.mean(of_seeds)) for of_seeds in by_fold.values()]
     pooled = weighted_interval(folds[0].endpoint.pooled(metric, parts), counts)
     content: dict[str, Any] = {
         "folds": values,
@@ -203,30 +206,32 @@ def _entry(metric: str, folds: Sequence[Tested], parts: Sequence[FoldPredictions
         "pooled": {name: _number(value) for name, value in pooled._asdict().items()},
     }
     undefined = {
-        str(t.unit): e.get("reason", "undefined") for t, e in zip(folds, entries, strict=True) if e["value"] is None
+        str(t.run): e.get("reason", "undefined") for t, e in zip(folds, entries, strict=True) if e["value"] is None
     }
     return content | ({"undefined": undefined} if undefined else {})
 
 
 def _paired(
-    metric: str, tested: Mapping[str, Sequence[Tested]], parts: Mapping[str, Sequence[FoldPredictions]], counts: NDArray
+    metric: str, results: Mapping[str, Sequence[FoldResult]], parts: Mapping[str, Sequence[FoldPredictions]], counts: NDArray
 ) -> list[dict[str, Any]]:
     """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
-    primary, others = pairs(list(tested))
-    pooled: dict[str, Weighted] = {name: tested[name][0].endpoint.pooled(metric, own) for name, own in parts.items()}
+    primary, others = pairs(list(results))
+    pooled: dict[str, Weighted] = {
+        name: results[name][0].endpoint.pooled(metric, folds) for name, folds in parts.items()
+    }
     rows = []
     for a, b in ([primary] if primary else []) + others:
-        found = weighted_difference(pooled[a], pooled[b], counts)
+        difference = weighted_difference(pooled[a], pooled[b], counts)
         rows.append(
             {
                 "a": a,
                 "b": b,
                 "metric": metric,
-                "difference": _number(found.estimate),
-                "low": _number(found.low),
-                "high": _number(found.high),
-                "p": _number(found.p),
-                "p_resampled": _number(_resampled(metric, tested[a], tested[b])),
+                "difference": _number(difference.estimate),
+                "low": _number(difference.low),
+                "high": _number(difference.high),
+                "p": _number(difference.p),
+                "p_resampled": _number(_resampled(metric, results[a], results[b])),
                 "primary": (a, b) == primary,
             }
         )
@@ -239,16 +244,16 @@ def _paired(
     return rows
 
 
-def _resampled(metric: str, a: Sequence[Tested], b: Sequence[Tested]) -> float:
+def _resampled(metric: str, a: Sequence[FoldResult], b: Sequence[FoldResult]) -> float:
     """Corrected resampled t-test over folds and repeats; seeds of one fold are averaged first."""
     differences: dict[tuple[int, int], list[float]] = {}
-    for one, other in zip(a, b, strict=True):
-        values = [test.metrics.get(metric, {}).get("value") for test in (one, other)]
-        if None not in values:
-            differences.setdefault((one.unit.repeat, one.unit.fold), []).append(values[0] - values[1])
-    share = [test.patients["test"] / (test.patients["train"] + test.patients["val"]) for test in a]
+    for result_a, result_b in zip(a, b, strict=True):
+        value_a, value_b = (result.metrics.get(metric, {}).get("value") for result in (result_a, result_b))
+        if value_a is not None and value_b is not None:
+            differences.setdefault((result_a.run.repeat, result_a.run.fold), []).append(value_a - value_b)
+    share = [result.patients["test"] / (result.patients["train"] + result.patients["val"]) for result in a]
     return corrected_resampled_p([np.mean(values) for values in differences.values()], float(np.mean(share)))
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The tables that a cross-validation prints: models, comparisons, tests beside the clinical model, missing folds."""
+"""The tables that a cross-validation shows: models, comparisons, what each adds to the clinical model, missing folds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from dmml.evaluation.endpoints.find import endpoint_of
 from dmml.evaluation.statistics import intervals
 from dmml.experiment.crossval.models import LINEAR
-from dmml.experiment.crossval.plan import Unit
+from dmml.experiment.crossval.plan import FoldRun
 
 
-def tables(result: dict[str, Any]) -> str:
+def format_tables(result: dict[str, Any]) -> str:
     """Format the tables of `crossval.json` as text, followed by notes on undefined, outlying and missing folds."""
     metric = result["primary_metric"]
     events = f", {result['events']} events" if result["events"] is not None else ""
@@ -32,17 +32,17 @@ def tables(result: dict[str, Any]) -> str:
         ]
         for row in result["paired"]:
             pair = f"{row['a']} − {row['b']}" + (" *" if row["primary"] else "")
-            found = _interval(row, "difference", "+")
+            difference = _interval(row, "difference", "+")
             lines.append(
-                f"{pair:<44}{found:<28}{_p(row['p']):<9}{_p(row.get('p_holm')):<9}{_p(row['p_resampled']):<13}"
+                f"{pair:<44}{difference:<28}{_p(row['p']):<9}{_p(row.get('p_holm')):<9}{_p(row['p_resampled']):<13}"
                 f"{_p(row.get('p_resampled_holm'))}".rstrip()
             )
         if any(row["primary"] for row in result["paired"]):
             lines.append("* the primary comparison, outside the adjustment of the others")
     if result.get("added_to_clinical"):
-        lines += ["", f"{'beside the clinical model':<30}{'chi² (1 df)':<14}{'p':<9}Holm"]
-        for name, found in result["added_to_clinical"].items():
-            lines.append(f"{name:<30}{found['chi2']:<14.2f}{_p(found['p']):<9}{_p(found['p_holm'])}")
+        lines += ["", f"{'added to the clinical model':<30}{'chi² (1 df)':<14}{'p':<9}Holm"]
+        for name, test in result["added_to_clinical"].items():
+            lines.append(f"{name:<30}{test['chi2']:<14.2f}{_p(test['p']):<9}{_p(test['p_holm'])}")
     return "\n".join([*lines, *_undefined(result, metric), *_outlying(result), *_missing(result)])
 
 
@@ -58,25 +58,25 @@ def _p(value: float | None) -> str:
 
 
 def _undefined(result: dict[str, Any], metric: str) -> list[str]:
-    told: dict[str, list[str]] = {}
+    models_by_reason: dict[str, list[str]] = {}
     for name, metrics in result["models"].items():
-        for unit, reason in metrics[metric].get("undefined", {}).items():
-            told.setdefault(f"undefined in {unit}: {reason}", []).append(name)
-    return [f"{reason} ({', '.join(names)})" for reason, names in told.items()]
+        for run, reason in metrics[metric].get("undefined", {}).items():
+            models_by_reason.setdefault(f"undefined in {run}: {reason}", []).append(name)
+    return [f"{reason} ({', '.join(names)})" for reason, names in models_by_reason.items()]
 
 
 def _outlying(result: dict[str, Any]) -> list[str]:
     """Describe outlying folds, and where to look at the training curves of a network; regressions have none."""
     return [
-        f"{row['model']} in {Unit(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds "
+        f"{row['model']} in {FoldRun(row['repeat'], row['fold'], row['seed'])}: {row['value']:.3f}, far from its other folds "
         f"({row['lowest']:.3f} to {row['highest']:.3f})"
-        + ("" if row["model"] in LINEAR else "; look at its training in report.html")
+        + ("" if row["model"] in LINEAR else "; report.html shows its training")
         for row in result.get("outlying_folds") or []
     ]
 
 
 def _missing(result: dict[str, Any]) -> list[str]:
     return [
-        f"missing: {name} ({', '.join(units[:5])}{', …' if len(units) > 5 else ''}); it is left out of the tables"
-        for name, units in result.get("missing", {}).items()
+        f"missing: {name} ({', '.join(runs[:5])}{', …' if len(runs) > 5 else ''}); it is left out of the tables"
+        for name, runs in result.get("missing", {}).items()
     ]

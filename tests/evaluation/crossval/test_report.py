@@ -18,7 +18,7 @@ from dmml.evaluation.crossval.report import write_crossval_report
 from dmml.evaluation.crossval.results import read_crossval
 from dmml.evaluation.crossval.sentences import outlying_sentences, summary
 from dmml.evaluation.crossval.training_curves import fold_curves, training_plots_by_model
-from dmml.experiment.crossval.table import tables
+from dmml.experiment.crossval.table import format_tables
 
 FOLDS = 3
 POOLED = {
@@ -389,7 +389,7 @@ def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path,
     (folder / "crossval.json").write_text(json.dumps(told))
     both = outlying_sentences(read_crossval(folder))[0]
     assert both.endswith("See the training curves below and the folder fold_1/teacher.")
-    console = tables(told)
+    console = format_tables(told)
     assert "clinical in fold 1: 0.431, far from its other folds (0.680 to 0.720)\n" in f"{console}\n"
     assert "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); look at its training" in console
 

@@ -371,11 +371,11 @@ def test_models_that_are_asked_for_bring_what_they_need():
 
 
 def test_seeds_of_fits_do_not_depend_on_what_else_is_fitted(cohort, tmp_path):
-    from dmml.experiment.crossval.plan import Plan, Unit
+    from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 
-    plan = Plan(tmp_path, {}, None, {}, {}, {}, None, ["teacher"], [0, 1])
-    more = Plan(**(asdict(plan) | {"models": ["teacher", "student"], "seeds": 3, "folds": [0, 1, 2]}))
-    unit = Unit(0, 1, 0)
+    plan = CrossvalPlan(tmp_path, {}, None, {}, {}, {}, None, ["teacher"], [0, 1])
+    more = CrossvalPlan(**(asdict(plan) | {"models": ["teacher", "student"], "seeds": 3, "folds": [0, 1, 2]}))
+    unit = FoldRun(0, 1, 0)
     assert plan.seed_of(unit, "teacher") == more.seed_of(unit, "teacher")
-    seeds = {plan.seed_of(Unit(r, f, s), m) for r in (0, 1) for f in (0, 1) for s in (0, 1) for m in NEEDS}
+    seeds = {plan.seed_of(FoldRun(r, f, s), m) for r in (0, 1) for f in (0, 1) for s in (0, 1) for m in NEEDS}
     assert len(seeds) == 8 * len(NEEDS)

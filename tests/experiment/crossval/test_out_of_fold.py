@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dmml.experiment.crossval.out_of_fold import out_of_fold
-from dmml.experiment.crossval.plan import Unit
+from dmml.experiment.crossval.plan import FoldRun
 
 
 def fitted_fold(fold, days, horizons=(365.0,)):
@@ -15,7 +15,7 @@ def fitted_fold(fold, days, horizons=(365.0,)):
     curve = {f"survival_{day:g}": [0.5 ** (i + 1)] * 2 for i, day in enumerate(days)}
     predictions = pd.DataFrame({"patient_id": [f"{fold}a", f"{fold}b"], "time": 5.0, "event": 1.0, "risk": 0.1} | curve)
     return SimpleNamespace(
-        unit=Unit(0, fold, 0), predictions=predictions.assign(has_expression=1), context={"horizons": list(horizons)}
+        run=FoldRun(0, fold, 0), predictions=predictions.assign(has_expression=1), context={"horizons": list(horizons)}
     )
 
 
@@ -43,5 +43,5 @@ def test_a_day_that_no_fold_reaches_has_no_column_and_one_that_a_fold_is_judged_
 
 def test_classes_have_no_survival():
     table = pd.DataFrame({"patient_id": ["a"], "label": ["x"], "prob_x": [0.7], "prob_y": [0.3]})
-    folds = [SimpleNamespace(unit=Unit(0, 0, 0), predictions=table, context={})]
+    folds = [SimpleNamespace(run=FoldRun(0, 0, 0), predictions=table, context={})]
     assert list(out_of_fold({"teacher": folds}))[4:] == ["patient_id", "label", "prob_x", "prob_y"]

@@ -64,6 +64,40 @@ def test_a_fit_and_a_cross_validation_print_no_warning_of_a_library(cohort, tmp_
     assert len(held) == 3 + 2  # of validate, test and predict, and once in each fold
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_folds_in_processes_of_their_own_log_where_the_command_does(cohort, tmp_path, quiet, capfd):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    argv = ["crossval", "--config", str(config), "--models", "rna_network,clinical", "--jobs", "2", "--out", "out"]
+    assert main([*argv, *(["-q"] if quiet else [])]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    if quiet:
+        assert out == ""
+        return
+    for line in (
+        "fold 1/2 · rna_network ·",
+        "fold 2/2 · clinical ·",
+        "development, test: ",
+        "crossval.json",
+        "report.html",
+    ):
+        assert line in out
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_a_quiet_run_prints_nothing(cohort, tmp_path, verb, capfd):
+    config = write_config(tmp_path / "c.yaml", cohort)
+    fit = ["fit", "--config", str(config), "-q"]
+    assert main(fit) == 0
+    if verb == "test":
+        capfd.readouterr()
+        checkpoint = str(tmp_path / "runs" / "c" / "checkpoints" / "best.ckpt")
+        assert main(["test", "--config", str(config), "--ckpt_path", checkpoint, "-q"]) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert all("the 4 patients to validate" in line for line in err.splitlines())
+
+
 def test_any_other_warning_is_still_shown():
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmml.experiment.crossval.plan import Unit
-from dmml.experiment.crossval.summary import Tested as Fold
-from dmml.experiment.crossval.summary import _added, _entry
+from dmml.experiment.crossval.plan import FoldRun
+from dmml.experiment.crossval.summary import FoldResult, _added, _entry
 
 CONTEXT = {"cohort": "c", "task": "survival", "horizons": []}
 COUNTS = {"train": 30, "val": 6, "test": 12}
@@ -18,19 +17,19 @@ def one_fold(unit, patients, shift=0.0):
     time, event = 100.0 + 37 * (numbers * 7 % 23), (numbers % 3 > 0).astype(float)
     risk = -time / 400 + np.sin(numbers * (1 + unit.fold) + shift)
     table = pd.DataFrame({"patient_id": patients, "time": time, "event": event, "risk": risk})
-    return Fold(unit, table, CONTEXT, COUNTS)
+    return FoldResult(unit, table, CONTEXT, COUNTS)
 
 
 def test_a_patient_whom_random_splits_test_twice_counts_once_beside_the_clinic():
     ids = [f"P{i}" for i in range(30)]
     parts = [ids[:12], ids[6:18], ids[10:30]]
     found = {
-        name: [one_fold(Unit(0, k, 0), part, shift) for k, part in enumerate(parts)]
+        name: [one_fold(FoldRun(0, k, 0), part, shift) for k, part in enumerate(parts)]
         for name, shift in (("clinical", 0.0), ("teacher", 1.0))
     }
     apart = [ids[:12], ids[12:18], ids[18:30]]
     alone = {
-        name: [one_fold(Unit(0, k, 0), part, shift) for k, part in enumerate(apart)]
+        name: [one_fold(FoldRun(0, k, 0), part, shift) for k, part in enumerate(apart)]
         for name, shift in (("clinical", 0.0), ("teacher", 1.0))
     }
     told = _added(found)["teacher"]
@@ -48,8 +47,8 @@ def test_the_spread_is_that_of_folds_whatever_the_number_of_seeds():
         folds = [one_fold(unit, parts[unit.fold]) for unit in units]
         return _entry("c_index", folds, [test.part(row_of) for test in folds], counts)
 
-    once = entry([Unit(0, k, 0) for k in range(3)])
-    copied = entry([Unit(0, k, seed) for k in range(3) for seed in range(4)])  # as a linear model's fits are
+    once = entry([FoldRun(0, k, 0) for k in range(3)])
+    copied = entry([FoldRun(0, k, seed) for k in range(3) for seed in range(4)])  # as a linear model's fits are
     assert len(copied["folds"]) == 12
     assert copied["sd"] == pytest.approx(once["sd"]) == pytest.approx(np.std(once["folds"], ddof=1))
     assert copied["mean"] == pytest.approx(once["mean"])
