@@ -13,7 +13,7 @@ from dmml.errors import InputError
 from dmml.writable import check_writable
 
 if TYPE_CHECKING:
-    from dmml.experiment.crossval.plan import Plan
+    from dmml.experiment.crossval.plan import CrossvalPlan
 
 LOGGER = logging.getLogger(__name__)
 NOT_COMPARED = ("name", "fold", "magnifications", "standardise", "recalibrate")
@@ -78,7 +78,7 @@ def command(args: argparse.Namespace) -> str:
     return shlex.join([*words, "--cross-fit"] if args.cross_fit else words)
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> CrossvalPlan:
     """Check options, configs and tables before anything heavy is imported, and make the plan."""
     from dmml.commands.config.reading import init_args
     from dmml.experiment.crossval.models import check_model_names, explain_left_out, select_models
@@ -99,12 +99,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
     folds = _fold_numbers(args, data)
     if requested is None and (left_out := explain_left_out(available)):
         LOGGER.info("left out: %s", left_out)
-    from dmml.experiment.crossval.plan import Plan
+    from dmml.experiment.crossval.plan import CrossvalPlan
 
     trainer = config.get("trainer") or {}
     root = trainer.get("default_root_dir") or f"runs/{data.get('name') or Path(data['clinical']).resolve().parent.name}"
     seed = config.get("seed_everything")
-    return Plan(
+    return CrossvalPlan(
         out=args.out or Path(f"{root}_crossval"),
         model=config["model"],
         student=student["model"] if student else None,
