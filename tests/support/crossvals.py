@@ -11,6 +11,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from dmml.commands import crossval
+from dmml.commands.console import show_log
 
 SURVIVAL = {"time": "os_days", "event": "os_event", "unit": "days"}
 LIGHT = "rna_network,clinical"
@@ -50,7 +51,8 @@ def run(*argv: Any) -> None:
     """`dmml crossval` with these arguments."""
     parser = argparse.ArgumentParser()
     crossval.add_arguments(parser)
-    crossval.run(parser.parse_args([str(word) for word in argv]))
+    with show_log():
+        crossval.run(parser.parse_args([str(word) for word in argv]))
 
 
 class RecordBatches(Callback):

@@ -391,7 +391,9 @@ def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path,
     assert both.endswith("See the training curves below and the folder fold_1/teacher.")
     console = format_tables(told)
     assert "clinical in fold 1: 0.431, far from its other folds (0.680 to 0.720)\n" in f"{console}\n"
-    assert "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); report.html shows its training" in console
+    assert (
+        "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); report.html shows its training" in console
+    )
 
 
 @pytest.mark.slow
