@@ -65,17 +65,16 @@ class Cohort:
                 patient is enough.
         """
         if stage in ("test", "predict"):
-            return Partition(
-                [], [], list(self.clinical.patients.index) if self.split is None else self.split[self.fold].test
-            )
+            tested = list(self.clinical.patients.index) if self.split is None else self.split[self.fold].test
+            return Partition([], [], tested)
         if self.split is None:
             train, validation = carve_validation(self.clinical, list(self.clinical.patients.index))
             return Partition(train, validation, list(self.clinical.patients.index))
-        chosen = self.split[self.fold]
-        if chosen.validation is not None:
-            return Partition(chosen.train, chosen.validation, chosen.test)
-        train, validation = carve_validation(self.clinical, chosen.train, site=self.split.by_site)
-        return Partition(train, validation, chosen.test)
+        fold = self.split[self.fold]
+        if fold.validation is not None:
+            return Partition(fold.train, fold.validation, fold.test)
+        train, validation = carve_validation(self.clinical, fold.train, site=self.split.by_site)
+        return Partition(train, validation, fold.test)
 
     def usable_gene_sets(self) -> GeneSets:
         """The gene sets restricted to genes in the RNA table; programs without any are left out.
@@ -85,11 +84,13 @@ class Cohort:
         """
         if self.expression is None:
             raise InputError(f"{self.clinical.source}: the cohort has no RNA; name its table under expression")
-        there = set(self.expression.table.columns)
+        measured = set(self.expression.table.columns)
         usable: GeneSets = {}
         for subspace in SUBSPACES:
-            left = {p: [gene for gene in genes if gene in there] for p, genes in self.gene_sets[subspace].items()}
-            usable[subspace] = {program: genes for program, genes in left.items() if genes}
+            programs = {
+                p: [gene for gene in genes if gene in measured] for p, genes in self.gene_sets[subspace].items()
+            }
+            usable[subspace] = {program: genes for program, genes in programs.items() if genes}
             if not usable[subspace]:
                 raise InputError(
                     f"expression: none of the {len(genes_of(self.gene_sets[subspace]))} {subspace} genes is in the table "
@@ -120,9 +121,9 @@ class Cohort:
             "patients outside the split (not used)": 0 if self.split is None else len(self.split.unused),
         }
         if self.expression is not None:
-            there = set(self.expression.table.columns)
+            measured = set(self.expression.table.columns)
             for subspace in SUBSPACES:
                 genes = genes_of(self.gene_sets[subspace])
-                counts[f"{subspace} genes measured"] = sum(gene in there for gene in genes)
-                counts[f"{subspace} genes absent"] = sum(gene not in there for gene in genes)
-        return {what: count for what, count in counts.items() if count or what == "patients with outcome"}
+                counts[f"{subspace} genes measured"] = sum(gene in measured for gene in genes)
+                counts[f"{subspace} genes absent"] = sum(gene not in measured for gene in genes)
+        return {name: count for name, count in counts.items() if count or name == "patients with outcome"}

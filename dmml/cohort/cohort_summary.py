@@ -16,18 +16,19 @@ def describe_rna(rna: Expression) -> str:
     notes = "".join(f", {reason.replace('_', ' ')}: {count}" for reason, count in counts.items())
     stated = rna.provenance.get("scale_stated")
     read_as = rna.provenance.get("read_as")
-    found = f" ({'; '.join(read_as)})" if read_as else " (found from the values)"
-    known = "" if stated is None else " (as stated)" if stated else found
+    detected = f" ({'; '.join(read_as)})" if read_as else " (detected from the values)"
+    origin = "" if stated is None else " (as stated)" if stated else detected
     if without := rna.provenance.get("patients_without_tumor_rna"):
         notes += f", patients without tumor RNA: {len(without)} ({', '.join(without)})"
-    return f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{known}{notes}"
+    return f"{len(rna.table)} patients × {rna.table.shape[1]} genes, {rna.scale}{origin}{notes}"
 
 
 def describe_cohort(cohort: Cohort) -> list[str]:
     """Lines that a run shows after reading its tables: the RNA of each member, and doubts about the data."""
-    members = [member for member in cohort.members or [cohort] if member.expression is not None]
     lines = [
-        f"RNA{f' of {member.name}' if cohort.members else ''}: {describe_rna(member.expression)}" for member in members
+        f"RNA{f' of {member.name}' if cohort.members else ''}: {describe_rna(member.expression)}"
+        for member in cohort.members or [cohort]
+        if member.expression is not None
     ]
     lines += [f"doubtful outcome: {doubt}" for doubt in outcome_doubts(cohort.clinical.patients)]
     return lines + [f"joined cohorts: {doubt}" for doubt in joined_doubts(cohort)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,9 @@ from dmml.cohort.splits.inner_folds import carve_validation
 from dmml.cohort.splits.split import Fold, Split
 from dmml.errors import InputError
 
-_FEWEST_SHARED = 0.5  # of a subspace's genes in any cohort; with fewer, the smallest table would limit the others
+_MIN_SHARED_GENES = (
+    0.5  # share of a subspace's genes in any cohort; with fewer, the smallest table would limit the others
+)
 
 
 def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
@@ -36,7 +39,7 @@ def join_cohorts(cohorts: Sequence[Cohort]) -> Cohort:
             the folds differ.
     """
     names = _distinct_names(cohorts)
-    _refuse_clash(cohorts, names)
+    _check_patients_differ(cohorts, names)
     clinical = _join_clinical(cohorts, names)
     return Cohort(
         name="+".join(names),
@@ -54,89 +57,92 @@ def confounded_classes(cohort: Cohort) -> list[str]:
     """Classes that only one member of a joined cohort has, so that a model can recognise them by the laboratory."""
     if cohort.clinical.kind != "classification" or len(cohort.members) < 2:
         return []
-    found = Counter(label for member in cohort.members for label in member.clinical.classes)
-    return sorted(label for label, count in found.items() if count == 1)
+    cohorts_with = Counter(label for member in cohort.members for label in member.clinical.classes)
+    return sorted(label for label, count in cohorts_with.items() if count == 1)
 
 
 def joined_doubts(cohort: Cohort) -> list[str]:
     """Describe what distinguishes the members of a joined cohort: classes, levels of covariates, the RNA platform."""
     doubts = []
     if classes := confounded_classes(cohort):
-        told = ", ".join(classes)
-        doubts.append(f"{told}: patients of one cohort only, so that a model may learn the laboratory")
-    for column, levels in _levels_of_one(cohort).items():
-        told = ", ".join(f"{level} ({name})" for level, name in levels.items())
-        doubts.append(f"{column}: levels of one cohort only: {told}; are they spelt otherwise in another?")
-    return doubts + _platforms_apart(cohort)
+        doubts.append(
+            f"{', '.join(classes)}: only patients of one cohort are of this class, so a model may learn to recognise the "
+            "laboratory"
+        )
+    for column, levels in _levels_of_one_cohort(cohort).items():
+        text = ", ".join(f"{level} ({name})" for level, name in levels.items())
+        doubts.append(f"{column}: levels of one cohort only: {text}; are they spelled differently in another?")
+    return doubts + _platform_differences(cohort)
 
 
-def _levels_of_one(cohort: Cohort) -> dict[str, dict[str, str]]:
+def _levels_of_one_cohort(cohort: Cohort) -> dict[str, dict[str, str]]:
     """Levels of text covariates that only one member has: {covariate: {level: name of the member}}."""
-    found: dict[str, dict[str, str]] = {}
+    levels_of_one: dict[str, dict[str, str]] = {}
     for column in cohort.clinical.covariates if len(cohort.members) > 1 else ():
-        owners: dict[str, list[str]] = {}
+        members_with: dict[str, list[str]] = {}
         for member in cohort.members:
             values = member.clinical.covariates[column].dropna()
             for level in () if pd.api.types.is_numeric_dtype(values) else values.unique():
-                owners.setdefault(str(level), []).append(member.name)
-        alone = {level: names[0] for level, names in owners.items() if len(names) == 1}
-        found |= {column: alone} if alone else {}
-    return found
+                members_with.setdefault(str(level), []).append(member.name)
+        if single := {level: names[0] for level, names in members_with.items() if len(names) == 1}:
+            levels_of_one[column] = single
+    return levels_of_one
 
 
-def _platforms_apart(cohort: Cohort) -> list[str]:
+def _platform_differences(cohort: Cohort) -> list[str]:
     """Describe pairs of members whose typical gene is shifted by more than `MAX_SHIFT` standard deviations."""
-    measured = [member for member in cohort.members if member.expression is not None]
-    if len(measured) < 2:
+    tables = {member.name: member.expression for member in cohort.members if member.expression is not None}
+    if cohort.expression is None or len(tables) < 2:
         return []
     genes = list(cohort.expression.table.columns)
-    values = [model_values(member.expression)[genes] for member in measured]
+    values = {name: model_values(expression)[genes] for name, expression in tables.items()}
     doubts = []
-    for i, one in enumerate(measured):
-        fitted = fit_statistics(values[i], genes, one.expression.scale)
-        for j in range(i + 1, len(measured)):
-            shift = median_shift(values[j], fitted)
-            if np.isfinite(shift) and shift > MAX_SHIFT:
-                doubts.append(
-                    f"RNA of {measured[j].name}: the median gene lies {shift:.1f} standard deviations from its mean in "
-                    f"{one.name}; is it of another platform? A model can tell the cohorts by that: train on one, and test "
-                    "the other with standardise: within_cohort"
-                )
+    for first, second in combinations(tables, 2):
+        statistics = fit_statistics(values[first], genes, tables[first].scale)
+        shift = median_shift(values[second], statistics)
+        if np.isfinite(shift) and shift > MAX_SHIFT:
+            doubts.append(
+                f"RNA of {second}: the median gene lies {shift:.1f} standard deviations from its mean in {first}; is it of "
+                "another platform? A model can tell the cohorts by that: train on one, and test the other with "
+                "standardise: within_cohort"
+            )
     return doubts
 
 
 def _distinct_names(cohorts: Sequence[Cohort]) -> list[str]:
     names = [cohort.name for cohort in cohorts]
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise InputError(f"data: two cohorts are called {twice!r}; give each a name of its own (data: name)")
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise InputError(f"data: two cohorts are called {repeated!r}; give each a name of its own (data: name)")
     return names
 
 
-def _refuse_clash(cohorts: Sequence[Cohort], names: Sequence[str]) -> None:
-    owner: dict[str, str] = {}
+def _check_patients_differ(cohorts: Sequence[Cohort], names: Sequence[str]) -> None:
+    cohort_of: dict[str, str] = {}
     for cohort, name in zip(cohorts, names, strict=True):
-        both = [patient for patient in cohort.clinical.patients.index if patient in owner]
-        if both:
+        repeated = [patient for patient in cohort.clinical.patients.index if patient in cohort_of]
+        if repeated:
             raise InputError(
-                f"data: {len(both)} patient(s) are in both {owner[both[0]]} and {name} (first: {both[0]}); leave them in "
-                "one table, or give different people different ids"
+                f"data: {len(repeated)} patient(s) are in both {cohort_of[repeated[0]]} and {name} (first: {repeated[0]}); "
+                "leave them in one table, or give different people different ids"
             )
-        owner |= dict.fromkeys(cohort.clinical.patients.index, name)
+        cohort_of |= dict.fromkeys(cohort.clinical.patients.index, name)
 
 
 def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
     tables = [cohort.clinical for cohort in cohorts]
     kinds = {table.kind for table in tables}
     if len(kinds) > 1:
-        told = ", ".join(f"{name}: {table.kind or 'none'}" for name, table in zip(names, tables, strict=True))
-        raise InputError(f"data: cohorts trained together share one task, but their outcomes are {told}; name the same")
-    _refuse_covariates(tables, names)
+        outcomes = ", ".join(f"{name}: {table.kind or 'none'}" for name, table in zip(names, tables, strict=True))
+        raise InputError(
+            f"data: cohorts trained together share one task, but their outcomes differ ({outcomes}); name the same kind"
+        )
+    _check_same_covariates(tables, names)
     patients = []
     for name, table in zip(names, tables, strict=True):
-        own = table.patients.copy()
-        if "site" in own:
-            own["site"] = own["site"].map(lambda site, name=name: f"{name}/{site}", na_action="ignore")
-        patients.append(own)
+        of_cohort = table.patients.copy()
+        if "site" in of_cohort:
+            of_cohort["site"] = of_cohort["site"].map(lambda site, name=name: f"{name}/{site}", na_action="ignore")
+        patients.append(of_cohort)
     if kinds == {"classification"}:
         check_label_spellings("data", pd.concat([table.patients["label"] for table in tables]))
     return Clinical(
@@ -154,90 +160,112 @@ def _join_clinical(cohorts: Sequence[Cohort], names: Sequence[str]) -> Clinical:
     )
 
 
-def _refuse_covariates(tables: Sequence[Clinical], names: Sequence[str]) -> None:
+def _check_same_covariates(tables: Sequence[Clinical], names: Sequence[str]) -> None:
     first = tables[0].covariates
     for name, table in zip(names[1:], tables[1:], strict=True):
-        apart = set(first.columns) ^ set(table.covariates.columns)
-        if apart:
+        different = set(first.columns) ^ set(table.covariates.columns)
+        if different:
             raise InputError(
-                f"data: the covariate {min(apart)!r} is named in one of {names[0]} and {name} only; name the same in both"
+                f"data: the covariate {min(different)!r} is named in only one of {names[0]} and {name}; name the same in both"
             )
         for column in first:
-            levels = [one.covariate_levels.get(column) for one in (tables[0], table)]
+            levels = [clinical.covariate_levels.get(column) for clinical in (tables[0], table)]
             if levels[0] != levels[1]:
                 raise InputError(
-                    f"data: the levels of the covariate {column!r} are not stated alike in {names[0]} and {name}; state the same"
+                    f"data: the levels of the covariate {column!r} are stated differently in {names[0]} and {name}; state the "
+                    "same in both"
                 )
-            numeric = [pd.api.types.is_numeric_dtype(one[column]) for one in (first, table.covariates)]
-            if numeric[0] != numeric[1]:
+            is_numeric = [pd.api.types.is_numeric_dtype(covariates[column]) for covariates in (first, table.covariates)]
+            if is_numeric[0] != is_numeric[1]:
                 raise InputError(
-                    f"data: the covariate {column!r} holds numbers in {names[0 if numeric[0] else names.index(name)]} and "
-                    "words in the other; code both alike"
+                    f"data: the covariate {column!r} holds numbers in {names[0] if is_numeric[0] else name} and words in the "
+                    "other cohort; code it in the same way in both"
                 )
 
 
 def _join_expression(cohorts: Sequence[Cohort], names: Sequence[str]) -> Expression | None:
-    measured = [(name, cohort) for name, cohort in zip(names, cohorts, strict=True) if cohort.expression is not None]
-    if not measured:
+    expressions = {name: c.expression for name, c in zip(names, cohorts, strict=True) if c.expression is not None}
+    if not expressions:
         return None
-    scales = {cohort.expression.scale for _, cohort in measured}
+    scale = _common_scale(expressions, cohorts[0].clinical.kind)
+    tables = {name: model_values(expression) for name, expression in expressions.items()}
+    first = next(iter(tables.values()))
+    shared = set(first.columns).intersection(*(table.columns for table in tables.values()))
+    measured = set().union(*(table.columns for table in tables.values()))
+    for subspace in SUBSPACES:
+        genes = set(genes_of(cohorts[0].gene_sets[subspace])) & measured
+        if len(genes & shared) < _MIN_SHARED_GENES * len(genes):
+            poorest = min(expressions, key=lambda name: len(genes & set(expressions[name].table.columns)))
+            raise InputError(
+                f"data: of {len(genes)} {subspace} genes only {len(genes & shared)} are in every cohort ({poorest} has "
+                "the fewest); leave that cohort's expression out, or give a table with more genes"
+            )
+    columns = [gene for gene in first.columns if gene in shared]
+    joined = pd.concat([table[columns] for table in tables.values()])
+    provenance = {
+        "sources": [source for each in expressions.values() for source in each.provenance.get("sources", [])],
+        "scale": scale,
+        "counts": {"genes_not_in_every_cohort_dropped": len(measured) - len(shared)},
+        "cohorts": {name: expression.provenance for name, expression in expressions.items()},
+    }
+    return Expression(joined.rename_axis("patient_id"), scale, provenance, on_model_scale=True)
+
+
+def _common_scale(expressions: Mapping[str, Expression], outcome_kind: str | None) -> str:
+    """The scale that all RNA tables have.
+
+    Raises:
+        InputError: The scales differ, or the tables were z-scored one by one while the outcome is a label.
+    """
+    scales = {expression.scale for expression in expressions.values()}
     if len(scales) > 1:
-        told = ", ".join(f"{name}: {cohort.expression.scale}" for name, cohort in measured)
-        raise InputError(f"data: RNA on different scales ({told}); what tells them apart would be the scale, give one")
-    if scales == {"zscore"} and len(measured) > 1 and cohorts[0].clinical.kind == "classification":
+        text = ", ".join(f"{name}: {expression.scale}" for name, expression in expressions.items())
+        raise InputError(
+            f"data: the RNA tables are on different scales ({text}), by which a model could tell the cohorts apart; give "
+            "tables of one scale"
+        )
+    if scales == {"zscore"} and len(expressions) > 1 and outcome_kind == "classification":
         raise InputError(
             "data: RNA tables that were z-scored one by one hide what tells the cohorts' classes apart and fake the rest; "
             "give tables of one linear or log2 scale"
         )
-    tables = [model_values(cohort.expression) for _, cohort in measured]
-    shared = set(tables[0].columns).intersection(*(table.columns for table in tables[1:]))
-    every = set().union(*(table.columns for table in tables))
-    for subspace in SUBSPACES:
-        wanted = set(genes_of(cohorts[0].gene_sets[subspace])) & every
-        if len(wanted & shared) < _FEWEST_SHARED * len(wanted):
-            poorest = min(measured, key=lambda pair: len(wanted & set(pair[1].expression.table.columns)))[0]
-            raise InputError(
-                f"data: of {len(wanted)} {subspace} genes only {len(wanted & shared)} are in every cohort ({poorest} has "
-                "the fewest); leave that cohort's expression out, or give a table with more genes"
-            )
-    columns = [gene for gene in tables[0].columns if gene in shared]
-    joined = pd.concat([table[columns] for table in tables])
-    provenance = {
-        "sources": [source for _, cohort in measured for source in cohort.expression.provenance.get("sources", [])],
-        "scale": scales.copy().pop(),
-        "counts": {"genes_not_in_every_cohort_dropped": len(every) - len(shared)},
-        "cohorts": {name: cohort.expression.provenance for name, cohort in measured},
-    }
-    return Expression(joined.rename_axis("patient_id"), scales.pop(), provenance, on_model_scale=True)
+    return scales.pop()
 
 
 def _join_splits(cohorts: Sequence[Cohort], names: Sequence[str]) -> Split | None:
-    splits = [cohort.split for cohort in cohorts]
-    if all(split is None for split in splits):
+    splits = [cohort.split for cohort in cohorts if cohort.split is not None]
+    if not splits:
         return None
-    for name, split in zip(names, splits, strict=True):
-        if split is None or set(split.folds) != set(next(filter(None, splits)).folds):
+    for name, cohort in zip(names, cohorts, strict=True):
+        if cohort.split is None or set(cohort.split.folds) != set(splits[0].folds):
+            has = "no split" if cohort.split is None else f"the folds {sorted(cohort.split.folds)}"
             raise InputError(
-                f"data: {name} has {'no split' if split is None else f'the folds {sorted(split.folds)}'}, another cohort "
-                "has others; every cohort needs the same fold numbers, or all {folds: n}"
+                f"data: {name} has {has}, unlike another cohort; give every cohort the same fold numbers, or all of them "
+                "{folds: n}"
             )
-    folds = {}
-    for k in splits[0].folds:
-        own = [split[k] for split in splits]
-        named = any(fold.validation is not None for fold in own)
-        parts = [
-            _with_validation(cohort, fold, split.by_site) if named else fold
-            for cohort, fold, split in zip(cohorts, own, splits, strict=True)
+    return Split(
+        {k: _join_fold(cohorts, splits, k) for k in splits[0].folds},
+        source=" + ".join(split.source for split in splits),
+        unknown=[patient for split in splits for patient in split.unknown],
+        unused=[patient for split in splits for patient in split.unused],
+        by_site=all(split.by_site for split in splits),
+    )
+
+
+def _join_fold(cohorts: Sequence[Cohort], splits: Sequence[Split], k: int) -> Fold:
+    """Join fold k of the members; if the split of one names validation patients, those of the others are carved."""
+    folds = [split[k] for split in splits]
+    names_validation = any(fold.validation is not None for fold in folds)
+    if names_validation:
+        folds = [
+            _with_validation(cohort, fold, split.by_site)
+            for cohort, fold, split in zip(cohorts, folds, splits, strict=True)
         ]
-        folds[k] = Fold(
-            [patient for fold in parts for patient in fold.train],
-            [patient for fold in parts for patient in fold.test],
-            [patient for fold in parts for patient in fold.validation] if named else None,
-        )
-    unknown = [patient for split in splits for patient in split.unknown]
-    unused = [patient for split in splits for patient in split.unused]
-    source = " + ".join(split.source for split in splits)
-    return Split(folds, source, unknown, unused, by_site=all(split.by_site for split in splits))
+    return Fold(
+        [patient for fold in folds for patient in fold.train],
+        [patient for fold in folds for patient in fold.test],
+        [patient for fold in folds for patient in fold.validation or []] if names_validation else None,
+    )
 
 
 def _with_validation(cohort: Cohort, fold: Fold, by_site: bool) -> Fold:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DistributedSampler, Sampler
+from torch.utils.data import Dataset, DistributedSampler, Sampler
 
 from dmml.errors import InputError
 
@@ -89,7 +89,8 @@ class PatientBatches(DistributedSampler):
         rank: int = 0,
         world: int = 1,
     ):
-        super().__init__(range(len(sizes)), num_replicas=world, rank=rank, shuffle=training, seed=seed)
+        patients = cast(Dataset, range(len(sizes)))  # of which only the length is read
+        super().__init__(patients, num_replicas=world, rank=rank, shuffle=training, seed=seed)
         if len(sizes) < world:
             raise InputError(
                 f"{len(sizes)} patients cannot be shared by {world} processes, since one would have none; set "

@@ -114,7 +114,7 @@ def test_two_cohorts_are_trained_together(tmp_path, capsys):
     ("change", "message"),
     [
         ({"outcome": {"label": "site"}}, "one: survival, two: classification"),
-        ({"covariates": []}, "covariate 'age' is named in one of one and two only"),
+        ({"covariates": []}, "covariate 'age' is named in only one of one and two"),
         ({"expression": {"path": "two/rna.csv", "scale": "fpkm"}}, r"different scales (one: tpm, two: fpkm)"),
         ({"expression": "two/few.csv"}, "two has the fewest"),
         ({"split": {"folds": 4}}, "the folds [0, 1, 2, 3]"),

@@ -131,7 +131,7 @@ def test_levels_of_one_cohort_are_looked_at(tmp_path):
         pd.read_csv(section["clinical"]).assign(sex=list(words) * 6).to_csv(section["clinical"], index=False)
         sections.append(section)
     doubts = joined_doubts(read_cohort(sections[0] | {"also": [sections[1]]}))
-    assert doubts == ["sex: levels of one cohort only: male (one), M (two); are they spelt otherwise in another?"]
+    assert doubts == ["sex: levels of one cohort only: male (one), M (two); are they spelled differently in another?"]
 
 
 def test_an_array_beside_sequencing_is_told(tmp_path, capsys):

@@ -41,10 +41,11 @@ def check_quotes(section: Mapping[str, Any], model: Mapping[str, Any] | None = N
             check_quotes(other)
         except InputError as error:
             raise InputError(f"data[{number}]{str(error).removeprefix('data')}") from None
-    classes = _arguments((model or {}).get("task")).get("classes")
-    for value in classes if isinstance(classes, list) else []:
+    stated = _arguments((model or {}).get("task")).get("classes")
+    classes = stated if isinstance(stated, list) else []
+    for value in classes:
         if value is None or isinstance(value, (bool, datetime.date)):
-            quoted = ", ".join(f'"{_as_typed(each)}"' for each in classes)
+            quoted = ", ".join(f'"{_as_typed(name)}"' for name in classes)
             raise InputError(
                 f"model.task.classes: {_explain(value)}; put quotes around the classes as the label column has them, such as "
                 f"[{quoted}]"

@@ -19,7 +19,7 @@ from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weig
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
 from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
-from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.evaluate import MetricEntry, evaluate
 from dmml.evaluation.predictions import read_predictions
 from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
@@ -45,7 +45,7 @@ class FoldResult:
     patients: dict[str, int]
 
     @cached_property
-    def metrics(self) -> dict[str, dict]:
+    def metrics(self) -> dict[str, MetricEntry]:
         """Metrics as in `metrics.json`."""
         return evaluate(self.predictions, self.context)
 
@@ -159,9 +159,8 @@ def _added(results: Mapping[str, Sequence[FoldResult]]) -> dict[str, dict[str, A
         if test is None:
             return None
         tests[name] = dict(test)
-    for test, p in zip(tests.values(), holm([test["p"] for test in tests.values()]), strict=True):
-        test["p_holm"] = _number(p)
-    return tests
+    adjusted = holm([test["p"] for test in tests.values()])
+    return {name: test | {"p_holm": _number(p)} for (name, test), p in zip(tests.items(), adjusted, strict=True)}
 
 
 def _each_once(folds: Sequence[FoldResult]) -> list[pd.DataFrame]:
