@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +24,7 @@ def make_loader(
     patients: list[str],
     collate: Callable[[list[Patient] | Patient], Batch],
     trainer: Trainer | None,
-    groups: Sequence[object] | None = None,
+    groups: Iterable[object] | None = None,
     training: bool = False,
 ) -> DataLoader:
     """Make the loader of a part's patients.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -204,7 +204,7 @@ def _split(batches: Sequence[list[int]], count: int, repeat: bool) -> list[list[
     return split + split[: count - len(split)] if repeat else split
 
 
-def balanced_weights(groups: Sequence[object]) -> np.ndarray:
+def balanced_weights(groups: Iterable[object]) -> np.ndarray:
     """Weights (patients,) that give each group (a class, or patients with and without the event) the same total weight.
 
     Args:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dmml.evaluation.endpoints import Endpoint
 
 COMBINATIONS = ("mean", "max_confidence")
+OutcomeColumns = Mapping[str, Sequence[Any] | NDArray[Any]]
+"""{time, event} or {label} of patients, as columns of the cohort; NaN or None where unknown"""
 SLOPE_SD, BIAS_SD = 0.5, 10.0
 """Standard deviations of a calibration's normal priors: of the slope, with mean 1, and of the biases, with mean 0."""
 
@@ -68,11 +70,11 @@ class Task:
             self._on_device[name, device] = cached
         return cached[1]
 
-    def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def fit(self, outcome: OutcomeColumns) -> None:
         """Set whatever was not given, from the outcomes of the training patients and of no others."""
         raise NotImplementedError
 
-    def check_batch(self, batch_size: float, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def check_batch(self, batch_size: float, outcome: OutcomeColumns) -> None:
         """Refuse a batch size that is too small for the loss; by default every size is accepted.
 
         Args:
@@ -87,7 +89,7 @@ class Task:
         """Return the constructor arguments, including fitted values, in plain Python, as a checkpoint stores them."""
         raise NotImplementedError
 
-    def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+    def encode(self, outcome: OutcomeColumns) -> dict[str, Tensor]:
         """Convert outcomes of patients to `Batch.target`, with `observed` False where the outcome is unknown."""
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 from dmml.errors import InputError
 from dmml.functional.distillation import categorical_divergence
 from dmml.linear.likelihoods import Likelihood, MultinomialLikelihood
-from dmml.tasks.base import Task, calibrated, masked_log_mean
+from dmml.tasks.base import OutcomeColumns, Task, calibrated, masked_log_mean
 from dmml.tasks.classification_presentation import ClassificationPresentation
 from dmml.tasks.logistic_regression import LogisticRegression
 
@@ -64,7 +64,7 @@ class Classification(Task):
             raise RuntimeError("Classification has no classes yet: give them, or call fit() with the training labels")
         return self.classes
 
-    def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def fit(self, outcome: OutcomeColumns) -> None:
         """Set class names and balanced weights from the labels of the training patients, unless they were given."""
         labels = [str(label) for label in outcome["label"] if _is_known(label)]
         if self.classes is None:
@@ -87,7 +87,7 @@ class Classification(Task):
         """See `Task`."""
         return {name: getattr(self, name) for name in ("classes", "class_weights", "combination")}
 
-    def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+    def encode(self, outcome: OutcomeColumns) -> dict[str, Tensor]:
         """Convert class names to `label` and `observed`.
 
         Raises:

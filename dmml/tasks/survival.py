@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from dmml.functional.survival import (
     time_to_interval,
 )
 from dmml.linear.likelihoods import CoxLikelihood, Likelihood
-from dmml.tasks.base import Task, calibrated, masked_log_mean
+from dmml.tasks.base import OutcomeColumns, Task, calibrated, masked_log_mean
 from dmml.tasks.cox_regression import CoxRegression
 from dmml.tasks.survival_presentation import SurvivalPresentation
 
@@ -88,7 +88,7 @@ class Survival(Task):
         self.end = None if end is None else float(end)
         self.alpha, self.likelihood = alpha, likelihood
 
-    def fit(self, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def fit(self, outcome: OutcomeColumns) -> None:
         """Set edges and end from the times (days) and events of the training patients, unless they were given."""
         time, event = (np.asarray(outcome[name], dtype=float) for name in self.outcome)
         known = ~(np.isnan(time) | np.isnan(event))
@@ -110,7 +110,7 @@ class Survival(Task):
                 raise InputError("no training patient has a time and an event; check the outcome's columns")
             self.end = float(max(time.max(), self.edges[-1] if self.edges else 0.0))
 
-    def check_batch(self, batch_size: float, outcome: Mapping[str, Sequence[Any]]) -> None:
+    def check_batch(self, batch_size: float, outcome: OutcomeColumns) -> None:
         """Refuse the Cox likelihood if a batch holds fewer than 4 events on average.
 
         Expected events = min(batch_size, n) · events / n, where n counts all training patients, including those without
@@ -140,7 +140,7 @@ class Survival(Task):
         names = ("n_intervals", "edges", "end", "alpha", "combination", "likelihood")
         return {name: getattr(self, name) for name in names}
 
-    def encode(self, outcome: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
+    def encode(self, outcome: OutcomeColumns) -> dict[str, Tensor]:
         """Convert times (days) and events to `time`, `event` and `observed`."""
         time, event = (torch.as_tensor(np.asarray(outcome[name], dtype=float)) for name in self.outcome)
         observed = ~(time.isnan() | event.isnan())

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weig
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
 from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
-from dmml.evaluation.evaluate import MetricEntry, evaluate
+from dmml.evaluation.evaluate import evaluate
 from dmml.evaluation.predictions import read_predictions
 from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
@@ -45,9 +45,9 @@ class FoldResult:
     patients: dict[str, int]
 
     @cached_property
-    def metrics(self) -> dict[str, MetricEntry]:
+    def metrics(self) -> dict[str, dict[str, Any]]:
         """Metrics as in `metrics.json`."""
-        return evaluate(self.predictions, self.context)
+        return cast(dict[str, dict[str, Any]], evaluate(self.predictions, self.context))
 
     @cached_property
     def with_outcome(self) -> pd.DataFrame:
