@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dmml._version import __version__
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dmml.training.teacher import SubspaceTeacher
     from dmml.types import Bag, Batch
 
-_HOMES = {
+_MODULES = {
     "Bag": "dmml.types",
     "Batch": "dmml.types",
     "Classification": "dmml.tasks",
@@ -44,10 +44,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used: `import dmml` itself costs nothing."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'dmml' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
