@@ -183,7 +183,9 @@ def _strata(patients: pd.DataFrame, ids: list[str], outcome: list[str]) -> NDArr
     return np.zeros(len(ids), int)
 
 
-def _entry(metric: str, folds: Sequence[FoldResult], parts: Sequence[FoldPredictions], counts: NDArray) -> dict[str, Any]:
+def _entry(
+    metric: str, folds: Sequence[FoldResult], parts: Sequence[FoldPredictions], counts: NDArray
+) -> dict[str, Any]:
     """Summarise one metric of one model: values by fold, their mean and spread, and the pooled value with its interval.
 
     Seeds of one fold share its patients, and a model without randomness is the same for each seed, so they are averaged
@@ -211,7 +213,10 @@ def _entry(metric: str, folds: Sequence[FoldResult], parts: Sequence[FoldPredict
 
 
 def _paired(
-    metric: str, results: Mapping[str, Sequence[FoldResult]], parts: Mapping[str, Sequence[FoldPredictions]], counts: NDArray
+    metric: str,
+    results: Mapping[str, Sequence[FoldResult]],
+    parts: Mapping[str, Sequence[FoldPredictions]],
+    counts: NDArray,
 ) -> list[dict[str, Any]]:
     """Compare pooled metrics on the same resamples of patients; the primary comparison is not in Holm's family."""
     primary, others = pairs(list(results))
