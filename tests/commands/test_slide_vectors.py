@@ -41,7 +41,7 @@ def data_of(vectors, cohort="development", **more):
     return {"features": str(vectors / f"{cohort}.zarr"), "magnifications": [20], "batch_size": 8, **split, **more}
 
 
-def test_teacher_with_rna_student_without_tested_elsewhere_and_reported(cohorts, vectors, capsys):
+def test_teacher_and_student_are_trained_tested_and_reported_on_vectors(cohorts, vectors, capsys):
     """The magnification is stated once, in the data section; gaps are filled by training means in every step."""
     teacher = cohorts.config("v_teacher", "SubspaceTeacher", data=data_of(vectors))
     assert main(["doctor", "--config", str(teacher)]) == 0
@@ -84,7 +84,7 @@ def test_teacher_with_rna_student_without_tested_elsewhere_and_reported(cohorts,
     assert "other columns than those that the model was trained on" in capsys.readouterr().err
 
 
-def test_crossval_with_baselines(cohorts, vectors, tmp_path):
+def test_crossval_and_its_baselines_run_on_vectors(cohorts, vectors, tmp_path):
     config = cohorts.config("v_crossval", "SubspaceTeacher", data=data_of(vectors))
     models = "teacher,student,student_undistilled,histology_abmil,histology_mean,early_concat,late_fusion"
     assert main(["crossval", "--config", str(config), "--out", str(tmp_path / "cv"), "--models", models]) == 0
@@ -95,7 +95,7 @@ def test_crossval_with_baselines(cohorts, vectors, tmp_path):
     assert (rows.groupby("model")["risk"].nunique() > 5).all()
 
 
-def test_a_student_alone_on_a_cohort_without_rna(cohorts, vectors, tmp_path):
+def test_a_student_is_trained_on_vectors_without_rna(cohorts, vectors, tmp_path):
     data = data_of(vectors, expression=None, gene_sets=None)
     config = cohorts.config("v_alone", "SubspaceStudent", data=data)
     out = str(tmp_path / "cv")
@@ -124,7 +124,7 @@ def test_a_model_that_names_other_magnifications_is_refused_in_one_line(cohorts,
     assert main(["fit", "--config", str(config), "--trainer.fast_dev_run", "true"]) == 0
 
 
-def test_predict_slide_says_that_vectors_cannot_be_made_from_a_slide(cohorts, vectors, shared_data, capsys):
+def test_predict_slide_refuses_models_of_vectors(cohorts, vectors, shared_data, capsys):
     config = cohorts.config("v_slide", "SubspaceStudent", data=data_of(vectors))
     assert main(["fit", "--config", str(config)]) == 0
     slide = str(shared_data / "slides" / "cmu_small_region.svs")
@@ -133,7 +133,7 @@ def test_predict_slide_says_that_vectors_cannot_be_made_from_a_slide(cohorts, ve
     assert "reads vectors of slides (vectors)" in capsys.readouterr().err
 
 
-def test_the_doctor_fits_no_statistics_of_features(cohorts, vectors, monkeypatch):
+def test_the_doctor_does_not_fit_statistics_of_features(cohorts, vectors, monkeypatch):
     """They need a look at all features of all training patients, which is a fit's business."""
     import dmml.data.module
 

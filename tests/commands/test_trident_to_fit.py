@@ -9,7 +9,7 @@ from dmml.store import FeatureStore
 
 
 @pytest.mark.slow
-def test_trident_features_end_in_a_fit(cohorts, tmp_path):
+def test_a_model_is_fitted_to_trident_features(cohorts, tmp_path):
     """A cohort's own features through TRIDENT's form and back are the same store, and a teacher fits on it."""
     store = FeatureStore(cohorts.root / "development" / "features.zarr")
     job = tmp_path / "job"

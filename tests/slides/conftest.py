@@ -1,4 +1,4 @@
-"""Slides and an encoder for the tests of this room."""
+"""Slides and an encoder for the tests of the slide packages."""
 
 import pytest
 from drawn_slides import paint_tissue, write_slide

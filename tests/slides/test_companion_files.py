@@ -20,7 +20,7 @@ def states(path):
 
 
 def test_each_store_keeps_its_own_list(make_slide, small_encoder, tmp_path):
-    """A slide too coarse for 20x fails in the one store and works in the other, in whatever order they run again."""
+    """A slide that is too coarse for 20x fails in one store and works in the other, in any order of later runs."""
     make_slide("in/fine.tif", **SMALL)
     make_slide("in/coarse.tif", mpp=1.0, **SMALL)
     for _ in range(2):
@@ -36,7 +36,7 @@ def test_each_store_keeps_its_own_list(make_slide, small_encoder, tmp_path):
     assert os.path.basename(third.failures_file) == "c.failures.csv"
 
 
-def test_an_import_beside_an_extraction_has_its_own_list(make_slide, small_encoder, tmp_path):
+def test_an_import_in_the_folder_of_another_store_has_a_list_of_its_own(make_slide, small_encoder, tmp_path):
     import h5py
 
     make_slide("in/a.tif", **SMALL)
@@ -52,7 +52,7 @@ def test_an_import_beside_an_extraction_has_its_own_list(make_slide, small_encod
 
 
 @pytest.mark.parametrize("url", [False, True])
-def test_a_store_alone_has_the_plain_names_and_one_of_several_its_own(tmp_path, url):
+def test_only_further_stores_of_a_folder_prefix_their_files(tmp_path, url):
     folder = f"memory://{tmp_path}" if url else str(tmp_path)
     assert companion_prefix(f"{folder}/a.zarr") == ""
     FeatureStore.create(f"{folder}/a.zarr", {"name": "x", "dim": 4}, {20: 0.5})

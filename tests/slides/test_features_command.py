@@ -1,4 +1,4 @@
-"""`dmml features list` and `verify`: a sound store passes, and every kind of damage is found by name."""
+"""`dmml features list` and `verify`: a sound store passes, and every kind of damage is named."""
 
 import argparse
 
@@ -51,7 +51,7 @@ def test_a_sound_store_passes(store, capsys):
 
 
 def write_unchecked(store, slide, bags):
-    """A slide as a store may hold it that was written by other means, or before writing checked what it was given."""
+    """A slide that was written by other means, or before values were checked at writing."""
     kept = {
         m: SlideFeatures(
             np.asarray(bag.features, np.float16),
@@ -109,7 +109,7 @@ def damage(name, bags):
         ("empty", "has no tiles"),
     ],
 )
-def test_every_damage_is_found(store, capsys, name, found):
+def test_every_kind_of_damage_is_detected(store, capsys, name, found):
     import re
 
     bags = sound()
@@ -120,7 +120,7 @@ def test_every_damage_is_found(store, capsys, name, found):
     assert re.search(f"^bad: {found}", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_a_truncated_file_is_found(store, tmp_path, capsys):
+def test_a_truncated_file_is_detected(store, tmp_path, capsys):
     store.write("cut", sound(), {})
     chunk = tmp_path / "f.zarr/slides/cut/20x/features/c/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-3])
@@ -131,7 +131,7 @@ def test_a_truncated_file_is_found(store, tmp_path, capsys):
         command("verify", "f.zarr")
 
 
-def test_an_empty_store_and_none_at_all_are_no_success(store):
+def test_an_empty_store_and_a_missing_one_fail_verification(store):
     FeatureStore.create("empty.zarr", ENCODER, {20: 0.5})
     with pytest.raises(InputError, match="no complete slide"):
         command("verify", "empty.zarr")

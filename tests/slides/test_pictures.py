@@ -1,4 +1,4 @@
-"""Heat maps and the contact sheet: colours where the numbers are, pages that stand alone."""
+"""Heat maps and the QC page: colours at the positions of the tiles, a self-contained page."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ def colourfulness(pixels):
     return pixels.max(axis=-1).astype(int) - pixels.min(axis=-1)
 
 
-def test_heat_is_where_the_tiles_are():
+def test_the_heat_map_colours_the_tiles():
     picture = np.asarray(overlay(GLASS, 2.0, CENTRES, np.arange(6.0), 112.0))
     assert picture.shape[1] == 800  # below 512 px a thumbnail is enlarged
     scale = 1.0  # µm per pixel after that
@@ -49,19 +49,19 @@ def test_tissue_stays_visible_under_the_colours():
 
 
 @pytest.mark.parametrize("weight", [np.zeros(6), np.full(6, 0.3)])
-def test_equal_weights_and_no_tiles_are_drawn(weight):
+def test_equal_weights_and_empty_slides_are_drawn(weight):
     assert overlay(GLASS, 1.0, CENTRES, weight, 112.0, title="attention").mode == "RGB"
     assert overlay(GLASS, 1.0, np.zeros((0, 2)), np.zeros(0), 112.0).mode == "RGB"
 
 
-def test_weights_that_are_no_numbers_are_refused():
+def test_weights_that_are_not_finite_are_refused():
     with pytest.raises(InputError, match="NaN"):
         overlay(GLASS, 1.0, CENTRES, np.full(6, np.nan), 112.0)
     with pytest.raises(ValueError, match="5 weights"):
         overlay(GLASS, 1.0, CENTRES, np.zeros(5), 112.0)
 
 
-def test_the_line_runs_around_the_tiles_and_not_between_them():
+def test_the_outline_runs_around_the_tiles_and_not_between_them():
     pixels = np.asarray(outlined(GLASS, 1.0, CENTRES, 112.0, 400)).astype(int)
     line = np.abs(pixels - 235).sum(axis=2) > 100
     assert line[112:336, 111:114].any(axis=1).all()  # left edge of the block of 3 × 2 tiles
@@ -70,7 +70,7 @@ def test_the_line_runs_around_the_tiles_and_not_between_them():
     assert not line[:108].any()
 
 
-def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
+def test_the_qc_page_is_self_contained_and_complete(tmp_path):
     store = FeatureStore.create(
         tmp_path / "f.zarr", {"name": "net<1>", "weights": "0", "dim": 4, "preprocessing": {}}, {10: 1.0, 20: 0.5}
     )
@@ -99,8 +99,8 @@ def test_contact_sheet_stands_alone_and_tells_all(tmp_path):
     assert page.count('class="card few"') == 1
 
 
-def test_a_page_of_many_slides_shows_both_ends_and_names_all_that_is_odd(tmp_path, monkeypatch):
-    """Glass that was taken for tissue has the most tiles, a mask that missed the tissue the fewest."""
+def test_the_qc_page_of_many_slides_shows_extremes_and_lists_all_odd_slides(tmp_path, monkeypatch):
+    """A mask that includes glass gives the most tiles, one that misses the tissue the fewest."""
     monkeypatch.setattr("dmml.slides.extraction.qc.MAX_CARDS", 8)
     store = FeatureStore.create(
         tmp_path / "f.zarr", {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}, {20: 0.5}

@@ -1,4 +1,4 @@
-"""What a store refuses to write, before a file of the slide is there, and what it takes in any form."""
+"""What a store refuses before it writes any file of the slide, and which forms of numbers it accepts."""
 
 import json
 
@@ -22,7 +22,7 @@ def bags():
 
 
 def spoil(what, bags):
-    """Make one thing wrong with features that are otherwise sound."""
+    """Introduce one mistake into valid features."""
     coarse, fine = bags[10], bags[20]
     cells = {"nan": (fine, 2, np.nan), "infinity": (coarse, 1, -np.inf), "overflow": (fine, [1, 3], 7e4)}
     arrays = {
@@ -71,7 +71,7 @@ def spoil(what, bags):
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "memory"])
-def test_features_that_are_wrong_are_refused_before_anything_is_written(tmp_path, what, message, kind):
+def test_invalid_features_are_refused_before_anything_is_written(tmp_path, what, message, kind):
     path = str(tmp_path / "f.zarr") if kind == "folder" else f"memory://{tmp_path}/f.zarr"
     store = FeatureStore.create(path, {"name": "net", "dim": DIM}, SCALES)
     store.write("S", bags(), {"mpp": 0.5})
@@ -86,7 +86,7 @@ def test_features_that_are_wrong_are_refused_before_anything_is_written(tmp_path
     assert store.backend.unfinished_groups() == []
 
 
-def test_pictures_and_attributes_of_other_types_are_refused_likewise(tmp_path):
+def test_pictures_and_attributes_of_other_types_are_refused(tmp_path):
     store = FeatureStore.create(tmp_path / "f.zarr", {"name": "net", "dim": DIM}, SCALES)
     with pytest.raises(InputError, match="picture 'thumbnail' is of type float64; give an array of uint8"):
         store.write("S", bags(), {}, thumbnail=np.ones((4, 4, 3)))
@@ -96,7 +96,7 @@ def test_pictures_and_attributes_of_other_types_are_refused_likewise(tmp_path):
     assert store.backend.unfinished_groups() == []
 
 
-def test_any_kind_of_numbers_is_taken(tmp_path):
+def test_any_kind_of_numbers_is_accepted(tmp_path):
     """Tensors, lists, integers, float64 up to the largest float16, and parents that came as floats."""
     store = FeatureStore.create(tmp_path / "f.zarr", {"name": "net", "dim": np.int64(DIM)}, SCALES)
     plain = bags()
@@ -136,8 +136,8 @@ def test_an_encoder_without_a_name_or_a_width_is_refused(tmp_path, encoder, mess
     assert not (tmp_path / "f.zarr").exists()
 
 
-def test_stores_made_by_hand_agree_on_an_encoder_whose_weights_nobody_knows(tmp_path):
-    """What is left out is filled in alike, in new stores and as old ones are read."""
+def test_encoders_of_unknown_weights_have_the_same_identity(tmp_path):
+    """Missing entries get the same defaults, in new stores and when old ones are read."""
     short, full = {"name": "uni", "dim": DIM}, {"name": "uni", "weights": None, "dim": DIM, "preprocessing": {}}
     stores = [FeatureStore.create(tmp_path / f"{n}.zarr", e, SCALES) for n, e in enumerate((short, full))]
     root = json.loads((tmp_path / "0.zarr" / "zarr.json").read_text())
@@ -150,7 +150,7 @@ def test_stores_made_by_hand_agree_on_an_encoder_whose_weights_nobody_knows(tmp_
     assert FeatureStore.create(tmp_path / "old.zarr", short, SCALES).slides() == []
 
 
-def test_the_package_offers_what_it_takes():
+def test_the_package_exports_the_store_s_classes():
     assert dmml.SlideFeatures is SlideFeatures
     assert dmml.FeatureStore is FeatureStore
 
@@ -168,14 +168,14 @@ def test_the_package_offers_what_it_takes():
         ("S", bags, [1], r"list instead of a mapping of attributes"),
     ],
 )
-def test_what_is_no_slide_is_refused_in_a_line(slide_id, given, attributes, message):
+def test_invalid_slides_are_refused_in_one_line(slide_id, given, attributes, message):
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, SCALES)
     with pytest.raises(InputError, match=message):
         store.write(slide_id, given(), attributes)
     assert store.slides() == []
 
 
-def test_magnifications_equal_to_declared_ones_are_kept_under_their_names():
+def test_magnifications_of_other_number_types_are_recognised():
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, SCALES)
     given = bags()
     store.write("S", {10.0: given[10], np.int64(20): given[20]}, {"mpp": np.float32(0.25), "tile_um": {20: 112.0}})
@@ -196,7 +196,7 @@ def test_magnifications_equal_to_declared_ones_are_kept_under_their_names():
         (SCALES, "224", r"tile_px is '224'"),
     ],
 )
-def test_a_store_that_nobody_could_read_is_not_made(tmp_path, magnifications, tile_px, message):
+def test_a_store_with_invalid_attributes_is_not_created(tmp_path, magnifications, tile_px, message):
     with pytest.raises(InputError, match=message):
         FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, magnifications, tile_px)
     with pytest.raises(InputError, match=r"encoder is 'uni'; give"):

@@ -1,4 +1,4 @@
-"""The feature store: what is written is read, only whole slides are seen, and another store is never mixed in."""
+"""The feature store: slides are read as written, only complete slides are visible, different stores never mix."""
 
 import mmap
 import os
@@ -31,7 +31,7 @@ def path(request, tmp_path):
     }[request.param]
 
 
-def test_what_is_written_is_read(path):
+def test_a_written_slide_is_read_back(path):
     store = FeatureStore.create(path, ENCODER, SCALES)
     assert store.slides() == []
     written = bags()
@@ -62,13 +62,13 @@ def test_what_is_written_is_read(path):
     assert read.attributes["tile_px"] == 224
 
 
-def test_a_slide_of_which_one_magnification_is_empty(path):
+def test_a_magnification_without_tiles_is_read_as_empty(path):
     store = FeatureStore.create(path, ENCODER, SCALES)
     store.write("A", {10: SlideFeatures(np.zeros((0, 6)), np.zeros((0, 2)))}, {})
     assert FeatureStore(path).read("A", 10).features.shape == (0, 6)
 
 
-def test_a_slide_is_replaced_whole(path):
+def test_a_slide_is_replaced_completely(path):
     store = FeatureStore.create(path, ENCODER, SCALES)
     store.write("A", bags(5), {"mpp": 1.0}, np.zeros((4, 4, 3), np.uint8))
     store.write("A", {20: bags(2)[20]}, {})
@@ -81,8 +81,8 @@ def test_a_slide_is_replaced_whole(path):
 
 @pytest.mark.parametrize("dies_at", [0, 1, 5, 9, 14])
 @pytest.mark.parametrize("kind", ["folder", "memory"])
-def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind):
-    """Stopped before any of the files of a slide; a writer that then goes on ends with the whole."""
+def test_a_killed_writer_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind):
+    """Stopped before any of the files of a slide; a later writer completes it."""
     from dmml.store import local_folder, remote_folder
 
     path = str(tmp_path / "f.zarr") if kind == "folder" else f"memory://{tmp_path}/f.zarr"
@@ -115,7 +115,7 @@ def test_a_writer_that_dies_leaves_no_slide(tmp_path, monkeypatch, dies_at, kind
 
 
 @pytest.mark.parametrize("fails", ["rename", "last rename"])
-def test_a_replacement_that_dies_leaves_the_old_slide_or_none(tmp_path, monkeypatch, fails):
+def test_a_killed_replacement_leaves_the_old_slide_or_none(tmp_path, monkeypatch, fails):
     path = tmp_path / "f.zarr"
     store = FeatureStore.create(path, ENCODER, SCALES)
     store.write("A", bags(5), {})
@@ -139,8 +139,8 @@ def test_a_replacement_that_dies_leaves_the_old_slide_or_none(tmp_path, monkeypa
     assert sorted(p.name for p in path.iterdir()) == ["slides", "zarr.json"]
 
 
-def test_a_replaced_slide_does_not_touch_one_named_after_it(tmp_path):
-    """`A` is replaced while another process puts `A.old` together."""
+def test_replacing_a_slide_does_not_touch_one_of_a_similar_name(tmp_path):
+    """`A` is replaced while another process assembles `A.old`."""
     store = FeatureStore.create(tmp_path / "f.zarr", ENCODER, SCALES)
     store.write("A", bags(5), {})
 
@@ -155,7 +155,7 @@ def test_a_replaced_slide_does_not_touch_one_named_after_it(tmp_path):
     assert (tmp_path / "f.zarr" / "slides" / "A.old" / "10x" / "zarr.json").is_file()
 
 
-def test_zarr_itself_reads_the_store_and_its_own_arrays_are_read(path):
+def test_zarr_reads_the_store_and_the_store_reads_arrays_of_zarr(path):
     """Written by hand for speed: plain zarr must see the same numbers, and what zarr writes must be readable."""
     written, picture = bags(4), np.random.default_rng(1).integers(0, 255, (5, 7, 3), np.uint8)
     FeatureStore.create(path, ENCODER, SCALES).write("A", written, {"mpp": 0.25}, picture)
@@ -178,7 +178,7 @@ def test_zarr_itself_reads_the_store_and_its_own_arrays_are_read(path):
     assert not FeatureStore(path).read("A", 10).position.any()
 
 
-def test_features_of_a_folder_are_mapped_and_a_short_file_is_named(tmp_path):
+def test_local_features_are_memory_mapped_and_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "f.zarr"
     FeatureStore.create(path, ENCODER, SCALES).write("A", bags(20_000), {})
     features = FeatureStore(path).read("A", 20).features
@@ -193,7 +193,7 @@ def test_features_of_a_folder_are_mapped_and_a_short_file_is_named(tmp_path):
         FeatureStore(path).read("A", 20)
 
 
-def test_a_slide_that_was_written_again_is_read_as_it_is_now(tmp_path):
+def test_a_reader_sees_a_slide_that_was_written_again(tmp_path):
     path = tmp_path / "f.zarr"
     writer = FeatureStore.create(path, ENCODER, SCALES)
     writer.write("A", bags(5), {})
@@ -206,8 +206,8 @@ def test_a_slide_that_was_written_again_is_read_as_it_is_now(tmp_path):
         assert len(store.read("A", 20).parent) == 14
 
 
-def test_two_that_make_a_store_at_once_end_with_one(tmp_path, monkeypatch):
-    """The second finds none, then one: what it wants is compared with what the first wrote."""
+def test_two_processes_that_create_a_store_share_it(tmp_path, monkeypatch):
+    """The second finds no store, then one, and compares its settings with those that the first wrote."""
     from dmml.store import feature_store
 
     path = tmp_path / "f.zarr"
@@ -219,7 +219,7 @@ def test_two_that_make_a_store_at_once_end_with_one(tmp_path, monkeypatch):
     assert [p.name for p in path.iterdir() if p.name.endswith(".part")] == []
 
 
-def test_unknown_and_unreachable_urls_are_one_line(tmp_path):
+def test_unknown_urls_are_reported_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"nosuch://x/f\.zarr: this kind of URL needs another package"):
         FeatureStore("nosuch://x/f.zarr")
 
@@ -232,7 +232,7 @@ def test_unknown_and_unreachable_urls_are_one_line(tmp_path):
         ({"tile_px": 256}, "tile_px"),
     ],
 )
-def test_a_store_made_otherwise_is_refused(path, changes, named):
+def test_a_store_made_with_other_settings_is_refused(path, changes, named):
     arguments = {"encoder": ENCODER, "magnifications": SCALES, "tile_px": 224}
     FeatureStore.create(path, **arguments).write("A", bags(), {})
     assert FeatureStore.create(path, **arguments).slides() == ["A"]
@@ -241,7 +241,7 @@ def test_a_store_made_otherwise_is_refused(path, changes, named):
     assert FeatureStore(path).slides() == ["A"]
 
 
-def test_what_is_no_store_is_named(path, tmp_path):
+def test_a_path_without_a_store_is_named(path, tmp_path):
     assert not is_store(path)
     with pytest.raises(InputError, match=r"no feature store here.*dmml extract"):
         FeatureStore(path)
@@ -252,7 +252,7 @@ def test_what_is_no_store_is_named(path, tmp_path):
         FeatureStore.create(tmp_path / "other.zarr", ENCODER, SCALES)
 
 
-def test_features_lie_as_they_are_in_one_file(tmp_path):
+def test_features_are_one_uncompressed_file(tmp_path):
     """The promise that lets a reader map the file: one chunk, uncompressed, little-endian float16, row by row."""
     path = tmp_path / "f.zarr"
     written = bags(50)
@@ -262,7 +262,7 @@ def test_features_lie_as_they_are_in_one_file(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["filecache", "simplecache"])
-def test_a_local_cache_reads_an_object_store_once(tmp_path, kind):
+def test_a_local_cache_reads_an_object_store_only_once(tmp_path, kind):
     import fsspec
 
     url = f"memory://{tmp_path}/f.zarr"

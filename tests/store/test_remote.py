@@ -36,7 +36,7 @@ def _read(backend, name, answers):
 @pytest.mark.slow
 @pytest.mark.parametrize("through", ["", "filecache::"])
 @pytest.mark.parametrize("before", [True, False], ids=["read-before", "not-read-before"])
-def test_a_forked_process_reads(server, tmp_path, through, before):
+def test_a_forked_process_can_read(server, tmp_path, through, before):
     (tmp_path / "a").write_bytes(b"first")
     (tmp_path / "b").write_bytes(b"second")
     backend = backend_of(f"{through}{server}")

@@ -1,4 +1,4 @@
-"""Folders of plain images: slides where their scale is given, skipped by name where it is not, and never dmml's pictures."""
+"""Plain images in folders: slides if their scale is given, otherwise skipped by name; pictures by dmml are ignored."""
 
 import csv
 import os
@@ -32,7 +32,7 @@ def states(path="failures.csv"):
         return {os.path.basename(row["file"]): row["state"] for row in csv.DictReader(file)}
 
 
-def test_a_folder_of_images_is_extracted_where_their_scale_is_given(folder, small_encoder):
+def test_a_folder_of_images_is_extracted_if_their_scale_is_given(folder, small_encoder):
     result = extract(["in"], "f.zarr", small_encoder, mpp=0.5)
     assert result.written == ["a", "b", "c", "d"]
     assert [path.name for path in result.ignored] == ["notes.txt"]
@@ -65,8 +65,8 @@ def test_rows_that_give_one_image_two_scales_are_refused(folder, small_encoder, 
         extract(["in"], "g.zarr", small_encoder, manifest="m.csv")
 
 
-def test_images_that_a_manifest_does_not_list_do_not_matter(folder, make_slide, small_encoder, tmp_path):
-    """None of the images without a scale is listed, or only such a one beside slides that are not."""
+def test_images_missing_from_the_manifest_are_ignored(folder, make_slide, small_encoder, tmp_path):
+    """Whether the manifest lists none of the images without a scale, or one of them in addition to slides."""
     make_slide("in/s.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
     (tmp_path / "m.csv").write_text("slide_id,mpp\na,0.5\ns,\nz,\n")
     result = extract(["in"], "f.zarr", small_encoder, manifest="m.csv")
@@ -94,15 +94,15 @@ def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_en
     assert [path.name for path in found.unscaled] == ["b.PNG", "c.jpeg", "d.bmp"]
 
 
-def test_two_images_of_one_name_are_refused_by_name(folder, small_encoder):
+def test_two_images_of_the_same_name_are_refused(folder, small_encoder):
     shutil.copy(folder / "a.jpg", folder / "b.jpg")
     result = extract(["in"], "f.zarr", small_encoder, mpp=0.5)
     assert result.written == ["a", "c", "d"]
     assert states() == dict.fromkeys(("b.PNG", "b.jpg"), "duplicate_stem")
 
 
-def test_an_image_with_the_name_of_a_slide_is_its_picture(folder, make_slide):
-    """Many tools put `S1.png`, a thumbnail, beside `S1.svs` or into a folder of thumbnails."""
+def test_an_image_with_the_name_of_a_slide_counts_as_its_thumbnail(folder, make_slide):
+    """Many tools put `S1.png`, a thumbnail, next to `S1.svs` or into a folder of thumbnails."""
     make_slide("in/a.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
     make_slide("in/d.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
     found = find_slides(["in"], lambda path: True)
@@ -111,8 +111,8 @@ def test_an_image_with_the_name_of_a_slide_is_its_picture(folder, make_slide):
     assert "a.jpg" in {path.name for path in find_slides(["in", "in/a.jpg"], lambda path: True).slides}
 
 
-def test_pictures_that_dmml_wrote_are_no_slides(folder, small_encoder):
-    """Answers of predict-slide, runs with their plots, simulated labels, and the store itself with what is beside it."""
+def test_pictures_written_by_dmml_are_not_slides(folder, small_encoder):
+    """Answers of predict-slide, runs with their plots, simulated labels, and the store with the files next to it."""
     for place, mark in (("answers/S1", "prediction.json"), ("run", "provenance.json"), ("truth", "labels.json")):
         (folder / place / "plots").mkdir(parents=True)
         (folder / place / mark).write_text("{}")
@@ -131,7 +131,7 @@ def test_pictures_that_dmml_wrote_are_no_slides(folder, small_encoder):
     )
 
 
-def test_predict_slide_takes_the_images_of_a_folder_likewise(folder):
+def test_predict_slide_treats_images_in_folders_alike(folder):
     assert [case.name for case in check_input(["in"], "out", mpp=0.5)] == ["a", "b", "c", "d"]
     with pytest.raises(InputError, match=r"no slide found \(4 plain images skipped"):
         check_input(["in"], "out")

@@ -1,4 +1,4 @@
-"""Encoders: the packaged weights really see, tensors are matched or refused, features do not depend on the batch."""
+"""Encoders: the packaged weights work, tensors are matched or refused, features do not depend on the batch."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_packaged_weights_recognise_photographs(lite0, name, label):
     assert logits.argmax() == label
 
 
-def test_identity_of_the_default(lite0):
+def test_the_default_encoder_s_identity_is_complete(lite0):
     identity = lite0.identity
     assert identity["name"] == "tf_efficientnet_lite0"
     assert identity["dim"] == 1280
@@ -50,7 +50,7 @@ def test_features_do_not_depend_on_the_batch(lite0):
     assert lite0(tiles[:0]).shape == (0, 1280)
 
 
-def test_preprocessing_is_the_plain_formula(small_encoder):
+def test_preprocessing_follows_its_formula(small_encoder):
     tiles = np.random.default_rng(1).integers(0, 256, (2, 96, 96, 3), np.uint8)
     mean, std = (np.array(small_encoder.preprocessing[key], np.float32) for key in ("mean", "std"))
     x = torch.from_numpy(((tiles / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
@@ -76,7 +76,7 @@ def test_tensors_in_another_order_are_refused():
 
 @pytest.mark.parametrize("prefix", ["", "module.", "teacher.backbone."])
 @pytest.mark.parametrize("kind", ["pth", "nested", "safetensors"])
-def test_local_weights_in_any_wrapping(tmp_path, small_encoder, prefix, kind):
+def test_local_weights_are_found_in_any_container(tmp_path, small_encoder, prefix, kind):
     state = {prefix + k: v for k, v in small_encoder._model.state_dict().items()} | {"head.weight": torch.zeros(3)}
     path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
     if kind == "safetensors":
@@ -114,7 +114,7 @@ def test_pickled_code_is_never_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_missing_weights_name_the_way_out(monkeypatch, tmp_path):
+def test_missing_weights_are_refused_with_advice(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_encoder(weights=tmp_path / "none.pth")
     monkeypatch.setattr(default_encoder, "PACKAGE", "a_package_that_is_not_there")
@@ -124,12 +124,12 @@ def test_missing_weights_name_the_way_out(monkeypatch, tmp_path):
         load_encoder("no_such_net")
 
 
-def test_a_network_without_one_vector_a_tile_is_refused():
+def test_a_network_must_give_one_vector_per_tile():
     with pytest.raises(InputError, match="one vector per tile"):
         Encoder("flat", torch.nn.Conv2d(3, 4, 1), {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}, device="cpu")
 
 
-def test_hash_sees_every_value():
+def test_the_hash_depends_on_every_value():
     state = {"a": torch.arange(6.0).view(2, 3), "n": torch.tensor(3)}
     same = {"n": torch.tensor(3), "a": torch.arange(6.0).view(2, 3)}
     assert tensor_hash(state) == tensor_hash(same)

@@ -1,4 +1,4 @@
-"""Encoders by short name, in other precisions, and where memory does not suffice."""
+"""Encoders by short name, in other precisions, and when memory does not suffice."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_pathology_models_have_the_published_shape(name):
-    """Built without memory or weights: the number of parameters and the width of what comes out."""
+    """Built without memory or weights: the number of parameters and the width of the output."""
     with torch.device("meta"), torch.inference_mode():
         model, preprocessing = RECIPES[name].build(pretrained=False)
         features = model(torch.zeros(1, 3, preprocessing["size"], preprocessing["size"], device="meta"))
@@ -71,7 +71,7 @@ def test_the_paper_s_resnet_is_cut_after_its_third_stage(tmp_path):
     assert encoder.dim == 1024
 
 
-def test_a_warning_where_the_encoder_has_seen_the_cohort():
+def test_an_encoder_pre_trained_on_the_cohort_causes_a_warning():
     slides = ["TCGA-05-4244-01Z-00-DX1.d4ff32cd", "C3L-00001-21", "mine"]
     assert "pre-trained on TCGA, and 1 of these 3 slides" in pretraining_warning("phikon", slides)
     assert "TCGA" in pretraining_warning("hf-hub:1aurent/swin_tiny_patch4_window7_224.CTransPath", slides)
@@ -82,7 +82,7 @@ def test_a_warning_where_the_encoder_has_seen_the_cohort():
 
 
 @pytest.mark.parametrize("name", ["UNI", "uni2_h", "H-Optimus-0"])
-def test_a_short_name_written_otherwise_is_pointed_at(name):
+def test_a_misspelt_short_name_is_corrected(name):
     with pytest.raises(InputError, match=f"--encoder {name}: did you mean"):
         check_encoder_name(name)
     check_encoder_name("resnet50.a1_in1k")
@@ -117,7 +117,7 @@ class OnGpu(Encoder):
 
 
 @pytest.mark.parametrize(("fits", "batch"), [(300, 128), (5000, 512), (1, 1)])
-def test_the_batch_is_half_of_what_fits(monkeypatch, fits, batch):
+def test_the_batch_is_half_of_the_largest_that_fits(monkeypatch, fits, batch):
     monkeypatch.setattr(OnGpu, "fits", fits)
     encoder = OnGpu("x", Greedy(), {"mean": [0.0] * 3, "std": [1.0] * 3, "size": 224}, device="cpu")
     assert encoder.find_batch_size() == 8 * torch.get_num_threads(), "a CPU's is known"
@@ -151,7 +151,7 @@ def test_a_hub_name_is_built_by_its_recipe(name, monkeypatch):
     assert built == [RECIPES[name]]
 
 
-def test_half_precision_is_near_and_kept_apart(small_encoder):
+def test_half_precision_is_close_and_recorded(small_encoder):
     tiles = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), np.uint8)
     half = Encoder("x", small_encoder._model, small_encoder.preprocessing, device="cpu", precision="bf16")
     a, b = small_encoder(tiles), half(tiles)

@@ -1,4 +1,4 @@
-"""A slide that is broken in places: what can be read is kept, what cannot is counted, too much of it is refused."""
+"""A partly damaged slide: readable tiles are kept, others are counted, and a slide with too many of them is refused."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_tile_that_cannot_be_decoded_is_dropped_and_counted(make_slide, break_
 
 
 @pytest.mark.slow
-def test_a_broken_place_without_a_pyramid_is_left_white(make_slide, break_tile, small_encoder):
+def test_an_unreadable_area_without_a_pyramid_stays_white(make_slide, break_tile, small_encoder):
     path = make_slide("a.tif", levels=(1,), **LARGE)
     break_tile(
         path, 11 * 2 + 2

@@ -1,4 +1,4 @@
-"""Slides without a stain that tissue could be found by: the message says what they show, not that tissue is missing."""
+"""Slides without a stain: the message says what they show, and not that tissue is missing."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ GREY = PICTURE.mean(axis=2).astype(np.uint8)
     ],
 )
 @pytest.mark.parametrize("behind", [False, True])
-def test_pictures_without_colours_are_told_from_slides_without_tissue(
+def test_a_colourless_slide_is_distinguished_from_one_without_tissue(
     tmp_path, small_encoder, pixels, options, message, behind
 ):
     page = slide(pixels, compression="deflate", **options)
@@ -33,7 +33,7 @@ def test_pictures_without_colours_are_told_from_slides_without_tissue(
         tokens_of_slide(write_pages(tmp_path / "S.tif", *before, page), small_encoder)
 
 
-def test_pixels_of_other_kinds_are_named(tmp_path, small_encoder):
+def test_unsupported_pixel_types_are_named(tmp_path, small_encoder):
     page = slide(PICTURE.astype(np.float32) / 255, compression="deflate")
     path = write_pages(tmp_path / "S.tif", strips(PICTURE[:100, :100]), page)
     with pytest.raises(InputError, match="it has 32 bits per channel; only whole numbers of 8 or 16 bits can be read"):
@@ -51,6 +51,6 @@ def test_pixels_of_other_kinds_are_named(tmp_path, small_encoder):
         ({"aperio.MPP": "0,25"}, "aperio.MPP says '0,25', which is not a length"),
     ],
 )
-def test_a_scale_that_is_no_length_is_quoted_instead_of_denied(properties, told):
+def test_a_scale_that_is_not_a_length_is_quoted(properties, told):
     with pytest.raises(InputError, match=rf"µm per pixel unknown \({told}"):
         resolve_mpp("s", properties)

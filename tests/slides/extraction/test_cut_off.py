@@ -1,4 +1,4 @@
-"""A run that is cut off: what it had encoded is not encoded again, and nothing is believed that is not whole."""
+"""An interrupted run: tiles that it had encoded are not encoded again, and incomplete data are never used."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ COUNTS, DIM = {10: 6, 20: 20}, 4
 
 
 def files(folder):
-    """{file: bytes} of a folder, what is hidden included."""
+    """{file: bytes} of a folder, including hidden files."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
@@ -59,7 +59,7 @@ def cut(counted, small_encoder, at, **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("readers", [0, 1])
-def test_what_was_encoded_of_a_slide_is_not_encoded_again(make_slide, small_encoder, counted, readers):
+def test_encoded_tiles_of_an_interrupted_slide_are_not_encoded_again(make_slide, small_encoder, counted, readers):
     for name in "ab":
         make_slide(f"in/{name}.tif")  # 18 tiles each
     extract(["in"], "whole.zarr", small_encoder)
@@ -86,7 +86,9 @@ def test_a_slide_that_was_encoded_but_not_written_is_only_written(make_slide, sm
 
 
 @pytest.mark.slow
-def test_tiles_that_cannot_be_decoded_are_counted_as_in_one_go(make_slide, small_encoder, counted, break_tile):
+def test_unreadable_tiles_are_counted_alike_with_and_without_an_interruption(
+    make_slide, small_encoder, counted, break_tile
+):
     path = make_slide("in/a.tif", size=(2464, 1792), boxes=((0, 0, 2464, 1792),))
     break_tile(path, 24)
     extract(["in"], "whole.zarr", small_encoder)
@@ -129,7 +131,7 @@ def change_precision(make_slide, small_encoder, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [change_slide, change_tiles, change_encoder, change_precision])
-def test_what_was_kept_of_something_else_is_not_believed(make_slide, small_encoder, counted, monkeypatch, change):
+def test_partial_features_of_other_inputs_are_not_used(make_slide, small_encoder, counted, monkeypatch, change):
     make_slide("in/a.tif")
     cut(counted, small_encoder, 3)  # before any slide is whole, so that there is no store that would refuse
     options = change(make_slide, small_encoder, monkeypatch)
@@ -139,8 +141,8 @@ def test_what_was_kept_of_something_else_is_not_believed(make_slide, small_encod
     assert not Path("cut.zarr/.writing").exists()
 
 
-def test_a_slide_that_fails_leaves_nothing(make_slide, small_encoder, monkeypatch):
-    """Nor does a run of which nothing can be used leave a folder."""
+def test_a_failing_slide_leaves_no_files(make_slide, small_encoder, monkeypatch):
+    """Nor does a run without any usable slide leave a folder."""
     make_slide("in/a.tif")
     finish, calls = type(small_encoder).finish, []
 
@@ -155,7 +157,7 @@ def test_a_slide_that_fails_leaves_nothing(make_slide, small_encoder, monkeypatc
 
 
 def test_failures_are_listed_before_the_end(make_slide, small_encoder, counted, tmp_path):
-    """What the survey found, and what failed since, when the run is cut off."""
+    """When a run is interrupted: the failures of the first check, and those since."""
     for name in "bc":
         make_slide(f"in/{name}.tif")
     make_slide("in/a.tif", boxes=())
@@ -168,8 +170,8 @@ def test_failures_are_listed_before_the_end(make_slide, small_encoder, counted, 
     }
 
 
-def test_a_part_clears_up_after_itself_alone(make_slide, small_encoder):
-    """On a file system whose locks other machines do not see, what is half-written may be another part's work."""
+def test_a_shard_removes_only_its_own_leftovers(make_slide, small_encoder):
+    """On a file system whose locks other machines do not see, a half-written slide may be another shard's work."""
     from dmml.slides.discovery.shards import Shard
 
     names = [f"s{i}" for i in range(8)]
@@ -230,7 +232,7 @@ def test_partial_features_continue_after_the_last_complete_record(tmp_path):
         same(partial_features(path)[1], parts())
 
 
-def test_no_flipped_bit_is_believed(tmp_path):
+def test_a_flipped_bit_is_detected(tmp_path):
     whole = written(tmp_path / "whole").read_bytes()
     for place in range(len(whole)):
         path = tmp_path / "flipped"
@@ -321,7 +323,7 @@ def test_small_slides_are_written_together_and_large_ones_one_by_one(tmp_path, m
 
 
 @pytest.mark.slow
-def test_a_file_that_stalls_at_opening_is_given_up_and_the_next_is_looked_at(make_slide, tmp_path):
+def test_a_file_that_stalls_at_opening_is_given_up_and_the_next_is_checked(make_slide, tmp_path):
     """A pipe that nobody writes to, as a mount that does not answer."""
     os.mkfifo(tmp_path / "stalled.svs")
     make_slide("in/a.tif")

@@ -1,4 +1,4 @@
-"""Slides to a store: real slides against an independent count, and everything that goes wrong on the way."""
+"""Extraction: real slides against an independent count, and everything that can go wrong."""
 
 import argparse
 import csv
@@ -45,7 +45,7 @@ def count_by_hand(mask, size_um):
 
 
 @pytest.mark.slow
-def test_real_slide_through_the_command(shared_data, capsys):
+def test_the_command_extracts_a_real_slide(shared_data, capsys):
     """The default encoder on a real Aperio slide: the tiles are those of the grid rule, counted another way."""
     path = shared_data / "slides" / "cmu_small_region.svs"
     command(path, "--out", "f.zarr")
@@ -72,7 +72,7 @@ def test_real_slide_through_the_command(shared_data, capsys):
     assert "data:image/jpeg;base64," in open("qc.html", encoding="utf-8").read()
 
 
-def test_kept_tiles_hold_tissue_by_another_measure(shared_data, small_encoder):
+def test_kept_tiles_are_tissue_by_an_independent_measure(shared_data, small_encoder):
     """Colour of the full-resolution pixels, no mask involved: clear tiles are all kept, empty ones none."""
     path = shared_data / "slides" / "cmu_small_region.svs"
     bags, _, _ = tokens_of_slide(path, small_encoder)
@@ -101,7 +101,7 @@ def test_a_pyramid_gives_the_same_grid_and_features(shared_data, small_encoder):
         assert np.abs(a - b).max() < 0.01 * a.std()
 
 
-def test_tokens_are_the_encoder_on_the_tile_s_own_pixels(make_slide, small_encoder):
+def test_tokens_equal_the_encoder_s_output_for_the_tiles(make_slide, small_encoder):
     """Each stored feature against the tile read alone and encoded alone."""
     path = make_slide("a.tif")
     bags, _, _ = tokens_of_slide(path, small_encoder, batch_size=3)
@@ -124,7 +124,7 @@ def test_the_result_does_not_depend_on_the_batch_size(make_slide, small_encoder)
         np.testing.assert_allclose(bags[0], other, atol=2e-3, rtol=2e-3)
 
 
-def test_bad_slides_are_recorded_and_the_rest_goes_on(make_slide, small_encoder, shared_data, tmp_path):
+def test_bad_slides_are_recorded_and_the_others_extracted(make_slide, small_encoder, shared_data, tmp_path):
     good = make_slide("in/good.tif")
     make_slide("in/empty.tif", boxes=())
     make_slide("in/unknown.tif", mpp=None)
@@ -158,7 +158,7 @@ def test_bad_slides_are_recorded_and_the_rest_goes_on(make_slide, small_encoder,
     assert "unopenable.tiff" in page
 
 
-def test_strict_ends_with_an_error_after_the_rest_is_done(make_slide, small_encoder):
+def test_strict_raises_an_error_after_all_other_slides_are_done(make_slide, small_encoder):
     make_slide("in/good.tif")
     make_slide("in/empty.tif", boxes=())
     with pytest.raises(InputError, match=r"1 of 2 slides failed.*empty\.tif"):
@@ -166,7 +166,7 @@ def test_strict_ends_with_an_error_after_the_rest_is_done(make_slide, small_enco
     assert FeatureStore("f.zarr").slides() == ["good"]
 
 
-def test_a_rerun_passes_over_what_is_done_and_mends_the_list(make_slide, small_encoder, monkeypatch):
+def test_a_second_run_skips_done_slides_and_updates_the_failures(make_slide, small_encoder, monkeypatch):
     make_slide("in/a.tif")
     make_slide("in/b.tif", mpp=None)
     extract(["in"], "f.zarr", small_encoder)
@@ -186,7 +186,7 @@ def test_a_rerun_passes_over_what_is_done_and_mends_the_list(make_slide, small_e
     assert extract(["in"], "f.zarr", small_encoder, mpp=0.5, overwrite=True).written == ["a", "b"]
 
 
-def test_a_file_that_changed_is_done_again_and_another_of_the_name_is_refused(make_slide, small_encoder):
+def test_a_changed_file_is_extracted_again_and_another_of_the_same_name_is_refused(make_slide, small_encoder):
     make_slide("in/a.tif")
     extract(["in"], "f.zarr", small_encoder)
     make_slide("in/a.tif", boxes=((224, 224, 448, 448),))
@@ -201,7 +201,7 @@ def test_a_file_that_changed_is_done_again_and_another_of_the_name_is_refused(ma
     assert FeatureStore("f.zarr").slides() == ["a"]
 
 
-def test_killed_in_the_middle_the_rerun_ends_the_same(make_slide, small_encoder, monkeypatch):
+def test_a_run_after_a_kill_gives_the_same_store(make_slide, small_encoder, monkeypatch):
     for name in "ab":
         make_slide(f"in/{name}.tif")
     extract(["in"], "whole.zarr", small_encoder)
@@ -240,7 +240,7 @@ def test_another_encoder_or_grid_is_refused_by_the_store(make_slide, small_encod
         extract(["in"], "f.zarr", small_encoder, magnifications=(20,))
 
 
-def test_a_store_among_the_slides_is_not_searched_and_links_are_followed_once(make_slide, small_encoder, tmp_path):
+def test_stores_are_not_searched_for_slides_and_links_are_followed_once(make_slide, small_encoder, tmp_path):
     make_slide("in/deep/a.tif")
     (tmp_path / "in" / ".hidden").mkdir()
     for name in ("notes.txt", ".hidden/b.tif"):
@@ -254,7 +254,7 @@ def test_a_store_among_the_slides_is_not_searched_and_links_are_followed_once(ma
         assert [path.name for path in result.ignored if path.suffix not in (".csv", ".html")] == ["notes.txt"]
 
 
-def test_a_folder_that_is_no_store_is_left_alone(make_slide, small_encoder, tmp_path):
+def test_a_folder_that_is_not_a_store_is_left_alone(make_slide, small_encoder, tmp_path):
     make_slide("in/a.tif")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
@@ -263,7 +263,7 @@ def test_a_folder_that_is_no_store_is_left_alone(make_slide, small_encoder, tmp_
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_a_store_by_url(make_slide, small_encoder):
+def test_a_store_can_be_written_through_a_url(make_slide, small_encoder):
     make_slide("in/a.tif")
     result = extract(["in"], "memory://bucket/f.zarr", small_encoder)
     assert result.qc == "memory://bucket/qc.html"
@@ -271,7 +271,7 @@ def test_a_store_by_url(make_slide, small_encoder):
     assert extract(["in"], "memory://bucket/f.zarr", small_encoder).skipped == ["a"]
 
 
-def test_nothing_usable_leaves_no_store(make_slide, small_encoder, tmp_path):
+def test_no_store_is_created_without_a_usable_slide(make_slide, small_encoder, tmp_path):
     make_slide("in/a.tif", mpp=None)
     make_slide("in/b.tif", mpp=None)
     with pytest.raises(InputError, match=r"none of the 2 slides can be used \(no_mpp\)"):
@@ -284,7 +284,7 @@ def test_nothing_usable_leaves_no_store(make_slide, small_encoder, tmp_path):
         extract(["in", "nowhere"], "f.zarr", small_encoder)
 
 
-def test_an_input_error_imports_nothing_heavy(shared_data):
+def test_an_input_error_is_reported_before_heavy_imports(shared_data):
     """What makes the answer come within a second: neither torch, timm, zarr nor scipy was imported."""
     code = (
         "import sys, dmml.__main__ as m; rc = m.main(sys.argv[1:]); "

@@ -1,4 +1,4 @@
-"""More than one process, and more than one machine: nobody writes the same slide, a reader that dies takes one slide."""
+"""Several processes and machines: no slide is written twice, and a reader that dies fails one slide only."""
 
 import os
 import re
@@ -32,7 +32,7 @@ time.sleep(60)
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that has claimed the slides a and b."""
+    """Another process that has locked the slides a and b."""
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "f.zarr")], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "True True\n"
     yield other
@@ -40,7 +40,7 @@ def holder(tmp_path):
     other.wait()
 
 
-def test_a_slide_claimed_elsewhere_is_left_and_free_when_that_process_is_killed(make_slide, small_encoder, holder):
+def test_a_slide_locked_elsewhere_is_skipped_until_that_process_is_killed(make_slide, small_encoder, holder):
     for name in "abc":
         make_slide(f"in/{name}.tif")
     result = extract(["in"], "f.zarr", small_encoder)
@@ -53,7 +53,7 @@ def test_a_slide_claimed_elsewhere_is_left_and_free_when_that_process_is_killed(
 
 
 def test_a_slide_written_meanwhile_is_not_written_again(make_slide, small_encoder, monkeypatch):
-    """Another process finishes a slide between the survey and the claim."""
+    """Another process finishes a slide between the first check and the lock."""
     make_slide("in/a.tif")
     make_slide("in/b.tif")
     real, once = SlideLocks.acquire, []
@@ -220,8 +220,8 @@ with ReaderPool(2) as readers:
 """
 
 
-def test_a_script_of_the_user_s_is_not_run_by_the_reading_processes(make_slide, tmp_path):
-    """As `multiprocessing` would, where the script does not guard itself."""
+def test_reading_processes_do_not_run_the_user_s_script(make_slide, tmp_path):
+    """As `multiprocessing` would, if the script has no guard of its own."""
     make_slide("a.tif")
     (tmp_path / "numpy.py").write_text("raise SystemExit('a file of the working folder took the place of a package')")
     (tmp_path / "home").mkdir()

@@ -1,4 +1,4 @@
-"""What a second run, a second process or a job's log sees: scales given anew, lists that stay true, slides done once."""
+"""Second runs, second processes and logs of jobs: changed scales, up-to-date lists, slides that are done once."""
 
 import errno
 import shutil
@@ -33,13 +33,13 @@ def states(path="failures.csv"):
 
 @pytest.fixture
 def picture(make_slide, tmp_path):
-    """A plain image, which does not tell its scale."""
+    """A plain image, which does not state its scale."""
     with Image.open(make_slide("in/a.tif")) as image:
         image.save(tmp_path / "plain.png")
     return "plain.png"
 
 
-def test_another_scale_than_the_one_given_before_is_refused(picture, small_encoder):
+def test_a_scale_other_than_the_earlier_one_is_refused(picture, small_encoder):
     extract([picture], "f.zarr", small_encoder, mpp=0.5)
     with pytest.raises(
         InputError, match=r"plain\.png: f\.zarr holds it at 0\.5 µm/px \(--mpp\), but its scale is now given as 0\.25"
@@ -51,7 +51,7 @@ def test_another_scale_than_the_one_given_before_is_refused(picture, small_encod
     assert FeatureStore("f.zarr").slide_attributes("plain")["mpp"] == 0.25
 
 
-def test_the_manifest_s_scale_goes_first_and_is_told_as_its_own(picture, make_slide, small_encoder):
+def test_the_manifest_s_scale_takes_precedence_and_is_named_as_the_source(picture, make_slide, small_encoder):
     make_slide("in/b.tif", mpp=0.4)
     Path("m.csv").write_text("slide_id,mpp\nplain,0.3\nb,0.9\n")
     extract([picture, "in/b.tif"], "f.zarr", small_encoder, mpp=0.5, manifest="m.csv")
@@ -63,7 +63,7 @@ def test_the_manifest_s_scale_goes_first_and_is_told_as_its_own(picture, make_sl
         extract([picture, "in/b.tif"], "f.zarr", small_encoder, manifest="m.csv")
 
 
-def test_a_slide_whose_features_are_no_numbers_is_a_state(make_slide, small_encoder, monkeypatch):
+def test_features_that_are_not_finite_are_a_recorded_state(make_slide, small_encoder, monkeypatch):
     for name in "abc":
         make_slide(f"in/{name}.tif")
     finish, seen = type(small_encoder).finish, []
@@ -85,7 +85,7 @@ def test_a_slide_whose_features_are_no_numbers_is_a_state(make_slide, small_enco
     assert states() == {}
 
 
-def test_rows_of_renamed_files_go_and_another_spelling_of_a_path_is_the_same_file(make_slide, small_encoder, tmp_path):
+def test_failures_of_renamed_files_are_removed_whatever_the_spelling_of_the_path(make_slide, small_encoder, tmp_path):
     good = make_slide("in/good.tif")
     Path("in/bad.svs").write_bytes(b"no slide")
     shutil.copy(good, "in/empty.svs")
@@ -101,7 +101,7 @@ def test_rows_of_renamed_files_go_and_another_spelling_of_a_path_is_the_same_fil
     assert set(states()) == {"in/worse.svs"}
 
 
-def test_rows_of_slides_on_a_disk_that_is_not_there_stay(make_slide, small_encoder):
+def test_failures_on_a_disk_that_is_not_mounted_are_kept(make_slide, small_encoder):
     make_slide("in/a.tif")
     row = ["elsewhere/b.svs", "unopenable", "elsewhere/b.svs: no slide"]
     pd.DataFrame([row], columns=["file", "state", "reason"]).to_csv("failures.csv", index=False)
@@ -109,7 +109,7 @@ def test_rows_of_slides_on_a_disk_that_is_not_there_stay(make_slide, small_encod
     assert states() == {"elsewhere/b.svs": "unopenable"}
 
 
-def test_the_precision_of_an_encoder_of_one_s_own_is_the_store_s(make_slide, small_encoder, monkeypatch):
+def test_the_precision_of_a_loaded_encoder_is_recorded(make_slide, small_encoder, monkeypatch):
     make_slide("in/a.tif")
     monkeypatch.setattr(small_encoder, "precision", "bf16")
     extract(["in"], "f.zarr", small_encoder)
@@ -119,7 +119,7 @@ def test_the_precision_of_an_encoder_of_one_s_own_is_the_store_s(make_slide, sma
         extract(["in"], "f.zarr", small_encoder)
 
 
-def test_a_slide_left_to_another_process_keeps_that_one_s_row(make_slide, small_encoder, tmp_path):
+def test_the_failure_recorded_by_another_process_is_kept(make_slide, small_encoder, tmp_path):
     for name in ("a", "b"):
         make_slide(f"in/{name}.tif")
     pd.DataFrame([["in/a.tif", "unreadable", "in/a.tif: theirs"]], columns=["file", "state", "reason"]).to_csv(
@@ -152,8 +152,8 @@ print(*sorted(extract(["in"], "f.zarr", encoder, batch_size=16).written))
 
 
 @pytest.mark.slow
-def test_two_extractions_at_once_do_every_slide_once(make_slide, small_encoder, tmp_path):
-    """Into a store that neither has made yet."""
+def test_two_extractions_at_the_same_time_do_every_slide_once(make_slide, small_encoder, tmp_path):
+    """Into a store that neither has created yet."""
     for i in range(8):
         make_slide(f"in/s{i}.tif")
     runs = [
@@ -171,7 +171,7 @@ def test_two_extractions_at_once_do_every_slide_once(make_slide, small_encoder, 
 
 
 def test_two_extractions_that_overwrite_do_every_slide_once(make_slide, small_encoder, monkeypatch):
-    """The other one comes and goes between this one's survey and its first claim, and has done one slide of two."""
+    """The other one runs between this one's first check and its first lock, and extracts one slide of two."""
     for name in "ab":
         make_slide(f"in/{name}.tif")
     extract(["in"], "f.zarr", small_encoder)
@@ -226,7 +226,7 @@ def test_without_a_terminal_the_log_shows_the_progress(monkeypatch, caplog):
     assert lines[0].endswith("about 8 min left")
 
 
-def test_that_an_encoder_knows_the_slides_is_said_before_hours_are_spent(make_slide, capsys):
+def test_an_encoder_pre_trained_on_the_slides_is_reported_at_the_start(make_slide, capsys):
     make_slide("in/TCGA-05-4244-01Z-00-DX1.tif")
     try:
         main(["extract", "in", "--out", "f.zarr", "--encoder", "ctranspath", "--dry-run"])
@@ -235,14 +235,14 @@ def test_that_an_encoder_knows_the_slides_is_said_before_hours_are_spent(make_sl
     assert "ctranspath was pre-trained on TCGA" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_one_line(make_slide, small_encoder, tmp_path):
+def test_a_path_that_cannot_be_written_is_reported_in_one_line(make_slide, small_encoder, tmp_path):
     make_slide("in/a.tif")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--out: its folder of locks, .*locks, cannot be written"):
         extract(["in"], "file/f.zarr", small_encoder)
 
 
-def test_a_full_disk_leaves_no_half_a_list(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_list(tmp_path, monkeypatch):
     def full(self, *args, **options):
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -268,7 +268,7 @@ def test_a_file_system_without_locks_is_reported(make_slide, small_encoder, monk
         locks.release("a")
 
 
-def test_a_changed_slide_that_fails_now_is_told_to_be_old_in_the_store(make_slide, capsys, shared_data):
+def test_a_changed_slide_that_fails_is_reported_as_outdated(make_slide, capsys, shared_data):
     path = make_slide("in/a.tif")
     make_slide("in/b.tif")
     assert main(["extract", "in", "--out", "f.zarr", "--readers", "0"]) == 0
@@ -301,8 +301,8 @@ def test_a_reader_that_cannot_start_does_not_keep_the_others_waiting(monkeypatch
         readers.lay_out(SlideRequest(Path("a.tif"), (20,))).result()
 
 
-def test_dicom_series_of_two_folders_are_judged_by_their_names_not_their_files(shared_data, tmp_path):
-    """Every file of a series opens the whole slide; that files of two series share names says nothing yet."""
+def test_dicom_series_in_two_folders_are_compared_as_series(shared_data, tmp_path):
+    """Every file of a series opens the whole slide; equal names of files of two series do not matter."""
     source = shared_data / "slides" / "openslide_fixtures"
     for i in (0, 1):
         (tmp_path / "one").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Thirty kinds of bad input, each with its state and a reason that names the file; what is good is extracted."""
+"""Thirty kinds of bad input, each with its state and a reason that names the file; good slides are extracted."""
 
 import csv
 import errno
@@ -118,7 +118,7 @@ def bad_files(folder, make_slide, break_tile):
     }
 
 
-def test_names_that_cannot_be_ids_are_states(make_slide, small_encoder, tmp_path):
+def test_file_names_that_cannot_be_ids_are_a_recorded_state(make_slide, small_encoder, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("good.tif", "a\\b.tif", "two\nlines.tif", "zarr.json.tif", os.fsdecode(b"latin-\xe9.tif")):
         shutil.copy(make_slide("one.tif", **SMALL), tmp_path / "in" / name)
@@ -132,7 +132,7 @@ def test_names_that_cannot_be_ids_are_states(make_slide, small_encoder, tmp_path
 
 
 @pytest.mark.slow
-def test_thirty_kinds_of_bad_input(make_slide, break_tile, small_encoder, tmp_path):
+def test_thirty_kinds_of_bad_input_are_recorded(make_slide, break_tile, small_encoder, tmp_path):
     (tmp_path / "in").mkdir()
     wanted = bad_files(tmp_path / "in", make_slide, break_tile)
     make_slide("in/good.tif", **SMALL)
@@ -153,7 +153,7 @@ def test_thirty_kinds_of_bad_input(make_slide, break_tile, small_encoder, tmp_pa
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_keeps_what_is_written_and_stops(make_slide, small_encoder, monkeypatch, error):
+def test_a_full_disk_stops_the_run_and_keeps_what_is_written(make_slide, small_encoder, monkeypatch, error):
     for name in "abc":
         make_slide(f"in/{name}.tif", **SMALL)
     real, written = local_folder._write, []
@@ -178,7 +178,7 @@ def test_a_full_disk_keeps_what_is_written_and_stops(make_slide, small_encoder, 
     assert states() == {}
 
 
-def test_a_store_that_cannot_be_written_is_one_line(make_slide, small_encoder, monkeypatch):
+def test_a_store_that_cannot_be_written_is_reported_in_one_line(make_slide, small_encoder, monkeypatch):
     make_slide("in/a.tif", **SMALL)
 
     def refuse(path, content, durable):
@@ -189,7 +189,7 @@ def test_a_store_that_cannot_be_written_is_one_line(make_slide, small_encoder, m
         extract(["in"], "f.zarr", small_encoder)
 
 
-def test_changed_parameters_are_refused_with_each_difference(make_slide, small_encoder):
+def test_changed_parameters_are_refused_and_each_is_named(make_slide, small_encoder):
     make_slide("in/a.tif", **SMALL)
     extract(["in"], "f.zarr", small_encoder)
     with pytest.raises(
@@ -199,7 +199,7 @@ def test_changed_parameters_are_refused_with_each_difference(make_slide, small_e
         extract(["in"], "f.zarr", small_encoder, min_tissue=0.5, precision="bf16")
 
 
-def test_a_copy_of_the_slides_is_the_same_and_another_content_is_not(make_slide, small_encoder):
+def test_a_copied_slide_is_skipped_and_one_of_other_content_is_not(make_slide, small_encoder):
     path = make_slide("in/a.tif", **SMALL)
     extract(["in"], "f.zarr", small_encoder)
     os.utime(path, ns=(1, 1))
@@ -212,7 +212,7 @@ def test_a_copy_of_the_slides_is_the_same_and_another_content_is_not(make_slide,
     assert result.skipped == []
 
 
-def test_a_manifest_chooses_slides_and_tells_their_scale(make_slide, small_encoder, tmp_path):
+def test_a_manifest_selects_slides_and_gives_their_scale(make_slide, small_encoder, tmp_path):
     for name in "abc":
         make_slide(f"in/{name}.tif", mpp=None, **SMALL)
     (tmp_path / "m.csv").write_text("slide_id,mpp\na.tif,0.5\nb,0.4\nd,\n")
@@ -252,7 +252,7 @@ def test_a_dry_run_counts_and_writes_nothing(make_slide, small_encoder, tmp_path
 
 
 @pytest.mark.slow
-def test_a_dry_run_names_what_it_would_leave_out(make_slide, tmp_path, capsys):
+def test_a_dry_run_names_slides_that_would_fail(make_slide, tmp_path, capsys):
     make_slide("in/a.tif", **SMALL)
     make_slide("in/empty.tif", **{**SMALL, "boxes": ()})
     (tmp_path / "in" / "broken.svs").write_bytes(b"no slide")
@@ -265,7 +265,7 @@ def test_a_dry_run_names_what_it_would_leave_out(make_slide, tmp_path, capsys):
     assert "ignored 1 files" in told
 
 
-def test_tissue_found_by_a_function_of_one_s_own(make_slide, small_encoder, tmp_path, monkeypatch):
+def test_tissue_can_be_found_by_a_user_s_function(make_slide, small_encoder, tmp_path, monkeypatch):
     make_slide("in/a.tif", **SMALL)
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
@@ -292,7 +292,7 @@ def test_tissue_found_by_a_function_of_one_s_own(make_slide, small_encoder, tmp_
         ["--shard", "5/3"], ["--encoder", "UNI"], ["--magnifications", "10", "40"], ["--tissue", "nothing"],
     ],
 )  # fmt: skip
-def test_a_wrong_option_is_named_in_one_line(make_slide, capsys, option):
+def test_an_invalid_option_is_named_in_one_line(make_slide, capsys, option):
     make_slide("in/a.tif", **SMALL)
     assert main(["extract", "in", "--out", "f.zarr", *option]) == 2
     told = capsys.readouterr().err

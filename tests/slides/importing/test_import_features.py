@@ -1,4 +1,4 @@
-"""Features of TRIDENT and CLAM into a store: positions by hand, nested where the coordinates allow, nothing unpickled."""
+"""Import of TRIDENT's and CLAM's features: positions by hand, nested if the coordinates allow, nothing unpickled."""
 
 import csv
 import os
@@ -104,7 +104,7 @@ def test_grids_that_do_not_nest_give_one_magnification(tmp_path, capsys):
     assert main(["features", "verify", "f.zarr"]) == 0
 
 
-def test_the_few_slides_that_do_not_nest_are_named(tmp_path, capsys):
+def test_slides_that_do_not_nest_are_named(tmp_path, capsys):
     job = tmp_path / "job"
     for slide, x in (("A", 37), ("B", 137), ("C", 37), ("D", 87)):
         trident(job, slide, 10, COARSE, 1024, origin=(37, 11))
@@ -124,7 +124,7 @@ def test_checked_files_do_not_keep_their_features_in_memory(tmp_path):
     assert arrays[0].base is None
 
 
-def test_a_clam_folder_s_coordinates_are_no_files_of_features(tmp_path):
+def test_clam_s_coordinates_are_not_imported_as_features(tmp_path):
     corner = np.array(FINE) * 256
     (tmp_path / "clam" / "pt_files").mkdir(parents=True)
     torch.save(torch.ones(len(corner), DIM), tmp_path / "clam" / "pt_files" / "A.pt")
@@ -142,7 +142,7 @@ def test_an_import_warns_of_an_encoder_that_has_seen_the_slides(tmp_path, capsys
 
 
 def test_a_pixel_of_rounding_still_nests(tmp_path):
-    """Tools round corners to whole pixels of a level; verify must know it of an imported slide."""
+    """Tools round corners to whole pixels of a level; verify must allow for it in an imported slide."""
     job = tmp_path / "job"
     trident(job, "A", 10, COARSE, 1024, origin=(0, 0))
     trident(job, "A", 20, FINE, 512, origin=(1, 0))
@@ -151,7 +151,7 @@ def test_a_pixel_of_rounding_still_nests(tmp_path):
     assert main(["features", "verify", "f.zarr"]) == 0
 
 
-def test_clam_s_file_of_the_real_slide(shared_data):
+def test_a_real_file_of_clam_is_imported(shared_data):
     """Written by another tool from the same slide: every tile lies where its corner and 0.499 µm/px say."""
     path = shared_data / "features" / "cmu_small_region_clam_layout.h5"
     import_features([path], "f.zarr", encoder="net")
@@ -164,7 +164,7 @@ def test_clam_s_file_of_the_real_slide(shared_data):
 
 
 @pytest.mark.parametrize("form", ["tensor", "mapping", "h5_files"])
-def test_clam_s_tensors_with_coordinates_beside(tmp_path, form):
+def test_clam_s_tensors_are_imported_with_coordinates_from_another_folder(tmp_path, form):
     rng, corner = np.random.default_rng(0), np.array(FINE) * 256
     features = rng.normal(size=(len(corner), DIM)).astype(np.float32)
     folder = tmp_path / "clam"
@@ -188,8 +188,8 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
-def test_every_bad_file_is_named_and_the_rest_goes_on(tmp_path, capsys):
-    """Twelve kinds of bad files beside a good one."""
+def test_every_bad_file_is_named_and_the_others_imported(tmp_path, capsys):
+    """Twelve kinds of bad files and a good one."""
     job = tmp_path / "job"
     trident(job, "good", 20, FINE, 512)
     folder = job / "20x_256px_0px_overlap" / "features_uni_v1"
@@ -251,7 +251,7 @@ def test_a_second_import_writes_only_what_changed(tmp_path):
         import_features([job / "20x_256px_0px_overlap" / "features_uni_v1" / "A.h5"], "f.zarr", encoder="virchow")
 
 
-def test_what_is_not_said_is_asked_for(tmp_path):
+def test_missing_statements_are_requested_by_option(tmp_path):
     path = write_h5(tmp_path / "in" / "A.h5", np.ones((8, DIM)), np.array(FINE) * 256)
     with pytest.raises(InputError, match=r"A\.h5: µm per pixel of the finest level unknown.*--mpp"):
         import_features([path], "f.zarr", encoder="net")

@@ -1,4 +1,4 @@
-"""Imported tiles lie where their files say: units, spacing and size must agree, and features of STAMP are read."""
+"""Positions of imported tiles: units, spacing and size must agree; features of STAMP are read."""
 
 import h5py
 import numpy as np
@@ -29,7 +29,7 @@ def stamp(path, coords, **attrs):
 
 
 def test_the_overlapping_tiles_of_a_wrong_size_are_refused(shared_faults, capsys):
-    """40x taken for 20x: tiles said to be 512 px wide stand 256 px apart."""
+    """40x mistaken for 20x: tiles that are stated to be 512 px wide are 256 px apart."""
     folder = shared_faults / "overlapping_tiles" / "clam5" / "h5_files"
     given = ["--encoder", "resnet50", "--mpp", "0.25", "--patch-px", "256"]
     assert main(["features", "import", str(folder), *given, "--level0-px", "512", "--out", "o.zarr"]) == 2
@@ -40,7 +40,7 @@ def test_the_overlapping_tiles_of_a_wrong_size_are_refused(shared_faults, capsys
     assert main(["features", "verify", "p.zarr"]) == 0
 
 
-def test_tiles_that_a_file_says_overlap_are_refused_and_the_rest_goes_on(tmp_path):
+def test_files_with_overlapping_tiles_are_refused_and_the_others_imported(tmp_path):
     told = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20}
     write(tmp_path / "in" / "half.h5", CELLS * 256, **told, overlap=128)
     write(tmp_path / "in" / "few.h5", CELLS * 448, **told, overlap=32)
@@ -114,7 +114,7 @@ def test_features_of_stamp_are_imported_with_their_own_units(tmp_path, corner, t
         assert main(["features", "list", name]) == 0
 
 
-def test_what_stamp_files_lack_or_contradict_is_named(tmp_path):
+def test_missing_and_contradictory_statements_of_stamp_files_are_named(tmp_path):
     for name, coords, told, message in (
         ("no_size", CELLS * 256.0, {"unit": "um"}, "does not state the size of a tile"),
         ("inch", CELLS * 256.0, {"unit": "inch"}, "its coordinates are in 'inch'"),
@@ -173,7 +173,7 @@ def test_verify_fails_on_stores_that_were_imported_wrongly(tmp_path, capsys, ste
     assert "1 of 2 slides have tiles that overlap or an impossible scale (bad); import them again" in told.err
 
 
-def test_of_tiles_that_dmml_itself_laid_a_single_overlap_fails(capsys):
+def test_a_single_overlap_among_dmml_s_own_tiles_fails_verification(capsys):
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, {20: 0.5})
     position = CELLS * 112.0 + 56
     position[-1] -= 20
@@ -185,8 +185,8 @@ def test_of_tiles_that_dmml_itself_laid_a_single_overlap_fails(capsys):
     assert "warning: other: 20x: 4 of 20 tiles" in told
 
 
-def test_a_wrong_size_is_named_with_options_that_help(tmp_path):
-    """Whoever follows the advice gets a store; where none would help, none is given."""
+def test_a_wrong_tile_size_is_refused_with_the_options_that_help(tmp_path):
+    """Following the advice gives a store; no advice is given if none would help."""
     path = write(tmp_path / "in" / "A.h5", CELLS * 512)
     with pytest.raises(InputError, match=r"128 px of 0\.25 µm that are scaled to 256 px have 80x, .*--level0-px"):
         import_features([path], "f.zarr", **{**CLAM, "level0_px": 128})
@@ -210,7 +210,7 @@ def test_a_wrong_size_is_named_with_options_that_help(tmp_path):
         ({"target_magnification": 10}, "its folder says 20x and the file says 10x"),
     ],
 )
-def test_a_file_that_contradicts_itself_is_asked_about(tmp_path, told, contradiction):
+def test_a_file_that_contradicts_itself_needs_the_user_s_scale(tmp_path, told, contradiction):
     attrs = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20, **told}
     path = write(tmp_path / "20x_256px_0px_overlap" / "features_x" / "A.h5", CELLS * 512, **attrs)
     with pytest.raises(InputError, match=rf"finest level unknown \({contradiction}\); give it with --mpp"):
@@ -220,7 +220,7 @@ def test_a_file_that_contradicts_itself_is_asked_about(tmp_path, told, contradic
     assert FeatureStore("f.zarr").slide_attributes("A")["mpp"] == scale
 
 
-def test_tiles_that_lie_twice_or_outside_and_another_encoder_are_pointed_out(tmp_path, capsys):
+def test_repeated_or_outside_tiles_and_another_encoder_are_warned_about(tmp_path, capsys):
     twice = write(tmp_path / "in" / "twice.h5", np.concatenate([CELLS, CELLS[:2]]) * 512, extractor="uni")
     outside = write(tmp_path / "in" / "outside.h5", CELLS * 512 - 600, extractor="uni")
     done = import_features([tmp_path / "in"], "f.zarr", **CLAM)
@@ -235,7 +235,7 @@ def test_tiles_that_lie_twice_or_outside_and_another_encoder_are_pointed_out(tmp
     assert "are damaged (twice); check the files that they came from" in told.err
 
 
-def test_files_that_macos_hides_are_no_features_and_other_names_are_told(tmp_path):
+def test_hidden_files_of_macos_are_ignored_and_other_data_sets_are_named(tmp_path):
     write(tmp_path / "in" / "A.h5", CELLS * 512)
     (tmp_path / "in" / "._A.h5").write_bytes(b"resource fork")
     done = import_features([tmp_path / "in"], "f.zarr", **CLAM)

@@ -1,4 +1,4 @@
-"""Places and scales: a checkerboard whose every square is known, and a slide far larger than memory is asked for."""
+"""Positions and scales of tiles: a checkerboard of known squares, and a slide far larger than the memory."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def edge_shifts(got, truth, side):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mpp", [0.25, 0.2325, 0.5, 0.5016])
-def test_every_scanner_lands_on_true_10x_and_20x(tmp_path, mpp):
+def test_tiles_of_every_scanner_are_true_10x_and_20x(tmp_path, mpp):
     """560 µm of a checkerboard: a tile is the board at 0.5 or 1 µm/px there, whatever the scanner's pixel."""
     path = tmp_path / "board.tif"
     write_lossless(path, board(round(560 / mpp), round(560 / mpp), mpp), mpp)
@@ -88,7 +88,7 @@ def test_every_scanner_lands_on_true_10x_and_20x(tmp_path, mpp):
 
 
 def write_lossless(path, picture, mpp, levels=(1, 2, 4)):
-    """A pyramid whose levels are whole area means; what is left over at the right and below falls away, as in scanners."""
+    """A pyramid of exact area means; remaining pixels at the right and the lower edge are dropped, as by scanners."""
     import tifffile
 
     with tifffile.TiffWriter(path) as tiff:
@@ -160,7 +160,7 @@ def test_a_slide_of_eight_gigapixels_passes_in_flat_memory(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_the_real_slide_and_its_pyramid_give_the_same_tiles_and_features(shared_data, small_encoder, tmp_path):
-    """The finest levels hold the same pixels, so the same tiles must come out although tissue is sought on others."""
+    """The finest levels have the same pixels, so the tiles must be the same although tissue is found on other levels."""
     paths = [shared_data / "slides" / f"cmu_small_{name}" for name in ("region.svs", "pyramid.tif")]
     extract(paths, tmp_path / "f.zarr", small_encoder)
     store = FeatureStore(tmp_path / "f.zarr")
@@ -176,7 +176,7 @@ def test_the_real_slide_and_its_pyramid_give_the_same_tiles_and_features(shared_
 
 @pytest.mark.parametrize("mpp", [0.25, 0.2325, 0.31])
 def test_a_slide_gives_the_same_tiles_with_levels_and_without(tmp_path, mpp):
-    """A tile is made of area means, as levels are: from which level it is read is not to be seen."""
+    """A tile consists of area means, as levels do, so it does not depend on the level from which it is read."""
     picture = np.random.default_rng(0).integers(60, 200, (80, 64, 3), np.uint8).repeat(20, 0).repeat(20, 1)
     picture ^= np.random.default_rng(1).integers(0, 32, picture.shape, np.uint8)
     write_lossless(tmp_path / "levels.tif", picture, mpp)
@@ -192,8 +192,8 @@ def test_a_slide_gives_the_same_tiles_with_levels_and_without(tmp_path, mpp):
 
 
 @pytest.mark.slow
-def test_10x_alone_from_a_level_of_another_tool_is_within_half_a_pixel(shared_data, lite0):
-    """The real slide's pyramid was squeezed onto whole pixels (2,967 onto 1,483): half a pixel of 10x, no more."""
+def test_10x_tiles_from_another_tool_s_level_are_within_half_a_pixel(shared_data, lite0):
+    """The real slide's pyramid was fitted to whole pixels (2,967 to 1,483), which shifts tiles by half a pixel at most."""
     paths = [shared_data / "slides" / f"cmu_small_{name}" for name in ("region.svs", "pyramid.tif")]
     (_, scan), (_, pyramid) = (tiles_of(path, (10,)) for path in paths)
     assert scan.keys() == pyramid.keys()

@@ -51,7 +51,7 @@ def test_grid_equals_the_slow_loop(size_um):
     assert tiles[20].parent.dtype == np.int32
 
 
-def test_a_quarter_is_enough_and_a_pixel_less_is_not():
+def test_a_tile_is_kept_from_exactly_a_quarter_of_tissue():
     mask = np.zeros((14, 28), bool)
     mask[:7, :7] = True  # 49 of 196 = 0.25
     mask[:7, 14:21] = True
@@ -60,7 +60,7 @@ def test_a_quarter_is_enough_and_a_pixel_less_is_not():
     assert tiles[20].position.tolist() == [[56.0, 56.0]]
 
 
-def test_a_tile_over_the_edge_is_not_laid_but_its_parent_may_be():
+def test_tiles_over_the_edge_are_left_out_but_parents_may_extend_over_it():
     mask = np.ones((42, 42), bool)
     tiles = lay_tiles(tissue_share(mask, 8.0, 112.0, (335.9, 336.0)), 20, (10, 20))
     assert len(tiles[20]) == 2 * 3
@@ -78,7 +78,7 @@ def test_every_child_lies_inside_its_parent_row_by_row():
         assert order.tolist() == list(range(len(tiles[m])))
 
 
-def test_one_magnification_has_the_tiles_of_the_pair():
+def test_a_single_magnification_has_the_same_tiles_as_in_a_pair():
     share = np.random.default_rng(7).random((9, 12)) * 0.4
     pair = lay_tiles(share, 20, (10, 20))
     for m in (10, 20):

@@ -1,4 +1,4 @@
-"""The tissue mask, on painted pictures whose truth is known and on a real slide."""
+"""The tissue mask, on painted pictures of known tissue and on a real slide."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_tissue_is_found_and_glass_is_not(picture):
 
 
 @pytest.mark.parametrize("glass", [(0.90, 0.95, 1.0), (1.0, 0.97, 0.88), (0.85, 0.85, 0.85)])
-def test_tinted_or_dim_glass_changes_nothing(picture, glass):
+def test_tinted_or_dim_glass_does_not_change_the_tissue(picture, glass):
     tinted = (picture * np.array(glass)).astype(np.uint8)
     assert agreement(tissue_mask(tinted), tissue_mask(picture)) > 0.97
 
@@ -76,7 +76,7 @@ def test_empty_glass_and_grey_dirt_hold_no_tissue(paint):
     assert not tissue_mask(glass).any()
 
 
-def test_a_slide_that_is_all_tissue_is_all_tissue(paint):
+def test_a_slide_full_of_tissue_is_recognised_as_such(paint):
     assert tissue_mask(paint(120, 100, [(0, 0, 120, 100)])).mean() > 0.99
 
 
@@ -92,7 +92,7 @@ def test_otsu_is_the_best_of_all_thresholds():
     assert between(otsu(values)) > 0.999 * between(best)
 
 
-def test_a_real_slide_agrees_with_saturation(shared_data):
+def test_the_tissue_of_a_real_slide_agrees_with_a_saturation_threshold(shared_data):
     """Against a mask made another way, from HSV saturation."""
     from PIL import Image
 
@@ -123,7 +123,7 @@ def test_a_fold_is_left_out_and_dense_nuclei_are_not(paint):
     assert found["fold"] == pytest.approx(80 * 6 * 64 / 1e6, rel=0.4)
 
 
-def test_the_edge_of_a_cover_glass_and_a_bubble_are_no_tissue(paint):
+def test_cover_glass_edges_and_bubbles_are_not_tissue(paint):
     picture = paint(200, 150, ((20, 20, 60, 60),)).astype(float)
     picture[:, 120:122] *= (0.72, 0.66, 0.75)  # a tinted line across the whole slide
     y, x = np.mgrid[:150, :200]
@@ -140,7 +140,7 @@ def test_the_edge_of_a_cover_glass_and_a_bubble_are_no_tissue(paint):
     ((5e4, 4e4), 56.0, 28.0),
     ((1e6, 1e6), 112.0, 56.0),
 ])  # fmt: skip
-def test_the_mask_of_a_large_slide_is_coarser_and_tiles_stay_whole_pixels(size, tile, scale):
+def test_masks_of_large_slides_are_coarser_with_whole_pixels_per_tile(size, tile, scale):
     assert mask_scale(size, tile) == scale
     assert (tile / scale).is_integer()
 
@@ -158,14 +158,14 @@ def test_red_ink_is_left_out(picture, ink):
 
 
 @pytest.mark.parametrize("stain", [(200, 90, 120), (200, 60, 60), (190, 60, 80), (220, 60, 80), (185, 40, 60)])
-def test_blood_and_muscle_are_no_red_ink(picture, stain):
+def test_blood_and_muscle_are_not_red_ink(picture, stain):
     stained = picture.copy()
     stained[60:90, 80:120] = stain
     assert tissue_mask(stained)[60:90, 80:120].all()
 
 
 @pytest.mark.parametrize("glass", [(243, 236, 206), (243, 243, 243)])
-def test_what_was_not_scanned_is_not_the_glass(paint, glass):
+def test_unscanned_areas_do_not_count_as_glass(paint, glass):
     """MIRAX and sparse scans are pure white where nothing was scanned."""
     scan = (paint(200, 160, [(60, 40, 80, 70)]) * (np.array(glass) / 243)).round().astype(np.uint8)
     half = np.concatenate([scan, np.full_like(scan, 255)], axis=1)
@@ -173,7 +173,7 @@ def test_what_was_not_scanned_is_not_the_glass(paint, glass):
     assert not tissue_mask(half)[:, 200:].any()
 
 
-def test_pale_tissue_on_pure_white_glass_is_not_taken_for_the_glass():
+def test_pale_tissue_on_pure_white_glass_does_not_count_as_glass():
     picture = np.full((160, 200, 3), 255.0)
     picture[40:110, 60:100] = np.random.default_rng(0).normal((236, 208, 226), 6, (70, 40, 3))
     picture = picture.clip(0, 255).astype(np.uint8)

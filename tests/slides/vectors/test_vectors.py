@@ -1,4 +1,4 @@
-"""`dmml features import` of vectors: tables and arrays as they come, and what must not slip in with them."""
+"""`dmml features import` of vectors: tables and arrays of many forms, and columns that must not slip in."""
 
 import argparse
 import gzip
@@ -64,7 +64,7 @@ def test_a_table_of_any_kind_gives_the_same_store(ending, capsys):
     assert "magnifications: [20]" in out
 
 
-def test_rows_of_one_id_are_several_vectors_and_the_same_import_writes_nothing(capsys):
+def test_several_rows_of_an_id_are_several_vectors_and_a_second_import_writes_nothing(capsys):
     frame = table()
     frame["case"] = ["A", "B", "A"]
     frame.to_csv("t.csv", index=False)
@@ -75,7 +75,7 @@ def test_rows_of_one_id_are_several_vectors_and_the_same_import_writes_nothing(c
     assert "0 slides or patients written, 2 were already there; 3 vectors, up to 2 each" in capsys.readouterr().out
 
 
-def test_missing_values_are_kept_as_such_and_rows_without_any_are_left_out(capsys):
+def test_missing_values_stay_missing_and_empty_rows_are_left_out(capsys):
     frame = table(f4_HE=["-1", "NA", "9"])
     frame.loc[2, [f"f{i}_HE" for i in range(4)]] = -1
     frame.loc[2, "f4_HE"] = "nd"
@@ -90,7 +90,7 @@ def test_missing_values_are_kept_as_such_and_rows_without_any_are_left_out(capsy
     assert "1 features have no value in any row" in out
 
 
-def test_float32_where_float16_overflows_or_rounds(capsys):
+def test_float32_is_used_where_float16_overflows_or_rounds(capsys):
     values = np.random.default_rng(0).normal(size=(200, 3))
     assert not needs_single_precision(values)
     assert not needs_single_precision(np.where(values > 1, np.nan, values))
@@ -108,7 +108,7 @@ def test_float32_where_float16_overflows_or_rounds(capsys):
     assert "in float32" in capsys.readouterr().out
 
 
-def test_a_store_of_float16_refuses_what_it_cannot_hold():
+def test_a_float16_store_refuses_values_that_it_cannot_hold():
     table().to_csv("t.csv", index=False)
     command("t.csv")
     frame = table()
@@ -118,7 +118,7 @@ def test_a_store_of_float16_refuses_what_it_cannot_hold():
     assert FeatureStore("v.zarr").slides() == sorted(IDS)
 
 
-def test_outcomes_ids_and_text_are_named_with_the_way_out():
+def test_columns_of_outcomes_ids_and_text_are_refused_with_advice():
     more = {
         "os": [1, 0, 1],
         "os_time": [3.0, 4, 5],
@@ -137,7 +137,7 @@ def test_outcomes_ids_and_text_are_named_with_the_way_out():
     assert command("t.csv", "--columns", "*_HE", "os").n_features == 5  # who names a column gets it
 
 
-def test_columns_are_left_out_by_name_and_odd_ones_are_told(capsys):
+def test_columns_are_dropped_by_name_and_unusual_ones_are_reported(capsys):
     table(extra=[1, 2, 3], other=[4, 5, 7]).to_csv("t.csv", index=False)
     command("t.csv", "--drop", "extra")
     assert "check 'other', whose names differ from those of the other columns" in capsys.readouterr().out
@@ -145,12 +145,12 @@ def test_columns_are_left_out_by_name_and_odd_ones_are_told(capsys):
     assert "no column 'sample'" in refusal("t.csv", "--id", "sample")
 
 
-def test_columns_with_brackets_are_named_letter_by_letter():
+def test_brackets_in_column_names_are_no_patterns():
     table(**{"AREA [TUMOR]_X": [1, 2, 4]}).to_csv("t.csv", index=False)
     assert command("t.csv", "--columns", "AREA [TUMOR]_X", "f?_HE").n_features == 5
 
 
-def test_another_table_must_have_the_same_columns_in_any_order():
+def test_a_second_table_needs_the_same_columns_in_any_order():
     table().to_csv("t.csv", index=False)
     command("t.csv")
     other = table()
@@ -173,7 +173,7 @@ def test_a_mistake_in_a_table_is_named(lines):
     assert wanted[key] in refusal("t.csv")
 
 
-def test_instances_side_by_side_are_told_by_their_names_in_any_order(capsys):
+def test_instances_in_a_row_are_recognised_by_column_names_in_any_order(capsys):
     """Statistic, kind of cell, measure: the instance is neither the first part of a name nor a block of columns."""
     kinds, measures = ["CANCER CELL", "PLASMA CELL", "(UNKNOWN)"], ["AREA", "SOLIDITY"]
     columns = [f"{stat}[{kind}_{what}]" for stat in ("MEAN", "STD") for kind in kinds for what in measures]
@@ -191,7 +191,7 @@ def test_instances_side_by_side_are_told_by_their_names_in_any_order(capsys):
     assert "several ways (MEAN, STD; AREA, SOLIDITY)" in refusal("t.csv", "--instances", 2)
 
 
-def test_instances_without_telling_names_are_blocks(capsys):
+def test_instances_without_informative_names_are_blocks_of_columns(capsys):
     table().to_csv("t.csv", index=False)
     store = command("t.csv", "--instances", 2)
     frame = table()
@@ -199,7 +199,7 @@ def test_instances_without_telling_names_are_blocks(capsys):
     assert "blocks of 2 consecutive columns, which begin with 'f0_HE', 'f2_HE'" in capsys.readouterr().out
 
 
-def test_npz_by_id_keeps_zeros_in_front():
+def test_ids_of_npz_files_keep_leading_zeros():
     np.savez("v.npz", **{"001": np.arange(4.0), "012": np.ones((2, 4))})
     store = command("v.npz")
     assert store.slides() == ["001", "012"]
@@ -207,13 +207,13 @@ def test_npz_by_id_keeps_zeros_in_front():
     assert len(vectors_of(store, "012")) == 2
 
 
-def test_a_word_for_a_missing_value_of_an_array_is_refused():
+def test_a_word_as_missing_value_of_an_array_is_refused():
     np.savez("v.npz", a=np.array([1.0, -1.0]))
     assert "--missing 'NA' is not a number" in refusal("v.npz", "--missing", "NA")
     assert np.isnan(vectors_of(command("v.npz", "--missing", "-1"), "a")).tolist() == [[False, True]]
 
 
-def test_npy_with_a_file_of_ids():
+def test_npy_files_are_read_with_a_file_of_ids():
     np.save("e.npy", np.arange(6.0).reshape(3, 2))
     assert "give a file with one id per line with --ids" in refusal("e.npy")
     with open("names.txt", "w") as file:
@@ -225,7 +225,7 @@ def test_npy_with_a_file_of_ids():
     assert "4 ids for 3 vectors" in refusal("e.npy", "--ids", "names.txt")
 
 
-def test_hdf5_of_slide_encoders_one_file_per_slide_with_the_coordinates_of_its_tiles(tmp_path):
+def test_hdf5_files_of_slide_encoders_hold_one_slide_each(tmp_path):
     import h5py
 
     folder = tmp_path / "slide_features_titan"
@@ -239,7 +239,7 @@ def test_hdf5_of_slide_encoders_one_file_per_slide_with_the_coordinates_of_its_t
     assert vectors_of(store, "S 3").tolist() == [[2, 2, 2]]
 
 
-def test_hdf5_and_tensors_with_ids():
+def test_hdf5_and_tensor_files_with_ids_are_read():
     import h5py
 
     with h5py.File("e.h5", "w") as file:
@@ -262,7 +262,7 @@ def test_nothing_is_unpickled_and_tiles_are_not_taken_for_vectors():
     assert len(vectors_of(command("tiles.pt", "--vectors"), "tiles")) == 5
 
 
-def test_widths_that_differ_ids_in_two_files_and_options_of_tiles_are_refused():
+def test_different_widths_repeated_ids_and_options_for_tiles_are_refused():
     np.savez("a.npz", S1=np.ones(3))
     np.savez("b.npz", S2=np.ones(4))
     np.savez("c.npz", S1=np.zeros(3))
@@ -273,20 +273,20 @@ def test_widths_that_differ_ids_in_two_files_and_options_of_tiles_are_refused():
     assert "no such file" in refusal("nowhere.npz", "--vectors")
 
 
-def test_a_workbook_is_read_where_pandas_can():
+def test_a_workbook_is_read_if_pandas_can_read_it():
     pytest.importorskip("openpyxl")
     table().to_excel("t.xlsx", index=False)
     assert vectors_of(command("t.xlsx"), "007").shape == (1, 4)
 
 
-def test_a_workbook_without_its_package_is_one_line(monkeypatch):
+def test_a_missing_package_for_workbooks_is_named_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with zipfile.ZipFile("t.xlsx", "w") as file:
         file.writestr("xl/workbook.xml", "")
     assert "pip install openpyxl; or save the sheet as CSV" in refusal("t.xlsx", "--id", "x")
 
 
-def test_verify_and_list_speak_of_vectors(capsys):
+def test_verify_and_list_call_vectors_vectors(capsys):
     frame = table()
     frame["slide_id"] = ["A", "B", "A"]
     frame.loc[0, "f1_HE"] = np.nan

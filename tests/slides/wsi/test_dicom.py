@@ -1,4 +1,4 @@
-"""DICOM through a whole extraction: the two levels of the real pair of files, with larger pictures put in."""
+"""DICOM through a whole extraction: the two levels of a real pair of files, with larger pictures put in."""
 
 import struct
 

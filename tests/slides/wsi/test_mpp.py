@@ -1,4 +1,4 @@
-"""µm per pixel: what is believed, in which order, and what is refused."""
+"""µm per pixel: which values are plausible, in which order they are tried, and which are refused."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from dmml.slides.wsi.mpp import check_mpp, resolve_mpp
         ({"openslide.mpp-x": "nonsense", "aperio.MPP": "0.5"}, 0.5, "aperio.MPP"),
     ],
 )
-def test_first_believable_key_wins(properties, mpp, source):
+def test_the_first_plausible_key_gives_the_scale(properties, mpp, source):
     if source.startswith("philips"):  # mm: 0.00025 mm is 0.25 µm
         assert resolve_mpp("s", properties).mpp == pytest.approx(0.25)
     scale = resolve_mpp("s", properties, user_mpp=1.5)
@@ -33,7 +33,7 @@ def test_objective_power_is_never_used():
         resolve_mpp("a.svs", {"openslide.objective-power": "40", "aperio.AppMag": "40"})
 
 
-def test_given_value_fills_in_only_where_nothing_is_believable():
+def test_the_user_s_scale_is_used_only_without_a_plausible_one():
     assert resolve_mpp("s", {}, 0.3).source == "--mpp"
     assert resolve_mpp("s", {"openslide.mpp-x": "352.8", "openslide.mpp-y": "352.8"}, 0.3).mpp == 0.3
     assert resolve_mpp("s", {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.5"}, 0.3).mpp == 0.5
@@ -44,7 +44,7 @@ def test_absurd_metadata_is_named():
         resolve_mpp("s", {"openslide.mpp-x": "352.8", "openslide.mpp-y": "352.8"})
 
 
-def test_oblong_pixels_are_refused():
+def test_pixels_that_are_not_square_are_refused():
     with pytest.raises(InputError, match=r"not square.*0\.25 × 0\.26") as caught:
         resolve_mpp("s", {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.26"})
     assert caught.value.state == "not_square"

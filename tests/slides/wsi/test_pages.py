@@ -78,7 +78,7 @@ def test_the_slide_is_found_among_macros_labels_and_thumbnails(picture, macro, t
     ],
 )
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_a_page_behind_a_macro_is_read_to_the_pixel(picture, macro, tmp_path, how, byteorder):
+def test_a_page_after_a_macro_image_is_read_exactly(picture, macro, tmp_path, how, byteorder):
     path = write_pages(tmp_path / "S.tif", strips(macro), slide(picture, **how), byteorder=byteorder)
     with Slide(path) as opened:
         assert opened.reader == "tiff:page 2"
@@ -88,7 +88,7 @@ def test_a_page_behind_a_macro_is_read_to_the_pixel(picture, macro, tmp_path, ho
         assert (opened.read(-50, -50, 100, 100, 0.5) == 255).all(), "white outside"
 
 
-def test_planes_apart_and_jpeg_are_as_openslide_and_pillow_read_them(picture, macro, tmp_path):
+def test_separate_planes_and_jpeg_are_read_as_by_openslide_and_pillow(picture, macro, tmp_path):
     apart = slide(picture.transpose(2, 0, 1), planarconfig="separate", compression="deflate")
     with Slide(write_pages(tmp_path / "S.tif", strips(macro), apart)) as opened:
         np.testing.assert_array_equal(opened.read(0, 0, 896, 672, 0.5), picture)
@@ -101,7 +101,7 @@ def test_planes_apart_and_jpeg_are_as_openslide_and_pillow_read_them(picture, ma
         assert np.abs(difference).max() <= 1
 
 
-def test_tiles_that_were_left_out_are_white_and_damaged_ones_are_unreadable(picture, macro, tmp_path):
+def test_missing_tiles_are_white_and_damaged_ones_unreadable(picture, macro, tmp_path):
     import tifffile
 
     path = write_pages(tmp_path / "S.tif", strips(macro), slide(picture))
@@ -122,7 +122,7 @@ def test_tiles_that_were_left_out_are_white_and_damaged_ones_are_unreadable(pict
         assert opened.read(280, 20, 100, 100, 0.5).mean() < 255, "and the rest is read"
 
 
-def test_pages_of_one_size_and_other_large_pages_are_named(picture, tmp_path):
+def test_other_pages_that_could_be_slides_are_named(picture, tmp_path):
     with Slide(
         write_pages(tmp_path / "S.tif", slide(picture), slide(picture[::-1]), slide(picture[:, ::-1]))
     ) as opened:
@@ -159,8 +159,8 @@ def test_a_scale_that_another_page_states_is_named_and_not_used(picture, macro, 
         (OME.replace('500" PhysicalSizeXUnit="nm"', '0.00005" PhysicalSizeXUnit="cm"'), True, "ome.PhysicalSizeX"),
     ],
 )
-def test_a_scale_that_is_stated_in_words_is_used(picture, macro, tmp_path, description, pages_own, source):
-    """OME writes one text into the first page, which says of each page what its size is."""
+def test_a_scale_in_the_description_is_used(picture, macro, tmp_path, description, pages_own, source):
+    """OME writes one text into the first page, which states the size of each page."""
     told = {"description": description.encode()}
     first = strips(macro) if pages_own else strips(macro, **told)
     path = write_pages(tmp_path / "S.tif", first, slide(picture, None, **(told if pages_own else {})))
@@ -168,7 +168,7 @@ def test_a_scale_that_is_stated_in_words_is_used(picture, macro, tmp_path, descr
         assert (opened.mpp, opened.mpp_source) == (0.5, source)
 
 
-def test_of_pages_in_strips_the_largest_is_read_with_its_own_scale(picture, macro, tmp_path):
+def test_the_largest_page_in_strips_is_read_with_its_own_scale(picture, macro, tmp_path):
     path = write_pages(tmp_path / "S.tif", strips(macro, 1.5), strips(picture, 0.5))
     with Slide(path) as opened:
         assert (opened.mpp, opened.reader) == (0.5, "pillow")
@@ -179,7 +179,7 @@ def test_of_pages_in_strips_the_largest_is_read_with_its_own_scale(picture, macr
 
 
 @pytest.mark.parametrize("compression", ["webp", "jpegxl"])
-def test_a_page_that_cannot_be_decoded_is_named_with_the_way_out(picture, macro, tmp_path, compression):
+def test_a_page_that_cannot_be_decoded_is_named_with_advice(picture, macro, tmp_path, compression):
     path = write_pages(tmp_path / "S.tif", strips(macro), slide(picture, compression=compression))
     with pytest.raises(
         InputError,
@@ -190,7 +190,7 @@ def test_a_page_that_cannot_be_decoded_is_named_with_the_way_out(picture, macro,
 
 
 def test_a_macro_that_openslide_cannot_decode_does_not_hide_the_slide(picture, macro, tmp_path):
-    """OpenSlide refuses the whole file for the compression of its first page."""
+    """OpenSlide refuses the whole file because of the compression of its first page."""
     path = write_pages(tmp_path / "S.tif", slide(macro, None, compression="jpeg2000"), slide(picture))
     with Slide(path) as opened:
         assert (opened.reader, opened.mpp) == ("tiff:page 2", 0.5)
@@ -200,7 +200,7 @@ def test_a_macro_that_openslide_cannot_decode_does_not_hide_the_slide(picture, m
         np.testing.assert_array_equal(opened.read(0, 0, 896, 672, 0.5), picture)
 
 
-def test_a_chain_of_pages_that_leads_back_or_nowhere_ends(picture, macro, tmp_path):
+def test_a_circular_or_broken_chain_of_pages_ends(picture, macro, tmp_path):
     import tifffile
 
     path = write_pages(tmp_path / "S.tif", strips(macro), slide(picture))
@@ -221,7 +221,7 @@ def test_a_chain_of_pages_that_leads_back_or_nowhere_ends(picture, macro, tmp_pa
             assert caught.value.state == state
 
 
-def test_the_page_is_chosen_alike_for_every_command(picture, macro, small_encoder, tmp_path):
+def test_every_command_chooses_the_same_page(picture, macro, small_encoder, tmp_path):
     path = write_pages(tmp_path / "S.tif", strips(macro, 1.5), slide(picture))
     assert [case.name for case in check_input([path], "out")] == ["S"]
     bags, thumbnail, attributes = tokens_of_slide(path, small_encoder)
@@ -232,7 +232,7 @@ def test_the_page_is_chosen_alike_for_every_command(picture, macro, small_encode
 
 
 @pytest.mark.slow
-def test_extract_takes_the_slide_of_a_file_that_begins_with_its_macro(shared_faults, capsys):
+def test_extract_finds_the_slide_after_a_macro_image(shared_faults, capsys):
     """A real slide on page 2, of 0.5 µm/px; the macro on page 1 would have given 6 tiles."""
     assert main(["extract", str(shared_faults / "macro_page_first" / "macrofirst.tif"), "--out", "a.zarr"]) == 0
     store = FeatureStore("a.zarr")

@@ -1,4 +1,4 @@
-"""Levels that are not what they seem change nothing: the same finest level gives the same tiles, and they are named."""
+"""Wrong pyramid levels: they are named, and the tiles depend on the finest level alone."""
 
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def same(ours, theirs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["drawn", "real", "square"])
-def test_the_same_finest_level_gives_the_same_tiles_whatever_the_other_levels_are(name, real, drawn, tmp_path):
+def test_tiles_depend_only_on_the_finest_level(name, real, drawn, tmp_path):
     """A square slide's rotated or padded levels have sizes that give nothing away."""
     picture = {"drawn": drawn, "real": real[:1500, :1300], "square": real[:1400, :1400]}[name]
     alone, notes, _ = laid(write_pages(tmp_path / "s.tif", slide(picture)))
@@ -107,14 +107,14 @@ def test_levels_of_large_slides_that_are_wrong_are_not_used_for_tissue(drawn, tm
     assert used == {0, 2}, "the sound one among them is"
 
 
-def test_a_mirrored_level_of_tissue_that_lies_alike_on_both_sides_is_ignored(drawn, tmp_path):
+def test_a_mirrored_level_of_symmetric_tissue_is_ignored(drawn, tmp_path):
     path = write_pages(tmp_path / "s.tif", slide(drawn), page(shrunk(drawn, 8)[:, ::-1]))
     with Slide(path) as opened:
         assert opened._level(4.0)[0] == 0
         assert opened.notes == ["level 1 (224 × 168 px) is ignored: it does not show what the slide shows there"]
 
 
-def test_features_are_those_of_the_slide_without_its_wrong_level(drawn, small_encoder, tmp_path):
+def test_a_wrong_level_does_not_change_the_features(drawn, small_encoder, tmp_path):
     fine = paint_tissue(1792, 1344, BOXES)
     for name, levels in {"alone": [], "mirrored": [page(shrunk(fine, 2)[:, ::-1])]}.items():
         (tmp_path / name).mkdir()
@@ -143,5 +143,5 @@ def test_features_are_those_of_the_slide_without_its_wrong_level(drawn, small_en
         ((5000, 5000), (1280, 1280), 3.90625),
     ],
 )
-def test_ratios_by_hand(full, level, ratio):
+def test_ratios_of_levels_equal_those_computed_by_hand(full, level, ratio):
     assert ratio_of(full, level) == (None if ratio is None else pytest.approx(ratio))

@@ -1,4 +1,4 @@
-"""Reading by µm, against pixels taken straight from OpenSlide and from the picture that was written."""
+"""Reading by µm, compared with pixels read directly through OpenSlide and with the picture that was written."""
 
 import numpy as np
 import openslide
@@ -32,8 +32,8 @@ def test_native_resolution_gives_the_slide_s_own_pixels(shared_data):
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_whole_pixels_are_taken_as_resampling_would_give_them(make_slide, monkeypatch, level):
-    """The short way for pixels of a level as they lie, inside, over the edge and outside, is the long way's, bit for bit."""
+def test_whole_pixels_are_read_as_resampling_would_give_them(make_slide, monkeypatch, level):
+    """Reading without resampling equals reading with it, bit for bit, inside, across the edge and outside."""
     mpp = 0.5 * 4**level
     places = [(40, 70), (-8, -8), (1792 // 4**level - 30, 60), (10**5, 10**5)]
     with Slide(make_slide("a.tif", levels=(1, 4))) as slide:
@@ -49,7 +49,7 @@ def test_whole_pixels_are_taken_as_resampling_would_give_them(make_slide, monkey
 
 @pytest.mark.parametrize("name", ["cmu_small_region.svs", "cmu_small_pyramid.tif"])
 @pytest.mark.parametrize("mpp", [0.998, 1.996, 7.984])
-def test_coarse_reading_is_an_average_in_the_right_place(shared_data, name, mpp):
+def test_coarse_reading_averages_the_right_pixels(shared_data, name, mpp):
     path = shared_data / "slides" / name
     handle = openslide.OpenSlide(path)
     raw = np.asarray(handle.read_region((0, 0), 0, handle.dimensions).convert("RGB"), float)
@@ -62,8 +62,8 @@ def test_coarse_reading_is_an_average_in_the_right_place(shared_data, name, mpp)
     assert error < 0.45 * min(moved)  # a pixel's shift in any direction is at least twice as wrong
 
 
-def test_reading_from_before_the_origin_is_not_shifted(shared_data):
-    """OpenSlide lays regions with a negative corner up to a pixel off; a tile read with a margin must not notice."""
+def test_reading_at_negative_coordinates_is_not_shifted(shared_data):
+    """OpenSlide shifts regions with a negative corner by up to a pixel; a tile read with a margin must not be shifted."""
     with Slide(shared_data / "slides" / "cmu_small_pyramid.tif") as slide:
         inside = slide.read(16.0, 16.0, 130, 180, 8.0).astype(int)
         across = slide.read(-16.0, -16.0, 134, 184, 8.0).astype(int)
@@ -71,7 +71,7 @@ def test_reading_from_before_the_origin_is_not_shifted(shared_data):
     assert (across[:1] == 255).all()
 
 
-def test_outside_is_white(shared_data):
+def test_everything_outside_the_slide_is_white(shared_data):
     with Slide(shared_data / "slides" / "cmu_small_region.svs") as slide:
         width, height = slide.size_um
         assert (slide.read(width + 50, 0, 30, 30, 0.5) == 255).all()
@@ -90,7 +90,7 @@ def test_overview_in_blocks_equals_one_reading(shared_data, monkeypatch):
 
 
 def test_a_shift_of_less_than_a_pixel_is_kept(tmp_path):
-    """A linear ramp: the mean of a reading tells its place to a hundredth of a pixel."""
+    """A linear ramp: the mean of the pixels shows their position to a hundredth of a pixel."""
     ramp = np.repeat(np.linspace(0, 255, 512)[None, :, None], 512, axis=0).repeat(3, axis=2)
     Image.fromarray(ramp.round().astype(np.uint8)).save(tmp_path / "ramp.png")
     with Slide(tmp_path / "ramp.png", mpp=0.5) as slide:
@@ -114,14 +114,14 @@ def test_plain_image_needs_an_mpp(shared_data):
     ("file", "state"),
     [("unopenable.tiff", "unopenable"), ("boxes.tiff", "no_mpp"), ("boxes.png", "no_mpp"), ("none.svs", "missing")],
 )
-def test_what_cannot_be_opened_says_why(shared_data, file, state):
+def test_files_that_cannot_be_opened_are_refused_with_the_reason(shared_data, file, state):
     with pytest.raises(InputError, match=file) as caught:
         Slide(shared_data / "slides" / "openslide_fixtures" / file)
     assert caught.value.state == state
     assert "\n" not in str(caught.value)
 
 
-def test_a_reader_goes_on_after_a_place_that_cannot_be_decoded(make_slide, break_tile):
+def test_reading_continues_after_an_area_that_cannot_be_decoded(make_slide, break_tile):
     path = make_slide("broken.tif")
     break_tile(path, 0)
     with Slide(path) as slide:
@@ -132,7 +132,7 @@ def test_a_reader_goes_on_after_a_place_that_cannot_be_decoded(make_slide, break
 
 
 @pytest.mark.parametrize(("mpp", "fits"), [(0.499, True), (0.62, True), (0.7, False), (1.0, False)])
-def test_a_coarse_scan_is_not_blown_up(make_slide, mpp, fits):
+def test_a_coarse_scan_is_not_enlarged(make_slide, mpp, fits):
     with Slide(make_slide("s.tif", mpp=mpp)) as slide:
         slide.check_scale((10,))
         if fits:
@@ -143,7 +143,7 @@ def test_a_coarse_scan_is_not_blown_up(make_slide, mpp, fits):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_white(tmp_path, mode):
+def test_transparent_pixels_are_white(tmp_path, mode):
     pixels = np.zeros((60, 80, 4), np.uint8)
     pixels[:, :40] = (120, 120, 120, 255)
     Image.fromarray(pixels).convert(mode).save(path := tmp_path / "a.png")
