@@ -10,7 +10,9 @@ from dmml.slides.extraction.extract import extract
 from dmml.slides.progress_bars import is_quiet
 
 
-@pytest.mark.parametrize("old", [["--least-tissue", "0.5"], ["--least-tissue=0.5"], ["--least-tissue"], ["--least", "1"]])
+@pytest.mark.parametrize(
+    "old", [["--least-tissue", "0.5"], ["--least-tissue=0.5"], ["--least-tissue"], ["--least", "1"]]
+)
 def test_the_old_name_of_min_tissue_is_refused_with_the_new_one(capsys, old):
     assert main(["extract", "slides", "--out", "f.zarr", *old]) == 2
     error = capsys.readouterr().err
