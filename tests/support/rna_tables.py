@@ -74,3 +74,24 @@ def write_feature_counts(path, alignments, counts=COUNTS, names=ENSEMBL, gene_na
     ]
     command = ['# Program:featureCounts v2.0.6; Command:"featureCounts" "-a" "x.gtf"']
     return write_lines(path, [command, header, *rows])
+
+
+def values(expression, genes=GENES) -> np.ndarray:
+    """(patients, genes) values of an `Expression`."""
+    return expression.table[list(genes)].to_numpy()
+
+
+def forms(expression) -> set[str]:
+    """Names of the formats in the provenance of an `Expression`."""
+    return {source["form"] for source in expression.provenance["sources"]}
+
+
+SIXTY_GENES = genes_of(read_gene_sets()["tumor"])[:60]
+
+
+def tpm_table(samples=10, genes=SIXTY_GENES, seed=0) -> pd.DataFrame:
+    """(samples × genes) of TPM; the samples are p0, p1, …."""
+    table = np.random.default_rng(seed).gamma(0.5, size=(samples, len(genes)))
+    return pd.DataFrame(
+        1e6 * table / table.sum(1, keepdims=True), index=[f"p{i}" for i in range(samples)], columns=genes
+    )
