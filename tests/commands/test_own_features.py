@@ -93,5 +93,5 @@ def test_encoders_are_compared_by_weights_only_if_both_are_known(tmp_path, weigh
         if weights is None:
             check_same_encoder("f.zarr", own, 4, {"encoder": identity})
         else:
-            with pytest.raises(InputError, match="encoder weights"):
+            with pytest.raises(InputError, match="encoder's weights"):
                 check_same_encoder("f.zarr", own, 4, {"encoder": identity})

@@ -77,28 +77,20 @@ def import_vectors(
         options: How columns of tables are read.
         encoder: Name of the model that made the vectors; None means the name in the files or folders.
         ids: File with the ids of the rows of an array.
-        instances: Number of instances that a row holds side by side.
+        instances: Number of instances that a row holds side by side; None means one.
         magnification: Magnification under which the store keeps them, so that a model reads them at it.
 
     Raises:
         InputError: A file cannot be read, files differ in their features, an id cannot be that of a slide or occurs in
             two files, or the store was made with other settings. Nothing is written then.
     """
-    files = _files(inputs, required=True)
-    by_file = [_read(path, options or read_table.TableOptions(), ids, len(files) == 1) for path in files]
-    if instances is not None:
-        by_file = [split_instances(each, instances) for each in by_file]
-    store = FeatureStore(out) if is_store(out) else None
-    names = (store.attributes.get("feature_names") if store else None) or by_file[0].names
-    by_file = [_reordered(each, names, len(names or by_file[0].values[0])) for each in by_file]
+    by_file = _read_files(inputs, options or read_table.TableOptions(), ids, instances)
+    existing = FeatureStore(out) if is_store(out) else None
+    names = (existing.attributes.get("feature_names") if existing else None) or by_file[0].names
+    by_file = [_reordered(vectors, names, len(names or by_file[0].values[0])) for vectors in by_file]
     rows = _rows_by_id(by_file)
-    values = np.concatenate([each.values for each in by_file])
-    needs_float32 = needs_single_precision(values)
-    dtype = str(store.dtype) if store else ("float32" if needs_float32 else "float16")
-    if needs_float32 and dtype == "float16":
-        raise InputError(
-            f"--out {out}: keeps float16, which cannot hold these values; import all of them into another store"
-        )
+    values = np.concatenate([vectors.values for vectors in by_file])
+    dtype = _dtype(values, existing, out)
     store = FeatureStore.create(
         out,
         _identity(encoder, by_file, names, values.shape[1]),
@@ -110,14 +102,33 @@ def import_vectors(
     result = VectorImportResult(
         vectors=len(values), dim=values.shape[1], dtype=dtype, missing=int(np.isnan(values).sum())
     )
-    result.notes = list(dict.fromkeys(note for each in by_file for note in each.notes))
-    result.notes += filter(
-        None, [pretraining_warning(store.attributes["encoder"]["name"], rows), _note_on_empty(values)]
-    )
-    sources = [str(each.path.name) for each in by_file for _ in each.ids]
+    warning = pretraining_warning(store.attributes["encoder"]["name"], rows)
+    result.notes = list(dict.fromkeys(note for vectors in by_file for note in vectors.notes))
+    result.notes += filter(None, [warning, _note_on_empty(values)])
+    sources = [vectors.path.name for vectors in by_file for _ in vectors.ids]
     for slide_id, its_rows in rows.items():
         _write(store, slide_id, values[its_rows].astype(dtype), sources[its_rows[0]], magnification, result)
     return result
+
+
+def _read_files(
+    inputs: Sequence[str | Path], options: read_table.TableOptions, ids: Path | None, instances: int | None
+) -> list[FileVectors]:
+    files = _files(inputs, required=True)
+    by_file = [_read(path, options, ids, len(files) == 1) for path in files]
+    return by_file if instances is None else [split_instances(vectors, instances) for vectors in by_file]
+
+
+def _dtype(values: np.ndarray, existing: FeatureStore | None, out: str) -> str:
+    """Return the type in which the store keeps features: that of an existing store, or one that holds the values."""
+    needed = "float32" if needs_single_precision(values) else "float16"
+    if existing is None:
+        return needed
+    if needed == "float32" and existing.dtype == np.float16:
+        raise InputError(
+            f"--out {out}: keeps float16, which cannot hold these values; import all of them into another store"
+        )
+    return str(existing.dtype)
 
 
 def _files(inputs: Sequence[str | Path], required: bool) -> list[Path]:
