@@ -52,15 +52,15 @@ def test_a_cohort_that_is_well(cohorts, capsys):
         "slides, no RNA": with_slides - rna,
     }.items():
         assert not own or f"{kind}: {len(own)} patients" in line(out, "join", kind)
-    assert f"{len(slides)} slides at [10, 20], simulated, 16 wide" in line(out, "features", "ok")
+    assert f"{len(slides)} slides at [10, 20], simulated, 16 features per tile" in line(out, "features", "ok")
     assert "torch" in line(out, "machine", "ok")
     folds = [row.split() for row in out.splitlines() if re.fullmatch(r"[012]( +\d+){6}", row)]
     assert len(folds) == 3
     assert sum(int(row[5]) for row in folds) == len(patients)
     assert sum(int(row[6]) for row in folds) == events
     assert all(int(row[1]) + int(row[3]) + int(row[5]) == len(patients) for row in folds)
-    assert f"{folds[0][2]} events only" in line(
-        out, "folds", "look", "fold 0, train"
+    assert f"only {folds[0][2]} events" in line(
+        out, "folds", "check", "fold 0, train"
     )  # thirty patients make small folds
     assert "nothing blocks a run" in out
 
@@ -71,8 +71,8 @@ def test_patients_that_a_split_leaves_out_are_told(cohorts, capsys, tmp_path):
     pd.DataFrame(rows, columns=["patient_id", "fold"]).to_csv(tmp_path / "folds.csv", index=False)
     config = cohorts.config("d_split", "SubspaceTeacher", data={"split": str(tmp_path / "folds.csv")})
     out, _ = examine(capsys, "-c", config)
-    assert f"4 patients of the clinical table are in no fold (not used): {ids[-4]}" in line(out, "split", "look", "4")
-    assert line(out, "split", "look", "2 of its ids are of no patient here: x")
+    assert f"4 patients of the clinical table are in no fold (not used): {ids[-4]}" in line(out, "split", "check", "4")
+    assert line(out, "split", "check", "2 ids of the split belong to no patient of the clinical table: x")
 
 
 def test_a_stage_that_was_not_assessed_is_unknown_and_no_level(cohorts, capsys, tmp_path):
@@ -97,7 +97,7 @@ def test_everything_that_blocks_is_told_at_once(cohorts, capsys, tmp_path):
     )
     out, refused = examine(capsys, "-c", config)
     assert "its scale cannot be detected" in line(out, "cohort", "BLOCKS")
-    assert "all 30 patients are censored" in line(out, "outcome", "look")
+    assert "all 30 patients are censored" in line(out, "outcome", "check")
     assert "fold 0, train: no event" in line(out, "folds", "BLOCKS")
     assert "GradientCoordination" in line(out, "config", "BLOCKS", "'GradientCordination'")
     assert "did you mean batch_size?" in line(out, "config", "BLOCKS", "batchsize")
@@ -109,7 +109,7 @@ def test_missing_files_are_all_named(capsys, repository, monkeypatch):
     out, refused = examine(capsys, "-c", repository / "configs" / "luad.yaml")
     for name in ("clinical.csv", "expression.parquet", "features.zarr"):
         line(out, name.split(".")[0], "BLOCKS", name)
-    assert refused.startswith("3 finding(s) block a run; the first: clinical: data/luad/clinical.csv is not there")
+    assert refused.startswith("3 finding(s) block a run; the first: clinical: data/luad/clinical.csv does not exist")
     with pytest.raises(InputError, match=r"gone.yaml: no such config file"):
         doctor.run(argparse.Namespace(config=["gone.yaml"], ckpt_path=None))
 
@@ -143,7 +143,7 @@ def test_a_checkpoint_and_a_cohort_that_lacks_genes(journey, capsys, tmp_path):
     fitted = unpack(read_checkpoint(journey.best("teacher"))["hyper_parameters"]["fitted"])
     for s, kept in fitted["gene_statistics"].items():
         absent = [gene for gene in kept["genes"] if gene in set(genes[::3])]
-        assert f"{len(absent)} imputed ({absent[0]}" in line(out, "checkpoint", "look", f"{s}:")
+        assert f"{len(absent)} imputed ({absent[0]}" in line(out, "checkpoint", "check", f"{s}:")
     z = (np.log2(rna + 1) - 3).round(3)
     z.to_csv(tmp_path / "z.csv")
     data = {"expression": {"path": str(tmp_path / "z.csv"), "scale": "zscore"}}

@@ -90,8 +90,8 @@ def test_overlapping_tiles_and_zeros_are_pointed_out(cohort, capsys):
     cohort.write("P04-1", empty, {"mpp": 0.5})
     code, told = doctor(capsys)
     assert code == 0, "they are for a person to judge"
-    assert "1 slides have tiles where they cannot be (P03-1: 20x: 16 of 16 tiles of 112 µm overlap another" in told
-    assert "1 slides hold unlikely values (P04-1: 20x: 2 tiles hold zeros only" in told
+    assert "1 slides have impossible tile positions (P03-1: 20x: 16 of 16 tiles of 112 µm overlap another" in told
+    assert "1 slides contain unlikely values (P04-1: 20x: 2 tiles hold zeros only" in told
 
 
 def test_of_a_large_store_the_values_of_some_slides_are_checked_and_the_shapes_of_all(cohort, capsys, monkeypatch):

@@ -157,7 +157,7 @@ REFUSED = {
     a_class_of_validation_alone: "label G3: not among the model's classes",
     a_label_that_is_no_class: r"label G4: not among the model's classes \(G2, G3\)",
     balance_without_a_class: "no training patient has the label G5",
-    one_class: "training labels hold 1 class",
+    one_class: "the training patients have 1 class",
     cox_of_small_batches: "likelihood: cox needs 4 events a batch",
     labels_for_survival: r"c\.csv: data\.outcome gives label, and the task Survival needs time and event",
     times_for_classes: r"c\.csv: data\.outcome gives time and event, and the task Classification needs label",
@@ -218,7 +218,7 @@ def test_every_fold_is_looked_at_but_for_a_model_that_starts_from_a_checkpoint(c
     assert main(["doctor", "-c", config(task, split="folds.csv")]) == 2
     captured = capsys.readouterr()
     assert "fold 2, train: no event" in captured.out
-    assert "fold 1, train" not in re.sub(r"look .*", "", captured.out)
+    assert "fold 1, train" not in re.sub(r"check .*", "", captured.out)
 
 
 def test_published_folds_whose_validation_has_points_are_fitted(shared_faults, capsys, monkeypatch):

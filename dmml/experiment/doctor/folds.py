@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from dmml.cohort.clinical.table import Clinical
 from dmml.cohort.cohort import Cohort
+from dmml.experiment.doctor.examination import State
 
-FEWEST_EVENTS = {"train": 20, "val": 3, "test": 5}
+MIN_EVENTS = {"train": 20, "val": 3, "test": 5}
 """Number of events of a part below which a fold is called small"""
-FEWEST_OF_CLASS = {"train": 5, "val": 1, "test": 2}
+MIN_OF_CLASS = {"train": 5, "val": 1, "test": 2}
+"""The same for patients of a class"""
 
 
-def examine_folds(add: Callable[[str, str, str], None], cohort: Cohort) -> pd.DataFrame:
+def examine_folds(add: Callable[[str, str, State], None], cohort: Cohort) -> pd.DataFrame:
     """Count the patients of every fold, and report parts that are too small for training or evaluation.
 
     Args:
-        add: Called with the part of the examination, a sentence, and `look` or `blocks`.
+        add: Called with the part of the examination, a sentence, and the state of the finding.
         cohort: The cohort, with or without a split.
 
     Returns:
@@ -28,38 +30,38 @@ def examine_folds(add: Callable[[str, str, str], None], cohort: Cohort) -> pd.Da
     Raises:
         InputError: A fold has too few training patients to split off an inner validation.
     """
-    rows = {}
-    numbers = [cohort.fold] if cohort.split is None else sorted(cohort.split.folds)
-    small = []
-    for k in numbers:
+    rows, clinical = {}, cohort.clinical
+    findings: list[tuple[str, State]] = []
+    for k in [cohort.fold] if cohort.split is None else sorted(cohort.split.folds):
         parts = replace(cohort, fold=k).partition("fit")._asdict()
-        rows[k] = {f"{part} {what}": n for part, own in parts.items() for what, n in _sizes(cohort.clinical, own)}
-        for part, own in parts.items():
-            small += [(k, part, told) for told in _too_small(cohort.clinical, part, own)]
-    blocking = [one for one in small if one[2].startswith("no ") and one[1] == "train"]
-    for k, part, told in small:
-        add("folds", f"fold {k}, {part}: {told}", "blocks" if (k, part, told) in blocking else "look")
+        rows[k] = {f"{part} {what}": n for part, patients in parts.items() for what, n in _sizes(clinical, patients)}
+        for part, patients in parts.items():
+            for n, text in _small_counts(clinical, part, patients):
+                findings.append((f"fold {k}, {part}: {text}", "blocks" if part == "train" and not n else "check"))
+    for text, state in findings:
+        add("folds", text, state)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fold")
 
 
-def _sizes(clinical: Clinical, own: list[str]) -> list[tuple[str, int]]:
-    patients = clinical.patients.loc[own]
+def _sizes(clinical: Clinical, patients: Sequence[str]) -> list[tuple[str, int]]:
+    """Count the patients, and their events or the patients of each class."""
+    rows = clinical.patients.loc[list(patients)]
     if clinical.kind == "survival":
-        return [("patients", len(own)), ("events", int(patients["event"].sum()))]
+        return [("patients", len(rows)), ("events", int(rows["event"].sum()))]
     if clinical.kind == "classification":
-        counts = patients["label"].value_counts()
-        return [("patients", len(own)), *((label, int(counts.get(label, 0))) for label in clinical.classes)]
-    return [("patients", len(own))]
+        counts = rows["label"].value_counts()
+        return [("patients", len(rows)), *((label, int(counts.get(label, 0))) for label in clinical.classes)]
+    return [("patients", len(rows))]
 
 
-def _too_small(clinical: Clinical, part: str, own: list[str]) -> list[str]:
-    limits = FEWEST_EVENTS if clinical.kind == "survival" else FEWEST_OF_CLASS
-    noun = "event" if clinical.kind == "survival" else None
-    told = []
-    for what, n in _sizes(clinical, own)[1:]:
-        if n < limits[part]:
-            name = noun or f"patient of class {what}"
-            told.append(
-                f"no {name}" if n == 0 else f"{n} {name}{'s' if n > 1 and noun else ''} only, figures of it vary"
-            )
-    return told
+def _small_counts(clinical: Clinical, part: str, patients: Sequence[str]) -> list[tuple[int, str]]:
+    """List the counts of a part that are too small, with a text for each."""
+    survival = clinical.kind == "survival"
+    minimum = (MIN_EVENTS if survival else MIN_OF_CLASS)[part]
+    small = []
+    for what, n in _sizes(clinical, patients)[1:]:
+        if n < minimum:
+            noun = "event" if survival else f"patient of class {what}"
+            plural = noun if n == 1 else "events" if survival else f"patients of class {what}"
+            small.append((n, f"no {noun}" if n == 0 else f"only {n} {plural}, too few for stable metrics"))
+    return small
