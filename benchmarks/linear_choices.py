@@ -130,9 +130,9 @@ def _covariates(clinical: Clinical, coding: str, unknown: bool) -> Callable[[lis
         found = []
         for name, one in code.codes.items():
             values = table.loc[patients, name]
-            encoded = one.encode(values if name in levels else values.to_numpy(float))
+            encoded = one.encode_column(values)
             number = one.position if isinstance(one, OrderedCode) else one
-            head = 2 if getattr(number, "lacked", False) else 1
+            head = 2 if getattr(number, "marks_unknown", False) else 1
             if isinstance(one, OrderedCode):
                 position, steps = encoded[:1], encoded[head:]
                 kept = {"position": position, "steps": steps or position}.get(coding, position + steps)

@@ -92,7 +92,7 @@ class Evaluation:
     @cached_property
     def with_outcome(self) -> pd.DataFrame:
         """Predictions of the patients with a known outcome."""
-        return self.endpoint.known(self.predictions)
+        return self.endpoint.with_outcome(self.predictions)
 
     @cached_property
     def labels(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

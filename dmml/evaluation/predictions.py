@@ -135,7 +135,7 @@ def known_outcome(predictions: pd.DataFrame) -> pd.DataFrame:
     return outcomes.dropna(subset=["time", "event"]).reset_index(drop=True)
 
 
-def class_names(predictions: pd.DataFrame, context: dict) -> list[str]:
+def class_names(predictions: pd.DataFrame, context: Mapping[str, Any]) -> list[str]:
     """Class names in the model's order, from the context or else from the order of the columns.
 
     Raises:

@@ -51,7 +51,7 @@ def by_subgroup(predictions: pd.DataFrame, context: dict, groups: pd.DataFrame) 
 
 
 def _figure(part: pd.DataFrame, context: dict, endpoint: Endpoint) -> dict[str, Any]:
-    n = len(endpoint.known(part))
+    n = len(endpoint.with_outcome(part))
     if n < LEAST:
         return undefined(f"{n} patients of known outcome, of {LEAST} that are needed", n, None)
     return endpoint.evaluate(part.reset_index(drop=True), context)[endpoint.primary]

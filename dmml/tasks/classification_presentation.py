@@ -64,7 +64,7 @@ class ClassificationPresentation(Presentation):
             figure, axes = new_figure(height=max(1.6, 0.45 * len(names) + 0.9))
             colors = [VERMILLION if name == answer.headline.column else BLUE for name in names]
             axes.barh(rows, values, height=0.55, color=colors, alpha=0.85)
-            for row, value in zip(rows, values, strict=True):
+            for row, value in enumerate(values):
                 axes.text(min(value + 0.02, 0.93), row, f"{100 * value:.0f} %", va="center")
             if answer.views:
                 for (m, view), marker in zip(sorted(answer.views.items()), ("o", "D"), strict=False):

@@ -91,8 +91,8 @@ class Survival(Task):
     def fit(self, outcome: OutcomeColumns) -> None:
         """Set edges and end from the times (days) and events of the training patients, unless they were given."""
         time, event = (np.asarray(outcome[name], dtype=float) for name in self.outcome)
-        known = ~(np.isnan(time) | np.isnan(event))
-        time, event = time[known], event[known]
+        observed = ~(np.isnan(time) | np.isnan(event))
+        time, event = time[observed], event[observed]
         if self.edges is None:
             if not event.any():
                 raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmml.evaluation.evaluate import entry, undefined
+from dmml.evaluation.evaluate import MetricEntry, entry, undefined
 
 if TYPE_CHECKING:
     from dmml.evaluation.evaluation_result import Evaluation
@@ -60,49 +60,49 @@ class Endpoint:
         """Name of the primary metric on axes."""
         return self.primary_name
 
-    def known(self, predictions: pd.DataFrame) -> pd.DataFrame:
+    def with_outcome(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """Return the rows whose outcome is known, numbered from 0; none if a column of the outcome is absent."""
         if not set(self.outcome) <= set(predictions):
             return predictions.iloc[:0].assign(**{name: [] for name in self.outcome if name not in predictions})
         return predictions[predictions[list(self.outcome)].notna().all(axis=1)].reset_index(drop=True)
 
-    def weighted_metrics(self, known: pd.DataFrame, context: Context) -> dict[str, Weighted]:
+    def weighted_metrics(self, patients: pd.DataFrame, context: Context) -> dict[str, Weighted]:
         """Return all metrics, the primary one among them, as functions of the patients' weights.
 
         A metric maps weights (R, n) of n patients, one row per bootstrap resample, to (R,) values, NaN where undefined.
         With weights of 1 it is the estimate. `dmml.evaluation.statistics` has examples.
 
         Args:
-            known: Rows of `predictions.csv` with a known outcome, at least one.
+            patients: Rows of `predictions.csv` with a known outcome, at least one.
             context: Content of `context.json`.
         """
         raise NotImplementedError
 
-    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, dict[str, Any]]:
+    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, MetricEntry]:
         """Return the content of `metrics.json`; see `dmml.evaluation.evaluate`."""
         from dmml.evaluation.bootstrap import resamples
 
-        known = self.known(predictions)
-        n = len(known)
+        patients = self.with_outcome(predictions)
+        n = len(patients)
         if not n:
             names = dict.fromkeys([self.primary, *self.metric_names])
             return {name: undefined("no patient has a known outcome", 0, None) for name in names}
-        strata = self.bootstrap_strata(known, context)
-        metrics = self.weighted_metrics(known, context)
+        strata = self.bootstrap_strata(patients, context)
+        metrics = self.weighted_metrics(patients, context)
         return {
             name: entry(metric, resamples(n, None if name in self.drawn_freely else strata), n, None, "undefined here")
             for name, metric in metrics.items()
         }
 
-    def bootstrap_strata(self, known: pd.DataFrame, context: Context) -> NDArray | None:
+    def bootstrap_strata(self, patients: pd.DataFrame, context: Context) -> NDArray | None:
         """Return the (n,) strata within which the bootstrap draws patients; None for a single stratum."""
-        return known.groupby(list(self.strata)).ngroup().to_numpy(int) if self.strata else None
+        return patients.groupby(list(self.strata)).ngroup().to_numpy(int) if self.strata else None
 
-    def primary_metric(self, known: pd.DataFrame, context: Context) -> Weighted:
+    def primary_metric(self, patients: pd.DataFrame, context: Context) -> Weighted:
         """Return the primary metric as a function of the patients' weights; see `weighted_metrics`."""
-        return self.weighted_metrics(known, context)[self.primary]
+        return self.weighted_metrics(patients, context)[self.primary]
 
-    def horizons(self, known: pd.DataFrame, context: Context) -> list[float]:
+    def horizons(self, patients: pd.DataFrame, context: Context) -> list[float]:
         """Return the days at which survival is judged; empty for other endpoints."""
         return []
 
@@ -111,7 +111,7 @@ class Endpoint:
         return []
 
     def fold_part(
-        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
+        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, MetricEntry]
     ) -> FoldPredictions:
         """Return one fold of a cross-validation in the form that `pooled` takes.
 
@@ -123,7 +123,7 @@ class Endpoint:
         """
         from dmml.evaluation.statistics.pooled import FoldPredictions
 
-        return FoldPredictions(index, self.known(predictions), context=context)
+        return FoldPredictions(index, self.with_outcome(predictions), context=context)
 
     def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         """Return a metric over all folds of a cross-validation, as a function of the weights of all patients.
@@ -135,9 +135,9 @@ class Endpoint:
             name: One of `weighted_metrics`.
             folds: At least one fold, from `fold_part`.
         """
-        known = pd.concat([fold.table for fold in folds], ignore_index=True)
+        patients = pd.concat([fold.table for fold in folds], ignore_index=True)
         index = np.concatenate([fold.index for fold in folds])
-        metric = self.weighted_metrics(known, folds[0].context)[name]
+        metric = self.weighted_metrics(patients, folds[0].context)[name]
         return lambda weights: metric(weights[:, index])
 
     def added_value(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.evaluation.endpoints.base import Context, Endpoint
-from dmml.evaluation.evaluate import class_metrics
+from dmml.evaluation.evaluate import MetricEntry, class_metrics
 from dmml.evaluation.predictions import class_names, known_labels
 from dmml.evaluation.statistics import classification
 
@@ -34,25 +34,25 @@ class ClassificationEndpoint(Endpoint):
     chance = 0.5
     strata = ("label",)
 
-    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, dict[str, Any]]:
+    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, MetricEntry]:
         """See `class_metrics`."""
-        return class_metrics(predictions, dict(context))
+        return class_metrics(predictions, context)
 
-    def primary_metric(self, known: pd.DataFrame, context: Context) -> Weighted:
+    def primary_metric(self, patients: pd.DataFrame, context: Context) -> Weighted:
         """Return the macro AUC."""
-        label, probability = known_labels(known, class_names(known, dict(context)))
+        label, probability = known_labels(patients, class_names(patients, context))
         return classification.macro_auc(label, probability)
 
-    def bootstrap_strata(self, known: pd.DataFrame, context: Context) -> NDArray | None:
+    def bootstrap_strata(self, patients: pd.DataFrame, context: Context) -> NDArray | None:
         """Return the class of each patient."""
-        return known_labels(known, class_names(known, dict(context)))[0]
+        return known_labels(patients, class_names(patients, context))[0]
 
     def classes(self, predictions: pd.DataFrame, context: Context) -> list[str]:
         """See `class_names`."""
-        return class_names(predictions, dict(context))
+        return class_names(predictions, context)
 
     def fold_part(
-        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
+        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, MetricEntry]
     ) -> FoldPredictions:
         """See `Endpoint`."""
         from dmml.evaluation.statistics.pooled import FoldPredictions
@@ -76,7 +76,7 @@ class ClassificationEndpoint(Endpoint):
 
     def score(self, predictions: pd.DataFrame, context: Context) -> tuple[str, NDArray[np.float64]]:
         """Return the probability of the last class, which is the highest grade of ordered ones."""
-        last = class_names(predictions, dict(context))[-1]
+        last = class_names(predictions, context)[-1]
         return f"probability of {last}", predictions[f"prob_{last}"].to_numpy(float)
 
     def plots(self, evaluation: Evaluation) -> list[Plot]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dmml.evaluation.endpoints.base import Context, Endpoint
-from dmml.evaluation.evaluate import horizons, survival_metrics
+from dmml.evaluation.evaluate import MetricEntry, horizons, survival_metrics
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.statistics import weighted
 from dmml.evaluation.statistics.censoring import training_censoring
@@ -36,37 +36,37 @@ class SurvivalEndpoint(Endpoint):
     # A Brier score depends on the number of deaths, which draws within strata of events would hold fixed.
     drawn_freely = frozenset({"ibs"})
 
-    def known(self, predictions: pd.DataFrame) -> pd.DataFrame:
+    def with_outcome(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """See `known_outcome`."""
         return known_outcome(predictions)
 
-    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, dict[str, Any]]:
+    def evaluate(self, predictions: pd.DataFrame, context: Context) -> dict[str, MetricEntry]:
         """See `survival_metrics`."""
-        return survival_metrics(predictions, dict(context))
+        return survival_metrics(predictions, context)
 
-    def horizons(self, known: pd.DataFrame, context: Context) -> list[float]:
+    def horizons(self, patients: pd.DataFrame, context: Context) -> list[float]:
         """See `dmml.evaluation.evaluate.horizons`."""
-        return horizons(dict(context), known["time"].to_numpy(float))
+        return horizons(context, patients["time"].to_numpy(float))
 
-    def primary_metric(self, known: pd.DataFrame, context: Context) -> Weighted:
+    def primary_metric(self, patients: pd.DataFrame, context: Context) -> Weighted:
         """Return Harrell's concordance."""
-        return weighted.harrell(*(known[name].to_numpy(float) for name in ("time", "event", "risk")))
+        return weighted.harrell(*(patients[name].to_numpy(float) for name in ("time", "event", "risk")))
 
-    def bootstrap_strata(self, known: pd.DataFrame, context: Context) -> NDArray | None:
+    def bootstrap_strata(self, patients: pd.DataFrame, context: Context) -> NDArray | None:
         """Return who had the event."""
-        return known["event"].to_numpy(float)
+        return patients["event"].to_numpy(float)
 
     def fold_part(
-        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, dict]
+        self, index: NDArray[np.int64], predictions: pd.DataFrame, context: Context, metrics: Mapping[str, MetricEntry]
     ) -> FoldPredictions:
         """See `Endpoint`; the metrics say up to which day each of them goes."""
         from dmml.evaluation.statistics.pooled import FoldPredictions
 
-        known = self.known(predictions)
-        outcome = (known[name].to_numpy(float) for name in ("time", "event"))
+        patients = self.with_outcome(predictions)
+        outcome = (patients[name].to_numpy(float) for name in ("time", "event"))
         defined = {name: each for name, each in metrics.items() if each["value"] is not None}
         tau = {name: each.get("tau", math.inf) for name, each in defined.items()}
-        return FoldPredictions(index, known, training_censoring(dict(context), *outcome), tau)
+        return FoldPredictions(index, patients, training_censoring(context, *outcome), tau)
 
     def pooled(self, name: str, folds: Sequence[FoldPredictions]) -> Weighted:
         """See `pooled_metric`: pairs of patients are counted within a fold."""

@@ -24,53 +24,77 @@ class NumberCode:
     Attributes:
         median: Median of the training patients with a known value.
         mean: Mean of all training patients, with unknown values replaced by the median.
-        spread: Their standard deviation.
-        lacked: Whether the value of some training patient is unknown.
+        sd: Their standard deviation.
+        marks_unknown: Whether the value of some training patient is unknown, so that a second column marks such values.
     """
 
     median: float
     mean: float
-    spread: float
-    lacked: bool
+    sd: float
+    marks_unknown: bool
 
     @classmethod
     def fit(cls, values: NDArray[np.float64]) -> NumberCode | None:
         """Fit to (n,) values, NaN where unknown; None if no value is known or all patients have the same one."""
-        known = values[~np.isnan(values)]
-        if not len(known) or (np.ptp(known) == 0 and len(known) == len(values)):
+        measured = values[~np.isnan(values)]
+        if not len(measured) or (np.ptp(measured) == 0 and len(measured) == len(values)):
             return None
-        median = float(np.median(known))
+        median = float(np.median(measured))
         filled = np.where(np.isnan(values), median, values)
-        return cls(median, float(filled.mean()), float(filled.std()) or 1.0, len(known) < len(values))
+        return cls(median, float(filled.mean()), float(filled.std()) or 1.0, len(measured) < len(values))
 
     def encode(self, values: NDArray[np.float64]) -> Columns:
         """Encode (n,) values as one or two columns (n,)."""
         unknown = np.isnan(values)
-        column = (np.where(unknown, self.median, values) - self.mean) / self.spread
-        return [column, unknown.astype(float)] if self.lacked else [column]
+        column = (np.where(unknown, self.median, values) - self.mean) / self.sd
+        return [column, unknown.astype(float)] if self.marks_unknown else [column]
+
+    def encode_column(self, column: pd.Series) -> Columns:
+        """Encode a column of a table.
+
+        Raises:
+            InputError: It contains a word.
+        """
+        return self.encode(_only_numbers(column))
+
+    def refit(self, column: pd.Series) -> NumberCode | None:
+        """Fit a code of the same kind to other patients."""
+        return NumberCode.fit(_only_numbers(column))
+
+    def describe(self) -> str:
+        """Describe the code in a few words."""
+        return "number"
 
 
 @dataclass(frozen=True)
 class NominalCode:
-    """Levels without order: one column per level, except the commonest one; "unknown" is a level.
+    """Levels without order: one column per level, except the most common one; "unknown" is a level.
 
-    A level that no training patient has counts as the commonest one.
+    A level that no training patient has counts as the most common one.
     """
 
-    commonest: str
+    most_common: str
     others: tuple[str, ...]
 
     @classmethod
-    def fit(cls, words: pd.Series) -> NominalCode | None:
-        """Fit to words, None where unknown; None if all training patients have the same level."""
-        counts = _with_unknown(words).value_counts()
+    def fit(cls, levels: pd.Series) -> NominalCode | None:
+        """Fit to (n,) levels, None where unknown; None if all training patients have the same level."""
+        counts = _with_unknown(levels).value_counts()
         order = sorted(counts.index, key=lambda level: (-counts[level], level))
         return cls(order[0], tuple(sorted(order[1:]))) if len(order) > 1 else None
 
-    def encode(self, words: pd.Series) -> Columns:
-        """Encode (n,) words as one column (n,) of 0 and 1 per level in `others`."""
-        known = _with_unknown(words).to_numpy()
-        return [(known == level).astype(float) for level in self.others]
+    def encode_column(self, column: pd.Series) -> Columns:
+        """Encode (n,) levels as one column (n,) of 0 and 1 per level in `others`."""
+        levels = _with_unknown(column).to_numpy()
+        return [(levels == level).astype(float) for level in self.others]
+
+    def refit(self, column: pd.Series) -> NominalCode | None:
+        """Fit a code of the same kind to other patients."""
+        return NominalCode.fit(column)
+
+    def describe(self) -> str:
+        """Describe the code in a few words."""
+        return f"levels without order: {', '.join((self.most_common, *self.others))}"
 
 
 @dataclass(frozen=True)
@@ -92,19 +116,28 @@ class OrderedCode:
     position: NumberCode
 
     @classmethod
-    def fit(cls, words: pd.Series, scale: str | tuple[str, ...]) -> OrderedCode | None:
-        """Fit to words, None where unknown; None if no word is on the scale or all patients have the same one."""
-        rank = _ranks(words, scale)
+    def fit(cls, levels: pd.Series, scale: str | tuple[str, ...]) -> OrderedCode | None:
+        """Fit to (n,) levels, None where unknown; None if none is on the scale or all patients have the same one."""
+        rank = _ranks(levels, scale)
         ranks = tuple(np.unique(rank[~np.isnan(rank)]).tolist())
         position = NumberCode.fit(_positions(rank, ranks)) if ranks else None
         return None if position is None else cls(scale, ranks, position)
 
-    def encode(self, words: pd.Series) -> Columns:
-        """Encode (n,) words as columns (n,): position, indicator of unknown values, and steps from three levels on."""
-        position = _positions(_ranks(words, self.scale), self.ranks)
+    def encode_column(self, column: pd.Series) -> Columns:
+        """Encode (n,) levels as columns (n,): position, mark of unknown values, and steps from three levels on."""
+        position = _positions(_ranks(column, self.scale), self.ranks)
         filled = np.where(np.isnan(position), self.position.median, position)
         steps = range(1, len(self.ranks)) if len(self.ranks) > 2 else ()
         return [*self.position.encode(position), *((filled >= step).astype(float) for step in steps)]
+
+    def refit(self, column: pd.Series) -> OrderedCode | None:
+        """Fit a code of the same kind to other patients."""
+        return OrderedCode.fit(column, self.scale)
+
+    def describe(self) -> str:
+        """Describe the code in a few words."""
+        scale = self.scale if isinstance(self.scale, str) else " < ".join(self.scale)
+        return f"{len(self.ranks)} levels in order ({scale})"
 
 
 Code = NumberCode | NominalCode | OrderedCode
@@ -131,14 +164,16 @@ class CovariateCode:
                 numbers counts as numbers.
             levels: {covariate: levels in order, () for levels without order}, where the config states them.
         """
-        return cls._of({name: _fit_column(training[name], (levels or {}).get(name)) for name in training}, training)
+        return cls._from_codes(
+            {name: _fit_column(training[name], (levels or {}).get(name)) for name in training}, training
+        )
 
     def refit(self, training: pd.DataFrame) -> CovariateCode:
         """Refit to fewer patients, for inner folds, keeping the kind of each column (number, ordered or not)."""
-        return self._of({name: _refit_column(code, training[name]) for name, code in self.codes.items()}, training)
+        return self._from_codes({name: code.refit(training[name]) for name, code in self.codes.items()}, training)
 
     @classmethod
-    def _of(cls, codes: Mapping[str, Code | None], training: pd.DataFrame) -> CovariateCode:
+    def _from_codes(cls, codes: Mapping[str, Code | None], training: pd.DataFrame) -> CovariateCode:
         kept = {name: code for name, code in codes.items() if code is not None}
         return cls(kept, tuple(float(column.mean()) for column in cls(kept, ())._columns(training)))
 
@@ -153,14 +188,10 @@ class CovariateCode:
 
     def describe(self) -> dict[str, str]:
         """Return {covariate: how it is coded} as text, for `context.json`."""
-        return {name: _describe(code) for name, code in self.codes.items()}
+        return {name: code.describe() for name, code in self.codes.items()}
 
     def _columns(self, table: pd.DataFrame) -> Columns:
-        columns: Columns = []
-        for name, code in self.codes.items():
-            values = _only_numbers(table[name]) if isinstance(code, NumberCode) else table[name]
-            columns += code.encode(values)
-        return columns
+        return [column for name, code in self.codes.items() for column in code.encode_column(table[name])]
 
 
 def _fit_column(column: pd.Series, levels: tuple[str, ...] | None) -> Code | None:
@@ -176,28 +207,13 @@ def _fit_column(column: pd.Series, levels: tuple[str, ...] | None) -> Code | Non
     return NominalCode.fit(column)
 
 
-def _refit_column(code: Code, column: pd.Series) -> Code | None:
-    if isinstance(code, NumberCode):
-        return NumberCode.fit(_only_numbers(column))
-    return NominalCode.fit(column) if isinstance(code, NominalCode) else OrderedCode.fit(column, code.scale)
-
-
-def _describe(code: Code) -> str:
-    if isinstance(code, NumberCode):
-        return "number"
-    if isinstance(code, NominalCode):
-        return f"levels without order: {', '.join((code.commonest, *code.others))}"
-    scale = code.scale if isinstance(code.scale, str) else " < ".join(code.scale)
-    return f"{len(code.ranks)} levels in order ({scale})"
-
-
-def _ranks(words: pd.Series, scale: str | tuple[str, ...]) -> NDArray[np.float64]:
-    """Return the (n,) rank of each word, NaN where it is unknown or not on the scale."""
+def _ranks(levels: pd.Series, scale: str | tuple[str, ...]) -> NDArray[np.float64]:
+    """Return the (n,) rank of each level, NaN where it is unknown or not on the scale."""
     if isinstance(scale, str):
-        ranks = {word: rank_of(scale, str(word)) for word in words.dropna().unique()}
+        ranks = {level: rank_of(scale, str(level)) for level in levels.dropna().unique()}
     else:
-        ranks = {word: float(i) for i, word in enumerate(scale)}
-    return words.map(ranks).astype(float).to_numpy()
+        ranks = {level: float(i) for i, level in enumerate(scale)}
+    return levels.map(ranks).astype(float).to_numpy()
 
 
 def _positions(rank: NDArray[np.float64], ranks: tuple[float, ...]) -> NDArray[np.float64]:
@@ -209,8 +225,8 @@ def _only_numbers(column: pd.Series) -> NDArray[np.float64]:
     numbers = _numbers(column)
     if (words := column[numbers.isna() & column.notna()]).size:
         raise InputError(
-            f"covariate {column.name!r}: {words.iloc[0]!r} of patient {words.index[0]} is not a number, but all training patients "
-            "have numbers; correct or empty it"
+            f"covariate {column.name!r}: the value {words.iloc[0]!r} of patient {words.index[0]} is not a number, but all training "
+            "patients have numbers; correct it or leave it empty"
         )
     return numbers.to_numpy()
 

@@ -52,7 +52,7 @@ class FoldResult:
     @cached_property
     def with_outcome(self) -> pd.DataFrame:
         """Rows with a known outcome."""
-        return self.endpoint.known(self.predictions)
+        return self.endpoint.with_outcome(self.predictions)
 
     @property
     def endpoint(self) -> Endpoint:

@@ -149,7 +149,7 @@ def _without(model: SubspaceModule, batch: Batch, output: SubspaceOutput) -> dic
     for m in model.magnifications:
         constant: Tensor = cast("SubspaceHead", model.heads[f"{m}x"]).linear.bias
         if model.has_backbone and model.backbone is not None:
-            constant = model.deep_share * constant + model.backbone.calibration(batch.has_expression)[0]
+            constant = cast(Tensor, model.deep_share) * constant + model.backbone.calibration(batch.has_expression)[0]
         for s in SUBSPACES:
             part = output.subspace_logits[m, s] - constant / len(SUBSPACES)
             logits[m, s] = output.logits_by_magnification[m] - part
