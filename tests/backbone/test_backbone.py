@@ -1,4 +1,4 @@
-"""What a fitted backbone answers: parts, patients who lack something, the composed student, invariances, checkpoints."""
+"""Output of a fitted backbone: its parts, missing data, the student's copy, invariances and checkpoints."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def case(request):
 
 
 def equal(a, b, rows_of_b=slice(None), atol=1e-5):
-    """Two outputs of a backbone."""
+    """Assert that two outputs of a backbone are equal."""
     for name in a.subspaces:
         torch.testing.assert_close(a.subspaces[name], b.subspaces[name][rows_of_b], atol=atol, rtol=1e-5)
     torch.testing.assert_close(a.tissue, b.tissue[rows_of_b], atol=atol, rtol=1e-5)
@@ -30,7 +30,7 @@ def equal(a, b, rows_of_b=slice(None), atol=1e-5):
         torch.testing.assert_close(a.programs[key], b.programs[key][rows_of_b], atol=atol, rtol=1e-5)
 
 
-def test_padding_order_and_batch_mates_change_nothing(case):
+def test_padding_token_order_and_other_patients_of_the_batch_change_no_output(case):
     batch, backbone, _ = case
     whole = answer(backbone, batch)
     for garbage in (None, float("nan"), float("inf")):
@@ -40,7 +40,7 @@ def test_padding_order_and_batch_mates_change_nothing(case):
         equal(answer(backbone, one_patient(batch, i)), whole, slice(i, i + 1))
 
 
-def test_a_patient_without_slides_has_no_tissue_part_and_the_programs_of_the_mean(case):
+def test_a_patient_without_slides_has_no_tissue_part_and_mean_programs(case):
     batch, backbone, _ = case
     output = answer(backbone, batch)
     assert not output.tissue[-8:].any()
@@ -51,7 +51,7 @@ def test_a_patient_without_slides_has_no_tissue_part_and_the_programs_of_the_mea
         assert scores[:-8].any(1).all()
 
 
-def test_a_magnification_that_a_patient_lacks_is_left_out_and_the_other_read(case):
+def test_a_missing_magnification_is_left_out_and_the_other_is_used(case):
     batch, backbone, _ = case
     bag = batch.bags[10]
     without = replace(batch, bags=batch.bags | {10: replace(bag, mask=torch.zeros_like(bag.mask))})
@@ -62,34 +62,34 @@ def test_a_magnification_that_a_patient_lacks_is_left_out_and_the_other_read(cas
     assert (output.tissue - whole.tissue)[:-8].abs().max() > 1e-4
 
 
-def test_patients_without_rna_get_what_the_slide_tells_whatever_stands_in_their_genes(case):
+def test_patients_without_rna_are_predicted_from_the_slide_whatever_their_gene_values(case):
     batch, backbone, _ = case
     output = answer(backbone, batch)
-    wild = {
+    arbitrary = {
         s: torch.where(batch.has_expression.unsqueeze(1), v, torch.full_like(v, 99))
         for s, v in batch.expression.items()
     }
-    equal(answer(backbone, replace(batch, expression=wild)), output)
-    nobody = answer(backbone, batch, torch.zeros(60, dtype=torch.bool))
-    equal(answer(backbone, rows_of(batch, list(range(8)))), nobody, slice(0, 8))
-    assert nobody.subspaces["tumor"][8:50].std(0).min() > 1e-3  # from the slide
-    assert nobody.subspaces["tumor"][-8:].std(0).max() < 1e-6  # nothing is known: the constant
+    equal(answer(backbone, replace(batch, expression=arbitrary)), output)
+    without_rna = answer(backbone, batch, torch.zeros(60, dtype=torch.bool))
+    equal(answer(backbone, rows_of(batch, list(range(8)))), without_rna, slice(0, 8))
+    assert without_rna.subspaces["tumor"][8:50].std(0).min() > 1e-3  # from the slide
+    assert without_rna.subspaces["tumor"][-8:].std(0).max() < 1e-6  # without any data, the constant
 
 
-def test_a_student_composed_of_a_teacher_is_the_teacher_of_patients_without_rna(case):
+def test_a_students_copy_predicts_as_its_teacher_does_for_patients_without_rna(case):
     batch, teacher, _ = case
     student = Backbone()
     student.copy_without_rna(teacher)
     assert not any(name.startswith("rna") for name in student.readouts)
-    nobody = torch.zeros(60, dtype=torch.bool)
-    theirs, own = answer(teacher, batch, nobody), answer(student, batch, nobody)
-    assert torch.equal(logits_of(own), logits_of(theirs))
-    assert all(torch.equal(own.programs[key], theirs.programs[key]) for key in theirs.programs)
-    # It has no ear for RNA at all.
-    assert torch.equal(logits_of(answer(student, batch)), logits_of(own))
+    without_rna = torch.zeros(60, dtype=torch.bool)
+    of_teacher, of_student = answer(teacher, batch, without_rna), answer(student, batch, without_rna)
+    assert torch.equal(logits_of(of_student), logits_of(of_teacher))
+    assert all(torch.equal(of_student.programs[key], of_teacher.programs[key]) for key in of_teacher.programs)
+    # The copy ignores RNA.
+    assert torch.equal(logits_of(answer(student, batch)), logits_of(of_student))
 
 
-def test_a_backbone_of_the_same_layout_and_state_answers_the_same(case):
+def test_a_backbone_with_the_same_layout_and_state_gives_the_same_output(case):
     batch, backbone, _ = case
     again = Backbone()
     again.build(backbone.layout)
@@ -101,30 +101,30 @@ def test_a_backbone_of_the_same_layout_and_state_answers_the_same(case):
     assert torch.equal(logits_of(answer(again, batch)), logits_of(answer(backbone, batch)))
 
 
-def test_an_output_of_parts_is_calibrated_by_whether_rna_was_read(case):
+def test_patients_with_and_without_rna_are_calibrated_separately(case):
     batch, backbone, parts = case
-    for known in (batch.has_expression, ~batch.has_expression):
-        output = backbone.output(parts[0], known, {})
+    for has_rna in (batch.has_expression, ~batch.has_expression):
+        output = backbone.output(parts[0], has_rna, {})
         for i in (3, 30):
-            row = 0 if known[i] else 1
+            row = 0 if has_rna[i] else 1
             expected = backbone.bias[row] + parts[0, i].sum(0) @ backbone.spread[row]
             torch.testing.assert_close(logits_of(output)[i], expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(backbone.spread[0], backbone.spread[1])
 
 
-def test_programs_that_are_remembered_are_fitted_without_the_patients_own(case):
+def test_cross_fitted_programs_are_fitted_without_the_patient(case):
     batch, backbone, _ = case
     kind = "survival" if "time" in batch.target else "classification"
     train = training(batch)
-    remembered = fit_backbone(Backbone(), train, task_of(kind)).programs
+    cross_fitted = fit_backbone(Backbone(), train, task_of(kind)).programs
     for (m, s), scores in answer(backbone, batch).programs.items():
-        assert not torch.allclose(remembered[m, s], scores, atol=1e-3)
+        assert not torch.allclose(cross_fitted[m, s], scores, atol=1e-3)
         measured, rows = train.programs[s], torch.as_tensor(train.has_expression) & batch.bags[m].mask.any(1)
-        errors = [(values - measured)[rows].square().mean() for values in (scores, remembered[m, s])]
+        errors = [(values - measured)[rows].square().mean() for values in (scores, cross_fitted[m, s])]
         assert errors[0] < errors[1] < 1.5 * measured[rows].square().mean()
 
 
-def test_the_constant_is_split_between_the_subspaces_and_tissue_has_none(case):
+def test_the_bias_is_split_between_the_subspaces_and_tissue_has_none(case):
     batch, backbone, _ = case
     empty = rows_of(batch, list(range(52, 60)))
     output = answer(backbone, empty, torch.zeros(8, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""Blocks of columns: the design that a model is fitted in, and the readout that gives the same from raw columns."""
+"""Blocks of columns: the design to which a model is fitted, and the readout that computes the same from raw columns."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ import torch
 from dmml.backbone.blocks import Readout, fit_block, fit_gene_block
 
 
-def drawn(n=40, d=7, seed=0):
-    """(n, d) of unequal scales, and who has the columns: the last five patients lack the first three."""
+def random_columns(n=40, d=7, seed=0):
+    """Columns (n, d) of unequal scales and their presence; the last five patients lack the first three columns."""
     rng = np.random.default_rng(seed)
     raw = rng.standard_normal((n, d)) * np.geomspace(0.01, 100, d) + 50
     present = np.ones((n, d), bool)
@@ -18,14 +18,14 @@ def drawn(n=40, d=7, seed=0):
 
 @pytest.mark.parametrize("options", [{}, {"standardise": False, "clip": np.inf}, {"whiten": 3}])
 def test_a_design_is_centred_and_its_rows_have_a_mean_squared_norm_of_one(options):
-    raw, present = drawn()
+    raw, present = random_columns()
     design = fit_block(raw, present, **options).design(raw, present)
     assert (design**2).sum(1).mean() == pytest.approx(1, abs=1e-9)
     np.testing.assert_allclose(design.mean(0), 0, atol=1e-9)
 
 
-def test_standardised_columns_weigh_the_same_and_others_keep_their_proportions():
-    raw, present = drawn()
+def test_standardised_columns_have_equal_variance_and_others_keep_their_proportions():
+    raw, present = random_columns()
     present[:] = True
     design = fit_block(raw, present, clip=np.inf).design(raw, present)
     z = (raw - raw.mean(0)) / raw.std(0) / np.sqrt(raw.shape[1])
@@ -36,7 +36,7 @@ def test_standardised_columns_weigh_the_same_and_others_keep_their_proportions()
 
 
 def test_whitened_components_have_the_same_variance_and_are_those_of_a_pca():
-    raw, present = drawn()
+    raw, present = random_columns()
     present[:] = True
     design = fit_block(raw, present, standardise=False, whiten=3, clip=np.inf).design(raw, present)
     np.testing.assert_allclose(design.T @ design / len(raw), np.eye(3) / 3, atol=1e-9)
@@ -46,10 +46,10 @@ def test_whitened_components_have_the_same_variance_and_are_those_of_a_pca():
 
 
 def test_a_readout_of_raw_columns_is_the_design_times_the_weights():
-    raw, present = drawn()
+    raw, present = random_columns()
     block = fit_block(raw, present)
     weights = np.random.default_rng(1).standard_normal((block.basis.shape[1], 2))
-    new, has = drawn(seed=2)
+    new, has = random_columns(seed=2)
     new[3] += 1e4  # far outside: held to the clip in both
     readout = block.readout(weights)
     got = readout(torch.tensor(new, dtype=torch.float32), torch.tensor(has)).numpy()
@@ -62,8 +62,8 @@ def test_a_readout_of_raw_columns_is_the_design_times_the_weights():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_what_stands_in_absent_columns_reaches_neither_fit_nor_readout(value):
-    raw, present = drawn()
+def test_values_of_missing_columns_affect_neither_fit_nor_readout(value):
+    raw, present = random_columns()
     clean = fit_block(np.where(present, raw, 0.0), present)
     rubbish = np.where(present, raw, value)
     dirty = fit_block(rubbish, present)
@@ -74,15 +74,15 @@ def test_what_stands_in_absent_columns_reaches_neither_fit_nor_readout(value):
     torch.testing.assert_close(a, b)
 
 
-def test_nobody_a_constant_or_one_patient_gives_no_block():
-    raw, present = drawn()
+def test_no_patients_a_constant_or_a_single_patient_give_no_block():
+    raw, present = random_columns()
     assert fit_block(raw, np.zeros_like(present)) is None
     assert fit_block(np.ones_like(raw), present) is None
     assert fit_block(raw[:1], present[:1]) is None
     assert fit_gene_block(np.ones_like(raw), present, 3) is None
 
 
-def test_genes_are_their_whitened_leading_components_beside_all_in_proportion():
+def test_genes_are_whitened_leading_components_and_all_components_in_proportion():
     rng = np.random.default_rng(3)
     genes = rng.standard_normal((30, 80)) * np.geomspace(3, 0.1, 80)
     present = np.ones_like(genes, bool)

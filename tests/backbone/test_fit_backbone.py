@@ -1,4 +1,4 @@
-"""The fit of a backbone: what it finds, that cross-fitted predictions are without the patient, and odd cohorts."""
+"""Fit of a backbone: signals that it finds, cross-fitted predictions without the patient, and unusual cohorts."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from dmml.tasks import Survival, Task
 
 
 def concordance(batch, logits):
-    """Of the summed log-hazards with the outcome."""
+    """Concordance of the summed log-hazards with the outcome."""
     target = batch.target
     return concordance_index(target["time"].numpy(), target["event"].numpy(), logits.sum(1).numpy())
 
@@ -32,7 +32,7 @@ def many():
     return batch, train, *fitted(train)
 
 
-def test_it_finds_what_genes_tell_and_what_only_tissue_tells(many):
+def test_it_finds_the_signal_of_genes_and_the_signal_that_only_tissue_has(many):
     batch, _, backbone, _ = many
     test = rows_of(batch, list(range(120, 300)))
     output = answer(backbone, test)
@@ -41,28 +41,28 @@ def test_it_finds_what_genes_tell_and_what_only_tissue_tells(many):
     assert concordance(test, tissue) > 0.6
     assert output.subspaces["tme"].std(0).max() < 0.3 * genes.std(0).max()
     # Without RNA the slide stands in for what the genes would have said.
-    guessed = answer(backbone, test, torch.zeros(180, dtype=torch.bool))
-    assert np.corrcoef(guessed.tissue[:, 0], output.tissue[:, 0])[0, 1] > 0.8
-    assert np.corrcoef(guessed.subspaces["tumor"][:, 0], genes[:, 0])[0, 1] > 0.5
-    assert concordance(test, logits_of(guessed)) > concordance(test, tissue) + 0.005
+    predicted = answer(backbone, test, torch.zeros(180, dtype=torch.bool))
+    assert np.corrcoef(predicted.tissue[:, 0], output.tissue[:, 0])[0, 1] > 0.8
+    assert np.corrcoef(predicted.subspaces["tumor"][:, 0], genes[:, 0])[0, 1] > 0.5
+    assert concordance(test, logits_of(predicted)) > concordance(test, tissue) + 0.005
 
 
-def test_cross_fitted_predictions_are_honest_about_how_good_they_are(many):
+def test_cross_fitted_predictions_are_as_good_as_predictions_of_new_patients(many):
     batch, train, backbone, cross_fitted = many
     test = rows_of(batch, list(range(120, 300)))
     own = concordance(train, cross_fitted[0].sum(1))
     assert own == pytest.approx(concordance(test, logits_of(answer(backbone, test))), abs=0.06)
     assert own < concordance(train, logits_of(answer(backbone, train))) - 0.01
-    # Nor is a slide's guess of the RNA's part one that has seen the patient's own RNA.
-    seen = np.corrcoef(cross_fitted[0, 20:, 0, 0], cross_fitted[1, 20:, 0, 0])[0, 1]
-    measured, guessed = answer(backbone, test), answer(backbone, test, torch.zeros(180, dtype=torch.bool))
-    new = np.corrcoef(measured.subspaces["tumor"][:, 0], guessed.subspaces["tumor"][:, 0])[0, 1]
-    assert seen == pytest.approx(new, abs=0.12)
+    # The RNA's part that is predicted from the slide does not use the patient's own RNA either.
+    in_fit = np.corrcoef(cross_fitted[0, 20:, 0, 0], cross_fitted[1, 20:, 0, 0])[0, 1]
+    measured, predicted = answer(backbone, test), answer(backbone, test, torch.zeros(180, dtype=torch.bool))
+    new = np.corrcoef(measured.subspaces["tumor"][:, 0], predicted.subspaces["tumor"][:, 0])[0, 1]
+    assert in_fit == pytest.approx(new, abs=0.12)
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
-def test_a_patients_own_outcome_does_not_reach_the_patients_cross_fitted_prediction(kind, monkeypatch):
-    """With variances and the share held: these few numbers of the whole cohort are chosen once, by all patients."""
+def test_a_patients_outcome_does_not_affect_that_patients_cross_fitted_prediction(kind, monkeypatch):
+    """Variances and the weight of the composed predictor are fixed, because all patients together determine them."""
     variances = {"rna": 0.3, "shift": -1.0, "composition": -1.0, "contrasts": -1.0, "rare": -1.0}
     monkeypatch.setattr(fit_outcome, "weight_of_composed", lambda likelihood, composed, direct: 0.5)
     monkeypatch.setattr(
@@ -86,7 +86,7 @@ def test_a_patients_own_outcome_does_not_reach_the_patients_cross_fitted_predict
         if kind == "survival":  # the event stays, by which the folds are balanced
             changed["time"][patient] = 3000 - changed["time"][patient]
         else:
-            # Two patients of different classes are exchanged, so that the folds may stay what they are.
+            # The folds depend on the classes, so they are fixed while the patient's class is changed.
             monkeypatch.setattr(module, "_folds", _folds_by_row)
             before = fitted(batch, kind)[1]
             changed["label"][patient] = (changed["label"][patient] + 1) % 3
@@ -98,11 +98,11 @@ def test_a_patients_own_outcome_does_not_reach_the_patients_cross_fitted_predict
 
 
 def _folds_by_row(task, patients, seed):
-    """Five folds that no outcome decides."""
+    """Five folds that do not depend on the outcome."""
     return [np.arange(len(patients.has_expression)) % 5 == k for k in range(5)]
 
 
-def test_with_variances_chosen_anew_a_patients_outcome_moves_others_more_than_itself():
+def test_if_variances_are_chosen_again_a_patients_outcome_changes_other_predictions_more():
     batch = cohort(60)
     before = fitted(batch)[1].sum(2)
     own, others, inside = [], [], []
@@ -121,7 +121,7 @@ def test_with_variances_chosen_anew_a_patients_outcome_moves_others_more_than_it
     assert np.mean(own) < 0.5 * np.mean(inside)
 
 
-def test_the_fit_is_the_same_to_the_last_bit_when_repeated():
+def test_a_repeated_fit_is_bit_identical():
     batch = cohort(40, without_rna=5, without_slides=5, unknown=4)
     (a, x), (b, y) = fitted(batch), fitted(batch)
     assert a.layout == b.layout
@@ -129,7 +129,7 @@ def test_the_fit_is_the_same_to_the_last_bit_when_repeated():
     assert torch.equal(x.nan_to_num(9), y.nan_to_num(9))
 
 
-def test_patients_without_outcome_are_predicted_by_the_model_and_teach_what_slides_tell_of_rna():
+def test_patients_without_outcome_are_predicted_and_used_in_the_regression_of_rna_on_slides():
     batch = cohort(60, unknown=15)
     backbone, cross_fitted = fitted(batch)
     observed = batch.target["observed"]
@@ -147,7 +147,7 @@ def test_patients_without_outcome_are_predicted_by_the_model_and_teach_what_slid
     assert not torch.allclose(backbone.state_dict()[name], again.state_dict()[name])
 
 
-def test_of_noise_hardly_anything_is_learned():
+def test_hardly_anything_is_learned_from_noise():
     spreads = []
     for seed in range(8):
         batch = cohort(80, seed=seed)
@@ -158,7 +158,7 @@ def test_of_noise_hardly_anything_is_learned():
     assert np.median(spreads) < 0.3
 
 
-def test_calibration_takes_an_overconfident_predictor_back_and_leaves_a_right_one():
+def test_calibration_shrinks_an_overconfident_predictor_and_keeps_a_calibrated_one():
     rng = np.random.default_rng(0)
     task = task_of("survival")
     logits = rng.standard_normal(400) - 1
@@ -214,7 +214,7 @@ def test_tiny_cohorts_neither_crash_nor_warn(name, kind):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_class_of_one_patient_is_fitted_without_that_patient_too():
+def test_a_class_with_one_patient_can_be_fitted_without_that_patient():
     batch = cohort(30, "classification")
     batch.target["label"] = torch.where(torch.arange(30) == 4, 2, torch.arange(30) % 2)
     _, cross_fitted = fitted(batch, "classification")

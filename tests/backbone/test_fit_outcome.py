@@ -1,4 +1,4 @@
-"""How a patient without RNA is predicted: composed of what RNA teaches, directly from the slide, or between the two."""
+"""Prediction of patients without RNA: through predicted RNA, directly from the slide, or a mean of the two."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,11 @@ def block_design(values):
 
 
 def patients(seed, rna_hides):
-    """Outcome data of `N_TRAIN` patients and {name: (n,)} true log-hazards; the last `N_TEST` are not fitted to.
+    """Outcome data of `N_TRAIN` patients and {name: (n,)} true log-hazards; the last `N_TEST` are kept for testing.
 
     Args:
-        seed: Of everything.
-        rna_hides: Whether the outcome hangs on a factor that slides show and genes do not.
+        seed: Seed of all random numbers.
+        rna_hides: Whether the outcome depends on a factor that is visible in slides and not in genes.
     """
     rng = np.random.default_rng(seed)
     n = N_TRAIN + N_TEST
@@ -40,29 +40,29 @@ def folds(n):
     return [np.arange(n) % 5 == k for k in range(5)]
 
 
-def fitted(simulated, statistic="contrasts", known=None):
+def fitted(simulated, statistic="contrasts", has_rna=None):
     """Outcome model of the first patients, and the design of all patients' slides.
 
     Args:
-        simulated: What `patients` returned.
+        simulated: Return value of `patients`.
         statistic: Name under which the slides' columns are given.
-        known: (N_TRAIN,) bool, whether a patient has RNA; None = all have.
+        has_rna: (N_TRAIN,) bool, whether a patient has RNA; None = all have.
     """
     train = {name: values[:N_TRAIN] for name, values in simulated.items()}
     gene_block, gene_design = block_design(train["genes"])
     slide_block, slide_design = block_design(train["slides"])
     everyone = np.ones(N_TRAIN, bool)
-    known = everyone if known is None else known
-    genes = GeneDesigns({"tumor": gene_block}, {"tumor": np.where(known[:, None], gene_design, 0)})
+    has_rna = everyone if has_rna is None else has_rna
+    genes = GeneDesigns({"tumor": gene_block}, {"tumor": np.where(has_rna[:, None], gene_design, 0)})
     likelihood = CoxLikelihood(train["time"], train["event"])
-    data = OutcomeData(likelihood, everyone, known, everyone, genes, {statistic: slide_design})
+    data = OutcomeData(likelihood, everyone, has_rna, everyone, genes, {statistic: slide_design})
     outcome = fit_outcome(data, folds(N_TRAIN))
     all_slides = slide_block.design(simulated["slides"], np.ones(simulated["slides"].shape, bool))
     return outcome, all_slides
 
 
 @pytest.mark.parametrize("rna_hides", [False, True])
-def test_without_rna_a_patient_is_read_in_the_way_that_the_cohort_supports(rna_hides):
+def test_patients_without_rna_are_predicted_in_the_way_that_the_cohort_supports(rna_hides):
     in_subspaces, agreement = [], []
     for seed in range(5):
         simulated = patients(seed, rna_hides)
@@ -70,12 +70,12 @@ def test_without_rna_a_patient_is_read_in_the_way_that_the_cohort_supports(rna_h
         parts = slides @ outcome.from_slide["contrasts"]  # (n, 3)
         in_subspaces.append(parts[:, 0].std() / (parts[:, 0].std() + parts[:, 2].std()))
         agreement.append(np.corrcoef(parts[N_TRAIN:].sum(1), simulated["hazard"][N_TRAIN:])[0, 1])
-    # Contrasts do not stand beside RNA, so that all of the tissue part is what the slide says directly.
+    # Contrasts are not used with RNA, so the whole tissue part comes from the direct predictor.
     assert np.mean(in_subspaces) < 0.35 if rna_hides else np.mean(in_subspaces) > 0.5
     assert np.mean(agreement) > 0.35
 
 
-def test_the_share_follows_the_likelihood_and_stays_between_where_it_cannot_tell():
+def test_the_weight_follows_the_likelihood_and_is_a_half_if_both_predictors_are_equal():
     rng = np.random.default_rng(0)
     hazard = rng.standard_normal((300, 1))
     time = rng.exponential(np.exp(-hazard[:, 0]))
@@ -87,7 +87,7 @@ def test_the_share_follows_the_likelihood_and_stays_between_where_it_cannot_tell
 
 
 def test_cross_fitted_parts_of_patients_without_rna_do_not_depend_on_their_rna():
-    known = np.arange(N_TRAIN) >= 20
-    with_rna, without = fitted(patients(0, rna_hides=False), "shift", known)[0].cross_fitted
-    np.testing.assert_array_equal(with_rna[~known], without[~known])
-    assert np.abs(with_rna[known] - without[known]).max() > 0.1
+    has_rna = np.arange(N_TRAIN) >= 20
+    with_rna, without = fitted(patients(0, rna_hides=False), "shift", has_rna)[0].cross_fitted
+    np.testing.assert_array_equal(with_rna[~has_rna], without[~has_rna])
+    assert np.abs(with_rna[has_rna] - without[has_rna]).max() > 0.1

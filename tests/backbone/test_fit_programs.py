@@ -1,4 +1,4 @@
-"""Programs that a slide tells: each patient's by the others, and what the prediction is worth."""
+"""Programs predicted from slides: cross-fitted predictions, and how good they are."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def simulated(seed=0):
     return design, measured - measured.mean(0)
 
 
-def test_a_patients_own_measurement_does_not_reach_the_patients_prediction(monkeypatch):
-    """With the variances held: these few numbers of the whole cohort are chosen once, by all patients."""
+def test_a_patients_measurement_does_not_affect_that_patients_prediction(monkeypatch):
+    """Variances are fixed, because all patients together determine them."""
     held = {"shift": 0.0, "noise": -1.0}
     monkeypatch.setattr(module, "fit_regression", lambda y, x: fit_regression_with_variances(y, x, held))
     design, measured = simulated()
@@ -39,7 +39,7 @@ def test_a_patients_own_measurement_does_not_reach_the_patients_prediction(monke
     assert np.isfinite(before[0]).all()
 
 
-def test_predictions_are_as_good_as_on_new_patients():
+def test_cross_fitted_predictions_are_as_good_as_those_of_new_patients():
     own, new = [], []
     for seed in range(5):
         design, measured = simulated(seed)

@@ -1,4 +1,4 @@
-"""Clusters and directions are found where they were planted, and not in noise; no pass keeps the tokens."""
+"""Clusters and directions are found where they were planted and not in noise; no pass keeps the tokens in memory."""
 
 import weakref
 
@@ -13,7 +13,7 @@ DIM = 24
 
 
 def bag_of(x, slide=None):
-    """(N, D) → a bag of one patient."""
+    """Bag of one patient from features (N, D)."""
     x = torch.as_tensor(x, dtype=torch.float32).unsqueeze(0)
     index = torch.zeros(1, x.shape[1], dtype=torch.long) if slide is None else torch.as_tensor(slide).unsqueeze(0)
     return Bag(
@@ -47,7 +47,7 @@ def planted(rng, direction, share=0.05, patients=40, tokens=200, size=5.0):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_rare_direction_is_found_with_each_patients_factor_and_noise_has_none(seed):
+def test_a_planted_rare_direction_is_found_and_noise_has_none(seed):
     rng = np.random.default_rng(seed)
     direction = rng.standard_normal(DIM)
     direction /= np.linalg.norm(direction)
@@ -60,7 +60,7 @@ def test_a_rare_direction_is_found_with_each_patients_factor_and_noise_has_none(
     assert not len(fit(planted(rng, direction, share=0.0)[0], n_clusters=3).directions)
 
 
-def test_clusters_are_those_of_the_tissues_whatever_shifts_a_slide():
+def test_clusters_are_the_tissues_even_if_slides_are_shifted():
     rng = np.random.default_rng(4)
     tissues = rng.standard_normal((3, DIM)) * 3
     bags, truth = [], []
@@ -85,7 +85,7 @@ def test_fewer_tokens_than_features_have_no_directions(tokens, noise):
     assert not len(fit(bags).directions)
 
 
-def test_features_that_never_vary_are_no_measure_of_the_noise():
+def test_constant_features_do_not_affect_the_estimate_of_the_noise():
     rng = np.random.default_rng(6)
     varies = np.arange(DIM) % 3 == 0
     x = np.maximum(rng.standard_normal((1000, DIM)) - 1, 0) * varies
@@ -120,20 +120,20 @@ def test_degenerate_tokens_neither_crash_nor_warn(bags):
         assert all(values.isfinite().all() for values in fitted(bag).values())
 
 
-def test_vectors_that_do_not_differ_within_slides_have_no_clusters():
+def test_vectors_that_are_equal_within_slides_have_no_clusters():
     rng = np.random.default_rng(7)
     bags = [bag_of(rng.standard_normal((3, DIM)), [0, 1, 2]) for _ in range(40)]
     assert fit(bags).sizes == {"shift": DIM, "composition": 0, "contrasts": 0, "rare": 0}
 
 
-def test_the_fit_is_the_same_to_the_last_bit_when_repeated():
+def test_a_repeated_fit_is_bit_identical():
     bags, _ = planted(np.random.default_rng(8), np.eye(DIM)[0])
     a, b = fit(bags).state_dict(), fit(bags).state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_no_pass_keeps_the_tokens():
-    """Of all bags that are read no more than a few are alive at any time."""
+def test_no_pass_keeps_the_tokens_in_memory():
+    """At most a few of the bags exist at any time."""
     rng = np.random.default_rng(9)
     tokens = rng.standard_normal((40, 50, DIM))
     alive: list[weakref.ref] = []  # no cycle holds a bag, so what is not referred to is gone at once
@@ -155,7 +155,7 @@ def test_no_pass_keeps_the_tokens():
 
 
 def test_the_sample_for_clusters_is_bounded(monkeypatch):
-    """Its size follows from patients, whatever their tokens."""
+    """Its size depends on the number of patients and not on their tokens."""
     import dmml.backbone.fit_statistics as module
 
     seen = []

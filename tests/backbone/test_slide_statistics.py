@@ -1,4 +1,4 @@
-"""What a slide says without a label: against a slow loop, and what must not change it."""
+"""Label-free statistics of a slide: compared with a slow loop, and their invariances."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def statistics():
 
 @pytest.fixture
 def bag():
-    """Patients of one to three slides, one of a single token, and one without any."""
+    """Patients with one to three slides, one with a single token, and one without any."""
     return make_bag([30, 17, 1, 0, 25], slides=[3, 1, 1, 1, 2])
 
 
@@ -36,22 +36,22 @@ def slowly(fitted, features, slide):
     if not len(features):
         return {name: np.zeros(size) for name, size in fitted.sizes.items()} | {"rare": np.zeros(J)}
     x = (features - mean) / scale
-    inner = np.array([token - x[slide == own].mean(0) for token, own in zip(x, slide, strict=True)])
-    nearest = np.array([((token - centres) ** 2).sum(1).argmin() for token in inner])
+    centred = np.array([token - x[slide == index].mean(0) for token, index in zip(x, slide, strict=True)])
+    nearest = np.array([((token - centres) ** 2).sum(1).argmin() for token in centred])
     contrasts, composition = np.zeros((K, DIM)), np.zeros(K)
     for k in range(K):
-        mine = inner[nearest == k]
-        composition[k] = len(mine) / len(x)
-        contrasts[k] = sum(token - centres[k] for token in mine) / (len(mine) + 3) if len(mine) else 0
-    z = np.array([inner[n] - centres[k] - contrasts[k] for n, k in enumerate(nearest)]) @ directions.T
+        members = centred[nearest == k]
+        composition[k] = len(members) / len(x)
+        contrasts[k] = sum(token - centres[k] for token in members) / (len(members) + 3) if len(members) else 0
+    z = np.array([centred[n] - centres[k] - contrasts[k] for n, k in enumerate(nearest)]) @ directions.T
     z = z / fitted.unit.item()
-    square = (np.sign(z) * np.maximum(np.abs(z) - 1.5, 0) ** 2).mean(0)
-    far_out = square / np.sqrt(np.abs(square) + 0.01)
+    mean_square = (np.sign(z) * np.maximum(np.abs(z) - 1.5, 0) ** 2).mean(0)
+    rare = mean_square / np.sqrt(np.abs(mean_square) + 0.01)
     return {
         "shift": x.mean(0),
         "composition": composition,
         "contrasts": contrasts.ravel(),
-        "rare": far_out,
+        "rare": rare,
     }
 
 
@@ -65,7 +65,7 @@ def same(a, b, rows_of_b=slice(None), atol=1e-5):
         torch.testing.assert_close(a[name], b[name][rows_of_b], atol=atol, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_they_are_what_a_slow_loop_over_tokens_gives(statistics, bag):
+def test_the_statistics_are_those_of_a_slow_loop_over_tokens(statistics, bag):
     got = statistics(bag)
     assert {name: values.shape[1] for name, values in got.items()} == statistics.sizes
     for i in range(5):
@@ -73,8 +73,8 @@ def test_they_are_what_a_slow_loop_over_tokens_gives(statistics, bag):
             np.testing.assert_allclose(got[name][i].numpy(), values, atol=2e-5, err_msg=f"{name} of patient {i}")
 
 
-def test_features_far_from_zero_lose_no_more_than_their_own_rounding(statistics, bag):
-    """Encoders' features may have a mean of many standard deviations."""
+def test_features_far_from_zero_lose_no_more_than_their_rounding(statistics, bag):
+    """The mean of an encoder's features may be many standard deviations."""
     statistics.mean += 300
     far = replace(bag, features=bag.features + 300)
     got = statistics(far)
@@ -84,18 +84,18 @@ def test_features_far_from_zero_lose_no_more_than_their_own_rounding(statistics,
 
 
 @pytest.mark.parametrize("garbage", [None, float("nan"), float("inf"), -float("inf")])
-def test_padding_changes_nothing_whatever_stands_in_it(statistics, bag, garbage):
+def test_padding_changes_no_statistic_whatever_its_content(statistics, bag, garbage):
     same(statistics(pad_bag(bag, 9, garbage)), statistics(bag))
 
 
-def test_nor_do_the_order_of_tokens_and_the_numbers_of_slides(statistics, bag):
+def test_the_order_of_tokens_and_the_numbering_of_slides_change_no_statistic(statistics, bag):
     shuffled = shuffle_bag(bag, torch.randperm(bag.mask.shape[1]))
     same(statistics(shuffled), statistics(bag))
     renamed = replace(bag, slide=torch.where(bag.mask, 2 - bag.slide, 0), n_slides=5)
     same(statistics(renamed), statistics(bag))
 
 
-def test_nor_do_batch_mates(statistics, bag):
+def test_other_patients_of_the_batch_change_no_statistic(statistics, bag):
     together = statistics(bag)
     for i in range(5):
         real = bag.mask[i] if bag.mask[i].any() else torch.arange(bag.mask.shape[1]) < 1
@@ -103,7 +103,7 @@ def test_nor_do_batch_mates(statistics, bag):
         same(statistics(alone), together, slice(i, i + 1))
 
 
-def test_a_shift_of_a_whole_slide_is_in_the_shift_alone(statistics, bag):
+def test_shifting_a_whole_slide_changes_the_shift_alone(statistics, bag):
     moved = replace(bag, features=bag.features + (bag.slide == 1).unsqueeze(-1) * torch.randn(DIM) * 3)
     before, after = statistics(bag), statistics(moved)
     assert (after["shift"][0] - before["shift"][0]).abs().max() > 0.5
@@ -119,13 +119,13 @@ def test_slides_of_single_vectors_have_a_shift_and_nothing_else(bag):
     torch.testing.assert_close(got["shift"][1], bag.features[1][bag.mask[1]].mean(0), atol=1e-6, rtol=1e-5)
 
 
-def test_half_precision_around_it_does_not_reach_it(statistics, bag):
+def test_autocast_does_not_lower_the_precision(statistics, bag):
     expected = statistics(bag)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         same(statistics(bag), expected)
 
 
-def test_residuals_are_what_the_rare_statistic_reads(statistics, bag):
+def test_the_rare_statistic_is_computed_from_the_residuals(statistics, bag):
     expected = statistics(bag)["rare"][0]
     alone = Bag(*(getattr(bag, n)[:1] for n in ("features", "position", "mask", "slide")))
     z = statistics.residual(alone) @ statistics.directions.T / statistics.unit

@@ -1,4 +1,4 @@
-"""What tiles add to the backbone's logits adds up to them, tile by tile as the definitions say."""
+"""Contributions of tiles add up to the backbone's logits, and each is the one of the definition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ fitted = cache(fitted_backbone)
 
 
 def join(bags: list[Bag]) -> Bag:
-    """Bags of one patient each → one padded bag."""
+    """Join bags of one patient each to one padded bag."""
     n = max(bag.mask.shape[1] for bag in bags)
     padded = [pad_bag(bag, n - bag.mask.shape[1]) for bag in bags]
     tensors = (torch.cat([getattr(bag, name) for bag in padded]) for name in ("features", "position", "mask", "slide"))
@@ -27,7 +27,7 @@ def join(bags: list[Bag]) -> Bag:
 
 
 def some_patients(seed: int = 11) -> tuple[dict[int, Bag], dict[str, torch.Tensor], torch.Tensor]:
-    """Five patients: ordinary, of two slides, of one tile, far from all training patients, without 20x tiles."""
+    """Five patients: a typical one, one with two slides, one with one tile, an outlier, and one without 20x tiles."""
     generator = torch.Generator().manual_seed(seed)
     sizes = {10: (30, 25, 1, 20, 15), 20: (80, 60, 3, 40, 1)}
     bags = {
@@ -60,7 +60,7 @@ def test_the_sum_over_tiles_and_the_constant_are_the_models_parts(kind, with_rna
     assert contributions.tiles["tissue"][10].abs().max() > 1e-3
 
 
-def test_columns_beyond_the_clip_are_met_and_scaled():
+def test_contributions_to_clipped_columns_are_scaled():
     backbone, _ = fitted("survival", True)
     bags, _, _ = some_patients()
     raw = torch.cat([each["shift"] for each in backbone.slide_statistics(bags).values()], 1)
@@ -70,7 +70,7 @@ def test_columns_beyond_the_clip_are_met_and_scaled():
     assert not beyond[0].any()
 
 
-def test_tiles_of_a_patient_with_rna_speak_for_the_tissue_part_alone():
+def test_tiles_of_a_patient_with_rna_contribute_to_the_tissue_part_alone():
     backbone, _ = fitted("survival", True)
     bags, expression, known = some_patients()
     tiles = tile_contributions(backbone, bags, expression, known).tiles
@@ -84,7 +84,7 @@ def test_tiles_of_a_patient_with_rna_speak_for_the_tissue_part_alone():
     assert alone["tme"][10][known].abs().max() > 1e-4
 
 
-def test_padding_order_and_batch_mates_change_nothing():
+def test_padding_token_order_and_other_patients_of_the_batch_change_no_contribution():
     backbone, _ = fitted("survival", True)
     bags, expression, known = some_patients()
     whole = tile_contributions(backbone, bags, expression, known).tiles
@@ -105,7 +105,7 @@ def test_padding_order_and_batch_mates_change_nothing():
             assert not shuffled[part][m][0, len(order[m]) :].any()
 
 
-def test_the_mean_training_patient_is_what_tiles_are_compared_with():
+def test_tiles_are_compared_with_the_mean_training_patient():
     backbone, patients = fitted("survival", True)
     known = torch.zeros(1, dtype=torch.bool)
     totals = []
@@ -116,7 +116,7 @@ def test_the_mean_training_patient_is_what_tiles_are_compared_with():
     assert abs(np.mean(totals)) < 0.02 * np.std(totals)
 
 
-def test_each_tile_adds_what_the_definition_says():
+def test_each_tile_contributes_as_the_definition_says():
     backbone, _ = fitted("survival", False)
     bags, _, known = some_patients()
     bags = {m: replace(bag) for m, bag in bags.items()}
@@ -128,7 +128,7 @@ def test_each_tile_adds_what_the_definition_says():
 
 
 def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
-    """(N,) one survival predictor, tile by tile in loops and double precision."""
+    """One survival predictor (N,), tile by tile in loops and double precision."""
     statistics = backbone.statistics[f"{m}x"]
     mean, scale, centres, directions = (
         getattr(statistics, name).double().numpy() for name in ("mean", "scale", "centres", "directions")

@@ -1,6 +1,6 @@
-"""Confidence under censoring: who knows the risk wins at any share of it, who predicts low hazard for everyone never.
+"""Confidence under censoring: a subspace that knows the risk wins, one that predicts low hazard for everyone does not.
 
-Through the real path: the task's likelihoods, summed by a module's training step, judged by the callback.
+The test takes the real path: the task's likelihoods, summed by a module's training step, compared by the callback.
 """
 
 import pytest
@@ -20,7 +20,7 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 
 
 def simulate(share):
-    """Exponential times with log-hazard x, censored at random times of which the stated share comes first."""
+    """Exponential times with log-hazard x, of which the given share is censored at random times."""
     generator = torch.Generator().manual_seed(int(share * 100))
     x = torch.randn(PATIENTS, generator=generator)
     draws = -torch.rand(2, PATIENTS, generator=generator, dtype=torch.float64).clamp_min(1e-9).log()
@@ -31,10 +31,10 @@ def simulate(share):
 
 
 def maximum_likelihood(task, target, x, slope):
-    """Logits a_k (+ b · x with `slope`) that fit the patients best: what a subspace of just that knowledge learns.
+    """Logits a_k (+ b · x with `slope`) of maximum likelihood, which a subspace with this information would learn.
 
-    Not the hazards that were simulated: with a few intervals a patient who is censored within one counts as having
-    lived through it, so the hazards that the data show are lower.
+    These are not the simulated hazards: with few intervals, a patient who is censored within one counts as having
+    survived it, so the estimated hazards are lower.
     """
     level, b = torch.full((4,), -1.0, requires_grad=True), torch.zeros(1, requires_grad=True)
     optimiser = torch.optim.LBFGS([level, b], max_iter=60, line_search_fn="strong_wolfe")
@@ -50,22 +50,22 @@ def maximum_likelihood(task, target, x, slope):
 
 
 class Fixed(SubspaceTeacher):
-    """A teacher whose two subspaces predict what they are told."""
+    """A teacher whose two subspaces predict fixed logits."""
 
-    told: tuple[torch.Tensor, torch.Tensor]
+    fixed_logits: tuple[torch.Tensor, torch.Tensor]
 
     def forward(self, batch):
-        nothing = sum(p.sum() for p in self.heads.parameters()) * 0
-        parts = {(10, s): logits + nothing for s, logits in zip(("tumor", "tme"), self.told, strict=True)}
+        zero = sum(p.sum() for p in self.heads.parameters()) * 0
+        parts = {(10, s): logits + zero for s, logits in zip(("tumor", "tme"), self.fixed_logits, strict=True)}
         logits = sum(parts.values())
         return SubspaceOutput(logits, {10: logits}, parts, {}, {}, {})
 
 
 def confidences(task, target, a, b, kind):
-    """What the callback says of two subspaces after one training step of a Trainer."""
+    """Confidences of two subspaces that the callback logs after one training step."""
     off = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
     model = Fixed(n_features=0, genes={}, task=task, width=4, magnifications=[10], **off)
-    model.told = (a, b)
+    model.fixed_logits = (a, b)
     patients = [str(i) for i in range(PATIENTS)]
     none = torch.zeros(PATIENTS, dtype=torch.bool)
     batch = Batch(patients, {}, torch.zeros(PATIENTS, 0, dtype=torch.long), {}, none, target)
@@ -89,7 +89,7 @@ def censored(request):
     timid = maximum_likelihood(task, target, x * 0, slope=0.0)[0] + 0.3 * slope * (x - 0.15).unsqueeze(1)
     logits = {
         "informed": informed,
-        "timid": timid,  # knows the risk, and says less than a third of it
+        "timid": timid,  # knows the risk, and predicts less than a third of it
         "base": maximum_likelihood(task, target, x, slope=0.0)[0].expand(PATIENTS, -1),
         "low": torch.full((PATIENTS, 4), -6.0),
         "lower": torch.full((PATIENTS, 4), -12.0),
@@ -99,7 +99,7 @@ def censored(request):
 
 
 def test_base_rate_is_the_share_of_events_among_those_at_risk(censored):
-    """The fitted level against a count by hand, so that the comparisons stand on solid ground."""
+    """The fitted hazards are compared with a count, since the other tests rely on them."""
     _, task, target, logits = censored
     interval = torch.bucketize(target["time"], torch.tensor(task.edges, dtype=torch.float32), right=True)
     for k in range(4):
@@ -109,12 +109,12 @@ def test_base_rate_is_the_share_of_events_among_those_at_risk(censored):
 
 @pytest.mark.parametrize("knows", ["informed", "timid"])
 @pytest.mark.parametrize("ignores", ["base", "moderately low", "low", "lower"])
-def test_likelihood_prefers_who_knows_the_risk_at_every_share(censored, knows, ignores):
+def test_likelihood_prefers_the_subspace_that_knows_the_risk_at_every_share_of_censoring(censored, knows, ignores):
     _, task, target, logits = censored
-    ours, theirs = confidences(task, target, logits[knows], logits[ignores], "likelihood")
-    assert ours > theirs * 1.02
+    informed, uninformed = confidences(task, target, logits[knows], logits[ignores], "likelihood")
+    assert informed > uninformed * 1.02
     expected = task.log_likelihood(logits[knows], target).double().mean().exp().item()
-    assert ours == pytest.approx(expected, rel=1e-3)
+    assert informed == pytest.approx(expected, rel=1e-3)
 
 
 def test_low_hazard_for_everyone_loses_to_the_base_rate(censored):
@@ -124,8 +124,8 @@ def test_low_hazard_for_everyone_loses_to_the_base_rate(censored):
     assert base > moderate > low
 
 
-def test_the_lower_the_hazard_the_less_is_believed(censored):
-    """Below the base rate likelihood falls without end; the paper's probability settles at the share of censored."""
+def test_confidence_falls_with_the_hazard_below_the_base_rate(censored):
+    """The likelihood falls without limit; the paper's probability approaches the share of censored patients."""
     share, task, target, logits = censored
     low, lower = confidences(task, target, logits["low"], logits["lower"], "likelihood")
     assert lower < low / 2
@@ -134,10 +134,10 @@ def test_the_lower_the_hazard_the_less_is_believed(censored):
     assert low == pytest.approx(share, abs=0.02)
 
 
-def test_the_papers_probability_is_won_by_low_hazard_for_everyone_from_half_censored_on(censored):
-    """Known weakness, and why `likelihood` is the default: the mean probability is no proper score.
+def test_the_papers_probability_prefers_low_hazard_for_everyone_if_half_are_censored(censored):
+    """This weakness is why `likelihood` is the default: the mean probability is not a proper score.
 
-    A censored patient gives almost 1 to whoever predicts that nobody has the event.
+    A censored patient contributes almost 1 to a prediction that nobody has the event.
     """
     share, task, target, logits = censored
     for name in ("low", "moderately low"):
@@ -148,8 +148,8 @@ def test_the_papers_probability_is_won_by_low_hazard_for_everyone_from_half_cens
 def test_in_conflict_the_informed_side_keeps_its_gradient(censored):
     _, task, target, logits = censored
     u, v = torch.tensor([[1.0, 0.2]]), torch.tensor([[-1.0, 0.3]])
-    own = confidences(task, target, logits["low"], logits["informed"], "likelihood")
-    low, informed, conflict = coordinate(u, v, *own)
+    confidence = confidences(task, target, logits["low"], logits["informed"], "likelihood")
+    low, informed, conflict = coordinate(u, v, *confidence)
     assert conflict.all()
     assert torch.equal(informed, v)
     assert not torch.equal(low, u)

@@ -29,7 +29,7 @@ QUIET = {
 
 
 class Tiny(LightningModule):
-    """The least that has subspaces: one projection, one head; tumor and TME columns of a linear classifier."""
+    """A minimal model with subspaces: one projection, one head, and tumor and TME columns of a linear classifier."""
 
     def __init__(self, accumulate: int = 1):
         super().__init__()
@@ -87,7 +87,7 @@ def distance(a, b):
 
 @pytest.mark.parametrize("confidence", ["likelihood", "probability"])
 @pytest.mark.parametrize("rule", ["project", "reflect"])
-def test_the_split_into_micro_batches_changes_nothing(rule, confidence):
+def test_the_split_into_micro_batches_does_not_matter(rule, confidence):
     def with_rule():
         return [GradientCoordination(rule=rule, confidence=confidence)]
 
@@ -101,7 +101,7 @@ def test_the_split_into_micro_batches_changes_nothing(rule, confidence):
     assert 0 < trainer.callback_metrics["coordination/confidence_tme"] < 1
 
 
-def test_one_step_is_the_pure_function_on_the_applied_gradient():
+def test_one_step_applies_coordinate_to_the_accumulated_gradient():
     reference, (x, y) = Tiny(), next(iter(loader(64)))
     loss = nn.functional.cross_entropy(sum(reference(x)), y)
     loss.backward()
@@ -116,14 +116,14 @@ def test_one_step_is_the_pure_function_on_the_applied_gradient():
     torch.testing.assert_close(model.project.weight, reference.project.weight - 0.5 * reference.project.weight.grad)
 
 
-def test_clipping_comes_after():
+def test_gradients_are_clipped_after_coordination():
     model, _ = train([GradientCoordination()], gradient_clip_val=1e-3)
     start = Tiny()
     moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), start.parameters(), strict=True)])
     assert 0 < moved.norm() <= 8 * 0.5 * 1e-3 * 1.01
 
 
-def test_shared_scope_changes_gradients_and_nothing_else():
+def test_the_shared_scope_changes_gradients_and_nothing_else():
     plain, shared = train([])[0], train([GradientCoordination(scope="shared")])
     assert distance(plain, shared[0]) > 1e-4
     assert {"coordination/conflict", "coordination/cosine"} <= set(shared[1].callback_metrics)
@@ -139,7 +139,7 @@ def test_shared_scope_changes_gradients_and_nothing_else():
     assert all(torch.equal(a, b) for a, b in zip(ruled(x), none(x), strict=True)), "the forward pass is the same"
 
 
-def test_shared_scope_is_the_pure_function_patient_by_patient():
+def test_the_shared_scope_applies_coordinate_patient_by_patient():
     model, (x, y) = Tiny(), next(iter(loader(16)))
     callback = GradientCoordination(scope="shared")
     callback._previous = torch.tensor([0.2, 0.6])
@@ -165,7 +165,7 @@ def test_the_confidences_of_the_shared_scope_survive_a_restart():
     assert resumed._previous.tolist() == [0.25, 0.5]
 
 
-def test_resuming_is_the_same_run(tmp_path):
+def test_a_resumed_run_is_identical(tmp_path):
     def trainer(epochs):
         return Trainer(max_epochs=epochs, callbacks=[GradientCoordination(scope="shared")], **QUIET)
 
@@ -178,7 +178,7 @@ def test_resuming_is_the_same_run(tmp_path):
     assert distance(whole, resumed) == 0
 
 
-def test_refusals_name_what_they_refuse():
+def test_refusals_name_their_reason():
     class Plain(LightningModule):
         training_step, configure_optimizers = Tiny.training_step, Tiny.configure_optimizers
 
@@ -219,7 +219,7 @@ def test_refusals_name_what_they_refuse():
 @pytest.mark.parametrize(
     ("kind", "scope"), [(SubspaceTeacher, "classifier"), (SubspaceTeacher, "shared"), (SubspaceStudent, "shared")]
 )
-def test_the_line_in_a_config_changes_a_real_model(cohort, kind, scope):
+def test_the_callback_named_in_a_config_changes_a_real_model(cohort, kind, scope):
     weights = []
     for callbacks in ([], [GradientCoordination(scope=scope)]):
         torch.manual_seed(1)
@@ -232,8 +232,8 @@ def test_the_line_in_a_config_changes_a_real_model(cohort, kind, scope):
     assert all(p.isfinite().all() for p in weights[1])
 
 
-def test_scaled_gradients_are_judged_unscaled():
-    """Half precision with a gradient scaler gives the steps of single precision, but for rounding."""
+def test_scaled_gradients_are_compared_after_unscaling():
+    """Half precision with a gradient scaler gives the steps of single precision, up to rounding."""
     half = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
     single, scaled = train([GradientCoordination()])[0], train([GradientCoordination()], plugins=[half])[0]
     assert 0 < distance(single, scaled) < 0.01
@@ -251,7 +251,7 @@ from dmml.callbacks.coordination import GradientCoordination
 
 torch.set_num_threads(1)
 
-class Dealt(Tiny):
+class Distributed(Tiny):
     def __init__(self, scope):
         super().__init__()
         self.scope = scope
@@ -266,13 +266,13 @@ if __name__ == "__main__":
     for scope in ("classifier", "shared"):
         strategy = DDPStrategy(process_group_backend="gloo", start_method="fork")
         trainer = Trainer(max_epochs=2, devices=2, strategy=strategy, use_distributed_sampler=False, callbacks=[GradientCoordination(scope=scope)], **QUIET)
-        trainer.fit(Dealt(scope))
+        trainer.fit(Distributed(scope))
 """
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tmp_path):
-    """The same 64 samples in batches of 16, by one process and by two: the same weights on both ranks, and as by one."""
+def test_two_processes_train_as_one(tmp_path):
+    """With the same 64 samples in batches of 16, both ranks have the same weights, and those of a single process."""
     (tmp_path / "two.py").write_text(SCRIPT)
     here = Path(__file__).resolve().parent
     run = subprocess.run(
@@ -291,8 +291,8 @@ def test_two_processes_are_one(tmp_path):
         assert gap < 1e-6
 
 
-def test_processes_add_up_confidences_without_a_barrier(cohort, tmp_path, monkeypatch):
-    """A barrier has the processor wait for the device at every step."""
+def test_processes_sum_confidences_without_a_barrier(cohort, tmp_path, monkeypatch):
+    """A barrier would make the host wait for the device at every step."""
     # Lightning writes these into the environment; left there, later processes would wait for ones that nobody starts.
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "")

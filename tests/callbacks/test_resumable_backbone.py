@@ -1,4 +1,4 @@
-"""A student on a backbone is resumed exactly, and an average of weights leaves alone what was fitted or chosen."""
+"""A student with a backbone is resumed exactly, and averaging weights leaves fitted and chosen buffers alone."""
 
 import pandas as pd
 import pytest
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def teacher(cohort, tmp_path_factory):
-    """Checkpoint of a teacher on a backbone."""
+    """Checkpoint of a teacher with a backbone."""
     folder = tmp_path_factory.mktemp("teacher")
     run(cohort, folder, epochs=1)
     return str(folder / "checkpoints" / "last.ckpt")
@@ -37,10 +37,8 @@ def test_a_student_is_resumed_with_the_backbone_of_its_teacher_or_its_own(cohort
 
 
 @pytest.mark.parametrize("confidence", [0.995, 0.0])
-def test_an_average_of_weights_is_saved_with_the_share_that_was_chosen_for_it(
-    cohort, tmp_path, monkeypatch, confidence
-):
-    """At a confidence of 0 the best share is taken, whatever it gains."""
+def test_averaged_weights_are_saved_with_the_share_that_was_chosen_for_them(cohort, tmp_path, monkeypatch, confidence):
+    """At a confidence of 0 the best share is chosen, however small its gain."""
     monkeypatch.setattr(deep_share, "CONFIDENCE", confidence)
     trainer = run(cohort, tmp_path, epochs=2, extra=[EMA(decay=0.5)])
     best = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)

@@ -1,4 +1,4 @@
-"""The average of weights leaves alone what a model keeps beside them."""
+"""Averaging the weights leaves the model's buffers alone."""
 
 import torch
 from cohorts import quiet_trainer
@@ -9,18 +9,18 @@ from dmml.callbacks.weight_average import EMA
 
 
 class Counted(LightningModule):
-    """A line, with a buffer that counts the validations, as a share is chosen in each."""
+    """A linear layer with a buffer that counts validations."""
 
     def __init__(self):
         super().__init__()
-        self.line = torch.nn.Linear(2, 1)
+        self.linear = torch.nn.Linear(2, 1)
         self.register_buffer("validations", torch.zeros(()))
 
     def training_step(self, batch, batch_idx):
-        return self.line(batch).square().mean()
+        return self.linear(batch).square().mean()
 
     def validation_step(self, batch, batch_idx):
-        return self.line(batch).square().mean()
+        return self.linear(batch).square().mean()
 
     def on_validation_epoch_end(self):
         self.validations += 1
@@ -35,4 +35,4 @@ def test_after_a_fit_the_model_has_the_averaged_weights_and_its_own_latest_buffe
     trainer = quiet_trainer(tmp_path, max_epochs=3, callbacks=[average])
     trainer.fit(model, DataLoader(rows, batch_size=4), DataLoader(rows, batch_size=8))
     assert model.validations == 3
-    assert torch.equal(model.line.weight, average._average_model.module.line.weight)
+    assert torch.equal(model.linear.weight, average._average_model.module.linear.weight)

@@ -1,4 +1,4 @@
-"""Density-peaks clustering and merging against plain loops."""
+"""Density-peaks clustering and merging, compared with plain loops."""
 
 import math
 
@@ -47,7 +47,7 @@ def check(tokens, mask, n_clusters, k=5):
 
 @pytest.mark.parametrize("k", [1, 3, 5, 100])
 @pytest.mark.parametrize("n_clusters", [1, 3, 8])
-def test_against_a_plain_loop(n_clusters, k):
+def test_clusters_are_those_of_a_plain_loop(n_clusters, k):
     mask = torch.rand(4, 23) < 0.8
     mask[0], mask[3] = True, False
     check(torch.randn(4, 23, 6), mask, n_clusters, k)
@@ -58,14 +58,14 @@ def test_the_scale_of_features_does_not_underflow_the_density(scale):
     check(torch.randn(3, 20, 5) * scale, torch.ones(3, 20, dtype=torch.bool), 4)
 
 
-def test_far_apart_features_are_not_all_tied():
-    """exp(−D²) of features of the hundreds is 0 in any float; the order of the densities is still known."""
+def test_features_that_lie_far_apart_are_not_all_tied():
+    """exp(−D²) underflows for features in the hundreds, but the order of the densities is still determined."""
     tokens = torch.cat([torch.randn(1, 6, 4) * 300 + 5000, torch.randn(1, 6, 4)], 1)
     _, centres = dpc_knn(tokens, torch.ones(1, 12, dtype=torch.bool), 2)
     assert centres[0, 0] >= 6, "the dense group leads"
 
 
-def test_duplicates_ties_and_constant_features():
+def test_duplicates_ties_and_constant_features_are_clustered_as_by_the_loop():
     points = torch.tensor([[0.0, 0], [0, 0], [4, 0], [4, 0], [4, 0], [0, 8], [0, 8], [0, 0]]).unsqueeze(0)
     check(points, torch.ones(1, 8, dtype=torch.bool), 3, k=3)
     check(points, torch.ones(1, 8, dtype=torch.bool), 6, k=3)
@@ -74,7 +74,7 @@ def test_duplicates_ties_and_constant_features():
     assert assignment[0].tolist() == [0] * 7
 
 
-def test_fewer_tokens_than_clusters_and_none():
+def test_fewer_tokens_than_clusters_or_none_are_possible():
     mask = torch.tensor([[True, False, True], [False, False, False]])
     assignment, centres = check(torch.randn(2, 3, 4), mask, 5)
     assert (centres[0] >= 0).sum() == 2
@@ -87,7 +87,7 @@ def test_fewer_tokens_than_clusters_and_none():
         assert (centres == -1).all() or batch == 0
 
 
-def test_masked_tokens_take_no_part_whatever_they_hold():
+def test_masked_tokens_are_ignored_whatever_their_values():
     tokens, mask = torch.randn(2, 12, 4), torch.ones(2, 12, dtype=torch.bool)
     expected = dpc_knn(tokens, mask, 3)
     for garbage in (0.0, 1e30, float("nan"), float("inf")):
@@ -98,7 +98,7 @@ def test_masked_tokens_take_no_part_whatever_they_hold():
         assert (assignment[:, 12:] == -1).all()
 
 
-def test_is_deterministic_in_every_precision_and_asks_for_no_gradient():
+def test_clustering_is_deterministic_in_every_precision_and_needs_no_gradient():
     tokens, mask = torch.randn(2, 30, 8, requires_grad=True), torch.ones(2, 30, dtype=torch.bool)
     first, again = dpc_knn(tokens, mask, 4), dpc_knn(tokens, mask, 4)
     assert torch.equal(first[0], again[0])
@@ -126,7 +126,7 @@ def test_merging_is_the_weighted_mean_of_a_cluster():
             )
 
 
-def test_merging_gradients_and_padding():
+def test_merging_has_finite_gradients_and_ignores_padding():
     tokens = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
     weight = (torch.rand(2, 6, dtype=torch.float64) + 0.1).requires_grad_()
     assignment = torch.tensor([[0, 0, 1, -1, 1, 0], [-1] * 6])

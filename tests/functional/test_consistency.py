@@ -1,4 +1,4 @@
-"""Consistency and decorrelation against loops."""
+"""Consistency and decorrelation, compared with loops."""
 
 import math
 
@@ -15,7 +15,7 @@ from dmml.functional.consistency import (
 )
 
 
-def test_expression_consistency_is_the_written_sum():
+def test_expression_consistency_is_the_documented_sum():
     a, b, measured = (torch.randn(6, 5) for _ in range(3))
     known = torch.tensor([True, False, True, True, False, True])
     for i, value in enumerate(expression_consistency(a, b, measured, known)):
@@ -37,7 +37,7 @@ def test_rows_without_rna_are_ignored_even_when_nan():
     assert a.grad.isfinite().all()
 
 
-def test_expression_consistency_cannot_be_met_by_collapse():
+def test_expression_consistency_is_not_minimised_by_collapse():
     measured = torch.randn(200, 5)
     constant = torch.zeros(200, 5)
     assert expression_consistency(constant, constant).sum() == 0, "scales that agree are not enough ..."
@@ -45,7 +45,7 @@ def test_expression_consistency_cannot_be_met_by_collapse():
     assert expression_consistency(measured, measured, measured).sum() == 0
 
 
-def test_expression_consistency_shapes_and_gradient():
+def test_expression_consistency_has_the_documented_shapes_and_gradient():
     assert expression_consistency(torch.zeros(3, 0), torch.zeros(3, 0), torch.zeros(3, 0)).tolist() == [0, 0, 0]
     assert expression_consistency(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
     a, b, m = (torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
@@ -65,7 +65,7 @@ def slow_attention_consistency(a10, a20, parent, mask):
     return jensenshannon(p / p.sum(), q / q.sum()) ** 2  # scipy gives the square root, in nats
 
 
-def test_attention_consistency_against_scipy_with_orphans_and_padding():
+def test_attention_consistency_agrees_with_scipy_with_orphans_and_padding():
     a10, a20 = torch.rand(5, 6), torch.rand(5, 20)
     parent = torch.randint(-1, 6, (5, 20))
     mask = torch.ones(5, 6, dtype=torch.bool)
@@ -85,7 +85,7 @@ def test_attention_consistency_against_scipy_with_orphans_and_padding():
     assert value[3] == 0
 
 
-def test_attention_consistency_at_its_ends():
+def test_attention_consistency_is_between_0_and_ln_2():
     parent = torch.tensor([[0, 0, 1, 1]])
     mask = torch.ones(1, 2, dtype=torch.bool)
     same = attention_consistency(torch.tensor([[0.7, 0.3]]), torch.tensor([[0.3, 0.4, 0.1, 0.2]]), parent, mask)

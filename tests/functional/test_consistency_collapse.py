@@ -1,4 +1,4 @@
-"""What a model that says the same of everybody gains by it, form of consistency by form."""
+"""Whether predicting the same for all patients minimises each form of the consistency loss."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def measured():
 
 
 def descend(loss, a, b, steps=300, rate=0.5):
-    """Free predictions of both scales after plain gradient descent."""
+    """Free predictions of both magnifications after plain gradient descent."""
     for _ in range(steps):
         a, b = a.detach().requires_grad_(), b.detach().requires_grad_()
         first, second = torch.autograd.grad(loss(a, b), (a, b))
@@ -25,8 +25,8 @@ def descend(loss, a, b, steps=300, rate=0.5):
 
 
 @pytest.mark.parametrize("known_share", [0.1, 0.5, 1.0])
-def test_no_constant_satisfies_the_default(measured, known_share):
-    """The best of all constants is the mean; it still pays the variance that it leaves out."""
+def test_no_constant_minimises_the_default(measured, known_share):
+    """The best constant is the mean, whose loss is the variance."""
     known = torch.arange(PATIENTS) < known_share * PATIENTS
     mean = measured[known].mean(0).expand(PATIENTS, -1)
     noisy = measured + 0.3 * torch.randn_like(measured)
@@ -37,7 +37,7 @@ def test_no_constant_satisfies_the_default(measured, known_share):
         assert informed.mean() < 0.3 * expression_consistency(constant, constant, measured, known).mean()
 
 
-def test_the_gradient_leads_from_the_constant_to_what_was_measured(measured):
+def test_the_gradient_leads_from_a_constant_to_the_measurements(measured):
     known = torch.arange(PATIENTS) % 3 > 0
     constant = measured.mean(0).expand(PATIENTS, -1)
 
@@ -53,15 +53,15 @@ def test_the_gradient_leads_from_the_constant_to_what_was_measured(measured):
     torch.testing.assert_close(b[known], measured[known], atol=1e-6, rtol=0)
 
 
-def test_scales_that_agree_on_something_wrong_still_pay(measured):
-    """A shuffled prediction has the right spread and agrees over scales: it is refused all the same."""
+def test_magnifications_that_agree_on_wrong_values_have_a_loss(measured):
+    """A shuffled prediction has the right variance and agrees between magnifications, but not with the measurements."""
     wrong = measured[torch.randperm(PATIENTS)]
     assert expression_consistency(wrong, wrong, measured).mean() > 1
     assert expression_consistency(wrong, wrong).sum() == 0
 
 
-def test_the_papers_form_is_satisfied_by_constants():
-    """Nothing in it pushes away from the constant, and descent of it never learns the measurements."""
+def test_the_papers_form_is_minimised_by_constants():
+    """It has no gradient at a constant, and minimising it never leads to the measurements."""
     constant = torch.randn(1, 8, dtype=torch.float64).expand(PATIENTS, -1)
     a, b = (constant.clone().requires_grad_() for _ in range(2))
     value = batch_similarity_variance(a, b)
@@ -71,7 +71,7 @@ def test_the_papers_form_is_satisfied_by_constants():
     assert batch_similarity_variance(informed, informed) > 1, "patients who differ pay more than patients who do not"
 
 
-def test_the_attention_form_is_satisfied_by_looking_everywhere():
+def test_the_attention_form_is_minimised_by_uniform_attention():
     parent, mask = torch.arange(16).expand(3, -1) % 4, torch.ones(3, 4, dtype=torch.bool)
     everywhere = torch.full((3, 4), 0.25), torch.full((3, 16), 1 / 16)
     assert attention_consistency(*everywhere, parent, mask).abs().max() < 1e-7
@@ -79,22 +79,22 @@ def test_the_attention_form_is_satisfied_by_looking_everywhere():
     assert (attention_consistency(*looked, parent, mask) > 1e-3).all()
 
 
-def lines_of(model):
-    """{slot: the line that predicts its programs}; a teacher's has a pool of its own before it."""
+def program_layers(model):
+    """{slot: linear layer that predicts its programs}; a teacher's has a separate pool before it."""
     return {key: getattr(head, "linear", head) for key, head in getattr(model, "program_heads", model.reading).items()}
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])
-def test_a_model_whose_programs_collapse_is_pushed_out_of_it(name):
-    """With the defaults: heads that say one number of everybody have a gradient, though the scales agree."""
+def test_a_model_whose_programs_have_collapsed_has_a_gradient_away_from_it(name):
+    """By default, heads that predict one number for all patients have a gradient, although the magnifications agree."""
     batch, model = make_batch((5, 3, 7, 4) * 3, (20, 11, 28, 16) * 3), build(name)
     with torch.no_grad():
-        for line in lines_of(model).values():
+        for line in program_layers(model).values():
             line.weight.zero_()
     terms = model.losses(batch)
     output = model(batch)
     assert output.programs[10, "tumor"].var(0).max() == 0
-    coarse, fine = (lines_of(model)[f"{m}x_tumor"] for m in (10, 20))
+    coarse, fine = (program_layers(model)[f"{m}x_tumor"] for m in (10, 20))
     with torch.no_grad():
         coarse.bias.zero_(), fine.bias.zero_()
     agree = model.losses(batch).parts["consistency"]
@@ -104,7 +104,7 @@ def test_a_model_whose_programs_collapse_is_pushed_out_of_it(name):
     assert fine.weight.grad.abs().max() > 1e-3
     alone = build(name, consistency="expression", program_weight=0.0, consistency_weight=1.0)
     with torch.no_grad():
-        for line in lines_of(alone).values():
+        for line in program_layers(alone).values():
             line.weight.zero_(), line.bias.zero_()
     parts = alone.losses(batch).parts
     assert parts["consistency"] == 0, "without the anchor nothing would: it is part of the default"

@@ -1,4 +1,4 @@
-"""Every function of the contract against the written formula: numbers of sixty digits, one sample after the other."""
+"""Every public function compared with its formula, evaluated with sixty digits, one sample after the other."""
 
 import math
 from collections.abc import Callable
@@ -31,12 +31,12 @@ KINDS = ("plain", "single", "tied", "extreme", "partly empty", "nobody")
 @pytest.fixture(autouse=True)
 def _digits():
     with localcontext() as context:
-        context.prec, context.Emin = 60, -(10**12)  # exp(−10⁸) is a number too
+        context.prec, context.Emin = 60, -(10**12)  # so that exp(−10⁸) can be represented
         yield
 
 
 def numbers(kind, rows, *shape):
-    """Values of a kind, exact in single precision, so that both precisions read the same."""
+    """Values of a kind that single precision represents exactly, so that both precisions get the same numbers."""
     rows = {"single": 1, "nobody": 0}.get(kind, rows)
     values = torch.randn(rows, *shape)
     if kind == "tied":
@@ -138,7 +138,7 @@ def of_pairs(kind):
 
 @dataclass
 class Contract:
-    """A function, its written formula, what it is asked, and which arguments a gradient must reach."""
+    """A function, its formula, its inputs, and the arguments that must get a gradient."""
 
     fast: Callable
     slow: Callable
@@ -173,7 +173,7 @@ CONTRACTS = {
     "dpc_knn": Contract(aggregation.dpc_knn, slow_dpc, of_tokens, ()),
     "merge_tokens": Contract(aggregation.merge_tokens, slow_merge, of_merging, (0, 1)),
 }
-"""Gradients of the coordination are never asked for; those of the attention form end at empty tiles, see below."""
+"""Coordination is never differentiated; gradients of the attention form vanish at empty tiles (see the test below)."""
 
 
 def flat(values):
@@ -182,22 +182,22 @@ def flat(values):
     return values.double().flatten().tolist() if isinstance(values, torch.Tensor) else [float(values)]
 
 
-def cast(given, precision):
-    return [x.to(precision) if x.is_floating_point() else x for x in given]
+def cast(inputs, precision):
+    return [x.to(precision) if x.is_floating_point() else x for x in inputs]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_equals_the_written_formula(name, kind):
+def test_values_are_those_of_the_formula(name, kind):
     contract = CONTRACTS[name]
     if name == "interval_edges" and kind == "nobody":
         with pytest.raises(ValueError, match="at least one event"):
             contract(*contract.draw(kind))
         return
     for precision, tolerance in ((torch.float64, 1e-9), (torch.float32, 2e-4)):
-        given = cast(contract.draw(kind), precision)
-        expected = flat(contract.slow(*(exact(x.tolist()) for x in given)))
-        result = flat(contract(*given))
+        inputs = cast(contract.draw(kind), precision)
+        expected = flat(contract.slow(*(exact(x.tolist()) for x in inputs)))
+        result = flat(contract(*inputs))
         assert len(result) == len(expected)
         size = max((abs(x) for x in expected if math.isfinite(x)), default=0.0)
         assert result == pytest.approx(expected, rel=tolerance, abs=tolerance * min(size, 1), nan_ok=True)
@@ -207,15 +207,15 @@ def test_equals_the_written_formula(name, kind):
 @pytest.mark.parametrize("name", [name for name, contract in CONTRACTS.items() if contract.smooth])
 def test_gradients_are_those_of_the_formula(name, kind):
     contract = CONTRACTS[name]
-    given = cast(contract.draw(kind), torch.float64)
+    inputs = cast(contract.draw(kind), torch.float64)
     if name == "batch_similarity_variance" and kind == "partly empty":
-        given = cast(contract.draw("plain"), torch.float64)  # a direction has no derivative at the zero vector
+        inputs = cast(contract.draw("plain"), torch.float64)  # a direction has no derivative at the zero vector
     for i in contract.smooth:
-        given[i].requires_grad_()
-    assert torch.autograd.gradcheck(contract, given)
+        inputs[i].requires_grad_()
+    assert torch.autograd.gradcheck(contract, inputs)
 
 
-def test_gradient_of_the_attention_form_where_every_tile_is_looked_at():
+def test_gradients_of_the_attention_form_are_those_of_the_formula_if_all_tiles_have_attention():
     coarse, fine = torch.rand(2, 4).double() + 0.1, torch.rand(2, 8).double() + 0.1
     parent, mask = torch.arange(8).expand(2, -1) % 4, torch.ones(2, 4, dtype=torch.bool)
     pair = coarse.requires_grad_(), fine.requires_grad_()
@@ -224,19 +224,19 @@ def test_gradient_of_the_attention_form_where_every_tile_is_looked_at():
 
 @pytest.mark.parametrize("kind", ["plain", "extreme"])
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_single_precision_inside_autocast(name, kind):
-    given = cast(CONTRACTS[name].draw(kind), torch.float32)
-    expected = flat(CONTRACTS[name](*given))
+def test_functions_compute_in_single_precision_inside_autocast(name, kind):
+    inputs = cast(CONTRACTS[name].draw(kind), torch.float32)
+    expected = flat(CONTRACTS[name](*inputs))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = flat(CONTRACTS[name](*given))
+        inside = flat(CONTRACTS[name](*inputs))
     assert inside == pytest.approx(expected, rel=1e-6, abs=0, nan_ok=True)
 
 
 @pytest.mark.parametrize("name", [name for name, contract in CONTRACTS.items() if contract.smooth])
 def test_extreme_inputs_have_finite_values_and_gradients(name):
-    given = cast(CONTRACTS[name].draw("extreme"), torch.float32)
-    given[0].requires_grad_()
-    value = CONTRACTS[name](*given)
+    inputs = cast(CONTRACTS[name].draw("extreme"), torch.float32)
+    inputs[0].requires_grad_()
+    value = CONTRACTS[name](*inputs)
     assert value.isfinite().all()
     value.sum().backward()
-    assert given[0].grad.isfinite().all()
+    assert inputs[0].grad.isfinite().all()

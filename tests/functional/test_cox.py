@@ -1,4 +1,4 @@
-"""Cox's partial likelihood against loops in float64 and lifelines, and at the edges of what floats hold."""
+"""Cox's partial likelihood compared with loops in float64 and with lifelines, and at extreme values."""
 
 import math
 
@@ -32,7 +32,7 @@ def patients(n, ties=False, censored=0.4, seed=0):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_patient_agrees_with_the_loop(ties, dtype):
+def test_the_value_of_every_patient_is_that_of_the_loop(ties, dtype):
     log_risk, time, event, observed = patients(60, ties)
     assert event.sum() > 20
     assert not observed.all()
@@ -44,8 +44,8 @@ def test_every_patient_agrees_with_the_loop(ties, dtype):
     torch.testing.assert_close(nll, expected)
 
 
-def test_sum_is_what_lifelines_maximises():
-    """Without ties all treatments of ties agree; lifelines is asked for the likelihood at its own estimate."""
+def test_the_sum_is_the_likelihood_that_lifelines_maximises():
+    """Without ties all treatments of ties agree; the likelihood is compared at the estimate of lifelines."""
     random = np.random.default_rng(3)
     x, event = random.normal(size=(80, 2)), (random.random(80) < 0.6).astype(float)
     time = random.exponential(np.exp(-x @ np.array([0.8, -0.5])))
@@ -70,22 +70,22 @@ def test_sum_is_what_lifelines_maximises():
 
 
 def test_ties_share_one_risk_set():
-    """Three tied events of equal risk beside a later patient: each stands against all four, as Breslow has it."""
+    """Each of three tied events of equal risk is compared with all four patients, as by Breslow."""
     nll = cox_partial_nll(
         torch.zeros(4), torch.tensor([5.0, 5, 5, 9]), torch.tensor([1.0, 1, 1, 0]), torch.ones(4, dtype=torch.bool)
     )
     torch.testing.assert_close(nll, torch.tensor([math.log(4)] * 3 + [0.0]))
 
 
-def test_a_censored_patient_counts_until_the_day_it_left():
-    """Censored at the day of the event: still at risk. A day before: not."""
+def test_a_censored_patient_is_at_risk_until_the_day_of_censoring():
+    """A patient censored on the day of the event is still at risk; one censored a day before is not."""
     event, all_seen = torch.tensor([1.0, 0]), torch.ones(2, dtype=torch.bool)
     same = cox_partial_nll(torch.zeros(2), torch.tensor([7.0, 7]), event, all_seen)
     before = cox_partial_nll(torch.zeros(2), torch.tensor([7.0, 6]), event, all_seen)
     torch.testing.assert_close(torch.stack([same[0], before[0]]), torch.tensor([math.log(2), 0.0]))
 
 
-def test_gradcheck():
+def test_gradients_are_those_of_finite_differences():
     log_risk, time, event, observed = patients(9, ties=True, censored=0.3, seed=1)
     rest = torch.tensor(time), torch.tensor(event), torch.tensor(observed)
     eta = torch.tensor(log_risk, requires_grad=True)
@@ -95,7 +95,7 @@ def test_gradcheck():
 
 
 @pytest.mark.parametrize("scale", [30.0, 1e4])
-def test_extreme_risks_are_finite_with_finite_gradients(scale):
+def test_extreme_risks_give_finite_values_and_gradients(scale):
     eta = (torch.linspace(-1, 1, 7) * scale).requires_grad_()
     time, event = torch.arange(7.0).flip(0), torch.ones(7)
     nll = cox_partial_nll(eta, time, event, torch.ones(7, dtype=torch.bool))
@@ -107,7 +107,7 @@ def test_extreme_risks_are_finite_with_finite_gradients(scale):
     assert worst_last.sum() > nll.sum() + scale, "who lives longest must not have the highest risk"
 
 
-def test_nobody_with_event_gives_zero_and_a_zero_gradient():
+def test_a_batch_without_events_gives_zero_and_a_zero_gradient():
     eta = torch.randn(5, requires_grad=True)
     for event, observed in ((torch.zeros(5), torch.ones(5)), (torch.ones(5), torch.zeros(5))):
         nll = cox_partial_nll(eta, torch.rand(5), event, observed.bool())
@@ -117,7 +117,7 @@ def test_nobody_with_event_gives_zero_and_a_zero_gradient():
     assert cox_partial_nll(torch.zeros(0), torch.zeros(0), torch.zeros(0), torch.zeros(0).bool()).shape == (0,)
 
 
-def test_unobserved_patients_change_nothing_whatever_stands_in_their_rows():
+def test_unobserved_patients_are_ignored_whatever_their_values():
     log_risk, time, event, _ = (torch.tensor(x) for x in patients(12))
     observed = torch.tensor([True] * 8 + [False] * 4)
     alone = cox_partial_nll(log_risk[:8], time[:8], event[:8], observed[:8])
@@ -143,8 +143,8 @@ def test_log_cumulative_hazard_is_minus_log_survival():
     )
 
 
-def test_log_cumulative_hazard_keeps_its_slope_where_survival_has_none_left():
-    """At logits of −1e4 S is 1 in every float, and η still tells patients apart; at +1e4 it grows as log x."""
+def test_log_cumulative_hazard_has_a_gradient_where_survival_has_none():
+    """At logits of −1e4, S is 1 in any precision while η still distinguishes patients; at +1e4 it grows as log x."""
     logits = torch.tensor([[-1e4] * 4, [-300.0] * 4, [-12.0] * 4, [1e4] * 4], requires_grad=True)
     eta = log_cumulative_hazard(logits)
     expected = torch.tensor([-1e4 + math.log(4), -300 + math.log(4), -12 + math.log(4), math.log(4e4)])

@@ -1,4 +1,4 @@
-"""Softened divergences against torch.distributions in float64."""
+"""Softened divergences compared with torch.distributions in float64."""
 
 import math
 
@@ -10,7 +10,7 @@ from dmml.functional.distillation import softened_bernoulli_kl, softened_kl
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 7.0])
-def test_softened_kl(temperature):
+def test_softened_kl_is_that_of_torch_distributions(temperature):
     student, teacher = torch.randn(9, 4) * 3, torch.randn(9, 4) * 3
     t, s = (Categorical(logits=x.double() / temperature) for x in (teacher, student))
     expected = temperature**2 * kl_divergence(t, s).mean()
@@ -18,7 +18,7 @@ def test_softened_kl(temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 7.0])
-def test_softened_bernoulli_kl(temperature):
+def test_softened_bernoulli_kl_is_that_of_torch_distributions(temperature):
     student, teacher = torch.randn(9, 4) * 3, torch.randn(9, 4) * 3
     t, s = (Bernoulli(logits=x.double() / temperature) for x in (teacher, student))
     expected = temperature**2 * kl_divergence(t, s).sum(1).mean()
@@ -26,7 +26,7 @@ def test_softened_bernoulli_kl(temperature):
 
 
 @pytest.mark.parametrize("function", [softened_kl, softened_bernoulli_kl])
-def test_properties(function):
+def test_divergences_are_0_for_equal_logits_and_positive_otherwise(function):
     logits = torch.randn(5, 3)
     assert function(logits, logits, 2.0).item() == pytest.approx(0, abs=1e-7)
     assert function(torch.zeros(0, 3), torch.zeros(0, 3), 2.0) == 0
@@ -39,7 +39,7 @@ def test_properties(function):
 
 
 @pytest.mark.parametrize("function", [softened_kl, softened_bernoulli_kl])
-def test_extreme_logits_are_finite_with_finite_gradients(function):
+def test_extreme_logits_give_finite_values_and_gradients(function):
     teacher = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]])
     student = teacher.flip(1).clone().requires_grad_()
     value = function(student, teacher, 2.0)
@@ -51,7 +51,7 @@ def test_extreme_logits_are_finite_with_finite_gradients(function):
 
 
 def test_a_confident_teacher_is_not_rounded_away():
-    """1 − σ(t) is 0 in single precision from t = 17 on; the term it weighs is not."""
+    """1 − σ(t) is 0 in single precision from t = 17 on, but the term that it weights is not."""
     student, teacher = torch.tensor([[40.0]]), torch.tensor([[20.0]])
     # With q = e⁻²⁰ the chance of a miss: q · (log q − log e⁻⁴⁰) = 20 q, less q for the hit.
     assert softened_bernoulli_kl(student, teacher, 1.0).item() == pytest.approx(19 * math.exp(-20), rel=0.01)

@@ -1,4 +1,4 @@
-"""Sums by group: both ways of computing them, and digits kept over long runs."""
+"""Sums by group: both ways of computing them, and their precision over long runs."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from dmml.functional.groups import sum_by_group
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 1300])
-def test_sums_are_those_of_a_loop_and_leave_out_what_is_in_no_group(n):
+def test_sums_are_those_of_a_loop_and_leave_out_tokens_without_group(n):
     generator = torch.Generator().manual_seed(n)
     tokens = torch.randn(2, n, 5, generator=generator)
     group = torch.randint(-1, 4, (2, n), generator=generator)
@@ -21,7 +21,7 @@ def test_sums_are_those_of_a_loop_and_leave_out_what_is_in_no_group(n):
     torch.testing.assert_close(sum_by_group(tokens, group, 4), product, atol=1e-4, rtol=1e-5)
 
 
-def test_many_tokens_far_from_zero_keep_their_digits():
+def test_sums_of_many_tokens_far_from_zero_keep_their_precision():
     tokens = 100 + torch.randn(1, 200_000, 2, generator=torch.Generator().manual_seed(0))
     mean = sum_by_group(tokens, torch.zeros(1, 200_000, dtype=torch.long), 1) / 200_000
     torch.testing.assert_close(mean[0, 0].double(), tokens[0].double().mean(0), atol=2e-4, rtol=0)

@@ -1,4 +1,4 @@
-"""Discrete-time survival against loops in float64, and concordance against lifelines."""
+"""Discrete-time survival compared with loops in float64, and concordance with lifelines."""
 
 import math
 
@@ -36,7 +36,7 @@ def slow_nll(logits, interval, event, alpha):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
 @pytest.mark.parametrize("n_intervals", [1, 2, 5])
-def test_nll_is_the_written_likelihood(alpha, n_intervals):
+def test_nll_is_that_of_the_formula(alpha, n_intervals):
     logits = torch.randn(40, n_intervals) * 2
     interval, event = torch.randint(0, n_intervals, (40,)), torch.randint(0, 2, (40,)).float()
     torch.testing.assert_close(
@@ -47,7 +47,7 @@ def test_nll_is_the_written_likelihood(alpha, n_intervals):
     )
 
 
-def test_nll_probabilities_of_all_outcomes_sum_to_one():
+def test_probabilities_of_all_outcomes_sum_to_one():
     logits = torch.randn(1, 4)
     deaths = sum(discrete_time_nll(logits, torch.tensor([y]), torch.ones(1)).neg().exp() for y in range(4))
     survivors = discrete_time_nll(logits, torch.tensor([3]), torch.zeros(1)).neg().exp()
@@ -56,7 +56,7 @@ def test_nll_probabilities_of_all_outcomes_sum_to_one():
 
 @pytest.mark.parametrize("value", [1e4, -1e4])
 @pytest.mark.parametrize("event", [0.0, 1.0])
-def test_nll_and_gradient_are_finite_and_alive_at_extreme_logits(value, event):
+def test_nll_and_gradient_are_finite_and_nonzero_at_extreme_logits(value, event):
     logits = torch.full((4, 4), value, requires_grad=True)
     loss = discrete_time_nll(logits, torch.arange(4), torch.full((4,), event))
     loss.sum().backward()
@@ -66,7 +66,7 @@ def test_nll_and_gradient_are_finite_and_alive_at_extreme_logits(value, event):
     assert bool(logits.grad.abs().max() > 0.5) == (wrong or value > 0)  # a saturated mistake still has a gradient
 
 
-def test_nll_gradcheck_and_precision():
+def test_nll_has_the_gradients_of_finite_differences_and_the_documented_precision():
     logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     interval, event = torch.tensor([0, 1, 2, 3, 0, 3]), torch.tensor([1.0, 0, 1, 0, 0, 1])
     assert torch.autograd.gradcheck(lambda x: discrete_time_nll(x, interval, event, 0.3), logits)
@@ -77,7 +77,7 @@ def test_nll_gradcheck_and_precision():
         assert discrete_time_nll(logits.detach().float(), interval, event).dtype == torch.float32
 
 
-def test_what_was_followed_is_the_density_of_a_hazard_that_is_constant_within_an_interval():
+def test_the_likelihood_of_follow_up_is_the_density_of_a_piecewise_constant_hazard():
     rng = np.random.default_rng(3)
     hazard = torch.tensor(rng.uniform(0.05, 0.9, (40, 3)))
     rate = -torch.log1p(-hazard)  # per length of the interval
@@ -89,8 +89,8 @@ def test_what_was_followed_is_the_density_of_a_hazard_that_is_constant_within_an
     torch.testing.assert_close(found, torch.stack(expected))
 
 
-def test_levels_by_what_was_followed_are_right_in_a_wide_last_interval():
-    """Constant hazard, one interval of twenty mean survival times, most patients censored in its first tenth."""
+def test_the_likelihood_of_follow_up_estimates_survival_correctly_in_a_wide_last_interval():
+    """The hazard is constant, and most patients are censored in the first tenth of a single, very long interval."""
     rng = np.random.default_rng(4)
     time, censored, end = rng.exponential(1.0, 4000), rng.uniform(0, 2, 4000), 20.0
     event = torch.tensor((time < censored).astype(float))
@@ -102,7 +102,7 @@ def test_levels_by_what_was_followed_are_right_in_a_wide_last_interval():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_log_hazard_of_an_interval_is_finite_with_a_live_gradient_for_all_logits(dtype):
+def test_the_log_hazard_of_an_interval_is_finite_with_a_nonzero_gradient_for_all_logits(dtype):
     logits = torch.tensor([[-1e4, -100.0, -13.0, -11.0, 0.0, 20.0, 1e4]], dtype=dtype, requires_grad=True)
     value = log_interval_hazard(logits)
     value.sum().backward()
@@ -112,7 +112,7 @@ def test_log_hazard_of_an_interval_is_finite_with_a_live_gradient_for_all_logits
     torch.testing.assert_close(value[0, 4].item(), math.log(math.log(2)), atol=1e-6, rtol=1e-6)
 
 
-def test_empty_batches():
+def test_empty_batches_give_empty_results():
     none = torch.zeros(0, 4)
     assert discrete_time_nll(none, torch.zeros(0, dtype=torch.long), torch.zeros(0)).shape == (0,)
     assert survival_curve(none).shape == (0, 4)
@@ -120,7 +120,7 @@ def test_empty_batches():
     assert survival_at(none, torch.tensor([1.0, 2, 3]), 4.0, torch.tensor([2.0])).shape == (0, 1)
 
 
-def test_curve_and_risk():
+def test_curve_and_risk_are_those_of_the_hazards():
     logits = torch.randn(7, 5)
     alive = torch.cumprod(1 - logits.double().sigmoid(), 1)
     torch.testing.assert_close(survival_curve(logits).double(), alive, atol=1e-6, rtol=1e-5)
@@ -128,7 +128,7 @@ def test_curve_and_risk():
     assert risk_score(torch.full((1, 4), 3.0)) > risk_score(torch.full((1, 4), -3.0)), "higher risk is worse"
 
 
-def test_edges_are_quantiles_of_event_times_only():
+def test_edges_are_quantiles_of_the_event_times_alone():
     time, event = torch.rand(50) * 1000, torch.randint(0, 2, (50,))
     edges = interval_edges(time, event, 4)
     expected = np.quantile(time.double().numpy()[event.numpy() == 1], [0.25, 0.5, 0.75])
@@ -141,14 +141,14 @@ def test_edges_are_quantiles_of_event_times_only():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
-def test_interval_is_the_number_of_edges_not_above(dtype):
+def test_the_interval_is_the_number_of_edges_that_are_not_above(dtype):
     edges = torch.tensor([100.5, 365.0, 365.0, 1000.25], dtype=torch.float64)
     time = torch.tensor([0, 100, 101, 364, 365, 366, 1000, 1001, 5000]).to(dtype)
     expected = [sum(edge <= t for edge in edges.tolist()) for t in time.double().tolist()]
     assert time_to_interval(time, edges).tolist() == expected
 
 
-def test_an_event_at_an_edge_opens_the_interval_also_in_single_precision():
+def test_an_event_at_an_edge_belongs_to_the_interval_above_in_single_precision_too():
     time = torch.tensor([100.1, 200.2, 300.3, 400.4, 500.5], dtype=torch.float64)
     edges = interval_edges(time, torch.ones(5), 2)  # 300.3, which is no float32
     assert time_to_interval(time.float(), edges).tolist() == [0, 0, 1, 1, 1]
@@ -175,7 +175,7 @@ def test_survival_between_edges_is_log_linear_and_undefined_beyond_the_end():
     assert torch.equal(value[:, 0], torch.ones(5, dtype=torch.float64))
 
 
-def test_survival_at_with_a_dead_curve_and_one_interval():
+def test_survival_at_handles_a_curve_of_zeros_and_a_single_interval():
     value = survival_at(survival_curve(torch.full((1, 1), 1e4)), torch.zeros(0), 10.0, torch.tensor([0.0, 5.0, 10.0]))
     assert value[0, 0] == 1
     assert value[0, 2] == pytest.approx(0)
@@ -193,7 +193,7 @@ def test_concordance_agrees_with_lifelines_under_ties(levels):
     assert isinstance(concordance_index(time, event, risk), float)
 
 
-def test_concordance_by_hand():
+def test_concordance_of_a_few_patients_is_that_counted_by_hand():
     # Comparable: (1, 2), (1, 3), (1, 4), (3, 4); patient 2 is censored before 3 dies.
     time, event, risk = [1.0, 2, 3, 4], [1, 0, 1, 0], [0.9, 0.1, 0.5, 0.5]
     assert concordance_index(time, event, risk) == pytest.approx(3.5 / 4)
@@ -202,7 +202,7 @@ def test_concordance_by_hand():
     assert concordance_index([5.0, 5.0], [1, 0], [2.0, 1.0]) == 1, "died and censored on one day: the dead died first"
 
 
-def test_concordance_takes_views_that_run_backwards_and_whole_cohorts():
+def test_concordance_accepts_reversed_views_and_large_cohorts():
     random = np.random.default_rng(0)
     time, event, risk = random.random(2500), random.random(2500) < 0.4, random.random(2500)
     expected = lifelines_concordance(time, -risk, event)

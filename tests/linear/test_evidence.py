@@ -1,4 +1,4 @@
-"""One variance per block by evidence: against slow forms of another kind, and what it is for."""
+"""Variances of blocks by evidence: compared with independent slow forms, and their effect."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def log_evidence_in_function_space(likelihood, blocks, log_variance):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_evidence_and_mode_are_those_of_laplace_in_function_space(ties):
+def test_evidence_and_mode_agree_with_laplaces_approximation_in_function_space(ties):
     rng = np.random.default_rng(4)
     blocks = {"wide": block(rng, 30, 50), "narrow": block(rng, 30, 3)}
     likelihood = cox_of(rng, 2 * blocks["narrow"][:, 0] + blocks["wide"].sum(1), ties)
@@ -40,7 +40,7 @@ def test_evidence_and_mode_are_those_of_laplace_in_function_space(ties):
     assert model.log_variance == log_variance
 
 
-def test_laplaces_evidence_is_near_the_integral_over_the_only_weight():
+def test_laplaces_evidence_is_close_to_the_integral_over_a_single_weight():
     rng = np.random.default_rng(5)
     x = block(rng, 60, 1)
     likelihood, variance = cox_of(rng, x[:, 0]), 0.7
@@ -63,7 +63,7 @@ def test_with_given_variances_it_is_the_ridge_cox_of_the_matching_penalty():
     np.testing.assert_allclose(model.predict(blocks)[:, 0], x @ gamma, atol=1e-4)
 
 
-def test_an_uninformative_block_is_switched_off_beside_an_informative_one():
+def test_an_uninformative_block_is_switched_off_next_to_an_informative_one():
     off = []
     for seed in range(4):
         rng = np.random.default_rng(seed)
@@ -90,8 +90,8 @@ def test_the_chosen_variances_are_better_than_those_around_them():
     assert best > max(penalised({"a": a, "b": b}) for a in grid for b in grid) - 1e-3
 
 
-def test_more_than_three_blocks_reach_what_fewer_reach():
-    """Powell's directions are taken for four blocks; blocks without signal change little."""
+def test_the_search_with_more_than_three_blocks_finds_the_same_optimum():
+    """Powell's method is used for four blocks; blocks without signal change little."""
     rng = np.random.default_rng(8)
     blocks = {"a": block(rng, 120, 5)} | {name: block(rng, 120, 10) for name in "bcd"}
     likelihood = cox_of(rng, 2 * scaled(blocks["a"][:, :1])[:, 0])
@@ -132,7 +132,7 @@ def test_with_given_variances_it_is_the_ridge_logistic_of_the_matching_penalty()
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("event", [[0, 0, 0, 0, 0], [0, 1, 0, 0, 1]])
-def test_hardly_any_events_neither_warn_nor_run_away(event):
+def test_few_or_no_events_give_bounded_weights_without_warning(event):
     rng = np.random.default_rng(10)
     blocks = {"a": block(rng, 5, 3), "b": block(rng, 5, 200)}
     likelihood = CoxLikelihood([3, 5, 9, 11, 20], event)
@@ -142,7 +142,7 @@ def test_hardly_any_events_neither_warn_nor_run_away(event):
 
 
 @pytest.mark.filterwarnings("error")
-def test_separable_classes_and_one_that_nobody_has_stay_finite():
+def test_separable_classes_and_an_empty_class_give_finite_weights():
     x = np.repeat([[-1.0], [1.0]], 10, 0)
     likelihood = classes_of(np.random.default_rng(0), np.hstack([100 * x, -100 * x, np.full((20, 1), -1e9)]))
     model = fit_blocks(likelihood, {"x": x})

@@ -1,4 +1,4 @@
-"""Ridge regression by marginal likelihood, against the n × n form of the same Gaussian process."""
+"""Ridge regression by marginal likelihood, compared with the n × n form of the same Gaussian process."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_predictions_are_the_posterior_mean_of_the_gaussian_process(planted):
     assert model.log_variance == log_variance
 
 
-def test_it_finds_the_block_that_tells(planted):
+def test_it_finds_the_informative_block(planted):
     blocks, targets = planted
     model = fit_regression(targets, blocks)
     spread = {name: (x @ model.weights[name]).std() for name, x in blocks.items()}
@@ -55,18 +55,18 @@ def test_it_finds_the_block_that_tells(planted):
     assert residual.std(0) == pytest.approx([1, 2, 0.5], rel=0.25)
 
 
-def test_targets_of_noise_are_regressed_on_hardly_anything():
-    shares = []
+def test_hardly_anything_is_predicted_of_targets_that_are_noise():
+    fractions = []
     for seed in range(5):
         rng = np.random.default_rng(seed)
         blocks = {"a": block(rng, 80, 6), "b": block(rng, 80, 60)}
         targets = rng.standard_normal((80, 4))
-        shares.append(fit_regression(targets, blocks).predict(blocks).std() / targets.std())
-    assert np.median(shares) < 0.25
+        fractions.append(fit_regression(targets, blocks).predict(blocks).std() / targets.std())
+    assert np.median(fractions) < 0.25
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_constant_target_and_two_patients_stay_finite():
+def test_a_constant_target_and_two_patients_give_finite_predictions():
     rng = np.random.default_rng(2)
     blocks = {"a": block(rng, 12, 5)}
     constant = fit_regression(np.column_stack([np.full(12, 4.0), rng.standard_normal(12)]), blocks)

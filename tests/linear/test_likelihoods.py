@@ -1,4 +1,4 @@
-"""Likelihoods of a linear predictor: values against formulas written out, derivatives against differences."""
+"""Likelihoods of a linear predictor: values compared with formulas, and derivatives with finite differences."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def likelihoods(rng, n=25):
 
 
 @pytest.mark.parametrize("name", ["cox", "cox with ties", "classes"])
-def test_gradient_and_information_are_those_of_the_value(name):
+def test_gradient_and_information_are_those_of_finite_differences(name):
     rng = np.random.default_rng(1)
     likelihood = likelihoods(rng)[name]
     x = rng.standard_normal((25, 4))
@@ -37,7 +37,7 @@ def test_gradient_and_information_are_those_of_the_value(name):
     np.testing.assert_allclose(information, -curvature, atol=2e-5)
 
 
-def test_efrons_value_is_the_product_over_events_written_out():
+def test_efrons_value_is_the_sum_over_events_in_a_loop():
     time, event = np.array([3.0, 3, 5, 5, 5, 8, 9]), np.array([1, 1, 1, 1, 0, 0, 1])
     eta = np.array([0.3, -1.0, 0.8, 0.1, 0.5, -0.2, 0.4])
     expected = 0.0
@@ -62,7 +62,7 @@ def test_a_constant_does_not_change_coxs_value_and_large_predictors_do_not_overf
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_cohort_without_events_says_nothing():
+def test_a_cohort_without_events_has_zero_value_and_derivatives():
     likelihood = CoxLikelihood([5.0, 7.0, 9.0], [0, 0, 0])
     gradient, information = likelihood.derivatives(np.ones((3, 2)), np.ones((3, 1)))
     assert likelihood.value(np.ones((3, 1))) == 0
@@ -76,7 +76,7 @@ def test_a_subset_is_the_likelihood_of_those_patients_alone():
     for likelihood in likelihoods(rng).values():
         eta = rng.standard_normal((25, likelihood.n_outputs))
         if isinstance(likelihood, CoxLikelihood):
-            own = CoxLikelihood(likelihood.time[rows], likelihood.event[rows])
+            expected = CoxLikelihood(likelihood.time[rows], likelihood.event[rows])
         else:
-            own = MultinomialLikelihood(likelihood.label[rows], 3)
-        assert likelihood.subset(rows).value(eta[rows]) == own.value(eta[rows])
+            expected = MultinomialLikelihood(likelihood.label[rows], 3)
+        assert likelihood.subset(rows).value(eta[rows]) == expected.value(eta[rows])

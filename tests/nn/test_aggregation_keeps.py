@@ -1,4 +1,4 @@
-"""What merging a slide's tokens saves, what it keeps, and what repeated tissue changes."""
+"""Merging a slide's tokens: the memory that it saves, the information that it keeps, and the effect of repeated tissue."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from dmml.types import Bag
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation made."""
+class LargestTensor(TorchDispatchMode):
+    """Counts the elements of the largest tensor that any operation creates."""
 
     elements = 0
 
@@ -27,29 +27,29 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def largest_of_a_step(n_merged, n_tokens):
-    """Per token: 1 × the width where memory is linear."""
+def largest_tensor_per_token(n_merged, n_tokens):
+    """Elements per token of the largest tensor of a training step; constant if memory is linear in the tokens."""
     model = build("student", n_merged=n_merged, magnifications=[20]).train()
     batch = make_batch((1,), (n_tokens,))
-    with Largest() as seen:
+    with LargestTensor() as largest:
         model.losses(batch).total.backward()
-    return seen.elements / n_tokens
+    return largest.elements / n_tokens
 
 
 @pytest.mark.parametrize("n_merged", [1, 8, 32])
 def test_no_tensor_of_a_training_step_grows_faster_than_the_tokens(n_merged):
-    small, large = largest_of_a_step(n_merged, 1000), largest_of_a_step(n_merged, 4000)
+    small, large = largest_tensor_per_token(n_merged, 1000), largest_tensor_per_token(n_merged, 4000)
     assert large <= 1.05 * small
-    assert large <= 200, "elements a token, at width 16 and windows of 32"
+    assert large <= 200, "elements per token, at width 16 and windows of 32"
 
 
-def test_without_merging_it_does():
-    assert largest_of_a_step(None, 1200) > 2.5 * largest_of_a_step(None, 400)
+def test_without_merging_a_tensor_grows_faster_than_the_tokens():
+    assert largest_tensor_per_token(None, 1200) > 2.5 * largest_tensor_per_token(None, 400)
 
 
 @pytest.fixture
 def keeps(monkeypatch):
-    """The readings of `benchmarks/aggregation_keeps.py`."""
+    """The module `benchmarks/aggregation_keeps.py`."""
     monkeypatch.syspath_prepend(str(FOLDER))
     import aggregation_keeps
 
@@ -57,27 +57,27 @@ def keeps(monkeypatch):
 
 
 def test_eight_merged_tokens_keep_the_factors_that_all_tokens_show(keeps):
-    """Cross-validated R² of six factors; the most that is there is what the mean of each true tissue tells."""
+    """Cross-validated R² of six factors, compared with the R² from the mean of each true tissue, the upper limit."""
     slides = keeps.Slides(120)
     bag, tissue = slides.bags[20], slides.tissue[20]
     real = bag.mask.float()
-    known = keeps.factor_r2(keeps._of_each_tissue(bag.features, real, tissue), slides.factors)
-    assert known.min() > 0.9
+    upper_limit = keeps.factor_r2(keeps._of_each_tissue(bag.features, real, tissue), slides.factors)
+    assert upper_limit.min() > 0.9
     prototypes = torch.stack([bag.features[tissue == kind].mean(0) for kind in keeps.TISSUES])
     tokens, sizes = keeps.merged(bag, 8)
     assert tokens.shape == (120, 8, keeps.DIM)
-    assert (sizes.sum(1) == bag.mask.sum(1)).all(), "every token stands in one cluster"
+    assert (sizes.sum(1) == bag.mask.sum(1)).all(), "every token is in one cluster"
     weighted = (tokens * (sizes / sizes.sum(1, keepdim=True)).unsqueeze(-1)).sum(1)
     mean = (bag.features * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True)
     torch.testing.assert_close(weighted, mean, atol=1e-4, rtol=1e-4)
     kept = keeps.factor_r2(keeps.readings(tokens, sizes, prototypes)["mean of each tissue"], slides.factors)
-    assert kept.mean() > 0.85 * known.mean(), f"{kept.round(2)} of {known.round(2)}"
+    assert kept.mean() > 0.85 * upper_limit.mean(), f"{kept.round(2)} of {upper_limit.round(2)}"
     shuffled = keeps.factor_r2(keeps.readings(tokens, sizes, prototypes)["mean"], slides.factors[torch.randperm(120)])
-    assert shuffled.mean() < 0.1, "the reading invents nothing"
+    assert shuffled.mean() < 0.1, "shuffled factors are not predicted"
 
 
 def repeated(batch, times):
-    """Every token so many times at its place."""
+    """A batch in which every token occurs several times at its position."""
     bags = {}
     for m, bag in batch.bags.items():
         tensors = (torch.cat([x] * times, 1) for x in (bag.features, bag.position, bag.mask, bag.slide))
@@ -87,7 +87,7 @@ def repeated(batch, times):
 
 @pytest.mark.parametrize("n_merged", [None, 1, 4, 8])
 @pytest.mark.parametrize("times", [2, 3])
-def test_repeated_tissue_changes_nothing(n_merged, times):
+def test_repeated_tissue_changes_no_output(n_merged, times):
     student, batch = (
         build("student", n_merged=n_merged),
         make_batch((40, 9, 70, 0), (160, 33, 250, 7), slides=[1, 1, 2, 1]),
@@ -103,9 +103,9 @@ def test_repeated_tissue_changes_nothing(n_merged, times):
 
 
 @pytest.mark.parametrize("n_merged", [1, 8])
-def test_a_slide_that_is_given_again_changes_nothing_beside_another_on_the_same_lattice(n_merged):
-    """Tiles of all slides lie on one lattice, so a place of A holds a token of B, too, between the copies."""
-    # The tissue-specific pool weighs what it is given; only merging knows a copy.
+def test_a_slide_given_twice_changes_no_output_next_to_another_slide_on_the_same_lattice(n_merged):
+    """The tiles of all slides lie on one lattice, so a tile of another slide lies between the two copies of a tile."""
+    # The tissue-specific pool counts copies twice; only merging recognises them.
     student, batch = (
         build("student", n_merged=n_merged, tissue_specific=False),
         make_batch((40, 70), (160, 250), slides=[2, 2]),
@@ -123,17 +123,20 @@ def test_a_slide_that_is_given_again_changes_nothing_beside_another_on_the_same_
     for m, bag in bags.items():
         order = torch.cat([torch.arange(bag.mask.shape[1]), torch.randperm(bag.mask.shape[1])])
         copy = torch.arange(len(order)) >= bag.mask.shape[1]
-        taken = replace(
+        doubled = replace(
             bag, **{name: getattr(bag, name)[:, order] for name in ("features", "position", "mask", "slide")}
         )
         # Of the second half only the first slide's tokens are real: it is the patient's third slide.
         again[m] = replace(
-            taken, mask=taken.mask & (~copy | (taken.slide == 0)), slide=torch.where(copy, 2, taken.slide), n_slides=3
+            doubled,
+            mask=doubled.mask & (~copy | (doubled.slide == 0)),
+            slide=torch.where(copy, 2, doubled.slide),
+            n_slides=3,
         )
         assert again[m].mask.sum() > bag.mask.sum()
     repeated_slide = replace(batch, bags=again, parent=torch.cat([parent, torch.full_like(parent, -1)], 1))
     with torch.no_grad():
-        expected, found = student(once), student(repeated_slide)
-    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
+        expected, actual = student(once), student(repeated_slide)
+    torch.testing.assert_close(actual.logits, expected.logits, atol=1e-5, rtol=1e-5)
     for key, attention in expected.attention.items():
-        torch.testing.assert_close(found.attention[key].sum(1), attention.sum(1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(actual.attention[key].sum(1), attention.sum(1), atol=1e-5, rtol=1e-5)

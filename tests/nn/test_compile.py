@@ -1,4 +1,4 @@
-"""`torch.compile` gives what eager PyTorch gives, on the CPU, for bags of any length and without a second compilation.
+"""`torch.compile` gives the results of eager PyTorch on the CPU, for bags of any length and without recompiling.
 
 The C++ of three parts takes about 100 CPU seconds when it is built for the first time, a third of that from its cache.
 """
@@ -32,7 +32,7 @@ def _fresh():
 
 @pytest.fixture
 def compiler():
-    """The options that compile fastest; the kernels are real."""
+    """Set the options with which Inductor compiles fastest; the kernels are real."""
     from torch._inductor import config
 
     if shutil.which(os.environ.get("CXX", "g++")) is None:
@@ -43,7 +43,7 @@ def compiler():
 
 
 def any_length(bag: Bag) -> Bag:
-    """The bag, whose number of tokens and nothing else is told to vary."""
+    """The bag, marked as dynamic in the number of tokens and in nothing else."""
     for tensor in (bag.features, bag.position, bag.mask, bag.slide):
         torch._dynamo.mark_dynamic(tensor, 1)
     bag.n_slides = int(bag.slide.max()) + 1  # as the data module counts it, so that no tensor is asked for its value
@@ -51,7 +51,7 @@ def any_length(bag: Bag) -> Bag:
 
 
 def flat(output):
-    """Every tensor of an output, in a fixed order."""
+    """All tensors of an output, in a fixed order."""
     if isinstance(output, torch.Tensor):
         return [output]
     if output is None:  # what a model without a fitted backbone leaves out
@@ -62,8 +62,8 @@ def flat(output):
     return [tensor for value in values for tensor in flat(value)]
 
 
-def check(eager, compiled, *given):
-    expected, result = flat(eager(*given)), flat(compiled(*given))
+def check(eager, compiled, *inputs):
+    expected, result = flat(eager(*inputs)), flat(compiled(*inputs))
     assert len(expected) == len(result)
     for a, b in zip(result, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
@@ -82,7 +82,7 @@ def test_inductor_compiles_a_fusion_once_for_all_bags(kind, compiler):
 
 
 def test_inductor_compiles_the_students_aggregation(compiler):
-    """What reads every token is compiled once for all lengths; the clustering between its two halves is left eager."""
+    """The layers that read every token are compiled once for all lengths; the clustering between them stays eager."""
     part = TokenAggregator(WIDTH, n_merged=4).eval()
     compiled = torch.compile(part, backend="inductor", dynamic=True)
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_inductor_compiles_the_students_aggregation(compiler):
 
 
 def test_a_whole_student_and_its_gradients_are_captured():
-    """Traced over several windows, made functional and differentiated ahead of time; the kernels are eager PyTorch's."""
+    """It is traced over several windows, made functional and differentiated ahead of time, with eager kernels."""
     model = build("student", programs=PROGRAMS, magnifications=[20], n_merged=4)
     compiled = torch.compile(model, backend="aot_eager")
     batch = make_batch((30, 40), (90, 150), known=[True, False])

@@ -1,4 +1,4 @@
-"""Windowed clustering of a slide's tokens."""
+"""Clustering of a slide's tokens in windows, and merging of each cluster."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_every_token_has_one_of_at_most_k_clusters(n, n_clusters):
     assert (assignment[~bag.mask] == -1).all()
     real = assignment[0][bag.mask[0]]
     assert ((real >= 0) & (real < n_clusters)).all()
-    assert len(real.unique()) == min(n, n_clusters), "tokens that all differ fill every cluster there is a token for"
+    assert len(real.unique()) == min(n, n_clusters), "distinct tokens fill as many clusters as there are tokens"
     assert torch.equal(assignment, cluster_tissue(bag.features, bag, n_clusters)), "deterministic"
 
 
@@ -38,7 +38,7 @@ def test_few_tokens_are_clustered_exactly():
 
 
 @pytest.mark.parametrize("tile_um", [112.0, 224.0, 100.0, 448.0])
-def test_order_of_the_tokens_given_changes_nothing(tile_um):
+def test_the_order_of_the_tokens_changes_no_cluster(tile_um):
     bag = make_bag([400], 8, tile_um=tile_um)
     order = torch.randperm(400)
     assert torch.equal(
@@ -58,7 +58,7 @@ def test_neighbourhood_order_keeps_slides_together_and_windows_compact():
     assert sorted((window.amax(0) - window.amin(0)).tolist()) == [3 * 112, 7 * 112], "32 neighbouring tiles are 4 x 8"
 
 
-def test_duplicates_and_constant_features():
+def test_equal_features_form_one_cluster():
     bag = make_bag([200, 130], 8)
     constant = torch.where(bag.mask.unsqueeze(-1), 1.0, 0.0).expand(-1, -1, 8)
     assignment = cluster_tissue(constant, bag, 8)
@@ -72,7 +72,7 @@ def test_duplicates_and_constant_features():
 
 
 def test_separate_tissues_are_found_across_windows():
-    """Four tissues scattered over a slide of many windows end in four clusters."""
+    """Four tissues scattered over a slide of many windows become four clusters."""
     bag, kind = make_bag([900], 8), torch.randint(0, 4, (900,))
     centre = torch.eye(8)[:4] * 3
     assignment = cluster_tissue(centre[kind].unsqueeze(0) + torch.randn(1, 900, 8) * 0.02, bag, 4)[0]
@@ -81,7 +81,7 @@ def test_separate_tissues_are_found_across_windows():
     assert len(set.union(*clusters)) == 4
 
 
-def test_merging_by_information_is_a_softmax_within_the_cluster():
+def test_merging_weights_are_a_softmax_within_the_cluster():
     tokens, score = torch.randn(2, 9, 3), torch.randn(2, 9) * 3
     assignment = torch.randint(0, 3, (2, 9))
     assignment[1, 6:] = -1
@@ -99,8 +99,8 @@ def test_merging_by_information_is_a_softmax_within_the_cluster():
     assert relative_weight.isfinite().all()
 
 
-def test_tiles_of_two_slides_at_one_place_are_no_copies_by_chance():
-    """Thousands of pairs that differ, of which some agree in any one sum of their features."""
+def test_tiles_of_two_slides_at_one_position_are_not_taken_for_copies_by_chance():
+    """Of thousands of pairs that differ, some agree in any single projection of their features."""
     torch.manual_seed(0)
     n = 20_000
     bag = make_bag([2 * n], 8)

@@ -1,4 +1,4 @@
-"""The paper's variants: against a loop over places and anchors, and under everything that a fusion must bear."""
+"""The paper's variants compared with a loop over cells and anchors, and the invariances that a fusion must have."""
 
 import math
 
@@ -79,7 +79,7 @@ def slow(part: PaperFusion, bag: Bag, condition):
 
 
 @pytest.mark.slow
-def test_agrees_with_the_loop_over_places_groups_and_anchors():
+def test_the_fusion_agrees_with_a_loop_over_cells_groups_and_anchors():
     part, bag, condition = small(reach=1.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
     part._LATTICE = 2001  # the loop evaluates the MLP itself
     with torch.no_grad():
@@ -89,8 +89,8 @@ def test_agrees_with_the_loop_over_places_groups_and_anchors():
     close(attention[0], expected_attention)
 
 
-def test_position_lattice_is_the_mlp_to_the_third_digit():
-    """At the start, at the default resolution; the offsets reach as far as they may."""
+def test_the_interpolated_position_bias_is_that_of_the_mlp_to_the_third_digit():
+    """At initialisation, at the default resolution, and with the largest offsets."""
     part = PaperFusion(WIDTH)
     anchor_position = (torch.rand(1, 8, 2, 1) * 2 - 1) * part.max_offset + torch.linspace(-11 / 12, 11 / 12, 12)
     with torch.no_grad():
@@ -107,40 +107,40 @@ def test_position_lattice_is_the_mlp_to_the_third_digit():
 
 
 @pytest.mark.parametrize("extra", [1, 300])
-def test_padding_changes_nothing(fusion, extra):
+def test_padding_changes_no_output(fusion, extra):
     bag, condition = make_bag([40, 150, 1], WIDTH, slides=[1, 3, 1]), torch.randn(3, WIDTH)
     embedding, attention = fusion(bag.features, bag, condition)
     for garbage in (None, float("nan")):
         padded = pad_bag(bag, extra, garbage)
-        other, seen = fusion(padded.features, padded, condition)
+        other, other_attention = fusion(padded.features, padded, condition)
         close(other, embedding)
-        close(seen[:, :150], attention)
-        assert (seen[:, 150:] == 0).all()
+        close(other_attention[:, :150], attention)
+        assert (other_attention[:, 150:] == 0).all()
 
 
-def test_order_of_tokens_changes_nothing(fusion):
+def test_the_order_of_tokens_changes_no_output(fusion):
     bag, condition = make_bag([300, 70], WIDTH, slides=[2, 1]), torch.randn(2, WIDTH)
     order = torch.randperm(300)
     embedding, attention = fusion(bag.features, bag, condition)
     shuffled = shuffle_bag(bag, order)
-    other, seen = fusion(shuffled.features, shuffled, condition)
+    other, other_attention = fusion(shuffled.features, shuffled, condition)
     close(other, embedding)
-    close(seen, attention[:, order])
+    close(other_attention, attention[:, order])
 
 
-def test_batch_mates_change_nothing(fusion):
+def test_other_patients_of_the_batch_change_no_output(fusion):
     counts = [3, 50, 65, 100, 1, 400]
     bag, condition = make_bag(counts, WIDTH, slides=[1, 1, 3, 2, 1, 3]), torch.randn(6, WIDTH)
     together, attention = fusion(bag.features, bag, condition)
     for i, n in enumerate(counts):
-        own = rows(bag, i)
-        alone, seen = fusion(own.features, own, condition[i : i + 1])
+        alone_bag = rows(bag, i)
+        alone, alone_attention = fusion(alone_bag.features, alone_bag, condition[i : i + 1])
         close(alone[0], together[i])
-        close(seen[0], attention[i, :n])
+        close(alone_attention[0], attention[i, :n])
 
 
-def test_slides_are_frames_of_their_own(fusion):
-    """A slide that is moved by a metre changes nothing; its tokens in the frame of the other slide do."""
+def test_each_slide_has_its_own_frame(fusion):
+    """Moving a slide by a metre changes nothing; putting its tokens into the frame of the other slide does."""
     bag, condition = make_bag([80], WIDTH, slides=[2]), torch.randn(1, WIDTH)
     embedding, _ = fusion(bag.features, bag, condition)
     second = (bag.slide == 1).unsqueeze(-1)
@@ -152,7 +152,7 @@ def test_slides_are_frames_of_their_own(fusion):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 450, 2000])
 def test_any_number_of_tokens_gives_a_distribution(fusion, count):
-    """No square is needed; with offsets that push whole grids of anchors off the tissue, too."""
+    """The number need not be a square, and offsets may push whole grids of anchors off the tissue."""
     bag = make_bag([count, 0, 30], WIDTH)
     for size in (1.0, 30.0):
         embedding, attention = fusion(bag.features, bag, torch.randn(3, WIDTH))
@@ -165,19 +165,19 @@ def test_any_number_of_tokens_gives_a_distribution(fusion, count):
             fusion.offset.weight.mul_(size * 10)
 
 
-def test_anchors_that_all_miss_the_tissue_read_its_mean():
+def test_if_all_anchors_miss_the_tissue_its_mean_is_used():
     part, bag, condition = small(reach=50.0), make_bag([50], WIDTH), torch.randn(1, WIDTH)
     with torch.no_grad():
         part.offset.weight.mul_(1e3)  # every group's anchors end far off the slide
     embedding, attention = part(bag.features, bag, condition)
     close(attention, torch.full((1, 50), 1 / 50))
-    dealt = part(bag.features[:, torch.randperm(50)], bag, condition)[0]
-    close(dealt, embedding)
+    shuffled = part(bag.features[:, torch.randperm(50)], bag, condition)[0]
+    close(shuffled, embedding)
     part.max_offset = 0.1
     assert (part(bag.features, bag, condition)[0] - embedding).abs().max() > 1e-3
 
 
-def test_a_teacher_is_built_with_it_by_name_of_the_class():
+def test_a_teacher_can_be_built_with_the_papers_fusion():
     teacher = build("teacher", fusion=PaperFusion)
     terms = teacher.losses(make_batch(coarse=(5, 0, 7, 4), fine=(20, 0, 28, 0), known=(True, True, False, True)))
     terms.total.backward()
@@ -202,7 +202,7 @@ def test_every_parameter_learns_and_none_is_skipped_when_bags_are_empty(fusion):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
 
 
-def test_bfloat16_autocast_is_finite_near_and_still_a_distribution(fusion):
+def test_bfloat16_autocast_is_finite_and_close_and_attention_still_a_distribution(fusion):
     bag, condition = make_bag([80, 0, 600], WIDTH, slides=[1, 1, 3]), torch.randn(3, WIDTH)
     expected, _ = fusion(bag.features, bag, condition)
     with torch.autocast("cpu", torch.bfloat16):
@@ -214,7 +214,7 @@ def test_bfloat16_autocast_is_finite_near_and_still_a_distribution(fusion):
 
 
 def saved_bytes(part, n):
-    """Bytes of different tensors that a forward pass keeps for the backward pass."""
+    """Bytes of the distinct tensors that a forward pass keeps for the backward pass."""
     kept = {}
     bag, condition = make_bag([n], WIDTH), torch.randn(1, WIDTH)
 
@@ -229,25 +229,25 @@ def saved_bytes(part, n):
     return sum(kept.values())
 
 
-def test_memory_is_a_few_floats_a_token_whatever_the_number_of_anchors():
+def test_memory_per_token_does_not_depend_on_the_number_of_anchors():
     part = PaperFusion(WIDTH)
     small_bag, large_bag = saved_bytes(part, 2_000), saved_bytes(part, 42_000)
     per_token = (large_bag - small_bag) / 40_000
     assert 0 < per_token < 4 * 8 * WIDTH, "less than the logits of a token against the 144 anchors of a single head"
 
 
-def test_the_deformable_fusion_keeps_no_more_for_four_times_the_anchors():
+def test_the_deformable_fusion_needs_no_more_memory_for_four_times_the_anchors():
     per_token = []
     for anchors in (6, 12):
         part = DeformableFusion(WIDTH, anchors=anchors)
         per_token.append((saved_bytes(part, 42_000) - saved_bytes(part, 2_000)) / 40_000)
     assert per_token[1] == pytest.approx(per_token[0], rel=0.01), (
-        "a float a token and anchor would add 432 bytes a head"
+        "one float per token and anchor would add 432 bytes per head"
     )
 
 
-def test_the_query_is_the_same_everywhere_which_is_what_is_kept():
-    """Without its position MLP every place reads the same, so only how many tokens lie in a cell can matter."""
+def test_the_query_is_the_same_at_every_position_as_in_the_paper():
+    """Without the position MLP all cells attend equally, so only the number of tokens in a cell can matter."""
     part, bag, condition = small(), make_bag([200], WIDTH), torch.randn(1, WIDTH)
     with torch.no_grad():
         part.position_bias[-1].weight.zero_()
@@ -266,9 +266,9 @@ def test_width_must_be_a_multiple_of_the_heads():
         PaperFusion(12)
 
 
-def test_expression_encoder_is_its_layers_and_its_learned_vector():
+def test_the_expression_encoder_is_the_sequence_of_its_layers_or_the_learned_vector():
     encoder = PaperExpressionEncoder(30, WIDTH).eval()
-    expression, known = torch.randn(5, 30), torch.tensor([True, False, True, True, False])
+    expression, has_rna = torch.randn(5, 30), torch.tensor([True, False, True, True, False])
     expression[1] = float("nan")
     x = expression
     linear = [layer for layer in encoder.net if isinstance(layer, torch.nn.Linear)]
@@ -276,14 +276,14 @@ def test_expression_encoder_is_its_layers_and_its_learned_vector():
     for layer in linear:
         x = x @ layer.weight.T + layer.bias
         x = torch.where(x > 0, x, x.exp() - 1)
-    out = encoder(expression, known)
-    close(out[known], x.clamp_min(0)[known])
-    close(out[~known], encoder.missing.expand(2, -1))
-    assert (out[known] == 0).float().mean() > 0.2
+    out = encoder(expression, has_rna)
+    close(out[has_rna], x.clamp_min(0)[has_rna])
+    close(out[~has_rna], encoder.missing.expand(2, -1))
+    assert (out[has_rna] == 0).float().mean() > 0.2
     out.sum().backward()
     assert all(p.grad.isfinite().all() and p.grad.any() for p in encoder.parameters())
     encoder.train()
-    assert not torch.equal(encoder(expression, known)[0], encoder(expression, known)[0])
+    assert not torch.equal(encoder(expression, has_rna)[0], encoder(expression, has_rna)[0])
 
 
 @pytest.mark.parametrize("kind", [PaperExpressionEncoder, ExpressionEncoder])

@@ -1,4 +1,4 @@
-"""Parts against slow forms: pools, heads, fork, raster, expression encoder, fusion."""
+"""Pools, heads, fork, raster, expression encoder and fusion, compared with slow forms."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from dmml.nn.tissue import TissueSpecificHead
 from dmml.types import Bag
 
 
-def test_masked_softmax():
+def test_masked_softmax_is_the_softmax_of_the_real_tokens():
     scores, mask = torch.randn(5, 8) * 5, torch.rand(5, 8) < 0.6
     mask[0], mask[1] = False, True
     weights = masked_softmax(scores, mask)
@@ -29,7 +29,7 @@ def test_masked_softmax():
     assert masked_softmax(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0)
 
 
-def test_gated_pool_is_ilse_with_a_condition():
+def test_the_gated_pool_is_that_of_ilse_with_a_condition():
     pool = GatedPool(6, att_dim=4, conditioned=True)
     tokens, condition = torch.randn(1, 5, 6), torch.randn(1, 6)
     pooled, attention = pool(tokens, torch.ones(1, 5, dtype=torch.bool), condition)
@@ -64,7 +64,7 @@ def test_an_attention_block_starts_as_the_identity_and_is_finite_without_tokens(
     assert torch.equal(block(tokens, torch.zeros(3, 5, dtype=torch.bool)), tokens)
 
 
-def test_subspace_head_parts_sum_to_one_linear_map():
+def test_the_parts_of_a_subspace_head_add_up_to_one_linear_layer():
     head = SubspaceHead(5, 3)
     tumor, tme = torch.randn(4, 5), torch.randn(4, 5)
     parts = head({"tumor": tumor, "tme": tme})
@@ -73,12 +73,12 @@ def test_subspace_head_parts_sum_to_one_linear_map():
     torch.testing.assert_close(head.linear.weight[:, head.columns["tme"]], head.linear.weight[:, 5:])
 
 
-def test_program_head_of_no_programs():
+def test_a_program_head_without_programs_predicts_none():
     assert ProgramHead(5, 0)(torch.randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)).shape == (2, 0)
 
 
 @pytest.mark.parametrize("kind", ["projection", "tissue-specific"])
-def test_what_reads_features_ignores_what_padding_holds_in_values_and_gradients(kind):
+def test_values_and_gradients_do_not_depend_on_the_content_of_padding(kind):
     layer = {"projection": lambda: TokenProjection(6, 4), "tissue-specific": lambda: TissueSpecificHead(6, 3)}[kind]()
     layer.eval()
     weight = (layer.linear if kind == "projection" else layer.project).weight
@@ -106,7 +106,7 @@ def test_what_reads_features_ignores_what_padding_holds_in_values_and_gradients(
     assert read(features.half()).dtype == torch.float32, "features are stored in half precision"
 
 
-def test_fork_hands_both_gradients_to_the_rule():
+def test_the_fork_passes_both_gradients_to_the_rule():
     tokens = torch.randn(2, 3, 4, requires_grad=True)
     gradients = []
 
@@ -127,7 +127,7 @@ def test_fork_hands_both_gradients_to_the_rule():
     assert torch.equal(tokens.grad, torch.full((2, 3, 4), 7.0))
 
 
-def test_slide_frame_is_per_slide_and_keeps_the_aspect():
+def test_the_slide_frame_is_per_slide_and_keeps_the_aspect_ratio():
     position = torch.tensor([[[0.0, 0], [400, 0], [0, 100], [5000, 5000], [9e9, 9e9]]])
     mask = torch.tensor([[True, True, True, True, False]])
     slide = torch.tensor([[0, 0, 0, 1, 0]])
@@ -135,7 +135,7 @@ def test_slide_frame_is_per_slide_and_keeps_the_aspect():
     torch.testing.assert_close(slide_frame(position, mask, slide, 2), expected)
 
 
-def test_raster_holds_every_token_once_and_sampling_gives_means():
+def test_the_raster_contains_every_token_once_and_sampling_gives_means():
     bag = make_bag([50, 20], 3, slides=[2, 1])
     position = slide_frame(bag.position, bag.mask, bag.slide, 2)
     sums, counts = rasterise(bag.features, position, bag.mask, bag.slide, 2, 4)
@@ -149,12 +149,14 @@ def test_raster_holds_every_token_once_and_sampling_gives_means():
     )
     sums, counts = rasterise(one.features, torch.tensor([[[0.9, -0.9]]]), one.mask, one.slide, 1, 4)
     around, has_tissue = sample(sums, counts, torch.tensor([[[0.75, -0.75], [0.6, -0.6], [-0.9, 0.9]]]))
-    torch.testing.assert_close(around[0, :2], torch.tensor([[2.0, 4.0], [2.0, 4.0]]))  # a mean, however little is near
+    torch.testing.assert_close(
+        around[0, :2], torch.tensor([[2.0, 4.0], [2.0, 4.0]])
+    )  # a mean, however little tissue is around
     assert has_tissue[0].tolist() == [True, True, False]
     assert (around[0, 2] == 0).all()
 
 
-def test_expression_encoder_stands_in_for_missing_rna():
+def test_the_expression_encoder_replaces_missing_rna_by_a_learned_vector():
     encoder = ExpressionEncoder(6, 4).eval()
     expression, has_rna = torch.randn(3, 6), torch.tensor([True, False, True])
     encoded = encoder(expression, has_rna)
@@ -171,7 +173,7 @@ def test_expression_encoder_stands_in_for_missing_rna():
     )
 
 
-def test_deformable_fusion_reads_its_condition_its_place_and_its_own_slide():
+def test_the_deformable_fusion_depends_on_condition_and_position_within_the_slide():
     fusion = DeformableFusion(16).eval()
     bag, condition = make_bag([60], 16, slides=[2]), torch.randn(1, 16)
     base, _ = fusion(bag.features, bag, condition)

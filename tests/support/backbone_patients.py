@@ -1,4 +1,4 @@
-"""Patients to whom a backbone is fitted, with what the outcome hangs on known; and the same patients as a batch."""
+"""Simulated patients to whom a backbone is fitted, as a batch and as training patients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cohort(
     seed: int = 0,
     tokens: int = 20,
 ) -> Batch:
-    """A batch of n patients whose outcome hangs on the tumor's genes and on a shift of their slides.
+    """A batch of n patients whose outcome depends on the tumor's genes and on a shift of their slides.
 
     The first patients lack RNA, the last lack slides, and the outcome of those in the middle is unknown.
     """
@@ -33,16 +33,16 @@ def cohort(
     counts = [int(c) for c in rng.integers(tokens // 2, tokens + 1, n)]
     if without_slides:
         counts[-without_slides:] = [0] * without_slides
-    known = [i >= without_rna for i in range(n)]
-    batch = make_batch([max(c // 2, min(c, 1)) for c in counts], counts, known, [1 + i % 2 for i in range(n)], kind)
-    rna, own = torch.randn(n), torch.randn(n)
-    batch.expression["tumor"] += rna.unsqueeze(1) * torch.tensor(known).unsqueeze(1)
+    has_rna = [i >= without_rna for i in range(n)]
+    batch = make_batch([max(c // 2, min(c, 1)) for c in counts], counts, has_rna, [1 + i % 2 for i in range(n)], kind)
+    rna_factor, slide_factor = torch.randn(n), torch.randn(n)
+    batch.expression["tumor"] += rna_factor.unsqueeze(1) * torch.tensor(has_rna).unsqueeze(1)
     for bag in batch.bags.values():
-        # The slides show what the genes say too, but more dimly, and in another direction than what only they show.
+        # Slides also show the factor of the genes, more weakly and in another direction than the factor of the slides.
         direction = torch.zeros(2, DIM)
         direction[0, 0], direction[1, 1] = 0.3, 1.0
-        bag.features += (torch.stack([rna, own], 1) @ direction).unsqueeze(1) * bag.mask.unsqueeze(-1)
-    risk = (1.2 * rna + 1.2 * own).numpy()
+        bag.features += (torch.stack([rna_factor, slide_factor], 1) @ direction).unsqueeze(1) * bag.mask.unsqueeze(-1)
+    risk = (1.2 * rna_factor + 1.2 * slide_factor).numpy()
     target = {"observed": torch.ones(n, dtype=torch.bool)}
     target["observed"][n // 2 : n // 2 + unknown] = False
     if kind == "survival":
@@ -57,7 +57,7 @@ def cohort(
 
 
 def rows_of(batch: Batch, rows: list[int]) -> Batch:
-    """Some of the patients."""
+    """A batch of some of the patients."""
     bags = {
         m: Bag(*(getattr(bag, name)[rows] for name in ("features", "position", "mask", "slide")))
         for m, bag in batch.bags.items()
@@ -73,7 +73,7 @@ def rows_of(batch: Batch, rows: list[int]) -> Batch:
 
 
 def training(batch: Batch, with_programs: bool = True) -> TrainingPatients:
-    """The patients of a batch as `fit_backbone` takes them."""
+    """The patients of a batch in the form that `fit_backbone` needs."""
 
     def passes(m: int):
         def bags():
@@ -102,22 +102,22 @@ def training(batch: Batch, with_programs: bool = True) -> TrainingPatients:
 
 
 def fitted(batch: Batch, kind: str = "survival", **more) -> tuple[Backbone, torch.Tensor]:
-    """A backbone fitted to the patients, and the parts of their cross-fitted predictions (2, n, 3, q)."""
+    """A backbone fitted to the patients, and the parts (2, n, 3, q) of their cross-fitted predictions."""
     backbone = Backbone(**more)
     return backbone, fit_backbone(backbone, training(batch), task_of(kind)).parts
 
 
-def answer(backbone: Backbone, batch: Batch, known=None):
-    """The backbone's output, with RNA where `known` (default: where there is some)."""
-    return backbone(batch.bags, batch.expression, batch.has_expression if known is None else known)
+def answer(backbone: Backbone, batch: Batch, has_rna=None):
+    """The backbone's output, with the RNA of patients for whom `has_rna` is True (default: all who have RNA)."""
+    return backbone(batch.bags, batch.expression, batch.has_expression if has_rna is None else has_rna)
 
 
 def crossed(backbone: Backbone, batch: Batch, parts: torch.Tensor):
-    """The output that the parts of cross-fitted predictions give, each patient as it is."""
-    own = parts[(~batch.has_expression).long(), torch.arange(len(batch.patient_id))]
-    return backbone.output(own, batch.has_expression, {})
+    """The output of the parts of cross-fitted predictions, with the RNA that each patient has."""
+    parts = parts[(~batch.has_expression).long(), torch.arange(len(batch.patient_id))]
+    return backbone.output(parts, batch.has_expression, {})
 
 
 def logits_of(output) -> torch.Tensor:
-    """Sum of the parts."""
+    """Logits of an output, the sum of its parts."""
     return sum(output.subspaces.values()) + output.tissue

@@ -1,4 +1,4 @@
-"""Batches for tests: tissue on nested grids, any patient with any part missing."""
+"""Batches for tests: tissue on nested grids, and patients with any of their data missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GENES = {"tumor": [f"T{i}" for i in range(6)], "tme": [f"E{i}" for i in range(5)
 
 
 def make_bag(counts: Sequence[int], dim: int = DIM, tile_um: float = 112.0, slides: Sequence[int] | None = None) -> Bag:
-    """A bag of `counts` tokens a patient, on a grid of tiles, dealt to `slides` slides a patient."""
+    """A bag with `counts` tokens per patient on a grid of tiles, distributed over `slides` slides per patient."""
     batch, n = len(counts), max(counts, default=0)
     features = torch.randn(batch, n, dim)
     index = torch.arange(n).expand(batch, n)
@@ -33,18 +33,18 @@ def make_batch(
     slides: Sequence[int] | None = None,
     kind: str = "survival",
 ) -> Batch:
-    """Patients with so many tokens at 10x and 20x, RNA where `known`, and a target of a kind."""
+    """Patients with `coarse` tokens at 10x, `fine` tokens at 20x, RNA where `known` is True, and a target of a kind."""
     size = len(coarse)
     bags = {10: make_bag(coarse, tile_um=224.0, slides=slides), 20: make_bag(fine, slides=slides)}
-    has = torch.tensor([True] * size if known is None else list(known))
+    has_rna = torch.tensor([True] * size if known is None else list(known))
     parent = torch.randint(0, 10_000, bags[20].mask.shape) % torch.tensor(coarse).clamp_min(1).unsqueeze(1)
     parent = parent.masked_fill(~bags[20].mask | (torch.tensor(coarse) == 0).unsqueeze(1), -1)
-    expression = {s: torch.randn(size, len(genes)) * has.unsqueeze(1) for s, genes in GENES.items()}
+    expression = {s: torch.randn(size, len(genes)) * has_rna.unsqueeze(1) for s, genes in GENES.items()}
     observed = torch.ones(size, dtype=torch.bool)
     target = {"time": torch.rand(size) * 2000 + 1, "event": (torch.rand(size) < 0.6).float(), "observed": observed}
     if kind == "classification":
         target = {"label": torch.randint(0, 3, (size,)), "observed": observed}
-    return Batch([f"P{i}" for i in range(size)], bags, parent, expression, has, target)
+    return Batch([f"P{i}" for i in range(size)], bags, parent, expression, has_rna, target)
 
 
 def one_patient(batch: Batch, i: int) -> Batch:
@@ -65,7 +65,7 @@ def one_patient(batch: Batch, i: int) -> Batch:
 
 
 def pad_bag(bag: Bag, extra: int, garbage: float | None = None) -> Bag:
-    """The bag with `extra` masked tokens of random rubbish (or of one value) behind its own."""
+    """The bag followed by `extra` masked tokens of random values (or of one value)."""
     batch, dim = len(bag.mask), bag.features.shape[2]
     features = torch.randn(batch, extra, dim) * 100 if garbage is None else torch.full((batch, extra, dim), garbage)
     position = torch.rand(batch, extra, 2) * 1e6 - 5e5
@@ -75,7 +75,7 @@ def pad_bag(bag: Bag, extra: int, garbage: float | None = None) -> Bag:
 
 
 def pad_batch(batch: Batch, extra: int, garbage: float | None = None) -> Batch:
-    """Every bag of the batch padded with rubbish; parents of the rubbish are −1."""
+    """The batch with every bag padded as in `pad_bag`; the parents of the padding are −1."""
     parent = (
         torch.cat([batch.parent, torch.full((len(batch.parent), extra), -1)], 1) if 20 in batch.bags else batch.parent
     )
@@ -88,7 +88,7 @@ def shuffle_bag(bag: Bag, order: torch.Tensor) -> Bag:
 
 
 def shuffle_batch(batch: Batch) -> tuple[Batch, dict[int, torch.Tensor]]:
-    """The batch with the tokens of each bag in another order, parents following; and the orders."""
+    """The batch with the tokens of each bag in another order and parents to match; and the orders."""
     orders = {m: torch.randperm(bag.mask.shape[1]) for m, bag in batch.bags.items()}
     bags = {m: shuffle_bag(bag, orders[m]) for m, bag in batch.bags.items()}
     new_row = torch.empty_like(orders[10]).scatter(0, orders[10], torch.arange(len(orders[10])))

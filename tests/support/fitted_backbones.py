@@ -31,11 +31,11 @@ def tissue_bag(generator: torch.Generator, n_tokens: int, factor: float, n_slide
 
 
 def fitted_backbone(kind: str = "survival", with_rna: bool = True) -> tuple[Backbone, TrainingPatients]:
-    """A backbone of two magnifications, and the patients whom it was fitted to.
+    """A backbone of two magnifications, and the patients to whom it was fitted.
 
     Args:
-        kind: Of the task.
-        with_rna: Whether RNA takes part in the model of the outcome, as in a teacher.
+        kind: Kind of the task.
+        with_rna: Whether the model of the outcome uses RNA, as in a teacher.
     """
     generator = torch.Generator().manual_seed(3)
     factor = torch.randn(N_PATIENTS, generator=generator)
@@ -55,7 +55,7 @@ def fitted_backbone(kind: str = "survival", with_rna: bool = True) -> tuple[Back
     else:
         label = (factor + 0.5 * torch.randn(N_PATIENTS, generator=generator) + 1.5).clamp(0, 2.99).long()
         target, task = {"label": label}, Classification(classes=["a", "b", "c"])
-    # The features' statistics are those of other tokens, as where patients have unequal numbers of them.
+    # The statistics of the features are not those of these tokens, as if patients had unequal numbers of tokens.
     flat = {m: torch.cat([bag.features[0] for bag in each]) for m, each in bags.items()}
     patients = TrainingPatients(
         bags={m: (lambda each=each: iter(each)) for m, each in bags.items()},

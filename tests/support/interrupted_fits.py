@@ -1,4 +1,4 @@
-"""A small fit that can be killed or sent a signal at any hook, and everything that it leaves."""
+"""A small fit that can be killed or sent a signal at any hook, and everything that it writes."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ EPOCHS = 4
 
 
 class Killed(BaseException):
-    """Nothing but the test catches it, as nothing catches SIGKILL."""
+    """Stands for SIGKILL: only the test catches it."""
 
 
 class Kill(Callback):
-    """Dies, or is sent a signal, at the n-th time that a hook of some name is called."""
+    """Raises `Killed`, or sends a signal to this process, when a hook is called for the n-th time."""
 
     def __init__(self, hook=None, at=0, signum=None):
-        self.left, self.signum = at, signum
+        self.calls_left, self.signum = at, signum
         if hook:
-            setattr(self, hook, self._strike)
+            setattr(self, hook, self._act)
 
-    def _strike(self, *args, **kwargs):
-        self.left -= 1
-        if self.left == 0:
+    def _act(self, *args, **kwargs):
+        self.calls_left -= 1
+        if self.calls_left == 0:
             if self.signum is None:
                 raise Killed
             os.kill(os.getpid(), self.signum)
 
 
 class Noise(Callback):
-    """Draws from every generator, so that its state shows in the weights."""
+    """Draws from every generator, so that the weights depend on their states."""
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         drawn = random.random() + np.random.random() + torch.rand(()).item()  # noqa: NPY002
@@ -77,17 +77,17 @@ def run(cohort, folder, kill=None, resume=False, kind=SubspaceTeacher, epochs=EP
 
 
 def outcome(folder):
-    """Everything that a run leaves, to be compared bit by bit."""
-    kept = {"metrics": (folder / "metrics.csv").read_text().splitlines()}
+    """Everything that a run writes, to be compared bit by bit."""
+    state = {"metrics": (folder / "metrics.csv").read_text().splitlines()}
     for name in ("best", "last"):
         checkpoint = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        kept[name] = [checkpoint[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks")]
-        kept[name].append((checkpoint["epoch"], checkpoint["global_step"]))
-    return kept
+        state[name] = [checkpoint[part] for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks")]
+        state[name].append((checkpoint["epoch"], checkpoint["global_step"]))
+    return state
 
 
 def differences(a, b, where=""):
-    """Places where two nested states are not bit by bit the same; paths of the two folders aside."""
+    """Paths of the values in which two nested states differ by any bit, except for the paths of the two folders."""
     if isinstance(a, torch.Tensor):
         return [] if torch.equal(a, b) else [where]
     if isinstance(a, dict):

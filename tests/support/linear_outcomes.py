@@ -1,4 +1,4 @@
-"""Designs and outcomes for linear models: which blocks tell something is known."""
+"""Designs and outcomes for linear models, with known signals."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dmml.linear.likelihoods import CoxLikelihood, MultinomialLikelihood
 
 
 def scaled(x: NDArray) -> NDArray[np.float64]:
-    """Centred, with a mean squared norm of a row of 1, as the models ask for."""
+    """Columns centred and scaled to rows with a mean squared norm of 1, as the models require."""
     x = x - x.mean(0)
     return x / np.sqrt((x**2).sum(1).mean())
 
 
 def block(rng: np.random.Generator, n: int, p: int) -> NDArray[np.float64]:
-    """(n, p) of noise."""
+    """A block (n, p) of noise."""
     return scaled(rng.standard_normal((n, p)))
 
 
 def cox_of(rng: np.random.Generator, risk: NDArray, ties: bool = False) -> CoxLikelihood:
-    """Weibull times of a log-risk (n,), about two thirds with an event; with ties, in whole months."""
+    """Weibull times of a log-risk (n,), about two thirds of them with an event; with `ties`, in whole quarters."""
     time = 700 * (rng.exponential(size=len(risk)) * np.exp(-risk)) ** (1 / 1.35)
     follow_up = rng.uniform(60, 2500, len(risk))
     observed = np.minimum(time, follow_up)

@@ -1,4 +1,4 @@
-"""Models for tests: small, built at once, for the batches of `batches.py`."""
+"""Small models for the batches of `batches.py`."""
 
 from batches import DIM, GENES
 

@@ -1,15 +1,15 @@
-"""The written formulas, one sample after the other, in decimals: what the tensors are held against."""
+"""The formulas of `dmml.functional` in decimals, one sample after the other, to be compared with those on tensors."""
 
 from decimal import Decimal
 
 
 def exact(values):
-    """Nested lists of floats → of decimals; a float is a decimal without rounding."""
+    """Convert nested lists of floats to decimals, without rounding."""
     return [exact(v) for v in values] if isinstance(values, list) else Decimal(values)
 
 
 def hazard(x):
-    """h and 1 − h, the second written so that nothing cancels."""
+    """h and 1 − h, the latter without cancellation."""
     return 1 / (1 + (-x).exp()), 1 / (1 + x.exp())
 
 
@@ -36,13 +36,13 @@ def slow_curve(logits):
 
 
 def slow_edges(time, event, n):
-    died = sorted(t for t, e in zip(time, event, strict=True) if e > 0)
+    times = sorted(t for t, e in zip(time, event, strict=True) if e > 0)
     edges = []
     for i in range(1, int(n)):
-        place = Decimal(i) / n * (len(died) - 1)
-        low = int(place)
-        high = min(low + 1, len(died) - 1)
-        edges.append(died[low] + (place - low) * (died[high] - died[low]))
+        position = Decimal(i) / n * (len(times) - 1)
+        low = int(position)
+        high = min(low + 1, len(times) - 1)
+        edges.append(times[low] + (position - low) * (times[high] - times[low]))
     return edges
 
 
@@ -50,11 +50,11 @@ def mean_square(a, b):
     return sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)
 
 
-def slow_expression(a, b, measured=None, known=None):
+def slow_expression(a, b, measured=None, has_rna=None):
     values = []
     for i in range(len(a)):
         value = mean_square(a[i], b[i])
-        if measured is not None and (known is None or known[i]):
+        if measured is not None and (has_rna is None or has_rna[i]):
             value += (mean_square(a[i], measured[i]) + mean_square(b[i], measured[i])) / 2
         values.append(value)
     return values
@@ -62,12 +62,12 @@ def slow_expression(a, b, measured=None, known=None):
 
 def slow_attention(a10, a20, parent, mask):
     values = []
-    for p, fine, up, there in zip(a10, a20, parent, mask, strict=True):
+    for p, fine, parents, real in zip(a10, a20, parent, mask, strict=True):
         q = [Decimal(0)] * len(p)
-        for share, row in zip(fine, up, strict=True):
+        for weight, row in zip(fine, parents, strict=True):
             if row >= 0:
-                q[int(row)] += share
-        p = [x if t else Decimal(0) for x, t in zip(p, there, strict=True)]
+                q[int(row)] += weight
+        p = [x if is_real else Decimal(0) for x, is_real in zip(p, real, strict=True)]
         if sum(p) == 0 or sum(q) == 0:
             values.append(Decimal(0))
             continue
@@ -105,26 +105,26 @@ def slow_bernoulli(student, teacher, temperature):
     total = Decimal(0)
     for s, t in zip(student, teacher, strict=True):
         for x, y in zip(s, t, strict=True):
-            for own, theirs in zip(hazard(x / temperature), hazard(y / temperature), strict=True):
-                total += theirs * (theirs / own).ln()
+            for p_student, p_teacher in zip(hazard(x / temperature), hazard(y / temperature), strict=True):
+                total += p_teacher * (p_teacher / p_student).ln()
     return temperature**2 * total / len(student) if student else total
 
 
 def slow_coordinate(rule):
-    def rows(tumor, tme, of_tumor, of_tme):
+    def rows(tumor, tme, confidence_tumor, confidence_tme):
         new_tumor, new_tme, conflict = [], [], []
         for a, b in zip(tumor, tme, strict=True):
             dot = sum(x * y for x, y in zip(a, b, strict=True))
             conflict.append(Decimal(dot < 0))
-            if dot < 0 and of_tumor < of_tme:
-                a = give_way(a, b, dot)
-            elif dot < 0 and of_tme < of_tumor:
-                b = give_way(b, a, dot)
+            if dot < 0 and confidence_tumor < confidence_tme:
+                a = resolve(a, b, dot)
+            elif dot < 0 and confidence_tme < confidence_tumor:
+                b = resolve(b, a, dot)
             new_tumor.append(a)
             new_tme.append(b)
         return [new_tumor, new_tme, conflict]
 
-    def give_way(u, v, dot):
+    def resolve(u, v, dot):
         p = [dot / sum(y * y for y in v) * y for y in v]
         once = [x - y for x, y in zip(u, p, strict=True)]
         if rule == "project":
@@ -138,8 +138,8 @@ def slow_coordinate(rule):
 
 def slow_dpc(tokens, mask, n_clusters, k):
     both = [[], []]
-    for x, there in zip(tokens, mask, strict=True):
-        real = [i for i in range(len(x)) if there[i]]
+    for x, is_real in zip(tokens, mask, strict=True):
+        real = [i for i in range(len(x)) if is_real[i]]
         d2 = {(i, j): mean_square(x[i], x[j]) for i in real for j in real}  # ‖·‖² / d
         rho = {}
         for i in real:
@@ -148,10 +148,10 @@ def slow_dpc(tokens, mask, n_clusters, k):
         denser = {i: [j for j in real if (-rho[j], j) < (-rho[i], i)] for i in real}
         delta = {i: min((d2[i, j] for j in denser[i]), default=max(d2.values())).sqrt() for i in real}
         centres = sorted(real, key=lambda i: (-rho[i] * delta[i], i))[: int(n_clusters)]
-        own = [
+        clusters = [
             min(range(len(centres)), key=lambda c: (d2[i, centres[c]], c)) if i in real else -1 for i in range(len(x))
         ]
-        both[0].append(exact(own))
+        both[0].append(exact(clusters))
         both[1].append(exact(centres + [-1] * (int(n_clusters) - len(centres))))
     return both
 
