@@ -9,8 +9,8 @@ import yaml
 from html_page import Page
 
 from dmml.__main__ import main
-from dmml.slides.extraction.qc import write_qc
 from dmml.slides.failures import Failure
+from dmml.slides.qc.page import write_qc
 from dmml.store import FeatureStore, SlideFeatures
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from dmml.errors import InputError
-from dmml.slides.extraction.qc import outlined, write_qc
 from dmml.slides.failures import Failure
 from dmml.slides.overlay import overlay
+from dmml.slides.qc.page import write_qc
+from dmml.slides.qc.pictures import outlined
 from dmml.store import FeatureStore, SlideFeatures
 
 GLASS = np.full((300, 400, 3), 235, np.uint8)
@@ -101,7 +102,7 @@ def test_the_qc_page_is_self_contained_and_complete(tmp_path):
 
 def test_the_qc_page_of_many_slides_shows_extremes_and_lists_all_odd_slides(tmp_path, monkeypatch):
     """A mask that includes glass gives the most tiles, one that misses the tissue the fewest."""
-    monkeypatch.setattr("dmml.slides.extraction.qc.MAX_CARDS", 8)
+    monkeypatch.setattr("dmml.slides.qc.page.MAX_CARDS", 8)
     store = FeatureStore.create(
         tmp_path / "f.zarr", {"name": "x", "weights": "0", "dim": 4, "preprocessing": {}}, {20: 0.5}
     )

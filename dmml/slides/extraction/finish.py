@@ -52,7 +52,7 @@ def finish(store: FeatureStore | None, discovery: Discovery, job: ExtractionJob,
             raise InputError(_nothing_extracted(result))
         if job.shard is None and not (result.written or result.skipped or result.locked) and result.failures:
             raise InputError(_nothing_extracted(result))
-        from dmml.slides.extraction.qc import write_qc
+        from dmml.slides.qc.page import write_qc
 
         result.qc = write_qc(store, all_failures, result.qc_file)
 

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from dmml.html_pages import data_uri, render_page
-from dmml.slides.extraction.qc_pictures import mask_picture, outlined
 from dmml.slides.failures import Failure, write_text
+from dmml.slides.qc.pictures import mask_picture, outlined
 from dmml.slides.wsi.mpp import FROM_MANIFEST, FROM_OPTION
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAX_CARDS = 400
 _MAX_ENLARGEMENT = 1.02
 """How many times larger a slide's pixels may be than its tiles' before that is odd; 0.5 µm/px scanners reach 0.504"""
 _PICTURE_PX = 300
-_TEMPLATE = Path(__file__).with_name("qc.html")
+_TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
