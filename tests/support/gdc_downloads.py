@@ -1,4 +1,4 @@
-"""Makes folders, sheets and clinical exports as the GDC gives them, with every way in which a patient falls out."""
+"""Builds folders, sample sheets and clinical exports like the GDC's, with every reason for which a patient is left out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def star_text(seed: int, genes=GENES) -> str:
 
 
 class Downloads:
-    """One cart: what is on disk, what the sheet lists, what the clinical export tells."""
+    """One cart: the files on disk, the rows of the sample sheet, and the cases of the clinical export."""
 
     def __init__(self, root: Path, new_sheet: bool = True):
         self.root, self.rna, self.new_sheet = root, root / "rna", new_sheet
@@ -52,7 +52,7 @@ class Downloads:
     def sample(
         self, patient: str, kind: str = "Primary Tumor", text: str | None = "whole", listed: bool = True
     ) -> Path:
-        """List a file of a patient; `text` is its content, None where it was never downloaded."""
+        """List a file of a patient; `text` is its content, or None if it was never downloaded."""
         seed = len(self.sheet) + 1
         name = f"{uuid.UUID(int=seed)}.rna_seq.augmented_star_gene_counts.tsv"
         path = self.rna / str(uuid.UUID(int=1000 + seed)) / name
@@ -117,7 +117,7 @@ class Downloads:
         return path
 
     def _tables(self, old: bool) -> dict[str, str]:
-        """clinical.tsv and follow_up.tsv; `'--` where nothing is known, a row a diagnosis."""
+        """clinical.tsv and follow_up.tsv, with one row per diagnosis and `'--` for unknown values."""
         clinical, follow_ups = [], []
         for case in self.cases:
             for diagnosis in case["diagnoses"]:
@@ -157,7 +157,7 @@ class Downloads:
 
 
 def cart(root: Path, new_sheet: bool = True) -> Downloads:
-    """A cart with a patient for each thing that can be missing."""
+    """A cart with one patient for each thing that can be missing."""
     made = Downloads(root, new_sheet)
     made.sample("TCGA-05-0001")
     made.case("TCGA-05-0001", "Dead", death=400, last=300)

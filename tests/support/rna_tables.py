@@ -1,4 +1,4 @@
-"""Small RNA tables of twelve patients, and one table in the forms that programs and portals write."""
+"""Small RNA tables of twelve patients, and one table in the formats of programs and portals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def by_genes(values=COUNTS, samples=SAMPLES, genes=GENES) -> pd.DataFrame:
 
 
 def write_lines(path, rows) -> Path:
-    """Tab-separated lines, in folders that are made."""
+    """Write tab-separated lines; folders are created."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
@@ -35,7 +35,7 @@ def write_lines(path, rows) -> Path:
 
 
 def write_star(path, seed=0, forward=0.5) -> Path:
-    """STAR's ReadsPerGene.out.tab; `forward` is the share of reads on one strand."""
+    """Write STAR's ReadsPerGene.out.tab; `forward` is the share of reads on one strand."""
     counts = np.random.default_rng(seed).negative_binomial(2, 0.01, size=80)
     on_strand = np.rint(counts * forward).astype(int)
     summary = [(name, 10**6, 10**6, 10**6) for name in ("N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous")]
@@ -43,7 +43,7 @@ def write_star(path, seed=0, forward=0.5) -> Path:
 
 
 def write_rsem(path, row=0, names=ENSEMBL) -> Path:
-    """RSEM's genes.results of a patient."""
+    """Write RSEM's genes.results of one patient."""
     header = ["gene_id", "transcript_id(s)", "length", "effective_length", "expected_count", "TPM", "FPKM"]
     genes = [
         (name, "T1,T2", "1500.00", "1300.00", count + 0.5, tpm, tpm / 2)
@@ -53,19 +53,19 @@ def write_rsem(path, row=0, names=ENSEMBL) -> Path:
 
 
 def write_salmon(path, row=0, names=ENSEMBL) -> Path:
-    """salmon's quant.sf or quant.genes.sf of a patient."""
+    """Write salmon's quant.sf or quant.genes.sf of one patient."""
     genes = [(name, 1500, 1300.5, TPM[row, i % 80], f"{COUNTS[row, i % 80]}.000") for i, name in enumerate(names)]
     return write_lines(path, [("Name", "Length", "EffectiveLength", "TPM", "NumReads"), *genes])
 
 
 def write_kallisto(path, row=0, names=ENSEMBL) -> Path:
-    """kallisto's abundance.tsv of a patient."""
+    """Write kallisto's abundance.tsv of one patient."""
     genes = [(name, 1500, 1300.5, COUNTS[row, i % 80], TPM[row, i % 80]) for i, name in enumerate(names)]
     return write_lines(path, [("target_id", "length", "eff_length", "est_counts", "tpm"), *genes])
 
 
 def write_feature_counts(path, alignments, counts=COUNTS, names=ENSEMBL, gene_name=None) -> Path:
-    """featureCounts' table of some alignments, the first of the counts."""
+    """Write featureCounts' table of some alignments, with the first rows of the counts."""
     counts = counts[: len(alignments)]
     header = ["Geneid", "Chr", "Start", "End", "Strand", "Length", *(["gene_name"] if gene_name else []), *alignments]
     rows = [

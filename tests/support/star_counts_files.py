@@ -1,4 +1,4 @@
-"""STAR-counts files as the GDC writes them, with made numbers."""
+"""STAR-counts files like the GDC's, with made-up numbers."""
 
 from pathlib import Path
 

@@ -247,13 +247,13 @@ def _read_samples(
         if reason:
             left_out.append(_entry(row["patient"], "RNA", row["file"], reason))
     numbers_of_genes = Counter(len(sample.values) for sample, _ in samples)
-    most_common = numbers_of_genes.most_common(1)[0][0] if numbers_of_genes else 0
+    usual_number = numbers_of_genes.most_common(1)[0][0] if numbers_of_genes else 0
     complete = []
     for one, path in samples:
-        if len(one.values) >= most_common:
+        if len(one.values) >= usual_number:
             complete.append((one, path))
             continue
-        reason = f"damaged: has {len(one.values)} genes, but the other files have {most_common}; download it again"
+        reason = f"damaged: has {len(one.values)} genes, but the other files have {usual_number}; download it again"
         left_out.append(_entry(listed.loc[one.sample, "patient"], "RNA", path.name, reason))
     return [one for one, _ in complete], [path for _, path in complete], left_out
 
