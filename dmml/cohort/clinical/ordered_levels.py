@@ -1,6 +1,6 @@
 """Recognises ordered levels by their spelling: stage, TNM, grade, performance status and the like.
 
-Each scale maps a word to its rank. A column is ordered if one scale knows all of its words, so a single unknown
+Each ordering maps a word to its rank. A column is ordered if one ordering contains all of its words, so a single unknown
 spelling leaves the column without order.
 """
 
@@ -58,8 +58,8 @@ _RANGE = re.compile(
 )
 
 
-def find_scale(words: Iterable[str], column: str = "") -> str | None:
-    """Find the scale that knows all words and gives them at least two different ranks.
+def find_ordering(words: Iterable[str], column: str = "") -> str | None:
+    """Find the ordering that contains all words and gives them at least two different ranks.
 
     Args:
         words: The levels of a column.
@@ -67,13 +67,13 @@ def find_scale(words: Iterable[str], column: str = "") -> str | None:
             as `stage` or `pT` that plain numbers such as `2a` are ordered levels.
 
     Returns:
-        A key of `SCALES`, or None.
+        A key of `ORDERINGS`, or None.
     """
     if _NOMINAL_NAME.search(column.lower()):
         return None
     words = set(words)
     numbered = bool(_NUMBERED_NAME.search(column.lower()))
-    for name in SCALES:
+    for name in ORDERINGS:
         if name == "numbered" and not numbered:
             continue
         ranks = {rank_of(name, word) for word in words}
@@ -93,28 +93,28 @@ def levels_in_order(words: Iterable[str], column: str = "", stated: Sequence[str
     words = set(words)
     if stated is not None:
         return [level for level in stated if level in words]
-    scale = find_scale(words, column)
-    if scale is None:
+    ordering = find_ordering(words, column)
+    if ordering is None:
         return []
-    # The scale knows all words, and the rank of a word that means "not assessed" is NaN, which is not equal to itself.
-    ranks = {word: rank for word in sorted(words) if (rank := rank_of(scale, word)) is not None and rank == rank}
+    # The ordering contains all words, and the rank of a word that means "not assessed" is NaN, which is not equal to itself.
+    ranks = {word: rank for word in sorted(words) if (rank := rank_of(ordering, word)) is not None and rank == rank}
     return sorted(ranks, key=ranks.__getitem__)
 
 
-def rank_of(scale: str, word: str) -> float | None:
-    """Rank of a word on a scale; NaN if it means that the patient was not assessed, None if the scale lacks it.
+def rank_of(ordering: str, word: str) -> float | None:
+    """Rank of a word in an ordering; NaN if it means that the patient was not assessed, None if the ordering lacks it.
 
     Args:
-        scale: A key of `SCALES`.
+        ordering: A key of `ORDERINGS`.
         word: The word, in upper or lower case.
     """
     word = re.sub(r"\s+", " ", word.strip().lower()).strip("[]. ")
-    return NOT_ASSESSED if _UNKNOWN.fullmatch(word) else SCALES[scale](word)
+    return NOT_ASSESSED if _UNKNOWN.fullmatch(word) else ORDERINGS[ordering](word)
 
 
 def is_not_assessed(word: str) -> bool:
-    """Whether a word means on any scale that the patient was not assessed: `Unknown`, `Stage X`, `TX`."""
-    ranks = (rank_of(scale, word) for scale in SCALES)
+    """Whether a word means in any ordering that the patient was not assessed: `Unknown`, `Stage X`, `TX`."""
+    ranks = (rank_of(ordering, word) for ordering in ORDERINGS)
     return any(rank is not None and rank != rank for rank in ranks)
 
 
@@ -243,7 +243,7 @@ def _substage(match: re.Match[str]) -> float:
     return _SUBSTAGE[match["letter"]] + 0.05 * int(match["digit"] or 0)
 
 
-SCALES: dict[str, Callable[[str], float | None]] = {
+ORDERINGS: dict[str, Callable[[str], float | None]] = {
     "stage": _stage,
     "T": _tnm("t"),
     "N": _tnm("n"),
@@ -258,4 +258,4 @@ SCALES: dict[str, Callable[[str], float | None]] = {
     "range": _range,
     "numbered": _numbered,
 }
-"""{name: function from a word in lower case to its rank, or None if the scale has no such level}."""
+"""{name: function from a word in lower case to its rank, or None if the ordering has no such level}."""

@@ -15,7 +15,7 @@ def parse_covariates(entries: Sequence[str | Mapping[str, object]] | None) -> di
 
     Args:
         entries: Names, or `{name: stage, levels: [I, II, III, IV]}` from the lowest to the highest level, or
-            `{name: code, ordered: false}` for levels without order that are numbers or spelled like a scale.
+            `{name: code, ordered: false}` for levels without order that are numbers, or spelled like an ordered one.
 
     Returns:
         {name: levels in order; () for levels without order; None where the config states no levels}.

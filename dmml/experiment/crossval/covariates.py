@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dmml.cohort.clinical.ordered_levels import find_scale, rank_of
+from dmml.cohort.clinical.ordered_levels import find_ordering, rank_of
 from dmml.errors import InputError
 
 Columns = list[NDArray[np.float64]]
@@ -202,7 +202,7 @@ def _fit_column(column: pd.Series, levels: tuple[str, ...] | None) -> Code | Non
         # Training patients decide whether a column holds numbers: a test patient's word must not turn ages into levels.
         if numbers.notna().equals(column.notna()):
             return NumberCode.fit(numbers.to_numpy())
-        if (scale := find_scale(column.dropna().astype(str), str(column.name))) is not None:
+        if (scale := find_ordering(column.dropna().astype(str), str(column.name))) is not None:
             return OrderedCode.fit(column, scale)
     return NominalCode.fit(column)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dmml.cohort.clinical.ordered_levels import find_scale, rank_of
+from dmml.cohort.clinical.ordered_levels import find_ordering, rank_of
 
 IN_ORDER = {
     "stage": [
@@ -40,43 +40,45 @@ IN_ORDER = {
 }
 
 
-@pytest.mark.parametrize(("scale", "levels"), [(scale, levels) for scale, all_ in IN_ORDER.items() for levels in all_])
-def test_levels_are_ordered_in_upper_and_lower_case(scale, levels):
+@pytest.mark.parametrize(
+    ("ordering", "levels"), [(ordering, levels) for ordering, all_ in IN_ORDER.items() for levels in all_]
+)
+def test_levels_are_ordered_in_upper_and_lower_case(ordering, levels):
     for spelled in (levels, [level.upper() for level in levels], [f" {level.lower()} " for level in levels]):
-        assert find_scale(reversed(spelled)) == scale
-        ranks = [rank_of(scale, level) for level in spelled]
+        assert find_ordering(reversed(spelled)) == ordering
+        ranks = [rank_of(ordering, level) for level in spelled]
         assert ranks == sorted(set(ranks)), spelled
 
 
 @pytest.mark.parametrize("column", ["stage", "Tumor Stage", "pT", "ajcc_pathologic_t", "cN stage", "FIGO", "grade"])
-def test_plain_numbers_are_levels_if_the_name_of_the_column_is_that_of_a_scale(column):
+def test_plain_numbers_are_levels_if_the_name_of_the_column_names_an_ordering(column):
     levels = ["0", "is", "1", "2a", "2b", "3"]
-    assert find_scale([*levels, "x"], column) == "numbered"
+    assert find_ordering([*levels, "x"], column) == "numbered"
     ranks = [rank_of("numbered", level) for level in levels]
     assert ranks == sorted(set(ranks))
 
 
-def test_a_column_may_mix_numbers_and_words_of_one_scale():
+def test_a_column_may_mix_numbers_and_words_of_one_ordering():
     for column, levels in (
         ("stage", ["1", "Stage IIA", "3", "IV"]),
         ("pT", ["T1", "2a", "pT3"]),
         ("grade", ["1", "G2"]),
     ):
-        assert find_scale([*levels, "unknown"], column) == "numbered"
+        assert find_ordering([*levels, "unknown"], column) == "numbered"
         ranks = [rank_of("numbered", level) for level in levels]
         assert ranks == sorted(set(ranks)), column
 
 
 @pytest.mark.parametrize(
-    ("scale", "word"),
+    ("ordering", "word"),
     [
         ("stage", "Stage X"), ("stage", "Not Reported"), ("stage", "[Not Available]"), ("T", "TX"), ("N", "pNX"),
         ("M", "MX"), ("grade", "GX"), ("degree", "unknown"),
     ],
 )  # fmt: skip
-def test_words_for_not_assessed_have_no_rank_and_do_not_affect_the_order(scale, word):
-    assert rank_of(scale, word) != rank_of(scale, word)  # NaN
-    assert find_scale([*IN_ORDER[scale][0], word]) == scale
+def test_words_for_not_assessed_have_no_rank_and_do_not_affect_the_order(ordering, word):
+    assert rank_of(ordering, word) != rank_of(ordering, word)  # NaN
+    assert find_ordering([*IN_ORDER[ordering][0], word]) == ordering
 
 
 @pytest.mark.parametrize(
@@ -109,4 +111,4 @@ def test_words_for_not_assessed_have_no_rank_and_do_not_affect_the_order(scale, 
     ],
 )
 def test_other_levels_have_no_order(column, words):
-    assert find_scale(words, column) is None
+    assert find_ordering(words, column) is None
