@@ -10,33 +10,33 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from dmml._version import __version__
-from dmml.commands.console import show_log, split_options
+from dmml.commands.console import HELP, show_log, split_options
 from dmml.errors import InputError
 
 TRAINER = {
     "fit": "train a teacher or a student: dmml fit --config configs/luad.yaml",
     "validate": "evaluate a checkpoint on the inner validation patients",
     "test": "test a checkpoint on a cohort: dmml test --ckpt_path P --config COHORT",
-    "predict": "as test, for patients without outcome",
+    "predict": "predict with a checkpoint; the patients need no outcome",
 }
 TOOLS = {
-    "demo": ("dmml.commands.demo", "from nothing to a report of a histology-only model, in minutes"),
+    "demo": ("dmml.commands.demo", "everything on simulated data: from nothing to the report of a histology-only model, in minutes"),
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
-    "cohort expression": ("dmml.commands.cohort_expression", "RNA files to one table of patients by genes"),
-    "cohort split": ("dmml.commands.cohort_split", "patient-level folds, stratified or site-preserved"),
-    "cohort gdc": ("dmml.commands.cohort_gdc", "the GDC's downloads to a cohort, and who fell out and why"),
+    "cohort expression": ("dmml.commands.cohort_expression", "turn RNA files into one table of patients by genes"),
+    "cohort split": ("dmml.commands.cohort_split", "make patient-level folds, stratified or site-preserved"),
+    "cohort gdc": ("dmml.commands.cohort_gdc", "turn the GDC's downloads into a cohort, and list who is left out and why"),
     "doctor": (
         "dmml.commands.doctor",
-        "what joins with what and what would stop a run, before anything expensive",
+        "check before an expensive run: which tables match, and what would stop it",
     ),
-    "extract": ("dmml.commands.extract", "slides to features, resumable"),
+    "extract": ("dmml.commands.extract", "turn slides into features, resumably"),
     "features": ("dmml.commands.features", "list, verify or import a feature store"),
     "crossval": (
         "dmml.commands.crossval",
-        "teacher, student and baselines on the same folds, with paired statistics",
+        "compare teacher, student and baselines on the same folds, with paired statistics",
     ),
-    "predict-slide": ("dmml.commands.predict_slide", "one raw slide to an answer and pictures"),
-    "report": ("dmml.commands.report", "one HTML file from one or several runs"),
+    "predict-slide": ("dmml.commands.predict_slide", "predict from one raw slide, with maps of what spoke for the answer"),
+    "report": ("dmml.commands.report", "make one HTML file of one or several runs"),
 }
 
 
@@ -95,7 +95,7 @@ def _dispatch(argv: list[str]) -> int:
         return import_module("dmml.cli").run(command)
     name, rest = _find_tool(argv)
     module = import_module(TOOLS[name][0])
-    parser = _Parser(prog=f"dmml {name}", description=TOOLS[name][1])
+    parser = _Parser(prog=f"dmml {name}", description=TOOLS[name][1], epilog=HELP)
     module.add_arguments(parser)
     args = parser.parse_args(rest)
     if name == "demo":
@@ -110,11 +110,10 @@ def _find_tool(argv: list[str]) -> tuple[str, list[str]]:
         name = " ".join(argv[:words])
         if name in TOOLS:
             return name, argv[words:]
-    known = [*TRAINER, *TOOLS]
     nested = [name for name in TOOLS if name.startswith(f"{argv[0]} ")]
     if nested:
         raise InputError(f"`dmml {argv[0]}` needs one of: {', '.join(name.split(' ', 1)[1] for name in nested)}")
-    near = difflib.get_close_matches(argv[0], known, n=1)
+    near = difflib.get_close_matches(argv[0], [*TRAINER, *TOOLS], n=1)
     hint = f"did you mean `dmml {near[0]}`?" if near else "`dmml --help` lists the commands"
     raise InputError(f"there is no command {argv[0]!r}; {hint}")
 
@@ -123,15 +122,15 @@ def _help() -> str:
     lines = [
         f"dmml {__version__}: learns from slides and RNA together, predicts from slides alone",
         "",
-        "usage: dmml COMMAND ...    (dmml COMMAND --help tells more)",
+        "usage: dmml COMMAND ...    (dmml COMMAND --help explains its options)",
         "",
         "train and test (PyTorch Lightning)",
         *(f"  {name:<18} {text}" for name, text in TRAINER.items()),
         "",
-        "prepare and look",
+        "prepare, check and compare",
         *(f"  {name:<18} {text}" for name, (_, text) in TOOLS.items()),
         "",
-        "every command: -q, --quiet shows warnings only; -v, --verbose shows more",
+        f"every command: {HELP}",
     ]
     return "\n".join(lines)
 

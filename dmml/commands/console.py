@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+HELP = "-q, --quiet shows warnings only; -v, --verbose shows more"
 OPTIONS = {
     "-q": logging.WARNING,
     "--quiet": logging.WARNING,
     "-v": logging.DEBUG,
     "--verbose": logging.DEBUG,
 }
-"""Options that every command accepts, with the least level of the messages that are then shown."""
+"""Options that every command accepts, with the lowest level of the messages that are then shown."""
 
 
 class ConsoleHandler(logging.Handler):
@@ -35,7 +36,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def split_options(argv: Sequence[str]) -> tuple[list[str], int]:
-    """Return the arguments without `-q` and `-v`, and the least level of the messages to show."""
+    """Return the arguments without `-q` and `-v`, and the lowest level of the messages to show."""
     level = logging.INFO
     for argument in argv:
         level = OPTIONS.get(argument, level)
@@ -44,8 +45,17 @@ def split_options(argv: Sequence[str]) -> tuple[list[str], int]:
 
 @contextmanager
 def show_log(level: int = logging.INFO) -> Iterator[None]:
-    """Show messages of dmml's loggers on the console while the block runs; outside of it they are as Python has them."""
+    """Show messages of dmml's loggers on the console while the block runs; outside of it they are as Python has them.
+
+    A command that runs within another, as the steps of the demo do, shows what the outer one shows.
+
+    Args:
+        level: Lowest level of the messages to show.
+    """
     logger = logging.getLogger("dmml")
+    if any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+        yield
+        return
     handler, before = ConsoleHandler(), (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(level)

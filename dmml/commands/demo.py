@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dmml.errors import InputError
 
+LOGGER = logging.getLogger(__name__)
 COHORTS = Path("demo")
 TEACHER, STUDENT = Path("runs/demo"), Path("runs/demo_student")
 REPORT = STUDENT / "report.html"
@@ -35,22 +37,24 @@ def run(args: argparse.Namespace, dispatch: Callable[[Sequence[str]], int]) -> N
         SystemExit: A step was stopped by a signal.
     """
     started = time.monotonic()
-    for done, argv in steps(args):
+    for is_done, argv in steps(args):
         line = "dmml " + " ".join(argv)
-        if done():
-            print(f"✓ {line}   (done before)")
+        if is_done():
+            LOGGER.info("✓ %s   (done before)", line)
             continue
-        print(f"\n▶ {line}", flush=True)
+        LOGGER.info("\n▶ %s", line)
         exit_code = dispatch(argv)
         if exit_code in STOPPED:  # the step itself has printed how to resume
             raise SystemExit(exit_code)
         if exit_code:
             raise InputError(
-                f"the step `{line}` failed; correct what it names and run the demo again, which goes on there"
+                f"the step `{line}` failed; correct what its message names and run the demo again, which continues there"
             )
     minutes = (time.monotonic() - started) / 60
-    print(
-        f"\nThe report of a model that sees slides alone, on a cohort it was never trained on: {REPORT}   ({minutes:.1f} min)"
+    LOGGER.info(
+        "\nThe report of a model that sees slides alone, on a cohort it was never trained on: %s   (%.1f min)",
+        REPORT,
+        minutes,
     )
 
 

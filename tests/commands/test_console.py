@@ -33,6 +33,24 @@ def test_outside_a_command_nothing_is_printed(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_command_within_another_shows_what_the_outer_one_shows(capsys):
+    for level, shown in ((logging.INFO, "found 3 slides\n"), (logging.WARNING, "")):
+        with show_log(level):
+            with show_log(logging.INFO):
+                LOGGER.info("found %d slides", 3)
+            assert capsys.readouterr().out == shown
+    assert logging.getLogger("dmml").handlers == []
+
+
+@pytest.mark.parametrize("command", [["--help"], ["extract", "--help"], ["crossval", "--help"]])
+def test_help_explains_them(capsys, command):
+    try:
+        main(command)
+    except SystemExit as stop:
+        assert stop.code == 0
+    assert "-q, --quiet" in capsys.readouterr().out
+
+
 def test_every_command_takes_them(capsys):
     assert main(["features", "list", "nowhere.zarr", "-q"]) == 2
     assert "unrecognized" not in capsys.readouterr().err
