@@ -20,11 +20,17 @@ TRAINER = {
     "predict": "predict with a checkpoint; the patients need no outcome",
 }
 TOOLS = {
-    "demo": ("dmml.commands.demo", "everything on simulated data: from nothing to the report of a histology-only model, in minutes"),
+    "demo": (
+        "dmml.commands.demo",
+        "everything on simulated data: from nothing to the report of a histology-only model, in minutes",
+    ),
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
     "cohort expression": ("dmml.commands.cohort_expression", "turn RNA files into one table of patients by genes"),
     "cohort split": ("dmml.commands.cohort_split", "make patient-level folds, stratified or site-preserved"),
-    "cohort gdc": ("dmml.commands.cohort_gdc", "turn the GDC's downloads into a cohort, and list who is left out and why"),
+    "cohort gdc": (
+        "dmml.commands.cohort_gdc",
+        "turn the GDC's downloads into a cohort, and list who is left out and why",
+    ),
     "doctor": (
         "dmml.commands.doctor",
         "check before an expensive run: which tables match, and what would stop it",
@@ -35,7 +41,10 @@ TOOLS = {
         "dmml.commands.crossval",
         "compare teacher, student and baselines on the same folds, with paired statistics",
     ),
-    "predict-slide": ("dmml.commands.predict_slide", "predict from one raw slide, with maps of what spoke for the answer"),
+    "predict-slide": (
+        "dmml.commands.predict_slide",
+        "predict from one raw slide, with maps of what spoke for the answer",
+    ),
     "report": ("dmml.commands.report", "make one HTML file of one or several runs"),
 }
 

@@ -30,7 +30,6 @@ from dmml.experiment.fit_defaults import (
     default_callbacks,
     has_kind,
     import_short_names,
-    is_quiet,
     silence_progress_bars,
 )
 from dmml.experiment.result_context import ResultOrigin
@@ -45,6 +44,7 @@ from dmml.experiment.training_reference import (
     load_weights,
     predict_training_patients,
 )
+from dmml.progress_bars import is_quiet
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 from dmml.training.checkpointing.packing import pack, unpack
 from dmml.training.library_warnings import silence_library_warnings

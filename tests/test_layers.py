@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 LAYERS = (
-    "errors", "writable", "atomic_files", "class_paths", "html_pages", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
+    "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars", "types", "functional", "linear", "store", "cohort", "evaluation", "slides", "nn",
     "tasks", "backbone", "data", "training", "callbacks", "experiment", "simulate", "commands", "cli", "__main__",
 )  # fmt: skip
-ANYWHERE = {"_version", "errors", "writable", "atomic_files", "class_paths", "html_pages"}
+ANYWHERE = {"_version", "errors", "writable", "atomic_files", "class_paths", "html_pages", "progress_bars"}
 """What every package may import."""
 BARRED = {
     "callbacks": {"training", "data"},  # callbacks know a model only through HasSubspaces
@@ -21,6 +21,7 @@ FOREIGN = {
     "writable": {"torch", "lightning", "numpy", "pandas"},
     "atomic_files": {"torch", "lightning", "numpy", "pandas"},
     "html_pages": {"torch", "lightning", "numpy", "pandas"},
+    "progress_bars": {"torch", "lightning", "numpy", "pandas"},
     "functional": {"lightning", "pandas", "zarr", "torchmetrics"},
     "nn": {"lightning", "pandas", "zarr", "torchmetrics"},
     "store": {"torch", "lightning", "pandas"},

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from tqdm import tqdm
 
+from dmml.progress_bars import is_quiet
 from dmml.types import Batch
 
 _logger = logging.getLogger(__name__)
@@ -41,8 +42,7 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and the bar; a resumed run starts at the epochs that are already done."""
         self._start = (time.monotonic(), trainer.current_epoch)
-        is_quiet = logging.getLogger("dmml").level > logging.INFO
-        if self._enabled and sys.stderr.isatty() and not is_quiet:
+        if self._enabled and sys.stderr.isatty() and not is_quiet():
             n_done = trainer.current_epoch * trainer.num_training_batches
             max_epochs = trainer.max_epochs or -1
             total = trainer.num_training_batches * max_epochs if max_epochs > 0 else None

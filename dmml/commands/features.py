@@ -182,7 +182,7 @@ def _list(store: FeatureStore) -> None:
 
 
 def _verify(store: FeatureStore) -> None:
-    from dmml.slides.progress_bars import progress_bar
+    from dmml.progress_bars import progress_bar
     from dmml.slides.verify import verify
 
     bad: dict[str, SlideCheck] = {}

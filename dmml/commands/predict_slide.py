@@ -47,8 +47,9 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from dmml.experiment.predict_slide.predict_slide import SlidePrediction, predict_slides
+    from dmml.progress_bars import hide_bar
 
-    with tqdm(desc="tiles", unit="tile", disable=None, leave=False) as bar:
+    with tqdm(desc="tiles", unit="tile", disable=hide_bar(), leave=False) as bar:
 
         def show_progress(slide: str, n: int, total: int) -> None:
             if n < bar.n or bar.total != total:

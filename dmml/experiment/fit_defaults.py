@@ -5,10 +5,11 @@ The module itself imports no torch, since a config's class names are checked bef
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from dmml.progress_bars import is_quiet
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, Trainer
@@ -65,11 +66,6 @@ def has_kind(callbacks: Iterable[Callback], kind: type) -> bool:
 def callbacks_of(trainer: Trainer) -> list[Callback]:
     """The trainer's callbacks, an attribute that Lightning does not declare. Changes of the list change the trainer."""
     return vars(trainer)["callbacks"]
-
-
-def is_quiet() -> bool:
-    """Whether the command shows warnings only (`-q`)."""
-    return not logging.getLogger("dmml").isEnabledFor(logging.INFO)
 
 
 def silence_progress_bars(callbacks: Iterable[Callback]) -> None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from dmml._version import __version__
 from dmml.atomic_files import write_text
 from dmml.cohort.rna.expression import Expression, write_expression
+from dmml.progress_bars import hide_bar
 from dmml.simulate.expression import draw_counts, gene_model, star_counts, tpm
 from dmml.simulate.output_folder import finish_simulation, start_simulation
 from dmml.simulate.settings import SimulationSettings
@@ -151,4 +152,4 @@ def _write_star_counts(folder: Path, patients: list[Patient]) -> None:
 
 
 def _progress(patients: list[Patient], description: str) -> tqdm:
-    return tqdm(patients, desc=description, unit="patient", disable=None, leave=False)
+    return tqdm(patients, desc=description, unit="patient", disable=hide_bar(), leave=False)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dmml.backbone.fit_backbone import TrainingPatients
 from dmml.data.dataset import Patient
 from dmml.data.feature_statistics import even_rows, fill_missing
+from dmml.progress_bars import progress_bar
 from dmml.tasks import Task
 from dmml.types import Bag
 
@@ -79,7 +79,7 @@ def _passes(data: Any, patients: list[str], m: int, mean: np.ndarray, max_tokens
     """Return a function that starts a new pass over the patients at one magnification."""
 
     def bags() -> Iterator[Bag]:
-        named = tqdm(patients, desc=f"backbone, {m}x", unit="patient", disable=None, leave=False)
+        named = progress_bar(patients, f"backbone, {m}x", unit="patient")
         for patient_id in named:
             yield _bag(data.reader.read(patient_id), m, mean, max_tokens)
 

@@ -42,12 +42,12 @@ def test_a_command_within_another_shows_what_the_outer_one_shows(capsys):
     assert logging.getLogger("dmml").handlers == []
 
 
-@pytest.mark.parametrize("command", [["--help"], ["extract", "--help"], ["crossval", "--help"]])
+@pytest.mark.parametrize("command", [["extract"], ["crossval"]])
 def test_help_explains_them(capsys, command):
-    try:
-        main(command)
-    except SystemExit as stop:
-        assert stop.code == 0
+    assert main(["--help"]) == 0
+    assert "-q, --quiet" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
     assert "-q, --quiet" in capsys.readouterr().out
 
 

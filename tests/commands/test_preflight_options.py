@@ -32,3 +32,14 @@ def test_a_tag_that_asks_for_more_than_plain_values_is_refused_in_one_line(way, 
     assert "no valid YAML" in said
     assert ("--data.name" if way == "--data.name" else "part.yaml") in said
     assert not Path("made").exists()
+
+
+def test_missing_files_are_named_in_a_config_that_names_no_class_of_the_data(capsys):
+    text = "# How to get the data: docs/mine.md\nmodel: {class_path: SubspaceTeacher}\ndata: {clinical: c.csv, expression: e.csv}\n"
+    Path("c.yaml").write_text(text)
+    assert main(["fit", "--config", "c.yaml"]) == 2
+    message = capsys.readouterr().err
+    assert (
+        message
+        == "dmml: error: missing: c.csv (data.clinical), e.csv (data.expression); docs/mine.md says how to get them\n"
+    )

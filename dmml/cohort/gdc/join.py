@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from dmml._version import __version__
 from dmml.atomic_files import write_text
@@ -21,6 +20,7 @@ from dmml.cohort.rna.samples.tissue import Tissue, tissue_of
 from dmml.cohort.tables.id_columns import read_ids
 from dmml.cohort.tables.text_table import open_table, read_rows
 from dmml.errors import InputError
+from dmml.progress_bars import progress_bar
 
 FILES = ("clinical.csv", "expression.parquet", "left_out.csv")
 """Files that `write_gdc` writes."""
@@ -236,7 +236,7 @@ def _read_samples(
     ]
     has_primary = set(listed["patient"][(listed["tissue"] == Tissue.PRIMARY) & listed.index.isin(list(path_of))])
     samples: list[tuple[StarCounts, Path]] = []
-    for sample, row in tqdm(listed.iterrows(), total=len(listed), desc="STAR-counts", unit="file", disable=None):
+    for sample, row in progress_bar(listed.iterrows(), "STAR-counts", len(listed), "file", leave=True):
         reason = _reason_without_reading(str(sample), row, path_of, file_names, has_primary)
         if reason is None:
             path = path_of[str(sample)]

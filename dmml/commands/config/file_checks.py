@@ -40,7 +40,7 @@ def check_files(command: CheckedCommand) -> None:
     named = {f"data.{option}": str(path) for option, path in named_files(command.data).items()} | checkpoints
     missing = [f"{path} ({option})" for option, path in named.items() if _is_missing(path)]
     if missing:
-        configs = option_values(command.argv, "--config", "-c")
+        configs = option_values(command.typed, "--config", "-c")
         page = next(filter(None, map(_page_on_data, configs)), None)
         hint = (
             f"{page} says how to get them" if page else "correct the paths, which are relative to the working directory"

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dmml.cohort.cohort_config import CohortConfig
+from dmml.cohort.magnifications import DEFAULT, choose_magnifications
 from dmml.commands.config.checked_command import ALLOW, CheckedCommand
 from dmml.commands.config.file_checks import LIGHTNING_WORDS, MOVE, check_checkpoints, check_files, check_run_folder
 from dmml.commands.config.mistakes import check_class_names, check_data_arguments
@@ -47,6 +49,10 @@ def check(argv: list[str], writes: bool = True) -> CheckedCommand:
     _check_sections(command)
     check_class_names(command.config)
     _check_strategy(command.trainer)
+    # A user's own data module reads its own arguments.
+    is_cohort = class_name(command.config["data"], "MultimodalDataModule") == "MultimodalDataModule"
+    if is_cohort:
+        _check_data_section(command)
     if command.verb == "fit" and writes:
         check_run_folder(command)
     if command.verb == "fit" and command.trainer.get("default_root_dir") and not command.overwrite:
@@ -55,8 +61,8 @@ def check(argv: list[str], writes: bool = True) -> CheckedCommand:
     check_checkpoints(command)
     if command.verb in RESULTS:
         check_writable(command.checkpoint.root / command.verb, MOVE)
-    if class_name(command.config["data"], "MultimodalDataModule") == "MultimodalDataModule":
-        _check_cohort(command)  # a user's own data module reads its own arguments
+    if is_cohort:
+        _check_cohort(command)
     return command
 
 
@@ -90,11 +96,8 @@ def _check_sections(command: CheckedCommand) -> None:
         )
 
 
-def _check_cohort(command: CheckedCommand) -> None:
-    """Read the tables, which reveals a missing column, an unknown scale or a patient in two splits."""
-    from dmml.cohort.cohort_config import CohortConfig
-    from dmml.cohort.section import read_cohort
-
+def _check_data_section(command: CheckedCommand) -> None:
+    """Check the arguments of the data section, without reading a file that it names."""
     check_data_arguments(command.data)
     check_quotes(command.data, command.model)
     for section in (command.data, *(command.data.get("also") or [])):
@@ -106,6 +109,12 @@ def _check_cohort(command: CheckedCommand) -> None:
     if command.verb == "fit":
         check_student_has_slides(command.config)
         _check_magnifications(command.model, command.data)
+
+
+def _check_cohort(command: CheckedCommand) -> None:
+    """Read the tables, which reveals a missing column, an unknown scale or a patient in two splits."""
+    from dmml.cohort.section import read_cohort
+
     config = CohortConfig.from_section(command.data)
     config.check_stage(command.verb)
     cohort = read_cohort(config)
@@ -119,8 +128,6 @@ def _check_cohort(command: CheckedCommand) -> None:
 
 
 def _check_magnifications(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    from dmml.cohort.magnifications import DEFAULT, choose_magnifications
-
     of_model, of_data = model.get("magnifications"), data.get("magnifications") or DEFAULT
     if isinstance(of_model, list) and isinstance(of_data, list | tuple):  # the CLI refuses other types
         choose_magnifications(of_model, of_data)

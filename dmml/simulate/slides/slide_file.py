@@ -12,6 +12,7 @@ import tifffile
 from tqdm import tqdm
 
 from dmml.atomic_files import atomic_write
+from dmml.progress_bars import hide_bar
 from dmml.simulate.slides.label_image import write_label_key, write_labels
 from dmml.simulate.slides.render import render_slide
 from dmml.simulate.slides.tissue_map import CELL, UM_PER_PIXEL
@@ -38,7 +39,7 @@ def write_slides(folder: Path, patients: list[Patient], visibility: float) -> No
         total=len(slides),
         initial=len(slides) - len(missing),
         unit="slide",
-        disable=None,
+        disable=hide_bar(),
         leave=False,
     )
     workers = min(os.cpu_count() or 1, len(missing) // 4)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmml.errors import InputError
+from dmml.progress_bars import progress_bar
 from dmml.slides.discovery.file_names import check_name, in_one_line
 from dmml.slides.discovery.find import describe_unscaled, find_slides
 from dmml.slides.discovery.manifest import Selection
 from dmml.slides.discovery.shards import Shard
 from dmml.slides.failures import Failure
-from dmml.slides.progress_bars import progress_bar
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.layout import SlideRequest

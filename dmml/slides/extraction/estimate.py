@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dmml.progress_bars import progress_bar
 from dmml.slides.failures import Failure
-from dmml.slides.progress_bars import progress_bar
 from dmml.slides.reading.reader_pool import ReaderPool
 from dmml.slides.slide_error import SlideError
 from dmml.slides.tiling.grid import TILE_PX

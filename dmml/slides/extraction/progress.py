@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from dmml.slides.progress_bars import is_quiet
+from dmml.progress_bars import hide_bar
 
 INTERVAL_S = 60.0
 """Seconds between two lines if there is no terminal"""
@@ -25,7 +25,7 @@ class Progress:
 
     def __init__(self, slides: int, interval: float = INTERVAL_S):
         self.slides, self.interval = slides, interval
-        self._bar = tqdm(total=slides, desc="slides", unit="slide", disable=True if is_quiet() else None)
+        self._bar = tqdm(total=slides, desc="slides", unit="slide", disable=hide_bar())
         self._start = self._last_line = time.monotonic()
         self._slides_done = self._tiles_encoded = 0
 

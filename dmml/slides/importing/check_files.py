@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from dmml.errors import InputError
+from dmml.progress_bars import progress_bar
 from dmml.slides.discovery.file_names import check_name, in_one_line
 from dmml.slides.failures import Failure
 from dmml.slides.importing.find_files import coordinates_of
 from dmml.slides.importing.placement import check_placement, complete_tile_spec, placement_doubts, unused_options
 from dmml.slides.importing.read_features import read_features
 from dmml.slides.importing.tile_spec import CompleteTileSpec, TileSpec
-from dmml.slides.progress_bars import progress_bar
 from dmml.slides.slide_error import SlideError
 from dmml.store.checks import zero_rows
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
+from dmml.progress_bars import progress_bar
 from dmml.slides.companion_files import FAILURES, companion_path, companion_prefix
 from dmml.slides.discovery.file_names import in_one_line
 from dmml.slides.encoders.recipes import pretraining_warning
@@ -26,7 +27,6 @@ from dmml.slides.importing.find_files import find_files
 from dmml.slides.importing.nesting import nesting_problem, parents_of
 from dmml.slides.importing.read_features import read_features
 from dmml.slides.importing.tile_spec import TileSpec
-from dmml.slides.progress_bars import progress_bar
 from dmml.slides.wsi.file_identity import fingerprint
 from dmml.slides.wsi.mpp import check_mpp
 from dmml.store import FeatureStore, SlideFeatures, is_store

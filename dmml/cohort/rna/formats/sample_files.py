@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from dmml.cohort.rna.formats.rna_format import ReadOptions, SampleFileFormat
 from dmml.cohort.rna.formats.strandedness import count_column
@@ -21,6 +20,7 @@ from dmml.cohort.rna.matrix import Matrix
 from dmml.cohort.rna.samples.sample_names import name_of_file
 from dmml.cohort.tables.text_files import open_text
 from dmml.errors import InputError
+from dmml.progress_bars import progress_bar
 
 _MIN_SHARE_OF_GENES = 0.9  # of the median number in a cohort's files; with fewer, a file is regarded as truncated
 
@@ -174,7 +174,7 @@ def _read_all(
         path_of[sample] = path
     tables: dict[str, pd.DataFrame] = {}
     names = None
-    for sample, path in tqdm(path_of.items(), desc=form.title, unit="file", disable=None):
+    for sample, path in progress_bar(path_of.items(), form.title, unit="file", leave=True):
         table = _read_numbers(form, path)
         if names is not None and table.index.equals(names):
             table.index = names

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
 from dmml.cohort.rna.formats.rna_format import ReadOptions, SampleFileFormat
@@ -19,6 +18,7 @@ from dmml.cohort.rna.genes.summary_rows import COUNTS, SUMMARY, kind_of_row
 from dmml.cohort.rna.symbol_table import SymbolTable
 from dmml.cohort.tables.text_files import open_text
 from dmml.errors import InputError
+from dmml.progress_bars import progress_bar
 
 COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded", "fpkm": "fpkm_unstranded"}
 _LAST_COLUMN = "fpkm_uq_unstranded"
@@ -57,7 +57,7 @@ class StarCountsFiles(SampleFileFormat):
             InputError: See `read_star_counts` and `combine`.
         """
         scale = options.scale or "tpm"
-        progress = tqdm(paths, desc="STAR-counts", unit="file", disable=None)
+        progress = progress_bar(paths, "STAR-counts", unit="file", leave=True)
         samples = (read_star_counts(path, scale, options.all_genes) for path in progress)
         table, notes, genes = combine(samples, str(paths[0].parent))
         return SymbolTable(table, scale, notes, genes, "STAR-counts of the GDC")
