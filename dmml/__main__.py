@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dmml: error: {_one_line(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        more = " with --resume" if argv[:1] == ["fit"] else ""
-        print(f"dmml: interrupted; the same command{more} goes on where it stopped", file=sys.stderr)
+        option = " with --resume" if argv[:1] == ["fit"] else ""
+        print(f"dmml: interrupted; run the same command{option} to continue where it stopped", file=sys.stderr)
         return 130
 
 

@@ -94,7 +94,7 @@ class DMMLCLI(LightningCLI):
         if last is not None and config.get("ckpt_path") is None:
             read_checkpoint(last)  # refuses in one line what Lightning would report with a traceback
             config["ckpt_path"] = str(last)
-            LOGGER.info("%s: an unfinished run; goes on from %s", self.folder.path, last.name)
+            LOGGER.info("%s: an unfinished run; continues from %s", self.folder.path, last.name)
 
     @property
     def is_trial(self) -> bool:
@@ -245,7 +245,7 @@ def run(command: CheckedCommand) -> int:
     except jsonargparse.ArgumentError as error:
         raise InputError(in_one_line(str(error))) from error
     except TrainingStopped as stop:
-        LOGGER.warning("%s; the same command with --resume goes on there", stop)
+        LOGGER.warning("%s; run the same command with --resume to continue from there", stop)
         return 128 + stop.signum
     except SystemExit as stop:  # after --help and --print_config
         return int(stop.code or 0)

@@ -23,26 +23,30 @@ NOT_COMPARED = ("name", "fold", "magnifications", "standardise", "recalibrate")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--config", "-c", action="append", required=True, help="of a teacher's `dmml fit`; may be repeated"
+        "--config", "-c", action="append", required=True, help="config of a teacher's `dmml fit`; may be repeated"
     )
-    parser.add_argument("--student", help="of a student's `dmml fit` (default: a student as wide as the teacher)")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: <default_root_dir>_crossval)")
-    parser.add_argument("--seeds", type=int, default=1, help="fits of each network a fold (default: 1)")
     parser.add_argument(
-        "--repeats", type=int, default=1, help="times that the patients are dealt into folds (default: 1)"
+        "--student", help="config of a student's `dmml fit` (default: a student as wide as the teacher)"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the results (default: <default_root_dir>_crossval)")
+    parser.add_argument("--seeds", type=int, default=1, help="fits of each network per fold (default: 1)")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="how often the patients are divided into folds anew (default: 1)"
     )
     parser.add_argument("--models", help="names, separated by commas (default: all that the data allow)")
     parser.add_argument(
         "--cross-fit",
         action="store_true",
-        help="students learn from teachers that did not see the patient: three more teachers a fold",
+        help="students learn from teachers that did not see the patient: three more teachers per fold",
     )
     parser.add_argument("--only-fold", type=int, metavar="K", help="fit only this fold, e.g. in a job array")
     parser.add_argument(
-        "--collect", action="store_true", help="fit nothing; judge what is there, and say what is missing"
+        "--collect", action="store_true", help="fit nothing; evaluate what is finished, and list what is missing"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="folds fitted side by side (default: 1)")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds another one")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="folds fitted at the same time, each in a process of its own (default: 1)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a cross-validation that is in the folder")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -171,7 +175,7 @@ def _check_sections(
     data_class = class_name(config["data"], "MultimodalDataModule")
     if data_class != "MultimodalDataModule":
         raise InputError(
-            f"data: crossval deals patients into folds through MultimodalDataModule, not through {data_class}; name it"
+            f"data: crossval divides patients into folds through MultimodalDataModule, not through {data_class}; name it"
         )
     if not data.get("outcome"):
         raise InputError(

@@ -99,14 +99,14 @@ def test_the_run_folder_is_complete_whatever_logs(folds, my_logger, name):
     assert len(training_series(Path("run/metrics.csv"))["val/loss"]) == 2
 
 
-def test_a_checkpoint_callback_of_ones_own_stays_in_the_run_folder(folds, my_logger):
+def test_a_checkpoint_callback_of_the_config_saves_in_the_run_folder(folds, my_logger):
     callback = {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/loss", "filename": "best"}}
     assert fit(folds, [CSV], callbacks=[callback]) == 0
     assert Path("run/checkpoints/best.ckpt").is_file()
     assert not list(Path("logs").rglob("*.ckpt"))
 
 
-def test_a_resumed_run_goes_on_in_its_table_beside_another_logger(folds, my_logger):
+def test_a_resumed_run_continues_its_metrics_table_alongside_another_logger(folds, my_logger):
     assert fit(folds, CSV, "--trainer.max_epochs", "1") == 0
     whole = Path("run/metrics.csv").read_text().splitlines()
     provenance = Path("run/provenance.json")
@@ -115,7 +115,7 @@ def test_a_resumed_run_goes_on_in_its_table_beside_another_logger(folds, my_logg
     assert Path("run/metrics.csv").read_text().splitlines() == whole
 
 
-def test_a_logger_that_cannot_start_is_told_in_one_line_and_claims_no_run(folds, my_logger, capsys):
+def test_a_logger_that_cannot_start_is_reported_in_one_line_and_claims_no_run(folds, my_logger, capsys):
     logger = {"class_path": "my_logger.Notebook", "init_args": {"account": "none"}}
     assert fit(folds, logger) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dmml: error")]

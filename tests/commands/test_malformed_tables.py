@@ -210,7 +210,7 @@ def test_there_are_more_than_forty():
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_is_told_in_one_line_before_anything_heavy(name, capsys, monkeypatch):
+def test_each_is_refused_in_one_line_before_anything_heavy_is_imported(name, capsys, monkeypatch):
     spoil, change, told = TABLES[name]
     csv(clinical(), "clinical.csv")
     csv(rna(), "rna.csv")

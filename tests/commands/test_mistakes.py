@@ -63,7 +63,7 @@ def test_wrong_verb_gets_a_suggestion(refused):
     assert "--ckpt_path" in refused("predict-slide", "a.svs", "--out", "o")
 
 
-def test_missing_config_is_named_with_those_that_are_there(refused, tmp_path):
+def test_a_missing_config_is_named_with_the_existing_ones(refused, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mine.yaml").write_text("data: {}\n")
     message = refused("fit", "--config", "configs/mnie.yaml")
@@ -115,7 +115,7 @@ def test_slide_without_mpp(refused, journey, shared_data, tmp_path):
     assert "--mpp 353" in message
 
 
-def test_slide_that_is_none(refused, journey, shared_data, tmp_path):
+def test_a_file_that_is_no_slide_is_refused(refused, journey, shared_data, tmp_path):
     (tmp_path / "x.svs").write_bytes(b"not a slide at all" * 100)
     for name in (tmp_path / "x.svs", shared_data / "slides" / "openslide_fixtures" / "unopenable.tiff"):
         message = refused("predict-slide", name, "--ckpt_path", journey.best("student"), "--out", "o")
@@ -161,14 +161,14 @@ def config_with_patient_in_two_folds(cohorts, folder: Path) -> tuple[Path, str]:
         ({"covariates": ["age", "shoe_size"]}, "shoe_size"),
     ],
 )
-def test_column_that_is_not_there(refused, cohorts, change, named):
+def test_a_missing_column_is_named_with_the_existing_ones(refused, cohorts, change, named):
     message = refused("fit", "--config", cohorts.config("m_column", "SubspaceTeacher", data=change))
     assert named in message
     assert "clinical.csv" in message
     assert "os_days" in message  # the columns that are there
 
 
-def test_class_spelt_wrong(refused, cohorts):
+def test_a_misspelt_class_gets_a_suggestion(refused, cohorts):
     config = cohorts.config(
         "m_class", "SubspaceTeacher", trainer={"callbacks": [{"class_path": "GradientCordination"}]}
     )
@@ -192,7 +192,7 @@ def test_class_spelt_wrong(refused, cohorts):
         ("model", {"task": {"class_path": "my_tasks.Mine"}}, "'my_tasks'"),
     ],
 )
-def test_option_or_value_spelt_wrong(refused, cohorts, section, change, told):
+def test_a_misspelt_option_or_value_is_named(refused, cohorts, section, change, told):
     assert told in refused("fit", "--config", cohorts.config("m_option", "SubspaceTeacher", **{section: change}))
 
 
@@ -237,7 +237,7 @@ def test_features_of_another_encoder(refused, journey, tmp_path):
     assert "extract" in message
 
 
-def test_encoder_of_the_checkpoint_cannot_be_had(refused, journey, shared_data):
+def test_an_encoder_of_a_checkpoint_that_dmml_cannot_build_is_named(refused, journey, shared_data):
     slide = shared_data / "slides" / "cmu_small_region.svs"
     message = refused("predict-slide", slide, "--ckpt_path", journey.best("student"), "--out", "o")
     assert "simulated" in message
@@ -263,7 +263,7 @@ def test_student_of_a_cohort_without_slides(refused, cohorts):
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_without_importing_torch(cohorts, journey, shared_data, tmp_path):
+def test_mistakes_are_reported_without_importing_torch(cohorts, journey, shared_data, tmp_path):
     split, patient = config_with_patient_in_two_folds(cohorts, tmp_path)
     jpg = str(shared_data / "slides" / "histo_500x300.jpg")
     table = str(table_of_unknown_scale(tmp_path / "rna.csv"))

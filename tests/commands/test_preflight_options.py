@@ -22,7 +22,7 @@ def test_nested_options_reach_sections_with_and_without_init_args():
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [made]", "!!python/name:os.mkdir", "!mine {a: 1}"])
 @pytest.mark.parametrize("way", ["--config", "--data", "--data.name"])
-def test_a_tag_that_asks_for_more_than_plain_values_is_refused_in_one_line(way, tag, capsys):
+def test_a_yaml_tag_is_refused_in_one_line(way, tag, capsys):
     Path("part.yaml").write_text(f"data:\n  clinical: {tag}\n" if way == "--config" else f"clinical: {tag}\n")
     Path("whole.yaml").write_text("model: {class_path: SubspaceTeacher}\n")
     given = [way, tag] if way == "--data.name" else [way, "part.yaml"]

@@ -113,7 +113,7 @@ def test_the_default_run_folder_is_checked_in_a_read_only_working_directory(read
 
 
 @pytest.mark.slow
-def test_reading_asks_for_no_permission_to_write(folds, read_only, tmp_path, capsys):
+def test_reading_needs_no_permission_to_write(folds, read_only, tmp_path, capsys):
     checkpoint = str(read_only / "runs" / "fold1" / "checkpoints" / "best.ckpt")
     argv = ["--config", str(folds.root / "three_folds.yaml"), "--data.fold", "1", "--ckpt_path", checkpoint]
     assert main(["features", "verify", str(read_only / "features.zarr")]) == 0
@@ -160,7 +160,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(folds, tmp_path, as_s
         assert as_somebody(read, path) == f"InputError: {path}: {message}"
 
 
-def test_a_result_that_may_not_be_read_is_not_passed_over(tmp_path, as_somebody):
+def test_a_result_that_may_not_be_read_is_not_skipped(tmp_path, as_somebody):
     for name in ("open", "closed"):
         (tmp_path / "run" / "test" / name).mkdir(parents=True)
         (tmp_path / "run" / "test" / name / "predictions.csv").write_text("patient_id,risk\n")
@@ -191,7 +191,7 @@ def test_a_check_leaves_nothing_behind_and_makes_no_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_fills_up_during_the_work_is_told_in_one_line(monkeypatch, refused, tmp_path):
+def test_a_disk_that_fills_up_during_a_run_is_reported_in_one_line(monkeypatch, refused, tmp_path):
     """On a file system of 64 kB where one can be mounted; the error itself is the system's in any case."""
     folder = tmp_path / "small"
     folder.mkdir()

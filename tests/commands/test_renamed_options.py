@@ -3,11 +3,11 @@
 import logging
 
 import pytest
+from dmml.slides.progress_bars import is_quiet
 
 from dmml.__main__ import main
 from dmml.errors import InputError
 from dmml.slides.extraction.extract import extract
-from dmml.slides.progress_bars import is_quiet
 
 
 @pytest.mark.parametrize(

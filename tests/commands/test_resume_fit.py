@@ -1,4 +1,4 @@
-"""`dmml fit` on an unfinished run says how to go on, and does so when asked."""
+"""`dmml fit` on an unfinished run says how to continue, and does so when asked."""
 
 import json
 
@@ -15,7 +15,7 @@ class Killed(BaseException):
     pass
 
 
-def test_an_unfinished_run_says_how_to_go_on(cohorts, capsys, monkeypatch):
+def test_an_unfinished_run_says_how_to_continue(cohorts, capsys, monkeypatch):
     trainer = {"max_epochs": 3}
     config = str(cohorts.config("whole", "SubspaceTeacher", trainer=trainer))
     assert main(["fit", "--config", config]) == 0
@@ -38,7 +38,7 @@ def test_an_unfinished_run_says_how_to_go_on(cohorts, capsys, monkeypatch):
     assert main(["fit", "--config", config, "--model.lr", "0.1", "--resume"]) == 2
     assert "another configuration" in capsys.readouterr().err
     assert main(["fit", "--config", config, "--resume"]) == 0
-    assert "goes on from last.ckpt" in capsys.readouterr().out
+    assert "continues from last.ckpt" in capsys.readouterr().out
     assert json.loads((cohorts.run("cut") / "provenance.json").read_text())["resumed"]
     whole, cut = (torch.load(cohorts.best(name), weights_only=True)["state_dict"] for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

@@ -341,8 +341,8 @@ def test_sharded_models_are_refused_with_the_reason(refused, cohorts, strategy, 
     assert not cohorts.run("s_fsdp").exists()
 
 
-@pytest.mark.parametrize(("verb", "told"), [("fit", "with --resume"), ("extract", "the same command goes on")])
-def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch, verb, told):
+@pytest.mark.parametrize(("verb", "told"), [("fit", "with --resume"), ("extract", "run the same command to continue")])
+def test_ctrl_c_says_how_to_continue(capsys, monkeypatch, verb, told):
     def interrupted(argv):
         raise KeyboardInterrupt
 

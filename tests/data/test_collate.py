@@ -59,7 +59,7 @@ def batch_of(store, patients, magnifications=(10, 20), **changes):
     return Collate(magnifications, ids, **parts)([reader.read(p) for p in patients])
 
 
-def test_padding_and_where_everything_comes_from(store):
+def test_a_batch_is_padded_and_keeps_features_positions_and_slides_of_each_patient(store):
     batch = batch_of(store, ["B", "A"])
     assert batch.patient_id == ["B", "A"]
     assert batch.bags[10].mask.sum(1).tolist() == [4, 5]

@@ -58,7 +58,7 @@ def test_each_patient_weighs_the_same_and_missing_values_take_no_part(tokens):
     assert all(type(value) is float for value in found["20"]["mean"] + found["20"]["scale"])
 
 
-def test_a_feature_that_nobody_has_is_0_1_and_large_means_lose_nothing(tokens):
+def test_a_feature_without_values_has_mean_0_and_scale_1_and_large_means_lose_no_precision(tokens):
     for own in tokens.values():
         own[:, 4] = np.nan
         own[:, 2] = 0
@@ -119,7 +119,7 @@ def test_the_batch_holds_the_training_mean_where_a_value_is_missing(tmp_path):
     assert not features[~batch.bags[20].mask].any()
 
 
-def test_a_store_of_tiles_costs_nothing(tmp_path):
+def test_a_store_of_tiles_is_not_filled(tmp_path):
     tiles = FeatureStore.create(tmp_path / "t.zarr", {"name": "v", "dim": 3}, {20: 0.5})
     assert fillings(tiles, {"feature_statistics": {"20": {"mean": [0.0] * 3, "scale": [1.0] * 3}}}) == {}
     assert fillings(None, {}) == {}

@@ -63,7 +63,7 @@ def test_slides_outcomes_and_sites_stay_with_their_patients(tmp_path):
         assert data.cohort.split[k].train == parts[0].train + parts[1].train
 
 
-def test_a_cohort_without_slides_beside_one_with(tmp_path):
+def test_a_cohort_without_slides_is_joined_with_one_that_has_them(tmp_path):
     one, two = cohort(tmp_path / "one", "a"), cohort(tmp_path / "two", "b")
     rna = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 40)), index=[f"b{i}" for i in range(12)])
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
@@ -98,7 +98,7 @@ def test_stores_that_do_not_go_together(tmp_path, change, told):
         JoinedStore(stores)
 
 
-def test_classes_that_tell_the_laboratory_are_named(tmp_path):
+def test_classes_of_one_cohort_only_are_named(tmp_path):
     one = cohort(tmp_path / "one", "a", label=("LUAD", "normal")) | {"outcome": {"label": "grade"}}
     two = cohort(tmp_path / "two", "b", label=("LUSC", "normal")) | {"outcome": {"label": "grade"}}
     assert confounded_classes(read_cohort(one | {"also": [two]})) == ["LUAD", "LUSC"]
@@ -117,14 +117,14 @@ def test_classes_that_tell_the_laboratory_are_named(tmp_path):
         read_cohort(one | {"also": [two]})
 
 
-def test_labels_are_one_label_in_one_spelling_only(tmp_path):
+def test_two_spellings_of_a_label_are_refused(tmp_path):
     one = cohort(tmp_path / "one", "a", label=("G2", "G3")) | {"outcome": {"label": "grade"}}
     two = cohort(tmp_path / "two", "b", label=("g2", "G3")) | {"outcome": {"label": "grade"}}
     with pytest.raises(InputError, match="'G2' and 'g2' in 'label' are spellings of one label"):
         read_cohort(one | {"also": [two]})
 
 
-def test_levels_of_one_cohort_are_looked_at(tmp_path):
+def test_levels_of_one_cohort_only_are_named(tmp_path):
     sections = []
     for name, prefix, words in (("one", "a", ("male", "female")), ("two", "b", ("M", "female"))):
         section = cohort(tmp_path / name, prefix) | {"covariates": ["sex"]}
@@ -134,7 +134,7 @@ def test_levels_of_one_cohort_are_looked_at(tmp_path):
     assert doubts == ["sex: levels of one cohort only: male (one), M (two); are they spelled differently in another?"]
 
 
-def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
+def test_another_platform_in_a_joined_cohort_is_named(tmp_path, capsys):
     """Both are log2, and a model can tell the cohorts by it."""
     from dmml.cohort.cohort_summary import rna_provenance
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
@@ -162,7 +162,7 @@ def test_an_array_beside_sequencing_is_told(tmp_path, capsys):
     assert joined_doubts(read_cohort(sections[0] | {"also": [sections[2]]})) == []
 
 
-def test_a_tested_array_and_values_drawn_in_are_told(tmp_path):
+def test_another_platform_in_a_test_and_clipped_values_are_reported(tmp_path):
     from dmml.cohort.cohort import Cohort
     from dmml.cohort.gene_sets.gene_sets import genes_of, read_gene_sets
     from dmml.cohort.rna.expression import Expression

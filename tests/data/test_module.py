@@ -37,7 +37,7 @@ def fitted(cohort):
     return data, Model(data)
 
 
-def test_parts_of_a_split_and_of_none(cohort, fitted):
+def test_patients_are_divided_with_and_without_a_split(cohort, fitted):
     data, _ = fitted
     everybody = set(pd.read_csv(cohort / "development" / "clinical.csv").patient_id)
     parts = {part: set(data.patients(part)) for part in ("train", "val", "test")}
@@ -59,7 +59,7 @@ def test_parts_of_a_split_and_of_none(cohort, fitted):
     assert sorted(folds) == sorted(everybody)
 
 
-def test_gene_statistics_are_the_models_not_the_cohorts(cohort, fitted):
+def test_a_tested_cohort_is_standardised_with_the_models_gene_statistics(cohort, fitted):
     _, model = fitted
     held = data_of(cohort, "held_out")
     held.setup("test")
@@ -118,7 +118,7 @@ def test_loaders_and_their_targets(cohort, fitted):
         list(grade.train_dataloader())
 
 
-def test_one_part_alone(cohort):
+def test_a_stage_uses_its_own_patients_only(cohort):
     rna = data_of(cohort, features=None)
     rna.setup("fit")
     rna.trainer = Trained(Model(rna))
@@ -170,7 +170,7 @@ def test_follow_up_is_that_of_patients_whose_outcome_is_known():
     assert follow_up({"label": np.array(["a"])}) == (None, None)
 
 
-def test_hashes_tell_a_table_and_a_store_that_changed(tmp_path):
+def test_hashes_change_with_a_table_and_a_store(tmp_path):
     table, store = tmp_path / "clinical.csv", tmp_path / "f.zarr"
     (store / "slides" / "a").mkdir(parents=True)
     table.write_text("patient_id\n")

@@ -57,7 +57,7 @@ class Slow(torch.utils.data.Dataset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_reader_goes_on_at_a_signal_of_another_and_ends_with_its_loader(signum):
+def test_a_reading_process_outlives_signals_of_others_and_ends_with_its_loader(signum):
     loader = DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=outlive_signals, persistent_workers=True)
     batches = iter(loader)
     reader = next(batches)

@@ -45,7 +45,7 @@ def test_a_gene_that_both_subspaces_read_is_counted_once(values):
     assert (facts["values"], facts["values_held"], facts["values_imputed"]) == (41, 2, 1)
 
 
-def test_how_far_the_median_gene_lies_is_of_those_who_are_tested(values):
+def test_the_shift_of_the_median_gene_is_that_of_the_tested_patients(values):
     values[:4] += 5
     facts = rna(values).facts({"tumor": statistics(GENES)}, PATIENTS[:4])
     assert facts["median_shift"]["tumor"] == pytest.approx(5, abs=1.6)

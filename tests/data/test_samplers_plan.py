@@ -21,7 +21,7 @@ def padded(sizes, batch):
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("options", [{}, {"pack": 4}, {"token_budget": 9000}, {"pack": 8, "token_budget": 9000}])
 @pytest.mark.parametrize("n", [7, 53])
-def test_everybody_once_and_processes_level(n, options, world):
+def test_every_patient_comes_once_and_processes_have_equal_shares(n, options, world):
     sizes = sizes_of(n)
     for epoch in range(6):
         samplers = [PatientBatches(sizes, 4, 1, True, rank=rank, world=world, **options) for rank in range(world)]
@@ -39,7 +39,7 @@ def test_everybody_once_and_processes_level(n, options, world):
             assert all(len(batch) == 1 or padded(sizes, batch) <= 9000 for batch in batches)
 
 
-def test_validation_is_dealt_as_it_is():
+def test_validation_batches_keep_their_order_over_processes():
     sizes = sizes_of(23)
     one = [request.rows for request in PatientBatches(sizes, 5)]
     two = [[request.rows for request in PatientBatches(sizes, 5, rank=rank, world=2)] for rank in range(2)]
@@ -74,7 +74,7 @@ def test_a_resumed_epoch_goes_on_where_it_stopped():
     assert list(resumed) == list(whole)
 
 
-def test_rare_groups_are_drawn_as_often():
+def test_rare_groups_are_drawn_as_often_as_common_ones():
     groups = [1.0] * 5 + [0.0] * 44 + [float("nan")]
     weights = balanced_weights(groups)
     assert weights[:5].sum() == pytest.approx(weights[5:49].sum())
@@ -137,7 +137,7 @@ def test_one_magnification_and_a_giant_parent():
     assert len(rows[20]) == 30  # a parent is never cut
 
 
-def test_a_dataset_draws_in_training_alone():
+def test_tokens_are_drawn_in_training_only():
     reader = PatientReader(None, {"P": []}, (10, 20))
     reader._cache["P"] = grid()
     dataset = PatientDataset(reader, ["P"], max_tokens=50)

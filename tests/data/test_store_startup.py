@@ -83,7 +83,7 @@ def test_each_description_is_read_once_and_strangers_are_not_opened(cohort, read
     assert set(fitted["hashes"]) == {"clinical", "features", "partition"}
 
 
-def test_a_store_is_told_from_one_that_changed(cohort):
+def test_a_changed_store_has_another_hash(cohort):
     def hashes():
         data = MultimodalDataModule(**cohort)
         data.setup("fit")

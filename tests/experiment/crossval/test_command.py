@@ -40,7 +40,7 @@ def result(folder):
     return json.loads((folder / "crossval.json").read_text())
 
 
-def test_every_model_of_the_design_is_there(whole):
+def test_every_model_is_fitted_in_every_fold(whole):
     models = result(whole)["models"]
     plain = {
         "teacher", "student", "clinical", "rna_linear", "rna_network", "histology_mean", "histology_abmil",
@@ -89,7 +89,7 @@ def test_pairs_are_differences_of_pooled_values_and_one_is_primary(whole):
     assert {"teacher", "rna_linear"} <= set(content["added_to_clinical"])
 
 
-def test_the_command_that_makes_it_anew_is_kept(whole):
+def test_the_command_that_reproduces_it_is_recorded(whole):
     record = json.loads((whole / "provenance.json").read_text())
     config = whole.parent.parent / "both.yaml"
     assert record["command"] == f"dmml crossval --config {config}"
@@ -142,13 +142,13 @@ def test_a_finished_one_is_only_read_again(whole, capsys):
 def test_another_config_or_cohort_in_the_same_folder_is_refused_with_the_difference(whole, cohort, tmp_path):
     out = ("--out", whole)
     other = write_config(tmp_path / "other.yaml", cohort, model={"width": 24})
-    with pytest.raises(InputError, match=r"another configuration or cohort \(model.width: 16 there, 24 now\)"):
+    with pytest.raises(InputError, match=r"another configuration or cohort \(model.width: 16 before, 24 now\)"):
         run("--config", other, *out)
     table = pd.read_csv(cohort / "clinical.csv")
     table.loc[0, "age"] += 1
     table.to_csv(tmp_path / "clinical.csv", index=False)
     moved = write_config(tmp_path / "moved.yaml", cohort, clinical=str(tmp_path / "clinical.csv"))
-    with pytest.raises(InputError, match=r"data\.clinical: .* there"):
+    with pytest.raises(InputError, match=r"data\.clinical: .* before"):
         run("--config", moved, *out)
     assert (whole / "crossval.json").is_file()
 
@@ -247,7 +247,7 @@ def test_seeds_and_repeats_extend_what_is_there(cohort, tmp_path):
     check_every_figure(tmp_path / "cv", cohort / "clinical.csv")
 
 
-def test_every_networks_training_is_kept_and_shown_and_survival_stands_on_common_days(whole):
+def test_every_networks_training_is_kept_and_shown_and_survival_is_given_on_common_days(whole):
     networks = [name for name in result(whole)["models"] if name not in LINEAR and not name.endswith("+clinical")]
     assert len(networks) >= 7
     for fold, name in itertools.product((0, 1), networks):
@@ -319,7 +319,7 @@ def test_a_students_config_is_used_and_must_name_the_same_patients(cohort, tmp_p
     assert kept["n_merged"] == 2
     student["data"]["init_args"]["split"] = {"folds": 3}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(student))
-    with pytest.raises(InputError, match=r"--student: data\.split is .*'folds': 3.* in --config .*'folds': 2"):
+    with pytest.raises(InputError, match=r"--student: data\.split is .*'folds': 3.* but .*'folds': 2.* in --config"):
         run("--config", config, "--student", tmp_path / "s.yaml")
     with pytest.raises(InputError, match="--student names a SubspaceTeacher"):
         run("--config", config, "--student", config)
@@ -331,13 +331,13 @@ def test_a_students_config_is_used_and_must_name_the_same_patients(cohort, tmp_p
     ("argv", "message"),
     [
         (["--models", "teecher"], "there is no model 'teecher'"),
-        (["--only-fold", "5"], "there is no fold 5; there are 0, 1"),
+        (["--only-fold", "5"], "there is no fold 5; give one of 0, 1"),
         (["--seeds", "0"], "--seeds: 0 is too small"),
         (["--collect", "--out", "nowhere"], "nowhere: holds no cross-validation to collect"),
         (["--collect", "--only-fold", "0"], "leave out --only-fold"),
     ],
 )
-def test_mistakes_are_said_in_one_line_and_nothing_is_written(cohort, tmp_path, argv, message):
+def test_mistakes_are_refused_in_one_line_and_nothing_is_written(cohort, tmp_path, argv, message):
     config = write_config(tmp_path / "c.yaml", cohort)
     with pytest.raises(InputError, match=message) as error:
         run("--config", config, *argv)
@@ -356,7 +356,7 @@ def test_a_mistake_in_the_model_is_found_before_anything_is_fitted(cohort, tmp_p
         run("--config", config, "--models", "rna_linear")
 
 
-def test_models_that_are_asked_for_bring_what_they_need():
+def test_requested_models_bring_the_models_that_they_need():
     everything = {"RNA", "slides", "covariates"}
     assert select_models(["student"], everything) == ["teacher", "student"]
     assert select_models(["rna_linear+clinical"], everything) == ["rna_linear", "clinical", "rna_linear+clinical"]

@@ -51,7 +51,7 @@ def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(
     assert set().union(*(patients_among(clinical, parts["train"]) for parts in before)) == whole
 
 
-def test_all_teachers_speak_of_the_same_intervals_on_the_same_scale_of_genes(done):
+def test_all_teachers_have_the_same_intervals_and_gene_statistics(done):
     root, _ = done
     own, *others = (
         kept(root / "crossed" / "fold_0" / name)
@@ -83,7 +83,7 @@ def test_the_student_differs_and_everything_before_it_does_not(done):
         run(*args, "--out", root / "crossed")
 
 
-def test_rows_come_from_the_teacher_that_left_the_patient_out(done):
+def test_a_patients_targets_come_from_the_teacher_that_left_the_patient_out(done):
     root, _ = done
     fold = root / "crossed" / "fold_0"
     paths = [fold / f"teacher_without_{i}" / "checkpoints" / "best.ckpt" for i in range(3)]
@@ -111,7 +111,7 @@ def test_rows_come_from_the_teacher_that_left_the_patient_out(done):
         CrossFittedTeachers(paths[:1], data.patients)
 
 
-def test_it_needs_a_student(cohort, done):
+def test_cross_fitting_needs_a_student(cohort, done):
     root, _ = done
     config = write_config(root / "rna.yaml", cohort, features=None)
     with pytest.raises(InputError, match="--cross-fit: no student"):

@@ -54,7 +54,7 @@ def wind(monkeypatch, clock):
     monkeypatch.setattr(crossval_summary, "write_json", summary_json)
 
 
-def test_killed_at_many_points_it_ends_the_same(cohort, tmp_path):
+def test_a_cross_validation_killed_at_many_points_ends_with_the_same_files(cohort, tmp_path):
     config = write_config(tmp_path / "t.yaml", cohort)
     args = ("--config", config, "--models", FEW)
     clock = Clock(0)

@@ -19,7 +19,7 @@ def fitted_fold(fold, days, horizons=(365.0,)):
     )
 
 
-def test_survival_stands_on_days_that_all_folds_share():
+def test_survival_is_given_on_days_that_all_folds_share():
     folds = [fitted_fold(0, (200.0, 530.0, 1500.0)), fitted_fold(1, (365.0, 600.0, 1200.0, 2000.0))]
     table = out_of_fold({"teacher": folds})
     assert list(table) == [
@@ -34,7 +34,7 @@ def test_survival_stands_on_days_that_all_folds_share():
     assert second["survival_1825"] == pytest.approx(0.5 ** (3 + 625 / 800))
 
 
-def test_a_day_that_no_fold_reaches_has_no_column_and_one_that_a_fold_is_judged_at_has():
+def test_a_day_that_no_fold_reaches_has_no_column_and_one_at_which_a_fold_is_evaluated_has():
     short = out_of_fold(
         {"teacher": [fitted_fold(0, (100.0, 400.0), horizons=(180.0,)), fitted_fold(1, (150.0, 380.0))]}
     )

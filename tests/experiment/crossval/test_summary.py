@@ -20,7 +20,7 @@ def one_fold(unit, patients, shift=0.0):
     return FoldResult(unit, table, CONTEXT, COUNTS)
 
 
-def test_a_patient_whom_random_splits_test_twice_counts_once_beside_the_clinic():
+def test_a_patient_tested_twice_by_random_splits_counts_once_in_the_added_value():
     ids = [f"P{i}" for i in range(30)]
     parts = [ids[:12], ids[6:18], ids[10:30]]
     found = {
