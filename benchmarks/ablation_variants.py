@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dmml.experiment.crossval.fit import TASK_ALONE
+from dmml.experiment.crossval.fit import TASK_LOSS_ONLY
 from dmml.nn.fusion import GatedPoolFusion
 from dmml.nn.paper import PaperExpressionEncoder, PaperFusion
 
@@ -89,9 +89,9 @@ VARIANTS: tuple[Variant, ...] = (
     _teacher("rna-only", "no slides", INPUT, arguments={"n_features": 0}),
     Variant(CONTROL_TEACHER, "RNA shuffled between patients", CONTROL, shuffled_rna=True),
     Variant(STUDENT, "the default", teacher=TEACHER),
-    Variant(UNDISTILLED, "the same network, task loss alone", REMOVED, arguments=TASK_ALONE),
+    Variant(UNDISTILLED, "the same network, task loss alone", REMOVED, arguments=TASK_LOSS_ONLY),
     Variant(
-        "student-no-genes", "task loss alone, tissue enters in 8 dimensions", INPUT, arguments=TASK_ALONE, rna=False
+        "student-no-genes", "task loss alone, tissue enters in 8 dimensions", INPUT, arguments=TASK_LOSS_ONLY, rna=False
     ),
     _student("no-teacher", "no teacher, programs from the RNA", REMOVED, teacher=None),
     _student(

@@ -31,7 +31,7 @@ from dmml.callbacks.coordination import GradientCoordination
 from dmml.data.module import MultimodalDataModule
 from dmml.evaluation.bootstrap import interval, paired_difference
 from dmml.evaluation.metrics import concordance_index
-from dmml.experiment.crossval.fit import TASK_ALONE
+from dmml.experiment.crossval.fit import TASK_LOSS_ONLY
 from dmml.tasks import Survival
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
@@ -112,7 +112,7 @@ def one_seed(root: Path, seed: int, arguments: argparse.Namespace) -> pd.DataFra
     development, held_out = simulate(root, arguments, seed)
     tested = data(held_out)
     table = teacher_and_student(data(development), tested, root, seed, arguments)
-    lone = SubspaceStudent(task=Survival(), width=arguments.width, **TASK_ALONE)
+    lone = SubspaceStudent(task=Survival(), width=arguments.width, **TASK_LOSS_ONLY)
     alone = fit(lone, data(development), root / "alone", seed, arguments.epochs)
     table["student_undistilled"] = test(SubspaceStudent, alone, tested)["risk"]
     return table.assign(oracle=pd.read_csv(held_out / "truth.csv").set_index("patient_id")["risk"])

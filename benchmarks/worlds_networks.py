@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from worlds_data import Setup, WorldData
 
 from dmml.callbacks.collection import CollectPredictions
-from dmml.experiment.crossval.fit import QUIET, TASK_ALONE, fit_network, trainer_section
+from dmml.experiment.crossval.fit import QUIET, TASK_LOSS_ONLY, fit_network, trainer_section
 from dmml.experiment.training_reference import best_checkpoint
 from dmml.training.student import SubspaceStudent
 from dmml.training.teacher import SubspaceTeacher
@@ -64,7 +64,7 @@ NETWORKS = {
     "mcat_like": Network(_BASELINE, {"network": "mcat"}),
     "teacher": Network("SubspaceTeacher"),
     "student": Network("SubspaceStudent", teacher="teacher", reads=_SLIDES),
-    "student_undistilled": Network("SubspaceStudent", {"teacher": None} | TASK_ALONE, reads=_SLIDES),
+    "student_undistilled": Network("SubspaceStudent", {"teacher": None} | TASK_LOSS_ONLY, reads=_SLIDES),
     "teacher_backbone_alone": Network("SubspaceTeacher", backbone_of="teacher"),
     "student_backbone_alone": Network("SubspaceStudent", backbone_of="student", reads=_SLIDES),
     "teacher_without_backbone": Network("SubspaceTeacher", {"backbone": None}),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from dmml.experiment.run_folder import RunFolder
 from dmml.store.folder_names import is_folder_name
 from dmml.writable import check_writable
 
+LOGGER = logging.getLogger(__name__)
 RESULTS = ("test", "predict")
 """Verbs that write results"""
 
@@ -44,6 +46,7 @@ def check(argv: list[str], writes: bool = True) -> CheckedCommand:
     if ALLOW in command.argv:
         raise InputError(f"{ALLOW} is for test and predict; leave it out of {command.verb}")
     command.config = read_config(command.argv)
+    LOGGER.debug("configuration: %s", json.dumps(command.config, default=str))
     command.argv = convert_cohort_lists(command.argv)
     command.digest = hashlib.sha256(json.dumps(command.config, sort_keys=True, default=str).encode()).hexdigest()[:16]
     _check_sections(command)

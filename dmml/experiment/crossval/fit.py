@@ -37,7 +37,7 @@ SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
 """Arguments that the baselines' networks take over from the teacher"""
 SHARED_WITH_STUDENT = (*SHARED, "backbone")
 """Arguments that a default student takes over from the teacher; the baselines' networks have no backbone"""
-TASK_ALONE = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
+TASK_LOSS_ONLY = {"consistency_weight": 0.0, "program_weight": 0.0, "decorrelation_weight": 0.0}
 """Arguments with which a student without a teacher learns from outcomes alone"""
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -75,7 +75,7 @@ def model_section(
     if name == "student":
         arguments["teacher"] = str(teacher)
     else:  # the same network, including its programs, but learning from outcomes alone
-        arguments |= {"teacher": None} | TASK_ALONE
+        arguments |= {"teacher": None} | TASK_LOSS_ONLY
     return section | {"init_args": arguments}
 
 
