@@ -10,7 +10,7 @@ _BINARY = (
     (b"PAR1", "is a parquet file", "save it as CSV; only RNA may be parquet, under a name that ends with .parquet"),
     (b"\xfd7zXZ", "is compressed with xz", "unpack it, or compress it as .gz or .zip"),
     (b"BZh", "is compressed with bzip2", "unpack it, or compress it as .gz or .zip"),
-    (b"\x89HDF", "is an HDF5 file", "export its values as text (kallisto writes abundance.tsv beside it)"),
+    (b"\x89HDF", "is an HDF5 file", "export its values as text (kallisto also writes abundance.tsv)"),
     (b"%PDF", "is a PDF", "save the table itself as CSV"),
 )
 _R_OBJECT = (b"X\n\x00", b"RDX", b"RDA")

@@ -30,7 +30,7 @@ class FeatureCounts(TableFormat):
         """Whether the first columns of a table are those of featureCounts.
 
         Raises:
-            InputError: The file is not a table, or it is the summary that featureCounts writes beside its table.
+            InputError: The file is not a table, or it is the summary that featureCounts writes next to its table.
         """
         _check_summary(path)
         return [name.lower() for name in open_table(path).columns[:6]] == _ANNOTATION
@@ -76,7 +76,7 @@ def _check_summary(path: Path) -> None:
     with open_text(path) as text:
         if text.readline().split("\t")[0].strip() == "Status" and text.readline().startswith("Assigned\t"):
             raise InputError(
-                f"{path}: is the summary of reads that featureCounts writes beside its table; give the table of counts"
+                f"{path}: is the summary of reads that featureCounts writes next to its table; give the table of counts"
             )
 
 

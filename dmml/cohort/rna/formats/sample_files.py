@@ -87,7 +87,7 @@ class _Rsem(Quantification):
         fields = first_fields(path)
         if fields[0] == "transcript_id" and "IsoPct" in fields:
             raise InputError(
-                f"{path}: holds isoforms; give the file genes.results that RSEM writes beside it, which sums them to genes"
+                f"{path}: holds isoforms; give the genes.results that RSEM also writes, in which they are summed to genes"
             )
         return super().matches(path)
 

@@ -1,1 +1,1 @@
-"""Samples of RNA: their names, their tissue, and the patients whom they belong to."""
+"""Samples of RNA: their names, their tissue, and the patients to whom they belong."""

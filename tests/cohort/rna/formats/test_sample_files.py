@@ -98,7 +98,7 @@ def test_damaged_sample_files_are_refused():
     with pytest.raises(InputError, match="gives tpm, counts, fpkm, not log2; change --scale"):
         build_expression(["rna/P1.genes.results"], scale="log2")
     write_lines("P0.isoforms.results", [("transcript_id", "gene_id", "length", "IsoPct"), ("x", "y", 1, 1)])
-    with pytest.raises(InputError, match=r"holds isoforms; give the file genes.results"):
+    with pytest.raises(InputError, match=r"holds isoforms; give the genes.results"):
         build_expression(["P0.isoforms.results"])
 
 
