@@ -1,4 +1,4 @@
-"""Reads a page as a browser and a screen reader would, and refuses what neither should meet."""
+"""Parses a page as a browser and a screen reader would, and checks what holds for every page."""
 
 import re
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ HANDLERS = re.compile(r"^on[a-z]+$")
 
 
 class Page(HTMLParser):
-    """Ids, links and text of a page; its tags are closed in order, and nothing in it runs but its own script."""
+    """Ids, links, tables and text of a page whose tags are closed in order and have no event handlers."""
 
     def __init__(self, text):
         super().__init__()
@@ -19,8 +19,8 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
-        assert not [name for name in told if HANDLERS.match(name)], told
+        values = dict(attributes)
+        assert not [name for name in values if HANDLERS.match(name)], values
         for name, value in attributes:
             if name == "id":
                 self.ids.append(value)
@@ -33,13 +33,13 @@ class Page(HTMLParser):
         if tag in ("th", "td"):
             self.tables[-1]["rows"][-1].append("")
             self.tables[-1]["heads"] += tag == "th"
-            self.tables[-1]["unscoped"] += tag == "th" and told.get("scope") not in ("col", "row")
-        if (tag == "img" and not told.get("alt")) or (told.get("role") == "img" and not told.get("aria-label")):
-            self.nameless.append(told)
-        if "data-layer" in told:
-            self.layers.add(told["data-layer"])
-        if told.get("data-readout"):
-            self.readouts.append(told["data-readout"])
+            self.tables[-1]["unscoped"] += tag == "th" and values.get("scope") not in ("col", "row")
+        if (tag == "img" and not values.get("alt")) or (values.get("role") == "img" and not values.get("aria-label")):
+            self.nameless.append(values)
+        if "data-layer" in values:
+            self.layers.add(values["data-layer"])
+        if values.get("data-readout"):
+            self.readouts.append(values["data-readout"])
         self.scripts += tag == "script"
         if tag not in VOID:
             self.open.append(tag)
@@ -65,7 +65,7 @@ class Page(HTMLParser):
             self.tables[-1]["rows"][-1][-1] += data
 
     def check(self):
-        """What holds for every page of dmml's reports."""
+        """Check what holds for every report: one script, unique ids, no links outside, and named tables and images."""
         assert self.scripts == 1
         assert len(self.ids) == len(set(self.ids))
         targets = {link[1:] for link in self.links if link.startswith("#")}

@@ -44,6 +44,7 @@ def write_page(
     style = TEMPLATES / "report.css"
     page = render_page(
         Path(__file__).parent / "slide_page.html",
+        TEMPLATES,
         title=record["patient"],
         css=style.read_text(encoding="utf-8"),
         headline=unbroken(text.headline(answer, record["model"])),

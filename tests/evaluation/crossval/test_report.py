@@ -170,7 +170,7 @@ def test_the_page_holds_every_value_and_the_plots_are_saved_beside_it(folder, ca
 
 
 @pytest.mark.slow
-def test_a_recorded_command_is_repeated_as_it_was(folder):
+def test_the_page_repeats_the_recorded_command(folder):
     (folder / "provenance.json").write_text(json.dumps({"command": "dmml crossval --config my.yaml", "finished": "x"}))
     page = Page(write_crossval_report(folder, folder / "other.html").read_text())
     assert "dmml crossval --config my.yaml" in page.text
@@ -185,7 +185,7 @@ def write_contexts(folder, model, contexts):
         (place / "context.json").write_text(json.dumps(context))
 
 
-def test_risk_groups_are_cut_at_each_folds_training_median(folder):
+def test_risk_groups_are_divided_at_the_training_median_of_each_fold(folder):
     cuts = [-6.5, 93.0, 193.5]
     for model in ("teacher", "rna_linear+clinical"):
         write_contexts(folder, model, [{"median_risk": cut} for cut in cuts])
@@ -205,7 +205,7 @@ def test_risk_groups_are_cut_at_each_folds_training_median(folder):
 
 
 @pytest.mark.slow
-def test_calibration_is_judged_only_at_horizons_of_every_fold(folder):
+def test_calibration_is_evaluated_only_at_horizons_of_every_fold(folder):
     write_contexts(folder, "teacher", [{"horizons": [365.0]}, {"horizons": []}, {"horizons": [365.0]}])
     found, absent = calibrations_of(read_crossval(folder), "teacher")
     assert found == []
@@ -229,7 +229,7 @@ def test_a_patient_of_several_random_splits_counts_once(folder):
     assert rows["risk"].max() < 500
 
 
-def test_thirds_are_cut_within_each_fold_where_no_training_cut_is_kept(folder):
+def test_without_training_medians_patients_are_divided_into_thirds_within_each_fold(folder):
     result = read_crossval(folder)
     rows = pd.read_csv(folder / "oof_predictions.csv").query("model == 'teacher'").reset_index(drop=True)
     third = np.zeros(len(rows), int)
@@ -420,7 +420,7 @@ def test_folders_without_curves_give_a_page_without_a_training_section(folder):
     assert "is far from" not in page.text
 
 
-def test_a_plot_of_the_users_own_is_in_the_report_too(folder, tmp_path, monkeypatch, capsys):
+def test_a_user_plot_is_in_the_report(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "fold_plots.py").write_text(
         "from dmml.evaluation.plots import Plot, new_figure\n\n\n"
         "def risk_by_fold(results):\n"

@@ -32,13 +32,13 @@ def run_command(*arguments):
 
 @pytest.fixture(scope="module")
 def written(survival_runs):
-    """What `dmml report` printed for both runs; the page stands in the last of them."""
+    """What `dmml report` printed for both runs; the page is in the last of them."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         run_command(*survival_runs)
     return output.getvalue()
 
 
-def test_command_writes_one_self_contained_page(survival_runs, written):
+def test_the_command_writes_one_self_contained_page(survival_runs, written):
     path = survival_runs[-1] / "report.html"
     assert written.startswith(f"{path} (2 tests, ")
     text = path.read_text()
@@ -56,7 +56,7 @@ def test_command_writes_one_self_contained_page(survival_runs, written):
     assert not list(survival_runs[-1].glob(".*"))
 
 
-def test_figures_in_the_page_are_those_of_the_models(survival_runs, written):
+def test_the_page_shows_the_metrics_and_differences_of_the_models(survival_runs, written):
     tests = [read_evaluation(found) for found in find_tests(survival_runs)]
     page = Page((survival_runs[-1] / "report.html").read_text())
     for test in tests:
@@ -80,7 +80,7 @@ def test_figures_in_the_page_are_those_of_the_models(survival_runs, written):
 
 
 @pytest.mark.slow
-def test_write_evaluation_writes_what_the_run_folder_promises(survival_runs):
+def test_write_evaluation_writes_metrics_plots_and_page_and_no_other_file(survival_runs):
     folder = survival_runs[1] / "test" / "held_out"
     inputs = [folder / name for name in ("predictions.csv", "context.json", "attention.npz")]
     before = {path: path.read_bytes() for path in inputs}
@@ -131,7 +131,7 @@ def test_models_tested_on_other_outcomes_are_not_compared(tmp_path, cohort, make
     Page(write_report([a, b], tmp_path / "out.html").read_text())
 
 
-def test_cohorts_are_kept_apart_and_each_is_reported(tmp_path, make):
+def test_each_cohort_is_reported_by_itself(tmp_path, make):
     run = tmp_path / "demo"
     make.survival(run, make.cohort(50, seed=1), name="north")
     make.survival(run, make.cohort(40, seed=2), name="south", oracle_risk=None)
@@ -158,7 +158,7 @@ def test_a_page_of_five_tests_stays_small(tmp_path, make):
     assert "are shown here" not in own
 
 
-def test_poor_inputs_still_give_a_page(tmp_path, make):
+def test_few_patients_and_odd_names_still_give_a_page(tmp_path, make):
     generator = np.random.default_rng(0)
     folder = tmp_path / "test" / "<b>odd & cohort"
     folder.mkdir(parents=True)
@@ -182,7 +182,7 @@ def test_poor_inputs_still_give_a_page(tmp_path, make):
     assert write_evaluation(folder)["c_index"]["n"] == 0
 
 
-def test_what_is_missing_is_named_with_the_way_out(tmp_path, cohort, make):
+def test_a_missing_run_or_result_is_named_with_the_way_out(tmp_path, cohort, make):
     with pytest.raises(InputError, match=r"nowhere is no folder; train a model first with `dmml fit"):
         run_command("nowhere")
     run = tmp_path / "runs" / "demo"
@@ -203,7 +203,7 @@ def test_what_is_missing_is_named_with_the_way_out(tmp_path, cohort, make):
     assert sorted(path.name for path in folder.iterdir()) == ["context.json", "predictions.csv"]
 
 
-def test_a_missing_run_is_told_before_anything_heavy_is_imported():
+def test_a_missing_run_is_refused_before_anything_heavy_is_imported():
     code = (
         "import sys, argparse\nfrom dmml.commands import report\np = argparse.ArgumentParser()\n"
         "report.add_arguments(p)\ntry:\n    report.run(p.parse_args(['nowhere']))\nexcept ValueError:\n"
@@ -215,7 +215,7 @@ def test_a_missing_run_is_told_before_anything_heavy_is_imported():
 
 
 @pytest.mark.slow
-def test_one_primary_and_one_family_over_all_cohorts_of_a_report(tmp_path, make):
+def test_p_values_are_adjusted_over_all_cohorts_except_for_one_primary_comparison(tmp_path, make):
     runs = [tmp_path / name for name in ("t", "s")]
     for seed, name in enumerate(("a_north", "b_south", "c_west")):
         cohort = make.cohort(50, seed=seed)
@@ -244,10 +244,10 @@ def test_one_primary_and_one_family_over_all_cohorts_of_a_report(tmp_path, make)
     assert page.text.count("by Holm)") == 2
 
 
-def test_one_comparison_is_drawn_too(survival_runs, written):
+def test_a_single_comparison_is_drawn_too(survival_runs, written):
     assert (survival_runs[-1] / "report_plots" / "differences.svg").is_file()
 
 
-def test_what_is_undefined_is_not_sorted_as_a_number():
+def test_undefined_values_have_no_sort_key():
     assert value_cell(float("nan")).order is None
     assert (value_cell(float("nan")).text, value_cell(0.5).order) == ("—", 0.5)

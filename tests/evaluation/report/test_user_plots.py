@@ -1,4 +1,4 @@
-"""A plot from the user's own folder stands in the report; whatever is wrong with it is told in one line."""
+"""A plot from the user's own folder is in the report, and an error in it is one line."""
 
 import sys
 
@@ -102,7 +102,7 @@ def test_a_plot_from_the_working_directory_is_in_the_report(my_folder, cohort, m
         ("my_plots:bad_text", "--plot my_plots:bad_text: failed on held_out (ValueError"),
     ],
 )
-def test_what_is_wrong_with_a_plot_is_told_in_one_line(my_folder, cohort, make, capsys, name, line):
+def test_an_error_in_a_plot_is_one_line(my_folder, cohort, make, capsys, name, line):
     make.survival(my_folder / "runs" / "a", cohort, horizons=[365])
     assert main(["report", "runs/a", "--plot", name]) == 2
     message = capsys.readouterr().err.strip()
@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_plot_is_told_in_one_line(my_folder, cohort, make, 
     assert not (my_folder / "runs" / "a" / "report.html").exists()
 
 
-def test_two_plots_of_one_name_are_refused(my_folder, cohort, make, capsys):
+def test_two_plots_with_one_name_are_refused(my_folder, cohort, make, capsys):
     make.survival(my_folder / "runs" / "a", cohort, horizons=[365])
     assert main(["report", "runs/a", "--plot", "my_plots:risk_histogram", "--plot", "my_plots:twice"]) == 2
     assert "the report has another plot with the name risk_histogram" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from dmml.evaluation.statistics.calibration import calibration_at, reliability
 from dmml.evaluation.statistics.survival_curves import kaplan_meier, risk_groups
 
 
-def test_kaplan_meier_counted_by_hand():
+def test_kaplan_meier_equals_the_estimate_by_hand():
     curve = kaplan_meier([1, 2, 2, 3, 5], [1, 1, 0, 1, 0])
     assert [curve.at(day)[0] for day in (0.5, 1, 2.5, 3, 5)] == pytest.approx([1, 0.8, 0.6, 0.3, 0.3])
     assert np.isnan(curve.at(5.1)[0])  # the last patient was censored on day 5: beyond it nothing is known
@@ -52,7 +52,7 @@ def test_groups_are_cut_at_the_training_median_and_tested(cohort):
     assert not risk_groups(known, None).from_training
 
 
-def test_calibration_tells_right_from_too_extreme(make):
+def test_calibration_distinguishes_right_from_too_extreme_predictions(make):
     cohort = make.cohort(1500, seed=4)
     known = pd.DataFrame({"time": cohort.time, "event": cohort.event})
     right = calibration_at(known.assign(**make.predicted(cohort.log_rate)), 1095)
@@ -68,7 +68,7 @@ def test_calibration_tells_right_from_too_extreme(make):
     assert late.predicted < late.observed - 0.1
 
 
-def test_calibration_that_cannot_be_is_none(cohort, make):
+def test_calibration_is_none_where_it_is_undefined(cohort, make):
     known = pd.DataFrame({"time": cohort.time, "event": cohort.event})
     assert calibration_at(known, 365) is None
     full = known.assign(**make.predicted(cohort.log_rate))
@@ -88,7 +88,7 @@ def test_reliability_counts_every_patient_once():
 
 
 @pytest.mark.parametrize("thumbnail", [True, False])
-def test_attention_is_painted_where_the_tile_lies(tmp_path, thumbnail):
+def test_attention_is_painted_at_the_position_of_the_tile(tmp_path, thumbnail):
     position = np.array([[336.0, 336], [560, 336], [336, 560]])
     arrays = {"position_0_10": position, "attention_0_10_tumor": np.array([0.0, 1.0, 0.0])}
     if thumbnail:
@@ -126,7 +126,7 @@ def test_contributions_are_red_above_and_blue_below_0(tmp_path):
     assert np.ptp(middle["none"]) == 0
 
 
-def test_attention_without_file_tokens_or_sense(tmp_path):
+def test_attention_without_file_or_tokens_gives_no_panels(tmp_path):
     path = tmp_path / "attention.npz"
     assert attention_slides(path) == []
     empty = {"position_0_10": np.zeros((0, 2)), "attention_0_10_tumor": np.zeros(0)}
@@ -166,7 +166,7 @@ def test_the_share_of_the_deep_part_is_drawn_from_0_to_1(tmp_path):
     assert axes.get_ylim() == pytest.approx((-0.04, 1.04))
 
 
-def test_how_much_the_deep_part_counts_is_told_in_a_sentence():
+def test_the_share_of_the_deep_part_is_described():
     assert logits_description({}) == ""
     assert "backbone alone" in logits_description({"deep_share": 0.0})
     assert "plus 25 % of what the deep part" in logits_description({"deep_share": 0.25})
@@ -180,12 +180,12 @@ def test_how_much_the_deep_part_counts_is_told_in_a_sentence():
     )
 
 
-def test_words_for_days():
+def test_names_of_days_and_units():
     assert [horizon_name(day) for day in (365, 1095, 200)] == ["1 year", "3 years", "200 days"]
     assert [time_axis(days)[1] for days in (3000, 400, 60)] == ["years", "months", "days"]
 
 
-def test_coordination_is_told_in_a_sentence(tmp_path):
+def test_coordination_is_described_in_sentences(tmp_path):
     pd.DataFrame(
         {
             "epoch": [0, 0, 1],

@@ -1,4 +1,4 @@
-"""What a report shows beside the figures: examples, programs, shift, recalibration, and values under the pointer."""
+"""Sections of a report: examples, programs, shift, recalibration, and the values at the pointer."""
 
 import json
 
@@ -41,7 +41,7 @@ def concordance_of_patient(rows, i):
     return credit / pairs if pairs >= LEAST_PAIRS else None
 
 
-def test_examples_are_the_patients_most_in_and_most_out_of_order(cohort):
+def test_examples_are_the_patients_with_the_highest_and_lowest_concordance(cohort):
     generator = np.random.default_rng(0)
     risk = (cohort.log_rate + 1.5 * generator.normal(size=len(cohort.time))).round(1)
     rows = [
@@ -112,7 +112,7 @@ def test_programs_are_correlated_with_rna_and_risk(tmp_path, cohort, make):
         write_evaluation(folder)
 
 
-def test_shift_and_recalibration_are_shown_apart(tmp_path, cohort, make):
+def test_shift_and_recalibration_have_sections_of_their_own(tmp_path, cohort, make):
     folder = make.survival(tmp_path / "run", cohort)
     group = {
         "column": BAD,
@@ -158,7 +158,7 @@ def test_shift_and_recalibration_are_shown_apart(tmp_path, cohort, make):
         sections_of(read_evaluation(find_tests([folder])[0]))
 
 
-def test_calibration_stands_in_numbers(tmp_path, make):
+def test_calibration_is_shown_in_a_table(tmp_path, make):
     folder = make.survival(tmp_path / "run", make.cohort(300, seed=8), noise=0.0)
     test = read_evaluation(find_tests([folder])[0])
     page = Page(write_report([folder], tmp_path / "r.html").read_text()).check()
@@ -199,7 +199,7 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
     assert {"models.png", "differences.svg"} <= {file.name for file in (run / "report_plots").iterdir()}
 
 
-def test_values_under_the_pointer_are_those_of_the_curve(cohort):
+def test_the_values_at_the_pointer_are_those_of_the_curve(cohort):
     groups = risk_groups(pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate}), None)
     plot = kaplan_meier_plot(groups)
     assert "<svg" in plot.inline_svg("a")
@@ -218,7 +218,7 @@ def test_values_under_the_pointer_are_those_of_the_curve(cohort):
     assert right > drawn
 
 
-def test_a_difference_is_told_apart_only_after_adjustment():
+def test_a_difference_is_clear_only_after_adjustment():
     rows = [
         ("a − b", {"difference": 0.1, "low": 0.02, "high": 0.2, "p": 0.03}),
         ("a − c", {"difference": 0.1, "low": 0.02, "high": 0.2, "p": 0.06}),
