@@ -86,8 +86,9 @@ def adjusted(pairs: list[Pair]) -> list[Pair]:
     distillation, and the order in which the cohorts were given fixes it before any result is seen. If only one
     pair can be compared, it is the primary one and needs no adjustment.
     """
-    told = [pair for pair in pairs if not pair.refused and not pair.has_overlap]
-    first = next((pair for pair in told if _is_distillation(pair)), told[0] if len(told) == 1 else None)
+    comparable = [pair for pair in pairs if not pair.refused and not pair.has_overlap]
+    only = comparable[0] if len(comparable) == 1 else None
+    first = next((pair for pair in comparable if _is_distillation(pair)), only)
     rest = [pair for pair in pairs if pair is not first]
     p_holm = iter(holm([pair.difference.p for pair in rest]))
     return [
@@ -108,9 +109,9 @@ def across_cohorts(tests: list[Evaluation]) -> list[Pair]:
     for test in tests:
         runs.setdefault((test.run_folder.resolve(), test.checkpoint), []).append(test)
     pairs = []
-    for own in runs.values():
-        rest = [test for test in own[1:] if test.primary == own[0].primary]
-        pairs += [pair for test in rest if not (pair := _compare(test, own[0])).refused]
+    for first, *later in runs.values():
+        compared = [_compare(test, first) for test in later if test.primary == first.primary]
+        pairs += [pair for pair in compared if not pair.refused]
     return pairs
 
 
@@ -123,31 +124,30 @@ def _is_distillation(pair: Pair) -> bool:
 
 
 def _compare(a: Evaluation, b: Evaluation) -> Pair:
-    endpoint, known = a.endpoint, a.with_outcome
-    known = known[known["patient_id"].isin(b.with_outcome["patient_id"])].reset_index(drop=True)
-    other = b.with_outcome.set_index("patient_id").loc[known["patient_id"]].reset_index()
-    events = int((known["event"] > 0).sum()) if endpoint.counts_events else None
-    if refused := _refusal(a, b, known, other):
-        return Pair(a, b, Difference(*[float("nan")] * 4), float("nan"), False, len(known), events, refused)
-    # Both are judged on the outcomes of the first, from which those of the second may differ by rounding.
-    same_outcome = other.assign(**{name: known[name] for name in endpoint.outcome})
-    metrics = (endpoint.primary_metric(table, a.context) for table in (known, same_outcome))
-    strata = endpoint.bootstrap_strata(known, a.context)
-    difference = weighted_difference(*metrics, resamples(len(known), strata))
-    return Pair(a, b, difference, float("nan"), False, len(known), events)
+    endpoint, of_a = a.endpoint, a.with_outcome
+    of_a = of_a[of_a["patient_id"].isin(b.with_outcome["patient_id"])].reset_index(drop=True)
+    of_b = b.with_outcome.set_index("patient_id").loc[of_a["patient_id"]].reset_index()
+    n, events = len(of_a), int((of_a["event"] > 0).sum()) if endpoint.counts_events else None
+    if refused := _refusal(a, b, of_a, of_b):
+        return Pair(a, b, Difference(*[float("nan")] * 4), float("nan"), False, n, events, refused)
+    # Both are evaluated on the outcomes of the first, from which those of the second may differ by rounding.
+    of_b = of_b.assign(**{name: of_a[name] for name in endpoint.outcome})
+    metric_a, metric_b = (endpoint.primary_metric(table, a.context) for table in (of_a, of_b))
+    difference = weighted_difference(metric_a, metric_b, resamples(n, endpoint.bootstrap_strata(of_a, a.context)))
+    return Pair(a, b, difference, float("nan"), False, n, events)
 
 
-def _refusal(a: Evaluation, b: Evaluation, known: pd.DataFrame, other: pd.DataFrame) -> str:
+def _refusal(a: Evaluation, b: Evaluation, of_a: pd.DataFrame, of_b: pd.DataFrame) -> str:
     """Explain why two models cannot be compared on their common patients; empty if they can."""
-    if known.empty:
+    if of_a.empty:
         return "they have no patient with a known outcome in common"
     if a.classes != b.classes:
         return "they predict different classes"
     for name in a.endpoint.outcome:
-        left, right = known[name], other[name]
+        left, right = of_a[name], of_b[name]
         # Tables may carry times with different rounding; a hundredth of a day does not make an outcome different.
         numeric = pd.api.types.is_numeric_dtype(left) and pd.api.types.is_numeric_dtype(right)
         differs = ~np.isclose(left, right, rtol=1e-6, atol=0.01) if numeric else (left != right).to_numpy()
         if differs.any():
-            return f"they were tested on different outcomes (patient {known['patient_id'][differs].iloc[0]})"
+            return f"they were tested on different outcomes (patient {of_a['patient_id'][differs].iloc[0]})"
     return ""

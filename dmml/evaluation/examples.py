@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from dmml.evaluation.report.formatting import percent
+from dmml.evaluation.statistics.weighted import harrell_pairs, pairs_per_patient
 
 EACH = 2
 """Number of right and of wrong patients."""
-CHOSEN_SURVIVAL = (
-    "Shown are patients who outlived, or were outlived by, the others most as the model said, and most against it: the "
-    "share of a patient's comparable pairs that are ordered rightly."
+CHOICE_SURVIVAL = (
+    "The patients shown are those whose risk agrees most, and least, with the order of the events: the share of a "
+    "patient's comparable pairs in which the one with the earlier event has the higher risk."
 )
-CHOSEN_CLASSES = "Shown are the patients told rightly and wrongly with the most certainty."
-LEAST_PAIRS = 5
+CHOICE_CLASSES = "The patients shown are those classified correctly, and incorrectly, with the highest confidence."
+MIN_PAIRS = 5
+"""Minimum number of comparable pairs of a patient."""
+
+
+class Example(NamedTuple):
+    """A patient who may be shown.
+
+    Attributes:
+        patient: Id of the patient.
+        agreement: How far the prediction agrees with the outcome: above 0 = right, below 0 = wrong.
+        verdict: The same in words.
+    """
+
+    patient: str
+    agreement: float
+    verdict: str
 
 
 def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -33,50 +48,44 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
     if not rows or not candidates:
         return {}
     table = pd.DataFrame(rows)
-    table = table[table["patient_id"].isin(set(candidates))].reset_index(drop=True)
-    if {"risk", "time", "event"} <= set(table):
-        judged, chosen = _survival(pd.DataFrame(rows), set(candidates)), CHOSEN_SURVIVAL
-    elif "label" in table and table["label"].notna().any() and any(str(name).startswith("prob_") for name in table):
-        judged, chosen = _classes(table), CHOSEN_CLASSES
+    shown = table[table["patient_id"].isin(set(candidates))].reset_index(drop=True)
+    if {"risk", "time", "event"} <= set(shown):
+        examples, choice = _survival(table, set(candidates)), CHOICE_SURVIVAL
+    elif "label" in shown and shown["label"].notna().any() and any(str(name).startswith("prob_") for name in shown):
+        examples, choice = _classes(shown), CHOICE_CLASSES
     else:
-        judged, chosen = [], ""
-    if not judged:
+        examples, choice = [], ""
+    if not examples:
         return {str(patient): {} for patient in list(candidates)[: 2 * EACH]}
-    right = sorted((entry for entry in judged if entry[1] > 0), key=lambda entry: -entry[1])[:EACH]
-    wrong = sorted((entry for entry in judged if entry[1] < 0), key=lambda entry: entry[1])[:EACH]
-    order = [entry for index in range(EACH) for kind in (right, wrong) for entry in kind[index : index + 1]]
-    return {patient: {"verdict": words, "chosen": chosen} for patient, _, words in order}
+    right = sorted((each for each in examples if each.agreement > 0), key=lambda each: -each.agreement)[:EACH]
+    wrong = sorted((each for each in examples if each.agreement < 0), key=lambda each: each.agreement)[:EACH]
+    order = [each for index in range(EACH) for kind in (right, wrong) for each in kind[index : index + 1]]
+    return {each.patient: {"verdict": each.verdict, "chosen": choice} for each in order}
 
 
-def _survival(table: pd.DataFrame, candidates: set[str]) -> list[tuple[str, float, str]]:
-    """(patient, how right from −½ to ½, words) of every candidate with at least `LEAST_PAIRS` comparable pairs."""
+def _survival(table: pd.DataFrame, candidates: set[str]) -> list[Example]:
+    """Every candidate with at least `MIN_PAIRS` comparable pairs; the agreement lies between −½ and ½."""
     numbers = table[["time", "event", "risk"]].apply(pd.to_numeric, errors="coerce")
-    table = table[numbers.notna().all(axis=1)]
-    time, event, risk = (numbers.loc[table.index, name].to_numpy(float) for name in ("time", "event", "risk"))
-    found = []
-    for i, patient in enumerate(table["patient_id"]):
-        if patient not in candidates:
-            continue
-        first = (event > 0) & ((time < time[i]) | ((time == time[i]) & (event[i] == 0)))  # others with an earlier event
-        later = (event[i] > 0) & ((time[i] < time) | ((time[i] == time) & (event == 0)))
-        pairs = int((first | later).sum())
-        if pairs < LEAST_PAIRS:
-            continue
-        ordered = np.where(first, risk > risk[i], risk < risk[i]) + 0.5 * (risk == risk[i])
-        share = float(ordered[first | later].mean())
-        word = "right" if share > 0.5 else "wrong"
-        found.append((str(patient), share - 0.5, f"{word}: {percent(share)} of {pairs} pairs in order"))
-    return found
+    table, numbers = table[numbers.notna().all(axis=1)], numbers.dropna()
+    counted, earned = pairs_per_patient(harrell_pairs(numbers["time"], numbers["event"], numbers["risk"]))
+    examples = []
+    for patient, n_pairs, n_ordered in zip(table["patient_id"], counted, earned, strict=True):
+        if patient in candidates and n_pairs >= MIN_PAIRS:
+            share = float(n_ordered / n_pairs)
+            verdict = f"{'right' if share > 0.5 else 'wrong'}: {percent(share)} of {n_pairs:.0f} pairs in order"
+            examples.append(Example(str(patient), share - 0.5, verdict))
+    return examples
 
 
-def _classes(table: pd.DataFrame) -> list[tuple[str, float, str]]:
+def _classes(table: pd.DataFrame) -> list[Example]:
+    """Every patient with a known label; the agreement is ± the probability of the predicted class."""
     table = table[table["label"].notna() & (table["label"].astype(str) != "")]
     columns = [name for name in table if str(name).startswith("prob_")]
-    found = []
+    examples = []
     for row in table.to_dict("records"):
         best = max(columns, key=lambda name: float(row[name]))
-        name, sure = best.removeprefix("prob_"), float(row[best])
-        right = name == str(row["label"])
-        words = f"{'right' if right else 'wrong'}: told {name} with {percent(sure)}"
-        found.append((str(row["patient_id"]), sure if right else -sure, words))
-    return found
+        predicted, confidence = best.removeprefix("prob_"), float(row[best])
+        is_right = predicted == str(row["label"])
+        verdict = f"{'right' if is_right else 'wrong'}: predicted {predicted} with {percent(confidence)}"
+        examples.append(Example(str(row["patient_id"]), confidence if is_right else -confidence, verdict))
+    return examples

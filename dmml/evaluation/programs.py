@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dmml.errors import InputError
 from dmml.evaluation.evaluation_result import Evaluation
 
-LEAST = 10
+MIN_PATIENTS = 10
 """Minimum number of patients for a correlation."""
 
 
@@ -57,20 +57,21 @@ def read_programs(test: Evaluation) -> list[Program]:
             columns.setdefault((subspace, name), {}).setdefault(kind, []).append(table[column].to_numpy(float))
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table of programs ({error}); run `dmml test` again") from None
-    found = []
+    programs = []
     for (subspace, name), scores in columns.items():
         if "predicted" in scores:
             predicted = _mean(scores["predicted"])
             measured = _mean(scores.get("measured", [np.full(len(table), np.nan)]))
-            known = int(np.isfinite(measured).sum())
-            found.append(Program(subspace, name, spearman(predicted, measured), known, spearman(predicted, answer)))
-    return sorted(found, key=lambda program: -abs(np.nan_to_num(program.with_answer)))
+            n_measured = int(np.isfinite(measured).sum())
+            agreement, with_answer = spearman(predicted, measured), spearman(predicted, answer)
+            programs.append(Program(subspace, name, agreement, n_measured, with_answer))
+    return sorted(programs, key=lambda program: -abs(np.nan_to_num(program.with_answer)))
 
 
 def spearman(a: NDArray, b: NDArray) -> float:
-    """Rank correlation over the rows known in both; NaN for fewer than `LEAST` rows or if one of them is constant."""
+    """Rank correlation over the rows known in both; NaN for fewer than `MIN_PATIENTS` rows or if one of them is constant."""
     both = np.isfinite(a) & np.isfinite(b)
-    if both.sum() < LEAST or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
+    if both.sum() < MIN_PATIENTS or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
         return float("nan")
     ranks = [pd.Series(values[both]).rank().to_numpy() for values in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])
@@ -78,8 +79,9 @@ def spearman(a: NDArray, b: NDArray) -> float:
 
 def _mean(columns: list[NDArray]) -> NDArray[np.float64]:
     stacked = np.stack(columns)
-    known = np.isfinite(stacked)
-    return np.where(known.any(0), np.where(known, stacked, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    is_known = np.isfinite(stacked)
+    total, count = np.where(is_known, stacked, 0).sum(0), is_known.sum(0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _answer(test: Evaluation) -> pd.Series:

@@ -29,11 +29,11 @@ def find_tests(paths: Iterable[str | Path]) -> list[ResultFolder]:
     Raises:
         InputError: A folder is missing or has no finished test.
     """
-    found: dict[Path, ResultFolder] = {}
+    results: dict[Path, ResultFolder] = {}
     for path in map(Path, paths):
-        for test in _tests_of(path):
-            found.setdefault(test.folder.resolve(), test)
-    return list(found.values())
+        for result in _tests_of(path):
+            results.setdefault(result.folder.resolve(), result)
+    return list(results.values())
 
 
 def read_context(folder: Path) -> dict:
@@ -50,7 +50,7 @@ def read_context(folder: Path) -> dict:
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); run `dmml test` again") from None
     if not isinstance(context, dict):
-        raise InputError(f"{path} holds no JSON object; run `dmml test` again")
+        raise InputError(f"{path} does not hold a JSON object; run `dmml test` again")
     if "endpoint" in context:
         check_class_path(str(context["endpoint"]), path)
     return context
@@ -58,7 +58,7 @@ def read_context(folder: Path) -> dict:
 
 def _tests_of(path: Path) -> list[ResultFolder]:
     if not path.is_dir():
-        raise InputError(f"{path} is no folder; train a model first with `dmml fit --config CONFIG`, then `dmml test`")
+        raise InputError(f"{path} is not a folder; train a model with `dmml fit --config CONFIG`, then run `dmml test`")
     if (path / "predictions.csv").is_file():
         return [ResultFolder(path, run_of_result(path))]
     _check_readable(path / "test")
@@ -85,7 +85,7 @@ def _check_readable(folder: Path) -> None:
     for each in (folder, *(folder.glob("*") if os.access(folder, os.R_OK | os.X_OK) else ())):
         if each.is_dir() and not os.access(each, os.R_OK | os.X_OK):
             raise InputError(
-                f"{each}: may not be read; give yourself the right to, or name the test folders that you may read"
+                f"{each} may not be read; change its permissions, or name the test folders that you may read"
             )
 
 
@@ -97,10 +97,10 @@ def run_of_result(folder: Path, parent: Path | None = None) -> Path:
         parent: Run folder in which the result was found; None takes the one above `test/`.
     """
     parent = parent or (folder.parent.parent if folder.parent.name == "test" else folder.parent)
-    named = read_context(folder).get("run_folder")
-    if not isinstance(named, str):
+    recorded = read_context(folder).get("run_folder")
+    if not isinstance(recorded, str):
         return parent
-    run = Path(os.path.normpath(folder.resolve() / named))
+    run = Path(os.path.normpath(folder.resolve() / recorded))
     if run == parent.resolve():
         return parent
     return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
@@ -108,10 +108,10 @@ def run_of_result(folder: Path, parent: Path | None = None) -> Path:
 
 def is_run_of(run: Path, context: dict) -> bool:
     """Whether a run still has the tested model; False if the checkpoint was overwritten since the test."""
-    named = context.get("checkpoint") or {}
-    path = run / str(named.get("path"))
-    if not named.get("sha256") or not path.is_file():
+    recorded = context.get("checkpoint") or {}
+    path = run / str(recorded.get("path"))
+    if not recorded.get("sha256") or not path.is_file():
         return True
     from dmml.cohort.file_hashes import hash_of  # imported here: it needs NumPy, and finding results does not
 
-    return hash_of(path) == named["sha256"]
+    return hash_of(path) == recorded["sha256"]

@@ -15,7 +15,9 @@ from dmml.callbacks.collection import CollectPredictions
 from dmml.experiment.result_context import deep_shares
 
 if TYPE_CHECKING:
+    from dmml.data.joined_store import JoinedStore
     from dmml.data.module import MultimodalDataModule
+    from dmml.store.feature_store import FeatureStore
     from dmml.training.subspace_module import SubspaceModule
 
 
@@ -25,24 +27,36 @@ def write_maps(path: Path, collected: CollectPredictions, model: SubspaceModule,
     The file holds arrays `position_<i>_<m>`, `attention_<i>_<m>_<subspace>`, `contribution_<i>_<m>` and `thumbnail_<i>`
     of slide i at magnification m, and a JSON text `meta` with one entry per slide.
     """
-    from dmml.evaluation.examples import choose_examples
-
     arrays: dict[str, NDArray] = {}
     meta: list[dict[str, Any]] = []
+    if data.store is not None and not data.store.holds_vectors:  # a vector of a whole slide has no position on it
+        _add_examples(arrays, meta, collected, model, data, data.store)
+    with atomic_write(path) as partial:
+        np.savez_compressed(partial, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+
+
+def _add_examples(
+    arrays: dict[str, NDArray],
+    meta: list[dict[str, Any]],
+    collected: CollectPredictions,
+    model: SubspaceModule,
+    data: MultimodalDataModule,
+    store: FeatureStore | JoinedStore,
+) -> None:
+    """Add the slides of the example patients to the content of the file (see `write_maps`)."""
+    from dmml.evaluation.examples import choose_examples
+
     rows = {row["patient_id"]: row for row in collected.rows}
-    has_positions = data.store is None or not data.store.holds_vectors  # a vector of a whole slide has none
-    maps_of = {maps["patient_id"]: maps for maps in collected.attention if has_positions}
+    maps_of = {maps["patient_id"]: maps for maps in collected.attention}
     for patient, verdict in choose_examples(collected.rows, list(maps_of)).items():
         contributions = tile_contributions(model, data, patient)
         for index, slide_id in enumerate(data.reader.slides.get(patient, [])):
             arrays |= _slide_arrays(len(meta), index, maps_of[patient]["bags"], contributions)
-            thumbnail = data.store.thumbnail(slide_id)
+            thumbnail = store.thumbnail(slide_id)
             if thumbnail is not None:
                 arrays[f"thumbnail_{len(meta)}"] = thumbnail
             outcome = {key: value for key, value in rows[patient].items() if not key.startswith("survival_")}
-            meta.append(outcome | verdict | deep_shares(model) | _slide_scales(data, slide_id))
-    with atomic_write(path) as partial:
-        np.savez_compressed(partial, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+            meta.append(outcome | verdict | deep_shares(model) | _slide_scales(store, slide_id))
 
 
 def _slide_arrays(
@@ -67,12 +81,12 @@ def _slide_arrays(
     return arrays
 
 
-def _slide_scales(data: MultimodalDataModule, slide_id: str) -> dict[str, Any]:
-    store = data.store.attributes
+def _slide_scales(store: FeatureStore | JoinedStore, slide_id: str) -> dict[str, Any]:
+    tile_px, magnifications = store.attributes["tile_px"], store.attributes["magnifications"]
     return {
         "slide_id": slide_id,
-        "thumbnail_mpp": data.store.slide_attributes(slide_id).get("thumbnail_mpp"),
-        "tile_um": {str(m): store["tile_px"] * mpp for m, mpp in store["magnifications"].items()},
+        "thumbnail_mpp": store.slide_attributes(slide_id).get("thumbnail_mpp"),
+        "tile_um": {str(m): tile_px * mpp for m, mpp in magnifications.items()},
     }
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dmml.callbacks.patient_rows import PatientInputs
 
+if TYPE_CHECKING:
+    from dmml.training.subspace_module import SubspaceModule
+
 
 def program_rows(
-    programs: dict[str, dict[tuple[int, str], Any]], rows: PatientInputs, model: Any
+    programs: dict[str, dict[tuple[int, str], Any]], inputs: PatientInputs, model: SubspaceModule
 ) -> list[dict[str, Any]]:
     """Make one row per patient: `patient_id`, `<subspace>|<magnification>x|<program>`, `<subspace>|measured|<program>`.
 
     Args:
         programs: {patient: {(magnification, subspace): (P,)}} predicted from the tissue.
-        rows: Standardised genes of the patients with RNA, by subspace.
+        inputs: Inputs of the model; of them, the standardised genes of the patients with RNA.
         model: Its `scores` map genes to measured programs and name them.
 
     Returns:
         The rows; empty if the model predicts no programs.
     """
     names: dict[str, list[str]] = model.scores.names
-    measured = {s: _measured(rows.get(s, {}), s, model) for s in names}
+    measured = {s: _measured(inputs.get(s, {}), s, model) for s in names}
     table = []
     for patient, predicted in programs.items():
         row: dict[str, Any] = {}
@@ -38,7 +42,7 @@ def program_rows(
     return table if any(len(row) > 1 for row in table) else []
 
 
-def _measured(genes: dict[str, np.ndarray], subspace: str, model: Any) -> dict[str, np.ndarray]:
+def _measured(genes: dict[str, NDArray], subspace: str, model: SubspaceModule) -> dict[str, NDArray]:
     if not genes or not model.scores.names[subspace]:
         return {}
     device = next(model.parameters()).device

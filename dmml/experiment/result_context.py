@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dmml._version import __version__
 from dmml.data.rna import describe_rna_facts
@@ -15,6 +15,7 @@ from dmml.experiment.run_folder import RunFolder, now
 from dmml.experiment.tested_checkpoint import TestedCheckpoint
 
 if TYPE_CHECKING:
+    from dmml.data.fitted_model import FittedModel
     from dmml.data.module import MultimodalDataModule
     from dmml.training.subspace_module import SubspaceModule
 
@@ -56,14 +57,14 @@ def result_context(
         data: The data module it was tested on.
         folder: Folder of the result.
     """
-    fitted, rna = model.fitted, data.rna_facts(model)
+    fitted, rna = model.fitted, data.rna_facts(cast("FittedModel", model))
     counts: dict[str, Any] = {"patients left out, having neither slides nor RNA": data.counts("test")["left_out"]}
     if rna and (text := describe_rna_facts(rna)):
         counts["RNA of this cohort"] = text
     return {
         "run": RunFolder(origin.checkpoint.run).name,
         "model": type(model).__name__.removeprefix("Subspace").lower(),
-        **origin.checkpoint.record(folder, data.name, tested_fold(data)),
+        **origin.checkpoint.record(folder, str(data.name), tested_fold(data)),
         **origin.overlap,
         **model.task.evaluation_context(),
         "horizons": fitted.get("horizons"),

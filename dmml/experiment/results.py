@@ -57,7 +57,7 @@ def write_test(
     from dmml.evaluation.result_files import write_calibration, write_recalibration
     from dmml.experiment.cohort_shift import write_shift
 
-    folder = origin.checkpoint.check_result("test", data.name, tested_fold(data))
+    folder = origin.checkpoint.check_result("test", str(data.name), tested_fold(data))
     # Files of an earlier test must never lie next to this test's context, even if the disk fills up in between.
     for name in ("predictions.csv", "programs.csv", "metrics.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
@@ -97,12 +97,12 @@ def write_predictions(origin: ResultOrigin, collected: CollectPredictions, data:
     Raises:
         InputError: The folder holds the predictions of another checkpoint, cohort or fold.
     """
-    fold = tested_fold(data)
-    folder = origin.checkpoint.check_result("predict", data.name, fold)
+    name, fold = str(data.name), tested_fold(data)
+    folder = origin.checkpoint.check_result("predict", name, fold)
     path = folder / "predictions.csv"
     path.unlink(missing_ok=True)
     record = {"created": now(), "versions": {"dmml": __version__}, "hashes": table_hashes(data), **origin.overlap}
-    write_json(folder / RECORDS["predict"], record | origin.checkpoint.record(folder, data.name, fold))
+    write_json(folder / RECORDS["predict"], record | origin.checkpoint.record(folder, name, fold))
     write_table(path, collected.rows)
     logger.info("%s: %d patients", path, len(collected.rows))
     return path

@@ -10,13 +10,22 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.errors import InputError
 
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
 PACKAGES = ("torch", "lightning", "torchmetrics", "timm", "zarr", "numpy", "pandas")
+
+
+class FittedModule(Protocol):
+    """A model with a record of what was fitted on its training patients."""
+
+    fitted: dict[str, Any]
 
 
 class RunFolder:
@@ -59,7 +68,7 @@ class RunFolder:
             The checkpoint to resume from; None for a new run.
 
         Raises:
-            InputError: See `refuse_taken`.
+            InputError: See `check_free`.
         """
         if not is_first_process():
             return self.last if resume and not overwrite and self.last.is_file() else None
@@ -69,16 +78,16 @@ class RunFolder:
             left = [file for kind in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt") for file in self.path.glob(kind)]
             for file in (self.path / "metrics.csv", self._provenance, *left):
                 file.unlink(missing_ok=True)
-        self.refuse_taken(digest, resume)
+        self.check_free(digest, resume)
         if self.last.is_file():
-            there = self.provenance()
-            self._write(there | {"resumed": [*there.get("resumed", []), now()]})
+            record = self.provenance()
+            self._write(record | {"resumed": [*record.get("resumed", []), now()]})
             return self.last
         self._write({"digest": digest, "command": command, "started": now(), "finished": None})
         return None
 
-    def refuse_taken(self, digest: str, resume: bool = False) -> None:
-        """Refuse to start a run in a folder that holds another one.
+    def check_free(self, digest: str, resume: bool = False) -> None:
+        """Check that a run can start in this folder, or resume the one that it holds.
 
         Args:
             digest: Hash of the configuration.
@@ -88,25 +97,25 @@ class RunFolder:
             InputError: The folder holds a finished run, an unfinished run of another configuration, or an unfinished
                 run that was not to be resumed.
         """
-        there = self.provenance()
-        if there.get("finished"):
+        record = self.provenance()
+        if record.get("finished"):
             raise InputError(
                 f"{self.path}: holds a finished run; give --overwrite to replace it, or another trainer.default_root_dir"
             )
         if not self.last.is_file():
             return
-        if there.get("digest") != digest:
+        if record.get("digest") != digest:
             raise InputError(
-                f"{self.path}: holds an unfinished run of another configuration ({there.get('command')}); "
-                "run that one with --resume to finish it, or give --overwrite"
+                f"{self.path}: holds an unfinished run of another configuration ({record.get('command')}); "
+                "add --resume to that command to finish it, or give --overwrite to replace it"
             )
         if not resume and is_first_process():
             raise InputError(
-                f"{self.path}: holds an unfinished run, saved {_age(self.last)} ago; the same command with --resume goes "
-                "on with it, with --overwrite begins anew"
+                f"{self.path}: holds an unfinished run, saved {_age(self.last)} ago; repeat the command with --resume to "
+                "continue it, or with --overwrite to start again"
             )
 
-    def finish(self, model: Any, data: Any, seed: Any = None) -> None:
+    def finish(self, model: FittedModule, data: LightningDataModule, seed: bool | int | None = None) -> None:
         """Mark the run as finished, with versions, hashes of the inputs, and both seeds.
 
         Args:

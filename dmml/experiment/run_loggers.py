@@ -23,20 +23,20 @@ class SaveConfigInRun(SaveConfigCallback):
         self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
 
 
-def run_loggers(given: Logger | Iterable[Logger] | bool | None, folder: Path) -> list[Logger]:
+def run_loggers(requested: Logger | Iterable[Logger] | bool | None, folder: Path) -> list[Logger]:
     """Return the loggers of a run.
 
     Args:
-        given: `trainer.logger`; None stands for TensorBoard's logger.
+        requested: `trainer.logger`; None and True stand for TensorBoard's logger.
         folder: Folder of the run.
 
     Returns:
-        The given loggers, followed by the one that writes `metrics.csv`, without which a run has no training curves.
+        The requested loggers, followed by the one that writes `metrics.csv`, without which a run has no training curves.
     """
-    if given is None or given is True:
+    if requested is None or requested is True:
         loggers: list[Logger] = [TensorBoardLogger(save_dir=folder, name="", version="")]
     else:
-        loggers = [given] if isinstance(given, Logger) else list(given or [])
+        loggers = [requested] if isinstance(requested, Logger) else list(requested or [])
     table = MetricsTable(folder / "metrics.csv")
     return [*(logger for logger in loggers if _csv_file(logger) != table.path.resolve()), table]
 
@@ -55,7 +55,7 @@ def start_loggers(loggers: Iterable[Logger]) -> None:
         except Exception as error:  # each package raises exceptions of its own
             raise InputError(
                 f"trainer.logger: {type(logger).__name__} cannot start ({reason_of(error)}); correct that, or leave the "
-                "logger out: the run folder keeps metrics.csv in any case"
+                "logger out, since the run folder has metrics.csv in any case"
             ) from error
 
 

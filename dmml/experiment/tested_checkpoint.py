@@ -23,13 +23,13 @@ class TestedCheckpoint:
 
     Args:
         path: The checkpoint.
-        chosen_root: Folder typed as `--trainer.default_root_dir`; None = the run that owns the checkpoint. That is the
+        typed_root: Folder typed as `--trainer.default_root_dir`; None = the run that owns the checkpoint. That is the
             parent of `checkpoints/`, or the checkpoint's own folder if it is not in a folder `checkpoints/`.
         overwrite: Whether the result of another checkpoint, cohort or fold may be replaced.
     """
 
     path: Path
-    chosen_root: Path | None = None
+    typed_root: Path | None = None
     overwrite: bool = False
 
     @cached_property
@@ -40,7 +40,7 @@ class TestedCheckpoint:
     @property
     def root(self) -> Path:
         """The folder that holds `test/` and `predict/`."""
-        return self.chosen_root or self.run
+        return self.typed_root or self.run
 
     @cached_property
     def sha256(self) -> str:
@@ -66,15 +66,26 @@ class TestedCheckpoint:
         folder = self.folder(verb, cohort, fold)
         if self.overwrite or not (folder / "predictions.csv").is_file():
             return folder
-        found = _read_record(folder / RECORDS[verb])
-        own = {"checkpoint": self.sha256, "cohort": cohort, "fold": fold}
-        theirs = {key: found.get(key) for key in own} | {"checkpoint": (found.get("checkpoint") or {}).get("sha256")}
-        if own != theirs:
+        record = _read_record(folder / RECORDS[verb])
+        if difference := self._difference(record, cohort, fold):
             raise InputError(
-                f"{folder}: holds the result of {_described(found, theirs, own)}; give --overwrite to replace it, or "
-                "--trainer.default_root_dir FOLDER to put this one elsewhere"
+                f"{folder}: holds the result of {difference}; give --overwrite to replace it, or "
+                "--trainer.default_root_dir FOLDER to write this one elsewhere"
             )
         return folder
+
+    def _difference(self, record: dict[str, Any], cohort: str, fold: int | None) -> str:
+        """Describe the checkpoint, cohort or fold of an existing result that differs from this one; empty if none."""
+        checkpoint = record.get("checkpoint") or {}
+        if checkpoint.get("sha256") is None:
+            return "a checkpoint that it does not name"
+        if checkpoint["sha256"] != self.sha256:
+            run = record.get("run")
+            return f"another checkpoint ({checkpoint.get('path')}{f' of the run {run}' if run else ''})"
+        if (record.get("cohort"), record.get("fold")) == (cohort, fold):
+            return ""
+        other_fold = "" if record.get("fold") is None else f", fold {record['fold']}"
+        return f"another cohort or fold ({record.get('cohort')}{other_fold})"
 
     def record(self, folder: Path, cohort: str, fold: int | None) -> dict[str, Any]:
         """Return the origin of a result for its record. The run's path is relative, so that both can be moved."""
@@ -93,14 +104,3 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _described(record: dict[str, Any], theirs: dict[str, Any], own: dict[str, Any]) -> str:
-    """Describe the existing result."""
-    if theirs["checkpoint"] is None:
-        return "a checkpoint that it does not name"
-    if theirs["checkpoint"] != own["checkpoint"]:
-        run = record.get("run")
-        return f"another checkpoint ({record['checkpoint'].get('path')}{f' of the run {run}' if run else ''})"
-    fold = "" if theirs["fold"] is None else f", fold {theirs['fold']}"
-    return f"another cohort or fold ({theirs['cohort']}{fold})"

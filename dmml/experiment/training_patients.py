@@ -17,8 +17,8 @@ from dmml.training.checkpointing.seen_patients import patients_seen
 
 logger = logging.getLogger(__name__)
 
-NAMED = 3
-"""Maximum number of patients that a message names"""
+MAX_NAMED = 3
+"""Maximum number of patients that a message names."""
 
 
 class TrainingPatients(Callback):
@@ -50,8 +50,8 @@ class TrainingPatients(Callback):
         Raises:
             InputError: Training patients are among those to test, and they are not allowed.
         """
-        data = trainer.datamodule
-        if stage not in ("validate", "test", "predict") or not hasattr(data, "patients"):
+        data = getattr(trainer, "datamodule", None)
+        if stage not in ("validate", "test", "predict") or data is None or not hasattr(data, "patients"):
             return
         if self.unknown:
             if stage != "validate":
@@ -71,16 +71,10 @@ class TrainingPatients(Callback):
             raise InputError(f"{self.checkpoint}: {self._count(stage)}; {self._remedy(cohort)}")
         if stage != "test":
             subject = "their predictions look" if stage == "predict" else "these metrics are"
-            metrics = (
-                "; metrics.csv of the fit has cross-fitted ones" if stage == "validate" and "val" in seen_in else ""
-            )
-            _warn(
-                "%s: %s; %s better than those of new patients would be%s",
-                self.checkpoint,
-                self._count(stage),
-                subject,
-                metrics,
-            )
+            cross_fitted = stage == "validate" and "val" in seen_in
+            pointer = "; metrics.csv of the fit has cross-fitted ones" if cross_fitted else ""
+            text = f"{self._count(stage)}; {subject} better than those of new patients would be{pointer}"
+            _warn("%s: %s", self.checkpoint, text)
 
     @property
     def unknown(self) -> bool:
@@ -97,7 +91,7 @@ class TrainingPatients(Callback):
         return ("train", "val") if self.fitted.get("backbone") else ("train",)
 
     def _count(self, stage: str) -> str:
-        named = ", ".join(self.seen[:NAMED]) + (", …" if len(self.seen) > NAMED else "")
+        named = ", ".join(self.seen[:MAX_NAMED]) + (", …" if len(self.seen) > MAX_NAMED else "")
         parts = self._teaching_parts if stage == "validate" else ("train", "val")
         part = "training or inner validation" if "val" in parts else "training"
         verb = TrainerFn(stage).value
@@ -106,7 +100,7 @@ class TrainingPatients(Callback):
     def _remedy(self, cohort: Cohort | None) -> str:
         return (
             f"{_fold_remedy(cohort, self.fitted, self.fold_source)}; or test another cohort, or give "
-            "--allow-training-patients for figures that do not tell how the model does on new patients"
+            "--allow-training-patients for results that do not show how well the model predicts new patients"
         )
 
 
@@ -120,10 +114,10 @@ def _fold_remedy(cohort: Cohort | None, fitted: Mapping[str, Any], fold_source: 
             )
         return "the config names no split, so all patients are tested: leave these out of the clinical table"
     table = list(cohort.clinical.patients.index)
-    clean = [k for k, fold in sorted(cohort.split.folds.items()) if not patients_seen(fold.test, table, fitted)]
+    unseen_folds = [k for k, fold in sorted(cohort.split.folds.items()) if not patients_seen(fold.test, table, fitted)]
     tested = f"fold {cohort.fold} of data.split is tested{fold_source}"
-    if clean:
-        return f"{tested}: give --data.fold {clean[0]}, whose patients the model has not seen"
+    if unseen_folds:
+        return f"{tested}: give --data.fold {unseen_folds[0]}, whose patients the model has not seen"
     return f"{tested}, and the model has seen patients of every fold: give the split that it was trained with"
 
 

@@ -167,9 +167,9 @@ def test_a_result_that_may_not_be_read_is_not_skipped(tmp_path, as_somebody):
     closed = tmp_path / "run" / "test" / "closed"
     assert len(find_tests([tmp_path / "run"])) == 2
     closed.chmod(0)
-    assert f"InputError: {closed}: may not be read" in as_somebody(find_tests, [tmp_path / "run"])
+    assert f"InputError: {closed} may not be read" in as_somebody(find_tests, [tmp_path / "run"])
     closed.parent.chmod(0)
-    assert f"InputError: {closed.parent}: may not be read" in as_somebody(find_tests, [tmp_path / "run"])
+    assert f"InputError: {closed.parent} may not be read" in as_somebody(find_tests, [tmp_path / "run"])
     closed.parent.chmod(0o755)
 
 

@@ -34,7 +34,7 @@ def test_an_unfinished_run_says_how_to_continue(cohorts, capsys, monkeypatch):
             main(["fit", "--config", config])
     capsys.readouterr()
     assert main(["fit", "--config", config]) == 2
-    assert "--resume goes on with it, with --overwrite begins anew" in capsys.readouterr().err
+    assert "--resume to continue it, or with --overwrite to start again" in capsys.readouterr().err
     assert main(["fit", "--config", config, "--model.lr", "0.1", "--resume"]) == 2
     assert "another configuration" in capsys.readouterr().err
     assert main(["fit", "--config", config, "--resume"]) == 0

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from dmml.evaluation.metrics import concordance_index
 from dmml.evaluation.plots.shift import shift_plot
 from dmml.evaluation.report.text.shift import shift_sentences, verdict
-from dmml.evaluation.shift import MOST_POINTS, compare, fit_reference
+from dmml.evaluation.shift import MAX_POINTS, compare, fit_reference
 from dmml.evaluation.stain import NAMES, stain_of
 from dmml.evaluation.statistics.two_samples import classifier_test
 from dmml.evaluation.subgroups import by_subgroup
@@ -33,7 +33,7 @@ def test_columns_are_counted_by_hand():
     assert found["share_shifted"] == 1
     assert "fewer than 20 training patients" in found["reason"]
     assert "auc" not in found
-    assert "nobody" in compare(reference, np.zeros((0, 2)))["reason"]
+    assert "no patient" in compare(reference, np.zeros((0, 2)))["reason"]
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def test_a_shift_is_described_and_drawn(tmp_path):
     content = {
         "missing": {"patients without RNA": {"n": 4, "of": 40}, "patients without tissue at 10x": {"n": 0, "of": 40}},
         "features": {"20x": found},
-        "stain": {"n_training": 60, "n": 0, "reason": "nobody in this cohort has it"},
+        "stain": {"n_training": 60, "n": 0, "reason": "no patient of this cohort has this input"},
         "subgroups": [
             {"column": "sex", "level": "f", "metric": "c_index", "value": 0.6, "low": 0.5, "high": 0.7, "n": 20, "events": 9},
             {"column": "sex", "level": "m", "metric": "c_index", "value": 0.7, "low": 0.6, "high": 0.8, "n": 20, "events": 9},
@@ -249,7 +249,7 @@ def test_a_shift_is_described_and_drawn(tmp_path):
     assert "Missing: 4 of 40 patients without RNA." in told
     assert "Tile features at 20x" in told
     assert "of the patients from training patients (AUC " in told
-    assert "Stain: not compared (nobody in this cohort has it)" in told
+    assert "Stain: not compared (no patient of this cohort has this input)" in told
     assert "lowest for sex f (20 patients): 0.60" in told
     assert "does not read RNA" not in told
     of_student = content | {"reads_rna": False, "expression": {"tumor": found}}
@@ -264,12 +264,12 @@ def test_a_shift_is_described_and_drawn(tmp_path):
 
 def test_a_sorted_table_is_not_judged_by_its_first_patients():
     reference = fit_reference(patients(100, 0))
-    alike, other = patients(MOST_POINTS, 1), patients(MOST_POINTS, 2, 3.0)
+    alike, other = patients(MAX_POINTS, 1), patients(MAX_POINTS, 2, 3.0)
     found = compare(reference, np.vstack([alike, other]))
     assert found["p"] < 0.01
     assert compare(reference, np.vstack([other, alike]))["p"] < 0.01
     assert compare(reference, alike)["p"] > 0.01
-    assert len(found["map"]["cohort"]) == MOST_POINTS
+    assert len(found["map"]["cohort"]) == MAX_POINTS
 
 
 def test_a_checkpoint_of_an_earlier_dmml_is_compared_as_far_as_it_goes():

@@ -59,7 +59,7 @@ def check(argv: list[str], writes: bool = True) -> CheckedCommand:
     if command.verb == "fit" and writes:
         check_run_folder(command)
     if command.verb == "fit" and command.trainer.get("default_root_dir") and not command.overwrite:
-        RunFolder(command.trainer["default_root_dir"]).refuse_taken(command.digest, command.resume)
+        RunFolder(command.trainer["default_root_dir"]).check_free(command.digest, command.resume)
     check_files(command)
     check_checkpoints(command)
     if command.verb in RESULTS:

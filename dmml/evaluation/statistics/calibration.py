@@ -69,37 +69,35 @@ class Calibration:
         return content | {"groups": [{k: _number(v) for k, v in row.items()} for row in self.groups.to_dict("records")]}
 
 
-def calibration_at(known: pd.DataFrame, day: float) -> Calibration | None:
+def calibration_at(patients: pd.DataFrame, day: float) -> Calibration | None:
     """Calibration of survival predictions at `day`.
 
     None if the model predicts no survival at the day, or if there are too few patients for two risk groups.
 
     Args:
-        known: `time`, `event` and `survival_<days>` of the patients with a known outcome.
+        patients: `time`, `event` and `survival_<days>` of the patients with a known outcome.
         day: Horizon, days.
     """
-    days = survival_days(known)
-    n_groups = min(MAX_GROUPS, len(known) // GROUP_SIZE)
+    days = survival_days(patients)
+    n_groups = min(MAX_GROUPS, len(patients) // GROUP_SIZE)
     if not days or day > days[-1] or n_groups < 2:
         return None
-    predicted = curve_at(known, [day])[:, 0]
+    predicted = curve_at(patients, [day])[:, 0]
     # Ranks break ties by order, so that the groups stay equal in size whatever the predictions.
-    group = pd.Series(predicted).rank(method="first").sub(1).mul(n_groups).floordiv(len(known)).astype(int).to_numpy()
+    group = (
+        pd.Series(predicted).rank(method="first").sub(1).mul(n_groups).floordiv(len(patients)).astype(int).to_numpy()
+    )
     rows = []
     for index in range(n_groups):
-        part = known[group == index]
-        observed, low, high = kaplan_meier(part["time"], part["event"]).at(day)
+        members = patients[group == index]
+        observed, low, high = kaplan_meier(members["time"], members["event"]).at(day)
         mean = predicted[group == index].mean()
-        rows.append({"n": len(part), "predicted": mean, "observed": observed, "low": low, "high": high})
-    overall = kaplan_meier(known["time"], known["event"]).at(day)[0]
+        rows.append({"n": len(members), "predicted": mean, "observed": observed, "low": low, "high": high})
+    overall = kaplan_meier(patients["time"], patients["event"]).at(day)[0]
+    slope, intercept = _slope(patients, predicted, day), _intercept(patients, day)
+    chi2, df, p, reason = greenwood_test(patients["time"], patients["event"], predicted, day)
     return Calibration(
-        float(day),
-        pd.DataFrame(rows),
-        float(predicted.mean()),
-        overall,
-        *_slope(known, predicted, day),
-        *_intercept(known, day),
-        *greenwood_test(known["time"], known["event"], predicted, day),
+        float(day), pd.DataFrame(rows), float(predicted.mean()), overall, *slope, *intercept, chi2, df, p, reason
     )
 
 
@@ -151,7 +149,11 @@ def greenwood_test(
 
 
 def _greenwood(time: NDArray, event: NDArray, day: float) -> tuple[float, float]:
-    """Kaplan–Meier survival at a day that some patients are followed to, and its variance S² Σ d / (n (n − d))."""
+    """Kaplan–Meier survival at a day that some patients are followed to, and its variance S² Σ d / (n (n − d)).
+
+    lifelines computes the sum, too, but keeps it in a private attribute. Its public bands give the variance only after
+    their log-log transformation is inverted, which loses digits.
+    """
     days = np.unique(time[event & (time <= day)])
     at_risk = (time >= days[:, None]).sum(1)
     deaths = ((time == days[:, None]) & event).sum(1)
@@ -159,16 +161,16 @@ def _greenwood(time: NDArray, event: NDArray, day: float) -> tuple[float, float]
     return float(survival), float(survival**2 * (deaths / (at_risk * (at_risk - deaths))).sum())
 
 
-def _intercept(known: pd.DataFrame, day: float) -> tuple[float, float, float]:
+def _intercept(patients: pd.DataFrame, day: float) -> tuple[float, float, float]:
     """log(O / E) for O events up to the day and E = Σ −log S_i(min(t_i, day)), with the error of a Poisson count.
 
     Source: Crowson, Atkinson & Therneau 2016.
     """
-    time, event = known["time"].to_numpy(float), known["event"].to_numpy(float) > 0
+    time, event = patients["time"].to_numpy(float), patients["event"].to_numpy(float) > 0
     followed = np.minimum(time, day)
     observed = int((event & (time <= day)).sum())
-    days, where = np.unique(followed, return_inverse=True)
-    survival = curve_at(known, days)[np.arange(len(known)), where]
+    days, day_of = np.unique(followed, return_inverse=True)
+    survival = curve_at(patients, days)[np.arange(len(patients)), day_of]
     expected = float(-np.log(np.clip(survival, 1e-12, 1)).sum())
     if observed == 0 or not expected > 0:
         return (float("nan"),) * 3
@@ -176,23 +178,23 @@ def _intercept(known: pd.DataFrame, day: float) -> tuple[float, float, float]:
     return float(value), float(value - half_width), float(value + half_width)
 
 
-def _slope(known: pd.DataFrame, predicted: NDArray, day: float) -> tuple[float, float, float]:
+def _slope(patients: pd.DataFrame, predicted: NDArray, day: float) -> tuple[float, float, float]:
     from lifelines import CoxPHFitter
     from lifelines.exceptions import ConvergenceError
 
-    nothing = (float("nan"),) * 3
-    time, event = known["time"].to_numpy(float), known["event"].to_numpy(float)
+    undefined = (float("nan"),) * 3
+    time, event = patients["time"].to_numpy(float), patients["event"].to_numpy(float)
     score = np.log(-np.log(np.clip(predicted, 1e-6, 1 - 1e-6)))
     by_day = event * (time <= day)
     if by_day.sum() < 5 or np.ptp(score) < 1e-9:
-        return nothing
+        return undefined
     table = pd.DataFrame({"time": np.minimum(time, day).clip(min=1e-3), "event": by_day, "score": score})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fitted = CoxPHFitter(alpha=intervals.alpha()).fit(table, "time", "event")
     except (ConvergenceError, ValueError, np.linalg.LinAlgError):
-        return nothing
+        return undefined
     low, high = fitted.confidence_intervals_.loc["score"]
     return float(fitted.params_["score"]), float(low), float(high)
 
@@ -207,7 +209,7 @@ def reliability(label: NDArray[np.int64], probability: NDArray[np.float64]) -> p
     ).reset_index(drop=True)
 
 
-def _number(value: Any) -> Any:
+def _number(value: str | float) -> str | float | None:
     """Convert a value for a JSON file: NaN becomes None."""
     if isinstance(value, str | int):
         return value

@@ -95,7 +95,8 @@ def _censoring_weighted_pairs(name: str, fold: FoldPredictions) -> Pairs | None:
 
 def _brier_scores(fold: FoldPredictions) -> NDArray[np.float64]:
     times = brier_times(min(fold.tau["ibs"], survival_days(fold.table)[-1]))
-    return brier_scores(*fold.columns("time", "event"), curve_at(fold.table, times), times, _censoring(fold))
+    time, event = fold.columns("time", "event")
+    return brier_scores(time, event, curve_at(fold.table, times), times, _censoring(fold))
 
 
 def _censoring(fold: FoldPredictions) -> CensoringCurve:

@@ -80,22 +80,22 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, name: str = "") -> Curve:
     return Curve(name, len(time), int(event.sum()), days, survival, band[:, 0], band[:, 1], time, np.sort(time[~event]))
 
 
-def risk_groups(known: pd.DataFrame, median_risk: float | None) -> RiskGroups:
+def risk_groups(patients: pd.DataFrame, median_risk: float | None) -> RiskGroups:
     """Split patients at the training patients' median risk, which does not depend on test outcomes.
 
     Args:
-        known: `time` (days), `event` and `risk` of at least one patient.
+        patients: `time` (days), `event` and `risk` of at least one patient.
         median_risk: Median risk of the training patients; None cuts at the median of these patients, and
             `from_training` of the result is False.
     """
     from lifelines.statistics import logrank_test
 
-    cut = float(known["risk"].median() if median_risk is None else median_risk)
-    high = known["risk"].to_numpy(float) > cut
-    parts = [("low risk", known[~high]), ("high risk", known[high])]
-    curves = [kaplan_meier(part["time"], part["event"], name) for name, part in parts if len(part)]
+    cut = float(patients["risk"].median() if median_risk is None else median_risk)
+    is_high = patients["risk"].to_numpy(float) > cut
+    low, high = patients[~is_high], patients[is_high]
+    groups = (("low risk", low), ("high risk", high))
+    curves = [kaplan_meier(group["time"], group["event"], name) for name, group in groups if len(group)]
     p = float("nan")
-    if len(curves) == 2 and known["event"].sum() > 0:
-        low, high = (part for _, part in parts)
+    if len(curves) == 2 and patients["event"].sum() > 0:
         p = float(logrank_test(low["time"], high["time"], low["event"], high["event"]).p_value)
     return RiskGroups(curves, cut, median_risk is not None, p)

@@ -75,6 +75,17 @@ def pair_share(folds: Sequence[Pairs]) -> Weighted:
     return weighted
 
 
+def pairs_per_patient(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) sum over all pairs with a patient, as i or as j, of what the pairs count and of what they earn."""
+    counted_sum, earned_sum = np.zeros(pairs.n), np.zeros(pairs.n)
+    for start in range(0, pairs.n, BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        for total, matrix in zip((counted_sum, earned_sum), pairs.block(rows), strict=True):
+            total[rows] += matrix.sum(1, dtype=np.float64)
+            total += matrix.sum(0, dtype=np.float64)
+    return counted_sum, earned_sum
+
+
 def at_index(pairs: Pairs | None, index: NDArray[np.int64]) -> list[Pairs]:
     """Place the pairs of a fold among all patients; empty if they are None, i.e. undefined in the fold."""
     return [] if pairs is None else [replace(pairs, index=index)]
@@ -242,6 +253,6 @@ def _order(score: NDArray, rows: slice) -> NDArray[np.float32]:
     return (of_row > score).astype(np.float32) + np.float32(0.5) * (of_row == score)
 
 
-def _inverse(probability: NDArray, needed: NDArray) -> NDArray[np.float64]:
+def _inverse(probability: NDArray, needed: ArrayLike) -> NDArray[np.float64]:
     """1 / probability: 0 where it is not needed, NaN where it is needed but the probability is 0."""
     return np.where(needed, divide(np.ones_like(probability), probability), 0.0)

@@ -183,7 +183,7 @@ def test_few_patients_and_odd_names_still_give_a_page(tmp_path, make):
 
 
 def test_a_missing_run_or_result_is_named_with_the_way_out(tmp_path, cohort, make):
-    with pytest.raises(InputError, match=r"nowhere is no folder; train a model first with `dmml fit"):
+    with pytest.raises(InputError, match=r"nowhere is not a folder; train a model with `dmml fit"):
         run_command("nowhere")
     run = tmp_path / "runs" / "demo"
     run.mkdir(parents=True)

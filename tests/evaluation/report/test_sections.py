@@ -13,7 +13,7 @@ from dmml.evaluation import metrics
 from dmml.evaluation.bootstrap import paired_difference
 from dmml.evaluation.comparison import across_cohorts, adjusted
 from dmml.evaluation.evaluation_result import read_evaluation
-from dmml.evaluation.examples import LEAST_PAIRS, choose_examples
+from dmml.evaluation.examples import MIN_PAIRS, choose_examples
 from dmml.evaluation.plots.forest import differences_forest
 from dmml.evaluation.plots.survival import kaplan_meier_plot
 from dmml.evaluation.programs import read_programs, spearman
@@ -38,7 +38,7 @@ def concordance_of_patient(rows, i):
             continue
         pairs += 1
         credit += 0.5 if early["risk"] == late["risk"] else float(early["risk"] > late["risk"])
-    return credit / pairs if pairs >= LEAST_PAIRS else None
+    return credit / pairs if pairs >= MIN_PAIRS else None
 
 
 def test_examples_are_the_patients_with_the_highest_and_lowest_concordance(cohort):
@@ -71,7 +71,7 @@ def test_examples_of_classes_and_without_outcomes():
     ]
     shown = choose_examples(rows, ["a", "b", "c", "d"])
     assert {patient: told["verdict"] for patient, told in shown.items()} == {
-        "a": "right: told G2 with 90 %", "b": "wrong: told G2 with 80 %", "c": "right: told G3 with 60 %",
+        "a": "right: predicted G2 with 90 %", "b": "wrong: predicted G2 with 80 %", "c": "right: predicted G3 with 60 %",
     }  # fmt: skip
     without = [{"patient_id": f"p{i}", "risk": 0.1} for i in range(9)]
     assert choose_examples(without, [f"p{i}" for i in range(2, 9)]) == {f"p{i}": {} for i in range(2, 6)}
