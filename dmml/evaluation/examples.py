@@ -48,11 +48,15 @@ def choose_examples(rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
     if not rows or not candidates:
         return {}
     table = pd.DataFrame(rows)
-    shown = table[table["patient_id"].isin(set(candidates))].reset_index(drop=True)
-    if {"risk", "time", "event"} <= set(shown):
+    eligible = table[table["patient_id"].isin(set(candidates))].reset_index(drop=True)
+    if {"risk", "time", "event"} <= set(eligible):
         examples, choice = _survival(table, set(candidates)), CHOICE_SURVIVAL
-    elif "label" in shown and shown["label"].notna().any() and any(str(name).startswith("prob_") for name in shown):
-        examples, choice = _classes(shown), CHOICE_CLASSES
+    elif (
+        "label" in eligible
+        and eligible["label"].notna().any()
+        and any(str(name).startswith("prob_") for name in eligible)
+    ):
+        examples, choice = _classes(eligible), CHOICE_CLASSES
     else:
         examples, choice = [], ""
     if not examples:
