@@ -154,10 +154,10 @@ def test_too_few_known_values_are_not_compared():
     """Few columns can be fitted by the axes alone, which would look like a cohort without any spread."""
     training, cohort = genes_of(60, 0), genes_of(40, 1)
     cohort[:31, np.arange(300) % 5 < 3] = np.nan
-    assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients with enough known values; ")
+    assert compare(fit_reference(training), cohort)["reason"].startswith("9 patients have enough known values; ")
     short = cohort[:, :10]
     short[:, 5:] = np.nan
-    assert compare(fit_reference(training[:, :10]), short)["reason"].startswith("0 patients with enough known values")
+    assert compare(fit_reference(training[:, :10]), short)["reason"].startswith("0 patients have enough known values")
     assert "auc" in compare(fit_reference(training[:, :10]), genes_of(40, 1)[:, :10])
 
 
