@@ -72,50 +72,6 @@ def test_ensembl_rows_of_one_symbol_are_summed_on_a_linear_scale_and_averaged_on
     assert logged.table.loc["s2", "TP53"] == pytest.approx((np.log2(3e5 + 1) + np.log2(1e5 + 1)) / 2)
 
 
-def test_tcga_barcodes_are_cut_normal_tissue_and_recurrences_left_out_and_samples_averaged():
-    table = tpm_table(6)
-    kinds = ["4249-01A-01R", "4249-01B", "4249-02A", "4250-11A", "4382-01", "4390-06A"]
-    table.index = [f"TCGA-05-{kind}" for kind in kinds]
-    table.T.to_csv("e.csv")
-    expression = build_expression(["e.csv"])
-    assert expression.patients == ["TCGA-05-4249", "TCGA-05-4382", "TCGA-05-4390"]  # a metastasis alone stands in
-    np.testing.assert_allclose(expression.table.loc["TCGA-05-4249", GENES], table.iloc[:2][GENES].mean(), rtol=1e-5)
-    assert expression.provenance["counts"] == {
-        "normal_samples_dropped": 1,
-        "samples_of_recurrences_or_metastases_left_out_beside_a_primary": 1,
-        "patients_with_samples_averaged": 1,
-    }
-
-
-def test_equal_rows_of_a_patient_are_merged():
-    table = tpm_table(3)
-    table.insert(0, "case", ["a", "b", "a"])
-    table.iloc[2, 1:] = table.iloc[0, 1:]
-    table.to_csv("e.csv", index=False)
-    expression = read_expression({"path": "e.csv", "patient_id": "case"})
-    assert expression.patients == ["a", "b"]
-    np.testing.assert_allclose(
-        expression.table.loc["a", GENES].astype(float), table.iloc[0][GENES].astype(float), rtol=1e-6
-    )
-
-
-def test_a_patient_map_assigns_samples_to_patients():
-    tpm_table(3).T.to_csv("e.csv")
-    with open("map.csv", "w") as file:
-        file.write("sample,patient_id\np0,one\np2,two\n")
-    expression = build_expression(["e.csv"], patients="map.csv")
-    assert expression.patients == ["one", "two"]
-    assert expression.provenance["counts"] == {"samples_not_in_map_dropped": 1}
-    with open("map.csv", "w") as file:
-        file.write("sample,patient_id\np0,one\np0,two\n")
-    with pytest.raises(InputError, match="sample 'p0' is assigned to both one and two"):
-        build_expression(["e.csv"], patients="map.csv")
-    with open("map.csv", "w") as file:
-        file.write("sample,patient_id\nother,one\n")
-    with pytest.raises(InputError, match=r"none of the 3 samples .* is in the patient map"):
-        build_expression(["e.csv"], patients="map.csv")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -201,19 +201,6 @@ def test_dates_of_a_spreadsheet_are_dropped_and_extreme_values_counted():
     assert read.provenance["counts"]["values_beyond_10_standard_deviations"] == 2
 
 
-def test_sample_sheets_before_and_since_2024_leave_normal_tissue_out():
-    by_genes(samples=[f"f{i}" for i in range(12)]).to_csv("g.csv")
-    for column, words in (
-        ("Sample Type", ["Primary Tumor", "Solid Tissue Normal"]),
-        ("Tissue Type", ["Tumor", "Normal"]),
-    ):
-        rows = [(f"f{i}", f"p{i}", words[i % 2]) for i in range(12)]
-        pd.DataFrame(rows, columns=["File Name", "Case ID", column]).to_csv("sheet.tsv", sep="\t", index=False)
-        read = build_expression(["g.csv"], patients="sheet.tsv")
-        assert read.patients == [f"p{i}" for i in range(0, 12, 2)]
-        assert read.provenance["counts"]["normal_samples_dropped"] == 6
-
-
 @pytest.mark.parametrize("scale", ["tpm", "fpkm", "counts"])
 def test_a_stated_linear_scale_is_refused_for_logarithmic_values(scale):
     """Xena's star_tpm.tsv is log2(TPM + 1), although its name says TPM."""
@@ -277,31 +264,3 @@ def test_options_that_do_not_apply_to_a_table_of_dmml_are_refused(option):
     write_expression(Expression(by_genes().T, "tpm", {}), "own.parquet")
     with pytest.raises(InputError, match=f"{option} does not apply to own.parquet"):
         read_expression({"path": "own.parquet", option: "x"})
-
-
-def test_a_map_may_contain_names_with_dots():
-    names = ["TCGA.05.4249.01A", "TCGA.05.4250.01A", "S1.2", *(f"s{i}" for i in range(9))]
-    by_genes(samples=names).to_csv("g.csv")
-    pd.DataFrame({"sample": names, "patient_id": [f"P{i}" for i in range(12)]}).to_csv("map.csv", index=False)
-    assert build_expression(["g.csv"], patients="map.csv").patients == [f"P{i}" for i in range(12)]
-    by_genes(samples=["S1", *names[1:]]).to_csv("g.csv")  # S1 is not S1.2
-    read = build_expression(["g.csv"], patients="map.csv")
-    assert "P2" in read.patients  # by S1.2 itself
-    assert read.provenance["counts"]["samples_not_in_map_dropped"] == 1
-    files = pd.DataFrame({"File Name": ["f0.star.tsv", "f1.star.tsv", "x.1.tsv", "x.2.tsv"], "Case ID": list("abcd")})
-    files.to_csv("sheet.tsv", sep="\t", index=False)
-    by_genes(TPM[:3], samples=["f0", "f1", "x"]).to_csv("g.csv")
-    read = build_expression(["g.csv"], patients="sheet.tsv")  # x is c's or d's
-    assert read.patients == ["a", "b"]
-
-
-def test_recurrences_are_used_only_for_patients_without_a_primary_tumor():
-    by_genes(TPM[:4], samples=["f0", "f1", "f2", "f3"]).to_csv("g.csv")
-    kinds = ["Primary Tumor", "Recurrent Tumor", "Metastatic", "Solid Tissue Normal"]
-    sheet = pd.DataFrame({"File Name": ["f0", "f1", "f2", "f3"], "Case ID": list("aabb"), "Sample Type": kinds})
-    sheet.to_csv("sheet.tsv", sep="\t", index=False)
-    read = build_expression(["g.csv"], patients="sheet.tsv")
-    assert read.patients == ["a", "b"]
-    np.testing.assert_allclose(read.table[GENES], TPM[[0, 2]], rtol=1e-6)
-    counts = read.provenance["counts"]
-    assert counts["samples_of_recurrences_or_metastases_left_out_beside_a_primary"] == 1
