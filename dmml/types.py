@@ -40,8 +40,8 @@ class Bag:
 
     def pin_memory(self) -> Bag:
         """Pin every tensor, because PyTorch does not look inside dataclasses."""
-        tensors = (getattr(self, name).pin_memory() for name in ("features", "position", "mask", "slide"))
-        return Bag(*tensors, n_slides=self.n_slides)
+        features, position = self.features.pin_memory(), self.position.pin_memory()
+        return Bag(features, position, self.mask.pin_memory(), self.slide.pin_memory(), self.n_slides)
 
 
 @dataclass

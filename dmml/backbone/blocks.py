@@ -60,9 +60,9 @@ def fit_block(
     count = np.maximum(present.sum(0), 1)
     mean = np.where(present, raw, 0.0).sum(0) / count
     centred = np.where(present, raw - mean, 0.0)
-    spread = np.sqrt((centred**2).sum(0) / count)
-    scale = np.where(spread > 1e-8, spread, 1.0) if standardise else np.ones_like(spread)
-    z = np.where(present & (spread > 1e-8), np.clip(centred / scale, -clip, clip), 0.0)
+    sd = np.sqrt((centred**2).sum(0) / count)
+    scale = np.where(sd > 1e-8, sd, 1.0) if standardise else np.ones_like(sd)
+    z = np.where(present & (sd > 1e-8), np.clip(centred / scale, -clip, clip), 0.0)
     if len(z) < 2 or not z.any():
         return None
     _, size, right = np.linalg.svd(z, full_matrices=False)
@@ -70,12 +70,12 @@ def fit_block(
     # The design is z @ basis: principal components, unscaled or scaled to equal variance.
     basis = right[:rank].T / (size[:rank] if whiten else 1.0)
     norm = np.sqrt(((z @ basis) ** 2).sum(1)[present.any(1)].mean())
-    basis = basis * (spread > 1e-8)[:, None] / norm
+    basis = basis * (sd > 1e-8)[:, None] / norm
     return Block(mean, scale, basis, clip)
 
 
-LEADING_SHARE = 1 / 3
-"""Share of the RNA's prior variance on the whitened leading components; the rest follows the spectrum of the genes"""
+LEADING_FRACTION = 1 / 3
+"""Fraction of the RNA's prior variance on the whitened leading components; the rest follows the genes' spectrum"""
 
 
 def fit_gene_block(genes: NDArray, present: NDArray, components: int) -> Block | None:
@@ -97,7 +97,7 @@ def fit_gene_block(genes: NDArray, present: NDArray, components: int) -> Block |
     whole = fit_block(genes, present, standardise=False, clip=np.inf)
     if leading is None or whole is None:
         return None
-    basis = np.hstack([np.sqrt(LEADING_SHARE) * leading.basis, np.sqrt(1 - LEADING_SHARE) * whole.basis])
+    basis = np.hstack([np.sqrt(LEADING_FRACTION) * leading.basis, np.sqrt(1 - LEADING_FRACTION) * whole.basis])
     return Block(whole.mean, whole.scale, basis, np.inf)
 
 
@@ -107,6 +107,11 @@ class Readout(nn.Module):
     Shape:
         raw (B, d), present (B, d) bool → (B, q).
     """
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    clip: Tensor
 
     def __init__(self, mean: NDArray, scale: NDArray, weight: NDArray, clip: float):
         super().__init__()

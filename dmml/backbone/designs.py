@@ -42,8 +42,9 @@ class SlideDesigns:
         if not values.shape[1]:
             return None
         # Contrasts keep their proportions: those from few tokens are shrunk towards 0, and should count less.
-        options = {"standardise": False, "clip": np.inf} if name == "contrasts" else {}
-        return fit_block(values, present, **options)
+        if name == "contrasts":
+            return fit_block(values, present, standardise=False, clip=np.inf)
+        return fit_block(values, present)
 
     def design(self, name: str) -> NDArray[np.float64]:
         """Return the design (n, r) of a statistic at all magnifications together."""

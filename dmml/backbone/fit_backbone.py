@@ -100,8 +100,8 @@ def fit_backbone(backbone: Backbone, patients: TrainingPatients, task: Task) -> 
     predictors = outcome.cross_fitted.sum(2)[:, observed.numpy()]  # (2, n, q)
     calibrations = [task.calibrate(predictor, target) for predictor in predictors]
     backbone.layout = backbone.make_layout(predictors.shape[2], task.n_outputs, programs)
-    for name, values in zip(("bias", "spread"), zip(*calibrations, strict=True), strict=True):
-        backbone.register_buffer(name, torch.as_tensor(np.stack(values), dtype=torch.float32))
+    bias, weight = (torch.as_tensor(np.stack(x), dtype=torch.float32) for x in zip(*calibrations, strict=True))
+    backbone.set_calibration(bias, weight)
     return CrossFitted(torch.as_tensor(outcome.cross_fitted, dtype=torch.float32), cross_fitted_programs)
 
 
@@ -173,8 +173,8 @@ def _fit_programs(
             no_programs = np.zeros((block.basis.shape[1], 0))
             weights = [fits[s].weights[name] if s in fits else no_programs for s in SUBSPACES]
             backbone.readouts[f"programs_{m}x_{name}"] = block.readout(np.hstack(weights))
-        nothing = np.zeros((len(has_both), 0))
+        no_predictions = np.zeros((len(has_both), 0))
         for s in SUBSPACES:
-            values = fits[s].cross_fitted if s in fits else nothing
+            values = fits[s].cross_fitted if s in fits else no_predictions
             cross_fitted[m, s] = torch.as_tensor(values, dtype=torch.float32)
     return sizes, cross_fitted

@@ -54,14 +54,14 @@ def fit_slide_statistics(
     if centres is None:
         return fitted
     fitted.centres = centres
-    fitted.directions, fitted.unit = _directions(bags, fitted)
+    fitted.directions, fitted.noise_sd = _directions(bags, fitted)
     return fitted
 
 
 def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed: int) -> Tensor | None:
     """Return centres (K, D) of the slide-centred tokens; None if slides contain too few vectors, or equal ones."""
     rng = np.random.default_rng(seed)
-    each = max(16, CLUSTER_SAMPLE // max(1, n_patients))
+    n_per_patient = max(16, CLUSTER_SAMPLE // max(1, n_patients))
     sample = []
     for bag in bags():
         x, slide = bag.features[0][bag.mask[0]].float() / scale, bag.slide[0][bag.mask[0]]
@@ -69,27 +69,29 @@ def _clusters(bags: Bags, scale: Tensor, n_patients: int, n_clusters: int, seed:
             continue
         membership = torch.nn.functional.one_hot(slide, int(slide.max()) + 1).float()
         x = x - membership @ ((membership.T @ x) / membership.sum(0).clamp_min(1).unsqueeze(-1))
-        rows = np.sort(rng.permutation(len(x))[:each])
+        rows = np.sort(rng.permutation(len(x))[:n_per_patient])
         sample.append(x[torch.from_numpy(rows)].numpy())
     tokens = np.concatenate(sample) if sample else np.zeros((0, len(scale)), np.float32)
     if len(tokens) < 4 * n_clusters or not tokens.std() > 1e-6:
         return None
     origin, axes = _leading_components(tokens, CLUSTER_DIMENSIONS)
     reduced = (tokens - origin) @ axes
-    best, lowest = None, np.inf
-    for start in range(_STARTS if tokens.shape[1] <= CLUSTER_DIMENSIONS else _REDUCED_STARTS):
-        # With fewer distinct tokens than clusters, some clusters stay empty, which does no harm.
-        with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            centres, nearest = kmeans2(reduced, n_clusters, iter=_ITERATIONS, minit="++", rng=seed + start)
-        loss = ((reduced - centres[nearest]) ** 2).sum()
-        if loss < lowest:
-            best, lowest = (centres, nearest), loss
-    centres, nearest = best
+    n_starts = _STARTS if tokens.shape[1] <= CLUSTER_DIMENSIONS else _REDUCED_STARTS
+    runs = (_kmeans(reduced, n_clusters, seed + start) for start in range(n_starts))
+    _, centres, nearest = min(runs, key=lambda run: run[0])
     members = np.eye(n_clusters, dtype=np.float32)[nearest]
     size = members.sum(0)[:, None]
     centres = np.where(size > 0, members.T @ tokens / np.maximum(size, 1), origin + centres @ axes.T)
     return torch.from_numpy(np.ascontiguousarray(centres, np.float32))
+
+
+def _kmeans(points: np.ndarray, n_clusters: int, seed: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """Run K-means once; return the sum of squared distances, the centres (K, d) and each point's nearest centre (T,)."""
+    # With fewer distinct points than clusters, some clusters stay empty, which does no harm.
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        centres, nearest = kmeans2(points, n_clusters, iter=_ITERATIONS, minit="++", rng=seed)
+    return float(((points - centres[nearest]) ** 2).sum()), centres, nearest
 
 
 def _leading_components(tokens: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +123,8 @@ def _directions(bags: Bags, fitted: SlideStatistics) -> tuple[Tensor, Tensor]:
     if len(candidates):
         tails = _excess_kurtosis(bags, fitted, candidates)
         heavy = torch.nonzero(tails > MIN_KURTOSIS).flatten()
-        heaviest = heavy[tails[heavy].argsort(descending=True, stable=True)][:MAX_DIRECTIONS]
-        candidates = candidates[heaviest.sort().values]
+        heaviest = heavy[tails[heavy].argsort(descending=True, stable=True)][:MAX_DIRECTIONS].sort().values
+        candidates = candidates[heaviest]
     # The sign of an eigenvector is arbitrary; its largest entry is made positive.
     largest = candidates.gather(1, candidates.abs().argmax(1, keepdim=True)) if len(candidates) else candidates[:, :1]
     return candidates * largest.sign(), typical.sqrt().float()

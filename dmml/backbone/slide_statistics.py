@@ -52,13 +52,19 @@ class SlideStatistics(nn.Module):
         n_directions: J.
     """
 
+    mean: Tensor
+    scale: Tensor
+    centres: Tensor
+    directions: Tensor
+    noise_sd: Tensor
+
     def __init__(self, n_features: int, n_clusters: int = 0, n_directions: int = 0):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.register_buffer("centres", torch.zeros(n_clusters, n_features))
         self.register_buffer("directions", torch.zeros(n_directions, n_features))
-        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("noise_sd", torch.ones(()))
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -71,10 +77,13 @@ class SlideStatistics(nn.Module):
         """Return {statistic: (B, columns)} in float32; 0 for a patient without tokens."""
         with torch.autocast(bag.features.device.type, enabled=False):
             x, slide = self.prepare(bag)
-            return self.from_scores(x, slide, x @ self.line()[0].T, bag.mask)
+            return self.from_scores(x, slide, x @ self.score_layer()[0].T, bag.mask)
 
-    def line(self) -> tuple[Tensor, Tensor]:
-        """Return weight (K + J, D) and bias (K + J,) that map raw tokens to scores along the centres and directions."""
+    def score_layer(self) -> tuple[Tensor, Tensor]:
+        """Return weight (K + J, D) and bias (K + J,) of the linear layer from raw tokens to their scores.
+
+        The scores are the inner products of a standardised token with the centres and directions.
+        """
         weight = torch.cat([self.centres, self.directions]) / self.scale
         return weight, weight.new_zeros(len(weight))
 
@@ -84,13 +93,13 @@ class SlideStatistics(nn.Module):
         slide = ((bag.slide.unsqueeze(1) == index) & bag.mask.unsqueeze(1)).float()  # (B, S, N)
         return clear_padding(bag.features.float(), bag.mask), slide.transpose(1, 2)
 
-    def from_scores(self, x: Tensor, slide: Tensor, along: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def from_scores(self, x: Tensor, slide: Tensor, scores: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Compute the same statistics as `forward` from scores that have been computed already.
 
         Args:
             x: (B, N, D) from `prepare`.
             slide: (B, N, S) from `prepare`.
-            along: (B, N, K + J) scores of `x` by the weight and bias of `line`.
+            scores: (B, N, K + J) of `x` by the weight and bias of `score_layer`.
             mask: (B, N) bool.
         """
         count = mask.sum(1, keepdim=True).clamp_min(1).float()  # (B, 1)
@@ -99,7 +108,7 @@ class SlideStatistics(nn.Module):
             shift = ((x.sum(1) / count - self.mean) / self.scale) * present
             empty = shift[:, :0]
             return {"shift": shift, "composition": empty, "contrasts": empty, "rare": empty}
-        along, nearest = self._nearest(along, slide, mask)
+        scores, nearest = self._nearest(scores, slide, mask)
         n_clusters, n_slides = len(self.centres), slide.shape[2]
         cluster = self._one_hot(nearest)
 
@@ -116,7 +125,7 @@ class SlideStatistics(nn.Module):
             "shift": ((total.sum(1) / count - self.mean) / self.scale) * present,
             "composition": size.squeeze(2) / count,
             "contrasts": contrasts.flatten(1),
-            "rare": self._rare(self.rare_scores(along[..., n_clusters:], cluster, contrasts), count) * present,
+            "rare": self._rare(self.rare_scores(scores[..., n_clusters:], cluster, contrasts), count) * present,
         }
 
     def assign(self, x: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,43 +140,43 @@ class SlideStatistics(nn.Module):
             Scores (B, N, K + J) of the slide-centred tokens along the centres and directions, and each token's nearest
             cluster (B, N, K), one-hot, 0 at padding.
         """
-        along, nearest = self._nearest(x @ self.line()[0].T, slide, mask)
-        return along, self._one_hot(nearest)
+        scores, nearest = self._nearest(x @ self.score_layer()[0].T, slide, mask)
+        return scores, self._one_hot(nearest)
 
-    def _nearest(self, along: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _nearest(self, scores: Tensor, slide: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Centre scores (B, N, K + J) by slide, and return them with the nearest cluster (B, N), −1 at padding."""
         # N is the last, contiguous dimension: with the few scores last, every operation would be many times slower.
-        slides, along = slide.transpose(1, 2), along.transpose(1, 2).contiguous()  # (B, S, N), (B, K + J, N)
+        slides, scores = slide.transpose(1, 2), scores.transpose(1, 2).contiguous()  # (B, S, N), (B, K + J, N)
         per_slide = slides.sum(2).clamp_min(1).unsqueeze(1)
         # Scores are linear in the tokens, so centring the few scores replaces centring all features.
-        along = along - (along @ slide / per_slide) @ slides
+        scores = scores - (scores @ slide / per_slide) @ slides
         n_clusters = len(self.centres)
-        distance = self.centres.square().sum(1, keepdim=True) / 2 - along[:, :n_clusters]
+        distance = self.centres.square().sum(1, keepdim=True) / 2 - scores[:, :n_clusters]
         nearest = distance.min(1).indices.masked_fill(~mask, -1)
-        return along.transpose(1, 2), nearest
+        return scores.transpose(1, 2), nearest
 
     def _one_hot(self, nearest: Tensor) -> Tensor:
         """Encode clusters as one-hot (B, N, K), 0 at padding; stored with N last for speed, as in `_nearest`."""
         index = torch.arange(len(self.centres), device=nearest.device).view(1, -1, 1)
         return (nearest.unsqueeze(1) == index).float().transpose(1, 2)
 
-    def rare_scores(self, along: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:
+    def rare_scores(self, scores: Tensor, cluster: Tensor, contrasts: Tensor) -> Tensor:
         """Return the scores z (B, N, J) of the residuals y along each direction, 0 at padding.
 
         Args:
-            along: (B, N, J) scores of the slide-centred tokens.
+            scores: (B, N, J) of the slide-centred tokens along the directions.
             cluster: (B, N, K) one-hot.
             contrasts: (B, K, D).
         """
         explained = self.directions @ (self.centres + contrasts).transpose(1, 2)  # (B, J, K)
         members = cluster.transpose(1, 2)  # N last, as in `_nearest`
-        z = (along.transpose(1, 2) - explained @ members) / self.unit * members.sum(1, keepdim=True)
+        z = (scores.transpose(1, 2) - explained @ members) / self.noise_sd * members.sum(1, keepdim=True)
         return z.transpose(1, 2)
 
     def _rare(self, z: Tensor, count: Tensor) -> Tensor:
         """Return the rare statistic (B, J) from the scores z (B, N, J)."""
-        far_out = signed_square(z).sum(1) / count
-        return far_out / signed_root_scale(far_out)
+        mean = signed_square(z).sum(1) / count
+        return mean / signed_root_scale(mean)
 
     def residual(self, bag: Bag) -> Tensor:
         """Return one patient's residuals (tokens, D): standardised tokens minus slide mean, centre and contrast."""

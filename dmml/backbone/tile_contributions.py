@@ -66,14 +66,14 @@ def tile_contributions(
     with torch.autocast(has_expression.device.type, enabled=False):
         statistics = backbone.slide_statistics(bags)
         output = backbone(bags, expression, has_expression)
-        bias, spread = backbone.calibration(has_expression)
+        bias, weight = backbone.calibration(has_expression)
         measured = backbone.is_computed_from_rna(expression, has_expression)
         is_from_tiles = torch.stack([~measured[s] for s in SUBSPACES] + [torch.ones_like(has_expression)], 1)  # (B, 3)
         tiles: dict[str, dict[int, Tensor]] = {part: {} for part in PARTS}
         for m in statistics:
             predictors = _tile_predictors(backbone, m, bags[m], statistics, backbone.uses_rna_model(has_expression))
             predictors = predictors * is_from_tiles[:, None, :, None]
-            logits = torch.einsum("bnpq,bqc->bnpc", predictors, spread)
+            logits = torch.einsum("bnpq,bqc->bnpc", predictors, weight)
             for part, values in zip(PARTS, logits.unbind(2), strict=True):
                 tiles[part][m] = values
         half = bias / len(SUBSPACES)
@@ -107,9 +107,9 @@ def _columns(
     uses_rna_model: Tensor,
 ) -> _Columns | None:
     """Return the weights of a statistic at a magnification, given `uses_rna_model` (B,) bool; None if no part uses it."""
-    if f"slide_{name}" not in backbone.readouts:
+    readout = backbone.readout(f"slide_{name}")
+    if readout is None:
         return None
-    readout = backbone.readouts[f"slide_{name}"]
     # A readout has the columns of all magnifications side by side. All readouts of a statistic come from one block, so
     # they share mean, scale and clip.
     raw = statistics[magnification][name]
@@ -122,8 +122,8 @@ def _columns(
     q = backbone.layout["n_predictors"]
     weight = readout.weight[rows].expand(len(raw), -1, -1)  # (B, d, 3 q)
     tissue = weight.new_zeros(q)
-    if f"tissue_{name}" in backbone.readouts:
-        tissue = backbone.readouts[f"tissue_{name}"].weight[rows]
+    if (tissue_readout := backbone.readout(f"tissue_{name}")) is not None:
+        tissue = tissue_readout.weight[rows]
     # The subspaces always get the weights for patients without RNA: with RNA, tiles do not contribute to them.
     tissue = torch.where(uses_rna_model[:, None, None], tissue, weight[..., -q:])
     weight = torch.cat([weight[..., :-q], tissue], -1)
@@ -138,7 +138,7 @@ def _tile_predictors(
     uses_rna_model: Tensor,
 ) -> Tensor:
     """Return what each tile of a magnification adds to the predictors of `PARTS`, (B, N, 3, q); 0 at padding."""
-    fitted = backbone.statistics[f"{magnification}x"]
+    fitted = backbone.statistics_modules()[magnification]
     columns = {name: _columns(backbone, name, magnification, statistics, uses_rna_model) for name in STATISTICS}
     x, slide = fitted.prepare(bag)
     count = bag.mask.sum(1).clamp_min(1)[:, None, None].float()
@@ -148,14 +148,14 @@ def _tile_predictors(
         weight = shift.weight / fitted.scale.unsqueeze(-1)
         added = added + (x @ weight - (fitted.mean @ weight).unsqueeze(1) - shift.offset) / count
     if len(fitted.centres):
-        along, cluster = fitted.assign(x, slide, bag.mask)
+        scores, cluster = fitted.assign(x, slide, bag.mask)
         if (composition := columns["composition"]) is not None:
             added = added + (cluster @ composition.weight - composition.offset) / count
         if (contrasts := columns["contrasts"]) is not None:
             added = added + _contrasts(fitted, contrasts, x, slide, cluster) - contrasts.offset / count
         if (rare := columns["rare"]) is not None:
             values = statistics[magnification]["contrasts"].unflatten(1, fitted.centres.shape)
-            z = fitted.rare_scores(along[..., len(fitted.centres) :], cluster, values)
+            z = fitted.rare_scores(scores[..., len(fitted.centres) :], cluster, values)
             added = added + _rare(z, bag.mask, rare) / count
     return (added * bag.mask.unsqueeze(-1)).unflatten(-1, (len(PARTS), -1))
 
@@ -165,12 +165,12 @@ def _contrasts(fitted: SlideStatistics, columns: _Columns, x: Tensor, slide: Ten
     n_clusters, n_features = fitted.centres.shape
     weight = columns.weight.unflatten(1, (n_clusters, n_features))  # (B, K, D, 3 q)
     flat = (weight / fitted.scale[:, None]).transpose(1, 2).flatten(2)  # (B, D, K · 3 q)
-    along = x @ flat
-    mean = (slide.transpose(1, 2) @ along) / slide.sum(1).clamp_min(1).unsqueeze(-1)
-    along = (along - slide @ mean).unflatten(-1, (n_clusters, -1))  # (B, N, K, 3 q)
+    projected = x @ flat
+    mean = (slide.transpose(1, 2) @ projected) / slide.sum(1).clamp_min(1).unsqueeze(-1)
+    projected = (projected - slide @ mean).unflatten(-1, (n_clusters, -1))  # (B, N, K, 3 q)
     centre = torch.einsum("kd,bkdo->bko", fitted.centres, weight).unsqueeze(1)
-    share = cluster / (cluster.sum(1, keepdim=True) + CONTRAST_SHRINKAGE)
-    return (share.unsqueeze(-1) * (along - centre)).sum(2)
+    token_weight = cluster / (cluster.sum(1, keepdim=True) + CONTRAST_SHRINKAGE)
+    return (token_weight.unsqueeze(-1) * (projected - centre)).sum(2)
 
 
 def _rare(z: Tensor, mask: Tensor, columns: _Columns) -> Tensor:

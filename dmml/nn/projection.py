@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -70,10 +72,11 @@ class Narrow(nn.Sequential):
     """
 
     def __init__(self, width: int, rank: int):
-        super().__init__(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
+        narrow, widen = nn.Linear(width, rank, bias=False), nn.Linear(rank, width)
+        super().__init__(narrow, widen)
         # PyTorch's default would leave a ninth of the variance, and slow the pool's learning by as much.
-        nn.init.normal_(self[0].weight, std=width**-0.5)
-        nn.init.normal_(self[1].weight, std=2 * rank**-0.5)
+        nn.init.normal_(narrow.weight, std=width**-0.5)
+        nn.init.normal_(widen.weight, std=2 * rank**-0.5)
 
 
 def program_embedding(n_programs: int, width: int, rank: int) -> nn.Module:
@@ -81,16 +84,22 @@ def program_embedding(n_programs: int, width: int, rank: int) -> nn.Module:
     return nn.Linear(n_programs, width, bias=False) if n_programs else Narrow(width, rank)
 
 
+class _ForkContext(Protocol):
+    """What `_Fork` keeps between forward and backward."""
+
+    rule: GradientRule | None
+
+
 class _Fork(torch.autograd.Function):
     """Identity with two outputs. After backward only the sum of their gradients is left, so a rule must act here."""
 
     @staticmethod
-    def forward(ctx, tokens: Tensor, rule: GradientRule | None) -> tuple[Tensor, Tensor]:
+    def forward(ctx: _ForkContext, tokens: Tensor, rule: GradientRule | None) -> tuple[Tensor, Tensor]:
         ctx.rule = rule
         return tokens.view_as(tokens), tokens.view_as(tokens)
 
     @staticmethod
-    def backward(ctx, grad_tumor: Tensor, grad_tme: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _ForkContext, grad_tumor: Tensor, grad_tme: Tensor) -> tuple[Tensor, None]:
         if ctx.rule is not None:
             grad_tumor, grad_tme = ctx.rule(grad_tumor, grad_tme)
         return grad_tumor + grad_tme, None

@@ -18,6 +18,9 @@ class StandardisedLinear(nn.Linear):
         width: Width d of the output.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, n_features: int, width: int):
         super().__init__(n_features, width)
         self.register_buffer("mean", torch.zeros(n_features))
@@ -42,10 +45,10 @@ def set_feature_statistics(model: nn.Module, statistics: Mapping[str, Mapping[st
         model: Any module; a `StandardisedLinear` has the magnification in its name, e.g. `projection.10x.linear`.
         statistics: {"<magnification>": {"mean": D numbers, "scale": D numbers}}.
     """
-    for name, part in model.named_modules():
-        if not isinstance(part, StandardisedLinear):
+    for name, layer in model.named_modules():
+        if not isinstance(layer, StandardisedLinear):
             continue
         for magnification, values in statistics.items():
             if f"{magnification}x" in name.split("."):
-                part.mean.copy_(torch.tensor(values["mean"]))
-                part.scale.copy_(torch.tensor(values["scale"]))
+                layer.mean.copy_(torch.tensor(values["mean"]))
+                layer.scale.copy_(torch.tensor(values["scale"]))

@@ -107,9 +107,9 @@ def test_patients_with_and_without_rna_are_calibrated_separately(case):
         output = backbone.output(parts[0], has_rna, {})
         for i in (3, 30):
             row = 0 if has_rna[i] else 1
-            expected = backbone.bias[row] + parts[0, i].sum(0) @ backbone.spread[row]
+            expected = backbone.calibration_bias[row] + parts[0, i].sum(0) @ backbone.calibration_weight[row]
             torch.testing.assert_close(logits_of(output)[i], expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(backbone.spread[0], backbone.spread[1])
+    assert not torch.allclose(backbone.calibration_weight[0], backbone.calibration_weight[1])
 
 
 def test_cross_fitted_programs_are_fitted_without_the_patient(case):
@@ -129,7 +129,7 @@ def test_the_bias_is_split_between_the_subspaces_and_tissue_has_none(case):
     empty = rows_of(batch, list(range(52, 60)))
     output = answer(backbone, empty, torch.zeros(8, dtype=torch.bool))
     for logits in output.subspaces.values():
-        torch.testing.assert_close(logits, (backbone.bias[1] / 2).expand_as(logits), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(logits, (backbone.calibration_bias[1] / 2).expand_as(logits), atol=1e-6, rtol=1e-5)
 
 
 def test_arguments_out_of_range_are_refused():

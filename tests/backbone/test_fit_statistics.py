@@ -90,7 +90,7 @@ def test_constant_features_do_not_affect_the_estimate_of_the_noise():
     varies = np.arange(DIM) % 3 == 0
     x = np.maximum(rng.standard_normal((1000, DIM)) - 1, 0) * varies
     fitted = fit([bag_of(part) for part in np.split(x, 20)])
-    assert fitted.unit.item() > 0.1
+    assert fitted.noise_sd.item() > 0.1
     rare = torch.cat([fitted(bag_of(part))["rare"] for part in np.split(x, 20)])
     assert not rare.numel() or rare.abs().max() < 50
 

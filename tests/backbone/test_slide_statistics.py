@@ -17,7 +17,7 @@ DIM, K, J = 12, 4, 3
 def statistics():
     fitted = SlideStatistics(DIM, K, J)
     fitted.mean, fitted.scale = torch.randn(DIM), torch.rand(DIM) + 0.5
-    fitted.centres, fitted.unit = torch.randn(K, DIM), torch.tensor(0.8)
+    fitted.centres, fitted.noise_sd = torch.randn(K, DIM), torch.tensor(0.8)
     fitted.directions = torch.linalg.qr(torch.randn(DIM, J))[0].T.contiguous()
     return fitted
 
@@ -44,7 +44,7 @@ def slowly(fitted, features, slide):
         composition[k] = len(members) / len(x)
         contrasts[k] = sum(token - centres[k] for token in members) / (len(members) + 3) if len(members) else 0
     z = np.array([centred[n] - centres[k] - contrasts[k] for n, k in enumerate(nearest)]) @ directions.T
-    z = z / fitted.unit.item()
+    z = z / fitted.noise_sd.item()
     mean_square = (np.sign(z) * np.maximum(np.abs(z) - 1.5, 0) ** 2).mean(0)
     rare = mean_square / np.sqrt(np.abs(mean_square) + 0.01)
     return {
@@ -128,7 +128,7 @@ def test_autocast_does_not_lower_the_precision(statistics, bag):
 def test_the_rare_statistic_is_computed_from_the_residuals(statistics, bag):
     expected = statistics(bag)["rare"][0]
     alone = Bag(*(getattr(bag, n)[:1] for n in ("features", "position", "mask", "slide")))
-    z = statistics.residual(alone) @ statistics.directions.T / statistics.unit
+    z = statistics.residual(alone) @ statistics.directions.T / statistics.noise_sd
     square = (z.sign() * (z.abs() - 1.5).clamp_min(0).square()).mean(0)
     far_out = square / (square.abs() + 0.01).sqrt()
     torch.testing.assert_close(far_out, expected, atol=1e-5, rtol=1e-4)

@@ -143,7 +143,7 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
     for c in range(k):
         contrast[c] = (centred[nearest == c] - centres[c]).sum(0) / ((nearest == c).sum() + 3)
     z = np.stack([directions @ (centred[i] - centres[nearest[i]] - contrast[nearest[i]]) for i in range(n)])
-    z = z / statistics.unit.item()
+    z = z / statistics.noise_sd.item()
 
     first = {10: 0, 20: 1}[m]
 

@@ -187,7 +187,7 @@ def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort,
     a, b = fresh.backbone.state_dict(), tuned.backbone.state_dict()
     assert a.keys() == b.keys()
     # The edges of time are the source's, and with them what turns a hazard into logits.
-    fitted = [name for name in a if name not in ("bias", "spread")]
+    fitted = [name for name in a if name not in ("calibration_bias", "calibration_weight")]
     assert all(torch.equal(a[name], b[name]) for name in fitted)
     assert tuned.deep_share == 1  # none is chosen before a validation
     theirs = source.backbone.state_dict()

@@ -62,7 +62,7 @@ def _read_jointly(
     if head is not None:
         lines.append(head.project.folded())
     if statistics is not None:
-        lines.append(statistics.line())
+        lines.append(statistics.score_layer())
     products = joint_product(features, lines)
     own = None if statistics is None else statistics.from_scores(features, slide, products.pop(), bag.mask)
     specific = None if head is None else head.pool_projected(products.pop(), bag.mask)
