@@ -64,8 +64,8 @@ def test_the_readme_s_lines_make_a_store_to_train_on(repository, tmp_path, capsy
     for patient in others:
         with h5py.File(tmp_path / "job" / "h5" / f"{patient}-1.h5", "w") as file:
             file["features"], file["coords"] = draw(rng), CELLS * 448
-    given = ["--encoder", "uni", "--mpp", "0.25", "--level0-px", "448", "--patch-px", "224", "--out", "imported.zarr"]
-    assert main(["features", "import", "job/h5", *given]) == 0
+    options = ["--encoder", "uni", "--mpp", "0.25", "--level0-px", "448", "--patch-px", "224", "--out", "imported.zarr"]
+    assert main(["features", "import", "job/h5", *options]) == 0
     test = config("imported", others, "imported.zarr")
     assert main(["test", "--config", test, "--ckpt_path", "runs/own/checkpoints/best.ckpt"]) == 0
     assert FeatureStore("imported.zarr").attributes["encoder"] == store.attributes["encoder"]
@@ -88,10 +88,10 @@ def test_encoders_are_compared_by_weights_only_if_both_are_known(tmp_path, weigh
     from dmml.data.encoder_match import check_same_encoder
     from dmml.errors import InputError
 
-    own = FeatureStore.create(tmp_path / "f.zarr", {"name": "uni", "dim": 4, "weights": weights}, {20: 0.5})
+    store = FeatureStore.create(tmp_path / "f.zarr", {"name": "uni", "dim": 4, "weights": weights}, {20: 0.5})
     for identity in ({"name": "uni", "dim": 4, "weights": "imported", "preprocessing": {}}, {"name": "uni", "dim": 4}):
         if weights is None:
-            check_same_encoder("f.zarr", own, 4, {"encoder": identity})
+            check_same_encoder("f.zarr", store, 4, {"encoder": identity})
         else:
             with pytest.raises(InputError, match="encoder's weights"):
-                check_same_encoder("f.zarr", own, 4, {"encoder": identity})
+                check_same_encoder("f.zarr", store, 4, {"encoder": identity})

@@ -22,7 +22,7 @@ def vectors(cohorts, tmp_path_factory):
     for cohort in ("development", "held_out"):
         store, random = FeatureStore(cohorts.root / cohort / "features.zarr"), np.random.default_rng(0)
         rows = {slide: np.asarray(store.read(slide, 20).features, float) for slide in store.slides()}
-        table = pd.DataFrame({slide: own.mean(0) for slide, own in rows.items()}).T.add_prefix("f")
+        table = pd.DataFrame({slide: vectors.mean(0) for slide, vectors in rows.items()}).T.add_prefix("f")
         table["f0"] = 1e6 * table["f0"]
         table = table.mask(random.random(table.shape) < 0.1, -1.0)
         table = pd.concat([table, table.iloc[:3] + 0.5]).rename_axis("slide_id").reset_index()
@@ -45,9 +45,9 @@ def test_teacher_and_student_are_trained_tested_and_reported_on_vectors(cohorts,
     """The magnification is stated once, in the data section; gaps are filled by training means in every step."""
     teacher = cohorts.config("v_teacher", "SubspaceTeacher", data=data_of(vectors))
     assert main(["doctor", "--config", str(teacher)]) == 0
-    told = capsys.readouterr().out
-    assert "blocks" not in told.replace("nothing blocks", "")
-    assert "not in the store" not in told
+    printed = capsys.readouterr().out
+    assert "blocks" not in printed.replace("nothing blocks", "")
+    assert "not in the store" not in printed
     assert main(["fit", "--config", str(teacher)]) == 0
     student = cohorts.config(
         "v_student", "SubspaceStudent", data=data_of(vectors), model={"teacher": cohorts.best("v_teacher")}

@@ -92,7 +92,7 @@ def damage(name, bags):
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "message"),
     [
         ("nan", "20x: 1 tiles hold NaN or infinity, first in row 2"),
         ("zeros", "20x: 1 tiles hold zeros only"),
@@ -109,7 +109,7 @@ def damage(name, bags):
         ("empty", "has no tiles"),
     ],
 )
-def test_every_kind_of_damage_is_detected(store, capsys, name, found):
+def test_every_kind_of_damage_is_detected(store, capsys, name, message):
     import re
 
     bags = sound()
@@ -117,7 +117,7 @@ def test_every_kind_of_damage_is_detected(store, capsys, name, found):
     write_unchecked(store, "bad", bags)
     with pytest.raises(InputError, match=r"f\.zarr: 1 of 2 slides are damaged \(bad\)"):
         command("verify", "f.zarr")
-    assert re.search(f"^bad: {found}", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(f"^bad: {message}", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_truncated_file_is_detected(store, tmp_path, capsys):

@@ -79,8 +79,8 @@ def test_the_qc_page_is_self_contained_and_complete(tmp_path):
     for name, n in (("a&b", 6), ("c", 6), ("d", 6), ("few", 1)):
         bag = SlideFeatures(np.ones((n, 4)), CENTRES[:n], np.zeros(n))
         coarse = SlideFeatures(np.ones((1, 4)), np.array([[112.0, 112.0]]))
-        known = {"mpp": 0.2525, "mpp_source": "aperio.MPP", "thumbnail_mpp": 2.0, "dimensions": [9000, 8000]}
-        store.write(name, {10: coarse, 20: bag}, known, noise)
+        attributes = {"mpp": 0.2525, "mpp_source": "aperio.MPP", "thumbnail_mpp": 2.0, "dimensions": [9000, 8000]}
+        store.write(name, {10: coarse, 20: bag}, attributes, noise)
     path = write_qc(store, [Failure("x/bad.svs", "no_mpp", "x/bad.svs: <unknown>")], str(tmp_path / "qc.html"))
     page = open(path, encoding="utf-8").read()
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
@@ -108,11 +108,11 @@ def test_the_qc_page_of_many_slides_shows_extremes_and_lists_all_odd_slides(tmp_
     )
     for i in range(20):
         n = 40 + i
-        known = {"mpp": 0.5, "mpp_source": "x", "findings": {"pen": 1.0, "fold": 1.0} if i == 7 else {}}
+        attributes = {"mpp": 0.5, "mpp_source": "x", "findings": {"pen": 1.0, "fold": 1.0} if i == 7 else {}}
         if i in range(9, 15):
-            known["findings"] = {"unreadable": 0.25}
+            attributes["findings"] = {"unreadable": 0.25}
         bag = SlideFeatures(np.ones((n, 4)), np.zeros((n, 2)))
-        store.write(f"s{i:02}", {20: bag}, known)
+        store.write(f"s{i:02}", {20: bag}, attributes)
     page = open(write_qc(store, [], str(tmp_path / "qc.html")), encoding="utf-8").read()
     cards, table = page.split("<h2>Odd, not pictured</h2>")
     pictured = re.findall(r"<b>(s\d\d)</b>", cards)

@@ -156,7 +156,7 @@ def test_the_package_exports_the_store_s_classes():
 
 
 @pytest.mark.parametrize(
-    ("slide_id", "given", "attributes", "message"),
+    ("slide_id", "make_bags", "attributes", "message"),
     [
         ("S", lambda: list(bags().values()), {}, r"slide S: list instead of \{magnification: SlideFeatures\}"),
         ("S", lambda: {20: (np.ones((4, DIM)), np.ones((4, 2)))}, {}, r"20x: tuple instead of SlideFeatures"),
@@ -168,17 +168,17 @@ def test_the_package_exports_the_store_s_classes():
         ("S", bags, [1], r"list instead of a mapping of attributes"),
     ],
 )
-def test_invalid_slides_are_refused_in_one_line(slide_id, given, attributes, message):
+def test_invalid_slides_are_refused_in_one_line(slide_id, make_bags, attributes, message):
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, SCALES)
     with pytest.raises(InputError, match=message):
-        store.write(slide_id, given(), attributes)
+        store.write(slide_id, make_bags(), attributes)
     assert store.slides() == []
 
 
 def test_magnifications_of_other_number_types_are_recognised():
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, SCALES)
-    given = bags()
-    store.write("S", {10.0: given[10], np.int64(20): given[20]}, {"mpp": np.float32(0.25), "tile_um": {20: 112.0}})
+    valid = bags()
+    store.write("S", {10.0: valid[10], np.int64(20): valid[20]}, {"mpp": np.float32(0.25), "tile_um": {20: 112.0}})
     assert [store.n_tokens("S", m) for m in (10, 20)] == [2, 4]
 
 

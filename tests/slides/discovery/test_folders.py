@@ -85,13 +85,13 @@ def test_images_without_a_scale_are_skipped_by_name(folder, make_slide, small_en
     result = extract(["in"], "f.zarr", small_encoder)
     assert (result.written, result.failures) == (["s"], [])
     _report("f.zarr", result)
-    told = capsys.readouterr().out
-    assert "4 plain images skipped, since nothing states the µm per pixel: a.jpg, b.PNG, c.jpeg, …" in told
-    assert "give it with --mpp, or in a manifest (column mpp)" in told
-    assert "ignored 1 files" in told
-    found = find_slides(["in", "in/a.jpg", "in/deep"])
-    assert [path.name for path in found.slides] == ["s.tif", "a.jpg"], "one that is named itself is a slide"
-    assert [path.name for path in found.unscaled] == ["b.PNG", "c.jpeg", "d.bmp"]
+    printed = capsys.readouterr().out
+    assert "4 plain images skipped, since nothing states the µm per pixel: a.jpg, b.PNG, c.jpeg, …" in printed
+    assert "give it with --mpp, or in a manifest (column mpp)" in printed
+    assert "ignored 1 files" in printed
+    files = find_slides(["in", "in/a.jpg", "in/deep"])
+    assert [path.name for path in files.slides] == ["s.tif", "a.jpg"], "one that is named itself is a slide"
+    assert [path.name for path in files.unscaled] == ["b.PNG", "c.jpeg", "d.bmp"]
 
 
 def test_two_images_of_the_same_name_are_refused(folder, small_encoder):
@@ -105,9 +105,9 @@ def test_an_image_with_the_name_of_a_slide_counts_as_its_thumbnail(folder, make_
     """Many tools put `S1.png`, a thumbnail, next to `S1.svs` or into a folder of thumbnails."""
     make_slide("in/a.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
     make_slide("in/d.tif", size=(448, 448), boxes=((64, 64, 320, 320),), levels=(1,))
-    found = find_slides(["in"], lambda path: True)
-    assert {path.name for path in found.slides} == {"a.tif", "b.PNG", "c.jpeg", "d.tif"}
-    assert {path.name for path in found.ignored} == {"a.jpg", "d.bmp", "notes.txt"}
+    files = find_slides(["in"], lambda path: True)
+    assert {path.name for path in files.slides} == {"a.tif", "b.PNG", "c.jpeg", "d.tif"}
+    assert {path.name for path in files.ignored} == {"a.jpg", "d.bmp", "notes.txt"}
     assert "a.jpg" in {path.name for path in find_slides(["in", "in/a.jpg"], lambda path: True).slides}
 
 
@@ -136,6 +136,6 @@ def test_predict_slide_treats_images_in_folders_alike(folder):
     with pytest.raises(InputError, match=r"no slide found \(4 plain images skipped"):
         check_input(["in"], "out")
     shutil.copy(folder / "a.jpg", folder / "a.png")
-    with pytest.raises(InputError, match=r"a\.jpg, .*a\.png: have one name"):
+    with pytest.raises(InputError, match=r"a\.jpg, .*a\.png have the same name"):
         check_input(["in"], "out", mpp=0.5)
     assert describe_unscaled([]) == ""

@@ -129,8 +129,8 @@ def test_the_batch_is_half_of_the_largest_that_fits(monkeypatch, fits, batch):
 def test_a_compiled_encoder_gives_the_same_features():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 16, 16), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    told = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}
-    plain, compiled = (Encoder("x", model, told, device="cpu", compiled=c) for c in (False, True))
+    preprocessing_of_x = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 64}
+    plain, compiled = (Encoder("x", model, preprocessing_of_x, device="cpu", compiled=c) for c in (False, True))
     plain.batch_size = compiled.batch_size = 2
     tiles = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), np.uint8)
     np.testing.assert_allclose(compiled(tiles), plain(tiles), rtol=1e-4, atol=1e-5)

@@ -15,11 +15,11 @@ def test_a_tile_that_cannot_be_decoded_is_dropped_and_counted(make_slide, break_
     path = make_slide("a.tif", **LARGE)
     whole, _, _ = tokens_of_slide(path, small_encoder)
     break_tile(path, 11 * 2 + 2)  # the 256-px JPEG tile at (512, 512), under four 20x tiles of two 10x tiles
-    bags, _, known = tokens_of_slide(path, small_encoder)
+    bags, _, attributes = tokens_of_slide(path, small_encoder)
     lost = len(whole[20].features) - len(bags[20].features)
     assert 4 <= lost <= 9
-    assert "unreadable" not in known["findings"]  # the tissue was looked for on a level that is whole
-    assert known["tiles_unreadable"] == lost + len(whole[10].features) - len(bags[10].features)
+    assert "unreadable" not in attributes["findings"]  # the tissue was looked for on a level that is whole
+    assert attributes["tiles_unreadable"] == lost + len(whole[10].features) - len(bags[10].features)
     alive = bags[20].parent >= 0
     offset = np.abs(bags[20].position[alive] - bags[10].position[bags[20].parent[alive]])
     assert (offset == 56).all()
@@ -31,10 +31,10 @@ def test_an_unreadable_area_without_a_pyramid_stays_white(make_slide, break_tile
     break_tile(
         path, 11 * 2 + 2
     )  # px 512 to 768: all of the 20x tile whose centre is at 280 µm lies within or beside it
-    bags, thumbnail, known = tokens_of_slide(path, small_encoder)
+    bags, thumbnail, attributes = tokens_of_slide(path, small_encoder)
     # No tile is laid there, so none is missed; what tells of it is the area: 256² px of 0.25 µm² and blocks at its edge.
-    assert known["tiles_unreadable"] == 0
-    assert 256**2 * 0.25e-6 <= known["findings"]["unreadable"] <= 4 * 256**2 * 0.25e-6
+    assert attributes["tiles_unreadable"] == 0
+    assert 256**2 * 0.25e-6 <= attributes["findings"]["unreadable"] <= 4 * 256**2 * 0.25e-6
     assert [280.0, 280.0] not in bags[20].position.tolist()
     assert 70 - 9 <= len(bags[20].features) <= 70 - 4
     assert thumbnail[..., 1].min() < 150  # the rest of the tissue is in the picture
@@ -51,6 +51,6 @@ def test_a_slide_with_many_broken_tiles_is_refused(make_slide, break_tile, small
 
 @pytest.mark.parametrize("mpp", [0.25, 0.5016])
 def test_the_size_of_a_tile_is_kept_in_um_and_in_pixels_of_the_slide(make_slide, small_encoder, mpp):
-    _, _, known = tokens_of_slide(make_slide("a.tif", mpp=mpp), small_encoder)
-    assert known["tile_um"] == {"10": 224.0, "20": 112.0}
-    assert known["tile_level0_px"] == pytest.approx({"10": 224 / mpp, "20": 112 / mpp}, rel=1e-4)
+    _, _, attributes = tokens_of_slide(make_slide("a.tif", mpp=mpp), small_encoder)
+    assert attributes["tile_um"] == {"10": 224.0, "20": 112.0}
+    assert attributes["tile_level0_px"] == pytest.approx({"10": 224 / mpp, "20": 112 / mpp}, rel=1e-4)

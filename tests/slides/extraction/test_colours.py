@@ -41,7 +41,7 @@ def test_unsupported_pixel_types_are_named(tmp_path, small_encoder):
 
 
 @pytest.mark.parametrize(
-    ("properties", "told"),
+    ("properties", "message"),
     [
         (
             {"tiff.XResolution": "20000.0", "tiff.ResolutionUnit": "none"},
@@ -51,6 +51,6 @@ def test_unsupported_pixel_types_are_named(tmp_path, small_encoder):
         ({"aperio.MPP": "0,25"}, "aperio.MPP says '0,25', which is not a length"),
     ],
 )
-def test_a_scale_that_is_not_a_length_is_quoted(properties, told):
-    with pytest.raises(InputError, match=rf"µm per pixel unknown \({told}"):
+def test_a_scale_that_is_not_a_length_is_quoted(properties, message):
+    with pytest.raises(InputError, match=rf"µm per pixel unknown \({message}"):
         resolve_mpp("s", properties)

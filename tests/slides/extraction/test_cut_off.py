@@ -175,14 +175,14 @@ def test_a_shard_removes_only_its_own_leftovers(make_slide, small_encoder):
     from dmml.slides.discovery.shards import Shard
 
     names = [f"s{i}" for i in range(8)]
-    own, other = (next(name for name in names if Shard(i, 2).has(name)) for i in (0, 1))
-    for name in (own, other):
+    of_shard, of_other_shard = (next(name for name in names if Shard(i, 2).has(name)) for i in (0, 1))
+    for name in (of_shard, of_other_shard):
         make_slide(f"in/{name}.tif")
-    for name in (own, other, "gone"):
+    for name in (of_shard, of_other_shard, "gone"):
         (Path("f.zarr/.writing") / name / "10x").mkdir(parents=True)
-    assert extract(["in"], "f.zarr", small_encoder, shard="1/2").written == [own]
-    assert FeatureStore("f.zarr").backend.unfinished_groups() == sorted(["gone", other])
-    assert extract(["in"], "f.zarr", small_encoder).written == [other]
+    assert extract(["in"], "f.zarr", small_encoder, shard="1/2").written == [of_shard]
+    assert FeatureStore("f.zarr").backend.unfinished_groups() == sorted(["gone", of_other_shard])
+    assert extract(["in"], "f.zarr", small_encoder).written == [of_other_shard]
     assert FeatureStore("f.zarr").backend.unfinished_groups() == []
 
 
@@ -197,21 +197,21 @@ def parts(seed=0):
 
 def partial_features(path, digest=DIGEST):
     """Partial features, and the records that the file already held."""
-    known = []
-    return PartialFeatures(path, digest, COUNTS, DIM, lambda *part: known.append(part)), known
+    records = []
+    return PartialFeatures(path, digest, COUNTS, DIM, lambda *part: records.append(part)), records
 
 
 def written(path):
     """Write a file of three records, as a killed run leaves it."""
-    made, _ = partial_features(path)
+    partial, _ = partial_features(path)
     for part in parts():
-        made.add(*part)
+        partial.add(*part)
     return path
 
 
-def same(known, expected):
-    assert len(known) == len(expected)
-    for (m, rows, features), (wanted_m, wanted_rows, wanted) in zip(known, expected, strict=True):
+def assert_same(records, expected):
+    assert len(records) == len(expected)
+    for (m, rows, features), (wanted_m, wanted_rows, wanted) in zip(records, expected, strict=True):
         assert m == wanted_m
         np.testing.assert_array_equal(rows, wanted_rows)
         np.testing.assert_array_equal(features, wanted)
@@ -224,12 +224,12 @@ def test_partial_features_continue_after_the_last_complete_record(tmp_path):
     for cut_at in range(len(whole) + 1):
         path = tmp_path / "cut"
         path.write_bytes(whole[:cut_at])
-        (made, known), kept = partial_features(path), sum(end <= cut_at for end in ends[1:])
-        same(known, parts()[:kept])
+        (partial, records), kept = partial_features(path), sum(end <= cut_at for end in ends[1:])
+        assert_same(records, parts()[:kept])
         for part in parts()[kept:]:
-            made.add(*part)
+            partial.add(*part)
         assert path.read_bytes() == whole
-        same(partial_features(path)[1], parts())
+        assert_same(partial_features(path)[1], parts())
 
 
 def test_a_flipped_bit_is_detected(tmp_path):
@@ -237,34 +237,34 @@ def test_a_flipped_bit_is_detected(tmp_path):
     for place in range(len(whole)):
         path = tmp_path / "flipped"
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
-        _, known = partial_features(path)
+        _, records = partial_features(path)
         # A flipped magnification that there is not, or too few tiles: the record goes, and all after it.
-        same(known, parts()[: len(known)])
-        assert len(known) < 3
+        assert_same(records, parts()[: len(records)])
+        assert len(records) < 3
 
 
 def test_partial_features_of_another_slide_are_discarded(tmp_path):
     path = written(tmp_path / "a")
-    made, known = partial_features(path, digest=bytes(32))
-    assert known == []
+    partial, records = partial_features(path, digest=bytes(32))
+    assert records == []
     assert path.read_bytes() == bytes(32)
-    made.remove()
+    partial.remove()
     assert not path.exists()
 
 
 @pytest.mark.parametrize("room", [0, 10, 32, 40])
 def test_partial_features_that_cannot_be_written_are_given_up(tmp_path, room):
-    made, _ = partial_features(tmp_path / "no folder" / "a")
-    made.add(*parts()[0])
+    partial, _ = partial_features(tmp_path / "no folder" / "a")
+    partial.add(*parts()[0])
     path = tmp_path / "full"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # as a disk that is full after so many bytes
     try:
-        made, _ = partial_features(path)
+        partial, _ = partial_features(path)
         assert path.exists() == (room >= 32)
-        made.add(*parts()[0])
+        partial.add(*parts()[0])
         assert not path.exists()
-        made.add(*parts()[1])
+        partial.add(*parts()[1])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not path.exists()
@@ -328,6 +328,8 @@ def test_a_file_that_stalls_at_opening_is_given_up_and_the_next_is_checked(make_
     os.mkfifo(tmp_path / "stalled.svs")
     make_slide("in/a.tif")
     with ReaderPool(1, timeout=4.0) as readers:
-        found = discover_slides([tmp_path / "stalled.svs", tmp_path / "in"], lambda path: None, (10, 20), readers)
-    assert [path.name for path in found.usable] == ["a.tif"]
-    assert [(Path(failure.file).name, failure.state) for failure in found.failures] == [("stalled.svs", "no_answer")]
+        discovery = discover_slides([tmp_path / "stalled.svs", tmp_path / "in"], lambda path: None, (10, 20), readers)
+    assert [path.name for path in discovery.usable] == ["a.tif"]
+    assert [(Path(failure.file).name, failure.state) for failure in discovery.failures] == [
+        ("stalled.svs", "no_answer")
+    ]

@@ -62,10 +62,14 @@ def test_the_command_extracts_a_real_slide(shared_data, capsys):
         assert bag.features.dtype == np.float16
         assert np.isfinite(bag.features).all()
         assert bag.features.astype(np.float32).std(axis=0).max() > 0.1
-    known = store.slide_attributes("cmu_small_region")
-    assert known["source"] == "cmu_small_region.svs"
-    assert known["source_bytes"] == path.stat().st_size
-    assert (known["dimensions"], known["mpp"], known["mpp_source"]) == ([2220, 2967], 0.499, "openslide.mpp-x")
+    attributes = store.slide_attributes("cmu_small_region")
+    assert attributes["source"] == "cmu_small_region.svs"
+    assert attributes["source_bytes"] == path.stat().st_size
+    assert (attributes["dimensions"], attributes["mpp"], attributes["mpp_source"]) == (
+        [2220, 2967],
+        0.499,
+        "openslide.mpp-x",
+    )
     assert store.attributes["magnifications"] == {10: 1.0, 20: 0.5}
     assert store.thumbnail("cmu_small_region").shape[0] == 512
     assert states() == {}

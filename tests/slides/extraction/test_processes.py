@@ -202,8 +202,10 @@ def test_kills_at_random_moments_end_with_the_same_store(make_slide, tmp_path, r
     assert killed == 4
     assert start("cut.zarr").wait() == 0
     files = [p.relative_to(tmp_path / "whole.zarr") for p in (tmp_path / "whole.zarr").rglob("*") if p.is_file()]
-    there = [p.relative_to(tmp_path / "cut.zarr") for p in (tmp_path / "cut.zarr").rglob("*") if p.is_file()]
-    assert sorted(files) == sorted(there)
+    files_after_kills = [
+        p.relative_to(tmp_path / "cut.zarr") for p in (tmp_path / "cut.zarr").rglob("*") if p.is_file()
+    ]
+    assert sorted(files) == sorted(files_after_kills)
     for file in files:
         assert (tmp_path / "whole.zarr" / file).read_bytes() == (tmp_path / "cut.zarr" / file).read_bytes()
     assert np.isfinite(FeatureStore("cut.zarr").read("a", 20).features).all()

@@ -55,9 +55,9 @@ def test_the_manifest_s_scale_takes_precedence_and_is_named_as_the_source(pictur
     make_slide("in/b.tif", mpp=0.4)
     Path("m.csv").write_text("slide_id,mpp\nplain,0.3\nb,0.9\n")
     extract([picture, "in/b.tif"], "f.zarr", small_encoder, mpp=0.5, manifest="m.csv")
-    known = {name: FeatureStore("f.zarr").slide_attributes(name) for name in ("plain", "b")}
-    assert (known["plain"]["mpp"], known["plain"]["mpp_source"]) == (0.3, "manifest")
-    assert known["b"]["mpp"] == pytest.approx(0.4, rel=1e-3), "a slide that tells its own is believed"
+    attributes = {name: FeatureStore("f.zarr").slide_attributes(name) for name in ("plain", "b")}
+    assert (attributes["plain"]["mpp"], attributes["plain"]["mpp_source"]) == (0.3, "manifest")
+    assert attributes["b"]["mpp"] == pytest.approx(0.4, rel=1e-3), "a slide that tells its own is believed"
     Path("m.csv").write_text("slide_id,mpp\nplain,0.31\nb,0.8\n")
     with pytest.raises(InputError, match=r"0\.3 µm/px \(manifest\), but its scale is now given as 0\.31"):
         extract([picture, "in/b.tif"], "f.zarr", small_encoder, manifest="m.csv")
@@ -309,6 +309,6 @@ def test_dicom_series_in_two_folders_are_compared_as_series(shared_data, tmp_pat
         shutil.copy(source / f"boxes_{i}.dcm", tmp_path / "one" / f"DCM_{i}.dcm")
     shutil.copytree(tmp_path / "one", tmp_path / "copy")
     with ReaderPool() as readers:
-        found = discover_slides([tmp_path], lambda path: 0.5, (20,), readers)
-    assert [path.name for path in found.usable] == ["DCM_0.dcm"], "the copy is of the same series"
-    assert not [failure for failure in found.failures if failure.state == "duplicate_stem"]
+        discovery = discover_slides([tmp_path], lambda path: 0.5, (20,), readers)
+    assert [path.name for path in discovery.usable] == ["DCM_0.dcm"], "the copy is of the same series"
+    assert not [failure for failure in discovery.failures if failure.state == "duplicate_stem"]

@@ -258,11 +258,11 @@ def test_a_dry_run_names_slides_that_would_fail(make_slide, tmp_path, capsys):
     (tmp_path / "in" / "broken.svs").write_bytes(b"no slide")
     (tmp_path / "in" / "notes.txt").write_text("nothing")
     assert main(["extract", "in", "--out", "f.zarr", "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "2 files would not be extracted" in told
-    assert "in/broken.svs: OpenSlide" in told
-    assert "in/empty.tif: none of" in told
-    assert "ignored 1 files" in told
+    printed = capsys.readouterr().out
+    assert "2 files would not be extracted" in printed
+    assert "in/broken.svs: OpenSlide" in printed
+    assert "in/empty.tif: none of" in printed
+    assert "ignored 1 files" in printed
 
 
 def test_tissue_can_be_found_by_a_user_s_function(make_slide, small_encoder, tmp_path, monkeypatch):
@@ -295,6 +295,6 @@ def test_tissue_can_be_found_by_a_user_s_function(make_slide, small_encoder, tmp
 def test_an_invalid_option_is_named_in_one_line(make_slide, capsys, option):
     make_slide("in/a.tif", **SMALL)
     assert main(["extract", "in", "--out", "f.zarr", *option]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"dmml: error: {option[0]}")
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"dmml: error: {option[0]}")
+    assert printed.count("\n") == 1

@@ -29,24 +29,24 @@ def stamp(path, coords, **attrs):
 
 
 def test_the_overlapping_tiles_of_a_wrong_size_are_refused(shared_faults, capsys):
-    """40x mistaken for 20x: tiles that are stated to be 512 px wide are 256 px apart."""
+    """40x mistaken for 20x: tiles that are printed to be 512 px wide are 256 px apart."""
     folder = shared_faults / "overlapping_tiles" / "clam5" / "h5_files"
-    given = ["--encoder", "resnet50", "--mpp", "0.25", "--patch-px", "256"]
-    assert main(["features", "import", str(folder), *given, "--level0-px", "512", "--out", "o.zarr"]) == 2
-    told = capsys.readouterr().err
-    assert "S1.h5: its tiles are 256 px apart, but --level0-px says that a tile is 512 px wide" in told
-    assert main(["features", "import", str(folder), *given, "--level0-px", "256", "--out", "p.zarr"]) == 0
+    options = ["--encoder", "resnet50", "--mpp", "0.25", "--patch-px", "256"]
+    assert main(["features", "import", str(folder), *options, "--level0-px", "512", "--out", "o.zarr"]) == 2
+    printed = capsys.readouterr().err
+    assert "S1.h5: its tiles are 256 px apart, but --level0-px says that a tile is 512 px wide" in printed
+    assert main(["features", "import", str(folder), *options, "--level0-px", "256", "--out", "p.zarr"]) == 0
     assert FeatureStore("p.zarr").attributes["magnifications"] == {40: 0.25}
     assert main(["features", "verify", "p.zarr"]) == 0
 
 
 def test_files_with_overlapping_tiles_are_refused_and_the_others_imported(tmp_path):
-    told = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20}
-    write(tmp_path / "in" / "half.h5", CELLS * 256, **told, overlap=128)
-    write(tmp_path / "in" / "few.h5", CELLS * 448, **told, overlap=32)
-    write(tmp_path / "in" / "good.h5", CELLS * 512, **told)
-    write(tmp_path / "in" / "sparse.h5", CELLS[::3] * 512, **told)
-    write(tmp_path / "in" / "one.h5", CELLS[:1] * 512, **told)
+    stated = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20}
+    write(tmp_path / "in" / "half.h5", CELLS * 256, **stated, overlap=128)
+    write(tmp_path / "in" / "few.h5", CELLS * 448, **stated, overlap=32)
+    write(tmp_path / "in" / "good.h5", CELLS * 512, **stated)
+    write(tmp_path / "in" / "sparse.h5", CELLS[::3] * 512, **stated)
+    write(tmp_path / "in" / "one.h5", CELLS[:1] * 512, **stated)
     done = import_features([tmp_path / "in"], "f.zarr", encoder="x")
     assert done.written == ["good", "one", "sparse"]
     assert [(failure.state, failure.file[-7:]) for failure in done.failures] == [
@@ -86,7 +86,7 @@ def test_a_size_that_fits_no_magnification_and_options_that_disagree_are_named(t
 
 
 @pytest.mark.parametrize(
-    ("corner", "told"),
+    ("corner", "stated"),
     [
         (CELLS * 256.0 + 13, {"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224, "feat_type": "tile"}),
         (CELLS * 256.0 + 13, {"unit": "um", "tile_size": 256.0}),
@@ -96,9 +96,9 @@ def test_a_size_that_fits_no_magnification_and_options_that_disagree_are_named(t
         (CELLS * 224, {"tile_size": 224}),
     ],
 )
-def test_features_of_stamp_are_imported_with_their_own_units(tmp_path, corner, told):
+def test_features_of_stamp_are_imported_with_their_own_units(tmp_path, corner, stated):
     """Of version 2 (µm), 2.0 (`tile_size`) and 1 (pixels of 256 µm / 224), whatever scale is given by mistake."""
-    path = stamp(tmp_path / "in" / "S.h5", corner, extractor="mahmood-uni2", **told)
+    path = stamp(tmp_path / "in" / "S.h5", corner, extractor="mahmood-uni2", **stated)
     import_features([path], "f.zarr")
     import_features([path], "g.zarr", mpp=0.25, level0_px=512)
     for name in ("f.zarr", "g.zarr"):
@@ -107,15 +107,15 @@ def test_features_of_stamp_are_imported_with_their_own_units(tmp_path, corner, t
         assert store.attributes["magnifications"] == {10: 1.0}, "8.75x, the nominal 10x"
         offset = 0 if np.issubdtype(corner.dtype, np.integer) else 13
         np.testing.assert_allclose(store.read("S", 10).position, CELLS * 256.0 + offset + 128, rtol=1e-6)
-        known = store.slide_attributes("S")
-        assert known["tile_um"] == {"10": 256.0}
-        assert "mpp" not in known, "nobody knows the slide's own scale"
+        slide_attributes = store.slide_attributes("S")
+        assert slide_attributes["tile_um"] == {"10": 256.0}
+        assert "mpp" not in slide_attributes, "nobody knows the slide's own scale"
         assert main(["features", "verify", name]) == 0
         assert main(["features", "list", name]) == 0
 
 
 def test_missing_and_contradictory_statements_of_stamp_files_are_named(tmp_path):
-    for name, coords, told, message in (
+    for name, coords, stated, message in (
         ("no_size", CELLS * 256.0, {"unit": "um"}, "does not state the size of a tile"),
         ("inch", CELLS * 256.0, {"unit": "inch"}, "its coordinates are in 'inch'"),
         ("slide", CELLS[:1], {"feat_type": "slide"}, "holds features of a slide"),
@@ -126,7 +126,7 @@ def test_missing_and_contradictory_statements_of_stamp_files_are_named(tmp_path)
             "are 128 µm apart, but the file states that a tile is 256 µm",
         ),
     ):
-        path = stamp(tmp_path / "in" / f"{name}.h5", coords, extractor="x", **told)
+        path = stamp(tmp_path / "in" / f"{name}.h5", coords, extractor="x", **stated)
         with pytest.raises(InputError, match=message):
             import_features([path], "f.zarr")
     stamp(tmp_path / "two" / "A.h5", CELLS * 224, extractor="a")
@@ -139,15 +139,15 @@ def test_tiles_of_zeros_are_named_at_import_and_by_verify(tmp_path, capsys):
     features = np.random.default_rng(0).normal(size=(len(CELLS), DIM)).astype("f4")
     features[3:5] = 0
     write(tmp_path / "in" / "A.h5", CELLS * 512, features)
-    given = ["--encoder", "resnet50", "--mpp", "0.25", "--level0-px", "512", "--patch-px", "256"]
-    assert main(["features", "import", str(tmp_path / "in"), *given, "--out", "f.zarr"]) == 0
+    options = ["--encoder", "resnet50", "--mpp", "0.25", "--level0-px", "512", "--patch-px", "256"]
+    assert main(["features", "import", str(tmp_path / "in"), *options, "--out", "f.zarr"]) == 0
     assert "A.h5: 2 of 20 tiles hold zeros only" in capsys.readouterr().out
     assert main(["features", "verify", "f.zarr"]) == 2
     assert "A: 20x: 2 tiles hold zeros only" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("step", "known", "found"),
+    ("step", "slide_attributes", "message"),
     [
         (56.0, {}, r"20x: 20 of 20 tiles of 112 µm overlap another; most are 56 µm apart"),
         (112.0, {"tile_um": {"20": 128.0}}, r"20x: 20 of 20 tiles of 128 µm overlap another"),
@@ -160,29 +160,29 @@ def test_tiles_of_zeros_are_named_at_import_and_by_verify(tmp_path, capsys):
         (112_000.0, {}, r"20x: its tiles lie up to 448 mm apart"),
     ],
 )
-def test_verify_fails_on_stores_that_were_imported_wrongly(tmp_path, capsys, step, known, found):
+def test_verify_fails_on_stores_that_were_imported_wrongly(tmp_path, capsys, step, slide_attributes, message):
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, {20: 0.5})
     features = np.ones((len(CELLS), DIM))
-    store.write("bad", {20: SlideFeatures(features, CELLS * step + step / 2)}, {"mpp": 0.5, **known})
+    store.write("bad", {20: SlideFeatures(features, CELLS * step + step / 2)}, {"mpp": 0.5, **slide_attributes})
     store.write("good", {20: SlideFeatures(features, CELLS * 112.0 + 56)}, {"mpp": 0.5})
     assert main(["features", "verify", "f.zarr"]) == 2
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     import re
 
-    assert re.search(f"^bad: .*{found}", told.out, re.MULTILINE), told.out
-    assert "1 of 2 slides have tiles that overlap or an impossible scale (bad); import them again" in told.err
+    assert re.search(f"^bad: .*{message}", printed.out, re.MULTILINE), printed.out
+    assert "1 of 2 slides have tiles that overlap or an impossible scale (bad); import them again" in printed.err
 
 
 def test_a_single_overlap_among_dmml_s_own_tiles_fails_verification(capsys):
     store = FeatureStore.create("f.zarr", {"name": "x", "dim": DIM}, {20: 0.5})
     position = CELLS * 112.0 + 56
     position[-1] -= 20
-    for name, known in {"extracted": {"tissue_mm2": 1.0}, "other": {}}.items():
-        store.write(name, {20: SlideFeatures(np.ones((len(CELLS), DIM)), position)}, known)
+    for name, slide_attributes in {"extracted": {"tissue_mm2": 1.0}, "other": {}}.items():
+        store.write(name, {20: SlideFeatures(np.ones((len(CELLS), DIM)), position)}, slide_attributes)
     assert main(["features", "verify", "f.zarr"]) == 2
-    told = capsys.readouterr().out
-    assert "extracted: 20x: 4 of 20 tiles" in told
-    assert "warning: other: 20x: 4 of 20 tiles" in told
+    printed = capsys.readouterr().out
+    assert "extracted: 20x: 4 of 20 tiles" in printed
+    assert "warning: other: 20x: 4 of 20 tiles" in printed
 
 
 def test_a_wrong_tile_size_is_refused_with_the_options_that_help(tmp_path):
@@ -204,14 +204,14 @@ def test_a_wrong_tile_size_is_refused_with_the_options_that_help(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "contradiction"),
+    ("stated", "contradiction"),
     [
         ({"level0_magnification": 20}, "level0_magnification is 20, and by the size of its tiles it is 40"),
         ({"target_magnification": 10}, "its folder says 20x and the file says 10x"),
     ],
 )
-def test_a_file_that_contradicts_itself_needs_the_user_s_scale(tmp_path, told, contradiction):
-    attrs = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20, **told}
+def test_a_file_that_contradicts_itself_needs_the_user_s_scale(tmp_path, stated, contradiction):
+    attrs = {"patch_size": 256, "patch_size_level0": 512, "target_magnification": 20, **stated}
     path = write(tmp_path / "20x_256px_0px_overlap" / "features_x" / "A.h5", CELLS * 512, **attrs)
     with pytest.raises(InputError, match=rf"finest level unknown \({contradiction}\); give it with --mpp"):
         import_features([path], "f.zarr")
@@ -230,9 +230,9 @@ def test_repeated_or_outside_tiles_and_another_encoder_are_warned_about(tmp_path
         f"{twice}: 2 of 22 tiles have the same position as another",
     ]
     assert main(["features", "verify", "f.zarr"]) == 2
-    told = capsys.readouterr()
-    assert "warning: outside: 20x: 8 of 20 tiles lie outside the slide, at negative positions" in told.out
-    assert "are damaged (twice); check the files that they came from" in told.err
+    printed = capsys.readouterr()
+    assert "warning: outside: 20x: 8 of 20 tiles lie outside the slide, at negative positions" in printed.out
+    assert "are damaged (twice); check the files that they came from" in printed.err
 
 
 def test_hidden_files_of_macos_are_ignored_and_other_data_sets_are_named(tmp_path):

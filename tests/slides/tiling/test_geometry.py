@@ -53,8 +53,8 @@ def edge_shifts(got, truth, side):
     for a, b in ((got, truth), (got.swapaxes(0, 1), truth.swapaxes(0, 1))):
         rows = np.s_[side // 4 : 3 * side // 4]  # within the first line of squares
         for edge in range(side, a.shape[1], side):
-            there = np.s_[rows, edge - side // 2 : edge + side // 2, 0]
-            shifts.append((a[there].astype(float) - b[there]).sum(axis=1).mean() / (PINK - BLUE)[0])
+            around_edge = np.s_[rows, edge - side // 2 : edge + side // 2, 0]
+            shifts.append((a[around_edge].astype(float) - b[around_edge]).sum(axis=1).mean() / (PINK - BLUE)[0])
     return np.abs(shifts)
 
 

@@ -118,9 +118,9 @@ def test_a_fold_is_left_out_and_dense_nuclei_are_not(paint):
     assert fold[20:130, 20:85].mean() > 0.95
     assert tissue_mask(picture)[strip].mean() > 0.95
     assert tissue_mask(nuclei.clip(0, 255).astype(np.uint8))[strip].mean() > 0.95
-    mask, found = find_tissue("colour", folded.clip(0, 255).astype(np.uint8))
+    mask, findings = find_tissue("colour", folded.clip(0, 255).astype(np.uint8))
     np.testing.assert_array_equal(mask, fold)
-    assert found["fold"] == pytest.approx(80 * 6 * 64 / 1e6, rel=0.4)
+    assert findings["fold"] == pytest.approx(80 * 6 * 64 / 1e6, rel=0.4)
 
 
 def test_cover_glass_edges_and_bubbles_are_not_tissue(paint):
@@ -151,9 +151,9 @@ def test_red_ink_is_left_out(picture, ink):
     marked = picture.copy()
     marked[20:140, 6:40] = (226, 140, 145)  # a soft edge
     marked[20:140, 7:39] = ink
-    mask, found = find_tissue("colour", marked)
+    mask, findings = find_tissue("colour", marked)
     assert not mask[:, :50].any()
-    assert found["pen"] == pytest.approx(120 * 32 * 64 / 1e6, rel=0.1)
+    assert findings["pen"] == pytest.approx(120 * 32 * 64 / 1e6, rel=0.1)
     assert agreement(mask, truth) > 0.97
 
 

@@ -71,9 +71,9 @@ def test_a_dicom_series_is_one_slide_and_gives_the_features_of_its_picture(dicom
     assert (result.written, result.failures) == (["level_0"], [])
     assert [path.name for path in result.ignored] == ["level_1.dcm"]
     store = FeatureStore("f.zarr")
-    known = store.slide_attributes("level_0")
-    assert (known["reader"], known["mpp"]) == ("openslide:dicom", pytest.approx(0.499))
-    assert known["dimensions"] == [1796, 1344]
+    attributes = store.slide_attributes("level_0")
+    assert (attributes["reader"], attributes["mpp"]) == ("openslide:dicom", pytest.approx(0.499))
+    assert attributes["dimensions"] == [1796, 1344]
     write_slide(tmp_path / "same.tif", picture, 0.499, levels=(1, 2))
     extract([tmp_path / "same.tif"], "tiff.zarr", small_encoder)
     other = FeatureStore("tiff.zarr")

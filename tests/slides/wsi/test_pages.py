@@ -237,8 +237,8 @@ def test_extract_finds_the_slide_after_a_macro_image(shared_faults, capsys):
     assert main(["extract", str(shared_faults / "macro_page_first" / "macrofirst.tif"), "--out", "a.zarr"]) == 0
     store = FeatureStore("a.zarr")
     assert store.n_tokens("macrofirst", 10) + store.n_tokens("macrofirst", 20) == 78
-    known = store.slide_attributes("macrofirst")
-    assert (known["mpp"], known["dimensions"], known["reader"]) == (0.5, [2220, 2967], "tiff:page 2")
+    attributes = store.slide_attributes("macrofirst")
+    assert (attributes["mpp"], attributes["dimensions"], attributes["reader"]) == (0.5, [2220, 2967], "tiff:page 2")
     told = "page 2 (2220 × 2967 px) of 2 is read, the largest tiled page; page 1 (555 × 742 px, not tiled) is taken for"
     assert f"note: macrofirst: {told}" in capsys.readouterr().out
     assert told in open("qc.html", encoding="utf-8").read()
