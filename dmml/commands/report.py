@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check the folders, write the page and print its path."""
     from dmml.evaluation.crossval.results import is_crossval
-    from dmml.evaluation.runs import find_tests
+    from dmml.evaluation.result_folders import find_tests
 
     if args.out is not None and args.out.is_dir():
         raise InputError(f"--out {args.out} is a folder; name a file, e.g. {args.out / 'report.html'}")

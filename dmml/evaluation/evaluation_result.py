@@ -18,7 +18,7 @@ from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
 from dmml.evaluation.evaluate import MetricEntry
 from dmml.evaluation.predictions import known_labels, predictions_table, read_predictions
-from dmml.evaluation.runs import ResultFolder, read_context
+from dmml.evaluation.result_folders import ResultFolder, read_context
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
 from dmml.evaluation.statistics.survival_curves import RiskGroups, risk_groups
 

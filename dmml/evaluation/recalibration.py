@@ -177,14 +177,14 @@ def _calibration_summary(calibration: Calibration) -> dict[str, Any]:
 
 def _words(content: dict[str, Any], n: int) -> list[str]:
     sentences = [
-        f"Judged on the {n} patients who took no part in the recalibration; the figures above are not touched by it."
+        f"Evaluated on the {n} patients who were not used for the recalibration, which does not change the results above."
     ]
     for day, both in content.get("calibration", {}).items():
         before, after = both["before"], both["after"]
         if before["observed"] is not None:
             sentences.append(
                 f"At {horizon_name(float(day))}, {percent(before['observed'])} were event-free; "
-                f"{percent(before['predicted'])} had been predicted, {percent(after['predicted'])} after recalibration."
+                f"{percent(before['predicted'])} were predicted before and {percent(after['predicted'])} after recalibration."
             )
     name = "ibs" if "ibs" in content["metrics"] else "ece"
     entries = content["metrics"].get(name)

@@ -1,4 +1,4 @@
-"""`predictions.csv`, joined to the clinical table by patient, gives every figure of a test again, by code of its own."""
+"""Every number of a test is recomputed from `predictions.csv` and the clinical table by independent code."""
 
 import contextlib
 import io
@@ -125,7 +125,7 @@ def test_every_figure_of_a_survival_test(sixty, survival):
     assert f"events among them {events} " in page.text
 
 
-def test_training_patients_alone_gave_the_censoring_distribution_and_the_cut(journey, sixty, survival):
+def test_the_censoring_distribution_and_the_cut_come_from_training_patients_only(journey, sixty, survival):
     folder, _ = survival
     context = json.loads((folder / "context.json").read_text())
     fitted = unpack(torch.load(journey.best("teacher"), weights_only=True)["hyper_parameters"]["fitted"])

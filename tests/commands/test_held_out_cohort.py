@@ -1,4 +1,4 @@
-"""What `dmml test` says of another cohort: gaps and shift are told, and recalibration apart from the headline."""
+"""What `dmml test` reports about another cohort: missing data, shift, and recalibration apart from the headline."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def moved(journey, tmp_path):
     return str(store)
 
 
-def test_gaps_are_counted_genes_that_lack_are_named_and_a_shift_is_told(journey, holes, moved, plain, tmp_path):
+def test_missing_data_are_counted_missing_genes_are_named_and_a_shift_is_reported(
+    journey, holes, moved, plain, tmp_path
+):
     expression, gone = holes
     folder = results_of(journey, "holes", tmp_path / "run", expression=expression, features=moved)
     shift, base = said(folder, "shift"), said(plain, "shift")
@@ -91,7 +93,7 @@ def test_gaps_are_counted_genes_that_lack_are_named_and_a_shift_is_told(journey,
     assert any("5 of 20 patients without RNA" in word for word in shift["words"])
 
 
-def test_recalibration_stands_apart_and_leaves_the_headline_as_it_was(journey, plain, tmp_path):
+def test_recalibration_is_reported_apart_and_does_not_change_the_headline(journey, plain, tmp_path):
     folder = results_of(journey, "recalibrated", tmp_path / "run", recalibrate=0.9)
     assert (folder / "metrics.json").read_text() == (plain / "metrics.json").read_text()
     assert not (plain / "recalibrated.json").exists()
@@ -105,7 +107,7 @@ def test_recalibration_stands_apart_and_leaves_the_headline_as_it_was(journey, p
 
 
 @pytest.mark.parametrize("share", [0, 1.5])
-def test_a_share_that_is_none_is_refused(journey, tmp_path, share, capsys):
+def test_an_impossible_share_is_refused(journey, tmp_path, share, capsys):
     config = journey.config("no_share", cohort="held_out", data={"recalibrate": share})
     assert main(["test", "--ckpt_path", journey.best("teacher"), "--config", str(config)]) == 2
     assert "recalibrate" in capsys.readouterr().err

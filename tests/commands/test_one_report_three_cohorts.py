@@ -1,4 +1,4 @@
-"""One checkpoint, tested on a cohort, on the same without RNA and on the same with one magnification: one report."""
+"""One report of one checkpoint that was tested on a cohort, on it without RNA, and on it with one magnification."""
 
 import pandas as pd
 import pytest
@@ -7,7 +7,7 @@ from html_page import Page
 from dmml.__main__ import main
 from dmml.evaluation.comparison import across_cohorts
 from dmml.evaluation.evaluation_result import read_evaluation
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 
 pytestmark = pytest.mark.slow
 

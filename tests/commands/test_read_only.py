@@ -17,7 +17,7 @@ from dmml.__main__ import main
 from dmml.cohort.rna.expression_file import read_expression_file
 from dmml.commands.config.file_checks import check_checkpoint
 from dmml.errors import InputError
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 from dmml.writable import check_writable, write_failure
 
 

@@ -1,4 +1,4 @@
-"""A cohort of the same laboratory is not told from training; a copy of it, stained elsewhere, is: slides to `shift.json`."""
+"""From slides to `shift.json`: a cohort that was stained elsewhere differs from training, one of the same laboratory does not."""
 
 import json
 
@@ -90,7 +90,7 @@ def shifts(cohorts):
     return [json.loads((cohorts / "run" / "test" / name / "shift.json").read_text()) for name in ("same", "copy")]
 
 
-def test_the_same_laboratory_is_no_alarm_and_another_one_is(shifts):
+def test_another_laboratory_is_reported_and_the_same_one_is_not(shifts):
     same, copy = (shift["stain"] for shift in shifts)
     assert same["n"] == copy["n"] == TESTED
     assert same["n_training"] == copy["n_training"] >= 20
@@ -104,7 +104,7 @@ def test_the_same_laboratory_is_no_alarm_and_another_one_is(shifts):
     assert "the shift is clear" in words[1]
 
 
-def test_the_dye_that_moved_most_is_named(shifts):
+def test_the_dye_with_the_largest_shift_is_named(shifts):
     """The other laboratory's eosin is a sixth weaker and leans to orange."""
     largest = shifts[1]["stain"]["largest"]
     assert largest[0]["name"] == "eosin, mean"

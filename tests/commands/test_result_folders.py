@@ -1,4 +1,4 @@
-"""Results belong to the run that owns the checkpoint, and no result of another checkpoint or fold is written over."""
+"""Results belong to the run that owns the checkpoint, and never overwrite those of another checkpoint or fold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from html_page import Page
 
 from dmml.__main__ import main
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def record(folder: str) -> dict:
     return json.loads((Path(folder) / "context.json").read_text())
 
 
-def test_a_folder_in_a_config_moves_no_result(run, config, tmp_path):
+def test_a_folder_in_a_config_does_not_move_results(run, config, tmp_path):
     (tmp_path / "trainer.yaml").write_text(yaml.safe_dump({"default_root_dir": "runs/of_the_trainer_file"}))
     before = (run / "config.yaml").read_bytes()
     argv = ["--config", config, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
@@ -58,7 +58,7 @@ def test_a_folder_in_a_config_moves_no_result(run, config, tmp_path):
 
 
 @pytest.mark.parametrize("typed", [["--trainer.default_root_dir", "moved"], ["--trainer.default_root_dir=moved"]])
-def test_a_folder_that_is_typed_moves_the_result_and_the_report_still_knows_the_run(run, config, typed, tmp_path):
+def test_a_typed_folder_moves_the_result_and_the_report_still_finds_the_run(run, config, typed, tmp_path):
     argv = ["--config", config, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
     assert main(["test", *argv, *typed]) == 0
     assert results() == ["moved/test/development_fold1"]
@@ -87,7 +87,7 @@ def test_the_result_of_another_checkpoint_is_kept(run, config, capsys):
     assert main(["predict", "--config", config, "--ckpt_path", last]) == 2
 
 
-def test_a_checkpoint_that_changed_at_its_path_is_another_one(run, config, capsys):
+def test_a_checkpoint_that_changed_at_its_path_is_a_different_one(run, config, capsys):
     import torch
 
     best = run / "checkpoints" / "best.ckpt"
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_changed_at_its_path_is_another_one(run, config, capsy
     assert not list(Path().glob("page_plots/*training*"))
 
 
-def test_a_fold_does_not_take_the_place_of_a_cohort_with_its_name(run, config, capsys):
+def test_a_fold_does_not_replace_the_result_of_a_cohort_with_its_name(run, config, capsys):
     argv = ["--config", config, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
     assert main(["test", *argv]) == 0
     named = ["--data.split", "null", "--data.name", "development_fold1", "--allow-training-patients"]
@@ -111,7 +111,7 @@ def test_a_fold_does_not_take_the_place_of_a_cohort_with_its_name(run, config, c
     assert "holds the result of another cohort or fold (development, fold 1)" in capsys.readouterr().err
 
 
-def test_results_of_a_checkpoint_outside_a_checkpoints_folder_lie_beside_it(run, config):
+def test_results_of_a_checkpoint_outside_a_checkpoints_folder_are_written_next_to_it(run, config):
     Path("zoo").mkdir()
     shutil.copy(run / "checkpoints" / "best.ckpt", "zoo/model.ckpt")
     assert main(["test", "--config", config, "--ckpt_path", "zoo/model.ckpt"]) == 0
@@ -129,7 +129,7 @@ def test_a_result_that_names_no_checkpoint_is_kept(run, config, capsys):
     assert (folder / "predictions.csv").read_text() == "patient_id,risk\na,1\n"
 
 
-def test_a_test_that_cannot_be_written_whole_leaves_no_figures_of_an_earlier_one(run, config):
+def test_a_test_that_cannot_be_written_completely_leaves_no_metrics_of_an_earlier_one(run, config):
     argv = ["test", "--config", config, "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
     assert main(argv) == 0
     folder = run / "test" / "development_fold1"

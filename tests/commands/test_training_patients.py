@@ -1,4 +1,4 @@
-"""A model is not tested on patients whom it was trained on, unless that is asked for and then said first."""
+"""A model is not tested on patients it was trained on, unless that is requested; then the report says so first."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def parts(folds) -> tuple[list[str], list[str]]:
     return partition.train + partition.val, partition.test
 
 
-def test_a_forgotten_fold_is_refused_and_the_right_one_named(folds, refused):
+def test_a_forgotten_fold_is_refused_and_the_right_one_is_named(folds, refused):
     line = refused(words(folds, "three_folds"))
     assert "10 of the 10 patients to test were in the training or inner validation of this model" in line
     assert len(re.findall(r"SIM0-D\d{4}", line)) == 3
@@ -103,7 +103,7 @@ def test_a_cohort_with_some_training_patients_in_it_is_refused(folds, parts, ref
 @pytest.mark.parametrize(
     "spell", [str.lower, lambda name: name.replace("-", "."), lambda name: f" {name.replace('-', '_')} "]
 )
-def test_another_spelling_of_an_id_hides_nobody(folds, parts, refused, spell):
+def test_another_spelling_of_an_id_hides_no_patient(folds, parts, refused, spell):
     seen, unseen = parts
     name = part_of_the_cohort(folds, "spelt", [*unseen, *seen[:2]], {patient: spell(patient) for patient in seen[:2]})
     assert "2 of the 12 patients to test" in refused(words(folds, name))
@@ -125,7 +125,7 @@ def test_the_correct_fold_and_a_new_cohort_pass(folds, parts, capsys):
     assert "in the training" not in said.out
 
 
-def test_allowed_training_patients_are_counted_first_and_nothing_is_concluded(folds, capsys):
+def test_allowed_training_patients_are_counted_first_and_no_conclusion_is_drawn(folds, capsys):
     assert main(words(folds, "whole_cohort", "--allow-training-patients")) == 0
     sentence = "20 of the 30 patients tested were in the training or inner validation of the model"
     said = capsys.readouterr().out
@@ -142,7 +142,7 @@ def test_allowed_training_patients_are_counted_first_and_nothing_is_concluded(fo
     assert "fold1 (20 of 30 in training) on development" in page.text
 
 
-def test_predict_warns_and_goes_on(folds, capsys):
+def test_predict_warns_and_continues(folds, capsys):
     assert main(words(folds, "whole_cohort", verb="predict")) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert "20 of the 30 patients to predict" in line
@@ -150,7 +150,7 @@ def test_predict_warns_and_goes_on(folds, capsys):
     assert kept["training_patients"] == {"n": 20, "of": 30}
 
 
-def test_validation_with_another_fold_warns_of_patients_who_taught_the_model(folds, capsys):
+def test_validation_with_another_fold_warns_of_training_patients(folds, capsys):
     argv = words(folds, "three_folds", verb="validate")
     assert main([*argv, "--data.fold", "1"]) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
@@ -161,7 +161,7 @@ def test_validation_with_another_fold_warns_of_patients_who_taught_the_model(fol
     assert "of the 4 patients to validate were in the training or inner validation of this model" in line
 
 
-def test_those_who_only_chose_the_epoch_are_validated_again_without_a_warning():
+def test_patients_who_only_chose_the_epoch_are_validated_again_without_a_warning():
     fitted = {"patients": {part: hash_patients([part]) for part in ("train", "val")}}
     assert validated(fitted, "val") == []
     assert validated(fitted, "train") == ["train"]
@@ -177,7 +177,7 @@ def validated(fitted: dict, patient: str) -> list[str]:
     return callback.seen
 
 
-def test_results_of_a_checkpoint_that_does_not_say_whom_it_saw_say_so(folds, tmp_path, capsys):
+def test_results_of_a_checkpoint_without_a_record_of_its_training_patients_say_so(folds, tmp_path, capsys):
     checkpoint = torch.load(folds.best("fold1"), weights_only=True)
     fitted = unpack(checkpoint["hyper_parameters"]["fitted"])
     del fitted["patients"]
@@ -193,7 +193,7 @@ def test_results_of_a_checkpoint_that_does_not_say_whom_it_saw_say_so(folds, tmp
     assert page.text.index(sentence) < page.text.index("Metrics with 95 % intervals")
 
 
-def test_doctor_counts_the_patients_whom_a_test_would_refuse(folds, capsys):
+def test_doctor_counts_the_patients_that_a_test_would_refuse(folds, capsys):
     config = str(folds.root / "whole_cohort.yaml")
     assert main(["doctor", "--config", config, "--ckpt_path", folds.best("fold1")]) == 0
     assert "20 of the 30 patients to test were in its training or inner validation" in " ".join(
@@ -201,6 +201,6 @@ def test_doctor_counts_the_patients_whom_a_test_would_refuse(folds, capsys):
     )
 
 
-def test_the_option_is_for_test_and_predict_alone(folds, refused):
+def test_the_option_is_accepted_by_test_and_predict_only(folds, refused):
     config = str(folds.root / "fold1.yaml")
     assert "is for test and predict" in refused(["fit", "--config", config, "--allow-training-patients"])

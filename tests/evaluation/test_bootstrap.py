@@ -37,7 +37,7 @@ def test_resamples_keep_the_strata_and_the_seed():
 
 
 @pytest.mark.parametrize("size", [2, 5, 40])
-def test_the_mean_of_a_small_stratum_varies_as_the_textbook_says(size):
+def test_the_mean_of_a_small_stratum_has_the_textbook_variance(size):
     values = np.random.default_rng(size).normal(size=size)
     means = resamples(size, None, 40_000) @ values / size
     assert means.var() == pytest.approx(values.var(ddof=1) / size, rel=0.04)
@@ -64,7 +64,7 @@ def test_matrix_form_equals_one_call_per_resample():
         assert fast.estimate == pytest.approx(slow.estimate, abs=1e-6)
 
 
-def test_corrected_interval_is_scipys():
+def test_a_corrected_interval_equals_that_of_scipy():
     values = np.random.default_rng(3).exponential(size=40)
     ours = interval(lambda x: float(x.mean()), values, n_resamples=20_000)
     theirs = bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", random_state=0).confidence_interval
@@ -81,7 +81,7 @@ def test_jackknife_groups_leave_out_every_patient_once():
 
 
 @pytest.mark.parametrize("correction", [Correction(0.3, 0.05), Correction(-0.8, -0.1), Correction(0.0, 0.12)])
-def test_corrected_p_and_interval_tell_the_same(correction):
+def test_a_corrected_p_value_agrees_with_its_interval(correction):
     for mean in np.linspace(-3.5, 3.5, 57):
         draws = np.random.default_rng(0).normal(mean, 1, 4000)
         low, high = percentiles(draws, correction)
@@ -96,7 +96,7 @@ def test_interval_of_a_mean_has_the_textbook_width():
     assert (result.high - result.low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.06)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_cover_the_truth_about_as_often_as_stated():
     # 200 cohorts whose true concordance is known from a huge one.
     time, event, good, _ = draw(4000, seed=123)
     truth = metrics.concordance_index(time, event, good)
@@ -136,7 +136,7 @@ def test_no_difference_has_p_one_and_chance_rarely_has_a_small_p():
     assert small <= 12
 
 
-def test_p_and_interval_tell_the_same():
+def test_a_p_value_agrees_with_its_interval():
     draws = np.random.default_rng(0).normal(1.9, 1, 2000)
     low, high = percentiles(draws)
     assert (low > 0 or high < 0) == (two_sided_p(draws) < 0.05)
@@ -144,7 +144,7 @@ def test_p_and_interval_tell_the_same():
     assert two_sided_p(np.array([np.nan])) != two_sided_p(np.array([np.nan]))
 
 
-def test_undefined_resamples_are_left_out_until_half_are():
+def test_undefined_resamples_are_left_out_unless_more_than_half_are_undefined():
     assert percentiles(np.array([np.nan, 1.0, 1.0])) == (1, 1)
     assert np.isnan(percentiles(np.array([np.nan, np.nan, 1.0]))).all()
 
@@ -154,7 +154,7 @@ def test_holm_by_hand():
     assert holm([0.5, 0.9]).tolist() == [1, 1]
 
 
-def test_rows_must_match():
+def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match=r"every array needs one row per patient; got \[3, 3, 3, 2\] rows"):
         paired_difference(metrics.concordance_index, [1, 2, 3], [1, 2], [1, 2, 3], [1, 1, 1])
     with pytest.raises(ValueError, match="strata has 2 labels for 3 patients"):

@@ -1,4 +1,4 @@
-"""A report marks a test on training patients wherever it stands, and concludes nothing from it."""
+"""A report marks a test on training patients wherever it appears, and draws no conclusion from it."""
 
 import json
 
@@ -7,13 +7,13 @@ from html_page import Page
 from dmml.evaluation.comparison import across_cohorts, adjusted, paired
 from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.report.build import write_report
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 
 OVERLAP = {"n": 48, "of": 60}
 MARK = "student (48 of 60 in training)"
 
 
-def test_comparisons_with_a_test_on_training_patients_carry_the_mark_and_no_verdict(make, tmp_path, cohort):
+def test_comparisons_with_a_test_on_training_patients_are_marked_and_have_no_verdict(make, tmp_path, cohort):
     runs = [tmp_path / "teacher", tmp_path / "student", tmp_path / "other"]
     make.survival(runs[0], cohort, "teacher", 0.8)
     make.survival(runs[1], cohort, "student", 0.1, training_patients=OVERLAP)
@@ -33,7 +33,7 @@ def test_comparisons_with_a_test_on_training_patients_carry_the_mark_and_no_verd
     assert [(pair.a.run, pair.b.run) for pair in pairs if pair.primary] == [("other", "teacher")]
 
 
-def test_a_single_test_on_training_patients_opens_with_their_number_and_no_picture(make, tmp_path, cohort):
+def test_a_report_on_training_patients_opens_with_their_number_and_without_a_plot(make, tmp_path, cohort):
     make.survival(tmp_path / "run", cohort, training_patients=OVERLAP)
     text = write_report([tmp_path / "run"]).read_text()
     page = Page(text).check()
@@ -46,7 +46,7 @@ def test_a_single_test_on_training_patients_opens_with_their_number_and_no_pictu
     assert table["rows"][1][1] == "48"
 
 
-def test_a_class_test_on_training_patients_has_no_headline_either(make, tmp_path):
+def test_a_classification_test_on_training_patients_has_no_headline_either(make, tmp_path):
     make.classes(tmp_path / "run", training_patients={"n": 90, "of": 90})
     page = Page(write_report([tmp_path / "run"]).read_text()).check()
     assert "90 of the 90 patients tested" in page.text
@@ -61,7 +61,7 @@ def test_two_checkpoints_of_one_run_are_not_one_model_on_two_cohorts(make, tmp_p
     assert [(pair.a.cohort, pair.b.cohort) for pair in pairs] == [("c", "b")]
 
 
-def test_metrics_without_training_patients_are_as_they_were(make, tmp_path, cohort):
+def test_metrics_without_training_patients_have_no_entry_about_them(make, tmp_path, cohort):
     from dmml.evaluation.report.build import write_evaluation
 
     folder = make.survival(tmp_path / "run", cohort)

@@ -1,4 +1,4 @@
-"""predictions.csv and context.json → metrics: names, values, what is left out and what is said to be undefined."""
+"""From predictions.csv and context.json to metrics: their names and values, what is left out, and what is undefined."""
 
 import json
 
@@ -24,7 +24,7 @@ def load(folder):
     return read_predictions(folder / "predictions.csv"), json.loads((folder / "context.json").read_text())
 
 
-def test_survival_metrics_have_the_names_and_values(test_folder):
+def test_survival_metrics_have_the_documented_names_and_values(test_folder):
     table, context = load(test_folder)
     result = evaluate(table, context)
     assert list(result) == [
@@ -59,7 +59,7 @@ def test_censoring_of_the_training_patients_is_used(test_folder):
     )
 
 
-def test_oracle_has_all_of_what_is_possible_and_a_flipped_model_less_than_nothing(test_folder, cohort):
+def test_the_true_risk_has_a_share_of_one_and_a_reversed_model_a_negative_one(test_folder, cohort):
     table, context = load(test_folder)
     perfect = evaluate(table.assign(risk=cohort.log_rate), context)
     assert perfect["share_of_oracle"]["value"] == pytest.approx(1)
@@ -79,7 +79,7 @@ def test_unknown_outcomes_are_left_out(test_folder):
     assert all(entry["value"] is None and entry["n"] == 0 for entry in nobody.values())
 
 
-def test_undefined_is_null_with_a_reason(test_folder):
+def test_an_undefined_metric_is_null_with_a_reason(test_folder):
     table, context = load(test_folder)
     one = evaluate(table.assign(event=(table.index == 3).astype(int)), context)
     assert one["c_index"]["value"] is None
@@ -95,12 +95,12 @@ def test_undefined_is_null_with_a_reason(test_folder):
     assert "same risk" in flat["c_index"]["note"]
 
 
-def test_empty_context_is_enough(test_folder):
+def test_an_empty_context_is_sufficient(test_folder):
     table, _ = load(test_folder)
     assert {"c_index", "c_index_ipcw", "ibs", "auc_365"} <= set(evaluate(table, {}))
 
 
-def test_class_metrics_and_when_kappa_is_given(tmp_path, make):
+def test_kappa_is_a_class_metric_of_ordered_classes_only(tmp_path, make):
     table, context = load(make.classes(tmp_path / "runs" / "grade"))
     result = evaluate(table, context)
     assert list(result) == ["auc", "accuracy", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece"]
@@ -119,7 +119,7 @@ def test_class_metrics_and_when_kappa_is_given(tmp_path, make):
     assert "of one class" in alone["auc"]["reason"]
 
 
-def test_two_column_curves_are_what_the_task_says_they_are(make):
+def test_curves_from_columns_equal_those_of_the_task(make):
     """The columns hold the model's curve at edges, end and horizons: between them nothing may be lost."""
     generator = np.random.default_rng(0)
     curve = torch.tensor(np.cumprod(generator.uniform(0.5, 0.99, (5, 4)), axis=1))
@@ -132,7 +132,7 @@ def test_two_column_curves_are_what_the_task_says_they_are(make):
     assert curve_at(table, days) == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
 
-def test_damaged_predictions_are_named(tmp_path):
+def test_damaged_predictions_are_refused_by_name(tmp_path):
     path = tmp_path / "predictions.csv"
     for text, message in [
         ("patient,risk\nA,1\n", "no column patient_id"),

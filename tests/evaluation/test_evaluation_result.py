@@ -11,7 +11,7 @@ from dmml.evaluation.evaluation_result import evaluation_of, read_evaluation
 from dmml.evaluation.predictions import write_table
 from dmml.evaluation.report.build import write_evaluation
 from dmml.evaluation.result_files import write_calibration, write_recalibration
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 
 
 def evaluation_in(folder):

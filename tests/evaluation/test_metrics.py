@@ -80,7 +80,7 @@ def test_without_censoring_the_weighted_metrics_are_the_plain_ones():
     assert metrics.auc_at(time, event, risk, 500) == pytest.approx(roc_auc_score(time <= 500, risk))
 
 
-def test_weighted_harrell_is_the_functional_one_and_takes_groups():
+def test_weighted_concordance_equals_the_functional_one_and_takes_groups():
     time, event, risk = draw(integer=True)
     ones = weighted.estimate(weighted.harrell(time, event, risk), len(time))
     assert ones == pytest.approx(metrics.concordance_index(time, event, risk))
@@ -139,13 +139,13 @@ def test_integrated_brier_agrees_with_a_loop_and_with_torchsurv():
     assert value == pytest.approx(float(score.integral()), rel=1e-6)
 
 
-def test_constant_half_has_brier_of_a_quarter_without_censoring():
+def test_a_constant_prediction_of_a_half_has_a_brier_score_of_a_quarter():
     time, _, _ = draw()
     times = np.linspace(1, 900, 10)
     assert metrics.integrated_brier(time, np.ones_like(time), np.full((80, 10), 0.5), times) == pytest.approx(0.25)
 
 
-def test_undefined_is_nan():
+def test_an_undefined_metric_is_nan():
     assert np.isnan(metrics.concordance_ipcw([5, 6, 7], [0, 0, 0], [1, 2, 3]))
     assert np.isnan(metrics.auc_at([5, 6, 7], [1, 1, 1], [1, 2, 3], 10))
     assert np.isnan(metrics.auc_at([5, 6, 7], [1, 1, 1], [1, 2, 3], 1))
@@ -156,7 +156,7 @@ def test_undefined_is_nan():
     assert metrics.concordance_ipcw([3, 6, 7], [1, 1, 1], [3, 2, 1], gone, tau=5) == 1
 
 
-def test_lengths_and_missing_times_are_refused():
+def test_unequal_lengths_and_missing_times_are_refused():
     with pytest.raises(ValueError, match="2 times, 3 events"):
         metrics.concordance_ipcw([1, 2], [1, 1, 0], [1, 2], ([1], [1]))
     with pytest.raises(ValueError, match="time is missing for 1 patients"):

@@ -22,7 +22,7 @@ def evaluated(predictions, **context):
     return Evaluation(Path("test"), Path("run"), predictions, context)
 
 
-def test_share_is_drawn_within_strata():
+def test_the_share_is_drawn_within_strata():
     stratum = np.array([0] * 40 + [1] * 10)
     chosen = draw_share(stratum, 0.3)
     assert (chosen[:40].sum(), chosen[40:].sum()) == (12, 3)
@@ -30,7 +30,7 @@ def test_share_is_drawn_within_strata():
     assert (chosen != draw_share(stratum, 0.3, seed=1)).any()
 
 
-def test_survival_coefficients_are_those_that_spoilt_the_predictions(make):
+def test_survival_coefficients_undo_a_known_distortion(make):
     cohort = make.cohort(3000, seed=2)
     days = np.arange(20.0, 3001.0, 20.0)
     # H = rate · t; predictions H_p with H = e^0.5 H_p^1.4, that is H_p = (H / e^0.5)^(1 / 1.4).
@@ -43,7 +43,7 @@ def test_survival_coefficients_are_those_that_spoilt_the_predictions(make):
     assert same == pytest.approx((0, 1), abs=0.08)
 
 
-def test_class_coefficients_are_scikit_learns():
+def test_class_coefficients_equal_those_of_scikit_learn():
     generator = np.random.default_rng(0)
     label = generator.integers(0, 2, 4000)
     logit = 2.5 * (label - 0.5) + generator.normal(size=4000)
@@ -54,7 +54,7 @@ def test_class_coefficients_are_scikit_learns():
     assert offsets[1] - offsets[0] == pytest.approx(theirs.intercept_[0], abs=0.03)
 
 
-def test_judged_patients_took_no_part_and_late_predictions_get_better(make):
+def test_evaluated_patients_are_not_used_and_their_predictions_improve(make):
     cohort = make.cohort(400, seed=3)
     predictions = survival_table(cohort, make.predicted(cohort.log_rate + 1.2))  # far too many deaths foretold
     content, table = recalibrate(evaluated(predictions, horizons=[1095], end=make.end), 0.3)
@@ -79,7 +79,7 @@ def test_judged_patients_took_no_part_and_late_predictions_get_better(make):
     assert again["coefficients"] == content["coefficients"]
 
 
-def test_classes_are_recalibrated_and_too_few_are_not():
+def test_classes_are_recalibrated_unless_patients_are_too_few():
     generator = np.random.default_rng(1)
     label = generator.integers(0, 3, 600)
     logits = generator.normal(size=(600, 3))
@@ -98,7 +98,7 @@ def test_classes_are_recalibrated_and_too_few_are_not():
     assert "of 10 needed" in few["reason"]
 
 
-def test_formal_test_without_censoring_is_that_of_shares():
+def test_without_censoring_the_formal_test_compares_shares():
     generator = np.random.default_rng(0)
     time = generator.exponential(1000, 200)
     predicted = np.repeat([0.2, 0.5], 100) + np.arange(200) * 1e-6
@@ -121,7 +121,7 @@ def test_formal_test_without_censoring_is_that_of_shares():
     assert reason == ""
 
 
-def test_formal_test_uses_greenwoods_variance_of_lifelines(make):
+def test_the_formal_test_has_the_greenwood_variance_of_lifelines(make):
     cohort = make.cohort(60, seed=5)
     day = 900.0
     statistic, df, *_ = greenwood_test(cohort.time, cohort.event, np.full(60, 0.5), day)
@@ -138,7 +138,7 @@ def test_formal_test_uses_greenwoods_variance_of_lifelines(make):
         assert statistic == pytest.approx(expected)
 
 
-def test_right_predictions_pass_as_often_as_the_test_says_and_wrong_ones_fail(make):
+def test_right_predictions_pass_as_often_as_the_level_says_and_wrong_ones_fail(make):
     passed = {0.0: [], 0.8: []}
     for seed in range(150):
         cohort = make.cohort(250, seed=seed)
@@ -149,7 +149,7 @@ def test_right_predictions_pass_as_often_as_the_test_says_and_wrong_ones_fail(ma
     assert np.mean(passed[0.8]) < 0.1
 
 
-def test_too_few_events_are_no_test_and_the_intercept_is_observed_against_expected(make):
+def test_with_too_few_events_there_is_no_test_and_the_intercept_is_observed_over_expected(make):
     cohort = make.cohort(400, seed=1)
     known = survival_table(cohort, make.predicted(cohort.log_rate + 0.4))
     found = calibration_at(known, 1095)
@@ -165,7 +165,7 @@ def test_too_few_events_are_no_test_and_the_intercept_is_observed_against_expect
     assert "15 events" in few.reason
 
 
-def test_slope_is_coxs(make):
+def test_the_slope_is_that_of_a_cox_model(make):
     cohort = make.cohort(200, seed=9)
     known = survival_table(cohort, make.predicted(1.5 * cohort.log_rate))
     found = calibration_at(known, 1095)

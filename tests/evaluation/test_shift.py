@@ -1,4 +1,4 @@
-"""Shift against training, stain, and subgroups: known shifts are found, none is found where there is none."""
+"""Shift against training, stain, and subgroups: known shifts are detected, and none where there is none."""
 
 import json
 
@@ -23,7 +23,7 @@ def patients(n, seed, offset=0.0):
     return generator.normal(size=(n, 4)) @ LOADINGS + generator.normal(size=(n, 30)) + offset
 
 
-def test_columns_are_counted_by_hand():
+def test_shift_of_columns_by_hand():
     reference = fit_reference([[0.0, 10.0], [2.0, 14.0], [4.0, np.nan]], ["a", "b"])
     assert reference["mean"] == [2, 12]
     assert reference["std"] == pytest.approx([2, np.sqrt(8)], rel=1e-3)
@@ -37,7 +37,7 @@ def test_columns_are_counted_by_hand():
 
 
 @pytest.mark.slow
-def test_the_same_population_is_not_told_apart_and_its_p_is_uniform():
+def test_samples_of_one_population_are_not_separated_and_p_is_uniform():
     found = [compare(fit_reference(patients(50, s)), patients(30, 1000 + s)) for s in range(60)]
     p = np.array([one["p"] for one in found])
     assert (p < 0.05).mean() <= 0.13
@@ -48,7 +48,7 @@ def test_the_same_population_is_not_told_apart_and_its_p_is_uniform():
 
 
 @pytest.mark.slow
-def test_many_columns_of_few_patients_are_no_alarm_either():
+def test_many_columns_of_few_patients_raise_no_alarm():
     """Training patients whose own mean and spread scaled the 1,280 columns would look closer to each other than to anyone."""
     loadings = np.random.default_rng(7).normal(size=(6, 1280))
     p = []
@@ -63,7 +63,7 @@ def test_many_columns_of_few_patients_are_no_alarm_either():
 
 
 @pytest.mark.parametrize("direction", ["along the axes", "across them"])
-def test_a_shift_is_found_in_any_direction(direction):
+def test_a_shift_is_detected_in_any_direction(direction):
     offset = 2.2 * LOADINGS[0] if direction == "along the axes" else 1.2 * np.random.default_rng(5).normal(size=30)
     found = compare(fit_reference(patients(60, 0)), patients(40, 1, offset))
     assert found["p"] <= 0.002
@@ -85,7 +85,7 @@ def test_the_classifier_is_scored_on_patients_it_was_not_fitted_to():
     assert classifier_test(a, a, permutations=99).p > 0.3
 
 
-def test_p_is_that_of_the_auc_which_is_stated():
+def test_the_p_value_belongs_to_the_stated_auc():
     """By plain loops: each exchange of patients is a discriminant of its own."""
     generator = np.random.default_rng(2)
     a, b = generator.normal(size=(15, 2)), generator.normal(size=(12, 2)) + 0.8
@@ -131,7 +131,7 @@ def standardised(rows):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gaps", ["genes that the cohort lacks", "values here and there", "genes of half of training"])
-def test_imputed_columns_are_no_shift_and_hide_none(gaps):
+def test_imputed_columns_neither_cause_nor_hide_a_shift(gaps):
     def compared(seed, offset=0.0):
         training, cohort = genes_of(50, seed), genes_of(36, 1000 + seed, offset=offset)
         if gaps == "genes that the cohort lacks":
@@ -161,7 +161,7 @@ def test_too_few_known_values_are_not_compared():
     assert "auc" in compare(fit_reference(training[:, :10]), genes_of(40, 1)[:, :10])
 
 
-def test_a_cohort_standardised_within_itself_is_no_shift_whatever_its_platform():
+def test_a_cohort_standardised_within_itself_has_no_shift_whatever_its_platform():
     def compared(seed, loadings=WIDE, scale=1.0):
         cohort = genes_of(36, 1000 + seed, loadings, offset=5.0) * scale
         return compare(fit_reference(standardised(genes_of(50, seed))), standardised(cohort), within=True)
@@ -177,7 +177,7 @@ def test_a_cohort_standardised_within_itself_is_no_shift_whatever_its_platform()
     assert other["auc"] > 0.9
 
 
-def test_how_well_patients_are_told_decides_and_not_p_alone():
+def test_the_verdict_depends_on_the_auc_and_not_on_p_alone():
     assert verdict({"auc": 0.51, "p": 0.001}).startswith("the shift is slight")
     assert verdict({"auc": 0.72, "p": 0.01}).startswith("the shift is moderate")
     assert verdict({"auc": 0.93, "p": 0.001}).startswith("the shift is clear")
@@ -186,14 +186,14 @@ def test_how_well_patients_are_told_decides_and_not_p_alone():
     assert "permutation p < 0.001" in verdict({"auc": 0.51, "p": 0.001})
 
 
-def test_a_reference_is_plain_and_names_nobody():
+def test_a_reference_is_plain_python_and_names_no_patient():
     reference = fit_reference(patients(40, 3))
     assert json.loads(json.dumps(reference)) == reference
     rows = patients(40, 3)
     assert not any(np.isclose(rows, value, rtol=0, atol=1e-9).any() for value in reference["sample"])
 
 
-def test_stain_unmixes_what_was_mixed():
+def test_mixed_stains_are_separated_again():
     dyes = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
     dyes /= np.linalg.norm(dyes, axis=1, keepdims=True)
     generator = np.random.default_rng(0)
@@ -209,7 +209,7 @@ def test_stain_unmixes_what_was_mixed():
     assert stain_of(np.full((60, 60, 3), 245, np.uint8)) is None
 
 
-def test_subgroups_are_the_metric_of_these_patients_alone(cohort):
+def test_a_subgroup_has_the_metric_of_its_patients_alone(cohort):
     table = pd.DataFrame(
         {"patient_id": cohort.patient_id, "time": cohort.time, "event": cohort.event, "risk": cohort.log_rate}
     )
@@ -262,7 +262,7 @@ def test_a_shift_is_described_and_drawn(tmp_path):
     assert (tmp_path / "shift.png").stat().st_size > 5000
 
 
-def test_a_sorted_table_is_not_judged_by_its_first_patients():
+def test_patients_of_a_sorted_table_are_chosen_at_random():
     reference = fit_reference(patients(100, 0))
     alike, other = patients(MAX_POINTS, 1), patients(MAX_POINTS, 2, 3.0)
     found = compare(reference, np.vstack([alike, other]))
@@ -272,7 +272,7 @@ def test_a_sorted_table_is_not_judged_by_its_first_patients():
     assert len(found["map"]["cohort"]) == MAX_POINTS
 
 
-def test_a_checkpoint_of_an_earlier_dmml_is_compared_as_far_as_it_goes():
+def test_an_incomplete_reference_is_compared_as_far_as_possible():
     reference = fit_reference(genes_of(50, 0))
     earlier = {name: value for name, value in reference.items() if name not in ("rest", "sample_within")}
     cohort = genes_of(36, 1)

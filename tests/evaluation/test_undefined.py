@@ -1,4 +1,4 @@
-"""Undefined is said: never 0 or 0.5 where nothing can be known, and always with a reason."""
+"""A metric that cannot be computed is undefined, with a reason, and never 0 or 0.5."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def assert_undefined(results, names):
 
 
 @pytest.mark.parametrize("events", [0, 1])
-def test_without_events_nothing_is_told(make, events):
+def test_without_events_every_metric_is_undefined(make, events):
     event = np.zeros(40)
     event[:events] = 1
     results = evaluate(survivors(make, event=event), {"horizons": [365, 1095]})
@@ -32,11 +32,11 @@ def test_without_events_nothing_is_told(make, events):
     assert_undefined(results, results)
 
 
-def test_without_outcomes_nothing_is_told(make):
+def test_without_outcomes_every_metric_is_undefined(make):
     assert_undefined(results := evaluate(survivors(make, time=np.nan), {"horizons": [365]}), results)
 
 
-def test_a_day_that_nobody_reached_or_before_any_death_has_no_auc(make):
+def test_a_day_that_no_patient_reached_or_before_any_death_has_no_auc(make):
     table = survivors(make)
     table["time"] = table["time"].clip(upper=300) + 10.0
     results = evaluate(table, {"horizons": [5.0, 900.0]})
@@ -44,7 +44,7 @@ def test_a_day_that_nobody_reached_or_before_any_death_has_no_auc(make):
     assert results["c_index"]["value"] > 0.6
 
 
-def test_when_all_die_on_one_day_there_is_no_order(make):
+def test_without_comparable_pairs_concordance_is_undefined(make):
     results = evaluate(survivors(make, time=100.0, event=1.0), {"horizons": [365]})
     assert_undefined(results, ["c_index", "c_index_ipcw", "auc_365"])
 
@@ -69,7 +69,7 @@ def classified(labels):
     return table.assign(**{f"prob_{name}": probability[:, k] for k, name in enumerate(NAMES)})
 
 
-def test_one_class_alone_has_accuracy_and_nothing_that_compares_classes():
+def test_a_single_class_has_an_accuracy_but_no_metric_that_compares_classes():
     results = evaluate(classified(["G3"] * 20), {"classes": NAMES})
     assert_undefined(results, ["auc", "balanced_accuracy", "f1_macro"])
     assert results["accuracy"]["value"] is not None
@@ -82,11 +82,11 @@ def test_a_class_that_does_not_occur_is_named():
     assert "G4" in results["balanced_accuracy"]["note"]
 
 
-def test_no_label_is_no_figure():
+def test_without_labels_class_metrics_are_undefined():
     assert_undefined(results := evaluate(classified([np.nan] * 5), {"classes": NAMES}), results)
 
 
-def test_a_true_risk_without_an_interval_is_not_told_from_chance():
+def test_a_true_risk_without_an_interval_is_not_distinguished_from_chance():
     time, event = [10, 20, 1, 2, 3, 4, 5], [1, 1, 0, 0, 0, 0, 0]
     patients = [f"P{i}" for i in range(7)]
     table = pd.DataFrame({"patient_id": patients, "time": time, "event": event, "risk": np.arange(7.0)})
@@ -96,7 +96,7 @@ def test_a_true_risk_without_an_interval_is_not_told_from_chance():
     assert_undefined(results, ["share_of_oracle"])
 
 
-def test_deaths_behind_the_training_follow_up_are_named_where_they_take_the_auc(make):
+def test_deaths_after_the_training_follow_up_are_the_stated_reason_of_an_undefined_auc(make):
     table = survivors(make)
     early = {"time": [1.0, 50.0], "survival": [0.5, 0.0]}  # nobody was followed past day 50
     results = evaluate(table, {"horizons": [1095], "censoring": early})

@@ -1,4 +1,4 @@
-"""What a test keeps for the report: programs of every patient, token maps of those who can be shown."""
+"""What a test keeps for the report: programs of every patient, and token maps of as many as memory allows."""
 
 import torch
 from batches import make_batch
@@ -18,7 +18,7 @@ def collected(model, batch, **options):
     return callback, outputs["output"]
 
 
-def test_programs_predicted_and_measured_stand_in_one_row_a_patient():
+def test_predicted_and_measured_programs_are_one_row_per_patient():
     batch = make_batch()
     batch.has_expression[0] = False
     model = build("teacher", programs=PROGRAMS)
@@ -45,7 +45,7 @@ def test_a_model_without_programs_writes_none():
     assert program_rows(callback.programs, {}, model) == []
 
 
-def test_token_maps_stop_where_the_memory_for_them_ends():
+def test_token_maps_are_collected_as_long_as_there_is_memory_for_them():
     batch = make_batch()
     model = build("teacher")
     everyone, _ = collected(model, batch)

@@ -1,4 +1,4 @@
-"""The steps after a fit: each does what its name says, and nothing else."""
+"""Each step after a fit does what its name says, and nothing else."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""`crossval.json` once more from `oof_predictions.csv`, each fold's own curves and the clinical table, by plain code."""
+"""Recomputes `crossval.json` from `oof_predictions.csv`, the curves of each fold and the clinical table, by plain code."""
 
 import json
 import math

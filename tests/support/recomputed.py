@@ -1,4 +1,4 @@
-"""Every figure of a test and of a cross-validation once more, from its predictions and outcomes, by plain code of its own.
+"""Recomputes every number of a test and of a cross-validation from predictions and outcomes, by independent plain code.
 
 Nothing here comes from dmml. A metric is a function of weights (n,), a pair metric the ratio of two matrices that loops
 over patients fill; the bootstrap draws from the same seed, so that its ends can be compared digit by digit.

@@ -28,7 +28,7 @@ from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.sections import sections_of
 from dmml.evaluation.report.text.findings import cohort_change_sentences, overlap_sentences, summary
 from dmml.evaluation.result_files import write_metrics
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 from dmml.evaluation.statistics import intervals
 
 

@@ -17,7 +17,7 @@ from dmml.evaluation.report.text.coordination import coordination_text
 from dmml.evaluation.report.text.deep_part import logits_description, maps_description, maps_title
 from dmml.evaluation.report.text.findings import model_description
 from dmml.evaluation.report.text.slide_facts import slide_facts
-from dmml.evaluation.runs import is_run_of
+from dmml.evaluation.result_folders import is_run_of
 from dmml.html_pages import data_uri
 
 MAX_SLIDES = 4

@@ -21,7 +21,7 @@ from dmml.evaluation.evaluation_result import read_evaluation
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.report.tables import value_cell
 from dmml.evaluation.report.text.findings import summary
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 
 
 def run_command(*arguments):

@@ -20,7 +20,7 @@ from dmml.evaluation.programs import read_programs, spearman
 from dmml.evaluation.report.build import write_evaluation, write_report
 from dmml.evaluation.report.sections import sections_of
 from dmml.evaluation.report.text.findings import cohort_change_sentences
-from dmml.evaluation.runs import find_tests
+from dmml.evaluation.result_folders import find_tests
 from dmml.evaluation.statistics.survival_curves import risk_groups
 
 BAD = '"><img src=x onerror=alert(1)>'

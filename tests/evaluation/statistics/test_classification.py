@@ -19,7 +19,7 @@ def draw(n=120, classes=3, seed=0):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])
-def test_every_metric_is_scikit_learns(classes):
+def test_every_metric_equals_that_of_scikit_learn(classes):
     label, probability = draw(classes=classes)
     n, predicted = len(label), probability.argmax(1)
     expected = {
@@ -36,7 +36,7 @@ def test_every_metric_is_scikit_learns(classes):
     assert (ours.confusion(label, probability) == sk.confusion_matrix(label, predicted)).all()
 
 
-def test_weights_are_repetitions():
+def test_a_weight_counts_as_a_repetition():
     label, probability = draw()
     counts = np.random.default_rng(1).multinomial(len(label), np.full(len(label), 1 / len(label)))[None]
     drawn = np.repeat(np.arange(len(label)), counts[0])
@@ -45,7 +45,7 @@ def test_weights_are_repetitions():
         assert metric(label, probability)(counts.astype(np.float32))[0] == pytest.approx(repeated, rel=1e-5)
 
 
-def test_calibration_error_is_torchmetrics_for_many_patients_and_a_loop_for_few():
+def test_calibration_error_equals_torchmetrics_for_many_patients_and_a_loop_for_few():
     label, probability = draw(n=500)
     reference = multiclass_calibration_error(
         torch.tensor(probability), torch.tensor(label), num_classes=3, n_bins=15, norm="l1"
@@ -59,7 +59,7 @@ def test_calibration_error_is_torchmetrics_for_many_patients_and_a_loop_for_few(
     assert estimate(ours.calibration_error(label, probability), 60) == pytest.approx(loop)
 
 
-def test_absent_class_is_left_out_and_one_class_is_undefined():
+def test_an_absent_class_is_left_out_and_a_single_class_is_undefined():
     label, probability = draw(classes=3)
     keep = label < 2
     label, probability = label[keep], probability[keep]
@@ -83,5 +83,5 @@ def test_absent_class_is_left_out_and_one_class_is_undefined():
         (["G2", "G3"], False),
     ],
 )
-def test_ordered_classes_are_known_by_their_names(classes, ordered):
+def test_ordered_classes_are_recognised_by_their_names(classes, ordered):
     assert ours.looks_ordered(classes) is ordered

@@ -1,4 +1,4 @@
-"""Pooled metrics against slow loops: no pair crosses a fold, and a resample is what it says."""
+"""Pooled metrics against slow loops: patients of different folds are never compared."""
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ def loop(cohort, weight=lambda i, row: 1.0, counts_as_pair=None):
     return top / bottom
 
 
-def test_pooled_concordance_is_a_loop_over_pairs_of_one_fold(cohort):
+def test_pooled_concordance_equals_a_loop_over_pairs_of_one_fold(cohort):
     metric = pooled_metric("c_index", parts_of(cohort))
     assert estimate(metric, N) == pytest.approx(loop(cohort))
     assert estimate(metric, N) == pytest.approx(
@@ -75,7 +75,7 @@ def test_a_resample_counts_a_patient_as_often_as_drawn(cohort):
     np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
-def test_ipcw_and_auc_weigh_pairs_by_their_own_folds_censoring(cohort):
+def test_concordance_and_auc_weight_pairs_by_the_censoring_of_their_fold(cohort):
     parts = parts_of(cohort)
     curves = {int(part.table["fold"].iloc[0]): part.censoring for part in parts}
 
@@ -92,7 +92,7 @@ def test_ipcw_and_auc_weigh_pairs_by_their_own_folds_censoring(cohort):
     assert estimate(pooled_metric("auc_700", parts), N) == pytest.approx(expected)
 
 
-def test_with_one_fold_every_metric_is_the_one_of_evaluate(cohort):
+def test_with_one_fold_every_metric_is_that_of_a_cohort(cohort):
     part = parts_of(cohort.assign(fold=0))[0]
     context = {"censoring": {"time": part.censoring.time, "survival": part.censoring.survival}, "horizons": [700.0]}
     table = part.table.assign(patient_id=[f"P{i}" for i in range(N)])
@@ -104,7 +104,7 @@ def test_with_one_fold_every_metric_is_the_one_of_evaluate(cohort):
         assert estimate(pooled_metric(name, [own]), N) == pytest.approx(entry["value"], rel=1e-6), name
 
 
-def test_brier_is_the_mean_over_all_patients_each_by_their_fold(cohort):
+def test_the_brier_score_is_the_mean_over_patients_with_the_censoring_of_their_fold(cohort):
     parts = parts_of(cohort)
     alone = [
         estimate(
@@ -116,7 +116,7 @@ def test_brier_is_the_mean_over_all_patients_each_by_their_fold(cohort):
     assert estimate(pooled_metric("ibs", parts), N) == pytest.approx(np.average(alone, weights=sizes))
 
 
-def test_a_fold_in_which_a_metric_is_undefined_takes_no_part(cohort):
+def test_a_fold_in_which_a_metric_is_undefined_is_left_out(cohort):
     parts = parts_of(cohort)
     without = [parts[0], FoldPredictions(parts[1].index, parts[1].table, parts[1].censoring, {}), parts[2]]
     for name in ("c_index_ipcw", "ibs", "auc_700"):
@@ -157,7 +157,7 @@ def test_macro_auc_counts_pairs_within_a_fold():
     assert estimate(pooled_metric("auc", parts), N) == pytest.approx(np.mean(expected))
 
 
-def test_accuracy_is_that_of_all_patients():
+def test_accuracy_joins_all_folds():
     label, probability, fold = classes()
     parts = [
         FoldPredictions(np.flatnonzero(fold == k), label=label[fold == k], probability=probability[fold == k])
