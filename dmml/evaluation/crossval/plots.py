@@ -166,7 +166,7 @@ def calibrations_of(result: CrossvalResult, model: str) -> tuple[list[Calibratio
         else:
             calibrations.append(calibration)
             continue
-        sentences.append(f"{label(model)}, {horizon_name(day)}: not judged, because {reason}.")
+        sentences.append(f"{label(model)}, {horizon_name(day)}: not evaluated, because {reason}.")
     return calibrations, sentences
 
 

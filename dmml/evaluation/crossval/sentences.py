@@ -167,7 +167,7 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     if row["difference"] is None or row["low"] is None:
-        return "it cannot be judged"
+        return "it cannot be evaluated"
     if row["low"] <= 0 <= row["high"]:
         return NO_DIFFERENCE
     p, _ = _p_value(row)

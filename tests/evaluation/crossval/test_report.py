@@ -50,7 +50,8 @@ def content(cohort="luad", models=POOLED, more=("ibs",)):
         "events": 47,
         "units": [{"repeat": 0, "fold": fold, "seed": 0} for fold in range(FOLDS)],
         "models": {
-            name: {"c_index": entry(*told)} | {m: entry(0.2, 0.15, 0.25) for m in more} for name, told in models.items()
+            name: {"c_index": entry(*values)} | {m: entry(0.2, 0.15, 0.25) for m in more}
+            for name, values in models.items()
         },
         "paired": [
             pair("teacher", "rna_linear", -0.02, -0.06, 0.02, 0.31),
@@ -61,18 +62,18 @@ def content(cohort="luad", models=POOLED, more=("ibs",)):
     }
 
 
-def write_crossval(folder, cohort, told=None, plan=None):
+def write_crossval(folder, cohort, crossval=None, plan=None):
     """A collected cross-validation whose risks of fold k live on a scale of their own."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(2)
     fold = np.arange(len(cohort.time)) % FOLDS
     tables = []
-    for name in (told or content())["models"]:
+    for name in (crossval or content())["models"]:
         risk = cohort.log_rate + generator.normal(size=len(fold)) + 100.0 * fold
         table = pd.DataFrame({"model": name, "fold": fold, "repeat": 0, "seed": 0, "patient_id": cohort.patient_id})
         tables.append(table.assign(time=cohort.time, event=cohort.event, risk=risk, survival_365=0.7))
     pd.concat(tables).to_csv(folder / "oof_predictions.csv", index=False)
-    (folder / "crossval.json").write_text(json.dumps(told or content()))
+    (folder / "crossval.json").write_text(json.dumps(crossval or content()))
     data = {"expression": "e.parquet", "features": "f.zarr", "covariates": ["age", "stage"]}
     (folder / "plan.json").write_text(json.dumps(plan or {"dmml": "0.1.0", "data": data, "file": {"clinical": "ab12"}}))
     return folder
@@ -90,55 +91,58 @@ def run_command(*arguments):
 
 
 def test_the_summary_names_the_best_model_and_what_each_input_adds(folder):
-    told = summary(read_crossval(folder))
-    assert "On the cohort luad (90 patients, 47 events)" in told[0]
-    assert "0.75 (95 % interval 0.66 to 0.83), is that of a linear model of the RNA joined with the clinical" in told[0]
-    assert "the best of 5 models" in told[0]
-    assert "the teacher, which sees slides and RNA, minus that of a linear model of the RNA is −0.020" in told[1]
-    assert told[1].endswith("no clear difference between the two.")
-    assert told[2] == "The clinical covariates alone (age, stage) reach 0.66 (95 % interval 0.57 to 0.75)."
-    assert told[3].startswith("Adding RNA (a linear model) gives 0.75 (95 % interval 0.66 to 0.83), a difference")
-    assert "a difference of +0.090 (95 % interval 0.010 to 0.170" in told[3]
-    assert "p = 0.060 by Holm" in told[3]
+    sentences = summary(read_crossval(folder))
+    assert "On the cohort luad (90 patients, 47 events)" in sentences[0]
+    assert (
+        "0.75 (95 % interval 0.66 to 0.83), is that of a linear model of the RNA joined with the clinical"
+        in sentences[0]
+    )
+    assert "the best of 5 models" in sentences[0]
+    assert "the teacher, which sees slides and RNA, minus that of a linear model of the RNA is −0.020" in sentences[1]
+    assert sentences[1].endswith("no clear difference between the two.")
+    assert sentences[2] == "The clinical covariates alone (age, stage) reach 0.66 (95 % interval 0.57 to 0.75)."
+    assert sentences[3].startswith("Adding RNA (a linear model) gives 0.75 (95 % interval 0.66 to 0.83), a difference")
+    assert "a difference of +0.090 (95 % interval 0.010 to 0.170" in sentences[3]
+    assert "p = 0.060 by Holm" in sentences[3]
     assert (
         "likelihood-ratio test p < 0.001 by Holm: the score improves the fit; for the gain in concordance, the"
-        in told[3]
+        in sentences[3]
     )
-    assert told[3].endswith("but after adjustment for the number of comparisons it may be due to chance.")
-    assert told[4].startswith("What RNA adds to slides (teacher − slides, gated ABMIL): +0.120")
-    assert "a gain in these patients, which may not hold from fold to fold" in told[4]
-    assert told[4].endswith("(resampled t-test p = 0.40).")
-    assert "give no reason to prefer the network" in told[5]
-    assert "p of the 2 others is adjusted by Holm's method" in told[-1]
+    assert sentences[3].endswith("but after adjustment for the number of comparisons it may be due to chance.")
+    assert sentences[4].startswith("What RNA adds to slides (teacher − slides, gated ABMIL): +0.120")
+    assert "a gain in these patients, which may not hold from fold to fold" in sentences[4]
+    assert sentences[4].endswith("(resampled t-test p = 0.40).")
+    assert "give no reason to prefer the network" in sentences[5]
+    assert "p of the 2 others is adjusted by Holm's method" in sentences[-1]
 
 
 def test_the_summary_tells_a_better_fit_from_a_better_concordance(tmp_path, make):
-    told = content()
-    told["paired"][2] |= {"low": -0.01, "p": 0.09, "p_holm": 0.18}
-    words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
+    crossval = content()
+    crossval["paired"][2] |= {"low": -0.01, "p": 0.09, "p_holm": 0.18}
+    words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), crossval)))
     assert words[3].endswith("the score improves the fit, but these patients show no clear gain in concordance.")
-    told["added_to_clinical"]["rna_linear"] |= {"p": 0.03, "p_holm": 0.3}
-    words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
+    crossval["added_to_clinical"]["rna_linear"] |= {"p": 0.03, "p_holm": 0.3}
+    words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), crossval)))
     assert words[3].endswith("no clear difference between the two.")
 
 
 def test_the_summary_says_whether_a_gain_holds_from_fold_to_fold(tmp_path, make):
-    told = content()
-    told["paired"][1]["p_resampled"] = 0.02
-    words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), told)))
+    crossval = content()
+    crossval["paired"][1]["p_resampled"] = 0.02
+    words = summary(read_crossval(write_crossval(tmp_path / "cv", make.cohort(90), crossval)))
     assert words[4].endswith(
         "a gain in these patients, which also holds from fold to fold (resampled t-test p = 0.020)."
     )
-    told["paired"][1]["p_resampled_holm"] = 0.08
-    words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), told)))
+    crossval["paired"][1]["p_resampled_holm"] = 0.08
+    words = summary(read_crossval(write_crossval(tmp_path / "cw", make.cohort(90), crossval)))
     assert words[4].endswith("which may not hold from fold to fold (resampled t-test p = 0.080 by Holm).")
 
 
 def test_the_summary_leaves_out_the_gain_by_an_absent_input(tmp_path, make):
     plan = {"data": {"expression": "e.parquet"}}
-    told = " ".join(summary(read_crossval(write_crossval(tmp_path / "rna", make.cohort(90), plan=plan))))
-    assert "What RNA adds" not in told
-    assert "the teacher, which sees RNA, minus" in told
+    sentences = " ".join(summary(read_crossval(write_crossval(tmp_path / "rna", make.cohort(90), plan=plan))))
+    assert "What RNA adds" not in sentences
+    assert "the teacher, which sees RNA, minus" in sentences
     assert inputs_of("teacher", {"RNA"}) == "RNA"
     assert inputs_of("teacher", {"RNA", "slides"}) == "slides and RNA"
 
@@ -210,12 +214,12 @@ def test_calibration_is_evaluated_only_at_horizons_of_every_fold(folder):
     found, absent = calibrations_of(read_crossval(folder), "teacher")
     assert found == []
     assert absent[0] == (
-        "teacher, 1 year: not judged, because fewer than 10 % of the training patients of fold 1 are at risk at that time."
+        "teacher, 1 year: not evaluated, because fewer than 10 % of the training patients of fold 1 are at risk at that time."
     )
     assert [one.day for one in calibrations_of(read_crossval(folder), "clinical")[0]] == [365]
     write_contexts(folder, "rna_linear+clinical", [{"horizons": []}] * FOLDS)
     page = Page(write_crossval_report(folder).read_text()).check()
-    assert "teacher, 1 year: not judged, because fewer than" in page.text
+    assert "teacher, 1 year: not evaluated, because fewer than" in page.text
 
 
 def test_a_patient_of_several_random_splits_counts_once(folder):
@@ -258,15 +262,15 @@ def test_a_model_and_its_join_share_a_row(folder):
 
 
 def test_undefined_values_are_reported_with_the_reason(tmp_path, make):
-    told = content(models={name: POOLED[name] for name in ("teacher", "histology_abmil")}, more=())
-    told["paired"] = told["paired"][1:2]
+    crossval = content(models={name: POOLED[name] for name in ("teacher", "histology_abmil")}, more=())
+    crossval["paired"] = crossval["paired"][1:2]
     nothing = {"value": None, "low": None, "high": None}
-    told["models"]["histology_abmil"]["c_index"] = {
+    crossval["models"]["histology_abmil"]["c_index"] = {
         "folds": [None] * FOLDS, "mean": None, "sd": None, "pooled": nothing, "undefined": {"fold 0": "no event"},
     }  # fmt: skip
-    told["paired"][0] |= {"difference": None, "low": None, "high": None, "p": None, "p_holm": None}
-    told["missing"] = {"late_fusion": ["fold 2"]}
-    page = Page(write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), told)).read_text()).check()
+    crossval["paired"][0] |= {"difference": None, "low": None, "high": None, "p": None, "p_holm": None}
+    crossval["missing"] = {"late_fusion": ["fold 2"]}
+    page = Page(write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), crossval)).read_text()).check()
     assert "undefined in fold 0: no event (slides, gated ABMIL)" in page.text
     assert "late fusion is left out, because it is not finished in fold 2." in page.text
     assert "What RNA adds to slides" not in page.text
@@ -274,11 +278,11 @@ def test_undefined_values_are_reported_with_the_reason(tmp_path, make):
 
 def test_names_from_files_are_shown_as_text(tmp_path, make):
     bad = '<img src=x onerror="alert(1)">'
-    told = content("<script>alert(1)</script>", {"clinical": POOLED["clinical"], bad: (0.6, 0.5, 0.7)}, ())
-    told["paired"] = [pair(bad, "clinical", 0.2, 0.1, 0.3, 0.01, 0.01)]
-    told["models"][bad]["c_index"]["undefined"] = {bad: bad}
+    crossval = content("<script>alert(1)</script>", {"clinical": POOLED["clinical"], bad: (0.6, 0.5, 0.7)}, ())
+    crossval["paired"] = [pair(bad, "clinical", 0.2, 0.1, 0.3, 0.01, 0.01)]
+    crossval["models"][bad]["c_index"]["undefined"] = {bad: bad}
     plan = {"data": {"expression": bad, "covariates": [bad]}, "file": {bad: bad}}
-    text = write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), told, plan)).read_text()
+    text = write_crossval_report(write_crossval(tmp_path / "cv", make.cohort(90), crossval, plan)).read_text()
     page = Page(text).check()  # an element or handler of theirs would be met here
     assert "<script>alert" not in text
     assert "<img" not in text
@@ -288,12 +292,18 @@ def test_names_from_files_are_shown_as_text(tmp_path, make):
 
 def test_classes_are_reported(tmp_path):
     generator = np.random.default_rng(0)
-    told = content()
-    told |= {"primary_metric": "auc", "events": None, "task": "classification", "paired": [], "added_to_clinical": {}}
-    told["models"] = {"teacher": {"auc": entry(0.8, 0.7, 0.9)}}
+    crossval = content()
+    crossval |= {
+        "primary_metric": "auc",
+        "events": None,
+        "task": "classification",
+        "paired": [],
+        "added_to_clinical": {},
+    }
+    crossval["models"] = {"teacher": {"auc": entry(0.8, 0.7, 0.9)}}
     folder = tmp_path / "cv"
     folder.mkdir()
-    (folder / "crossval.json").write_text(json.dumps(told))
+    (folder / "crossval.json").write_text(json.dumps(crossval))
     probability = generator.dirichlet([1, 1], 30)
     table = pd.DataFrame({"model": "teacher", "fold": np.arange(30) % 3, "patient_id": [f"P{i}" for i in range(30)]})
     table = table.assign(label=generator.choice(["NA", "G4"], 30), prob_NA=probability[:, 0], prob_G4=probability[:, 1])
@@ -317,9 +327,9 @@ def test_an_unusable_folder_is_refused_in_one_line(folder, tmp_path, make):
         run_command(folder)
     for text, words in (("{half", "is not valid JSON"), ("[]", "is not a JSON object"), ("{}", "has no cohort")):
         (folder / "crossval.json").write_text(text)
-        with pytest.raises(InputError, match=words) as told:
+        with pytest.raises(InputError, match=words) as error:
             run_command(folder)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(error.value)
     assert not (folder / "report.html").exists()
 
 
@@ -337,11 +347,11 @@ def write_training(folder, model, chosen=3, epochs=6):
 
 @pytest.mark.slow
 def test_an_outlying_fold_is_named_and_its_training_curve_is_marked(tmp_path, make):
-    told = content()
-    told["models"]["teacher"]["c_index"]["folds"][1] = 0.431
+    crossval = content()
+    crossval["models"]["teacher"]["c_index"]["folds"][1] = 0.431
     apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
-    told["outlying_folds"] = [{"model": "teacher", **apart}]
-    folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
+    crossval["outlying_folds"] = [{"model": "teacher", **apart}]
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), crossval)
     write_training(folder, "teacher")
     page = Page(write_crossval_report(folder).read_text()).check()
     assert (
@@ -379,17 +389,17 @@ def test_each_training_curve_states_the_share_of_the_deep_part(tmp_path, make):
 
 
 def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path, make):
-    told = content()
+    crossval = content()
     apart = {"repeat": 0, "fold": 1, "seed": 0, "value": 0.431, "median": 0.7, "lowest": 0.68, "highest": 0.72}
-    told["outlying_folds"] = [{"model": "clinical", **apart}]
-    folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
+    crossval["outlying_folds"] = [{"model": "clinical", **apart}]
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), crossval)
     write_training(folder, "teacher")
     assert outlying_sentences(read_crossval(folder))[0].endswith("See the folder fold_1/clinical.")
-    told["outlying_folds"].append({"model": "teacher", **apart})
-    (folder / "crossval.json").write_text(json.dumps(told))
+    crossval["outlying_folds"].append({"model": "teacher", **apart})
+    (folder / "crossval.json").write_text(json.dumps(crossval))
     both = outlying_sentences(read_crossval(folder))[0]
     assert both.endswith("See the training curves below and the folder fold_1/teacher.")
-    console = format_tables(told)
+    console = format_tables(crossval)
     assert "clinical in fold 1: 0.431, far from its other folds (0.680 to 0.720)\n" in f"{console}\n"
     assert (
         "teacher in fold 1: 0.431, far from its other folds (0.680 to 0.720); report.html shows its training" in console
@@ -398,13 +408,13 @@ def test_an_outlying_regression_points_to_its_folder_and_not_to_curves(tmp_path,
 
 @pytest.mark.slow
 def test_of_many_fits_the_outlying_ones_are_drawn_and_the_rest_are_counted(tmp_path, make):
-    told = content(models={"teacher": POOLED["teacher"], "rna_linear": POOLED["rna_linear"]})
-    told["units"] = [{"repeat": repeat, "fold": fold, "seed": 0} for repeat in range(4) for fold in range(FOLDS)]
-    for entries in told["models"].values():
+    crossval = content(models={"teacher": POOLED["teacher"], "rna_linear": POOLED["rna_linear"]})
+    crossval["units"] = [{"repeat": repeat, "fold": fold, "seed": 0} for repeat in range(4) for fold in range(FOLDS)]
+    for entries in crossval["models"].values():
         entries["c_index"]["folds"] = [0.7] * 11 + [0.4]
     apart = {"repeat": 3, "fold": 2, "seed": 0, "value": 0.4, "median": 0.7, "lowest": 0.7, "highest": 0.7}
-    told["outlying_folds"] = [{"model": "teacher", **apart}]
-    folder = write_crossval(tmp_path / "cv", make.cohort(90), told)
+    crossval["outlying_folds"] = [{"model": "teacher", **apart}]
+    folder = write_crossval(tmp_path / "cv", make.cohort(90), crossval)
     write_training(folder, "teacher")
     for repeat in (1, 2, 3):
         write_training(folder / f"repeat_{repeat}", "teacher")

@@ -51,13 +51,13 @@ def test_examples_are_the_patients_with_the_highest_and_lowest_concordance(cohor
     shown = choose_examples([*rows, {"patient_id": "unknown", "time": "", "event": "", "risk": 1.0}], cohort.patient_id)
     shares = {row["patient_id"]: concordance_of_patient(rows, i) for i, row in enumerate(rows)}
     known = {patient: share for patient, share in shares.items() if share is not None}
-    verdicts = [told["verdict"] for told in shown.values()]
+    verdicts = [example["verdict"] for example in shown.values()]
     assert [words.split(":")[0] for words in verdicts] == ["right", "wrong", "right", "wrong"]
-    for patient, told in shown.items():
-        assert f": {100 * known[patient]:.0f} % of " in told["verdict"]
-    told = [known[patient] for patient in shown]
-    assert sorted([told[0], told[2]]) == sorted(known.values())[-2:]
-    assert sorted([told[1], told[3]]) == sorted(known.values())[:2]
+    for patient, example in shown.items():
+        assert f": {100 * known[patient]:.0f} % of " in example["verdict"]
+    chosen = [known[patient] for patient in shown]
+    assert sorted([chosen[0], chosen[2]]) == sorted(known.values())[-2:]
+    assert sorted([chosen[1], chosen[3]]) == sorted(known.values())[:2]
     few = choose_examples(rows, cohort.patient_id[:3])
     assert set(few) <= set(cohort.patient_id[:3])
 
@@ -70,7 +70,7 @@ def test_examples_of_classes_and_without_outcomes():
         {"patient_id": "d", "label": None, "prob_G2": 0.99, "prob_G3": 0.01},
     ]
     shown = choose_examples(rows, ["a", "b", "c", "d"])
-    assert {patient: told["verdict"] for patient, told in shown.items()} == {
+    assert {patient: example["verdict"] for patient, example in shown.items()} == {
         "a": "right: predicted G2 with 90 %", "b": "wrong: predicted G2 with 80 %", "c": "right: predicted G3 with 60 %",
     }  # fmt: skip
     without = [{"patient_id": f"p{i}", "risk": 0.1} for i in range(9)]
@@ -203,16 +203,16 @@ def test_the_values_at_the_pointer_are_those_of_the_curve(cohort):
     groups = risk_groups(pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate}), None)
     plot = kaplan_meier_plot(groups)
     assert "<svg" in plot.inline_svg("a")
-    told = json.loads(plot.readout.to_json())
-    assert told["heading"] == "{} years"
-    x0, y0, x1, y1 = told["box"]
+    readout = json.loads(plot.readout.to_json())
+    assert readout["heading"] == "{} years"
+    x0, y0, x1, y1 = readout["box"]
     assert 0 < x0 < x1 <= 1
     assert 0 <= y0 < y1 < 1
-    for curve, line in zip(groups.curves, told["lines"], strict=True):
+    for curve, line in zip(groups.curves, readout["lines"], strict=True):
         assert (line["name"], line["step"]) == (curve.name, True)
         assert line["x"] == pytest.approx(curve.time / 365.25, rel=1e-3)
         assert line["y"] == pytest.approx(curve.survival, rel=1e-3)
-    left, right = told["range"]
+    left, right = readout["range"]
     drawn = groups.curves[0].time.max() / 365.25
     assert left == 0
     assert right > drawn
