@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--models", help="names, separated by commas (default: all that the data allow)")
     parser.add_argument(
+        "--baselines",
+        metavar="[NAME=]PATH",
+        help="baselines to be fitted as well, separated by commas: transmil, mcat, or the class path of your own network "
+        "(see docs/architecture.md)",
+    )
+    parser.add_argument(
         "--cross-fit",
         action="store_true",
         help="students learn from teachers that did not see the patient: three more teachers per fold",
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 def command(args: argparse.Namespace) -> str:
     """The command that reproduces a cross-validation, without the options that only say which folds run where."""
     words = ["dmml", "crossval", *(word for path in args.config for word in ("--config", path))]
-    for option in ("student", "models", "out"):
+    for option in ("student", "models", "baselines", "out"):
         if (value := getattr(args, option)) is not None:
             words += [f"--{option}", str(value)]
     for option in ("seeds", "repeats"):
@@ -85,17 +91,24 @@ def command(args: argparse.Namespace) -> str:
 def make_plan(args: argparse.Namespace) -> CrossvalPlan:
     """Check options, configs and tables before anything heavy is imported, and make the plan."""
     from dmml.commands.config.reading import init_args
-    from dmml.experiment.crossval.models import check_model_names, explain_left_out, select_models
+    from dmml.experiment.crossval.models import (
+        check_model_names,
+        explain_left_out,
+        needs_of,
+        parse_baselines,
+        select_models,
+    )
 
     _check_options(args)
     requested = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
-    check_model_names(requested or [])
+    baselines = parse_baselines(args.baselines or "")
+    check_model_names(requested or [], baselines)
     config = _read(args.config)
     data = dict(init_args(config["data"]))
     student = _check_sections(config, _read([args.student]) if args.student else None, data)
     named = {"RNA": data.get("expression"), "slides": data.get("features"), "covariates": data.get("covariates")}
     available = {kind for kind, value in named.items() if value}
-    models = select_models(requested, available)
+    models = select_models(requested, available, needs_of(baselines))
     if args.cross_fit and "student" not in models:
         raise InputError(
             "--cross-fit: no student is among the models; it needs RNA and slides, or leave the option out"
@@ -117,6 +130,7 @@ def make_plan(args: argparse.Namespace) -> CrossvalPlan:
         student_trainer=(student.get("trainer") or {}) if student else trainer,
         student_batch_size=init_args(student["data"]).get("batch_size") if student else None,
         models=models,
+        baselines=baselines,
         folds=folds,
         seeds=args.seeds,
         repeats=args.repeats,

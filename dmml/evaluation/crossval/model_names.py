@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from dmml.evaluation.crossval.results import JOINED
 
@@ -17,6 +17,8 @@ NAMES = {
     "histology_abmil": ("slides, gated ABMIL", "gated ABMIL on slides alone"),
     "early_concat": ("early concatenation", "early concatenation of slides and RNA"),
     "late_fusion": ("late fusion", "late fusion of slides and RNA"),
+    "transmil": ("slides, TransMIL", "TransMIL on slides alone"),
+    "mcat": ("MCAT", "MCAT on slides and RNA"),
 }
 """{model: (name in tables and plots, phrase in sentences)}. Models that are not listed go by their own names."""
 
@@ -48,14 +50,17 @@ def joined_inputs(inputs: Collection[str]) -> str:
     return " and ".join(sorted(inputs, key=("slides", "RNA").index)) or "its inputs"
 
 
-def inputs_of(model: str, inputs: Collection[str]) -> str:
+def inputs_of(model: str, inputs: Collection[str], added: Mapping[str, Collection[str]] | None = None) -> str:
     """Inputs of a model at prediction: "slides and RNA", "slides", "RNA" or "clinical".
 
     Args:
         model: Name of the model.
         inputs: Which of "RNA" and "slides" the cohort has.
+        added: {model: which of them it reads} of the baselines that `--baselines` added.
     """
     plain = model.removesuffix(JOINED)
+    if added and plain in added:
+        return joined_inputs(added[plain])
     if plain == "clinical":
         return "clinical"
     if plain == "teacher" and len(inputs) == 1:

@@ -33,7 +33,7 @@ def models_by_metric(result: CrossvalResult, metric: str) -> Plot | None:
     plain = [name for name in result.models if not name.endswith(JOINED)]
     rows: list[tuple[str, list[Mark]]] = []
     for name in plain:
-        color = COLOR[inputs_of(name, result.inputs)]
+        color = COLOR[inputs_of(name, result.inputs, result.added_baselines)]
         marks = []
         for model in (name, f"{name}{JOINED}"):
             pooled = result.models.get(model, {}).get(metric, {}).get("pooled")
@@ -43,7 +43,7 @@ def models_by_metric(result: CrossvalResult, metric: str) -> Plot | None:
             rows.append((label(name), marks))
     if not rows:
         return None
-    inputs = dict.fromkeys(inputs_of(name, result.inputs) for name in plain)
+    inputs = dict.fromkeys(inputs_of(name, result.inputs, result.added_baselines) for name in plain)
     legend = [LegendEntry(name, COLOR[name]) for name in inputs if name != "clinical"]
     if any(name.endswith(JOINED) for name in result.models):
         legend.append(LegendEntry("with clinical covariates", INK, hollow=True))
@@ -78,7 +78,7 @@ def fold_plot(result: CrossvalResult) -> Plot | None:
         if chance is not None:
             axes.axvline(chance, color=MUTED, linewidth=1, linestyle=DASHED)
         for index, name in enumerate(names):
-            entry, color = result.models[name][metric], COLOR[inputs_of(name, result.inputs)]
+            entry, color = result.models[name][metric], COLOR[inputs_of(name, result.inputs, result.added_baselines)]
             for fit, value in zip(result.fits, entry["folds"], strict=True):
                 if value is not None:
                     gid = f"fold-{index}-{fit['repeat']}-{fit['fold']}-{fit['seed']}"

@@ -117,6 +117,11 @@ class CrossvalResult:
         return {name for name, needing in models.items() if needing & set(self.models)}
 
     @property
+    def added_baselines(self) -> dict[str, list[str]]:
+        """Which of "RNA" and "slides" each baseline reads that was added with `--baselines`."""
+        return {name: entry["reads"] for name, entry in self.content.get("baselines", {}).items()}
+
+    @property
     def covariates(self) -> list[str]:
         """Names of the clinical covariates."""
         entries = self.plan.get("data", {}).get("covariates") or []

@@ -17,6 +17,7 @@ from dmml.callbacks.metrics_table import MetricsTable
 from dmml.data.fitted_model import FittedModel
 from dmml.errors import InputError
 from dmml.experiment.crossval.fold_data import FoldData
+from dmml.experiment.crossval.models import is_baseline
 from dmml.experiment.fit_defaults import (
     BEST_CHECKPOINT,
     TRAINER_DEFAULTS,
@@ -30,10 +31,9 @@ from dmml.experiment.training_reference import (
     load_weights,
     predict_training_patients,
 )
-from dmml.nn.baselines.registry import BASELINES
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 
-SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup")
+SHARED = ("task", "width", "magnifications", "lr", "weight_decay", "warmup", "optimizer", "lr_scheduler")
 """Arguments that the baselines' networks take over from the teacher"""
 SHARED_WITH_STUDENT = (*SHARED, "backbone")
 """Arguments that a default student takes over from the teacher; the baselines' networks have no backbone"""
@@ -53,7 +53,11 @@ class FoldCLI(LightningCLI):
 
 
 def model_section(
-    name: str, model: Mapping[str, Any], student: Mapping[str, Any] | None, teacher: Path | None
+    name: str,
+    model: Mapping[str, Any],
+    student: Mapping[str, Any] | None,
+    teacher: Path | None,
+    network: str | None = None,
 ) -> dict[str, Any]:
     """Return the config section of a network.
 
@@ -62,14 +66,18 @@ def model_section(
         model: The teacher's section.
         student: The student's section; None = a student with the teacher's `SHARED_WITH_STUDENT` arguments.
         teacher: Checkpoint of the fold's teacher, for the student.
+        network: Short name or class path of a baseline; None = its name.
     """
     if name == "teacher":
         return copy.deepcopy(dict(model))
     of_teacher = model.get("init_args") or {}
-    keys = SHARED if name in BASELINES else SHARED_WITH_STUDENT
+    keys = SHARED if is_baseline(name) else SHARED_WITH_STUDENT
     shared = {key: copy.deepcopy(of_teacher[key]) for key in keys if key in of_teacher}
-    if name in BASELINES:
-        return {"class_path": "dmml.training.baseline.BaselineNetwork", "init_args": shared | {"network": name}}
+    if is_baseline(name):
+        return {
+            "class_path": "dmml.training.baseline.BaselineNetwork",
+            "init_args": shared | {"network": network or name},
+        }
     section: dict[str, Any] = copy.deepcopy(dict(student or {"class_path": "SubspaceStudent", "init_args": shared}))
     arguments = dict(section.get("init_args") or {})
     if name == "student":
@@ -98,7 +106,7 @@ def trainer_section(trainer: Mapping[str, Any], name: str, folder: Path, device:
         if _class_name(callback) == "ModelCheckpoint":  # the user says which epoch is best, but not where it is saved
             best |= {k: v for k, v in (callback.get("init_args") or {}).items() if k in ("monitor", "mode")}
     replaced = {"ModelCheckpoint"}
-    if name in BASELINES:  # they have no subspaces to coordinate
+    if is_baseline(name):  # they have no subspaces to coordinate
         replaced.add("GradientCoordination")
     kept = [callback for callback in callbacks if _class_name(callback) not in replaced]
     section["callbacks"] = [*kept, {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": best}]
