@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dmml.nn.baselines.inputs import mean_of_available, read_tissue
+from dmml.nn.baselines.inputs import dtype_of, mean_of_available, read_tissue
+from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.pooling import GatedPool
 from dmml.nn.standardised import StandardisedLinear
 from dmml.types import Batch
@@ -34,7 +35,7 @@ class MeanPool(nn.Module):
     ):
         super().__init__()
         self.n_features, self.magnifications = n_features, tuple(magnifications)
-        self.streams = nn.ModuleDict(
+        self.streams = TypedModuleDict[nn.Sequential](
             {
                 f"{m}x": nn.Sequential(
                     StandardisedLinear(n_features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, n_outputs)
@@ -48,7 +49,7 @@ class MeanPool(nn.Module):
         logits, available = [], []
         for m in self.magnifications:
             stream = self.streams[f"{m}x"]
-            features, mask = read_tissue(batch, m, self.n_features, stream[0].weight.dtype)
+            features, mask = read_tissue(batch, m, self.n_features, dtype_of(stream))
             mean = features.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)  # (B, D)
             logits.append(stream(mean))
             available.append(mask.any(1))
@@ -98,7 +99,7 @@ class GatedStreams(nn.Module):
     def __init__(self, n_features: int, width: int, att_dim: int, magnifications: Sequence[int], dropout: float):
         super().__init__()
         self.n_features, self.magnifications = n_features, tuple(magnifications)
-        self.streams = nn.ModuleDict(
+        self.streams = TypedModuleDict[GatedAttention](
             {f"{m}x": GatedAttention(n_features, width, att_dim, dropout) for m in self.magnifications}
         )
 
@@ -107,7 +108,7 @@ class GatedStreams(nn.Module):
         embeddings, available = [], []
         for m in self.magnifications:
             stream = self.streams[f"{m}x"]
-            features, mask = read_tissue(batch, m, self.n_features, stream.project.weight.dtype)
+            features, mask = read_tissue(batch, m, self.n_features, dtype_of(stream))
             embeddings.append(stream(features, mask))
             available.append(mask.any(1))
         return torch.stack(embeddings), torch.stack(available)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmml.functional.padding import clear_padding
 from dmml.types import SUBSPACES, Batch
@@ -55,6 +55,11 @@ def read_genes(batch: Batch, n_genes: Mapping[str, int], dtype: torch.dtype) -> 
         if n
     ]
     return torch.where(has_rna, torch.cat(parts, 1), 0.0)
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Type of a module's weights."""
+    return next(module.parameters()).dtype
 
 
 def mean_of_available(logits: Tensor, available: Tensor) -> Tensor:

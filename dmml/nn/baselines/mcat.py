@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from dmml.nn.baselines.inputs import mean_of_available, read_genes, read_tissue
+from dmml.nn.baselines.inputs import dtype_of, mean_of_available, read_genes, read_tissue
+from dmml.nn.module_dict import TypedModuleDict
 from dmml.nn.pooling import GatedPool
 from dmml.types import SUBSPACES, Batch
 
@@ -97,7 +98,7 @@ class MCAT(nn.Module):
         if width % 8:
             raise ValueError(f"MCAT has eight attention heads, and a width of {width} is no multiple of 8")
         self.n_features, self.magnifications = n_features, tuple(magnifications)
-        self.streams = nn.ModuleDict(
+        self.streams = TypedModuleDict[_Stream](
             {f"{m}x": _Stream(n_features, self.group_sizes, n_outputs, width) for m in self.magnifications}
         )
 
@@ -106,7 +107,7 @@ class MCAT(nn.Module):
         logits, available = [], []
         for m in self.magnifications:
             stream = self.streams[f"{m}x"]
-            dtype = stream.head.weight.dtype
+            dtype = dtype_of(stream)
             features, mask = read_tissue(batch, m, self.n_features, dtype)
             logits.append(stream(features, mask, read_genes(batch, self.n_genes, dtype).split(self.group_sizes, 1)))
             available.append(mask.any(1))

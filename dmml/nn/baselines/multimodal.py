@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from dmml.nn.baselines.histology import GatedStreams
+from dmml.nn.baselines.histology import GatedABMIL, GatedStreams, MeanPool
 from dmml.nn.baselines.inputs import mean_of_available
 from dmml.nn.baselines.rna import GeneEmbedding
 from dmml.types import Batch
@@ -55,11 +55,11 @@ class LateFusion(nn.Module):
     """Mean of the logits of a slide network and an RNA network; if a patient lacks one modality, the other alone.
 
     Args:
-        slide: `GatedABMIL`, `MeanPool`, or any network from `Batch` to logits that has the attribute `magnifications`.
+        slide: A network from `Batch` to logits that reads slides.
         rna: `RNANetwork`, or any network from `Batch` to logits.
     """
 
-    def __init__(self, slide: nn.Module, rna: nn.Module):
+    def __init__(self, slide: GatedABMIL | MeanPool, rna: nn.Module):
         super().__init__()
         self.slide, self.rna = slide, rna
 

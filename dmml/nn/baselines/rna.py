@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from dmml.nn.baselines.inputs import read_genes
+from dmml.nn.baselines.inputs import dtype_of, read_genes
 from dmml.types import SUBSPACES, Batch
 
 
@@ -40,7 +40,7 @@ class GeneEmbedding(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Embed the RNA of a batch. → (B, hidden[-1])."""
-        return self.layers(read_genes(batch, self.n_genes, self.layers[0].weight.dtype))
+        return self.layers(read_genes(batch, self.n_genes, dtype_of(self)))
 
 
 class RNANetwork(nn.Module):

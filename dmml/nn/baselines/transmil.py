@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from dmml.functional.precision import at_least_float32
-from dmml.nn.baselines.inputs import mean_of_available, read_tissue
+from dmml.nn.baselines.inputs import dtype_of, mean_of_available, read_tissue
+from dmml.nn.module_dict import TypedModuleDict
 from dmml.types import Batch
 
 
@@ -122,7 +123,7 @@ class TransMIL(nn.Module):
         if width % 8:
             raise ValueError(f"TransMIL has eight attention heads, and a width of {width} is no multiple of 8")
         self.n_features, self.magnifications = n_features, tuple(magnifications)
-        self.streams = nn.ModuleDict(
+        self.streams = TypedModuleDict[_Stream](
             {f"{m}x": _Stream(n_features, n_outputs, width, landmarks) for m in self.magnifications}
         )
 
@@ -131,7 +132,7 @@ class TransMIL(nn.Module):
         logits, available = [], []
         for m in self.magnifications:
             stream = self.streams[f"{m}x"]
-            features, mask = read_tissue(batch, m, self.n_features, stream.head.weight.dtype)
+            features, mask = read_tissue(batch, m, self.n_features, dtype_of(stream))
             # A bag without tokens is read as one token of zeros, so that every parameter takes part.
             patients = [x[real] if real.any() else x[:1] for x, real in zip(features, mask, strict=True)]
             logits.append(torch.cat([stream(x.unsqueeze(0)) for x in patients]))
