@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baselines",
         metavar="[NAME=]PATH",
         help="baselines to be fitted as well, separated by commas: transmil, mcat, or the class path of your own network "
-        "(see docs/architecture.md)",
+        "(docs/extending.md)",
     )
     parser.add_argument(
         "--cross-fit",

@@ -54,7 +54,8 @@ TASK = {"class_path": "my_task.MarkerLevel"}
 def journey(tmp_path_factory, repository) -> Journey:
     """The example of the docs as a module, and a student that was fitted with it."""
     root = tmp_path_factory.mktemp("own_endpoint")
-    [code] = re.findall(r"```python\n(.*?)```", (repository / "docs" / "extending.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "docs" / "extending.md").read_text(), re.DOTALL)
+    [code] = [block for block in blocks if "class MarkerEndpoint" in block]
     (root / "my_task.py").write_text(code)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

@@ -71,6 +71,8 @@ class CrossvalPlan:
         repeats: Number of repeats.
         base_seed: `seed_everything` of the config.
         cross_fit: Whether students learn from teachers that were not fitted to the patient.
+        baselines: {name of the model: short name or class path} of the baselines of `--baselines`.
+        device: Number of the GPU that this process uses; None lets Lightning choose.
     """
 
     out: Path
@@ -86,6 +88,7 @@ class CrossvalPlan:
     repeats: int = 1
     base_seed: int = 0
     cross_fit: bool = False
+    baselines: Mapping[str, str] = field(default_factory=dict)
     device: int | None = field(default=None, compare=False)
 
     def fold_runs(self, only_fold: int | None = None) -> Iterator[FoldRun]:
@@ -109,6 +112,28 @@ class CrossvalPlan:
         if model.removesuffix(JOINED) in LINEAR:
             run = run._replace(seed=0)
         return run.folder(self.out) / model
+
+    def network_of(self, model: str) -> str:
+        """Short name or class path of a baseline's network."""
+        return self.baselines.get(model, model)
+
+    def check_baselines(self) -> None:
+        """Refuse a baseline that has the name of another one in this folder.
+
+        Raises:
+            InputError: A finished model of that name has another class path.
+        """
+        for name in self.baselines:
+            for run in self.fold_runs():
+                record = self.model_folder(run, name) / "done.json"
+                if not record.is_file():
+                    continue
+                network = json.loads(record.read_text(encoding="utf-8")).get("network", name)
+                if network != self.network_of(name):
+                    raise InputError(
+                        f"--baselines: {name} was fitted in {record.parent} as {network}, not as {self.network_of(name)}; "
+                        f"give it another name, NAME={self.network_of(name)}"
+                    )
 
     def seed_of(self, run: FoldRun, model: str) -> int:
         """Seed of one fit, which does not depend on what was fitted before."""
@@ -152,7 +177,7 @@ class CrossvalPlan:
         """Start the cross-validation in its folder, or resume it.
 
         Raises:
-            InputError: The folder belongs to another configuration or cohort.
+            InputError: The folder belongs to another configuration or cohort, or has another baseline of the same name.
         """
         record = self.out / "plan.json"
         if overwrite:
@@ -164,6 +189,7 @@ class CrossvalPlan:
                     f"{self.out}: was begun with another configuration or cohort ({difference}); "
                     "give another --out, or --overwrite to begin anew"
                 )
+            self.check_baselines()
             return
         if self.out.is_dir() and any(self.out.glob("fold_*")):
             raise InputError(f"{self.out}: holds folds but no plan.json; give another --out, or --overwrite")

@@ -71,7 +71,7 @@ class FoldRunner:
     def check(self) -> None:
         """Build each missing network once, so that a mistake in a config is found before an hour of fitting."""
         for name in self.plan.missing():
-            if name in ("teacher", "student", "student_undistilled"):
+            if name in ("teacher", "student", "student_undistilled", *self.plan.baselines):
                 build(*self._sections(name, self.plan.out, Path("unbuilt")))
             elif _is_linear(name):
                 self._unfitted.regression()  # refused if the task has none
@@ -105,7 +105,7 @@ class FoldRunner:
 
     def _sections(self, name: str, folder: Path, teacher: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         trainer = self.plan.student_trainer if name.startswith("student") else self.plan.trainer
-        model = model_section(name, self.plan.model, self.plan.student, teacher)
+        model = model_section(name, self.plan.model, self.plan.student, teacher, self.plan.network_of(name))
         return model, trainer_section(trainer, name, folder, self.plan.device)
 
     @cached_property
@@ -191,7 +191,9 @@ class FoldRunner:
         context |= {"n_training": fitted.get("n_training", counts["train"]), "versions": {"dmml": __version__}}
         write_json(folder / "context.json", context)
         seed = self.plan.seed_of(run, name)
-        write_json(folder / "done.json", {"model": name, "unit": run._asdict(), "seed": seed, "patients": counts})
+        network = {"network": self.plan.network_of(name)} if name in self.plan.baselines else {}
+        record = {"model": name, **network, "unit": run._asdict(), "seed": seed, "patients": counts}
+        write_json(folder / "done.json", record)
 
 
 def _is_linear(name: str) -> bool:

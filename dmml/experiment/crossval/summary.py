@@ -23,7 +23,7 @@ from dmml.evaluation.evaluate import evaluate
 from dmml.evaluation.predictions import read_predictions
 from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
-from dmml.experiment.crossval.models import JOINED, pairs
+from dmml.experiment.crossval.models import JOINED, needs_of, pairs
 from dmml.experiment.crossval.out_of_fold import out_of_fold
 from dmml.experiment.crossval.plan import CrossvalPlan, FoldRun
 
@@ -124,6 +124,11 @@ def _evaluate(plan: CrossvalPlan, results: Mapping[str, Sequence[FoldResult]]) -
         content["models"][name] = {
             metric: _entry(metric, folds, parts[name], freely if metric in endpoint.drawn_freely else counts)
             for metric in metrics
+        }
+    if plan.baselines:
+        needs = needs_of(plan.baselines)
+        content["baselines"] = {
+            name: {"network": network, "reads": sorted(needs[name])} for name, network in plan.baselines.items()
         }
     content["outlying_folds"] = _outlying(content["primary_metric"], results)
     content["paired"] = _paired(content["primary_metric"], results, parts, counts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 
 from torch import nn
@@ -43,6 +43,9 @@ class NetworkSize:
     n_outputs: int
     width: int
     magnifications: tuple[int, ...]
+
+
+_FIELDS = tuple(field.name for field in fields(NetworkSize))
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def find_baseline(name: str) -> Baseline:
         name: Short name of one of `BASELINES`, or the path of a class or function.
 
     Raises:
-        InputError: There is no such baseline, or it does not say what it reads.
+        InputError: There is no such baseline, or it cannot be built, or does not say what it reads.
     """
     if "." not in name:
         if name not in BASELINES:
@@ -122,7 +125,9 @@ def find_baseline(name: str) -> Baseline:
         raise InputError(
             f"baseline {name}: {error}; run the command in the folder that holds the module, or correct the path"
         ) from error
-    return Baseline(_declared(name, getattr(kind, "reads", None)), lambda size: _build(name, kind, size))
+    _check_arguments(name, kind)
+    reads = _declared(name, getattr(kind, "reads", None))
+    return Baseline(reads, lambda size: kind(**{field: getattr(size, field) for field in _FIELDS}))
 
 
 def _declared(name: str, reads: object) -> frozenset[str]:
@@ -135,12 +140,10 @@ def _declared(name: str, reads: object) -> frozenset[str]:
     return frozenset(reads)
 
 
-def _build(name: str, kind: Callable[..., nn.Module], size: NetworkSize) -> nn.Module:
-    arguments = {field: getattr(size, field) for field in NetworkSize.__dataclass_fields__}
+def _check_arguments(name: str, kind: Callable[..., nn.Module]) -> None:
     try:
-        inspect.signature(kind).bind(**arguments)
-    except TypeError as error:
+        inspect.signature(kind).bind(**dict.fromkeys(_FIELDS))
+    except (TypeError, ValueError) as error:
         raise InputError(
-            f"baseline {name}: it cannot be built: {error}; it is called with {', '.join(arguments)} as keywords"
+            f"baseline {name}: cannot be built ({error}); it is called with the keywords {', '.join(_FIELDS)}"
         ) from error
-    return kind(**arguments)

@@ -96,10 +96,17 @@ def test_the_command_that_reproduces_it_is_recorded(whole):
     assert {"dmml", "python", "torch"} <= set(record["versions"])
     assert record["command"] in Page((whole / "report.html").read_text()).check().text
     args = argparse.Namespace(
-        config=["a b.yaml"], student="s.yaml", out=None, models="teacher", seeds=2, repeats=1, cross_fit=True
+        config=["a b.yaml"],
+        student="s.yaml",
+        out=None,
+        models="teacher",
+        baselines="mcat",
+        seeds=2,
+        repeats=1,
+        cross_fit=True,
     )
     assert command(args) == (
-        "dmml crossval --config 'a b.yaml' --student s.yaml --models teacher --seeds 2 --cross-fit"
+        "dmml crossval --config 'a b.yaml' --student s.yaml --models teacher --baselines mcat --seeds 2 --cross-fit"
     )
 
 
