@@ -146,7 +146,7 @@ def test_a_hub_name_is_built_by_its_recipe(name, monkeypatch):
     assert recipe_for("hf-hub:somebody/else") is None
     built = []
     monkeypatch.setattr(Recipe, "build", lambda self, pretrained: built.append(self) or 1 / 0)
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be built"):
         load_encoder(RECIPES[name].hub, device="cpu")
     assert built == [RECIPES[name]]
 
