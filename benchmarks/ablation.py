@@ -1,11 +1,11 @@
-"""What is each contribution worth? Every one removed alone, and other forms of it, on patients whose factors are known.
+"""What is each contribution worth? Each is removed alone or replaced, on simulated patients with known factors.
 
-The defaults were chosen on seeds 0–4, whose fits were not kept; this confirms them on others. A student learns from the teacher of its seed. Each
-fit is kept under --work and not redone, so that a run can be stopped and goes on; fits that other settings made are
-redone. Prints the tables, and writes `ablation.json` and `ablation.md`.
+The defaults were chosen on seeds 0–4, whose fits were not kept; this script confirms them on other seeds. A student
+learns from the teacher of its seed. Each fit is kept under --work and not repeated, so that a run can be stopped and
+continued; fits made with other settings are repeated. Prints the tables and writes `ablation.json` and `ablation.md`.
 
     python benchmarks/ablation.py --jobs 2 --out docs/results
-    python benchmarks/ablation.py --quick                        # does it run? under a minute, says nothing
+    python benchmarks/ablation.py --quick                        # a test run of less than a minute, without meaning
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 QUICK_SETTINGS = Settings(train=32, val=8, test=40, features=16, width=16, epochs=2)
 CHOSEN_ON = range(5)
-"""Seeds on which the defaults were chosen, and which prove nothing"""
+"""Seeds on which the defaults were chosen, and which therefore confirm nothing"""
 
 Unit = tuple[str, int]
 
@@ -50,14 +50,14 @@ def seeds_of(text: str) -> list[int]:
 def pending(
     variants: list[Variant], seeds: list[int], settings: Settings, work: Path, redo: bool = False
 ) -> list[list[Unit]]:
-    """Fits that are still to be made: teachers, then students, seed by seed. Says what is redone, and why.
+    """Fits that are still to be made: teachers, then students, seed by seed. Prints what is repeated, and why.
 
     Args:
-        variants: Those wanted.
-        seeds: Of each.
-        settings: Of all.
-        work: Where fits are kept.
-        redo: Also what another state of the code made; otherwise it is kept, and named in the page.
+        variants: Variants to fit.
+        seeds: Seeds of each variant.
+        settings: Settings of all fits.
+        work: Folder in which fits are kept.
+        redo: Whether to repeat fits made by another state of the code; otherwise they are kept and named on the page.
     """
     stages: list[list[Unit]] = [[], []]
     kept = 0
@@ -76,13 +76,15 @@ def pending(
 
 
 def fit_all(stages: list[list[Unit]], settings: Settings, work: Path, jobs: int) -> None:
-    """Make the fits, so many at a time; each is kept as soon as it is done."""
+    """Make the fits, `jobs` at a time; each is kept as soon as it is done."""
     total = sum(len(stage) for stage in stages)
     with tqdm(total=total, disable=None, unit="fit") as bar:
         for stage in stages:
             for result in _at_a_time(stage, settings, work, jobs):
-                found = "not finite" if result["c_index"] is None else f"concordance {result['c_index']:.3f}"
-                bar.write(f"{result['variant']}, seed {result['seed']}: {found}, {result['seconds']:.0f} s", sys.stdout)
+                concordance = "not finite" if result["c_index"] is None else f"concordance {result['c_index']:.3f}"
+                bar.write(
+                    f"{result['variant']}, seed {result['seed']}: {concordance}, {result['seconds']:.0f} s", sys.stdout
+                )
                 bar.update()
 
 
@@ -123,17 +125,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Those of the form asked for, and what the command line says otherwise."""
-    given = {name: getattr(arguments, name) for name in ("test", "width", "epochs") if getattr(arguments, name)}
+    """Settings of the full or the quick form, changed by the options of the command line."""
+    options = {name: getattr(arguments, name) for name in ("test", "width", "epochs") if getattr(arguments, name)}
     if arguments.patients:
-        given |= {"val": arguments.patients // 5, "train": arguments.patients - arguments.patients // 5}
+        options |= {"val": arguments.patients // 5, "train": arguments.patients - arguments.patients // 5}
     if arguments.easy:
-        given |= {"nuisance": 0.0, "early_end": False}
-    return Settings(**(asdict(QUICK_SETTINGS if arguments.quick else Settings()) | given))
+        options |= {"nuisance": 0.0, "early_end": False}
+    return Settings(**(asdict(QUICK_SETTINGS if arguments.quick else Settings()) | options))
 
 
 def read(variants: list[Variant], seeds: list[int], work: Path) -> Results:
-    """What was kept."""
+    """Read the kept results."""
     return {v.name: {seed: json.loads(result_path(work, v.name, seed).read_text()) for seed in seeds} for v in variants}
 
 
@@ -142,8 +144,8 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     arguments = parse(argv)
     settings, seeds, work = settings_of(arguments), arguments.seeds, arguments.work
     variants = closure(arguments.variants.split(",") if arguments.variants else QUICK if arguments.quick else BY_NAME)
-    if chosen := [seed for seed in seeds if seed in CHOSEN_ON]:
-        show(f"seeds {', '.join(map(str, chosen))}: the defaults were chosen on these, so they confirm nothing")
+    if tuning_seeds := [seed for seed in seeds if seed in CHOSEN_ON]:
+        show(f"seeds {', '.join(map(str, tuning_seeds))}: the defaults were chosen on these, so they confirm nothing")
     torch.set_num_threads(1)
     stages = pending(variants, seeds, settings, work, arguments.redo)
     show(f"{sum(map(len, stages))} of {len(variants) * len(seeds)} fits to make")

@@ -1,6 +1,6 @@
-"""One fit of the ablation: a variant on one seed, as `dmml fit` would do it, measured on the test patients and kept.
+"""One fit of the ablation: a variant on one seed, fitted as by `dmml fit`, measured on the test patients and kept.
 
-A result is a JSON file that says by a digest what made it, so that a second run redoes nothing but what has changed.
+A result is a JSON file with a digest of everything that determines it, so that a second run repeats only what changed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MADE_BY = (
     *(f"{room}/*" for room in ("nn", "functional", "tasks", "training", "callbacks")),
     *(f"simulate/{name}" for name in ("truth", "tokens", "expression", "regions")),
 )
-"""Files of dmml whose code makes a fit what it is; the rival networks' are left out"""
+"""Files of dmml whose code determines a fit; those of rival networks are left out"""
 
 
 DONE, MISSING, OTHER_SETTINGS, OTHER_CODE = "done", "missing", "other settings", "another state of the code"
@@ -48,7 +48,7 @@ DONE, MISSING, OTHER_SETTINGS, OTHER_CODE = "done", "missing", "other settings",
 
 @dataclass(frozen=True)
 class Settings:
-    """What all fits of an ablation share."""
+    """Settings that all fits of an ablation share."""
 
     train: int = 120
     val: int = 30
@@ -56,29 +56,29 @@ class Settings:
     features: int = 64
     """Width of the token features"""
     visibility: float = 0.8
-    """Correlation of what a slide shows with each factor"""
+    """Correlation between each factor and the factor as the slide shows it"""
     nuisance: float = 1.0
-    """How much else slides differ in"""
+    """Length of the irrelevant differences between slides"""
     early_end: bool = True
     """Whether follow-up ends early, so that a third of the patients has the event"""
     width: int = 64
     epochs: int = 30
     patience: int = 12
-    """Epochs without a better validation loss after which a fit ends, as `dmml fit` has it"""
+    """Epochs without a better validation loss after which a fit ends, as in `dmml fit`"""
     batch_size: int = 8
 
 
-# ---- what a result is made of --------------------------------------------------------------------------------------
+# ---- what determines a result --------------------------------------------------------------------------------------
 
 
 def describe(variant: Variant, settings: Settings) -> dict[str, Any]:
-    """All that decides a variant's result but for seed and code, in plain Python: the defaults of today among it."""
+    """Everything that determines a variant's result except seed and code, including the current defaults, in plain Python."""
     kind = _class_of(variant)
     defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items()}
     arguments = {name: class_config(value) for name, value in (defaults | variant.arguments).items()}
     teacher = None if variant.teacher is None else describe(BY_NAME[variant.teacher], settings)
-    own = {name: getattr(variant, name) for name in ("task", "coordination", "rna", "shuffled_rna")}
-    return own | {
+    fields = {name: getattr(variant, name) for name in ("task", "coordination", "rna", "shuffled_rna")}
+    return fields | {
         "class": kind.__name__,
         "arguments": {name: repr(value) for name, value in arguments.items()},
         "teacher": teacher,
@@ -105,21 +105,21 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 CODE = _code_state()
-"""Short hash of the code as it was imported, comments and docstrings aside"""
+"""Short hash of the imported code without comments and docstrings"""
 
 
 def result_path(work: Path, name: str, seed: int) -> Path:
-    """Where the result of a variant on a seed is kept."""
+    """Path of the result of a variant on a seed."""
     return work / f"seed_{seed}" / f"{name}.json"
 
 
 def teacher_path(work: Path, name: str, seed: int, settings: Settings) -> Path:
-    """Where a teacher's weights are kept for its students; other settings, another file."""
+    """Path of a teacher's weights for its students; it depends on the settings."""
     return work / "teachers" / f"{name}_{seed}_{digest(describe(BY_NAME[name], settings))}.ckpt"
 
 
 def state_of(work: Path, variant: Variant, seed: int, settings: Settings) -> str:
-    """What there is of a fit: `DONE`, `MISSING`, or that other settings or another state of the code made it."""
+    """State of a fit: `DONE`, `MISSING`, or made with other settings or by another state of the code."""
     path = result_path(work, variant.name, seed)
     if not path.is_file():
         return MISSING
@@ -152,7 +152,7 @@ def _class_of(variant: Variant) -> type[SubspaceModule]:
 
 
 def make_model(variant: Variant, world: World, settings: Settings, teacher: Path | None) -> SubspaceModule:
-    """The variant's model, its task fitted on the training patients; weights follow from torch's seed."""
+    """The variant's model with a task fitted to the training patients; its weights follow from torch's seed."""
     arguments: dict[str, Any] = {
         "n_features": settings.features,
         "genes": world.genes if variant.rna else {},
@@ -166,10 +166,10 @@ def make_model(variant: Variant, world: World, settings: Settings, teacher: Path
 
 
 def fit_and_test(name: str, seed: int, settings: Settings, work: Path) -> dict[str, Any]:
-    """Fit a variant on a seed, test it once, and keep what it said of the test patients.
+    """Fit a variant on a seed, test it once, and keep its predictions for the test patients.
 
     Returns:
-        What stands in the file.
+        Content of the file.
     """
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -204,7 +204,7 @@ def fit_and_test(name: str, seed: int, settings: Settings, work: Path) -> dict[s
 def _fit(
     model: SubspaceModule, variant: Variant, world: World, seed: int, settings: Settings, folder: Path
 ) -> tuple[Path, int]:
-    """→ the checkpoint of the best epoch, and how many epochs there were."""
+    """Return the checkpoint of the best epoch and the number of epochs."""
     keep = ModelCheckpoint(dirpath=folder, filename="best", monitor="val/loss", enable_version_counter=False)
     callbacks = [keep, EarlyStopping("val/loss", patience=settings.patience)]
     if variant.coordination is not None:
@@ -232,7 +232,7 @@ def _keep(checkpoint: Path, place: Path) -> None:
 
 @torch.inference_mode()
 def _measure(model: SubspaceModule, variant: Variant, world: World, seed: int, settings: Settings) -> dict[str, Any]:
-    """Risks of the test patients, their concordance, and how much the embeddings tell of the factors."""
+    """Risks of the test patients, their concordance, and the partial R² of the factors from the embeddings."""
     model.eval()
     risks, embeddings = [], {s: [] for s in SUBSPACES}
     for batch in world.loader("test", model.task, 32, seed, variant.shuffled_rna):
@@ -243,18 +243,18 @@ def _measure(model: SubspaceModule, variant: Variant, world: World, seed: int, s
     risk, rows = torch.cat(risks).numpy(), world.parts["test"]
     if not np.isfinite(risk).all():
         return {"finite": False, "c_index": None, "risk": None, "partial_r2": None, "partial_r2_shown": None}
-    told = {s: torch.cat(parts).double().numpy() for s, parts in embeddings.items()}
+    by_subspace = {s: torch.cat(parts).double().numpy() for s, parts in embeddings.items()}
     return {
         "finite": True,
         "c_index": concordance_index(*(world.outcome[name][rows] for name in ("time", "event")), risk),
         "risk": risk.tolist(),
-        "partial_r2": partial_r2(told, {s: values[rows] for s, values in world.factors.items()}),
-        "partial_r2_shown": partial_r2(told, {s: values[rows] for s, values in world.shown.items()}),
+        "partial_r2": partial_r2(by_subspace, {s: values[rows] for s, values in world.factors.items()}),
+        "partial_r2_shown": partial_r2(by_subspace, {s: values[rows] for s, values in world.shown.items()}),
     }
 
 
 def write_truth(seed: int, settings: Settings, work: Path) -> dict[str, Any]:
-    """Outcomes, true risks and ceilings of a seed's test patients, from the file if it is of these settings."""
+    """Outcomes, true risks and upper limits of a seed's test patients, read from the file if it has these settings."""
     path = work / f"seed_{seed}" / "truth.json"
     models_own = ("width", "epochs", "patience", "batch_size")
     made_by = digest({name: value for name, value in asdict(settings).items() if name not in models_own})
@@ -270,7 +270,7 @@ def write_truth(seed: int, settings: Settings, work: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write whole or not at all."""
+    """Write a JSON file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(value, allow_nan=False) + "\n")

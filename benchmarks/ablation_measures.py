@@ -1,4 +1,4 @@
-"""What the ablation measures: what embeddings tell of known factors, and paired comparisons over seeds."""
+"""Measures of the ablation: known factors that embeddings contain, and paired comparisons over seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PENALTIES = 10.0 ** np.arange(-1, 6)
 
 
 def partial_r2(embeddings: dict[str, NDArray], factors: dict[str, NDArray]) -> dict[str, dict[str, float]]:
-    """How much each subspace's embedding tells of its own factors and of the other's, given the other group.
+    """Partial R² of the factors of each subspace from its embedding and from that of the other subspace.
 
     Args:
         embeddings: {subspace: (n, E)}.
@@ -32,80 +32,83 @@ def partial_r2(embeddings: dict[str, NDArray], factors: dict[str, NDArray]) -> d
 
     Returns:
         {subspace: {"own": …, "other": …}}: of the subspace's own factors given the other's, and of the other's given
-        its own. An embedding that knows its own factors alone has 1 and 0, although the groups are correlated.
+        its own. An embedding with its own factors alone has 1 and 0, although the groups are correlated.
     """
     result = {}
     for s, other in zip(SUBSPACES, reversed(SUBSPACES), strict=True):
         result[s] = {
-            "own": explained(embeddings[s], factors[s], given=factors[other]),
-            "other": explained(embeddings[s], factors[other], given=factors[s]),
+            "own": explained(embeddings[s], factors[s], covariates=factors[other]),
+            "other": explained(embeddings[s], factors[other], covariates=factors[s]),
         }
     return result
 
 
-def explained(embedding: NDArray, target: NDArray, given: NDArray) -> float:
-    """Partial R² of a target given other variables, out of fold, meaned over the target's columns.
+def explained(embedding: NDArray, target: NDArray, covariates: NDArray) -> float:
+    """Out-of-fold partial R² of a target given other variables, averaged over the target's columns.
 
-    1 − Σ (r − r̂)² / Σ r², where r is what a linear model of `given` leaves of the target, and r̂ what a ridge reads of r
-    in what it leaves of the embedding. Both are fitted on four fifths of the patients, the penalty of each column
-    chosen by folds among them, and judged on the fifth. An embedding that tells nothing may fall a little below 0.
+    1 − Σ (r − r̂)² / Σ r², where r is the residual of the target after a linear model of `covariates`, and r̂ is predicted
+    from the residual of the embedding by ridge regression. Both are fitted to four fifths of the patients, with the
+    penalty of each column chosen by folds among them, and evaluated on the rest. An embedding without information may
+    fall slightly below 0.
 
     Args:
         embedding: (n, E).
         target: (n, F).
-        given: (n, G).
+        covariates: (n, G).
     """
     left, missed = np.zeros(target.shape[1]), np.zeros(target.shape[1])
-    for known, asked in _folds(len(target)):
-        inner = [_read(embedding[known], target[known], given[known], *fold)[1].sum(1) for fold in _folds(len(known))]
+    for train, test in _folds(len(target)):
+        inner = [
+            _read(embedding[train], target[train], covariates[train], *fold)[1].sum(1) for fold in _folds(len(train))
+        ]
         best = np.sum(inner, axis=0).argmin(0)  # (F,)
-        own, squares = _read(embedding, target, given, known, asked)
-        left += (own**2).sum(0)
+        residual, squares = _read(embedding, target, covariates, train, test)
+        left += (residual**2).sum(0)
         missed += squares.sum(1)[best, np.arange(len(best))]
     return float(np.mean(1 - missed / left))
 
 
 def _folds(n: int) -> list[tuple[NDArray, NDArray]]:
-    """→ (known, asked) rows, one pair a fold."""
+    """Rows to fit to and rows to predict, one pair per fold."""
     return list(KFold(FOLDS, shuffle=True, random_state=0).split(np.zeros(n)))
 
 
 def _read(
-    embedding: NDArray, target: NDArray, given: NDArray, known: NDArray, asked: NDArray
+    embedding: NDArray, target: NDArray, covariates: NDArray, train: NDArray, test: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """→ (a, F) what `given` leaves of the target of those asked, and (P, a, F) squares of what is missed at a penalty."""
-    reduced = [x - LinearRegression().fit(given[known], x[known]).predict(given) for x in (embedding, target)]
-    (told, rest), spread = reduced, embedding[known].std(0)
-    own_spread = told[known].std(0)
-    there = own_spread > 1e-6 * spread  # what follows from `given` leaves rounding errors alone
-    told = told[:, there] / own_spread[there]
-    values, vectors = np.linalg.eigh(told[known].T @ told[known])
-    onto = vectors.T @ (told[known].T @ rest[known])  # (E, F)
+    """Residuals (n_test, F) of the target after the covariates, and squared errors (P, n_test, F) at each penalty."""
+    reduced = [x - LinearRegression().fit(covariates[train], x[train]).predict(covariates) for x in (embedding, target)]
+    (reduced_embedding, reduced_target), spread = reduced, embedding[train].std(0)
+    reduced_spread = reduced_embedding[train].std(0)
+    varies = reduced_spread > 1e-6 * spread  # columns that the covariates determine are rounding errors
+    reduced_embedding = reduced_embedding[:, varies] / reduced_spread[varies]
+    values, vectors = np.linalg.eigh(reduced_embedding[train].T @ reduced_embedding[train])
+    onto = vectors.T @ (reduced_embedding[train].T @ reduced_target[train])  # (E, F)
     shrunk = onto / (np.maximum(values, 0)[:, None] + PENALTIES[:, None, None])  # (P, E, F)
-    return rest[asked], (rest[asked] - (told[asked] @ vectors) @ shrunk) ** 2
+    return reduced_target[test], (reduced_target[test] - (reduced_embedding[test] @ vectors) @ shrunk) ** 2
 
 
 def ceilings(world: World) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """What slides allow: `partial_r2` on the test patients of readings that know more than a student can.
+    """Upper limits: `partial_r2` on the test patients of predictors that know more than a student can.
 
     Returns:
-        {"shown": of the factors as the slide shows them, "taught": of a ridge regression that was taught the true
-        factors of training and inner validation patients, from the mean of their tokens}, each {"partial_r2": …,
+        {"shown": from the factors as the slide shows them, "taught": from a ridge regression of the true factors on mean
+        tokens, fitted to the training and inner validation patients}, each {"partial_r2": …,
         "partial_r2_shown": …}.
     """
-    known, rows = world.parts["train"] + world.parts["val"], world.parts["test"]
+    fitted_rows, rows = world.parts["train"] + world.parts["val"], world.parts["test"]
     tokens = np.stack(
         [np.concatenate([f.astype(float).mean(0) for f in item.features.values()]) for item in world.items]
     )
-    tokens = (tokens - tokens[known].mean(0)) / tokens[known].std(0)
+    tokens = (tokens - tokens[fitted_rows].mean(0)) / tokens[fitted_rows].std(0)
     taught = {
-        s: RidgeCV(10.0 ** np.arange(-2, 5)).fit(tokens[known], values[known]).predict(tokens[rows])
+        s: RidgeCV(10.0 ** np.arange(-2, 5)).fit(tokens[fitted_rows], values[fitted_rows]).predict(tokens[rows])
         for s, values in world.factors.items()
     }
     true, shown = ({s: values[rows] for s, values in group.items()} for group in (world.factors, world.shown))
     return {
-        reading: {"partial_r2": partial_r2(told, true), "partial_r2_shown": partial_r2(told, shown)}
-        for reading, told in {"shown": shown, "taught": taught}.items()
+        reading: {"partial_r2": partial_r2(predictor, true), "partial_r2_shown": partial_r2(predictor, shown)}
+        for reading, predictor in {"shown": shown, "taught": taught}.items()
     }
 
 
@@ -114,7 +117,7 @@ def ceilings(world: World) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
 
 @dataclass
 class Draws:
-    """Concordance of one model: seed by seed, and its mean over seeds in every resample."""
+    """Concordance of one model by seed, and its mean over seeds in every resample."""
 
     by_seed: NDArray
     """(S,)"""
@@ -123,23 +126,23 @@ class Draws:
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """Mean over seeds."""
         return float(np.mean(self.by_seed))
 
     @property
     def interval(self) -> Interval:
-        """Mean and its interval."""
+        """Mean with its interval."""
         return Interval(self.mean, *percentiles(self.resampled))
 
 
 class Resampled:
-    """The test patients of all seeds, resampled once for every model: patients within a seed, within event or not.
+    """The test patients of all seeds, resampled once for all models, within each seed and stratum of event.
 
-    The interval is of patients: how much fits of the same model differ is seen from the seeds side by side.
+    The interval covers the sampling of patients; the differences between seeds show how much fits of a model differ.
 
     Args:
-        outcomes: Of each seed: {"time": (n,) days, "event": (n,)}.
-        n_resamples: R.
+        outcomes: By seed: {"time": (n,) days, "event": (n,)}.
+        n_resamples: Number R of resamples.
     """
 
     def __init__(self, outcomes: dict[int, dict[str, NDArray]], n_resamples: int = RESAMPLES):
@@ -168,7 +171,7 @@ def difference(a: Draws, b: Draws) -> Difference:
 
 
 def share_closed(reached: Draws, start: Draws, goal: Draws) -> Interval | None:
-    """(reached − start) / (goal − start); None where the gap's own interval does not leave out 0 from above."""
+    """(reached − start) / (goal − start); None unless the interval of the gap lies above 0."""
     gap = difference(goal, start)
     if not gap.low > 0:
         return None

@@ -1,4 +1,4 @@
-"""From the results of single fits to what the ablation says: differences, effects, and the figures that are asked."""
+"""Summary of the single fits: differences, effects, and targets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dmml.types import SUBSPACES
 
 ORACLE, SLIDE_ORACLE = "oracle", "slide-oracle"
 SHUFFLED_STUDENT = "student-shuffled-teacher"
-OWN, OTHER_GROUP, SHARE = 0.7, 0.1, 0.6
-"""Asked: partial R² of own factors at least, of the other's at most; share of the gap closed at least"""
+MIN_OWN_R2, MAX_OTHER_R2, MIN_SHARE_CLOSED = 0.7, 0.1, 0.6
+"""Targets: minimum partial R² of own factors, maximum of the other's, minimum share of the gap that is closed"""
 SURE = 0.05
 
 Results = dict[str, dict[int, dict[str, Any]]]
-"""{variant: {seed: what `fit_and_test` returned}}"""
+"""{variant: {seed: result of `fit_and_test`}}"""
 
 
 def summarise(results: Results, truths: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """All that the tables hold, in plain Python.
+    """Content of the tables in plain Python.
 
     Args:
         results: Every variant on every seed of `truths`.
-        truths: {seed: what `write_truth` returned}.
+        truths: {seed: result of `write_truth`}.
     """
     resampled = Resampled(truths)
     draws = {
@@ -56,32 +56,36 @@ def summarise(results: Results, truths: dict[int, dict[str, Any]]) -> dict[str, 
 
 
 def _row(variant: Variant, by_seed: dict[int, dict[str, Any]], draws: dict[str, Draws]) -> dict[str, Any]:
-    own, default = draws.get(variant.name), draws.get(variant.kind)
+    variant_draws, default_draws = draws.get(variant.name), draws.get(variant.kind)
     fits = list(by_seed.values())
     row: dict[str, Any] = {
         "change": variant.change,
         "sort": variant.sort,
-        "c_index": None if own is None else _interval(own) | {"by_seed": own.by_seed.tolist()},
+        "c_index": None
+        if variant_draws is None
+        else _interval(variant_draws) | {"by_seed": variant_draws.by_seed.tolist()},
         "difference": None,
         "seconds": float(np.mean([fit["seconds"] for fit in fits])),
         "best_epoch": float(np.mean([fit["best_epoch"] for fit in fits])),
         "not_finite": [seed for seed, fit in by_seed.items() if not fit["finite"]],
     }
     for name in ("partial_r2", "partial_r2_shown"):
-        row[name] = None if own is None else _mean_r2([fit[name] for fit in fits])
-    if variant.name != variant.kind and own is not None and default is not None:
-        row["difference"] = _difference(difference(own, default)) | {
-            "by_seed": (own.by_seed - default.by_seed).tolist()
+        row[name] = None if variant_draws is None else _mean_r2([fit[name] for fit in fits])
+    if variant.name != variant.kind and variant_draws is not None and default_draws is not None:
+        row["difference"] = _difference(difference(variant_draws, default_draws)) | {
+            "by_seed": (variant_draws.by_seed - default_draws.by_seed).tolist()
         }
     return row
 
 
 def _ceilings(truths: list[dict[str, Any]]) -> dict[str, Any]:
-    """`ablation_measures.ceilings`, meaned over seeds."""
-    found = [truth["ceilings"] for truth in truths]
+    """`ablation_measures.ceilings`, averaged over seeds."""
+    all_ceilings = [truth["ceilings"] for truth in truths]
     return {
-        reading: {which: _mean_r2([seed[reading][which] for seed in found]) for which in found[0][reading]}
-        for reading in found[0]
+        reading: {
+            which: _mean_r2([seed[reading][which] for seed in all_ceilings]) for which in all_ceilings[0][reading]
+        }
+        for reading in all_ceilings[0]
     }
 
 
@@ -90,26 +94,28 @@ def _mean_r2(fits: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, flo
 
 
 def _adjust(rows: list[dict[str, Any]]) -> None:
-    """Holm over all variants of a kind; the undistilled student is the primary comparison and stays by itself."""
+    """Adjust p values by Holm over all variants of a kind, except the primary comparison, the undistilled student."""
     compared = [row["difference"] for row in rows if row["difference"]]
-    for found, p in zip(compared, holm([found["p"] for found in compared]) if compared else [], strict=True):
-        found["p_holm"] = float(p)
+    for comparison, p in zip(
+        compared, holm([comparison["p"] for comparison in compared]) if compared else [], strict=True
+    ):
+        comparison["p_holm"] = float(p)
 
 
-def _effect(variant: Variant, found: dict[str, Any] | None) -> str:
-    """In words: strict where the default wins (Holm), lenient where it loses (its own interval)."""
-    if found is None:
+def _effect(variant: Variant, comparison: dict[str, Any] | None) -> str:
+    """The effect in words: strict where the default wins (Holm), lenient where it loses (unadjusted interval)."""
+    if comparison is None:
         return ""
-    if found["low"] > 0:
+    if comparison["low"] > 0:
         return "harms: better without" if variant.sort == REMOVED else "better"
-    if found["high"] < 0 and found.get("p_holm", found["p"]) < SURE:
+    if comparison["high"] < 0 and comparison.get("p_holm", comparison["p"]) < SURE:
         return "contributes" if variant.sort == REMOVED else "worse"
     return "no effect shown" if variant.sort == REMOVED else "no difference shown"
 
 
 def _distillation(draws: dict[str, Draws]) -> dict[str, Any]:
-    """What the teacher gives to the student, and how much of it is RNA; {} where a model is missing."""
-    found: dict[str, Any] = {}
+    """Gain of the student by its teacher, and how much of it is due to RNA; {} if a model is missing."""
+    comparisons: dict[str, Any] = {}
     pairs = (
         (STUDENT, UNDISTILLED),
         (STUDENT, SHUFFLED_STUDENT),
@@ -122,18 +128,18 @@ def _distillation(draws: dict[str, Draws]) -> dict[str, Any]:
     for a, b in pairs:
         if a in draws and b in draws:
             by_seed = (draws[a].by_seed - draws[b].by_seed).tolist()
-            found[f"{a} − {b}"] = _difference(difference(draws[a], draws[b])) | {"by_seed": by_seed}
+            comparisons[f"{a} − {b}"] = _difference(difference(draws[a], draws[b])) | {"by_seed": by_seed}
     if STUDENT in draws and UNDISTILLED in draws:
         share = share_closed(draws[STUDENT], draws[UNDISTILLED], draws[SLIDE_ORACLE])
-        found["share_closed"] = None if share is None else share._asdict()
-    return found
+        comparisons["share_closed"] = None if share is None else share._asdict()
+    return comparisons
 
 
-# ---- what is asked -------------------------------------------------------------------------------------------------
+# ---- targets -------------------------------------------------------------------------------------------------
 
 
 def figures(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a figure: {"asked", "measured", "reached"}; reached is None where it could not be measured."""
+    """One row per target: {"asked", "measured", "reached"}; `reached` is None if it could not be measured."""
     variants, distilled = summary["variants"], summary["distillation"]
     rows = [_defaults_hold(kind, variants) for kind in (TEACHER, STUDENT)]
     rows += [_factors(kind, variants[kind]["partial_r2"], "true") for kind in (TEACHER, STUDENT) if kind in variants]
@@ -143,60 +149,60 @@ def figures(summary: dict[str, Any]) -> list[dict[str, Any]]:
     rows.append(
         {
             "asked": "student above the undistilled student, paired interval above 0",
-            "measured": "not measured" if primary is None else words(primary),
+            "measured": "not measured" if primary is None else with_interval(primary),
             "reached": None if primary is None else primary["low"] > 0,
         }
     )
-    asked = f"share of the gap to the slide oracle closed ≥ {SHARE:g}"
+    target = f"share of the gap to the slide oracle closed ≥ {MIN_SHARE_CLOSED:g}"
     share = distilled.get("share_closed")
     if share is None:
-        return [*rows, {"asked": asked, "measured": "no gap whose interval leaves out 0", "reached": None}]
+        return [*rows, {"asked": target, "measured": "no gap whose interval leaves out 0", "reached": None}]
     measured = f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})"
-    return [*rows, {"asked": asked, "measured": measured, "reached": share["value"] >= SHARE}]
+    return [*rows, {"asked": target, "measured": measured, "reached": share["value"] >= MIN_SHARE_CLOSED}]
 
 
 def _defaults_hold(kind: str, variants: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Whether any other setting of a kind has an interval above the default's."""
-    asked = f"{kind}: the default is best or within noise of the best"
+    """Whether no other setting of a kind has a paired interval above the default's."""
+    target = f"{kind}: the default is best or within noise of the best"
     rivals = {
         name: row["difference"]
         for name, row in variants.items()
         if BY_NAME[name].kind == kind and BY_NAME[name].choice and row["difference"]
     }
     if not rivals:
-        return {"asked": asked, "measured": "not measured", "reached": None}
+        return {"asked": target, "measured": "not measured", "reached": None}
     best = max(rivals, key=lambda name: rivals[name]["value"])
-    better = [name for name, found in rivals.items() if found["low"] > 0]
-    measured = f"best of {len(rivals)} others: {best} {words(rivals[best])}"
+    better = [name for name, comparison in rivals.items() if comparison["low"] > 0]
+    measured = f"best of {len(rivals)} others: {best} {with_interval(rivals[best])}"
     if better:
         measured += f"; above the default: {', '.join(better)}"
-    return {"asked": asked, "measured": measured, "reached": not better}
+    return {"asked": target, "measured": measured, "reached": not better}
 
 
 def _factors(kind: str, r2: dict[str, dict[str, float]] | None, which: str) -> dict[str, Any]:
-    asked = f"{kind}, {which} factors: partial R² of own ≥ {OWN:g}, of the other's ≤ {OTHER_GROUP:g}"
+    target = f"{kind}, {which} factors: partial R² of own ≥ {MIN_OWN_R2:g}, of the other's ≤ {MAX_OTHER_R2:g}"
     if r2 is None:
-        return {"asked": asked, "measured": "not measured", "reached": None}
+        return {"asked": target, "measured": "not measured", "reached": None}
     own, other = (tuple(r2[s][of] for s in SUBSPACES) for of in ("own", "other"))
     return {
-        "asked": asked,
+        "asked": target,
         "measured": f"own {own[0]:.2f} (tumor), {own[1]:.2f} (TME); other's {other[0]:.2f}, {other[1]:.2f}",
-        "reached": min(own) >= OWN and max(other) <= OTHER_GROUP,
+        "reached": min(own) >= MIN_OWN_R2 and max(other) <= MAX_OTHER_R2,
     }
 
 
-def words(found: dict[str, Any]) -> str:
+def with_interval(comparison: dict[str, Any]) -> str:
     """A difference with its interval."""
-    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+    return f"{comparison['value']:+.3f} ({comparison['low']:+.3f} to {comparison['high']:+.3f})"
 
 
 def _interval(draws: Draws) -> dict[str, float]:
     return _plain(draws.interval)
 
 
-def _difference(found: Difference) -> dict[str, float]:
-    return {"value": found.estimate, "low": found.low, "high": found.high, "p": found.p}
+def _difference(comparison: Difference) -> dict[str, float]:
+    return {"value": comparison.estimate, "low": comparison.low, "high": comparison.high, "p": comparison.p}
 
 
-def _plain(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
+def _plain(interval: Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}

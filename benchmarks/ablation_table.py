@@ -1,10 +1,10 @@
-"""The page of the ablation in docs/results."""
+"""Page of the ablation in docs/results."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ablation_summary import words
+from ablation_summary import with_interval
 from ablation_variants import BY_NAME, STUDENT, TEACHER
 
 from dmml.types import SUBSPACES
@@ -18,7 +18,7 @@ YES_NO = {True: "yes", False: "**no**", None: "—"}
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """The page as it stands in docs/results."""
+    """The page of docs/results."""
     return "\n".join(
         [
             *_head(summary),
@@ -38,14 +38,17 @@ def _head(summary: dict[str, Any]) -> list[str]:
         "# Each contribution alone",
         "",
         f"Simulated patients whose factors are known: {settings['train']} for training, {settings['val']} to choose the "
-        f"epoch, {settings['test']} tested once, anew for each of the seeds {', '.join(map(str, seeds))}; a slide shows "
-        f"every factor with a correlation of {settings['visibility']:g}{_hardness(settings)}. Width {settings['width']}, at most "
-        f"{settings['epochs']} epochs, batches of {settings['batch_size']}, all else as by default.",
+        f"epoch, {settings['test']} tested once, drawn anew for each of the seeds {', '.join(map(str, seeds))}; a "
+        "slide shows "
+        f"every factor with a correlation of {settings['visibility']:g}{_hardness(settings)}. Width "
+        f"{settings['width']}, at most "
+        f"{settings['epochs']} epochs, batches of {settings['batch_size']}, all other settings at their defaults.",
         "",
         "Concordance is the mean over seeds. Intervals are 95 % of a paired bootstrap of the test patients, within seeds "
-        "and events; they do not hold the luck of a fit, which the seeds side by side show. `p` is adjusted (Holm) over "
-        "the table, but for the student without distillation, the primary comparison. A default is said to be better "
-        "only where adjusted p < 0.05, to be worse already where the interval of the difference lies above 0. The "
+        "and events; they do not cover the randomness of a fit, which the values by seed show. `p` is adjusted "
+        "(Holm) over the table, except for the student without distillation, the primary comparison. A default is "
+        "called better only if the adjusted p is below 0.05, and worse as soon as the interval of the difference "
+        "lies above 0. The "
         "defaults were chosen on seeds 0 to 4, whose fits are not kept.",
         "",
         f"    {summary['command']}",
@@ -57,10 +60,10 @@ def _head(summary: dict[str, Any]) -> list[str]:
 
 
 def _hardness(settings: dict[str, Any]) -> str:
-    """What else there is to a slide and to the follow-up."""
+    """Irrelevant differences between slides, and the end of follow-up."""
     more = ""
     if settings["nuisance"]:
-        more += ", and differs from others in 20 directions that tell nothing, too"
+        more += ", and differs from others in 20 irrelevant directions, too"
     return more + ("; follow-up ends early, so that a third has the event" if settings["early_end"] else "")
 
 
@@ -70,24 +73,26 @@ def _figures(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _limits(summary: dict[str, Any]) -> list[str]:
-    """What bounds a student, and what its default costs."""
+    """Upper limits of a student."""
     lines = []
     if ceilings := summary["ceilings"]:
         shown, taught = (
             " and ".join(f"{ceilings[of]['partial_r2'][s]['own']:.2f}" for s in SUBSPACES) for of in ("shown", "taught")
         )
         lines += [
-            f"A student reads factors as the slide shows them. These themselves tell {shown} of the true ones, and a ridge "
-            f"of the tokens' mean that is taught the true factors reaches {taught}: 0.7 cannot be had from these slides. "
-            "That a student carries more of the other subspace's factors than a teacher is its own failing: both of its "
-            "subspaces read the same tokens, and no measured genes stand beside them.",
+            "A student reads factors as the slide shows them. From these themselves, the R² of the true factors is "
+            f"{shown}, and a ridge regression of the true factors on mean tokens reaches {taught}: 0.7 cannot be "
+            "reached from these slides. "
+            "That a student carries more of the other subspace's factors than a teacher is inherent: both of its "
+            "subspaces read the same tokens, without measured genes.",
             "",
         ]
     without = summary["variants"].get("student-no-aggregation")
     if without and without["difference"]:
         lines += [
-            f"Aggregation costs the student concordance here (without it {words(without['difference'])}); it stays the "
-            "default for what it saves, since attention among all tokens is quadratic ([aggregation](aggregation.md), "
+            f"Aggregation costs the student concordance here (without it {with_interval(without['difference'])}); it "
+            "stays the default because it saves time and memory: attention among all tokens is quadratic "
+            "([aggregation](aggregation.md), "
             "[speed](model_speed.md)).",
             "",
         ]
@@ -105,8 +110,8 @@ def _variants(kind: str, variants: dict[str, dict[str, Any]]) -> list[str]:
         "|" + "---|" * 9,
     ]
     for name, row in rows.items():
-        found = row["difference"]
-        cells = [f"`{name}`", row["change"], _concordance(row), *_compared(found), row["effect"]]
+        comparison = row["difference"]
+        cells = [f"`{name}`", row["change"], _concordance(row), *_compared(comparison), row["effect"]]
         lines.append("| " + " | ".join([*cells, f"{row['best_epoch']:.0f}", f"{row['seconds']:.0f}"]) + " |")
     return [*lines, ""]
 
@@ -117,22 +122,25 @@ def _concordance(row: dict[str, Any]) -> str:
     return _range(row["c_index"])
 
 
-def _compared(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
+def _compared(comparison: dict[str, Any] | None) -> list[str]:
+    if comparison is None:
         return ["", "", ""]
-    return [words(found), f"{found.get('p_holm', found['p']):.3f}", _seeds(found)]
+    return [with_interval(comparison), f"{comparison.get('p_holm', comparison['p']):.3f}", _seeds(comparison)]
 
 
 def _distillation(summary: dict[str, Any]) -> list[str]:
-    lines = ["## What distillation gives", "", "| reference | concordance |", "|---|---|"]
-    said = {
+    lines = ["## Gain by distillation", "", "| reference | concordance |", "|---|---|"]
+    titles = {
         "oracle": "oracle: the true risk",
         "slide-oracle": "slide oracle: the risk that the shown factors let expect",
     }
-    lines += [f"| {said[name]} | {_range(found)} |" for name, found in summary["references"].items()]
-    pairs = {name: found for name, found in summary["distillation"].items() if name != "share_closed"}
+    lines += [f"| {titles[name]} | {_range(comparison)} |" for name, comparison in summary["references"].items()]
+    pairs = {name: comparison for name, comparison in summary["distillation"].items() if name != "share_closed"}
     lines += ["", "| pair | difference | p, unadjusted | seed by seed |", "|---|---|---|---|"]
-    lines += [f"| {name} | {words(found)} | {found['p']:.3f} | {_seeds(found)} |" for name, found in pairs.items()]
+    lines += [
+        f"| {name} | {with_interval(comparison)} | {comparison['p']:.3f} | {_seeds(comparison)} |"
+        for name, comparison in pairs.items()
+    ]
     return [*lines, ""]
 
 
@@ -141,16 +149,17 @@ def _factors(kind: str, summary: dict[str, Any]) -> list[str]:
     rows = {f"`{name}`": row for name, row in variants if BY_NAME[name].kind == kind and row["partial_r2"]}
     if not rows:
         return []
-    if kind == STUDENT:  # what slides allow bounds those alone who read nothing else
+    if kind == STUDENT:  # upper limits of slides apply to models that read nothing else
         rows |= {CEILINGS[reading]: row for reading, row in summary["ceilings"].items()}
     lines = [
         f"## Factors in the embeddings: {kind}",
         "",
-        "Partial R² of a subspace's own factors given the other's, and of the other's given its own, read by a "
-        "cross-validated ridge from the embeddings of the test patients; against the true factors, and against those "
-        "that the slide shows.",
+        "Partial R² of a subspace's own factors given the other's, and of the other's given its own, predicted by a "
+        "cross-validated ridge regression from the embeddings of the test patients; for the true factors, and for "
+        "the factors as the slide shows them.",
         "",
-        "| variant | tumor own | TME own | tumor other's | TME other's | shown: tumor own | TME own | tumor other's | TME other's |",
+        "| variant | tumor own | TME own | tumor other's | TME other's | shown: tumor own | TME own | tumor other's "
+        "| TME other's |",
         "|" + "---|" * 9,
     ]
     for name, row in rows.items():
@@ -164,9 +173,9 @@ def _factors(kind: str, summary: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _range(found: dict[str, Any]) -> str:
-    return f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
+def _range(interval: dict[str, Any]) -> str:
+    return f"{interval['value']:.3f} ({interval['low']:.3f}–{interval['high']:.3f})"
 
 
-def _seeds(found: dict[str, Any]) -> str:
-    return ", ".join(f"{value:+.3f}" for value in found["by_seed"])
+def _seeds(comparison: dict[str, Any]) -> str:
+    return ", ".join(f"{value:+.3f}" for value in comparison["by_seed"])

@@ -1,4 +1,4 @@
-"""What the ablation compares: the defaults, each contribution removed alone, and what else could stand in its place."""
+"""Variants of the ablation: the defaults, each contribution removed alone, and alternatives to it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ TEACHER, STUDENT, UNDISTILLED = "teacher", "student", "student-undistilled"
 CONTROL_TEACHER = "teacher-shuffled-rna"
 
 REMOVED, OTHER, INPUT, CONTROL = "removed", "other form", "input", "control"
-"""What a variant is: one contribution less; another form of it; other data at the input; a control."""
+"""Kinds of variants: one contribution removed; another form of it; other input data; a control"""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of the ablation, by what it differs in from the default of its kind."""
+    """One model of the ablation, described by its differences from the default of its kind."""
 
     name: str
     change: str
-    """What differs, in the words of the table"""
+    """The difference, as the table names it"""
     sort: str = ""
     """"" for a default, else one of `REMOVED`, `OTHER`, `INPUT`, `CONTROL`"""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Of the model's class"""
+    """Arguments of the model's class"""
     task: dict[str, Any] = field(default_factory=dict)
-    """Of `Survival`"""
+    """Arguments of `Survival`"""
     coordination: dict[str, str] | None = field(default_factory=dict)
-    """Of `GradientCoordination`; None = without the callback"""
+    """Arguments of `GradientCoordination`; None = without the callback"""
     teacher: str | None = None
     """Name of the teacher that a student learns from"""
     rna: bool = True
-    """Whether the model knows the genes; a student uses them for its programs alone"""
+    """Whether the model gets the genes; a student uses them for its programs alone"""
     shuffled_rna: bool = False
-    """RNA dealt among the patients of each part, in training, validation and testing"""
+    """Whether RNA is permuted among the patients of each part, in training, validation and testing"""
 
     @property
     def kind(self) -> str:
@@ -46,7 +46,7 @@ class Variant:
 
     @property
     def choice(self) -> bool:
-        """Whether it is a setting that could be the default, so that the default must hold against it."""
+        """Whether it is a setting that could be the default, and to which the default is compared."""
         return self.sort in (REMOVED, OTHER)
 
 
@@ -124,10 +124,10 @@ TEACHING = {variant.teacher for variant in VARIANTS} - {None}
 
 
 def closure(names: Iterable[str]) -> list[Variant]:
-    """The variants named, with what they are compared with and taught by; in the order of the table.
+    """The named variants with their references and teachers, in the order of the table.
 
     Raises:
-        KeyError: There is no such variant.
+        KeyError: A variant does not exist.
     """
     wanted = {name: BY_NAME[name] for name in names}
     for variant in list(wanted.values()):

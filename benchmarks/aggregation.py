@@ -1,10 +1,10 @@
-"""What does informative token aggregation save, and what does it keep?
+"""What does informative token aggregation save, and which information does it keep?
 
 Saves: CPU seconds and peak memory of a student's training step and inference with the default aggregation (8 merged
-tokens) and without (attention among all tokens), over token counts; one thread, both in turn, minimum over the rounds,
-memory in a process of its own. Keeps: cross-validated R² of the factors that simulated slides show, from all tokens and
-from K merged ones. Duplicates: what the same tissue given more than once changes in a student's answer. Prints tables,
-and writes `aggregation.json` and `aggregation.md`.
+tokens) and without (attention among all tokens), for several numbers of tokens; one thread, both in turn, minimum over
+the rounds, memory in a separate process. Keeps: cross-validated R² of the factors that simulated slides show, from all
+tokens and from K merged ones. Duplicates: how much a student's prediction changes if tissue is given more than once.
+Prints tables and writes `aggregation.json` and `aggregation.md`.
 
     python benchmarks/aggregation.py --out docs/results
 """
@@ -33,11 +33,11 @@ from dmml.simulate.truth import FACTOR_NAMES
 WITH, WITHOUT = "student", "student without aggregation"
 LARGEST_GIB = 8.0
 LARGEST_SECONDS = 30.0
-"""A step or an inference of the student without aggregation that would be slower is not asked for."""
+"""Seconds; a step or an inference of the student without aggregation that would take longer is skipped."""
 
 
 def timed(kind: str, names: list[str], n_tokens: int, rounds: int) -> list[dict]:
-    """Time of training steps or inferences at one count of tokens, in turn."""
+    """Times of training steps or inferences at one number of tokens, in turn."""
     batch = one_patient(n_tokens)
     networks = {name: build(name) for name in names}
     if kind == "training step":
@@ -52,18 +52,18 @@ def timed(kind: str, names: list[str], n_tokens: int, rounds: int) -> list[dict]
 
 
 def saves(counts: list[int], rounds: int) -> tuple[list[dict], list[str]]:
-    """Time and memory of both students over token counts; and why the quadratic one stopped where it did."""
+    """Time and memory of both students by number of tokens, and why the quadratic one was stopped."""
     rows, stops = [], []
     for kind, option in (("training step", ()), ("inference", ("--inference",))):
         names, before = [WITH, WITHOUT], None
         for n_tokens in counts:
             gc.collect()
-            found = timed(kind, names, n_tokens, rounds)
-            for row in found:
+            timings = timed(kind, names, n_tokens, rounds)
+            for row in timings:
                 row["gib"] = memory_of(row["model"], n_tokens, *option)["gib"]
-            rows += found
+            rows += timings
             say(f"{kind} is measured at {n_tokens:,} tokens")
-            last, following = found[-1], counts[counts.index(n_tokens) + 1 :]
+            last, following = timings[-1], counts[counts.index(n_tokens) + 1 :]
             if last["model"] == WITHOUT and following:
                 reason = _too_much(last, before, following[0])
                 if reason:
@@ -74,7 +74,7 @@ def saves(counts: list[int], rounds: int) -> tuple[list[dict], list[str]]:
 
 
 def _too_much(last: dict, before: dict | None, following: int) -> str | None:
-    """Why the next count is not asked for, seconds and memory going on as they did."""
+    """Why the next number of tokens is skipped, if seconds and memory grow on as before."""
     times = following / last["tokens"]
     power = 2.0 if before and last["gib"] / before["gib"] > 1.5 * last["tokens"] / before["tokens"] else 1.0
     gib = max(last["gib"] * times**power, 0)
@@ -90,16 +90,16 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def _saves_table(result: dict) -> list[str]:
     lines = []
-    found = {(row["what"], row["tokens"], row["model"]): row for row in result["saves"]}
-    for what, n_tokens, model in found:
+    row_of = {(row["what"], row["tokens"], row["model"]): row for row in result["saves"]}
+    for what, n_tokens, model in row_of:
         if model != WITH:
             continue
-        own, other = found[what, n_tokens, WITH], found.get((what, n_tokens, WITHOUT))
-        row = [what, f"{n_tokens:,}", f"{own['cpu_s']:.3f}", f"{own['gib']:.2f}"]
+        merging, other = row_of[what, n_tokens, WITH], row_of.get((what, n_tokens, WITHOUT))
+        row = [what, f"{n_tokens:,}", f"{merging['cpu_s']:.3f}", f"{merging['gib']:.2f}"]
         if other is None:
             row += ["—"] * 4
         else:
-            ratios = [other[key] / max(own[key], 1e-3) for key in ("cpu_s", "gib")]
+            ratios = [other[key] / max(merging[key], 1e-3) for key in ("cpu_s", "gib")]
             row += [f"{other['cpu_s']:.3f}", f"{other['gib']:.2f}", *(f"{ratio:.1f} ×" for ratio in ratios)]
         lines.append(row)
     head = ["", "tokens a scale", "CPU s", "GiB", "without: CPU s", "without: GiB", "time saved", "memory saved"]
@@ -108,20 +108,20 @@ def _saves_table(result: dict) -> list[str]:
 
 def _keeps_table(result: dict) -> list[str]:
     lines = []
-    found = {(row["magnification"], row["tokens"], row["reading"]): row for row in result["keeps"]}
+    row_of = {(row["magnification"], row["tokens"], row["reading"]): row for row in result["keeps"]}
     for m in (10, 20):
-        known = found[m, "all", "tissue known"]
-        lines.append([f"{m}x", "all, true tissue of each known", "", "", f"{known['mean_r2']:.3f}", "1.00"])
+        upper_limit = row_of[m, "all", "tissue known"]
+        lines.append([f"{m}x", "all, true tissue of each known", "", "", f"{upper_limit['mean_r2']:.3f}", "1.00"])
         for source in ("all", *(f"{k} merged" for k in MERGED)):
-            values = [found[m, source, way]["mean_r2"] for way in READINGS]
+            values = [row_of[m, source, way]["mean_r2"] for way in READINGS]
             best = max(values)
-            row = [f"{m}x", source, *(f"{value:.3f}" for value in values), f"{best / known['mean_r2']:.2f}"]
+            row = [f"{m}x", source, *(f"{value:.3f}" for value in values), f"{best / upper_limit['mean_r2']:.2f}"]
             lines.append(row)
     table = _table(["", "tokens", *READINGS, "best / true tissue known"], lines)
     each = []
     for m in (10, 20):
         for source in ("all", *(f"{k} merged" for k in MERGED)):
-            row = max((found[m, source, way] for way in READINGS), key=lambda row: row["mean_r2"])
+            row = max((row_of[m, source, way] for way in READINGS), key=lambda row: row["mean_r2"])
             each.append([f"{m}x", source, row["reading"], *(f"{row[name]:.2f}" for name in FACTOR_NAMES)])
     return [
         *table,
@@ -141,7 +141,7 @@ def _duplicates_table(result: dict) -> list[str]:
 
 
 def markdown(result: dict) -> str:
-    """The page as it stands in docs/results."""
+    """The page of docs/results."""
     lines = [
         "# What aggregation saves and keeps",
         "",
@@ -151,22 +151,25 @@ def markdown(result: dict) -> str:
         "",
         "## Saves",
         "",
-        "The student (width 128, as many tokens of 1,024 features at 10x as at 20x) with its 8 merged tokens a subspace "
-        "and magnification, and without merging. CPU seconds are minima over "
+        "The student (width 128, as many tokens of 1,024 features at 10x as at 20x) with its 8 merged tokens per "
+        "subspace and magnification, and without merging. CPU seconds are minima over "
         f"{result['rounds']} rounds in which both took turns; GiB is the peak above the process with model and data.",
         *_saves_table(result),
         "",
         "## Keeps",
         "",
-        f"Five-fold R² of the six factors that {result['patients']} simulated slides show (visibility {VISIBILITY}), mean over the "
-        "factors, by a ridge on readings that know no order of tokens; a token counts for the tissue whose prototype is "
-        "nearest. Clusters are those of the features as they are drawn, before a model learned what matters.",
+        f"Five-fold R² of the six factors that {result['patients']} simulated slides show (visibility {VISIBILITY}), "
+        "mean over the "
+        "factors, by ridge regression on summaries that do not depend on the order of tokens; a token is assigned to "
+        "the tissue with the nearest prototype. Clusters are those of the simulated features, without a trained "
+        "model.",
         *_keeps_table(result),
         "",
         "## Duplicated tissue",
         "",
-        f"A student in evaluation mode on {result['repeated_patients']} patients, once and with tissue repeated. Embeddings: "
-        "mean distance moved over mean distance of patients from their mean.",
+        f"A student in evaluation mode on {result['repeated_patients']} patients, once and with tissue repeated. "
+        "Embeddings: "
+        "mean change over mean distance of patients from their mean.",
         *_duplicates_table(result),
     ]
     return "\n".join(lines) + "\n"

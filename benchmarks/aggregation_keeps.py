@@ -1,4 +1,4 @@
-"""What merging a slide's tokens into K keeps: the tissue's factors, read before and after, and the answer itself."""
+"""Information kept when a slide's tokens are merged into K: the tissue's factors, and a student's prediction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READINGS = ("mean", "mean and spread", "mean of each tissue")
 
 
 class Slides:
-    """One simulated slide a patient: padded bags, true tissue of every token, and the factors that the slide shows."""
+    """One simulated slide per patient: padded bags, the true tissue of every token, and the factors that the slide shows."""
 
     def __init__(self, patients: int, seed: int = 0):
         drawn = draw_patients("development", patients, seed)
@@ -39,7 +39,7 @@ class Slides:
         self.tissue[10] = self._tissue_of_coarse()
 
     def _tissue_of_coarse(self) -> Tensor:
-        """The tissue of most of the fine tiles under a coarse one. (P, N10), −1 = padding."""
+        """The most frequent tissue among the fine tiles under each coarse one. (P, N10), −1 = padding."""
         votes = torch.zeros(*self.bags[10].mask.shape, max(TISSUES) + 1)
         patient = torch.arange(len(votes)).unsqueeze(1).expand_as(self.parent)
         real = self.parent >= 0
@@ -71,27 +71,30 @@ def _weighted(tokens: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_each_tissue(tokens: Tensor, weight: Tensor, tissue: Tensor) -> Tensor:
-    """Mean of the tokens of each tissue, and its share; 0 where there is none. → (P, tissues · (D + 1))."""
+    """Mean of the tokens of each tissue and its fraction; 0 if there is none. → (P, tissues · (D + 1))."""
     parts = []
     for kind in TISSUES:
-        own = weight * (tissue == kind)
-        total = own.sum(1, keepdim=True)
-        parts += [(own.unsqueeze(-1) * tokens).sum(1) / total.clamp_min(1e-9), total / weight.sum(1, keepdim=True)]
+        member_weight = weight * (tissue == kind)
+        total = member_weight.sum(1, keepdim=True)
+        parts += [
+            (member_weight.unsqueeze(-1) * tokens).sum(1) / total.clamp_min(1e-9),
+            total / weight.sum(1, keepdim=True),
+        ]
     return torch.cat(parts, 1)
 
 
 def readings(tokens: Tensor, weight: Tensor, prototypes: Tensor) -> dict[str, Tensor]:
-    """The same three readings of any set of tokens, none of which knows their order.
+    """Three summaries of a set of tokens that do not depend on their order.
 
     Args:
-        tokens: (P, M, D), all of a slide or the merged ones.
-        weight: (P, M), tokens that each stands for; 0 = padding.
-        prototypes: (tissues, D); a token counts for the tissue whose prototype is nearest.
+        tokens: (P, M, D), all tokens of a slide or the merged ones.
+        weight: (P, M) number of tokens that each represents; 0 = padding.
+        prototypes: (tissues, D); a token is assigned to the tissue with the nearest prototype.
     """
     mean, spread = _weighted(tokens, weight)
     nearest = torch.tensor(TISSUES)[torch.cdist(tokens, prototypes.expand(len(tokens), -1, -1)).argmin(-1)]
     even = (weight > 0).float()
-    # The weighted mean of the merged tokens is that of all tokens; without weights rare tissue speaks louder.
+    # The weighted mean of the merged tokens is that of all tokens; without weights, rare tissue counts more.
     return {
         "mean": _weighted(tokens, even)[0],
         "mean and spread": torch.cat([mean, spread], 1),
@@ -104,12 +107,12 @@ def factor_r2(features: Tensor, factors: np.ndarray) -> np.ndarray:
     x = features.double().numpy()
     x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-9)
     folds = KFold(5, shuffle=True, random_state=0)
-    told = cross_val_predict(RidgeCV(np.logspace(-1, 5, 13)), x, factors, cv=folds)
-    return 1 - ((factors - told) ** 2).sum(0) / ((factors - factors.mean(0)) ** 2).sum(0)
+    predicted = cross_val_predict(RidgeCV(np.logspace(-1, 5, 13)), x, factors, cv=folds)
+    return 1 - ((factors - predicted) ** 2).sum(0) / ((factors - factors.mean(0)) ** 2).sum(0)
 
 
 def merged(bag: Bag, n_merged: int) -> tuple[Tensor, Tensor]:
-    """K merged tokens of every slide and the number that each stands for. → (P, K, D), (P, K)."""
+    """K merged tokens of every slide and the number of tokens that each represents. → (P, K, D), (P, K)."""
     assignment = cluster_tissue(bag.features, bag, n_merged)
     weight = bag.mask.float()
     sizes = weight.new_zeros(len(weight), n_merged).scatter_add(1, assignment.clamp_min(0), weight)
@@ -117,20 +120,22 @@ def merged(bag: Bag, n_merged: int) -> tuple[Tensor, Tensor]:
 
 
 def keeps(slides: Slides) -> list[dict]:
-    """R² of the factors from all tokens, from the true tissues (the most that is there), and from K merged tokens."""
+    """R² of the factors from all tokens, from the true tissues (the upper limit), and from K merged tokens."""
     rows = []
     for m, bag in slides.bags.items():
         real, tissue = bag.mask.float(), slides.tissue[m]
         prototypes = torch.stack([bag.features[tissue == kind].mean(0) for kind in TISSUES])
-        known = {"tissue known": _of_each_tissue(bag.features, real, tissue)}
-        sources = {"all": known | readings(bag.features, real, prototypes)}
+        true_tissue = {"tissue known": _of_each_tissue(bag.features, real, tissue)}
+        sources = {"all": true_tissue | readings(bag.features, real, prototypes)}
         for n_merged in MERGED:
             sources[f"{n_merged} merged"] = readings(*merged(bag, n_merged), prototypes)
         for source, ways in sources.items():
             for way, features in ways.items():
                 r2 = factor_r2(features, slides.factors)
-                own = dict(zip(FACTOR_NAMES, r2.tolist(), strict=True))
-                rows.append({"magnification": m, "tokens": source, "reading": way, "mean_r2": float(r2.mean()), **own})
+                by_factor = dict(zip(FACTOR_NAMES, r2.tolist(), strict=True))
+                rows.append(
+                    {"magnification": m, "tokens": source, "reading": way, "mean_r2": float(r2.mean()), **by_factor}
+                )
     return rows
 
 
@@ -143,20 +148,20 @@ def _batch(bags: dict[int, Bag], parent: Tensor) -> Batch:
 
 
 def _tokens_repeated(bag: Bag, times: int) -> Bag:
-    """Every token so many times at its place, the copies in one run behind the originals."""
+    """A bag in which every token occurs `times` times at its position, the copies after the originals."""
     tensors = (torch.cat([x] * times, 1) for x in (bag.features, bag.position, bag.mask, bag.slide))
     return Bag(*tensors, n_slides=bag.n_slides)
 
 
 def _slide_repeated(bag: Bag, times: int) -> Bag:
-    """The slide so many times, as further slides of the patient."""
+    """A bag in which the slide occurs `times` times, as further slides of the patient."""
     twice = _tokens_repeated(bag, times)
     index = torch.arange(times).repeat_interleave(bag.mask.shape[1]).expand_as(twice.slide)
     return replace(twice, slide=index.masked_fill(~twice.mask, 0), n_slides=times)
 
 
 def duplicates(slides: Slides, patients: int) -> list[dict]:
-    """How far a student's answer moves when tissue is given more than once, beside how far patients lie apart."""
+    """Change of a student's prediction if tissue is given more than once, and the spread between patients."""
     bags = {
         m: replace(bag, **{name: getattr(bag, name)[:patients] for name in ("features", "position", "mask", "slide")})
         for m, bag in slides.bags.items()

@@ -101,13 +101,16 @@ def page(rounds: int) -> str:
         [
             "# The attention block beside PyTorch's encoder layer",
             "",
-            "The block of `dmml/nn/aggregator.py` and `nn.TransformerEncoderLayer(norm_first=True)` with the same weights and masks, without dropout; one patient of each batch has no tokens. One thread, float32, width 128, 4 heads.",
+            "The block of `dmml/nn/aggregator.py` and `nn.TransformerEncoderLayer(norm_first=True)` with the same "
+            "weights and masks, without dropout; one patient of each batch has no tokens. One thread, float32, width "
+            "128, 4 heads.",
             "",
             "    python benchmarks/attention_block.py --out docs/results",
             "",
             f"torch {torch.__version__}, {processor()}",
             "",
-            "Largest difference of values, of gradients, and of values without gradients, where the layer takes its fused path; and what that path gives for a patient without tokens if its mask is passed on as it is",
+            "Largest difference of values, of gradients, and of values without gradients, where the layer takes its "
+            "fused path; and what that path gives for a patient without tokens if its mask is passed on as it is",
             "",
             "| patients × tokens | values | gradients | values, fused path | no tokens, fused path |",
             "|---|---|---|---|---|",

@@ -1,10 +1,10 @@
-"""How often the 95 % intervals of dmml hold the true value: cohorts are drawn from a population whose value is known.
+"""How often do the 95 % intervals of dmml contain the true value? Cohorts are drawn from a population with a known value.
 
-    python benchmarks/bootstrap_coverage.py            # 1,000 cohorts a row, about 12 minutes on one core
+    python benchmarks/bootstrap_coverage.py            # 1,000 cohorts per row, about 12 minutes on one core
     python benchmarks/bootstrap_coverage.py --quick    # 200 cohorts of one scenario, about 20 seconds
 
-Intervals are made as those of `metrics.json` and `crossval.json` are: stratified resamples, bias-corrected, accelerated.
-Plain percentiles of the unscaled stratified bootstrap stand beside them.
+Intervals are computed as those of `metrics.json` and `crossval.json`: stratified resamples, bias-corrected, accelerated.
+They are compared with plain percentiles of the unscaled stratified bootstrap.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from dmml.evaluation.statistics.pooled import FoldPredictions, pooled_metric
 from dmml.evaluation.statistics.weighted import Weighted
 
 POPULATION, POPULATIONS = 4_000, 8
-"""The truth is a mean over so many: pairs grow with the square of the patients, precision does not."""
+"""Number of populations over which the true value is averaged: pairs grow with the square of the patients, precision does not"""
 CLASSES = (0.5, 0.3, 0.2)
 
 
 class Scenario(NamedTuple):
-    """Where cohorts come from: follow-up in days (from, to), how far the classes lie apart, and the day of `ibs` and AUC."""
+    """A population: follow-up in days (from, to), distance between the classes, and the day of `ibs` and AUC."""
 
     name: str
     follow_up: tuple[float, float]
@@ -44,23 +44,23 @@ SCENARIOS = (
     Scenario("hard: few events, classes nearly apart", (20, 400), 2.0, 200),
 )
 FOLDS = (0.5, 0.8, 1.2)
-"""Noise of three folds' models, whose risks are on scales of their own."""
+"""Noise of the models of three folds, whose risks have different scales"""
 TRAINING = 200
-"""Patients whose follow-up gives the censoring distribution, which an interval takes as it is."""
+"""Patients whose follow-up gives the censoring distribution, which an interval takes as fixed"""
 STEPS = 20
-"""Times of the integrated Brier score."""
+"""Number of times of the integrated Brier score"""
 CHECKED = (
     "c_index", "c_index_ipcw", "ibs", "auc_<day>", "auc", "balanced_accuracy", "f1_macro", "kappa_quadratic", "ece",
     "pooled c_index", "paired difference of c_index",
 )  # fmt: skip
 UNCHECKED = (
-    "accuracy, share_of_oracle, the pooled forms of the metrics but concordance, intervals over several repeats and seeds, "
+    "accuracy, share_of_oracle, pooled metrics other than concordance, intervals over several repeats and seeds, "
     "and the slope and intercept of calibration."
 )
 
 
 class Survivors(NamedTuple):
-    """Patients with two models' risks, of which `a` is the better one."""
+    """Patients with the risks of two models, of which `a` is the better one."""
 
     time: NDArray
     event: NDArray
@@ -69,13 +69,13 @@ class Survivors(NamedTuple):
 
 
 def survivors(n: int, scenario: Scenario, seed: int, followed: bool = True) -> Survivors:
-    """Exponential survival with a true log hazard of spread 1; both risks are that with noise.
+    """Exponential survival with a true log hazard of standard deviation 1; both risks are this log hazard with noise.
 
     Args:
-        n: Patients.
-        scenario: Of the follow-up.
-        seed: Of everything.
-        followed: With censoring; without it times are those of death.
+        n: Number of patients.
+        scenario: The population.
+        seed: Seed of all random numbers.
+        followed: Whether patients are censored; otherwise all times are times of death.
     """
     generator = np.random.default_rng([seed, 1])
     hazard = generator.normal(size=n)
@@ -97,7 +97,7 @@ def classified(n: int, scenario: Scenario, seed: int) -> tuple[NDArray, NDArray]
 
 
 def of_folds(n: int, scenario: Scenario, seed: int) -> list[FoldPredictions]:
-    """Patients (n) dealt to three folds, each judged by a model of its own."""
+    """Patients (n) in three folds, each predicted by a separate model."""
     people, parts = survivors(n, scenario, seed), []
     generator = np.random.default_rng([seed, 3])
     for fold, index in enumerate(np.array_split(generator.permutation(n), len(FOLDS))):
@@ -111,20 +111,20 @@ def of_folds(n: int, scenario: Scenario, seed: int) -> list[FoldPredictions]:
 
 
 def of_survival(people: Survivors, scenario: Scenario, censoring: CensoringCurve) -> dict[str, Weighted]:
-    """{metric: form} of the better model."""
+    """{metric: weighted form} of the better model."""
     times = np.linspace(0, scenario.day, STEPS + 1)[1:]
-    curves = np.exp(-times * np.exp(people.a)[:, None] / 1000)  # its spread is too large, as that of many models
-    own = (people.time, people.event)
+    curves = np.exp(-times * np.exp(people.a)[:, None] / 1000)  # too dispersed, like the predictions of many models
+    outcome = (people.time, people.event)
     return {
-        "c_index": weighted.harrell(*own, people.a),
-        "c_index_ipcw": weighted.uno(*own, people.a, censoring, scenario.day),
-        "ibs": weighted.brier(*own, curves, times, censoring),
-        "auc_<day>": weighted.dynamic_auc(*own, people.a, scenario.day, censoring),
+        "c_index": weighted.harrell(*outcome, people.a),
+        "c_index_ipcw": weighted.uno(*outcome, people.a, censoring, scenario.day),
+        "ibs": weighted.brier(*outcome, curves, times, censoring),
+        "auc_<day>": weighted.dynamic_auc(*outcome, people.a, scenario.day, censoring),
     }
 
 
 def of_classes(label: NDArray, probability: NDArray) -> dict[str, Weighted]:
-    """{metric: form}."""
+    """{metric: weighted form}."""
     return {
         "auc": classification.macro_auc(label, probability),
         "balanced_accuracy": classification.balanced_accuracy(label, probability),
@@ -135,12 +135,12 @@ def of_classes(label: NDArray, probability: NDArray) -> dict[str, Weighted]:
 
 
 def truths(scenario: Scenario) -> dict[str, float]:
-    """The values that intervals should hold, from populations too large for chance to matter.
+    """True values, from populations so large that chance does not matter.
 
-    What weights undo censoring for is known where nobody is censored. Harrell's concordance depends on the follow-up.
+    Metrics that are weighted against censoring are computed without censoring; Harrell's depends on the follow-up.
     """
     nobody = CensoringCurve(np.zeros(0), np.zeros(0))
-    found = []
+    populations = []
     for seed in range(10**6, 10**6 + POPULATIONS):
         people, whole = (survivors(POPULATION, scenario, seed, followed) for followed in (True, False))
         forms = of_survival(whole, scenario, nobody) | of_classes(*classified(POPULATION, scenario, seed))
@@ -151,8 +151,8 @@ def truths(scenario: Scenario) -> dict[str, float]:
             pooled_metric("c_index", of_folds(POPULATION, scenario, seed)), POPULATION
         )
         values["paired difference of c_index"] = values["c_index"] - other
-        found.append([values[name] for name in CHECKED])
-    return dict(zip(CHECKED, map(float, np.mean(found, axis=0)), strict=True))
+        populations.append([values[name] for name in CHECKED])
+    return dict(zip(CHECKED, map(float, np.mean(populations, axis=0)), strict=True))
 
 
 def one_cohort(n: int, scenario: Scenario, seed: int, draws: int) -> dict[str, tuple[tuple, tuple]]:
@@ -170,27 +170,27 @@ def one_cohort(n: int, scenario: Scenario, seed: int, draws: int) -> dict[str, t
     a = forms["c_index"][0]
     forms["pooled c_index"] = (pooled_metric("c_index", parts), 2 * fold + people.event)
     forms["paired difference of c_index"] = (lambda weights: a(weights) - b(weights), people.event)
-    found = {}
+    intervals_of = {}
     for name in CHECKED:
         metric, strata = forms[name]
         strata = None if name == "ibs" else strata
         counts = resamples(n, strata, draws, seed)
         ours = weighted_difference(a, b, counts) if name.startswith("paired") else weighted_interval(metric, counts)
         plain = percentiles(metric(resamples(n, strata, draws, seed, whole=True)))
-        found[name] = ((ours.low, ours.high), plain)
-    return found
+        intervals_of[name] = ((ours.low, ours.high), plain)
+    return intervals_of
 
 
 def measure(n: int, scenario: Scenario, cohorts: int, draws: int) -> list[dict]:
-    """A row a metric: how often the truth lies in, above and below the interval, and how wide that is."""
+    """One row per metric: how often the true value lies in, above and below the interval, and the mean width."""
     true = truths(scenario)
     ends = {name: [] for name in true}
     for seed in range(cohorts):
-        for name, found in one_cohort(n, scenario, seed, draws).items():
-            ends[name].append(found)
+        for name, both in one_cohort(n, scenario, seed, draws).items():
+            ends[name].append(both)
     rows = []
-    for name, found in ends.items():
-        ours, plain = np.moveaxis(np.array(found), 1, 0)  # each (cohorts, 2)
+    for name, both in ends.items():
+        ours, plain = np.moveaxis(np.array(both), 1, 0)  # each (cohorts, 2)
         rows.append(
             {
                 "scenario": scenario.name,
@@ -209,13 +209,14 @@ def measure(n: int, scenario: Scenario, cohorts: int, draws: int) -> list[dict]:
 
 
 def markdown(rows: list[dict], command: str, draws: int) -> str:
-    """The page of the results."""
+    """The page of docs/results."""
     lines = [
-        "# Do the 95 % intervals hold the truth?",
+        "# Do the 95 % intervals contain the true value?",
         "",
-        f"`{command}`. Cohorts of n patients are drawn from a population whose value is known, and each gets an interval "
-        f"made as those of `metrics.json` and `crossval.json` are, but from {draws:,} draws in place of 2,000, which makes "
-        f"its ends a little less steady. {rows[0]['cohorts']:,} cohorts a row: the coverage itself is known to about ± "
+        f"`{command}`. Cohorts of n patients are drawn from a population with a known value, and each gets an "
+        f"interval computed as those of `metrics.json` and `crossval.json`, but from {draws:,} draws in place of "
+        f"2,000, which makes its ends slightly less stable. {rows[0]['cohorts']:,} cohorts per row: the coverage "
+        "itself is accurate to about ± "
         f"{196 * np.sqrt(0.95 * 0.05 / rows[0]['cohorts']):.1f} %.",
         "",
         "| scenario | n | metric | truth | coverage | truth below | truth above | mean width | plain percentiles |",
@@ -227,20 +228,24 @@ def markdown(rows: list[dict], command: str, draws: int) -> str:
             f"| {row['scenario']} | {row['n']} | {row['metric']} | {row['truth']:.3f} | {' | '.join(shares)} | "
             f"{row['width']:.3f} | {100 * row['plain_percentiles']:.1f} % |"
         )
-    told = [row for row in rows if row["metric"] != "ece"]
-    low, high = (pick(row["coverage"] for row in told) for pick in (min, max))
-    plain = min(row["plain_percentiles"] for row in told)
+    reported = [row for row in rows if row["metric"] != "ece"]
+    low, high = (pick(row["coverage"] for row in reported) for pick in (min, max))
+    plain = min(row["plain_percentiles"] for row in reported)
     lines += [
         "",
-        f"Coverage lies between {100 * low:.1f} and {100 * high:.1f} % but for `ece`. Plain percentiles, the usual choice, fall to "
-        f"{100 * plain:.1f} %. What differs: m − 1 of the m patients of a stratum are drawn, with the weight m / (m − 1), "
+        f"Coverage lies between {100 * low:.1f} and {100 * high:.1f} % except for `ece`. Plain percentiles, the "
+        "usual choice, fall to "
+        f"{100 * plain:.1f} %. The differences: m − 1 of the m patients of a stratum are drawn, with the weight m / "
+        "(m − 1), "
         "and the ends are corrected for bias and skewness (BCa).",
         "",
-        f"`c_index_ipcw`, `ibs` and `auc_<day>` take the censoring distribution of {TRAINING} training patients, and look to "
-        f"day {' and day '.join(f'{one.day:g}' for one in SCENARIOS)} in the two scenarios; their truth is that of a "
-        "population without censoring. `pooled c_index` is that of three folds with a model each. An expected calibration "
-        "error is no smooth figure: bins of few patients stray, so a small one looks larger than it is, and neither kind of "
-        "interval can be leaned on.",
+        f"`c_index_ipcw`, `ibs` and `auc_<day>` take the censoring distribution of {TRAINING} training patients, and "
+        "look to "
+        f"day {' and day '.join(f'{one.day:g}' for one in SCENARIOS)} in the two scenarios; their true value is that "
+        "of a population without censoring. `pooled c_index` is that of three folds with one model each. An "
+        "expected calibration "
+        "error is not a smooth statistic: bins with few patients vary, so a small error looks larger than it is, and "
+        "neither kind of interval is reliable.",
         "",
         f"Not measured: {UNCHECKED}",
     ]

@@ -1,4 +1,4 @@
-"""The networks that are measured, each by its name, with the defaults that a user gets."""
+"""The networks that are measured, by name, with the defaults that a user gets."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def task() -> Survival:
 
 
 def build(name: str) -> nn.Module:
-    """A network by its name: width 128, 10x and 20x, everything that is on by default switched on, backbones fitted."""
-    own = {"n_features": N_FEATURES, "genes": GENES, "task": task()}
+    """Build a network by its name: width 128, 10x and 20x, all other defaults, and a fitted backbone."""
+    arguments = {"n_features": N_FEATURES, "genes": GENES, "task": task()}
     if name == "teacher":
-        return _with_backbone(SubspaceTeacher(**own))
+        return _with_backbone(SubspaceTeacher(**arguments))
     if name == "student":
-        return _with_backbone(SubspaceStudent(**own))
+        return _with_backbone(SubspaceStudent(**arguments))
     if name == "student without aggregation":
-        return _with_backbone(SubspaceStudent(**own, n_merged=None))
+        return _with_backbone(SubspaceStudent(**arguments, n_merged=None))
     if name in (TAUGHT, TAUGHT_ANEW):
-        teacher = _with_backbone(SubspaceTeacher(**own))
+        teacher = _with_backbone(SubspaceTeacher(**arguments))
         student = distilled(lambda path: SubspaceStudent(n_features=N_FEATURES, teacher=path), teacher)
         student.backbone.copy_without_rna(teacher.backbone)
         return student
@@ -55,11 +55,11 @@ def _with_backbone(model: SubspaceModule) -> SubspaceModule:
 
 
 def step_of(network: nn.Module, taught: Batch | None = None) -> Step:
-    """The network's optimisation step; a backbone answers from memory, as it does in a fit.
+    """The network's optimisation step; a backbone's predictions are cross-fitted ones from memory, as in a fit.
 
     Args:
-        network: From `build`.
-        taught: Patients for whom a student's teacher answers beforehand, once, as it does in a fit.
+        network: A network that `build` returned.
+        taught: Patients whom a student's teacher predicts once beforehand, as in a fit.
     """
     if not isinstance(network, SubspaceModule):
         return network_step(network, task())

@@ -1,8 +1,8 @@
-"""Kills a whole cross-validation at random moments: the rerun ends with the same bytes, and does nothing twice.
+"""Kills a cross-validation at random moments: the rerun must give the same bytes and repeat no finished fit.
 
 python benchmarks/crossval_kills.py            # all models, 3 folds, ten kills; about 10 minutes on one core
 python benchmarks/crossval_kills.py --quick    # three models, 2 folds, three kills; about 1 minute
-python benchmarks/crossval_kills.py --jobs 2   # folds side by side; the kill hits the parent alone, as a scheduler's may
+python benchmarks/crossval_kills.py --jobs 2   # folds in parallel; the kill hits the parent alone, as a scheduler's may
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 LATEST = 1.5
-"""Seconds after a random number of finished fits, at most"""
+"""Maximum number of seconds after a random number of finished fits"""
 SAME = ("crossval.json", "oof_predictions.csv")
 
 
@@ -51,7 +51,7 @@ def prepare(root: Path, patients: int, folds: int) -> Path:
 
 
 def start(root: Path, out: str, more: list[str]) -> subprocess.Popen:
-    """`dmml crossval` with more options, in a process group of its own."""
+    """Start `dmml crossval` in a separate process group."""
     argv = [sys.executable, "-m", "dmml", "crossval", "--config", "config.yaml", "--out", out, *more]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(argv, cwd=root, start_new_session=True, **quiet)
@@ -60,22 +60,22 @@ def start(root: Path, out: str, more: list[str]) -> subprocess.Popen:
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """{model of a fold: when its mark was written}."""
+    """{model of a fold: time at which its mark was written}."""
     marks = [path for path in folder.rglob("done.json") if ".part" not in str(path)]
     return {str(path.parent.relative_to(folder)): path.stat().st_mtime_ns for path in marks}
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Models of a fold that are being fitted, or were when it was killed."""
+    """Models of a fold that are being fitted, or were being fitted at a kill."""
     return sorted(f"{p.parent.name}/{p.name[1:-5]}" for p in folder.rglob(".*.part") if p.is_dir())
 
 
 def at_work(process: subprocess.Popen, folder: Path, before: dict[str, int]) -> bool:
-    """Wait until a process fits something, or has ended; whether it had not."""
-    there = set(unfinished(folder))
+    """Wait until a process fits something or has ended; return whether it is still running."""
+    unfinished_before = set(unfinished(folder))
     while process.poll() is None:
-        # What an earlier kill left underway is begun anew: its folder is then younger than this process.
-        if set(unfinished(folder)) - there or finished(folder) != before:
+        # A fit that an earlier kill interrupted is started again; its folder is then newer than this process.
+        if set(unfinished(folder)) - unfinished_before or finished(folder) != before:
             return True
         young = [p for p in folder.rglob(".*.part") if p.is_dir() and p.stat().st_mtime > process.began]
         if young:
@@ -85,9 +85,9 @@ def at_work(process: subprocess.Popen, folder: Path, before: dict[str, int]) -> 
 
 
 def measure(root: Path, kills: int, more: list[str], seed: int) -> dict[str, Any]:
-    """Run once to the end; run again with kills; compare.
+    """Run once without and once with kills, and compare.
 
-    The kill hits the command's own process alone: workers of `--jobs` must end by themselves.
+    The kill hits the process of the command alone; workers of `--jobs` must end by themselves.
     """
     process = start(root, "whole", more)
     at_work(process, root / "whole", {})
@@ -96,7 +96,7 @@ def measure(root: Path, kills: int, more: list[str], seed: int) -> dict[str, Any
         raise RuntimeError("the cross-validation fails even without kills")
     lasted = time.monotonic() - began
     generator = np.random.default_rng(seed)
-    # Moments are spread over the fits, not over the clock, so that each kill finds something else underway.
+    # Kills are spread over the fits rather than over time, so that each interrupts another fit.
     points = np.sort(generator.integers(0, len(finished(root / "whole")), kills))
     rows, redone = [], 0
     before = finished(root / "killed")
@@ -143,24 +143,25 @@ def measure(root: Path, kills: int, more: list[str], seed: int) -> dict[str, Any
 
 
 def markdown(result: dict[str, Any], command: str) -> str:
-    """The page of the results."""
+    """The page of docs/results."""
     died = sum(row["killed"] for row in result["kills"])
     same = " and ".join(f"`{name}`" for name, equal in result["same"].items() if equal) or "nothing"
     lines = [
-        "# A cross-validation that is killed",
+        "# A killed cross-validation",
         "",
         f"`{command}`. {len(result['models'])} models ({', '.join(result['models'])}), {result['folds']} folds of a "
         f"simulated cohort with slides and RNA; the fits took {result['seconds']:.0f} s. A second run was killed "
         f"(SIGKILL) {died} times at random moments and started again each time.",
         "",
-        f"At the end {same} are the same, byte by byte, as those of the run that nobody killed. Of {result['fits']} "
-        f"finished fits {result['redone']} were done again, and {len(result['left_over'])} unfinished folders were left.",
+        f"At the end {same} are identical, byte by byte, to those of the uninterrupted run. Of {result['fits']} "
+        f"finished fits {result['redone']} were repeated, and {len(result['left_over'])} unfinished folders were left.",
         "",
         "| killed | finished then | underway |",
         "|---|---|---|",
     ]
     lines += [
-        f"| {row['after_s']:.1f} s after fit {row['point']}{'' if row['killed'] else ' (it had ended)'} | {row['finished']} | {row['underway']} |"
+        f"| {row['after_s']:.1f} s after fit {row['point']}{'' if row['killed'] else ' (it had ended)'} | "
+        f"{row['finished']} | {row['underway']} |"
         for row in result["kills"]
     ]
     return "\n".join(lines) + "\n"

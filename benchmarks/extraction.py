@@ -1,17 +1,17 @@
-"""Extraction end to end against the encoder alone: tiles a second on the same threads, with tiles in memory.
+"""Extraction end to end compared with the encoder alone on tiles in memory: tiles per second on the same threads.
 
-Slides are mosaics of the rendered pyramids of a simulated cohort, so that they have as many tiles as a small section
-has. `alone` encodes tiles of theirs that are already in memory, in batches of the same size; `end to end` is what
-`dmml extract` does with the slides, from opening them to the store on the disk, without the loading of the encoder.
-Its steady state is what lies between the first slide and the last but one on the disk, since at the start nothing is
-read ahead yet, and at the end nothing is left to read. `alone` is measured before and after each turn. The second
-encoder is about ten times cheaper, so that reading has a tenth of the time. The encoder has the same threads alone and
-end to end: all cores but one, which reads, as beside a GPU; and once all cores, so that reading takes from its time.
-Memory is the largest of the main process and of its reading process, each in a run of `extract` of its own.
+Slides are mosaics of the rendered pyramids of a simulated cohort, so that they have as many tiles as a small section.
+`alone` encodes tiles of these slides that are already in memory, in batches of the same size. `end to end` is what
+`dmml extract` does with the slides, from opening them to the finished store, without loading the encoder. The steady
+state lies between the first and the last slide but one in the store, since nothing is read ahead at the start and
+nothing is left to read at the end. `alone` is measured before and after each turn. The second encoder is about ten times
+cheaper, so that reading has a tenth of the time. The encoder has the same threads alone and end to end: all cores but
+one, which reads, as with a GPU; and once all cores, so that reading competes with it. Memory is the maximum of the main
+process and of its reading process, each in a separate run of `extract`.
 
     python benchmarks/extraction.py [--part lite0|cheap|count|size] [--out docs/results]
 
-With --out, what an earlier run wrote of the other parts stays on the page.
+With --out, the other parts of the page keep the results of earlier runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ALONE_S = 6.0
 
 
 def cheap_encoder():
-    """The default encoder's network on pictures of 64 px: about a tenth of its work, and as many features."""
+    """The default encoder's network on images of 64 px: about a tenth of its work, and the same number of features."""
     import timm
     import torch
 
@@ -68,7 +68,7 @@ def tiles_in_memory(slides: list[Path]) -> np.ndarray:
 
 
 def layout_seconds(slides: list[Path]) -> float:
-    """Seconds a slide, in the middle, from opening it to its tissue and its tiles, before one of them is read."""
+    """Median seconds per slide from opening it to the list of its tiles, before any of them is read."""
     from dmml.slides.reading.tile_reading import SlideSource
     from dmml.slides.tiling.layout import SlideRequest
 
@@ -81,7 +81,7 @@ def layout_seconds(slides: list[Path]) -> float:
 
 
 def alone(encoder, tiles: np.ndarray, seconds: float) -> float:
-    """Tiles a second of the encoder with tiles in memory, batch by batch."""
+    """Tiles per second of the encoder with tiles in memory, batch by batch."""
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         first = done % len(tiles)
@@ -91,7 +91,7 @@ def alone(encoder, tiles: np.ndarray, seconds: float) -> float:
 
 
 def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
-    """Tiles a second of whole slides into a store, in all and at steady state, and cores that others took meanwhile."""
+    """Tiles per second from whole slides to a store, overall and at steady state, and cores used by other processes."""
     from dmml.slides.extraction.slide_writer import SlideWriter
     from dmml.slides.extraction.stream import encode_slides
     from dmml.slides.reading.reader_pool import ReaderPool
@@ -109,7 +109,7 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
 
     writer = SlideWriter(lambda: store, written)
     with ReaderPool(readers) as pool:
-        # The reading processes are up, as they are a second after the beginning of a run of days.
+        # The reading processes are started before the clock, since this takes a second once per run.
         pool.lay_out(SlideRequest(slides[0], (10, 20))).result()
         with OtherLoad(*(reader.process.pid for reader in pool._readers if readers)) as other:
             requests = (SlideRequest(path, (10, 20)) for path in slides)
@@ -122,7 +122,7 @@ def end_to_end(encoder, slides: list[Path], folder: Path, readers: int) -> dict:
 
 
 def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: int, threads: int = 0) -> dict:
-    """Both speeds, by turns; the encoder has so many threads, or all cores but one."""
+    """Both speeds, in turn; the encoder has `threads` threads, or all cores but one."""
     import torch
 
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) - 1))
@@ -132,9 +132,10 @@ def measure(name: str, slides: list[Path], folder: Path, readers: int, repeats: 
     for _ in range(repeats):
         turns.append(end_to_end(encoder, slides, folder / "f.zarr", readers))
         by_itself.append(alone(encoder, pixels, ALONE_S))
-    beside = [(before + after) / 2 for before, after in itertools.pairwise(by_itself)]
+    references = [(before + after) / 2 for before, after in itertools.pairwise(by_itself)]
     ratios = {
-        what: [turn[what] / speed for turn, speed in zip(turns, beside, strict=True)] for what in ("steady", "whole")
+        what: [turn[what] / speed for turn, speed in zip(turns, references, strict=True)]
+        for what in ("steady", "whole")
     }
     return {
         "encoder": name,
@@ -173,7 +174,7 @@ print(len(result.written), result.tiles, kib("VmHWM") / 1024, max(peaks) / 1024)
 
 
 def memory(what: str, slides: list[Path], folder: Path) -> dict:
-    """Largest resident memory of a process that extracts these slides and of the one that reads for it, MiB."""
+    """Largest resident memory in MiB of a process that extracts these slides, and of its reading process."""
     shutil.rmtree(folder / "m", ignore_errors=True)
     run = [sys.executable, "-c", MEMORY, str(folder / "m" / "f.zarr"), *map(str, slides)]
     printed = subprocess.run(run, capture_output=True, text=True, check=True, cwd=HERE).stdout.split()
@@ -189,7 +190,7 @@ def memory(what: str, slides: list[Path], folder: Path) -> dict:
 
 
 def memory_by_count(slides: list[Path], folder: Path, counts: tuple[int, ...] = (4, 16, 64, 256)) -> list[dict]:
-    """The same slides under as many names as are wanted."""
+    """Memory for growing numbers of slides, which are the same files under several names."""
     rows = []
     for n in counts:
         many = folder / str(n)
@@ -201,7 +202,7 @@ def memory_by_count(slides: list[Path], folder: Path, counts: tuple[int, ...] = 
 
 
 def memory_by_size(folder: Path, widths: tuple[int, ...] = (12_500, 25_000, 50_000, 100_000)) -> list[dict]:
-    """One slide of 5:4 with the same tissue, 10 × 6 mm, and ever more glass; and the largest with four times as much."""
+    """Memory for one slide with the same tissue, 10 × 6 mm, and more and more glass; and the largest with four times the tissue."""
     from large_slide import write_sparse
 
     rows = []
@@ -216,7 +217,7 @@ def memory_by_size(folder: Path, widths: tuple[int, ...] = (12_500, 25_000, 50_0
 
 
 def mosaics(slides: list[Path], folder: Path, count: int, side: int) -> list[Path]:
-    """So many larger slides, each beginning with another of the small ones."""
+    """Write `count` larger slides, each beginning with another of the small ones."""
     from large_slide import write_mosaic
 
     paths = [folder / f"mosaic-{side}-{i}.tif" for i in range(count)]
@@ -255,9 +256,9 @@ def main() -> None:
     args = parser.parse_args()
     from dmml.__main__ import main as dmml
 
-    found: dict = {}
+    results: dict = {}
     if args.out and (args.out / "extraction.json").is_file():
-        found = json.loads((args.out / "extraction.json").read_text())
+        results = json.loads((args.out / "extraction.json").read_text())
     with tempfile.TemporaryDirectory() as name:
         folder, source = Path(name), args.slides
         if source is None:
@@ -265,20 +266,21 @@ def main() -> None:
             source = folder / "sim" / "development" / "slides"
         slides = sorted(source.glob("*.tif"))
         for part in [args.part] if args.part else PARTS:
-            found[part] = PARTS[part](slides, folder, args.repeats)
-    report(found, args.out)
+            results[part] = PARTS[part](slides, folder, args.repeats)
+    report(results, args.out)
 
 
-def report(found: dict, out: Path | None) -> None:
-    """Print the tables, and write them."""
-    lines = ["# Extraction against the encoder alone", ""]
-    if speeds := found.get("lite0", []) + found.get("cheap", []):
+def report(results: dict, out: Path | None) -> None:
+    """Print and write the tables."""
+    lines = ["# Extraction compared with the encoder alone", ""]
+    if speeds := results.get("lite0", []) + results.get("cheap", []):
         lines += [
-            "`python benchmarks/extraction.py --out docs/results`: the encoder has the same threads alone and end to end, "
-            f"with reading in a process or thread beside it, on a machine of {os.cpu_count()} cores. Where it has all cores, "
-            "reading takes from its time. The middle of the turns, each in brackets. Steady state: from the first slide on "
-            "the disk to the last but one. Others: cores that other processes took meanwhile, at most. Every slide is written through to the disk; small ones "
-            "wait for it together.",
+            "`python benchmarks/extraction.py --out docs/results`: the encoder has the same threads alone and end to "
+            "end, "
+            f"with reading in a separate process or thread, on a machine of {os.cpu_count()} cores. If it has all "
+            "cores, reading competes with it. The median of the turns, with each turn in brackets. Steady state: "
+            "from the first slide in the store to the last but one. Others: maximum number of cores used by other "
+            "processes meanwhile. Every slide is flushed to the disk; small ones are flushed together.",
             "",
             "| encoder | its threads | reading in | slides | tiles a slide | alone, tiles/s | end to end, tiles/s | "
             "ratio at steady state | with start and end | others |",
@@ -293,7 +295,7 @@ def report(found: dict, out: Path | None) -> None:
             f"{row['ratio_whole']:.3f} ({whole}) | {row['others']:.2f} |"
         )
     if timed := {(row["encoder"], row["tiles"]): row for row in speeds}.values():
-        lines += ["", "Tissue and tiles of a slide, from opening it on, before one of them is read:", ""]
+        lines += ["", "Finding tissue and tiles of a slide, from opening it, before any tile is read:", ""]
         lines += [
             "| encoder | tiles a slide | seconds a slide | beside the encoding of its tiles |",
             "|---|---|---|---|",
@@ -302,13 +304,13 @@ def report(found: dict, out: Path | None) -> None:
         tiles = row["tiles"] / row["slides"]
         share = row["layout_s"] / (tiles / row["alone"])
         lines.append(f"| {row['encoder']} | {tiles:.0f} | {row['layout_s']:.3f} | {share:.1%} |")
-    if memories := found.get("count", []) + found.get("size", []):
+    if memories := results.get("count", []) + results.get("size", []):
         lines += [
             "",
             "## Memory",
             "",
-            f"Largest resident memory of a run of `extract` with {CHEAP}, of which the encoder's libraries take some "
-            "0.4 GiB before the first slide.",
+            f"Largest resident memory of a run of `extract` with {CHEAP}, of which the encoder's libraries take "
+            "about 0.4 GiB before the first slide.",
             "",
             "| input | slides | tiles | main process, MiB | reading process, MiB |",
             "|---|---|---|---|---|",
@@ -321,7 +323,7 @@ def report(found: dict, out: Path | None) -> None:
     print(text)
     if out:
         (out / "extraction.md").write_text(text)
-        (out / "extraction.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        (out / "extraction.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Kill an extraction 50 times at random moments; the final store must equal the undisturbed one, bit for bit.
+"""Kills an extraction 50 times at random moments; the final store must equal an uninterrupted one, bit for bit.
 
-Each round starts `extract` on the same slides in a process of its own, kills it with SIGKILL after a random time, and
-goes on with the next; when the store is complete, it is compared file by file with one that was never disturbed, and
-begun again. What has to be done again after a kill is counted: tiles that the encoder was given before it and again
-after it, and slides all of whose tiles were. No slide that was in the store may be written a second time.
+Each round starts `extract` on the same slides in a separate process and kills it with SIGKILL after a random time. When
+the store is complete, it is compared file by file with an uninterrupted one, and a new store is begun. The repeated work
+is counted: tiles that the encoder got before a kill and again after it, and slides whose tiles were all repeated. No
+slide that was in the store may be written a second time.
 
     python benchmarks/extraction_kills.py [--kills 50] [--out docs/results]
 """
@@ -65,47 +65,47 @@ print(len(result.written), len(result.skipped))
 
 def start(slides: Path, out: Path, readers: int) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(slides), str(out), str(readers), str(given_to_encoder(out))],
+        [sys.executable, "-c", CHILD, str(slides), str(out), str(readers), str(encoded_tiles_file(out))],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
 
 
-def given_to_encoder(store: Path) -> Path:
-    """File of the tiles that a run on a store gave to the encoder: slide/magnification/row, a line each."""
+def encoded_tiles_file(store: Path) -> Path:
+    """File that lists the tiles that a run passed to the encoder, one line slide/magnification/row per tile."""
     return store.parent / f"{store.stem}.given"
 
 
-def given(store: Path) -> set[str]:
-    """Tiles that the last run on a store gave to the encoder."""
-    path = given_to_encoder(store)
+def encoded_tiles(store: Path) -> set[str]:
+    """Tiles that the last run on a store passed to the encoder."""
+    path = encoded_tiles_file(store)
     return set(path.read_text().splitlines()) if path.exists() else set()
 
 
-def done_again(runs: list[set[str]], slides: dict[str, int]) -> list[tuple[int, int]]:
-    """Of each run but the last: tiles that it and a later one encoded, and slides all of whose tiles those are.
+def repeated_work(runs: list[set[str]], slides: dict[str, int]) -> list[tuple[int, int]]:
+    """For each run but the last: number of tiles that a later run encoded again, and of slides with all tiles repeated.
 
     Args:
-        runs: Tiles that each run on a store gave to the encoder.
-        slides: {slide: its tiles}.
+        runs: Tiles that each run on a store passed to the encoder.
+        slides: {slide: number of tiles}.
     """
-    found = []
+    counts = []
     for i, run in enumerate(runs[:-1]):
         again = run & set.union(*runs[i + 1 :])
         of = Counter(tile.partition("/")[0] for tile in again)
-        found.append((len(again), sum(n == slides[slide] for slide, n in of.items())))
-    return found
+        counts.append((len(again), sum(n == slides[slide] for slide, n in of.items())))
+    return counts
 
 
 def written_at(store: Path) -> dict[str, tuple[int, int]]:
-    """{visible slide: what changes when it is written again}."""
-    told = {slide: (store / "slides" / slide / "zarr.json").stat() for slide in visible(store)}
-    return {slide: (known.st_ino, known.st_mtime_ns) for slide, known in told.items()}
+    """{visible slide: inode and time of its metadata, which change when it is written again}."""
+    metadata = {slide: (store / "slides" / slide / "zarr.json").stat() for slide in visible(store)}
+    return {slide: (status.st_ino, status.st_mtime_ns) for slide, status in metadata.items()}
 
 
 def content(store: Path) -> dict[str, bytes]:
-    """{file: bytes} of a store, what is hidden included."""
+    """{file: bytes} of a store, including hidden files."""
     return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*")) if p.is_file()}
 
 
@@ -115,19 +115,19 @@ def visible(store: Path) -> set[str]:
 
 
 def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0) -> dict:
-    """Kill and go on until so many kills are done and the last store is complete."""
+    """Kill and restart until `kills` kills are done and the last store is complete."""
     rng = random.Random(seed)
     begun = time.perf_counter()
     process = start(slides, folder / "whole.zarr", readers)
     if process.wait():
         raise SystemExit("the undisturbed extraction failed")
     length, whole = time.perf_counter() - begun, content(folder / "whole.zarr")
-    sizes = Counter(tile.partition("/")[0] for tile in given(folder / "whole.zarr"))
+    sizes = Counter(tile.partition("/")[0] for tile in encoded_tiles(folder / "whole.zarr"))
     cut, done, stores, lost, again, redone, runs = folder / "cut" / "f.zarr", 0, 0, 0, 0, [], []
     cut.parent.mkdir()
     while True:
         before, finished = written_at(cut), False
-        given_to_encoder(cut).unlink(missing_ok=True)
+        encoded_tiles_file(cut).unlink(missing_ok=True)
         process = start(slides, cut, readers)
         if done < kills:
             try:
@@ -140,7 +140,7 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
         else:
             process.wait()
             finished = True
-        runs.append(given(cut))
+        runs.append(encoded_tiles(cut))
         after = written_at(cut)
         lost += len(before.keys() - after.keys())
         again += sum(after[slide] != before[slide] for slide in before.keys() & after.keys())
@@ -148,7 +148,7 @@ def measure(slides: Path, folder: Path, kills: int, readers: int, seed: int = 0)
             if process.returncode or content(cut) != whole:
                 raise SystemExit(f"the store differs from the undisturbed one after {done} kills")
             stores += 1
-            redone += done_again(runs, sizes)
+            redone += repeated_work(runs, sizes)
             runs.clear()
             shutil.rmtree(cut.parent)
             cut.parent.mkdir()
@@ -184,9 +184,11 @@ def main() -> None:
     lines = [
         "# Killed extractions",
         "",
-        f"`python {' '.join(['benchmarks/extraction_kills.py', *sys.argv[1:]])}`: SIGKILL at a random moment of each run, then the same command again.",
+        f"`python {' '.join(['benchmarks/extraction_kills.py', *sys.argv[1:]])}`: SIGKILL at a random moment of each "
+        "run, then the same command again.",
         "",
-        "| reading processes | kills | complete stores compared | files in each | differing | visible slides lost | visible slides written again | tiles encoded again a kill: mean, largest | slides encoded again whole |",
+        "| reading processes | kills | complete stores compared | files in each | differing | visible slides lost | "
+        "visible slides written again | tiles encoded again a kill: mean, largest | slides encoded again whole |",
         "|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {r} | {m['kills']} | {m['stores']} | {m['files']} | 0 | {m['lost']} | {m['written_again']} | "
@@ -195,15 +197,18 @@ def main() -> None:
             for r, m in rows
         ),
         "",
-        "A store counts as equal when every file, hidden ones included, has the same bytes as in the undisturbed one; the script ends with an error at the first that has not. The slides have "
-        f"{', '.join(map(str, rows[0][1]['tiles']))} tiles, a batch has 8; what was encoded is kept beside the store until a slide is whole, so that a killed run loses the batch that the encoder is at and the one before it at most.",
+        "A store counts as equal if every file, including hidden ones, has the same bytes as in the uninterrupted "
+        "one; the script ends with an error at the first that differs. The slides have "
+        f"{', '.join(map(str, rows[0][1]['tiles']))} tiles, and a batch has 8. Encoded tiles are kept beside the "
+        "store until a slide is complete, so that a killed run loses at most the current batch of the encoder and "
+        "the one before it.",
         "",
     ]
     print("\n".join(lines))
     if args.out:
         (args.out / "extraction_kills.md").write_text("\n".join(lines))
-        found = [{"readers": readers, **measured} for readers, measured in rows]
-        (args.out / "extraction_kills.json").write_text(json.dumps(found, indent=1) + "\n")
+        record = [{"readers": readers, **measured} for readers, measured in rows]
+        (args.out / "extraction_kills.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

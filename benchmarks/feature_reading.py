@@ -1,9 +1,9 @@
-"""Reading features from a store against `numpy.load(mmap_mode="r")`, and the store's layout against others.
+"""Speed of reading features from a store, compared with `numpy.load(mmap_mode="r")` and with other layouts.
 
-Each slide's features are read as a training batch would copy them: all of them, or a sample of its tokens, go once into
-an array in memory, from the page cache. The first table has whole slides; the second has the store's chunk and codec
-beside other chunks and codecs of zarr, whole and sampled, and their size on the disk. All ways are measured by turns,
-forwards and backwards, and compared within a turn; the middle of the ratios is given, with the quartiles.
+Each slide's features are read as a training batch would copy them: all of them, or a sample of its tokens, are copied
+once from the page cache to an array in memory. The first table has whole slides; the second compares the store's chunk
+and codec with other chunks and codecs of zarr, whole and sampled, and their size on disk. All ways take turns, forwards
+and backwards, and are compared within a turn; the table gives the median of the ratios with the quartiles.
 
     python benchmarks/feature_reading.py [--out docs/results]
 """
@@ -23,13 +23,13 @@ import numpy as np
 
 NUMPY, STORE = "numpy.load(mmap)", "FeatureStore.read"
 ROWS = 1_024
-"""Tokens of a chunk in layouts of many chunks"""
+"""Tokens per chunk in layouts with many chunks"""
 SAMPLE = 2_048
-"""Tokens that are drawn from a slide, as `max_tokens` does"""
+"""Tokens drawn from a slide, as by `max_tokens`"""
 
 
 def write(folder: Path, slides: int, tiles: int, dim: int) -> None:
-    """The same features as a store, as .npy files and in other layouts."""
+    """Write the same features as a store, as .npy files and in other layouts."""
     import zarr
 
     from dmml.store import FeatureStore, SlideFeatures
@@ -54,7 +54,7 @@ def write(folder: Path, slides: int, tiles: int, dim: int) -> None:
 
 
 def layouts() -> dict[str, tuple[int | None, object]]:
-    """{name: (tokens of a chunk or None for one chunk, codec or None)}."""
+    """{name: (tokens per chunk or None for a single chunk, codec or None)}."""
     from zarr.codecs import BloscCodec, ZstdCodec
 
     codecs = {
@@ -70,7 +70,7 @@ def layouts() -> dict[str, tuple[int | None, object]]:
 
 
 def ways(folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
-    """{name: slide → whole array}."""
+    """{name: function from a slide to its whole array}."""
     import zarr
 
     from dmml.store import FeatureStore
@@ -84,7 +84,7 @@ def ways(folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
 
 
 def samples(folder: Path, tiles: int) -> tuple[dict, dict]:
-    """{name: slide → whole array} and {name: slide → sampled rows} of the store and of other layouts."""
+    """Functions from a slide to its whole array, and to sampled rows, by name of the layout."""
     import zarr
 
     from dmml.store import FeatureStore
@@ -114,20 +114,20 @@ def gigabytes_a_second(read: Callable[[int], np.ndarray], slides: int, batch: np
 
 
 def by_turns(readers: Mapping[str, Callable], base: str, slides: int, batch: np.ndarray, repeats: int) -> dict:
-    """{way: {"speed": GB/s in the middle, "ratio": to `base` within a turn, in the middle, "quartiles": of it}}."""
+    """{way: {"speed": median GB/s, "ratio": median ratio to `base` within a turn, "quartiles": of the ratio}}."""
     turns = []
-    for turn in range(repeats + 1):  # the first is left out
+    for turn in range(repeats + 1):  # the first turn is a warm-up
         order = list(readers) if turn % 2 else list(readers)[::-1]
         turns.append({name: gigabytes_a_second(readers[name], slides, batch) for name in order})
-    found = {}
+    results = {}
     for name in readers:
         ratios = [turn[name] / turn[base] for turn in turns[1:]]
-        found[name] = {
+        results[name] = {
             "speed": statistics.median(turn[name] for turn in turns[1:]),
             "ratio": statistics.median(ratios),
             "quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
         }
-    return found
+    return results
 
 
 def bytes_in(folder: Path) -> int:
@@ -135,7 +135,7 @@ def bytes_in(folder: Path) -> int:
 
 
 def measure(folder: Path, slides: int, tiles: int, dim: int, repeats: int) -> dict:
-    """`against_numpy` as `by_turns` gives it, and `layouts`: {layout: {"whole", "sample": the same, "size": ratio}}."""
+    """Results of `by_turns` as "against_numpy", and "layouts": {layout: {"whole", "sample": results, "size": ratio}}."""
     write(folder, slides, tiles, dim)
     batch = np.empty((tiles, dim), np.float16)
     whole, part = (by_turns(readers, STORE, slides, batch, repeats) for readers in samples(folder, tiles))
@@ -150,40 +150,43 @@ def measure(folder: Path, slides: int, tiles: int, dim: int, repeats: int) -> di
 
 
 def table(results: Mapping[str, dict], slides: int) -> list[str]:
-    """The page."""
+    """The page of docs/results."""
 
-    def ratio(found: dict) -> str:
-        return f"**{found['ratio']:.2f}** ({found['quartiles'][0]:.2f} to {found['quartiles'][1]:.2f})"
+    def ratio(result: dict) -> str:
+        return f"**{result['ratio']:.2f}** ({result['quartiles'][0]:.2f} to {result['quartiles'][1]:.2f})"
 
     lines = [
         "# Reading features",
         "",
-        f"`python {' '.join(['benchmarks/feature_reading.py', *sys.argv[1:]])}`: {slides} slides from the page cache, each "
-        "copied once into a batch. Ratios of speeds are taken within a turn: the middle of all turns, and the quartiles.",
+        f"`python {' '.join(['benchmarks/feature_reading.py', *sys.argv[1:]])}`: {slides} slides from the page "
+        "cache, each "
+        "copied once into a batch. Ratios of speeds are taken within a turn; the tables give the median of all turns "
+        "and the quartiles.",
         "",
         "| features of a slide | way | speed, ratio to numpy |",
         "|---|---|---|",
     ]
-    for size, found in results.items():
-        for way, its in found["against_numpy"].items():
-            told = f"1, {its['speed']:.2f} GB/s" if way == NUMPY else ratio(its)
-            lines.append(f"| {size} | {way} | {told} |")
+    for size, result in results.items():
+        for way, measured in result["against_numpy"].items():
+            cell = f"1, {measured['speed']:.2f} GB/s" if way == NUMPY else ratio(measured)
+            lines.append(f"| {size} | {way} | {cell} |")
     lines += [
         "",
         "## Chunk and codec",
         "",
-        f"The store keeps one raw chunk a slide. Ratios to it: speed of whole slides, speed of {SAMPLE:,} tokens drawn at "
-        "random from a slide (half of its tokens where it has fewer than twice as many), size on the disk. Values are "
-        "normal ones in half precision.",
+        f"The store keeps one raw chunk per slide. Ratios to it: speed of whole slides, speed of {SAMPLE:,} tokens "
+        "drawn at "
+        "random from a slide (half of its tokens if it has fewer than twice as many), size on disk. Values are "
+        "normally distributed, in half precision.",
         "",
         "| features of a slide | layout | whole slides | sampled tokens | size |",
         "|---|---|---|---|---|",
     ]
-    for size, found in results.items():
-        for name, its in found["layouts"].items():
-            speeds = ["1", "1"] if name == STORE else [ratio(its[which]) for which in ("whole", "sample")]
+    for size, result in results.items():
+        for name, measured in result["layouts"].items():
+            speeds = ["1", "1"] if name == STORE else [ratio(measured[which]) for which in ("whole", "sample")]
             layout = "the store's" if name == STORE else name
-            lines.append(f"| {size} | {layout} | {' | '.join(speeds)} | {its['size']:.2f} |")
+            lines.append(f"| {size} | {layout} | {' | '.join(speeds)} | {measured['size']:.2f} |")
     return [*lines, ""]
 
 

@@ -1,9 +1,9 @@
-"""Kills `dmml fit` at random moments and resumes it: is the result the undisturbed run's, bit by bit?
+"""Kills `dmml fit` at random moments and resumes it: is the result bit by bit that of an uninterrupted run?
 
     python benchmarks/fit_kills.py [--kills 30] [--out docs/results]
 
-Each run is killed three times (SIGKILL twice, SIGTERM once), resumed each time with `--resume`, and then left alone.
-Compared are `metrics.csv`, and of `best.ckpt` and `last.ckpt` weights, optimiser, schedule, epoch and step.
+Each run is killed three times (SIGKILL twice, SIGTERM once), resumed each time with `--resume`, and then finished.
+`metrics.csv` is compared, and weights, optimiser, schedule, epoch and step of `best.ckpt` and `last.ckpt`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ KILLS_A_RUN = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
 
 
 def write_config(work: Path, patients: int, epochs: int) -> Path:
-    """A small cohort of token features, and a config of a teacher with everything switched on."""
+    """Simulate a small cohort of token features, and write the config of a teacher with all options switched on."""
     size = ["--patients", str(patients), "--held-out", "4", "--dim", "16"]
     assert main(["simulate", str(work / "cohort"), "--features-only", *size]) == 0
-    own = work / "cohort" / "development"
+    folder = work / "cohort" / "development"
     config = {
         "seed_everything": 3,
         "model": {"class_path": "SubspaceTeacher", "init_args": {"width": 16, "task": {"class_path": "Survival"}}},
         "data": {
             "class_path": "MultimodalDataModule",
             "init_args": {
-                "clinical": str(own / "clinical.csv"),
+                "clinical": str(folder / "clinical.csv"),
                 "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
-                "expression": str(own / "expression.parquet"),
-                "features": str(own / "features.zarr"),
+                "expression": str(folder / "expression.parquet"),
+                "features": str(folder / "features.zarr"),
                 "batch_size": 4,
                 "max_tokens": 60,
                 "pack": 2,
@@ -63,7 +63,7 @@ def write_config(work: Path, patients: int, epochs: int) -> Path:
 
 
 def start(config: Path, run: Path, *options: str) -> int:
-    """`dmml fit` in a process of its own; this one has imported everything already. Returns its id."""
+    """Start `dmml fit` in a fork of this process, which has imported everything already; return its id."""
     child = os.fork()
     if child:
         return child
@@ -78,12 +78,12 @@ def start(config: Path, run: Path, *options: str) -> int:
 
 
 def wait(child: int) -> int:
-    """Exit status of a process; minus the signal that it died of."""
+    """Wait for a process; return its exit status, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def result(run: Path) -> dict[str, Any]:
-    """What a finished run leaves."""
+    """Everything that a finished run writes."""
     kept: dict[str, Any] = {"metrics": (run / "metrics.csv").read_text()}
     for name in ("best", "last"):
         checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
@@ -94,7 +94,7 @@ def result(run: Path) -> dict[str, Any]:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Bit by bit."""
+    """Whether two states are equal bit by bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -105,10 +105,10 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def measure(kills: int, patients: int, epochs: int, seed: int = 0) -> dict[str, Any]:
-    """Kill and resume.
+    """Kill and resume runs.
 
     Returns:
-        Counts of kills and runs, and the parts in which a run was not the undisturbed one.
+        Numbers of kills and runs, and the parts in which a run differed from the uninterrupted one.
     """
     draw = random.Random(seed)
     work = Path(tempfile.mkdtemp(prefix="fit_kills_"))
@@ -142,14 +142,14 @@ def measure(kills: int, patients: int, epochs: int, seed: int = 0) -> dict[str, 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def page(found: dict[str, Any], command: str) -> str:
-    """The result page."""
-    verdict = "None differed in any bit." if not found["apart"] else f"Differed: {', '.join(found['apart'])}."
+def page(record: dict[str, Any], command: str) -> str:
+    """The page of docs/results."""
+    verdict = "None differed in any bit." if not record["apart"] else f"Differed: {', '.join(record['apart'])}."
     return f"""# Killed and resumed
 
 `{command}`
 
-{found["kills"]} kills at random moments (two thirds SIGKILL, one third SIGTERM) of {found["runs"]} runs of `dmml fit` over {found["epochs"]} epochs, each resumed with `--resume` until it was finished; the undisturbed run takes {found["seconds"]:.1f} s, and kills fall anywhere in it, also while tables are read and checkpoints are written. {found["late"]} more came too late. Compared with the undisturbed run: `metrics.csv`, and of `best.ckpt` and `last.ckpt` the weights, the optimiser, the schedule, epoch and step, and the median training risk. With dropout, coordination in the shared scope, accumulation over two batches, packed batches, tokens drawn anew each epoch, early stopping and cosine schedule.
+{record["kills"]} kills at random moments (two thirds SIGKILL, one third SIGTERM) of {record["runs"]} runs of `dmml fit` over {record["epochs"]} epochs, each resumed with `--resume` until it was finished; the uninterrupted run takes {record["seconds"]:.1f} s, and kills can hit any part of it, including the reading of tables and the writing of checkpoints. {record["late"]} more came after the end. Compared with the uninterrupted run: `metrics.csv`, and in `best.ckpt` and `last.ckpt` the weights, the optimiser, the schedule, epoch and step, and the median training risk. With dropout, coordination in the shared scope, accumulation over two batches, packed batches, tokens drawn again in each epoch, early stopping and cosine schedule.
 
 **{verdict}**
 """
@@ -163,13 +163,13 @@ def run() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    import_module("dmml.cli")  # once, here, for all the processes
-    found = measure(args.kills, args.patients, args.epochs)
-    text = page(found, f"python benchmarks/fit_kills.py --kills {args.kills}")
+    import_module("dmml.cli")  # once for all processes
+    record = measure(args.kills, args.patients, args.epochs)
+    text = page(record, f"python benchmarks/fit_kills.py --kills {args.kills}")
     print(text)
     if args.out:
         (args.out / "fit_kills.md").write_text(text)
-    sys.exit(bool(found["apart"]))
+    sys.exit(bool(record["apart"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A backbone that was fitted, on small patients drawn here: what a model computes beside its deep part after a fit."""
+"""A backbone fitted to small random patients, so that a model computes what it would compute after a fit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Bag
 
 PATIENTS = ("P0", *(f"drawn {i}" for i in range(31)))
-"""The first is called like the patient of `token_batches.one_patient`, so that steps find a remembered answer"""
+"""The first has the name of the patient of `token_batches.one_patient`, so that steps find its cross-fitted prediction"""
 TOKENS = 160
 _DIRECTIONS = 8
-"""Directions along which rare tokens are drawn: as many as a backbone keeps, so that it costs as much as it can"""
+"""Directions along which rare tokens are drawn: the maximum that a backbone keeps, so that its cost is the highest"""
 _RARE, _FAR = 0.03, 12.0
 
 
 def give_backbone(model: SubspaceModule, n_features: int) -> None:
-    """Fill a model's backbone as a fit does, and keep it with what the checkpoint holds.
+    """Fill a model's backbone as a fit does, and add its layout to the fitted values of the checkpoint.
 
     Args:
-        model: Teacher or student, built.
-        n_features: D of the encoder.
+        model: A built teacher or student.
+        n_features: Width D of the encoder's features.
     """
     fitted, _ = _fitted(model.magnifications, _reads_rna(model), n_features)
     model.backbone.build(fitted.layout)
@@ -39,12 +39,14 @@ def give_backbone(model: SubspaceModule, n_features: int) -> None:
 
 
 def remember(model: SubspaceModule, n_features: int) -> None:
-    """Let the backbone answer from memory for `PATIENTS`, as it does in a fit for the training patients."""
+    """Use cross-fitted predictions for `PATIENTS`, as a fit does for the training patients."""
     model.use_cross_fitted(PATIENTS, _fitted(model.magnifications, _reads_rna(model), n_features)[1])
 
 
 def _reads_rna(model: SubspaceModule) -> bool:
-    return isinstance(model, SubspaceTeacher) or model.teacher_path is not None  # a taught student takes its teacher's
+    return (
+        isinstance(model, SubspaceTeacher) or model.teacher_path is not None
+    )  # a student with a teacher copies its teacher's
 
 
 @functools.cache
@@ -71,7 +73,7 @@ def _bags(magnification: int, n_features: int) -> Callable[[], list[Bag]]:
 
 
 def _bag(seed: int, n_features: int) -> Bag:
-    """(1, `TOKENS`, D) of noise, in which a few tokens are far out, to either side, along a few directions."""
+    """Noise (1, `TOKENS`, D), in which a few tokens are outliers along a few directions, on either side."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(1, TOKENS, n_features, generator=generator)
     n_far = min(_DIRECTIONS, n_features)

@@ -1,7 +1,7 @@
-"""Simulated patients whose factors are known, held in memory: what the ablation trains on and measures against.
+"""Simulated patients with known factors, in memory, on which the ablation trains and measures.
 
 All patients come from the sites of the development cohort, so a difference between two models is one of learning and
-not of transfer. The first are for training, then those of inner validation, the rest are tested once.
+not of transfer. The first patients are for training, the next for inner validation, and the rest are tested once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAGNIFICATIONS = (10, 20)
 
 @dataclass
 class World:
-    """Patients with tissue, RNA, outcome and truth; rows in one order everywhere."""
+    """Patients with tissue, RNA, outcome and truth, in the same order everywhere."""
 
     items: list[Patient]
     parts: dict[str, list[int]]
@@ -50,7 +50,7 @@ class World:
     risk: np.ndarray
     """(patients,) true log-hazard"""
     shown_risk: np.ndarray
-    """(patients,) log-hazard to be expected of the factors that the slide shows: the best that tissue allows"""
+    """(patients,) expected log-hazard given the factors that the slide shows, the best prediction from tissue"""
 
     def task(self, kind: str = "survival", **arguments) -> Task:
         """A task fitted on the training patients."""
@@ -59,7 +59,7 @@ class World:
         return task
 
     def loader(self, part: str, task: Task, batch_size: int, seed: int = 0, shuffled_rna: bool = False) -> DataLoader:
-        """Batches of a part. `shuffled_rna` deals the RNA of the training patients among them: the control."""
+        """Batches of a part. With `shuffled_rna`, the control, the RNA of the training patients is permuted among them."""
         rows = self.parts[part]
         dealt = np.random.default_rng(seed).permutation(rows) if shuffled_rna else rows
         items = [self.items[row] for row in rows]
@@ -74,7 +74,7 @@ class World:
         return DataLoader(items, batch_size, sampler=sampler, collate_fn=collate)
 
     def batches(self, part: str, task: Task) -> list[Batch]:
-        """A part in its order."""
+        """Batches of a part, in its order."""
         return list(self.loader(part, task, 32)) if part != "train" else list(self._in_order(task))
 
     def _in_order(self, task: Task) -> DataLoader:
@@ -83,7 +83,7 @@ class World:
 
 
 FOLLOW_UP = (60.0, 900.0)
-"""Days: earliest and latest end of follow-up."""
+"""Earliest and latest end of follow-up, in days"""
 
 
 def build(
@@ -98,20 +98,19 @@ def build(
 ) -> World:
     """Draw a world.
 
-    Slides also differ in much that nobody asked about (stain, thickness, cut): N_NUISANCE directions on all tokens of a
-    slide. Follow-up ends early, so that a third of the patients has the event, as in published cohorts. Without the two
-    the mean of the tokens in a ridge regression on the outcome comes near to what the slide allows, and no method can
-    differ from another.
+    Slides also differ in irrelevant properties (stain, thickness, cut): N_NUISANCE directions on all tokens of a slide.
+    Follow-up ends early, so that a third of the patients has the event, as in published cohorts. Without these two, a
+    ridge regression of the outcome on the mean token nearly reaches the optimum, and methods cannot differ.
 
     Args:
-        seed: Other seeds give other patients of the same biology.
-        train: Training patients.
-        val: Patients of inner validation.
-        test: Tested patients.
+        seed: Seed; other seeds give other patients with the same biology.
+        train: Number of training patients.
+        val: Number of patients of inner validation.
+        test: Number of tested patients.
         dim: Width of the token features.
-        visibility: Correlation of what a slide shows with each factor.
+        visibility: Correlation between each factor and the factor as the slide shows it.
         nuisance: Length of each nuisance direction, in standard deviations of a token's noise; 0 = none.
-        follow_up: Earliest and latest end of follow-up in days, uniform in between; None = years, three in four die.
+        follow_up: Earliest and latest end of follow-up in days, uniform in between; None = years, in which three in four patients die.
     """
     patients = draw_patients("development", train + val + test, seed)
     programs = read_gene_sets(None)
@@ -127,7 +126,7 @@ def build(
         statistics = fit_statistics(values.iloc[:train], listed, "tpm")
         genes[s], expression[s] = listed, torch.from_numpy(standardise(values, statistics, "tpm"))
     factors = np.stack([patient.factors for patient in patients])
-    shown = np.stack([visible_factors(patient, 0, visibility) for patient in patients])
+    visible = np.stack([visible_factors(patient, 0, visibility) for patient in patients])
     return World(
         items=[_item(patient, dim, visibility, nuisance) for patient in patients],
         parts={
@@ -140,9 +139,9 @@ def build(
         expression=expression,
         outcome=_outcome(patients, follow_up),
         factors={s: factors[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
-        shown={s: shown[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
+        shown={s: visible[:, i * 3 : i * 3 + 3] for i, s in enumerate(FACTORS)},
         risk=np.array([patient.risk for patient in patients]),
-        shown_risk=expected_log_hazard(shown, visibility),
+        shown_risk=expected_log_hazard(visible, visibility),
     )
 
 

@@ -1,11 +1,11 @@
-"""Linear baselines of this checkout beside those of another one, and beside models written by hand.
+"""Linear baselines of this checkout compared with those of another one and with models written by hand.
 
     git worktree add ../dmml_before COMMIT
     python benchmarks/linear_baselines.py --data ../shared/data --before ../dmml_before [--out docs/results]
 
 Each checkout runs the same `dmml crossval --models rna_linear,clinical` on TCGA-LUAD (published folds, and folds that keep
-sites whole), on TCGA-GBMLGG (published folds) and on a simulated cohort. What an earlier run finished in --work is not done
-again. Then come the codings of covariates and the ways to choose a penalty that were compared.
+sites whole), on TCGA-GBMLGG (published folds) and on a simulated cohort. Results that an earlier run finished in --work
+are kept. Then codings of covariates and ways to choose a penalty are compared.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ SURVIVAL = {"time": "os_days", "event": "os_event", "unit": "days"}
 
 
 def dmml(checkout: Path, *words: str) -> None:
-    """Run a command of a checkout, in its folder: `python -m` looks there first."""
+    """Run a command of a checkout in its folder, where `python -m` looks first."""
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     command = [sys.executable, "-m", "dmml", *words]
     subprocess.run(command, check=True, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
 
 
 def cohorts(work: Path, data: Path) -> dict[str, dict[str, Any]]:
-    """{name: config}, with the tables and folds that they name."""
+    """Write the tables and folds of the cohorts; return {name: config}."""
     luad, gbmlgg, sites, simulated = (work / name for name in ("luad.csv", "gbmlgg.csv", "sites.csv", "simulated"))
     luad_clinical(data).to_csv(luad, index=False)
     gbmlgg_clinical(data).to_csv(gbmlgg, index=False)
@@ -52,14 +52,14 @@ def cohorts(work: Path, data: Path) -> dict[str, dict[str, Any]]:
         dmml(ROOT, "simulate", str(simulated), "--features-only", "--patients", "200", "--held-out", "4")
     drawn = simulated / "development"
     simulation = {"expression": str(drawn / "expression.parquet"), "split": {"folds": 5}, "outcome": SURVIVAL}
-    found = {
+    configs = {
         "luad": config("luad_rna", data, luad),
         "luad_sites": config("luad_rna", data, luad, split=str(sites)),
         "gbmlgg": config("gbmlgg_survival", data, gbmlgg),
         "simulated": config("luad_rna", data, drawn / "clinical.csv", **simulation),
     }
-    found["simulated"]["data"]["init_args"]["name"] = "simulated"
-    return found
+    configs["simulated"]["data"]["init_args"]["name"] = "simulated"
+    return configs
 
 
 def crossval(checkout: Path, content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def crossval(checkout: Path, content: dict[str, Any], folder: Path) -> dict[str,
 
 def differences(now: pd.DataFrame, before: pd.DataFrame) -> dict[str, dict[str, float]]:
     """{model: concordance now − before, with its 95 % interval over patients}."""
-    known = now.dropna(subset=["time", "event"])
-    patients = known.drop_duplicates("patient_id").set_index("patient_id")
+    observed = now.dropna(subset=["time", "event"])
+    patients = observed.drop_duplicates("patient_id").set_index("patient_id")
     row_of = {patient: i for i, patient in enumerate(patients.index)}
     counts = resamples(len(patients), patients.groupby(["fold", "event"]).ngroup().to_numpy())
 
@@ -104,18 +104,18 @@ def models_by_hand(name: str, content: dict[str, Any], rows: pd.DataFrame, data:
     ]
     section = content["data"]["init_args"]
     table = pd.read_csv(section["clinical"]).drop_duplicates("patient_id").set_index("patient_id")
-    found = {"clinical": by_hand.clinical_cox(table, outcome, dealt)}
+    by_model = {"clinical": by_hand.clinical_cox(table, outcome, dealt)}
     if name.startswith("luad"):
         genes = by_hand.expression(data / MCAT)
-        found["rna_linear"] = by_hand.cox(genes, outcome, dealt)
-        found["rna_linear+clinical"] = by_hand.clinical_cox(table, outcome, dealt, genes)
-    return found
+        by_model["rna_linear"] = by_hand.cox(genes, outcome, dealt)
+        by_model["rna_linear+clinical"] = by_hand.clinical_cox(table, outcome, dealt, genes)
+    return by_model
 
 
 def commit(checkout: Path) -> str:
-    """As `git describe` has it."""
-    asked = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    """Commit of a checkout, as `git describe` names it."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -132,10 +132,10 @@ def main(argv: list[str] | None = None) -> None:
     commits = {label: commit(checkout) for label, checkout in checkouts.items()}
     record: dict[str, Any] = {"commits": commits, "cohorts": {}}
     for name, content in cohorts(work, data).items():
-        found = {k: crossval(checkout, content, work / commits[k] / name) for k, checkout in checkouts.items()}
-        record["cohorts"][name] = {label: one["result"] for label, one in found.items()} | {
-            "difference": differences(found["now"]["rows"], found["before"]["rows"]),
-            "by hand": models_by_hand(name, content, found["now"]["rows"], data),
+        results = {k: crossval(checkout, content, work / commits[k] / name) for k, checkout in checkouts.items()}
+        record["cohorts"][name] = {label: one["result"] for label, one in results.items()} | {
+            "difference": differences(results["now"]["rows"], results["before"]["rows"]),
+            "by hand": models_by_hand(name, content, results["now"]["rows"], data),
         }
     tables = {name: work / f"{name}.csv" for name in ("luad", "gbmlgg")}
     record["choices"] = choices(data, tables, work / "sites.csv")

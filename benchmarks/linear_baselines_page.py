@@ -1,4 +1,4 @@
-"""The page of `linear_baselines.py`: figures before and after, side by side."""
+"""The page of `linear_baselines.py`: results before and after, side by side."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ TITLES = {
 }
 CHOICES = {
     "coding": "**Stage or grade** as a column per level without order, as the level's position, as a step at each level but "
-    "the first, or as position and steps, which dmml uses: levels may then lie unequally far apart, and steps can "
-    "express any order, should a spelling have been taken for an order that it does not have.",
-    "missing": "**Unknown values** of covariates are replaced by the median of the training patients, with or without a column "
-    "that says so. dmml adds the column where training patients lack the value: who lacks a stage often differs from others.",
-    "penalty of covariates": "**The penalty of `clinical`** by the likelihood of the first inner fold alone, as it was before; by "
-    "the likelihood within each of five inner folds; by the gain of training and held-out patients together over training "
-    "patients alone (Verweij & van Houwelingen 1993); or by the likelihood of all held-out patients together (Dai & Breheny "
+    "the first, or as position and steps, which dmml uses: distances between levels may then be unequal, and steps "
+    "can express any order if a spelling was mistaken for an order.",
+    "missing": "**Unknown values** of covariates are replaced by the median of the training patients, with or without an indicator column. dmml adds the column if training patients lack the value, because patients without a stage often differ from others.",
+    "penalty of covariates": "**The penalty of `clinical`** by the likelihood of the first inner fold alone, as before; by "
+    "the likelihood within each of five inner folds; by the gain of training and held-out patients together over "
+    "training "
+    "patients alone (Verweij & van Houwelingen 1993); or by the likelihood of all held-out patients together (Dai & "
+    "Breheny "
     "2019), which dmml uses, since it needs no inner fold with many events.",
     "penalty of RNA": "**The penalty of `rna_linear`**, in the same ways, on all genes of the table.",
 }
@@ -37,15 +38,19 @@ def page(record: Mapping[str, Any]) -> str:
         "    python benchmarks/linear_baselines.py --data ../shared/data --before ../dmml_before",
         "",
         f"`before` is commit {before}, `now` is {now}; both ran `dmml crossval --models rna_linear,clinical` on the same "
-        "patients and folds. Before, a baseline was fitted to the inner training patients only, its penalty was chosen by "
+        "patients and folds. Before, a baseline was fitted to the inner training patients only, its penalty was "
+        "chosen by "
         "the inner validation patients, and stage and grade were levels without order. Now the penalty is chosen by "
-        "cross-validation among all training patients of the outer fold, the model is fitted to all of them, and stage and "
-        "grade keep their order. Test patients choose nothing. Networks still keep their inner validation patients apart, "
-        "because these choose the epoch.",
+        "cross-validation among all training patients of the outer fold, the model is fitted to all of them, and "
+        "stage and "
+        "grade keep their order. Test patients are used for no choice. Networks still need separate inner validation "
+        "patients, because these choose the epoch.",
         "",
-        "Concordance is the mean over folds ± SD, and pooled within folds with its 95 % interval; the difference is between "
-        "pooled figures, on the same draws of patients. Models *by hand* use lifelines and scikit-learn alone, fitted to all "
-        "training patients: `clinical` is an unpenalised Cox model of age, sex and the number of the stage, `rna_linear` one "
+        "Concordance is the mean over folds ± SD, and pooled within folds with its 95 % interval; the difference is "
+        "between pooled values, on the same draws of patients. Models *by hand* use lifelines and scikit-learn "
+        "alone, fitted to all "
+        "training patients: `clinical` is an unpenalised Cox model of age, sex and the number of the stage, "
+        "`rna_linear` one "
         "of ten principal components, and `rna_linear+clinical` one of all of these.",
     ]
     for name, cohort in record["cohorts"].items():
@@ -54,12 +59,12 @@ def page(record: Mapping[str, Any]) -> str:
 
 
 def _choices(choices: Mapping[str, Any]) -> list[str]:
-    """One table for each choice: cohorts by ways."""
+    """One table per choice, with cohorts as rows and alternatives as columns."""
     lines = [
-        "", "## What was compared", "",
-        "Mean concordance of the test patients over all folds. These cohorts were looked at while dmml was built, and most of "
-        "these differences are smaller than those between two divisions into folds; where a table leaves the choice open, what "
-        "is robust was preferred.",
+        "", "## Alternatives that were compared", "",
+        "Mean concordance of the test patients over all folds. These cohorts were used during development, and most "
+        "of these differences are smaller than those between two divisions into folds; where a table leaves the "
+        "choice open, the more robust alternative was preferred.",
     ]  # fmt: skip
     for name, caption in CHOICES.items():
         ways = list(next(iter(choices[name].values())))

@@ -1,4 +1,4 @@
-"""What was compared before the linear baselines got their form: codings of covariates, and ways to choose a penalty."""
+"""Alternatives compared for the linear baselines: codings of covariates, and ways to choose a penalty."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from dmml.tasks import Survival
 from dmml.tasks.regression import RegressionModel
 
 CODINGS = ("no order", "position", "steps", "position and steps")
-"""Of stage or grade: a column per level; the level's number; a step at each level but the first; and both of these"""
+"""Codings of stage or grade: a column per level; the level's number; a step at each level but the first; or the last two"""
 CHOICES = ("first fold alone", "within folds", "gain of training and held out", "all folds together")
 """Ways to score a penalty: the held-out likelihood of one inner fold; its sum over five; log-likelihood of training and
 held-out patients less that of training patients; and of all held-out patients at once"""
 DEALT = 3
 Design = Callable[[list[str], list[str]], tuple[NDArray, NDArray]]
-"""Patients to fit to, patients to predict → their rows, coded by the former"""
+"""Maps patients to fit to and patients to predict to their rows, coded by the former"""
 
 
 def choices(data: Path, tables: dict[str, Path], sites: Path) -> dict[str, Any]:
@@ -41,17 +41,17 @@ def choices(data: Path, tables: dict[str, Path], sites: Path) -> dict[str, Any]:
         tables: {"luad": clinical table, "gbmlgg": the same}.
         sites: Folds of LUAD that keep sites whole.
     """
-    found: dict[str, Any] = {"coding": {}, "missing": {}, "penalty of covariates": {}, "penalty of RNA": {}}
+    record: dict[str, Any] = {"coding": {}, "missing": {}, "penalty of covariates": {}, "penalty of RNA": {}}
     for name, clinical, folds, table in _cohorts(data, tables, sites):
         best = CODINGS[-1]
         coded = {coding: _judge(clinical, folds, _covariates(clinical, coding, True)) for coding in CODINGS}
-        found["coding"][name] = {coding: judged[CHOICES[-1]] for coding, judged in coded.items()}
+        record["coding"][name] = {coding: judged[CHOICES[-1]] for coding, judged in coded.items()}
         median = _judge(clinical, folds, _covariates(clinical, best, False))[CHOICES[-1]]
-        found["missing"][name] = {"median": median, "median and a column": coded[best][CHOICES[-1]]}
-        found["penalty of covariates"][name] = coded[best]
+        record["missing"][name] = {"median": median, "median and a column": coded[best][CHOICES[-1]]}
+        record["penalty of covariates"][name] = coded[best]
         if "dealt" not in name:  # minutes for each
-            found["penalty of RNA"][name] = _judge(clinical, folds, _genes(table))
-    return found
+            record["penalty of RNA"][name] = _judge(clinical, folds, _genes(table))
+    return record
 
 
 def _cohorts(
@@ -88,7 +88,7 @@ def _judge(
         for choice, penalty in _penalties(task, clinical, design, train).items():
             risk = fit_regression(task.regression(), x, _outcome(clinical, train), penalty).score(x_test)[:, 0]
             values[choice].append(concordance_index(*_outcome(clinical, test).values(), risk))
-    return {choice: float(np.mean(found)) for choice, found in values.items()}
+    return {choice: float(np.mean(concordances)) for choice, concordances in values.items()}
 
 
 def _penalties(task: Survival, clinical: Clinical, design: Design, train: list[str]) -> dict[str, float]:
@@ -109,9 +109,9 @@ def _scores(folds: Sequence[InnerFold], models: Sequence[RegressionModel]) -> di
     within = [cox_log_likelihood(risk, *outcome) for risk, outcome in zip(risks, outcomes, strict=True)]
     gains = []
     for fold, model, risk, outcome in zip(folds, models, risks, outcomes, strict=True):
-        own = model.score(fold.x)[:, 0], *fold.outcome.values()
-        both = [np.concatenate(pair) for pair in zip(own, (risk, *outcome), strict=True)]
-        gains.append(cox_log_likelihood(*both) - cox_log_likelihood(*own))
+        training = model.score(fold.x)[:, 0], *fold.outcome.values()
+        both = [np.concatenate(pair) for pair in zip(training, (risk, *outcome), strict=True)]
+        gains.append(cox_log_likelihood(*both) - cox_log_likelihood(*training))
     together = cox_log_likelihood(np.concatenate(risks), *(np.concatenate(one) for one in zip(*outcomes, strict=True)))
     return dict(zip(CHOICES, (within[0], sum(within), sum(gains), together), strict=True))
 
@@ -127,7 +127,7 @@ def _covariates(clinical: Clinical, coding: str, unknown: bool) -> Callable[[lis
     levels = {name: () for name in table if not pd.api.types.is_numeric_dtype(table[name])}
 
     def columns(code: CovariateCode, patients: list[str]) -> NDArray:
-        found = []
+        all_columns = []
         for name, one in code.codes.items():
             values = table.loc[patients, name]
             encoded = one.encode_column(values)
@@ -139,15 +139,15 @@ def _covariates(clinical: Clinical, coding: str, unknown: bool) -> Callable[[lis
                 encoded = kept + (encoded[1:head] if unknown else [])
             elif name not in levels and not unknown:
                 encoded = encoded[:1]
-            found += encoded
-        return np.column_stack(found)
+            all_columns += encoded
+        return np.column_stack(all_columns)
 
     def of(train: list[str]) -> Design:
         code = CovariateCode.fit(table.loc[train], levels if coding == CODINGS[0] else None)
 
         def design(patients: list[str], others: list[str]) -> tuple[NDArray, NDArray]:
-            own = code.refit(table.loc[patients])
-            x, x_others = columns(own, patients), columns(own, others)
+            refitted_code = code.refit(table.loc[patients])
+            x, x_others = columns(refitted_code, patients), columns(refitted_code, others)
             return x - x.mean(0), x_others - x.mean(0)
 
         return design

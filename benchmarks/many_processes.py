@@ -1,4 +1,4 @@
-"""What each process does when one process and several are compared: small fits, and a file of what each ended with.
+"""Small fits that compare one process with several; each process writes a file with its final state.
 
     python benchmarks/many_processes.py --processes 2 --of 2 --data DATA.yaml --out FOLDER --cases shared,validated
 
@@ -34,43 +34,43 @@ from dmml.training.weighting import PatientWeightedLoss
 
 STEPS = 3
 SHARE = 4
-"""Patients that one of several processes has in a step; one process alone has those of all."""
+"""Patients per step of one of several processes; a single process has those of all."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """How a fit differs from three steps of a teacher with the shared scope and every third patient without RNA."""
+    """A fit, described by its differences from three steps of a teacher with shared scope and a third without RNA."""
 
     scope: str = "shared"
     accumulate: int = 1
     student: bool = False
-    """distilled from the teacher that `shared` left"""
+    """distilled from the teacher of the case `shared`"""
     lacking: bool = False
     """one process's patients have no RNA in the first step, no tissue in the second, no outcome or event in the third"""
     cox: bool = False
-    """a likelihood that compares batch mates: several processes agree among each other, not with one"""
+    """a likelihood that compares patients of a batch: several processes agree with each other, but not with one"""
     validates: bool = False
-    """an epoch that learns nothing, after which everybody is validated in batches of three"""
+    """an epoch without learning, after which all patients are validated in batches of three"""
     whole: bool = False
-    """an epoch with dropout, by AdamW, as a user fits"""
+    """an epoch with dropout and AdamW, as in a user's fit"""
     precision: str = "32-true"
     compile: bool = False
     resumable: bool = False
-    """two epochs as a user fits, with `last.ckpt`"""
+    """two epochs as in a user's fit, with `last.ckpt`"""
     rna: bool = False
     """without slides"""
     unguided: bool = False
-    """nothing in the loss reads the predicted programs"""
+    """the loss does not use the predicted programs"""
     signum: int = 0
-    """sent to the last process in the second epoch"""
+    """signal that is sent to the last process in the second epoch"""
     resumed: str = ""
-    """goes on with the run of this case"""
+    """case whose run is resumed"""
     poisoned: bool = False
-    """a value of the last process's second batch is no number"""
+    """a value of the last process's second batch is NaN"""
 
     @property
     def exact(self) -> bool:
-        """Whether several processes must do what one does."""
+        """Whether several processes must give the result of one."""
         return not (self.whole or self.resumable or self.poisoned)
 
 
@@ -95,8 +95,8 @@ CASES = {
 }
 
 
-class Everybody(MultimodalDataModule):
-    """Training patients stand in for the validation patients as well: enough of them, and an odd number."""
+class TrainingAsValidation(MultimodalDataModule):
+    """Uses the training patients for validation, too, because there are enough of them, and an odd number."""
 
     def patients(self, part: str) -> list[str]:
         """See `MultimodalDataModule`."""
@@ -106,22 +106,22 @@ class Everybody(MultimodalDataModule):
         return everybody[: len(everybody) - 1 + len(everybody) % 2]
 
 
-class Disturb(Callback):
-    """Takes from batches what a case asks for, and keeps dropout out of what must be equal."""
+class RemoveData(Callback):
+    """Removes data from batches as a case requires, and disables dropout where results must be equal."""
 
     def __init__(self, case: Case, of: int):
         self.case, self.of = case, of
 
     def on_fit_start(self, trainer: Trainer, module: Any) -> None:
-        """Processes draw differently."""
+        """Disable dropout, since processes draw different numbers."""
         for part in module.modules() if self.case.exact else ():
             if isinstance(part, nn.Dropout | nn.AlphaDropout):
                 part.p = 0.0
-            if isinstance(getattr(part, "dropout", None), float):  # of attention, which is no module
+            if isinstance(getattr(part, "dropout", None), float):  # of attention, where dropout is not a module
                 part.dropout = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-        """The same patients lose the same, whichever process has them."""
+        """Remove data of the same patients, whichever process has them."""
         if self.case.exact:
             everyone = sorted(trainer.datamodule.patients("train"))
             third = [everyone.index(patient) % 3 == 0 for patient in batch.patient_id]
@@ -138,56 +138,58 @@ class Disturb(Callback):
 
     def _lack(self, trainer: Trainer, batch: Any, step: int) -> None:
         places = torch.arange(len(batch.patient_id), device=batch.has_expression.device)
-        mine = trainer.global_rank if trainer.world_size > 1 else places // SHARE
-        theirs = (0 * places + mine) == self.of - 1
+        rank = trainer.global_rank if trainer.world_size > 1 else places // SHARE
+        of_last_process = (0 * places + rank) == self.of - 1
         if step == 0:
-            batch.has_expression &= ~theirs
+            batch.has_expression &= ~of_last_process
         if step == 1:
             for magnification, bag in list(batch.bags.items()):
-                bag.mask &= ~theirs[:, None]
+                bag.mask &= ~of_last_process[:, None]
                 if not bag.mask.any():
-                    del batch.bags[magnification]  # as where no patient of a batch has any
+                    del batch.bags[magnification]  # as if no patient of the batch had any
         if step == 2:
-            batch.target["event"] *= ~theirs
-            batch.target["observed"] &= ~theirs | (places % 2 > 0)
+            batch.target["event"] *= ~of_last_process
+            batch.target["observed"] &= ~of_last_process | (places % 2 > 0)
 
 
-class Keep(Callback):
-    """What a process learned from, validated, and ended with."""
+class Record(Callback):
+    """Records the patients of training and validation and the final state of a process."""
 
     def __init__(self, path: Path):
         self.path = path
         self.learned: list[list[str]] = []
-        self.known: list[bool] = []
+        self.has_rna: list[bool] = []
         self.validated: list[list[str]] = []
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-        """Who is learned from."""
+        """Record the patients of a training step."""
         self.learned.append(list(batch.patient_id))
-        self.known += batch.has_expression.tolist()
+        self.has_rna += batch.has_expression.tolist()
 
     def on_validation_batch_start(self, trainer: Trainer, module: Any, batch: Any, *place: Any) -> None:
-        """Who is validated."""
+        """Record the patients of a validation step."""
         self.validated.append(list(batch.patient_id))
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
-        """Write."""
+        """Write the final state."""
         figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
         weights = {name: value.detach().cpu() for name, value in module.state_dict().items()}
         self._write(trainer, weights=weights, figures=figures)
 
     def on_exception(self, trainer: Trainer, module: Any, exception: BaseException) -> None:
-        """Write what ended it."""
-        self._write(trainer, ended=type(exception).__name__, told=str(exception))
+        """Write the exception that ended the fit."""
+        self._write(trainer, ended=type(exception).__name__, message=str(exception))
 
     def _write(self, trainer: Trainer, **more: Any) -> None:
-        seen = {"learned": self.learned, "known": self.known, "validated": self.validated}
+        seen = {"learned": self.learned, "has_rna": self.has_rna, "validated": self.validated}
         torch.save(seen | more, f"{self.path}_{trainer.world_size}_{trainer.global_rank}.pt")
 
 
 def model_of(case: Case, out: Path) -> SubspaceTeacher | SubspaceStudent:
-    """What is fitted, small."""
-    off: dict[str, Any] = {"decorrelation_weight": 0.0} if case.exact else {}  # it compares the patients of a batch
+    """The small model of a case."""
+    off: dict[str, Any] = (
+        {"decorrelation_weight": 0.0} if case.exact else {}
+    )  # since it compares the patients of a batch
     task = Survival(likelihood="cox") if case.cox else Survival()
     if case.student:
         model: SubspaceTeacher | SubspaceStudent = SubspaceStudent(width=16, teacher=str(out / "teacher.ckpt"), **off)
@@ -195,19 +197,23 @@ def model_of(case: Case, out: Path) -> SubspaceTeacher | SubspaceStudent:
         off |= {"expression_dropout": 0.0} if case.exact else {}
         off |= {"program_weight": 0.0, "consistency_weight": 0.0} if case.unguided else {}
         model = SubspaceTeacher(width=16, task=task, compile=case.compile, **off)
-    if case.exact:  # Adam would make a whole step of a gradient that is nothing but rounding
+    if case.exact:  # Adam would turn a gradient of rounding errors into a full step
         rate = 0.0 if case.validates else 0.05
         model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), lr=rate)  # type: ignore[method-assign]
     return model
 
 
 def fit(name: str, args: argparse.Namespace) -> None:
-    """One case."""
+    """Run one case."""
     case, world = CASES[name], args.processes
-    # As `dmml fit` seeds: several processes draw anew from the seed that the environment names, whoever set it last.
+    # As `dmml fit` does: several processes seed again from the environment variable, whoever set it last.
     seed_everything(11, verbose=False)
     folder = args.out / f"{case.resumed or name}_{world}"
-    callbacks: list[Callback] = [Disturb(case, args.of), GradientCoordination(scope=case.scope), PatientWeightedLoss()]
+    callbacks: list[Callback] = [
+        RemoveData(case, args.of),
+        GradientCoordination(scope=case.scope),
+        PatientWeightedLoss(),
+    ]
     callbacks += [NanGuard()] if case.poisoned else []
     callbacks += [Resumable(every=1)] if case.resumable else []
     length = {"max_epochs": 2} if case.resumable else {"max_epochs": 1}
@@ -215,7 +221,7 @@ def fit(name: str, args: argparse.Namespace) -> None:
         **({"max_steps": STEPS} if case.exact and not case.validates else length),
         accumulate_grad_batches=case.accumulate,
         precision=case.precision,
-        callbacks=[*callbacks, Keep(args.out / name)],
+        callbacks=[*callbacks, Record(args.out / name)],
         accelerator=args.accelerator,
         devices=world,
         strategy="ddp" if world > 1 else "auto",
@@ -231,13 +237,13 @@ def fit(name: str, args: argparse.Namespace) -> None:
     if case.rna:
         section["features"] = None
     if case.validates or case.cox:
-        section["batch_size"] = 3 if case.validates else 8  # some events a batch
-    data = (Everybody if case.validates else MultimodalDataModule)(**section)
+        section["batch_size"] = 3 if case.validates else 8  # so that each batch has some events
+    data = (TrainingAsValidation if case.validates else MultimodalDataModule)(**section)
     last = folder / "checkpoints" / "last.ckpt"
     try:
         trainer.fit(model_of(case, args.out), data, ckpt_path=last if case.resumed else None, weights_only=True)
     except BaseException:
-        if not (case.signum or case.poisoned):  # there it is what must happen, and `Keep` has written it
+        if not (case.signum or case.poisoned):  # in which case it is expected, and `Record` has written it
             raise
     if name == "shared" and world == 1:
         trainer.save_checkpoint(args.out / "teacher.ckpt")

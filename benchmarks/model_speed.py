@@ -1,9 +1,9 @@
-"""How fast are teacher and student, and how much memory do they take, against a gated ABMIL of the same width?
+"""How fast are teacher and student, and how much memory do they need, compared with a gated ABMIL of the same width?
 
 One thread, float32, one patient with as many tokens of 1,024 features at 10x as at 20x. A training step is forward, all
-losses, backward, gradient coordination and AdamW. All networks take turns in every round, so that a busy machine hits
-all alike; the minimum over the rounds counts. Memory is measured in a process for each. Prints tables, and writes
-`model_speed.json` and `model_speed.md`.
+losses, backward, gradient coordination and AdamW. All networks take turns in every round, so that a busy machine affects
+all of them; the minimum over the rounds counts. Memory is measured in a separate process for each network. Prints tables
+and writes `model_speed.json` and `model_speed.md`.
 
     python benchmarks/model_speed.py --out docs/results
 """
@@ -33,10 +33,10 @@ from token_batches import one_patient
 
 TOKENS = 2500
 QUADRATIC_TOKENS = 1000
-"""Without aggregation the student's attention is quadratic in tokens."""
+"""Fewer, because without aggregation the student's attention is quadratic in the tokens"""
 MILLION = 1_000_000
 MILLION_NEEDS = 14.0
-"""GiB: 4 for the features, 8 that inference may take, the process."""
+"""GiB: 4 for the features, 8 for inference at most, and the process"""
 TRANSMIL_UP_TO = 10_000
 
 
@@ -53,7 +53,7 @@ def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def rows(names: Iterable[str], n_tokens: int, best: dict[str, dict[str, float]]) -> list[dict]:
-    """Times as rows of a table, with the ratio to the yardstick at the same number of tokens."""
+    """Rows of the table: times, and their ratio to the yardstick's at the same number of tokens."""
     return [
         {"model": name, "tokens": n_tokens, **best[name], "ratio": best[name]["cpu_s"] / best[YARDSTICK]["cpu_s"]}
         for name in names
@@ -61,7 +61,7 @@ def rows(names: Iterable[str], n_tokens: int, best: dict[str, dict[str, float]])
 
 
 def time_training(names: list[str], n_tokens: int, rounds: int) -> list[dict]:
-    """Training steps."""
+    """Times of training steps."""
     batch = one_patient(n_tokens)
     steps = {name: step_of(build(name), batch if name == TAUGHT else None) for name in names}
     cases = {name: (lambda step=step: step(batch)) for name, step in steps.items()}
@@ -69,7 +69,7 @@ def time_training(names: list[str], n_tokens: int, rounds: int) -> list[dict]:
 
 
 def time_inference(names: list[str], n_tokens: int, rounds: int) -> list[dict]:
-    """Forward passes in evaluation mode."""
+    """Times of forward passes in evaluation mode."""
     batch = one_patient(n_tokens)
     networks = {name: build(name).eval() for name in names}
     with torch.inference_mode():
@@ -78,7 +78,7 @@ def time_inference(names: list[str], n_tokens: int, rounds: int) -> list[dict]:
 
 
 def memory_of(name: str, n_tokens: int, *options: str) -> dict:
-    """The same script in a process of its own, asked for one network's memory."""
+    """Memory of one network, measured by this script in a separate process."""
     command = [sys.executable, __file__, "--memory-of", name, "--memory-tokens", str(n_tokens), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -87,7 +87,7 @@ def memory_of(name: str, n_tokens: int, *options: str) -> dict:
 
 
 def measure(arguments: argparse.Namespace) -> dict:
-    """Everything that was asked for."""
+    """Run all measurements that the options select."""
     rivals = list(RIVALS) if arguments.with_rivals else []
     names = ["teacher", "student", TAUGHT, TAUGHT_ANEW, YARDSTICK, *rivals]
     result: dict = {"training": time_training(names, TOKENS, arguments.rounds), "inference": []}
@@ -96,9 +96,9 @@ def measure(arguments: argparse.Namespace) -> dict:
     say("training is timed")
     for n_tokens in (2500, 10_000) if arguments.quick else (2500, 10_000, 100_000):
         gc.collect()
-        there = [name for name in rivals if not name.startswith("TransMIL") or n_tokens <= TRANSMIL_UP_TO]
-        fewer = arguments.rounds if n_tokens < 100_000 else max(3, min(5, arguments.rounds))
-        result["inference"] += time_inference(["student", "teacher", YARDSTICK, *there], n_tokens, fewer)
+        contenders = [name for name in rivals if not name.startswith("TransMIL") or n_tokens <= TRANSMIL_UP_TO]
+        n_rounds = arguments.rounds if n_tokens < 100_000 else max(3, min(5, arguments.rounds))
+        result["inference"] += time_inference(["student", "teacher", YARDSTICK, *contenders], n_tokens, n_rounds)
         say(f"inference is timed at {n_tokens:,} tokens")
     gc.collect()
     result["memory"] = []
@@ -115,12 +115,12 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 
 def say(text: str) -> None:
-    """A word on the way, beside the table."""
+    """Report progress on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def processor() -> str:
-    """Its name."""
+    """Name of the processor."""
     try:
         return re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):

@@ -1,4 +1,4 @@
-"""How much of the machine other processes take while something is timed. Linux alone tells it."""
+"""Load of the machine by other processes while something is timed. Linux only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _IDLE = (3, 4)  # columns of /proc/stat: idle, and waiting for a disk
 
 
 class OtherLoad:
-    """Cores that others keep busy, between entering and leaving.
+    """Measures how many cores other processes use while the block runs.
 
     Args:
-        children: Processes started by this one whose work is its own.
+        children: Processes started by this one, whose work does not count as that of others.
 
     Attributes:
-        cores: Mean number of cores in use by others.
+        cores: Mean number of cores that other processes use.
         seconds: Wall time.
     """
 
@@ -33,8 +33,8 @@ class OtherLoad:
         self.cores = max(0.0, (self._others() - self._before) / self.seconds)
 
     def _others(self) -> float:
-        """CPU seconds of the machine but for this process and its children."""
-        columns = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]  # guests are in them already
+        """CPU seconds of the machine without those of this process and its children."""
+        columns = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]  # which include those of guests
         busy = sum(int(value) for i, value in enumerate(columns) if i not in _IDLE) / _TICK
         return busy - time.process_time() - sum(_cpu_seconds(child) for child in self._children)
 

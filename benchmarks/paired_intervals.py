@@ -1,4 +1,4 @@
-"""Figures of several models on the same patients, with intervals by resampling patients within their folds."""
+"""Metrics of several models on the same patients, with intervals by resampling patients within their folds."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ DRAWS = 2_000
 def figures(
     predictions: Mapping[str, pd.Series], outcome: pd.DataFrame, score: str, pairs: list[tuple[str, str]], seed: int = 0
 ) -> dict[str, Any]:
-    """Each model's figure, and differences, over the patients whom all models predict.
+    """Metric of each model, and paired differences, over the patients whom all models predict.
 
     Args:
-        predictions: {model: by patient}, each from the fold that tested the patient.
+        predictions: {model: prediction by patient}, each from the fold that tested the patient.
         outcome: By patient: `fold`, and `time` and `event`, `label` (0 or 1) or `measured`. With a column `patient`, rows are
-            patients of several repeats, and what is drawn is patients with all their rows.
+            patients of several repeats, and patients are drawn with all their rows.
         score: `concordance` or `auc` of the pairs within folds, `accuracy`, or `spearman` over all patients.
-        pairs: Models to compare, a − b; those that are not there are left out.
-        seed: Of the draws.
+        pairs: Models to compare, a − b; pairs with a missing model are left out.
+        seed: Seed of the draws.
 
     Returns:
         {"patients", "models": {model: {value, low, high}}, "paired": [{a, b, difference, low, high}]}; ends are the 2.5th
         and 97.5th percentiles of the draws.
     """
-    common = [p for p in outcome.index if all(p in own.index for own in predictions.values())]
+    common = [p for p in outcome.index if all(p in predicted.index for predicted in predictions.values())]
     table = outcome.loc[common]
     generator = np.random.default_rng(seed)
     strata = np.zeros(table["patient"].nunique()) if "patient" in table else table["fold"].to_numpy()
@@ -38,22 +38,25 @@ def figures(
     if "patient" in table:
         draws = draws[:, pd.factorize(table["patient"])[0]]
     every = np.vstack([np.ones(len(table)), draws])
-    judged = {name: _SCORES[score](table, own.loc[common].to_numpy(float), every) for name, own in predictions.items()}
+    scores = {
+        name: _SCORES[score](table, predicted.loc[common].to_numpy(float), every)
+        for name, predicted in predictions.items()
+    }
     return {
         "patients": len(common),
         "score": score,
-        "models": {name: _summary(values) for name, values in judged.items()},
+        "models": {name: _summary(values) for name, values in scores.items()},
         "paired": [
-            {"a": a, "b": b, "difference": found.pop("value"), **found}
+            {"a": a, "b": b, "difference": summary.pop("value"), **summary}
             for a, b in pairs
-            if a in judged and b in judged
-            for found in [_summary(judged[a] - judged[b])]
+            if a in scores and b in scores
+            for summary in [_summary(scores[a] - scores[b])]
         ],
     }
 
 
 def _weights(fold: NDArray, generator: np.random.Generator) -> NDArray:
-    """How often each patient is drawn, as many from a fold as it has."""
+    """How often each patient is drawn; as many patients are drawn from a fold as it has."""
     weights = np.zeros(len(fold))
     for k in np.unique(fold):
         rows = np.flatnonzero(fold == k)
@@ -67,7 +70,7 @@ def _summary(values: NDArray) -> dict[str, float]:
 
 
 def _by_pairs(table: pd.DataFrame, first: NDArray, prediction: NDArray, weights: NDArray) -> NDArray:
-    """Share of the pairs within folds, of which `first` (n, n) marks the one that should rank higher, that do. → (draws,)."""
+    """Fraction of pairs within folds in the right order; `first` (n, n) marks who should rank higher. → (draws,)."""
     fold = table["fold"].to_numpy()
     comparable = first & (fold[:, None] == fold[None, :])
     difference = prediction[:, None] - prediction[None, :]
@@ -94,12 +97,12 @@ def _accuracy(table: pd.DataFrame, prediction: NDArray, weights: NDArray) -> NDA
 
 def _spearman(table: pd.DataFrame, prediction: NDArray, weights: NDArray) -> NDArray:
     measured = table["measured"].to_numpy(float)
-    found = []
-    for own in weights:
-        rows = np.repeat(np.arange(len(measured)), own.astype(int))
+    correlations = []
+    for draw in weights:
+        rows = np.repeat(np.arange(len(measured)), draw.astype(int))
         ranks = [rankdata(values[rows]) for values in (prediction, measured)]
-        found.append(np.corrcoef(*ranks)[0, 1])
-    return np.array(found)
+        correlations.append(np.corrcoef(*ranks)[0, 1])
+    return np.array(correlations)
 
 
 _SCORES = {"concordance": _concordance, "auc": _auc, "accuracy": _accuracy, "spearman": _spearman}

@@ -1,4 +1,4 @@
-"""How much memory a network takes above the process that holds it and its data. Linux alone can tell."""
+"""Memory that a network needs on top of the process that holds it and its data. Linux only."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from contenders import build, step_of
 from process_memory import kib
 from token_batches import one_patient
 
-GIB = 1024.0**2  # of the KiB that the kernel counts in
+GIB = 1024.0**2  # in KiB, the kernel's unit
 
 
 def available_gib() -> float:
-    """Memory that is free to take."""
+    """Available memory in GiB."""
     return kib("MemAvailable", file="meminfo") / GIB
 
 
 def peak_above(run: Callable[[], object]) -> float:
-    """GiB by which the process grows over what it holds now, at most, while `run` runs."""
+    """Largest growth of the process in GiB while `run` runs."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # freed memory that the process still holds would be used again, uncounted
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    ctypes.CDLL(None).malloc_trim(
+        0
+    )  # otherwise freed memory that the process still holds would be reused without being counted
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = kib("VmRSS")
     run()
     return (kib("VmHWM") - before) / GIB
 
 
 def of_training(name: str, n_tokens: int, warm: bool) -> dict:
-    """Three training steps of a network, in a process that does nothing else.
+    """Peak memory of three training steps of a network, in a process that does nothing else.
 
     Args:
-        name: As in `contenders`.
-        n_tokens: Tokens a scale.
-        warm: Whether a step on eight tokens comes before. Without it the first step's loading of code and of the
-            optimiser's state is counted too, as in the figures that are asked for.
+        name: Name of the network in `contenders`.
+        n_tokens: Tokens per magnification.
+        warm: Whether a step on eight tokens is made first. Otherwise the loading of code and the allocation of the
+            optimiser's state in the first step are counted too, as in the targets.
     """
     step, batch = step_of(build(name)), one_patient(n_tokens)
     if warm:
@@ -47,7 +49,7 @@ def of_training(name: str, n_tokens: int, warm: bool) -> dict:
 
 
 def of_inference(name: str, n_tokens: int) -> dict:
-    """One inference on float16 features, which are not counted; its time too."""
+    """Peak memory and time of one inference on float16 features, which are not counted."""
     network, batch = build(name).eval(), one_patient(n_tokens, dtype=torch.float16)
     with torch.inference_mode():
         network(one_patient(8))

@@ -1,9 +1,9 @@
-"""Does half precision train as single precision does? Teachers on simulated features, tested on held-out patients.
+"""Does training in half precision give the same concordance as in single precision? Teachers on simulated features.
 
     python benchmarks/precision.py [--patients 200] [--held-out 300] [--seeds 0 1 2] [--out docs/results]
 
-For each seed one cohort is drawn, and a teacher fitted in each precision from the same start; each is tested on the
-same held-out patients in the precision that it was trained in. Told is the difference of their concordance with a
+For each seed, one cohort is drawn, and a teacher is fitted in each precision from the same initialisation and tested on
+the same held-out patients in the precision of its training. The page gives the difference of their concordance with a
 paired bootstrap over patients within seeds.
 """
 
@@ -42,7 +42,7 @@ HALF = ("bf16-mixed", "16-mixed")
 
 
 def data_of(folder: Path) -> MultimodalDataModule:
-    """A simulated cohort."""
+    """Data module of a simulated cohort."""
     return MultimodalDataModule(
         clinical=str(folder / "clinical.csv"),
         outcome={"time": "os_days", "event": "os_event", "unit": "days"},
@@ -52,10 +52,10 @@ def data_of(folder: Path) -> MultimodalDataModule:
 
 
 def fitted(cohort: Path, seed: int, precision: str, epochs: int, device: str) -> tuple[np.ndarray, float]:
-    """(held-out patients, 3): time, event, risk; and seconds of the fit."""
+    """Time, event and risk of the held-out patients (n, 3), and the seconds of the fit."""
     seed_everything(seed, workers=True, verbose=False)
     plugins: list[Any] = []
-    if precision == "16-mixed" and device == "cpu":  # a scaler, which Lightning has for a GPU alone
+    if precision == "16-mixed" and device == "cpu":  # Lightning has a gradient scaler for GPUs alone
         plugins = [MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))]
     with tempfile.TemporaryDirectory() as folder:
         best = ModelCheckpoint(folder, "best", monitor="val/loss")
@@ -100,9 +100,9 @@ def paired(single: list[np.ndarray], half: list[np.ndarray], draws: int) -> dict
 def measure(
     patients: int, held_out: int, seeds: list[int], epochs: int, draws: int, device: str
 ) -> list[dict[str, Any]]:
-    """One row a half precision."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (SINGLE, *HALF)}
-    seconds = dict.fromkeys(found, 0.0)
+    """One row per precision."""
+    tables_of: dict[str, list[np.ndarray]] = {name: [] for name in (SINGLE, *HALF)}
+    seconds = dict.fromkeys(tables_of, 0.0)
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             cohort = Path(folder)
@@ -111,30 +111,38 @@ def measure(
                     out=cohort, patients=patients, held_out=held_out, features_only=True, dim=64, seed=seed
                 )
             )
-            for name in found:
+            for name in tables_of:
                 table, took = fitted(cohort, seed, name, epochs, device)
-                found[name].append(table)
+                tables_of[name].append(table)
                 seconds[name] += took
                 print(f"seed {seed}, {name}: concordance {concordance_index(*table.T):.4f}, {took:.0f} s", flush=True)
     rows = []
-    for name, tables in found.items():
-        own = [concordance_index(*table.T) for table in tables]
-        row = {"precision": name, "concordance": float(np.mean(own)), "by_seed": own, "seconds": seconds[name]}
-        rows.append(row if name == SINGLE else row | paired(found[SINGLE], tables, draws))
+    for name, tables in tables_of.items():
+        concordances = [concordance_index(*table.T) for table in tables]
+        row = {
+            "precision": name,
+            "concordance": float(np.mean(concordances)),
+            "by_seed": concordances,
+            "seconds": seconds[name],
+        }
+        rows.append(row if name == SINGLE else row | paired(tables_of[SINGLE], tables, draws))
     return rows
 
 
 def page(rows: list[dict[str, Any]], args: argparse.Namespace, command: str) -> str:
-    """The result page."""
+    """The page of docs/results."""
     lines = [
-        "| precision | concordance, mean of the seeds | by seed | difference from 32-bit | 95 % interval | seconds of a fit |",
+        "| precision | concordance, mean of the seeds | by seed | difference from 32-bit | 95 % interval | seconds "
+        "of a fit |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        told = f"{row['difference']:+.4f} | {row['low']:+.4f} to {row['high']:+.4f}" if "difference" in row else "– | –"
+        difference = (
+            f"{row['difference']:+.4f} | {row['low']:+.4f} to {row['high']:+.4f}" if "difference" in row else "– | –"
+        )
         seeds = ", ".join(f"{value:.4f}" for value in row["by_seed"])
         seconds = row["seconds"] / len(row["by_seed"])
-        lines.append(f"| {row['precision']} | {row['concordance']:.4f} | {seeds} | {told} | {seconds:.0f} |")
+        lines.append(f"| {row['precision']} | {row['concordance']:.4f} | {seeds} | {difference} | {seconds:.0f} |")
     within = all(-0.02 <= row["low"] and row["high"] <= 0.02 for row in rows if "difference" in row)
     return "\n".join(
         [
@@ -142,10 +150,10 @@ def page(rows: list[dict[str, Any]], args: argparse.Namespace, command: str) -> 
             "",
             f"`{command}`",
             "",
-            f"Teachers (width 64) with gradient coordination on simulated features: {args.patients} patients to learn from, "
-            f"{args.held_out} held-out patients, {len(args.seeds)} seeds, each a cohort and a start of its own; the two "
-            f"precisions of a seed share both. Device: {args.device}. The interval is a bootstrap over held-out patients, "
-            "drawn for both precisions alike.",
+            f"Teachers (width 64) with gradient coordination on simulated features: {args.patients} training patients, "
+            f"{args.held_out} held-out patients, {len(args.seeds)} seeds, each with a separate cohort and "
+            f"initialisation, which the precisions of a seed share. Device: {args.device}. The interval is a "
+            "bootstrap over held-out patients with the same draws for both precisions.",
             "",
             *lines,
             "",

@@ -1,4 +1,4 @@
-"""What the kernel says of memory. Linux alone tells it."""
+"""Memory of a process as the Linux kernel reports it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def kib(*names: str, file: str = "self/status") -> int:
-    """KiB that the lines of these names in a file of /proc add up to.
+    """Sum of the named lines of a file in /proc, in KiB.
 
     Raises:
-        OSError: There is no such file, e.g. because the process is gone.
-        KeyError: A name has no line.
+        OSError: The file does not exist, e.g. because the process has ended.
+        KeyError: A line is missing.
     """
     rows = (line.partition(":") for line in (Path("/proc") / file).read_text().splitlines())
-    said = {name: value for name, _, value in rows}
-    return sum(int(said[name].split()[0]) for name in names)
+    values = {name: value for name, _, value in rows}
+    return sum(int(values[name].split()[0]) for name in names)

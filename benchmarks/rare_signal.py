@@ -1,9 +1,9 @@
-"""Do the models find rare tissue? Four classes, told apart by a small patch of every slide alone.
+"""Do the models find rare tissue? Four classes differ in a small patch of every slide alone.
 
-A slide has 400 tiles at each scale, on a 20 × 20 grid, listed in random order. Features are standard normal; a share of
-the tiles, neighbours on the slide, also carries the prototype of the slide's class, a vector of fixed length. RNA is
-noise. Slides are drawn anew for every training step, so there is nothing to overfit; all models see the same ones.
-Batches of 4, 120 steps, accuracy on 160 test slides; chance is 0.25. Prints a table, and writes `rare_signal.json` and
+A slide has 400 tiles at each magnification, on a 20 × 20 grid, listed in random order. Features are standard normal; a
+share of the tiles, neighbours on the slide, also carries the prototype of the slide's class, a vector of fixed length.
+RNA is noise. New slides are drawn for every training step, so overfitting is impossible; all models get the same ones.
+Batches of 4, 120 steps, accuracy on 160 test slides; chance is 0.25. Prints a table and writes `rare_signal.json` and
 `rare_signal.md`.
 
     python benchmarks/rare_signal.py --out docs/results
@@ -40,36 +40,37 @@ CLASSES = ["a", "b", "c", "d"]
 BATCH, TEST_SLIDES = 4, 160
 CHECKED_AT = (40, 80, 120)
 SHARES = (0.01, 0.05, 0.5)
-ASKED_SHARE = 0.05
-ASKED = {"teacher": 0.95, "student": 0.90}
-"""Accuracy at that share after the last step, on every seed, of the models without and with named programs"""
+TARGET_SHARE = 0.05
+TARGETS = {"teacher": 0.95, "student": 0.90}
+"""Minimum accuracy at that share after the last step, on every seed, without and with named programs"""
 NAMED = ", named programs"
 PROGRAMS = {s: {f"{s}_{i}": genes[i::4] for i in range(4)} for s, genes in GENES.items()}
-"""Four programs a subspace, of which none tells the class"""
+"""Four programs per subspace, none of which depends on the class"""
 STRENGTH = 4.0
 """Hard but learnable: at 5 % a gated ABMIL is near chance after 40 steps and right after 120, at 3 it takes 200."""
 
 
 class Slides:
-    """A world of slides: prototypes of its classes, and as many slides as one asks for.
+    """Simulated slides: prototypes of the classes, and any number of slides.
 
     Args:
-        share: Share of the tiles that carry the prototype.
+        share: Fraction of the tiles that carry the prototype.
         strength: Length of a prototype; the noise along it has standard deviation 1.
         n_features: D.
-        seed: Of everything.
+        seed: Seed of all random numbers.
     """
 
     def __init__(self, share: float, strength: float, n_features: int, seed: int):
         self.count = max(1, round(share * SIDE * SIDE))
         self.generator = torch.Generator().manual_seed(seed)
         direction = self._normal(2, len(CLASSES), n_features)
-        self.prototypes = strength * direction / direction.norm(dim=-1, keepdim=True)  # (2, C, D), one set a scale
+        # (2, C, D), one set per magnification
+        self.prototypes = strength * direction / direction.norm(dim=-1, keepdim=True)
         step = torch.arange(SIDE)
         self.cell = torch.stack(torch.meshgrid(step, step, indexing="ij"), -1).view(-1, 2)  # (N, 2) row, column
 
     def draw(self, size: int) -> Batch:
-        """So many slides of random classes."""
+        """Draw `size` slides of random classes."""
         label = torch.randint(len(CLASSES), (size,), generator=self.generator)
         bags, order = {}, {}
         for i, m in enumerate((10, 20)):
@@ -85,7 +86,7 @@ class Slides:
         return torch.randn(*shape, generator=self.generator)
 
     def _bag(self, magnification: int, prototype: Tensor, order: Tensor) -> Bag:
-        """Noise, and the prototype (B, D) on the tiles nearest to a random place."""
+        """Noise, with the prototype (B, D) added to the tiles nearest to a random position."""
         size, n = order.shape
         centre = torch.rand(size, 1, 2, generator=self.generator) * SIDE
         distance = (self.cell + 0.5 - centre).norm(dim=-1)  # (B, N)
@@ -103,14 +104,14 @@ class Slides:
 
 
 def contenders(n_features: int, lr: float) -> dict[str, Callable[[], nn.Module]]:
-    """The networks, with the defaults that a user gets; what else is asked of them stands in `model_speed`."""
-    own = {"n_features": n_features, "genes": GENES, "lr": lr, "task": task()}
+    """The networks, with the defaults that a user gets."""
+    arguments = {"n_features": n_features, "genes": GENES, "lr": lr, "task": task()}
     return {
-        "teacher": lambda: SubspaceTeacher(**own),
-        "teacher, GatedPoolFusion": lambda: SubspaceTeacher(**own, fusion=GatedPoolFusion),
-        "student": lambda: SubspaceStudent(**own),
-        "teacher" + NAMED: lambda: SubspaceTeacher(**own, programs=PROGRAMS),
-        "student" + NAMED: lambda: SubspaceStudent(**own, programs=PROGRAMS),
+        "teacher": lambda: SubspaceTeacher(**arguments),
+        "teacher, GatedPoolFusion": lambda: SubspaceTeacher(**arguments, fusion=GatedPoolFusion),
+        "student": lambda: SubspaceStudent(**arguments),
+        "teacher" + NAMED: lambda: SubspaceTeacher(**arguments, programs=PROGRAMS),
+        "student" + NAMED: lambda: SubspaceStudent(**arguments, programs=PROGRAMS),
         "gated ABMIL": lambda: GatedABMIL(n_features, len(CLASSES)),
     }
 
@@ -121,7 +122,7 @@ def task() -> Classification:
 
 
 def accuracy(network: nn.Module, test: list[Batch]) -> float:
-    """Share of test slides whose class has the largest logit."""
+    """Fraction of test slides whose class has the largest logit."""
     training = network.training
     network.eval()
     right = 0
@@ -143,52 +144,54 @@ def one_seed(share: float, seed: int, arguments: argparse.Namespace) -> dict[str
     for name in arguments.models:
         torch.manual_seed(seed)
         networks[name] = builders[name]()
-        own = isinstance(networks[name], SubspaceModule)
-        steps[name] = subspace_step(networks[name]) if own else network_step(networks[name], task(), arguments.lr)
-    found: dict[str, list[float]] = {name: [] for name in networks}
+        is_ours = isinstance(networks[name], SubspaceModule)
+        steps[name] = subspace_step(networks[name]) if is_ours else network_step(networks[name], task(), arguments.lr)
+    accuracies: dict[str, list[float]] = {name: [] for name in networks}
     for i in tqdm(range(1, CHECKED_AT[-1] + 1), desc=f"{share:.0%}, seed {seed}", disable=None):
         batch = slides.draw(BATCH)
         for name, step in steps.items():
             step(batch)
             if i in CHECKED_AT:
-                found[name].append(accuracy(networks[name], test))
-    return found
+                accuracies[name].append(accuracy(networks[name], test))
+    return accuracies
 
 
 def verdict(result: dict) -> str:
-    """Whether the models find what is asked of them, a line a model."""
-    seeds = result["accuracy"].get(str(ASKED_SHARE), {})
+    """Whether the models reach their targets, one line per model."""
+    seeds = result["accuracy"].get(str(TARGET_SHARE), {})
     lines = []
     for name in result["models"]:
-        asked = ASKED.get(name.removesuffix(NAMED))
-        final = [found[name][-1] for found in seeds.values()]
-        if asked is None or not final:
+        target = TARGETS.get(name.removesuffix(NAMED))
+        final = [accuracies[name][-1] for accuracies in seeds.values()]
+        if target is None or not final:
             continue
-        passed = sum(value >= asked for value in final)
+        passed = sum(value >= target for value in final)
         word = "reached" if passed == len(final) else "**missed**"
         lines.append(
-            f"- {name}: ≥ {asked:g} at {ASKED_SHARE:.0%} within {CHECKED_AT[-1]} steps on every seed. "
+            f"- {name}: ≥ {target:g} at {TARGET_SHARE:.0%} within {CHECKED_AT[-1]} steps on every seed. "
             f"{passed} of {len(final)}: {word}."
         )
-    return "\n".join(lines) or f"What is asked, at {ASKED_SHARE:.0%}, was not run."
+    return "\n".join(lines) or f"What is asked, at {TARGET_SHARE:.0%}, was not run."
 
 
 LIMITS = (
-    "No student here has a teacher. What programs and genes do not tell goes through the tissue-specific part of the "
-    "logits, which has a projection of its own; `tissue_specific: false` removes it, and then a student and every model "
+    "No student here has a teacher. Signal that is in neither programs nor genes passes through the tissue-specific "
+    "part of the logits, which has a separate projection; `tissue_specific: false` removes it, and then a student "
+    "and every model "
     "with named programs stay near chance at 5 %."
 )
 
 
 def markdown(result: dict) -> str:
-    """The page as it stands in docs/results."""
+    """The page of docs/results."""
     lines = [
         "# Finding rare tissue",
         "",
         f"Accuracy on {TEST_SLIDES} test slides after {', '.join(map(str, CHECKED_AT))} steps of {BATCH} slides each; "
         f"four classes, chance 0.25. A slide has {SIDE * SIDE} tiles of {result['n_features']} features at each scale; a "
         f"share of them, neighbours, carries the class as a vector of length {result['strength']:g} in noise of "
-        f"standard deviation 1 a dimension. All models at their defaults but for lr {result['lr']:g}, on the same slides.",
+        f"standard deviation 1 per dimension. All models have their defaults except for lr {result['lr']:g}, on the "
+        "same slides.",
         "",
         f"    {result['command']}",
         "",
@@ -200,8 +203,8 @@ def markdown(result: dict) -> str:
         "|" + "---|" * (len(result["models"]) + 2),
     ]
     for share, seeds in result["accuracy"].items():
-        for seed, found in seeds.items():
-            cells = [" → ".join(f"{value:.2f}" for value in found[name]) for name in result["models"]]
+        for seed, accuracies in seeds.items():
+            cells = [" → ".join(f"{value:.2f}" for value in accuracies[name]) for name in result["models"]]
             lines.append(f"| {float(share):.0%} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -216,11 +219,11 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--strength", type=float, default=STRENGTH, help="length of a class's prototype")
     parser.add_argument("--n-features", type=int, default=1024)
-    parser.add_argument("--quick", action="store_true", help=f"one share ({ASKED_SHARE:g}), one seed")
+    parser.add_argument("--quick", action="store_true", help=f"one share ({TARGET_SHARE:g}), one seed")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.shares, arguments.seeds = [ASKED_SHARE], 1
+        arguments.shares, arguments.seeds = [TARGET_SHARE], 1
     torch.set_num_threads(1)
     result: dict = {
         "command": " ".join(["python benchmarks/rare_signal.py", *sys.argv[1:]]),

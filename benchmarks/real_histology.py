@@ -1,7 +1,7 @@
-"""Real histology as vectors of slides: what students read from it, beside ridge models and gated ABMIL.
+"""Real histology as vectors of slides: students compared with ridge models and gated ABMIL.
 
-Cohorts are prepared with `dmml features import` and fitted with `dmml crossval`, fold by fold; what an earlier run finished
-in --work is not done again, and a part that was not run keeps what the page says of it.
+Cohorts are prepared with `dmml features import` and fitted with `dmml crossval`, fold by fold. Folds that an earlier run
+finished in --work are kept, and parts that are not run keep their results on the page.
 
     python benchmarks/real_histology.py --data ../shared/data --out docs/results
         [--part luad|nuclear|hancock|oropharynx|musk1] [--folds 0 1 …] [--ridge-only]
@@ -46,10 +46,10 @@ PAIRS = [
 
 
 def run_part(name: str, work: Path, data: Path, folds: list[int] | None, ridge_only: bool) -> dict[str, Any]:
-    """Fit what is missing of one cohort, and judge what there is.
+    """Fit the missing folds of one cohort, and evaluate all finished ones.
 
     Returns:
-        `folds` of networks that are finished, and figures by what is predicted.
+        Number of finished `folds`, and metrics by predicted outcome.
     """
     cohort = COHORTS[name](work, data)
     config, student = cohort.write()
@@ -58,18 +58,18 @@ def run_part(name: str, work: Path, data: Path, folds: list[int] | None, ridge_o
         fit(cohort, config, student, range(len(dealt[0])) if folds is None else folds)
     table = cohort.vectors()
     means = by_hand.one_per_patient(table)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "folds": len(finished(cohort)),
         "of": len(dealt[0]),
         "features": FeatureStore(cohort.store).n_features,
     }
-    found["ridge features"] = means.shape[1]
+    results["ridge features"] = means.shape[1]
     if cohort.task == "Survival":
-        found["survival"] = survival(cohort, means, dealt[0])
-        found["programs"] = programs(cohort, means, dealt[0], data, config if student is None else student)
+        results["survival"] = survival(cohort, means, dealt[0])
+        results["programs"] = programs(cohort, means, dealt[0], data, config if student is None else student)
     else:
-        found["classes"] = classes(cohort, means, dealt)
-    return found
+        results["classes"] = classes(cohort, means, dealt)
+    return results
 
 
 def fit(cohort: CohortFiles, config: Path, student: Path | None, folds: Iterable[int]) -> None:
@@ -84,7 +84,7 @@ def fit(cohort: CohortFiles, config: Path, student: Path | None, folds: Iterable
 
 
 def quietly(words: list[str]) -> None:
-    """Run a command of dmml, and end where it does."""
+    """Run a command of dmml without its output; exit if it fails."""
     print("dmml", *words, flush=True)
     with contextlib.redirect_stdout(io.StringIO()):
         code = dmml(words)
@@ -93,7 +93,7 @@ def quietly(words: list[str]) -> None:
 
 
 def finished(cohort: CohortFiles) -> list[int]:
-    """Folds of which every model of every repeat is finished."""
+    """Folds in which every model of every repeat is finished."""
     repeats = [cohort.folder / "crossval" / (f"repeat_{r}" if r else "") for r in range(cohort.repeats)]
     return [
         k
@@ -105,15 +105,15 @@ def finished(cohort: CohortFiles) -> list[int]:
 def predicted(cohort: CohortFiles, column: str, repeat: int = 0) -> dict[str, pd.Series]:
     """{model: out-of-fold predictions by patient} of the finished folds of a repeat; a patient without slides is left out."""
     place = cohort.folder / "crossval" / (f"repeat_{repeat}" if repeat else "")
-    found: dict[str, pd.Series] = {}
+    predictions: dict[str, pd.Series] = {}
     for name in cohort.models:
         tables = [
             pd.read_csv(place / f"fold_{k}" / name / "predictions.csv", dtype={"patient_id": str})
             for k in finished(cohort)
         ]
         if tables:
-            found[name] = pd.concat(tables).set_index("patient_id")[column]
-    return found
+            predictions[name] = pd.concat(tables).set_index("patient_id")[column]
+    return predictions
 
 
 def fold_of(dealt: by_hand.Folds) -> pd.Series:
@@ -130,24 +130,24 @@ def survival(cohort: CohortFiles, means: pd.DataFrame, dealt: by_hand.Folds) -> 
         .set_axis(["time", "event"], axis=1)
     )
     predictions = {"ridge": by_hand.ridge_cox(means, outcome, dealt)} | predicted(cohort, "risk")
-    return judged(predictions, outcome.assign(fold=fold_of(dealt)).dropna(), "concordance")
+    return evaluated(predictions, outcome.assign(fold=fold_of(dealt)).dropna(), "concordance")
 
 
-def judged(predictions: dict[str, pd.Series], outcome: pd.DataFrame, score: str) -> dict[str, Any]:
-    """Figures of the patients whom all models predict, and of all whom ridge predicts where these are more."""
-    found = figures(predictions, outcome, score, PAIRS)
+def evaluated(predictions: dict[str, pd.Series], outcome: pd.DataFrame, score: str) -> dict[str, Any]:
+    """Metrics over the patients whom all models predict, and of ridge over all its patients if these are more."""
+    metrics = figures(predictions, outcome, score, PAIRS)
     whole = figures({"ridge": predictions["ridge"]}, outcome, score, [])
-    return found | ({"ridge alone": whole} if whole["patients"] > found["patients"] else {})
+    return metrics | ({"ridge alone": whole} if whole["patients"] > metrics["patients"] else {})
 
 
 def programs(
     cohort: CohortFiles, means: pd.DataFrame, dealt: by_hand.Folds, data: Path, student: Path
 ) -> dict[str, Any]:
-    """Spearman's correlation of predicted with measured programs, each patient predicted by the fold that left them out."""
+    """Spearman's correlation of predicted with measured programs, each patient predicted by the fold that tests the patient."""
     genes = rna_by_hand.expression(data / MCAT)
     genes.columns = [name.removesuffix("_rnaseq") for name in genes]
     tested = [tested_programs(cohort, student, k) for k in finished(cohort)]
-    found = {}
+    by_program = {}
     for subspace, sets in read_gene_sets(None).items():
         for name in set(sets) & set(PROGRAMS):
             measured = genes[[gene for gene in sets[name] if gene in genes]].mean(axis=1)
@@ -155,8 +155,8 @@ def programs(
             if tested:
                 predictions["student"] = pd.concat(tested)[f"{subspace}|20x|{name}"]
             outcome = pd.DataFrame({"measured": measured, "fold": fold_of(dealt)}).dropna()
-            found[name] = judged(predictions, outcome, "spearman")
-    return {name: found[name] for name in PROGRAMS}
+            by_program[name] = evaluated(predictions, outcome, "spearman")
+    return {name: by_program[name] for name in PROGRAMS}
 
 
 def tested_programs(cohort: CohortFiles, student: Path, fold: int) -> pd.DataFrame:
@@ -184,20 +184,22 @@ def classes(cohort: CohortFiles, means: pd.DataFrame, dealt: list[by_hand.Folds]
     label = cohort.clinical.set_index("patient_id")[cohort.outcome["label"]]
     outcomes, parts = [], []
     for repeat, folds in enumerate(dealt):
-        known = pd.DataFrame({"label": (label == cohort.positive) * 1.0, "fold": fold_of(folds)}).dropna()
-        own = {"ridge": by_hand.ridge_logistic(means, label, folds)}
-        own |= predicted(cohort, f"prob_{cohort.positive}", repeat)
-        outcomes.append(known.assign(patient=known.index, fold=f"{repeat}|" + known["fold"].astype(str)))
-        parts.append({name: values.rename(lambda patient, r=repeat: f"{r}|{patient}") for name, values in own.items()})
-        outcomes[-1].index = [f"{repeat}|{patient}" for patient in known.index]
+        observed = pd.DataFrame({"label": (label == cohort.positive) * 1.0, "fold": fold_of(folds)}).dropna()
+        predictions = {"ridge": by_hand.ridge_logistic(means, label, folds)}
+        predictions |= predicted(cohort, f"prob_{cohort.positive}", repeat)
+        outcomes.append(observed.assign(patient=observed.index, fold=f"{repeat}|" + observed["fold"].astype(str)))
+        parts.append(
+            {name: values.rename(lambda patient, r=repeat: f"{r}|{patient}") for name, values in predictions.items()}
+        )
+        outcomes[-1].index = [f"{repeat}|{patient}" for patient in observed.index]
     predictions = {name: pd.concat([part[name] for part in parts]) for name in parts[0]}
     outcome = pd.concat(outcomes)
     outcome = outcome if len(dealt) > 1 else outcome.drop(columns="patient")
-    return {score: judged(predictions, outcome, score) for score in ("auc", "accuracy")}
+    return {score: evaluated(predictions, outcome, score) for score in ("auc", "accuracy")}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Fit, judge, write."""
+    """Fit, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of tcga_luad/, tcga_luad_histology/, hancock/, mil/"
@@ -213,9 +215,9 @@ def main(argv: list[str] | None = None) -> None:
         if name == "nuclear" and importlib.util.find_spec("openpyxl") is None:
             print("nuclear: not measured, since workbooks need a package: pip install openpyxl")
             continue
-        found = run_part(name, args.work.resolve(), args.data.resolve(), args.folds, args.ridge_only)
+        part_results = run_part(name, args.work.resolve(), args.data.resolve(), args.folds, args.ridge_only)
         results = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        results[name] = json.loads(json.dumps(found, default=_plain)) | {"made": made_by()}
+        results[name] = json.loads(json.dumps(part_results, default=_plain)) | {"made": made_by()}
         args.out.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (args.out / "real_histology.md").write_text(page(results), encoding="utf-8")

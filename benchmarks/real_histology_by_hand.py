@@ -1,4 +1,4 @@
-"""Linear models of slide vectors written by hand with scikit-learn and lifelines, to hold dmml's figures against."""
+"""Linear models of slide vectors written by hand with scikit-learn and lifelines, to be compared with dmml's results."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STRENGTHS = np.logspace(-4, 1, 6)
 def one_per_patient(vectors: Mapping[str, NDArray]) -> pd.DataFrame:
     """Mean of each patient's vectors; NaN where none of them has a value. {patient: (N, D)} → patients × D."""
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # the mean of nothing is NaN
-        return pd.DataFrame({patient: np.nanmean(own, axis=0) for patient, own in vectors.items()}).T
+        return pd.DataFrame({patient: np.nanmean(rows, axis=0) for patient, rows in vectors.items()}).T
 
 
 def scaled(table: pd.DataFrame, train: list[str], others: list[str]) -> tuple[NDArray, NDArray]:
-    """Features by the training patients' mean and spread, missing values at the mean, cut at ±5."""
+    """Features standardised by the training patients, with missing values at the mean, clipped at ±5."""
     mean, spread = table.loc[train].mean(), table.loc[train].std()
     spread = spread.where(spread > 1e-7 * mean.abs(), 1.0).fillna(1.0)
     return tuple(  # type: ignore[return-value]
@@ -38,11 +38,11 @@ def scaled(table: pd.DataFrame, train: list[str], others: list[str]) -> tuple[ND
 
 def ridge(table: pd.DataFrame, target: pd.Series, folds: Folds) -> pd.Series:
     """Out-of-fold predictions of a score by ridge regression, its penalty chosen by generalised cross-validation."""
-    found = {}
+    predictions = {}
     for train, test in _present(folds, table.index, target.dropna().index):
         x, x_test = scaled(table, train, test)
-        found |= dict(zip(test, RidgeCV(ALPHAS).fit(x, target.loc[train]).predict(x_test), strict=True))
-    return pd.Series(found, dtype=float)
+        predictions |= dict(zip(test, RidgeCV(ALPHAS).fit(x, target.loc[train]).predict(x_test), strict=True))
+    return pd.Series(predictions, dtype=float)
 
 
 def ridge_cox(table: pd.DataFrame, outcome: pd.DataFrame, folds: Folds) -> pd.Series:
@@ -55,39 +55,39 @@ def ridge_cox(table: pd.DataFrame, outcome: pd.DataFrame, folds: Folds) -> pd.Se
         outcome: By patient: `time`, `event`; patients without outcome are left out.
         folds: Outer folds.
     """
-    known = outcome.dropna()
-    found = {}
-    for train, test in _present(folds, table.index, known.index):
+    observed = outcome.dropna()
+    log_hazards = {}
+    for train, test in _present(folds, table.index, observed.index):
         scores = {
-            choice: np.mean([_judged(table, known, train, inner, choice) for inner in _inner(len(train))])
+            choice: np.mean([_inner_concordance(table, observed, train, inner, choice) for inner in _inner(len(train))])
             for choice in [(n, penalty) for n in COMPONENTS for penalty in PENALTIES]
         }
         best = max(scores, key=lambda choice: scores[choice])
-        found |= dict(zip(test, _cox(table, known, train, test, *best), strict=True))
-    return pd.Series(found, dtype=float)
+        log_hazards |= dict(zip(test, _cox(table, observed, train, test, *best), strict=True))
+    return pd.Series(log_hazards, dtype=float)
 
 
-def _judged(
+def _inner_concordance(
     table: pd.DataFrame,
-    known: pd.DataFrame,
+    observed: pd.DataFrame,
     train: list[str],
     inner: tuple[NDArray, NDArray],
     choice: tuple[int, float],
 ) -> float:
     """Concordance of one inner fold."""
     fitted, held_out = ([train[i] for i in rows] for rows in inner)
-    risk = _cox(table, known, fitted, held_out, *choice)
-    return concordance_index(known.loc[held_out, "time"], -risk, known.loc[held_out, "event"])
+    risk = _cox(table, observed, fitted, held_out, *choice)
+    return concordance_index(observed.loc[held_out, "time"], -risk, observed.loc[held_out, "event"])
 
 
 def _cox(
-    table: pd.DataFrame, known: pd.DataFrame, train: list[str], test: list[str], n: int, penalty: float
+    table: pd.DataFrame, observed: pd.DataFrame, train: list[str], test: list[str], n: int, penalty: float
 ) -> NDArray:
     x, x_test = scaled(table, train, test)
     components = PCA(n, random_state=0).fit(x)
     x, x_test = components.transform(x), components.transform(x_test)
     spread = x.std()
-    frame = pd.DataFrame(x / spread).assign(**known.loc[train, ["time", "event"]].to_dict("list"))
+    frame = pd.DataFrame(x / spread).assign(**observed.loc[train, ["time", "event"]].to_dict("list"))
     model = CoxPHFitter(penalizer=penalty).fit(frame, "time", "event")
     return model.predict_log_partial_hazard(pd.DataFrame(x_test / spread)).to_numpy()
 
@@ -99,13 +99,13 @@ def ridge_logistic(table: pd.DataFrame, label: pd.Series, folds: Folds) -> pd.Se
     """
     classes = sorted(label.dropna().unique())
     y = (label.dropna() == classes[1]).astype(int)
-    found = {}
+    probabilities = {}
     for train, test in _present(folds, table.index, y.index):
         inner = list(StratifiedKFold(5, shuffle=True, random_state=0).split(train, y.loc[train]))
         scores = {c: np.mean([_likelihood(table, y, train, rows, c) for rows in inner]) for c in STRENGTHS}
         best = max(scores, key=lambda c: scores[c])
-        found |= dict(zip(test, _logistic(table, y, train, test, best), strict=True))
-    return pd.Series(found, dtype=float)
+        probabilities |= dict(zip(test, _logistic(table, y, train, test, best), strict=True))
+    return pd.Series(probabilities, dtype=float)
 
 
 def _likelihood(table: pd.DataFrame, y: pd.Series, train: list[str], inner: tuple[NDArray, NDArray], c: float) -> float:
@@ -125,6 +125,6 @@ def _inner(n: int) -> list[tuple[NDArray, NDArray]]:
 
 
 def _present(folds: Folds, *indices: Iterable[str]) -> list[tuple[list[str], list[str]]]:
-    """The folds with patients alone who stand in every index."""
-    there = set.intersection(*map(set, indices))
-    return [([p for p in train if p in there], [p for p in test if p in there]) for train, test in folds]
+    """The folds restricted to patients who are in every index."""
+    present = set.intersection(*map(set, indices))
+    return [([p for p in train if p in present], [p for p in test if p in present]) for train, test in folds]

@@ -1,4 +1,4 @@
-"""The cohorts of `real_histology.py`: tables written as a user would have them, and stores made with `dmml features import`."""
+"""The cohorts of `real_histology.py`: tables as a user would have them, and stores written by `dmml features import`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLIDES_ALONE = ("student_undistilled", "histology_abmil", "histology_mean")
 
 @dataclass
 class CohortFiles:
-    """A cohort on disk, and how it is cross-validated."""
+    """A cohort on disk and the settings of its cross-validation."""
 
     folder: Path
     clinical: pd.DataFrame
@@ -37,14 +37,14 @@ class CohortFiles:
     expression: dict[str, Any] | None = None
     slide_id: str | None = None
     positive: str = ""
-    """Of two classes the one whose probability is judged, the second in order"""
+    """The class whose probability is evaluated, the second of two"""
     slides: dict[str, list[str]] = field(default_factory=dict)
-    """{patient: slides}, where the store's ids are not the patients'"""
+    """{patient: slides}, if the ids of the store are not those of the patients"""
     for_ridge: str = "features.zarr"
-    """Store that models by hand read: instances that a bag holds without order may stand side by side in it"""
+    """Store that models by hand read, in which the unordered instances of a bag may be columns side by side"""
 
     def folds(self) -> list[list[tuple[list[str], list[str]]]]:
-        """(training, test) patients of each fold of each repeat, as `dmml crossval` deals them."""
+        """(training, test) patients of each fold of each repeat, as in `dmml crossval`."""
         if not isinstance(self.split, dict):
             return [by_hand.folds(Path(self.split))]
         clinical = read_clinical(self.folder / "clinical.csv", outcome=self.outcome)
@@ -62,19 +62,19 @@ class CohortFiles:
     def vectors(self) -> dict[str, NDArray]:
         """{patient: (N, D)} for models by hand, NaN where a value is missing."""
         store = FeatureStore(self.folder / self.for_ridge)
-        whose = self.slides or {name: [name] for name in store.slides()}
-        there = {patient: store.whole(own) for patient, own in whose.items()}
+        slides_of = self.slides or {name: [name] for name in store.slides()}
+        complete = {patient: store.whole(slides) for patient, slides in slides_of.items()}
         return {
-            patient: np.concatenate([store.read(slide, 20).features for slide in own])
-            for patient, own in there.items()
-            if own
+            patient: np.concatenate([store.read(slide, 20).features for slide in slides])
+            for patient, slides in complete.items()
+            if slides
         }
 
     def write(self) -> tuple[Path, Path | None]:
         """Write the clinical table and the configs.
 
         Returns:
-            The config of the teacher, or of the student where there is no RNA, and the student's where there is a teacher.
+            The config of the teacher, or of the student without RNA; and the student's config if there is a teacher.
         """
         self.clinical.to_csv(self.folder / "clinical.csv", index=False)
         data: dict[str, Any] = {
@@ -131,7 +131,7 @@ def nuclear(work: Path, data: Path) -> CohortFiles:
     owner = pd.read_excel(tables / "luad_metadata.xlsx").rename(columns={"H & E_ID": "slide_id"})
     owner = owner[["slide_id", "bcr_patient_barcode"]].astype(str)
     clinical = _luad_clinical(data).merge(owner, left_on="patient_id", right_on="bcr_patient_barcode", how="left")
-    slides = {patient: list(own) for patient, own in owner.groupby("bcr_patient_barcode")["slide_id"]}
+    slides = {patient: list(ids) for patient, ids in owner.groupby("bcr_patient_barcode")["slide_id"]}
     return CohortFiles(
         folder,
         clinical.drop(columns="bcr_patient_barcode"),
@@ -158,7 +158,7 @@ def hancock(work: Path, data: Path, other: str = "1") -> CohortFiles:
     """HANCOCK: 512 deep features of a core of the tumor; p16 positive (code 2) against another code.
 
     Args:
-        work: Where the cohort is written.
+        work: Folder in which the cohort is written.
         data: Folder of `hancock/`.
         other: Code of the other class: 1, or 0 in the oropharynx alone.
     """
@@ -197,7 +197,7 @@ def musk1(work: Path, data: Path) -> CohortFiles:
 
 
 def _imported(folder: Path, source: Path, *options: str, store: str = "features.zarr") -> Path:
-    """Import vectors into the store of a cohort's folder; what is there already is not written again."""
+    """Import vectors into the store of a cohort's folder; an existing store is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     if code := dmml(["features", "import", str(source), "--out", str(folder / store), *options]):
         raise SystemExit(code)

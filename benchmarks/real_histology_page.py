@@ -1,4 +1,4 @@
-"""The page of `real_histology.py`: the targets, what was measured, and how each figure was made."""
+"""The page of `real_histology.py`: targets, results, and how each result was computed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TITLES = {
     "oropharynx": "HANCOCK: p16 positive (code 2) against code 0",
     "musk1": "musk1: ten folds, five times",
 }
-ASKED = {"ESTIMATE_IMMUNE": 0.53, "HALLMARK_G2M_CHECKPOINT": 0.46, "ESTIMATE_STROMAL": 0.38}
-"""Spearman's correlation that the student's programs should reach on LUAD"""
+TARGETS = {"ESTIMATE_IMMUNE": 0.53, "HALLMARK_G2M_CHECKPOINT": 0.46, "ESTIMATE_STROMAL": 0.38}
+"""Minimum Spearman correlation of the student's programs on LUAD"""
 ASKED_P16 = 0.88
 NAMES = {
     "ridge": "ridge on the slide's vectors, by hand",
@@ -32,20 +32,22 @@ PUBLISHED = {
     "attention": "0.892 ± 0.040",
     "gated attention": "0.900 ± 0.050",
 }
-"""Accuracy on musk1 of ten folds, five times, as Ilse et al. 2018 are quoted for it"""
+"""Accuracy on musk1 in ten folds, five times, as reported by Ilse et al. 2018"""
 SOURCE = "Ilse, Tomczak and Welling, *Attention-based Deep Multiple Instance Learning*, ICML 2018, arXiv:1802.04712"
 
 
 def page(results: Results) -> str:
-    """Markdown of all parts; what was not run is said to be not measured."""
+    """Markdown of all parts; parts that were not run are named as not measured."""
     lines = [
         "# Real histology as vectors of slides",
         "",
-        "Features that others measured on real slides, one or several vectors each, imported with `dmml features import` and "
-        "cross-validated with `dmml crossval`. A figure is over patients who were tested by the fold that left them out, with "
-        "the 95 % interval of 2,000 draws of patients within folds; differences are of the same patients. Concordance and AUC "
+        "Published features of real slides, one or several vectors per slide, imported with `dmml features import` and "
+        "cross-validated with `dmml crossval`. A value is over patients in the fold that tests them, with the 95 % "
+        "interval of 2,000 draws of patients within folds; differences are over the same patients. Concordance and "
+        "AUC "
         "count pairs within folds. Models *by hand* use scikit-learn and lifelines alone, their penalties chosen among "
-        "training patients: features scaled by training patients and cut at ±5, several vectors of a patient averaged.",
+        "training patients: features standardised by training patients and clipped at ±5, several vectors of a "
+        "patient averaged.",
         "",
         f"    {COMMAND}",
         "",
@@ -61,7 +63,7 @@ def page(results: Results) -> str:
 
 def _target(results: Results) -> list[str]:
     rows = []
-    for program, bound in ASKED.items():
+    for program, bound in TARGETS.items():
         models = results.get("luad", {}).get("programs", {}).get(program, {}).get("models", {})
         what = f"LUAD: {program} as the student reads it, Spearman ≥ {bound}"
         rows.append(_bar(what, models.get("student"), bound, results.get("luad")))
@@ -70,33 +72,35 @@ def _target(results: Results) -> list[str]:
     return [*rows, _bar(what, models.get("student_undistilled"), ASKED_P16, results.get("hancock"))]
 
 
-def _bar(what: str, found: Results | None, bound: float, part: Results | None) -> str:
-    if found is None or part is None:
+def _bar(what: str, figure: Results | None, bound: float, part: Results | None) -> str:
+    if figure is None or part is None:
         return f"| {what} | not measured | |"
     if part["folds"] < part["of"]:
-        return f"| {what} | {_value(found)} | {part['folds']} of {part['of']} folds: too few to say |"
-    return f"| {what} | {_value(found)} | {'reached' if found['value'] >= bound else '**missed**'} |"
+        return f"| {what} | {_value(figure)} | {part['folds']} of {part['of']} folds: too few to say |"
+    return f"| {what} | {_value(figure)} | {'reached' if figure['value'] >= bound else '**missed**'} |"
 
 
-def _part(name: str, found: Results) -> list[str]:
-    made = found["made"]
+def _part(name: str, results: Results) -> list[str]:
+    made = results["made"]
     commit = f" at commit {made['commit']}" if "commit" in made else ""
-    whole = found["folds"] == found["of"]
+    whole = results["folds"] == results["of"]
     networks = (
         ""
         if whole
-        else f" Networks: {found['folds']} of {found['of']} folds, so all figures but ridge alone are partial."
+        else f" Networks: {results['folds']} of {results['of']} folds, so all figures but ridge alone are partial."
     )
-    side_by_side = found["ridge features"] != found["features"]
-    ridge = f" (ridge by hand reads all {found['ridge features']} side by side)" if side_by_side else ""
-    lines = [f"{found['features']} features{ridge}. Made with dmml {made['dmml']}{commit} on {made['date']}.{networks}"]
-    if "survival" in found:
-        lines += _figures("Overall survival, concordance", found["survival"])
-        for program, figures in found["programs"].items():
+    side_by_side = results["ridge features"] != results["features"]
+    ridge = f" (ridge by hand reads all {results['ridge features']} side by side)" if side_by_side else ""
+    lines = [
+        f"{results['features']} features{ridge}. Made with dmml {made['dmml']}{commit} on {made['date']}.{networks}"
+    ]
+    if "survival" in results:
+        lines += _figures("Overall survival, concordance", results["survival"])
+        for program, figures in results["programs"].items():
             lines += _figures(f"{program}, Spearman's correlation with the measured program", figures)
     for score, title in {"auc": "AUC", "accuracy": "Accuracy"}.items():
-        if "classes" in found:
-            lines += _figures(title, found["classes"][score])
+        if "classes" in results:
+            lines += _figures(title, results["classes"][score])
     return lines + _notes(name)
 
 
@@ -104,32 +108,33 @@ def _notes(name: str) -> list[str]:
     if name == "hancock":
         return [
             "",
-            "Code 1 is almost only given outside of the oropharynx, and code 2 only within it, so that part of this figure is "
-            "the site; the next section compares within the oropharynx.",
+            "Code 1 occurs almost only outside of the oropharynx, and code 2 only within it, so that part of this "
+            "result is due to the site; the next section compares within the oropharynx.",
         ]
     if name == "musk1":
         rows = [f"| {method} | {figure} |" for method, figure in PUBLISHED.items()]
-        told = f"Accuracies of ten folds that are quoted from {SOURCE}; they were not measured here, and other folds were used:"
-        return ["", told, "", "| method | accuracy |", "|---|---|", *rows]
+        source = f"Accuracies in ten folds reported by {SOURCE}; they were not measured here, and the folds differ:"
+        return ["", source, "", "| method | accuracy |", "|---|---|", *rows]
     return []
 
 
-def _figures(title: str, found: Results) -> list[str]:
+def _figures(title: str, results: Results) -> list[str]:
     lines = [
         "",
-        f"**{title}**, {found['patients']} predictions that all models make:",
+        f"**{title}**, {results['patients']} predictions that all models make:",
         "",
         "| model | figure (95 %) |",
         "|---|---|",
     ]
-    lines += [f"| {NAMES[name]} | {_value(figure)} |" for name, figure in found["models"].items()]
-    if whole := found.get("ridge alone"):
+    lines += [f"| {NAMES[name]} | {_value(figure)} |" for name, figure in results["models"].items()]
+    if whole := results.get("ridge alone"):
         lines.append(f"| the same ridge on all {whole['patients']} predictions | {_value(whole['models']['ridge'])} |")
-    if found["paired"]:
+    if results["paired"]:
         lines += ["", "| comparison | difference (95 %) |", "|---|---|"]
-    for row in found["paired"]:
+    for row in results["paired"]:
         lines.append(
-            f"| {NAMES[row['a']]} − {NAMES[row['b']]} | {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}) |"
+            f"| {NAMES[row['a']]} − {NAMES[row['b']]} | {row['difference']:+.3f} ({row['low']:+.3f} to "
+            f"{row['high']:+.3f}) |"
         )
     return lines
 

@@ -1,13 +1,13 @@
-"""RNA alone on real patients: TCGA-LUAD and TCGA-GBMLGG through `dmml crossval`, beside models written by hand.
+"""RNA alone on real patients: TCGA-LUAD and TCGA-GBMLGG with `dmml crossval`, compared with models written by hand.
 
-Every part is a cross-validation, or several; what an earlier run finished in --work is not done again, and a part that
-was not run keeps what the page says of it.
+Each part is one cross-validation or several. Folds that an earlier run finished in --work are kept, and parts that are
+not run keep their results on the page.
 
     python benchmarks/real_rna.py --data ../shared/data [--part luad|baselines|dealt|permuted|months|survival|diagnosis|grade] [--out docs/results]
 
 `luad`: the published folds, three seeds. `baselines`: the same with every model that RNA and covariates allow, timed.
-`dealt`: folds dealt anew, three times, two seeds. `permuted`: twenty times with outcomes dealt anew among the patients,
-where nothing can be learned. `months`: the same outcome as days with 1 = died, and as months with 1 = censored.
+`dealt`: three other random folds, two seeds. `permuted`: twenty times with outcomes permuted among the patients, so that
+nothing can be learned. `months`: the same outcome as days with 1 = died, and as months with 1 = censored.
 `survival`, `diagnosis`, `grade`: GBMLGG on its published folds.
 """
 
@@ -45,18 +45,18 @@ BY_HAND = {
     "ridge Cox on 60 components": (3.0, 60, 0.5),
     "the same, z-scores as they are": (np.inf, 60, 0.5),
 }
-"""Cox models of GBMLGG: where z-scores are cut, components, penalty. The penalty was looked at on the test folds (0.1 to 2
-give 0.83 and 0.79–0.80): these rows explain a figure and are none to compare with."""
+"""Cox models of GBMLGG: clipping of z-scores, components, penalty. The penalty was chosen on the test folds (0.1 to 2 give
+0.83 and 0.79–0.80), so these rows explain a result but are no fair comparison."""
 
 
 def crossval(folder: Path, content: dict[str, Any], clinical: pd.DataFrame, *options: str) -> dict[str, Any]:
-    """Run `dmml crossval` in a folder, or go on with it.
+    """Run `dmml crossval` in a folder, or continue an earlier run.
 
     Args:
-        folder: Gets the clinical table, the config and the results.
+        folder: Folder of the clinical table, the config and the results.
         content: The config; its clinical table is `folder / "clinical.csv"`.
         clinical: The table.
-        options: More words of the command.
+        options: Further options of the command.
 
     Returns:
         `crossval.json`.
@@ -135,26 +135,26 @@ def classified(what: str) -> Callable[[Path, Path], dict[str, Any]]:
     def part(work: Path, data: Path) -> dict[str, Any]:
         result = gbmlgg_fit(work, data, what, "--models", PLAIN, "--seeds", "3")
         label = gbmlgg_clinical(data).set_index("patient_id")[what]
-        found = by_hand.logistic(by_hand.expression(data / PORPOISE), label, gbmlgg_folds(data))
-        return {what: result, f"{what} by hand": found}
+        by_hand_accuracy = by_hand.logistic(by_hand.expression(data / PORPOISE), label, gbmlgg_folds(data))
+        return {what: result, f"{what} by hand": by_hand_accuracy}
 
     return part
 
 
 def within(rows: pd.DataFrame, grade: pd.Series) -> dict[str, dict[str, float]]:
-    """{model: {grade: concordance}}, counting pairs of one grade, fold and seed only; and `events` of each grade."""
+    """{model: {grade: concordance}} over pairs of one grade, fold and seed; and the `events` of each grade."""
     from dmml.evaluation.statistics.weighted import harrell_pairs
 
     rows = rows.assign(grade=rows["patient_id"].map(grade)).dropna(subset=["grade", "time", "event"])
-    found: dict[str, dict[str, float]] = {}
-    for (model, level), mine in rows.groupby(["model", "grade"]):
+    concordances: dict[str, dict[str, float]] = {}
+    for (model, level), group in rows.groupby(["model", "grade"]):
         credit = comparable = 0.0
-        for _, part in mine.groupby(["repeat", "fold", "seed"]):
+        for _, part in group.groupby(["repeat", "fold", "seed"]):
             counted, earned = harrell_pairs(part["time"], part["event"], part["risk"]).block(slice(None))
             credit, comparable = credit + earned.sum(), comparable + counted.sum()
-        found.setdefault(str(model), {})[str(level)] = float(credit / comparable)
+        concordances.setdefault(str(model), {})[str(level)] = float(credit / comparable)
     first = rows[rows["model"] == rows["model"].iloc[0]].drop_duplicates("patient_id")
-    return found | {"events": first.groupby("grade")["event"].sum().to_dict()}
+    return concordances | {"events": first.groupby("grade")["event"].sum().to_dict()}
 
 
 def luad_fit(folder: Path, data: Path, *words: str, clinical: pd.DataFrame | None = None, **changed: Any) -> dict:
@@ -189,7 +189,7 @@ KEYS = {
     "diagnosis": ("diagnosis", "diagnosis by hand"),
     "grade": ("grade", "grade by hand"),
 }
-"""What of the record each part writes; nothing else is kept in it."""
+"""Keys of the record that each part writes; other keys are removed"""
 PARTS = {
     "luad": luad,
     "baselines": baselines,
@@ -202,17 +202,17 @@ PARTS = {
 }
 
 
-def merged(record: dict[str, Any], name: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The record with what a part found, and with what and when it was made; what no part writes any more is left out."""
+def merged(record: dict[str, Any], name: str, results: dict[str, Any]) -> dict[str, Any]:
+    """The record with the results of a part and their origin, without keys that no part writes any more."""
     made = {**record.get("made", {}), name: made_by()}
-    known = {key for keys in KEYS.values() for key in keys}
-    return {key: value for key, value in (record | found).items() if key in known} | {"made": made}
+    written_keys = {key for keys in KEYS.values() for key in keys}
+    return {key: value for key, value in (record | results).items() if key in written_keys} | {"made": made}
 
 
 def made_by() -> dict[str, str]:
-    """Version of dmml, the day, and the commit where there is one."""
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    """Version of dmml, date, and commit if there is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("git") else None
     made = {"dmml": __version__, "date": datetime.now(UTC).date().isoformat()}
     return made | ({"commit": commit.stdout.strip()} if commit and commit.returncode == 0 else {})
 
@@ -227,10 +227,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     record = args.out / "real_rna.json"
     for name in args.part or PARTS:
-        found = PARTS[name](args.work.resolve(), args.data.resolve())
+        part_results = PARTS[name](args.work.resolve(), args.data.resolve())
         # Another part may have been written meanwhile.
         results = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        results = merged(results, name, json.loads(json.dumps(found, default=float)))
+        results = merged(results, name, json.loads(json.dumps(part_results, default=float)))
         args.out.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (args.out / "real_rna.md").write_text(page(results), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Models of RNA written by hand with scikit-learn and lifelines, to hold dmml's figures against: nothing of dmml is used."""
+"""Models of RNA written by hand with scikit-learn and lifelines, without dmml, to be compared with its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIP = 3.0
 
 
 def expression(path: Path, clip: float = CLIP) -> pd.DataFrame:
-    """Patients × genes of a published table, z-scores cut at ± `clip`."""
+    """Patients × genes of a published table, z-scores clipped at ± `clip`."""
     table = pd.read_csv(path, low_memory=False).drop_duplicates("case_id").set_index("case_id")
     return table[[name for name in table if name.endswith("_rnaseq")]].astype(float).clip(-clip, clip)
 
@@ -28,7 +28,7 @@ def folds(folder: Path) -> list[tuple[list[str], list[str]]]:
 
 
 def components(genes: pd.DataFrame, train: list[str], test: list[str], n: int) -> tuple[NDArray, NDArray]:
-    """Scores on n principal components of the training patients, all divided by their common spread there."""
+    """Scores on n principal components of the training patients, divided by their common standard deviation there."""
     fitted = PCA(n, random_state=0).fit(genes.loc[train])
     x, x_test = (fitted.transform(genes.loc[patients]) for patients in (train, test))
     return x / x.std(), x_test / x.std()
@@ -47,16 +47,16 @@ def cox(
         genes: Patients × genes.
         outcome: By patient: `time`, `event`; patients without outcome are left out.
         dealt: (training, test) patients.
-        n: Components.
-        penalty: Of lifelines, ridge.
+        n: Number of components.
+        penalty: Ridge penalty of lifelines.
     """
     outcome = outcome.dropna()
     outcome = outcome[outcome.index.isin(genes.index)]
-    found = []
+    concordances = []
     for parts in dealt:
         train, test = ([p for p in patients if p in outcome.index] for patients in parts)
-        found.append(_concordance(*components(genes, train, test, n), outcome, train, test, penalty))
-    return found
+        concordances.append(_concordance(*components(genes, train, test, n), outcome, train, test, penalty))
+    return concordances
 
 
 def clinical_cox(
@@ -66,20 +66,20 @@ def clinical_cox(
     genes: pd.DataFrame | None = None,
     n: int = 10,
 ) -> list[float]:
-    """Concordance of each fold of an unpenalised Cox model on age, sex and stage, a stage counting as its number.
+    """Concordance of each fold of an unpenalised Cox model on age, sex and stage, with the stage as a number.
 
     Args:
-        table: By patient: `age`, `sex`, `stage` I to IV; training medians stand in for what is unknown.
+        table: By patient: `age`, `sex`, `stage` I to IV; training medians replace unknown values.
         outcome: As in `cox`.
         dealt: As in `cox`.
-        genes: Patients × genes, to add the first `n` principal components; None for none.
+        genes: Patients × genes, whose first `n` principal components are added; None = no genes.
         n: Components.
     """
     stage = table["stage"].map({"I": 1, "II": 2, "III": 3, "IV": 4})
     covariates = pd.DataFrame({"age": table["age"], "male": (table["sex"] == "male") * 1.0, "stage": stage})
     outcome = outcome.dropna()
     outcome = outcome[outcome.index.isin(covariates.index if genes is None else genes.index)]
-    found = []
+    concordances = []
     for parts in dealt:
         train, test = ([p for p in patients if p in outcome.index] for patients in parts)
         median = covariates.loc[train].median()
@@ -87,8 +87,8 @@ def clinical_cox(
         if genes is not None:
             more, more_test = components(genes, train, test, n)
             x, x_test = np.hstack([x, more]), np.hstack([x_test, more_test])
-        found.append(_concordance(x, x_test, outcome, train, test, 0.0))
-    return found
+        concordances.append(_concordance(x, x_test, outcome, train, test, 0.0))
+    return concordances
 
 
 def _concordance(
@@ -106,10 +106,10 @@ def logistic(
     """Accuracy of each fold of a logistic regression on n principal components; patients without label are left out."""
     label = label.dropna()
     label = label[label.index.isin(genes.index)]
-    found = []
+    accuracies = []
     for parts in dealt:
         train, test = ([p for p in patients if p in label.index] for patients in parts)
         x, x_test = components(genes, train, test, n)
         model = LogisticRegression(max_iter=5000).fit(x, label.loc[train])
-        found.append(float(np.mean(model.predict(x_test) == label.loc[test])))
-    return found
+        accuracies.append(float(np.mean(model.predict(x_test) == label.loc[test])))
+    return accuracies

@@ -1,4 +1,4 @@
-"""The real cohorts of `real_rna.py`: their tables as `dmml crossval` takes them, and its configs."""
+"""The cohorts of `real_rna.py`: tables and configs for `dmml crossval`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def luad_both(data: Path) -> pd.DataFrame:
 
 
 def dealt_anew(table: pd.DataFrame, outcome: list[str], seed: int) -> pd.DataFrame:
-    """The outcomes of the patients who have one, in a random order; all else stays with its patient."""
+    """The table with the outcomes of the patients who have one in a random order; all other columns stay."""
     table = table.copy()
-    known = table[outcome].notna().all(axis=1).to_numpy()
-    order = np.random.default_rng([seed, 20]).permutation(int(known.sum()))
-    table.loc[known, outcome] = table.loc[known, outcome].to_numpy()[order]
+    has_outcome = table[outcome].notna().all(axis=1).to_numpy()
+    order = np.random.default_rng([seed, 20]).permutation(int(has_outcome.sum()))
+    table.loc[has_outcome, outcome] = table.loc[has_outcome, outcome].to_numpy()[order]
     return table
 
 
@@ -49,8 +49,8 @@ def config(name: str, data: Path, clinical: Path, **changed: Any) -> dict[str, A
 
     Args:
         name: Stem of the file in `configs`.
-        data: Where the cohorts' folders lie.
-        clinical: The table.
+        data: Folder of the cohorts.
+        clinical: The clinical table.
         changed: Arguments of the data section.
     """
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The page of `real_rna.py`: the targets, what was measured, and how each figure was made."""
+"""The page of `real_rna.py`: targets, results, and how each result was computed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ CHANCE = (0.45, 0.55)
 
 
 def page(results: Results) -> str:
-    """Markdown of all parts; what was not run is said to be not measured."""
+    """Markdown of all parts; parts that were not run are named as not measured."""
     sections = (_summary, _luad, _dealt, _permuted, _months, _survival, _classes)
     lines = [
         "# RNA alone on real patients",
         "",
-        "TCGA-LUAD and TCGA-GBMLGG with the z-scored RNA and the folds that MCAT and PORPOISE published; there are no "
-        "slides here. Both were looked at while dmml was built: they are development cohorts, and their figures confirm "
-        "nothing. Hyper-parameters come from inner validation patients or from simulated cohorts, not from these folds, with "
-        "three exceptions: that the weights of clinic and model are learned from patients to whom neither was fitted was chosen "
-        "because the other way lost 0.02 of concordance on LUAD's published folds, and how regressions choose their penalty "
+        "TCGA-LUAD and TCGA-GBMLGG with the z-scored RNA and the folds that MCAT and PORPOISE published; there are "
+        "no slides here. Both cohorts were used during development, so their results confirm nothing. "
+        "Hyper-parameters come from inner validation patients or from simulated cohorts, not from these folds, with "
+        "three exceptions: the weights of clinical covariates and model are learned from patients to whom neither "
+        "was fitted, because the alternative lost 0.02 of concordance on LUAD's published folds, and how regressions "
+        "choose their penalty "
         "and code ordered covariates was compared on these cohorts, in which they differ by less than 0.02; and that the "
-        "backbone's prior of RNA follows all genes beside their leading components, and that its levels are set by the days "
-        "of events and of censoring within an interval, was decided after GBMLGG (concordance 0.74 against 0.83) and LUAD "
+        "backbone's prior of RNA follows all genes beside their leading components, and that its levels are set by "
+        "the days "
+        "of events and of censoring within an interval, was decided after GBMLGG (concordance 0.74 against 0.83) and "
+        "LUAD "
         "(integrated Brier score 0.221 against 0.190) were seen.",
         "",
         f"    {COMMAND}",
@@ -33,12 +36,14 @@ def page(results: Results) -> str:
         *_made(results),
         "Concordance is the mean over folds (and seeds) ± SD, with the 95 % interval of the pairs within folds. "
         "`teacher` reads RNA through two subspaces; `rna_linear` is a ridge Cox or logistic model of the same genes, its "
-        "penalty chosen by cross-validation among the training patients; `clinical` reads covariates; `+clinical` joins both. Models *by "
-        "hand* use scikit-learn and lifelines alone: z-scores cut at ±3, principal components of the training patients, "
+        "penalty chosen by cross-validation among the training patients; `clinical` reads covariates; `+clinical` "
+        "joins both. Models *by "
+        "hand* use scikit-learn and lifelines alone: z-scores clipped at ±3, principal components of the training "
+        "patients, "
         "and a Cox or logistic regression on them.",
         "",
-        "A network that equals a linear model of the RNA makes no case for itself where there are no slides: the teacher "
-        "is here to show that it costs nothing.",
+        "Without slides, a network that equals a linear model of the RNA has no advantage: the teacher is shown here "
+        "to check that it loses nothing.",
     ]
     for section in sections:
         lines += section(results)
@@ -46,17 +51,17 @@ def page(results: Results) -> str:
 
 
 def _made(results: Results) -> list[str]:
-    """With what each part was made, parts that were made alike in one sentence."""
+    """Origin of each part; parts with the same origin share a sentence."""
     alike: dict[str, list[str]] = {}
     for part, made in results.get("made", {}).items():
         commit = f" at commit {made['commit']}" if "commit" in made else ""
         alike.setdefault(f"dmml {made['dmml']}{commit} on {made['date']}", []).append(part)
-    told = "; with ".join(f"{how}: {', '.join(parts)}" for how, parts in alike.items())
-    return [f"Made with {told}.", ""] if alike else []
+    origins = "; with ".join(f"{how}: {', '.join(parts)}" for how, parts in alike.items())
+    return [f"Made with {origins}.", ""] if alike else []
 
 
 def _summary(results: Results) -> list[str]:
-    """Every bar; those of a part that was not run stand there as not measured."""
+    """All targets; those of parts that were not run are named as not measured."""
 
     def mean(part: str, *of: str) -> float | None:
         return _mean(results[part], *of) if part in results else None
@@ -78,7 +83,7 @@ def _summary(results: Results) -> list[str]:
         _above("LUAD, repeated folds and seeds: `teacher` − `rna_linear` ≥ −0.005", difference("dealt"), -0.005),
         _below("LUAD, published folds: integrated Brier score, `teacher` − `rna_linear` ≤ 0.005", brier("luad"), 0.005),
         *(
-            _target(f"LUAD, outcomes dealt anew: `{name}` 0.45–0.55, mean", shuffled(name), *CHANCE)
+            _target(f"LUAD, permuted outcomes: `{name}` 0.45–0.55, mean", shuffled(name), *CHANCE)
             for name in ("teacher", "rna_linear")
         ),
         _above("GBMLGG survival: `teacher` − `rna_linear` ≥ −0.005", difference("survival"), -0.005),
@@ -118,12 +123,13 @@ def _permuted(results: Results) -> list[str]:
         return _absent("LUAD: outcomes dealt anew")
     rows = results["permuted"]
     lines = [
-        "", "## LUAD: outcomes dealt anew", "",
-        f"The outcomes of the patients were shuffled among them, {len(rows)} times, on the published folds: there is nothing "
-        "to learn, and a model that learns all the same has seen what it must not. One shuffle says little: its five folds "
-        "share one order of outcomes, so their mean strays, by the model that is written by hand as by dmml's. What a leak "
-        "would move is the mean over the shuffles.", "",
-        "| model | mean of the shuffles (95 % interval) | SD of one | lowest, highest | within 0.45–0.55 |", "|---|---|---|---|---|",
+        "", "## LUAD: permuted outcomes", "",
+        f"The outcomes were permuted among the patients, {len(rows)} times, on the published folds: there is nothing "
+        "to learn, "
+        "and a model that still predicts has used data that it must not see. One permutation says little: its five folds "
+        "share one order of outcomes, so their mean varies, for the model written by hand as for dmml's. A leak would "
+        "change the mean over the permutations.", "",
+        "| model | mean of the permutations (95 % interval) | SD of one | lowest, highest | within 0.45–0.55 |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name in rows[0]:
         values = np.array([row[name] for row in rows])
@@ -136,7 +142,7 @@ def _permuted(results: Results) -> list[str]:
     alike = np.corrcoef(*([row[name] for row in rows] for name in ("teacher", "by hand")))[0, 1]
     lines += [
         "",
-        f"The shuffles that stray are the same ones: the teacher's figures and those by hand correlate with {alike:.2f}.",
+        f"The same permutations deviate: the results of the teacher and of the model by hand correlate with {alike:.2f}.",
     ]
     return lines
 
@@ -155,22 +161,23 @@ def _months(results: Results) -> list[str]:
 def _survival(results: Results) -> list[str]:
     if "survival" not in results:
         return _absent("GBMLGG: overall survival")
-    found = results["survival"]
-    lines = [*_heading("GBMLGG: overall survival", found), *_models(found)]
+    part = results["survival"]
+    lines = [*_heading("GBMLGG: overall survival", part), *_models(part)]
     for name, hand in results["survival by hand"].items():
         lines.append(f"| by hand: {name} | {np.mean(hand):.3f} ± {np.std(hand, ddof=1):.3f} | |")
     grades = results["within grade"]
     events = grades["events"]
     lines += [
         "",
-        "The last two rows explain why the linear model stands above the 0.806 of an uncut ridge: z-scores are cut. Their penalty was looked at on these folds, so they are no figures to compare with.",
+        "The last two rows explain why the linear model is better than the 0.806 of a ridge without clipping: "
+        "z-scores are clipped. Their penalty was chosen on these folds, so they are no fair comparison.",
     ]
-    lines += [*_pairs(found), *_added(found), "", "Within a grade (pairs of one grade, fold and seed only):", ""]
+    lines += [*_pairs(part), *_added(part), "", "Within a grade (pairs of one grade, fold and seed only):", ""]
     lines += [
         "| model | " + " | ".join(f"{g} ({events[g]:.0f} events)" for g in events) + " |",
         "|---" * (1 + len(events)) + "|",
     ]
-    for name in found["models"]:
+    for name in part["models"]:
         lines.append(f"| {_name(name)} | " + " | ".join(f"{grades[name][g]:.3f}" for g in events) + " |")
     return lines
 
@@ -181,18 +188,18 @@ def _classes(results: Results) -> list[str]:
         if what not in results:
             lines += _absent(f"GBMLGG: {what}")
             continue
-        found, hand = results[what], results[f"{what} by hand"]
+        part, hand = results[what], results[f"{what} by hand"]
         lines += [
-            *_heading(f"GBMLGG: {what}", found, None),
+            *_heading(f"GBMLGG: {what}", part, None),
             "| model | accuracy | balanced accuracy | macro AUC |",
             "|---|---|---|---|",
         ]
-        for name in found["models"]:
-            figures = (_figure(found["models"][name][metric]) for metric in ("accuracy", "balanced_accuracy", "auc"))
+        for name in part["models"]:
+            figures = (_figure(part["models"][name][metric]) for metric in ("accuracy", "balanced_accuracy", "auc"))
             lines.append(f"| {_name(name)} | " + " | ".join(figures) + " |")
         lines += [
             f"| by hand: logistic on 30 components | {np.mean(hand):.3f} ± {np.std(hand, ddof=1):.3f} | | |",
-            *_pairs(found),
+            *_pairs(part),
         ]
     return lines
 
@@ -228,14 +235,15 @@ def _pairs(result: Results) -> list[str]:
     for row in result["paired"]:
         adjusted = "primary" if row["primary"] else _p(row.get("p_holm"))
         lines.append(
-            f"| {_name(row['a'])} − {_name(row['b'])} | {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}) | "
+            f"| {_name(row['a'])} − {_name(row['b'])} | {row['difference']:+.3f} ({row['low']:+.3f} to "
+            f"{row['high']:+.3f}) | "
             f"{_p(row['p'])} | {adjusted} | {_p(row['p_resampled'])} |"
         )
     return lines
 
 
 def _added(result: Results) -> list[str]:
-    lines = ["", "Likelihood ratio of a model's score beside the clinical model:", ""]
+    lines = ["", "Likelihood ratio of a model's score added to the clinical model:", ""]
     for name, test in result["added_to_clinical"].items():
         lines.append(f"- {_name(name)}: χ² {test['chi2']:.1f}, p {_p(test['p'])}")
     return lines

@@ -1,11 +1,11 @@
 """Opens finished reports in headless Chromium, at desktop and at phone width and as a printed page.
 
-Writes their pictures to docs/images, and what was checked to docs/results/report_screenshots.md and .json.
+Writes screenshots to docs/images, and the results of the checks to docs/results/report_screenshots.md and .json.
 
     python benchmarks/report_screenshots.py --demo runs/demo_student/report.html --crossval runs/luad_crossval/report.html
 
-Refuses a page that is wider than the window, whose script fails or says anything to the console, that cannot be printed,
-or that is larger than 2 MB.
+Fails if a page is wider than the window, if its script fails or writes to the console, if it cannot be printed, or if it
+is larger than 2 MB.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 
 from PIL import Image
 
-MOST_PAGE, MOST_PICTURE = 2_000_000, 200_000
+MAX_PAGE_BYTES, MAX_SCREENSHOT_BYTES = 2_000_000, 200_000
 """Bytes of a report and of a screenshot."""
 SHOTS = {"report": (1180, 880, 1), "report_phone": (390, 1130, 2), "crossval": (1180, 1290, 1)}
-"""Name: width and height in CSS pixels, device pixels a CSS pixel."""
+"""Name: width and height in CSS pixels, device pixels per CSS pixel."""
 WIDTHS = {"phone": 390, "tablet": 768, "desktop": 1280}
-"""CSS pixels. A window of the browser is never narrower than 500, so the page is put into a frame of its own."""
+"""CSS pixels. A window of the browser is never narrower than 500, so the page is shown in a frame."""
 FRAME = """<!doctype html><iframe src="{source}" style="width:{width}px;height:900px;border:0"></iframe>
 <script>addEventListener("message", (told) => {{ document.body.textContent = told.data; }});</script>"""
 PROBE = """<script>
@@ -42,7 +42,7 @@ parent.postMessage(`probe sorted=${sorted} wide=${wide} width=${innerWidth}`, "*
 
 
 def main() -> None:
-    """Check every page given, and write its pictures."""
+    """Check every page, and write its screenshots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", type=Path, help="report of the demo: report.png and report_phone.png")
     parser.add_argument("--crossval", type=Path, help="report of a cross-validation: crossval.png")
@@ -55,42 +55,42 @@ def main() -> None:
     if shutil.which(args.browser) is None:
         raise SystemExit(f"--browser {args.browser} is not installed")
     args.out.mkdir(parents=True, exist_ok=True)
-    told = []
+    checks = []
     for page, title, names in (
         (args.demo, "the demo's report", ("report", "report_phone")),
         (args.crossval, "a cross-validation's report", ("crossval",)),
     ):
         if page is not None:
-            told.append({"page": title, **check(args.browser, page)})
+            checks.append({"page": title, **check(args.browser, page)})
             for name in names:
                 path = args.out / f"{name}.png"
                 path.write_bytes(shot(args.browser, page, *SHOTS[name]))
                 print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
-    if not told:
+    if not checks:
         raise SystemExit("name a page: --demo or --crossval")
     version = subprocess.run([args.browser, "--version"], capture_output=True, text=True, check=True).stdout
-    record = {"browser": re.search(r"\S+ [\d.]+", version)[0], "pages": told}
+    record = {"browser": re.search(r"\S+ [\d.]+", version)[0], "pages": checks}
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "report_screenshots.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (args.results / "report_screenshots.md").write_text(markdown(record), encoding="utf-8")
 
 
 def check(browser: str, page: Path) -> dict[str, Any]:
-    """Size, script, console and width of a page, and that it prints; ends the script where one of them is not right."""
-    if page.stat().st_size > MOST_PAGE:
-        raise SystemExit(f"{page} has {page.stat().st_size} bytes, more than {MOST_PAGE}")
+    """Check size, script, console, width and printing of a page; exit if any of them fails."""
+    if page.stat().st_size > MAX_PAGE_BYTES:
+        raise SystemExit(f"{page} has {page.stat().st_size} bytes, more than {MAX_PAGE_BYTES}")
     with tempfile.TemporaryDirectory() as folder:
         probed = Path(folder) / "probe.html"
         probed.write_text(page.read_text(encoding="utf-8").replace("</body>", PROBE), encoding="utf-8")
         for width in WIDTHS.values():
             frame = Path(folder) / "frame.html"
             frame.write_text(FRAME.format(source=html.escape(probed.as_uri()), width=width), encoding="utf-8")
-            told, said = run(browser, frame, "--window-size=1400,900", "--dump-dom", "--virtual-time-budget=3000")
-            if f"probe sorted=true wide=false width={width}" not in told:
-                raise SystemExit(f"{page} at {width} px: {told[-200:]} {said}")
-        _, said = run(browser, page, "--dump-dom", "--virtual-time-budget=3000")
-        if said:
-            raise SystemExit(f"{page} speaks to the console: {said[0]}")
+            output, console = run(browser, frame, "--window-size=1400,900", "--dump-dom", "--virtual-time-budget=3000")
+            if f"probe sorted=true wide=false width={width}" not in output:
+                raise SystemExit(f"{page} at {width} px: {output[-200:]} {console}")
+        _, console = run(browser, page, "--dump-dom", "--virtual-time-budget=3000")
+        if console:
+            raise SystemExit(f"{page} writes to the console: {console[0]}")
         printed = Path(folder) / "page.pdf"
         run(browser, page, "--no-pdf-header-footer", f"--print-to-pdf={printed}")
         pages = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
@@ -99,17 +99,17 @@ def check(browser: str, page: Path) -> dict[str, Any]:
     size = round(page.stat().st_size / 1e6, 2)
     widths = ", ".join(map(str, WIDTHS.values()))
     print(f"{page}: {size} MB, sorts its tables, fits {widths} px, a silent console, {pages} pages printed")
-    return {"mb": size, "fits_px": list(WIDTHS.values()), "sorts": True, "console": len(said), "pdf_pages": pages}
+    return {"mb": size, "fits_px": list(WIDTHS.values()), "sorts": True, "console": len(console), "pdf_pages": pages}
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The page of the results."""
+    """The page of docs/results."""
     lines = [
         "# Reports in a browser",
         "",
         f"`python benchmarks/report_screenshots.py --demo … --crossval …` opened finished reports in headless "
-        f"{record['browser']}. A page that is wider than its window, that writes to the console, whose tables cannot be "
-        "sorted, that does not print, or that is larger than 2 MB ends the script before anything is written here.",
+        f"{record['browser']}. The script fails before it writes this page if a report is wider than its window, "
+        "writes to the console, has tables that cannot be sorted, cannot be printed, or is larger than 2 MB.",
         "",
         "| page | size | fits without scrolling sideways | messages in the console | tables sort | pages as PDF |",
         "|---|---|---|---|---|---|",
@@ -133,13 +133,13 @@ def shot(browser: str, page: Path, width: int, height: int, scale: int) -> bytes
         Image.open(raw).convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE).save(
             buffer, "PNG", optimize=True
         )
-    if len(buffer.getvalue()) > MOST_PICTURE:
-        raise SystemExit(f"{page}: the picture has {len(buffer.getvalue())} bytes, more than {MOST_PICTURE}")
+    if len(buffer.getvalue()) > MAX_SCREENSHOT_BYTES:
+        raise SystemExit(f"{page}: the picture has {len(buffer.getvalue())} bytes, more than {MAX_SCREENSHOT_BYTES}")
     return buffer.getvalue()
 
 
 def run(browser: str, page: Path, *options: str) -> tuple[str, list[str]]:
-    """What the browser prints, and what the page wrote to its console."""
+    """Run the browser; return its output and the lines that the page wrote to the console."""
     fixed = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
     done = subprocess.run(
         [browser, *fixed, *options, page.resolve().as_uri()], capture_output=True, text=True, check=True

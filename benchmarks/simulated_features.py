@@ -1,10 +1,10 @@
-"""Does the chain hold on known truth? Teacher, student, student without a teacher, and the same under permuted outcomes.
+"""Does the chain work on simulated features? Teacher, student, undistilled student, and the same with permuted outcomes.
 
 For every seed, cohorts of token features are simulated (development and held-out, other sites and batch), a teacher and
-its student are fitted on the development cohort as `dmml fit` does, and tested once on the held-out patients. In the
-world of the first seed, teacher and student are also fitted to outcomes that were dealt anew among the development
-patients, several times. Prints tables, and writes `simulated_features.json` and `simulated_features.md`; with --part,
-what an earlier run wrote of the other part stays.
+its student are fitted on the development cohort as by `dmml fit`, and tested once on the held-out patients. In the
+world of the first seed, teacher and student are also fitted several times to permuted outcomes of the development
+patients. Prints tables and writes `simulated_features.json` and `simulated_features.md`; with --part, the other part of
+the page keeps the results of an earlier run.
 
     python benchmarks/simulated_features.py --out docs/results
 """
@@ -51,7 +51,7 @@ def data(folder: Path, clinical: str = "clinical.csv") -> MultimodalDataModule:
 
 
 def permute_outcomes(folder: Path, seed: int) -> str:
-    """Deal the outcomes of the development cohort anew, patient by patient."""
+    """Permute the outcomes among the patients of the development cohort."""
     table = pd.read_csv(folder / "clinical.csv")
     patients = table["patient_id"].unique()
     dealt = dict(zip(patients, np.random.default_rng(seed).permutation(patients), strict=True))
@@ -119,7 +119,7 @@ def one_seed(root: Path, seed: int, arguments: argparse.Namespace) -> pd.DataFra
 
 
 def permuted(root: Path, arguments: argparse.Namespace) -> list[dict[str, float]]:
-    """Held-out concordance of teacher and student, dealing by dealing."""
+    """Held-out concordance of teacher and student for each permutation."""
     development, held_out = simulate(root, arguments, 0)
     rows = []
     for i in range(arguments.permutations):
@@ -152,14 +152,15 @@ def summarise(tables: dict[int, pd.DataFrame]) -> dict:
 
 
 def markdown(result: dict, arguments: argparse.Namespace) -> str:
-    """The tables as they stand in docs/results."""
+    """The page of docs/results."""
     size = f"--patients {arguments.patients} --held-out {arguments.held_out}"
     command = f"python benchmarks/simulated_features.py {size} --out docs/results"
     lines = [
         "# On simulated token features",
         "",
-        f"Held-out concordance (95 % patient bootstrap), {arguments.patients} development and {arguments.held_out} held-out "
-        f"patients a seed. `teacher` sees slides and RNA, the students slides alone; `oracle` is the true risk.",
+        f"Held-out concordance (95 % patient bootstrap), {arguments.patients} development and {arguments.held_out} "
+        "held-out patients per seed. `teacher` reads slides and RNA, the students slides alone; `oracle` is the "
+        "true risk.",
         "",
         f"    {command}",
     ]
@@ -186,9 +187,11 @@ def _permuted(rows: list[dict[str, float]]) -> list[str]:
         return []
     lines = [
         "",
-        f"Fitted to outcomes that were dealt anew among the development patients, {len(rows)} times, in the world of seed 0. "
-        "The held-out outcomes are real ones: six factors rule them, and a model that learned chance orders the patients "
-        "along some direction of those factors, now with the risk and now against it. What a leak would move is the mean.",
+        f"Fitted to outcomes that were permuted among the development patients, {len(rows)} times, in the world of "
+        "seed 0. "
+        "The held-out outcomes are not permuted: they depend on six factors, and a model fitted to chance ranks the "
+        "patients along some direction of these factors, sometimes with and sometimes against the risk. A leak would "
+        "change the mean.",
         "",
         "| model | mean (95 % interval) | SD of one | dealing by dealing |",
         "|---|---|---|---|",

@@ -1,10 +1,10 @@
-"""How much disk, memory and time do so many patients need? From rates that you measured, or those of the pages here.
+"""How much disk, memory and time does a cohort need? Computed from rates that you measured, or those of docs/results.
 
     python benchmarks/sizing.py [--tokens 2500 10000 40000] [--dim 1024] [--patients-per-second 3] [--tiles-per-second 40]
 
-Rates of a training step are of `benchmarks/training_throughput.py`, those of an extraction with the default encoder of
-`benchmarks/extraction.py`. Nothing is measured here: the table is arithmetic, so that an owner of other hardware can
-give its rates; `dmml extract --dry-run` tells the hours of your slides.
+The default rates are those of training in `benchmarks/training_throughput.py` and of extraction with the default encoder
+in `benchmarks/extraction.py`. Nothing is measured here, so that you can give the rates of your hardware;
+`dmml extract --dry-run` estimates the hours for your slides.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import NamedTuple
 PATIENTS = (100, 1_000, 10_000, 100_000)
 TOKENS = (2_500, 10_000, 40_000)
 MEASURED = 10_000
-"""Tokens of a patient at which a rate of training counts; time is taken as proportional to tokens, which model_speed.md
-shows from 10,000 on: below that a patient takes longer than its share"""
-BYTES_A_NUMBER = 2  # float16
-BYTES_BESIDE = 8 + 4 + 8  # of a token: position, parent; and its index of a slide in memory
-COPIES = 3  # of a batch of features in memory: read, padded, as 32-bit numbers while it is projected (twice as wide)
+"""Tokens per patient to which a rate of training refers; time is taken as proportional to tokens, which model_speed.md
+shows from 10,000 on: with fewer tokens, a patient takes longer than in proportion"""
+BYTES_PER_NUMBER = 2  # float16
+OTHER_BYTES_PER_TOKEN = 8 + 4 + 8  # per token: position, parent, and in memory the index of its slide
+COPIES = 3  # of a batch's features in memory: as read, padded, and in float32 while they are projected (twice the size)
 
 
 class Size(NamedTuple):
-    """What a cohort needs."""
+    """Resources that a cohort needs."""
 
     patients: int
     tokens: int
@@ -44,20 +44,20 @@ def size(
     patients_per_second: float,
     tiles_per_second: float,
 ) -> Size:
-    """Arithmetic.
+    """Compute the resources of a cohort.
 
     Args:
-        patients: Of one slide each.
-        tokens: Tiles at 20x; a quarter as many at 10x are added.
-        dim: Features of a tile.
-        batch: Patients a batch.
-        epochs: Of a fit.
-        patients_per_second: In training, of `MEASURED` tokens; validation not counted.
-        tiles_per_second: In extraction, of both magnifications.
+        patients: Number of patients with one slide each.
+        tokens: Tiles per slide at 20x; a quarter as many at 10x are added.
+        dim: Features per tile.
+        batch: Patients per batch.
+        epochs: Epochs of a fit.
+        patients_per_second: Patients with `MEASURED` tokens per second of training, without validation.
+        tiles_per_second: Tiles of both magnifications per second of extraction.
     """
     both = tokens + tokens // 4
-    disk = patients * both * (dim * BYTES_A_NUMBER + BYTES_BESIDE) / 2**30
-    memory = batch * both * dim * BYTES_A_NUMBER * (COPIES + 1) / 2**30
+    disk = patients * both * (dim * BYTES_PER_NUMBER + OTHER_BYTES_PER_TOKEN) / 2**30
+    memory = batch * both * dim * BYTES_PER_NUMBER * (COPIES + 1) / 2**30
     return Size(
         patients,
         tokens,
@@ -85,18 +85,18 @@ def run() -> None:
     patients = json.loads((results / "training_throughput.json").read_text())["patients_per_second"]
     tiles = json.loads((results / "extraction.json").read_text())["lite0"][0]["end_to_end"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="of a slide at 20x")
+    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS, help="tokens per slide at 20x")
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=30)
     for name, rate in (("--patients-per-second", patients), ("--tiles-per-second", tiles)):
-        parser.add_argument(name, type=float, default=rate, help=f"default: as measured here, {rate:.2f}")
+        parser.add_argument(name, type=float, default=rate, help=f"default: {rate:.2f}, as measured in docs/results")
     args = parser.parse_args()
-    own = vars(args)
-    every = own.pop("tokens")
-    if min(*every, *own.values()) <= 0:
-        parser.error("every number must be above 0")
-    print("\n".join(table([size(patients, tokens, **own) for patients in PATIENTS for tokens in every])))
+    options = vars(args)
+    all_tokens = options.pop("tokens")
+    if min(*all_tokens, *options.values()) <= 0:
+        parser.error("all numbers must be above 0")
+    print("\n".join(table([size(patients, tokens, **options) for patients in PATIENTS for tokens in all_tokens])))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,33 @@
-"""The figures that are asked of the models' speed, beside what was measured; and the tables of `model_speed`."""
+"""Targets of the models' speed with their measurements, and the tables of `model_speed`."""
 
 from __future__ import annotations
 
 YARDSTICK = "gated ABMIL"
 TAUGHT = "student under a teacher"
 LINEAR_WITHIN = 1.5
-"""Time a token may grow so much over the counts of tokens and still be called linear: large arrays miss the caches."""
+"""Up to this growth of the time per token, time counts as linear in the tokens, since large arrays miss the caches."""
 
 
 def _of(rows: list[dict], model: str, n_tokens: int | None = None) -> dict | None:
-    found = [row for row in rows if row["model"] == model and n_tokens in (None, row["tokens"])]
-    return found[0] if found else None
+    matching = [row for row in rows if row["model"] == model and n_tokens in (None, row["tokens"])]
+    return matching[0] if matching else None
 
 
 def figures(result: dict) -> list[dict]:
-    """One row a figure: {"figure", "asked", "measured", "unit", "reached"}; None where it was not measured."""
+    """One row per target: {"figure", "asked", "measured", "unit", "reached"}; None if it was not measured."""
     training, inference, memory = result["training"], result["inference"], result["memory"]
     million = result.get("million")
-    found = [
+    targets = [
         ("teacher's training step, × gated ABMIL", 2.5, _of(training, "teacher"), "ratio", "×"),
         ("teacher's memory in training", 0.30, _of(memory, "teacher"), "gib", "GiB"),
         ("student's training step without a teacher, × gated ABMIL", 2.0, _of(training, "student"), "ratio", "×"),
         ("student's training step under a teacher, × gated ABMIL", 2.0, _of(training, TAUGHT), "ratio", "×"),
     ]
     for n in (2500, 10_000, 100_000):
-        found.append(
+        targets.append(
             (f"student's inference at {n:,} tokens, × gated ABMIL", 2.0, _of(inference, "student", n), "ratio", "×")
         )
-    measured = [(name, asked, None if row is None else row[key], unit) for name, asked, row, key, unit in found]
+    measured = [(name, target, None if row is None else row[key], unit) for name, target, row, key, unit in targets]
     growth = [per_thousand(row) for row in inference if row["model"] == "student"]
     name = "student's time a token, largest over smallest count of tokens (linear)"
     measured.append((name, LINEAR_WITHIN, growth[-1] / growth[0], "×"))
@@ -36,22 +36,22 @@ def figures(result: dict) -> list[dict]:
     return [
         {
             "figure": name,
-            "asked": asked,
+            "asked": target,
             "measured": value,
             "unit": unit,
-            "reached": None if value is None else value <= asked,
+            "reached": None if value is None else value <= target,
         }
-        for name, asked, value, unit in measured
+        for name, target, value, unit in measured
     ]
 
 
 def per_thousand(row: dict) -> float:
-    """CPU ms for 1,000 tokens a scale."""
+    """CPU milliseconds per 1,000 tokens of each magnification."""
     return 1e6 * row["cpu_s"] / row["tokens"]
 
 
 def markdown(result: dict) -> str:
-    """The page as it stands in docs/results."""
+    """The page of docs/results."""
     lines = [
         "# Speed and memory of the models",
         "",
@@ -83,9 +83,10 @@ def markdown(result: dict) -> str:
         )
     lines += [
         "",
-        "In a fit the teacher answers once for each training patient, when distillation begins, and its answers are "
-        "kept: this costs one pass of the teacher over the training patients, which is not in the step's time. A teacher "
-        "whose answers are not kept (in a loop of one's own, without `cache_teacher_outputs`) answers at every step.",
+        "In a fit the teacher predicts each training patient once, when distillation begins, and its outputs are "
+        "kept: this costs one pass of the teacher over the training patients, which is not included in the step's "
+        "time. A teacher whose outputs are not kept (in a custom loop without `cache_teacher_outputs`) predicts at "
+        "every step.",
         "",
         "Inference",
         "",
@@ -99,7 +100,7 @@ def markdown(result: dict) -> str:
             f"| {row['model']} | {row['tokens']:,} | {row['cpu_s']:.4f} | {row['wall_s']:.4f} | {row['ratio']:.2f} | "
             f"{per_thousand(row):.2f} |"
         )
-    lines += ["", "A TransMIL-like network on 100,000 tokens takes more than a minute a pass, and is left out there."]
+    lines += ["", "A TransMIL-like network on 100,000 tokens takes more than a minute per pass, and is left out."]
     return "\n".join(lines + _memory(result)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""One optimisation step, as training makes it: what the benchmarks time, and what they train with."""
+"""One optimisation step as in training, which the benchmarks time and train with."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dmml.training.teacher import SubspaceTeacher
 from dmml.types import Batch
 
 Step = Callable[[Batch], float]
-"""A batch → its loss, after the weights were moved."""
+"""Takes a step on a batch and returns its loss."""
 
 
 def subspace_step(model: LightningModule) -> Step:
     """A step of teacher or student: `training_step`, backward, the real coordination callback, AdamW.
 
-    The modules log nothing without a running Trainer and say so in a warning, which is silenced.
+    Without a running Trainer the modules log nothing and warn about it; the warning is silenced.
     """
     warnings.filterwarnings("ignore", message=".*self.log.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -62,11 +62,11 @@ def network_step(network: nn.Module, task: Task, lr: float = 2e-4, weight_decay:
 
 
 def distilled(build: Callable[[str], SubspaceStudent], teacher: SubspaceTeacher) -> SubspaceStudent:
-    """A student whose teacher answers every batch anew; `build(path)` makes it."""
+    """A student whose teacher predicts every batch again; `build(path)` creates it from the teacher's checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "teacher.ckpt")
-        kept = {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams)}
-        torch.save(kept | {"pytorch-lightning_version": lightning_version, FORMAT_KEY: FORMAT}, path)
+        checkpoint = {"state_dict": teacher.state_dict(), "hyper_parameters": dict(teacher.hparams)}
+        torch.save(checkpoint | {"pytorch-lightning_version": lightning_version, FORMAT_KEY: FORMAT}, path)
         student = build(path)
         student.setup("fit")
     return student

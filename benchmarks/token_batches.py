@@ -1,4 +1,4 @@
-"""Batches of tokens on a tissue grid, as large as a benchmark asks for."""
+"""Batches with any number of tokens on a tissue grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def grid_of(n_tokens: int, tile_um: float) -> Tensor:
 
 
 def nested_grids(n_tokens: int) -> tuple[dict[int, Tensor], Tensor]:
-    """As many tiles at 10x as at 20x, the fine ones children of the first coarse ones. → {m: (N, 2)}, parent (N,)."""
+    """Equally many tiles at 10x and 20x; the fine ones are children of the first coarse ones. → {m: (N, 2)}, parent (N,)."""
     coarse = grid_of(n_tokens, TILE_UM[10])
     quarter = TILE_UM[20] / 2
     corners = torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
@@ -36,12 +36,12 @@ def nested_grids(n_tokens: int) -> tuple[dict[int, Tensor], Tensor]:
 
 
 def random_features(n_tokens: int, n_features: int, dtype: torch.dtype) -> Tensor:
-    """Standard normal (1, N, D), drawn in place: nothing as large exists beside it."""
+    """Standard normal features (1, N, D), drawn in place to need no second array of this size."""
     return torch.empty(1, n_tokens, n_features, dtype=dtype).normal_()
 
 
 def one_patient(n_tokens: int, n_features: int = 1024, dtype: torch.dtype = torch.float32, seed: int = 0) -> Batch:
-    """One patient: so many tokens at 10x and at 20x, RNA of `GENES`, a survival time."""
+    """One patient with `n_tokens` tokens at 10x and at 20x, RNA of `GENES` and a survival time."""
     torch.manual_seed(seed)
     places, parent = nested_grids(n_tokens)
     bags = {

@@ -1,10 +1,10 @@
-"""Does training wait for data? And does its memory grow, and what does packing save?
+"""Does training wait for data, does its memory grow, and what does packing save?
 
     python benchmarks/training_throughput.py [--patients 200] [--tokens 10000] [--workers 1] [--out docs/results]
 
-Writes patients of `tokens` tiles at 20x and a quarter of that at 10x to a store, trains a teacher for some epochs, and
-tells the share of the time that the loop waited for a batch, peak memory as it goes, and the padding of batches with
-and without packing.
+Writes patients with `tokens` tiles at 20x and a quarter as many at 10x to a store, trains a teacher for some epochs, and
+reports the fraction of time that the loop waits for a batch, peak memory over time, and the padding of batches with and
+without packing.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ GENES = {"tumor": [f"T{i}" for i in range(200)], "tme": [f"E{i}" for i in range(
 
 
 BLOCK = 25
-"""Patients among which a peak is looked for."""
+"""Number of patients for which one peak is reported"""
 
 
 class Watch(Callback):
-    """Time in steps and between them, and the peak of memory among every `BLOCK` patients.
+    """Measures the time in and between steps, and the peak memory of every `BLOCK` patients.
 
-    A thread looks every 50 ms, about ten times a step: what a step takes and gives back is seen as well. Files that
-    are mapped do not count, since the system takes their pages back when it needs them.
+    A thread samples memory every 50 ms, about ten times per step, so that memory freed within a step is seen, too.
+    Mapped files do not count, since the system takes their pages back when it needs them.
     """
 
     def __init__(self) -> None:
@@ -57,31 +57,31 @@ class Watch(Callback):
         self.peaks: list[float] = []
         self.readers = 0.0
         self._seen, self._over = 0, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample_memory, daemon=True)
 
-    def _look(self) -> None:
-        looks = 0
+    def _sample_memory(self) -> None:
+        n_samples = 0
         while not self._over.wait(0.05):
             if not self._seen:
-                continue  # nothing has been read yet
+                continue  # no reading process yet
             block = (self._seen - 1) // BLOCK
             self.peaks += [0.0] * (block + 1 - len(self.peaks))
             self.peaks[block] = max(self.peaks[block], kib("RssAnon", "RssShmem") / 1024)
-            looks += 1
-            if looks % 20 == 0:
+            n_samples += 1
+            if n_samples % 20 == 0:
                 children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-                with contextlib.suppress(OSError, KeyError):  # a reading process that is gone meanwhile
-                    own = sum(kib("Pss_Anon", file=f"{child}/smaps_rollup") for child in children)
-                    self.readers = max(self.readers, own / 1024)
+                with contextlib.suppress(OSError, KeyError):  # the reading process has ended meanwhile
+                    total = sum(kib("Pss_Anon", file=f"{child}/smaps_rollup") for child in children)
+                    self.readers = max(self.readers, total / 1024)
 
     def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
-        """Begin anew."""
-        self._then = None  # the first batch of an epoch is waited for in any case
+        """Start the epoch's measurements."""
+        self._then = None  # the first batch of an epoch always takes a wait
         if not self._thread.is_alive():
             self._thread.start()
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-        """The batch is here."""
+        """End the wait for a batch."""
         now = time.perf_counter()
         if self._then is not None:
             self.between += now - self._then
@@ -89,18 +89,18 @@ class Watch(Callback):
         self._seen += len(batch.patient_id)
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """From here on the loop waits."""
+        """Start the wait for the next batch."""
         self._then = time.perf_counter()
         self.worked += self._then - self._start
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
-        """Look no more."""
+        """Stop sampling memory."""
         self._over.set()
         self._thread.join()
 
 
 def write_store(folder: Path, patients: int, tokens: int, dim: int) -> FeatureStore:
-    """One slide a patient: tiles on a nested grid, random features."""
+    """Write one slide per patient: tiles on a nested grid with random features."""
     generator = np.random.default_rng(0)
     store = FeatureStore.create(folder / "f.zarr", {"name": "random", "dim": dim}, {10: 1.0, 20: 0.5})
     block = generator.standard_normal((tokens, dim)).astype(np.float16)
@@ -114,19 +114,19 @@ def write_store(folder: Path, patients: int, tokens: int, dim: int) -> FeatureSt
 
 
 def measure(patients: int, tokens: int, dim: int, workers: int, epochs: int) -> dict[str, Any]:
-    """Train, and watch."""
+    """Train and measure."""
     with tempfile.TemporaryDirectory() as folder:
         store = write_store(Path(folder), patients, tokens, dim)
         names = [f"P{i}" for i in range(patients)]
         reader = PatientReader(store, {name: [name] for name in names}, (10, 20), cache_gib=0)
-        known = torch.ones(patients, dtype=torch.bool)
+        all_true = torch.ones(patients, dtype=torch.bool)
         target = {
             "time": torch.rand(patients) * 2000 + 1,
             "event": (torch.rand(patients) < 0.5).float(),
-            "observed": known,
+            "observed": all_true,
         }
         expression = {s: torch.randn(patients, len(genes)) for s, genes in GENES.items()}
-        collate = Collate((10, 20), names, expression, known, target)
+        collate = Collate((10, 20), names, expression, all_true, target)
         place = types.SimpleNamespace(global_rank=0, world_size=1)
         loading = Loading(batch_size=1, num_workers=workers)
         loader = make_loader(loading, reader, names, collate, place, training=True)
@@ -146,7 +146,7 @@ def measure(patients: int, tokens: int, dim: int, workers: int, epochs: int) -> 
         trainer.fit(model, loader)
     total = watch.between + watch.worked
     fetched = profiler.recorded_durations["[_TrainingEpochLoop].train_dataloader_next"]
-    first = [len(loader) * epoch for epoch in range(epochs)]  # of an epoch: waited for in any case
+    first = [len(loader) * epoch for epoch in range(epochs)]  # the first batch of each epoch, which always takes a wait
     return {
         "waiting": sum(seconds for i, seconds in enumerate(fetched) if i not in first) / total,
         "between_steps": watch.between / total,
@@ -158,7 +158,7 @@ def measure(patients: int, tokens: int, dim: int, workers: int, epochs: int) -> 
 
 
 def padding() -> list[tuple[str, float, int]]:
-    """(way, share of padding, batches) for 2,000 patients whose tokens spread as those of real slides do."""
+    """(way, fraction of padding, number of batches) for 2,000 patients with realistic numbers of tokens."""
     fine = np.random.default_rng(0).lognormal(8.8, 0.8, 2000).astype(int) + 16  # median 6,600, a tenth above 18,000
     sizes = np.stack([fine // 4, fine], 1)
     ways = {
@@ -172,11 +172,11 @@ def padding() -> list[tuple[str, float, int]]:
     return [(way, sampler.padding(), len(sampler)) for way, sampler in samplers.items()]
 
 
-def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argparse.Namespace) -> str:
-    """The result page."""
+def page(record: dict[str, Any], rows: list[tuple[str, float, int]], args: argparse.Namespace) -> str:
+    """The page of docs/results."""
     command = f"python benchmarks/training_throughput.py --patients {args.patients} --tokens {args.tokens} --workers {args.workers}"
-    peaks = found["peak_mib"]
-    later = peaks[1:] or peaks  # the first block holds the optimiser's first step
+    peaks = record["peak_mib"]
+    later = peaks[1:] or peaks  # the first block includes the optimiser's first step
     lines = [f"| {way} | {share:.0%} | {batches:,} |" for way, share, batches in rows]
     return "\n".join(
         [
@@ -184,15 +184,21 @@ def page(found: dict[str, Any], rows: list[tuple[str, float, int]], args: argpar
             "",
             f"`{command}`",
             "",
-            f"{args.patients} patients of {args.tokens:,} tiles at 20x and {args.tokens // 4:,} at 10x ({args.dim} features), one a "
-            f"batch, {args.workers} reading process(es), width 128: the loop waits for a batch {found['waiting']:.1%} of the time "
-            f"(all that passes between two steps, Lightning's own work included, is {found['between_steps']:.1%}) and does {found['patients_per_second']:.2f} patients a second.",
+            f"{args.patients} patients of {args.tokens:,} tiles at 20x and {args.tokens // 4:,} at 10x ({args.dim} "
+            "features), one a "
+            f"batch, {args.workers} reading process(es), width 128: the loop waits for a batch "
+            f"{record['waiting']:.1%} of the time "
+            f"(all that passes between two steps, including Lightning's work, is {record['between_steps']:.1%}) and "
+            f"does {record['patients_per_second']:.2f} patients a second.",
             "",
-            f"Peak memory of the process without mapped files, looked at every 50 ms, among every {found['block']} patients of "
-            f"{args.epochs} epochs: {', '.join(f'{value:,}' for value in peaks)} MiB. From the second on it moves by "
-            f"{(max(later) - min(later)) / min(later):.1%}. The reading process has {found['readers_mib']:,} MiB of its own at most.",
+            f"Peak memory of the process without mapped files, sampled every 50 ms, for every {record['block']} "
+            "patients of "
+            f"{args.epochs} epochs: {', '.join(f'{value:,}' for value in peaks)} MiB. From the second value on it "
+            "varies by "
+            f"{(max(later) - min(later)) / min(later):.1%}. The reading process has {record['readers_mib']:,} MiB at "
+            "most.",
             "",
-            "Padding of an epoch's batches, 2,000 patients of 40 to some 100,000 tiles:",
+            "Padding of an epoch's batches, 2,000 patients with 40 to about 100,000 tiles:",
             "",
             "| way | padding | batches |",
             "|---|---|---|",
@@ -212,14 +218,14 @@ def run() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(args.patients, args.tokens, args.dim, args.workers, args.epochs)
+    record = measure(args.patients, args.tokens, args.dim, args.workers, args.epochs)
     rows = padding()
-    text = page(found, rows, args)
+    text = page(record, rows, args)
     print(text)
     if args.out:
         ways = [{"way": way, "padding": share, "batches": batches} for way, share, batches in rows]
-        asked = {name: getattr(args, name) for name in ("patients", "tokens", "dim", "workers", "epochs")}
-        result = {"torch": torch.__version__, **asked, **found, "padding": ways}
+        options = {name: getattr(args, name) for name in ("patients", "tokens", "dim", "workers", "epochs")}
+        result = {"torch": torch.__version__, **options, **record, "padding": ways}
         (args.out / "training_throughput.json").write_text(json.dumps(result, indent=1) + "\n")
         (args.out / "training_throughput.md").write_text(text)
 

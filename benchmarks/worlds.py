@@ -1,14 +1,14 @@
-"""How do the models fare where the signal is shared, in tissue alone, rare, in RNA alone, opposed, or nowhere?
+"""How good are the models if the signal is shared, in tissue alone, rare, in RNA alone, opposed, or absent?
 
-Every world of `dmml simulate --world` is simulated anew for each seed. Linear references, gated ABMIL, published networks
-and dmml's models with their defaults are fitted on three quarters of the patients, with a quarter for inner validation,
-and tested once on 400 others. Each result is kept under --work and not made again, so that a run can be stopped and goes
-on. Writes `worlds.json`, `worlds.md` and `worlds.png` from everything kept.
+Every world of `dmml simulate --world` is simulated for each seed. Linear references, gated ABMIL, published networks and
+dmml's models with their defaults are fitted on three quarters of the patients, with a quarter for inner validation, and
+tested once on 400 others. Each result is kept under --work and not repeated, so that a run can be stopped and continued.
+Writes `worlds.json`, `worlds.md` and `worlds.png` from all kept results.
 
     python benchmarks/worlds.py --jobs 2 --out docs/results          # the whole design
     python benchmarks/worlds.py --worlds shared --seeds 1 --models ridge_rna teacher
     python benchmarks/worlds.py --redo teacher student               # after a change to them
-    python benchmarks/worlds.py --page-only                          # the page of what is kept so far
+    python benchmarks/worlds.py --page-only                          # the page of the results kept so far
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ DEFAULT_MODELS = (*REFERENCES, "histology_abmil", "teacher", "student", "student
 RIVALS = ("late_fusion", "transmil_like", "mcat_like")
 SEEDS, RIVAL_SEEDS = (1, 2, 3, 4), (1, 2)
 NULL_SEEDS = range(1, 9)
-"""Of the world without signal: with four cohorts, chance moves the mean concordance by more than 0.02"""
+"""Seeds of the world without signal: with four cohorts, chance changes the mean concordance by more than 0.02"""
 PATIENTS = 200
 OTHER_PATIENTS, OTHER_WORLDS, OTHER_SEEDS = (100, 800), ("shared", "tissue_only", "rare_tissue"), (1, 2)
 SECONDS = dict.fromkeys((*REFERENCES, *ALONE), 1.0) | {"histology_abmil": 20.0, "late_fusion": 10.0}
 UNMEASURED_SECONDS = 80.0
-"""Of a cell with 200 patients, before the first cells of a model are measured."""
+"""Assumed seconds of a cell with 200 patients, until cells of the model have been measured"""
 
 Plan = dict[Group, list[str]]
 
 
 def design() -> Plan:
-    """All cells: every world with 200 patients, and some of them with fewer and with more."""
+    """All cells: every world with 200 patients, and some worlds with fewer and with more."""
     plan = {}
     for world in WORLDS:
         for seed in NULL_SEEDS if world == "null" else SEEDS:
@@ -61,13 +61,13 @@ def design() -> Plan:
             plan[Group(world, PATIENTS, seed)] = [*DEFAULT_MODELS, *rivals]
     for patients in OTHER_PATIENTS:
         plan |= {Group(world, patients, seed): list(DEFAULT_MODELS) for world in OTHER_WORLDS for seed in OTHER_SEEDS}
-    # Only a network can see how tokens interact, and it needs many patients for it.
+    # Only a network can use interactions of tokens, and it needs many patients for that.
     plan |= {Group("token_interaction", max(OTHER_PATIENTS), seed): list(DEFAULT_MODELS) for seed in OTHER_SEEDS}
     return plan
 
 
-def chosen(arguments: argparse.Namespace) -> Plan:
-    """The cells asked for: the design, or all combinations of what the options name."""
+def selected_plan(arguments: argparse.Namespace) -> Plan:
+    """The selected cells: the design, or all combinations of the values of the options."""
     plan = design()
     if arguments.worlds or arguments.patients or arguments.seeds:
         worlds, sizes = arguments.worlds or list(WORLDS), arguments.patients or [PATIENTS]
@@ -77,18 +77,20 @@ def chosen(arguments: argparse.Namespace) -> Plan:
     for name, unknown in models.items():
         if unknown:
             print(f"{name}: left out; {NETWORKS[name].class_path} has no argument {', '.join(unknown)}")
-    known = [name for name in arguments.models or () if not models.get(name)]
-    return {group: with_teachers(known if arguments.models else own) for group, own in plan.items()}
+    networks = [name for name in arguments.models or () if not models.get(name)]
+    return {
+        group: with_teachers(networks if arguments.models else group_models) for group, group_models in plan.items()
+    }
 
 
 def pending(plan: Plan, setup: Setup, work: Path) -> Plan:
-    """What of a plan is not kept yet."""
+    """The cells of a plan that are not kept yet."""
     left = {group: [m for m in models if not is_done(group, m, setup, work)] for group, models in plan.items()}
     return {group: models for group, models in left.items() if models}
 
 
 def estimated_hours(plan: Plan, setup: Setup, work: Path, jobs: int) -> float:
-    """Hours that a plan takes, by what cells of the same model took per patient where any is kept."""
+    """Estimated hours of a plan, from the time per patient of kept cells of the same model."""
     measured: dict[str, list[float]] = {}
     for group, results in kept_results(work, setup).items():
         for model, result in results.items():
@@ -99,10 +101,10 @@ def estimated_hours(plan: Plan, setup: Setup, work: Path, jobs: int) -> float:
 
 
 def run(plan: Plan, setup: Setup, work: Path, jobs: int) -> dict[Group, Exception]:
-    """Fit what a plan lacks, group by group, so many processes at a time.
+    """Fit the missing cells of a plan, group by group, in `jobs` processes.
 
     Returns:
-        What ended a group before its last cell; the other groups are fitted all the same.
+        Exceptions that ended a group before its last cell; the other groups are fitted nevertheless.
     """
     total = sum(len(models) for models in plan.values())
     with tqdm(total=total, disable=None, unit="cell") as bar:
@@ -165,7 +167,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def command_of(arguments: argparse.Namespace) -> str:
-    """The command that makes such a page, without what only says where results lie or which of them are made anew."""
+    """The command that makes such a page, without options for folders and for repeating results."""
     words = ["python benchmarks/worlds.py"]
     for name in ("worlds", "patients", "seeds", "models"):
         if values := getattr(arguments, name):
@@ -182,9 +184,9 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     setup, work = Setup(arguments.test, arguments.features, arguments.max_epochs), arguments.work
     failed: dict[Group, Exception] = {}
     if not arguments.page_only:
-        plan = chosen(arguments)
+        plan = selected_plan(arguments)
         redo = {*arguments.redo}
-        for name, network in NETWORKS.items():  # teachers stand before their students
+        for name, network in NETWORKS.items():  # teachers come before their students
             redo |= {name} if network.needs & redo else set()
         for group in plan:
             for model in redo:
@@ -207,8 +209,8 @@ def main(argv: list[str] | None = None, show: Callable[[str], None] = print) -> 
     (arguments.out / "worlds.md").write_text(text, encoding="utf-8")
     draw(summary, arguments.out / "worlds.png")
     if failed:
-        said = "; ".join(f"{g.world}, {g.patients} patients, seed {g.seed}: {error}" for g, error in failed.items())
-        raise SystemExit(f"{len(failed)} of the cohorts could not be finished: {said}")
+        reasons = "; ".join(f"{g.world}, {g.patients} patients, seed {g.seed}: {error}" for g, error in failed.items())
+        raise SystemExit(f"{len(failed)} of the cohorts could not be finished: {reasons}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Cells of the worlds: one model on one world, patient number and seed, each kept in a small JSON file of its own.
+"""Cells of the worlds: one model on one world, number of patients and seed, each kept in a small JSON file.
 
     WORK/<world>/<patients>/<seed>/<model>.json     risks of the tested patients, in the order of truth.json
-    WORK/<world>/<patients>/<seed>/truth.json       their outcomes, oracles and the world's own factors
+    WORK/<world>/<patients>/<seed>/truth.json       their outcomes, oracles and the factors of the world
     WORK/<world>/<patients>/<seed>/checkpoints/     teachers, for their students
 
-A file is there whole or not at all, so a run that was killed redoes the cell that it was at and nothing else.
+Files are written completely or not at all, so a run after a kill repeats only the interrupted cell.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import dmml
 from dmml.evaluation.metrics import concordance_index
 
 MODELS = (*REFERENCES, *NETWORKS)
-"""In the order of fitting."""
+"""All models in the order of fitting"""
 MEMORY = Path("/dev/shm")
-"""A folder that is no disk, where the system has one; elsewhere the usual place for temporary files."""
+"""A folder in memory if the system has one, otherwise the folder for temporary files"""
 _CODE_OF = (
     "backbone",
     "linear",
@@ -49,31 +49,31 @@ _CODE_OF = (
 
 @dataclass(frozen=True)
 class Group:
-    """What the cells of one simulated cohort have in common."""
+    """Properties that the cells of one simulated cohort share."""
 
     world: str
     patients: int
-    """Training and inner validation together"""
+    """Number of training and inner validation patients together"""
     seed: int
 
     def folder(self, work: Path) -> Path:
-        """Where the group's results are kept."""
+        """Folder of the group's results."""
         return work / self.world / str(self.patients) / str(self.seed)
 
 
 def code_state() -> str:
-    """Short hash of the modules that decide what a cell's result is."""
+    """Short hash of the modules that determine the result of a cell."""
     package = Path(dmml.__file__).parent
     files = sorted(path for name in _CODE_OF for path in (package / name).rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 CODE = code_state()
-"""As the code was when this module was imported."""
+"""State of the code when this module was imported"""
 
 
 def with_teachers(models: Sequence[str]) -> list[str]:
-    """The models, and those whose checkpoints they need, in the order of fitting."""
+    """The models and their teachers, in the order of fitting."""
     wanted = set(models)
     while more := {other for name in wanted if name in NETWORKS for other in NETWORKS[name].needs} - wanted:
         wanted |= more
@@ -81,7 +81,7 @@ def with_teachers(models: Sequence[str]) -> list[str]:
 
 
 def is_done(group: Group, model: str, setup: Setup, work: Path) -> bool:
-    """Whether a cell of this setup is kept, with the checkpoint that others need of it."""
+    """Whether a cell of this setup is kept, with the checkpoint that other cells need."""
     path = group.folder(work) / f"{model}.json"
     if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["setup"] != asdict(setup):
         return False
@@ -95,9 +95,9 @@ def run_group(
 
     Args:
         group: The cohort.
-        models: In the order of fitting, teachers among them.
-        setup: Shared by all cells.
-        work: Where results are kept.
+        models: Models in the order of fitting, including teachers.
+        setup: Settings that all cells share.
+        work: Folder of kept results.
         after: Called with each new result.
     """
     torch.set_num_threads(1)
@@ -135,9 +135,9 @@ def run_group(
 
 @contextlib.contextmanager
 def _cohort_folder(folder: Path) -> Iterator[Path]:
-    """A folder for the simulated cohort of a group, gone afterwards; what a killed run left of it is removed first.
+    """Temporary folder for the simulated cohort of a group; remains of a killed run are removed first.
 
-    A feature store waits for the disk after every slide, and these slides are read for minutes only: memory will do.
+    A feature store waits for the disk after every slide, which these cohorts, needed for minutes, avoid in memory.
     """
     parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     cohorts = parent / f"dmml_world_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
@@ -150,14 +150,14 @@ def _cohort_folder(folder: Path) -> Iterator[Path]:
 
 
 def kept_results(work: Path, setup: Setup) -> dict[Group, dict[str, dict[str, Any]]]:
-    """{group: {model: result}} of everything that is kept of this setup, whichever run made it."""
-    found: dict[Group, dict[str, dict[str, Any]]] = {}
+    """{group: {model: result}} of all kept results of this setup, whichever run made them."""
+    results: dict[Group, dict[str, dict[str, Any]]] = {}
     for path in sorted(work.glob("*/*/*/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         if path.name != "truth.json" and result["setup"] == asdict(setup) and result["model"] in MODELS:
             group = Group(result["world"], result["patients"], result["seed"])
-            found.setdefault(group, {})[result["model"]] = result
-    return found
+            results.setdefault(group, {})[result["model"]] = result
+    return results
 
 
 def kept_truth(group: Group, work: Path) -> dict[str, list[float]]:
@@ -166,7 +166,7 @@ def kept_truth(group: Group, work: Path) -> dict[str, list[float]]:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
+    """Write a JSON file completely or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(value, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, path)

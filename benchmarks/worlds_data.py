@@ -1,7 +1,7 @@
-"""The patients of one world, as `dmml simulate` writes them: training, inner validation, and those who are tested once.
+"""The patients of one world, as `dmml simulate` writes them: training, inner validation and test patients.
 
-A seed has the same tested patients whatever the number of the others. They come from the sites of the training
-patients, but for the world whose sites shift, where they come from sites that no model has seen.
+A seed has the same test patients for any number of training patients. They come from the sites of the training
+patients, except in the world with shifted sites, where they come from other sites.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from dmml.simulate.simulation import simulate
 from dmml.simulate.worlds import WORLDS
 
 ORACLES = ("oracle", "oracle_rna", "oracle_slide", "oracle_both")
-"""The true risk, and the log-hazard that each kind of data lets expect; see `dmml.simulate.world_patients.oracles`."""
+"""The true risk, and the expected log-hazard given each kind of data; see `dmml.simulate.world_patients.oracles`."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the cells of a run have in common beside the code."""
+    """Settings that all cells of a run share."""
 
     test: int = 400
     features: int = 64
     """Width of the token features"""
     max_epochs: int = 50
-    """As `dmml fit` has it where a config says nothing"""
+    """Default of `dmml fit`"""
 
 
 @dataclass
 class WorldData:
-    """The data modules of one world, and what is true of its patients."""
+    """The data modules of one world, and the truth about its patients."""
 
     fitting: FoldData
     """Parts "train" and "val" are training and inner validation"""
@@ -57,24 +57,24 @@ class WorldData:
         return {name: values.astype(float) for name, values in self.fitting.outcome(patients).items()}
 
     def record(self) -> dict[str, list[float]]:
-        """Outcomes, oracles and the world's own factors of the tested patients, in plain Python."""
+        """Outcomes, oracles and the world's factors of the tested patients, in plain Python."""
         columns = self.truth.rename(columns={"risk": "oracle"})
         kept = [name for name in ("time", "event", *ORACLES, "h", "g") if name in columns]
         return {name: columns[name].astype(float).tolist() for name in kept}
 
 
 def read_world(world: str, patients: int, seed: int, setup: Setup, folder: Path) -> WorldData:
-    """Simulate a world into a folder, or go on with what is there, and open it.
+    """Simulate a world into a folder, or reuse what is there, and open it.
 
     Args:
         world: A key of `WORLDS`.
-        patients: Training and inner validation together; three quarters are for training.
-        seed: Of the cohorts.
-        setup: Shared by all cells.
-        folder: Where the cohorts go.
+        patients: Number of training and inner validation patients; three quarters are for training.
+        seed: Seed of the cohorts.
+        setup: Settings that all cells share.
+        folder: Folder of the cohorts.
     """
     elsewhere = WORLDS[world].site_size != 1
-    # Each cohort has a patient at least, and each split somebody to test, even if nobody looks at the result.
+    # Every cohort needs at least one patient, and every split at least one test patient, even if it is not evaluated.
     n_test = 1 if elsewhere else setup.test
     sizes = (n_test + patients, setup.test if elsewhere else 1)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -103,7 +103,7 @@ def _open(cohort: Path, split: Path | None) -> FoldData:
 
 
 def _write_split(folder: Path, parts: dict[str, list[str]]) -> Path:
-    """One fold in the form in which CLAM publishes its own, columns of unequal length."""
+    """Write one fold in the format of CLAM, with columns of unequal length."""
     folder.mkdir(exist_ok=True)
     table = pd.DataFrame({name: pd.Series(ids, dtype=object) for name, ids in parts.items()})
     table.to_csv(folder / "splits_0.csv")

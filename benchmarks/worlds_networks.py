@@ -1,4 +1,4 @@
-"""The networks of the worlds: each as a config section, fitted as `dmml fit` fits it with the defaults that a user gets."""
+"""The networks of the worlds: config sections, fitted as by `dmml fit` with the defaults that a user gets."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _BASELINE = "dmml.training.baseline.BaselineNetwork"
 
 @dataclass(frozen=True)
 class Network:
-    """One network, by what it differs in from its class's defaults."""
+    """One network, described by its differences from the defaults of its class."""
 
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
     teacher: str | None = None
-    """Name of the network whose checkpoint teaches it"""
+    """Name of its teacher"""
     trainer: dict[str, Any] = field(default_factory=dict)
-    """Of the config's trainer section, in place of what the others have"""
+    """Entries of the trainer section that differ from those of the other networks"""
     reads: tuple[str, ...] = ("rna", "slides")
     backbone_of: str | None = None
-    """Name of the network whose backbone answers alone; nothing is fitted"""
+    """Name of the network whose backbone predicts alone; nothing is fitted"""
 
     @property
     def needs(self) -> set[str]:
@@ -52,8 +52,8 @@ class Network:
     def unknown_arguments(self) -> list[str]:
         """Arguments that the class does not have."""
         kind = _CLASSES.get(self.class_path)
-        known = self.init_args if kind is None else inspect.signature(kind).parameters
-        return [name for name in self.init_args if name not in known]
+        accepted = self.init_args if kind is None else inspect.signature(kind).parameters
+        return [name for name in self.init_args if name not in accepted]
 
 
 _SLIDES = ("slides",)
@@ -72,23 +72,23 @@ NETWORKS = {
         "SubspaceStudent", {"backbone": None}, teacher="teacher_without_backbone", reads=_SLIDES
     ),
 }
-"""In the order in which they are fitted: teachers before their students."""
+"""All networks in the order of fitting: teachers before their students"""
 
 
 def predict_network(
     name: str, world: WorldData, seed: int, setup: Setup, checkpoints: Path
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Fit a network, take its best epoch by inner validation, and predict the tested patients.
+    """Fit a network, choose its best epoch by inner validation, and predict the test patients.
 
     Args:
         name: A key of `NETWORKS`.
-        world: Its data.
-        seed: Of weights, dropout and order.
-        setup: Shared by all cells.
-        checkpoints: Folder that keeps the checkpoints of teachers, and has that of this network's own.
+        world: The data.
+        seed: Seed of weights, dropout and order.
+        setup: Settings that all cells share.
+        checkpoints: Folder of the checkpoints of teachers, to which that of this network is added.
 
     Returns:
-        (n_test,) log-hazards, and what is worth keeping of the fit.
+        (n_test,) log-hazards, and facts about the fit to keep.
     """
     network = NETWORKS[name]
     if network.backbone_of is not None:
@@ -96,12 +96,12 @@ def predict_network(
     section = {"class_path": network.class_path, "init_args": dict(network.init_args)}
     if network.teacher is not None:
         section["init_args"]["teacher"] = str(checkpoint_of(network.teacher, checkpoints))
-    given = {"max_epochs": setup.max_epochs, "gradient_clip_val": 1.0, "accelerator": "cpu"}
+    options = {"max_epochs": setup.max_epochs, "gradient_clip_val": 1.0, "accelerator": "cpu"}
     if network.class_path in _CLASSES:
-        given["callbacks"] = [{"class_path": "GradientCoordination"}]
+        options["callbacks"] = [{"class_path": "GradientCoordination"}]
     checkpoints.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=checkpoints, prefix=".fit_") as folder, _quiet():
-        trainer = trainer_section(given | network.trainer, name, Path(folder), None)
+        trainer = trainer_section(options | network.trainer, name, Path(folder), None)
         module, fitting = fit_network(name, section, trainer, world.fitting, Path(folder), seed)
         if name in TEACHING:
             shutil.copy(best_checkpoint(fitting), Path(folder) / "kept.ckpt")
@@ -131,7 +131,7 @@ def _test(module: LightningModule, world: WorldData) -> NDArray[np.float64]:
 
 
 def checkpoint_of(name: str, checkpoints: Path) -> Path:
-    """Where the checkpoint of a teacher is kept for its students."""
+    """Path of the checkpoint of a teacher."""
     return checkpoints / f"{name}.ckpt"
 
 
@@ -141,7 +141,7 @@ TEACHING = {name for network in NETWORKS.values() for name in network.needs}
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """A run of thousands of fits shows one bar, not what each fit says."""
+    """Suppress the messages of single fits; a run of thousands of fits shows one progress bar."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

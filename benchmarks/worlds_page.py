@@ -11,10 +11,10 @@ REACHED = {True: "yes", False: "**no**", None: "not run"}
 
 
 def markdown(summary: dict[str, Any]) -> str:
-    """The page as it stands in docs/results.
+    """The page of docs/results.
 
     Args:
-        summary: See `worlds_summary.summarise`, with "command" and "setup".
+        summary: Result of `worlds_summary.summarise`, with "command" and "setup".
     """
     lines = [*_head(summary), *_targets(summary["targets"])]
     for patients in sorted({block["patients"] for block in summary["blocks"]}):
@@ -30,15 +30,18 @@ def _head(summary: dict[str, Any]) -> list[str]:
         "# Worlds: where the signal lies",
         "",
         f"Harrell's concordance on {setup['test']} test patients, means over seeds with 95 % intervals of the patients "
-        "(resampled within a seed, the same resamples for all models). Three quarters of the patients are for training and "
+        "(resampled within a seed, the same resamples for all models). Three quarters of the patients are for "
+        "training and "
         f"a quarter for inner validation; tokens have {setup['features']} features at 10x and 20x. About half of the "
-        "patients have the event. Tested patients come from the training patients' sites, in `site_shift` from other ones.",
+        "patients have the event. Test patients come from the sites of the training patients, in `site_shift` from "
+        "other sites.",
         "",
-        "Ridge models are Cox regressions on 20 principal components of the RNA, on the mean tokens of both magnifications, "
+        "Ridge models are Cox regressions on 20 principal components of the RNA, on the mean tokens of both "
+        "magnifications, "
         "and on both under one penalty (`ridge_joint`), which cross-validation among the training patients chooses; "
-        "`ridge_stack` weights the first two scores on inner validation. Networks are fitted as `dmml fit` fits them, with "
-        "the defaults that a user gets. `oracle` is the true risk; the other oracles are the log-hazard that RNA, slides "
-        "or both let expect when they are read without error.",
+        "`ridge_stack` weights the first two scores on inner validation. Networks are fitted as by `dmml fit`, with "
+        "the defaults that a user gets. `oracle` is the true risk; the other oracles are the expected log-hazard "
+        "given RNA, slides or both without error.",
         "",
         f"    {summary['command']}",
         "",
@@ -89,7 +92,7 @@ def _pairs(blocks: list[dict[str, Any]]) -> list[str]:
 
 
 def _correlations(blocks: list[dict[str, Any]]) -> list[str]:
-    """Only worlds that add something to the hazard."""
+    """Rank correlations, in worlds that add something to the hazard."""
     adding = [block for block in blocks if block["models"]["oracle"]["correlation"] is not None]
     if not adding:
         return []
@@ -97,7 +100,7 @@ def _correlations(blocks: list[dict[str, Any]]) -> list[str]:
         [name, *(_two_digits(block["models"].get(name, {}).get("correlation")) for block in adding)]
         for name in _models(adding)
     )
-    title = "Rank correlation of the risk with what the world adds to the hazard (h, g, or h · g in `interaction`):"
+    title = "Rank correlation of the risk with the factor that the world adds to the hazard (h, g, or h · g in `interaction`):"
     return [title, "", *_table(["model", *(block["world"] for block in adding)], cells), ""]
 
 

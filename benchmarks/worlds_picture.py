@@ -37,11 +37,11 @@ _LANE = 0.13
 
 
 def draw(summary: dict[str, Any], path: Path) -> None:
-    """Write the picture of the worlds with 200 patients; nothing where there are none.
+    """Write the picture of the worlds with 200 patients; nothing if there are none.
 
     Args:
-        summary: See `worlds_summary.summarise`.
-        path: Of the PNG file.
+        summary: Result of `worlds_summary.summarise`.
+        path: The PNG file.
     """
     blocks = [block for block in summary["blocks"] if block["patients"] == PATIENTS]
     if not blocks:
@@ -61,11 +61,11 @@ def _panel(ax: Axes, title: str, blocks: list[dict[str, Any]], models: dict[str,
         points = [(i + (lane - (len(models) - 1) / 2) * _LANE, row) for i, row in rows if row is not None]
         if not points:
             continue
-        y, found = [place for place, _ in points], [row for _, row in points]
-        value = [row["value"] for row in found]
+        y, rows = [y_position for y_position, _ in points], [row for _, row in points]
+        value = [row["value"] for row in rows]
         beyond = [
-            [row["value"] - row["low"] for row in found],
-            [row["high"] - row["value"] for row in found],
+            [row["value"] - row["low"] for row in rows],
+            [row["high"] - row["value"] for row in rows],
         ]
         style = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 5, "elinewidth": 1.2}
         ax.errorbar(value, y, xerr=beyond, label=label, **style)

@@ -1,7 +1,7 @@
-"""The linear models that the networks are measured against, each fitted as well as it can be.
+"""The linear reference models of the networks, each fitted as well as possible.
 
-Ridge Cox regressions on 20 principal components of the RNA, on the mean tokens of both magnifications, and on the two side
-by side under one penalty, which is chosen by cross-validation among the training patients; and a stack of the first two
+Ridge Cox regressions on 20 principal components of the RNA, on the mean tokens of both magnifications, and on both
+together with one penalty, which is chosen by cross-validation among the training patients; and a stack of the first two
 scores, weighted on inner validation. All columns are standardised by the training patients.
 """
 
@@ -21,7 +21,7 @@ REFERENCES = ("ridge_rna", "ridge_tokens", "ridge_joint", "ridge_stack")
 
 
 class _Parts(NamedTuple):
-    """One input of the three parts, rows are patients."""
+    """One input of the three parts, with one row per patient."""
 
     train: NDArray
     val: NDArray
@@ -32,7 +32,7 @@ def predict_reference(name: str, world: WorldData) -> tuple[NDArray[np.float64],
     """Fit one of `REFERENCES`.
 
     Returns:
-        (n_test,) log-hazards, and what is worth keeping of the fit.
+        (n_test,) log-hazards, and facts about the fit to keep.
     """
     if name == "ridge_stack":
         return _stack(world)
@@ -43,7 +43,7 @@ def predict_reference(name: str, world: WorldData) -> tuple[NDArray[np.float64],
 
 
 def _stack(world: WorldData) -> tuple[NDArray, dict[str, Any]]:
-    """RNA's and tissue's scores, scaled to the spread that they have on inner validation and weighted there."""
+    """Scores of RNA and tissue, standardised and weighted on inner validation."""
     scores = [_ridge(world, read(world))[0] for read in (_rna, _tokens)]
     spread = [max(score.val.std(), 1e-9) for score in scores]
     scaled = [

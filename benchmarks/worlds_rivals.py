@@ -1,4 +1,4 @@
-"""TransMIL as the worlds fit it: a baseline of one's own, named by its class path."""
+"""TransMIL with the settings of the worlds, as a user's baseline named by its class path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dmml.nn.baselines import TransMIL
 
 LANDMARKS = 32
-"""Of Nyström attention. The published 256 are for bags of thousands of tokens; these have a hundred."""
+"""Landmarks of Nyström attention. The published 256 are for bags of thousands of tokens; these have a hundred."""
 RIVALS = ("transmil_like", "mcat_like")
 
 
@@ -15,11 +15,11 @@ class SmallTransMIL(TransMIL):
     """`TransMIL` with fewer landmarks.
 
     Args:
-        n_features: D of the encoder.
-        n_genes: Genes of each subspace, which it does not read.
-        n_outputs: C.
-        width: Width of the tokens, as that of the other baselines.
-        magnifications: Magnifications that it reads.
+        n_features: Width D of the encoder's features.
+        n_genes: Number of genes of each subspace, which are not used.
+        n_outputs: Number of outputs C.
+        width: Width of the tokens, as in the other baselines.
+        magnifications: Magnifications that the network reads.
     """
 
     reads = frozenset({"slides"})

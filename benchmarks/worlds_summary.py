@@ -1,7 +1,7 @@
 """Means over seeds with intervals, paired differences, and the correlation of risks with what a world adds.
 
 Patients are resampled within a seed and within event or not, the same resamples for every model, and the mean over seeds
-is taken in each: the interval is of patients. How much cohorts differ is seen from the seeds side by side.
+is taken in each: the interval covers the sampling of patients. The values by seed show how much cohorts differ.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ PAIRS = (
     ("student_undistilled", "ridge_tokens"),
     ("student_undistilled", "histology_abmil"),
 )
-"""Compared where both were fitted; `best_reference` is the linear reference with the highest mean of the world."""
+"""Pairs compared if both were fitted; `best_reference` is the linear reference with the highest mean of the world."""
 Results = dict[Group, dict[str, dict[str, Any]]]
 Truths = dict[Group, dict[str, list[float]]]
 
 
 def summarise(results: Results, truths: Truths) -> dict[str, Any]:
-    """Everything that the page says, in plain Python.
+    """Content of the page in plain Python.
 
     Args:
-        results: {group: {model: what is kept of it}}.
-        truths: {group: what is true of its tested patients}.
+        results: {group: {model: kept result}}.
+        truths: {group: truth about its test patients}.
 
     Returns:
-        {"blocks": one for each world and number of patients, "targets": what was to be reached, and what was, "code": states of the
+        {"blocks": one for each world and number of patients, "targets": targets and results, "code": states of the
         code that made the networks' results}.
     """
     blocks = []
@@ -99,31 +99,41 @@ def _block(
     return {"seeds": sorted(results), "models": rows, "pairs": pairs, "best_reference": best}
 
 
-def _row(found: Draws) -> dict[str, Any]:
-    value, low, high = found.interval
-    return {"value": value, "low": low, "high": high, "by_seed": found.by_seed.tolist()}
+def _row(draws: Draws) -> dict[str, Any]:
+    value, low, high = draws.interval
+    return {"value": value, "low": low, "high": high, "by_seed": draws.by_seed.tolist()}
 
 
 def _difference(a: Draws, b: Draws) -> dict[str, Any]:
-    found = difference(a, b)
+    comparison = difference(a, b)
     by_seed = (a.by_seed - b.by_seed).tolist()
-    return {"estimate": found.estimate, "low": found.low, "high": found.high, "p": found.p, "by_seed": by_seed}
+    return {
+        "estimate": comparison.estimate,
+        "low": comparison.low,
+        "high": comparison.high,
+        "p": comparison.p,
+        "by_seed": by_seed,
+    }
 
 
 def _correlation(world: World, risks: dict[int, Any], truths: dict[int, dict[str, list[float]]]) -> float | None:
     """Mean over seeds of the rank correlation of a risk with what the world adds to the hazard; None where it adds nothing."""
-    found = [_rank_correlation(risk, own) for s, risk in risks.items() if (own := _own(world, truths[s])) is not None]
-    return float(np.mean(found)) if found else None
+    correlations = [
+        _rank_correlation(risk, added)
+        for s, risk in risks.items()
+        if (added := _added_factor(world, truths[s])) is not None
+    ]
+    return float(np.mean(correlations)) if correlations else None
 
 
 def _rank_correlation(a: Any, b: NDArray) -> float:
-    """Spearman's, 0 where one of the two is constant."""
-    found = spearmanr(a, b).statistic if np.ptp(a) > 0 else 0.0
-    return float(found)
+    """Spearman's rank correlation; 0 if one of the two is constant."""
+    correlation = spearmanr(a, b).statistic if np.ptp(a) > 0 else 0.0
+    return float(correlation)
 
 
-def _own(world: World, truth: dict[str, list[float]]) -> NDArray | None:
-    """(n,) what decides the hazard beside the shared factors: h, g, or h · g."""
+def _added_factor(world: World, truth: dict[str, list[float]]) -> NDArray | None:
+    """What determines the hazard besides the shared factors, (n,): h, g, or h · g; None if nothing."""
     if world.product_effect:
         return np.asarray(truth["h"]) * np.asarray(truth["g"])
     name = "h" if world.h_effect else "g" if world.g_effect else None

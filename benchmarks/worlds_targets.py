@@ -1,4 +1,4 @@
-"""Targets of the models in the worlds, and whether they were reached."""
+"""Targets of the models in the worlds, and whether they are reached."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ DEFAULTS = ("teacher", "student", "student_undistilled")
 
 
 class Target(NamedTuple):
-    """The least difference of concordance in one world."""
+    """The minimum difference of concordance in one world."""
 
     world: str
     a: str
     b: str
     at_least: float
     above_zero: bool = False
-    """Whether the whole interval has to lie above 0, too"""
+    """Whether the whole interval must also lie above 0"""
 
 
 TARGETS = (
@@ -35,22 +35,22 @@ TARGETS = (
     Target("one_magnification", "student", "ridge_tokens", 0.0),
 )
 SAME_INPUTS = {"teacher": "best_reference", "student": "ridge_tokens", "student_undistilled": "ridge_tokens"}
-"""The linear reference that sees what a model sees."""
+"""The linear reference with the same inputs as a model"""
 NEVER_BELOW = -0.01
 MANY_PATIENTS = 800
 WHOLE = {"teacher": "teacher_backbone_alone", "student": "student_backbone_alone"}
-"""The whole model, and its backbone alone: with many patients it must not lose, and where tokens interact it must gain."""
+"""The whole model and its backbone alone: with many patients it must not lose, and if tokens interact it must gain"""
 CORRELATION = ("tissue_only", "teacher", 0.35)
 
 
 def targets(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every target, with what was measured and whether that reaches it.
+    """Every target with its measurement and whether it is reached.
 
     Args:
-        blocks: See `worlds_summary.summarise`.
+        blocks: Blocks of `worlds_summary.summarise`.
 
     Returns:
-        {"target", "measured", "reached"} each; `reached` is None where the models have not been fitted.
+        {"target", "measured", "reached"} each; `reached` is None if the models have not been fitted.
     """
     of_world = {block["world"]: block for block in blocks if block["patients"] == PATIENTS}
     rows = [_difference(of_world.get(target.world), target) for target in TARGETS]
@@ -70,10 +70,10 @@ def targets(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _difference(block: dict[str, Any] | None, target: Target) -> dict[str, Any]:
     sign = "≥" if target.at_least else "not below" if not target.above_zero else "above"
     words = f"{target.world}: {target.a} − {target.b} {sign} {target.at_least:+.3f}".replace("+0.000", "0")
-    found = [p for p in block["pairs"] if (p["a"], p["b"]) == (target.a, target.b)] if block else []
-    if not found:
+    matching = [p for p in block["pairs"] if (p["a"], p["b"]) == (target.a, target.b)] if block else []
+    if not matching:
         return {"target": words, "measured": None, "reached": None}
-    pair = found[0]
+    pair = matching[0]
     reached = pair["estimate"] >= target.at_least and (not target.above_zero or pair["low"] > 0)
     measured = f"{pair['estimate']:+.3f} ({pair['low']:+.3f} to {pair['high']:+.3f})"
     return {"target": words, "measured": measured, "reached": bool(reached)}

@@ -186,7 +186,7 @@ def test_more_patients_are_tested_on_the_same_ones(tmp_path):
 
 
 def test_the_design_has_all_worlds_sizes_and_models():
-    from worlds import chosen, design, parse
+    from worlds import design, parse, selected_plan
 
     from dmml.simulate.worlds import WORLDS
 
@@ -198,18 +198,18 @@ def test_the_design_has_all_worlds_sizes_and_models():
     }
     assert all({"teacher", "student", "student_undistilled", "histology_abmil"} <= set(own) for own in plan.values())
     assert sum("mcat_like" in own for own in plan.values()) == 2 * len(WORLDS)
-    some = chosen(parse(["--worlds", "null", "--seeds", "5", "--models", "student"]))
+    some = selected_plan(parse(["--worlds", "null", "--seeds", "5", "--models", "student"]))
     assert [(group.world, group.patients, group.seed, models) for group, models in some.items()] == [
         ("null", 200, 5, ["teacher", "student"])
     ]
 
 
 def test_a_variant_that_a_model_does_not_know_is_left_out_with_a_word(capsys, monkeypatch):
-    from worlds import chosen, parse
+    from worlds import parse, selected_plan
     from worlds_networks import NETWORKS, Network
 
     monkeypatch.setitem(NETWORKS, "student", Network("SubspaceStudent", {"no_such_argument": None}))
-    some = chosen(parse(["--worlds", "null", "--seeds", "5", "--models", "student", "ridge_rna"]))
+    some = selected_plan(parse(["--worlds", "null", "--seeds", "5", "--models", "student", "ridge_rna"]))
     assert list(some.values()) == [["ridge_rna"]]
     assert "student: left out; SubspaceStudent has no argument no_such_argument" in capsys.readouterr().out
 

@@ -50,10 +50,10 @@ def test_weights_after_three_steps(ends, case):
     assert gap <= 1e-6
     learned = [set(chain.from_iterable(end["learned"])) for end in (one, first, second)]
     assert learned[1] | learned[2] == learned[0]
-    assert set(one["known"]) == {True, False}, "patients with and without RNA"
+    assert set(one["has_rna"]) == {True, False}, "patients with and without RNA"
     if case == "lacking":
-        assert not any(second["known"][:4]), "the second process's patients of the first step"
-        assert any(first["known"][:4])
+        assert not any(second["has_rna"][:4]), "the second process's patients of the first step"
+        assert any(first["has_rna"][:4])
         assert not same(one, ends("shared", 1)), "what is missing matters"
 
 
@@ -90,8 +90,8 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_bit_for_bit(ends, sig
 def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
     first, second = ends("poisoned", 2), ends("poisoned", 2, 1)
     assert (first["ended"], second["ended"]) == ("InputError", "SystemExit")
-    assert first["told"].startswith(", ".join(second["learned"][1]))
-    assert "rank1.npz" in first["told"]
+    assert first["message"].startswith(", ".join(second["learned"][1]))
+    assert "rank1.npz" in first["message"]
 
 
 @pytest.mark.parametrize(
