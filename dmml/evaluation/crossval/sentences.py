@@ -7,7 +7,7 @@ from typing import Any
 
 from dmml.evaluation.crossval.model_names import joined_inputs, label, phrase
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
-from dmml.evaluation.report.formatting import number, p_text, with_interval
+from dmml.evaluation.report.formatting import joined, number, p_text, with_interval
 from dmml.evaluation.statistics import intervals
 
 NO_DIFFERENCE = "no clear difference between the two"
@@ -42,9 +42,8 @@ def outlying_sentences(result: CrossvalResult) -> list[str]:
         networks = [folder for folder in folders if (folder / "metrics.csv").is_file()]  # a regression has no curve
         curve = "the training curves below and " if networks else ""
         place = f"{curve}the folder {(networks or folders)[0].relative_to(result.folder)}"
-        models = values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
         name = result.endpoint.primary_name
-        sentences.append(f"In {fold} the {name} is far from that of the other folds: {models}. See {place}.")
+        sentences.append(f"In {fold} the {name} is far from that of the other folds: {joined(values)}. See {place}.")
     return sentences
 
 
@@ -132,26 +131,20 @@ def _linear_model(result: CrossvalResult) -> list[str]:
 
 def _method(result: CrossvalResult) -> str:
     """How the cross-validation was made, and how p values are adjusted."""
-    parts = [f"Nested cross-validation of {_count(result.n_folds, 'fold')}"]
-    if result.n_repeats > 1:
-        parts[0] += f", {_count(result.n_repeats, 'repeat')}"
-    if result.n_seeds > 1:
-        parts[0] += f", {_count(result.n_seeds, 'seed')}"
-    parts.append("pairs of patients are compared within a fold")
+    counts = [f"{result.n_folds} fold{'s' if result.n_folds > 1 else ''}"]
+    counts += [f"{result.n_repeats} repeats"] if result.n_repeats > 1 else []
+    counts += [f"{result.n_seeds} seeds"] if result.n_seeds > 1 else []
+    parts = [f"Nested cross-validation with {joined(counts)}", "pairs of patients are compared within a fold"]
     if result.plan.get("cross_fit"):
         parts.append("students learned from teachers that had not seen the patient")
     others = sum(not row.get("primary") for row in result.comparisons)
     if others > 1 and others < len(result.comparisons):
         parts.append(
-            f"the primary comparison is not adjusted, and p of the {others} others is adjusted by Holm's method"
+            f"the primary comparison is not adjusted, and the p values of the {others} others are adjusted by Holm's method"
         )
     elif others > 1:
-        parts.append(f"p of the {others} comparisons is adjusted by Holm's method")
+        parts.append(f"the p values of the {others} comparisons are adjusted by Holm's method")
     return f"{'; '.join(parts)}."
-
-
-def _count(n: int, name: str) -> str:
-    return f"{n} {name}{'s' if n > 1 else ''}"
 
 
 def _difference(row: Mapping[str, Any]) -> str:

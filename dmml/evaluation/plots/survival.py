@@ -19,7 +19,7 @@ from dmml.evaluation.plots.style import (
     time_axis,
     zero_to_one,
 )
-from dmml.evaluation.report.formatting import horizon_name, number, p_text, percent
+from dmml.evaluation.report.formatting import horizon_name, joined, number, p_text, percent
 from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 from dmml.evaluation.statistics.survival_curves import Curve, RiskGroups
@@ -64,7 +64,7 @@ def kaplan_meier_plot(groups: RiskGroups, division: str | None = None) -> Plot:
         f"{curve.n} patients at {_RISK_NAME.get(curve.name, curve.name)} ({curve.events} events)"
         for curve in groups.curves
     ]
-    numbers = " and ".join([", ".join(counts[:-1]), counts[-1]] if len(counts) > 1 else counts)
+    numbers = joined(counts)
     caption = (
         f"Kaplan–Meier curves of {numbers}, {division}, with {intervals.level_text()} bands. Ticks: censored patients. "
         "Below: numbers at risk."

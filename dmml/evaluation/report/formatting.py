@@ -1,8 +1,8 @@
-"""Format numbers and days for readers."""
+"""Format numbers, days and lists for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dmml.evaluation.statistics import intervals
@@ -36,6 +36,11 @@ def p_text(p: float | None) -> str:
     if p is None or p != p:
         return "not defined"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+def joined(items: Sequence[str]) -> str:
+    """Join items as in a sentence: a, b and c."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def horizon_name(day: float) -> str:

@@ -113,7 +113,7 @@ def test_the_summary_names_the_best_model_and_what_each_input_adds(folder):
     assert "a gain in these patients, which may not hold from fold to fold" in sentences[4]
     assert sentences[4].endswith("(resampled t-test p = 0.40).")
     assert "give no reason to prefer the network" in sentences[5]
-    assert "p of the 2 others is adjusted by Holm's method" in sentences[-1]
+    assert "the p values of the 2 others are adjusted by Holm's method" in sentences[-1]
 
 
 def test_the_summary_tells_a_better_fit_from_a_better_concordance(tmp_path, make):
