@@ -25,11 +25,12 @@ from dmml.commands.config.mistakes import in_one_line
 from dmml.errors import InputError
 from dmml.experiment.fit_defaults import (
     BEST_CHECKPOINT,
+    PARSER,
     TRAINER_DEFAULTS,
     callbacks_of,
     default_callbacks,
     has_kind,
-    import_short_names,
+    prepare_libraries,
     silence_progress_bars,
 )
 from dmml.experiment.result_context import ResultOrigin
@@ -47,7 +48,6 @@ from dmml.experiment.training_reference import (
 from dmml.progress_bars import is_quiet
 from dmml.training.checkpointing.checkpoint import read_checkpoint
 from dmml.training.checkpointing.packing import pack, unpack
-from dmml.training.library_warnings import silence_library_warnings
 
 LOGGER = logging.getLogger(__name__)
 C = TypeVar("C", bound=Callback)
@@ -221,13 +221,11 @@ def run(command: CheckedCommand) -> int:
     Raises:
         InputError: The configuration has a mistake.
     """
-    silence_library_warnings()
-    import_short_names()
+    prepare_libraries()
     checkpoint, fitted = command.config.get("ckpt_path"), {}
     if isinstance(checkpoint, str) and Path(checkpoint).is_file():
         # Refuses in one line what the CLI would report with a traceback.
         fitted = unpack(read_checkpoint(checkpoint)["hyper_parameters"].get("fitted") or {})
-    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     cli_class = type("_DMMLCLI", (DMMLCLI,), {"command": command, "fitted": fitted})
     try:
         cli = cli_class(
@@ -237,7 +235,7 @@ def run(command: CheckedCommand) -> int:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            parser_kwargs=PARSER,
             save_config_callback=SaveConfigInRun if command.verb == "fit" else None,
             save_config_kwargs={"save_to_log_dir": False},
             args=command.argv,

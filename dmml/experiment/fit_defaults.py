@@ -1,4 +1,4 @@
-"""What `dmml fit` and `dmml crossval` have in common: short class names, defaults of the trainer, default callbacks.
+"""What `dmml fit` and `dmml crossval` share: short class names, parser, log levels, trainer defaults, default callbacks.
 
 The module itself imports no torch, since a config's class names are checked before that takes its seconds.
 """
@@ -33,14 +33,25 @@ SHORT_NAMES = {
 """Classes that a config may name without their module, and the module of each"""
 TRAINER_DEFAULTS = {"max_epochs": 50, "log_every_n_steps": 5, "num_sanity_val_steps": 0, "enable_model_summary": False}
 """Arguments of Lightning's `Trainer` where a config states none"""
+PARSER: dict[str, Any] = {"parser_mode": "omegaconf+", "exit_on_error": False}
+"""Arguments of the parsers of `LightningCLI`: configs may hold `${…}`, and mistakes are raised"""
 BEST_CHECKPOINT: dict[str, Any] = {"filename": "best", "monitor": "val/loss", "enable_version_counter": False}
 """Arguments of the `ModelCheckpoint` that keeps the best epoch"""
 
 
-def import_short_names() -> None:
-    """Import the classes of `SHORT_NAMES`: jsonargparse finds a class by its short name once it was imported."""
+def prepare_libraries() -> None:
+    """Prepare Lightning's log, its warnings and the parser for a command that reads a config.
+
+    The classes of `SHORT_NAMES` are imported, because jsonargparse finds a class by its short name once it was imported.
+    """
+    import jsonargparse
+
+    from dmml.training.library_warnings import silence_library_warnings
+
+    silence_library_warnings()
     for module in dict.fromkeys(SHORT_NAMES.values()):
         import_module(module)
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 
 def default_callbacks(configured: Iterable[Callback]) -> list[Callback]:

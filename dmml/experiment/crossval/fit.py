@@ -20,10 +20,11 @@ from dmml.experiment.crossval.fold_data import FoldData
 from dmml.experiment.crossval.models import is_baseline
 from dmml.experiment.fit_defaults import (
     BEST_CHECKPOINT,
+    PARSER,
     TRAINER_DEFAULTS,
     callbacks_of,
     default_callbacks,
-    import_short_names,
+    prepare_libraries,
 )
 from dmml.experiment.training_reference import (
     add_to_fitted,
@@ -119,8 +120,7 @@ def build(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> tuple[Lightni
     Raises:
         InputError: A section names something that does not exist, or a constructor refuses a value.
     """
-    import_short_names()
-    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    prepare_libraries()
     try:
         cli = FoldCLI(
             LightningModule,
@@ -129,7 +129,7 @@ def build(model: Mapping[str, Any], trainer: Mapping[str, Any]) -> tuple[Lightni
             auto_configure_optimizers=False,
             seed_everything_default=False,
             save_config_callback=None,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            parser_kwargs=PARSER,
             args={"model": dict(model), "trainer": dict(trainer)},
         )
     except (jsonargparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:

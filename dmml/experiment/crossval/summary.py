@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from dmml.evaluation.bootstrap import holm, resamples, weighted_difference, weig
 from dmml.evaluation.crossval.outlying_folds import outlying_folds
 from dmml.evaluation.endpoints import Endpoint
 from dmml.evaluation.endpoints.find import endpoint_of
-from dmml.evaluation.evaluate import evaluate
+from dmml.evaluation.evaluate import MetricEntry, evaluate
 from dmml.evaluation.predictions import read_predictions
 from dmml.evaluation.statistics.pooled import FoldPredictions, corrected_resampled_p
 from dmml.evaluation.statistics.weighted import Weighted
@@ -45,9 +45,21 @@ class FoldResult:
     patients: dict[str, int]
 
     @cached_property
-    def metrics(self) -> dict[str, dict[str, Any]]:
+    def metrics(self) -> dict[str, MetricEntry]:
         """Metrics as in `metrics.json`."""
-        return cast(dict[str, dict[str, Any]], evaluate(self.predictions, self.context))
+        return evaluate(self.predictions, self.context)
+
+    def value(self, metric: str) -> float | None:
+        """Value of a metric; None where it is undefined."""
+        entry = self.metrics.get(metric)
+        return None if entry is None else entry["value"]
+
+    def reason(self, metric: str) -> str:
+        """Why a metric is undefined."""
+        entry = self.metrics.get(metric)
+        if entry is None:
+            return "too few training patients of this fold are at risk that late"
+        return entry.get("reason", "undefined")
 
     @cached_property
     def with_outcome(self) -> pd.DataFrame:
@@ -196,9 +208,7 @@ def _entry(
     Seeds of one fold share its patients, and a model without randomness is the same for each seed, so they are averaged
     first.
     """
-    absent = {"value": None, "reason": "too few training patients of this fold are at risk that late"}
-    entries = [result.metrics.get(metric, absent) for result in folds]
-    values = [entry["value"] for entry in entries]
+    values = [result.value(metric) for result in folds]
     by_fold: dict[tuple[int, int], list[float]] = {}
     for result, value in zip(folds, values, strict=True):
         if value is not None:
@@ -211,9 +221,7 @@ def _entry(
         "sd": _number(np.std(defined, ddof=1)) if len(defined) > 1 else None,
         "pooled": {name: _number(value) for name, value in pooled._asdict().items()},
     }
-    undefined = {
-        str(t.run): e.get("reason", "undefined") for t, e in zip(folds, entries, strict=True) if e["value"] is None
-    }
+    undefined = {str(result.run): result.reason(metric) for result in folds if result.value(metric) is None}
     return content | ({"undefined": undefined} if undefined else {})
 
 
@@ -257,7 +265,7 @@ def _resampled(metric: str, a: Sequence[FoldResult], b: Sequence[FoldResult]) ->
     """Corrected resampled t-test over folds and repeats; seeds of one fold are averaged first."""
     differences: dict[tuple[int, int], list[float]] = {}
     for result_a, result_b in zip(a, b, strict=True):
-        value_a, value_b = (result.metrics.get(metric, {}).get("value") for result in (result_a, result_b))
+        value_a, value_b = result_a.value(metric), result_b.value(metric)
         if value_a is not None and value_b is not None:
             differences.setdefault((result_a.run.repeat, result_a.run.fold), []).append(value_a - value_b)
     share = [result.patients["test"] / (result.patients["train"] + result.patients["val"]) for result in a]
