@@ -1,11 +1,11 @@
 """Patient bootstrap: intervals of one model, and paired differences of two models on the same patients.
 
+The level of the intervals and the number of resamples are set in `dmml.evaluation.interval_settings`.
+
 Drawing n of n patients within strata makes intervals too narrow if a stratum, such as the events, is small. Here, m − 1
 of the m patients of a stratum are drawn, with weight m / (m − 1) (Rao & Wu 1988). The limits of the intervals are
 bias-corrected and accelerated (Efron 1987): with plain percentiles on 90 patients, the interval contained an AUC of
 0.86 in 92.9 % of cohorts and one of 0.97 in 89 %. `benchmarks/bootstrap_coverage.py` measures the coverage of both.
-
-The level of the intervals and the default number of resamples are set in `dmml.evaluation.statistics.intervals`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.statistics import intervals
+from dmml.evaluation import interval_settings
 from dmml.evaluation.statistics.bca import Correction, bca_correction, jackknife_weights, percentiles, two_sided_p
 from dmml.evaluation.statistics.weighted import Weighted, estimate
 
@@ -52,7 +52,7 @@ def resamples(
     Args:
         n: Number of patients.
         strata: (n,) labels; None puts all patients into one stratum.
-        n_resamples: Number of resamples R; None takes `intervals.RESAMPLES`.
+        n_resamples: Number of resamples R; None takes `interval_settings.RESAMPLES`.
         seed: The same seed gives the same draws, whatever the metric.
         whole: Draw m of the m patients of a stratum, so that weights are whole numbers. Otherwise m − 1 are drawn, each
             with the weight m / (m − 1), which gives the right variance in small strata.
@@ -64,7 +64,7 @@ def resamples(
         ValueError: There is not one label per patient.
     """
     generator = np.random.default_rng(seed)
-    n_resamples = intervals.RESAMPLES if n_resamples is None else n_resamples
+    n_resamples = interval_settings.RESAMPLES if n_resamples is None else n_resamples
     weights = np.zeros((n_resamples, n), np.float32)
     labels = np.zeros(n) if strata is None else np.asarray(strata)
     if len(labels) != n:
@@ -102,7 +102,7 @@ def interval(
             resample.
         data: Arrays with one row per patient, in the order of the metric's arguments, e.g. `time, event, risk`.
         strata: (n,) labels to draw within: the event or the class.
-        n_resamples: Number of resamples; None takes `intervals.RESAMPLES`.
+        n_resamples: Number of resamples; None takes `interval_settings.RESAMPLES`.
         seed: Seed of the draws.
 
     Returns:
@@ -132,7 +132,7 @@ def paired_difference(
         b: (n, …) predictions of the second model for the same patients in the same order.
         outcome: Arrays with one row per patient, e.g. `time, event`.
         strata: (n,) labels to draw within: the event or the class.
-        n_resamples: Number of resamples; None takes `intervals.RESAMPLES`.
+        n_resamples: Number of resamples; None takes `interval_settings.RESAMPLES`.
         seed: Seed of the draws.
 
     Returns:

@@ -15,7 +15,7 @@ from dmml.cohort.cohort_config import STANDARDISE
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.text.shift import GENE_NAMES, shift_sentences
 from dmml.evaluation.shift import compare
-from dmml.evaluation.stain import NAMES
+from dmml.evaluation.statistics.stain import NAMES
 from dmml.evaluation.subgroups import by_subgroup
 from dmml.experiment.training_reference import patient_stains, without_imputed
 from dmml.training.checkpointing.packing import unpack

@@ -11,10 +11,10 @@ from dmml._version import __version__
 from dmml.atomic_files import write_json
 from dmml.callbacks.collection import CollectPredictions
 from dmml.callbacks.patient_rows import PatientInputs
+from dmml.evaluation import interval_settings
 from dmml.evaluation.caveats import OVERLAP, overlap_text, transductive_text
 from dmml.evaluation.evaluation_result import Evaluation, evaluation_of
 from dmml.evaluation.predictions import write_table
-from dmml.evaluation.statistics import intervals
 from dmml.experiment.attention_maps import write_maps
 from dmml.experiment.program_table import program_rows
 from dmml.experiment.result_context import ResultOrigin, result_context, table_hashes, tested_fold
@@ -84,7 +84,7 @@ def _log_metrics(evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]
         if metric != OVERLAP and entry["value"] is not None:
             limits = ""
             if entry["low"] is not None:
-                limits = f"   {intervals.level_text()} interval {entry['low']:.3f} to {entry['high']:.3f}"
+                limits = f"   {interval_settings.level_text()} interval {entry['low']:.3f} to {entry['high']:.3f}"
             logger.info("  %-18s %.3f%s", metric, entry["value"], limits)
     transductive = transductive_text(evaluation.context)
     patients = f"{len(evaluation.predictions)} patients of {name}"

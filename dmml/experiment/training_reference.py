@@ -24,7 +24,7 @@ from torch import Tensor
 from dmml.atomic_files import atomic_write
 from dmml.callbacks.patient_rows import PatientInputs, add_inputs, patient_inputs
 from dmml.evaluation.shift import fit_reference
-from dmml.evaluation.stain import NAMES, stain_of
+from dmml.evaluation.statistics.stain import NAMES, stain_of
 from dmml.types import SUBSPACES
 
 if TYPE_CHECKING:

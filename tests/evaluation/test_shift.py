@@ -11,7 +11,7 @@ from dmml.evaluation.metrics import concordance_index
 from dmml.evaluation.plots.shift import shift_plot
 from dmml.evaluation.report.text.shift import shift_sentences, verdict
 from dmml.evaluation.shift import MAX_POINTS, compare, fit_reference
-from dmml.evaluation.stain import NAMES, stain_of
+from dmml.evaluation.statistics.stain import NAMES, stain_of
 from dmml.evaluation.statistics.two_samples import classifier_test
 from dmml.evaluation.subgroups import by_subgroup
 

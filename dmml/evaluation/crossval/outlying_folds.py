@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dmml.evaluation.statistics import intervals
+from dmml.evaluation import interval_settings
 
 MIN_DIFFERENCE = 0.15
 """Minimum difference of concordance or AUC between an outlying fold and the median of the other folds."""
@@ -28,7 +28,7 @@ def outlying_folds(fits: Sequence[Mapping[str, int]], entries: Sequence[Mapping[
         For each outlying fold: its repeat, fold and seed, its `value`, and the `median`, `lowest` and `highest` value
         of the other folds of its repeat.
     """
-    interval_width = 2 * round(intervals.normal_quantile(), 2)  # in standard errors
+    interval_width = 2 * round(interval_settings.normal_quantile(), 2)  # in standard errors
     outliers = []
     for fit, entry in zip(fits, entries, strict=True):
         by_fold: dict[int, list[float]] = {}

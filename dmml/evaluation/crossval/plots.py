@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dmml.cohort.clinical.follow_up import HORIZONS
+from dmml.evaluation import interval_settings
 from dmml.evaluation.crossval.model_names import inputs_of, label
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
 from dmml.evaluation.plots.forest import ROW_HEIGHT, WIDTH, LegendEntry, Mark, differences_forest, forest_plot
@@ -18,7 +19,6 @@ from dmml.evaluation.plots.survival import calibration_plot, kaplan_meier_plot
 from dmml.evaluation.predictions import known_outcome
 from dmml.evaluation.report.formatting import horizon_name
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration, calibration_at
 from dmml.evaluation.statistics.survival_curves import RiskGroups, kaplan_meier
 
@@ -49,7 +49,7 @@ def models_by_metric(result: CrossvalResult, metric: str) -> Plot | None:
         legend.append(LegendEntry("with clinical covariates", INK, hollow=True))
     title, hint = metric_name(metric, result.endpoint)
     chance = 0.5 if metric in ("c_index", "c_index_ipcw", "auc") or metric.startswith("auc_") else None
-    caption = f"Pooled over folds, with {intervals.level_text()} patient-bootstrap intervals; {hint}."
+    caption = f"Pooled over folds, with {interval_settings.level_text()} patient-bootstrap intervals; {hint}."
     shown_legend = legend if len(legend) > 1 else ()
     return forest_plot(f"models_{metric}", rows, title, title, chance, caption, shown_legend, show_values=False)
 

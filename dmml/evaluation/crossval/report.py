@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml.atomic_files import write_text
+from dmml.evaluation import interval_settings
 from dmml.evaluation.crossval.model_names import label
 from dmml.evaluation.crossval.plots import differences_plot, fold_plot, models_by_metric
 from dmml.evaluation.crossval.provenance import command, configuration, provenance
@@ -21,7 +22,6 @@ from dmml.evaluation.plots.user_plots import UserPlot, draw_user_plots
 from dmml.evaluation.report.pages import PlotInliner, report_page, save_plots
 from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.evaluation.statistics import intervals
 
 HOW_P_IS_FOUND = (
     "p: patient bootstrap, which takes the fitted models as they are. Holm: adjusted over all comparisons but the "
@@ -108,7 +108,7 @@ def _report_command(result: CrossvalResult, user_plots: Sequence[UserPlot]) -> s
 
 def _note() -> str:
     return (
-        f"Intervals: {intervals.level_text()}, {intervals.RESAMPLES} patient-bootstrap resamples, each of which draws a "
+        f"Intervals: {interval_settings.level_text()}, {interval_settings.RESAMPLES} patient-bootstrap resamples, each of which draws a "
         "patient with all folds, repeats and seeds; bias-corrected and accelerated, fixed seed. Inner validation patients "
         "chose a network's epoch, and cross-validation among all training patients chose a regression's penalty; the "
         "patients of a fold were tested once."

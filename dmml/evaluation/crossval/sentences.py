@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.crossval.model_names import joined_inputs, label, phrase
 from dmml.evaluation.crossval.results import JOINED, CrossvalResult
 from dmml.evaluation.report.formatting import joined, number, p_text, with_interval
-from dmml.evaluation.statistics import intervals
 
 NO_DIFFERENCE = "no clear difference between the two"
 UNCERTAIN = "the interval excludes 0, but after adjustment for the number of comparisons it may be due to chance"
@@ -154,7 +154,7 @@ def _difference(row: Mapping[str, Any]) -> str:
     sign = "+" if row["difference"] > 0 else ""
     interval = ""
     if row["low"] is not None:
-        interval = f"{intervals.level_text()} interval {number(row['low'], 3)} to {number(row['high'], 3)}, "
+        interval = f"{interval_settings.level_text()} interval {number(row['low'], 3)} to {number(row['high'], 3)}, "
     return f"{sign}{number(row['difference'], 3)} ({interval}p {p_text(p)}{adjustment})"
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.crossval.model_names import label
 from dmml.evaluation.crossval.results import CrossvalResult
 from dmml.evaluation.report.formatting import number, p_text
 from dmml.evaluation.report.tables import Cell, Table, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.evaluation.statistics import intervals
 
 
 def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
@@ -20,7 +20,9 @@ def models_table(result: CrossvalResult, metrics: list[str]) -> Table:
         rows.append([Cell(label(model)), cells[0], value_cell(primary["mean"], hint=spread), *cells[1:]])
     names = [metric_name(name, result.endpoint)[0] for name in metrics]
     columns = ["model", names[0], "mean of folds", *names[1:]]
-    caption = f"Out-of-fold metrics of every model, pooled within folds, with {intervals.level_text()} intervals"
+    caption = (
+        f"Out-of-fold metrics of every model, pooled within folds, with {interval_settings.level_text()} intervals"
+    )
     return Table(caption, columns, rows, frozenset(range(1, len(columns))))
 
 
@@ -49,7 +51,7 @@ def differences_table(result: CrossvalResult) -> Table:
         ]
         for row in result.comparisons
     ]
-    level = f"{intervals.level_text()} interval"
+    level = f"{interval_settings.level_text()} interval"
     columns = ["first − second", "difference", level, "p", "p, Holm", "p, resampled t", "p, resampled t, Holm"]
     caption = f"Differences of {metric_name(result.metric, result.endpoint)[0]}, pooled, on the same resampled patients"
     return Table(caption, columns, rows, frozenset(range(1, 7)))

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.style import BLUE, DASHED, INK, MUTED, PALETTE, new_figure, style
 from dmml.evaluation.report.formatting import minus_signs
-from dmml.evaluation.statistics import intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,7 +154,9 @@ def models_forest(
         color = MUTED if name.startswith(BEST_POSSIBLE) else PALETTE[index % len(PALETTE)]
         marks.append((name, [Mark.of(entry, name, color=color)]))
     dashed = "" if chance is None else f" Dashed: chance ({chance:g})."
-    caption = f"{label[0].upper()}{label[1:]}, with {intervals.level_text()} patient-bootstrap intervals.{dashed}"
+    caption = (
+        f"{label[0].upper()}{label[1:]}, with {interval_settings.level_text()} patient-bootstrap intervals.{dashed}"
+    )
     return forest_plot("models", marks, title, label, chance, caption)
 
 
@@ -177,7 +179,7 @@ def differences_forest(
     if not marks:
         return None
     caption = (
-        f"The first minus the second on the same patients, with {intervals.level_text()} intervals. Filled blue: the "
+        f"The first minus the second on the same patients, with {interval_settings.level_text()} intervals. Filled blue: the "
         f"interval excludes 0 and the adjusted p is below {SIGNIFICANCE:g}."
     )
     return forest_plot("differences", marks, title, label, 0.0, caption, show_values=False)

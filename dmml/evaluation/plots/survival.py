@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.plots.plot import Plot
 from dmml.evaluation.plots.readout import Line, Readout
 from dmml.evaluation.plots.style import (
@@ -20,7 +21,6 @@ from dmml.evaluation.plots.style import (
     zero_to_one,
 )
 from dmml.evaluation.report.formatting import horizon_name, joined, number, p_text, percent
-from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 from dmml.evaluation.statistics.survival_curves import Curve, RiskGroups
 
@@ -66,7 +66,7 @@ def kaplan_meier_plot(groups: RiskGroups, division: str | None = None) -> Plot:
     ]
     numbers = joined(counts)
     caption = (
-        f"Kaplan–Meier curves of {numbers}, {division}, with {intervals.level_text()} bands. Ticks: censored patients. "
+        f"Kaplan–Meier curves of {numbers}, {division}, with {interval_settings.level_text()} bands. Ticks: censored patients. "
         "Below: numbers at risk."
     )
     alt = f"Survival curves of {numbers}; {log_rank}"
@@ -114,7 +114,7 @@ def calibration_plot(calibrations: list[Calibration]) -> Plot:
         axes.legend(loc="lower right")
     overall = [text for calibration in calibrations for text in _overall(calibration)]
     caption = (
-        f"Groups of equal size by predicted survival, and Kaplan–Meier estimates in each group with {intervals.level_text()} "
+        f"Groups of equal size by predicted survival, and Kaplan–Meier estimates in each group with {interval_settings.level_text()} "
         "intervals. Predictions on the dashed line are right; a slope below 1 means that they are too extreme. "
         + (f"Over all patients: {'; '.join(overall)}." if overall else "")
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dmml.atomic_files import write_text
+from dmml.evaluation import interval_settings
 from dmml.evaluation.comparison import Pair, across_cohorts, adjusted, by_cohort, paired
 from dmml.evaluation.evaluation_result import Evaluation, read_evaluation
 from dmml.evaluation.plots.attention import AttentionSlide, attention_slides
@@ -29,7 +30,6 @@ from dmml.evaluation.report.sections import sections_of
 from dmml.evaluation.report.text.findings import cohort_change_sentences, overlap_sentences, summary
 from dmml.evaluation.result_files import write_metrics
 from dmml.evaluation.result_folders import find_tests
-from dmml.evaluation.statistics import intervals
 
 
 def write_evaluation(evaluation: Evaluation | str | Path) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def _differences(pairs: list[Pair], plot: dict[str, Any] | None) -> dict[str, An
 
 def _note() -> str:
     return (
-        f"Intervals: {intervals.level_text()}, {intervals.RESAMPLES} patient-bootstrap resamples drawn within events or "
+        f"Intervals: {interval_settings.level_text()}, {interval_settings.RESAMPLES} patient-bootstrap resamples drawn within events or "
         "classes (without strata for the Brier score), bias-corrected and accelerated, fixed seed. Survival is evaluated "
         "per patient and is not predicted beyond the follow-up of the training patients."
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.report.formatting import horizon_name, p_text
 from dmml.evaluation.report.tables import Cell, Table, defined, interval, value_cell
-from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import Calibration
 
 HOW_TO_READ = (
@@ -44,5 +44,5 @@ def calibration_table(calibrations: Sequence[Calibration], suffix: str = "") -> 
     if not rows:
         return None
     columns = ["horizon", "observed event-free", "predicted", "slope", "log ratio", "p"]
-    caption = f"Calibration at the horizons{suffix}, with {intervals.level_text()} intervals"
+    caption = f"Calibration at the horizons{suffix}, with {interval_settings.level_text()} intervals"
     return Table(caption, columns, rows, frozenset(range(1, 6)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dmml.evaluation.statistics import intervals
+from dmml.evaluation import interval_settings
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -54,4 +54,4 @@ def horizon_name(day: float) -> str:
 def with_interval(entry: Mapping[str, Any], digits: int = 2) -> str:
     """Format an estimate {value, low, high} with its interval: 0.71 (95 % interval 0.62 to 0.79)."""
     value, low, high = (number(entry[key], digits) for key in ("value", "low", "high"))
-    return value if entry["low"] is None else f"{value} ({intervals.level_text()} interval {low} to {high})"
+    return value if entry["low"] is None else f"{value} ({interval_settings.level_text()} interval {low} to {high})"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.caveats import OVERLAP, overlap_entry
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.formatting import p_text
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.metric_names import metric_name
-from dmml.evaluation.statistics import intervals
 
 
 def metrics_table(test: Evaluation) -> Table:
     """Table of every metric with its interval and the numbers of patients and events that it rests on."""
     counts_events = test.endpoint.counts_events
-    columns = ["metric", "value", f"{intervals.level_text()} interval", "patients"] + ["events"] * counts_events
+    columns = ["metric", "value", f"{interval_settings.level_text()} interval", "patients"] + ["events"] * counts_events
     overlap = {OVERLAP: overlap_entry(test.overlap)} if test.overlap else {}
     rows = []
     for name, entry in (overlap | test.metrics).items():
@@ -32,7 +32,7 @@ def metrics_table(test: Evaluation) -> Table:
             events = entry["events"]
             row.append(Cell("" if events is None else str(events), order=events))
         rows.append(row)
-    return Table(f"Metrics with {intervals.level_text()} intervals", columns, rows, frozenset({1, 2, 3, 4}))
+    return Table(f"Metrics with {interval_settings.level_text()} intervals", columns, rows, frozenset({1, 2, 3, 4}))
 
 
 def class_table(test: Evaluation) -> Table | None:
@@ -59,7 +59,7 @@ def models_table(tests: list[Evaluation]) -> Table | None:
     names = [name for name in tests[0].metrics if all(name in test.metrics for test in tests)]
     rows = [[Cell(test.label, test.model), *(estimate_cell(test.metrics[name]) for name in names)] for test in tests]
     columns = ["model", *(metric_name(name, tests[0].endpoint)[0] for name in names)]
-    caption = f"Models on {tests[0].cohort}, with {intervals.level_text()} intervals"
+    caption = f"Models on {tests[0].cohort}, with {interval_settings.level_text()} intervals"
     return Table(caption, columns, rows, frozenset(range(1, len(columns))))
 
 
@@ -80,6 +80,6 @@ def differences_table(pairs: list[Pair]) -> Table:
                 Cell(str(pair.n), order=pair.n),
             ]
         )
-    level = f"{intervals.level_text()} interval"
+    level = f"{interval_settings.level_text()} interval"
     columns = ["first − second", "cohort", "metric", "difference", level, "p", "patients"]
     return Table("Differences on the same patients", columns, rows, frozenset({3, 4, 5, 6}))

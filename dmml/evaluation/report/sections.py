@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dmml.errors import InputError
+from dmml.evaluation import interval_settings
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.plots.programs import SUBSPACE_NAMES, programs_plot
 from dmml.evaluation.plots.shift import shift_plot
@@ -20,7 +21,6 @@ from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.report.text.shift import GENE_NAMES
-from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.calibration import GROUP_SIZE
 
 MAX_PROGRAMS = 60
@@ -98,7 +98,7 @@ def _subgroups(content: Mapping[str, Any]) -> Table | None:
     if not rows:
         return None
     name = metric_name(content["subgroups"][0]["metric"])[0]
-    columns = ["group", name, f"{intervals.level_text()} interval", "patients", "events"]
+    columns = ["group", name, f"{interval_settings.level_text()} interval", "patients", "events"]
     return Table("By site, and by groups of the clinical table", columns, rows, frozenset({1, 2, 3, 4}))
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dmml.evaluation.statistics import intervals
+from dmml.evaluation import interval_settings
 
 MAX_JACKKNIFE_GROUPS = 200
 """Up to this many patients are left out one by one; more are left out in this many groups."""
@@ -75,7 +75,7 @@ def percentiles(draws: NDArray, correction: Correction = PLAIN) -> tuple[float, 
     draws = draws[np.isfinite(draws)] if np.isfinite(draws).sum() * 2 >= len(draws) else draws[:0]
     if not len(draws):
         return float("nan"), float("nan")
-    level = intervals.LEVEL
+    level = interval_settings.LEVEL
     z = correction.bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
     low, high = np.quantile(draws, ndtr(correction.bias + z / (1 - correction.acceleration * z)))
     return float(low), float(high)

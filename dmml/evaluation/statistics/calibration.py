@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.predictions import curve_at, survival_days
-from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.classification import confidence_bins
 from dmml.evaluation.statistics.survival_curves import kaplan_meier
 
@@ -174,7 +174,7 @@ def _intercept(patients: pd.DataFrame, day: float) -> tuple[float, float, float]
     expected = float(-np.log(np.clip(survival, 1e-12, 1)).sum())
     if observed == 0 or not expected > 0:
         return (float("nan"),) * 3
-    value, half_width = np.log(observed / expected), intervals.normal_quantile() / np.sqrt(observed)
+    value, half_width = np.log(observed / expected), interval_settings.normal_quantile() / np.sqrt(observed)
     return float(value), float(value - half_width), float(value + half_width)
 
 
@@ -192,7 +192,7 @@ def _slope(patients: pd.DataFrame, predicted: NDArray, day: float) -> tuple[floa
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fitted = CoxPHFitter(alpha=intervals.alpha()).fit(table, "time", "event")
+            fitted = CoxPHFitter(alpha=interval_settings.alpha()).fit(table, "time", "event")
     except (ConvergenceError, ValueError, np.linalg.LinAlgError):
         return undefined
     low, high = fitted.confidence_intervals_.loc["score"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from dmml.evaluation.statistics import intervals
+from dmml.evaluation import interval_settings
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, name: str = "") -> Curve:
     from lifelines import KaplanMeierFitter
 
     time, event = np.asarray(time, float), np.asarray(event, float) > 0
-    fitted = KaplanMeierFitter(alpha=intervals.alpha()).fit(time, event)
+    fitted = KaplanMeierFitter(alpha=interval_settings.alpha()).fit(time, event)
     band = fitted.confidence_interval_survival_function_.to_numpy(float)
     survival = fitted.survival_function_.iloc[:, 0].to_numpy(float)
     # After a drop to 0, lifelines has no band; the estimate replaces it, so that the drawn band ends there.

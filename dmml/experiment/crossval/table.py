@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.endpoints.find import endpoint_of
-from dmml.evaluation.statistics import intervals
 from dmml.experiment.crossval.models import LINEAR
 from dmml.experiment.crossval.plan import FoldRun
 
@@ -18,7 +18,7 @@ def format_tables(result: dict[str, Any]) -> str:
     lines = [
         f"{result['cohort']}: {endpoint_of(result).axis_name} of {result['patients']} patients{events}, each tested by models that never saw them",
         "",
-        f"{'model':<30}{f'mean of {folds} folds ± sd':<24}pooled within folds ({intervals.level_text()} interval)",
+        f"{'model':<30}{f'mean of {folds} folds ± sd':<24}pooled within folds ({interval_settings.level_text()} interval)",
     ]
     for name, metrics in result["models"].items():
         entry = metrics[metric]
@@ -28,7 +28,7 @@ def format_tables(result: dict[str, Any]) -> str:
     if result["paired"]:
         lines += [
             "",
-            f"{'comparison':<44}{f'difference ({intervals.level_text()} interval)':<28}{'p':<9}{'Holm':<9}{'resampled t':<13}Holm",
+            f"{'comparison':<44}{f'difference ({interval_settings.level_text()} interval)':<28}{'p':<9}{'Holm':<9}{'resampled t':<13}Holm",
         ]
         for row in result["paired"]:
             pair = f"{row['a']} − {row['b']}" + (" *" if row["primary"] else "")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dmml.evaluation import interval_settings
 from dmml.evaluation.bootstrap import Difference
 from dmml.evaluation.caveats import UNKNOWN_KEY, UNKNOWN_TEXT, overlap_text, transductive_text
 from dmml.evaluation.comparison import Pair
 from dmml.evaluation.evaluation_result import Evaluation
 from dmml.evaluation.report.formatting import number, p_text, percent, with_interval
-from dmml.evaluation.statistics import intervals
 
 NO_DIFFERENCE = "these patients show no clear difference"
 
@@ -158,7 +158,7 @@ def _excludes_zero(difference: Difference) -> bool:
 
 
 def _interval(difference: Difference) -> str:
-    return f"{intervals.level_text()} interval {number(difference.low, 3)} to {number(difference.high, 3)}"
+    return f"{interval_settings.level_text()} interval {number(difference.low, 3)} to {number(difference.high, 3)}"
 
 
 def _oracle(tests: list[Evaluation]) -> list[str]:

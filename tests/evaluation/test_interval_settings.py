@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from lifelines import CoxPHFitter, KaplanMeierFitter
 
-from dmml.evaluation import bootstrap
+from dmml.evaluation import bootstrap, interval_settings
 from dmml.evaluation.report.build import write_evaluation
-from dmml.evaluation.statistics import intervals
 from dmml.evaluation.statistics.survival_curves import kaplan_meier
 
 
@@ -20,7 +19,7 @@ def evaluated(make, folder, **context):
 
 def test_another_level_reaches_metrics_plots_and_words(make, tmp_path, monkeypatch):
     metrics, page = evaluated(make, tmp_path / "a")
-    monkeypatch.setattr(intervals, "LEVEL", 0.8)
+    monkeypatch.setattr(interval_settings, "LEVEL", 0.8)
     narrow, narrow_page = evaluated(make, tmp_path / "b")
     for name, entry in metrics.items():
         assert narrow[name]["value"] == entry["value"]
@@ -42,7 +41,7 @@ def test_another_number_of_resamples_reaches_every_interval_and_the_note(make, t
         drawn.append(len(weights))
         return weights
 
-    monkeypatch.setattr(intervals, "RESAMPLES", 50)
+    monkeypatch.setattr(interval_settings, "RESAMPLES", 50)
     monkeypatch.setattr("dmml.evaluation.evaluate.resamples", record)
     _, page = evaluated(make, tmp_path / "a")
     assert set(drawn) == {50}
@@ -52,8 +51,8 @@ def test_another_number_of_resamples_reaches_every_interval_and_the_note(make, t
 
 def test_the_level_of_curves_is_that_of_lifelines_by_default(make):
     cohort = make.cohort()
-    assert intervals.alpha() == KaplanMeierFitter().alpha == CoxPHFitter().alpha
+    assert interval_settings.alpha() == KaplanMeierFitter().alpha == CoxPHFitter().alpha
     curve, theirs = kaplan_meier(cohort.time, cohort.event), KaplanMeierFitter().fit(cohort.time, cohort.event)
     band = theirs.confidence_interval_survival_function_.to_numpy()
     np.testing.assert_array_equal(curve.low, band[:, 0])
-    assert intervals.normal_quantile() == pytest.approx(1.96, abs=5e-5)
+    assert interval_settings.normal_quantile() == pytest.approx(1.96, abs=5e-5)
