@@ -124,7 +124,6 @@ class _SlidesToStore:
     def _count_failure(self, slide: EncodedSlide, error: SlideError) -> None:
         self.job.result.failures.append(Failure(str(slide.request.path), error.state, str(error)))
         record_failures_so_far(self.job.result, self.locks)
-        self.locks.release(slide.request.path.stem)
 
 
 def _load_encoder(job: ExtractionJob) -> Encoder:

@@ -1,29 +1,35 @@
-"""Records which process works on which slide, by locking one small file per slide in a folder next to the store.
+"""Records which process works on which slide, by locking one byte per slide of a file next to the store.
 
-The locks are the kernel's (`flock`, through filelock), so they end with their process, however it ends, and no lock is
-ever stale. They work between machines if the file system has locks (NFS, Lustre mounted with `flock`, GPFS). filelock
-can also fall back to files whose mere existence is the lock; that is switched off, because such a file would survive a
-process that is killed on another machine. Behind a URL there are no locks, and only `--shard` keeps processes apart.
+The kernel releases a lock when its process ends, however it ends, so no lock is ever stale. The locks work between
+machines if the file system has POSIX locks (NFS, GPFS, Lustre mounted with `flock`). Behind a URL there are no locks,
+and only `--shard` keeps processes apart.
+
+filelock is not used, because it locks with `flock`, which GPFS does not pass on to other machines, whereas POSIX locks
+work there: see `docs/decisions/written_by_hand.md`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
 from dmml.errors import InputError
-from dmml.writable import WRITE_ERRORS
 
-_COMPANION_FILES = ".companion-files"
-"""Name of the lock on the files next to the store; no slide has it, since ids do not begin with a dot"""
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_COMPANION_FILES = 2**62
+"""Byte that stands for the files next to the store; slides have lower ones"""
 
 
 class SlideLocks:
-    """Locks of one store. Behind a URL, or on a file system without locks, every lock is granted.
+    """Locks of one store. Without a local store, or without POSIX locks, every lock is granted.
 
     Args:
         store: The store's path or URL.
@@ -32,78 +38,67 @@ class SlideLocks:
         unsupported: Whether the file system turned out to have no locks.
 
     Raises:
-        InputError: The folder of the locks cannot be written.
+        InputError: The lock file cannot be created or opened.
     """
 
     def __init__(self, store: str):
+        self._file: int | None = None
         self.unsupported = False
-        self._held: dict[str, FileLock] = {}
-        self._folder: Path | None = None
-        if "://" in store:
+        if "://" in store or fcntl is None:
             return
         path = Path(store)
-        self._folder = path.parent / f".{path.name}.locks"
+        lock_file = path.parent / f".{path.name}.claims"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise self._not_writable(error) from error
-        self.acquire(_COMPANION_FILES)  # finds out now whether files can be locked here
-        self.release(_COMPANION_FILES)
+            raise InputError(
+                f"--out: the lock file {lock_file} cannot be written ({error.strerror}); check the permissions of the folder "
+                "and the file"
+            ) from error
 
     def __enter__(self) -> SlideLocks:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for slide_id in list(self._held):
-            self.release(slide_id)
+        if self._file is not None:
+            os.close(self._file)  # releases all locks
+            self._file = None
 
     def acquire(self, slide_id: str) -> bool:
-        """Lock a slide; False if another process has locked it.
-
-        Raises:
-            InputError: The folder of the locks cannot be written.
-        """
-        if self._folder is None or slide_id in self._held:
+        """Lock a slide; False if another process has locked it."""
+        if self._file is None:
             return True
-        return self._acquire(self._folder, slide_id, blocking=False)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte_of(slide_id))
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            self.unsupported = True
+        return True
 
     def release(self, slide_id: str) -> None:
-        """Unlock a slide, if this process has locked it."""
-        lock = self._held.pop(slide_id, None)
-        if lock is None:
-            return
-        if slide_id != _COMPANION_FILES:
-            # A process that has opened the file before it is removed does not get the lock: filelock compares inodes.
-            with suppress(OSError):
-                Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        """Unlock a slide."""
+        if self._file is not None and not self.unsupported:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte_of(slide_id))
 
     @contextmanager
     def companion_files(self) -> Iterator[None]:
         """Hold a lock on the files next to the store, after waiting for other processes to finish with them."""
-        if self._folder is not None:
-            self._acquire(self._folder, _COMPANION_FILES, blocking=True)
+        if self._file is None:
+            yield
+            return
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _COMPANION_FILES)
+        except OSError:
+            yield
+            return
         try:
             yield
         finally:
-            self.release(_COMPANION_FILES)
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _COMPANION_FILES)
 
-    def _acquire(self, folder: Path, name: str, blocking: bool) -> bool:
-        lock = FileLock(folder / name, thread_local=False, fallback_to_soft=False)
-        try:
-            lock.acquire(blocking=blocking)
-        except Timeout:
-            return False
-        except OSError as error:
-            if error.errno in WRITE_ERRORS:
-                raise self._not_writable(error) from error
-            self.unsupported = True
-            return True
-        self._held[name] = lock
-        return True
 
-    def _not_writable(self, error: OSError) -> InputError:
-        return InputError(
-            f"--out: its folder of locks, {self._folder}, cannot be written ({error.strerror}); check the permissions of "
-            "the folder and its files"
-        )
+def byte_of(slide_id: str) -> int:
+    """The byte that stands for a slide, 0 to 2⁶² − 1."""
+    return int.from_bytes(hashlib.sha256(slide_id.encode()).digest()[:8], "big") >> 2
