@@ -50,9 +50,9 @@ def test_it_finds_the_signal_of_genes_and_the_signal_that_only_tissue_has(many):
 def test_cross_fitted_predictions_are_as_good_as_predictions_of_new_patients(many):
     batch, train, backbone, cross_fitted = many
     test = rows_of(batch, list(range(120, 300)))
-    own = concordance(train, cross_fitted[0].sum(1))
-    assert own == pytest.approx(concordance(test, logits_of(answer(backbone, test))), abs=0.06)
-    assert own < concordance(train, logits_of(answer(backbone, train))) - 0.01
+    of_training = concordance(train, cross_fitted[0].sum(1))
+    assert of_training == pytest.approx(concordance(test, logits_of(answer(backbone, test))), abs=0.06)
+    assert of_training < concordance(train, logits_of(answer(backbone, train))) - 0.01
     # The RNA's part that is predicted from the slide does not use the patient's own RNA either.
     in_fit = np.corrcoef(cross_fitted[0, 20:, 0, 0], cross_fitted[1, 20:, 0, 0])[0, 1]
     measured, predicted = answer(backbone, test), answer(backbone, test, torch.zeros(180, dtype=torch.bool))
@@ -105,7 +105,7 @@ def _folds_by_row(task, patients, seed):
 def test_if_variances_are_chosen_again_a_patients_outcome_changes_other_predictions_more():
     batch = cohort(60)
     before = fitted(batch)[1].sum(2)
-    own, others, inside = [], [], []
+    of_patient, of_others, inside = [], [], []
     in_sample = answer(fitted(batch)[0], batch)
     for patient in range(0, 60, 12):
         time = batch.target["time"].clone()
@@ -114,11 +114,11 @@ def test_if_variances_are_chosen_again_a_patients_outcome_changes_other_predicti
         changed = replace(batch, target=batch.target | {"time": time, "event": event})
         backbone, after = fitted(changed)
         gap = (after.sum(2) - before).abs()[0, :, 0]
-        own.append(gap[patient].item())
-        others.append(gap[torch.arange(60) != patient].max().item())
+        of_patient.append(gap[patient].item())
+        of_others.append(gap[torch.arange(60) != patient].max().item())
         inside.append((logits_of(answer(backbone, batch)) - logits_of(in_sample)).abs()[patient].max().item())
-    assert np.mean(own) < 0.5 * np.mean(others)
-    assert np.mean(own) < 0.5 * np.mean(inside)
+    assert np.mean(of_patient) < 0.5 * np.mean(of_others)
+    assert np.mean(of_patient) < 0.5 * np.mean(inside)
 
 
 def test_a_repeated_fit_is_bit_identical():
@@ -133,9 +133,12 @@ def test_patients_without_outcome_are_predicted_and_used_in_the_regression_of_rn
     batch = cohort(60, unknown=15)
     backbone, cross_fitted = fitted(batch)
     observed = batch.target["observed"]
-    own, remembered = logits_of(answer(backbone, batch)), logits_of(crossed(backbone, batch, cross_fitted))
-    torch.testing.assert_close(remembered[~observed], own[~observed], atol=1e-3, rtol=1e-3)
-    assert (remembered - own)[observed].abs().max() > 0.05
+    fitted_logits, cross_fitted_logits = (
+        logits_of(answer(backbone, batch)),
+        logits_of(crossed(backbone, batch, cross_fitted)),
+    )
+    torch.testing.assert_close(cross_fitted_logits[~observed], fitted_logits[~observed], atol=1e-3, rtol=1e-3)
+    assert (cross_fitted_logits - fitted_logits)[observed].abs().max() > 0.05
     # The outcomes that stand there unobserved are not read.
     wild = {name: torch.where(observed, values, values.new_tensor(1)) for name, values in batch.target.items()}
     again = fitted(replace(batch, target=wild | {"observed": observed}))[0]

@@ -40,11 +40,11 @@ def test_a_patients_measurement_does_not_affect_that_patients_prediction(monkeyp
 
 
 def test_cross_fitted_predictions_are_as_good_as_those_of_new_patients():
-    own, new = [], []
+    of_training, of_new = [], []
     for seed in range(5):
         design, measured = simulated(seed)
         halves = np.arange(N) < N // 2
         fitted = fit_programs(measured, {"shift": design}, halves, FOLDS)
-        own.append(np.corrcoef(fitted.cross_fitted[halves].ravel(), measured[halves].ravel())[0, 1])
-        new.append(np.corrcoef((design @ fitted.weights["shift"])[~halves].ravel(), measured[~halves].ravel())[0, 1])
-    assert np.mean(own) == pytest.approx(np.mean(new), abs=0.05)
+        of_training.append(np.corrcoef(fitted.cross_fitted[halves].ravel(), measured[halves].ravel())[0, 1])
+        of_new.append(np.corrcoef((design @ fitted.weights["shift"])[~halves].ravel(), measured[~halves].ravel())[0, 1])
+    assert np.mean(of_training) == pytest.approx(np.mean(of_new), abs=0.05)

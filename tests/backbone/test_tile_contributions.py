@@ -47,11 +47,11 @@ def test_the_sum_over_tiles_and_the_constant_are_the_models_parts(kind, with_rna
     backbone, _ = fitted(kind, with_rna)
     assert all(len(each.directions) for each in backbone.statistics.values())
     assert any(name.endswith("rare") for name in backbone.readouts)
-    bags, expression, known = some_patients()
+    bags, expression, has_rna = some_patients()
     with torch.no_grad():
-        output = backbone(bags, expression, known)
+        output = backbone(bags, expression, has_rna)
     expected = output.subspaces | {"tissue": output.tissue}
-    contributions = tile_contributions(backbone, bags, expression, known)
+    contributions = tile_contributions(backbone, bags, expression, has_rna)
     for part in PARTS:
         total = sum(tiles.sum(1) for tiles in contributions.tiles[part].values()) + contributions.constant[part]
         torch.testing.assert_close(total, expected[part], atol=2e-4, rtol=1e-4)
@@ -72,31 +72,31 @@ def test_contributions_to_clipped_columns_are_scaled():
 
 def test_tiles_of_a_patient_with_rna_contribute_to_the_tissue_part_alone():
     backbone, _ = fitted("survival", True)
-    bags, expression, known = some_patients()
-    tiles = tile_contributions(backbone, bags, expression, known).tiles
+    bags, expression, has_rna = some_patients()
+    tiles = tile_contributions(backbone, bags, expression, has_rna).tiles
     for s in ("tumor", "tme"):
         for values in tiles[s].values():
-            assert not values[known].any()
-    assert tiles["tumor"][10][~known].abs().max() > 1e-4
-    assert tiles["tissue"][10][known].abs().max() > 1e-4
-    alone = tile_contributions(backbone, bags, {"tumor": expression["tumor"]}, known).tiles
-    assert not alone["tumor"][10][known].any()
-    assert alone["tme"][10][known].abs().max() > 1e-4
+            assert not values[has_rna].any()
+    assert tiles["tumor"][10][~has_rna].abs().max() > 1e-4
+    assert tiles["tissue"][10][has_rna].abs().max() > 1e-4
+    alone = tile_contributions(backbone, bags, {"tumor": expression["tumor"]}, has_rna).tiles
+    assert not alone["tumor"][10][has_rna].any()
+    assert alone["tme"][10][has_rna].abs().max() > 1e-4
 
 
 def test_padding_token_order_and_other_patients_of_the_batch_change_no_contribution():
     backbone, _ = fitted("survival", True)
-    bags, expression, known = some_patients()
-    whole = tile_contributions(backbone, bags, expression, known).tiles
+    bags, expression, has_rna = some_patients()
+    whole = tile_contributions(backbone, bags, expression, has_rna).tiles
     order = {
         m: torch.randperm(int(bag.mask[1].sum()), generator=torch.Generator().manual_seed(m)) for m, bag in bags.items()
     }
     alone = {}
     for m, bag in bags.items():
-        own = Bag(*(getattr(bag, name)[1:2][:, order[m]] for name in ("features", "position", "mask", "slide")))
-        alone[m] = pad_bag(own, 7, garbage=float("nan"))
+        one_bag = Bag(*(getattr(bag, name)[1:2][:, order[m]] for name in ("features", "position", "mask", "slide")))
+        alone[m] = pad_bag(one_bag, 7, garbage=float("nan"))
     row = {s: values[1:2] for s, values in expression.items()}
-    shuffled = tile_contributions(backbone, alone, row, known[1:2]).tiles
+    shuffled = tile_contributions(backbone, alone, row, has_rna[1:2]).tiles
     for part in PARTS:
         for m in bags:
             torch.testing.assert_close(
@@ -107,21 +107,21 @@ def test_padding_token_order_and_other_patients_of_the_batch_change_no_contribut
 
 def test_tiles_are_compared_with_the_mean_training_patient():
     backbone, patients = fitted("survival", True)
-    known = torch.zeros(1, dtype=torch.bool)
+    has_rna = torch.zeros(1, dtype=torch.bool)
     totals = []
     for pair in zip(*(each() for each in patients.bags.values()), strict=True):
         bags = dict(zip(patients.bags, pair, strict=True))
-        tiles = tile_contributions(backbone, bags, {}, known).tiles["tissue"]
+        tiles = tile_contributions(backbone, bags, {}, has_rna).tiles["tissue"]
         totals.append(float(sum(values.sum() for values in tiles.values()) / tiles[10].shape[-1]))
     assert abs(np.mean(totals)) < 0.02 * np.std(totals)
 
 
 def test_each_tile_contributes_as_the_definition_says():
     backbone, _ = fitted("survival", False)
-    bags, _, known = some_patients()
+    bags, _, has_rna = some_patients()
     bags = {m: replace(bag) for m, bag in bags.items()}
-    tiles = tile_contributions(backbone, bags, {}, known).tiles["tissue"]
-    spread = backbone.calibration(known)[1][1, 0, 0].item()
+    tiles = tile_contributions(backbone, bags, {}, has_rna).tiles["tissue"]
+    spread = backbone.calibration(has_rna)[1][1, 0, 0].item()
     for m, bag in bags.items():
         expected = spread * slow_predictor(backbone, m, bag, row=1)
         np.testing.assert_allclose(tiles[m][1, : len(expected), 0], expected, atol=2e-5)
@@ -164,8 +164,10 @@ def slow_predictor(backbone, m: int, bag: Bag, row: int) -> np.ndarray:
         c = nearest[i]
         added[i] += (x[i] - shift_mean) @ shift / n
         added[i] += (share[c] - share_mean @ share) / n
-        own = of_contrast[c * DIM : (c + 1) * DIM]
-        added[i] += (centred[i] - centres[c]) @ own / ((nearest == c).sum() + 3) - contrast_mean @ of_contrast / n
+        cluster_part = of_contrast[c * DIM : (c + 1) * DIM]
+        added[i] += (centred[i] - centres[c]) @ cluster_part / (
+            (nearest == c).sum() + 3
+        ) - contrast_mean @ of_contrast / n
         for d in range(j):
             squares = np.sign(z[:, d]) * np.maximum(np.abs(z[:, d]) - 1.5, 0) ** 2
             root = np.sqrt(abs(squares.mean()) + 0.01)

@@ -1,4 +1,4 @@
-"""The scripts of `benchmarks/` import each other from their own folder, and ask for one thread."""
+"""Make the scripts of `benchmarks/` importable; they import each other from their folder and set one thread."""
 
 from pathlib import Path
 

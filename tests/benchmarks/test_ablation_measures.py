@@ -1,4 +1,4 @@
-"""What the ablation measures: against hand-made cases, closed forms, and dmml's own paired bootstrap."""
+"""Measures of the ablation, compared with cases by hand, closed forms, and dmml's paired bootstrap."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def factors():
     return {"tumor": drawn[:, :3], "tme": drawn[:, 3:]}
 
 
-def test_an_embedding_of_its_own_factors_has_one_and_zero(factors):
+def test_an_embedding_of_its_own_factors_has_partial_r2_of_one_and_zero(factors):
     from ablation_measures import partial_r2
 
     mixed = {s: values @ np.random.default_rng(1).standard_normal((3, 40)) for s, values in factors.items()}
@@ -25,7 +25,7 @@ def test_an_embedding_of_its_own_factors_has_one_and_zero(factors):
         assert of["other"] > 0.999
 
 
-def test_partial_r2_is_the_closed_form_and_noise_tells_nothing(factors):
+def test_partial_r2_is_that_of_the_closed_form_and_zero_for_noise(factors):
     from ablation_measures import explained
 
     from dmml.simulate.truth import CORRELATION
@@ -41,7 +41,7 @@ def test_partial_r2_is_the_closed_form_and_noise_tells_nothing(factors):
     assert explained(wide, factors["tumor"][:60], factors["tme"][:60]) == pytest.approx(0, abs=0.08)
 
 
-def test_differences_are_those_of_the_paired_bootstrap():
+def test_differences_are_those_of_dmmls_paired_bootstrap():
     from ablation_measures import Resampled, difference
 
     from dmml.evaluation.bootstrap import paired_difference
@@ -49,24 +49,24 @@ def test_differences_are_those_of_the_paired_bootstrap():
 
     time, event, a, b = _outcome(0)
     draws = Resampled({3: {"time": time, "event": event}}, 200)
-    found = difference(draws.draws({3: a}), draws.draws({3: b}))
+    result = difference(draws.draws({3: a}), draws.draws({3: b}))
     expected = paired_difference(concordance_index, a, b, time, event, strata=event, n_resamples=200, seed=3)
-    assert found.estimate == pytest.approx(expected.estimate, abs=1e-6)
+    assert result.estimate == pytest.approx(expected.estimate, abs=1e-6)
     # Over seeds there is one patient-by-patient jackknife too few for corrected ends: plain percentiles, close to them.
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+    assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.03)
 
 
-def test_several_seeds_count_the_same():
+def test_seeds_have_equal_weight():
     from ablation_measures import Resampled
 
     from dmml.evaluation.metrics import concordance_index
 
     seeds = {seed: _outcome(seed) for seed in (4, 5)}
     draws = Resampled({s: {"time": x[0], "event": x[1]} for s, x in seeds.items()}, 50)
-    found = draws.draws({s: x[2] for s, x in seeds.items()})
-    assert found.by_seed == pytest.approx([concordance_index(*x[:3]) for x in seeds.values()])
-    assert found.mean == pytest.approx(found.by_seed.mean())
-    assert found.resampled.std() > 0
+    result = draws.draws({s: x[2] for s, x in seeds.items()})
+    assert result.by_seed == pytest.approx([concordance_index(*x[:3]) for x in seeds.values()])
+    assert result.mean == pytest.approx(result.by_seed.mean())
+    assert result.resampled.std() > 0
 
 
 def _outcome(seed: int):
@@ -76,7 +76,7 @@ def _outcome(seed: int):
     return time, event, risk + rng.standard_normal(80), rng.standard_normal(80)
 
 
-def test_share_of_the_gap_by_hand():
+def test_the_closed_share_of_the_gap_is_that_computed_by_hand():
     from ablation_measures import Draws, share_closed
 
     noise = np.linspace(-0.01, 0.01, 101)
@@ -87,7 +87,7 @@ def test_share_of_the_gap_by_hand():
     assert share_closed(reached, start, level) is None, "a gap that may be none has no share"
 
 
-def test_summary_names_what_helps_what_harms_and_what_failed():
+def test_the_summary_names_better_worse_and_failed_variants():
     from ablation_summary import figures, summarise
     from ablation_table import markdown
 
@@ -98,7 +98,7 @@ def test_summary_names_what_helps_what_harms_and_what_failed():
         time, event, middling, useless = _outcome(seed)
         good = -np.argsort(np.argsort(time)).astype(float)
         truths[seed] = {"time": time, "event": event, "oracle": good, "slide_oracle": good, "ceilings": ceilings}
-        said = {
+        risks_of = {
             "teacher": middling,
             "teacher-no-coordination": useless,
             "teacher-no-programs": good,
@@ -107,7 +107,7 @@ def test_summary_names_what_helps_what_harms_and_what_failed():
             "student": middling,
             "student-undistilled": useless,
         }
-        for name, risk in said.items():
+        for name, risk in risks_of.items():
             results.setdefault(name, {})[seed] = _fit(risk)
     summary = summarise(results, truths)
     effects = {name: row["effect"] for name, row in summary["variants"].items()}
@@ -120,11 +120,11 @@ def test_summary_names_what_helps_what_harms_and_what_failed():
     assert reached["student: the default is best or within noise of the best"] is True
     assert reached["teacher"] is False, "own 0.8, other's 0.2"
     assert reached["student above the undistilled student"] is True
-    oracle, low, own = (
+    oracle, low, default = (
         summary["references"]["slide-oracle"]["value"],
         *(summary["variants"][name]["c_index"]["value"] for name in ("student-undistilled", "student")),
     )
-    assert summary["distillation"]["share_closed"]["value"] == pytest.approx((own - low) / (oracle - low))
+    assert summary["distillation"]["share_closed"]["value"] == pytest.approx((default - low) / (oracle - low))
     settings = {"train": 1, "val": 1, "test": 80, "visibility": 0.8, "width": 1, "epochs": 1, "batch_size": 1}
     settings |= {"nuisance": 1.0, "early_end": True}
     page = markdown({"command": "none", "settings": settings, **summary})
@@ -134,12 +134,12 @@ def test_summary_names_what_helps_what_harms_and_what_failed():
 
 def _fit(risk) -> dict:
     r2 = {s: {"own": 0.8, "other": 0.2} for s in ("tumor", "tme")}
-    there = risk is not None
-    measured = {"risk": risk, "partial_r2": r2, "partial_r2_shown": r2} if there else {}
-    return {"finite": there, "seconds": 1.0, "best_epoch": 3, "code": "x", **measured}
+    succeeded = risk is not None
+    measured = {"risk": risk, "partial_r2": r2, "partial_r2_shown": r2} if succeeded else {}
+    return {"finite": succeeded, "seconds": 1.0, "best_epoch": 3, "code": "x", **measured}
 
 
-def test_expected_risk_is_the_mean_over_what_the_factors_may_be():
+def test_the_expected_risk_is_the_mean_over_possible_factors():
     from known_factors import expected_log_hazard
 
     from dmml.simulate.truth import CORRELATION, log_hazard
@@ -149,5 +149,5 @@ def test_expected_risk_is_the_mean_over_what_the_factors_may_be():
     risk, shown = log_hazard(drawn), rng.standard_normal((4, 6))
     weight = np.exp(-((shown[:, None] - visibility * drawn) ** 2).sum(-1) / (2 * (1 - visibility**2)))
     expected = (weight * risk).sum(1) / weight.sum(1)
-    found = expected_log_hazard(shown, visibility)
-    assert found - found[0] == pytest.approx(expected - expected[0], abs=0.05)
+    expected_hazard = expected_log_hazard(shown, visibility)
+    assert expected_hazard - expected_hazard[0] == pytest.approx(expected - expected[0], abs=0.05)

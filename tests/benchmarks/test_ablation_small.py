@@ -1,4 +1,4 @@
-"""The ablation runs, goes on where it stopped, and its variants are what they are called."""
+"""The ablation runs, continues where it stopped, and its variants are what their names say."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """The quick form, run once: its folder and what it printed."""
+    """The quick form, run once: its folder and its output."""
     folder, printed = tmp_path_factory.mktemp("ablation"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.syspath_prepend(str(FOLDER))
@@ -34,7 +34,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     return ["--quick", "--jobs", "1", "--work", str(folder), "--out", str(folder), *more]
 
 
-def test_quick_form_leaves_every_fit_and_the_page(quick):
+def test_the_quick_form_writes_every_fit_and_the_page(quick):
     from ablation_variants import QUICK
     from lifelines.utils import concordance_index
 
@@ -61,7 +61,7 @@ def test_quick_form_leaves_every_fit_and_the_page(quick):
     assert all(f"`{name}`" in page for name in QUICK)
 
 
-def test_a_second_run_fits_nothing_and_says_the_same(quick, monkeypatch):
+def test_a_second_run_fits_nothing_and_prints_the_same(quick, monkeypatch):
     import ablation
 
     folder, _ = quick
@@ -73,7 +73,7 @@ def test_a_second_run_fits_nothing_and_says_the_same(quick, monkeypatch):
     assert (folder / "ablation.md").read_text() == page
 
 
-def test_what_is_lost_is_fitted_again_to_the_same_risks(quick, monkeypatch):
+def test_a_lost_result_is_fitted_again_with_the_same_risks(quick, monkeypatch):
     import ablation
 
     folder, _ = quick
@@ -89,7 +89,7 @@ def test_what_is_lost_is_fitted_again_to_the_same_risks(quick, monkeypatch):
     assert after["risk"] == before["risk"]
 
 
-def test_other_settings_and_other_code_are_noticed(quick, monkeypatch):
+def test_changed_settings_and_changed_code_are_detected(quick, monkeypatch):
     import ablation_fit
     from ablation import QUICK_SETTINGS, pending
     from ablation_variants import BY_NAME
@@ -106,7 +106,7 @@ def test_other_settings_and_other_code_are_noticed(quick, monkeypatch):
     assert pending(variants, [100], QUICK_SETTINGS, folder, redo=True) == [[("teacher", 100)], [("student", 100)]]
 
 
-def test_every_variant_differs_and_can_take_a_step(quick):
+def test_every_variant_differs_from_the_others_and_can_be_trained(quick):
     from ablation import QUICK_SETTINGS
     from ablation_fit import _world, describe, digest, make_model, teacher_path
     from ablation_variants import VARIANTS
@@ -124,7 +124,7 @@ def test_every_variant_differs_and_can_take_a_step(quick):
     assert len({digest(describe(variant, QUICK_SETTINGS)) for variant in VARIANTS}) == len(VARIANTS)
 
 
-def test_undistilled_learns_from_outcomes_alone(quick):
+def test_the_undistilled_student_learns_from_outcomes_alone(quick):
     from ablation import QUICK_SETTINGS
     from ablation_fit import _world, make_model
     from ablation_variants import BY_NAME, STUDENT, UNDISTILLED
@@ -138,26 +138,28 @@ def test_undistilled_learns_from_outcomes_alone(quick):
     assert set(model.losses(batch).parts) == {"task"}
 
 
-def test_control_deals_the_rna_anew_and_nothing_else(quick):
+def test_the_control_permutes_the_rna_and_nothing_else(quick):
     from ablation import QUICK_SETTINGS
     from ablation_fit import _world
 
     world = _world(100, QUICK_SETTINGS)
     task = world.task()
     for part in ("val", "test"):
-        own, dealt = (next(iter(world.loader(part, task, 64, 7, shuffled))) for shuffled in (False, True))
-        moved = (own.expression["tumor"] != dealt.expression["tumor"]).any(1)
+        original, permuted = (next(iter(world.loader(part, task, 64, 7, shuffled))) for shuffled in (False, True))
+        moved = (original.expression["tumor"] != permuted.expression["tumor"]).any(1)
         assert moved.float().mean() > 0.5
-        assert torch.equal(own.bags[10].features, dealt.bags[10].features)
-        assert torch.equal(own.target["time"], dealt.target["time"])
-        sums = [batch.expression["tumor"].sum(1).sort().values for batch in (own, dealt)]
+        assert torch.equal(original.bags[10].features, permuted.bags[10].features)
+        assert torch.equal(original.target["time"], permuted.target["time"])
+        sums = [batch.expression["tumor"].sum(1).sort().values for batch in (original, permuted)]
         assert torch.equal(*sums), "the same profiles"
-        row = {float(x): i for i, x in enumerate(own.expression["tumor"].sum(1))}
-        origin = [row[float(x)] for x in dealt.expression["tumor"].sum(1)]
-        assert torch.equal(dealt.expression["tme"], own.expression["tme"][origin]), "a patient's RNA is dealt whole"
+        row = {float(x): i for i, x in enumerate(original.expression["tumor"].sum(1))}
+        origin = [row[float(x)] for x in permuted.expression["tumor"].sum(1)]
+        assert torch.equal(permuted.expression["tme"], original.expression["tme"][origin]), (
+            "a patient's RNA is dealt whole"
+        )
 
 
-def test_lists_of_seeds_and_of_variants():
+def test_lists_of_seeds_and_of_variants_are_parsed():
     from ablation import parse, seeds_of, settings_of
     from ablation_variants import BY_NAME, closure
 

@@ -1,4 +1,4 @@
-"""The benchmarks' slides hold what they promise, and their steps and figures are what they are called."""
+"""Simulated slides, training steps, and tables of the benchmarks are what they are said to be."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ def slides():
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 4), (0.05, 20), (0.5, 200)])
-def test_a_share_of_neighbouring_tiles_carries_the_class(slides, share, count):
+def test_the_given_share_of_neighbouring_tiles_carries_the_class(slides, share, count):
     world = slides(share)
     batch = world.draw(6)
     for scale, (tile, bag) in enumerate(zip((224.0, 112.0), batch.bags.values(), strict=True)):
@@ -26,9 +26,11 @@ def test_a_share_of_neighbouring_tiles_carries_the_class(slides, share, count):
             assert planted.sum() == count
             cells = {tuple(c) for c in (bag.position[i] / tile - 0.5).round().int().tolist()}
             assert len(cells) == 400, "every cell of the grid once"
-            there = bag.position[i][planted]
+            planted_positions = bag.position[i][planted]
             # A disc of `count` cells, cut by the slide's edge to a quarter at most, is no wider than this.
-            assert (there.amax(0) - there.amin(0)).max() <= tile * (2 * (4 * count / 3.14) ** 0.5 + 1)
+            assert (planted_positions.amax(0) - planted_positions.amin(0)).max() <= tile * (
+                2 * (4 * count / 3.14) ** 0.5 + 1
+            )
             others = bag.features[i][~planted]
             assert others.abs().max() < 8, "the rest is noise"
 
@@ -40,7 +42,7 @@ def test_parents_are_the_tiles_that_cover_them(slides):
         assert ((fine[i] - coarse[i][batch.parent[i]]).abs() == 56.0).all()
 
 
-def test_every_slide_is_new_and_the_seed_settles_them(slides):
+def test_every_slide_is_new_and_determined_by_the_seed(slides):
     one, again = slides(0.05), slides(0.05)
     first, second, same = one.draw(2), one.draw(2), again.draw(2)
     assert torch.equal(first.bags[10].features, same.bags[10].features)
@@ -48,7 +50,7 @@ def test_every_slide_is_new_and_the_seed_settles_them(slides):
     assert not torch.equal(first.bags[10].position[0], first.bags[10].position[1]), "lists are in random order"
 
 
-def test_accuracy_counts_what_is_right(slides):
+def test_accuracy_is_the_fraction_of_correct_classes(slides):
     from rare_signal import accuracy
 
     class Known(torch.nn.Module):
@@ -61,7 +63,7 @@ def test_accuracy_counts_what_is_right(slides):
 
 
 @pytest.mark.parametrize("name", ["teacher", "student", "gated ABMIL"])
-def test_a_step_moves_every_weight(name):
+def test_a_step_changes_every_weight(name):
     import contenders
     from token_batches import one_patient
 
@@ -74,7 +76,7 @@ def test_a_step_moves_every_weight(name):
     assert [key for key in still if not key.endswith("missing")] == [], "RNA was known, so its stand-in stays"
 
 
-def test_tissue_of_a_speed_batch_is_nested():
+def test_tiles_of_a_speed_batch_are_nested():
     from token_batches import nested_grids
 
     places, parent = nested_grids(1003)
@@ -97,7 +99,7 @@ def test_the_rivals_are_as_large_as_the_published_ones():
         assert logits.isfinite().all()
 
 
-def test_a_figure_is_reached_missed_or_not_measured():
+def test_a_target_is_reached_missed_or_not_measured():
     from speed_figures import figures, markdown
 
     def row(model, tokens, cpu, ratio):
@@ -113,16 +115,16 @@ def test_a_figure_is_reached_missed_or_not_measured():
         "processor": "x",
         "rounds": 5,
     }
-    found = figures(result)
-    assert [f["reached"] for f in found] == [False, True, True, None, True, False, None, False, None]
-    assert found[7]["measured"] == pytest.approx(2.0)  # 10 ms a thousand, then 20
-    text = markdown(result | {"figures": found})
+    rows = figures(result)
+    assert [f["reached"] for f in rows] == [False, True, True, None, True, False, None, False, None]
+    assert rows[7]["measured"] == pytest.approx(2.0)  # 10 ms a thousand, then 20
+    text = markdown(result | {"figures": rows})
     assert text.count("**missed**") == 3
     assert text.count("not measured") == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads and resets a mark that Linux alone keeps")
-def test_peak_memory_sees_what_was_taken_and_given_back():
+def test_peak_memory_includes_memory_that_was_freed_again():
     from peak_memory import peak_above
 
     def take():
@@ -132,16 +134,16 @@ def test_peak_memory_sees_what_was_taken_and_given_back():
     assert peak_above(lambda: None) < 0.01
 
 
-def test_sizes_are_arithmetic_that_one_can_do_by_hand():
+def test_sizes_are_those_computed_by_hand():
     from sizing import size, table
 
-    found = size(1000, 20_000, 1024, 8, 30, 2.0, 50.0)
+    resources = size(1000, 20_000, 1024, 8, 30, 2.0, 50.0)
     tokens = 1000 * 25_000  # a quarter more at 10x
-    assert found.disk_gib == pytest.approx(tokens * (2048 + 20) / 2**30)
-    assert found.batch_gib == pytest.approx(8 * 25_000 * 2048 * 4 / 2**30)
-    assert found.extraction_hours == pytest.approx(tokens / 50 / 3600)
-    assert found.fit_hours == pytest.approx(1000 * 30 * 2 / 2.0 / 3600), "twice the tokens that the rate is of"
-    assert table([found])[-1].startswith("| 1,000 | 20,000 | 48.1 |")
+    assert resources.disk_gib == pytest.approx(tokens * (2048 + 20) / 2**30)
+    assert resources.batch_gib == pytest.approx(8 * 25_000 * 2048 * 4 / 2**30)
+    assert resources.extraction_hours == pytest.approx(tokens / 50 / 3600)
+    assert resources.fit_hours == pytest.approx(1000 * 30 * 2 / 2.0 / 3600), "twice the tokens that the rate is of"
+    assert table([resources])[-1].startswith("| 1,000 | 20,000 | 48.1 |")
 
 
 def test_the_sizes_of_the_scaling_page_are_those_of_the_script(monkeypatch, capsys):
@@ -153,12 +155,12 @@ def test_the_sizes_of_the_scaling_page_are_those_of_the_script(monkeypatch, caps
     assert capsys.readouterr().out.strip() in page, "run `python benchmarks/sizing.py` and lay its table into the page"
 
 
-def test_every_layout_of_features_gives_the_same_numbers(tmp_path):
-    """So that their speeds are those of the same work, and their sizes those of the same values."""
+def test_all_layouts_of_features_give_the_same_numbers(tmp_path):
+    """Otherwise their speeds and sizes could not be compared."""
     import feature_reading as reading
 
     slides, tiles, dim = 2, 1500, 8  # more tokens than a chunk has
-    found = reading.measure(tmp_path, slides, tiles, dim, repeats=2)
+    results = reading.measure(tmp_path, slides, tiles, dim, repeats=2)
     whole, part = reading.samples(tmp_path, tiles)
     for slide in range(slides):
         wanted = np.load(tmp_path / f"{slide}.npy")
@@ -168,12 +170,12 @@ def test_every_layout_of_features_gives_the_same_numbers(tmp_path):
         assert len(sampled) == tiles // 2
         for read in part.values():
             np.testing.assert_array_equal(read(slide), sampled)
-    sizes = {name: its["size"] for name, its in found["layouts"].items()}
+    sizes = {name: its["size"] for name, its in results["layouts"].items()}
     assert sizes[reading.STORE] == 1
     assert sizes["zarr, raw, one chunk"] == pytest.approx(1, abs=0.05)
     assert sizes["zarr, zstd, one chunk"] < 1
-    for its in found["layouts"].values():
+    for its in results["layouts"].values():
         low, high = its["whole"]["quartiles"]
         assert low <= its["whole"]["ratio"] <= high
-    text = "\n".join(reading.table({"x": found}, slides))
+    text = "\n".join(reading.table({"x": results}, slides))
     assert text.count("| x |") == 3 + 7

@@ -1,4 +1,4 @@
-"""The short form of `benchmarks/bootstrap_coverage.py`: intervals hold the truth about as often as they say."""
+"""The short form of `benchmarks/bootstrap_coverage.py`: intervals have about their nominal coverage."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_intervals_hold_the_truth_of_the_usual_scenario(monkeypatch):
+def test_intervals_cover_the_true_value_in_the_usual_scenario(monkeypatch):
     import bootstrap_coverage
     from bootstrap_coverage import SCENARIOS, measure
 
@@ -23,7 +23,7 @@ def test_intervals_hold_the_truth_of_the_usual_scenario(monkeypatch):
         assert 0.04 < row["width"] < 0.45
 
 
-def test_page_and_figures_are_written(tmp_path, monkeypatch):
+def test_page_and_record_are_written(tmp_path, monkeypatch):
     import bootstrap_coverage
 
     monkeypatch.setattr(bootstrap_coverage, "POPULATION", 300)

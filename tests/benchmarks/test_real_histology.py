@@ -25,7 +25,7 @@ def outcome_of(n, folds=2, seed=0):
 
 
 @pytest.mark.parametrize("folds", [1, 3])
-def test_figures_are_those_of_the_libraries_and_pairs_stay_within_folds(folds):
+def test_metrics_are_those_of_the_libraries_and_pairs_are_within_folds(folds):
     from paired_intervals import figures
 
     outcome = outcome_of(60, folds)
@@ -45,22 +45,22 @@ def test_figures_are_those_of_the_libraries_and_pairs_stay_within_folds(folds):
         assert of("concordance") == pytest.approx(wanted, abs=0.01)  # they differ in the treatment of ties of time
 
 
-def test_a_paired_difference_is_narrower_than_its_parts_and_takes_common_patients():
+def test_a_paired_difference_is_narrower_than_its_parts_and_uses_common_patients():
     from paired_intervals import figures
 
     outcome = outcome_of(200)
     one = pd.Series(outcome["measured"] + np.random.default_rng(2).normal(size=200), outcome.index)
     other = one + 0.05 * np.random.default_rng(3).normal(size=200)
-    found = figures({"a": one, "b": other.iloc[10:]}, outcome, "spearman", [("a", "b"), ("a", "nowhere")])
-    assert found["patients"] == 190
-    (pair,) = found["paired"]
+    result = figures({"a": one, "b": other.iloc[10:]}, outcome, "spearman", [("a", "b"), ("a", "nowhere")])
+    assert result["patients"] == 190
+    (pair,) = result["paired"]
     assert pair["low"] < pair["difference"] < pair["high"]
-    assert pair["high"] - pair["low"] < 0.3 * (found["models"]["a"]["high"] - found["models"]["a"]["low"])
-    assert found["models"]["a"]["low"] < found["models"]["a"]["value"] < found["models"]["a"]["high"]
+    assert pair["high"] - pair["low"] < 0.3 * (result["models"]["a"]["high"] - result["models"]["a"]["low"])
+    assert result["models"]["a"]["low"] < result["models"]["a"]["value"] < result["models"]["a"]["high"]
 
 
 def test_repeats_do_not_narrow_an_interval():
-    """Rows of several repeats are the same patients: three copies of all have the interval of one."""
+    """Rows of several repeats are the same patients, so three copies have the interval of one."""
     from paired_intervals import figures
 
     outcome = outcome_of(100, folds=1)
@@ -68,13 +68,13 @@ def test_repeats_do_not_narrow_an_interval():
     once = figures({"m": prediction}, outcome, "accuracy", [])["models"]["m"]
     copies = [outcome.assign(patient=outcome.index, fold=r).rename(lambda p, r=r: f"{r}|{p}") for r in range(3)]
     thrice = pd.concat([prediction.rename(lambda p, r=r: f"{r}|{p}") for r in range(3)])
-    found = figures({"m": thrice}, pd.concat(copies), "accuracy", [])["models"]["m"]
-    assert found["value"] == pytest.approx(once["value"])
-    assert found["high"] - found["low"] == pytest.approx(once["high"] - once["low"], abs=0.02)
+    result = figures({"m": thrice}, pd.concat(copies), "accuracy", [])["models"]["m"]
+    assert result["value"] == pytest.approx(once["value"])
+    assert result["high"] - result["low"] == pytest.approx(once["high"] - once["low"], abs=0.02)
 
 
 @pytest.mark.slow
-def test_ridge_models_find_what_is_there_and_nothing_where_there_is_nothing():
+def test_ridge_models_find_a_signal_and_none_in_noise():
     import real_histology_by_hand as by_hand
     from paired_intervals import figures
 
@@ -88,11 +88,11 @@ def test_ridge_models_find_what_is_there_and_nothing_where_there_is_nothing():
     for target, low, high in ((truth, 0.8, 1.0), (shuffled, -0.2, 0.2)):
         outcome = pd.DataFrame({"measured": target, "fold": fold})
         outcome["label"] = (target > 0) * 1.0
-        found = figures({"r": by_hand.ridge(x, target, folds)}, outcome, "spearman", [])["models"]["r"]["value"]
-        assert low <= found <= high
+        result = figures({"r": by_hand.ridge(x, target, folds)}, outcome, "spearman", [])["models"]["r"]["value"]
+        assert low <= result <= high
         label = outcome["label"].map({0.0: "a", 1.0: "b"})
-        found = figures({"r": by_hand.ridge_logistic(x, label, folds)}, outcome, "auc", [])["models"]["r"]["value"]
-        assert 0.5 + 0.4 * low - 0.05 <= found <= 0.5 + 0.5 * high + 0.05
+        result = figures({"r": by_hand.ridge_logistic(x, label, folds)}, outcome, "auc", [])["models"]["r"]["value"]
+        assert 0.5 + 0.4 * low - 0.05 <= result <= 0.5 + 0.5 * high + 0.05
     survival = pd.DataFrame({"time": random.exponential(np.exp(-truth)), "event": 1, "fold": fold})
     x[[0, 1, 2]] *= 2  # components must find them
     risk = by_hand.ridge_cox(x, survival[["time", "event"]], folds[:1])
@@ -100,7 +100,7 @@ def test_ridge_models_find_what_is_there_and_nothing_where_there_is_nothing():
 
 
 @pytest.mark.slow
-def test_musk1_through_the_commands_and_onto_the_page(shared_data, tmp_path, monkeypatch):
+def test_musk1_runs_through_the_commands_onto_the_page(shared_data, tmp_path, monkeypatch):
     import json
 
     import real_histology
@@ -112,14 +112,14 @@ def test_musk1_through_the_commands_and_onto_the_page(shared_data, tmp_path, mon
     text = (tmp_path / "real_histology.md").read_text()
     assert "Networks: 0 of 10 folds" in text
     assert "gated attention | 0.900" in text
-    found = json.loads((tmp_path / "real_histology.json").read_text())["musk1"]["classes"]
-    assert found["accuracy"]["patients"] == 92
-    assert 0.75 < found["accuracy"]["models"]["ridge"]["value"] < 0.95
+    result = json.loads((tmp_path / "real_histology.json").read_text())["musk1"]["classes"]
+    assert result["accuracy"]["patients"] == 92
+    assert 0.75 < result["accuracy"]["models"]["ridge"]["value"] < 0.95
 
 
 @pytest.mark.slow
-def test_ridge_reads_programs_from_the_histology_of_luad(shared_data, tmp_path):
-    """What honest simple models reach on these tables: 0.56 (immune), less on a table whose rows were shuffled."""
+def test_ridge_predicts_programs_from_the_histology_of_luad(shared_data, tmp_path):
+    """Simple models reach 0.56 (immune) on these tables, and less if the rows are permuted."""
     import real_histology_by_hand as by_hand
     import real_rna_by_hand as rna_by_hand
     from paired_intervals import figures
@@ -138,5 +138,5 @@ def test_ridge_reads_programs_from_the_histology_of_luad(shared_data, tmp_path):
     outcome = pd.DataFrame({"measured": measured, "fold": fold_of(folds)}).dropna()
     shuffled = pd.DataFrame(np.random.default_rng(0).permutation(means), means.index)
     for table, low, high in ((means, 0.5, 0.62), (shuffled, -0.2, 0.2)):
-        found = figures({"ridge": by_hand.ridge(table, measured, folds)}, outcome, "spearman", [])
-        assert low < found["models"]["ridge"]["value"] < high
+        result = figures({"ridge": by_hand.ridge(table, measured, folds)}, outcome, "spearman", [])
+        assert low < result["models"]["ridge"]["value"] < high

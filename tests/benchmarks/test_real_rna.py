@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 
-def test_outcomes_dealt_anew_stay_pairs_and_leave_their_patients(shared_data):
+def test_permuted_outcomes_stay_pairs_and_change_their_patients(shared_data):
     from real_rna_cohorts import dealt_anew, luad_clinical
 
     table = luad_clinical(shared_data)
@@ -22,7 +22,7 @@ def test_outcomes_dealt_anew_stay_pairs_and_leave_their_patients(shared_data):
     assert not dealt.equals(dealt_anew(table, ["os_days", "os_event"], seed=2))
 
 
-def test_patients_with_both_forms_tell_one_story(shared_data):
+def test_both_forms_of_the_outcome_agree(shared_data):
     from real_rna_cohorts import luad_both
 
     table = luad_both(shared_data)
@@ -31,7 +31,7 @@ def test_patients_with_both_forms_tell_one_story(shared_data):
     assert np.corrcoef(table["os_days"], table["survival_months"])[0, 1] > 0.99
 
 
-def test_by_hand_reaches_what_the_tables_are_known_for(shared_data):
+def test_models_by_hand_reach_the_known_results_of_these_tables(shared_data):
     import real_rna_by_hand as by_hand
     from real_rna import gbmlgg_folds
     from real_rna_cohorts import PORPOISE, gbmlgg_clinical
@@ -43,7 +43,7 @@ def test_by_hand_reaches_what_the_tables_are_known_for(shared_data):
     assert np.mean(by_hand.logistic(genes, label, folds[:1])) == pytest.approx(0.97, abs=0.04)
 
 
-def test_concordance_within_a_grade_counts_no_pair_of_two():
+def test_concordance_within_a_grade_counts_no_pairs_of_two_grades():
     from real_rna import within
 
     rows = pd.DataFrame(
@@ -64,20 +64,20 @@ def test_concordance_within_a_grade_counts_no_pair_of_two():
 
 
 @pytest.mark.slow
-def test_a_shuffle_runs_through_the_command_and_is_not_done_again(shared_data, tmp_path, monkeypatch):
+def test_a_permutation_runs_through_the_command_and_is_not_repeated(shared_data, tmp_path, monkeypatch):
     import real_rna
 
     outcome = {"time": "os_days", "event": "os_event", "unit": "days"}
     table = real_rna.dealt_anew(real_rna.luad_clinical(shared_data), real_rna.OUTCOME, seed=0)
     words = (tmp_path / "work", shared_data, "--models", "rna_linear")
-    found = real_rna.luad_fit(*words, clinical=table, outcome=outcome)
-    assert found["patients"] == 450
-    assert 0.3 < found["models"]["rna_linear"]["c_index"]["mean"] < 0.7
+    result = real_rna.luad_fit(*words, clinical=table, outcome=outcome)
+    assert result["patients"] == 450
+    assert 0.3 < result["models"]["rna_linear"]["c_index"]["mean"] < 0.7
     monkeypatch.setattr(real_rna, "dmml", lambda _: pytest.fail("fitted again"))
-    assert real_rna.luad_fit(*words, clinical=table, outcome=outcome) == found
+    assert real_rna.luad_fit(*words, clinical=table, outcome=outcome) == result
 
 
-def test_the_published_page_is_what_its_figures_say(repository):
+def test_the_published_page_is_made_from_its_record(repository):
     from real_rna_page import page
 
     folder = repository / "docs" / "results"
@@ -92,16 +92,16 @@ def test_the_published_page_reaches_every_target(repository):
     assert not [line for line in lines if "**missed**" in line]
 
 
-def test_what_was_not_measured_stands_on_the_page():
+def test_the_page_names_what_was_not_measured():
     from real_rna_page import page
 
-    told = page({"baselines seconds": 1000.0})
-    assert "| LUAD: five folds with all baselines < 15 minutes | 16.7 min | **missed** |" in told
-    assert "| GBMLGG grade: accuracy of `teacher` ≥ 0.732 | not measured | |" in told
-    assert told.count("Not measured.") == 7
+    text = page({"baselines seconds": 1000.0})
+    assert "| LUAD: five folds with all baselines < 15 minutes | 16.7 min | **missed** |" in text
+    assert "| GBMLGG grade: accuracy of `teacher` ≥ 0.732 | not measured | |" in text
+    assert text.count("Not measured.") == 7
 
 
-def test_the_record_keeps_what_is_written_and_how_it_was_made():
+def test_the_record_keeps_results_and_their_origin():
     import real_rna
     from real_rna_page import page
 
@@ -115,7 +115,7 @@ def test_the_record_keeps_what_is_written_and_how_it_was_made():
 
 @pytest.mark.slow
 def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(shared_data):
-    """Days with 1 = died and months with 1 = censored, of the patients who have both, on the published folds."""
+    """Days with 1 = died and months with 1 = censored, for the patients who have both, on the published folds."""
     from real_rna_cohorts import config, luad_both
 
     from dmml.evaluation.metrics import concordance_index
@@ -127,11 +127,11 @@ def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(s
     section = config("luad_rna", shared_data, Path("both.csv"))["data"]["init_args"]
     days = {"time": "os_days", "event": "os_event", "unit": "days"}
     months = {"time": "survival_months", "censored": "censorship", "unit": "months"}
-    found = {"rna_linear": [], "clinical": []}
+    concordances = {"rna_linear": [], "clinical": []}
     for outcome in (days, months):
         data = FoldData(**section | {"outcome": outcome})
         split = data.read()
-        scores = {name: [] for name in found}
+        scores = {name: [] for name in concordances}
         for fold in range(5):
             data.turn_to(split, fold)
             task = Survival(n_intervals=4)
@@ -142,8 +142,8 @@ def test_linear_models_of_luad_reach_their_bands_in_either_form_of_the_outcome(s
                 rows = pd.DataFrame(predict_linear(name, data, task, "the fold")[1]).dropna(subset=["time", "event"])
                 own.append(concordance_index(*(rows[column].to_numpy(float) for column in ("time", "event", "risk"))))
         for name, own in scores.items():
-            found[name].append(own)
+            concordances[name].append(own)
     for name, (low, high) in {"rna_linear": (0.63, 0.67), "clinical": (0.66, 0.69)}.items():
-        in_days, in_months = found[name]
+        in_days, in_months = concordances[name]
         assert low <= np.mean(in_days) <= high
         assert np.mean(in_months) == pytest.approx(np.mean(in_days[: len(in_months)]), abs=0.01)

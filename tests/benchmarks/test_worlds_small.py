@@ -1,4 +1,4 @@
-"""The benchmark of the worlds in a short form: real fits, resumed where they stopped, and a page of what they say."""
+"""The benchmark of the worlds in a short form: real fits that are resumed, and the page of their results."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ def arguments(work: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """The short form, run once: its folder and what it printed."""
+    """The short form, run once: its folder and its output."""
     work, printed = tmp_path_factory.mktemp("worlds"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.syspath_prepend(str(FOLDER))
@@ -52,7 +52,7 @@ def test_every_cell_is_kept_with_the_risks_of_the_tested_patients(short):
     assert not list(work.rglob(".fit_*")), "nothing half-made is left"
 
 
-def test_the_page_says_what_the_cells_say(short):
+def test_the_page_shows_the_results_of_the_cells(short):
     work, printed = short
     page = (work / "out" / "worlds.md").read_text()
     assert page in printed
@@ -70,7 +70,7 @@ def test_the_page_says_what_the_cells_say(short):
     assert pair["estimate"] == pytest.approx(kept(work, "teacher")["c_index"] - kept(work, best)["c_index"])
 
 
-def test_a_second_run_fits_nothing_and_a_lost_cell_is_fitted_again_to_the_same_risks(short):
+def test_a_second_run_fits_nothing_but_a_lost_cell_with_the_same_risks(short):
     import worlds
 
     work, _ = short
@@ -87,7 +87,7 @@ def test_a_second_run_fits_nothing_and_a_lost_cell_is_fitted_again_to_the_same_r
         assert kept(work, model)["risk"] == cell["risk"]
 
 
-def test_a_killed_run_keeps_what_was_done(short, monkeypatch, tmp_path):
+def test_a_killed_run_keeps_finished_cells(short, monkeypatch, tmp_path):
     import worlds
     import worlds_cells
 
@@ -156,7 +156,7 @@ def test_other_settings_are_other_cells(short):
 
 
 @pytest.mark.parametrize("model", ["transmil_like", "mcat_like", "late_fusion"])
-def test_rivals_are_fitted_as_the_others(model, tmp_path):
+def test_rivals_are_fitted_like_the_others(model, tmp_path):
     import worlds
 
     worlds.main(arguments(tmp_path, "--models", model), lambda _: None)
@@ -165,7 +165,7 @@ def test_rivals_are_fitted_as_the_others(model, tmp_path):
     assert np.std(risk) > 0
 
 
-def test_shifted_sites_are_tested_elsewhere(tmp_path):
+def test_shifted_sites_are_tested_on_other_sites(tmp_path):
     from worlds_data import Setup, read_world
 
     world = read_world("site_shift", 40, 1, Setup(12, 16, 1), tmp_path)
@@ -177,7 +177,7 @@ def test_shifted_sites_are_tested_elsewhere(tmp_path):
     assert not set(other.test) & {patient for part in ("train", "val") for patient in other.fitting.patients(part)}
 
 
-def test_more_patients_are_tested_on_the_same_ones(tmp_path):
+def test_cohorts_of_any_size_have_the_same_test_patients(tmp_path):
     from worlds_data import Setup, read_world
 
     few, many = (read_world("shared", n, 1, Setup(12, 16, 1), tmp_path / str(n)) for n in (20, 40))
@@ -196,15 +196,17 @@ def test_the_design_has_all_worlds_sizes_and_models():
     assert {(g.world, g.seed) for g in plan if g.patients == 800} == {
         (world, seed) for world in ("shared", "tissue_only", "rare_tissue", "token_interaction") for seed in (1, 2)
     }
-    assert all({"teacher", "student", "student_undistilled", "histology_abmil"} <= set(own) for own in plan.values())
-    assert sum("mcat_like" in own for own in plan.values()) == 2 * len(WORLDS)
+    assert all(
+        {"teacher", "student", "student_undistilled", "histology_abmil"} <= set(models) for models in plan.values()
+    )
+    assert sum("mcat_like" in models for models in plan.values()) == 2 * len(WORLDS)
     some = selected_plan(parse(["--worlds", "null", "--seeds", "5", "--models", "student"]))
     assert [(group.world, group.patients, group.seed, models) for group, models in some.items()] == [
         ("null", 200, 5, ["teacher", "student"])
     ]
 
 
-def test_a_variant_that_a_model_does_not_know_is_left_out_with_a_word(capsys, monkeypatch):
+def test_a_variant_with_unknown_arguments_is_left_out_with_a_message(capsys, monkeypatch):
     from worlds import parse, selected_plan
     from worlds_networks import NETWORKS, Network
 
@@ -214,7 +216,7 @@ def test_a_variant_that_a_model_does_not_know_is_left_out_with_a_word(capsys, mo
     assert "student: left out; SubspaceStudent has no argument no_such_argument" in capsys.readouterr().out
 
 
-def test_targets_are_reached_or_missed_by_hand():
+def test_targets_are_reached_or_missed_as_computed_by_hand():
     from worlds_targets import targets
 
     def pair(a, b, estimate, low):
@@ -231,21 +233,21 @@ def test_targets_are_reached_or_missed_by_hand():
     ]
     interacting = {"world": "token_interaction", "patients": 800, "pairs": alone, "models": {}}
     tissue = {"world": "tissue_only", "patients": 800, "pairs": alone, "models": {}}
-    found = {row["target"]: row["reached"] for row in targets([shared, null, interacting, tissue])}
-    assert found["800 patients, token_interaction: teacher − teacher_backbone_alone above 0"]
-    assert not found["800 patients, token_interaction: student − student_backbone_alone above 0"]
-    assert found["800 patients, tissue_only: student − student_backbone_alone not below 0"]
-    assert found["shared: teacher − ridge_rna ≥ -0.003"]
-    assert found["shared: student − ridge_tokens ≥ +0.040"]
-    assert not found["shared: student − student_undistilled above 0"]
-    assert not found["shared: teacher − best_reference ≥ -0.010"]
-    assert found["shared: student − ridge_tokens ≥ -0.010"]
-    assert found["null: the interval of the teacher's concordance holds 0.5"]
-    assert found["null: the interval of the student's concordance holds 0.5"] is None
-    assert found["tissue_only: rank correlation of the teacher's risk with h ≥ 0.35"] is None
+    reached = {row["target"]: row["reached"] for row in targets([shared, null, interacting, tissue])}
+    assert reached["800 patients, token_interaction: teacher − teacher_backbone_alone above 0"]
+    assert not reached["800 patients, token_interaction: student − student_backbone_alone above 0"]
+    assert reached["800 patients, tissue_only: student − student_backbone_alone not below 0"]
+    assert reached["shared: teacher − ridge_rna ≥ -0.003"]
+    assert reached["shared: student − ridge_tokens ≥ +0.040"]
+    assert not reached["shared: student − student_undistilled above 0"]
+    assert not reached["shared: teacher − best_reference ≥ -0.010"]
+    assert reached["shared: student − ridge_tokens ≥ -0.010"]
+    assert reached["null: the interval of the teacher's concordance holds 0.5"]
+    assert reached["null: the interval of the student's concordance holds 0.5"] is None
+    assert reached["tissue_only: rank correlation of the teacher's risk with h ≥ 0.35"] is None
 
 
-def test_the_page_names_the_command_that_makes_its_figures():
+def test_the_page_names_the_command_that_makes_it():
     from worlds import command_of, parse
 
     assert command_of(parse(["--page-only", "--work", "elsewhere", "--jobs", "1"])) == "python benchmarks/worlds.py"
@@ -253,7 +255,7 @@ def test_the_page_names_the_command_that_makes_its_figures():
     assert command_of(parse([*words, "--redo", "teacher"])) == " ".join(["python benchmarks/worlds.py", *words])
 
 
-def test_the_picture_is_drawn_from_what_there_is(tmp_path):
+def test_the_picture_is_drawn_from_the_available_results(tmp_path):
     from worlds_picture import draw
 
     row = {"value": 0.7, "low": 0.6, "high": 0.75}

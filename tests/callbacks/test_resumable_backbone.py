@@ -46,7 +46,7 @@ def test_averaged_weights_are_saved_with_the_share_that_was_chosen_for_them(coho
     assert best["state_dict"]["deep_share"].item() == table.loc[best["epoch"], "val/deep_share"]
     module = trainer.lightning_module
     assert module.deep_share.item() == table["val/deep_share"].iloc[-1]
-    own = best["current_model_state"]
-    backbone = [name for name in own if name.startswith("backbone.")]
-    assert all(torch.equal(best["state_dict"][name], own[name]) for name in backbone)
-    assert not torch.equal(best["state_dict"]["heads.10x.linear.weight"], own["heads.10x.linear.weight"])
+    current = best["current_model_state"]
+    backbone = [name for name in current if name.startswith("backbone.")]
+    assert all(torch.equal(best["state_dict"][name], current[name]) for name in backbone)
+    assert not torch.equal(best["state_dict"]["heads.10x.linear.weight"], current["heads.10x.linear.weight"])

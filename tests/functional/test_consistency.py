@@ -17,10 +17,10 @@ from dmml.functional.consistency import (
 
 def test_expression_consistency_is_the_documented_sum():
     a, b, measured = (torch.randn(6, 5) for _ in range(3))
-    known = torch.tensor([True, False, True, True, False, True])
-    for i, value in enumerate(expression_consistency(a, b, measured, known)):
+    has_rna = torch.tensor([True, False, True, True, False, True])
+    for i, value in enumerate(expression_consistency(a, b, measured, has_rna)):
         expected = sum((x - y) ** 2 for x, y in zip(a[i].tolist(), b[i].tolist(), strict=True)) / 5
-        if known[i]:
+        if has_rna[i]:
             expected += ((a[i] - measured[i]) ** 2).mean().item() / 2 + ((b[i] - measured[i]) ** 2).mean().item() / 2
         assert value.item() == pytest.approx(expected, rel=1e-5)
     everybody = expression_consistency(a, b, measured)

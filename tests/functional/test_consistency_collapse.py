@@ -24,33 +24,33 @@ def descend(loss, a, b, steps=300, rate=0.5):
     return a.detach(), b.detach()
 
 
-@pytest.mark.parametrize("known_share", [0.1, 0.5, 1.0])
-def test_no_constant_minimises_the_default(measured, known_share):
+@pytest.mark.parametrize("rna_share", [0.1, 0.5, 1.0])
+def test_no_constant_minimises_the_default(measured, rna_share):
     """The best constant is the mean, whose loss is the variance."""
-    known = torch.arange(PATIENTS) < known_share * PATIENTS
-    mean = measured[known].mean(0).expand(PATIENTS, -1)
+    has_rna = torch.arange(PATIENTS) < rna_share * PATIENTS
+    mean = measured[has_rna].mean(0).expand(PATIENTS, -1)
     noisy = measured + 0.3 * torch.randn_like(measured)
-    spread = measured[known].var(0, unbiased=False).mean() * known_share
+    spread = measured[has_rna].var(0, unbiased=False).mean() * rna_share
     for constant in (mean, mean * 0, mean + 1):
-        assert expression_consistency(constant, constant, measured, known).mean() >= spread - 1e-12
-        informed = expression_consistency(noisy, noisy, measured, known)
-        assert informed.mean() < 0.3 * expression_consistency(constant, constant, measured, known).mean()
+        assert expression_consistency(constant, constant, measured, has_rna).mean() >= spread - 1e-12
+        informed = expression_consistency(noisy, noisy, measured, has_rna)
+        assert informed.mean() < 0.3 * expression_consistency(constant, constant, measured, has_rna).mean()
 
 
 def test_the_gradient_leads_from_a_constant_to_the_measurements(measured):
-    known = torch.arange(PATIENTS) % 3 > 0
+    has_rna = torch.arange(PATIENTS) % 3 > 0
     constant = measured.mean(0).expand(PATIENTS, -1)
 
     def loss(a, b):
-        return expression_consistency(a, b, measured, known).sum()
+        return expression_consistency(a, b, measured, has_rna).sum()
 
     a, b = (constant.clone().requires_grad_() for _ in range(2))
     away = -torch.autograd.grad(loss(a, b), a)[0]
-    assert torch.nn.functional.cosine_similarity(away, measured - constant)[known].min() > 0.999
-    assert (away[~known] == 0).all(), "nothing is known of them, and the scales agree"
+    assert torch.nn.functional.cosine_similarity(away, measured - constant)[has_rna].min() > 0.999
+    assert (away[~has_rna] == 0).all(), "nothing is known of them, and the scales agree"
     a, b = descend(loss, constant, constant)
-    torch.testing.assert_close(a[known], measured[known], atol=1e-6, rtol=0)
-    torch.testing.assert_close(b[known], measured[known], atol=1e-6, rtol=0)
+    torch.testing.assert_close(a[has_rna], measured[has_rna], atol=1e-6, rtol=0)
+    torch.testing.assert_close(b[has_rna], measured[has_rna], atol=1e-6, rtol=0)
 
 
 def test_magnifications_that_agree_on_wrong_values_have_a_loss(measured):

@@ -64,8 +64,8 @@ def of_edges(kind):
 
 def of_expression(kind):
     measured = numbers(kind, 6, 3)
-    known = torch.rand(len(measured)) < (0.0 if kind == "partly empty" else 0.6)
-    return numbers(kind, 6, 3), numbers(kind, 6, 3), measured, known
+    has_rna = torch.rand(len(measured)) < (0.0 if kind == "partly empty" else 0.6)
+    return numbers(kind, 6, 3), numbers(kind, 6, 3), measured, has_rna
 
 
 def of_attention(kind):
@@ -80,9 +80,9 @@ def of_attention(kind):
         mask[0], coarse[0], fine[1] = False, 0, 0
     parent = torch.full((rows, 14), -1)
     for i in range(rows):
-        there = mask[i].nonzero().flatten()
-        if len(there):
-            drawn = there[torch.randint(0, len(there), (14,))]
+        real = mask[i].nonzero().flatten()
+        if len(real):
+            drawn = real[torch.randint(0, len(real), (14,))]
             parent[i] = torch.where(torch.rand(14) < 0.8, drawn, -1)
     return coarse, fine * (parent >= 0), parent, mask
 

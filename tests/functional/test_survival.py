@@ -85,8 +85,8 @@ def test_the_likelihood_of_follow_up_is_the_density_of_a_piecewise_constant_haza
     expected = [
         -rate[i, :y].sum() - share[i] * rate[i, y] + event[i] * math.log(rate[i, y]) for i, y in enumerate(interval)
     ]
-    found = followed_log_likelihood(torch.logit(hazard), *(torch.tensor(x) for x in (interval, event, share)))
-    torch.testing.assert_close(found, torch.stack(expected))
+    result = followed_log_likelihood(torch.logit(hazard), *(torch.tensor(x) for x in (interval, event, share)))
+    torch.testing.assert_close(result, torch.stack(expected))
 
 
 def test_the_likelihood_of_follow_up_estimates_survival_correctly_in_a_wide_last_interval():
