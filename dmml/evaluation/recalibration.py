@@ -42,14 +42,16 @@ def recalibrate(evaluation: Evaluation, share: float, seed: int = 0) -> tuple[di
         None if there were too few patients to recalibrate on, and `reason` says so.
     """
     patients, survival = evaluation.with_outcome, evaluation.risk_groups is not None
-    if survival or not evaluation.classes:
-        strata = patients["event"].to_numpy(float) if survival else np.zeros(0)
-        patients = patients if survival else patients.iloc[:0]
-    else:
-        strata = patients["label"].to_numpy(object)
+    content: dict[str, Any]
+    if len(patients) and not survival and not evaluation.classes:
+        reason = "only survival and class probabilities can be recalibrated"
+        content = {"share": share, "seed": seed, "n_used": 0, "n": 0, "reason": reason}
+        return content | {"words": [f"Not recalibrated: {reason}."]}, None
+    column = "event" if survival else "label"
+    strata = patients[column].to_numpy(float if survival else object) if len(patients) else np.zeros(0)
     is_used = draw_share(strata, share, seed)
     used, others = patients[is_used], patients[~is_used].reset_index(drop=True)
-    content: dict[str, Any] = {"share": share, "seed": seed, "n_used": len(used), "n": len(others)}
+    content = {"share": share, "seed": seed, "n_used": len(used), "n": len(others)}
     rarest = int((strata[is_used] > 0).sum()) if survival else _size_of_rarest(strata[is_used])
     if rarest < MIN_EVENTS:
         counted = "events" if survival else "patients of the rarest class"

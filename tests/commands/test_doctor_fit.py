@@ -149,7 +149,7 @@ def slides_of_strangers(table):
 REFUSED = {
     few_events: r"the event happened to \d+ of \d+ training patients, fewer than the 30 intervals",
     no_event: "none of 20 training patients with a known outcome has the event",
-    nobody_in_val: r"fold 0 has no validation patient of c\.csv \('z1' there, 'p00' here\)",
+    nobody_in_val: r"fold 0 has no validation patient of c\.csv, but ids such as 'z1'; use ids such as 'p00'",
     no_outcome_in_val: r"no patient for val: none of 10 has a known outcome \(p20, …\)",
     no_rna_in_val: r"no patient for val: none of 10 has slides in the store or RNA \(p20, …\)",
     too_few_to_carve: "3 training patients are too few to carve a validation set from",

@@ -83,7 +83,8 @@ def test_the_checkpoint_stores_the_class_and_what_was_fitted(journey):
 
 
 def test_a_test_and_its_report_state_the_metrics_of_the_endpoint(journey):
-    assert main(["test", "--ckpt_path", journey.best, "--config", journey.config("held_out")]) == 0
+    config = journey.config("held_out", data={"recalibrate": 0.3})
+    assert main(["test", "--ckpt_path", journey.best, "--config", config]) == 0
     folder = journey.root / "runs" / "marker" / "test" / "held_out"
     table, metrics = pd.read_csv(folder / "predictions.csv"), json.loads((folder / "metrics.json").read_text())
     expected = (
@@ -92,6 +93,8 @@ def test_a_test_and_its_report_state_the_metrics_of_the_endpoint(journey):
     assert metrics["r2"]["value"] == pytest.approx(expected, abs=1e-6)
     assert metrics["r2"]["low"] < metrics["r2"]["value"] < metrics["r2"]["high"]
     assert json.loads((folder / "context.json").read_text())["endpoint"] == "my_task.MarkerEndpoint"
+    recalibrated = json.loads((folder / "recalibrated.json").read_text())
+    assert recalibrated["reason"] == "only survival and class probabilities can be recalibrated"
     assert "Mean absolute error" in Page((folder / "report.html").read_text()).text
     assert main(["report", str(journey.root / "runs" / "marker"), "--out", str(journey.root / "page.html")]) == 0
     assert "is judged by R²: " in Page((journey.root / "page.html").read_text()).text

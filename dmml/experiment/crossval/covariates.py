@@ -73,7 +73,7 @@ class NominalCode:
     A level that no training patient has counts as the most common one.
     """
 
-    most_common: str
+    reference: str
     others: tuple[str, ...]
 
     @classmethod
@@ -94,7 +94,7 @@ class NominalCode:
 
     def describe(self) -> str:
         """Describe the code in a few words."""
-        return f"levels without order: {', '.join((self.most_common, *self.others))}"
+        return f"levels without order: {', '.join((self.reference, *self.others))}"
 
 
 @dataclass(frozen=True)
