@@ -1,4 +1,4 @@
-"""`dmml doctor`: counts against the tables as they were made, and everything that stands in the way at once."""
+"""`dmml doctor`: its counts agree with the tables, and it reports everything that blocks a run at once."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from dmml.store import FeatureStore
 
 
 def examine(capsys, *argv) -> tuple[str, str]:
-    """What it prints, and what it refuses."""
+    """Output of the command, and the message of its refusal."""
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
-    refused = ""
+    refusal = ""
     try:
         doctor.run(parser.parse_args([str(word) for word in argv]))
     except InputError as error:
-        refused = str(error)
-    return re.sub(r"\n {20}", " ", capsys.readouterr().out), refused
+        refusal = str(error)
+    return re.sub(r"\n {20}", " ", capsys.readouterr().out), refusal
 
 
 def line(out: str, part: str, *words: str) -> str:
     """The line of a part with all the words."""
-    found = [one for one in out.splitlines() if one.startswith(part) and all(word in one for word in words)]
-    assert found, f"no line {part} with {words} in\n{out}"
-    return found[0]
+    lines = [line for line in out.splitlines() if line.startswith(part) and all(word in line for word in words)]
+    assert lines, f"no line {part} with {words} in\n{out}"
+    return lines[0]
 
 
-def test_a_cohort_that_is_well(cohorts, capsys):
-    out, refused = examine(capsys, "-c", cohorts.config("d_well", "SubspaceTeacher", data={"split": {"folds": 3}}))
+def test_a_sound_cohort_passes(cohorts, capsys):
+    out, refusal = examine(capsys, "-c", cohorts.config("d_well", "SubspaceTeacher", data={"split": {"folds": 3}}))
     folder = cohorts.root / "development"
     table = pd.read_csv(folder / "clinical.csv")
     patients = table.drop_duplicates("patient_id")
     rna = set(pd.read_parquet(folder / "expression.parquet", columns=["patient_id"])["patient_id"])
     slides = set(FeatureStore(folder / "features.zarr").slides())
     with_slides = set(table["patient_id"][table["slide_id"].isin(slides)])
-    assert refused == ""
+    assert refusal == ""
     events = int(patients["os_event"].sum())
     assert f"{len(patients)} patients, {events} events (" in line(out, "outcome", "ok")
     for kind, own in {
@@ -65,7 +65,7 @@ def test_a_cohort_that_is_well(cohorts, capsys):
     assert "nothing blocks a run" in out
 
 
-def test_patients_that_a_split_leaves_out_are_told(cohorts, capsys, tmp_path):
+def test_patients_that_a_split_leaves_out_are_reported(cohorts, capsys, tmp_path):
     ids = list(pd.read_csv(cohorts.root / "development" / "clinical.csv", dtype=str)["patient_id"].unique())
     rows = [(patient, i % 2) for i, patient in enumerate([*ids[:-4], "x1", "x2"])]
     pd.DataFrame(rows, columns=["patient_id", "fold"]).to_csv(tmp_path / "folds.csv", index=False)
@@ -84,7 +84,7 @@ def test_a_stage_that_was_not_assessed_is_unknown_and_no_level(cohorts, capsys, 
     assert "pT: 2 levels (T1 < T2), 10 unknown" in line(out, "covariate", "ok")
 
 
-def test_everything_that_blocks_is_told_at_once(cohorts, capsys, tmp_path):
+def test_everything_that_blocks_is_reported_at_once(cohorts, capsys, tmp_path):
     folder = cohorts.root / "development"
     table = pd.read_csv(folder / "clinical.csv", dtype={"patient_id": str})
     rna = pd.read_parquet(folder / "expression.parquet").set_index("patient_id") * 0.3
@@ -95,21 +95,21 @@ def test_everything_that_blocks_is_told_at_once(cohorts, capsys, tmp_path):
     config = cohorts.config(
         "d_ill", "SubspaceTeacher", data=data, trainer={"callbacks": [{"class_path": "GradientCordination"}]}
     )
-    out, refused = examine(capsys, "-c", config)
+    out, refusal = examine(capsys, "-c", config)
     assert "its scale cannot be detected" in line(out, "cohort", "BLOCKS")
     assert "all 30 patients are censored" in line(out, "outcome", "check")
     assert "fold 0, train: no event" in line(out, "folds", "BLOCKS")
     assert "GradientCoordination" in line(out, "config", "BLOCKS", "'GradientCordination'")
     assert "did you mean batch_size?" in line(out, "config", "BLOCKS", "batchsize")
-    assert refused.startswith("4 finding(s) block a run")
+    assert refusal.startswith("4 finding(s) block a run")
     assert "machine" not in out  # torch was not waited for
 
 
 def test_missing_files_are_all_named(capsys, repository, monkeypatch):
-    out, refused = examine(capsys, "-c", repository / "configs" / "luad.yaml")
+    out, refusal = examine(capsys, "-c", repository / "configs" / "luad.yaml")
     for name in ("clinical.csv", "expression.parquet", "features.zarr"):
         line(out, name.split(".")[0], "BLOCKS", name)
-    assert refused.startswith("3 finding(s) block a run; the first: clinical: data/luad/clinical.csv does not exist")
+    assert refusal.startswith("3 finding(s) block a run; the first: clinical: data/luad/clinical.csv does not exist")
     with pytest.raises(InputError, match=r"gone.yaml: no such config file"):
         doctor.run(argparse.Namespace(config=["gone.yaml"], ckpt_path=None))
 
@@ -126,7 +126,7 @@ def test_a_flipped_event_is_noticed_on_real_follow_up(shared_data, capsys, tmp_p
         assert ("292 events (65%)" if flipped else "158 events (35%)") in out
 
 
-def test_a_checkpoint_and_a_cohort_that_lacks_genes(journey, capsys, tmp_path):
+def test_genes_of_the_checkpoint_that_the_cohort_lacks_are_reported(journey, capsys, tmp_path):
     held = journey.root / "held_out"
     rna = pd.read_parquet(held / "expression.parquet").set_index("patient_id")
     genes = sorted(rna.columns)
@@ -134,8 +134,8 @@ def test_a_checkpoint_and_a_cohort_that_lacks_genes(journey, capsys, tmp_path):
     fewer.mul(1e6 / fewer.sum(axis=1), axis=0).to_csv(tmp_path / "few.csv")
     data = {"expression": {"path": str(tmp_path / "few.csv"), "scale": "tpm"}}
     config = journey.config("d_ckpt", cohort="held_out", data=data)
-    out, refused = examine(capsys, "-c", config, "--ckpt_path", journey.best("teacher"))
-    assert refused == ""
+    out, refusal = examine(capsys, "-c", config, "--ckpt_path", journey.best("teacher"))
+    assert refusal == ""
     assert "SubspaceTeacher, fitted on" in line(out, "checkpoint", "ok")
     from dmml.training.checkpointing.checkpoint import read_checkpoint
     from dmml.training.checkpointing.packing import unpack
@@ -147,10 +147,10 @@ def test_a_checkpoint_and_a_cohort_that_lacks_genes(journey, capsys, tmp_path):
     z = (np.log2(rna + 1) - 3).round(3)
     z.to_csv(tmp_path / "z.csv")
     data = {"expression": {"path": str(tmp_path / "z.csv"), "scale": "zscore"}}
-    out, refused = examine(
+    out, refusal = examine(
         capsys, "-c", journey.config("d_z", cohort="held_out", data=data), "--ckpt_path", journey.best("teacher")
     )
-    assert "standardise the cohort within itself" in refused
+    assert "standardise the cohort within itself" in refusal
 
 
 def test_what_blocks_is_found_without_torch(cohorts, tmp_path):

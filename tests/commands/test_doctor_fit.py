@@ -209,7 +209,7 @@ def test_a_class_that_no_training_patient_of_a_fold_has_blocks_only_where_its_te
     assert main(["test", "--config", path, "--ckpt_path", "runs/x/checkpoints/best.ckpt"]) == 0
 
 
-def test_every_fold_is_looked_at_but_for_a_model_that_starts_from_a_checkpoint(cohort, capsys):
+def test_every_fold_is_examined_unless_the_model_starts_from_a_checkpoint(cohort, capsys):
     """Fold 2 alone has too few events to train on, which a fit of fold 0 does not notice and a cross-validation would."""
     folds = np.arange(40) % 4
     cohort.assign(died=(folds == 2).astype(int)).to_csv("c.csv", index=False)

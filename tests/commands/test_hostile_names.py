@@ -48,7 +48,7 @@ def renamed(cohorts, tmp_path):
     return make
 
 
-def test_a_report_shows_them_and_runs_nothing(cohorts, renamed, capsys):
+def test_a_report_displays_such_names_and_runs_nothing(cohorts, renamed, capsys):
     assert main(["fit", "--config", str(renamed("h_fit", "development", "SubspaceTeacher"))]) == 0
     held_out = str(renamed("h_test", "held_out"))
     assert main(["test", "--config", held_out, "--ckpt_path", cohorts.best("h_fit")]) == 0
@@ -61,7 +61,7 @@ def test_a_report_shows_them_and_runs_nothing(cohorts, renamed, capsys):
     capsys.readouterr()
 
 
-def test_the_contact_sheet_shows_them_and_runs_nothing(tmp_path):
+def test_the_contact_sheet_displays_such_names_and_runs_nothing(tmp_path):
     store = FeatureStore.create(tmp_path / "<b>f.zarr", {"name": IMAGE, "dim": 4}, {10: 1.0, 20: 0.5})
     bag = SlideFeatures(np.ones((3, 4), np.float16), np.zeros((3, 2), np.float32))
     store.write(IMAGE, {10: bag, 20: bag}, {"mpp": 0.5, "mpp_source": IMAGE, "dimensions": [9, 9]})

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(("name", "share"), [("student", 0.0), ("teacher", 0.5)])
-def test_the_report_shows_what_each_tile_adds(journey, tmp_path, name, share):
+def test_the_report_shows_what_each_tile_contributes(journey, tmp_path, name, share):
     run = tmp_path / name
     shutil.copytree(journey.run(name), run)
     shutil.rmtree(run / "test", ignore_errors=True)

@@ -29,7 +29,7 @@ def test_fit_takes_classes_and_balanced_weights_from_labels():
     assert ordered.classes == ["G4", "G3", "G2"], "classes that are given keep their order"
 
 
-def test_refusals_name_the_label():
+def test_messages_name_the_label():
     with pytest.raises(InputError, match="G5"):
         Classification(classes=["G2", "G3"]).encode({"label": ["G2", "G5"]})
     with pytest.raises(InputError, match="at least two"):
@@ -70,7 +70,7 @@ def test_predictions_are_probabilities_by_class_name():
     torch.testing.assert_close(torch.stack(list(columns.values()), 1), logits.double().softmax(1))
 
 
-def test_metric_is_the_macro_auc_over_classes_that_are_there():
+def test_the_metric_is_the_macro_auc_of_the_classes_that_occur():
     task, logits, label = Classification(classes=["a", "b", "c"]), torch.randn(40, 3), torch.randint(0, 3, (40,))
     metric = task.metrics()
     for rows in torch.arange(40).split(9):
@@ -89,7 +89,7 @@ def test_metric_is_the_macro_auc_over_classes_that_are_there():
     assert math.isnan(metric.compute()["auc"].item()), "one class alone: undefined, not a half"
 
 
-def test_a_class_that_nobody_has_leaves_the_auc_of_the_others_without_a_warning(recwarn):
+def test_a_class_without_patients_does_not_change_the_auc_of_the_others(recwarn):
     auc = Classification(["G2", "G3", "G4"]).metrics()["auc"]
     logits, label = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1] * 6)
     auc.update(logits, {"label": label})

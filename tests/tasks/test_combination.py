@@ -70,21 +70,21 @@ def test_extreme_logits_stay_finite_with_finite_gradients(kind, combination, val
         assert torch.stack(list(task.predictions(combined.detach()).values())).isfinite().all()
 
 
-def test_extreme_curves_average_as_they_should():
+def test_extreme_curves_are_averaged_correctly():
     """One magnification is sure of death, the other of survival: the mean curve is a half."""
     logits = torch.stack([torch.full((1, 3), 1e4), torch.full((1, 3), -1e4)])
     combined = TASKS["survival"]().combine(logits, torch.ones(2, 1, dtype=torch.bool))
     torch.testing.assert_close(survival_curve(combined), torch.full((1, 3), 0.5))
 
 
-def test_one_magnification_comes_back_as_it_is(kind):
+def test_the_combination_of_one_magnification_is_that_magnification(kind):
     logits = torch.randn(1, 5, 3)
     combined = TASKS[kind]().combine(logits, torch.ones(1, 5, dtype=torch.bool))
     expected = logits[0] if kind == "survival" else logits[0].log_softmax(-1)
     torch.testing.assert_close(combined, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_max_confidence_takes_the_surer_and_the_finer_on_a_tie(kind):
+def test_max_confidence_takes_the_more_confident_magnification_and_in_a_tie_the_finer(kind):
     task = TASKS[kind](combination="max_confidence")
     sure, unsure = torch.tensor([4.0, 0, 0]), torch.tensor([0.1, 0, 0])
     tied = torch.tensor([0.0, 4, 0])  # the same top probability, another class
@@ -95,7 +95,7 @@ def test_max_confidence_takes_the_surer_and_the_finer_on_a_tie(kind):
     assert torch.equal(task.combine(logits, available), expected)
 
 
-def test_combine_takes_an_empty_batch_and_a_gradient_check(kind):
+def test_an_empty_batch_is_combined_and_gradients_are_exact(kind):
     task = TASKS[kind]()
     assert task.combine(torch.zeros(2, 0, 3), torch.ones(2, 0, dtype=torch.bool)).shape == (0, 3)
     logits = torch.randn(2, 2, 3, requires_grad=True)
@@ -112,6 +112,6 @@ def test_combine_takes_an_empty_batch_and_a_gradient_check(kind):
         assert logits.grad[index].item() == pytest.approx(slope.item(), abs=2e-3)
 
 
-def test_an_unknown_combination_is_named():
+def test_an_unknown_combination_is_refused_by_name():
     with pytest.raises(ValueError, match="median"):
         Survival(combination="median")

@@ -17,7 +17,7 @@ from dmml.tasks import Classification, Survival
 EDGES = {"n_intervals": 3, "edges": [100.0, 500.0], "end": 2000.0}
 
 
-def test_loss_is_discrete_plus_partial_and_the_likelihood_stays_discrete():
+def test_the_loss_adds_the_partial_likelihood_and_log_likelihood_stays_discrete():
     task, plain = Survival(**EDGES, likelihood="cox", alpha=0.5), Survival(**EDGES, alpha=0.5)
     target = task.encode({"time": [50.0, 100.0, 499.0, 500.0, np.nan], "event": [1, 0, 1, 0, 1]})
     logits = torch.randn(5, 3, requires_grad=True)
@@ -35,7 +35,7 @@ def test_loss_is_discrete_plus_partial_and_the_likelihood_stays_discrete():
 
 
 @pytest.mark.parametrize("value", [1e4, -1e4])
-def test_extreme_logits_and_batches_without_event_are_finite(value):
+def test_extreme_logits_and_batches_without_an_event_give_finite_losses(value):
     task = Survival(**EDGES, likelihood="cox")
     signs = torch.tensor([[1.0, -1, 1], [-1, -1, -1], [1, 1, 1], [-1, 1, -1]])
     for event in ([1, 1, 1, 1], [0, 0, 0, 0], [np.nan] * 4):
@@ -49,7 +49,7 @@ def test_extreme_logits_and_batches_without_event_are_finite(value):
     assert torch.equal(task.loss(logits, censored), Survival(**EDGES).loss(logits, censored))
 
 
-def test_likelihood_is_kept_and_an_unknown_one_refused():
+def test_the_likelihood_is_stored_and_an_unknown_one_is_refused():
     task = Survival(**EDGES, likelihood="cox")
     assert task.init_args()["likelihood"] == "cox"
     assert Survival(**task.init_args()).init_args() == task.init_args()
@@ -131,7 +131,7 @@ def test_the_partial_likelihood_alone_leaves_the_level_free():
     torch.testing.assert_close(*values, atol=1e-5, rtol=1e-4)
 
 
-def test_a_teacher_trains_with_it_and_keeps_it():
+def test_a_teacher_trains_with_the_cox_likelihood_and_stores_it():
     task = Survival(edges=[300.0, 700, 1300], end=2000.0, likelihood="cox")
     teacher = build("teacher", task=task)
     assert teacher.hparams["task"]["init_args"]["likelihood"] == "cox"

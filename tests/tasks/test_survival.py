@@ -32,7 +32,7 @@ def test_fit_takes_edges_from_events_and_the_end_from_all():
     assert (given.edges, given.end) == ([10.0, 20.0], 30.0)
 
 
-def test_fit_refuses_what_cannot_be_fitted():
+def test_fit_refuses_outcomes_that_give_no_intervals():
     with pytest.raises(InputError, match="fewer than the 4 intervals"):
         Survival().fit({"time": [1.0, 2, 3, 4, 5], "event": [1, 0, 0, 0, 1]})
     with pytest.raises(InputError, match="no training patient"):
@@ -47,7 +47,7 @@ def test_fit_refuses_what_cannot_be_fitted():
         Survival().loss(torch.zeros(1, 4), Survival().encode({"time": [1.0], "event": [1]}))
 
 
-def test_encode_marks_who_is_not_observed():
+def test_encode_marks_patients_without_an_outcome():
     target = Survival(edges=[1.0, 2, 3]).encode({"time": [5.0, None, 7.0], "event": [1, 0, None]})
     assert target["observed"].tolist() == [True, False, False]
     assert target["time"].dtype == torch.float32
@@ -55,7 +55,7 @@ def test_encode_marks_who_is_not_observed():
     assert target["time"].isfinite().all()
 
 
-def test_loss_and_likelihood_are_the_written_ones_and_zero_for_the_unobserved():
+def test_loss_and_likelihood_follow_their_formulas_and_are_zero_without_an_outcome():
     task = Survival(n_intervals=3, edges=[100.0, 500.0], alpha=0.5)
     target = task.encode({"time": [50.0, 100.0, 499.0, 500.0, np.nan], "event": [1, 0, 1, 0, 1]})
     logits = torch.randn(5, 3, requires_grad=True)
@@ -85,7 +85,7 @@ def test_predictions_are_columns_of_days():
     torch.testing.assert_close(columns["survival_200"], columns["survival_200"].clamp(0, 1))
 
 
-def test_metric_is_harrells_over_all_batches():
+def test_the_metric_is_harrells_concordance_over_all_batches():
     task, known = Survival(edges=[300.0, 600, 1200], end=2000.0), outcome(60, 1)
     target = task.encode(known)
     logits, metric = torch.randn(60, 4), task.metrics()

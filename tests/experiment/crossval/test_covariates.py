@@ -37,7 +37,7 @@ def test_covariates_are_coded_by_training_patients_alone():
     assert coded({"same": ["x"] * 4})[1].shape == (4, 0)
 
 
-def test_training_patients_alone_say_whether_a_covariate_holds_numbers():
+def test_training_patients_alone_decide_whether_a_covariate_is_numeric():
     numbers = pd.DataFrame({"age": [50.0, 60.0, 70.0, np.nan]}, index=list("abcd"))
     text = pd.DataFrame({"age": ["50", "60.0", "70", None]}, index=list("abcd"), dtype=object)  # words stand elsewhere
     assert CovariateCode.fit(text) == CovariateCode.fit(numbers)
@@ -112,7 +112,7 @@ def test_an_unknown_stage_is_the_median_with_a_column_of_its_own():
         ("mutation", ["G12C", "G12D", "G13D"]),
     ],
 )
-def test_a_spelling_that_no_scale_knows_leaves_the_levels_without_order(name, words):
+def test_levels_that_are_on_no_known_scale_have_no_order(name, words):
     code, x = coded({name: words})
     assert isinstance(code.codes[name], NominalCode)
     assert x.shape == (len(words), len(words) - 1)

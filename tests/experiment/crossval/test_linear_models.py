@@ -16,7 +16,7 @@ from dmml.tasks.cox_regression import breslow
 
 
 @pytest.mark.parametrize("penalty", [0.01, 0.3])
-def test_ridge_cox_is_the_one_of_lifelines(penalty):
+def test_ridge_cox_agrees_with_lifelines(penalty):
     x, time, event = survival_rows(60, 4)
     frame = pd.DataFrame(x).assign(time=time, event=event)
     theirs = CoxPHFitter(penalizer=penalty, l1_ratio=0.0).fit(frame, "time", "event").params_.to_numpy()
@@ -42,7 +42,7 @@ def test_events_on_the_same_day_count_as_efron_counts_them():
     np.testing.assert_allclose(fit_cox(x, time, event, 1e-6, group), fitted.params_.to_numpy(), atol=1e-4)
 
 
-def test_strata_are_those_of_lifelines():
+def test_strata_agree_with_lifelines():
     x, time, event = survival_rows(60, 2)
     group = np.arange(60) % 3
     frame = pd.DataFrame(x).assign(time=time, event=event, group=group)
@@ -66,7 +66,7 @@ def test_centre_is_what_a_strong_penalty_leaves():
     np.testing.assert_allclose(fit_cox(x, time, event, 1e6, centre=0.3), 0.3, atol=1e-5)
 
 
-def test_ridge_logistic_is_the_one_of_scikit_learn():
+def test_ridge_logistic_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 3))
     label = (x @ rng.normal(size=(3, 3)) + rng.normal(size=(80, 3))).argmax(1)
@@ -77,7 +77,7 @@ def test_ridge_logistic_is_the_one_of_scikit_learn():
     np.testing.assert_allclose(mine[-1] - mine[-1].mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
 
 
-def test_breslow_is_the_one_of_lifelines():
+def test_breslow_agrees_with_lifelines():
     x, time, event = survival_rows(40, 2)
     reference = CoxPHFitter(penalizer=0.1, baseline_estimation_method="breslow").fit(
         pd.DataFrame(x).assign(time=time, event=event), "time", "event"
@@ -110,7 +110,7 @@ def fitted(task, x, outcome):
     return fit_regression(task.regression(), x, outcome, choose_penalty(task.regression(), folds_of(x, outcome))[0])
 
 
-def test_a_signal_among_many_genes_is_found_and_predictions_are_whole():
+def test_a_signal_among_many_genes_is_detected_and_predictions_are_complete():
     factor, time, event = survival_rows(150, 2)
     x = factor @ np.random.default_rng(1).normal(size=(2, 400)) + np.random.default_rng(2).normal(size=(150, 400))
     train, test = slice(0, 110), slice(110, 150)
@@ -196,7 +196,7 @@ def test_classes_choose_their_penalty_by_held_out_patients():
     assert (np.column_stack(list(columns.values())).argmax(1) == label).mean() > 0.8
 
 
-def test_joining_believes_the_one_that_knows():
+def test_a_join_gives_weight_to_the_score_that_predicts():
     rng = np.random.default_rng(1)
     _, time, event = survival_rows(120, 2)
     knows = -np.log(time)[:, None]
@@ -210,7 +210,7 @@ def test_joining_believes_the_one_that_knows():
     np.testing.assert_allclose(none, 0.3)  # nobody to learn from: equal weights, not a constant risk
 
 
-def test_joining_believes_many_patients_more_than_its_prior():
+def test_with_many_patients_the_prior_of_a_join_hardly_matters():
     x, time, event = survival_rows(600, 2)
     few, many = (
         Survival().regression().join(x[:n, :1], x[:n, 1:], outcome_of(time[:n], event[:n])).weight[:, 0]

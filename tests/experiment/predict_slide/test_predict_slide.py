@@ -95,7 +95,7 @@ def test_two_slides_of_one_patient_are_one_bag(models, through_a_cohort, tmp_pat
     assert names == maps | {"classes.png", "prediction.json", "report.html"}
 
 
-def test_what_is_written(models, whole_slide):
+def test_the_folder_of_an_answer_is_complete(models, whole_slide):
     answer, folder = whole_slide.record, whole_slide.folder
     maps = {f"{name}.png" for name in map_names(answer)}
     assert {path.name for path in folder.iterdir()} == maps | {"survival.png", "prediction.json", "report.html"}
@@ -127,7 +127,7 @@ def test_what_is_written(models, whole_slide):
     assert not answer["notes"] or "RNA" not in " ".join(answer["notes"])
 
 
-def test_page_stands_alone_and_says_what_it_is_for(whole_slide):
+def test_the_page_needs_no_other_file_and_states_its_use(whole_slide):
     page = (whole_slide.folder / "report.html").read_text()
     assert whole_slide.record["answer"][0] in page
     assert "research use only" in page
@@ -158,7 +158,7 @@ def test_each_slide_is_a_patient_and_the_answer_is_printed(models, tmp_path, cap
     assert any("given by hand" in note for note in first["notes"])
 
 
-def test_without_a_subspace_is_the_head_on_a_zero_embedding(models):
+def test_the_answer_without_a_subspace_is_that_of_a_zero_embedding(models):
     model = load_model(models.best("student")).module
     store = FeatureStore(models.root / "held_out" / "features.zarr")
     slide = store.slides()[0]
@@ -188,7 +188,7 @@ def test_without_a_subspace_is_the_head_on_a_zero_embedding(models):
         assert answer.without[s]["risk"] != pytest.approx(answer.prediction["risk"], abs=1e-4)
 
 
-def test_a_slide_named_by_markup_is_shown_and_runs_nothing(models, tmp_path):
+def test_markup_in_a_slides_name_is_displayed_and_not_run(models, tmp_path):
     name = "$x^$<img src=x onerror=alert(1)>&"
     shutil.copy(models.plain, tmp_path / f"{name}.jpg")
     argv = (tmp_path / f"{name}.jpg", "--mpp", 0.5, "--ckpt_path", models.best("student"), "--out", tmp_path / "o")
@@ -199,7 +199,7 @@ def test_a_slide_named_by_markup_is_shown_and_runs_nothing(models, tmp_path):
     assert all(link.startswith(("#", "data:image/")) for link in page.links)
 
 
-def test_one_bad_slide_does_not_keep_the_others_back(models, tmp_path, capsys):
+def test_the_other_slides_are_predicted_if_one_is_unusable(models, tmp_path, capsys):
     Image.new("RGB", (700, 700), "white").save(tmp_path / "glass.png")
     argv = (
         tmp_path / "glass.png",
@@ -219,7 +219,7 @@ def test_one_bad_slide_does_not_keep_the_others_back(models, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["histo_500x300"]
 
 
-def test_an_answer_is_replaced_only_when_asked(models, tmp_path, capsys):
+def test_an_answer_is_replaced_only_with_overwrite(models, tmp_path, capsys):
     argv = (models.plain, "--mpp", 0.5, "--ckpt_path", models.best("grade"), "--out", tmp_path / "o")
     assert predict(*argv) == 0
     folder = tmp_path / "o" / "histo_500x300"
@@ -237,7 +237,7 @@ def test_an_answer_is_replaced_only_when_asked(models, tmp_path, capsys):
     assert (folder / "thesis.txt").read_text() == "mine"
 
 
-def test_nothing_half_written_is_left(models, tmp_path, monkeypatch):
+def test_no_incomplete_answer_remains(models, tmp_path, monkeypatch):
     import dmml.experiment.predict_slide.page as slide_page
 
     def fail(*_):

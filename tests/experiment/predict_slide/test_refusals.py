@@ -18,7 +18,7 @@ def fitted(models, name: str) -> dict:
     return torch.load(models.best(name), weights_only=True)["hyper_parameters"]["fitted"]
 
 
-def test_encoder_with_other_weights_names_both(models, tmp_path):
+def test_an_encoder_with_other_weights_is_refused_with_both_hashes(models, tmp_path):
     old = fitted(models, "student")
     path = models.changed(
         "student", tmp_path / "c.ckpt", fitted=old | {"encoder": old["encoder"] | {"weights": "ab" * 32}}
@@ -29,7 +29,7 @@ def test_encoder_with_other_weights_names_both(models, tmp_path):
     assert "--weights" in str(refused.value)
 
 
-def test_encoder_with_other_preprocessing(models, tmp_path):
+def test_an_encoder_with_other_preprocessing_is_refused(models, tmp_path):
     old = fitted(models, "student")
     other = old["encoder"]["preprocessing"] | {"mean": [0.1, 0.1, 0.1]}
     path = models.changed(
@@ -39,7 +39,7 @@ def test_encoder_with_other_preprocessing(models, tmp_path):
         load_encoder_of(load_model(path))
 
 
-def test_encoder_of_the_checkpoint_is_accepted(models):
+def test_the_encoder_of_the_checkpoint_is_accepted(models):
     model = load_model(models.best("student"))
     assert load_encoder_of(model).identity == model.encoder
 
@@ -47,19 +47,19 @@ def test_encoder_of_the_checkpoint_is_accepted(models):
 @pytest.mark.parametrize(
     "name", ["torch.nn.Linear", "os.system", "gone.module.Student", "Student", "dmml.training.student.Gone"]
 )
-def test_class_that_is_no_model_of_dmml(models, tmp_path, name):
+def test_a_class_that_is_no_model_of_dmml_is_refused(models, tmp_path, name):
     path = models.changed("student", tmp_path / "c.ckpt", _class_path=name)
     with pytest.raises(InputError, match=name):
         load_model(path)
 
 
-def test_instantiator_of_the_checkpoints_own_choice(models, tmp_path):
+def test_a_checkpoint_cannot_choose_its_instantiator(models, tmp_path):
     path = models.changed("student", tmp_path / "c.ckpt", _instantiator="os.system")
     with pytest.raises(InputError, match="SubspaceStudent or SubspaceTeacher"):
         load_model(path)
 
 
-def test_class_of_the_users_own_is_loaded(models, tmp_path, monkeypatch):
+def test_a_class_of_the_users_own_is_loaded(models, tmp_path, monkeypatch):
     (tmp_path / "own_student.py").write_text(
         "from dmml import SubspaceStudent\n\n\nclass Mine(SubspaceStudent):\n    pass\n"
     )
@@ -69,20 +69,20 @@ def test_class_of_the_users_own_is_loaded(models, tmp_path, monkeypatch):
     assert not model.module.training
 
 
-def test_model_without_slides(models, tmp_path):
+def test_a_model_that_reads_no_slides_is_refused(models, tmp_path):
     path = models.changed("teacher", tmp_path / "c.ckpt", n_features=0)
     with pytest.raises(InputError, match="without slides"):
         load_model(path)
 
 
-def test_weights_that_do_not_fit_the_class(models, tmp_path):
+def test_weights_that_do_not_fit_the_class_are_refused(models, tmp_path):
     path = models.changed("student", tmp_path / "c.ckpt", width=24)
     with pytest.raises(InputError, match="does not fit SubspaceStudent") as refused:
         load_model(path)
     assert "\n" not in str(refused.value)
 
 
-def test_slide_too_coarse_for_the_model(models, tmp_path, capsys):
+def test_a_slide_too_coarse_for_the_model_is_refused(models, tmp_path, capsys):
     argv = [
         "predict-slide",
         models.plain,
@@ -100,7 +100,7 @@ def test_slide_too_coarse_for_the_model(models, tmp_path, capsys):
     assert not (tmp_path / "o").exists()
 
 
-def test_slides_of_one_name_and_several_bad_ones(models, tmp_path):
+def test_slides_of_the_same_name_and_unusable_slides_are_refused(models, tmp_path):
     (tmp_path / "a").mkdir()
     Image.new("RGB", (300, 300)).save(tmp_path / "a" / "histo_500x300.png")
     with pytest.raises(InputError, match="have the same name"):
@@ -110,7 +110,7 @@ def test_slides_of_one_name_and_several_bad_ones(models, tmp_path):
         check_input([models.plain, tmp_path / "b.png"], tmp_path / "o")
 
 
-def test_cases_are_patients(models, tmp_path):
+def test_each_slide_is_a_patient_unless_all_belong_to_one(models, tmp_path):
     cases = check_input([models.plain, models.svs], tmp_path / "o", mpp=0.5)
     assert [case.folder.name for case in cases] == ["histo_500x300", "cmu_small_region"]
     [case] = check_input([models.plain, models.svs], tmp_path / "o", mpp=0.5, one_patient=True)

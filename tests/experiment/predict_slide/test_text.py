@@ -36,7 +36,7 @@ SLIDE = {
 }
 
 
-def test_side_of_the_median():
+def test_the_headline_names_the_side_of_the_median():
     assert text.headline(SURVIVAL, MODEL) == "Above the median risk of the 80 training patients of luad"
     assert text.headline(replace(SURVIVAL, median_risk=-1.0), MODEL).startswith("Below")
     unknown = replace(SURVIVAL, median_risk=None)
@@ -44,14 +44,14 @@ def test_side_of_the_median():
     assert plain(unknown)["training_patients"] == {"median_risk": None, "risk_is": None}
 
 
-def test_outlook_gives_both_views():
+def test_the_outlook_gives_the_views_of_both_magnifications():
     assert text.outlook(SURVIVAL) == "61 % chance of being event-free after 3 years (10×: 58 %, 20×: 64 %)"
     alone = replace(SURVIVAL, by_magnification={10: {"risk": -2.0, "survival_1095": 0.61}})
     assert text.outlook(alone) == "61 % chance of being event-free after 3 years"
     assert "one magnification" in text.how_certain(alone)[0]
 
 
-def test_how_sure_says_disagreement_and_what_it_is_not():
+def test_disagreement_is_stated_and_is_not_called_a_confidence_interval():
     agree = " ".join(text.how_certain(SURVIVAL))
     assert "6 percentage points apart" in agree
     assert "same side" in agree
@@ -69,7 +69,7 @@ def on_a_backbone(deep_share: float) -> Answer:
     return replace(SURVIVAL, tiles=TileScores(deep_share, deep_share, scores, nothing, nothing))
 
 
-def test_without_a_deep_part_the_backbone_decides_and_there_are_no_views():
+def test_without_a_deep_part_the_backbone_alone_determines_the_answer():
     alone, both = on_a_backbone(0.0), on_a_backbone(0.25)
     assert "The backbone alone determines this answer" in text.what_decides(alone)
     assert "25 % of what the deep part" in text.what_decides(both)
@@ -84,7 +84,7 @@ def test_without_a_deep_part_the_backbone_decides_and_there_are_no_views():
     assert alone.tiles.together["tissue"] == pytest.approx(0.4)
 
 
-def test_classes():
+def test_classes_are_named_with_their_probabilities():
     views = {10: {"prob_G2": 0.6, "prob_G3": 0.4}, 20: {"prob_G2": 0.2, "prob_G3": 0.8}}
     answer = replace(
         SURVIVAL,
@@ -100,7 +100,7 @@ def test_classes():
     assert "G2 by 10× alone, G3 by 20× alone" in " ".join(text.how_certain(answer))
 
 
-def test_a_task_of_the_users_own_is_told_in_its_columns():
+def test_a_task_of_the_users_own_is_described_by_its_columns():
     answer = replace(
         SURVIVAL,
         task="dose",
@@ -128,7 +128,7 @@ def test_subspaces_name_what_the_answer_would_be_without():
     assert "without the tissue-specific part, which belongs to neither, 55 %" in sentence
 
 
-def test_notes_on_tissue_scale_and_rna():
+def test_notes_mention_little_tissue_a_given_scale_and_missing_rna():
     slide = SLIDE | {"tiles": {"10": 3, "20": 9}, "tiles_unreadable": 2, "mpp_source": "--mpp"}
     slide["findings"] = {"unreadable": 1.25}
     notes = " ".join(text.notes(SURVIVAL, [slide], True))
@@ -148,11 +148,11 @@ def test_notes_on_tissue_scale_and_rna():
         ("TP53", "TP53"),
     ],
 )
-def test_program_names(name, words):
+def test_program_names_are_shortened(name, words):
     assert text.program_name(name) == words
 
 
-def test_extremes_share_no_program():
+def test_no_program_is_both_among_the_highest_and_the_lowest():
     scores = {str(i): float(i) for i in range(7)}
     high, low = extremes(scores, n=5)
     assert [name for name, _ in high] == ["6", "5", "4", "3"]
