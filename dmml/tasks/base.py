@@ -1,4 +1,4 @@
-"""Interface of a task: everything that depends on the endpoint is behind these methods and nowhere else."""
+"""Interface of a task, behind which everything that depends on the endpoint lies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,17 @@ SLOPE_SD, BIAS_SD = 0.5, 10.0
 
 
 class Task:
-    """Base class of an endpoint. Models know a task only through these methods; a custom task is a subclass.
+    """Base class of an endpoint: everything that depends on the endpoint is one of these methods.
+
+    A subclass, which may lie in a user's own folder, must define the attributes `kind`, `n_outputs` and `outcome`, and the
+    methods `fit`, `init_args`, `encode`, `loss`, `log_likelihood`, `mean_prediction`, `metrics` and `predictions`. Three
+    more are needed for a part of dmml:
+
+    - `divergence` for students with a teacher,
+    - `linear_likelihood` and `calibrate` for the backbone and for the regressions of a cross-validation.
+
+    The defaults of all other methods serve any task. Predictions whose columns are neither `risk` nor `prob_<class>` also
+    need an `endpoint`. docs/extending.md shows a whole task.
 
     Args:
         combination: How magnifications are combined. "mean" averages class probabilities or survival curves, computed
@@ -141,7 +151,12 @@ class Task:
         return logits.gather(0, finest_best[None, :, None].expand(1, -1, logits.shape[-1])).squeeze(0)
 
     def mean_prediction(self, logits: Tensor, log_weight: Tensor) -> Tensor:
-        """Logits of the mean prediction over magnifications; `log_weight` (M, B) is 0 or −inf."""
+        """Return the logits of the mean prediction over magnifications. (M, B, C), (M, B) → (B, C).
+
+        Args:
+            logits: Logits of each magnification.
+            log_weight: Log of each magnification's weight: 0, or −inf for one that a patient lacks.
+        """
         raise NotImplementedError
 
     def linear_likelihood(self, target: Mapping[str, Tensor]) -> Likelihood:

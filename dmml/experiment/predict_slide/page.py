@@ -115,7 +115,7 @@ def _tile_table(answer: Answer) -> dict[str, Any] | None:
 
     columns = [name for _, name in _PARTS] + ["all parts"]
     return {
-        "caption": f"In {text.tile_unit(answer)}",
+        "caption": f"Contributions to the answer, in {text.tile_unit(answer)}",
         "columns": columns,
         "rows": [{"name": name, "cells": cells(row)} for name, row in rows.items()],
     }
