@@ -93,12 +93,12 @@ def survival_metrics(predictions: pd.DataFrame, context: Mapping[str, Any]) -> d
     for day in days:
         by_day = int(((event > 0) & (time <= day)).sum())
         metric = weighted.dynamic_auc(time, event, risk, day, censoring)
-        reason = _no_auc(time, by_day, day)
+        reason = _why_no_auc(time, by_day, day)
         results[f"auc_{day:g}"] = entry(metric, weights, n, by_day, reason)
     return results | _oracle(patients, context)
 
 
-def _no_auc(time: NDArray, by_day: int, day: float) -> str:
+def _why_no_auc(time: NDArray, by_day: int, day: float) -> str:
     """Explain why the AUC at a day is undefined."""
     if not by_day or not (time > day).any():
         return f"no patient is known to have died by day {day:g}, or none is known to be alive after it"
@@ -120,7 +120,7 @@ def _brier(patients: pd.DataFrame, tau: float, censoring: CensoringCurve) -> Met
     n, events = len(patients), int((event > 0).sum())
     days = survival_days(patients)
     if not days:
-        return undefined("the model gives no survival curve", n, events)
+        return undefined("the model predicts no survival curve", n, events)
     tau = min(tau, days[-1])
     times = weighted.brier_times(tau)
     metric = weighted.brier(time, event, curve_at(patients, times), times, censoring)

@@ -43,7 +43,7 @@ def write_shift(
     predictions, context = evaluation.predictions, evaluation.context
     genes = imputed_genes(model, data)
     content: dict[str, Any] = {
-        "missing": missing(predictions, data, genes) | _missing_values(context.get("rna") or {}),
+        "missing": missing_data(evaluation, data, genes) | _missing_values(context.get("rna") or {}),
         "genes": genes,
         "reads_rna": context.get("model") != "student",
         **_comparisons(inputs, model, data, genes),
@@ -62,10 +62,11 @@ def _missing_values(rna: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {"values of measured genes, the training mean stands in": {"n": n, "of": n + rna["values"]}}
 
 
-def missing(
-    predictions: pd.DataFrame, data: MultimodalDataModule, genes: Mapping[str, Any]
+def missing_data(
+    evaluation: Evaluation, data: MultimodalDataModule, genes: Mapping[str, Any]
 ) -> dict[str, dict[str, int]]:
     """Return {what: {n, of}} of everything that patients or the RNA table may lack, including counts of 0."""
+    predictions = evaluation.predictions
     n, left_out = len(predictions), data.counts("test")["left_out"]
     counts = {"patients with neither slides nor RNA, not predicted": {"n": left_out, "of": n + left_out}}
     if "has_expression" in predictions:
@@ -74,9 +75,7 @@ def missing(
         if name.startswith("n_tokens_"):
             scale = name.removeprefix("n_tokens_")
             counts[f"patients without tissue at {scale}"] = {"n": int((predictions[name] == 0).sum()), "of": n}
-    outcome = next((name for name in ("time", "label") if name in predictions), None)
-    unknown = n if outcome is None else int(predictions[outcome].isna().sum())
-    counts["patients without a known outcome"] = {"n": unknown, "of": n}
+    counts["patients without a known outcome"] = {"n": n - len(evaluation.with_outcome), "of": n}
     named = {slide for patient in data.patients("test") for slide in data.cohort.clinical.slides.get(patient, [])}
     if named and data.store is not None:
         stored = {slide for patient in data.patients("test") for slide in data.reader.slides.get(patient, [])}
@@ -119,9 +118,11 @@ def _comparisons(
             width = len(reference["mean"])
             comparisons.setdefault("features", {})[name] = compare(reference, _table(inputs.get(name, {}), width))
     if "features" in comparisons and "stain" not in comparisons:
-        comparisons["stain"] = {"reason": "the training patients' feature store kept no pictures of slides"}
+        comparisons["stain"] = {
+            "reason": "the feature store of the training patients has no thumbnails of their slides"
+        }
     if not references:
-        comparisons["reason"] = "the checkpoint keeps no reference of its training patients; one of an earlier dmml"
+        comparisons["reason"] = "the checkpoint has no reference of its training patients, as it is of an earlier dmml"
     return comparisons
 
 

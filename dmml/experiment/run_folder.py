@@ -73,10 +73,12 @@ class RunFolder:
         if not is_first_process():
             return self.last if resume and not overwrite and self.last.is_file() else None
         if overwrite:
-            for part in (self.checkpoints, self.path / "test", self.path / "predict"):
-                shutil.rmtree(part, ignore_errors=True)
-            left = [file for kind in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt") for file in self.path.glob(kind)]
-            for file in (self.path / "metrics.csv", self._provenance, *left):
+            for folder in (self.checkpoints, self.path / "test", self.path / "predict"):
+                shutil.rmtree(folder, ignore_errors=True)
+            logs = [
+                file for pattern in ("events.out.tfevents.*", "hpc_ckpt_*.ckpt") for file in self.path.glob(pattern)
+            ]
+            for file in (self.path / "metrics.csv", self._provenance, *logs):
                 file.unlink(missing_ok=True)
         self.check_free(digest, resume)
         if self.last.is_file():

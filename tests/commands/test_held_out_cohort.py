@@ -11,6 +11,8 @@ import pytest
 import zarr
 
 from dmml.__main__ import main
+from dmml.evaluation.evaluation_result import read_evaluation
+from dmml.evaluation.result_folders import find_tests
 
 pytestmark = pytest.mark.slow
 
@@ -82,8 +84,8 @@ def test_missing_data_are_counted_missing_genes_are_named_and_a_shift_is_reporte
         assert 0 < one["p"] <= 1
     assert shift["features"]["20x"]["n"] == 20
     assert shift["expression"]["tumor"]["n"] == 15
-    assert shift["stain"] == {"reason": "the training patients' feature store kept no pictures of slides"}
-    assert any(word.startswith("Stain: not compared (the training") for word in shift["words"])
+    assert shift["stain"] == {"reason": "the feature store of the training patients has no thumbnails of their slides"}
+    assert any(word.startswith("Stain: not compared (the feature store") for word in shift["words"])
     assert shift["features"]["20x"]["median_shift"] > base["features"]["20x"]["median_shift"] + 1
     assert shift["features"]["20x"]["auc"] > 0.95
     assert shift["features"]["10x"] == base["features"]["10x"]
@@ -104,6 +106,21 @@ def test_recalibration_is_reported_apart_and_does_not_change_the_headline(journe
         assert len(judged) == content["n"]
     assert said(folder, "calibration")["log_rank"]["cut"] == said(folder, "context")["median_risk"]
     assert said(folder, "calibration")["log_rank"]["cut_from_training"]
+
+
+def test_a_test_reads_none_of_its_files_back_and_they_hold_the_same_evaluation(journey, tmp_path, monkeypatch):
+    def fail(*args):
+        raise AssertionError("the predictions are in memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dmml.evaluation.evaluation_result.read_predictions", fail)
+        folder = results_of(journey, "in_memory", tmp_path / "run", recalibrate=0.5)
+    [result] = find_tests([folder])
+    evaluation = read_evaluation(result)
+    assert evaluation.metrics == said(folder, "metrics")
+    assert [each.plain() for each in evaluation.calibrations] == [
+        each for each in said(folder, "calibration")["horizons"].values() if "day" in each
+    ]
 
 
 @pytest.mark.parametrize("share", [0, 1.5])

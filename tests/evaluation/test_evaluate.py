@@ -88,7 +88,7 @@ def test_an_undefined_metric_is_null_with_a_reason(test_folder):
     assert late["value"] is None
     assert "known to have died by day 1" in late["reason"]
     coxlike = evaluate(table.drop(columns=[name for name in table if name.startswith("survival_")]), context)
-    assert coxlike["ibs"]["reason"] == "the model gives no survival curve"
+    assert coxlike["ibs"]["reason"] == "the model predicts no survival curve"
     assert coxlike["c_index"]["value"] is not None
     flat = evaluate(table.assign(risk=-2.0), context)
     assert flat["c_index"]["value"] == 0.5

@@ -21,7 +21,7 @@ from dmml.evaluation.report.section import Section
 from dmml.evaluation.report.tables import Cell, Table, defined, estimate_cell, interval, value_cell
 from dmml.evaluation.report.text.metric_names import metric_name
 from dmml.evaluation.report.text.shift import GENE_NAMES
-from dmml.evaluation.statistics.calibration import GROUP_SIZE
+from dmml.evaluation.statistics.calibration import MIN_GROUP_SIZE
 
 MAX_PROGRAMS = 60
 """Maximum number of programs in the table."""
@@ -40,7 +40,7 @@ def calibration_section(evaluation: Evaluation) -> Section | None:
     sentences = [HOW_TO_READ] if table else []
     missing = [horizon_name(day) for day, each in evaluation.calibration_by_day.items() if each is None]
     if missing:
-        n, required = len(evaluation.with_outcome), 2 * GROUP_SIZE
+        n, required = len(evaluation.with_outcome), 2 * MIN_GROUP_SIZE
         reason = "the model predicts no survival there"
         if n < required:
             reason = f"{n} patients with known outcome are too few for two risk groups, which need {required}"

@@ -18,11 +18,12 @@ from dmml.evaluation.predictions import curve_at, survival_days
 from dmml.evaluation.statistics.classification import confidence_bins
 from dmml.evaluation.statistics.survival_curves import kaplan_meier
 
-GND_GROUPS, GND_EVENTS, GND_LEFT = 10, 15, 8
+MAX_TEST_GROUPS, MIN_TEST_EVENTS, MIN_TEST_FOLLOWED = 10, 15, 8
 """Formal test: maximum number of groups; minimum events, and minimum patients followed to the day, of each group."""
-GROUP_SIZE = 12
+MIN_GROUP_SIZE = 12
 """Minimum number of patients in a risk group."""
 MAX_GROUPS = 5
+"""Maximum number of risk groups."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,13 @@ def calibration_at(patients: pd.DataFrame, day: float) -> Calibration | None:
         day: Horizon, days.
     """
     days = survival_days(patients)
-    n_groups = min(MAX_GROUPS, len(patients) // GROUP_SIZE)
+    n_groups = min(MAX_GROUPS, len(patients) // MIN_GROUP_SIZE)
     if not days or day > days[-1] or n_groups < 2:
         return None
     predicted = curve_at(patients, [day])[:, 0]
     # Ranks break ties by order, so that the groups stay equal in size whatever the predictions.
-    group = (
-        pd.Series(predicted).rank(method="first").sub(1).mul(n_groups).floordiv(len(patients)).astype(int).to_numpy()
-    )
+    rank = pd.Series(predicted).rank(method="first").to_numpy() - 1
+    group = (rank * n_groups // len(patients)).astype(int)
     rows = []
     for index in range(n_groups):
         members = patients[group == index]
@@ -108,7 +108,7 @@ def greenwood_test(
 
     χ² = Σ_groups (KM_g(day) − mean predicted_g)² / Greenwood variance of KM_g(day), with as many degrees of freedom as
     groups, since nothing was fitted to these patients. Patients are split by prediction into ten groups of equal size,
-    and a group is merged with the next until it has `GND_EVENTS` events by the day and `GND_LEFT` patients still
+    and a group is merged with the next until it has `MIN_TEST_EVENTS` events by the day and `MIN_TEST_FOLLOWED` patients still
     followed then. With fewer, the variance is too uncertain, and a right model is rejected too often.
 
     Args:
@@ -128,18 +128,16 @@ def greenwood_test(
     order = np.argsort(predicted, kind="stable")
     by_day = (event > 0) & (time <= day)
     groups: list[NDArray] = []
-    waiting = np.zeros(0, int)
-    for part in np.array_split(order, GND_GROUPS):
-        waiting = np.concatenate([waiting, part])
-        if by_day[waiting].sum() >= GND_EVENTS and (time[waiting] >= day).sum() >= GND_LEFT:
-            groups.append(waiting)
-            waiting = np.zeros(0, int)
-    if len(waiting) and groups:  # the remaining patients are too few for a group
-        groups[-1] = np.concatenate([groups[-1], waiting])
+    pending = np.zeros(0, int)
+    for part in np.array_split(order, MAX_TEST_GROUPS):
+        pending = np.concatenate([pending, part])
+        if by_day[pending].sum() >= MIN_TEST_EVENTS and (time[pending] >= day).sum() >= MIN_TEST_FOLLOWED:
+            groups.append(pending)
+            pending = np.zeros(0, int)
+    if len(pending) and groups:  # the remaining patients are too few for a group
+        groups[-1] = np.concatenate([groups[-1], pending])
     if len(groups) < 2:
-        reason = (
-            f"no two risk groups have {GND_EVENTS} events by day {day:g} and {GND_LEFT} patients still followed then"
-        )
+        reason = f"no two risk groups have {MIN_TEST_EVENTS} events by day {day:g} and {MIN_TEST_FOLLOWED} patients still followed then"
         return float("nan"), 0, float("nan"), reason
     total = 0.0
     for members in groups:
