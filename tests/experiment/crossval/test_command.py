@@ -195,7 +195,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_the_rerun_ends_the_same(li
     words = [sys.executable, "-m", "dmml", "crossval", *map(str, args), "--jobs", "2"]
     parent = subprocess.Popen(words, env=code, stdout=subprocess.DEVNULL)
     try:
-        assert until(lambda: [*tmp_path.glob("killed/fold_*/.rna_network.part")], 120)
+        assert until(lambda: [*tmp_path.glob("killed/fold_*/.rna_network.part")], 400)
         workers = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         assert len(workers) >= 2
     finally:
