@@ -22,7 +22,7 @@ TRAINER = {
 TOOLS = {
     "demo": (
         "dmml.commands.demo",
-        "everything on simulated data: from nothing to the report of a histology-only model, in minutes",
+        "run everything on simulated data, up to the report of a histology-only model, in minutes",
     ),
     "simulate": ("dmml.commands.simulate", "make a cohort of slides and RNA with known truth"),
     "cohort expression": ("dmml.commands.cohort_expression", "turn RNA files into one table of patients by genes"),
@@ -35,7 +35,7 @@ TOOLS = {
         "dmml.commands.doctor",
         "check before an expensive run: which tables match, and what would stop it",
     ),
-    "extract": ("dmml.commands.extract", "turn slides into features, resumably"),
+    "extract": ("dmml.commands.extract", "turn slides into features; a rerun continues where it stopped"),
     "features": ("dmml.commands.features", "list, verify or import a feature store"),
     "crossval": (
         "dmml.commands.crossval",
@@ -43,7 +43,7 @@ TOOLS = {
     ),
     "predict-slide": (
         "dmml.commands.predict_slide",
-        "predict from one raw slide, with maps of what spoke for the answer",
+        "predict from one raw slide, with maps of what each tile contributes",
     ),
     "report": ("dmml.commands.report", "make one HTML file of one or several runs"),
 }

@@ -130,11 +130,11 @@ def needs_of(baselines: Mapping[str, str]) -> dict[str, Collection[str]]:
     Raises:
         InputError: A class cannot be imported, or does not say what it reads.
     """
-    own = {name: path for name, path in baselines.items() if "." in path}
-    if own:
+    of_users = {name for name, path in baselines.items() if "." in path}
+    if of_users:
         from dmml.nn.baselines.registry import find_baseline  # imports torch, which takes seconds
 
-        return {name: find_baseline(path).reads if name in own else NEEDS[path] for name, path in baselines.items()}
+        return {name: find_baseline(path).reads if name in of_users else NEEDS[path] for name, path in baselines.items()}
     return {name: NEEDS[path] for name, path in baselines.items()}
 
 
