@@ -43,9 +43,9 @@ def layer_of(file: Path, repository: Path) -> str:
     return file.relative_to(repository / "dmml").parts[0].removesuffix(".py")
 
 
-def imported(source: str, own: tuple[str, ...]) -> set[tuple[str, ...]]:
+def imported(source: str, module: tuple[str, ...]) -> set[tuple[str, ...]]:
     """Dotted names of everything that a module imports, anywhere in it but under TYPE_CHECKING; also by import_module."""
-    tree, found = ast.parse(source), set()
+    tree, names = ast.parse(source), set()
     hidden = {
         id(inner)
         for node in ast.walk(tree)
@@ -56,21 +56,21 @@ def imported(source: str, own: tuple[str, ...]) -> set[tuple[str, ...]]:
         if id(node) in hidden:
             continue
         if isinstance(node, ast.Import):
-            found |= {tuple(alias.name.split(".")) for alias in node.names}
+            names |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = own[: len(own) - node.level] if node.level else ()
+            base = module[: len(module) - node.level] if node.level else ()
             base += tuple((node.module or "").split(".")) if node.module else ()
-            found |= {(*base, alias.name) for alias in node.names}
+            names |= {(*base, alias.name) for alias in node.names}
         elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
-            found |= {
+            names |= {
                 tuple(a.value.split(".")) for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
             }
-    return found
+    return names
 
 
-def breaches(source: str, layer: str, own: tuple[str, ...]) -> list[str]:
+def breaches(source: str, layer: str, module: tuple[str, ...]) -> list[str]:
     wrong = []
-    for name in sorted(imported(source, own)):
+    for name in sorted(imported(source, module)):
         if name[0] == "dmml" and len(name) > 1 and name[1] in LAYERS:
             other = name[1]
             if other in ANYWHERE or other == layer:
@@ -97,8 +97,10 @@ def test_packages_import_only_from_packages_above(repository):
         layer = layer_of(file, repository)
         if layer not in LAYERS:
             continue
-        own = ("dmml", *file.relative_to(repository / "dmml").with_suffix("").parts)
-        wrong += [f"{file.relative_to(repository)} imports {name}" for name in breaches(file.read_text(), layer, own)]
+        module = ("dmml", *file.relative_to(repository / "dmml").with_suffix("").parts)
+        wrong += [
+            f"{file.relative_to(repository)} imports {name}" for name in breaches(file.read_text(), layer, module)
+        ]
     assert wrong == []
 
 

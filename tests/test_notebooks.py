@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", ["01_tour"])
-def test_notebook_runs_and_draws(name, repository, tmp_path):
+def test_a_notebook_runs_to_the_end_and_draws_pictures(name, repository, tmp_path):
     source = repository / "notebooks" / f"{name}.ipynb"
     notebook = nbformat.read(source, as_version=4)
     nbformat.validate(notebook)
@@ -25,10 +25,10 @@ def test_notebook_runs_and_draws(name, repository, tmp_path):
     assert not list(tmp_path.iterdir())  # it works in a folder of its own
 
 
-def test_every_notebook_is_run_and_kept_with_its_pictures_and_without_paths_of_a_machine(repository):
-    found = sorted((repository / "notebooks").glob("*.ipynb"))
-    assert [path.stem for path in found] == ["01_tour"]
-    for path in found:
+def test_every_notebook_is_tested_and_saved_with_pictures_and_without_local_paths(repository):
+    notebooks = sorted((repository / "notebooks").glob("*.ipynb"))
+    assert [path.stem for path in notebooks] == ["01_tour"]
+    for path in notebooks:
         content = json.loads(path.read_text(encoding="utf-8"))
         assert any("image/png" in o.get("data", {}) for cell in content["cells"] for o in cell.get("outputs", []))
         assert path.stat().st_size < 400_000

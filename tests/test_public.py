@@ -1,4 +1,4 @@
-"""What `dmml` offers by name, and what it costs to ask."""
+"""The public names of `dmml`, their arguments, and the time that importing them takes."""
 
 import dataclasses
 import inspect
@@ -54,7 +54,7 @@ def test_importing_dmml_imports_nothing_heavy():
     assert not HEAVY & set(loaded)
 
 
-def test_help_is_light_and_quick():
+def test_the_help_is_shown_quickly_and_imports_nothing_heavy():
     code = "import sys; from dmml.__main__ import main; code = main(['--help']); print(code, *{n.split('.')[0] for n in sys.modules})"
     *text, last = python(code).splitlines()
     assert last.split()[0] == "0"
@@ -68,7 +68,7 @@ def test_help_is_light_and_quick():
     assert min(seconds) < 1
 
 
-def test_public_names_are_there_and_no_others_are_made_up():
+def test_dmml_exports_its_public_names_and_no_others():
     import dmml
 
     for name in PUBLIC:
@@ -79,7 +79,7 @@ def test_public_names_are_there_and_no_others_are_made_up():
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in FUNCTIONS.items() for name in names])
-def test_functions_have_their_names_and_arguments(module, name):
+def test_functions_have_the_documented_names_and_arguments(module, name):
     from importlib import import_module
 
     function, wanted = getattr(import_module(module), name), FUNCTIONS[module][name]
@@ -87,7 +87,7 @@ def test_functions_have_their_names_and_arguments(module, name):
     assert inspect.getdoc(function)
 
 
-def test_arguments_of_models_and_tasks():
+def test_models_and_tasks_have_the_documented_arguments():
     import dmml
 
     for kind, wanted in {
@@ -120,7 +120,7 @@ def test_arguments_of_models_and_tasks():
         )
 
 
-def test_the_defaults_of_functions():
+def test_functions_have_the_documented_defaults():
     from dmml.functional.aggregation import dpc_knn
     from dmml.functional.coordination import coordinate
     from dmml.functional.survival import discrete_time_nll
@@ -130,7 +130,7 @@ def test_the_defaults_of_functions():
     assert inspect.signature(discrete_time_nll).parameters["alpha"].default == 0.0
 
 
-def test_batches_have_their_fields():
+def test_batches_have_the_documented_fields():
     from torch import Tensor
 
     import dmml

@@ -66,7 +66,7 @@ def test_without_a_split_everybody_is_tested_and_a_fifth_validates(section):
     assert cohort.partition("predict") == ([], [], list(cohort.clinical.patients.index))
 
 
-def test_with_a_split_the_parts_are_apart(section):
+def test_the_parts_of_a_fold_share_no_patient_and_no_site(section):
     tested = []
     for fold in range(4):
         parts = read_cohort(
@@ -94,7 +94,7 @@ def test_a_cohort_to_predict_needs_no_outcome(section):
     assert cohort.summary()["patients with outcome"] == 0
 
 
-def test_all_missing_files_are_named_at_once():
+def test_all_missing_files_are_named_in_one_message():
     section = {
         "clinical": "data/luad/clinical.csv",
         "expression": {"path": "data/luad/e.csv", "patient_id": "x"},
@@ -134,12 +134,12 @@ def test_all_missing_files_are_named_at_once():
         ({"outcome": {"time": "t", "event": "event"}}, "no column 'event'"),
     ],
 )
-def test_refusals(section, change, message):
+def test_invalid_sections_are_refused_with_the_reason(section, change, message):
     with pytest.raises(InputError, match=message):
         read_cohort({**section, **change})
 
 
-def test_strangers_are_refused(section, tmp_path):
+def test_a_table_that_shares_no_patient_or_no_gene_with_the_cohort_is_refused(section, tmp_path):
     table = pd.DataFrame(np.ones((3, 50)), index=["x1", "x2", "x3"], columns=GENES, dtype=np.float32)
     write_expression(Expression(table, "tpm"), "strangers.parquet")
     with pytest.raises(InputError, match=r"no patient of the RNA table \('x1', …\) is in .*clinical.csv \('p0', …\)"):
@@ -150,7 +150,7 @@ def test_strangers_are_refused(section, tmp_path):
         read_cohort({**section, "expression": "genes.parquet"}).usable_gene_sets()
 
 
-def test_luad_as_its_config_will_name_it(shared_data):
+def test_the_published_luad_cohort_is_read_with_its_published_fold(shared_data):
     folder = shared_data / "tcga_luad"
     start = time.perf_counter()
     cohort = read_cohort(

@@ -22,7 +22,7 @@ from recomputed import (
     kaplan_meier_on,
     last_day,
     log_rank,
-    looks_until,
+    last_evaluated_day,
     outlives,
     pairs,
     survival_metrics,
@@ -118,7 +118,7 @@ def test_every_figure_of_a_survival_test(sixty, survival):
     expected["c_index_oracle"] = (*bootstrap(best, weights)[:3], events)
     expected["share_of_oracle"] = (*bootstrap(lambda w: (mine(w) - 0.5) / (best(w) - 0.5), weights)[:3], events)
     metrics, page = check_metrics(folder, out, expected, len(rows))
-    until = looks_until(rows, context)
+    until = last_evaluated_day(rows, context)
     assert metrics["c_index_ipcw"]["tau"] == until
     assert metrics["ibs"]["tau"] == min(until, last_day(rows))
     assert f"median follow-up or time to event {np.median(time):.0f} days" in page.text

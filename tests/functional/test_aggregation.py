@@ -28,10 +28,10 @@ def slow_dpc(tokens, mask, n_clusters, k):
     for i in real:
         denser = [j for j in real if density[j] > density[i] or (density[j] == density[i] and j < i)]
         delta[i] = min(distance(i, j) for j in denser) if denser else largest
-    chosen = sorted(real, key=lambda i: (-density[i] * delta[i], i))[:n_clusters]
-    centres[: len(chosen)] = chosen
+    selected = sorted(real, key=lambda i: (-density[i] * delta[i], i))[:n_clusters]
+    centres[: len(selected)] = selected
     for i in real:
-        assignment[i] = min(range(len(chosen)), key=lambda c: (distance(i, chosen[c]), c))
+        assignment[i] = min(range(len(selected)), key=lambda c: (distance(i, selected[c]), c))
     return assignment, centres
 
 

@@ -46,7 +46,7 @@ def test_predictions_are_the_posterior_mean_of_the_gaussian_process(planted):
     assert model.log_variance == log_variance
 
 
-def test_it_finds_the_informative_block(planted):
+def test_the_informative_block_gets_the_variance(planted):
     blocks, targets = planted
     model = fit_regression(targets, blocks)
     spread = {name: (x @ model.weights[name]).std() for name, x in blocks.items()}

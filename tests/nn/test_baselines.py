@@ -34,7 +34,7 @@ def only(batch, *magnifications):
     return replace(batch, bags={m: batch.bags[m] for m in magnifications})
 
 
-def test_gated_abmil_is_ilse_token_by_token():
+def test_gated_abmil_equals_ilses_formula_token_by_token():
     model, batch = build("abmil"), make_batch((5, 3), (9, 4))
     logits = model(batch)
     for i in range(2):
@@ -53,7 +53,7 @@ def test_gated_abmil_is_ilse_token_by_token():
         torch.testing.assert_close(logits[i], (parts[0] + parts[1]) / 2)
 
 
-def test_mean_pool_is_a_layer_on_the_mean():
+def test_mean_pool_is_a_linear_layer_on_the_mean_token():
     model, batch = build("mean"), make_batch((5, 3), (9, 4))
     for i in range(2):
         parts = [
@@ -63,7 +63,7 @@ def test_mean_pool_is_a_layer_on_the_mean():
         torch.testing.assert_close(model(batch)[i], (parts[0] + parts[1]) / 2)
 
 
-def test_rna_network_reads_both_subspaces_and_self_normalises():
+def test_the_rna_network_reads_both_subspaces_and_is_self_normalising():
     model, batch = build("rna"), make_batch()
     genes = torch.cat([batch.expression["tumor"], batch.expression["tme"]], 1)
     first, _, _, second, _, _ = model.embed.layers
@@ -75,17 +75,17 @@ def test_rna_network_reads_both_subspaces_and_self_normalises():
     assert abs(hidden.var() - 1) < 0.15
 
 
-def test_late_fusion_is_the_mean_and_one_alone_where_the_other_lacks():
+def test_late_fusion_is_the_mean_of_both_or_the_one_that_is_available():
     model = build("late")
-    batch = make_batch((5, 0, 7, 0), (20, 0, 28, 0), known=(True, True, False, False))
+    batch = make_batch((5, 0, 7, 0), (20, 0, 28, 0), has_rna=(True, True, False, False))
     slide, rna = model.slide(batch), model.rna(batch)
     expected = torch.stack([(slide[0] + rna[0]) / 2, rna[1], slide[2], (slide[3] + rna[3]) / 2])
     torch.testing.assert_close(model(batch), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_padding_order_and_batch_mates_change_nothing(name):
-    model, batch = build(name), make_batch((5, 3, 7), (20, 11, 28), known=(True, False, True))
+def test_padding_token_order_and_other_patients_change_no_output(name):
+    model, batch = build(name), make_batch((5, 3, 7), (20, 11, 28), has_rna=(True, False, True))
     expected = model(batch)
     assert expected.shape == (3, 3)
     assert expected.unique(dim=0).shape[0] == 3, "patients differ"
@@ -98,7 +98,7 @@ def test_padding_order_and_batch_mates_change_nothing(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_padding_reaches_no_gradient(name):
+def test_padding_gets_no_gradient(name):
     model, batch = build(name), make_batch((5, 3), (20, 11))
     model(batch).square().sum().backward()
     expected = [p.grad.clone() for p in model.parameters()]
@@ -109,9 +109,9 @@ def test_padding_reaches_no_gradient(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_whatever_a_patient_lacks_logits_and_gradients_are_finite_and_every_parameter_takes_part(name):
+def test_with_missing_inputs_logits_and_gradients_are_finite_and_every_parameter_has_one(name):
     model = build(name).train()
-    full = make_batch((0, 5, 0, 3), (0, 0, 9, 11), known=(True, False, False, True))
+    full = make_batch((0, 5, 0, 3), (0, 0, 9, 11), has_rna=(True, False, False, True))
     nobody = Bag(torch.zeros(4, 0, DIM), torch.zeros(4, 0, 2), *torch.zeros(2, 4, 0).bool())
     cases = [full, only(full, 10), only(full, 20), only(full), replace(full, bags={10: nobody, 20: nobody})]
     cases += [replace(full, expression={}), replace(full, expression={}, bags={})]
@@ -127,7 +127,7 @@ def test_whatever_a_patient_lacks_logits_and_gradients_are_finite_and_every_para
 
 
 @pytest.mark.parametrize("name", ["mean", "abmil", "transmil", "mcat"])
-def test_a_magnification_that_a_patient_lacks_does_not_count(name):
+def test_a_missing_magnification_does_not_count(name):
     model, batch = build(name), make_batch((5, 0), (20, 11))
     coarse = model(one_patient(only(batch, 10, 20), 0))
     torch.testing.assert_close(model(batch)[0], coarse[0])
@@ -136,7 +136,7 @@ def test_a_magnification_that_a_patient_lacks_does_not_count(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_half_features_and_autocast(name):
+def test_half_precision_features_and_autocast_give_close_logits(name):
     model, batch = build(name), make_batch()
     halves = {m: replace(bag, features=bag.features.half()) for m, bag in batch.bags.items()}
     expected = model(batch)
@@ -160,7 +160,7 @@ def test_features_of_another_encoder_are_refused():
         MCAT(DIM, N_GENES, 3, 16, group_sizes=(1, 2))
 
 
-def test_nystrom_attention_with_a_landmark_a_token_is_plain_attention():
+def test_nystrom_attention_with_one_landmark_per_token_is_plain_attention():
     layer = NystromAttention(32, heads=2, landmarks=64, iterations=30).double().eval()
     tokens = torch.randn(1, 64, 32, dtype=torch.float64)
     query, key, value = (x.unflatten(-1, (2, -1)).transpose(1, 2) for x in layer.qkv(tokens).chunk(3, -1))
@@ -169,7 +169,7 @@ def test_nystrom_attention_with_a_landmark_a_token_is_plain_attention():
     torch.testing.assert_close(layer(tokens), expected, atol=1e-10, rtol=0)
 
 
-def test_a_bag_with_fewer_tokens_than_landmarks_has_a_landmark_per_token():
+def test_a_bag_with_fewer_tokens_than_landmarks_gets_one_landmark_per_token():
     layer = NystromAttention(16, landmarks=64).eval()
     tokens = torch.randn(1, 5, 16)
     other = NystromAttention(16, landmarks=5).eval()

@@ -99,7 +99,7 @@ def test_a_whole_student_and_its_gradients_are_captured():
     """It is traced over several windows, made functional and differentiated ahead of time, with eager kernels."""
     model = build("student", programs=PROGRAMS, magnifications=[20], n_merged=4)
     compiled = torch.compile(model, backend="aot_eager")
-    batch = make_batch((30, 40), (90, 150), known=[True, False])
+    batch = make_batch((30, 40), (90, 150), has_rna=[True, False])
     batch.bags[20].n_slides = 1
     gradients = []
     for output in check(model, compiled, batch):

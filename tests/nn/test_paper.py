@@ -179,7 +179,7 @@ def test_if_all_anchors_miss_the_tissue_its_mean_is_used():
 
 def test_a_teacher_can_be_built_with_the_papers_fusion():
     teacher = build("teacher", fusion=PaperFusion)
-    terms = teacher.losses(make_batch(coarse=(5, 0, 7, 4), fine=(20, 0, 28, 0), known=(True, True, False, True)))
+    terms = teacher.losses(make_batch(coarse=(5, 0, 7, 4), fine=(20, 0, 28, 0), has_rna=(True, True, False, True)))
     terms.total.backward()
     assert terms.total.isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in teacher.fusion.parameters())
@@ -261,7 +261,7 @@ def test_the_query_is_the_same_at_every_position_as_in_the_paper():
     assert part(bag.features, bag, condition)[0].isfinite().all()
 
 
-def test_width_must_be_a_multiple_of_the_heads():
+def test_a_width_that_is_no_multiple_of_the_heads_is_refused():
     with pytest.raises(ValueError, match="multiple of heads; got width=12, heads=8"):
         PaperFusion(12)
 

@@ -44,7 +44,7 @@ def test_the_gated_pool_is_that_of_ilse_with_a_condition():
     torch.testing.assert_close(pooled[0], expected @ tokens[0])
 
 
-def test_attention_block_is_pytorchs_pre_norm_encoder_layer():
+def test_an_attention_block_equals_pytorchs_pre_norm_encoder_layer():
     block = AttentionBlock(8, heads=2, dropout=0.0)
     with torch.no_grad():
         for parameter in block.parameters():
@@ -221,6 +221,6 @@ def test_anchors_over_glass_have_no_influence(monkeypatch):
     assert 0 < has_tissue[0].sum() < has_tissue[0].numel()
 
 
-def test_deformable_fusion_refuses_a_width_that_does_not_divide():
+def test_a_width_that_the_number_of_heads_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="inner=9, heads=2"):
         DeformableFusion(16, inner=9)

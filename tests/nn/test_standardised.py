@@ -21,7 +21,7 @@ def layer_of(statistics):
     return model["10x"][0]
 
 
-def test_it_is_a_linear_layer_on_standardised_features(statistics):
+def test_the_output_is_that_of_a_linear_layer_on_standardised_features(statistics):
     layer = layer_of(statistics)
     x = torch.randn(4, 7, 3) * layer.scale + layer.mean
     expected = nn.functional.linear((x - layer.mean) / layer.scale, layer.weight, layer.bias)
@@ -39,7 +39,7 @@ def test_units_of_the_features_change_neither_output_nor_gradient_step(statistic
     torch.testing.assert_close(layer.bias.grad, plain.bias.grad, atol=1e-3, rtol=1e-4)
 
 
-def test_before_statistics_are_set_it_is_a_plain_linear_layer():
+def test_a_layer_without_statistics_is_a_plain_linear_layer():
     layer = StandardisedLinear(3, 5)
     x = torch.randn(6, 3)
     torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))

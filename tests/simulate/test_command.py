@@ -137,7 +137,7 @@ def test_an_unreadable_marker_is_named(tmp_path):
         (("--visibility", 1.2), "--visibility"),
     ],
 )
-def test_impossible_numbers_are_refused_by_option(tmp_path, arguments, named):
+def test_impossible_numbers_are_refused_with_the_name_of_the_option(tmp_path, arguments, named):
     with pytest.raises(InputError, match=f"^{named}: "):
         simulate(tmp_path / "out", *arguments)
     assert not (tmp_path / "out").exists()

@@ -169,8 +169,8 @@ def test_pleomorphism_spreads_the_size_of_nuclei():
         rng = np.random.default_rng(0)
         mask = np.ones((600, 600), dtype=bool)
         stain_maps = argparse.Namespace(epithelium=mask, gland=np.full(mask.shape, -200.0, dtype=np.float32))
-        shown = dict(zip(FACTOR_NAMES, factors(pleomorphism=value), strict=True))
-        resting, _ = cells._tumor_cells(stain_maps, shown, rng)
+        patient_factors = dict(zip(FACTOR_NAMES, factors(pleomorphism=value), strict=True))
+        resting, _ = cells._tumor_cells(stain_maps, patient_factors, rng)
         return np.log(resting.radius).std(), np.median(resting.radius), np.median(resting.irregularity)
 
     low, high = spread(-1.5), spread(1.5)

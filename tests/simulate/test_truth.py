@@ -93,9 +93,9 @@ def test_grades_and_missing_parts_have_the_stated_shares():
 
 @pytest.mark.parametrize("visibility", [0.5, 0.9])
 def test_what_a_slide_shows_correlates_with_the_factors_as_specified(patients, visibility):
-    shown = np.stack([visible_factors(patient, 0, visibility) for patient in patients])
+    visible = np.stack([visible_factors(patient, 0, visibility) for patient in patients])
     factors = np.stack([patient.factors for patient in patients])
     for k in range(len(FACTOR_NAMES)):
-        assert np.corrcoef(shown[:, k], factors[:, k])[0, 1] == pytest.approx(visibility, abs=0.04)
+        assert np.corrcoef(visible[:, k], factors[:, k])[0, 1] == pytest.approx(visibility, abs=0.04)
     second = np.stack([visible_factors(patient, 1, visibility) for patient in patients])
-    assert np.corrcoef(shown[:, 0], second[:, 0])[0, 1] == pytest.approx(visibility**2, abs=0.05)
+    assert np.corrcoef(visible[:, 0], second[:, 0])[0, 1] == pytest.approx(visibility**2, abs=0.05)

@@ -57,7 +57,7 @@ def log_expression(patients):
 
 
 def ridge_correlation(x, target):
-    """Correlation of a target with what a cross-validated ridge regression reads of it."""
+    """Correlation of a target with its cross-validated predictions by ridge regression."""
     x = (x - x.mean(0)) / (x.std(0) + 1e-9)
     return np.corrcoef(cross_val_predict(RidgeCV(np.logspace(0, 6, 13)), x, target, cv=5), target)[0, 1]
 
@@ -66,15 +66,15 @@ def ridge_correlation(x, target):
 
 
 def test_without_a_world_the_simulation_has_not_changed():
-    """Digests of a state of the code that knew no worlds."""
+    """The digests were computed before the code had worlds."""
     patients = [*draw_patients("development", 5, 3), *draw_patients("held_out", 5, 3)]
     counts = np.stack([draw_counts(patient) for patient in patients])
     outcomes = [(p.patient_id, p.days, p.event, p.stage, p.site, p.has_expression, p.slides) for p in patients]
     features = np.concatenate([draw_tokens(p, 0, 32, 0.8)[0][m].features for p in patients for m in (10, 20)])
-    found = [
+    digests = [
         hashlib.sha256(x).hexdigest()[:16] for x in (counts.tobytes(), repr(outcomes).encode(), features.tobytes())
     ]
-    assert found == GOLDEN
+    assert digests == GOLDEN
 
 
 GOLDEN = ["ac7e8110b6c781e6", "25b90fa1147bd82c", "818f5d0618aa5d0f"]
@@ -261,9 +261,9 @@ def test_half_of_the_patients_have_the_event_and_the_oracles_are_ordered(world):
         assert 1300 < days.max() <= 1500
     if world == "null":
         return
-    known = pd.DataFrame([oracles(patient, 0.8) for patient in patients])
-    known["risk"] = [patient.risk for patient in patients]
-    c = {name: concordance_index(days, -known[name], event) for name in known}
+    scores = pd.DataFrame([oracles(patient, 0.8) for patient in patients])
+    scores["risk"] = [patient.risk for patient in patients]
+    c = {name: concordance_index(days, -scores[name], event) for name in scores}
     assert 0.80 < c["risk"] < 0.90
     assert c["risk"] >= c["oracle_both"] - 0.005
     assert c["oracle_both"] >= max(c["oracle_rna"], c["oracle_slide"]) - 0.005
@@ -289,9 +289,9 @@ def test_slides_differ_in_twenty_meaningless_directions():
             for slide in range(2):
                 shift = tokens(patient, m, slide) - tokens(plain[patient.patient_id], m, slide)
                 assert np.abs(shift - shift.mean(0)).max() < 0.03, "the same for all tokens"
-                found, left, *_ = np.linalg.lstsq(nuisance_directions(DIM, m).T, shift.mean(0), rcond=None)
+                coefficients, left, *_ = np.linalg.lstsq(nuisance_directions(DIM, m).T, shift.mean(0), rcond=None)
                 assert float(left.sum()) < 1e-3
-                weights.append(found)
+                weights.append(coefficients)
         weights = np.array(weights)
         assert weights.std() == pytest.approx(1, abs=0.12)
         assert abs(np.corrcoef(weights[::2].ravel(), weights[1::2].ravel())[0, 1]) < 0.2, "each slide has its own"

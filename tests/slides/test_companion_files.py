@@ -36,7 +36,7 @@ def test_each_store_keeps_its_own_list(make_slide, small_encoder, tmp_path):
     assert os.path.basename(third.failures_file) == "c.failures.csv"
 
 
-def test_an_import_in_the_folder_of_another_store_has_a_list_of_its_own(make_slide, small_encoder, tmp_path):
+def test_an_import_next_to_another_store_gets_a_separate_list(make_slide, small_encoder, tmp_path):
     import h5py
 
     make_slide("in/a.tif", **SMALL)

@@ -33,7 +33,7 @@ def store():
     return made
 
 
-def test_list_is_a_table_with_counts(store, capsys):
+def test_features_list_prints_a_table_with_counts(store, capsys):
     store.write("bare", {20: sound()[20]}, {})
     command("list", "f.zarr")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

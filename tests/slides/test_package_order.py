@@ -6,7 +6,7 @@ ORDER = ("slide_error", "wsi", "tiling", "reading", "failures", "companion_files
 """A package or module imports only from those before it, also for type checking."""
 
 
-def test_slide_packages_import_only_from_packages_before_them(repository):
+def test_slide_packages_import_only_from_earlier_packages(repository):
     folder, wrong = repository / "dmml" / "slides", []
     for file in sorted(folder.rglob("*.py")):
         package = file.relative_to(folder).parts[0].removesuffix(".py")

@@ -29,22 +29,22 @@ def make_bag(counts: Sequence[int], dim: int = DIM, tile_um: float = 112.0, slid
 def make_batch(
     coarse: Sequence[int] = (5, 3, 7, 4),
     fine: Sequence[int] = (20, 11, 28, 16),
-    known: Sequence[bool] | None = None,
+    has_rna: Sequence[bool] | None = None,
     slides: Sequence[int] | None = None,
     kind: str = "survival",
 ) -> Batch:
-    """Patients with `coarse` tokens at 10x, `fine` tokens at 20x, RNA where `known` is True, and a target of a kind."""
+    """Patients with `coarse` tokens at 10x, `fine` tokens at 20x, RNA where `has_rna` is True, and a target of a kind."""
     size = len(coarse)
     bags = {10: make_bag(coarse, tile_um=224.0, slides=slides), 20: make_bag(fine, slides=slides)}
-    has_rna = torch.tensor([True] * size if known is None else list(known))
+    has_expression = torch.tensor([True] * size if has_rna is None else list(has_rna))
     parent = torch.randint(0, 10_000, bags[20].mask.shape) % torch.tensor(coarse).clamp_min(1).unsqueeze(1)
     parent = parent.masked_fill(~bags[20].mask | (torch.tensor(coarse) == 0).unsqueeze(1), -1)
-    expression = {s: torch.randn(size, len(genes)) * has_rna.unsqueeze(1) for s, genes in GENES.items()}
+    expression = {s: torch.randn(size, len(genes)) * has_expression.unsqueeze(1) for s, genes in GENES.items()}
     observed = torch.ones(size, dtype=torch.bool)
     target = {"time": torch.rand(size) * 2000 + 1, "event": (torch.rand(size) < 0.6).float(), "observed": observed}
     if kind == "classification":
         target = {"label": torch.randint(0, 3, (size,)), "observed": observed}
-    return Batch([f"P{i}" for i in range(size)], bags, parent, expression, has_rna, target)
+    return Batch([f"P{i}" for i in range(size)], bags, parent, expression, has_expression, target)
 
 
 def one_patient(batch: Batch, i: int) -> Batch:

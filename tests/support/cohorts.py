@@ -1,4 +1,4 @@
-"""A small simulated cohort on disk, made once a test session whoever asks for it."""
+"""A small simulated cohort on disk, made once per test session and shared by all tests."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def data_of(
 
 def section_of(folder: Path, cohort: str = "development") -> dict[str, Any]:
     """Its data section, as a config has it."""
-    own = folder / cohort
+    cohort_folder = folder / cohort
     return {
-        "clinical": str(own / "clinical.csv"),
+        "clinical": str(cohort_folder / "clinical.csv"),
         "outcome": {"time": "os_days", "event": "os_event", "unit": "days"},
-        "expression": str(own / "expression.parquet"),
+        "expression": str(cohort_folder / "expression.parquet"),
         "gene_sets": {s: str(folder / "sets" / f"{s}.gmt") for s in ("tumor", "tme")},
-        "features": str(own / "features.zarr"),
+        "features": str(cohort_folder / "features.zarr"),
         "split": {"folds": 3, "seed": 0} if cohort == "development" else None,
     }
 

@@ -56,7 +56,7 @@ def run(*argv: Any) -> None:
 
 
 class RecordBatches(Callback):
-    """Keeps whom each network met in training, batch by batch, in the order of the fits."""
+    """Records the patients of every training batch of each network, in the order of the fits."""
 
     fits: ClassVar[list[list[list[str]]]] = []
 
@@ -70,7 +70,7 @@ class RecordBatches(Callback):
 
 
 def parts_in_files(cohort: Path, folder: Path) -> dict[str, list[str]]:
-    """Write `splits_0.csv` and `splits_1.csv` with an inner validation of their own; return the parts of fold 0.
+    """Write `splits_0.csv` and `splits_1.csv`, which state the inner validation; return the parts of fold 0.
 
     Nothing in it follows from outcomes, so values of test patients cannot change who is in which part.
     """

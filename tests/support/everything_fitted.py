@@ -1,4 +1,4 @@
-"""All that a fold of a cross-validation fitted, and where two such collections differ in as much as a bit."""
+"""All that a fold of a cross-validation fitted, and the places at which two such collections differ by any bit."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SOURCE_HASHES = ("clinical", "expression")
 
 
 def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Keep what every linear model is given and what comes out, since a fold's folder tells its norm alone.
+    """Record the inputs and the result of every linear model, because a fold's folder holds only its norm.
 
     The inner folds that chose its penalty are kept with it.
     """
     fitted: list[dict[str, Any]] = []
-    chosen: list[Any] = []
+    unfinished: list[Any] = []
     original, original_choice = crossval_linear.fit_regression, crossval_linear.choose_penalty
 
     def choose_and_keep(regression, folds):
-        chosen.append((folds, original_choice(regression, folds)))
-        return chosen[-1][1]
+        unfinished.append((folds, original_choice(regression, folds)))
+        return unfinished[-1][1]
 
     def fit_and_keep(regression, x, outcome, penalty, where):
         model = original(regression, x, outcome, penalty, where)
-        folds, (choice, models) = chosen.pop()
+        folds, (choice, models) = unfinished.pop()
         assert choice == penalty
         inner = [fold._asdict() for fold in folds]
         fitted.append({"x": x, "outcome": outcome, "inner": inner, "inner models": models, "model": model})
@@ -50,21 +50,21 @@ def record_regressions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def everything(out: Path, regressions: list[dict[str, Any]]) -> dict[str, Any]:
     """Checkpoints whole (weights, optimiser, epoch, hyper-parameters), contexts and inner predictions of fold 0."""
-    found: dict[str, Any] = {"regressions": list(regressions)}
+    numbers: dict[str, Any] = {"regressions": list(regressions)}
     for folder in sorted((out / "fold_0").iterdir()):
-        found[folder.name] = {
+        numbers[folder.name] = {
             "context": json.loads((folder / "context.json").read_text()),
             "inner": (folder / "inner.csv").read_text(),
         }
         for name in SOURCE_HASHES:
-            found[folder.name]["context"]["hashes"].pop(name)
+            numbers[folder.name]["context"]["hashes"].pop(name)
         best = folder / "checkpoints" / "best.ckpt"
         if best.is_file():
             kept = torch.load(best, weights_only=True)
             for name in SOURCE_HASHES:
                 kept["hyper_parameters"]["fitted"]["hashes"].pop(name)
-            found[folder.name]["checkpoint"] = _without(str(out), kept)
-    return found
+            numbers[folder.name]["checkpoint"] = _without(str(out), kept)
+    return numbers
 
 
 def _without(root: str, value: Any) -> Any:
@@ -77,7 +77,7 @@ def _without(root: str, value: Any) -> Any:
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Paths at which two collections differ; NaN equals NaN, and nothing else is equal that is not the same."""
+    """Paths at which two collections differ; NaN equals NaN, and all other values must be identical."""
     if is_dataclass(a) and type(a) is type(b):
         a, b = asdict(a), asdict(b)
     if isinstance(a, Task) and type(a) is type(b):

@@ -37,10 +37,10 @@ class Unit:
         self.share = counts["test"] / (counts["train"] + counts["val"])
         self.fold, self.first = unit["fold"], unit["repeat"] == unit["seed"] == 0
         self.repeat = unit["repeat"]
-        own = table[(table["model"] == model) & (table[list(unit)] == list(unit.values())).all(axis=1)]
-        assert own["patient_id"].is_unique
-        own = with_own_curves(own, place)
-        joined = own.drop(columns=outcome.columns).join(outcome, on="patient_id").dropna(subset=outcome.columns)
+        predictions = table[(table["model"] == model) & (table[list(unit)] == list(unit.values())).all(axis=1)]
+        assert predictions["patient_id"].is_unique
+        predictions = with_own_curves(predictions, place)
+        joined = predictions.drop(columns=outcome.columns).join(outcome, on="patient_id").dropna(subset=outcome.columns)
         self.rows = joined.to_dict("records")
         self.index = np.array([row_of[row["patient_id"]] for row in self.rows])
 
@@ -54,24 +54,24 @@ class Unit:
     @cached_property
     def values(self):
         """{metric: value}, None where undefined."""
-        found = {name: metric(np.ones(len(self.rows))) for name, metric in self.metrics.items()}
+        values = {name: metric(np.ones(len(self.rows))) for name, metric in self.metrics.items()}
         if "label" not in self.rows[0] and sum(row["event"] for row in self.rows) < 2:
-            found = dict.fromkeys(found)
-        return {name: None if value is None or math.isnan(value) else value for name, value in found.items()}
+            values = dict.fromkeys(values)
+        return {name: None if value is None or math.isnan(value) else value for name, value in values.items()}
 
 
-def with_own_curves(own, place):
+def with_own_curves(predictions, place):
     """The rows with the survival that the fold's own folder keeps, from which their common days must follow."""
     kept = pd.read_csv(place / "predictions.csv", dtype={"patient_id": str}).set_index("patient_id")
     kept = kept[[name for name in kept if name.startswith("survival_")]]
-    common = [name for name in own if name.startswith("survival_")]
+    common = [name for name in predictions if name.startswith("survival_")]
     assert set(common) <= {"survival_365", "survival_1095", "survival_1825"}
-    for row in own.to_dict("records"):
+    for row in predictions.to_dict("records"):
         curve = kept.loc[row["patient_id"]].to_dict()
         for name in common:
             expected = survival_on(curve, float(name.split("_")[1]))  # NaN beyond the end
             assert row[name] == pytest.approx(expected, rel=1e-6, nan_ok=True)
-    return own.drop(columns=common).join(kept, on="patient_id")
+    return predictions.drop(columns=common).join(kept, on="patient_id")
 
 
 def labelled(rows):
@@ -97,14 +97,14 @@ def check_every_figure(folder, clinical):
     }
     weights = draws(strata(next(iter(units.values())), outcome.loc[ids], survival))
     free = draws(strata(next(iter(units.values())), outcome.loc[ids].assign(event=0, label=0), survival))
-    pooled = {name: pooled_metrics(own) for name, own in units.items()}
-    values = {name: [unit.values for unit in own] for name, own in units.items()}
+    pooled = {name: pooled_metrics(folds) for name, folds in units.items()}
+    values = {name: [unit.values for unit in folds] for name, folds in units.items()}
     for name, entries in content["models"].items():
         assert set(entries) == set().union(*values[name])
         for metric, entry in entries.items():
-            own = [found.get(metric) for found in values[name]]
+            folds = [row.get(metric) for row in values[name]]
             where, drawn = [(u.repeat, u.fold) for u in units[name]], free if metric == "ibs" else weights
-            check_metric(entry, own, where, pooled[name].get(metric), drawn)
+            check_metric(entry, folds, where, pooled[name].get(metric), drawn)
     main = content["primary_metric"]
     check_pairs(content["paired"], {n: p[main] for n, p in pooled.items()}, values, units, main, weights)
     if "clinical" in units:
@@ -113,10 +113,10 @@ def check_every_figure(folder, clinical):
 
 def strata(units, outcome, survival):
     """Outcome and fold of each patient; the outcome alone where a patient is tested in several folds."""
-    told = outcome["event" if survival else "label"].tolist()
+    outcomes = outcome["event" if survival else "label"].tolist()
     once = len({unit.repeat for unit in units}) == 1
     fold = {i: unit.fold for unit in units for i in unit.index}
-    keys = [(word, fold[i]) if once else (word,) for i, word in enumerate(told)]
+    keys = [(word, fold[i]) if once else (word,) for i, word in enumerate(outcomes)]
     code = {key: i for i, key in enumerate(sorted(set(keys)))}
     return [code[key] for key in keys]
 
@@ -128,11 +128,11 @@ def check_metric(entry, folds, where, metric, weights):
     defined = table.groupby("fold")["value"].mean().tolist()
     assert entry["mean"] == (pytest.approx(np.mean(defined), **NEAR) if defined else None)
     assert entry["sd"] == (pytest.approx(np.std(defined, ddof=1), **NEAR) if len(defined) > 1 else None)
-    found = tuple(entry["pooled"][key] for key in ("value", "low", "high"))
-    if found == (None, None, None):
+    pooled = tuple(entry["pooled"][key] for key in ("value", "low", "high"))
+    if pooled == (None, None, None):
         assert metric is None or math.isnan(metric(np.ones(weights.shape[1])))
     else:
-        assert found == pytest.approx(bootstrap(metric, weights)[:3], **NEAR)
+        assert pooled == pytest.approx(bootstrap(metric, weights)[:3], **NEAR)
 
 
 def pooled_metrics(units):
@@ -141,14 +141,14 @@ def pooled_metrics(units):
         index = np.concatenate([unit.index for unit in units])
         label, probability = (np.concatenate(part) for part in zip(*(labelled(u.rows) for u in units), strict=True))
         group = np.concatenate([np.full(len(unit.index), k) for k, unit in enumerate(units)])
-        own = class_metrics(label, probability, group)
-        return {name: (lambda weights, metric=metric: metric(weights[index])) for name, metric in own.items()}
-    found = {}
+        class_values = class_metrics(label, probability, group)
+        return {name: (lambda weights, metric=metric: metric(weights[index])) for name, metric in class_values.items()}
+    metrics = {}
     for metric in dict.fromkeys(name for unit in units for name in unit.values):
-        own = [u for u in units if metric == "c_index" or u.values.get(metric) is not None]
-        if own:
-            found[metric] = _sum_over(own, metric)
-    return found
+        defined = [u for u in units if metric == "c_index" or u.values.get(metric) is not None]
+        if defined:
+            metrics[metric] = _sum_over(defined, metric)
+    return metrics
 
 
 def _sum_over(units, metric):
@@ -156,7 +156,7 @@ def _sum_over(units, metric):
     parts = [(unit.index, unit.metrics[metric]) for unit in units]
 
     def value(weights):
-        top, bottom = (sum(side) for side in zip(*(own.sums(weights[index]) for index, own in parts), strict=True))
+        top, bottom = (sum(side) for side in zip(*(part.sums(weights[index]) for index, part in parts), strict=True))
         return top / bottom if bottom > 0 else math.nan
 
     return value
@@ -167,9 +167,9 @@ def check_pairs(rows, pooled, values, units, metric, weights):
     ps, resampled = [], []
     for row in rows:
         a, b = row["a"], row["b"]
-        found = bootstrap(lambda w, a=a, b=b: pooled[a](w) - pooled[b](w), weights)
-        assert (row["difference"], row["low"], row["high"]) == pytest.approx(found[:3], **NEAR), (a, b)
-        assert row["p"] == pytest.approx(found[3], rel=0.02, abs=0.002), (a, b)
+        interval = bootstrap(lambda w, a=a, b=b: pooled[a](w) - pooled[b](w), weights)
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx(interval[:3], **NEAR), (a, b)
+        assert row["p"] == pytest.approx(interval[3], rel=0.02, abs=0.002), (a, b)
         by_fold = {}
         for unit, one, other in zip(units[a], values[a], values[b], strict=True):
             if None not in (one[metric], other[metric]):
@@ -184,22 +184,22 @@ def check_pairs(rows, pooled, values, units, metric, weights):
             ps.append(row["p"])
             resampled.append(math.nan if row["p_resampled"] is None else row["p_resampled"])
     adjusted = [row["p_resampled_holm"] for row in rows if not row["primary"]]
-    known = [p for p in resampled if not math.isnan(p)]
-    assert [p for p in adjusted if p is not None] == pytest.approx(holm(known))
+    defined = [p for p in resampled if not math.isnan(p)]
+    assert [p for p in adjusted if p is not None] == pytest.approx(holm(defined))
     assert [p is None for p in adjusted] == [math.isnan(p) for p in resampled]
     assert [row["p_holm"] for row in rows if not row["primary"]] == pytest.approx(holm(ps))
 
 
 def check_added(added, units, survival):
     """Likelihood-ratio tests beside the clinical covariates, on the first repeat and seed."""
-    for name, found in added.items():
+    for name, row in added.items():
         sides = [[unit for unit in units[one] if unit.first] for one in ("clinical", name)]
         ratio, coefficient = (_cox_gain if survival else _logit_gain)(*sides)
-        assert found["chi2"] == pytest.approx(ratio, rel=5e-3, abs=5e-3), name
-        assert found["coefficient"] == pytest.approx(coefficient, rel=2e-2, abs=5e-3), name
-        assert found["p"] == pytest.approx(chi2.sf(found["chi2"], 1))
-        assert found["n"] == sum(len(unit.rows) for unit in sides[0])
-    assert [found["p_holm"] for found in added.values()] == pytest.approx(holm([f["p"] for f in added.values()]))
+        assert row["chi2"] == pytest.approx(ratio, rel=5e-3, abs=5e-3), name
+        assert row["coefficient"] == pytest.approx(coefficient, rel=2e-2, abs=5e-3), name
+        assert row["p"] == pytest.approx(chi2.sf(row["chi2"], 1))
+        assert row["n"] == sum(len(unit.rows) for unit in sides[0])
+    assert [row["p_holm"] for row in added.values()] == pytest.approx(holm([f["p"] for f in added.values()]))
 
 
 def _cox_gain(clinical, model):

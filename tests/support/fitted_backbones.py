@@ -31,7 +31,7 @@ def tissue_bag(generator: torch.Generator, n_tokens: int, factor: float, n_slide
 
 
 def fitted_backbone(kind: str = "survival", with_rna: bool = True) -> tuple[Backbone, TrainingPatients]:
-    """A backbone of two magnifications, and the patients to whom it was fitted.
+    """A backbone of two magnifications, and the patients that it was fitted to.
 
     Args:
         kind: Kind of the task.

@@ -183,7 +183,7 @@ def brier_part(row, censoring, tau):
     return sum((losses[k] + losses[k + 1]) / 2 * (times[k + 1] - times[k]) for k in range(100)) / (times[-1] - times[0])
 
 
-def looks_until(rows, context):
+def last_evaluated_day(rows, context):
     """The last day of the inverse-probability weighted metrics."""
     censoring = Step(context["censoring"]["time"], context["censoring"]["survival"])
     end = context.get("end") or math.inf
@@ -198,12 +198,16 @@ def survival_metrics(folds, contexts):
         for f, c in zip(folds, contexts, strict=True)
         for row in f
     }
-    taus = {id(row): looks_until(fold, context) for fold, context in zip(folds, contexts, strict=True) for row in fold}
+    taus = {
+        id(row): last_evaluated_day(fold, context)
+        for fold, context in zip(folds, contexts, strict=True)
+        for row in fold
+    }
 
     def g(row):
         return 1 / curves[id(row)].before(row["time"])
 
-    found = {
+    metrics = {
         "c_index": Ratio(*pairs(rows, lambda row: 1.0, lambda i, j: i["event"] and outlives(i, j))),
         "c_index_ipcw": Ratio(
             *pairs(
@@ -213,8 +217,8 @@ def survival_metrics(folds, contexts):
         "ibs": Mean(np.array([brier_part(r, curves[id(r)], min(taus[id(r)], last_day(f))) for f in folds for r in f])),
     }
     for day in contexts[0]["horizons"]:
-        found[f"auc_{day:g}"] = Ratio(*pairs(rows, g, lambda i, j, d=day: i["event"] and i["time"] <= d < j["time"]))
-    return found
+        metrics[f"auc_{day:g}"] = Ratio(*pairs(rows, g, lambda i, j, d=day: i["event"] and i["time"] <= d < j["time"]))
+    return metrics
 
 
 def log_rank(time, event, high):
@@ -247,10 +251,14 @@ def cox(columns, time, event, strata=None, efron=True):
     def loss(beta):
         score, total = columns @ beta, 0.0
         for stratum in np.unique(strata):
-            own = strata == stratum
-            for day in np.unique(time[own & (event > 0)]):
-                dead = own & (time == day) & (event > 0)
-                d, at_risk, dying = dead.sum(), np.exp(score[own & (time >= day)]).sum(), np.exp(score[dead]).sum()
+            in_stratum = strata == stratum
+            for day in np.unique(time[in_stratum & (event > 0)]):
+                dead = in_stratum & (time == day) & (event > 0)
+                d, at_risk, dying = (
+                    dead.sum(),
+                    np.exp(score[in_stratum & (time >= day)]).sum(),
+                    np.exp(score[dead]).sum(),
+                )
                 total += score[dead].sum() - sum(math.log(at_risk - efron * k / d * dying) for k in range(d))
         return -total
 
@@ -303,7 +311,7 @@ def class_metrics(label, probability, fold=None):
         return Ratio(top, bottom)
 
     aucs = [auc_of(c) for c in ([1] if classes == 2 else range(classes)) if 0 < (label == c).sum() < n]
-    found = {
+    metrics = {
         "auc": lambda w: np.mean([auc(w) for auc in aucs]),
         "accuracy": lambda w: np.trace(table(w)) / w.sum(),
         "balanced_accuracy": balanced,
@@ -311,8 +319,8 @@ def class_metrics(label, probability, fold=None):
         "kappa_quadratic": kappa,
         "ece": _calibration_error(label == predicted, confidence),
     }
-    _agrees_with_scikit_learn(found, label, predicted)
-    return found
+    _agrees_with_scikit_learn(metrics, label, predicted)
+    return metrics
 
 
 def _calibration_error(hit, confidence):
@@ -323,7 +331,7 @@ def _calibration_error(hit, confidence):
     return lambda w: sum(abs((w * (hit - confidence))[place == k].sum()) for k in range(bins)) / w.sum()
 
 
-def _agrees_with_scikit_learn(found, label, predicted):
+def _agrees_with_scikit_learn(metrics, label, predicted):
     ones = np.ones(len(label))
     expected = {
         "accuracy": sk.accuracy_score(label, predicted),
@@ -332,7 +340,7 @@ def _agrees_with_scikit_learn(found, label, predicted):
         "kappa_quadratic": sk.cohen_kappa_score(label, predicted, weights="quadratic"),
     }
     for name, value in expected.items():
-        assert math.isclose(found[name](ones), value, abs_tol=1e-9), name
+        assert math.isclose(metrics[name](ones), value, abs_tol=1e-9), name
 
 
 def shared_logits(parts, label):
@@ -344,5 +352,5 @@ def shared_logits(parts, label):
         top = logits.max(1)
         return -(logits[np.arange(len(label)), label] - top - np.log(np.exp(logits - top[:, None]).sum(1))).sum()
 
-    found = minimize(loss, np.zeros(classes + len(parts)), method="BFGS", options={"gtol": 1e-6})
-    return -found.fun, found.x[classes:]
+    optimum = minimize(loss, np.zeros(classes + len(parts)), method="BFGS", options={"gtol": 1e-6})
+    return -optimum.fun, optimum.x[classes:]

@@ -138,7 +138,7 @@ def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):
     with pytest.raises(RuntimeError, match=r'setup\("fit"\)'):
         student.losses(make_batch())
     student.setup("fit")
-    batch = make_batch(known=[True, False, True, True])
+    batch = make_batch(has_rna=[True, False, True, True])
     terms = student.eval().losses(batch)
     assert {"distill_prediction", "distill_features", "distill_programs"} <= set(terms.parts)
     weights = {"task": 1, "consistency": student.consistency_weight, "programs": student.program_weight}

@@ -21,7 +21,7 @@ def close(a, b, tolerance=1e-5):
 
 
 def test_loss_parts_add_up_and_each_weight_takes_its_part_out(name):
-    batch = make_batch(known=[True, False, True, True])
+    batch = make_batch(has_rna=[True, False, True, True])
     weights = {"consistency": 0.5, "program": 0.7, "decorrelation": 0.9}
     model = build(name, **{f"{part}_weight": w for part, w in weights.items()})
     terms = model.losses(batch)
@@ -58,7 +58,7 @@ def test_every_form_of_consistency_moves_the_model(name, form):
 
 
 def test_expression_terms_are_the_published_formula_at_equal_weights(name):
-    model, batch = build(name), make_batch(known=[True, False, True, True])
+    model, batch = build(name), make_batch(has_rna=[True, False, True, True])
     output, parts = model(batch), model.losses(batch).parts
     values = {}
     for known in (batch.has_expression, batch.has_expression & False):
@@ -96,7 +96,7 @@ def test_protocol_of_subspaces(name):
 
 
 def test_bfloat16_autocast_trains(name):
-    model, batch = build(name), make_batch((5, 0, 300), (20, 0, 90), known=[True, False, True])
+    model, batch = build(name), make_batch((5, 0, 300), (20, 0, 90), has_rna=[True, False, True])
     with torch.autocast("cpu", torch.bfloat16):
         total = model.losses(batch).total
     total.backward()
@@ -106,7 +106,7 @@ def test_bfloat16_autocast_trains(name):
 
 def test_no_rank_skips_a_parameter_whatever_its_batch_lacks(name):
     """DDP waits for every parameter's gradient: each has one also where RNA and tissue are missing."""
-    batch = make_batch(known=[False] * 4)
+    batch = make_batch(has_rna=[False] * 4)
     model = build(name, programs=PROGRAMS).train()
     model.losses(replace(batch, bags={}, parent=batch.parent[:, :0], expression={})).total.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []

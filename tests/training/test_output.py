@@ -61,7 +61,7 @@ def test_keys_and_shapes(name, kind):
 
 
 def test_a_patient_alone_padded_or_shuffled_is_the_same_patient(name):
-    batch = make_batch((5, 70, 1, 300), (20, 200, 3, 90), known=[True, False, True, False], slides=[1, 3, 1, 2])
+    batch = make_batch((5, 70, 1, 300), (20, 200, 3, 90), has_rna=[True, False, True, False], slides=[1, 3, 1, 2])
     model = build(name, programs=PROGRAMS)
     output = model(batch)
     for i in range(4):
@@ -85,7 +85,7 @@ def test_padding_cannot_poison_a_gradient(name):
 
 
 def test_missing_rna_reads_the_same_however_it_is_missing(name):
-    batch = make_batch(known=[True, False, True, False])
+    batch = make_batch(has_rna=[True, False, True, False])
     model = build(name)
     output, losses = model(batch), model.losses(batch)
     poisoned = {
@@ -215,7 +215,7 @@ def test_a_student_without_teacher_and_genes_has_no_programs():
 
 
 def test_programs_none_means_the_genes_themselves(name):
-    batch = make_batch(known=[True, False, True, True])
+    batch = make_batch(has_rna=[True, False, True, True])
     scores = build(name).scores(batch.expression, batch.has_expression)
     close(scores["tumor"], batch.expression["tumor"])
     scores = build(name, programs=PROGRAMS).scores(batch.expression, batch.has_expression)
@@ -231,7 +231,7 @@ def test_features_of_another_width_are_refused_in_words(name):
 
 def test_a_batch_without_a_subspaces_rna_reads_as_patients_without_rna():
     """Not as patients whose genes are all at the training mean."""
-    batch, model = make_batch(known=[True] * 4), build("teacher").eval()
+    batch, model = make_batch(has_rna=[True] * 4), build("teacher").eval()
     for s in ("tumor", "tme"):
         lacking = replace(batch, expression={k: v for k, v in batch.expression.items() if k != s})
         nobody = model(replace(batch, has_expression=batch.has_expression & False)).embeddings

@@ -67,11 +67,11 @@ LARGE = (40, 25, 33, 18, 50, 29), (120, 90, 100, 60, 150, 80)
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])
 def test_losses_are_single_precision_and_near(model_of, kind):
-    check(model_of(kind), make_batch(*LARGE, known=[True, True, False] * 2, kind=kind))
+    check(model_of(kind), make_batch(*LARGE, has_rna=[True, True, False] * 2, kind=kind))
 
 
 def test_patients_who_lack_something(model_of):
-    batch = make_batch((5, 0, 70, 0), (20, 0, 0, 90), known=[True, False, True, True], slides=[1, 1, 3, 2])
+    batch = make_batch((5, 0, 70, 0), (20, 0, 0, 90), has_rna=[True, False, True, True], slides=[1, 1, 3, 2])
     batch.target["observed"][2] = False
     check(model_of(), batch)
 

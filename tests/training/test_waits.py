@@ -78,7 +78,7 @@ TASKS = {
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_no_step_waits_for_the_device(name, task):
     kind = "classification" if task == "classification" else "survival"
-    batch = with_slides(make_batch((300, 3, 70, 4), (900, 11, 280, 16), known=[True, False, True, True], kind=kind))
+    batch = with_slides(make_batch((300, 3, 70, 4), (900, 11, 280, 16), has_rna=[True, False, True, True], kind=kind))
     model = build(name, kind, task=TASKS[task](), programs=PROGRAMS).train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         move(model)

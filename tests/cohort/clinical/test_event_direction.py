@@ -155,12 +155,12 @@ def test_other_codes_and_words_are_refused_with_advice_on_recoding(name, key, va
     for _ in range(2):
         with pytest.raises(InputError) as caught:
             read_clinical(path, outcome={"time": "days", key: name})
-        if said := re.search(
+        if quoted := re.search(
             r"write 1 where (.*) and 0 where (it happened|the patient was censored)", str(caught.value)
         ):
             break
         key = advised(str(caught.value), name)
-    one = {"it happened": 1, "the patient was censored": 0}[said[1]]
+    one = {"it happened": 1, "the patient was censored": 0}[quoted[1]]
     path = table(name, [int(died == one) for died in TRUTH])
     assert read_clinical(path, outcome={"time": "days", key: name}).patients["event"].tolist() == TRUTH
 
@@ -188,7 +188,7 @@ def test_a_progression_before_death_does_not_contradict_the_vital_status():
     assert read.patients["event"].tolist() == progressed
 
 
-def test_the_doubt_about_exchanged_codes_can_be_followed():
+def test_following_a_warning_about_exchanged_codes_gives_the_right_direction():
     from dmml.cohort.clinical.plausibility import outcome_doubts
 
     dying_first = pd.DataFrame({"patient_id": range(100, 200), "days": range(100, 2100, 20)})

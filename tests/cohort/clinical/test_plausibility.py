@@ -139,7 +139,7 @@ def test_patients_whose_rows_differ_in_a_covariate_are_recorded():
     assert read.covariate_conflicts == {"age": ["a"]}
 
 
-def test_covariates_with_missing_values_and_stray_words():
+def test_a_numeric_covariate_may_have_missing_values_but_no_stray_words():
     ages = [str(age) for age in range(40, 70)]
     gaps = read_clinical(table(age=["[Not Available]", "--", "NA", *ages[3:]]), covariates=["age"]).covariates["age"]
     assert gaps.dtype == float

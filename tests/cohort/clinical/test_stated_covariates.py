@@ -15,8 +15,8 @@ def read(tmp_path, values, entry):
 
 
 def test_levels_are_stated_from_the_lowest_to_the_highest():
-    given = ["age", {"name": "stage", "levels": ["I", "II"]}, {"name": "code", "ordered": False}, {"name": "sex"}]
-    assert parse_covariates(given) == {"age": None, "stage": ("I", "II"), "code": (), "sex": None}
+    covariates = ["age", {"name": "stage", "levels": ["I", "II"]}, {"name": "code", "ordered": False}, {"name": "sex"}]
+    assert parse_covariates(covariates) == {"age": None, "stage": ("I", "II"), "code": (), "sex": None}
     assert parse_covariates([{"name": "grade", "levels": [1, 2.0, 3]}]) == {"grade": ("1", "2", "3")}
     assert parse_covariates(None) == {}
 

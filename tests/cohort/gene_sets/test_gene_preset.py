@@ -47,7 +47,7 @@ def test_the_preset_follows_its_rule_computed_by_hand():
         assert len(genes_of(narrowed[s])) == number
         assert set(genes_of(narrowed[s])) == by_hand(sets[s], values, number)
         assert set(narrowed[s]) == set(sets[s])  # every program keeps its best
-        assert all(gene in sets[s][program] for program, own in narrowed[s].items() for gene in own)
+        assert all(gene in sets[s][program] for program, kept in narrowed[s].items() for gene in kept)
     shuffled = values.iloc[rng.permutation(50), rng.permutation(len(genes))]
     assert choose_genes(sets, shuffled, "paper") == narrowed  # neither rows nor columns have an order
 

@@ -91,7 +91,7 @@ def test_each_gene_of_a_flat_list_is_a_program(tmp_path):
         ("nope.csv", "nope.csv: no such file of gene sets"),
     ],
 )
-def test_refusals(spec, message):
+def test_invalid_gene_sets_are_refused_with_the_reason(spec, message):
     with pytest.raises(InputError, match=message):
         read_gene_sets(spec)
 

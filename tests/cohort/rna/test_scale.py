@@ -16,7 +16,7 @@ from dmml.cohort.rna.scale import detect_scale, settle_scale
 from dmml.errors import InputError
 
 
-def test_scales_are_distinguished():
+def test_the_scale_of_a_table_is_detected():
     rng = np.random.default_rng(0)
     tpm = tpm_table(12).to_numpy()
     assert detect_scale(tpm) == "tpm"

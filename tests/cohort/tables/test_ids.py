@@ -50,14 +50,14 @@ def refused(step, *words: str) -> None:
 # ---- shortened by a spreadsheet ------------------------------------------------------------------------------------
 
 SHORTENED = [*IDS[:3], "2.02E+11", "2.02E+11", *IDS[5:]]
-TOLD = "a spreadsheet has shortened the number"
+SHORTENED_BY_A_SPREADSHEET = "a spreadsheet has shortened the number"
 WAY = "format the column of ids as text, and export the table again"
 
 
 @pytest.mark.parametrize("word", ["2.02E+11", "2,02E+11", "2E+11", "1.5e+05", "1e+15"])
 def test_ids_that_a_spreadsheet_has_shortened_are_refused_by_line(word):
     path = clinical([*IDS[:3], word, word, *IDS[5:]])
-    refused(lambda: read_clinical(path), f"c.csv: line 5: '{word}', line 6: '{word}'", TOLD, WAY)
+    refused(lambda: read_clinical(path), f"c.csv: line 5: '{word}', line 6: '{word}'", SHORTENED_BY_A_SPREADSHEET, WAY)
 
 
 @pytest.mark.parametrize("word", ["#####", "#NAME?", "#REF!", "12-Mar", "Mar-45", '="2.02E+11"'])
@@ -82,18 +82,26 @@ def test_ids_that_contain_an_e_are_read(word):
 def test_shortened_ids_are_refused_in_every_kind_of_table(tmp_path):
     cohort = read_clinical(clinical())
     pd.DataFrame({"patient_id": SHORTENED, "fold": [i % 3 for i in range(30)]}).to_csv("folds.csv", index=False)
-    refused(lambda: read_split("folds.csv", cohort), "folds.csv: line 5: '2.02E+11'", TOLD)
+    refused(lambda: read_split("folds.csv", cohort), "folds.csv: line 5: '2.02E+11'", SHORTENED_BY_A_SPREADSHEET)
     pd.DataFrame({"train": SHORTENED, "val": SHORTENED}).to_csv("splits_0.csv")
-    refused(lambda: read_split("splits_0.csv", cohort), "splits_0.csv: line 5", TOLD)
-    refused(lambda: build_expression([rna(SHORTENED)]), "rna.csv: line 5", TOLD)
-    refused(lambda: build_expression([rna(SHORTENED)], patient_id="patient_id"), "rna.csv: line 5", TOLD)
+    refused(lambda: read_split("splits_0.csv", cohort), "splits_0.csv: line 5", SHORTENED_BY_A_SPREADSHEET)
+    refused(lambda: build_expression([rna(SHORTENED)]), "rna.csv: line 5", SHORTENED_BY_A_SPREADSHEET)
+    refused(
+        lambda: build_expression([rna(SHORTENED)], patient_id="patient_id"),
+        "rna.csv: line 5",
+        SHORTENED_BY_A_SPREADSHEET,
+    )
     names = [*IDS[:3], "2.02E+11", *IDS[4:]]
-    refused(lambda: build_expression([rna(names, transposed=True)]), "rna.csv: column 5 of the header", TOLD)
+    refused(
+        lambda: build_expression([rna(names, transposed=True)]),
+        "rna.csv: column 5 of the header",
+        SHORTENED_BY_A_SPREADSHEET,
+    )
     pd.DataFrame({"slide_id": SHORTENED}).to_csv("m.csv", index=False)
-    refused(lambda: read_manifest("m.csv"), "--manifest m.csv: line 5", TOLD)
+    refused(lambda: read_manifest("m.csv"), "--manifest m.csv: line 5", SHORTENED_BY_A_SPREADSHEET)
     pd.DataFrame({"sample": range(30), "patient_id": SHORTENED}).to_csv("map.csv", index=False)
-    refused(lambda: read_patient_map(tmp_path / "map.csv"), "map.csv: line 5", TOLD)
-    refused(lambda: read_clinical(clinical(slide_id=SHORTENED)), "c.csv: line 5", TOLD)
+    refused(lambda: read_patient_map(tmp_path / "map.csv"), "map.csv: line 5", SHORTENED_BY_A_SPREADSHEET)
+    refused(lambda: read_clinical(clinical(slide_id=SHORTENED)), "c.csv: line 5", SHORTENED_BY_A_SPREADSHEET)
 
 
 # ---- whole numbers that became 1040.0 -------------------------------------------------------------------------------

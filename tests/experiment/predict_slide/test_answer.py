@@ -58,7 +58,7 @@ def model_on_a_backbone(name, deep_share, kind="survival"):
 def test_tiles_add_up_to_the_parts_of_the_answer(name, kind, deep_share):
     model = model_on_a_backbone(name, deep_share, kind)
     torch.manual_seed(2)
-    patient = one_patient(make_batch(known=[False] * 4, kind=kind), 0)
+    patient = one_patient(make_batch(has_rna=[False] * 4, kind=kind), 0)
     answer, output = read_answer(model, patient)
     tiles = answer.tiles
     assert tiles.deep_share == deep_share

@@ -38,8 +38,8 @@ def test_a_folder_of_images_is_extracted_if_their_scale_is_given(folder, small_e
     assert [path.name for path in result.ignored] == ["notes.txt"]
     single = extract(["in/a.jpg"], "g.zarr", small_encoder, mpp=0.5)
     assert single.written == ["a"]
-    ours, theirs = (FeatureStore(f"{name}.zarr").read("a", 20) for name in "fg")
-    np.testing.assert_array_equal(ours.features, theirs.features)
+    first, second = (FeatureStore(f"{name}.zarr").read("a", 20) for name in "fg")
+    np.testing.assert_array_equal(first.features, second.features)
     assert FeatureStore("f.zarr").slide_attributes("a")["mpp_source"] == "--mpp"
 
 

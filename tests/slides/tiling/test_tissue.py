@@ -23,7 +23,7 @@ def agreement(mask, truth):
     return (mask & truth).sum() / (mask | truth).sum()
 
 
-def test_tissue_is_found_and_glass_is_not(picture):
+def test_tissue_is_distinguished_from_glass(picture):
     assert agreement(tissue_mask(picture), inside(picture.shape[:2], (60, 40, 80, 70))) > 0.93
 
 

@@ -39,7 +39,7 @@ def test_the_user_s_scale_is_used_only_without_a_plausible_one():
     assert resolve_mpp("s", {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.5"}, 0.3).mpp == 0.5
 
 
-def test_absurd_metadata_is_named():
+def test_implausible_metadata_is_named():
     with pytest.raises(InputError, match=r"352\.8 µm/px, outside 0\.1–2"):
         resolve_mpp("s", {"openslide.mpp-x": "352.8", "openslide.mpp-y": "352.8"})
 
@@ -51,6 +51,6 @@ def test_pixels_that_are_not_square_are_refused():
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 0.04, 5.1, 40.0, float("nan")])
-def test_absurd_option_is_refused(value):
+def test_an_implausible_option_is_refused(value):
     with pytest.raises(InputError, match="--mpp"):
         check_mpp(value)

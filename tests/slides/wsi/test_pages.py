@@ -59,8 +59,8 @@ def test_the_slide_is_found_among_macros_labels_and_thumbnails(picture, macro, t
     alone = tiles(write_pages(path, slide(picture)))
     for what, pages in around(picture, macro).items():
         for form in ({}, {"bigtiff": True}, {"byteorder": ">"}, {"bigtiff": True, "byteorder": ">"}):
-            found = tiles(write_pages(path, *pages, **form))
-            assert all(np.array_equal(found[m], alone[m]) for m in alone), (what, form)
+            features = tiles(write_pages(path, *pages, **form))
+            assert all(np.array_equal(features[m], alone[m]) for m in alone), (what, form)
             with Slide(path) as opened:
                 assert (opened.mpp, opened.dimensions) == (0.5, (896, 672))
                 first = opened.notes[0] if opened.notes else ""
@@ -95,9 +95,9 @@ def test_separate_planes_and_jpeg_are_read_as_by_openslide_and_pillow(picture, m
     first, second = (write_pages(tmp_path / f"{n}.tif", *pages) for n, pages in enumerate(
         ([slide(picture)], [strips(macro), slide(picture)])
     ))  # fmt: skip
-    with Slide(first) as ours, Slide(second) as theirs:
-        assert (ours.reader, theirs.reader) == ("openslide:generic-tiff", "tiff:page 2")
-        difference = ours.read(0, 0, 896, 672, 0.5).astype(int) - theirs.read(0, 0, 896, 672, 0.5)
+    with Slide(first) as first_slide, Slide(second) as second_slide:
+        assert (first_slide.reader, second_slide.reader) == ("openslide:generic-tiff", "tiff:page 2")
+        difference = first_slide.read(0, 0, 896, 672, 0.5).astype(int) - second_slide.read(0, 0, 896, 672, 0.5)
         assert np.abs(difference).max() <= 1
 
 
@@ -161,9 +161,9 @@ def test_a_scale_that_another_page_states_is_named_and_not_used(picture, macro, 
 )
 def test_a_scale_in_the_description_is_used(picture, macro, tmp_path, description, pages_own, source):
     """OME writes one text into the first page, which states the size of each page."""
-    told = {"description": description.encode()}
-    first = strips(macro) if pages_own else strips(macro, **told)
-    path = write_pages(tmp_path / "S.tif", first, slide(picture, None, **(told if pages_own else {})))
+    description_tag = {"description": description.encode()}
+    first = strips(macro) if pages_own else strips(macro, **description_tag)
+    path = write_pages(tmp_path / "S.tif", first, slide(picture, None, **(description_tag if pages_own else {})))
     with Slide(path) as opened:
         assert (opened.mpp, opened.mpp_source) == (0.5, source)
 
@@ -206,7 +206,7 @@ def test_a_circular_or_broken_chain_of_pages_ends(picture, macro, tmp_path):
     path = write_pages(tmp_path / "S.tif", strips(macro), slide(picture))
     whole = path.read_bytes()
     with tifffile.TiffFile(path) as tiff:
-        first, second = (found.offset for found in tiff.pages)
+        first, second = (page.offset for page in tiff.pages)
     count = int.from_bytes(whole[second : second + 2], "little")
     for target, state in ((first, None), (len(whole) + 10, "unopenable")):
         damaged = bytearray(whole)
@@ -239,6 +239,8 @@ def test_extract_finds_the_slide_after_a_macro_image(shared_faults, capsys):
     assert store.n_tokens("macrofirst", 10) + store.n_tokens("macrofirst", 20) == 78
     attributes = store.slide_attributes("macrofirst")
     assert (attributes["mpp"], attributes["dimensions"], attributes["reader"]) == (0.5, [2220, 2967], "tiff:page 2")
-    told = "page 2 (2220 × 2967 px) of 2 is read, the largest tiled page; page 1 (555 × 742 px, not tiled) is taken for"
-    assert f"note: macrofirst: {told}" in capsys.readouterr().out
-    assert told in open("qc.html", encoding="utf-8").read()
+    message = (
+        "page 2 (2220 × 2967 px) of 2 is read, the largest tiled page; page 1 (555 × 742 px, not tiled) is taken for"
+    )
+    assert f"note: macrofirst: {message}" in capsys.readouterr().out
+    assert message in open("qc.html", encoding="utf-8").read()

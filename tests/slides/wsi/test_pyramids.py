@@ -69,8 +69,8 @@ def laid(path):
     return {m: tiles.position for m, tiles in layout.tiles.items()}, layout.attributes.get("notes", []), used
 
 
-def same(ours, theirs):
-    return all(np.array_equal(ours[m], theirs[m]) for m in (10, 20))
+def same(a, b):
+    return all(np.array_equal(a[m], b[m]) for m in (10, 20))
 
 
 @pytest.mark.slow

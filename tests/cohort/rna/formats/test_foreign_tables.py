@@ -116,7 +116,7 @@ def test_other_names_of_a_gene_are_mapped_unless_the_table_has_its_symbol(tmp_pa
     np.testing.assert_allclose(read.table["PCLAF"], TPM[:, 1], rtol=1e-6)
 
 
-def test_other_names_add_genes_of_the_sets_in_real_tables(shared_data):
+def test_mapping_other_names_adds_genes_of_the_sets_in_real_tables(shared_data):
     shipped = {gene for sets in read_gene_sets().values() for gene in genes_of(sets)}
     read = read_expression(shared_data / "bulk_tpm_8_samples.tsv")
     renamed = read.provenance["names"]["renamed"]

@@ -64,7 +64,7 @@ def test_rsem_files_are_read(scale):
     assert read.provenance["read_as"][0].startswith("RSEM genes.results, column ")
 
 
-def test_rsem_with_names_appended_to_ids_and_files_by_path():
+def test_rsem_ids_with_appended_names_are_read_and_a_map_may_name_files_by_path():
     paths = [write_rsem(f"P{i}.genes.results", i, [f"{e}.5_NAME-{i}" for i, e in enumerate(ENSEMBL)]) for i in range(2)]
     read = build_expression(paths)
     np.testing.assert_allclose(values(read), TPM[:2], rtol=1e-5)
