@@ -60,8 +60,8 @@ class Tiny(LightningModule):
         yield self.head.weight, slice(0, 4), slice(4, 8)
 
     def take_confidence(self):
-        taken, self.sums = self.sums, torch.zeros(1, 5)
-        return taken
+        sums, self.sums = self.sums, torch.zeros(1, 5)
+        return sums
 
     def set_shared_rule(self, rule):
         self.rule = rule

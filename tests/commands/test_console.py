@@ -11,10 +11,10 @@ LOGGER = logging.getLogger("dmml.slides.extraction")
 
 
 @pytest.mark.parametrize(
-    ("option", "shown"),
+    ("option", "printed_text"),
     [(None, "found 3 slides\n"), ("-q", ""), ("--quiet", ""), ("-v", "level 2\nfound 3 slides\n")],
 )
-def test_options_choose_the_messages(capsys, option, shown):
+def test_options_choose_the_messages(capsys, option, printed_text):
     argv, level = split_options([*(["extract", option] if option else ["extract"]), "slides"])
     assert argv == ["extract", "slides"]
     with show_log(level):
@@ -22,7 +22,7 @@ def test_options_choose_the_messages(capsys, option, shown):
         LOGGER.info("found %d slides", 3)
         LOGGER.warning("a.svs: no scale")
     printed = capsys.readouterr()
-    assert printed.out == shown
+    assert printed.out == printed_text
     assert printed.err == "warning: a.svs: no scale\n"
 
 
@@ -34,11 +34,11 @@ def test_outside_a_command_nothing_is_printed(capsys):
 
 
 def test_a_command_within_another_shows_what_the_outer_one_shows(capsys):
-    for level, shown in ((logging.INFO, "found 3 slides\n"), (logging.WARNING, "")):
+    for level, text in ((logging.INFO, "found 3 slides\n"), (logging.WARNING, "")):
         with show_log(level):
             with show_log(logging.INFO):
                 LOGGER.info("found %d slides", 3)
-            assert capsys.readouterr().out == shown
+            assert capsys.readouterr().out == text
     assert logging.getLogger("dmml").handlers == []
 
 

@@ -21,8 +21,8 @@ from recomputed import (
     draws,
     kaplan_meier_on,
     last_day,
-    log_rank,
     last_evaluated_day,
+    log_rank,
     outlives,
     pairs,
     survival_metrics,
@@ -72,13 +72,13 @@ def joined(folder, cohort, columns):
     clinical = pd.read_csv(cohort / "clinical.csv", dtype={"patient_id": str}).drop_duplicates("patient_id")
     assert predictions["patient_id"].is_unique
     assert set(predictions["patient_id"]) == set(clinical["patient_id"])
-    known = predictions.drop(columns=list(columns.values())).merge(
+    merged = predictions.drop(columns=list(columns.values())).merge(
         clinical[["patient_id", *columns]], on="patient_id", validate="one_to_one"
     )
-    known = known.rename(columns=columns)
+    merged = merged.rename(columns=columns)
     for name in columns.values():
-        pd.testing.assert_series_equal(known[name], predictions[name], check_dtype=False)
-    return known.dropna(subset=list(columns.values())).reset_index(drop=True)
+        pd.testing.assert_series_equal(merged[name], predictions[name], check_dtype=False)
+    return merged.dropna(subset=list(columns.values())).reset_index(drop=True)
 
 
 def check_metrics(folder, out, expected, n):
@@ -102,10 +102,10 @@ def check_metrics(folder, out, expected, n):
 
 def test_every_figure_of_a_survival_test(sixty, survival):
     folder, out = survival
-    known = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
+    table = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
     context = json.loads((folder / "context.json").read_text())
-    rows = known.to_dict("records")
-    time, event = known["time"].to_numpy(float), known["event"].to_numpy(int)
+    rows = table.to_dict("records")
+    time, event = table["time"].to_numpy(float), table["event"].to_numpy(int)
     weights, free, events = draws(event), draws([0] * len(event)), int(event.sum())
     expected = {}
     for name, metric in survival_metrics([rows], [context]).items():
@@ -114,9 +114,14 @@ def test_every_figure_of_a_survival_test(sixty, survival):
         expected[name] = (*bootstrap(metric, drawn)[:3], int(((event == 1) & (time <= day)).sum()))
     truth = pd.read_csv(sixty / "truth.csv", dtype={"patient_id": str}).set_index("patient_id")["risk"]
     oracle = [row | {"risk": truth[row["patient_id"]]} for row in rows]
-    best, mine = (Ratio(*pairs(r, lambda row: 1.0, lambda i, j: i["event"] and outlives(i, j))) for r in (oracle, rows))
-    expected["c_index_oracle"] = (*bootstrap(best, weights)[:3], events)
-    expected["share_of_oracle"] = (*bootstrap(lambda w: (mine(w) - 0.5) / (best(w) - 0.5), weights)[:3], events)
+    of_oracle, of_model = (
+        Ratio(*pairs(r, lambda row: 1.0, lambda i, j: i["event"] and outlives(i, j))) for r in (oracle, rows)
+    )
+    expected["c_index_oracle"] = (*bootstrap(of_oracle, weights)[:3], events)
+    expected["share_of_oracle"] = (
+        *bootstrap(lambda w: (of_model(w) - 0.5) / (of_oracle(w) - 0.5), weights)[:3],
+        events,
+    )
     metrics, page = check_metrics(folder, out, expected, len(rows))
     until = last_evaluated_day(rows, context)
     assert metrics["c_index_ipcw"]["tau"] == until
@@ -136,12 +141,12 @@ def test_the_censoring_distribution_and_the_cut_come_from_training_patients_only
     days, left = censoring_of(trained["os_days"].tolist(), trained["os_event"].tolist())
     assert context["censoring"]["time"] == pytest.approx(days)
     assert context["censoring"]["survival"] == pytest.approx(left)
-    known = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
-    told = json.loads((folder / "calibration.json").read_text())["log_rank"]
-    high = (known["risk"] > context["median_risk"]).to_numpy()
-    time, event = known["time"].to_numpy(float), known["event"].to_numpy(int)
-    assert told["p"] == pytest.approx(log_rank(time, event, high), rel=1e-6)
-    assert [(group["n"], group["events"]) for group in told["groups"]] == [
+    table = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
+    log_rank_test = json.loads((folder / "calibration.json").read_text())["log_rank"]
+    high = (table["risk"] > context["median_risk"]).to_numpy()
+    time, event = table["time"].to_numpy(float), table["event"].to_numpy(int)
+    assert log_rank_test["p"] == pytest.approx(log_rank(time, event, high), rel=1e-6)
+    assert [(group["n"], group["events"]) for group in log_rank_test["groups"]] == [
         (int((high == side).sum()), int(event[high == side].sum())) for side in (False, True)
     ]
 
@@ -149,33 +154,35 @@ def test_the_censoring_distribution_and_the_cut_come_from_training_patients_only
 def test_every_figure_of_calibration(sixty, survival):
     folder, _ = survival
     rows = joined(folder, sixty, {"os_days": "time", "os_event": "event"}).to_dict("records")
-    told = json.loads((folder / "calibration.json").read_text())["horizons"]
-    assert len(told) == 3
-    for text, found in told.items():
+    horizons = json.loads((folder / "calibration.json").read_text())["horizons"]
+    assert len(horizons) == 3
+    for text, calibration in horizons.items():
         day = float(text)
         predicted = np.array([survival_on(row, day) for row in rows])
-        assert found["predicted"] == pytest.approx(predicted.mean())
-        assert found["observed"] == pytest.approx(kaplan_meier_on(rows, day))
+        assert calibration["predicted"] == pytest.approx(predicted.mean())
+        assert calibration["observed"] == pytest.approx(kaplan_meier_on(rows, day))
         order = np.argsort(predicted, kind="stable")
         groups = [order[np.arange(60) * 5 // 60 == k] for k in range(5)]
-        for group, row in zip(groups, found["groups"], strict=True):
+        for group, row in zip(groups, calibration["groups"], strict=True):
             assert row["n"] == len(group)
             assert row["predicted"] == pytest.approx(predicted[group].mean())
-            own = [rows[i] for i in group]
-            if max(r["time"] for r in own) >= day:
-                assert row["observed"] == pytest.approx(kaplan_meier_on(own, day))
+            members = [rows[i] for i in group]
+            if max(r["time"] for r in members) >= day:
+                assert row["observed"] == pytest.approx(kaplan_meier_on(members, day))
         time = np.array([row["time"] for row in rows])
         by_day = np.array([bool(row["event"]) and row["time"] <= day for row in rows]).astype(int)
         [slope], [error], _ = cox(np.log(-np.log(predicted))[:, None], np.minimum(time, day), by_day)
         ends = slope - NORMAL * error, slope + NORMAL * error
-        assert (found["slope"], found["slope_low"], found["slope_high"]) == pytest.approx(
+        assert (calibration["slope"], calibration["slope_low"], calibration["slope_high"]) == pytest.approx(
             (slope, *ends), abs=2e-3 * error
         )
         hazard = sum(-math.log(survival_on(row, min(row["time"], day))) for row in rows)
         ratio_, spread = math.log(by_day.sum() / hazard), NORMAL / math.sqrt(by_day.sum())
         ends = ratio_ - spread, ratio_ + spread
-        assert (found["intercept"], found["intercept_low"], found["intercept_high"]) == pytest.approx((ratio_, *ends))
-        assert (found["p"] is None) == bool(found["reason"])
+        assert (calibration["intercept"], calibration["intercept_low"], calibration["intercept_high"]) == pytest.approx(
+            (ratio_, *ends)
+        )
+        assert (calibration["p"] is None) == bool(calibration["reason"])
 
 
 def test_every_figure_of_a_classification_test(journey, sixty, tmp_path):
@@ -184,19 +191,19 @@ def test_every_figure_of_a_classification_test(journey, sixty, tmp_path):
     config = journey.config("grades", "SubspaceTeacher", outcome=outcome, model={"task": task})
     assert main(["fit", "--config", str(config)]) == 0
     folder, out = results_of(journey, sixty, journey.best("grades"), "graded", tmp_path / "run", outcome=outcome)
-    known = joined(folder, sixty, {"grade": "label"})
-    label = known["label"].map({"G2": 0, "G3": 1, "G4": 2}).to_numpy()
-    probability = known[["prob_G2", "prob_G3", "prob_G4"]].to_numpy()
+    table = joined(folder, sixty, {"grade": "label"})
+    label = table["label"].map({"G2": 0, "G3": 1, "G4": 2}).to_numpy()
+    probability = table[["prob_G2", "prob_G3", "prob_G4"]].to_numpy()
     weights = draws(label)
     expected = {
         name: (*bootstrap(metric, weights)[:3], None) for name, metric in class_metrics(label, probability).items()
     }
-    _, page = check_metrics(folder, out, expected, len(known))
+    _, page = check_metrics(folder, out, expected, len(table))
     rows = next(t["rows"] for t in page.tables if t["caption"] == "Metrics of each class")
     predicted = probability.argmax(1)
     for c, row in enumerate(rows[1:]):
-        hits, said, true = ((predicted == c) & (label == c)).sum(), (predicted == c).sum(), (label == c).sum()
-        shown = [f"G{c + 2}", str(true), str(said)]
-        shown += [f"{hits / whole:.2f}" if whole else "—" for whole in (said, true)]
-        assert row[:5] == shown
-        assert row[5] == f"{2 * hits / (said + true):.2f}"
+        hits, n_predicted, n_true = ((predicted == c) & (label == c)).sum(), (predicted == c).sum(), (label == c).sum()
+        cells = [f"G{c + 2}", str(n_true), str(n_predicted)]
+        cells += [f"{hits / whole:.2f}" if whole else "—" for whole in (n_predicted, n_true)]
+        assert row[:5] == cells
+        assert row[5] == f"{2 * hits / (n_predicted + n_true):.2f}"

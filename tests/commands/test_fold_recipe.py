@@ -54,8 +54,8 @@ def test_the_recipe_for_runs_fold_by_fold_ends_in_one_report(luad, recipe):
     for k in range(luad["split"]["folds"]):
         run = Path(f"runs/luad_{k}")
         assert [path.name for path in (run / "test").iterdir()] == [f"luad_fold{k}"]
-        found = json.loads((run / "test" / f"luad_fold{k}" / "context.json").read_text())
-        assert (found["run"], found["fold"]) == (f"luad_{k}", k)
+        context = json.loads((run / "test" / f"luad_fold{k}" / "context.json").read_text())
+        assert (context["run"], context["fold"]) == (f"luad_{k}", k)
         tested += list(pd.read_csv(run / "test" / f"luad_fold{k}" / "predictions.csv")["patient_id"])
     assert len(tested) == len(set(tested)), "a patient is tested once"
     assert not Path("runs/luad").exists()

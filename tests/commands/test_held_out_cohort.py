@@ -33,7 +33,7 @@ def results_of(journey, name, root, **data):
     return root / "test" / name
 
 
-def said(folder, what):
+def json_of(folder, what):
     return json.loads((folder / f"{what}.json").read_text())
 
 
@@ -68,7 +68,7 @@ def test_missing_data_are_counted_missing_genes_are_named_and_a_shift_is_reporte
 ):
     expression, gone = holes
     folder = results_of(journey, "holes", tmp_path / "run", expression=expression, features=moved)
-    shift, base = said(folder, "shift"), said(plain, "shift")
+    shift, base = json_of(folder, "shift"), json_of(plain, "shift")
     predictions = pd.read_csv(folder / "predictions.csv")
     assert shift["missing"]["patients without RNA"] == {"n": 5, "of": 20}
     assert shift["missing"]["patients without RNA"]["n"] == (predictions["has_expression"] == 0).sum()
@@ -99,13 +99,13 @@ def test_recalibration_is_reported_apart_and_does_not_change_the_headline(journe
     folder = results_of(journey, "recalibrated", tmp_path / "run", recalibrate=0.9)
     assert (folder / "metrics.json").read_text() == (plain / "metrics.json").read_text()
     assert not (plain / "recalibrated.json").exists()
-    content = said(folder, "recalibrated")
+    content = json_of(folder, "recalibrated")
     assert content["n_used"] + content["n"] == 20
     if "reason" not in content:
         judged = pd.read_csv(folder / "recalibrated.csv")
         assert len(judged) == content["n"]
-    assert said(folder, "calibration")["log_rank"]["cut"] == said(folder, "context")["median_risk"]
-    assert said(folder, "calibration")["log_rank"]["cut_from_training"]
+    assert json_of(folder, "calibration")["log_rank"]["cut"] == json_of(folder, "context")["median_risk"]
+    assert json_of(folder, "calibration")["log_rank"]["cut_from_training"]
 
 
 def test_a_test_reads_none_of_its_files_back_and_they_hold_the_same_evaluation(journey, tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def test_the_contact_sheet_displays_such_names_and_runs_nothing(tmp_path):
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "\udc80"])
 def test_a_message_stays_one_line_without_control_codes(name, capsys):
     assert main(["report", name]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.strip().isprintable()
-    assert name.encode("unicode_escape", "surrogatepass").decode() in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.strip().isprintable()
+    assert name.encode("unicode_escape", "surrogatepass").decode() in message

@@ -62,13 +62,13 @@ def my_logger(tmp_path, monkeypatch):
 
 
 CSV = {"class_path": "CSVLogger", "init_args": {"save_dir": "logs"}}
-OWN = {"class_path": "my_logger.Notebook"}
+USER_LOGGER = {"class_path": "my_logger.Notebook"}
 LOGGERS = {
     "csv": (CSV, ["logs/lightning_logs/version_0/metrics.csv"]),
     "csv in the run": ({"class_path": "CSVLogger", "init_args": {"save_dir": "run", "name": "", "version": ""}}, []),
     "none": (False, []),
-    "own": (OWN, ["notes/seen.txt"]),
-    "several": ([OWN, CSV], ["notes/seen.txt", "logs/lightning_logs/version_0/metrics.csv"]),
+    "own": (USER_LOGGER, ["notes/seen.txt"]),
+    "several": ([USER_LOGGER, CSV], ["notes/seen.txt", "logs/lightning_logs/version_0/metrics.csv"]),
     "default": (None, []),
 }
 
@@ -121,7 +121,7 @@ def test_a_logger_that_cannot_start_is_reported_in_one_line_and_claims_no_run(fo
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dmml: error")]
     assert "trainer.logger: Notebook cannot start (no account)" in line
     assert not Path("run").exists()
-    assert fit(folds, OWN) == 0
+    assert fit(folds, USER_LOGGER) == 0
 
 
 def test_a_test_does_not_start_the_loggers_of_its_config(folds, my_logger, capsys):

@@ -51,9 +51,9 @@ def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsy
 
     (tmp_path / "test.yaml").write_text(yaml.safe_dump({"data": section | {"standardise": "within_cohort"}}))
     assert main(["test", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
-    said = capsys.readouterr().out
-    assert "tumor genes are not measured and count as the training mean" in said
-    assert re.search(r"\d values of measured genes are missing and count as the training mean", said)
+    printed = capsys.readouterr().out
+    assert "tumor genes are not measured and count as the training mean" in printed
+    assert re.search(r"\d values of measured genes are missing and count as the training mean", printed)
     out = tmp_path / "runs" / "luad" / "test" / "array_transductive"
     assert json.loads((out / "metrics.json").read_text())["c_index"]["n"] == n
     shift = json.loads((out / "shift.json").read_text())
@@ -69,6 +69,6 @@ def test_the_report_names_every_gene_that_was_imputed(elsewhere, tmp_path, capsy
     assert empty == {"n": rna["values_imputed"], "of": rna["values_imputed"] + rna["values"]}
 
     assert main(["doctor", "--config", "test.yaml", "--ckpt_path", checkpoint]) == 0
-    told = capsys.readouterr().out
-    assert f"{len(shift['genes']['tumor']['imputed'])} imputed" in re.sub(r"\s+", " ", told)
-    assert "train patients" not in told  # it is tested whole
+    report_printed = capsys.readouterr().out
+    assert f"{len(shift['genes']['tumor']['imputed'])} imputed" in re.sub(r"\s+", " ", report_printed)
+    assert "train patients" not in report_printed  # it is tested whole

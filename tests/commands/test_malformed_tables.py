@@ -211,7 +211,7 @@ def test_there_are_more_than_forty():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_each_is_refused_in_one_line_before_anything_heavy_is_imported(name, capsys, monkeypatch):
-    spoil, change, told = TABLES[name]
+    spoil, change, message = TABLES[name]
     csv(clinical(), "clinical.csv")
     csv(rna(), "rna.csv")
     spoil()
@@ -227,7 +227,7 @@ def test_each_is_refused_in_one_line_before_anything_heavy_is_imported(name, cap
     seconds = time.process_time() - start
     out, err = capsys.readouterr()
     assert re.fullmatch(r"dmml: error: [^\n]+\n", err), err
-    assert re.search(told, err), err
+    assert re.search(message, err), err
     assert len(err) < 600, err
     assert out == ""
     assert sorted(Path().rglob("*")) == before  # nothing was written

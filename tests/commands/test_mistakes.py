@@ -182,7 +182,7 @@ def test_a_misspelt_class_gets_a_suggestion(refused, cohorts):
 
 
 @pytest.mark.parametrize(
-    ("section", "change", "told"),
+    ("section", "change", "message"),
     [
         ("model", {"widht": 8}, "did you mean width?"),
         ("data", {"featurs": "x"}, "did you mean features?"),
@@ -192,8 +192,8 @@ def test_a_misspelt_class_gets_a_suggestion(refused, cohorts):
         ("model", {"task": {"class_path": "my_tasks.Mine"}}, "'my_tasks'"),
     ],
 )
-def test_a_misspelt_option_or_value_is_named(refused, cohorts, section, change, told):
-    assert told in refused("fit", "--config", cohorts.config("m_option", "SubspaceTeacher", **{section: change}))
+def test_a_misspelt_option_or_value_is_named(refused, cohorts, section, change, message):
+    assert message in refused("fit", "--config", cohorts.config("m_option", "SubspaceTeacher", **{section: change}))
 
 
 def test_checkpoint_is_never_unpickled(refused, cohorts, shared_data, tmp_path):
@@ -280,17 +280,17 @@ def test_mistakes_are_reported_without_importing_torch(cohorts, journey, shared_
     program = (
         "import contextlib, io, json, sys, time\n"
         "from dmml.__main__ import main\n"
-        "told, start = io.StringIO(), time.perf_counter()\n"
-        "with contextlib.redirect_stderr(told):\n"
+        "stderr, start = io.StringIO(), time.perf_counter()\n"
+        "with contextlib.redirect_stderr(stderr):\n"
         "    code = main(sys.argv[1:])\n"
         "heavy = [m for m in ('torch', 'timm', 'lightning', 'matplotlib') if m in sys.modules]\n"
-        "print(json.dumps([code, told.getvalue(), heavy, time.perf_counter() - start]))\n"
+        "print(json.dumps([code, stderr.getvalue(), heavy, time.perf_counter() - start]))\n"
     )
-    for argv, told in mistakes:
+    for argv, expected in mistakes:
         done = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, text=True, check=True)
         code, message, heavy, seconds = json.loads(done.stdout.splitlines()[-1])
         assert code == 2, argv
-        assert told in message
+        assert expected in message
         assert message.count("\n") == 1
         assert heavy == [], argv
         assert seconds < 5, argv  # 1 s on an idle machine; what makes it slow is an import, which the line above finds

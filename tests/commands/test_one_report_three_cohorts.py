@@ -33,7 +33,7 @@ def test_one_checkpoint_on_three_cohorts_is_one_report_of_three_sections(journey
     assert page.text.count("Metrics with 95 % intervals") == 3
     assert "here without any RNA" in page.text
     assert page.text.count("events, at 10x alone)") == 1
-    pairs = across_cohorts([read_evaluation(found) for found in find_tests(folders)])
+    pairs = across_cohorts([read_evaluation(test) for test in find_tests(folders)])
     assert [(pair.a.cohort, pair.b.cohort, pair.n) for pair in pairs] == [
         ("without_rna", "whole", 20), ("one_scale", "whole", 20),
     ]  # fmt: skip

@@ -25,12 +25,12 @@ def test_nested_options_reach_sections_with_and_without_init_args():
 def test_a_yaml_tag_is_refused_in_one_line(way, tag, capsys):
     Path("part.yaml").write_text(f"data:\n  clinical: {tag}\n" if way == "--config" else f"clinical: {tag}\n")
     Path("whole.yaml").write_text("model: {class_path: SubspaceTeacher}\n")
-    given = [way, tag] if way == "--data.name" else [way, "part.yaml"]
-    assert main(["fit", "--config", "whole.yaml", *given]) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.count("\n") == 0
-    assert "no valid YAML" in said
-    assert ("--data.name" if way == "--data.name" else "part.yaml") in said
+    arguments = [way, tag] if way == "--data.name" else [way, "part.yaml"]
+    assert main(["fit", "--config", "whole.yaml", *arguments]) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.count("\n") == 0
+    assert "no valid YAML" in message
+    assert ("--data.name" if way == "--data.name" else "part.yaml") in message
     assert not Path("made").exists()
 
 

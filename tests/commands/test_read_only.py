@@ -143,8 +143,8 @@ def as_somebody(tmp_path):
             os._exit(0)
         os.close(writing)
         os.waitpid(child, 0)
-        with os.fdopen(reading, encoding="utf-8") as told:
-            return told.read()
+        with os.fdopen(reading, encoding="utf-8") as stream:
+            return stream.read()
 
     return run
 

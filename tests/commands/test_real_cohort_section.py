@@ -221,7 +221,7 @@ def test_test_patients_affect_no_fitted_number_and_no_weight(tmp_path):
     (tmp_path / "splits").mkdir()
     ids = list(pd.read_csv(home / "clinical.csv")["patient_id"])
     parts = {"train": ids[:34], "val": ids[34:45], "test": ids[45:]}
-    columns = {part: pd.Series(own) for part, own in parts.items()}
+    columns = {part: pd.Series(patients) for part, patients in parts.items()}
     pd.DataFrame(columns).to_csv(tmp_path / "splits" / "splits_0.csv", index=False)
     common = {"split": str(tmp_path / "splits"), "gene_sets": {"preset": "paper"}, "name": "home", "batch_size": 8}
     threads = torch.get_num_threads()
@@ -238,6 +238,6 @@ def test_test_patients_affect_no_fitted_number_and_no_weight(tmp_path):
     assert base["weights"] != seen["weights"]  # the comparison can fail
     assert base["fitted"] != seen["fitted"]
     genes = unpack(kept["base"]["hyper_parameters"]["genes"])
-    assert {s: len(own) for s, own in genes.items()} == {"tumor": 59, "tme": 361}
+    assert {s: len(patients) for s, patients in genes.items()} == {"tumor": 59, "tme": 361}
     assert genes != unpack(kept["seen"]["hyper_parameters"]["genes"])
     assert unpack(kept["base"]["hyper_parameters"]["fitted"])["gene_preset"] == "paper"

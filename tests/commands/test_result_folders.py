@@ -52,9 +52,9 @@ def test_a_folder_in_a_config_does_not_move_results(run, config, tmp_path):
     assert results() == ["runs/f1/predict/development_fold1", "runs/f1/test/development_fold1"]
     assert (run / "config.yaml").read_bytes() == before
     assert not Path("runs/of_the_config").exists()
-    found = record("runs/f1/test/development_fold1")
-    assert (found["run"], found["cohort"], found["fold"]) == ("f1", "development", 1)
-    assert found["checkpoint"]["path"] == "checkpoints/best.ckpt"
+    context = record("runs/f1/test/development_fold1")
+    assert (context["run"], context["cohort"], context["fold"]) == ("f1", "development", 1)
+    assert context["checkpoint"]["path"] == "checkpoints/best.ckpt"
 
 
 @pytest.mark.parametrize("typed", [["--trainer.default_root_dir", "moved"], ["--trainer.default_root_dir=moved"]])
@@ -63,8 +63,8 @@ def test_a_typed_folder_moves_the_result_and_the_report_still_finds_the_run(run,
     assert main(["test", *argv, *typed]) == 0
     assert results() == ["moved/test/development_fold1"]
     Path("moved/metrics.csv").write_text("epoch,step,train/stranger\n0,0,1.0\n1,1,2.0\n")  # of another run
-    [found] = find_tests(["moved"])
-    assert found.run == run
+    [result] = find_tests(["moved"])
+    assert result.run == run
     assert main(["report", "moved", "--out", "moved.html"]) == 0
     assert "\ndmml report moved\n" in Path("moved.html").read_text()
     assert not list(Path("moved_plots").glob("*stranger*"))

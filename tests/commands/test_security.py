@@ -289,20 +289,20 @@ def test_a_checkpoint_behind_a_url_is_refused(refused, cohorts, verb):
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
 def test_no_command_unpickles_a_checkpoint(cohorts, tmp_path, verb, monkeypatch):
-    """Whatever slips past the checks before it: Lightning itself is told to load tensors alone."""
+    """Lightning itself is called with `weights_only=True`, in case the earlier checks miss something."""
     from lightning.pytorch import Trainer
 
     assert main(["fit", "--config", str(cohorts.config("s_only", "SubspaceTeacher")), "--overwrite"]) == 0
-    asked = {}
+    arguments = {}
 
-    def run(self, *args, **given):
-        asked.update(given)
+    def run(self, *args, **keywords):
+        arguments.update(keywords)
         raise InputError("seen enough")
 
     monkeypatch.setattr(Trainer, "_run", run)
     best = str(cohorts.run("s_only") / "checkpoints" / "best.ckpt")
     assert main([verb, "--config", str(cohorts.config("s_only_c", None)), "--ckpt_path", best]) == 2
-    assert asked["weights_only"] is True
+    assert arguments["weights_only"] is True
 
 
 def test_the_name_of_a_second_cohort_is_no_path_either(refused, cohorts):
@@ -341,11 +341,13 @@ def test_sharded_models_are_refused_with_the_reason(refused, cohorts, strategy, 
     assert not cohorts.run("s_fsdp").exists()
 
 
-@pytest.mark.parametrize(("verb", "told"), [("fit", "with --resume"), ("extract", "run the same command to continue")])
-def test_ctrl_c_says_how_to_continue(capsys, monkeypatch, verb, told):
+@pytest.mark.parametrize(
+    ("verb", "message"), [("fit", "with --resume"), ("extract", "run the same command to continue")]
+)
+def test_ctrl_c_says_how_to_continue(capsys, monkeypatch, verb, message):
     def interrupted(argv):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dmml.__main__._dispatch", interrupted)
     assert main([verb, "--config", "x.yaml"]) == 130
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

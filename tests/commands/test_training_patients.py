@@ -52,7 +52,7 @@ def part_of_the_cohort(folds, name: str, patients: list[str], renamed=None) -> s
 
 @pytest.fixture(scope="module")
 def parts(folds) -> tuple[list[str], list[str]]:
-    """Ids of the 20 patients whom the model has seen, and of the 10 whom it has not."""
+    """Ids of the 20 patients that the model was fitted on, and of the 10 others."""
     from dmml.cohort.section import read_cohort
 
     section = yaml.safe_load((folds.root / "fold1.yaml").read_text())["data"]["init_args"]
@@ -120,16 +120,16 @@ def test_the_correct_fold_and_a_new_cohort_pass(folds, parts, capsys):
         folder = folds.run("fold1") / "test" / name
         assert "training_patients" not in json.loads((folder / "metrics.json").read_text())
         assert "orders patients by risk" in Page((folder / "report.html").read_text()).text
-    said = capsys.readouterr()
-    assert "warning" not in said.err
-    assert "in the training" not in said.out
+    printed = capsys.readouterr()
+    assert "warning" not in printed.err
+    assert "in the training" not in printed.out
 
 
 def test_allowed_training_patients_are_counted_first_and_no_conclusion_is_drawn(folds, capsys):
     assert main(words(folds, "whole_cohort", "--allow-training-patients")) == 0
     sentence = "20 of the 30 patients tested were in the training or inner validation of the model"
-    said = capsys.readouterr().out
-    assert said.index(sentence) < said.index("c_index")
+    printed = capsys.readouterr().out
+    assert printed.index(sentence) < printed.index("c_index")
     folder = folds.run("fold1") / "test" / "development"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert next(iter(metrics)) == "training_patients"

@@ -42,7 +42,7 @@ def config(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("classes", "data", "told"),
+    ("classes", "data", "message"),
     [
         ("[Yes, No]", "outcome: {label: relapse}", 'model.task.classes: YAML reads a word such as Yes, on or true without quotes as true; put quotes around the classes as the label column has them, such as ["Yes", "No"]'),
         ("[low, 2024-01-01]", "outcome: {label: grade}", "model.task.classes: YAML reads 2024-01-01 without quotes as a date"),
@@ -59,10 +59,10 @@ def config(monkeypatch):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", [["fit"], ["doctor"], ["crossval"]])
-def test_what_lacks_quotes_is_explained_in_one_line(config, capsys, command, classes, data, told):
+def test_what_lacks_quotes_is_explained_in_one_line(config, capsys, command, classes, data, message):
     assert main([*command, "--config", config(classes, data)]) == 2
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert captured.err.count("\n") == 1
 
 

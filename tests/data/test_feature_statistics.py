@@ -27,10 +27,10 @@ class Tokens:
 def by_loop(tokens, feature):
     """Mean and spread of one feature, token by token, each patient with weight 1."""
     weights, values = [], []
-    for own in tokens.values():
-        known = [float(v) for v in own[:, feature] if not np.isnan(v)]
-        values += known
-        weights += [1 / max(1, len(known))] * len(known)
+    for features in tokens.values():
+        present = [float(v) for v in features[:, feature] if not np.isnan(v)]
+        values += present
+        weights += [1 / max(1, len(present))] * len(present)
     mean = np.average(values, weights=weights)
     return mean, np.sqrt(np.average((np.array(values) - mean) ** 2, weights=weights))
 
@@ -38,41 +38,41 @@ def by_loop(tokens, feature):
 @pytest.fixture
 def tokens():
     random = np.random.default_rng(0)
-    found = {f"P{i}": random.normal(3 * i, 1 + i, (1 + 7 * i, 5)).astype(np.float32) for i in range(6)}
-    for own in found.values():
-        own[random.random(own.shape) < 0.2] = np.nan
-    for own in found.values():
-        own[:, 3] = 2.5
-    found["P2"][:, 1] = np.nan
-    return found
+    features_of = {f"P{i}": random.normal(3 * i, 1 + i, (1 + 7 * i, 5)).astype(np.float32) for i in range(6)}
+    for features in features_of.values():
+        features[random.random(features.shape) < 0.2] = np.nan
+    for features in features_of.values():
+        features[:, 3] = 2.5
+    features_of["P2"][:, 1] = np.nan
+    return features_of
 
 
 def test_each_patient_weighs_the_same_and_missing_values_take_no_part(tokens):
-    found = fit_feature_statistics(Tokens(tokens), list(tokens), [10, 20])
-    assert set(found) == {"20"}
+    statistics = fit_feature_statistics(Tokens(tokens), list(tokens), [10, 20])
+    assert set(statistics) == {"20"}
     for feature in (0, 1, 2, 4):
         mean, scale = by_loop(tokens, feature)
-        assert found["20"]["mean"][feature] == pytest.approx(mean, rel=1e-12)
-        assert found["20"]["scale"][feature] == pytest.approx(scale, rel=1e-12)
-    assert (found["20"]["mean"][3], found["20"]["scale"][3]) == (2.5, 1.0)
-    assert all(type(value) is float for value in found["20"]["mean"] + found["20"]["scale"])
+        assert statistics["20"]["mean"][feature] == pytest.approx(mean, rel=1e-12)
+        assert statistics["20"]["scale"][feature] == pytest.approx(scale, rel=1e-12)
+    assert (statistics["20"]["mean"][3], statistics["20"]["scale"][3]) == (2.5, 1.0)
+    assert all(type(value) is float for value in statistics["20"]["mean"] + statistics["20"]["scale"])
 
 
 def test_a_feature_without_values_has_mean_0_and_scale_1_and_large_means_lose_no_precision(tokens):
-    for own in tokens.values():
-        own[:, 4] = np.nan
-        own[:, 2] = 0
-    exact = {p: own.astype(np.float64) for p, own in tokens.items()}
-    for i, own in enumerate(exact.values()):
-        own[:, 2] = 1e9 + i
-    found = fit_feature_statistics(Tokens(exact), list(exact), [20])["20"]
-    assert (found["mean"][4], found["scale"][4]) == (0.0, 1.0)
-    assert found["mean"][2] == 1e9 + 2.5
-    assert found["scale"][2] == 1.0  # 1.7 on 1e9 is less than float32 holds
-    for own in exact.values():
-        own[:, 2] -= 9.9e8
-    found = fit_feature_statistics(Tokens(exact), list(exact), [20])["20"]
-    assert found["scale"][2] == pytest.approx(np.std(np.arange(6)), rel=1e-9)
+    for features in tokens.values():
+        features[:, 4] = np.nan
+        features[:, 2] = 0
+    exact = {p: features.astype(np.float64) for p, features in tokens.items()}
+    for i, features in enumerate(exact.values()):
+        features[:, 2] = 1e9 + i
+    statistics = fit_feature_statistics(Tokens(exact), list(exact), [20])["20"]
+    assert (statistics["mean"][4], statistics["scale"][4]) == (0.0, 1.0)
+    assert statistics["mean"][2] == 1e9 + 2.5
+    assert statistics["scale"][2] == 1.0  # 1.7 on 1e9 is less than float32 holds
+    for features in exact.values():
+        features[:, 2] -= 9.9e8
+    statistics = fit_feature_statistics(Tokens(exact), list(exact), [20])["20"]
+    assert statistics["scale"][2] == pytest.approx(np.std(np.arange(6)), rel=1e-9)
 
 
 def test_a_bounded_even_draw_is_near_the_whole_and_the_same_twice(tokens):

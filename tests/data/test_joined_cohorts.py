@@ -48,10 +48,10 @@ def test_slides_outcomes_and_sites_stay_with_their_patients(tmp_path):
     everyone = data.patients("train") + data.patients("val") + data.patients("test")
     assert sorted(everyone) == sorted([f"a{i}" for i in range(12)] + [f"b{i}" for i in range(14)])
     for patient in ("a3", "b3"):
-        own = FeatureStore(tmp_path / ("one" if patient[0] == "a" else "two") / "f.zarr")
+        store = FeatureStore(tmp_path / ("one" if patient[0] == "a" else "two") / "f.zarr")
         read = data.reader.read(patient)
         for m in (10, 20):
-            np.testing.assert_array_equal(read.features[m], own.read(f"{patient}-01Z-DX1", m).features)
+            np.testing.assert_array_equal(read.features[m], store.read(f"{patient}-01Z-DX1", m).features)
         assert data.outcome([patient])["time"][0] == 350
     sites = data.cohort.clinical.patients["site"]
     assert set(sites[:12]) == {"one/s"}
@@ -80,7 +80,7 @@ def test_a_cohort_without_slides_is_joined_with_one_that_has_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"encoder": {**ENCODER, "name": "other"}}, "made with name other, .* with e"),
         ({"encoder": {**ENCODER, "weights": "v2"}}, "made with weights v2"),
@@ -88,13 +88,13 @@ def test_a_cohort_without_slides_is_joined_with_one_that_has_them(tmp_path):
         ({"slides": ["s1"]}, "slide s1 is in .*a.zarr, too"),
     ],
 )
-def test_stores_that_do_not_go_together(tmp_path, change, told):
+def test_stores_that_do_not_go_together(tmp_path, change, message):
     slides = change.pop("slides", ["s2"])
     stores = {
         "a.zarr": store(tmp_path / "a.zarr", ["s1"], 0),
         "b.zarr": store(tmp_path / "b.zarr", slides, 1, **change),
     }
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         JoinedStore(stores)
 
 
@@ -152,10 +152,10 @@ def test_another_platform_in_a_joined_cohort_is_named(tmp_path, capsys):
     data = MultimodalDataModule(**sections[0], also=[sections[1]])
     with show_log():
         data.setup("fit")
-    said = capsys.readouterr().out
-    assert "RNA of seq: 12 patients × 40 genes, log2 (as stated)" in said
-    assert "joined cohorts: RNA of array: the median gene lies" in said
-    assert "standardise: within_cohort" in said
+    printed = capsys.readouterr().out
+    assert "RNA of seq: 12 patients × 40 genes, log2 (as stated)" in printed
+    assert "joined cohorts: RNA of array: the median gene lies" in printed
+    assert "standardise: within_cohort" in printed
     account = rna_provenance(data.cohort)
     assert account["cohorts"]["array"]["sources"][0]["file"] == "array.csv"
     assert account["cohorts"]["seq"]["scale_stated"]

@@ -196,7 +196,7 @@ def test_batches_pin_whole(fitted):
 def test_processes_that_read_ahead_hand_out_the_same_batches(cohort, fitted, url):
     """Two epochs, with tokens drawn anew in each; a store behind a URL is opened in every process."""
     features = str(cohort / "development" / "features.zarr")
-    told = []
+    batches_of_modules = []
     for workers in (0, 2):
         more = {"num_workers": workers, "max_tokens": 40, "token_budget": 2000, "pack": 2}
         data = data_of(cohort, features=f"local://{features}" if url else features, **more)
@@ -207,10 +207,10 @@ def test_processes_that_read_ahead_hand_out_the_same_batches(cohort, fitted, url
         for epoch in (0, 1):
             loader.sampler.set_epoch(epoch)
             epochs.append([(b.patient_id, b.bags[20].features, b.bags[10].position) for b in loader])
-        told.append(epochs)
-    for alone, ahead in zip(*told, strict=True):
+        batches_of_modules.append(epochs)
+    for alone, ahead in zip(*batches_of_modules, strict=True):
         assert [b[0] for b in alone] == [b[0] for b in ahead]
         assert all(
             torch.equal(x, y) for a, b in zip(alone, ahead, strict=True) for x, y in zip(a[1:], b[1:], strict=True)
         )
-    assert [b[0] for b in told[0][0]] != [b[0] for b in told[0][1]]
+    assert [b[0] for b in batches_of_modules[0][0]] != [b[0] for b in batches_of_modules[0][1]]

@@ -77,5 +77,5 @@ def test_a_signal_to_all_processes_of_a_run_loses_nothing(repository, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(repository)}
     run = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]
-    told = [line for line in run.stdout.splitlines() if line.startswith("SIG")]
-    assert told == ["SIGTERM 143 True 0 True", "SIGINT 130 True 0 True"], run.stderr[-2000:]
+    lines = [line for line in run.stdout.splitlines() if line.startswith("SIG")]
+    assert lines == ["SIGTERM 143 True 0 True", "SIGINT 130 True 0 True"], run.stderr[-2000:]

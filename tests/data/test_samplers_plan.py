@@ -27,12 +27,12 @@ def test_every_patient_comes_once_and_processes_have_equal_shares(n, options, wo
         samplers = [PatientBatches(sizes, 4, 1, True, rank=rank, world=world, **options) for rank in range(world)]
         for sampler in samplers:
             sampler.set_epoch(epoch)
-        asked = [list(sampler) for sampler in samplers]
-        assert {len(mine) for mine in asked} == {len(samplers[0])}
-        assert all(request.epoch == epoch for mine in asked for request in mine)
-        rows = [row for mine in asked for request in mine for row in request.rows]
+        shares = [list(sampler) for sampler in samplers]
+        assert {len(share) for share in shares} == {len(samplers[0])}
+        assert all(request.epoch == epoch for share in shares for request in share)
+        rows = [row for share in shares for request in share for row in request.rows]
         assert set(rows) == set(range(n))
-        batches = [request.rows for mine in asked for request in mine]
+        batches = [request.rows for share in shares for request in share]
         assert len(rows) == n or min(map(len, batches)) == max(map(len, batches)) == 1  # nothing left to split
         assert max(map(len, batches)) <= 4
         if "token_budget" in options:
@@ -46,7 +46,7 @@ def test_validation_batches_keep_their_order_over_processes():
     assert two == [one[::2], one[1::2]]
     assert [row for batch in one for row in batch] == list(range(23))
     few = [list(PatientBatches(sizes[:3], 5, rank=rank, world=3)) for rank in range(3)]
-    assert sorted(request.rows for mine in few for request in mine) == [[0], [1], [2]]
+    assert sorted(request.rows for share in few for request in share) == [[0], [1], [2]]
     with pytest.raises(InputError, match=r"trainer\.devices"):
         PatientBatches(sizes[:2], 5, world=3)
 

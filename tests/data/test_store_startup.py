@@ -89,19 +89,19 @@ def test_a_changed_store_has_another_hash(cohort):
         data.setup("fit")
         return data.hashes({})["features"], file_hashes(cohort)["features"]
 
-    own, whole = hashes()
-    assert hashes() == (own, whole)
+    of_cohort, whole = hashes()
+    assert hashes() == (of_cohort, whole)
     store = FeatureStore(cohort["features"], mode="r+")
     write(store, "stranger9")
-    assert hashes()[0] == own, "of the cohort's slides alone"
+    assert hashes()[0] == of_cohort, "of the cohort's slides alone"
     assert hashes()[1] != whole
     write(store, "P03-1", 9)
     fewer = hashes()[0]
-    assert fewer != own, "another number of tiles"
+    assert fewer != of_cohort, "another number of tiles"
     write(store, "P03-1", 9, source="another.svs")
-    assert hashes()[0] not in (own, fewer), "another source"
+    assert hashes()[0] not in (of_cohort, fewer), "another source"
     write(store, "P03-1", 4)
-    assert hashes()[0] == own
+    assert hashes()[0] == of_cohort
 
 
 def test_what_is_remembered_of_a_slide_is_small(tmp_path):

@@ -23,7 +23,7 @@ def test_comparisons_with_a_test_on_training_patients_are_marked_and_have_no_ver
     assert "student on held_out: 48 of the 60 patients tested were in the training or inner validation" in lead
     assert lead.index("48 of the 60") < lead.index("orders patients by risk")
     assert lead.count("(95 % interval") == 3, "the two other models and their difference"
-    tests = [read_evaluation(found) for found in find_tests(runs)]
+    tests = [read_evaluation(test) for test in find_tests(runs)]
     models, differences = (next(t for t in page.tables if t["caption"].startswith(c)) for c in ("Models on", "Differ"))
     assert MARK in [row[0][: len(MARK)] for row in models["rows"]]
     marked = [row[0] for row in differences["rows"] if "in training" in row[0]]
@@ -57,7 +57,7 @@ def test_two_checkpoints_of_one_run_are_not_one_model_on_two_cohorts(make, tmp_p
     run = tmp_path / "run"
     for name, digest in (("a", "best"), ("b", "last"), ("c", "last")):
         make.survival(run, cohort, name=name, checkpoint={"path": f"checkpoints/{digest}.ckpt", "sha256": digest})
-    pairs = across_cohorts([read_evaluation(found) for found in find_tests([run])])
+    pairs = across_cohorts([read_evaluation(test) for test in find_tests([run])])
     assert [(pair.a.cohort, pair.b.cohort) for pair in pairs] == [("c", "b")]
 
 

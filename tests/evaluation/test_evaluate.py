@@ -38,12 +38,12 @@ def test_survival_metrics_have_the_documented_names_and_values(test_folder):
     assert result["c_index"]["value"] == pytest.approx(lifelines_concordance(time, -risk, event))
     assert result["c_index"]["events"] == event.sum()
     assert result["auc_365"]["events"] == ((time <= 365) & (event == 1)).sum()
-    given = (context["censoring"]["time"], context["censoring"]["survival"])
-    assert result["auc_1095"]["value"] == pytest.approx(metrics.auc_at(time, event, risk, 1095, given))
+    censoring = (context["censoring"]["time"], context["censoring"]["survival"])
+    assert result["auc_1095"]["value"] == pytest.approx(metrics.auc_at(time, event, risk, 1095, censoring))
     tau = result["ibs"]["tau"]
     assert tau <= min(context["end"], time.max())
     times = np.linspace(0, tau * 0.999999, 400)
-    fine = metrics.integrated_brier(time, event, curve_at(table, times), times, given)
+    fine = metrics.integrated_brier(time, event, curve_at(table, times), times, censoring)
     assert result["ibs"]["value"] == pytest.approx(fine, abs=5e-3)
     json.dumps(result, allow_nan=False)
 

@@ -61,16 +61,20 @@ def slow_brier(time, event, survival, times, curve):
 def test_concordances_and_auc_agree_with_loops(integer):
     time, event, risk = draw(integer=integer)
     curve = censoring_curve(*draw(200, seed=5, integer=integer)[:2])
-    given = (curve.time, curve.survival)
+    censoring = (curve.time, curve.survival)
     tau = np.quantile(time, 0.8)
     assert metrics.concordance_index(time, event, risk) == pytest.approx(lifelines_concordance(time, -risk, event))
-    assert metrics.concordance_ipcw(time, event, risk, given, tau) == pytest.approx(
+    assert metrics.concordance_ipcw(time, event, risk, censoring, tau) == pytest.approx(
         slow_uno(time, event, risk, curve, tau)
     )
-    own = censoring_curve(time, event)
-    assert metrics.concordance_ipcw(time, event, risk, tau=tau) == pytest.approx(slow_uno(time, event, risk, own, tau))
+    test_censoring = censoring_curve(time, event)
+    assert metrics.concordance_ipcw(time, event, risk, tau=tau) == pytest.approx(
+        slow_uno(time, event, risk, test_censoring, tau)
+    )
     for day in np.quantile(time, [0.3, 0.6]):
-        assert metrics.auc_at(time, event, risk, day, given) == pytest.approx(slow_auc(time, event, risk, day, curve))
+        assert metrics.auc_at(time, event, risk, day, censoring) == pytest.approx(
+            slow_auc(time, event, risk, day, curve)
+        )
 
 
 def test_without_censoring_the_weighted_metrics_are_the_plain_ones():
@@ -107,15 +111,17 @@ def test_concordances_and_auc_agree_with_torchsurv():
     event, risk = (generator.random(80) < 0.6).astype(float), generator.normal(size=80) - time / 60
     curve = censoring_curve(time, event)
     inverse = torch.tensor(1 / np.where(event > 0, curve.before(time), 1)).float()
-    given = (torch.tensor(risk).float(), torch.tensor(event).bool(), torch.tensor(time).float())
-    theirs = float(ConcordanceIndex()(*given))
-    assert weighted.estimate(weighted.harrell(time, event, risk), 80) == pytest.approx(theirs, abs=1e-5)
-    theirs = float(ConcordanceIndex()(*given, weight=inverse, tmax=torch.tensor(50.0)))
-    assert weighted.estimate(weighted.uno(time, event, risk, curve, 50), 80) == pytest.approx(theirs, abs=1e-5)
+    tensors = (torch.tensor(risk).float(), torch.tensor(event).bool(), torch.tensor(time).float())
+    torchsurv_value = float(ConcordanceIndex()(*tensors))
+    assert weighted.estimate(weighted.harrell(time, event, risk), 80) == pytest.approx(torchsurv_value, abs=1e-5)
+    torchsurv_value = float(ConcordanceIndex()(*tensors, weight=inverse, tmax=torch.tensor(50.0)))
+    assert weighted.estimate(weighted.uno(time, event, risk, curve, 50), 80) == pytest.approx(torchsurv_value, abs=1e-5)
     # The weight of those alive at the day cancels out.
     day = {"new_time": torch.tensor([50.0]), "weight_new_time": torch.tensor([1.0])}
-    theirs = float(Auc()(*given, weight=inverse, **day)[0])
-    assert weighted.estimate(weighted.dynamic_auc(time, event, risk, 50, curve), 80) == pytest.approx(theirs, abs=1e-5)
+    torchsurv_value = float(Auc()(*tensors, weight=inverse, **day)[0])
+    assert weighted.estimate(weighted.dynamic_auc(time, event, risk, 50, curve), 80) == pytest.approx(
+        torchsurv_value, abs=1e-5
+    )
 
 
 def test_integrated_brier_agrees_with_a_loop_and_with_torchsurv():

@@ -24,10 +24,10 @@ def evaluated(predictions, **context):
 
 def test_the_share_is_drawn_within_strata():
     stratum = np.array([0] * 40 + [1] * 10)
-    chosen = draw_share(stratum, 0.3)
-    assert (chosen[:40].sum(), chosen[40:].sum()) == (12, 3)
-    assert (chosen == draw_share(stratum, 0.3)).all()
-    assert (chosen != draw_share(stratum, 0.3, seed=1)).any()
+    drawn = draw_share(stratum, 0.3)
+    assert (drawn[:40].sum(), drawn[40:].sum()) == (12, 3)
+    assert (drawn == draw_share(stratum, 0.3)).all()
+    assert (drawn != draw_share(stratum, 0.3, seed=1)).any()
 
 
 def test_survival_coefficients_undo_a_known_distortion(make):
@@ -49,9 +49,9 @@ def test_class_coefficients_equal_those_of_scikit_learn():
     logit = 2.5 * (label - 0.5) + generator.normal(size=4000)
     probability = np.column_stack([1 / (1 + np.exp(logit)), 1 / (1 + np.exp(-logit))])
     offsets, b = fit_classes(label, probability)
-    theirs = LogisticRegression(C=1e6).fit(logit[:, None], label)
-    assert b == pytest.approx(theirs.coef_[0, 0], rel=0.02)
-    assert offsets[1] - offsets[0] == pytest.approx(theirs.intercept_[0], abs=0.03)
+    sklearn_model = LogisticRegression(C=1e6).fit(logit[:, None], label)
+    assert b == pytest.approx(sklearn_model.coef_[0, 0], rel=0.02)
+    assert offsets[1] - offsets[0] == pytest.approx(sklearn_model.intercept_[0], abs=0.03)
 
 
 def test_evaluated_patients_are_not_used_and_their_predictions_improve(make):
@@ -84,11 +84,11 @@ def test_classes_are_recalibrated_unless_patients_are_too_few():
     label = generator.integers(0, 3, 600)
     logits = generator.normal(size=(600, 3))
     logits[np.arange(600), label] += 1
-    told = np.exp(4 * logits)  # four times too sure
-    told /= told.sum(1, keepdims=True)
+    predicted = np.exp(4 * logits)  # four times too sure
+    predicted /= predicted.sum(1, keepdims=True)
     names = ["a", "b", "c"]
     table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(600)], "label": np.array(names)[label]})
-    table = table.assign(**{f"prob_{name}": told[:, k] for k, name in enumerate(names)})
+    table = table.assign(**{f"prob_{name}": predicted[:, k] for k, name in enumerate(names)})
     content, after = recalibrate(evaluated(table, classes=names), 0.4)
     assert content["coefficients"]["slope"] == pytest.approx(0.25, abs=0.06)
     assert content["metrics"]["ece"]["after"]["value"] < content["metrics"]["ece"]["before"]["value"] / 2
@@ -151,15 +151,15 @@ def test_right_predictions_pass_as_often_as_the_level_says_and_wrong_ones_fail(m
 
 def test_with_too_few_events_there_is_no_test_and_the_intercept_is_observed_over_expected(make):
     cohort = make.cohort(400, seed=1)
-    known = survival_table(cohort, make.predicted(cohort.log_rate + 0.4))
-    found = calibration_at(known, 1095)
+    table = survival_table(cohort, make.predicted(cohort.log_rate + 0.4))
+    calibration = calibration_at(table, 1095)
     followed = np.minimum(cohort.time, 1095)
     observed = ((cohort.event > 0) & (cohort.time <= 1095)).sum()
     expected = (np.exp(cohort.log_rate + 0.4) * followed).sum()
-    assert found.intercept == pytest.approx(np.log(observed / expected), abs=1e-3)
-    assert found.intercept_low < -0.4 < found.intercept_high
-    assert found.plain()["groups"][0]["n"] == 80
-    few = calibration_at(known.iloc[:30], 365)
+    assert calibration.intercept == pytest.approx(np.log(observed / expected), abs=1e-3)
+    assert calibration.intercept_low < -0.4 < calibration.intercept_high
+    assert calibration.plain()["groups"][0]["n"] == 80
+    few = calibration_at(table.iloc[:30], 365)
     assert np.isnan(few.p)
     assert few.plain()["p"] is None
     assert "15 events" in few.reason
@@ -167,8 +167,8 @@ def test_with_too_few_events_there_is_no_test_and_the_intercept_is_observed_over
 
 def test_the_slope_is_that_of_a_cox_model(make):
     cohort = make.cohort(200, seed=9)
-    known = survival_table(cohort, make.predicted(1.5 * cohort.log_rate))
-    found = calibration_at(known, 1095)
-    score = np.log(-np.log(known["survival_1095"]))
+    predictions = survival_table(cohort, make.predicted(1.5 * cohort.log_rate))
+    calibration = calibration_at(predictions, 1095)
+    score = np.log(-np.log(predictions["survival_1095"]))
     table = pd.DataFrame({"t": np.minimum(cohort.time, 1095), "e": cohort.event * (cohort.time <= 1095), "x": score})
-    assert found.slope == pytest.approx(CoxPHFitter().fit(table, "t", "e").params_["x"], rel=1e-3)
+    assert calibration.slope == pytest.approx(CoxPHFitter().fit(table, "t", "e").params_["x"], rel=1e-3)

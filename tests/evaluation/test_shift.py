@@ -27,24 +27,24 @@ def test_shift_of_columns_by_hand():
     reference = fit_reference([[0.0, 10.0], [2.0, 14.0], [4.0, np.nan]], ["a", "b"])
     assert reference["mean"] == [2, 12]
     assert reference["std"] == pytest.approx([2, np.sqrt(8)], rel=1e-3)
-    found = compare(reference, [[4.0, np.nan], [8.0, np.nan]])
-    assert found["n_training"] == 3
-    assert found["largest"] == [{"name": "a", "shift": 2.0, "spread": pytest.approx(np.sqrt(2))}]  # b is nowhere known
-    assert found["share_shifted"] == 1
-    assert "fewer than 20 training patients" in found["reason"]
-    assert "auc" not in found
+    result = compare(reference, [[4.0, np.nan], [8.0, np.nan]])
+    assert result["n_training"] == 3
+    assert result["largest"] == [{"name": "a", "shift": 2.0, "spread": pytest.approx(np.sqrt(2))}]  # b is nowhere known
+    assert result["share_shifted"] == 1
+    assert "fewer than 20 training patients" in result["reason"]
+    assert "auc" not in result
     assert "no patient" in compare(reference, np.zeros((0, 2)))["reason"]
 
 
 @pytest.mark.slow
 def test_samples_of_one_population_are_not_separated_and_p_is_uniform():
-    found = [compare(fit_reference(patients(50, s)), patients(30, 1000 + s)) for s in range(60)]
-    p = np.array([one["p"] for one in found])
+    results = [compare(fit_reference(patients(50, s)), patients(30, 1000 + s)) for s in range(60)]
+    p = np.array([one["p"] for one in results])
     assert (p < 0.05).mean() <= 0.13
     assert 0.38 < p.mean() < 0.62
-    assert np.mean([one["auc"] for one in found]) == pytest.approx(0.5, abs=0.04)
-    assert np.mean([one["median_shift"] for one in found]) == pytest.approx(found[0]["expected_shift"], rel=0.25)
-    assert np.mean([one["median_spread"] for one in found]) == pytest.approx(1, abs=0.04)
+    assert np.mean([one["auc"] for one in results]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([one["median_shift"] for one in results]) == pytest.approx(results[0]["expected_shift"], rel=0.25)
+    assert np.mean([one["median_spread"] for one in results]) == pytest.approx(1, abs=0.04)
 
 
 @pytest.mark.slow
@@ -65,11 +65,11 @@ def test_many_columns_of_few_patients_raise_no_alarm():
 @pytest.mark.parametrize("direction", ["along the axes", "across them"])
 def test_a_shift_is_detected_in_any_direction(direction):
     offset = 2.2 * LOADINGS[0] if direction == "along the axes" else 1.2 * np.random.default_rng(5).normal(size=30)
-    found = compare(fit_reference(patients(60, 0)), patients(40, 1, offset))
-    assert found["p"] <= 0.002
-    assert found["auc"] > 0.85
-    assert len(found["map"]["training"]) == 30  # the half that did not make the axes
-    assert len(found["map"]["cohort"]) == 40
+    result = compare(fit_reference(patients(60, 0)), patients(40, 1, offset))
+    assert result["p"] <= 0.002
+    assert result["auc"] > 0.85
+    assert len(result["map"]["training"]) == 30  # the half that did not make the axes
+    assert len(result["map"]["cohort"]) == 40
 
 
 def test_the_classifier_is_scored_on_patients_it_was_not_fitted_to():
@@ -77,11 +77,11 @@ def test_the_classifier_is_scored_on_patients_it_was_not_fitted_to():
     noise = generator.normal(size=(40, 60)), generator.normal(size=(40, 60))  # more columns than it can fit
     assert classifier_test(*noise, permutations=9).auc == pytest.approx(0.5, abs=0.15)
     a, b = generator.normal(size=(60, 3)), generator.normal(size=(60, 3)) + np.array([1.5, 0, 0])
-    found = classifier_test(a, b)
+    result = classifier_test(a, b)
     expected = roc_auc_score(np.repeat([0, 1], 60), np.concatenate([a[:, 0], b[:, 0]]))
-    assert found.auc == pytest.approx(expected, abs=0.06)
-    assert found.scores_a.mean() < 0 < found.scores_b.mean()
-    assert found.p == 0.001
+    assert result.auc == pytest.approx(expected, abs=0.06)
+    assert result.scores_a.mean() < 0 < result.scores_b.mean()
+    assert result.p == 0.001
     assert classifier_test(a, a, permutations=99).p > 0.3
 
 
@@ -89,15 +89,15 @@ def test_the_p_value_belongs_to_the_stated_auc():
     """By plain loops: each exchange of patients is a discriminant of its own."""
     generator = np.random.default_rng(2)
     a, b = generator.normal(size=(15, 2)), generator.normal(size=(12, 2)) + 0.8
-    found = classifier_test(a, b, permutations=60, seed=4)
+    result = classifier_test(a, b, permutations=60, seed=4)
     generator = np.random.default_rng(4)
     parts = [generator.permutation(len(side)) % 5 for side in (a, b)]
-    assert found.auc == pytest.approx(plain_auc(a, b, parts))
+    assert result.auc == pytest.approx(plain_auc(a, b, parts))
     both, chance = np.vstack([a, b]), []
     for _ in range(60):
         order = generator.permutation(27)
         chance.append(plain_auc(both[order[:15]], both[order[15:]], parts))
-    assert found.p == (1 + sum(value >= found.auc - 1e-12 for value in chance)) / 61
+    assert result.p == (1 + sum(value >= result.auc - 1e-12 for value in chance)) / 61
 
 
 def plain_auc(a, b, parts):
@@ -166,12 +166,12 @@ def test_a_cohort_standardised_within_itself_has_no_shift_whatever_its_platform(
         cohort = genes_of(36, 1000 + seed, loadings, offset=5.0) * scale
         return compare(fit_reference(standardised(genes_of(50, seed))), standardised(cohort), within=True)
 
-    found = [compared(seed, scale=3.0) for seed in range(24)]
-    p = np.array([one["p"] for one in found])
+    results = [compared(seed, scale=3.0) for seed in range(24)]
+    p = np.array([one["p"] for one in results])
     assert (p < 0.05).mean() <= 0.13
     assert 0.3 < p.mean() < 0.7
-    assert np.mean([one["auc"] for one in found]) == pytest.approx(0.5, abs=0.06)
-    assert "median_shift" not in found[0]  # it is 0 by construction, which would be no finding
+    assert np.mean([one["auc"] for one in results]) == pytest.approx(0.5, abs=0.06)
+    assert "median_shift" not in results[0]  # it is 0 by construction, which would be no finding
     other = compared(0, loadings=np.random.default_rng(5).permutation(WIDE.T).T)  # genes hang together otherwise
     assert other["p"] <= 0.002
     assert other["auc"] > 0.9
@@ -201,11 +201,11 @@ def test_mixed_stains_are_separated_again():
     pixels = (256 * 10 ** -(amounts @ dyes) - 1).clip(0, 255).reshape(40, 40, 3).round().astype(np.uint8)
     slide = np.full((60, 60, 3), 245, np.uint8)
     slide[:40, :40] = pixels
-    found = dict(zip(NAMES, stain_of(slide), strict=True))
-    assert found["haematoxylin, mean"] == pytest.approx(amounts[:, 0].mean(), abs=0.01)
-    assert found["eosin, mean"] == pytest.approx(amounts[:, 1].mean(), abs=0.01)
-    assert found["eosin, spread"] == pytest.approx(amounts[:, 1].std(), abs=0.01)
-    assert found["residual, mean"] == pytest.approx(0, abs=0.02)
+    stain = dict(zip(NAMES, stain_of(slide), strict=True))
+    assert stain["haematoxylin, mean"] == pytest.approx(amounts[:, 0].mean(), abs=0.01)
+    assert stain["eosin, mean"] == pytest.approx(amounts[:, 1].mean(), abs=0.01)
+    assert stain["eosin, spread"] == pytest.approx(amounts[:, 1].std(), abs=0.01)
+    assert stain["residual, mean"] == pytest.approx(0, abs=0.02)
     assert stain_of(np.full((60, 60, 3), 245, np.uint8)) is None
 
 
@@ -235,24 +235,24 @@ def test_a_subgroup_has_the_metric_of_its_patients_alone(cohort):
 
 
 def test_a_shift_is_described_and_drawn(tmp_path):
-    found = compare(fit_reference(patients(60, 0)), patients(40, 1, 1.0))
+    result = compare(fit_reference(patients(60, 0)), patients(40, 1, 1.0))
     content = {
         "missing": {"patients without RNA": {"n": 4, "of": 40}, "patients without tissue at 10x": {"n": 0, "of": 40}},
-        "features": {"20x": found},
+        "features": {"20x": result},
         "stain": {"n_training": 60, "n": 0, "reason": "no patient of this cohort has this input"},
         "subgroups": [
             {"column": "sex", "level": "f", "metric": "c_index", "value": 0.6, "low": 0.5, "high": 0.7, "n": 20, "events": 9},
             {"column": "sex", "level": "m", "metric": "c_index", "value": 0.7, "low": 0.6, "high": 0.8, "n": 20, "events": 9},
         ],
     }  # fmt: skip
-    told = " ".join(shift_sentences(content))
-    assert "Missing: 4 of 40 patients without RNA." in told
-    assert "Tile features at 20x" in told
-    assert "of the patients from training patients (AUC " in told
-    assert "Stain: not compared (no patient of this cohort has this input)" in told
-    assert "lowest for sex f (20 patients): 0.60" in told
-    assert "does not read RNA" not in told
-    of_student = content | {"reads_rna": False, "expression": {"tumor": found}}
+    text = " ".join(shift_sentences(content))
+    assert "Missing: 4 of 40 patients without RNA." in text
+    assert "Tile features at 20x" in text
+    assert "of the patients from training patients (AUC " in text
+    assert "Stain: not compared (no patient of this cohort has this input)" in text
+    assert "lowest for sex f (20 patients): 0.60" in text
+    assert "does not read RNA" not in text
+    of_student = content | {"reads_rna": False, "expression": {"tumor": result}}
     assert "The student does not read RNA" in " ".join(shift_sentences(of_student))
     assert "does not read RNA" not in " ".join(shift_sentences(of_student | {"reads_rna": True}))
     assert shift_plot({}) is None
@@ -265,11 +265,11 @@ def test_a_shift_is_described_and_drawn(tmp_path):
 def test_patients_of_a_sorted_table_are_chosen_at_random():
     reference = fit_reference(patients(100, 0))
     alike, other = patients(MAX_POINTS, 1), patients(MAX_POINTS, 2, 3.0)
-    found = compare(reference, np.vstack([alike, other]))
-    assert found["p"] < 0.01
+    result = compare(reference, np.vstack([alike, other]))
+    assert result["p"] < 0.01
     assert compare(reference, np.vstack([other, alike]))["p"] < 0.01
     assert compare(reference, alike)["p"] > 0.01
-    assert len(found["map"]["cohort"]) == MAX_POINTS
+    assert len(result["map"]["cohort"]) == MAX_POINTS
 
 
 def test_an_incomplete_reference_is_compared_as_far_as_possible():

@@ -61,12 +61,12 @@ def models(tmp_path_factory, shared_data) -> Models:
     content = json.loads(store.read_text())
     content["attributes"]["encoder"] = load_encoder().identity
     store.write_text(json.dumps(content))
-    found = Models(root, shared_data / "slides")
-    _fit(found, "teacher", "SubspaceTeacher", {"class_path": "Survival"}, SURVIVAL)
-    _fit(found, "student", "SubspaceStudent", {"class_path": "Survival"}, SURVIVAL, teacher=found.best("teacher"))
+    fitted = Models(root, shared_data / "slides")
+    _fit(fitted, "teacher", "SubspaceTeacher", {"class_path": "Survival"}, SURVIVAL)
+    _fit(fitted, "student", "SubspaceStudent", {"class_path": "Survival"}, SURVIVAL, teacher=fitted.best("teacher"))
     grades = {"class_path": "Classification", "init_args": {"classes": ["G2", "G3", "G4"]}}
-    _fit(found, "grade", "SubspaceStudent", grades, {"label": "grade"})
-    return found
+    _fit(fitted, "grade", "SubspaceStudent", grades, {"label": "grade"})
+    return fitted
 
 
 def _fit(models: Models, name: str, kind: str, task: dict, outcome: dict, **more: Any) -> None:

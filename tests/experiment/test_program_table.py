@@ -28,9 +28,9 @@ def test_predicted_and_measured_programs_are_one_row_per_patient():
     for i, row in enumerate(rows):
         for (m, s), scores in output.programs.items():
             for p, name in enumerate(PROGRAMS[s]):
-                there = bool(batch.bags[m].mask[i].any())
-                assert (f"{s}|{m}x|{name}" in row) == there
-                if there:
+                has_tiles = bool(batch.bags[m].mask[i].any())
+                assert (f"{s}|{m}x|{name}" in row) == has_tiles
+                if has_tiles:
                     assert abs(row[f"{s}|{m}x|{name}"] - float(scores[i, p])) < 1e-6
         assert ("tumor|measured|A" in row) == bool(batch.has_expression[i])
         if batch.has_expression[i]:

@@ -52,11 +52,11 @@ def test_encode_and_loss_leave_out_unknown_labels():
     logits = torch.randn(8, 3, requires_grad=True)
     loss, likelihood = task.loss(logits, target), task.log_likelihood(logits, target)
     for i, label in enumerate(LABELS):
-        known = label in ("G2", "G3", "G4")
-        index = ["G2", "G3", "G4"].index(label) if known else 0
+        is_class = label in ("G2", "G3", "G4")
+        index = ["G2", "G3", "G4"].index(label) if is_class else 0
         log_p = logits[i].double().softmax(0)[index].log().item()
-        assert likelihood[i].item() == pytest.approx(log_p if known else 0, abs=1e-5)
-        assert loss[i].item() == pytest.approx(-(index + 1) * log_p if known else 0, abs=1e-4)
+        assert likelihood[i].item() == pytest.approx(log_p if is_class else 0, abs=1e-5)
+        assert loss[i].item() == pytest.approx(-(index + 1) * log_p if is_class else 0, abs=1e-4)
     torch.testing.assert_close(task.paper_confidence(logits, target)[0], logits[0].softmax(0)[0])
     assert task.paper_confidence(logits, target)[2] == 0
     loss.sum().backward()

@@ -106,9 +106,9 @@ def test_an_empty_batch_is_combined_and_gradients_are_exact(kind):
     for index in ((0, 0, 0), (1, 0, 1), (1, 1, 0), (0, 1, 0)):
         moved = logits.detach().clone()
         moved[index] += step
-        there = task.combine(moved, available)[:, 0].sum()
+        above = task.combine(moved, available)[:, 0].sum()
         moved[index] -= 2 * step
-        slope = (there - task.combine(moved, available)[:, 0].sum()) / (2 * step)
+        slope = (above - task.combine(moved, available)[:, 0].sum()) / (2 * step)
         assert logits.grad[index].item() == pytest.approx(slope.item(), abs=2e-3)
 
 

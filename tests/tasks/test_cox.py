@@ -66,7 +66,7 @@ def outcome(n, events, unknown=0):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "known", "message"),
+    ("batch_size", "data", "message"),
     [
         (8, outcome(100, 30), r"one of 8 patients holds 2\.4 .*30 events among 100 .*hold 14 patients or more"),
         (13, outcome(100, 30), r"holds 3\.9"),
@@ -75,11 +75,11 @@ def outcome(n, events, unknown=0):
         (10, outcome(100, 100, unknown=70), r"holds 3\.0 .*30 events .*14 patients or more"),
     ],
 )
-def test_batches_that_cannot_hold_enough_events_are_refused_in_one_line(batch_size, known, message):
+def test_batches_that_cannot_hold_enough_events_are_refused_in_one_line(batch_size, data, message):
     with pytest.raises(InputError, match=message) as error:
-        Survival(likelihood="cox").check_batch(batch_size, known)
+        Survival(likelihood="cox").check_batch(batch_size, data)
     assert "\n" not in str(error.value)
-    Survival().check_batch(batch_size, known)
+    Survival().check_batch(batch_size, data)
 
 
 def test_the_batch_size_that_the_refusal_names_is_enough():
@@ -100,11 +100,11 @@ def cohort(n, seed, censored=0.5):
 
 
 def test_training_learns_the_order_of_risk_and_keeps_the_level_of_the_curve():
-    x, _, known = cohort(400, 0)
+    x, _, data = cohort(400, 0)
     task = Survival(likelihood="cox")
-    task.fit(known)
-    task.check_batch(40, known)
-    target, model = task.encode(known), torch.nn.Linear(8, 4)
+    task.fit(data)
+    task.check_batch(40, data)
+    target, model = task.encode(data), torch.nn.Linear(8, 4)
     fresh, true, held_out = cohort(600, 1)
     start = concordance_index(held_out["time"], held_out["event"], risk_score(model(fresh)))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
@@ -125,8 +125,8 @@ def test_training_learns_the_order_of_risk_and_keeps_the_level_of_the_curve():
 
 def test_the_partial_likelihood_alone_leaves_the_level_free():
     """Why the discrete one stays beside it: a shift of all log-risks changes nothing."""
-    _, true, known = cohort(50, 2)
-    target = Survival(**EDGES).encode(known)
+    _, true, data = cohort(50, 2)
+    target = Survival(**EDGES).encode(data)
     values = [cox_partial_nll(true + shift, *target.values()) for shift in (0.0, 5.0)]
     torch.testing.assert_close(*values, atol=1e-5, rtol=1e-4)
 

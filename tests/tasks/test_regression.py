@@ -28,12 +28,12 @@ def class_outcome():
 def test_the_general_regression_finds_the_same_optimum(task, data):
     x, outcome = data()
     task.fit({name: list(map(str, v)) if name == "label" else v.tolist() for name, v in outcome.items()})
-    own, general = task.regression(), Regression(task)
-    for a, b in zip(own.path(x, outcome, PENALTIES), general.path(x, outcome, PENALTIES), strict=True):
+    special, general = task.regression(), Regression(task)
+    for a, b in zip(special.path(x, outcome, PENALTIES), general.path(x, outcome, PENALTIES), strict=True):
         centred = [score - score.mean(1, keepdims=True) * (score.shape[1] > 1) for score in (a.score(x), b.score(x))]
         np.testing.assert_allclose(*centred, atol=1e-3)
         assert list(a.predictions(x)) == list(b.predictions(x))
-        assert own.log_likelihood(a.score(x), outcome) == pytest.approx(
+        assert special.log_likelihood(a.score(x), outcome) == pytest.approx(
             general.log_likelihood(b.score(x), outcome), rel=1e-4
         )
 

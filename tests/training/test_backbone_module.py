@@ -1,4 +1,4 @@
-"""Models on a backbone: their parts add up, a checkpoint holds all of it, and a fit reads nobody whom it must not know."""
+"""Models on a backbone: their parts add up, a checkpoint holds all of it, and a fit reads no held-out patient."""
 
 import warnings
 from dataclasses import replace
@@ -67,9 +67,9 @@ def check_parts(output, task, available, share=None):
 @pytest.mark.parametrize("kind", [SubspaceTeacher, SubspaceStudent])
 @pytest.mark.parametrize("task", [Survival, Classification])
 def test_parts_add_up_to_the_logits_at_every_share(cohort, tmp_path, task, kind, specific):
-    own = task() if task is Survival else Classification(classes=["G2", "G3", "G4"])
+    task_object = task() if task is Survival else Classification(classes=["G2", "G3", "G4"])
     data = data_of(cohort, **(GRADES if task is Classification else {}))
-    model, _ = trained(kind(width=16, lr=5e-3, task=own, tissue_specific=specific), data, tmp_path)
+    model, _ = trained(kind(width=16, lr=5e-3, task=task_object, tissue_specific=specific), data, tmp_path)
     batch = outer_batch(model, data, tmp_path)
     available = model._available(batch)
     outputs = {}
@@ -122,8 +122,8 @@ def test_a_student_of_a_teacher_answers_as_the_teacher_without_rna_where_no_deep
     batch = outer_batch(student, data_of(cohort), tmp_path)
     blind = replace(batch, has_expression=torch.zeros_like(batch.has_expression))
     assert torch.equal(student(batch).logits, teacher(blind).logits)
-    known = batch.has_expression
-    assert not torch.allclose(teacher(batch).logits[known], student(batch).logits[known])
+    has_rna = batch.has_expression
+    assert not torch.allclose(teacher(batch).logits[has_rna], student(batch).logits[has_rna])
 
 
 @torch.no_grad()
@@ -190,8 +190,8 @@ def test_weights_to_start_from_bring_no_backbone_of_other_patients(fits, cohort,
     fitted = [name for name in a if name not in ("calibration_bias", "calibration_weight")]
     assert all(torch.equal(a[name], b[name]) for name in fitted)
     assert tuned.deep_share == 1  # none is chosen before a validation
-    theirs = source.backbone.state_dict()
-    assert not torch.equal(theirs["statistics.10x.centres"], b["statistics.10x.centres"])
+    source_state = source.backbone.state_dict()
+    assert not torch.equal(source_state["statistics.10x.centres"], b["statistics.10x.centres"])
     assert torch.equal(tuned.heads["10x"].linear.weight, source.heads["10x"].linear.weight)
 
 
@@ -250,13 +250,13 @@ def test_a_fit_reads_neither_features_nor_outcomes_of_outer_test_patients(cohort
 def test_a_task_of_ones_own_without_a_linear_likelihood_is_refused_in_a_line_and_fits_without_a_backbone(
     cohort, tmp_path
 ):
-    class Own(Survival):
+    class PlainTask(Survival):
         def linear_likelihood(self, target):
             return Task.linear_likelihood(self, target)
 
     with pytest.raises(InputError, match="backbone: null in the model section"):
-        trained(SubspaceTeacher(width=16, task=Own()), data_of(cohort), tmp_path)
-    trained(SubspaceTeacher(width=16, task=Own(), backbone=None), data_of(cohort), tmp_path)
+        trained(SubspaceTeacher(width=16, task=PlainTask()), data_of(cohort), tmp_path)
+    trained(SubspaceTeacher(width=16, task=PlainTask(), backbone=None), data_of(cohort), tmp_path)
 
 
 def small_cohort(cohort, folder, n, events=None, grades=None):
@@ -342,6 +342,6 @@ def test_programs_in_a_fit_are_the_backbones_without_the_patients_own_rna(fits, 
     measured = model.scores(batch.expression, batch.has_expression)
     rows = [ids.index(patient) for patient in batch.patient_id]
     for (m, s), values in fitted_values.items():
-        known = batch.has_expression & batch.bags[m].mask.any(1)
-        errors = [(x - measured[s])[known].square().mean() for x in (values, remembered[m, s][rows])]
+        has_both = batch.has_expression & batch.bags[m].mask.any(1)
+        errors = [(x - measured[s])[has_both].square().mean() for x in (values, remembered[m, s][rows])]
         assert errors[0] < errors[1], (m, s)

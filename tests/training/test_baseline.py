@@ -19,8 +19,8 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 
 
 def build(name, kind="survival", **changes):
-    given = {"n_features": DIM, "genes": GENES, "task": task_of(kind), "width": 16}
-    return BaselineNetwork(network=name, **given | changes)
+    arguments = {"n_features": DIM, "genes": GENES, "task": task_of(kind), "width": 16}
+    return BaselineNetwork(network=name, **arguments | changes)
 
 
 @pytest.mark.parametrize("kind", ["survival", "classification"])

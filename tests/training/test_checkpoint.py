@@ -145,9 +145,9 @@ def test_a_student_learns_from_a_plain_checkpoint_without_a_trainer(tmp_path):
     weights |= {"decorrelation": student.decorrelation_weight, "distill_prediction": student.prediction_weight}
     weights |= {"distill_features": student.feature_weight, "distill_programs": student.teacher_program_weight}
     torch.testing.assert_close(terms.total, sum(weights[name] * value for name, value in terms.parts.items()))
-    own, told = student(batch), teacher(batch)
-    pairs = [(own.logits, told.logits)] + [
-        (own.logits_by_magnification[m], told.logits_by_magnification[m]) for m in (10, 20)
+    student_output, teacher_output = student(batch), teacher(batch)
+    pairs = [(student_output.logits, teacher_output.logits)] + [
+        (student_output.logits_by_magnification[m], teacher_output.logits_by_magnification[m]) for m in (10, 20)
     ]
     expected = torch.stack([student.task.divergence(a, b, student.temperature).mean() for a, b in pairs]).mean()
     torch.testing.assert_close(terms.parts["distill_prediction"], expected)
@@ -168,9 +168,9 @@ def test_the_teacher_is_frozen_in_eval_mode_and_nowhere_in_the_student(tmp_path)
     optimizer = student.configure_optimizers()
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in inner.state_dict().items())
-    own = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert own == {id(p) for p in student.parameters()}
-    assert not own & {id(p) for p in inner.parameters()}
+    optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in student.parameters()}
+    assert not optimised & {id(p) for p in inner.parameters()}
     assert not any("teacher" in key or "fusion" in key or "expression" in key for key in student.state_dict())
     path = by_hand(student, tmp_path / "s.ckpt")
     (tmp_path / "t.ckpt").unlink()
@@ -281,13 +281,13 @@ def test_patients_of_an_ancestor_are_not_forgotten(teacher_path, cohort, tmp_pat
 def test_the_hashes_of_ancestors_grow_with_each_generation(teacher_path, cohort, tmp_path):
     second = fit(SubspaceTeacher(width=16, init_from=teacher_path), data_of(cohort), tmp_path / "2.ckpt")
     third = fit(SubspaceStudent(width=16, teacher=str(second)), data_of(cohort), tmp_path / "3.ckpt")
-    own = [
+    hashes = [
         torch.load(path, weights_only=True)["hyper_parameters"]["fitted"]["patients"]
         for path in (teacher_path, second, third)
     ]
-    assert "before" not in own[0]
-    assert own[1]["before"] == {"0": own[0]}
-    assert own[2]["before"] == {"0": own[0], "1": {part: own[1][part] for part in ("train", "val")}}
+    assert "before" not in hashes[0]
+    assert hashes[1]["before"] == {"0": hashes[0]}
+    assert hashes[2]["before"] == {"0": hashes[0], "1": {part: hashes[1][part] for part in ("train", "val")}}
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def _eager_kernels(monkeypatch):
     """Captured as ever; the kernels are eager PyTorch's, whose C++ need not be built."""
     compile_in_place = torch.nn.Module.compile
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda part, **given: compile_in_place(part, backend="eager", **given)
+        torch.nn.Module, "compile", lambda part, **options: compile_in_place(part, backend="eager", **options)
     )
     torch._dynamo.reset()
     yield

@@ -10,8 +10,8 @@ def of(scores, rows=None):
     """Scores (S, n) of one process, in batches of seven."""
     rows = torch.ones(scores.shape[1], dtype=torch.bool) if rows is None else rows
     sums = ShareSums()
-    for part, own in zip(scores.split(7, 1), rows.split(7), strict=True):
-        sums.add(part, own)
+    for part, rows_of_part in zip(scores.split(7, 1), rows.split(7), strict=True):
+        sums.add(part, rows_of_part)
     return sums.scores(lambda values: values)
 
 
@@ -24,15 +24,15 @@ def scores_of(generator, n, gain, noise=1.0):
 
 def test_noise_is_chosen_in_few_draws():
     generator = torch.Generator().manual_seed(0)
-    chosen = [of(scores_of(generator, 40, gain=0.0)).choose() for _ in range(400)]
-    assert np.mean([share > 0 for share in chosen]) < 0.03
+    shares = [of(scores_of(generator, 40, gain=0.0)).choose() for _ in range(400)]
+    assert np.mean([share > 0 for share in shares]) < 0.03
 
 
 def test_a_real_gain_is_chosen_though_scores_of_patients_differ_more():
     generator = torch.Generator().manual_seed(1)
-    chosen = [of(scores_of(generator, 40, gain=1.2)).choose() for _ in range(100)]
-    assert np.mean([share > 0 for share in chosen]) > 0.95
-    assert np.mean([share == len(SHARES) - 1 for share in chosen]) > 0.7
+    shares = [of(scores_of(generator, 40, gain=1.2)).choose() for _ in range(100)]
+    assert np.mean([share > 0 for share in shares]) > 0.95
+    assert np.mean([share == len(SHARES) - 1 for share in shares]) > 0.7
 
 
 def test_means_and_standard_errors_are_those_of_the_patients_who_count():
@@ -51,9 +51,9 @@ def test_processes_add_up_to_one():
     halves = [ShareSums(), ShareSums()]
     for sums, part in zip(halves, (scores[:, :12], scores[:, 12:]), strict=True):
         sums.add(part, torch.ones(part.shape[1], dtype=torch.bool))
-    own = []
-    halves[0].scores(lambda values: own.append(values) or values)
-    together = halves[1].scores(lambda values: values + own[0])
+    first_sums = []
+    halves[0].scores(lambda values: first_sums.append(values) or values)
+    together = halves[1].scores(lambda values: values + first_sums[0])
     whole = of(scores)
     for name in ("mean", "gain", "error"):
         torch.testing.assert_close(getattr(together, name), getattr(whole, name))

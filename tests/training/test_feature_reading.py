@@ -32,12 +32,12 @@ def bag_with(garbage):
     return bag
 
 
-def close(found, expected):
-    assert_close(found.tokens, expected.tokens, atol=1e-5, rtol=1e-5)
-    for a, b in zip(found.specific or (), expected.specific or (), strict=True):
+def close(reading, expected):
+    assert_close(reading.tokens, expected.tokens, atol=1e-5, rtol=1e-5)
+    for a, b in zip(reading.specific or (), expected.specific or (), strict=True):
         assert_close(a, b, atol=1e-5, rtol=1e-5)
-    assert (found.statistics or {}).keys() == (expected.statistics or {}).keys()
-    for name, values in (found.statistics or {}).items():
+    assert (reading.statistics or {}).keys() == (expected.statistics or {}).keys()
+    for name, values in (reading.statistics or {}).items():
         assert_close(values, expected.statistics[name], atol=1e-4, rtol=1e-4)
 
 
@@ -66,18 +66,18 @@ def test_features_that_were_read_are_left_as_they_were(parts):
 def test_under_autocast_statistics_stay_in_single_precision(parts):
     bag = bag_with(0.0)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = read_features(bag, *parts)
+        reading = read_features(bag, *parts)
     for name, values in parts[2](bag).items():
-        assert_close(found.statistics[name], values)
-    assert found.specific[0].dtype == torch.bfloat16
+        assert_close(reading.statistics[name], values)
+    assert reading.specific[0].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("widths", [[3], [16, 16], [5, 2, 30]])
 def test_a_joint_product_is_that_of_each_line(widths):
     features = torch.randn(2, 9, DIM)
     lines = [(torch.randn(k, DIM), torch.randn(k)) for k in widths]
-    for found, (weight, bias) in zip(joint_product(features, lines), lines, strict=True):
-        assert_close(found, features @ weight.T + bias, atol=1e-5, rtol=1e-5)
+    for product, (weight, bias) in zip(joint_product(features, lines), lines, strict=True):
+        assert_close(product, features @ weight.T + bias, atol=1e-5, rtol=1e-5)
 
 
 def test_activations_in_place_are_those_with_gradients():

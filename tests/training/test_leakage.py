@@ -1,4 +1,4 @@
-"""Nothing that is fitted looks at validation or test patients."""
+"""Nothing that is fitted depends on validation or test patients."""
 
 import shutil
 
@@ -13,8 +13,8 @@ from dmml.training.teacher import SubspaceTeacher
 pytestmark = pytest.mark.slow
 
 
-class Asked:
-    """As much of a trainer as `setup` asks for."""
+class TrainerWithData:
+    """The part of a trainer that `setup` uses."""
 
     def __init__(self, data):
         self.datamodule = data
@@ -23,7 +23,7 @@ class Asked:
 def fitted(data, task):
     data.setup("fit")
     module = SubspaceTeacher(width=16, task=task)
-    module._trainer = Asked(data)
+    module._trainer = TrainerWithData(data)
     module.setup("fit")
     kept = {name: value for name, value in module.fitted.items() if name not in ("hashes", "patients")}
     return kept | {"task": module.task.init_args(), "genes": module.genes, "n": module.n_features}
@@ -33,11 +33,11 @@ def other_values(folder, target, patients):
     """A copy of the cohort in which RNA, outcome and label of some patients are others."""
     shutil.copytree(folder, target)
     table = pd.read_csv(target / "development" / "clinical.csv", dtype={"patient_id": str})
-    chosen = table.patient_id.isin(patients)
-    assert chosen.sum() >= len(patients) > 0
-    table.loc[chosen, "os_days"] = table.loc[chosen, "os_days"] * 3 + 5000
-    table.loc[chosen, "os_event"] = 1 - table.loc[chosen, "os_event"]
-    table.loc[chosen, "grade"] = "G3"
+    changed = table.patient_id.isin(patients)
+    assert changed.sum() >= len(patients) > 0
+    table.loc[changed, "os_days"] = table.loc[changed, "os_days"] * 3 + 5000
+    table.loc[changed, "os_event"] = 1 - table.loc[changed, "os_event"]
+    table.loc[changed, "grade"] = "G3"
     table.to_csv(target / "development" / "clinical.csv", index=False)
     rna = pd.read_parquet(target / "development" / "expression.parquet")
     rows = rna.patient_id.isin(patients)

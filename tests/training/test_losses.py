@@ -61,9 +61,9 @@ def test_expression_terms_are_the_published_formula_at_equal_weights(name):
     model, batch = build(name), make_batch(has_rna=[True, False, True, True])
     output, parts = model(batch), model.losses(batch).parts
     values = {}
-    for known in (batch.has_expression, batch.has_expression & False):
-        values[bool(known.any())] = sum(
-            expression_consistency(output.programs[10, s], output.programs[20, s], batch.expression[s], known).sum()
+    for has_rna in (batch.has_expression, batch.has_expression & False):
+        values[bool(has_rna.any())] = sum(
+            expression_consistency(output.programs[10, s], output.programs[20, s], batch.expression[s], has_rna).sum()
             for s in SUBSPACES
         )
     close(parts["consistency"], values[False] / 4)
@@ -85,8 +85,8 @@ def test_protocol_of_subspaces(name):
     batch.target["observed"][2] = False
     model.training_step(batch, 0)
     model.training_step(batch, 1)
-    output, taken = model(batch), model.take_confidence()
-    for row, m in zip(taken, (10, 20), strict=True):
+    output, confidences = model(batch), model.take_confidence()
+    for row, m in zip(confidences, (10, 20), strict=True):
         for column, s in enumerate(SUBSPACES):
             logs = model.task.log_likelihood(output.subspace_logits[m, s], batch.target)
             close(row[column], 2 * logs.sum())

@@ -112,7 +112,7 @@ def test_missing_rna_reads_the_same_however_it_is_missing(name):
 def test_a_magnification_may_be_missing(name, lacking):
     batch = make_batch()
     model = build(name)
-    there = 30 - lacking
+    available = 30 - lacking
     empty = Bag(
         *(
             x[:, :0]
@@ -128,8 +128,8 @@ def test_a_magnification_may_be_missing(name, lacking):
     parent = batch.parent[:, :0] if lacking == 20 else batch.parent * 0 - 1
     outputs = []
     for bags, width in (
-        ({there: batch.bags[there]}, 0),
-        ({there: batch.bags[there], lacking: empty}, 0),
+        ({available: batch.bags[available]}, 0),
+        ({available: batch.bags[available], lacking: empty}, 0),
         (dict(batch.bags) | {lacking: masked}, masked.mask.shape[1]),
     ):
         lacking_batch = replace(batch, bags=bags, parent=batch.parent * 0 - 1 if width else parent)
@@ -141,7 +141,7 @@ def test_a_magnification_may_be_missing(name, lacking):
         assert output.tissue_attention[lacking].shape == (4, width)
         assert not output.tissue_logits[lacking].any()
         assert not output.programs[lacking, "tme"].any()
-        expected = output.logits_by_magnification[there]
+        expected = output.logits_by_magnification[available]
         close(output.logits, expected)
         terms = model.losses(lacking_batch)
         assert terms.parts["consistency"] == 0

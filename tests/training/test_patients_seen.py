@@ -1,4 +1,4 @@
-"""A checkpoint knows whom it and its teachers were fitted on, however a later table spells them."""
+"""A checkpoint records the patients that it and its teachers were fitted on, and finds them under other spellings."""
 
 from dmml.training.checkpointing.seen_patients import hash_patients, patients_of_sources, patients_seen
 

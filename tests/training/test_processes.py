@@ -105,10 +105,10 @@ def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
         ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
     ],
 )
-def test_one_process_is_the_first(monkeypatch, told, first):
+def test_one_process_is_the_first(monkeypatch, environment, first):
     """As torchrun, SLURM, and Lightning within a SLURM task tell their processes."""
     for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    for name, rank in told.items():
+    for name, rank in environment.items():
         monkeypatch.setenv(name, rank)
     assert is_first_process() is first

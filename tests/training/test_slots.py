@@ -28,8 +28,8 @@ class Cohort:
         directions = 1.5 * torch.nn.functional.normalize(torch.randn(2, FACTORS, DIM, generator=world), dim=-1)
         self.factors = torch.randn(n, 2, FACTORS, generator=draw)  # (n, subspace, factor)
         kind = torch.arange(TOKENS) % 2
-        shown = torch.einsum("nkf,kfd->nkd", self.factors, directions)[:, kind] + kinds[kind]
-        self.features = {m: shown + 0.5 * torch.randn(n, TOKENS, DIM, generator=draw) for m in (10, 20)}
+        visible = torch.einsum("nkf,kfd->nkd", self.factors, directions)[:, kind] + kinds[kind]
+        self.features = {m: visible + 0.5 * torch.randn(n, TOKENS, DIM, generator=draw) for m in (10, 20)}
         self.expression = {
             s: self.factors[:, i].repeat_interleave(8, 1) + 0.7 * torch.randn(n, 16, generator=draw)
             for i, s in enumerate(SUBSPACES)
@@ -43,22 +43,22 @@ class Cohort:
         place = torch.stack([cell % 6, cell // 6], -1).float().expand(n, -1, -1)
         mask, slide = torch.ones(n, TOKENS, dtype=torch.bool), torch.zeros(n, TOKENS, dtype=torch.long)
         bags = {m: Bag(x[rows], place * 2240 / m, mask, slide, n_slides=1) for m, x in self.features.items()}
-        known = torch.full((n,), with_rna)
+        has_rna = torch.full((n,), with_rna)
         expression = {s: x[rows] * with_rna for s, x in self.expression.items()}
         target = {"time": self.time[rows], "event": self.event[rows], "observed": torch.ones(n, dtype=torch.bool)}
         names = [f"P{i}" for i in rows.tolist()]
-        return Batch(names, bags, torch.full((n, TOKENS), -1), expression, known, target)
+        return Batch(names, bags, torch.full((n, TOKENS), -1), expression, has_rna, target)
 
     def whole(self, with_rna: bool) -> Batch:
         return self.batch(torch.arange(len(self.time)), with_rna)
 
 
-def partial_r2(values, factors, given):
-    """Share of the factors, beyond what the given ones tell, that a ridge on the values tells; two-fold. → mean."""
-    values, factors, given = (x.double().numpy() for x in (values, factors, given))
+def partial_r2(values, factors, base):
+    """Share of the factors, beyond what the base factors explain, that a two-fold ridge on the values explains; the mean over factors."""
+    values, factors, base = (x.double().numpy() for x in (values, factors, base))
 
     def rest(y):
-        basis = np.column_stack([np.ones(len(given)), given])
+        basis = np.column_stack([np.ones(len(base)), base])
         return y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
 
     values, factors = rest(values), rest(factors)
@@ -90,13 +90,13 @@ def trained(request):
     return request.param, models
 
 
-def told(values, test):
+def explained_shares(values, test):
     """(own, other) partial R² of both subspaces, of {(m, s): (n, F)}, scales side by side."""
     table = {}
     for i, s in enumerate(SUBSPACES):
         both = torch.cat([values[m, s] for m in (10, 20)], 1)
-        own, other = test.factors[:, i], test.factors[:, 1 - i]
-        table[s] = partial_r2(both, own, other), partial_r2(both, other, own)
+        own_factors, other_factors = test.factors[:, i], test.factors[:, 1 - i]
+        table[s] = partial_r2(both, own_factors, other_factors), partial_r2(both, other_factors, own_factors)
     return table
 
 
@@ -113,9 +113,9 @@ def test_programs_tell_their_own_factors_and_no_others_in_every_seed(trained, wi
     for model in models:
         with torch.no_grad():
             answers.append(model(test.whole(with_rna)).programs)
-        for s, (own, other) in told(answers[-1], test).items():
-            assert own > 0.8, f"{s} programs tell {own:.2f} of their own factors"
-            assert other < 0.3, f"{s} programs tell {other:.2f} of the other's factors"
+        for s, (of_own, of_other) in explained_shares(answers[-1], test).items():
+            assert of_own > 0.8, f"{s} programs tell {of_own:.2f} of their own factors"
+            assert of_other < 0.3, f"{s} programs tell {of_other:.2f} of the other's factors"
     for i, s in enumerate(SUBSPACES):
         for programs in answers:  # one by one: the program of a factor is the same whatever the seed
             for m in (10, 20):
@@ -135,17 +135,17 @@ def test_embeddings_of_a_teacher_with_rna_are_mostly_of_their_own_factors(traine
             embeddings = model(test.whole(with_rna=True)).embeddings
         for i, s in enumerate(SUBSPACES):
             both = torch.cat([embeddings[m, s] for m in (10, 20)], 1)
-            own, other = (share_of_variance(both, test.factors[:, k]) for k in (i, 1 - i))
-            assert own > 0.5, f"{s}: {own:.2f} of the variance is of the own factors"
-            assert other < own / 2, f"{s}: {other:.2f} of the variance is of the other's factors"
+            of_own, of_other = (share_of_variance(both, test.factors[:, k]) for k in (i, 1 - i))
+            assert of_own > 0.5, f"{s}: {of_own:.2f} of the variance is of the own factors"
+            assert of_other < of_own / 2, f"{s}: {of_other:.2f} of the variance is of the other's factors"
 
 
 def own_and_other(models, with_rna):
-    test, found = Cohort(TEST, seed=1234), []
+    test, explained = Cohort(TEST, seed=1234), []
     for model in models:
         with torch.no_grad():
-            found += told(model(test.whole(with_rna)).embeddings, test).values()
-    return min(own for own, _ in found), max(other for _, other in found)
+            explained += explained_shares(model(test.whole(with_rna)).embeddings, test).values()
+    return min(of_own for of_own, _ in explained), max(of_other for _, of_other in explained)
 
 
 @pytest.mark.parametrize("with_rna", [True, False])
@@ -156,6 +156,6 @@ def test_embeddings_tell_no_factors_of_the_other_subspace(trained, with_rna):
     leaves open; there the other's factors may reach 0.2.
     """
     kind, models = trained
-    own, other = own_and_other(models, with_rna)
-    assert own >= 0.7
-    assert other <= (0.1 if with_rna or kind == "student" else 0.2)
+    of_own, of_other = own_and_other(models, with_rna)
+    assert of_own >= 0.7
+    assert of_other <= (0.1 if with_rna or kind == "student" else 0.2)

@@ -1,4 +1,4 @@
-"""A training step never waits for the device: what would make the host wait is met on a device that is only pretended."""
+"""A training step never waits for the device: operations that would make the host wait are detected on a simulated device."""
 
 from dataclasses import fields, is_dataclass, replace
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 class Copies(TorchDispatchMode):
-    """Notes every copy from the host to the device."""
+    """Records every copy from the host to the device."""
 
     def __init__(self):
         super().__init__()
@@ -26,15 +26,15 @@ class Copies(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        given = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        there = {x.device.type for x in tree_leaves(made) if isinstance(x, torch.Tensor)}
-        if "copy" in str(func) and "cpu" in given and "cuda" in there:
+        device_types_in = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        device_types_out = {x.device.type for x in tree_leaves(made) if isinstance(x, torch.Tensor)}
+        if "copy" in str(func) and "cpu" in device_types_in and "cuda" in device_types_out:
             self.met.append(str(func))
         return made
 
 
 def pretended(x):
-    """The same shapes on a GPU that need not be there."""
+    """The same shapes on a GPU that need not exist."""
     if isinstance(x, torch.Tensor):
         return torch.empty(x.shape, dtype=x.dtype, device="cuda")
     if isinstance(x, dict):
@@ -54,7 +54,7 @@ def move(model):
 
 
 def step(model, batch):
-    """Copies from the host in the forward part of a step; what waits for the device's answer is an error here."""
+    """Copies from the host during the forward part of a step; an operation that waits for the device raises an error."""
     with Copies() as copies:
         output = model(batch)
         model._terms(batch, output)
@@ -63,7 +63,7 @@ def step(model, batch):
 
 
 def with_slides(batch):
-    """How many slides there are is told by the reader, on the host."""
+    """The batch with its number of slides, which a reader determines on the host."""
     return replace(batch, bags={m: replace(bag, n_slides=1) for m, bag in batch.bags.items()})
 
 
@@ -87,8 +87,8 @@ def test_no_step_waits_for_the_device(name, task):
         assert step(model, batch) == []
 
 
-class Asks(SubspaceTeacher):
-    """Looks at a value."""
+class ReadsAValue(SubspaceTeacher):
+    """Reads a value from the device."""
 
     def forward(self, batch):
         output = super().forward(batch)
@@ -105,7 +105,7 @@ class Places(SubspaceTeacher):
         return super().forward(batch)
 
 
-@pytest.mark.parametrize("kind", [Asks, Places])
+@pytest.mark.parametrize("kind", [ReadsAValue, Places])
 def test_one_that_waits_is_found(kind):
     model = kind(n_features=12, genes={"tumor": ["T0"], "tme": ["E0"]}, task=task_of("survival"), width=16)
     batch = with_slides(make_batch())
@@ -113,7 +113,7 @@ def test_one_that_waits_is_found(kind):
     with FakeTensorMode(allow_non_fake_inputs=True):
         move(model)
         batch = pretended(batch)
-        if kind is Asks:
+        if kind is ReadsAValue:
             with pytest.raises(Exception, match="_local_scalar_dense"):
                 step(model, batch)
         else:

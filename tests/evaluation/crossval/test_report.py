@@ -211,8 +211,8 @@ def test_risk_groups_are_divided_at_the_training_median_of_each_fold(folder):
 @pytest.mark.slow
 def test_calibration_is_evaluated_only_at_horizons_of_every_fold(folder):
     write_contexts(folder, "teacher", [{"horizons": [365.0]}, {"horizons": []}, {"horizons": [365.0]}])
-    found, absent = calibrations_of(read_crossval(folder), "teacher")
-    assert found == []
+    calibrations, absent = calibrations_of(read_crossval(folder), "teacher")
+    assert calibrations == []
     assert absent[0] == (
         "teacher, 1 year: not evaluated, because fewer than 10 % of the training patients of fold 1 are at risk at that time."
     )
@@ -333,7 +333,7 @@ def test_an_unusable_folder_is_refused_in_one_line(folder, tmp_path, make):
     assert not (folder / "report.html").exists()
 
 
-def write_training(folder, model, chosen=3, epochs=6):
+def write_training(folder, model, best_epoch=3, epochs=6):
     """Curves of a network in every fold; the validation loss of fold 1 rises."""
     for fold in range(FOLDS):
         place = folder / f"fold_{fold}" / model
@@ -342,7 +342,7 @@ def write_training(folder, model, chosen=3, epochs=6):
         rise = 0.3 * epoch if fold == 1 else 0
         table = pd.DataFrame({"epoch": epoch, "step": epoch, "train/loss": 5.0, "train/task": 2 - 0.1 * epoch})
         table.assign(**{"val/loss": 1.5 + rise}).to_csv(place / "metrics.csv", index=False)
-        (place / "context.json").write_text(json.dumps({"chosen_epoch": chosen - 1}))
+        (place / "context.json").write_text(json.dumps({"chosen_epoch": best_epoch - 1}))
 
 
 @pytest.mark.slow

@@ -40,41 +40,41 @@ def slow_log_rank(time, event, high):
 
 
 def test_groups_are_cut_at_the_training_median_and_tested(cohort):
-    known = pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate})
-    groups = risk_groups(known, -7.2)
+    table = pd.DataFrame({"time": cohort.time, "event": cohort.event, "risk": cohort.log_rate})
+    groups = risk_groups(table, -7.2)
     high = cohort.log_rate > -7.2
     assert [curve.n for curve in groups.curves] == [(~high).sum(), high.sum()]
     assert groups.from_training
     assert groups.p == pytest.approx(slow_log_rank(cohort.time, cohort.event, high), rel=1e-6)
-    alone = risk_groups(known, 99.0)
+    alone = risk_groups(table, 99.0)
     assert [curve.name for curve in alone.curves] == ["low risk"]
     assert np.isnan(alone.p)
-    assert not risk_groups(known, None).from_training
+    assert not risk_groups(table, None).from_training
 
 
 def test_calibration_distinguishes_right_from_too_extreme_predictions(make):
     cohort = make.cohort(1500, seed=4)
-    known = pd.DataFrame({"time": cohort.time, "event": cohort.event})
-    right = calibration_at(known.assign(**make.predicted(cohort.log_rate)), 1095)
+    outcome = pd.DataFrame({"time": cohort.time, "event": cohort.event})
+    right = calibration_at(outcome.assign(**make.predicted(cohort.log_rate)), 1095)
     assert right.slope == pytest.approx(1, abs=0.15)
     assert right.slope_low < 1 < right.slope_high
     assert right.predicted == pytest.approx(right.observed, abs=0.03)
     assert right.groups["predicted"].to_numpy() == pytest.approx(right.groups["observed"].to_numpy(), abs=0.08)
     assert right.groups["n"].sum() == 1500
     centre = cohort.log_rate.mean()
-    extreme = calibration_at(known.assign(**make.predicted(centre + 2 * (cohort.log_rate - centre))), 1095)
+    extreme = calibration_at(outcome.assign(**make.predicted(centre + 2 * (cohort.log_rate - centre))), 1095)
     assert extreme.slope == pytest.approx(0.5, abs=0.1)
-    late = calibration_at(known.assign(**make.predicted(cohort.log_rate + 1)), 1095)
+    late = calibration_at(outcome.assign(**make.predicted(cohort.log_rate + 1)), 1095)
     assert late.predicted < late.observed - 0.1
 
 
 def test_calibration_is_none_where_it_is_undefined(cohort, make):
-    known = pd.DataFrame({"time": cohort.time, "event": cohort.event})
-    assert calibration_at(known, 365) is None
-    full = known.assign(**make.predicted(cohort.log_rate))
+    outcome = pd.DataFrame({"time": cohort.time, "event": cohort.event})
+    assert calibration_at(outcome, 365) is None
+    full = outcome.assign(**make.predicted(cohort.log_rate))
     assert calibration_at(full, make.end + 1) is None
     assert calibration_at(full.iloc[:20], 365) is None
-    same = calibration_at(known.assign(**make.predicted(np.full(60, -7.0))), 365)
+    same = calibration_at(outcome.assign(**make.predicted(np.full(60, -7.0))), 365)
     assert np.isnan(same.slope)
     assert np.isfinite(same.observed)
 

@@ -57,7 +57,7 @@ def test_the_command_writes_one_self_contained_page(survival_runs, written):
 
 
 def test_the_page_shows_the_metrics_and_differences_of_the_models(survival_runs, written):
-    tests = [read_evaluation(found) for found in find_tests(survival_runs)]
+    tests = [read_evaluation(test) for test in find_tests(survival_runs)]
     page = Page((survival_runs[-1] / "report.html").read_text())
     for test in tests:
         for name in ("c_index", "ibs", "share_of_oracle"):
@@ -110,7 +110,7 @@ def test_classes_are_reported(tmp_path, make):
     page = Page(write_report(folders, tmp_path / "all.html").read_text())
     for word in ("Metrics of each class", "Confusion", "ROC curves", "balanced accuracy", "adjusted by Holm's method"):
         assert word in page.text
-    pairs = adjusted(paired([read_evaluation(found) for found in find_tests(folders)]))
+    pairs = adjusted(paired([read_evaluation(test) for test in find_tests(folders)]))
     assert [(pair.a.run, pair.b.run, pair.primary) for pair in pairs] == [
         ("s", "t", True), ("t", "x", False), ("s", "x", False),
     ]  # fmt: skip
@@ -124,7 +124,7 @@ def test_models_tested_on_other_outcomes_are_not_compared(tmp_path, cohort, make
     table = pd.read_csv(b / "predictions.csv")
     table.loc[4, "time"] += 30
     table.to_csv(b / "predictions.csv", index=False)
-    tests = [read_evaluation(found) for found in find_tests([a, b])]
+    tests = [read_evaluation(test) for test in find_tests([a, b])]
     [pair] = adjusted(paired(tests))
     assert pair.refused == "they were tested on different outcomes (patient P004)"
     assert "a and b are not compared: they were tested on different outcomes" in " ".join(summary(tests, [pair]))
@@ -153,9 +153,9 @@ def test_a_page_of_five_tests_stays_small(tmp_path, make):
     assert text.count("data:image/jpeg") == 5 * 2 * 5  # five tests, two slides, the slide and four maps of it
     assert page.text.count("2 of 4 slides are shown here") == 5
     assert write_evaluation(run / "test" / "north")
-    own = (run / "test" / "north" / "report.html").read_text()
-    assert own.count("data:image/jpeg") == 4 * 5
-    assert "are shown here" not in own
+    page = (run / "test" / "north" / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 4 * 5
+    assert "are shown here" not in page
 
 
 def test_few_patients_and_odd_names_still_give_a_page(tmp_path, make):
@@ -228,13 +228,13 @@ def test_p_values_are_adjusted_over_all_cohorts_except_for_one_primary_compariso
     rows = next(table["rows"] for table in page.tables if table["caption"] == "Differences on the same patients")
     assert [row[1] for row in rows[1:]] == ["a_north", "b_south", "c_west"]
     assert ["primary" in row[0] for row in rows[1:]] == [True, False, False]
-    tests = [read_evaluation(found) for found in find_tests(runs)]
+    tests = [read_evaluation(adjusted_pairs) for adjusted_pairs in find_tests(runs)]
     pairs = [paired([test for test in tests if test.cohort == name])[0] for name in ("a_north", "b_south", "c_west")]
-    found = adjusted(pairs)
+    adjusted_pairs = adjusted(pairs)
     p = [pair.difference.p for pair in pairs]
-    assert found[0].p_holm == p[0]
-    assert max(found[1].p_holm, found[2].p_holm) >= min(1, 2 * min(p[1:])) > min(p[1:])
-    assert min(found[1].p_holm, found[2].p_holm) == pytest.approx(min(1, 2 * min(p[1:])))
+    assert adjusted_pairs[0].p_holm == p[0]
+    assert max(adjusted_pairs[1].p_holm, adjusted_pairs[2].p_holm) >= min(1, 2 * min(p[1:])) > min(p[1:])
+    assert min(adjusted_pairs[1].p_holm, adjusted_pairs[2].p_holm) == pytest.approx(min(1, 2 * min(p[1:])))
     assert "The primary comparison is s − t on a_north, the first given cohort that has both." in page.text
     assert (
         "The p values of the 2 others are adjusted by Holm's method, over all cohorts of this page together."

@@ -48,16 +48,18 @@ def test_examples_are_the_patients_with_the_highest_and_lowest_concordance(cohor
         {"patient_id": p, "time": float(np.round(t, -1)), "event": int(e), "risk": float(r)}
         for p, t, e, r in zip(cohort.patient_id, cohort.time, cohort.event, risk, strict=True)
     ]
-    shown = choose_examples([*rows, {"patient_id": "unknown", "time": "", "event": "", "risk": 1.0}], cohort.patient_id)
+    examples = choose_examples(
+        [*rows, {"patient_id": "unknown", "time": "", "event": "", "risk": 1.0}], cohort.patient_id
+    )
     shares = {row["patient_id"]: concordance_of_patient(rows, i) for i, row in enumerate(rows)}
-    known = {patient: share for patient, share in shares.items() if share is not None}
-    verdicts = [example["verdict"] for example in shown.values()]
+    defined_shares = {patient: share for patient, share in shares.items() if share is not None}
+    verdicts = [example["verdict"] for example in examples.values()]
     assert [words.split(":")[0] for words in verdicts] == ["right", "wrong", "right", "wrong"]
-    for patient, example in shown.items():
-        assert f": {100 * known[patient]:.0f} % of " in example["verdict"]
-    chosen = [known[patient] for patient in shown]
-    assert sorted([chosen[0], chosen[2]]) == sorted(known.values())[-2:]
-    assert sorted([chosen[1], chosen[3]]) == sorted(known.values())[:2]
+    for patient, example in examples.items():
+        assert f": {100 * defined_shares[patient]:.0f} % of " in example["verdict"]
+    shares_of_examples = [defined_shares[patient] for patient in examples]
+    assert sorted([shares_of_examples[0], shares_of_examples[2]]) == sorted(defined_shares.values())[-2:]
+    assert sorted([shares_of_examples[1], shares_of_examples[3]]) == sorted(defined_shares.values())[:2]
     few = choose_examples(rows, cohort.patient_id[:3])
     assert set(few) <= set(cohort.patient_id[:3])
 
@@ -69,8 +71,8 @@ def test_examples_of_classes_and_without_outcomes():
         {"patient_id": "c", "label": "G3", "prob_G2": 0.4, "prob_G3": 0.6},
         {"patient_id": "d", "label": None, "prob_G2": 0.99, "prob_G3": 0.01},
     ]
-    shown = choose_examples(rows, ["a", "b", "c", "d"])
-    assert {patient: example["verdict"] for patient, example in shown.items()} == {
+    examples = choose_examples(rows, ["a", "b", "c", "d"])
+    assert {patient: example["verdict"] for patient, example in examples.items()} == {
         "a": "right: predicted G2 with 90 %", "b": "wrong: predicted G2 with 80 %", "c": "right: predicted G3 with 60 %",
     }  # fmt: skip
     without = [{"patient_id": f"p{i}", "risk": 0.1} for i in range(9)]
@@ -98,8 +100,8 @@ def test_programs_are_correlated_with_rna_and_risk(tmp_path, cohort, make):
     assert (first.subspace, first.name, first.measured) == ("tme", BAD, 0)
     assert np.isnan(first.agreement)
     assert first.with_answer == pytest.approx(spearmanr(cohort.log_rate, risk).statistic)
-    known = ~np.isnan(measured)
-    expected = spearmanr(((near + far) / 2)[known], measured[known]).statistic
+    is_measured = ~np.isnan(measured)
+    expected = spearmanr(((near + far) / 2)[is_measured], measured[is_measured]).statistic
     assert (second.name, second.measured, second.agreement) == ("A|B", 40, pytest.approx(expected))
     assert np.isnan(spearman(np.arange(9.0), np.arange(9.0)))
     write_evaluation(folder)
@@ -178,7 +180,7 @@ def test_one_checkpoint_on_three_cohorts_of_the_same_patients(tmp_path, cohort, 
     other = make.cohort(30, seed=9)
     other.patient_id = [f"Q{i}" for i in range(30)]
     make.survival(run, other, name="d_elsewhere", horizons=[365])
-    tests = [read_evaluation(found) for found in find_tests([run])]
+    tests = [read_evaluation(test) for test in find_tests([run])]
     pairs = adjusted(across_cohorts(tests))
     assert [(pair.a.cohort, pair.b.cohort, pair.n) for pair in pairs] == [
         ("b_no_rna", "a_whole", 60), ("c_one_scale", "a_whole", 60),

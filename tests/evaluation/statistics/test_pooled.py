@@ -30,11 +30,11 @@ def cohort():
 def parts_of(cohort, tau=800.0, metrics=("c_index", "c_index_ipcw", "auc_700", "ibs")):
     parts = []
     for _, table in cohort.groupby("fold"):
-        known = table.reset_index(drop=True)
+        predictions = table.reset_index(drop=True)
         for day in (300.0, 700.0, 1500.0):
-            known[f"survival_{day:g}"] = np.exp(-day / 1000 * (1 + (known["risk"] % 100).rank() / 10))
-        curve = censoring_curve(known["time"], known["event"])
-        parts.append(FoldPredictions(table.index.to_numpy(), known, curve, dict.fromkeys(metrics, tau)))
+            predictions[f"survival_{day:g}"] = np.exp(-day / 1000 * (1 + (predictions["risk"] % 100).rank() / 10))
+        curve = censoring_curve(predictions["time"], predictions["event"])
+        parts.append(FoldPredictions(table.index.to_numpy(), predictions, curve, dict.fromkeys(metrics, tau)))
     return parts
 
 
@@ -99,9 +99,9 @@ def test_with_one_fold_every_metric_is_that_of_a_cohort(cohort):
     metrics = evaluate(table, context)
     assert {"c_index", "c_index_ipcw", "ibs", "auc_700"} <= set(metrics)
     tau = {name: entry.get("tau", np.inf) for name, entry in metrics.items()}
-    own = FoldPredictions(part.index, part.table, part.censoring, tau)
+    fold = FoldPredictions(part.index, part.table, part.censoring, tau)
     for name, entry in metrics.items():
-        assert estimate(pooled_metric(name, [own]), N) == pytest.approx(entry["value"], rel=1e-6), name
+        assert estimate(pooled_metric(name, [fold]), N) == pytest.approx(entry["value"], rel=1e-6), name
 
 
 def test_the_brier_score_is_the_mean_over_patients_with_the_censoring_of_their_fold(cohort):

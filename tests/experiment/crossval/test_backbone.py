@@ -14,20 +14,20 @@ MODELS = ("teacher", "student", "student_undistilled")
 
 def backbones(folder):
     """{model: whether its checkpoint has a backbone}."""
-    found = {}
+    has_backbone = {}
     for path in sorted(folder.glob("*/checkpoints/best.ckpt")):
         state = read_checkpoint(path)["state_dict"]
-        found[path.parent.parent.name] = any(name.startswith("backbone.") for name in state)
-    return found
+        has_backbone[path.parent.parent.name] = any(name.startswith("backbone.") for name in state)
+    return has_backbone
 
 
 @pytest.mark.parametrize(("model", "has"), [({}, True), ({"backbone": None}, False)])
 def test_one_line_removes_it_from_teacher_and_students_of_a_cross_validation(cohort, tmp_path, model, has):
     config = write_config(tmp_path / "c.yaml", cohort, model=model)
     run("--config", config, "--models", ",".join(MODELS), "--out", tmp_path / "out", "--only-fold", 0)
-    found = backbones(tmp_path / "out" / "fold_0")
-    assert set(found) == set(MODELS)
-    assert set(found.values()) == {has}
+    has_backbone = backbones(tmp_path / "out" / "fold_0")
+    assert set(has_backbone) == set(MODELS)
+    assert set(has_backbone.values()) == {has}
 
 
 def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistilled_its_own(cohort, tmp_path):
@@ -37,8 +37,8 @@ def test_a_student_of_a_fold_takes_the_folds_teachers_backbone_and_the_undistill
         name: read_checkpoint(tmp_path / "out" / "fold_0" / name / "checkpoints" / "best.ckpt")["state_dict"]
         for name in MODELS
     }
-    own = [name for name in states["student"] if name.startswith("backbone.")]
-    assert all(torch.equal(states["teacher"][name], states["student"][name]) for name in own)
+    names = [name for name in states["student"] if name.startswith("backbone.")]
+    assert all(torch.equal(states["teacher"][name], states["student"][name]) for name in names)
 
     def reads_subspaces(state):
         """Whether what slides tell of RNA is part of the answer: columns of the two subspaces, before the tissue's."""

@@ -180,11 +180,11 @@ def alive(pid):
         return False
 
 
-def until(told, seconds):
+def until(condition, seconds):
     end = time.monotonic() + seconds
-    while not told() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(0.02)
-    return told()
+    return condition()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found through /proc")
@@ -318,8 +318,13 @@ def test_classes_on_published_folds(cohort, tmp_path):
 def test_a_students_config_is_used_and_must_name_the_same_patients(cohort, tmp_path):
     config = write_config(tmp_path / "t.yaml", cohort)
     student = yaml.safe_load(write_config(tmp_path / "s.yaml", cohort, batch_size=4).read_text())
-    own = {"width": 16, "n_merged": 2, "teacher": "runs/none/best.ckpt", "task": student["model"]["init_args"]["task"]}
-    student["model"] = {"class_path": "SubspaceStudent", "init_args": own}
+    arguments = {
+        "width": 16,
+        "n_merged": 2,
+        "teacher": "runs/none/best.ckpt",
+        "task": student["model"]["init_args"]["task"],
+    }
+    student["model"] = {"class_path": "SubspaceStudent", "init_args": arguments}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(student))
     run("--config", config, "--student", tmp_path / "s.yaml", "--models", "student", "--out", "cv", "--only-fold", 0)
     kept = torch.load(tmp_path / "cv/fold_0/student/checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]

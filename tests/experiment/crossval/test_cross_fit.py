@@ -53,15 +53,15 @@ def test_every_training_patient_is_left_out_once_and_no_teacher_knows_who_tests(
 
 def test_all_teachers_have_the_same_intervals_and_gene_statistics(done):
     root, _ = done
-    own, *others = (
+    base, *others = (
         kept(root / "crossed" / "fold_0" / name)
         for name in ("teacher", "teacher_without_0", "teacher_without_1", "teacher_without_2")
     )
     for other in others:
-        assert other["task"]["init_args"]["edges"] == own["task"]["init_args"]["edges"]
-        assert other["task"]["init_args"]["end"] == own["task"]["init_args"]["end"]
-        assert other["fitted"]["gene_statistics"] == own["fitted"]["gene_statistics"]
-        assert other["fitted"]["n_training"] < own["fitted"]["n_training"]
+        assert other["task"]["init_args"]["edges"] == base["task"]["init_args"]["edges"]
+        assert other["task"]["init_args"]["end"] == base["task"]["init_args"]["end"]
+        assert other["fitted"]["gene_statistics"] == base["fitted"]["gene_statistics"]
+        assert other["fitted"]["n_training"] < base["fitted"]["n_training"]
 
 
 def test_the_student_differs_and_everything_before_it_does_not(done):
@@ -94,7 +94,7 @@ def test_a_patients_targets_come_from_the_teacher_that_left_the_patient_out(done
     student = SubspaceStudent.load_from_checkpoint(fold / "student" / "checkpoints" / "best.ckpt", weights_only=True)
     data.trainer = type("Trainer", (), {"lightning_module": student})()
     batch = next(iter(data.train_patients_in_order()))
-    told = teachers(batch)
+    targets = teachers(batch)
     for i, path in enumerate(paths):
         alone = SubspaceTeacher.load_from_checkpoint(path, weights_only=True).eval()
         unseen = set(batch.patient_id) - set(
@@ -104,9 +104,9 @@ def test_a_patients_targets_come_from_the_teacher_that_left_the_patient_out(done
         rows = [batch.patient_id.index(patient) for patient in unseen]
         with torch.no_grad():
             expected = alone(batch)
-        torch.testing.assert_close(told.logits[rows], expected.logits[rows])
+        torch.testing.assert_close(targets.logits[rows], expected.logits[rows])
         for key, values in expected.programs.items():
-            torch.testing.assert_close(told.programs[key][rows], values[rows])
+            torch.testing.assert_close(targets.programs[key][rows], values[rows])
     with pytest.raises(InputError, match="were in the training of every teacher"):
         CrossFittedTeachers(paths[:1], data.patients)
 

@@ -73,13 +73,13 @@ def test_a_cross_validation_killed_at_many_points_ends_with_the_same_files(cohor
                 run(*args, "--out", "killed")
             except KeyboardInterrupt:
                 killed += 1
-        there = {
+        files = {
             path: path.stat().st_mtime_ns
             for path in (tmp_path / "killed").rglob("done.json")
             if ".part" not in str(path)
         }
-        assert finished.items() <= there.items()  # what was finished is not done again
-        finished = there
+        assert finished.items() <= files.items()  # what was finished is not done again
+        finished = files
     assert killed >= 6
     run(*args, "--out", "killed")
     for name in ("crossval.json", "oof_predictions.csv", "fold_0/student/inner.csv"):

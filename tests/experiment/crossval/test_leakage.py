@@ -54,9 +54,9 @@ def test_absurd_values_of_test_patients_change_no_bit_of_what_is_fitted(cohort, 
     risks = [pd.read_csv(tmp_path / out / "fold_0/rna_linear/predictions.csv")["risk"] for out in "ab"]
     assert not np.allclose(*risks)
     seen = poisoned(cohort, tmp_path / "seen", parts["train"][:2])
-    told = differences(base, fitted(seen, "d", str(split)))
+    paths = differences(base, fitted(seen, "d", str(split)))
     for model in ("teacher", "student"):
-        assert any(line.startswith(f"/{model}/checkpoint/state_dict") for line in told)
+        assert any(line.startswith(f"/{model}/checkpoint/state_dict") for line in paths)
 
 
 def test_regressions_are_fitted_to_all_training_patients_and_join_by_patients_left_out(cohort, tmp_path, monkeypatch):

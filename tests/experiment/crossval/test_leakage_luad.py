@@ -25,7 +25,7 @@ def luad(shared_data):
 
 
 def copied(luad, target, patients, what=("rna", "outcome", "covariates")):
-    """The two tables as they are but for what is known of some patients, which becomes absurd."""
+    """The two tables with absurd values for some patients."""
     target.mkdir()
     with zipfile.ZipFile(luad / "mcat_luad_all_clean.csv.zip") as archive:
         rows = list(csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode())))
@@ -40,14 +40,14 @@ def copied(luad, target, patients, what=("rna", "outcome", "covariates")):
     with zipfile.ZipFile(target / "rna.csv.zip", "w") as archive:
         archive.writestr("rna.csv", text.getvalue())
     table = pd.read_csv(luad / "clinical.csv", dtype=str, keep_default_na=False)
-    chosen = table["patient_id"].isin(patients)
+    changed = table["patient_id"].isin(patients)
     if "outcome" in what:
-        days = pd.to_numeric(table.loc[chosen, "os_days"])
-        table.loc[chosen, "os_days"] = [repr(8000 - day) if day == day else "" for day in days]
-        table.loc[chosen, "os_event"] = table.loc[chosen, "os_event"].replace({"0.0": "1.0", "1.0": "0.0"})
+        days = pd.to_numeric(table.loc[changed, "os_days"])
+        table.loc[changed, "os_days"] = [repr(8000 - day) if day == day else "" for day in days]
+        table.loc[changed, "os_event"] = table.loc[changed, "os_event"].replace({"0.0": "1.0", "1.0": "0.0"})
     if "covariates" in what:
-        table.loc[chosen, "age"] = ["" if i % 3 == 0 else repr(1000.0 + i) for i in range(chosen.sum())]
-        table.loc[chosen, "sex"], table.loc[chosen, "stage"] = "other", "IX"
+        table.loc[changed, "age"] = ["" if i % 3 == 0 else repr(1000.0 + i) for i in range(changed.sum())]
+        table.loc[changed, "sex"], table.loc[changed, "stage"] = "other", "IX"
     table.to_csv(target / "clinical.csv", index=False)
     return target
 
@@ -78,8 +78,8 @@ def test_absurd_test_patients_of_luad_change_no_bit(luad, preset, repository, tm
     risks = [pd.read_csv(tmp_path / out / "fold_0/teacher/predictions.csv")["risk"] for out in ("base", "unseen")]
     assert not np.allclose(*risks)  # the test patients' own answers did change
     if preset:
-        chosen = base["teacher"]["checkpoint"]["hyper_parameters"]["genes"]
-        assert [len(chosen[s].split()) - 1 for s in ("tumor", "tme")] == [59, 361]
+        genes = base["teacher"]["checkpoint"]["hyper_parameters"]["genes"]
+        assert [len(genes[s].split()) - 1 for s in ("tumor", "tme")] == [59, 361]
         return
     # The same in a few training patients is seen, kind by kind: each of these comparisons can fail.
     rna = differences(base, fitted("rna", train[:3], ("rna",)))
@@ -88,6 +88,6 @@ def test_absurd_test_patients_of_luad_change_no_bit(luad, preset, repository, tm
     assert any(line.startswith("/regressions/0/model") for line in rna)  # rna_linear
     assert not any(line.startswith("/regressions/1") for line in rna)  # clinical has no RNA
     for kind, changed in (("outcome", (0, 1)), ("covariates", (1,))):
-        told = differences(base, fitted(kind, train[:30], (kind,), "rna_linear,clinical"))
-        found = {i for i in (0, 1) if any(line.startswith(f"/regressions/{i}/model/weight") for line in told)}
-        assert found == set(changed)
+        paths = differences(base, fitted(kind, train[:30], (kind,), "rna_linear,clinical"))
+        affected = {i for i in (0, 1) if any(line.startswith(f"/regressions/{i}/model/weight") for line in paths)}
+        assert affected == set(changed)

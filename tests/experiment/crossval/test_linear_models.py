@@ -19,8 +19,8 @@ from dmml.tasks.cox_regression import breslow
 def test_ridge_cox_agrees_with_lifelines(penalty):
     x, time, event = survival_rows(60, 4)
     frame = pd.DataFrame(x).assign(time=time, event=event)
-    theirs = CoxPHFitter(penalizer=penalty, l1_ratio=0.0).fit(frame, "time", "event").params_.to_numpy()
-    np.testing.assert_allclose(fit_cox(x, time, event, penalty), theirs, atol=2e-4)
+    lifelines_weights = CoxPHFitter(penalizer=penalty, l1_ratio=0.0).fit(frame, "time", "event").params_.to_numpy()
+    np.testing.assert_allclose(fit_cox(x, time, event, penalty), lifelines_weights, atol=2e-4)
 
 
 def in_years(n, p):
@@ -34,9 +34,9 @@ def test_events_on_the_same_day_count_as_efron_counts_them():
     assert pd.Series(time[event == 1]).duplicated().mean() > 0.5
     frame = pd.DataFrame(x).assign(time=time, event=event)
     fitted = CoxPHFitter(penalizer=1e-6).fit(frame, "time", "event")
-    mine = fit_cox(x, time, event, 1e-6)
-    np.testing.assert_allclose(mine, fitted.params_.to_numpy(), atol=1e-4)
-    assert cox_log_likelihood(x @ mine, time, event) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
+    weights = fit_cox(x, time, event, 1e-6)
+    np.testing.assert_allclose(weights, fitted.params_.to_numpy(), atol=1e-4)
+    assert cox_log_likelihood(x @ weights, time, event) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
     group = np.arange(80) % 3
     fitted = CoxPHFitter(penalizer=1e-6).fit(frame.assign(group=group), "time", "event", strata="group")
     np.testing.assert_allclose(fit_cox(x, time, event, 1e-6, group), fitted.params_.to_numpy(), atol=1e-4)
@@ -47,9 +47,9 @@ def test_strata_agree_with_lifelines():
     group = np.arange(60) % 3
     frame = pd.DataFrame(x).assign(time=time, event=event, group=group)
     fitted = CoxPHFitter(penalizer=1e-6).fit(frame, "time", "event", strata="group")
-    mine = fit_cox(x, time, event, 1e-6, group)
-    np.testing.assert_allclose(mine, fitted.params_.to_numpy(), atol=1e-4)
-    assert cox_log_likelihood(x @ mine, time, event, group) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
+    weights = fit_cox(x, time, event, 1e-6, group)
+    np.testing.assert_allclose(weights, fitted.params_.to_numpy(), atol=1e-4)
+    assert cox_log_likelihood(x @ weights, time, event, group) == pytest.approx(fitted.log_likelihood_, abs=1e-3)
 
 
 def test_rotation_leaves_the_ridge_solution_where_it_is():
@@ -57,8 +57,8 @@ def test_rotation_leaves_the_ridge_solution_where_it_is():
     turned = rotate(x)
     assert rotate(survival_rows(12, 50)[0]).rows.shape[1] <= 12
     np.testing.assert_allclose(turned.rows @ turned.basis.T, x, atol=1e-10)
-    there = turned.basis @ fit_cox(turned.rows, time, event, 0.2)
-    np.testing.assert_allclose(there, fit_cox(x, time, event, 0.2), atol=1e-6)
+    rotated_back = turned.basis @ fit_cox(turned.rows, time, event, 0.2)
+    np.testing.assert_allclose(rotated_back, fit_cox(x, time, event, 0.2), atol=1e-6)
 
 
 def test_centre_is_what_a_strong_penalty_leaves():
@@ -71,10 +71,12 @@ def test_ridge_logistic_agrees_with_scikit_learn():
     x = rng.normal(size=(80, 3))
     label = (x @ rng.normal(size=(3, 3)) + rng.normal(size=(80, 3))).argmax(1)
     penalty = 0.05
-    mine = fit_logistic(x, label, 3, penalty)
-    theirs = LogisticRegression(C=1 / (penalty * 80), tol=1e-10, max_iter=5000).fit(x, label)
-    np.testing.assert_allclose(mine[:-1].T, theirs.coef_, atol=1e-3)
-    np.testing.assert_allclose(mine[-1] - mine[-1].mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=1e-3)
+    weights = fit_logistic(x, label, 3, penalty)
+    sklearn_model = LogisticRegression(C=1 / (penalty * 80), tol=1e-10, max_iter=5000).fit(x, label)
+    np.testing.assert_allclose(weights[:-1].T, sklearn_model.coef_, atol=1e-3)
+    np.testing.assert_allclose(
+        weights[-1] - weights[-1].mean(), sklearn_model.intercept_ - sklearn_model.intercept_.mean(), atol=1e-3
+    )
 
 
 def test_breslow_agrees_with_lifelines():
@@ -84,8 +86,8 @@ def test_breslow_agrees_with_lifelines():
     )
     beta = reference.params_.to_numpy()
     days, hazard = breslow(x @ beta, time, event)
-    theirs = reference.baseline_cumulative_hazard_.iloc[:, 0]  # at the mean patient, who is 0 here
-    np.testing.assert_allclose(hazard, theirs.loc[days].to_numpy(), rtol=1e-4)
+    lifelines_hazard = reference.baseline_cumulative_hazard_.iloc[:, 0]  # at the mean patient, who is 0 here
+    np.testing.assert_allclose(hazard, lifelines_hazard.loc[days].to_numpy(), rtol=1e-4)
 
 
 def outcome_of(time, event):

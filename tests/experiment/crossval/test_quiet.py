@@ -53,9 +53,9 @@ def test_a_fit_and_a_cross_validation_print_no_warning_of_a_library(cohort, tmp_
     printed = "".join(capfd.readouterr())
     assert "srun" not in printed
     assert "site-packages" not in printed
-    own = [line for line in printed.splitlines() if "the 4 patients to validate" in line]
-    assert len(own) == 1  # the backbone knows these patients: dmml says so itself
-    assert "arning" not in printed.replace(own[0], "")
+    messages = [line for line in printed.splitlines() if "the 4 patients to validate" in line]
+    assert len(messages) == 1  # the backbone knows these patients: dmml says so itself
+    assert "arning" not in printed.replace(messages[0], "")
     crossval = printed[printed.rindex("development: RNA") :].splitlines()
     assert (
         len([line for line in crossval if line.startswith("development")]) == 1 + 2 * 4 + 1
@@ -99,7 +99,7 @@ def test_a_quiet_run_prints_nothing(cohort, tmp_path, verb, capfd):
 
 
 def test_any_other_warning_is_still_shown():
-    with warnings.catch_warnings(record=True) as shown:
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         silence_library_warnings()
         for text in (
@@ -107,8 +107,8 @@ def test_any_other_warning_is_still_shown():
             "Checkpoint directory x exists and is not empty.",
         ):
             warnings.warn(text, UserWarning, stacklevel=1)  # the same words, but not Lightning's
-        told = {"message": "The loss is not finite", "category": UserWarning, "filename": "trainer.py", "lineno": 1}
-        warnings.warn_explicit(**told, module="lightning.pytorch.trainer")
-        told["message"] = "Checkpoint directory x exists and is not empty."
-        warnings.warn_explicit(**told, module="lightning.pytorch.callbacks.model_checkpoint")
-    assert len(shown) == 3
+        warning = {"message": "The loss is not finite", "category": UserWarning, "filename": "trainer.py", "lineno": 1}
+        warnings.warn_explicit(**warning, module="lightning.pytorch.trainer")
+        warning["message"] = "Checkpoint directory x exists and is not empty."
+        warnings.warn_explicit(**warning, module="lightning.pytorch.callbacks.model_checkpoint")
+    assert len(recorded) == 3

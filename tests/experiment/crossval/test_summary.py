@@ -23,7 +23,7 @@ def one_fold(unit, patients, shift=0.0):
 def test_a_patient_tested_twice_by_random_splits_counts_once_in_the_added_value():
     ids = [f"P{i}" for i in range(30)]
     parts = [ids[:12], ids[6:18], ids[10:30]]
-    found = {
+    folds = {
         name: [one_fold(FoldRun(0, k, 0), part, shift) for k, part in enumerate(parts)]
         for name, shift in (("clinical", 0.0), ("teacher", 1.0))
     }
@@ -32,9 +32,9 @@ def test_a_patient_tested_twice_by_random_splits_counts_once_in_the_added_value(
         name: [one_fold(FoldRun(0, k, 0), part, shift) for k, part in enumerate(apart)]
         for name, shift in (("clinical", 0.0), ("teacher", 1.0))
     }
-    told = _added(found)["teacher"]
-    assert told["n"] == 30
-    assert told == pytest.approx(_added(alone)["teacher"])
+    added_value = _added(folds)["teacher"]
+    assert added_value["n"] == 30
+    assert added_value == pytest.approx(_added(alone)["teacher"])
 
 
 def test_the_spread_is_that_of_folds_whatever_the_number_of_seeds():

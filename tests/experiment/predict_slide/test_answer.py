@@ -84,9 +84,9 @@ def test_tiles_add_up_to_the_parts_of_the_answer(name, kind, deep_share):
 def test_without_a_subspace_also_its_backbone_part_is_left_out(deep_share, patient):
     model = model_on_a_backbone("student", deep_share)
     answer, output = read_answer(model, patient)
-    known = torch.zeros(1, dtype=torch.bool)
-    base = model.backbone(patient.bags, {}, known)
-    bias = model.backbone.calibration(known)[0]
+    has_rna = torch.zeros(1, dtype=torch.bool)
+    base = model.backbone(patient.bags, {}, has_rna)
+    bias = model.backbone.calibration(has_rna)[0]
     for m in (10, 20):
         weight = model.heads[f"{m}x"].linear.weight[:, :16]
         part = base.subspaces["tumor"] - bias / 2 + deep_share * output.embeddings[m, "tumor"] @ weight.T

@@ -144,13 +144,13 @@ def test_each_slide_is_a_patient_and_the_answer_is_printed(models, tmp_path, cap
     assert (
         predict(models.plain, twin, "--mpp", 0.5, "--ckpt_path", models.best("teacher"), "--out", tmp_path / "o") == 0
     )
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 6
-    assert re.match(r"twin: (Above|Below) the median risk of the \d+ training patients of development", said[3])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert re.match(r"twin: (Above|Below) the median risk of the \d+ training patients of development", lines[3])
     assert re.search(
-        r"\d+ % chance of being event-free after 3 years(?: \(10x: .*\))?; 1 tiles? at 10x \+ 2 tiles at 20x", said[4]
+        r"\d+ % chance of being event-free after 3 years(?: \(10x: .*\))?; 1 tiles? at 10x \+ 2 tiles at 20x", lines[4]
     )
-    assert said[5] == str(tmp_path / "o" / "twin" / "report.html")
+    assert lines[5] == str(tmp_path / "o" / "twin" / "report.html")
     first, second = record(tmp_path / "o" / "histo_500x300"), record(tmp_path / "o" / "twin")
     assert first["prediction"] == second["prediction"]
     assert any("was given none" in note for note in first["notes"])  # a teacher without RNA says so
@@ -212,10 +212,10 @@ def test_the_other_slides_are_predicted_if_one_is_unusable(models, tmp_path, cap
         tmp_path / "o",
     )
     assert predict(*argv) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "glass.png" in told
-    assert "the other 1 of 2" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "glass.png" in message
+    assert "the other 1 of 2" in message
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["histo_500x300"]
 
 

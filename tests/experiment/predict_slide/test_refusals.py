@@ -94,9 +94,9 @@ def test_a_slide_too_coarse_for_the_model_is_refused(models, tmp_path, capsys):
         str(tmp_path / "o"),
     ]
     assert main(argv) == 2
-    told = capsys.readouterr().err
-    assert "too coarse" in told
-    assert "20x" in told
+    message = capsys.readouterr().err
+    assert "too coarse" in message
+    assert "20x" in message
     assert not (tmp_path / "o").exists()
 
 
