@@ -10,7 +10,7 @@ from models import PROGRAMS, build
 from dmml.training.teacher import SubspaceTeacher
 
 
-@pytest.mark.parametrize(("own", "expected"), [(None, 0.01), (10.0, 10.0), (0.0, 0.0)])
+@pytest.mark.parametrize(("weight_decay", "expected"), [(None, 0.01), (10.0, 10.0), (0.0, 0.0)])
 def test_what_tissue_says_through_programs_has_a_weight_decay_of_its_own(weight_decay, expected):
     model = build("teacher", "survival", programs=PROGRAMS, tissue_weight_decay=weight_decay)
     assert any(name.startswith("embed.") for name, _ in model.named_parameters())

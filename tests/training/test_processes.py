@@ -95,7 +95,7 @@ def test_a_loss_that_is_no_number_on_one_process_ends_both(ends):
 
 
 @pytest.mark.parametrize(
-    ("told", "first"),
+    ("environment", "first"),
     [
         ({}, True),
         ({"RANK": "0", "LOCAL_RANK": "0"}, True),
