@@ -13,7 +13,7 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_config_parses(config, capsys):
+def test_every_shipped_config_is_parsed(config, capsys):
     has_model = "model" in yaml.safe_load(config.read_text())
     assert main(["fit" if has_model else "test", "--config", str(config), "--print_config"]) == 0
     parsed = yaml.safe_load(capsys.readouterr().out)

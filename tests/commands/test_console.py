@@ -43,7 +43,7 @@ def test_a_command_within_another_shows_what_the_outer_one_shows(capsys):
 
 
 @pytest.mark.parametrize("command", [["extract"], ["crossval"]])
-def test_help_explains_them(capsys, command):
+def test_the_help_explains_quiet_and_verbose(capsys, command):
     assert main(["--help"]) == 0
     assert "-q, --quiet" in capsys.readouterr().out
     with pytest.raises(SystemExit):
@@ -51,6 +51,6 @@ def test_help_explains_them(capsys, command):
     assert "-q, --quiet" in capsys.readouterr().out
 
 
-def test_every_command_takes_them(capsys):
+def test_every_command_takes_quiet_and_verbose(capsys):
     assert main(["features", "list", "nowhere.zarr", "-q"]) == 2
     assert "unrecognized" not in capsys.readouterr().err

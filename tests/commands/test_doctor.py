@@ -153,7 +153,7 @@ def test_genes_of_the_checkpoint_that_the_cohort_lacks_are_reported(journey, cap
     assert "standardise the cohort within itself" in refusal
 
 
-def test_what_blocks_is_found_without_torch(cohorts, tmp_path):
+def test_everything_that_blocks_is_detected_without_torch(cohorts, tmp_path):
     config = cohorts.config("d_light", "SubspaceTeacher", data={"clinical": "gone.csv"})
     code = (
         "import sys, argparse; from dmml.commands import doctor; from dmml.errors import InputError\n"

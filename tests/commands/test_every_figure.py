@@ -100,7 +100,7 @@ def check_metrics(folder, out, expected, n):
     return metrics, page
 
 
-def test_every_figure_of_a_survival_test(sixty, survival):
+def test_every_number_of_a_survival_test_is_recomputed(sixty, survival):
     folder, out = survival
     table = joined(folder, sixty, {"os_days": "time", "os_event": "event"})
     context = json.loads((folder / "context.json").read_text())
@@ -130,7 +130,7 @@ def test_every_figure_of_a_survival_test(sixty, survival):
     assert f"events among them {events} " in page.text
 
 
-def test_the_censoring_distribution_and_the_cut_come_from_training_patients_only(journey, sixty, survival):
+def test_the_censoring_distribution_and_the_cut_are_from_training_patients_only(journey, sixty, survival):
     folder, _ = survival
     context = json.loads((folder / "context.json").read_text())
     fitted = unpack(torch.load(journey.best("teacher"), weights_only=True)["hyper_parameters"]["fitted"])
@@ -151,7 +151,7 @@ def test_the_censoring_distribution_and_the_cut_come_from_training_patients_only
     ]
 
 
-def test_every_figure_of_calibration(sixty, survival):
+def test_every_number_of_the_calibration_is_recomputed(sixty, survival):
     folder, _ = survival
     rows = joined(folder, sixty, {"os_days": "time", "os_event": "event"}).to_dict("records")
     horizons = json.loads((folder / "calibration.json").read_text())["horizons"]
@@ -185,7 +185,7 @@ def test_every_figure_of_calibration(sixty, survival):
         assert (calibration["p"] is None) == bool(calibration["reason"])
 
 
-def test_every_figure_of_a_classification_test(journey, sixty, tmp_path):
+def test_every_number_of_a_classification_test_is_recomputed(journey, sixty, tmp_path):
     task = {"class_path": "Classification", "init_args": {"classes": ["G2", "G3", "G4"]}}
     outcome = {"label": "grade"}
     config = journey.config("grades", "SubspaceTeacher", outcome=outcome, model={"task": task})

@@ -46,7 +46,7 @@ def luad(repository, tmp_path) -> dict:
     return content["data"]["init_args"]
 
 
-def test_the_recipe_for_runs_fold_by_fold_ends_in_one_report(luad, recipe):
+def test_the_documented_recipe_for_runs_fold_by_fold_ends_in_one_report(luad, recipe):
     assert [argv[0] for argv in recipe] == [*["fit", "test"] * luad["split"]["folds"], "report"]
     for argv in recipe:
         assert main(argv) == 0, argv

@@ -117,9 +117,9 @@ def test_a_test_reads_none_of_its_files_back_and_they_hold_the_same_evaluation(j
         folder = results_of(journey, "in_memory", tmp_path / "run", recalibrate=0.5)
     [result] = find_tests([folder])
     evaluation = read_evaluation(result)
-    assert evaluation.metrics == said(folder, "metrics")
+    assert evaluation.metrics == json_of(folder, "metrics")
     assert [each.plain() for each in evaluation.calibrations] == [
-        each for each in said(folder, "calibration")["horizons"].values() if "day" in each
+        each for each in json_of(folder, "calibration")["horizons"].values() if "day" in each
     ]
 
 

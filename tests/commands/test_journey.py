@@ -20,7 +20,7 @@ from dmml.evaluation.report.provenance import commands
 pytestmark = pytest.mark.slow
 
 
-def test_fit_leaves_a_complete_run_folder(journey):
+def test_a_fit_writes_a_complete_run_folder(journey):
     for name in ("teacher", "student"):
         folder = journey.run(name)
         assert {"config.yaml", "metrics.csv", "provenance.json", "checkpoints"} <= {p.name for p in folder.iterdir()}
@@ -33,7 +33,7 @@ def test_fit_leaves_a_complete_run_folder(journey):
         assert provenance["rna"]["scale"] == "tpm"
 
 
-def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
+def test_checkpoints_load_safely_and_hold_all_that_inference_needs(journey):
     checkpoint = torch.load(journey.best("student"), weights_only=True)
     hparams = checkpoint["hyper_parameters"]
     assert len(hparams["task"]["init_args"]["edges"]) == 3
@@ -46,7 +46,7 @@ def test_checkpoints_load_safely_and_hold_what_inference_needs(journey):
     assert "SIM0" not in str(hparams["fitted"]["patients"])  # ids are hashed
 
 
-def test_the_command_that_a_report_gives_to_repeat_a_fit_is_one_that_fit_takes(journey, tmp_path):
+def test_fit_accepts_the_command_that_a_report_gives_to_repeat_it(journey, tmp_path):
     run = journey.run("teacher")
     evaluation = Evaluation(tmp_path, run, pd.DataFrame(), {"run": "teacher"})
     fit, report = map(shlex.split, commands([evaluation]))
@@ -57,7 +57,7 @@ def test_the_command_that_a_report_gives_to_repeat_a_fit_is_one_that_fit_takes(j
         check([word for word in fit[1:] if word not in ("--trainer.default_root_dir", f"{run}_again")])
 
 
-def test_student_is_tested_on_a_cohort_with_the_training_files_gone(journey, tmp_path):
+def test_a_student_is_tested_after_the_training_files_were_deleted(journey, tmp_path):
     lonely = tmp_path / "elsewhere"
     shutil.copytree(journey.root / "held_out", lonely / "held_out")
     shutil.copytree(journey.run("student"), lonely / "runs" / "student")
@@ -81,7 +81,7 @@ def test_student_is_tested_on_a_cohort_with_the_training_files_gone(journey, tmp
     assert not (elsewhere.run("student") / "test" / "held_out" / "config.yaml").exists()
 
 
-def test_teacher_reads_patients_without_rna_and_cohorts_with_one_magnification(journey):
+def test_a_teacher_is_tested_on_patients_without_rna_and_on_a_single_magnification(journey):
     config = journey.config("one", cohort="held_out", data={"magnifications": [10], "expression": None, "name": "one"})
     before = (journey.run("teacher") / "config.yaml").read_bytes()
     assert main(["test", "--ckpt_path", journey.best("teacher"), "--config", str(config)]) == 0
@@ -91,7 +91,7 @@ def test_teacher_reads_patients_without_rna_and_cohorts_with_one_magnification(j
     assert (journey.run("teacher") / "config.yaml").read_bytes() == before
 
 
-def test_predict_needs_no_outcome(journey):
+def test_a_prediction_needs_no_outcome(journey):
     config = journey.config("unknown", cohort="held_out", data={"outcome": None, "name": "unknown"})
     assert main(["predict", "--ckpt_path", journey.best("student"), "--config", str(config)]) == 0
     table = pd.read_csv(journey.run("student") / "predict" / "unknown" / "predictions.csv")
@@ -99,13 +99,13 @@ def test_predict_needs_no_outcome(journey):
     assert "time" not in table
 
 
-def test_validate_runs_on_the_inner_validation_patients(journey, capsys):
+def test_validation_uses_the_inner_validation_patients(journey, capsys):
     config = journey.config("validate")
     assert main(["validate", "--ckpt_path", journey.best("student"), "--config", str(config)]) == 0
     assert "val/loss" in capsys.readouterr().out
 
 
-def test_report_compares_runs_on_the_same_patients(journey, tmp_path):
+def test_a_report_compares_runs_on_the_same_patients(journey, tmp_path):
     config = journey.config("held", cohort="held_out")
     for name in ("teacher", "student"):
         assert main(["test", "--ckpt_path", journey.best(name), "--config", str(config)]) == 0
@@ -125,7 +125,7 @@ def test_a_finished_run_is_not_overwritten(journey, capsys):
     assert (journey.run("teacher") / "checkpoints" / "best.ckpt").read_bytes() == before
 
 
-def test_classification_from_features_to_metrics(cohorts):
+def test_a_classification_runs_from_features_to_metrics(cohorts):
     task = {"class_path": "Classification", "init_args": {"classes": ["G2", "G3", "G4"], "class_weights": "balanced"}}
     config = cohorts.config("grade", "SubspaceTeacher", outcome={"label": "grade"}, model={"task": task})
     assert main(["fit", "--config", str(config)]) == 0

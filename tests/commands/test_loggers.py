@@ -81,7 +81,7 @@ def fit(folds, logger, *more: str, **trainer) -> int:
 
 
 @pytest.mark.parametrize("name", LOGGERS)
-def test_the_run_folder_is_complete_whatever_logs(folds, my_logger, name):
+def test_the_run_folder_is_complete_with_any_logger(folds, my_logger, name):
     logger, written = LOGGERS[name]
     assert fit(folds, logger) == 0
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["class_path"].endswith("SubspaceTeacher")

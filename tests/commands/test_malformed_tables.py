@@ -205,12 +205,12 @@ TABLES = {
 }  # fmt: skip
 
 
-def test_there_are_more_than_forty():
+def test_more_than_forty_malformed_tables_are_tested():
     assert len(TABLES) >= 80
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_is_refused_in_one_line_before_anything_heavy_is_imported(name, capsys, monkeypatch):
+def test_each_malformed_table_is_refused_in_one_line_before_anything_heavy_is_imported(name, capsys, monkeypatch):
     spoil, change, message = TABLES[name]
     csv(clinical(), "clinical.csv")
     csv(rna(), "rna.csv")
@@ -234,7 +234,7 @@ def test_each_is_refused_in_one_line_before_anything_heavy_is_imported(name, cap
     assert seconds < 1.0
 
 
-def test_the_tables_are_good_where_they_are_not_spoilt(monkeypatch):
+def test_the_tables_are_valid_without_their_mistake(monkeypatch):
     """What is refused above is refused for its fault: unspoilt, the same config reaches the Lightning CLI."""
     csv(clinical(), "clinical.csv")
     csv(rna(), "rna.csv")

@@ -54,7 +54,7 @@ def table_of_unknown_scale(path: Path) -> Path:
     return path
 
 
-def test_wrong_verb_gets_a_suggestion(refused):
+def test_a_misspelt_command_gets_a_suggestion(refused):
     assert "did you mean `dmml extract`?" in refused("extrakt", "slides")
     assert "dmml --help" in refused("qqq")
     message = refused("cohort", "splitt")
@@ -77,14 +77,14 @@ def test_invalid_yaml_is_named_with_its_line(refused, tmp_path):
     assert "bad.yaml line 4" in message
 
 
-def test_fit_without_the_data_names_every_file_and_the_page(refused, repository):
+def test_a_fit_without_its_data_names_every_missing_file_and_the_documentation(refused, repository):
     message = refused("fit", "--config", repository / "configs" / "luad.yaml")
     for name in ("data/luad/clinical.csv", "data/luad/expression.parquet", "data/luad/features.zarr", "docs/tcga.md"):
         assert name in message
     assert (repository / "docs" / "tcga.md").is_file()
 
 
-def test_missing_checkpoint(refused, cohorts, shared_data):
+def test_a_missing_checkpoint_is_refused(refused, cohorts, shared_data):
     config = cohorts.config("m_ckpt", cohort="held_out")
     assert "nowhere/best.ckpt" in refused("test", "--ckpt_path", "nowhere/best.ckpt", "--config", config)
     assert "--ckpt_path" in refused("test", "--config", config)
@@ -100,7 +100,7 @@ def test_missing_checkpoint(refused, cohorts, shared_data):
     assert "model.teacher" in message
 
 
-def test_slide_without_mpp(refused, journey, shared_data, tmp_path):
+def test_a_slide_without_a_scale_is_refused(refused, journey, shared_data, tmp_path):
     slide = shared_data / "slides" / "histo_500x300.jpg"
     for argv in (
         ("extract", slide, "--out", "f.zarr"),
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_slide_is_refused(refused, journey, shared_data, tmp_p
     )
 
 
-def test_rna_table_of_unknown_scale(refused, cohorts, tmp_path):
+def test_an_rna_table_of_unknown_scale_is_refused(refused, cohorts, tmp_path):
     table = table_of_unknown_scale(tmp_path / "rna.csv")
     message = refused("cohort", "expression", table, "--out", "e.parquet")
     assert "rna.csv" in message
@@ -137,7 +137,7 @@ def test_rna_table_of_unknown_scale(refused, cohorts, tmp_path):
     assert "rna.csv" in message
 
 
-def test_patient_in_two_splits(refused, cohorts, tmp_path):
+def test_a_patient_in_two_folds_is_refused(refused, cohorts, tmp_path):
     config, patient = config_with_patient_in_two_folds(cohorts, tmp_path)
     message = refused("fit", "--config", config)
     assert patient in message
@@ -196,7 +196,7 @@ def test_a_misspelt_option_or_value_is_named(refused, cohorts, section, change, 
     assert message in refused("fit", "--config", cohorts.config("m_option", "SubspaceTeacher", **{section: change}))
 
 
-def test_checkpoint_is_never_unpickled(refused, cohorts, shared_data, tmp_path):
+def test_a_checkpoint_is_never_unpickled(refused, cohorts, shared_data, tmp_path):
     mark = tmp_path / "exploded"
     (tmp_path / "bomb.ckpt").write_bytes(pickle.dumps({"state_dict": _Bomb(mark), "hyper_parameters": {}}))
     with zipfile.ZipFile(tmp_path / "archive.ckpt", "w") as archive:  # as torch.save would lay it out
@@ -224,7 +224,7 @@ def test_checkpoint_is_never_unpickled(refused, cohorts, shared_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_features_of_another_encoder(refused, journey, tmp_path):
+def test_features_of_another_encoder_are_refused(refused, journey, tmp_path):
     store = tmp_path / "other.zarr"
     shutil.copytree(journey.root / "held_out" / "features.zarr", store)
     attributes = json.loads((store / "zarr.json").read_text())
@@ -245,7 +245,7 @@ def test_an_encoder_of_a_checkpoint_that_dmml_cannot_build_is_named(refused, jou
 
 
 @pytest.mark.slow
-def test_rna_on_another_scale(refused, journey, tmp_path):
+def test_rna_on_another_scale_is_refused(refused, journey, tmp_path):
     table = read_expression(str(journey.root / "held_out" / "expression.parquet")).table
     values = (table - table.mean()) / table.std().replace(0, 1)
     values.rename_axis("patient_id").to_csv(tmp_path / "z.csv")
@@ -256,7 +256,7 @@ def test_rna_on_another_scale(refused, journey, tmp_path):
     assert "tpm" in message
 
 
-def test_student_of_a_cohort_without_slides(refused, cohorts):
+def test_a_student_is_not_fitted_to_a_cohort_without_slides(refused, cohorts):
     message = refused("fit", "--config", cohorts.config("m_slides", "SubspaceStudent", data={"features": None}))
     assert "data.features" in message
     assert "dmml extract" in message

@@ -59,7 +59,7 @@ def test_a_model_fitted_with_sgd_and_steps_is_tested_and_resumed(cohorts, capsys
     assert all(torch.equal(resumed["state_dict"][name], value) for name, value in last["state_dict"].items())
 
 
-def test_a_schedule_that_watches_a_metric(cohorts):
+def test_a_schedule_may_follow_a_metric(cohorts):
     config = cohorts.config(
         "plateau", "SubspaceTeacher", model={"optimizer": SGD, "lr_scheduler": PLATEAU}, trainer={"max_epochs": 3}
     )
@@ -70,7 +70,7 @@ def test_a_schedule_that_watches_a_metric(cohorts):
     assert state_of(last)["lr"] == pytest.approx(0.01 * 0.1**no_better)
 
 
-def test_another_schedule_alone_keeps_adamw(cohorts):
+def test_a_config_with_only_another_schedule_keeps_adamw(cohorts):
     config = cohorts.config(
         "adamw", "SubspaceStudent", model={"lr_scheduler": HALVED, "lr": 0.004}, trainer={"max_epochs": 2}
     )

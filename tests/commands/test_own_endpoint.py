@@ -82,7 +82,7 @@ def test_the_checkpoint_stores_the_class_and_what_was_fitted(journey):
     assert ages.min() < task["init_args"]["mean"] < ages.max()
 
 
-def test_a_test_and_its_report_state_the_metrics_of_the_endpoint(journey):
+def test_a_test_and_its_report_state_the_endpoint_s_metrics(journey):
     config = journey.config("held_out", data={"recalibrate": 0.3})
     assert main(["test", "--ckpt_path", journey.best, "--config", config]) == 0
     folder = journey.root / "runs" / "marker" / "test" / "held_out"
@@ -100,7 +100,7 @@ def test_a_test_and_its_report_state_the_metrics_of_the_endpoint(journey):
     assert "is judged by R²: " in Page((journey.root / "page.html").read_text()).text
 
 
-def test_predict_slide_states_the_columns_of_the_task(journey, shared_data):
+def test_predict_slide_states_the_endpoint_s_columns(journey, shared_data):
     slide = shared_data / "slides" / "histo_500x300.jpg"
     out = journey.root / "answers"
     assert main(["predict-slide", str(slide), "--mpp", "0.5", "--ckpt_path", journey.best, "--out", str(out)]) == 0

@@ -40,7 +40,7 @@ def config(name, patients, features, **more):
 
 
 @pytest.mark.slow
-def test_the_readme_s_lines_make_a_store_to_train_on(repository, tmp_path, capsys):
+def test_a_model_is_trained_on_the_store_that_the_readme_makes(repository, tmp_path, capsys):
     """The import names the same encoder, and nobody knows its weights: the checkpoint reads both."""
     rng = np.random.default_rng(0)
     my_slides = [(f"{patient}-1", draw(rng), CELLS * 448 + 30, 0.25) for patient in PATIENTS]
@@ -71,7 +71,7 @@ def test_the_readme_s_lines_make_a_store_to_train_on(repository, tmp_path, capsy
     assert FeatureStore("imported.zarr").attributes["encoder"] == store.attributes["encoder"]
 
 
-def test_the_lines_of_the_documentation_make_a_nested_store(repository, capsys):
+def test_the_code_in_the_documentation_makes_a_nested_store(repository, capsys):
     rng = np.random.default_rng(0)
     coarse = np.array([(x, y) for x in range(2) for y in range(2)])
     parent = [int(np.flatnonzero((coarse == cell // 2).all(axis=1))[0]) for cell in CELLS]

@@ -173,7 +173,7 @@ def test_a_result_that_may_not_be_read_is_not_skipped(tmp_path, as_somebody):
     closed.parent.chmod(0o755)
 
 
-def test_a_file_where_a_folder_should_be_is_named(tmp_path, refused, folds):
+def test_a_file_in_place_of_a_folder_is_named(tmp_path, refused, folds):
     (tmp_path / "taken").write_text("")
     (tmp_path / "leads").symlink_to("nowhere")
     clinical = folds.root / "development" / "clinical.csv"

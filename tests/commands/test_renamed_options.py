@@ -21,12 +21,12 @@ def test_the_old_name_of_min_tissue_is_refused_with_the_new_one(capsys, old):
     assert error.count("\n") == 1
 
 
-def test_the_old_name_is_refused_in_python(tmp_path):
+def test_the_old_name_of_min_tissue_is_refused_in_python(tmp_path):
     with pytest.raises(InputError, match="least_tissue: this option is now called min_tissue"):
         extract([tmp_path], "f.zarr", least_tissue=0.5)
 
 
-def test_the_help_does_not_list_the_old_name(capsys):
+def test_the_help_does_not_list_the_old_name_of_min_tissue(capsys):
     with pytest.raises(SystemExit):
         main(["extract", "--help"])
     page = capsys.readouterr().out
@@ -34,7 +34,7 @@ def test_the_help_does_not_list_the_old_name(capsys):
     assert "least" not in page
 
 
-def test_progress_is_silent_only_after_a_request_for_silence():
+def test_progress_bars_are_hidden_only_by_quiet():
     logger = logging.getLogger("dmml")
     before = logger.level
     try:

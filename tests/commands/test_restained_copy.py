@@ -90,7 +90,7 @@ def shifts(cohorts):
     return [json.loads((cohorts / "run" / "test" / name / "shift.json").read_text()) for name in ("same", "copy")]
 
 
-def test_another_laboratory_is_reported_and_the_same_one_is_not(shifts):
+def test_a_stain_of_another_laboratory_is_reported_and_that_of_the_same_one_is_not(shifts):
     same, copy = (shift["stain"] for shift in shifts)
     assert same["n"] == copy["n"] == TESTED
     assert same["n_training"] == copy["n_training"] >= 20

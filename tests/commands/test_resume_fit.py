@@ -15,7 +15,7 @@ class Killed(BaseException):
     pass
 
 
-def test_an_unfinished_run_says_how_to_continue(cohorts, capsys, monkeypatch):
+def test_a_fit_on_an_unfinished_run_says_how_to_continue_it(cohorts, capsys, monkeypatch):
     trainer = {"max_epochs": 3}
     config = str(cohorts.config("whole", "SubspaceTeacher", trainer=trainer))
     assert main(["fit", "--config", config]) == 0

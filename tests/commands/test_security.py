@@ -1,6 +1,6 @@
 """Hostile inputs are refused or are only text: no code runs, and nothing is written outside of its folder.
 
-A hostile pickle as checkpoint is in `test_mistakes.py::test_checkpoint_is_never_unpickled`; markup in a patient id, in
+A hostile pickle as checkpoint is in `test_mistakes.py::test_a_checkpoint_is_never_unpickled`; markup in a patient id, in
 `tests/evaluation/report/test_report.py`; tensors that would have to be unpickled, in the tests of encoders' weights
 and of imported features.
 """
@@ -113,7 +113,7 @@ def test_features_whose_names_are_paths_are_not_imported(refused, tmp_path):
     assert not [name for name in files(tmp_path) if not name.startswith("foreign/")]
 
 
-def test_an_answer_is_not_written_over_the_folder_above(tmp_path):
+def test_an_answer_does_not_replace_the_parent_folder(tmp_path):
     from dmml.experiment.predict_slide.input import check_input
 
     Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / "...tif", "TIFF")
@@ -214,7 +214,7 @@ def test_anchors_of_yaml_do_not_fill_the_memory(refused, cohorts, tmp_path, kind
     assert "bad.yaml: " in refused("fit", "--config", "bad.yaml")
 
 
-def test_anchors_that_end_are_followed(cohorts, tmp_path):
+def test_ordinary_anchors_of_yaml_are_followed(cohorts, tmp_path):
     """A config may share a value."""
     text = cohorts.config("s_anchor", "SubspaceTeacher").read_text()
     (tmp_path / "c.yaml").write_text(text.replace("max_epochs: 1", "max_epochs: &n 7\n  log_every_n_steps: *n"))
@@ -232,7 +232,7 @@ def test_a_name_in_braces_is_a_variable_of_the_environment_or_refused(refused, c
     assert str(check(["fit", "--config", "good.yaml"]).config["trainer"]["max_epochs"]) == "3"
 
 
-def test_a_callable_that_is_no_class_of_the_kind_is_not_called(refused, cohorts, tmp_path):
+def test_a_class_path_that_names_another_callable_is_not_called(refused, cohorts, tmp_path):
     """Where a config names a model, a task, a callback; what naming a class means says docs/scaling.md."""
     mark = tmp_path / "exploded"
     text = cohorts.config("s_callable", "SubspaceTeacher").read_text()
@@ -248,14 +248,14 @@ def test_a_callable_that_is_no_class_of_the_kind_is_not_called(refused, cohorts,
     assert not mark.exists()
 
 
-def test_the_tags_would_run_where_yaml_is_read_unsafely(tmp_path):
+def test_an_unsafe_yaml_reader_would_run_the_tags(tmp_path):
     """Else the test above would prove nothing."""
     yaml.unsafe_load(TAGS[0].format(mark=tmp_path / "exploded"))
     assert (tmp_path / "exploded").is_dir()
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_runs_code_is_not_resumed_from(refused, cohorts, tmp_path):
+def test_no_run_is_resumed_from_a_checkpoint_that_contains_code(refused, cohorts, tmp_path):
     """`last.ckpt` of an unfinished run, and weights to start from, replaced by somebody else."""
 
     class Bomb:
@@ -305,7 +305,7 @@ def test_no_command_unpickles_a_checkpoint(cohorts, tmp_path, verb, monkeypatch)
     assert arguments["weights_only"] is True
 
 
-def test_the_name_of_a_second_cohort_is_no_path_either(refused, cohorts):
+def test_the_name_of_a_second_cohort_must_not_be_a_path(refused, cohorts):
     content = yaml.safe_load(cohorts.config("s_also", "SubspaceTeacher").read_text())
     first = content["data"]["init_args"]
     other = first | {"name": "x/../../../tmp/y", "clinical": str(cohorts.root / "held_out" / "clinical.csv")}
@@ -315,7 +315,7 @@ def test_the_name_of_a_second_cohort_is_no_path_either(refused, cohorts):
     assert "give a name without separators of paths" in refused("fit", "--config", config)
 
 
-def test_a_file_in_the_working_directory_replaces_no_package(tmp_path, monkeypatch):
+def test_a_file_in_the_working_directory_does_not_replace_a_package(tmp_path, monkeypatch):
     (tmp_path / "yaml.py").write_text("raise SystemExit('someone else')\n")
     code = "from dmml.__main__ import main; main(['--version']); import yaml; print(yaml.__file__)"
     run = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

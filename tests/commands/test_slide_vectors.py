@@ -114,7 +114,7 @@ def test_a_teacher_of_other_features_is_refused_in_one_line(cohorts, vectors, ca
     assert f"which the teacher {cohorts.best('v_tiles')} is to read: " in line
 
 
-def test_a_model_that_names_other_magnifications_is_refused_in_one_line(cohorts, vectors, capsys):
+def test_a_model_of_other_magnifications_is_refused_in_one_line(cohorts, vectors, capsys):
     config = cohorts.config("v_wrong", "SubspaceTeacher", data=data_of(vectors), model={"magnifications": [5, 20]})
     assert main(["fit", "--config", str(config)]) == 2
     assert "model.magnifications: [5, 20], but data.magnifications: [20]" in capsys.readouterr().err

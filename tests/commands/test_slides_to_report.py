@@ -14,7 +14,7 @@ from dmml.store import FeatureStore
 pytestmark = pytest.mark.slow
 
 
-def test_classification_from_slides_to_report(tmp_path, repository):
+def test_a_classification_runs_from_slides_to_the_report(tmp_path, repository):
     assert main(["simulate", "demo", "--patients", "12", "--held-out", "4"]) == 0
     for cohort in ("development", "held_out"):
         folder = f"demo/{cohort}"

@@ -60,7 +60,7 @@ def parts(folds) -> tuple[list[str], list[str]]:
     return partition.train + partition.val, partition.test
 
 
-def test_a_forgotten_fold_is_refused_and_the_right_one_is_named(folds, refused):
+def test_a_test_without_the_fold_is_refused_and_the_right_fold_is_named(folds, refused):
     line = refused(words(folds, "three_folds"))
     assert "10 of the 10 patients to test were in the training or inner validation of this model" in line
     assert len(re.findall(r"SIM0-D\d{4}", line)) == 3
@@ -82,7 +82,7 @@ def test_the_checkpoint_of_another_fold_is_refused(folds, refused):
     assert "fold 2 of data.split is tested: give --data.fold 1" in line
 
 
-def test_a_wrong_fold_in_the_config_is_named_as_the_cause(folds, refused):
+def test_a_wrong_fold_in_the_config_is_stated_as_the_cause(folds, refused):
     folds.config("fold_two", data=SPLIT | {"fold": 2})
     assert "fold 2 of data.split is tested, as the config says: give --data.fold 1" in refused(words(folds, "fold_two"))
 
@@ -103,7 +103,7 @@ def test_a_cohort_with_some_training_patients_in_it_is_refused(folds, parts, ref
 @pytest.mark.parametrize(
     "spell", [str.lower, lambda name: name.replace("-", "."), lambda name: f" {name.replace('-', '_')} "]
 )
-def test_another_spelling_of_an_id_hides_no_patient(folds, parts, refused, spell):
+def test_training_patients_are_recognised_under_another_spelling_of_their_id(folds, parts, refused, spell):
     seen, unseen = parts
     name = part_of_the_cohort(folds, "spelt", [*unseen, *seen[:2]], {patient: spell(patient) for patient in seen[:2]})
     assert "2 of the 12 patients to test" in refused(words(folds, name))
@@ -125,7 +125,7 @@ def test_the_correct_fold_and_a_new_cohort_pass(folds, parts, capsys):
     assert "in the training" not in printed.out
 
 
-def test_allowed_training_patients_are_counted_first_and_no_conclusion_is_drawn(folds, capsys):
+def test_with_permission_training_patients_are_counted_first_and_no_conclusion_is_drawn(folds, capsys):
     assert main(words(folds, "whole_cohort", "--allow-training-patients")) == 0
     sentence = "20 of the 30 patients tested were in the training or inner validation of the model"
     printed = capsys.readouterr().out
@@ -142,7 +142,7 @@ def test_allowed_training_patients_are_counted_first_and_no_conclusion_is_drawn(
     assert "fold1 (20 of 30 in training) on development" in page.text
 
 
-def test_predict_warns_and_continues(folds, capsys):
+def test_a_prediction_of_training_patients_warns_and_continues(folds, capsys):
     assert main(words(folds, "whole_cohort", verb="predict")) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert "20 of the 30 patients to predict" in line
@@ -161,7 +161,7 @@ def test_validation_with_another_fold_warns_of_training_patients(folds, capsys):
     assert "of the 4 patients to validate were in the training or inner validation of this model" in line
 
 
-def test_patients_who_only_chose_the_epoch_are_validated_again_without_a_warning():
+def test_inner_validation_patients_are_validated_again_without_a_warning():
     fitted = {"patients": {part: hash_patients([part]) for part in ("train", "val")}}
     assert validated(fitted, "val") == []
     assert validated(fitted, "train") == ["train"]
@@ -177,7 +177,7 @@ def validated(fitted: dict, patient: str) -> list[str]:
     return callback.seen
 
 
-def test_results_of_a_checkpoint_without_a_record_of_its_training_patients_say_so(folds, tmp_path, capsys):
+def test_results_of_a_checkpoint_that_does_not_record_its_training_patients_say_so(folds, tmp_path, capsys):
     checkpoint = torch.load(folds.best("fold1"), weights_only=True)
     fitted = unpack(checkpoint["hyper_parameters"]["fitted"])
     del fitted["patients"]
@@ -201,6 +201,6 @@ def test_doctor_counts_the_patients_that_a_test_would_refuse(folds, capsys):
     )
 
 
-def test_the_option_is_accepted_by_test_and_predict_only(folds, refused):
+def test_only_test_and_predict_accept_the_option(folds, refused):
     config = str(folds.root / "fold1.yaml")
     assert "is for test and predict" in refused(["fit", "--config", config, "--allow-training-patients"])

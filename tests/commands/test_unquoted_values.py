@@ -59,7 +59,7 @@ def config(monkeypatch):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", [["fit"], ["doctor"], ["crossval"]])
-def test_what_lacks_quotes_is_explained_in_one_line(config, capsys, command, classes, data, message):
+def test_a_value_that_lacks_quotes_is_explained_in_one_line(config, capsys, command, classes, data, message):
     assert main([*command, "--config", config(classes, data)]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
@@ -75,19 +75,19 @@ def test_what_lacks_quotes_is_explained_in_one_line(config, capsys, command, cla
         ("[low, high]", "outcome: {label: grade}, slide_id: null, split: {folds: 3, stratify: true}"),
     ],
 )
-def test_what_has_quotes_or_needs_none_reaches_the_fit(config, classes, data):
+def test_a_value_that_has_quotes_or_needs_none_reaches_the_fit(config, classes, data):
     with pytest.raises(ImportError):  # of the Lightning CLI, which the checks come before
         main(["fit", "--config", config(classes, data)])
 
 
-def test_text_that_is_typed_needs_no_quotes(config):
+def test_text_on_the_command_line_needs_no_quotes(config):
     path = config("[2, 3, 4]", "outcome: {label: grade}")
     section = read_config(["fit", "--config", path, "--data.name", "2024", "--data.slide_id=on"])["data"]["init_args"]
     assert (section["name"], section["slide_id"]) == ("2024", "on")
     assert read_config(["fit", "--config", path, "--data.name", "null"])["data"]["init_args"]["name"] is None
 
 
-def test_a_further_cohort_is_named():
+def test_a_value_of_a_further_cohort_is_reported_with_the_cohort_s_name():
     with pytest.raises(InputError, match=r"data\[1\]\.name: YAML reads 5"):
         check_quotes({"clinical": "a.csv", "also": [{"clinical": "b.csv", "name": 5}]})
 
@@ -104,7 +104,7 @@ def test_numbers_are_classes_however_the_column_spells_them(classes, column):
     assert task.decode(target)["label"] == [*task.classes, None]
 
 
-def test_spellings_that_are_no_numbers_stay_apart():
+def test_labels_that_are_no_numbers_keep_their_spelling():
     task = Classification(["1.0", "1.5", "v2.0", "v2"])
     assert task.encode({"label": ["v2", "v2.0", "1"]})["label"].tolist() == [3, 2, 0]
     with pytest.raises(InputError, match=r"label 2\.0, 3: not among the model's classes \(1\.0, 1\.5, v2\.0, v2\)"):
@@ -113,7 +113,7 @@ def test_spellings_that_are_no_numbers_stay_apart():
         Classification(["2", "2.0"])
 
 
-def test_the_parser_of_fit_takes_numbers_as_classes(tmp_path):
+def test_the_parser_of_fit_accepts_numbers_as_classes(tmp_path):
     from dmml.experiment.crossval.fit import build
 
     section = yaml.safe_load("{class_path: Classification, init_args: {classes: [2, 3, 4]}}")
