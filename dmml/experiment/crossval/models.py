@@ -134,7 +134,9 @@ def needs_of(baselines: Mapping[str, str]) -> dict[str, Collection[str]]:
     if of_users:
         from dmml.nn.baselines.registry import find_baseline  # imports torch, which takes seconds
 
-        return {name: find_baseline(path).reads if name in of_users else NEEDS[path] for name, path in baselines.items()}
+        return {
+            name: find_baseline(path).reads if name in of_users else NEEDS[path] for name, path in baselines.items()
+        }
     return {name: NEEDS[path] for name, path in baselines.items()}
 
 
